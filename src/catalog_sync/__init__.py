@@ -1,0 +1,1 @@
+"""The eSIM catalogue sync."""

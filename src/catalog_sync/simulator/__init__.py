@@ -1,0 +1,1 @@
+"""A simulator of the eSIM Go API with scripted faults."""

@@ -1,0 +1,1 @@
+"""The supplier port and its eSIM Go adapter."""

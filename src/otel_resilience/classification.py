@@ -1,0 +1,184 @@
+"""What an error means: its class, its severity, and what retry and circuit breaker make of it.
+
+A :class:`Classifier` is a list of ordered rules. The first rule that answers decides; an exception that no rule knows is
+permanent, HIGH and flagged ``unclassified``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from enum import Enum, StrEnum
+
+from otel_resilience import error_types
+
+
+class ErrorClass(StrEnum):
+    """What kind of failure it is; decides whether a retry can help."""
+
+    TRANSIENT = "transient"
+    """Likely to pass soon: retried fast, with jitter."""
+    TRANSIENT_SLOW = "transient_slow"
+    """Heals in seconds to minutes: few tries, from a longer base delay, worth an alert."""
+    THROTTLED = "throttled"
+    """The dependency asked to wait: retried as told, at a lower price from the budget."""
+    PERMANENT = "permanent"
+    """A repetition gives the same answer."""
+    LOCAL = "local"
+    """Our own resource is short (a connection pool): retried, and says nothing about the dependency."""
+    SELF_HEAL = "self_heal"
+    """The client can mend it and repeat the call once; not a failure in itself."""
+    CONTROL = "control"
+    """An expected outcome in the shape of an exception, such as a lock that is taken."""
+    QUARANTINE = "quarantine"
+    """One bad row among good ones: set aside and counted."""
+    CANCELLED = "cancelled"
+    """The caller gave up. Never retried, never counted, never reported as an error."""
+
+
+@functools.total_ordering
+class Severity(Enum):
+    """How loudly a failure is told. Ordered: ``LOW < MEDIUM < HIGH < CRITICAL``."""
+
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+    CRITICAL = "CRITICAL"
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Severity):
+            return NotImplemented
+        return _SEVERITY_ORDER[self] < _SEVERITY_ORDER[other]
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_SEVERITY_ORDER = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+class BreakerEffect(StrEnum):
+    """What a result says about the health of the dependency."""
+
+    FAILURE = "failure"
+    SUCCESS = "success"
+    """The dependency answered properly, if not as hoped: a well-formed 404."""
+    NEUTRAL = "neutral"
+    """It says nothing: throttling, our own limits, cancellation."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Classification:
+    """The verdict on one error."""
+
+    error_class: ErrorClass
+    severity: Severity
+    error_type: str
+    """A value of the closed vocabulary (:mod:`otel_resilience.error_types`)."""
+    breaker: BreakerEffect = BreakerEffect.NEUTRAL
+    retry_after: float | None = None
+    """Seconds that the dependency asked us to wait; ``None`` where it did not."""
+    unsent: bool = False
+    """The request provably never reached the dependency, so that even a non-idempotent call may be repeated."""
+    unclassified: bool = False
+    """No rule knew this exception."""
+    max_retries: int | None = None
+    """Retries granted to this error within one call. ``None``: as many as the retry configuration allows for a class
+    that is retried at all, none for the others. ``1`` on a permanent error is one confirming retry."""
+    idempotent: bool | None = None
+    """Whether the failed request may be repeated, where the exception itself shows it (method, idempotency key)."""
+    immediate: bool = False
+    """The first retry may go at once, without delay and free of charge (a keep-alive connection that was closed)."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts as a failure for the circuit breaker of the dependency."""
+        return self.breaker is BreakerEffect.FAILURE
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a repetition can help at all, before budget, deadline and idempotency have their say."""
+        if self.max_retries is not None:
+            return self.max_retries > 0
+        return self.error_class in _RETRIED
+
+    def replace(self, **changes: object) -> Classification:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot see fields through **
+
+
+_RETRIED = frozenset({ErrorClass.TRANSIENT, ErrorClass.TRANSIENT_SLOW, ErrorClass.THROTTLED, ErrorClass.LOCAL})
+
+Rule = Callable[[BaseException], Classification | None]
+"""A rule looks at an exception and answers, or returns ``None`` to pass it on to the next rule."""
+
+UNCLASSIFIED = Classification(
+    ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER, BreakerEffect.FAILURE, unclassified=True
+)
+"""The verdict on an exception that no rule knows: not repeated, but a dependency that keeps raising it is not well."""
+
+CANCELLED = Classification(ErrorClass.CANCELLED, Severity.LOW, error_types.CANCELLED)
+"""The verdict on cancellation and on the exits of the interpreter."""
+
+_NEVER_CLASSIFIED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
+
+_WORST_FIRST = (
+    ErrorClass.PERMANENT,
+    ErrorClass.QUARANTINE,
+    ErrorClass.CONTROL,
+    ErrorClass.SELF_HEAL,
+    ErrorClass.TRANSIENT_SLOW,
+    ErrorClass.THROTTLED,
+    ErrorClass.LOCAL,
+    ErrorClass.TRANSIENT,
+    ErrorClass.CANCELLED,
+)
+
+
+class Classifier:
+    """Ordered rules; the first that answers decides.
+
+    Cancellation and interpreter exits are never handed to a rule. An ``ExceptionGroup`` is as bad as its worst leaf and
+    transient only if every leaf is; cancelled leaves are dropped.
+    """
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self._rules = tuple(rules)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules in the order in which they are asked."""
+        return self._rules
+
+    def extended(self, *rules: Rule) -> Classifier:
+        """A new classifier that asks ``rules`` before its own: this is how a user adds or overrides verdicts."""
+        return Classifier((*rules, *self._rules))
+
+    def classify(self, exception: BaseException) -> Classification:
+        """The verdict on ``exception``."""
+        if isinstance(exception, _NEVER_CLASSIFIED):
+            return CANCELLED
+        if isinstance(exception, BaseExceptionGroup):
+            return self._worst_leaf(exception)
+        for rule in self._rules:
+            verdict = rule(exception)
+            if verdict is not None:
+                return verdict
+        return UNCLASSIFIED
+
+    def _worst_leaf(self, group: BaseExceptionGroup[BaseException]) -> Classification:
+        verdicts = [self.classify(member) for member in group.exceptions]
+        kept = [verdict for verdict in verdicts if verdict.error_class is not ErrorClass.CANCELLED]
+        if not kept:
+            return CANCELLED
+        return min(kept, key=lambda v: (_WORST_FIRST.index(v.error_class), -_SEVERITY_ORDER[v.severity]))
+
+
+def self_described(exception: BaseException) -> Classification | None:
+    """Rule for exceptions that carry their own verdict in an attribute ``classification``."""
+    own = getattr(exception, "classification", None)
+    return own if isinstance(own, Classification) else None

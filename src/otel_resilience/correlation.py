@@ -1,0 +1,68 @@
+"""Correlation IDs: the trace ID, and where there is no trace an ID of the same shape.
+
+The ID is also carried as baggage, so that it survives a process whose trace is not sampled or not recorded at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import secrets
+from collections.abc import Iterator
+
+from opentelemetry import baggage, context, trace
+
+BAGGAGE_KEY = "correlation.id"
+"""The baggage entry under which the ID travels."""
+
+_HEX = frozenset("0123456789abcdef")
+_made: contextvars.ContextVar[str | None] = contextvars.ContextVar("otel_resilience_correlation_id", default=None)
+
+
+def correlation_id() -> str:
+    """The correlation ID of what is running: 32 lower-case hex digits.
+
+    In this order: the trace ID of the current span, the ID in baggage, the ID made here earlier in this context. Where
+    there is none, one is made and kept for the rest of the context.
+    """
+    span_context = trace.get_current_span().get_span_context()
+    if span_context.trace_id:
+        return f"{span_context.trace_id:032x}"
+    carried = baggage.get_baggage(BAGGAGE_KEY)
+    if isinstance(carried, str) and is_correlation_id(carried):
+        return carried
+    made = _made.get()
+    if made is None:
+        made = new_correlation_id()
+        _made.set(made)
+    return made
+
+
+def new_correlation_id() -> str:
+    """A fresh ID in the shape of a trace ID, never all zeros."""
+    while True:
+        candidate = secrets.token_hex(16)
+        if candidate.strip("0"):
+            return candidate
+
+
+def is_correlation_id(text: str) -> bool:
+    """Whether ``text`` has the shape of a trace ID. What comes from outside is not trusted further than that."""
+    return len(text) == 32 and _HEX.issuperset(text) and bool(text.strip("0"))
+
+
+@contextlib.contextmanager
+def correlation_scope(identifier: str | None = None) -> Iterator[str]:
+    """Run a block under one correlation ID, carried as baggage into everything it calls.
+
+    Without an identifier the current one is pinned. Raises ``ValueError`` where it is not 32 lower-case hex digits.
+    """
+    if identifier is None:
+        identifier = correlation_id()
+    elif not is_correlation_id(identifier):
+        raise ValueError("a correlation ID is 32 lower-case hex digits, not all zero")
+    token = context.attach(baggage.set_baggage(BAGGAGE_KEY, identifier))
+    try:
+        yield identifier
+    finally:
+        context.detach(token)

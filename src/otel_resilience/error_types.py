@@ -1,0 +1,52 @@
+"""The closed vocabulary of ``error.type``.
+
+A value is an HTTP status code as a string, a Redis reply as ``redis_`` and its lower-case prefix, or one of the names
+below. The connection names follow .NET's ``HttpRequestError`` in snake_case; ``_OTHER`` is OpenTelemetry's own name for
+"something else" (semantic conventions, ``error.type``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+NAME_RESOLUTION_ERROR: Final = "name_resolution_error"
+CONNECTION_ERROR: Final = "connection_error"
+SECURE_CONNECTION_ERROR: Final = "secure_connection_error"
+PROXY_ERROR: Final = "proxy_error"
+
+CONNECT_TIMEOUT: Final = "connect_timeout"
+READ_TIMEOUT: Final = "read_timeout"
+WRITE_TIMEOUT: Final = "write_timeout"
+ATTEMPT_TIMEOUT: Final = "attempt_timeout"
+DEADLINE_EXCEEDED: Final = "deadline_exceeded"
+
+RESPONSE_ENDED: Final = "response_ended"
+INVALID_RESPONSE: Final = "invalid_response"
+PAYLOAD_TOO_LARGE: Final = "payload_too_large"
+SCHEMA_MISMATCH: Final = "schema_mismatch"
+TOO_MANY_REDIRECTS: Final = "too_many_redirects"
+REDIRECT_REFUSED: Final = "redirect_refused"
+
+CIRCUIT_OPEN: Final = "circuit_open"
+BUDGET_EXHAUSTED: Final = "budget_exhausted"
+POOL_EXHAUSTED: Final = "pool_exhausted"
+RESOURCE_EXHAUSTED: Final = "resource_exhausted"
+DISK_FULL: Final = "disk_full"
+PERMISSION_DENIED: Final = "permission_denied"
+CANCELLED: Final = "cancelled"
+OTHER: Final = "_OTHER"
+
+REDIS_PREFIX: Final = "redis_"
+
+NAMES: Final = frozenset({
+    NAME_RESOLUTION_ERROR, CONNECTION_ERROR, SECURE_CONNECTION_ERROR, PROXY_ERROR,
+    CONNECT_TIMEOUT, READ_TIMEOUT, WRITE_TIMEOUT, ATTEMPT_TIMEOUT, DEADLINE_EXCEEDED,
+    RESPONSE_ENDED, INVALID_RESPONSE, PAYLOAD_TOO_LARGE, SCHEMA_MISMATCH, TOO_MANY_REDIRECTS, REDIRECT_REFUSED,
+    CIRCUIT_OPEN, BUDGET_EXHAUSTED, POOL_EXHAUSTED, RESOURCE_EXHAUSTED, DISK_FULL, PERMISSION_DENIED, CANCELLED, OTHER,
+})  # fmt: skip
+"""Every name of the vocabulary that is neither a status code nor a Redis reply."""
+
+
+def redis_reply(prefix: str) -> str:
+    """The ``error.type`` of a Redis error reply: ``READONLY`` becomes ``redis_readonly``."""
+    return REDIS_PREFIX + prefix.lower()
