@@ -168,7 +168,7 @@ class Classifier:
             verdict = rule(exception)
             if verdict is not None:
                 return verdict
-        return UNCLASSIFIED
+        return self_described(exception) or UNCLASSIFIED
 
     def _worst_leaf(self, group: BaseExceptionGroup[BaseException]) -> Classification:
         verdicts = [self.classify(member) for member in group.exceptions]

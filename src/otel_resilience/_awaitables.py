@@ -1,0 +1,33 @@
+"""Telling ``def`` from ``async def``, fast enough for every call."""
+
+from __future__ import annotations
+
+import inspect
+from types import CoroutineType
+from typing import Any
+
+_COROUTINE_FLAGS = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+_MAX_KNOWN_TYPES = 1024
+_plain_types: set[type] = set()
+
+
+def is_async_callable(operation: Any) -> bool:
+    """Whether calling ``operation`` is known to give a coroutine: functions, methods, partials, callable objects."""
+    try:
+        return bool(operation.__code__.co_flags & _COROUTINE_FLAGS)
+    except AttributeError:
+        return inspect.iscoroutinefunction(operation) or inspect.iscoroutinefunction(
+            getattr(operation, "__call__", None)  # noqa: B004  # the method itself is wanted, not whether there is one
+        )
+
+
+def is_awaitable(value: object) -> bool:
+    """Whether ``value`` must be awaited. Remembers the types that need not be."""
+    kind = type(value)
+    if kind in _plain_types:
+        return False
+    if kind is CoroutineType or hasattr(kind, "__await__") or inspect.isawaitable(value):
+        return True
+    if len(_plain_types) < _MAX_KNOWN_TYPES:
+        _plain_types.add(kind)
+    return False

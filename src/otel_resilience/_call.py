@@ -1,0 +1,275 @@
+"""One protected call: what it has used up, and what is to be done after each failure.
+
+The same object serves ``def`` and ``async def``; the two drivers in :mod:`otel_resilience.policy` only run the
+operation and wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from otel_resilience import telemetry
+from otel_resilience._call_telemetry import CallTelemetry, attempt_number
+from otel_resilience.classification import CANCELLED, Classification, ErrorClass
+from otel_resilience.correlation import correlation_id
+from otel_resilience.errors import (
+    AttemptTimeoutError,
+    CircuitOpenError,
+    DeadlineExceededError,
+    ErrorContext,
+    attach_context,
+    error_context,
+)
+
+if TYPE_CHECKING:
+    from otel_resilience.policy import Policy
+    from otel_resilience.retry import IsRetryable
+
+GIVE_UP = -1.0
+
+
+class Call(CallTelemetry):
+    """State of one protected call. Class attributes are the defaults, so that making one costs little."""
+
+    retries = 0
+    paid = 0.0
+    permit = 0
+    used_immediate = False
+    error: BaseException | None = None
+    verdict: Classification | None = None
+    suppressed: str = ""
+    retries_by_type: dict[str, int] | None = None
+    rejected = False
+
+    def __init__(
+        self,
+        policy: Policy,
+        operation: str,
+        started: float,
+        deadline: float | None,
+        idempotent: bool | None,  # noqa: FBT001  # internal, three-valued
+        is_retryable: IsRetryable | None,
+    ) -> None:
+        self.policy = policy
+        self.operation = operation
+        self.started = started
+        self.deadline = deadline
+        self.idempotent = idempotent
+        self.is_retryable = is_retryable
+        self.listener = telemetry.active()
+        if self.listener is not None:
+            self._open_span(self.listener)
+
+    def time_limit(self) -> float | None:
+        """Seconds that the attempt about to run may take, or ``None``. Raises where the deadline has passed."""
+        limit = self.policy.attempt_timeout
+        if self.deadline is not None:
+            left = self.started + self.deadline - self.policy.clock()
+            if left <= 0:
+                raise DeadlineExceededError(self.deadline) from self.error
+            if limit is None or left < limit:
+                return left
+        return limit
+
+    def time_limit_error(self, limit: float) -> TimeoutError:
+        """The error for an attempt that was cut short after ``limit`` seconds: by its own timeout or the deadline."""
+        timeout = self.policy.attempt_timeout
+        if self.deadline is None or (timeout is not None and limit >= timeout):
+            return AttemptTimeoutError(limit)
+        return DeadlineExceededError(self.deadline)
+
+    def failed_at_once(self, error: BaseException, permit: int) -> float:
+        """The first attempt was made before this object was, and failed; as :meth:`failed`, and ends the call."""
+        self.attempts = 1
+        self.started_attempt = self.started
+        self.permit = permit
+        delay = self.failed(error)
+        if delay == GIVE_UP:
+            self.ended(error)
+        return delay
+
+    def begin_attempt(self) -> None:
+        """Asks the breaker, then opens the attempt's span. Raises :class:`CircuitOpenError`."""
+        breaker = self.policy.breaker
+        if breaker is not None:
+            try:
+                self.permit = breaker.fast_permit or breaker.admit()
+            except CircuitOpenError as rejection:
+                self._take_back()
+                self.rejected = True
+                if self.error is not None:
+                    self._suppress("breaker_open")
+                    raise rejection from self.error
+                raise
+        self.attempts += 1
+        self.started_attempt = self.policy.clock()
+        if self.listener is not None:
+            self._open_attempt_span(self.listener)
+        elif self.attempts > 1:
+            self.numbered = attempt_number.set(self.attempts)
+
+    def succeeded(self) -> None:
+        """The attempt, and with it the call, succeeded."""
+        policy = self.policy
+        if policy.breaker is not None:
+            policy.breaker.record_success(self.permit, self.started_attempt)
+        budget = policy.budget
+        if budget is not None:
+            if self.paid:
+                budget.give(self.paid)
+                self.paid = 0.0
+            elif self.retries == 0 and not budget.full:
+                budget.give(budget.config.success_credit)
+        self._close_attempt_span()
+        self.error = None
+        if self.listener is not None:
+            self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
+
+    def failed(self, error: BaseException) -> float:
+        """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
+        policy = self.policy
+        self.error = error
+        verdict = self.verdict = policy.classifier.classify(error)
+        if policy.breaker is not None:
+            policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
+        if verdict.error_class is ErrorClass.CANCELLED:
+            self._take_back()
+            self._close_attempt_span()
+            return GIVE_UP
+        self.paid = 0.0
+        listening = self.listener is not None or telemetry.event_log.isEnabledFor(logging.INFO)
+        if listening:
+            self._report_failure(error, verdict)
+        self._close_attempt_span()
+        delay = self._next_delay(error, verdict)
+        if delay >= 0:
+            self.delay = delay
+            self.retries += 1
+            if listening:
+                self._report_retry(verdict)
+        return delay
+
+    def ended(self, error: BaseException) -> None:
+        """The call ends with ``error``, whatever that is: the context is attached, the span closed."""
+        self._close_attempt_span()
+        cause, self.error = self.error, None
+        if self.verdict is None or error is not cause:
+            self.verdict = self.policy.classifier.classify(error)
+        verdict = self.verdict
+        if verdict.error_class is ErrorClass.CANCELLED:
+            self._take_back()
+            self._close("cancelled", CANCELLED)
+            return
+        exhausted = self.retries > 0 and self.retries + 1 >= self.policy.retry.max_attempts and not self.rejected
+        if exhausted and not self.suppressed:
+            self._report_exhausted(verdict)
+        self._attach_context(error, verdict, exhausted=exhausted)
+        if self.rejected:
+            outcome = "rejected"
+        elif self.suppressed == "deadline" or isinstance(error, DeadlineExceededError):
+            outcome = "deadline"
+        else:
+            outcome = "failed"
+        self._close(outcome, verdict, error)
+
+    def _next_delay(self, error: BaseException, verdict: Classification) -> float:
+        policy = self.policy
+        config = policy.retry
+        if config.max_attempts == 1:
+            return GIVE_UP
+        wanted = verdict.retryable if self.is_retryable is None else self.is_retryable(error)
+        if isinstance(error, CircuitOpenError):
+            return self._suppress("breaker_open")
+        if not wanted or (self.is_retryable is None and self._used_up(verdict)):
+            return self._suppress("not_retryable") if self.attempts < config.max_attempts else GIVE_UP
+        if self.attempts >= config.max_attempts:
+            return GIVE_UP
+        if self._exhausted_below(error):
+            return self._suppress("exhausted_below")
+        idempotent = verdict.idempotent if self.idempotent is None else self.idempotent
+        if idempotent is False and not verdict.unsent:
+            return self._suppress("not_idempotent")
+        if verdict.immediate and not self.used_immediate:
+            self.used_immediate = True
+            return 0.0 if self._in_time(0.0) else self._suppress("deadline")
+        delay = config.delay(verdict, self.retries, self.delay, policy.rng())
+        hinted = verdict.retry_after is not None and delay == verdict.retry_after
+        if hinted and delay > config.max_retry_after:
+            return self._suppress("retry_after_too_long")
+        if not self._in_time(delay):
+            return self._suppress("retry_after_too_long" if hinted else "deadline")
+        return delay if self._pay(verdict) else self._suppress("budget")
+
+    def _in_time(self, delay: float) -> bool:
+        return self.deadline is None or self.policy.clock() + delay < self.started + self.deadline
+
+    def _used_up(self, verdict: Classification) -> bool:
+        if verdict.max_retries is None:
+            return False
+        if self.retries_by_type is None:
+            self.retries_by_type = {}
+        used = self.retries_by_type.get(verdict.error_type, 0)
+        self.retries_by_type[verdict.error_type] = used + 1
+        return used >= verdict.max_retries
+
+    def _exhausted_below(self, error: BaseException) -> bool:
+        context = error_context(error)
+        return (
+            context is not None
+            and context.exhausted
+            and context._owner != id(self.policy)
+            and context._ended_at >= self.started_attempt
+        )
+
+    def _pay(self, verdict: Classification) -> bool:
+        budget = self.policy.budget
+        if budget is None:
+            return True
+        cost = budget.config.cost(verdict.error_class)
+        if budget.take(cost):
+            self.paid = cost
+            return True
+        if budget.enter_starvation():
+            telemetry.budget_exhausted(self.policy.dependency)
+        return False
+
+    def _take_back(self) -> None:
+        if self.paid and self.policy.budget is not None:
+            self.policy.budget.give(self.paid)
+        self.paid = 0.0
+
+    def _suppress(self, reason: str) -> float:
+        self.suppressed = reason
+        if self.listener is not None:
+            self._count_suppressed(reason)
+        return GIVE_UP
+
+    def _attach_context(self, error: BaseException, verdict: Classification, *, exhausted: bool) -> None:
+        existing = error_context(error)
+        if existing is not None and existing._ended_at >= self.started and existing._owner:
+            return
+        policy = self.policy
+        now = policy.clock()
+        elapsed = now - self.started
+        identifier = correlation_id() if self.span is None else f"{self.span.get_span_context().trace_id:032x}"
+        note = (
+            f"{policy.dependency} {self.operation}: {self.attempts} attempt{'' if self.attempts == 1 else 's'}"
+            f" in {elapsed:.3f} s, correlation ID {identifier}"
+        )
+        attach_context(
+            error,
+            ErrorContext(
+                correlation_id=identifier,
+                dependency=policy.dependency,
+                operation=self.operation,
+                attempts=self.attempts,
+                elapsed=elapsed,
+                retry_after=verdict.retry_after,
+                exhausted=exhausted,
+                details={} if existing is None else existing.details,
+                _note=note,
+                _owner=id(policy),
+                _ended_at=now,
+            ),
+        )

@@ -1,0 +1,231 @@
+"""What one protected call tells OpenTelemetry: its spans, its events, its points on metrics."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace as trace_api
+from opentelemetry.context import attach, detach, get_current
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from otel_resilience import contract, error_types, telemetry
+from otel_resilience.classification import Classification, Severity
+from otel_resilience.redaction import redact
+from otel_resilience.telemetry import Listener, harmless
+
+if TYPE_CHECKING:
+    from contextvars import Token
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from otel_resilience.policy import Policy
+
+attempt_number: contextvars.ContextVar[int] = contextvars.ContextVar("otel_resilience_attempt", default=1)
+
+_LEVELS = {
+    Severity.LOW: telemetry.INFO,
+    Severity.MEDIUM: telemetry.INFO,
+    Severity.HIGH: telemetry.WARN,
+    Severity.CRITICAL: telemetry.ERROR,
+}
+
+
+def current_attempt() -> int:
+    """The number of the attempt that is running, from 1; 1 outside a protected call as well."""
+    return attempt_number.get()
+
+
+class CallTelemetry:
+    """The observed side of a call. Class attributes are the defaults, so that making one costs little."""
+
+    policy: Policy
+    operation: str
+    listener: Listener | None
+    started: float
+    attempts = 0
+    delay = 0.0
+    started_attempt = 0.0
+    span: Span | None = None
+    context: Context | None = None
+    attempt_span: Span | None = None
+    attached: Token[Context] | None = None
+    numbered: Token[int] | None = None
+    make_current = False
+
+    @harmless
+    def _open_span(self, listener: Listener) -> None:
+        parent = get_current()
+        self.context = parent
+        span_context = trace_api.get_current_span(parent).get_span_context()
+        if span_context.is_valid and not span_context.trace_flags.sampled:
+            return
+        dependency = self.policy.dependency
+        span = listener.tracer.start_span(
+            f"{dependency} {self.operation}",
+            parent,
+            SpanKind.INTERNAL,
+            {contract.DEPENDENCY: dependency, contract.OPERATION: self.operation},
+        )
+        if span.get_span_context().is_valid:
+            self.make_current = True
+            self.context = trace_api.set_span_in_context(span, parent)
+            if span.is_recording():
+                self.span = span
+
+    @harmless
+    def _open_attempt_span(self, listener: Listener) -> None:
+        if self.span is not None:
+            attributes: dict[str, int | float] = {contract.ATTEMPT_NUMBER: self.attempts}
+            if self.attempts > 1:
+                attributes[contract.RETRY_DELAY] = self.delay
+            span = listener.tracer.start_span(contract.ATTEMPT_SPAN, self.context, SpanKind.INTERNAL, attributes)
+            self.attempt_span = span
+            self.attached = attach(trace_api.set_span_in_context(span, self.context))
+        elif self.make_current and self.context is not None:
+            self.attached = attach(self.context)
+        if self.attempts != attempt_number.get():
+            self.numbered = attempt_number.set(self.attempts)
+
+    def detach(self) -> None:
+        """The attempt goes on elsewhere: in the task that awaits what the operation returned."""
+        if self.numbered is not None:
+            attempt_number.reset(self.numbered)
+            self.numbered = None
+        if self.attached is not None:
+            detach(self.attached)
+            self.attached = None
+
+    def reattach(self) -> bool:
+        """Goes on with an attempt that was begun elsewhere. ``False`` where none was."""
+        if not self.attempts:
+            return False
+        if self.attempt_span is not None:
+            self.attached = attach(trace_api.set_span_in_context(self.attempt_span, self.context))
+        elif self.make_current and self.context is not None:
+            self.attached = attach(self.context)
+        return True
+
+    def _close_attempt_span(self) -> None:
+        self.detach()
+        if self.attempt_span is not None:
+            self._end_attempt_span(self.attempt_span)
+            self.attempt_span = None
+
+    @harmless
+    def _end_attempt_span(self, span: Span) -> None:
+        span.end()
+
+    @harmless
+    def _report_failure(self, error: BaseException, verdict: Classification) -> None:
+        dependency, operation = self.policy.dependency, self.operation
+        message = redact(str(error))
+        kind = type(error)
+        failure: dict[str, telemetry.Value] = {
+            contract.DEPENDENCY: dependency,
+            contract.OPERATION: operation,
+            contract.ERROR_TYPE: verdict.error_type,
+            contract.ERROR_CLASS: verdict.error_class.value,
+            contract.ERROR_SEVERITY: verdict.severity.value,
+        }
+        span = self.attempt_span
+        if span is not None:
+            span.set_attributes(
+                {key: failure[key] for key in (contract.ERROR_TYPE, contract.ERROR_CLASS, contract.ERROR_SEVERITY)}
+            )
+            span.set_status(Status(StatusCode.ERROR, message))
+        if self.listener is not None and self.context is not None:
+            self.listener.metrics.error(dependency, operation, verdict, self.context)
+        telemetry.emit(
+            contract.EVENT_ERROR_CLASSIFIED,
+            _LEVELS[verdict.severity],
+            f"{dependency} {operation}: {verdict.error_type} is {verdict.error_class.value}",
+            {**failure, contract.PREFIX + "error.unclassified": verdict.unclassified},
+            span=span,
+        )
+        telemetry.emit(
+            contract.EVENT_ATTEMPT_FAILED,
+            telemetry.INFO,
+            f"{dependency} {operation}: attempt {self.attempts} failed with {verdict.error_type}",
+            {
+                **failure,
+                contract.ATTEMPT_NUMBER: self.attempts,
+                contract.PREFIX + "attempt.duration": self.policy.clock() - self.started_attempt,
+                "exception.type": f"{kind.__module__}.{kind.__qualname__}",
+                "exception.message": message,
+            },
+            span=span,
+        )
+
+    @harmless
+    def _report_retry(self, verdict: Classification) -> None:
+        dependency, operation = self.policy.dependency, self.operation
+        hinted = verdict.retry_after is not None and self.delay == verdict.retry_after
+        source = contract.RETRY_SOURCES[hinted]
+        if self.listener is not None and self.context is not None:
+            self.listener.metrics.retry(dependency, self.delay, source, self.context)
+        telemetry.emit(
+            contract.EVENT_RETRY_SCHEDULED,
+            telemetry.INFO,
+            f"{dependency} {operation}: next attempt in {self.delay:.3f} s",
+            {
+                contract.DEPENDENCY: dependency,
+                contract.OPERATION: operation,
+                contract.ERROR_TYPE: verdict.error_type,
+                contract.ATTEMPT_NUMBER: self.attempts + 1,
+                contract.RETRY_DELAY: self.delay,
+                contract.RETRY_SOURCE: source,
+            },
+            context=self.context,
+            span=self.span,
+        )
+
+    @harmless
+    def _report_exhausted(self, verdict: Classification) -> None:
+        dependency, operation = self.policy.dependency, self.operation
+        telemetry.emit(
+            contract.EVENT_RETRY_EXHAUSTED,
+            telemetry.WARN,
+            f"{dependency} {operation}: gave up after {self.attempts} attempts, {verdict.error_type}",
+            {
+                contract.DEPENDENCY: dependency,
+                contract.OPERATION: operation,
+                contract.ERROR_TYPE: verdict.error_type,
+                contract.ATTEMPTS: self.attempts,
+            },
+            context=self.context,
+            span=self.span,
+        )
+
+    @harmless
+    def _count_suppressed(self, reason: str) -> None:
+        if self.listener is not None and self.context is not None:
+            self.listener.metrics.suppress(self.policy.dependency, reason, self.context)
+
+    @harmless
+    def _close(self, outcome: str, verdict: Classification | None, error: BaseException | None = None) -> None:
+        listener = self.listener
+        if listener is None:
+            return
+        error_type = ""
+        if verdict is not None and outcome != "cancelled":
+            error_type = error_types.DEADLINE_EXCEEDED if outcome == "deadline" else verdict.error_type
+        if self.context is not None:
+            listener.metrics.operation(
+                self.policy.dependency,
+                self.operation,
+                outcome,
+                error_type,
+                self.policy.clock() - self.started,
+                self.attempts,
+                self.context,
+            )
+        span = self.span
+        if span is None:
+            return
+        span.set_attributes({contract.ATTEMPTS: self.attempts, contract.OUTCOME: outcome})
+        if error_type:
+            span.set_attribute(contract.ERROR_TYPE, error_type)
+            span.set_status(Status(StatusCode.ERROR, None if error is None else redact(str(error))))
+        span.end()

@@ -1,0 +1,29 @@
+"""Locks that survive ``fork``: a child must not inherit a lock that a thread of its parent held."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Protocol
+
+
+class _Locked(Protocol):
+    _lock: threading.Lock
+
+
+_owners: weakref.WeakSet[_Locked] = weakref.WeakSet()
+
+
+def renew_lock_after_fork(owner: _Locked) -> None:
+    """Gives ``owner`` a fresh ``_lock`` in every child process forked from now on."""
+    _owners.add(owner)
+
+
+def _renew_locks() -> None:
+    for owner in list(_owners):
+        owner._lock = threading.Lock()  # noqa: SLF001  # the protocol is this attribute
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

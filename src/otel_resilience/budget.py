@@ -1,0 +1,152 @@
+"""Retry budget: a token bucket that lets retries be a small share of the traffic, and never blocks a first attempt.
+
+Its shape is that of the AWS SDK retries of 2026, resized for one process: rare blips are retried freely, since a retry
+that succeeds gives back what it cost; in an outage the bucket runs dry after a few retries and amplification ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+
+from otel_resilience import _validation as check
+from otel_resilience._forks import renew_lock_after_fork
+from otel_resilience.classification import ErrorClass
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RetryBudgetConfig:
+    """Sizes of the bucket, in tokens. Raises ``TypeError`` or ``ValueError`` naming the parameter."""
+
+    capacity: float = 100.0
+    """Tokens in a full bucket; it starts full."""
+    transient_cost: float = 10.0
+    """Price of one retry after a transient error."""
+    throttle_cost: float = 4.0
+    """Price of one retry after the dependency asked us to wait."""
+    success_credit: float = 1.0
+    """Paid in by a call that succeeds at its first attempt."""
+    refill_rate: float = 0.2
+    """Tokens per second that accrue while the process runs."""
+
+    def __post_init__(self) -> None:
+        check.number("capacity", self.capacity, minimum=0, exclusive=True)
+        for name in ("transient_cost", "throttle_cost"):
+            check.number(name, getattr(self, name), minimum=0, exclusive=True, maximum=self.capacity)
+        for name in ("success_credit", "refill_rate"):
+            check.number(name, getattr(self, name), minimum=0, maximum=self.capacity)
+
+    def cost(self, error_class: ErrorClass) -> float:
+        """The price of a retry after an error of this class."""
+        return self.throttle_cost if error_class is ErrorClass.THROTTLED else self.transient_cost
+
+
+class TokenBucket:
+    """The bucket itself: pure, told the time, not safe for threads."""
+
+    __slots__ = ("_config", "_refilled_at", "tokens")
+
+    def __init__(self, config: RetryBudgetConfig, now: float) -> None:
+        self._config = config
+        self._refilled_at = now
+        self.tokens = config.capacity
+
+    def refill(self, now: float) -> None:
+        """Adds what accrued since the last look. A clock that steps back adds nothing."""
+        elapsed = now - self._refilled_at
+        if elapsed > 0:
+            self._refilled_at = now
+            self.give(elapsed * self._config.refill_rate)
+
+    def take(self, cost: float, now: float) -> bool:
+        """Takes ``cost`` tokens, or nothing where they do not suffice."""
+        self.refill(now)
+        if self.tokens < cost:
+            return False
+        self.tokens -= cost
+        return True
+
+    def give(self, tokens: float) -> None:
+        """Puts tokens back, up to the capacity."""
+        self.tokens = min(self._config.capacity, self.tokens + tokens)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RetryBudgetMetrics:
+    """A budget at one moment."""
+
+    dependency: str
+    tokens: float
+    capacity: float
+    utilization: float
+    """Share of the bucket that is spent, 0 to 1."""
+    granted: int
+    """Retries paid for so far."""
+    denied: int
+    """Retries refused so far."""
+
+
+class RetryBudget:
+    """A token bucket shared by all calls to one dependency; safe for threads and event loops."""
+
+    __slots__ = ("__weakref__", "_bucket", "_clock", "_denied", "_granted", "_lock", "_starved", "config", "dependency",
+                 "full")  # fmt: skip
+
+    def __init__(
+        self,
+        dependency: str,
+        config: RetryBudgetConfig | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.dependency = check.label("dependency", dependency)
+        self.config = config or RetryBudgetConfig()
+        self._clock = clock
+        self._bucket = TokenBucket(self.config, clock())
+        self._lock = threading.Lock()
+        self._granted = 0
+        self._denied = 0
+        self._starved = False
+        self.full = True
+        """Whether nothing can be paid in; read without the lock, as a hint that saves work."""
+        renew_lock_after_fork(self)
+
+    def take(self, cost: float) -> bool:
+        """Pays for one retry. ``False`` where the bucket does not hold ``cost`` tokens."""
+        with self._lock:
+            if self._bucket.take(cost, self._clock()):
+                self._granted += 1
+                self._starved = False
+                self.full = False
+                return True
+            self._denied += 1
+            return False
+
+    def give(self, tokens: float) -> None:
+        """Pays in: a refund, or the credit of a first-try success."""
+        with self._lock:
+            self._bucket.refill(self._clock())
+            self._bucket.give(tokens)
+            self.full = self._bucket.tokens >= self.config.capacity
+
+    def enter_starvation(self) -> bool:
+        """``True`` once per episode of an empty bucket, so that it is told once."""
+        with self._lock:
+            first, self._starved = not self._starved, True
+            return first
+
+    def metrics(self) -> RetryBudgetMetrics:
+        """The bucket as it is now."""
+        with self._lock:
+            self._bucket.refill(self._clock())
+            tokens = self._bucket.tokens
+            return RetryBudgetMetrics(
+                dependency=self.dependency,
+                tokens=tokens,
+                capacity=self.config.capacity,
+                utilization=1.0 - tokens / self.config.capacity,
+                granted=self._granted,
+                denied=self._denied,
+            )

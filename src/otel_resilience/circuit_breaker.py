@@ -1,0 +1,293 @@
+"""The circuit breaker: its state machine with a clock, a lock and telemetry around it.
+
+The lock guards single steps of the machine. It is never held while an operation runs.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar, overload
+
+from otel_resilience import _validation as check
+from otel_resilience import telemetry
+from otel_resilience._awaitables import is_async_callable, is_awaitable
+from otel_resilience._forks import renew_lock_after_fork
+from otel_resilience.breaker_config import BreakerState, CircuitBreakerConfig, CircuitBreakerMetrics, Transition
+from otel_resilience.breaker_machine import BreakerMachine
+from otel_resilience.classification import BreakerEffect, Classification, Classifier, ErrorClass
+from otel_resilience.errors import CircuitOpenError
+from otel_resilience.defaults import default_classifier
+
+T = TypeVar("T")
+
+UNRECORDED = -1
+"""The permit of a call that shadow mode lets pass although the circuit is open; its result is not counted."""
+
+
+class CircuitBreaker:
+    """Rejects calls to a dependency that is not well, and finds out when it is again.
+
+    Safe for threads and for several event loops. Which errors count is the classifier's decision
+    (:attr:`~otel_resilience.Classification.counts`): timeouts, connection faults and 5xx do; a well-formed 4xx counts
+    as success; throttling, our own limits and cancellation count as nothing.
+    """
+
+    def __init__(
+        self,
+        dependency: str,
+        config: CircuitBreakerConfig | None = None,
+        *,
+        classifier: Classifier | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self.dependency = check.label("dependency", dependency)
+        self.config = config or CircuitBreakerConfig()
+        self._classifier = classifier or default_classifier()
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._machine = BreakerMachine(self.config, clock(), rng)
+        self._rejected = 0
+        self._slow_after = self.config.slow_call_duration
+        self.window = self._machine.window
+        self.fast_permit = 0
+        """The permit of the closed state where a success needs nothing but counting, else 0."""
+        self._refresh_fast_permit()
+        renew_lock_after_fork(self)
+        telemetry.watch_breaker(self)
+
+    @property
+    def state(self) -> BreakerState:
+        """What the next call would meet; an open time that has ended reads as half-open."""
+        if self.config.shadow:
+            return BreakerState.SHADOW
+        return self._current_state()
+
+    def metrics(self) -> CircuitBreakerMetrics:
+        """Counts, rates, state, time in state and last transition, all of one moment."""
+        would_be = self._current_state()
+        now = self.clock()
+        with self._lock:
+            machine = self._machine
+            machine.window.roll(now)
+            window = machine.window
+            calls = window.calls
+            return CircuitBreakerMetrics(
+                dependency=self.dependency,
+                state=BreakerState.SHADOW if self.config.shadow else machine.state,
+                time_in_state=now - machine.since,
+                calls=calls,
+                failures=window.failures,
+                slow_calls=window.slow,
+                failure_rate=window.failures / calls if calls else 0.0,
+                slow_call_rate=window.slow / calls if calls else 0.0,
+                consecutive_failures=machine.consecutive_failures,
+                rejected=self._rejected,
+                stale_results=machine.stale_results,
+                opened=machine.opened,
+                retry_after=machine.retry_after(now),
+                last_transition=machine.last_transition,
+                would_be_state=would_be,
+            )
+
+    def force_open(self) -> None:
+        """Rejects every call until :meth:`close` or :meth:`reset`."""
+        self._step(BreakerMachine.force_open)
+
+    def close(self) -> None:
+        """Closes the circuit by hand, with an empty window."""
+        self._step(BreakerMachine.close)
+
+    def reset(self) -> None:
+        """Makes it as new: closed, empty window, first open time, counts at zero."""
+        self._step(BreakerMachine.reset)
+        self._rejected = 0
+
+    @overload
+    def execute(self, operation: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
+    @overload
+    def execute(self, operation: Callable[[], T]) -> T: ...
+    def execute(self, operation: Callable[[], Any]) -> Any:
+        """Runs ``operation`` unless the circuit is open. Raises :class:`CircuitOpenError`, else what the operation
+        raises. For an ``async def`` it returns an awaitable."""
+        if is_async_callable(operation):
+            return self._execute_async(operation)
+        permit = self.fast_permit or self.admit()
+        started = self.clock()
+        try:
+            result = operation()
+        except BaseException as exc:
+            self.record_error(permit, self._classifier.classify(exc), started, exc)
+            raise
+        if is_awaitable(result):
+            self.release(permit)
+            return self._execute_async(operation, result)
+        self.record_success(permit, started)
+        return result
+
+    async def _execute_async(self, operation: Callable[[], Awaitable[T]], begun: Awaitable[T] | None = None) -> T:
+        permit = self.fast_permit or self.admit()
+        started = self.clock()
+        try:
+            result = await (operation() if begun is None else begun)
+        except BaseException as exc:
+            self.record_error(permit, self._classifier.classify(exc), started, exc)
+            raise
+        self.record_success(permit, started)
+        return result
+
+    def admit(self) -> int:
+        """A permit for one call, to be given back with exactly one of :meth:`record_success`, :meth:`record_error` and
+        :meth:`release`. Raises :class:`CircuitOpenError`."""
+        now = self.clock()
+        machine = self._machine
+        if machine.state is BreakerState.OPEN and now < machine.open_until and not self.config.shadow:
+            self._rejected += 1
+            raise self._rejection(machine.open_until - now)
+        with self._lock:
+            transition = machine.tick(now)
+            expired = machine.expired_probes
+            permit = machine.admit(now)
+            expired = machine.expired_probes - expired
+            if permit is None:
+                self._rejected += 1
+                retry_after = machine.retry_after(now)
+        self._told(transition)
+        if expired:
+            telemetry.probe_expired(self.dependency, expired)
+        if permit is not None:
+            return permit
+        if self.config.shadow:
+            telemetry.rejected(self.dependency, enforced=False)
+            return UNRECORDED
+        raise self._rejection(retry_after)
+
+    def record_success(self, permit: int, started: float) -> None:
+        """The call succeeded; ``started`` is the clock's reading at its begin."""
+        if permit == self.fast_permit:
+            window = self.window
+            if started >= window.bucket_end:
+                self._roll()
+            window.succeed()
+            return
+        if permit == UNRECORDED:
+            return
+        now = self.clock()
+        slow = self._slow_after is not None and now - started >= self._slow_after
+        with self._lock:
+            stale = self._machine.stale_results
+            transition = self._machine.succeed(permit, now, slow=slow)
+            stale = self._machine.stale_results - stale
+            self._refresh_fast_permit()
+        self._told(transition, stale)
+
+    def record_error(self, permit: int, verdict: Classification, started: float, error: BaseException) -> None:
+        """The call failed with ``error``; the verdict says what that means for the circuit."""
+        effect = verdict.breaker
+        if verdict.error_class is ErrorClass.CANCELLED or effect is BreakerEffect.NEUTRAL:
+            self.release(permit)
+            return
+        if effect is BreakerEffect.SUCCESS:
+            self.record_success(permit, started)
+            return
+        if permit == UNRECORDED:
+            return
+        now = self.clock()
+        slow = self._slow_after is not None and now - started >= self._slow_after
+        with self._lock:
+            stale = self._machine.stale_results
+            transition = self._machine.fail(
+                permit, now, slow=slow, error_type=verdict.error_type, hint=verdict.retry_after
+            )
+            stale = self._machine.stale_results - stale
+            self._refresh_fast_permit()
+        self._told(transition, stale)
+
+    def release(self, permit: int) -> None:
+        """The call says nothing about the dependency; a probe gives its slot back."""
+        if permit in (self.fast_permit, UNRECORDED):
+            return
+        with self._lock:
+            stale = self._machine.stale_results
+            self._machine.release(permit)
+            stale = self._machine.stale_results - stale
+        self._told(None, stale)
+
+    def _current_state(self) -> BreakerState:
+        machine = self._machine
+        if machine.state is BreakerState.OPEN:
+            self._step(BreakerMachine.tick)
+        return machine.state
+
+    def _step(self, step: Callable[[BreakerMachine, float], Transition | None]) -> None:
+        with self._lock:
+            transition = step(self._machine, self.clock())
+            self._refresh_fast_permit()
+        self._told(transition)
+
+    def _roll(self) -> None:
+        with self._lock:
+            self._machine.window.roll(self.clock())
+
+    def _refresh_fast_permit(self) -> None:
+        machine = self._machine
+        closed = machine.state is BreakerState.CLOSED and self._slow_after is None
+        self.fast_permit = machine.generation if closed else 0
+
+    def _rejection(self, retry_after: float | None) -> CircuitOpenError:
+        telemetry.rejected(self.dependency, enforced=True)
+        return CircuitOpenError(self.dependency, retry_after)
+
+    def _told(self, transition: Transition | None, stale: int = 0) -> None:
+        if transition is not None:
+            telemetry.state_changed(self.dependency, transition)
+        if stale:
+            telemetry.stale_result(self.dependency, stale)
+
+
+class CircuitBreakerRegistry:
+    """Breakers by dependency: each is made once, with the configuration given for it or the common one."""
+
+    def __init__(
+        self,
+        config: CircuitBreakerConfig | None = None,
+        *,
+        classifier: Classifier | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._classifier = classifier
+        self._clock = clock
+        self._rng = rng
+        self._breakers: dict[str, CircuitBreaker] = {}
+        self._lock = threading.Lock()
+        renew_lock_after_fork(self)
+
+    def get(self, dependency: str, config: CircuitBreakerConfig | None = None) -> CircuitBreaker:
+        """The breaker of ``dependency``. ``config`` is used where it is made by this call."""
+        with self._lock:
+            breaker = self._breakers.get(dependency)
+            if breaker is None:
+                breaker = CircuitBreaker(
+                    dependency,
+                    config or self._config,
+                    classifier=self._classifier,
+                    clock=self._clock,
+                    rng=self._rng,
+                )
+                self._breakers[dependency] = breaker
+            return breaker
+
+    def __iter__(self) -> Iterator[CircuitBreaker]:
+        return iter(tuple(self._breakers.values()))
+
+    def __len__(self) -> int:
+        return len(self._breakers)
+
+    def metrics(self) -> dict[str, CircuitBreakerMetrics]:
+        """The metrics of every breaker, by dependency."""
+        return {breaker.dependency: breaker.metrics() for breaker in self}

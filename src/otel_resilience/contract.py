@@ -1,0 +1,242 @@
+"""The telemetry that this library emits: every name, unit and attribute. Documentation is generated from here."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, Literal
+
+SCOPE: Final = "otel_resilience"
+"""Name of the tracer, the meter and the logger."""
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+
+PREFIX: Final = "resilience."
+DEPENDENCY: Final = PREFIX + "dependency"
+OPERATION: Final = PREFIX + "operation"
+ATTEMPTS: Final = PREFIX + "attempts"
+OUTCOME: Final = PREFIX + "outcome"
+ATTEMPT_NUMBER: Final = PREFIX + "attempt.number"
+RETRY_DELAY: Final = PREFIX + "retry.delay"
+RETRY_SOURCE: Final = PREFIX + "retry.source"
+SUPPRESS_REASON: Final = PREFIX + "retry.suppress_reason"
+ERROR_CLASS: Final = PREFIX + "error.class"
+ERROR_SEVERITY: Final = PREFIX + "error.severity"
+BREAKER_STATE: Final = PREFIX + "circuit_breaker.state"
+BREAKER_FROM: Final = PREFIX + "from"
+BREAKER_TO: Final = PREFIX + "to"
+BREAKER_REASON: Final = PREFIX + "reason"
+ERROR_TYPE: Final = "error.type"
+
+ATTEMPT_SPAN: Final = "attempt"
+
+OUTCOMES: Final = ("ok", "ok_after_retry", "failed", "rejected", "deadline", "cancelled")
+RETRY_SOURCES: Final = ("backoff", "retry_after")
+SUPPRESS_REASONS: Final = (
+    "budget",
+    "deadline",
+    "not_idempotent",
+    "not_retryable",
+    "retry_after_too_long",
+    "breaker_open",
+    "exhausted_below",
+)
+
+EVENT_ATTEMPT_FAILED: Final = PREFIX + "attempt.failed"
+EVENT_RETRY_SCHEDULED: Final = PREFIX + "retry.scheduled"
+EVENT_RETRY_EXHAUSTED: Final = PREFIX + "retry.exhausted"
+EVENT_BUDGET_EXHAUSTED: Final = PREFIX + "retry.budget_exhausted"
+EVENT_STATE_CHANGED: Final = PREFIX + "circuit_breaker.state_changed"
+EVENT_PROBE_EXPIRED: Final = PREFIX + "circuit_breaker.probe_expired"
+EVENT_ERROR_CLASSIFIED: Final = PREFIX + "error.classified"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Metric:
+    """One instrument of the contract."""
+
+    name: str
+    kind: Literal["counter", "histogram", "gauge", "updowncounter"]
+    unit: str
+    attributes: tuple[str, ...]
+    description: str
+    boundaries: tuple[float, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Span:
+    """One span of the contract."""
+
+    name: str
+    kind: str
+    attributes: tuple[str, ...]
+    description: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """One event of the contract: a log record with this event name."""
+
+    name: str
+    severity: str
+    attributes: tuple[str, ...]
+    description: str
+
+
+DURATION_BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+RECOVERY_BOUNDARIES: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+
+OPERATION_DURATION: Final = Metric(
+    PREFIX + "operation.duration",
+    "histogram",
+    "s",
+    (DEPENDENCY, OPERATION, OUTCOME, ERROR_TYPE),
+    "Time of a protected call, waits included.",
+    DURATION_BOUNDARIES,
+)
+OPERATION_ATTEMPTS: Final = Metric(
+    PREFIX + "operation.attempts",
+    "histogram",
+    "{attempt}",
+    (DEPENDENCY, OPERATION, OUTCOME),
+    "Attempts that a protected call sent.",
+    (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0),
+)
+ERRORS: Final = Metric(
+    PREFIX + "errors",
+    "counter",
+    "{error}",
+    (DEPENDENCY, OPERATION, ERROR_TYPE, ERROR_CLASS, ERROR_SEVERITY),
+    "Failed attempts by what they failed with.",
+)
+DELAY: Final = Metric(
+    PREFIX + "retry.delay",
+    "histogram",
+    "s",
+    (DEPENDENCY, RETRY_SOURCE),
+    "Waits before retries.",
+    DURATION_BOUNDARIES,
+)
+SUPPRESSED: Final = Metric(
+    PREFIX + "retry.suppressed",
+    "counter",
+    "{retry}",
+    (DEPENDENCY, SUPPRESS_REASON),
+    "Retries that were not made although attempts remained.",
+)
+BUDGET_UTILIZATION: Final = Metric(
+    PREFIX + "retry.budget.utilization",
+    "gauge",
+    "1",
+    (DEPENDENCY,),
+    "Share of the retry budget that is spent.",
+)
+BREAKER_STATUS: Final = Metric(
+    PREFIX + "circuit_breaker.status",
+    "updowncounter",
+    "1",
+    (DEPENDENCY, BREAKER_STATE),
+    "1 for the state of the circuit, 0 for the others.",
+)
+BREAKER_TRANSITIONS: Final = Metric(
+    PREFIX + "circuit_breaker.transitions",
+    "counter",
+    "{transition}",
+    (DEPENDENCY, BREAKER_FROM, BREAKER_TO, BREAKER_REASON),
+    "Changes of state.",
+)
+BREAKER_REJECTIONS: Final = Metric(
+    PREFIX + "circuit_breaker.rejections",
+    "counter",
+    "{call}",
+    (DEPENDENCY,),
+    "Calls rejected by an open circuit.",
+)
+BREAKER_SHADOW_REJECTIONS: Final = Metric(
+    PREFIX + "circuit_breaker.shadow_rejections",
+    "counter",
+    "{call}",
+    (DEPENDENCY,),
+    "Calls that shadow mode let pass and an enforcing breaker would have rejected.",
+)
+BREAKER_RECOVERY: Final = Metric(
+    PREFIX + "circuit_breaker.recovery.duration",
+    "histogram",
+    "s",
+    (DEPENDENCY,),
+    "Time from opening until closed again.",
+    RECOVERY_BOUNDARIES,
+)
+BREAKER_STALE: Final = Metric(
+    PREFIX + "circuit_breaker.stale_results",
+    "counter",
+    "{call}",
+    (DEPENDENCY,),
+    "Results that arrived after the state had changed and were dropped.",
+)
+
+METRICS: Final = (
+    OPERATION_DURATION,
+    OPERATION_ATTEMPTS,
+    ERRORS,
+    DELAY,
+    SUPPRESSED,
+    BUDGET_UTILIZATION,
+    BREAKER_STATUS,
+    BREAKER_TRANSITIONS,
+    BREAKER_REJECTIONS,
+    BREAKER_SHADOW_REJECTIONS,
+    BREAKER_RECOVERY,
+    BREAKER_STALE,
+)
+
+SPANS: Final = (
+    Span(
+        "{dependency} {operation}",
+        "INTERNAL",
+        (DEPENDENCY, OPERATION, ATTEMPTS, OUTCOME, ERROR_TYPE),
+        "One protected call. ERROR only where it finally failed.",
+    ),
+    Span(
+        ATTEMPT_SPAN,
+        "INTERNAL",
+        (ATTEMPT_NUMBER, RETRY_DELAY, ERROR_TYPE, ERROR_CLASS, ERROR_SEVERITY),
+        "One attempt; current while it runs, so that client spans lie inside it.",
+    ),
+)
+
+_FAILURE = (DEPENDENCY, OPERATION, ERROR_TYPE)
+EVENTS: Final = (
+    Event(
+        EVENT_ATTEMPT_FAILED,
+        "INFO",
+        (*_FAILURE, ERROR_CLASS, ERROR_SEVERITY, ATTEMPT_NUMBER, PREFIX + "attempt.duration", "exception.type",
+         "exception.message"),
+        "An attempt failed.",
+    ),  # fmt: skip
+    Event(
+        EVENT_RETRY_SCHEDULED,
+        "INFO",
+        (*_FAILURE, ATTEMPT_NUMBER, RETRY_DELAY, RETRY_SOURCE),
+        "A retry will follow after a wait.",
+    ),
+    Event(EVENT_RETRY_EXHAUSTED, "WARN", (*_FAILURE, ATTEMPTS), "All attempts were used up."),
+    Event(EVENT_BUDGET_EXHAUSTED, "WARN", (DEPENDENCY,), "The retry budget ran dry; told once per episode."),
+    Event(
+        EVENT_STATE_CHANGED,
+        "WARN on opening, else INFO",
+        (DEPENDENCY, BREAKER_FROM, BREAKER_TO, BREAKER_REASON, ERROR_TYPE, PREFIX + "circuit_breaker.window.failures",
+         PREFIX + "circuit_breaker.window.calls", PREFIX + "circuit_breaker.open_for"),
+        "A circuit breaker changed its state.",
+    ),  # fmt: skip
+    Event(
+        EVENT_PROBE_EXPIRED,
+        "WARN",
+        (DEPENDENCY, PREFIX + "circuit_breaker.probes"),
+        "A half-open probe did not answer within its lease; its slot is free again.",
+    ),
+    Event(
+        EVENT_ERROR_CLASSIFIED,
+        "INFO for LOW and MEDIUM, WARN for HIGH, ERROR for CRITICAL",
+        (*_FAILURE, ERROR_CLASS, ERROR_SEVERITY, PREFIX + "error.unclassified"),
+        "An error was classified.",
+    ),
+)

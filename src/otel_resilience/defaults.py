@@ -1,0 +1,19 @@
+"""The classifier that is used where none is given."""
+
+from __future__ import annotations
+
+import functools
+
+from otel_resilience.classification import Classification, Classifier
+from otel_resilience.rules import default_rules
+
+
+@functools.cache
+def default_classifier() -> Classifier:
+    """The rules for the standard library, httpx and redis-py. Extend it with :meth:`Classifier.extended`."""
+    return Classifier(default_rules())
+
+
+def classify(exception: BaseException, classifier: Classifier | None = None) -> Classification:
+    """What ``exception`` means, by ``classifier`` or the default one."""
+    return (classifier or default_classifier()).classify(exception)

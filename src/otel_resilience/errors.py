@@ -1,0 +1,130 @@
+"""Errors of this library, and what it attaches to the errors of others."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from otel_resilience import error_types
+from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Severity
+
+_ATTRIBUTE = "__resilience__"
+
+
+class ResilienceError(Exception):
+    """Base of the errors that this library itself decides on."""
+
+
+class CircuitOpenError(ResilienceError):
+    """Nothing was sent: the circuit of the dependency is open."""
+
+    def __init__(self, dependency: str, retry_after: float | None) -> None:
+        super().__init__(dependency, retry_after)
+        self.dependency = dependency
+        self.retry_after = retry_after
+        """Seconds until a call may pass; ``None`` where the circuit was forced open."""
+
+    def __str__(self) -> str:
+        if self.retry_after is None:
+            return f"the circuit of {self.dependency} was forced open"
+        return f"the circuit of {self.dependency} is open; a call may pass in {self.retry_after:.3f} s"
+
+    @property
+    def classification(self) -> Classification:
+        """Transient, neutral for any breaker around, provably unsent."""
+        return Classification(
+            ErrorClass.TRANSIENT,
+            Severity.MEDIUM,
+            error_types.CIRCUIT_OPEN,
+            retry_after=self.retry_after,
+            unsent=True,
+            max_retries=0,
+        )
+
+
+class AttemptTimeoutError(ResilienceError, TimeoutError):
+    """One attempt took longer than the attempt timeout."""
+
+    classification = Classification(
+        ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.ATTEMPT_TIMEOUT, BreakerEffect.FAILURE
+    )
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(timeout)
+        self.timeout = timeout
+        """Seconds."""
+
+    def __str__(self) -> str:
+        return f"no result within the attempt timeout of {self.timeout:g} s"
+
+
+class DeadlineExceededError(ResilienceError, TimeoutError):
+    """The total deadline of the call ended while an attempt was running."""
+
+    classification = Classification(
+        ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.DEADLINE_EXCEEDED, BreakerEffect.FAILURE, max_retries=0
+    )
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__(deadline)
+        self.deadline = deadline
+        """Seconds."""
+
+    def __str__(self) -> str:
+        return f"no result within the deadline of {self.deadline:g} s"
+
+
+@dataclasses.dataclass(slots=True)
+class ErrorContext:
+    """What a protected call knows about the error it raised."""
+
+    correlation_id: str
+    dependency: str | None = None
+    operation: str | None = None
+    attempts: int = 0
+    """Attempts that were sent."""
+    elapsed: float = 0.0
+    """Seconds from the first attempt to the end of the call, waits included."""
+    retry_after: float | None = None
+    """Seconds that the dependency asked us to wait."""
+    exhausted: bool = False
+    """All attempts were used up: an outer layer of retries leaves it alone."""
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What the callers added."""
+    _note: str = ""
+    _owner: int = 0
+    _ended_at: float = 0.0
+
+
+def error_context(exception: BaseException) -> ErrorContext | None:
+    """What was attached to ``exception``, or ``None``."""
+    found = getattr(exception, _ATTRIBUTE, None)
+    return found if isinstance(found, ErrorContext) else None
+
+
+def attach_context(exception: BaseException, context: ErrorContext) -> None:
+    """Attaches ``context`` and its note, in place of one from an earlier call that raised the same object."""
+    previous = error_context(exception)
+    if previous is not None and previous._note:
+        notes = getattr(exception, "__notes__", [])
+        if previous._note in notes:
+            notes.remove(previous._note)
+    setattr(exception, _ATTRIBUTE, context)
+    if context._note:
+        exception.add_note(context._note)
+
+
+def enrich(exception: BaseException, **details: Any) -> BaseException:
+    """Attaches correlation ID and ``details`` to an exception, once, wherever it is caught; returns the exception.
+
+    What is attached already stays: the place nearest to the failure knows best.
+    """
+    from otel_resilience.correlation import correlation_id  # noqa: PLC0415  # only needed where something failed
+
+    context = error_context(exception)
+    if context is None:
+        context = ErrorContext(correlation_id=correlation_id())
+        setattr(exception, _ATTRIBUTE, context)
+    for key, value in details.items():
+        context.details.setdefault(key, value)
+    return exception

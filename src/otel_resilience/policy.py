@@ -1,0 +1,376 @@
+"""One object for everything that protects the calls to one dependency.
+
+Outside in: total deadline, retry with its budget, circuit breaker (asked once per attempt), attempt timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import dataclasses
+import functools
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar, overload
+
+from opentelemetry import trace as trace_api
+from opentelemetry.metrics import _internal as metrics_internal
+
+from otel_resilience import _validation as check
+from otel_resilience import cardinality, telemetry
+from otel_resilience._awaitables import is_async_callable, is_awaitable
+from otel_resilience._call import GIVE_UP, Call
+from otel_resilience.breaker_config import CircuitBreakerConfig
+from otel_resilience.budget import RetryBudget, RetryBudgetConfig
+from otel_resilience.circuit_breaker import CircuitBreaker
+from otel_resilience.classification import Classifier
+from otel_resilience.retry import IsRetryable, RetryConfig
+from otel_resilience.defaults import default_classifier
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+PROBE_LEASE_MARGIN = 1.0
+"""Seconds added to the attempt timeout for the lease of a half-open probe."""
+
+_ONE_ATTEMPT = RetryConfig(max_attempts=1)
+
+
+class Policy:
+    """Protects the calls to one dependency. Safe for threads and for several event loops.
+
+    ``retry``, ``breaker``, ``budget``, ``deadline`` and ``attempt_timeout`` (both in seconds) may each be left out;
+    with ``retry`` comes a budget unless ``budget=False``. Raises ``ValueError`` naming the parameter where the parts do
+    not fit each other: the attempt timeout must not be longer than the deadline, the breaker's ``monitoring_period``
+    must be at least twice the attempt timeout, its ``probe_lease`` longer than it.
+
+    A ``def`` operation with a time limit runs in a thread of its own with the caller's context, and is left behind
+    there when the limit passes. Inside a running event loop it is called as it is, and no limit cuts it short.
+    """
+
+    def __init__(
+        self,
+        dependency: str,
+        *,
+        retry: RetryConfig | None = None,
+        breaker: CircuitBreaker | CircuitBreakerConfig | None = None,
+        budget: RetryBudget | RetryBudgetConfig | bool | None = None,
+        deadline: float | None = None,
+        attempt_timeout: float | None = None,
+        classifier: Classifier | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        async_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self.dependency = check.label("dependency", dependency)
+        self.retry = retry or _ONE_ATTEMPT
+        self.deadline = None if deadline is None else check.seconds("deadline", deadline)
+        self.attempt_timeout = None if attempt_timeout is None else check.seconds("attempt_timeout", attempt_timeout)
+        if self.deadline is not None and self.attempt_timeout is not None and self.attempt_timeout > self.deadline:
+            raise ValueError(f"attempt_timeout ({attempt_timeout!r}) must be at most deadline ({deadline!r})")
+        self.classifier = classifier or default_classifier()
+        self.clock = clock
+        self.sleep = sleep
+        self.async_sleep = async_sleep
+        self.rng = rng
+        self.breaker = self._make_breaker(breaker)
+        self.budget = self._make_budget(budget)
+        self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
+        self._unlimited = self.deadline is None and self.attempt_timeout is None
+        if self.budget is not None:
+            telemetry.watch_budget(self.budget)
+
+    @overload
+    def execute(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        is_retryable: IsRetryable | None = None,
+    ) -> Awaitable[T]: ...
+    @overload
+    def execute(
+        self,
+        operation: Callable[[], T],
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        is_retryable: IsRetryable | None = None,
+    ) -> T: ...
+    def execute(
+        self,
+        operation: Callable[[], Any],
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        is_retryable: IsRetryable | None = None,
+    ) -> Any:
+        """Runs ``operation`` under this policy: a value, or an awaitable for an async operation.
+
+        ``name`` is the operation's name on spans and metrics, from a small set. ``idempotent``: ``False`` repeats the
+        call only where it was provably not sent, ``True`` marks it as safe, ``None`` looks at the failed request (HTTP
+        method, idempotency key). ``deadline`` in seconds replaces the policy's where it is shorter.
+        ``is_retryable`` replaces the classifier's word on what is worth a repetition.
+
+        Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.AttemptTimeoutError`,
+        :class:`~otel_resilience.DeadlineExceededError`, or the operation's own last error with a note.
+        """
+        if is_async_callable(operation):
+            return self._execute_async(operation, name, idempotent, deadline, is_retryable)
+        breaker = self.breaker
+        permit = 0 if breaker is None else breaker.fast_permit
+        if (
+            (permit or breaker is None)
+            and self._unlimited
+            and deadline is None
+            and telemetry.override is None
+            and trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # as telemetry.active(), without the call
+            and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
+        ):
+            started = self.clock()
+            try:
+                result = operation()
+            except BaseException as error:
+                call = Call(self, self._name(operation, name), started, None, idempotent, is_retryable)
+                delay = call.failed_at_once(error, permit)
+                if delay == GIVE_UP:
+                    raise
+            else:
+                if is_awaitable(result):
+                    return self._execute_async(operation, name, idempotent, deadline, is_retryable, result)
+                self._first_attempt_succeeded(permit, started)
+                return result
+            return self._run(operation, call, delay)
+        limit = self._shorter(deadline)
+        call = Call(self, self._name(operation, name), self.clock(), limit, idempotent, is_retryable)
+        return self._run(operation, call, 0.0)
+
+    async def _execute_async(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        name: str | None,
+        idempotent: bool | None,  # noqa: FBT001  # internal, three-valued
+        deadline: float | None,
+        is_retryable: IsRetryable | None,
+        begun: Awaitable[T] | None = None,
+    ) -> T:
+        breaker = self.breaker
+        permit = 0 if breaker is None else breaker.fast_permit
+        if (
+            (permit or breaker is None)
+            and self._unlimited
+            and deadline is None
+            and telemetry.override is None
+            and trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # as telemetry.active(), without the call
+            and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
+        ):
+            started = self.clock()
+            try:
+                result = await (operation() if begun is None else begun)
+            except BaseException as error:
+                call = Call(self, self._name(operation, name), started, None, idempotent, is_retryable)
+                delay = call.failed_at_once(error, permit)
+                if delay == GIVE_UP:
+                    raise
+            else:
+                self._first_attempt_succeeded(permit, started)
+                return result
+            return await self._run_async(operation, call, delay, None)
+        limit = self._shorter(deadline)
+        call = Call(self, self._name(operation, name), self.clock(), limit, idempotent, is_retryable)
+        return await self._run_async(operation, call, 0.0, begun)
+
+    @overload
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]: ...
+    def __call__(self, function: Callable[P, Any]) -> Callable[P, Any]:
+        """As a decorator, for ``def`` and ``async def``; the function's name is the operation's."""
+        return self.decorator()(function)
+
+    def decorator(
+        self,
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        is_retryable: IsRetryable | None = None,
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        """A decorator with options; see :meth:`execute`."""
+
+        def decorate(function: Callable[P, T]) -> Callable[P, T]:
+            operation_name = name or _function_name(function)
+            if is_async_callable(function):
+
+                @functools.wraps(function)
+                async def protected_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                    return await self._execute_async(
+                        lambda: function(*args, **kwargs),  # type: ignore[arg-type,return-value]  # async by the test above
+                        operation_name,
+                        idempotent,
+                        None,
+                        is_retryable,
+                    )
+
+                return protected_async  # type: ignore[return-value]  # the same signature as the async function
+
+            @functools.wraps(function)
+            def protected(*args: P.args, **kwargs: P.kwargs) -> T:
+                return self.execute(  # type: ignore[no-any-return,call-overload]  # T may itself be an awaitable
+                    lambda: function(*args, **kwargs),
+                    name=operation_name,
+                    idempotent=idempotent,
+                    is_retryable=is_retryable,
+                )
+
+            return protected
+
+        return decorate
+
+    def _run(self, operation: Callable[[], Any], call: Call, delay: float) -> Any:
+        try:
+            while True:
+                if delay > 0:
+                    self.sleep(delay)
+                limit = call.time_limit()
+                call.begin_attempt()
+                try:
+                    result = operation() if limit is None else _bounded(operation, limit, call)
+                except BaseException as error:
+                    delay = call.failed(error)
+                    if delay == GIVE_UP:
+                        raise
+                    continue
+                if is_awaitable(result):
+                    call.detach()
+                    return self._run_async(operation, call, 0.0, result)
+                call.succeeded()
+                return result
+        except BaseException as error:
+            call.ended(error)
+            raise
+
+    async def _run_async(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        call: Call,
+        delay: float,
+        begun: Awaitable[T] | None,
+    ) -> T:
+        try:
+            while True:
+                if delay > 0:
+                    await self.async_sleep(delay)
+                limit = call.time_limit()
+                if begun is None or not call.reattach():
+                    call.begin_attempt()
+                awaitable, begun = begun, None
+                try:
+                    if limit is None:
+                        result = await (operation() if awaitable is None else awaitable)
+                    else:
+                        result = await _bounded_async(operation if awaitable is None else awaitable, limit, call)
+                except BaseException as error:
+                    delay = call.failed(error)
+                    if delay == GIVE_UP:
+                        raise
+                    continue
+                call.succeeded()
+                return result
+        except BaseException as error:
+            call.ended(error)
+            raise
+
+    def _first_attempt_succeeded(self, permit: int, started: float) -> None:
+        if self.breaker is not None:
+            self.breaker.record_success(permit, started)
+        budget = self.budget
+        if budget is not None and not budget.full:
+            budget.give(budget.config.success_credit)
+
+    def _shorter(self, deadline: float | None) -> float | None:
+        if deadline is None:
+            return self.deadline
+        return deadline if self.deadline is None else min(deadline, self.deadline)
+
+    def _name(self, operation: Callable[[], Any], name: str | None) -> str:
+        return self._operation_name(name or _function_name(operation))
+
+    def _make_breaker(self, breaker: CircuitBreaker | CircuitBreakerConfig | None) -> CircuitBreaker | None:
+        if breaker is None:
+            return None
+        config = breaker.config if isinstance(breaker, CircuitBreaker) else breaker
+        limit = self.attempt_timeout
+        if limit is not None:
+            if config.monitoring_period < 2 * limit:
+                raise ValueError(
+                    f"monitoring_period ({config.monitoring_period:g}) must be at least twice attempt_timeout ({limit:g})"
+                )
+            if config.probe_lease is not None and config.probe_lease <= limit:
+                raise ValueError(
+                    f"probe_lease ({config.probe_lease:g}) must be longer than attempt_timeout ({limit:g})"
+                )
+        if isinstance(breaker, CircuitBreaker):
+            return breaker
+        if config.probe_lease is None and limit is not None:
+            config = dataclasses.replace(config, probe_lease=limit + PROBE_LEASE_MARGIN)
+        return CircuitBreaker(
+            self.dependency, config, classifier=self.classifier, clock=self.clock, rng=self.rng
+        )
+
+    def _make_budget(self, budget: RetryBudget | RetryBudgetConfig | bool | None) -> RetryBudget | None:  # noqa: FBT001
+        if isinstance(budget, RetryBudget):
+            return budget
+        if budget is False or self.retry.max_attempts == 1:
+            return None
+        config = None if isinstance(budget, bool) else budget
+        return RetryBudget(self.dependency, config, clock=self.clock)
+
+
+def _function_name(operation: Any) -> str:
+    target = operation.func if isinstance(operation, functools.partial) else operation
+    name = getattr(target, "__name__", type(target).__name__)
+    return "call" if name == "<lambda>" else str(name)
+
+
+def _bounded(operation: Callable[[], T], limit: float, call: Call) -> T:
+    """Runs a ``def`` operation for at most ``limit`` seconds, in a thread that is left behind when they pass."""
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented for such use, and does not raise
+        return operation()
+    context = contextvars.copy_context()
+    results: list[T] = []
+    errors: list[BaseException] = []
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            results.append(context.run(operation))
+        except BaseException as error:  # noqa: BLE001  # handed to the caller's thread
+            errors.append(error)
+        finally:
+            ended.set()
+
+    threading.Thread(target=work, name=f"attempt {call.policy.dependency}", daemon=True).start()
+    if not ended.wait(limit):
+        raise call.time_limit_error(limit)
+    if errors:
+        raise errors.pop()
+    return results.pop()
+
+
+async def _bounded_async(
+    operation: Callable[[], Awaitable[T]] | Awaitable[T], limit: float, call: Call
+) -> T:
+    try:
+        async with asyncio.timeout(limit) as scope:
+            return await (operation() if callable(operation) else operation)
+    except TimeoutError as error:
+        if scope.expired():
+            raise call.time_limit_error(limit) from error
+        raise

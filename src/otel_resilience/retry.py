@@ -1,0 +1,182 @@
+"""Retry: how often, how long between, and for which errors."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from otel_resilience import _validation as check
+from otel_resilience.backoff import Jitter, ceiling, spread
+from otel_resilience.classification import Classification, Classifier, ErrorClass
+
+if TYPE_CHECKING:
+    from otel_resilience.budget import RetryBudget, RetryBudgetConfig
+    from otel_resilience.policy import Policy
+
+T = TypeVar("T")
+P = ParamSpec("P")
+IsRetryable = Callable[[BaseException], bool]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """How retries are made. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Defaults: three attempts, full jitter, 50 ms for transient errors and 1 s for throttling, at most 20 s (AWS SDK
+    retries of 2026).
+    """
+
+    max_attempts: int = 3
+    """Attempts in all, the first included."""
+    base_delay: float = 0.05
+    """Ceiling in seconds of the wait before the first retry of a transient error."""
+    max_delay: float = 20.0
+    """Ceiling in seconds of every wait that we choose ourselves. A server's hint may be longer."""
+    exponential_base: float = 2.0
+    """The ceiling grows by this factor from retry to retry; at least 1."""
+    jitter: Jitter | str | bool = Jitter.FULL
+    """``full`` (or ``True``), ``equal``, ``decorrelated``, ``none`` (or ``False``)."""
+    throttle_base_delay: float = 1.0
+    """The ceiling in seconds before the first retry where the dependency asked to slow down and named no time."""
+    slow_base_delay: float = 5.0
+    """The least wait in seconds after an error that heals slowly."""
+    max_retry_after: float = 300.0
+    """A server's hint of more seconds than this ends the call at once, also where there is no deadline."""
+
+    def __post_init__(self) -> None:
+        check.count("max_attempts", self.max_attempts)
+        for name in ("base_delay", "max_delay", "throttle_base_delay", "slow_base_delay", "max_retry_after"):
+            check.seconds(name, getattr(self, name), zero=True)
+        check.number("exponential_base", self.exponential_base, minimum=1)
+        object.__setattr__(self, "jitter", Jitter.of(self.jitter))
+        if self.base_delay > self.max_delay:
+            raise ValueError(f"base_delay must be at most max_delay ({self.max_delay:g}), not {self.base_delay!r}")
+
+    def delay(self, verdict: Classification, retry: int, previous: float, fraction: float) -> float:
+        """Seconds to wait before retry ``retry`` (0 for the first).
+
+        ``previous`` is the wait before, ``fraction`` a random number in ``[0, 1)``. The server's hint is a lower bound.
+        """
+        kind = verdict.error_class
+        base = self.throttle_base_delay if kind is ErrorClass.THROTTLED else self.base_delay
+        if kind is ErrorClass.TRANSIENT_SLOW:
+            base = self.slow_base_delay
+        chosen = 0.0
+        if base > 0:
+            longest = ceiling(base, self.exponential_base, retry, self.max_delay)
+            jitter: Jitter = self.jitter  # type: ignore[assignment]  # __post_init__ made it a Jitter
+            chosen = spread(jitter, longest, base, previous, self.max_delay, fraction)
+        if kind is ErrorClass.TRANSIENT_SLOW:
+            chosen = max(chosen, min(self.slow_base_delay, self.max_delay))
+        if verdict.retry_after is not None:
+            chosen = max(chosen, verdict.retry_after)
+        return chosen
+
+
+class RetryService:
+    """Retries operations. Without ``is_retryable`` the classifier decides what is worth a repetition.
+
+    All calls of one service share one retry budget.
+    """
+
+    def __init__(
+        self,
+        dependency: str = "default",
+        *,
+        budget: RetryBudget | RetryBudgetConfig | None = None,
+        classifier: Classifier | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        async_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        from otel_resilience.budget import RetryBudget as Budget  # noqa: PLC0415
+
+        self.dependency = dependency
+        self.budget = budget if isinstance(budget, Budget) else Budget(dependency, budget, clock=clock)
+        self._options: dict[str, Any] = {
+            "classifier": classifier,
+            "clock": clock,
+            "sleep": sleep,
+            "async_sleep": async_sleep,
+            "rng": rng,
+        }
+        self._policy_of = functools.lru_cache(maxsize=64)(self._make_policy)
+
+    @overload
+    def execute_with_retry(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        config: RetryConfig | None = None,
+        is_retryable: IsRetryable | None = None,
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+    ) -> Awaitable[T]: ...
+    @overload
+    def execute_with_retry(
+        self,
+        operation: Callable[[], T],
+        config: RetryConfig | None = None,
+        is_retryable: IsRetryable | None = None,
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+    ) -> T: ...
+    def execute_with_retry(
+        self,
+        operation: Callable[[], Any],
+        config: RetryConfig | None = None,
+        is_retryable: IsRetryable | None = None,
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+    ) -> Any:
+        """Runs ``operation`` until it succeeds, its error is not worth a repetition, or the attempts end; then the
+        original exception is raised with a note. A value, or an awaitable for an async operation.
+
+        ``idempotent=False`` repeats it only where it was provably not sent. ``deadline`` is in seconds.
+        """
+        return self._policy_of(config or RetryConfig()).execute(
+            operation, name=name, idempotent=idempotent, deadline=deadline, is_retryable=is_retryable
+        )
+
+    def _make_policy(self, config: RetryConfig) -> Policy:
+        from otel_resilience.policy import Policy as PolicyClass  # noqa: PLC0415  # policy builds on this module
+
+        return PolicyClass(self.dependency, retry=config, budget=self.budget, **self._options)
+
+
+def retry(
+    config: RetryConfig | None = None,
+    *,
+    on: type[BaseException] | tuple[type[BaseException], ...] | IsRetryable | None,
+    dependency: str = "default",
+    name: str | None = None,
+    idempotent: bool | None = None,
+    budget: RetryBudget | RetryBudgetConfig | None = None,
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorator that retries a function, ``def`` or ``async def``.
+
+    ``on`` says what is retryable and has no default: exception types, a predicate, or ``None`` for the classifier's
+    verdict.
+    """
+    from otel_resilience.policy import Policy as PolicyClass  # noqa: PLC0415  # policy builds on this module
+
+    policy = PolicyClass(dependency, retry=config or RetryConfig(), budget=budget)
+    return policy.decorator(name=name, idempotent=idempotent, is_retryable=_predicate(on))
+
+
+def _predicate(on: type[BaseException] | tuple[type[BaseException], ...] | IsRetryable | None) -> IsRetryable | None:
+    if on is None or not isinstance(on, (type, tuple)):
+        return on
+    types = on
+    return lambda error: isinstance(error, types)

@@ -1,0 +1,272 @@
+"""Where the primitives meet OpenTelemetry: one place that knows whether anybody listens.
+
+Nothing here raises into the application. Without an SDK only a look at two module attributes is paid; spans are made
+only where the trace is sampled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, ParamSpec
+
+from opentelemetry import _logs as logs_api
+from opentelemetry import metrics as metrics_api
+from opentelemetry import trace as trace_api
+from opentelemetry._logs import _internal as logs_internal
+from opentelemetry.metrics import _internal as metrics_internal
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from otel_resilience import cardinality, contract
+from otel_resilience.breaker_config import BreakerState, Transition
+from otel_resilience.instruments import Instruments
+from otel_resilience.redaction import redact
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from otel_resilience.budget import RetryBudget
+    from otel_resilience.circuit_breaker import CircuitBreaker
+
+P = ParamSpec("P")
+
+Value = str | int | float | bool
+Attributes = Mapping[str, Value]
+
+event_log = logging.getLogger("otel_resilience.events")
+"""Every event is also a record of this standard logger, so that it is seen where no OpenTelemetry SDK runs."""
+event_log.addHandler(logging.NullHandler())
+_log = logging.getLogger("otel_resilience")
+_log.addHandler(logging.NullHandler())
+
+INFO, WARN, ERROR = logging.INFO, logging.WARNING, logging.ERROR
+_SEVERITY_NUMBERS = {
+    INFO: logs_api.SeverityNumber.INFO,
+    WARN: logs_api.SeverityNumber.WARN,
+    ERROR: logs_api.SeverityNumber.ERROR,
+}
+_SIGNAL_OPT_IN = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
+
+_breakers: weakref.WeakValueDictionary[str, CircuitBreaker] = weakref.WeakValueDictionary()
+_budgets: weakref.WeakValueDictionary[str, RetryBudget] = weakref.WeakValueDictionary()
+
+
+def harmless(function: Callable[P, None]) -> Callable[P, None]:
+    """Keeps a failure of telemetry from the call that it watches: logged, and no more."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except Exception as exc:  # noqa: BLE001  # a broken exporter or processor must not break the application
+            _log.warning("telemetry failed in %s: %s", function.__name__, redact(repr(exc)))
+
+    return guarded
+
+
+class Listener:
+    """Tracer, logger and instruments of one set of providers (by default the global ones, also when set later)."""
+
+    def __init__(
+        self,
+        tracer_provider: trace_api.TracerProvider | None = None,
+        meter_provider: metrics_api.MeterProvider | None = None,
+        logger_provider: logs_api.LoggerProvider | None = None,
+    ) -> None:
+        self.tracer = trace_api.get_tracer(
+            contract.SCOPE, tracer_provider=tracer_provider, schema_url=contract.SCHEMA_URL
+        )
+        self.logger = logs_api.get_logger(
+            contract.SCOPE, logger_provider=logger_provider, schema_url=contract.SCHEMA_URL
+        )
+        self.metrics = Instruments(
+            metrics_api.get_meter(contract.SCOPE, meter_provider=meter_provider, schema_url=contract.SCHEMA_URL),
+            observe_breakers=_observe_breakers,
+            observe_budgets=_observe_budgets,
+        )
+        self.events_on_spans = os.environ.get(_SIGNAL_OPT_IN, "").strip() != "logs"
+
+
+override: Listener | None = None
+"""Set by :func:`use_providers`; comes before the global providers."""
+_global: Listener | None = None
+
+
+def active() -> Listener | None:
+    """The listener, or ``None`` where no SDK is set up. Cheap enough for every call."""
+    if override is not None:
+        return override
+    if (
+        trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # the public getter reads the environment on every call
+        and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
+        and logs_internal._LOGGER_PROVIDER is None  # noqa: SLF001
+    ):
+        return None
+    return _global or global_listener()
+
+
+def global_listener() -> Listener:
+    """The listener on the global providers; its instruments come alive when the providers are set."""
+    global _global  # noqa: PLW0603  # one per process, made when first needed
+    if _global is None:
+        _global = Listener()
+    return _global
+
+
+@contextlib.contextmanager
+def use_providers(
+    *,
+    tracer_provider: trace_api.TracerProvider | None = None,
+    meter_provider: metrics_api.MeterProvider | None = None,
+    logger_provider: logs_api.LoggerProvider | None = None,
+) -> Iterator[None]:
+    """Sends telemetry to these providers instead of the global ones, for the whole process, within a block."""
+    global override  # noqa: PLW0603  # a process-wide switch by design
+    previous, override = override, Listener(tracer_provider, meter_provider, logger_provider)
+    try:
+        yield
+    finally:
+        override = previous
+
+
+def listening() -> bool:
+    """Whether an event would reach anybody."""
+    return active() is not None or event_log.isEnabledFor(INFO)
+
+
+@harmless
+def emit(
+    name: str,
+    level: int,
+    body: str,
+    attributes: Attributes,
+    *,
+    context: Context | None = None,
+    span: Span | None = None,
+) -> None:
+    """Emits one event: an OpenTelemetry log record, a standard log record, and by opt-in a span event."""
+    body = redact(body)
+    listener = active()
+    if listener is not None:
+        listener.logger.emit(
+            severity_number=_SEVERITY_NUMBERS[level],
+            severity_text=logging.getLevelName(level),
+            body=body,
+            attributes=dict(attributes),
+            event_name=name,
+            context=context,
+        )
+        if span is not None and listener.events_on_spans:
+            span.add_event(name, dict(attributes))
+    if event_log.isEnabledFor(level):
+        event_log.log(level, "%s", body, extra={"otel.event.name": name, "otel.attributes": dict(attributes)})
+
+
+@harmless
+def watch_breaker(breaker: CircuitBreaker) -> None:
+    """Shows the breaker's state from now on, from its first moment."""
+    _breakers[breaker.dependency] = breaker
+    global_listener()
+
+
+@harmless
+def watch_budget(budget: RetryBudget) -> None:
+    """Shows the budget's utilization from now on."""
+    _budgets[budget.dependency] = budget
+    global_listener()
+
+
+@harmless
+def state_changed(dependency: str, transition: Transition) -> None:
+    """A breaker changed its state."""
+    listener = active()
+    if listener is not None:
+        listener.metrics.transition(dependency, transition)
+    opened = transition.target in (BreakerState.OPEN, BreakerState.FORCED_OPEN)
+    level = WARN if opened else INFO
+    if listener is None and not event_log.isEnabledFor(level):
+        return
+    attributes: dict[str, Value] = {
+        contract.DEPENDENCY: dependency,
+        contract.BREAKER_FROM: transition.source.value,
+        contract.BREAKER_TO: transition.target.value,
+        contract.BREAKER_REASON: transition.reason.value,
+        contract.PREFIX + "circuit_breaker.window.failures": transition.failures,
+        contract.PREFIX + "circuit_breaker.window.calls": transition.calls,
+    }
+    if transition.error_type is not None:
+        attributes[contract.ERROR_TYPE] = transition.error_type
+    if transition.open_for is not None:
+        attributes[contract.PREFIX + "circuit_breaker.open_for"] = transition.open_for
+    emit(
+        contract.EVENT_STATE_CHANGED,
+        level,
+        f"circuit breaker {dependency}: {transition.source.value} to {transition.target.value}"
+        f" ({transition.reason.value})",
+        attributes,
+        span=trace_api.get_current_span(),
+    )
+
+
+def rejected(dependency: str, *, enforced: bool) -> None:
+    """A breaker rejected a call, or in shadow mode would have."""
+    listener = active()
+    if listener is not None:
+        _count_rejection(listener, dependency, enforced)
+
+
+@harmless
+def _count_rejection(listener: Listener, dependency: str, enforced: bool) -> None:  # noqa: FBT001  # internal
+    listener.metrics.rejection(dependency, enforced=enforced)
+
+
+@harmless
+def stale_result(dependency: str, number: int) -> None:
+    """Results of an earlier generation were dropped."""
+    listener = active()
+    if listener is not None:
+        listener.metrics.stale(dependency, number)
+
+
+@harmless
+def probe_expired(dependency: str, number: int) -> None:
+    """Half-open probes lost their lease."""
+    emit(
+        contract.EVENT_PROBE_EXPIRED,
+        WARN,
+        f"circuit breaker {dependency}: {number} probe(s) did not answer within the lease",
+        {contract.DEPENDENCY: dependency, contract.PREFIX + "circuit_breaker.probes": number},
+    )
+
+
+@harmless
+def budget_exhausted(dependency: str) -> None:
+    """A retry budget ran dry."""
+    emit(
+        contract.EVENT_BUDGET_EXHAUSTED,
+        WARN,
+        f"the retry budget of {dependency} is exhausted",
+        {contract.DEPENDENCY: dependency},
+    )
+
+
+def _observe_breakers(_: CallbackOptions) -> Iterable[Observation]:
+    for breaker in list(_breakers.values()):
+        current = breaker.state
+        dependency = cardinality.bounded_dependency(breaker.dependency)
+        for state in BreakerState:
+            yield Observation(
+                int(state is current), {contract.DEPENDENCY: dependency, contract.BREAKER_STATE: state.value}
+            )
+
+
+def _observe_budgets(_: CallbackOptions) -> Iterable[Observation]:
+    for budget in list(_budgets.values()):
+        yield Observation(
+            budget.metrics().utilization, {contract.DEPENDENCY: cardinality.bounded_dependency(budget.dependency)}
+        )
