@@ -14,6 +14,7 @@ from otel_resilience._call_telemetry import CallTelemetry, attempt_number
 from otel_resilience.classification import CANCELLED, Classification, ErrorClass
 from otel_resilience.correlation import correlation_id
 from otel_resilience.errors import (
+    CONTEXT_ATTRIBUTE,
     AttemptTimeoutError,
     CircuitOpenError,
     DeadlineExceededError,
@@ -30,36 +31,33 @@ GIVE_UP = -1.0
 
 
 class Call(CallTelemetry):
-    """State of one protected call. Class attributes are the defaults, so that making one costs little."""
+    """State of one protected call."""
 
-    retries = 0
-    paid = 0.0
-    permit = 0
-    used_immediate = False
-    error: BaseException | None = None
-    verdict: Classification | None = None
-    suppressed: str = ""
-    retries_by_type: dict[str, int] | None = None
-    rejected = False
+    __slots__ = ("deadline", "error", "idempotent", "is_retryable", "paid", "permit", "rejected", "retries",
+                 "retries_by_type", "suppressed", "used_immediate", "verdict")  # fmt: skip
 
     def __init__(
         self,
         policy: Policy,
-        operation: str,
         started: float,
         deadline: float | None,
         idempotent: bool | None,  # noqa: FBT001  # internal, three-valued
         is_retryable: IsRetryable | None,
+        function: object,
+        name: str | None,
     ) -> None:
         self.policy = policy
-        self.operation = operation
-        self.started = started
+        self.started = self.started_attempt = started
         self.deadline = deadline
         self.idempotent = idempotent
         self.is_retryable = is_retryable
-        self.listener = telemetry.active()
-        if self.listener is not None:
-            self._open_span(self.listener)
+        self.function = function
+        self.name = name
+        self.listener = self.numbered = self.error = self.verdict = self.retries_by_type = None
+        self.attempts = self.retries = self.permit = 0
+        self.delay = self.paid = 0.0
+        self.suppressed = ""
+        self.used_immediate = self.rejected = False
 
     def time_limit(self) -> float | None:
         """Seconds that the attempt about to run may take, or ``None``. Raises where the deadline has passed."""
@@ -79,16 +77,6 @@ class Call(CallTelemetry):
             return AttemptTimeoutError(limit)
         return DeadlineExceededError(self.deadline)
 
-    def failed_at_once(self, error: BaseException, permit: int) -> float:
-        """The first attempt was made before this object was, and failed; as :meth:`failed`, and ends the call."""
-        self.attempts = 1
-        self.started_attempt = self.started
-        self.permit = permit
-        delay = self.failed(error)
-        if delay == GIVE_UP:
-            self.ended(error)
-        return delay
-
     def begin_attempt(self) -> None:
         """Asks the breaker, then opens the attempt's span. Raises :class:`CircuitOpenError`."""
         breaker = self.policy.breaker
@@ -103,10 +91,12 @@ class Call(CallTelemetry):
                     raise rejection from self.error
                 raise
         self.attempts += 1
-        self.started_attempt = self.policy.clock()
         if self.listener is not None:
+            self.started_attempt = self.policy.clock()
             self._open_attempt_span(self.listener)
-        elif self.attempts > 1:
+        elif breaker is not None:
+            self.started_attempt = self.policy.clock()
+        if self.attempts > 1:
             self.numbered = attempt_number.set(self.attempts)
 
     def succeeded(self) -> None:
@@ -121,16 +111,18 @@ class Call(CallTelemetry):
                 self.paid = 0.0
             elif self.retries == 0 and not budget.full:
                 budget.give(budget.config.success_credit)
-        self._close_attempt_span()
         self.error = None
         if self.listener is not None:
+            self._close_attempt_span()
             self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
+        elif self.numbered is not None:
+            attempt_number.reset(self.numbered)
 
     def failed(self, error: BaseException) -> float:
         """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
         policy = self.policy
         self.error = error
-        verdict = self.verdict = policy.classifier.classify(error)
+        verdict = self.verdict = policy.classify(error)
         if policy.breaker is not None:
             policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
         if verdict.error_class is ErrorClass.CANCELLED:
@@ -141,7 +133,11 @@ class Call(CallTelemetry):
         listening = self.listener is not None or telemetry.event_log.isEnabledFor(logging.INFO)
         if listening:
             self._report_failure(error, verdict)
-        self._close_attempt_span()
+            self._close_attempt_span()
+        elif self.numbered is not None:
+            self.detach()
+        if self.attempts >= policy.retry.max_attempts:
+            return GIVE_UP
         delay = self._next_delay(error, verdict)
         if delay >= 0:
             self.delay = delay
@@ -155,7 +151,7 @@ class Call(CallTelemetry):
         self._close_attempt_span()
         cause, self.error = self.error, None
         if self.verdict is None or error is not cause:
-            self.verdict = self.policy.classifier.classify(error)
+            self.verdict = self.policy.classify(error)
         verdict = self.verdict
         if verdict.error_class is ErrorClass.CANCELLED:
             self._take_back()
@@ -175,43 +171,41 @@ class Call(CallTelemetry):
 
     def _next_delay(self, error: BaseException, verdict: Classification) -> float:
         policy = self.policy
-        config = policy.retry
-        if config.max_attempts == 1:
-            return GIVE_UP
-        wanted = verdict.retryable if self.is_retryable is None else self.is_retryable(error)
-        if isinstance(error, CircuitOpenError):
-            return self._suppress("breaker_open")
-        if not wanted or (self.is_retryable is None and self._used_up(verdict)):
-            return self._suppress("not_retryable") if self.attempts < config.max_attempts else GIVE_UP
-        if self.attempts >= config.max_attempts:
-            return GIVE_UP
-        if self._exhausted_below(error):
+        if self.is_retryable is None:
+            wanted = verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
+        else:
+            wanted = not isinstance(error, CircuitOpenError) and self.is_retryable(error)
+        if not wanted:
+            return self._suppress("breaker_open" if isinstance(error, CircuitOpenError) else "not_retryable")
+        if self.idempotent is False or (self.idempotent is None and verdict.idempotent is False):
+            if not verdict.unsent:
+                return self._suppress("not_idempotent")
+        if hasattr(error, CONTEXT_ATTRIBUTE) and self._exhausted_below(error):
             return self._suppress("exhausted_below")
-        idempotent = verdict.idempotent if self.idempotent is None else self.idempotent
-        if idempotent is False and not verdict.unsent:
-            return self._suppress("not_idempotent")
-        if verdict.immediate and not self.used_immediate:
+        hint = verdict.retry_after
+        if policy.eager and hint is None and verdict.error_class is ErrorClass.TRANSIENT:
+            delay = 0.0
+        elif verdict.immediate and not self.used_immediate:
             self.used_immediate = True
             return 0.0 if self._in_time(0.0) else self._suppress("deadline")
-        delay = config.delay(verdict, self.retries, self.delay, policy.rng())
-        hinted = verdict.retry_after is not None and delay == verdict.retry_after
-        if hinted and delay > config.max_retry_after:
-            return self._suppress("retry_after_too_long")
-        if not self._in_time(delay):
-            return self._suppress("retry_after_too_long" if hinted else "deadline")
-        return delay if self._pay(verdict) else self._suppress("budget")
+        else:
+            config = policy.retry
+            delay = config.delay(verdict, self.retries, self.delay, policy.rng)
+            if delay == hint and delay > config.max_retry_after:
+                return self._suppress("retry_after_too_long")
+        if self.deadline is not None and not self._in_time(delay):
+            return self._suppress("retry_after_too_long" if delay == hint else "deadline")
+        return delay if policy.budget is None or self._pay(verdict) else self._suppress("budget")
 
     def _in_time(self, delay: float) -> bool:
         return self.deadline is None or self.policy.clock() + delay < self.started + self.deadline
 
     def _used_up(self, verdict: Classification) -> bool:
-        if verdict.max_retries is None:
-            return False
         if self.retries_by_type is None:
             self.retries_by_type = {}
         used = self.retries_by_type.get(verdict.error_type, 0)
         self.retries_by_type[verdict.error_type] = used + 1
-        return used >= verdict.max_retries
+        return verdict.max_retries is not None and used >= verdict.max_retries
 
     def _exhausted_below(self, error: BaseException) -> bool:
         context = error_context(error)
@@ -219,7 +213,7 @@ class Call(CallTelemetry):
             context is not None
             and context.exhausted
             and context._owner != id(self.policy)
-            and context._ended_at >= self.started_attempt
+            and context._ended_at >= self.started
         )
 
     def _pay(self, verdict: Classification) -> bool:
@@ -252,7 +246,7 @@ class Call(CallTelemetry):
         policy = self.policy
         now = policy.clock()
         elapsed = now - self.started
-        identifier = correlation_id() if self.span is None else f"{self.span.get_span_context().trace_id:032x}"
+        identifier = correlation_id() if self.listener is None or self.span is None else f"{self.span.get_span_context().trace_id:032x}"
         note = (
             f"{policy.dependency} {self.operation}: {self.attempts} attempt{'' if self.attempts == 1 else 's'}"
             f" in {elapsed:.3f} s, correlation ID {identifier}"

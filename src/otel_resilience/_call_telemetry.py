@@ -38,21 +38,37 @@ def current_attempt() -> int:
 
 
 class CallTelemetry:
-    """The observed side of a call. Class attributes are the defaults, so that making one costs little."""
+    """The observed side of a call. What only a listener needs is set when one begins to listen."""
+
+    __slots__ = ("attached", "attempt_span", "attempts", "context", "delay", "function", "listener", "make_current",
+                 "name", "numbered", "policy", "span", "started", "started_attempt")  # fmt: skip
 
     policy: Policy
-    operation: str
-    listener: Listener | None
+    function: object
+    name: str | None
     started: float
-    attempts = 0
-    delay = 0.0
-    started_attempt = 0.0
-    span: Span | None = None
-    context: Context | None = None
-    attempt_span: Span | None = None
-    attached: Token[Context] | None = None
-    numbered: Token[int] | None = None
-    make_current = False
+    started_attempt: float
+    attempts: int
+    delay: float
+    listener: Listener | None
+    span: Span | None
+    context: Context | None
+    attempt_span: Span | None
+    attached: Token[Context] | None
+    numbered: Token[int] | None
+    make_current: bool
+
+    @property
+    def operation(self) -> str:
+        """The operation's name on telemetry, from a bounded set."""
+        return self.policy.operation_name(self.function, self.name)
+
+    def observe(self, listener: Listener) -> None:
+        """Tells ``listener`` of this call from now on."""
+        self.listener = listener
+        self.span = self.context = self.attempt_span = self.attached = None
+        self.make_current = False
+        self._open_span(listener)
 
     @harmless
     def _open_span(self, listener: Listener) -> None:
@@ -85,15 +101,15 @@ class CallTelemetry:
             self.attached = attach(trace_api.set_span_in_context(span, self.context))
         elif self.make_current and self.context is not None:
             self.attached = attach(self.context)
-        if self.attempts != attempt_number.get():
-            self.numbered = attempt_number.set(self.attempts)
+        if self.attempts == 1 and attempt_number.get() != 1:
+            self.numbered = attempt_number.set(1)
 
     def detach(self) -> None:
         """The attempt goes on elsewhere: in the task that awaits what the operation returned."""
         if self.numbered is not None:
             attempt_number.reset(self.numbered)
             self.numbered = None
-        if self.attached is not None:
+        if self.listener is not None and self.attached is not None:
             detach(self.attached)
             self.attached = None
 
@@ -101,6 +117,8 @@ class CallTelemetry:
         """Goes on with an attempt that was begun elsewhere. ``False`` where none was."""
         if not self.attempts:
             return False
+        if self.listener is None:
+            return True
         if self.attempt_span is not None:
             self.attached = attach(trace_api.set_span_in_context(self.attempt_span, self.context))
         elif self.make_current and self.context is not None:
@@ -109,7 +127,7 @@ class CallTelemetry:
 
     def _close_attempt_span(self) -> None:
         self.detach()
-        if self.attempt_span is not None:
+        if self.listener is not None and self.attempt_span is not None:
             self._end_attempt_span(self.attempt_span)
             self.attempt_span = None
 
@@ -129,7 +147,7 @@ class CallTelemetry:
             contract.ERROR_CLASS: verdict.error_class.value,
             contract.ERROR_SEVERITY: verdict.severity.value,
         }
-        span = self.attempt_span
+        span = None if self.listener is None else self.attempt_span
         if span is not None:
             span.set_attributes(
                 {key: failure[key] for key in (contract.ERROR_TYPE, contract.ERROR_CLASS, contract.ERROR_SEVERITY)}
@@ -177,8 +195,8 @@ class CallTelemetry:
                 contract.RETRY_DELAY: self.delay,
                 contract.RETRY_SOURCE: source,
             },
-            context=self.context,
-            span=self.span,
+            context=None if self.listener is None else self.context,
+            span=None if self.listener is None else self.span,
         )
 
     @harmless
@@ -194,8 +212,8 @@ class CallTelemetry:
                 contract.ERROR_TYPE: verdict.error_type,
                 contract.ATTEMPTS: self.attempts,
             },
-            context=self.context,
-            span=self.span,
+            context=None if self.listener is None else self.context,
+            span=None if self.listener is None else self.span,
         )
 
     @harmless

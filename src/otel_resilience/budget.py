@@ -58,11 +58,12 @@ class TokenBucket:
         elapsed = now - self._refilled_at
         if elapsed > 0:
             self._refilled_at = now
-            self.give(elapsed * self._config.refill_rate)
+            self.tokens = min(self._config.capacity, self.tokens + elapsed * self._config.refill_rate)
 
     def take(self, cost: float, now: float) -> bool:
         """Takes ``cost`` tokens, or nothing where they do not suffice."""
-        self.refill(now)
+        if now > self._refilled_at:
+            self.refill(now)
         if self.tokens < cost:
             return False
         self.tokens -= cost
@@ -127,7 +128,6 @@ class RetryBudget:
     def give(self, tokens: float) -> None:
         """Pays in: a refund, or the credit of a first-try success."""
         with self._lock:
-            self._bucket.refill(self._clock())
             self._bucket.give(tokens)
             self.full = self._bucket.tokens >= self.config.capacity
 

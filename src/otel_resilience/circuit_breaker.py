@@ -146,7 +146,9 @@ class CircuitBreaker:
         machine = self._machine
         if machine.state is BreakerState.OPEN and now < machine.open_until and not self.config.shadow:
             self._rejected += 1
-            raise self._rejection(machine.open_until - now)
+            if telemetry.active() is not None:
+                telemetry.rejected(self.dependency, enforced=True)
+            raise CircuitOpenError(self.dependency, machine.open_until - now)
         with self._lock:
             transition = machine.tick(now)
             expired = machine.expired_probes
@@ -163,7 +165,8 @@ class CircuitBreaker:
         if self.config.shadow:
             telemetry.rejected(self.dependency, enforced=False)
             return UNRECORDED
-        raise self._rejection(retry_after)
+        telemetry.rejected(self.dependency, enforced=True)
+        raise CircuitOpenError(self.dependency, retry_after)
 
     def record_success(self, permit: int, started: float) -> None:
         """The call succeeded; ``started`` is the clock's reading at its begin."""
@@ -236,10 +239,6 @@ class CircuitBreaker:
         machine = self._machine
         closed = machine.state is BreakerState.CLOSED and self._slow_after is None
         self.fast_permit = machine.generation if closed else 0
-
-    def _rejection(self, retry_after: float | None) -> CircuitOpenError:
-        telemetry.rejected(self.dependency, enforced=True)
-        return CircuitOpenError(self.dependency, retry_after)
 
     def _told(self, transition: Transition | None, stale: int = 0) -> None:
         if transition is not None:

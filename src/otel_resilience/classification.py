@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, StrEnum
 
 from otel_resilience import error_types
@@ -69,6 +69,9 @@ class BreakerEffect(StrEnum):
     """It says nothing: throttling, our own limits, cancellation."""
 
 
+_RETRIED = frozenset({ErrorClass.TRANSIENT, ErrorClass.TRANSIENT_SLOW, ErrorClass.THROTTLED, ErrorClass.LOCAL})
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Classification:
     """The verdict on one error."""
@@ -91,25 +94,22 @@ class Classification:
     """Whether the failed request may be repeated, where the exception itself shows it (method, idempotency key)."""
     immediate: bool = False
     """The first retry may go at once, without delay and free of charge (a keep-alive connection that was closed)."""
+    retryable: bool = dataclasses.field(init=False, compare=False)
+    """Whether a repetition can help at all, before budget, deadline and idempotency have their say."""
+
+    def __post_init__(self) -> None:
+        granted = self.error_class in _RETRIED if self.max_retries is None else self.max_retries > 0
+        object.__setattr__(self, "retryable", granted)
 
     @property
     def counts(self) -> bool:
         """Whether it counts as a failure for the circuit breaker of the dependency."""
         return self.breaker is BreakerEffect.FAILURE
 
-    @property
-    def retryable(self) -> bool:
-        """Whether a repetition can help at all, before budget, deadline and idempotency have their say."""
-        if self.max_retries is not None:
-            return self.max_retries > 0
-        return self.error_class in _RETRIED
-
     def replace(self, **changes: object) -> Classification:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot see fields through **
 
-
-_RETRIED = frozenset({ErrorClass.TRANSIENT, ErrorClass.TRANSIENT_SLOW, ErrorClass.THROTTLED, ErrorClass.LOCAL})
 
 Rule = Callable[[BaseException], Classification | None]
 """A rule looks at an exception and answers, or returns ``None`` to pass it on to the next rule."""
@@ -142,28 +142,49 @@ class Classifier:
 
     Cancellation and interpreter exits are never handed to a rule. An ``ExceptionGroup`` is as bad as its worst leaf and
     transient only if every leaf is; cancelled leaves are dropped.
+
+    ``by_type`` holds verdicts on exact types whose instances need no look. Rules added by :meth:`extended` come before
+    it, the rules given here after it.
     """
 
-    __slots__ = ("_rules",)
+    __slots__ = ("_by_type", "_first", "_rules")
 
-    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+    def __init__(self, rules: Iterable[Rule] = (), by_type: Mapping[type[BaseException], Classification] | None = None):
+        self._first: tuple[Rule, ...] = ()
+        self._by_type = dict(by_type or {})
         self._rules = tuple(rules)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules in the order in which they are asked."""
-        return self._rules
+        return (*self._first, *self._rules)
 
     def extended(self, *rules: Rule) -> Classifier:
-        """A new classifier that asks ``rules`` before its own: this is how a user adds or overrides verdicts."""
-        return Classifier((*rules, *self._rules))
+        """A new classifier that asks ``rules`` before anything else: this is how a user adds or overrides verdicts."""
+        extended = Classifier(self._rules, self._by_type)
+        extended._first = (*rules, *self._first)
+        return extended
 
     def classify(self, exception: BaseException) -> Classification:
         """The verdict on ``exception``."""
+        if not self._first:
+            verdict = self._by_type.get(type(exception))
+            if verdict is not None:
+                return verdict
         if isinstance(exception, _NEVER_CLASSIFIED):
             return CANCELLED
         if isinstance(exception, BaseExceptionGroup):
             return self._worst_leaf(exception)
+        return self._ask(exception)
+
+    def _ask(self, exception: BaseException) -> Classification:
+        for rule in self._first:
+            verdict = rule(exception)
+            if verdict is not None:
+                return verdict
+        verdict = self._by_type.get(type(exception))
+        if verdict is not None:
+            return verdict
         for rule in self._rules:
             verdict = rule(exception)
             if verdict is not None:

@@ -7,11 +7,23 @@ import functools
 from otel_resilience.classification import Classification, Classifier
 from otel_resilience.rules import default_rules
 
+_TELLING_TYPES = (
+    ConnectionError,
+    ConnectionRefusedError,
+    ConnectionResetError,
+    ConnectionAbortedError,
+    BrokenPipeError,
+    TimeoutError,
+)
+"""Built-in types whose instances all mean the same; looked up instead of asked about."""
+
 
 @functools.cache
 def default_classifier() -> Classifier:
     """The rules for the standard library, httpx and redis-py. Extend it with :meth:`Classifier.extended`."""
-    return Classifier(default_rules())
+    rules = default_rules()
+    asked = Classifier(rules)
+    return Classifier(rules, {kind: asked.classify(kind()) for kind in _TELLING_TYPES})
 
 
 def classify(exception: BaseException, classifier: Classifier | None = None) -> Classification:

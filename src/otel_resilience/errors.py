@@ -8,7 +8,7 @@ from typing import Any
 from otel_resilience import error_types
 from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Severity
 
-_ATTRIBUTE = "__resilience__"
+CONTEXT_ATTRIBUTE = "__resilience__"
 
 
 class ResilienceError(Exception):
@@ -19,7 +19,7 @@ class CircuitOpenError(ResilienceError):
     """Nothing was sent: the circuit of the dependency is open."""
 
     def __init__(self, dependency: str, retry_after: float | None) -> None:
-        super().__init__(dependency, retry_after)
+        # BaseException.__new__ keeps the arguments already; a rejection must cost next to nothing
         self.dependency = dependency
         self.retry_after = retry_after
         """Seconds until a call may pass; ``None`` where the circuit was forced open."""
@@ -98,7 +98,7 @@ class ErrorContext:
 
 def error_context(exception: BaseException) -> ErrorContext | None:
     """What was attached to ``exception``, or ``None``."""
-    found = getattr(exception, _ATTRIBUTE, None)
+    found = getattr(exception, CONTEXT_ATTRIBUTE, None)
     return found if isinstance(found, ErrorContext) else None
 
 
@@ -109,7 +109,7 @@ def attach_context(exception: BaseException, context: ErrorContext) -> None:
         notes = getattr(exception, "__notes__", [])
         if previous._note in notes:
             notes.remove(previous._note)
-    setattr(exception, _ATTRIBUTE, context)
+    setattr(exception, CONTEXT_ATTRIBUTE, context)
     if context._note:
         exception.add_note(context._note)
 
@@ -124,7 +124,7 @@ def enrich(exception: BaseException, **details: Any) -> BaseException:
     context = error_context(exception)
     if context is None:
         context = ErrorContext(correlation_id=correlation_id())
-        setattr(exception, _ATTRIBUTE, context)
+        setattr(exception, CONTEXT_ATTRIBUTE, context)
     for key, value in details.items():
         context.details.setdefault(key, value)
     return exception

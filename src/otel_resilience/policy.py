@@ -76,6 +76,9 @@ class Policy:
         self.sleep = sleep
         self.async_sleep = async_sleep
         self.rng = rng
+        self.classify = self.classifier.classify
+        self.eager = self.retry.base_delay == 0
+        """Whether transient errors are retried without any wait."""
         self.breaker = self._make_breaker(breaker)
         self.budget = self._make_budget(budget)
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
@@ -124,32 +127,43 @@ class Policy:
         """
         if is_async_callable(operation):
             return self._execute_async(operation, name, idempotent, deadline, is_retryable)
-        breaker = self.breaker
-        permit = 0 if breaker is None else breaker.fast_permit
         if (
-            (permit or breaker is None)
-            and self._unlimited
+            self._unlimited
             and deadline is None
             and telemetry.override is None
             and trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # as telemetry.active(), without the call
             and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
         ):
+            breaker = self.breaker
+            permit = 0 if breaker is None else breaker.fast_permit or breaker.admit()
             started = self.clock()
             try:
                 result = operation()
             except BaseException as error:
-                call = Call(self, self._name(operation, name), started, None, idempotent, is_retryable)
-                delay = call.failed_at_once(error, permit)
+                call = Call(self, started, None, idempotent, is_retryable, operation, name)
+                call.attempts = 1
+                call.permit = permit
+                call.started_attempt = started
+                delay = call.failed(error)
                 if delay == GIVE_UP:
+                    call.ended(error)
                     raise
             else:
                 if is_awaitable(result):
+                    if breaker is not None:
+                        breaker.release(permit)
                     return self._execute_async(operation, name, idempotent, deadline, is_retryable, result)
-                self._first_attempt_succeeded(permit, started)
+                if breaker is not None:
+                    breaker.record_success(permit, started)
+                budget = self.budget
+                if budget is not None and not budget.full:
+                    budget.give(budget.config.success_credit)
                 return result
             return self._run(operation, call, delay)
-        limit = self._shorter(deadline)
-        call = Call(self, self._name(operation, name), self.clock(), limit, idempotent, is_retryable)
+        call = Call(self, self.clock(), self._shorter(deadline), idempotent, is_retryable, operation, name)
+        listener = telemetry.active()
+        if listener is not None:
+            call.observe(listener)
         return self._run(operation, call, 0.0)
 
     async def _execute_async(
@@ -161,30 +175,39 @@ class Policy:
         is_retryable: IsRetryable | None,
         begun: Awaitable[T] | None = None,
     ) -> T:
-        breaker = self.breaker
-        permit = 0 if breaker is None else breaker.fast_permit
         if (
-            (permit or breaker is None)
-            and self._unlimited
+            self._unlimited
             and deadline is None
             and telemetry.override is None
             and trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # as telemetry.active(), without the call
             and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
         ):
+            breaker = self.breaker
+            permit = 0 if breaker is None else breaker.fast_permit or breaker.admit()
             started = self.clock()
             try:
                 result = await (operation() if begun is None else begun)
             except BaseException as error:
-                call = Call(self, self._name(operation, name), started, None, idempotent, is_retryable)
-                delay = call.failed_at_once(error, permit)
+                call = Call(self, started, None, idempotent, is_retryable, operation, name)
+                call.attempts = 1
+                call.permit = permit
+                call.started_attempt = started
+                delay = call.failed(error)
                 if delay == GIVE_UP:
+                    call.ended(error)
                     raise
             else:
-                self._first_attempt_succeeded(permit, started)
+                if breaker is not None:
+                    breaker.record_success(permit, started)
+                budget = self.budget
+                if budget is not None and not budget.full:
+                    budget.give(budget.config.success_credit)
                 return result
             return await self._run_async(operation, call, delay, None)
-        limit = self._shorter(deadline)
-        call = Call(self, self._name(operation, name), self.clock(), limit, idempotent, is_retryable)
+        call = Call(self, self.clock(), self._shorter(deadline), idempotent, is_retryable, operation, name)
+        listener = telemetry.active()
+        if listener is not None:
+            call.observe(listener)
         return await self._run_async(operation, call, 0.0, begun)
 
     @overload
@@ -211,7 +234,7 @@ class Policy:
                 @functools.wraps(function)
                 async def protected_async(*args: P.args, **kwargs: P.kwargs) -> Any:
                     return await self._execute_async(
-                        lambda: function(*args, **kwargs),  # type: ignore[arg-type,return-value]  # async by the test above
+                        (lambda: function(*args, **kwargs)) if args or kwargs else function,  # type: ignore[arg-type]
                         operation_name,
                         idempotent,
                         None,
@@ -223,7 +246,7 @@ class Policy:
             @functools.wraps(function)
             def protected(*args: P.args, **kwargs: P.kwargs) -> T:
                 return self.execute(  # type: ignore[no-any-return,call-overload]  # T may itself be an awaitable
-                    lambda: function(*args, **kwargs),
+                    (lambda: function(*args, **kwargs)) if args or kwargs else function,
                     name=operation_name,
                     idempotent=idempotent,
                     is_retryable=is_retryable,
@@ -238,7 +261,7 @@ class Policy:
             while True:
                 if delay > 0:
                     self.sleep(delay)
-                limit = call.time_limit()
+                limit = None if self.attempt_timeout is None and call.deadline is None else call.time_limit()
                 call.begin_attempt()
                 try:
                     result = operation() if limit is None else _bounded(operation, limit, call)
@@ -267,7 +290,7 @@ class Policy:
             while True:
                 if delay > 0:
                     await self.async_sleep(delay)
-                limit = call.time_limit()
+                limit = None if self.attempt_timeout is None and call.deadline is None else call.time_limit()
                 if begun is None or not call.reattach():
                     call.begin_attempt()
                 awaitable, begun = begun, None
@@ -287,20 +310,14 @@ class Policy:
             call.ended(error)
             raise
 
-    def _first_attempt_succeeded(self, permit: int, started: float) -> None:
-        if self.breaker is not None:
-            self.breaker.record_success(permit, started)
-        budget = self.budget
-        if budget is not None and not budget.full:
-            budget.give(budget.config.success_credit)
-
     def _shorter(self, deadline: float | None) -> float | None:
         if deadline is None:
             return self.deadline
         return deadline if self.deadline is None else min(deadline, self.deadline)
 
-    def _name(self, operation: Callable[[], Any], name: str | None) -> str:
-        return self._operation_name(name or _function_name(operation))
+    def operation_name(self, function: object, name: str | None) -> str:
+        """The name of an operation on telemetry: the given one, else the function's; from a bounded set."""
+        return self._operation_name(name or _function_name(function))
 
     def _make_breaker(self, breaker: CircuitBreaker | CircuitBreakerConfig | None) -> CircuitBreaker | None:
         if breaker is None:

@@ -57,25 +57,27 @@ class RetryConfig:
         if self.base_delay > self.max_delay:
             raise ValueError(f"base_delay must be at most max_delay ({self.max_delay:g}), not {self.base_delay!r}")
 
-    def delay(self, verdict: Classification, retry: int, previous: float, fraction: float) -> float:
+    def delay(self, verdict: Classification, retry: int, previous: float, rng: Callable[[], float]) -> float:
         """Seconds to wait before retry ``retry`` (0 for the first).
 
-        ``previous`` is the wait before, ``fraction`` a random number in ``[0, 1)``. The server's hint is a lower bound.
+        ``previous`` is the wait before; ``rng`` gives a random number in ``[0, 1)``. The server's hint is a lower bound.
         """
         kind = verdict.error_class
-        base = self.throttle_base_delay if kind is ErrorClass.THROTTLED else self.base_delay
-        if kind is ErrorClass.TRANSIENT_SLOW:
-            base = self.slow_base_delay
-        chosen = 0.0
-        if base > 0:
-            longest = ceiling(base, self.exponential_base, retry, self.max_delay)
-            jitter: Jitter = self.jitter  # type: ignore[assignment]  # __post_init__ made it a Jitter
-            chosen = spread(jitter, longest, base, previous, self.max_delay, fraction)
+        hint = verdict.retry_after
+        base = self.base_delay
+        if kind is not ErrorClass.TRANSIENT:
+            if kind is ErrorClass.THROTTLED:
+                base = self.throttle_base_delay
+            elif kind is ErrorClass.TRANSIENT_SLOW:
+                base = self.slow_base_delay
+        if not base:
+            return hint or 0.0
+        longest = ceiling(base, self.exponential_base, retry, self.max_delay)
+        jitter: Jitter = self.jitter  # type: ignore[assignment]  # __post_init__ made it a Jitter
+        chosen = spread(jitter, longest, base, previous, self.max_delay, rng())
         if kind is ErrorClass.TRANSIENT_SLOW:
             chosen = max(chosen, min(self.slow_base_delay, self.max_delay))
-        if verdict.retry_after is not None:
-            chosen = max(chosen, verdict.retry_after)
-        return chosen
+        return chosen if hint is None else max(chosen, hint)
 
 
 class RetryService:
