@@ -24,6 +24,7 @@ from otel_resilience.errors import (
 )
 
 if TYPE_CHECKING:
+    from otel_resilience.circuit_breaker import CircuitBreaker
     from otel_resilience.policy import Policy
     from otel_resilience.retry import IsRetryable
 
@@ -45,7 +46,9 @@ class Call(CallTelemetry):
         is_retryable: IsRetryable | None,
         function: object,
         name: str | None,
+        permit: int | None = None,
     ) -> None:
+        """With a ``permit`` the call takes over after its first attempt, which was made without it."""
         self.policy = policy
         self.started = self.started_attempt = started
         self.deadline = deadline
@@ -54,7 +57,12 @@ class Call(CallTelemetry):
         self.function = function
         self.name = name
         self.listener = self.numbered = self.error = self.verdict = self.retries_by_type = None
-        self.attempts = self.retries = self.permit = 0
+        self.retries = 0
+        if permit is None:
+            self.attempts = self.permit = 0
+        else:
+            self.attempts = 1
+            self.permit = permit
         self.delay = self.paid = 0.0
         self.suppressed = ""
         self.used_immediate = self.rejected = False
@@ -81,23 +89,37 @@ class Call(CallTelemetry):
         """Asks the breaker, then opens the attempt's span. Raises :class:`CircuitOpenError`."""
         breaker = self.policy.breaker
         if breaker is not None:
-            try:
-                self.permit = breaker.fast_permit or breaker.admit()
-            except CircuitOpenError as rejection:
-                self._take_back()
-                self.rejected = True
-                if self.error is not None:
-                    self._suppress("breaker_open")
-                    raise rejection from self.error
-                raise
+            self._ask(breaker)
         self.attempts += 1
+        self.started_attempt = self.policy.clock()
         if self.listener is not None:
-            self.started_attempt = self.policy.clock()
             self._open_attempt_span(self.listener)
-        elif breaker is not None:
-            self.started_attempt = self.policy.clock()
         if self.attempts > 1:
             self.numbered = attempt_number.set(self.attempts)
+
+    def begin_quietly(self) -> None:
+        """As :meth:`begin_attempt` for a retry that nobody watches; a rejection ends the call."""
+        breaker = self.policy.breaker
+        if breaker is not None:
+            try:
+                self._ask(breaker)
+            except CircuitOpenError as rejection:
+                self.ended(rejection)
+                raise
+            self.started_attempt = self.policy.clock()
+        self.attempts += 1
+        self.numbered = attempt_number.set(self.attempts)
+
+    def _ask(self, breaker: CircuitBreaker) -> None:
+        try:
+            self.permit = breaker.fast_permit or breaker.admit()
+        except CircuitOpenError as rejection:
+            self._take_back()
+            self.rejected = True
+            if self.error is None:
+                raise
+            self._suppress("breaker_open")
+            raise rejection from self.error
 
     def succeeded(self) -> None:
         """The attempt, and with it the call, succeeded."""
@@ -157,7 +179,7 @@ class Call(CallTelemetry):
             self._take_back()
             self._close("cancelled", CANCELLED)
             return
-        exhausted = self.retries > 0 and self.retries + 1 >= self.policy.retry.max_attempts and not self.rejected
+        exhausted = self.attempts >= self.policy.retry.max_attempts > 1 and not self.rejected
         if exhausted and not self.suppressed:
             self._report_exhausted(verdict)
         self._attach_context(error, verdict, exhausted=exhausted)

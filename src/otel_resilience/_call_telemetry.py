@@ -63,8 +63,10 @@ class CallTelemetry:
         """The operation's name on telemetry, from a bounded set."""
         return self.policy.operation_name(self.function, self.name)
 
-    def observe(self, listener: Listener) -> None:
-        """Tells ``listener`` of this call from now on."""
+    def observe(self, listener: Listener | None) -> None:
+        """Tells ``listener`` of this call from now on, if there is one."""
+        if listener is None:
+            return
         self.listener = listener
         self.span = self.context = self.attempt_span = self.attached = None
         self.make_current = False

@@ -46,10 +46,11 @@ class RetryBudgetConfig:
 class TokenBucket:
     """The bucket itself: pure, told the time, not safe for threads."""
 
-    __slots__ = ("_config", "_refilled_at", "tokens")
+    __slots__ = ("_capacity", "_rate", "_refilled_at", "tokens")
 
     def __init__(self, config: RetryBudgetConfig, now: float) -> None:
-        self._config = config
+        self._capacity = config.capacity
+        self._rate = config.refill_rate
         self._refilled_at = now
         self.tokens = config.capacity
 
@@ -58,20 +59,23 @@ class TokenBucket:
         elapsed = now - self._refilled_at
         if elapsed > 0:
             self._refilled_at = now
-            self.tokens = min(self._config.capacity, self.tokens + elapsed * self._config.refill_rate)
+            held = self.tokens + elapsed * self._rate
+            self.tokens = held if held < self._capacity else self._capacity
 
     def take(self, cost: float, now: float) -> bool:
         """Takes ``cost`` tokens, or nothing where they do not suffice."""
-        if now > self._refilled_at:
-            self.refill(now)
+        self.refill(now)
         if self.tokens < cost:
             return False
         self.tokens -= cost
         return True
 
-    def give(self, tokens: float) -> None:
-        """Puts tokens back, up to the capacity."""
-        self.tokens = min(self._config.capacity, self.tokens + tokens)
+    def give(self, tokens: float) -> bool:
+        """Puts tokens back, up to the capacity. ``True`` where the bucket is full."""
+        held = self.tokens + tokens
+        full = held >= self._capacity
+        self.tokens = self._capacity if full else held
+        return full
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,20 +120,20 @@ class RetryBudget:
 
     def take(self, cost: float) -> bool:
         """Pays for one retry. ``False`` where the bucket does not hold ``cost`` tokens."""
+        now = self._clock()
         with self._lock:
-            if self._bucket.take(cost, self._clock()):
+            paid = self._bucket.take(cost, now)
+            if paid:
                 self._granted += 1
-                self._starved = False
-                self.full = False
-                return True
-            self._denied += 1
-            return False
+                self._starved = self.full = False
+            else:
+                self._denied += 1
+        return paid
 
     def give(self, tokens: float) -> None:
         """Pays in: a refund, or the credit of a first-try success."""
         with self._lock:
-            self._bucket.give(tokens)
-            self.full = self._bucket.tokens >= self.config.capacity
+            self.full = self._bucket.give(tokens)
 
     def enter_starvation(self) -> bool:
         """``True`` once per episode of an empty bucket, so that it is told once."""

@@ -127,44 +127,57 @@ class Policy:
         """
         if is_async_callable(operation):
             return self._execute_async(operation, name, idempotent, deadline, is_retryable)
-        if (
+        return self._execute(operation, name, idempotent, deadline, is_retryable)
+
+    def _execute(
+        self,
+        operation: Callable[[], Any],
+        name: str | None,
+        idempotent: bool | None,  # noqa: FBT001  # internal, three-valued
+        deadline: float | None,
+        is_retryable: IsRetryable | None,
+    ) -> Any:
+        if not (
             self._unlimited
             and deadline is None
             and telemetry.override is None
             and trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # as telemetry.active(), without the call
             and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
         ):
-            breaker = self.breaker
-            permit = 0 if breaker is None else breaker.fast_permit or breaker.admit()
-            started = self.clock()
+            call = Call(self, self.clock(), self._shorter(deadline), idempotent, is_retryable, operation, name)
+            call.observe(telemetry.active())
+            return self._run(operation, call)
+        breaker = self.breaker
+        permit = 0 if breaker is None else breaker.fast_permit or breaker.admit()
+        started = self.clock()
+        retrying: Call | None = None
+        while True:
             try:
                 result = operation()
             except BaseException as error:
-                call = Call(self, started, None, idempotent, is_retryable, operation, name)
-                call.attempts = 1
-                call.permit = permit
-                call.started_attempt = started
-                delay = call.failed(error)
-                if delay == GIVE_UP:
-                    call.ended(error)
-                    raise
-            else:
-                if is_awaitable(result):
-                    if breaker is not None:
-                        breaker.release(permit)
-                    return self._execute_async(operation, name, idempotent, deadline, is_retryable, result)
+                if retrying is None:
+                    retrying = Call(self, started, None, idempotent, is_retryable, operation, name, permit)
+                delay = retrying.failed(error)
+                if delay:
+                    if delay == GIVE_UP:
+                        retrying.ended(error)
+                        raise
+                    self._wait(delay, retrying)
+                retrying.begin_quietly()
+                continue
+            if is_awaitable(result):
                 if breaker is not None:
-                    breaker.record_success(permit, started)
-                budget = self.budget
-                if budget is not None and not budget.full:
-                    budget.give(budget.config.success_credit)
+                    breaker.release(permit if retrying is None else retrying.permit)
+                return self._execute_async(operation, name, idempotent, deadline, is_retryable, result)
+            if retrying is not None:
+                retrying.succeeded()
                 return result
-            return self._run(operation, call, delay)
-        call = Call(self, self.clock(), self._shorter(deadline), idempotent, is_retryable, operation, name)
-        listener = telemetry.active()
-        if listener is not None:
-            call.observe(listener)
-        return self._run(operation, call, 0.0)
+            if breaker is not None:
+                breaker.record_success(permit, started)
+            budget = self.budget
+            if budget is not None and not budget.full:
+                budget.give(budget.config.success_credit)
+            return result
 
     async def _execute_async(
         self,
@@ -175,40 +188,58 @@ class Policy:
         is_retryable: IsRetryable | None,
         begun: Awaitable[T] | None = None,
     ) -> T:
-        if (
+        if not (
             self._unlimited
             and deadline is None
             and telemetry.override is None
             and trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # as telemetry.active(), without the call
             and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
         ):
-            breaker = self.breaker
-            permit = 0 if breaker is None else breaker.fast_permit or breaker.admit()
-            started = self.clock()
+            call = Call(self, self.clock(), self._shorter(deadline), idempotent, is_retryable, operation, name)
+            call.observe(telemetry.active())
+            return await self._run_async(operation, call, begun)
+        breaker = self.breaker
+        permit = 0 if breaker is None else breaker.fast_permit or breaker.admit()
+        started = self.clock()
+        retrying: Call | None = None
+        while True:
             try:
                 result = await (operation() if begun is None else begun)
             except BaseException as error:
-                call = Call(self, started, None, idempotent, is_retryable, operation, name)
-                call.attempts = 1
-                call.permit = permit
-                call.started_attempt = started
-                delay = call.failed(error)
-                if delay == GIVE_UP:
-                    call.ended(error)
-                    raise
-            else:
-                if breaker is not None:
-                    breaker.record_success(permit, started)
-                budget = self.budget
-                if budget is not None and not budget.full:
-                    budget.give(budget.config.success_credit)
+                begun = None
+                if retrying is None:
+                    retrying = Call(self, started, None, idempotent, is_retryable, operation, name, permit)
+                delay = retrying.failed(error)
+                if delay:
+                    if delay == GIVE_UP:
+                        retrying.ended(error)
+                        raise
+                    await self._wait_async(delay, retrying)
+                retrying.begin_quietly()
+                continue
+            if retrying is not None:
+                retrying.succeeded()
                 return result
-            return await self._run_async(operation, call, delay, None)
-        call = Call(self, self.clock(), self._shorter(deadline), idempotent, is_retryable, operation, name)
-        listener = telemetry.active()
-        if listener is not None:
-            call.observe(listener)
-        return await self._run_async(operation, call, 0.0, begun)
+            if breaker is not None:
+                breaker.record_success(permit, started)
+            budget = self.budget
+            if budget is not None and not budget.full:
+                budget.give(budget.config.success_credit)
+            return result
+
+    def _wait(self, delay: float, call: Call) -> None:
+        try:
+            self.sleep(delay)
+        except BaseException as error:
+            call.ended(error)
+            raise
+
+    async def _wait_async(self, delay: float, call: Call) -> None:
+        try:
+            await self.async_sleep(delay)
+        except BaseException as error:
+            call.ended(error)
+            raise
 
     @overload
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]: ...
@@ -245,23 +276,26 @@ class Policy:
 
             @functools.wraps(function)
             def protected(*args: P.args, **kwargs: P.kwargs) -> T:
-                return self.execute(  # type: ignore[no-any-return,call-overload]  # T may itself be an awaitable
+                return self._execute(  # type: ignore[no-any-return]  # what the operation returns
                     (lambda: function(*args, **kwargs)) if args or kwargs else function,
-                    name=operation_name,
-                    idempotent=idempotent,
-                    is_retryable=is_retryable,
+                    operation_name,
+                    idempotent,
+                    None,
+                    is_retryable,
                 )
 
             return protected
 
         return decorate
 
-    def _run(self, operation: Callable[[], Any], call: Call, delay: float) -> Any:
+    def _run(self, operation: Callable[[], Any], call: Call) -> Any:
+        """The driver of a call that is observed or has a time limit."""
+        delay = 0.0
         try:
             while True:
                 if delay > 0:
                     self.sleep(delay)
-                limit = None if self.attempt_timeout is None and call.deadline is None else call.time_limit()
+                limit = call.time_limit()
                 call.begin_attempt()
                 try:
                     result = operation() if limit is None else _bounded(operation, limit, call)
@@ -272,25 +306,21 @@ class Policy:
                     continue
                 if is_awaitable(result):
                     call.detach()
-                    return self._run_async(operation, call, 0.0, result)
+                    return self._run_async(operation, call, result)
                 call.succeeded()
                 return result
         except BaseException as error:
             call.ended(error)
             raise
 
-    async def _run_async(
-        self,
-        operation: Callable[[], Awaitable[T]],
-        call: Call,
-        delay: float,
-        begun: Awaitable[T] | None,
-    ) -> T:
+    async def _run_async(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T] | None) -> T:
+        """As :meth:`_run`; ``begun`` is a first attempt that was begun already."""
+        delay = 0.0
         try:
             while True:
                 if delay > 0:
                     await self.async_sleep(delay)
-                limit = None if self.attempt_timeout is None and call.deadline is None else call.time_limit()
+                limit = call.time_limit()
                 if begun is None or not call.reattach():
                     call.begin_attempt()
                 awaitable, begun = begun, None
