@@ -31,6 +31,7 @@ from otel_resilience.classification import (
     Severity,
 )
 from otel_resilience.correlation import correlation_id, correlation_scope, new_correlation_id
+from otel_resilience.defaults import classify, default_classifier
 from otel_resilience.errors import (
     AttemptTimeoutError,
     CircuitOpenError,
@@ -43,7 +44,6 @@ from otel_resilience.errors import (
 from otel_resilience.policy import Policy
 from otel_resilience.retry import RetryConfig, RetryService, retry
 from otel_resilience.retry_after import parse_retry_after
-from otel_resilience.defaults import classify, default_classifier
 
 __all__ = [
     "AttemptTimeoutError",

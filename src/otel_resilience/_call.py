@@ -37,12 +37,17 @@ class Call(CallTelemetry):
     __slots__ = ("deadline", "error", "idempotent", "is_retryable", "paid", "permit", "rejected", "retries",
                  "retries_by_type", "suppressed", "used_immediate", "verdict")  # fmt: skip
 
+    permit: int
+    error: BaseException | None
+    verdict: Classification | None
+    retries_by_type: dict[str, int] | None
+
     def __init__(
         self,
         policy: Policy,
         started: float,
         deadline: float | None,
-        idempotent: bool | None,  # noqa: FBT001  # internal, three-valued
+        idempotent: bool | None,  # internal, three-valued
         is_retryable: IsRetryable | None,
         function: object,
         name: str | None,
@@ -199,9 +204,9 @@ class Call(CallTelemetry):
             wanted = not isinstance(error, CircuitOpenError) and self.is_retryable(error)
         if not wanted:
             return self._suppress("breaker_open" if isinstance(error, CircuitOpenError) else "not_retryable")
-        if self.idempotent is False or (self.idempotent is None and verdict.idempotent is False):
-            if not verdict.unsent:
-                return self._suppress("not_idempotent")
+        idempotent = verdict.idempotent if self.idempotent is None else self.idempotent
+        if idempotent is False and not verdict.unsent:
+            return self._suppress("not_idempotent")
         if hasattr(error, CONTEXT_ATTRIBUTE) and self._exhausted_below(error):
             return self._suppress("exhausted_below")
         hint = verdict.retry_after
@@ -234,8 +239,8 @@ class Call(CallTelemetry):
         return (
             context is not None
             and context.exhausted
-            and context._owner != id(self.policy)
-            and context._ended_at >= self.started
+            and context.owner != id(self.policy)
+            and context.ended_at >= self.started
         )
 
     def _pay(self, verdict: Classification) -> bool:
@@ -263,12 +268,16 @@ class Call(CallTelemetry):
 
     def _attach_context(self, error: BaseException, verdict: Classification, *, exhausted: bool) -> None:
         existing = error_context(error)
-        if existing is not None and existing._ended_at >= self.started and existing._owner:
+        if existing is not None and existing.ended_at >= self.started and existing.owner:
             return
         policy = self.policy
         now = policy.clock()
         elapsed = now - self.started
-        identifier = correlation_id() if self.listener is None or self.span is None else f"{self.span.get_span_context().trace_id:032x}"
+        identifier = (
+            correlation_id()
+            if self.listener is None or self.span is None
+            else f"{self.span.get_span_context().trace_id:032x}"
+        )
         note = (
             f"{policy.dependency} {self.operation}: {self.attempts} attempt{'' if self.attempts == 1 else 's'}"
             f" in {elapsed:.3f} s, correlation ID {identifier}"
@@ -284,8 +293,8 @@ class Call(CallTelemetry):
                 retry_after=verdict.retry_after,
                 exhausted=exhausted,
                 details={} if existing is None else existing.details,
-                _note=note,
-                _owner=id(policy),
-                _ended_at=now,
+                note=note,
+                owner=id(policy),
+                ended_at=now,
             ),
         )

@@ -112,9 +112,8 @@ class CircuitBreakerConfig:
                 check.seconds(name, getattr(self, name))
         check.seconds("max_retry_after", self.max_retry_after, zero=True)
         if self.max_reset_timeout is not None and self.max_reset_timeout < self.reset_timeout:
-            raise ValueError(
-                f"max_reset_timeout must be at least reset_timeout ({self.reset_timeout:g}), not {self.max_reset_timeout!r}"
-            )
+            least = f"reset_timeout ({self.reset_timeout:g})"
+            raise ValueError(f"max_reset_timeout must be at least {least}, not {self.max_reset_timeout!r}")
         check.count("minimum_calls", self.minimum_calls)
         check.count("half_open_max_calls", self.half_open_max_calls)
 

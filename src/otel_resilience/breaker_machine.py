@@ -1,7 +1,7 @@
 """The circuit breaker as a pure state machine: told the time and a random fraction, no lock, no I/O.
 
-Every admission hands out a permit, a number that is never used twice: the generation in the closed state, a lease in the
-half-open one. A result whose permit is no longer valid is stale and is dropped, whatever it says.
+Every admission hands out a permit, a number that is never used twice: the generation in the closed state, a lease in
+the half-open one. A result whose permit is no longer valid is stale and is dropped, whatever it says.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from otel_resilience._forks import renew_lock_after_fork
 from otel_resilience.breaker_config import BreakerState, CircuitBreakerConfig, CircuitBreakerMetrics, Transition
 from otel_resilience.breaker_machine import BreakerMachine
 from otel_resilience.classification import BreakerEffect, Classification, Classifier, ErrorClass
-from otel_resilience.errors import CircuitOpenError
 from otel_resilience.defaults import default_classifier
+from otel_resilience.errors import CircuitOpenError
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """What an error means: its class, its severity, and what retry and circuit breaker make of it.
 
-A :class:`Classifier` is a list of ordered rules. The first rule that answers decides; an exception that no rule knows is
-permanent, HIGH and flagged ``unclassified``.
+A :class:`Classifier` is a list of ordered rules. The first rule that answers decides; an exception that no rule knows
+is permanent, HIGH and flagged ``unclassified``.
 """
 
 from __future__ import annotations

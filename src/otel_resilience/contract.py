@@ -208,10 +208,17 @@ EVENTS: Final = (
     Event(
         EVENT_ATTEMPT_FAILED,
         "INFO",
-        (*_FAILURE, ERROR_CLASS, ERROR_SEVERITY, ATTEMPT_NUMBER, PREFIX + "attempt.duration", "exception.type",
-         "exception.message"),
+        (
+            *_FAILURE,
+            ERROR_CLASS,
+            ERROR_SEVERITY,
+            ATTEMPT_NUMBER,
+            PREFIX + "attempt.duration",
+            "exception.type",
+            "exception.message",
+        ),
         "An attempt failed.",
-    ),  # fmt: skip
+    ),
     Event(
         EVENT_RETRY_SCHEDULED,
         "INFO",
@@ -223,10 +230,18 @@ EVENTS: Final = (
     Event(
         EVENT_STATE_CHANGED,
         "WARN on opening, else INFO",
-        (DEPENDENCY, BREAKER_FROM, BREAKER_TO, BREAKER_REASON, ERROR_TYPE, PREFIX + "circuit_breaker.window.failures",
-         PREFIX + "circuit_breaker.window.calls", PREFIX + "circuit_breaker.open_for"),
+        (
+            DEPENDENCY,
+            BREAKER_FROM,
+            BREAKER_TO,
+            BREAKER_REASON,
+            ERROR_TYPE,
+            PREFIX + "circuit_breaker.window.failures",
+            PREFIX + "circuit_breaker.window.calls",
+            PREFIX + "circuit_breaker.open_for",
+        ),
         "A circuit breaker changed its state.",
-    ),  # fmt: skip
+    ),
     Event(
         EVENT_PROBE_EXPIRED,
         "WARN",

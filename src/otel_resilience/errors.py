@@ -91,9 +91,12 @@ class ErrorContext:
     """All attempts were used up: an outer layer of retries leaves it alone."""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What the callers added."""
-    _note: str = ""
-    _owner: int = 0
-    _ended_at: float = 0.0
+    note: str = ""
+    """What was added to the exception's notes."""
+    owner: int = 0
+    """Identity of the policy that attached this; 0 where none did."""
+    ended_at: float = 0.0
+    """When the call ended, on the policy's clock."""
 
 
 def error_context(exception: BaseException) -> ErrorContext | None:
@@ -105,13 +108,13 @@ def error_context(exception: BaseException) -> ErrorContext | None:
 def attach_context(exception: BaseException, context: ErrorContext) -> None:
     """Attaches ``context`` and its note, in place of one from an earlier call that raised the same object."""
     previous = error_context(exception)
-    if previous is not None and previous._note:
+    if previous is not None and previous.note:
         notes = getattr(exception, "__notes__", [])
-        if previous._note in notes:
-            notes.remove(previous._note)
+        if previous.note in notes:
+            notes.remove(previous.note)
     setattr(exception, CONTEXT_ATTRIBUTE, context)
-    if context._note:
-        exception.add_note(context._note)
+    if context.note:
+        exception.add_note(context.note)
 
 
 def enrich(exception: BaseException, **details: Any) -> BaseException:
@@ -119,7 +122,7 @@ def enrich(exception: BaseException, **details: Any) -> BaseException:
 
     What is attached already stays: the place nearest to the failure knows best.
     """
-    from otel_resilience.correlation import correlation_id  # noqa: PLC0415  # only needed where something failed
+    from otel_resilience.correlation import correlation_id  # only needed where something failed
 
     context = error_context(exception)
     if context is None:

@@ -6,11 +6,9 @@ Outside in: total deadline, retry with its budget, circuit breaker (asked once p
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import dataclasses
 import functools
 import random
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, overload
@@ -22,12 +20,13 @@ from otel_resilience import _validation as check
 from otel_resilience import cardinality, telemetry
 from otel_resilience._awaitables import is_async_callable, is_awaitable
 from otel_resilience._call import GIVE_UP, Call
+from otel_resilience._time_limits import run_limited, run_limited_async
 from otel_resilience.breaker_config import CircuitBreakerConfig
 from otel_resilience.budget import RetryBudget, RetryBudgetConfig
 from otel_resilience.circuit_breaker import CircuitBreaker
 from otel_resilience.classification import Classifier
-from otel_resilience.retry import IsRetryable, RetryConfig
 from otel_resilience.defaults import default_classifier
+from otel_resilience.retry import IsRetryable, RetryConfig
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -133,7 +132,7 @@ class Policy:
         self,
         operation: Callable[[], Any],
         name: str | None,
-        idempotent: bool | None,  # noqa: FBT001  # internal, three-valued
+        idempotent: bool | None,  # internal, three-valued
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> Any:
@@ -183,7 +182,7 @@ class Policy:
         self,
         operation: Callable[[], Awaitable[T]],
         name: str | None,
-        idempotent: bool | None,  # noqa: FBT001  # internal, three-valued
+        idempotent: bool | None,  # internal, three-valued
         deadline: float | None,
         is_retryable: IsRetryable | None,
         begun: Awaitable[T] | None = None,
@@ -265,7 +264,7 @@ class Policy:
                 @functools.wraps(function)
                 async def protected_async(*args: P.args, **kwargs: P.kwargs) -> Any:
                     return await self._execute_async(
-                        (lambda: function(*args, **kwargs)) if args or kwargs else function,  # type: ignore[arg-type]
+                        (lambda: function(*args, **kwargs)) if args or kwargs else function,  # type: ignore[arg-type,return-value]
                         operation_name,
                         idempotent,
                         None,
@@ -298,7 +297,7 @@ class Policy:
                 limit = call.time_limit()
                 call.begin_attempt()
                 try:
-                    result = operation() if limit is None else _bounded(operation, limit, call)
+                    result = operation() if limit is None else run_limited(operation, limit, call)
                 except BaseException as error:
                     delay = call.failed(error)
                     if delay == GIVE_UP:
@@ -328,7 +327,7 @@ class Policy:
                     if limit is None:
                         result = await (operation() if awaitable is None else awaitable)
                     else:
-                        result = await _bounded_async(operation if awaitable is None else awaitable, limit, call)
+                        result = await run_limited_async(operation if awaitable is None else awaitable, limit, call)
                 except BaseException as error:
                     delay = call.failed(error)
                     if delay == GIVE_UP:
@@ -356,9 +355,8 @@ class Policy:
         limit = self.attempt_timeout
         if limit is not None:
             if config.monitoring_period < 2 * limit:
-                raise ValueError(
-                    f"monitoring_period ({config.monitoring_period:g}) must be at least twice attempt_timeout ({limit:g})"
-                )
+                period = f"monitoring_period ({config.monitoring_period:g})"
+                raise ValueError(f"{period} must be at least twice attempt_timeout ({limit:g})")
             if config.probe_lease is not None and config.probe_lease <= limit:
                 raise ValueError(
                     f"probe_lease ({config.probe_lease:g}) must be longer than attempt_timeout ({limit:g})"
@@ -367,11 +365,9 @@ class Policy:
             return breaker
         if config.probe_lease is None and limit is not None:
             config = dataclasses.replace(config, probe_lease=limit + PROBE_LEASE_MARGIN)
-        return CircuitBreaker(
-            self.dependency, config, classifier=self.classifier, clock=self.clock, rng=self.rng
-        )
+        return CircuitBreaker(self.dependency, config, classifier=self.classifier, clock=self.clock, rng=self.rng)
 
-    def _make_budget(self, budget: RetryBudget | RetryBudgetConfig | bool | None) -> RetryBudget | None:  # noqa: FBT001
+    def _make_budget(self, budget: RetryBudget | RetryBudgetConfig | bool | None) -> RetryBudget | None:
         if isinstance(budget, RetryBudget):
             return budget
         if budget is False or self.retry.max_attempts == 1:
@@ -384,40 +380,3 @@ def _function_name(operation: Any) -> str:
     target = operation.func if isinstance(operation, functools.partial) else operation
     name = getattr(target, "__name__", type(target).__name__)
     return "call" if name == "<lambda>" else str(name)
-
-
-def _bounded(operation: Callable[[], T], limit: float, call: Call) -> T:
-    """Runs a ``def`` operation for at most ``limit`` seconds, in a thread that is left behind when they pass."""
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented for such use, and does not raise
-        return operation()
-    context = contextvars.copy_context()
-    results: list[T] = []
-    errors: list[BaseException] = []
-    ended = threading.Event()
-
-    def work() -> None:
-        try:
-            results.append(context.run(operation))
-        except BaseException as error:  # noqa: BLE001  # handed to the caller's thread
-            errors.append(error)
-        finally:
-            ended.set()
-
-    threading.Thread(target=work, name=f"attempt {call.policy.dependency}", daemon=True).start()
-    if not ended.wait(limit):
-        raise call.time_limit_error(limit)
-    if errors:
-        raise errors.pop()
-    return results.pop()
-
-
-async def _bounded_async(
-    operation: Callable[[], Awaitable[T]] | Awaitable[T], limit: float, call: Call
-) -> T:
-    try:
-        async with asyncio.timeout(limit) as scope:
-            return await (operation() if callable(operation) else operation)
-    except TimeoutError as error:
-        if scope.expired():
-            raise call.time_limit_error(limit) from error
-        raise

@@ -60,7 +60,7 @@ class RetryConfig:
     def delay(self, verdict: Classification, retry: int, previous: float, rng: Callable[[], float]) -> float:
         """Seconds to wait before retry ``retry`` (0 for the first).
 
-        ``previous`` is the wait before; ``rng`` gives a random number in ``[0, 1)``. The server's hint is a lower bound.
+        ``previous`` is the wait before; ``rng`` gives a random number in ``[0, 1)``. A server's hint is a lower bound.
         """
         kind = verdict.error_class
         hint = verdict.retry_after
@@ -97,7 +97,7 @@ class RetryService:
         async_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        from otel_resilience.budget import RetryBudget as Budget  # noqa: PLC0415
+        from otel_resilience.budget import RetryBudget as Budget
 
         self.dependency = dependency
         self.budget = budget if isinstance(budget, Budget) else Budget(dependency, budget, clock=clock)
@@ -152,7 +152,7 @@ class RetryService:
         )
 
     def _make_policy(self, config: RetryConfig) -> Policy:
-        from otel_resilience.policy import Policy as PolicyClass  # noqa: PLC0415  # policy builds on this module
+        from otel_resilience.policy import Policy as PolicyClass  # policy builds on this module
 
         return PolicyClass(self.dependency, retry=config, budget=self.budget, **self._options)
 
@@ -171,7 +171,7 @@ def retry(
     ``on`` says what is retryable and has no default: exception types, a predicate, or ``None`` for the classifier's
     verdict.
     """
-    from otel_resilience.policy import Policy as PolicyClass  # noqa: PLC0415  # policy builds on this module
+    from otel_resilience.policy import Policy as PolicyClass  # policy builds on this module
 
     policy = PolicyClass(dependency, retry=config or RetryConfig(), budget=budget)
     return policy.decorator(name=name, idempotent=idempotent, is_retryable=_predicate(on))

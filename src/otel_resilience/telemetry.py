@@ -18,8 +18,8 @@ from opentelemetry import _logs as logs_api
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry._logs import _internal as logs_internal
-from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.metrics import _internal as metrics_internal
 
 from otel_resilience import cardinality, contract
 from otel_resilience.breaker_config import BreakerState, Transition
@@ -112,7 +112,7 @@ def active() -> Listener | None:
 
 def global_listener() -> Listener:
     """The listener on the global providers; its instruments come alive when the providers are set."""
-    global _global  # noqa: PLW0603  # one per process, made when first needed
+    global _global  # one per process, made when first needed
     if _global is None:
         _global = Listener()
     return _global
@@ -126,7 +126,7 @@ def use_providers(
     logger_provider: logs_api.LoggerProvider | None = None,
 ) -> Iterator[None]:
     """Sends telemetry to these providers instead of the global ones, for the whole process, within a block."""
-    global override  # noqa: PLW0603  # a process-wide switch by design
+    global override  # a process-wide switch by design
     previous, override = override, Listener(tracer_provider, meter_provider, logger_provider)
     try:
         yield
@@ -221,7 +221,7 @@ def rejected(dependency: str, *, enforced: bool) -> None:
 
 
 @harmless
-def _count_rejection(listener: Listener, dependency: str, enforced: bool) -> None:  # noqa: FBT001  # internal
+def _count_rejection(listener: Listener, dependency: str, enforced: bool) -> None:  # internal
     listener.metrics.rejection(dependency, enforced=enforced)
 
 

@@ -113,19 +113,19 @@ class RecordedTelemetry:
     """Everything that the library emits within :meth:`recording`, in memory. Needs ``opentelemetry-sdk``."""
 
     def __init__(self) -> None:
-        from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415  # optional: only tests need the SDK
-        from opentelemetry.sdk._logs.export import (  # noqa: PLC0415
+        from opentelemetry.sdk._logs import LoggerProvider  # optional: only tests need the SDK
+        from opentelemetry.sdk._logs.export import (
             InMemoryLogRecordExporter,
             SimpleLogRecordProcessor,
         )
-        from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
-        from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-        from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: PLC0415
-        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: PLC0415
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
         self._spans = InMemorySpanExporter()
-        self._logs = InMemoryLogRecordExporter()
+        self._logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # the SDK's own
         self._reader = InMemoryMetricReader()
         self.tracer_provider = TracerProvider(shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
