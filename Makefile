@@ -1,0 +1,43 @@
+# Two commands are enough: `make demo` runs the main job, `make test` passes the tests. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint format docs bench clean
+
+help: ## What there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "catalog-sync needs Python 3.11 or newer; name one with PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Run the whole story on this machine: sync, faults, outage, recovery
+	@$(BIN)/catalog-sync demo
+
+test: $(STAMP) ## Pass the tests
+	@sh .ci/tools
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## Check types, style and that generated files are current
+	@$(BIN)/python -m mypy
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+
+format: $(STAMP) ## Format the code
+	@$(BIN)/python -m ruff check --fix --quiet . || true
+	@$(BIN)/python -m ruff format .
+
+docs: $(STAMP) ## Write the generated references anew
+	@$(BIN)/python docs/generate.py
+
+bench: $(STAMP) ## Measure against peers and print the tables
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@$(BIN)/python -m benchmarks.run
+	@$(BIN)/python -m benchmarks.sync_speed
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
