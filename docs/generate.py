@@ -1,0 +1,87 @@
+"""Writes the references that follow from the code: telemetry.md. ``--check`` only says whether it is current."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from catalog_sync import contract as catalog
+from otel_resilience import contract as resilience
+from otel_resilience import error_types
+from otel_resilience.contract import Event, Metric, Span
+
+TARGET = Path(__file__).with_name("telemetry.md")
+
+
+def render() -> str:
+    """The telemetry reference as Markdown."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# Telemetry reference"
+    yield ""
+    yield "Generated from the name lists in `otel_resilience.contract` and `catalog_sync.contract` by `make docs`."
+    yield "Names are API. Durations are in seconds. Attributes come from closed sets, so that no metric grows for ever:"
+    yield "further dependencies, operations or error types than the bounds allow are told as `_OTHER`."
+    for title, module in (("The library", resilience), ("The application", catalog)):
+        yield ""
+        yield f"## {title}: `{module.SCOPE}`"
+        yield from _table("Spans", ("name", "kind", "attributes", "meaning"), map(_span, module.SPANS))
+        yield from _table("Events", ("event name", "severity", "attributes", "meaning"), map(_event, module.EVENTS))
+        yield from _table("Metrics", ("name", "instrument, unit", "attributes", "meaning"), map(_metric, module.METRICS))
+    yield ""
+    yield "Events are log records with an event name, in the context of the span that they belong to. Unless"
+    yield "`OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` is set, those about failures also stand on the span. Each is also a"
+    yield "record of the standard logger `otel_resilience.events`."
+    yield ""
+    yield "## Values"
+    yield ""
+    yield f"- `{resilience.OUTCOME}`: {_names(resilience.OUTCOMES)}"
+    yield f"- `{resilience.RETRY_SOURCE}`: {_names(resilience.RETRY_SOURCES)}"
+    yield f"- `{resilience.SUPPRESS_REASON}`: {_names(resilience.SUPPRESS_REASONS)}"
+    yield f"- `{resilience.ERROR_TYPE}`: an HTTP status code; a Redis reply as `redis_` and its lower-case prefix; or"
+    yield f"  {_names(sorted(error_types.NAMES))}; the application adds {_names(catalog.ERROR_TYPES)}"
+
+
+def _table(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield ""
+    yield f"### {title}"
+    yield ""
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def _span(span: Span) -> tuple[str, ...]:
+    return f"`{span.name}`", span.kind, _names(span.attributes), span.description
+
+
+def _event(event: Event) -> tuple[str, ...]:
+    return f"`{event.name}`", event.severity, _names(event.attributes), event.description
+
+
+def _metric(metric: Metric) -> tuple[str, ...]:
+    return f"`{metric.name}`", f"{metric.kind}, {metric.unit}", _names(metric.attributes), metric.description
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def main() -> int:
+    """Writes or checks the file; 1 where a check finds it out of date."""
+    text = render()
+    if "--check" in sys.argv[1:]:
+        current = TARGET.exists() and TARGET.read_text(encoding="utf-8") == text
+        if not current:
+            sys.stderr.write(f"{TARGET.name} is out of date: run `make docs`\n")
+        return 0 if current else 1
+    TARGET.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
