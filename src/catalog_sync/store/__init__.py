@@ -1,1 +1,32 @@
-"""Where the catalogue is kept: Redis, the sync lock, and the last-good snapshot on disk."""
+"""The published catalogue: in Redis for everyone, on disk for bad days."""
+
+from __future__ import annotations
+
+from catalog_sync.store.backend import StoreSettings, open_store, redis_policy
+from catalog_sync.store.catalog_store import CatalogStore
+from catalog_sync.store.errors import (
+    CacheReplyError,
+    CorruptEntryError,
+    StagingIncompleteError,
+    StaleFenceError,
+    VersionGoneError,
+)
+from catalog_sync.store.lock import LockLease
+from catalog_sync.store.snapshot import Snapshot, SnapshotFile
+from catalog_sync.store.staging import Staging
+
+__all__ = [
+    "CacheReplyError",
+    "CatalogStore",
+    "CorruptEntryError",
+    "LockLease",
+    "Snapshot",
+    "SnapshotFile",
+    "Staging",
+    "StagingIncompleteError",
+    "StaleFenceError",
+    "StoreSettings",
+    "VersionGoneError",
+    "open_store",
+    "redis_policy",
+]

@@ -1,0 +1,158 @@
+"""Which Redis holds the catalogue: the configured one, a private one, or one inside this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from catalog_sync.store.catalog_store import Backend, CatalogStore
+from catalog_sync.store.client import SOCKET_TIMEOUT, ExecutesCalls, GuardedRedis, connect_socket, connect_url
+from catalog_sync.store.errors import PrivateRedisError
+from catalog_sync.store.lock import LOCK_TTL
+from catalog_sync.store.private import PrivateRedis
+from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig
+
+if TYPE_CHECKING:
+    import redis.asyncio as redis
+
+log = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT = 2.0
+"""Seconds that closing the connections may take."""
+_MAX_ATTEMPTS = 3
+
+
+class StoreSettings(Protocol):
+    """The settings that the store reads."""
+
+    @property
+    def redis_url(self) -> str | None:
+        """Which server to use; ``None``: a private one."""
+
+    @property
+    def state_dir(self) -> Path:
+        """Where the private server lives."""
+
+    @property
+    def attempt_timeout(self) -> float:
+        """Seconds that one attempt may take."""
+
+    @property
+    def retry(self) -> RetryConfig:
+        """How calls are repeated."""
+
+    @property
+    def breaker(self) -> CircuitBreakerConfig:
+        """When calls are given up for a while."""
+
+
+def redis_policy(settings: StoreSettings) -> Policy:
+    """The policy for Redis: it is near and answers in milliseconds, so it is asked again sooner than a supplier, and
+    readers have a snapshot to fall back to, so it is given up sooner."""
+    attempt_timeout = min(settings.attempt_timeout, SOCKET_TIMEOUT, settings.breaker.monitoring_period / 2)
+    attempts = min(settings.retry.max_attempts, _MAX_ATTEMPTS)
+    return Policy(
+        "redis",
+        retry=RetryConfig(max_attempts=attempts, base_delay=0.05, max_delay=1.0, slow_base_delay=0.2),
+        breaker=settings.breaker,
+        attempt_timeout=attempt_timeout,
+        deadline=3 * attempt_timeout,
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_store(
+    settings: StoreSettings,
+    policy: ExecutesCalls | None = None,
+    *,
+    instrument: Callable[[redis.Redis], None] | None = None,
+    lock_ttl: float = LOCK_TTL,
+    clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> AsyncIterator[CatalogStore]:
+    """The store that the settings and the machine allow; see :attr:`CatalogStore.backend`.
+
+    A server that is configured but does not answer is no error here: the calls to it say so. ``instrument`` is given
+    the client before its first use. Raises :class:`ConfigurationError` on an unusable ``REDIS_URL``.
+    """
+    guard = policy or redis_policy(settings)
+    options: dict[str, Any] = {"lock_ttl": lock_ttl, "clock": clock, "wall_clock": wall_clock, "sleep": sleep}
+    private = None if settings.redis_url else await _start_private(settings.state_dir, wall_clock)
+    backend: Backend
+    try:
+        if settings.redis_url:
+            client, backend = connect_url(settings.redis_url), "redis"
+        elif private is not None:
+            client, backend = connect_socket(private.socket_path), "private-redis"
+        else:
+            client, backend = _in_process(settings.state_dir), "in-process"
+            log.warning("no redis-server on this machine: the catalogue is kept in this process and in its snapshot")
+        if instrument is not None:
+            instrument(client)
+        redis = GuardedRedis(client, guard)
+        try:
+            yield CatalogStore(redis, backend=backend, **options)
+        finally:
+            await _close(redis)
+    finally:
+        if private is not None:
+            await _finished(asyncio.to_thread(private.stop))
+
+
+async def _start_private(state_dir: Path, wall_clock: Callable[[], float]) -> PrivateRedis | None:
+    program = shutil.which("redis-server")
+    if program is None:
+        return None
+    private = PrivateRedis(state_dir / "redis", program, wall_clock=wall_clock)
+    try:
+        await _finished(asyncio.to_thread(private.start))
+    except asyncio.CancelledError:
+        await asyncio.to_thread(private.stop)
+        raise
+    except (PrivateRedisError, OSError) as error:
+        log.warning("a private redis-server could not be started: %s", error)
+        return None
+    return private
+
+
+async def _finished(work: Awaitable[None]) -> None:
+    """Waits until ``work`` is done, also while cancelled: a thread cannot be called back half way."""
+    task = asyncio.ensure_future(work)
+    interrupted: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            interrupted = error
+    task.result()
+    if interrupted is not None:
+        raise interrupted
+
+
+async def _close(redis: GuardedRedis) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await redis.aclose()
+    except (OSError, TimeoutError) as error:
+        log.debug("a connection to Redis did not close properly: %s", type(error).__name__)
+
+
+_servers: dict[Path, Any] = {}
+
+
+def _in_process(state_dir: Path) -> redis.Redis:
+    """A client of a server inside this process; those who ask for the same state directory share it."""
+    import fakeredis  # takes 0.2 s, and most runs have a real server
+
+    server = _servers.get(state_dir)
+    if server is None:
+        server = _servers[state_dir] = fakeredis.FakeServer()
+    client: redis.Redis = fakeredis.FakeAsyncRedis(server=server)
+    return client

@@ -1,0 +1,249 @@
+"""The published catalogue in Redis: reading a version, staging the next one, swapping the pointer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Literal
+
+from catalog_sync.errors import CacheAuthenticationError, CacheWritesPausedError
+from catalog_sync.index import DIMENSIONS, CatalogueIndex, Filter
+from catalog_sync.models import Bundle, CatalogueMeta, LockHolder
+from catalog_sync.store import scripts
+from catalog_sync.store.client import ExecutesCalls, GuardedRedis
+from catalog_sync.store.errors import (
+    CacheReplyError,
+    CorruptEntryError,
+    StagingIncompleteError,
+    StaleFenceError,
+    VersionGoneError,
+)
+from catalog_sync.store.keys import (
+    CURRENT,
+    FENCE,
+    FENCE_SEQ,
+    HASHES,
+    META_JSON,
+    META_MANIFEST,
+    VERSION_PREFIX,
+    VersionKeys,
+)
+from catalog_sync.store.lock import LOCK_TTL, LockLease, SyncLock
+from catalog_sync.store.staging import CHUNK, Staging, chunks, decode, scan_hash
+
+Backend = Literal["redis", "private-redis", "in-process"]
+
+GRACE = 600
+"""Seconds for which a replaced version stays for readers that hold its pointer."""
+
+log = logging.getLogger(__name__)
+
+
+class CatalogStore:
+    """The catalogue in one Redis. Every method raises the ``Cache…Error`` that says why Redis could not serve it."""
+
+    def __init__(
+        self,
+        redis: GuardedRedis,
+        *,
+        backend: Backend,
+        lock_ttl: float = LOCK_TTL,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._redis = redis
+        self.backend = backend
+        self._lock = SyncLock(redis, ttl=lock_ttl, clock=clock, wall_clock=wall_clock, sleep=sleep)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the catalogue lives only as long as this process (apart from its snapshot)."""
+        return self.backend == "in-process"
+
+    @property
+    def policy(self) -> ExecutesCalls:
+        """What protects the calls to Redis."""
+        return self._redis.policy
+
+    async def ping(self) -> None:
+        """Returns when Redis answers."""
+        await self._redis.command("ping", "PING")
+
+    async def current_version(self) -> str | None:
+        """The version that the pointer names."""
+        pointer = await self._redis.command("read pointer", "GET", CURRENT)
+        return None if pointer is None else bytes(pointer).decode()
+
+    async def current(self) -> CatalogueMeta | None:
+        """What the live version says about itself; ``None`` where nothing was ever published.
+
+        Raises :class:`VersionGoneError` where the pointer leads to something that is not whole.
+        """
+        version = await self.current_version()
+        return None if version is None else await self.meta(version)
+
+    async def meta(self, version: str) -> CatalogueMeta:
+        """The meta of a version, after a check that all its parts are there."""
+        keys = VersionKeys(version)
+        (document, manifest), *lengths = await self._redis.read_many(
+            "read meta",
+            [("HMGET", keys.meta, META_JSON, META_MANIFEST), *(("HLEN", key) for key in keys.data)],
+        )
+        if document is None or manifest is None:
+            raise VersionGoneError(f"version {version} is not in Redis any more", context={"version": version})
+        try:
+            meta = CatalogueMeta.from_json(json.loads(document))
+            expected = [int(json.loads(manifest)[name]) for name in HASHES]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptEntryError(f"the meta of version {version} cannot be read") from error
+        if lengths != expected or expected[0] != meta.bundles:
+            raise VersionGoneError(f"version {version} lacks a part", context={"version": version})
+        return meta
+
+    async def begin(self, version: str) -> Staging:
+        """A place to write ``version``. Raises :class:`CacheWritesPausedError` where Redis has no room for it."""
+        staging = Staging(self._redis, version)
+        await self._check_room()
+        return staging
+
+    async def commit(self, staging: Staging, meta: CatalogueMeta, fence: int, *, grace: int = GRACE) -> str | None:
+        """Makes the sealed version the live one and returns the one it replaces.
+
+        Raises :class:`StaleFenceError` where a later run has published, :class:`StagingIncompleteError` where a part of
+        the version is missing. May be repeated. ``grace`` in seconds.
+        """
+        if staging.manifest is None:
+            raise StagingIncompleteError(f"version {staging.version} was not sealed")
+        if staging.version != meta.version or meta.fence != fence:
+            raise StagingIncompleteError("the meta belongs to another version or another run")
+        counts = [staging.manifest[name] for name in HASHES]
+        answer = await self._redis.script(
+            "commit",
+            scripts.COMMIT,
+            keys=[CURRENT, FENCE, FENCE_SEQ, *staging.keys.all],
+            args=[staging.version, fence, grace, *counts, VERSION_PREFIX, *HASHES, "meta"],
+        )
+        status, *details = [bytes(part).decode() for part in answer]
+        if status == "stale":
+            raise StaleFenceError(
+                f"a later run has published (token {details[0]}, ours is {fence})",
+                context={"token": fence, "highest": int(details[0])},
+            )
+        if status == "incomplete":
+            raise StagingIncompleteError(
+                f"{details[0]} has {details[1]} fields, {details[2]} were expected", context={"version": meta.version}
+            )
+        return details[0] or None
+
+    async def load_index(self, version: str) -> CatalogueIndex:
+        """The index of a version."""
+        keys = VersionKeys(version)
+        index = CatalogueIndex()
+        for dimension in DIMENSIONS[::-1]:
+            # Durations come first: every bundle has one, so that names stand in one order.
+            async for page in scan_hash(self._redis, keys.hash(dimension), count=50):
+                for value, names in page.items():
+                    index.tag(dimension, value.decode(), _names(names, dimension))
+        if len(index) != int(await self._redis.command("count", "HLEN", keys.bundles)):
+            raise VersionGoneError(f"the index of version {version} lacks a part", context={"version": version})
+        return index
+
+    async def select(self, version: str, wanted: Filter) -> list[str]:
+        """The names in a version that ``wanted`` describes, sorted. Reads only the index entries it needs."""
+        keys = VersionKeys(version)
+        selected: set[str] | None = None
+        for dimension in DIMENSIONS:
+            if not wanted.asks_for(dimension):
+                continue
+            key = keys.hash(dimension)
+            values = await self._redis.command("read index", "HKEYS", key)
+            fields = [value for value in values if wanted.accepts(dimension, bytes(value).decode())]
+            found: set[str] = set()
+            if fields:
+                texts = await self._redis.command("read index", "HMGET", key, *fields)
+                for text in texts:
+                    if text is None:
+                        raise VersionGoneError(f"version {version} is not in Redis any more")
+                    found.update(_names(text, dimension))
+            selected = found if selected is None else selected & found
+        if selected is None:
+            names = await self._redis.command("read names", "HKEYS", keys.bundles)
+            selected = {bytes(name).decode() for name in names}
+        if not selected:
+            # A key that is gone answers like an empty one: nothing is found only in a version that is whole.
+            await self.meta(version)
+        return sorted(selected)
+
+    async def get_bundles(self, version: str, names: Sequence[str]) -> list[Bundle | None]:
+        """The bundles of these names in the same order, ``None`` for those that the version does not have."""
+        bundles: list[Bundle | None] = []
+        key = VersionKeys(version).bundles
+        for chunk in chunks(names, 4 * CHUNK):
+            texts = await self._redis.command("read bundles", "HMGET", key, *chunk)
+            bundles += (None if text is None else decode(name, text) for name, text in zip(chunk, texts, strict=True))
+        return bundles
+
+    async def iter_raw(self, version: str) -> AsyncIterator[dict[bytes, bytes]]:
+        """All bundles as stored, page by page, name to JSON; one may come twice while Redis rearranges the hash."""
+        async for page in scan_hash(self._redis, VersionKeys(version).bundles, count=4 * CHUNK):
+            yield page
+
+    async def iter_bundles(self, version: str) -> AsyncIterator[Bundle]:
+        """All bundles of a version, each once."""
+        seen: set[bytes] = set()
+        async for page in self.iter_raw(version):
+            for name, text in page.items():
+                if name not in seen:
+                    seen.add(name)
+                    yield decode(name.decode(), text)
+
+    async def acquire_lock(self, holder: str, *, token_floor: int = 0) -> LockLease | LockHolder:
+        """The sync lock for the run with the correlation ID ``holder``, or who has it; see :class:`SyncLock`."""
+        return await self._lock.acquire(holder, token_floor=token_floor)
+
+    async def lock_holder(self) -> LockHolder | None:
+        """Who holds the sync lock."""
+        return await self._lock.holder()
+
+    async def _check_room(self) -> None:
+        try:
+            info = await self._redis.call("info", lambda client: client.info("memory"))
+        except (CacheReplyError, CacheAuthenticationError) as error:
+            log.debug("memory of Redis is unknown: %s", error)
+            return
+        limit = int(info.get("maxmemory", 0))
+        if limit == 0:
+            return
+        free = limit - int(info.get("used_memory", 0))
+        needed = await self._size_of_current()
+        if free < max(needed, 1):
+            raise CacheWritesPausedError(
+                f"Redis has {max(free, 0)} bytes left, a second version of the catalogue needs about {needed}",
+                context={"free": free, "needed": needed},
+            )
+
+    async def _size_of_current(self) -> int:
+        version = await self.current_version()
+        if version is None:
+            return 0
+        commands = [("MEMORY", "USAGE", key, "SAMPLES", 20) for key in VersionKeys(version).all]
+        try:
+            sizes = await self._redis.read_many("measure version", commands)
+        except (CacheReplyError, CacheAuthenticationError) as error:
+            log.debug("size of the current version is unknown: %s", error)
+            return 0
+        return sum(int(size or 0) for size in sizes)
+
+
+def _names(text: bytes, dimension: str) -> list[str]:
+    try:
+        names = json.loads(text)
+    except ValueError as error:
+        raise CorruptEntryError(f"an entry of the index of {dimension} cannot be read") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CorruptEntryError(f"an entry of the index of {dimension} is no list of names")
+    return names

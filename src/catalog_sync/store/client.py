@@ -1,0 +1,246 @@
+"""Redis behind the policy: every command is retried, broken and timed there and nowhere else."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+import redis.asyncio as redis
+from redis import exceptions as redis_errors
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from catalog_sync.errors import (
+    CacheAuthenticationError,
+    CacheConnectionError,
+    CacheWritesPausedError,
+    CatalogSyncError,
+    ConfigurationError,
+)
+from catalog_sync.redaction import redact
+from catalog_sync.store.errors import CacheReplyError, CorruptEntryError
+from otel_resilience import (
+    AttemptTimeoutError,
+    CircuitOpenError,
+    DeadlineExceededError,
+    classify,
+    error_types,
+)
+
+T = TypeVar("T")
+
+SOCKET_TIMEOUT = 5.0
+"""Seconds for connecting and for one answer; the policy's attempt timeout is usually what ends a slow command."""
+HEALTH_CHECK_INTERVAL = 30
+
+_REPLY_PREFIX = re.compile(r"-?\b([A-Z][A-Z0-9]{2,})\b")
+_WRITES_PAUSED = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
+_CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+_UNREACHABLE = (
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    redis_errors.ReadOnlyError,
+    redis_errors.ClusterDownError,
+    redis_errors.TryAgainError,
+    CircuitOpenError,
+    AttemptTimeoutError,
+    DeadlineExceededError,
+    OSError,
+)
+_CREDENTIAL_ERRORS = (
+    redis_errors.AuthenticationError,
+    redis_errors.AuthorizationError,
+    redis_errors.NoPermissionError,
+)
+_PIPELINE_TEXT = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+
+
+class ExecutesCalls(Protocol):
+    """The part of :class:`otel_resilience.Policy` that the store uses."""
+
+    def execute(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+    ) -> Awaitable[T]:
+        """Runs ``operation``, again where that helps."""
+
+
+def connect_url(url: str, *, max_connections: int | None = None) -> redis.Redis:
+    """A client for ``url`` with the client's own retries off. Nothing is sent yet.
+
+    Raises :class:`ConfigurationError` on an unusable URL; the message does not show it.
+    """
+    try:
+        return redis.Redis.from_url(url, max_connections=max_connections, **_options())
+    except (ValueError, redis_errors.RedisError) as error:
+        message = "REDIS_URL is not usable: expected redis://, rediss:// or unix://, with a numeric port and database"
+        raise ConfigurationError(message) from _without_text(error)
+
+
+def connect_socket(path: str) -> redis.Redis:
+    """A client for a server on a unix socket."""
+    return redis.Redis(unix_socket_path=path, **_options())
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": SOCKET_TIMEOUT,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+        "health_check_interval": HEALTH_CHECK_INTERVAL,
+    }
+
+
+def _without_text(error: Exception) -> Exception:
+    """``error`` without its text, which may quote the URL."""
+    return type(error)("details withheld, they may contain the password")
+
+
+class GuardedRedis:
+    """A redis client whose every use goes through a policy and ends in a result or a :class:`CatalogSyncError`."""
+
+    def __init__(self, client: redis.Redis, policy: ExecutesCalls) -> None:
+        self.raw = client
+        self.policy = policy
+        self._scripts: dict[str, Any] = {}
+
+    async def call(
+        self, name: str, operation: Callable[[redis.Redis], Awaitable[T]], *, deadline: float | None = None
+    ) -> T:
+        """Runs ``operation``, which must be safe to repeat. ``deadline`` in seconds bounds it with all retries.
+
+        Raises :class:`CacheConnectionError`, :class:`CacheAuthenticationError`, :class:`CacheWritesPausedError` or
+        :class:`CacheReplyError`, each with the exception of redis-py as its cause.
+        """
+        try:
+            return await self.policy.execute(
+                functools.partial(self._attempt, operation), name=name, idempotent=True, deadline=deadline
+            )
+        except CatalogSyncError:
+            raise
+        except (redis_errors.RedisError, *_UNREACHABLE) as error:
+            raise translated(name, error) from error
+
+    async def script(
+        self,
+        name: str,
+        text: str,
+        *,
+        keys: Sequence[str],
+        args: Sequence[str | bytes | int],
+        deadline: float | None = None,
+    ) -> Any:
+        """Runs a Lua script by its hash; a server that does not know it gets it."""
+        script = self._scripts.get(text)
+        if script is None:
+            script = self._scripts[text] = self.raw.register_script(text)
+        return await self.call(name, lambda _: cast(Awaitable[Any], script(keys=keys, args=args)), deadline=deadline)
+
+    async def command(self, name: str, *parts: str | bytes | int) -> Any:
+        """Sends one command."""
+
+        async def send(client: redis.Redis) -> Any:
+            return await client.execute_command(*parts)  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+        return await self.call(name, send)
+
+    async def read_many(self, name: str, commands: Sequence[tuple[str | bytes | int, ...]]) -> list[Any]:
+        """Sends several reading commands in one round trip."""
+
+        async def send(client: redis.Redis) -> list[Any]:
+            async with client.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                return list(await pipeline.execute())
+
+        return await self.call(name, send)
+
+    async def _attempt(self, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
+        try:
+            return await operation(self.raw)
+        except redis_errors.ReadOnlyError:
+            # After a failover the old connections still lead to what is now a replica.
+            await self.raw.connection_pool.disconnect(inuse_connections=False)
+            raise
+        except redis_errors.RedisError as error:
+            _forget_command(error)
+            raise
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self.raw.aclose()
+
+
+def _forget_command(error: redis_errors.RedisError) -> None:
+    """Removes the command, and with it the values, that a pipeline puts into the error's text."""
+    if error.args and isinstance(error.args[0], str):
+        error.args = (_PIPELINE_TEXT.sub("", error.args[0]), *error.args[1:])
+
+
+def translated(name: str, error: BaseException) -> CatalogSyncError:
+    """What an exception of a redis call means here. Its message names the operation and shows no value."""
+    verdict = classify(error)
+    prefix = _reply_prefix(error)
+    kind: type[CatalogSyncError]
+    if isinstance(error, _CREDENTIAL_ERRORS) or prefix in _CREDENTIALS:
+        kind, what = CacheAuthenticationError, "Redis refuses the credentials or the command"
+    elif isinstance(error, redis_errors.OutOfMemoryError) or prefix in _WRITES_PAUSED:
+        kind, what = CacheWritesPausedError, "Redis takes no writes"
+    elif isinstance(error, CircuitOpenError):
+        kind, what = CacheConnectionError, "Redis is not asked while its circuit is open"
+    elif isinstance(error, _UNREACHABLE):
+        kind, what = CacheConnectionError, "Redis does not answer"
+    elif prefix == "WRONGTYPE":
+        kind, what = CorruptEntryError, "a key holds another type of data than expected"
+    else:
+        kind, what = CacheReplyError, "Redis refuses the command"
+    if verdict.unclassified or verdict.error_type == error_types.OTHER:
+        chosen = kind.default if prefix is None else kind.default.replace(error_type=error_types.redis_reply(prefix))
+    else:
+        chosen = verdict
+    detail = prefix or _detail(error)
+    retry_after = getattr(error, "retry_after", None)
+    return kind(
+        f"{what} ({name}: {detail})",
+        classification=chosen,
+        retry_after=retry_after if isinstance(retry_after, int | float) else None,
+        context={"operation": name, "reply": prefix},
+    )
+
+
+def _reply_prefix(error: BaseException) -> str | None:
+    by_type: Mapping[type[BaseException], str] = {
+        redis_errors.OutOfMemoryError: "OOM",
+        redis_errors.ReadOnlyError: "READONLY",
+        redis_errors.BusyLoadingError: "LOADING",
+        redis_errors.NoPermissionError: "NOPERM",
+        redis_errors.MasterDownError: "MASTERDOWN",
+        redis_errors.ClusterDownError: "CLUSTERDOWN",
+    }
+    for kind, prefix in by_type.items():
+        if isinstance(error, kind):
+            return prefix
+    if not isinstance(error, redis_errors.ResponseError):
+        return None
+    text = str(error)
+    if text.startswith("Error running script") or "ERR Error running script" in text:
+        inner = re.search(r"-?\b(OOM|READONLY|MISCONF|BUSY|NOREPLICAS|WRONGTYPE|NOPERM)\b", text)
+        if inner:
+            return inner[1]
+    found = _REPLY_PREFIX.match(text)
+    return found[1] if found else "ERR"
+
+
+def _detail(error: BaseException) -> str:
+    """For errors that are no reply of the server: their text holds at most an address."""
+    if isinstance(error, redis_errors.ResponseError):
+        return type(error).__name__
+    text = redact(str(error)).splitlines()
+    return text[0][:200] if text and text[0] else type(error).__name__

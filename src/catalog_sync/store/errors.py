@@ -1,0 +1,40 @@
+"""Errors that only the store raises."""
+
+from __future__ import annotations
+
+from catalog_sync.errors import CatalogSyncError, InvalidDataError, LockLostError
+from otel_resilience import Classification, ErrorClass, Severity, error_types
+
+
+class StaleFenceError(LockLostError):
+    """A run with a higher fencing token has published: this one lost its lease without noticing."""
+
+
+class StagingIncompleteError(CatalogSyncError):
+    """The staged version is not what its manifest says, so it was not published."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "staging_incomplete")
+
+
+class VersionGoneError(InvalidDataError):
+    """A version that was asked for is not in Redis any more, or lacks a part (expired, evicted, deleted)."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "version_gone")
+
+
+class CorruptEntryError(InvalidDataError):
+    """A stored entry cannot be read back."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE)
+
+
+class CacheReplyError(CatalogSyncError):
+    """Redis refused a command for a reason that repeating it does not cure."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "redis_err")
+
+
+class PrivateRedisError(CatalogSyncError):
+    """The private redis-server could not be started."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.RESOURCE_EXHAUSTED)

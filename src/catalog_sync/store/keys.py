@@ -1,0 +1,64 @@
+"""The keys in Redis. All share one hash tag, so that one script may touch them on a cluster as well."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+TAG = "{cat}"
+CURRENT = f"{TAG}:current"
+"""Pointer to the live version. It never expires: freshness is judged by time, not by disappearance."""
+FENCE = f"{TAG}:fence"
+"""The highest fencing token that has published."""
+FENCE_SEQ = f"{TAG}:fence:seq"
+"""Counter of fencing tokens."""
+LOCK = f"{TAG}:lock"
+VERSION_PREFIX = f"{TAG}:v:"
+
+HASHES = ("bundles", "groups", "countries", "durations", "regions")
+"""The data hashes of a version; its ``meta`` hash comes on top."""
+
+META_JSON = "json"
+"""Field of the meta hash: the catalogue meta."""
+META_MANIFEST = "manifest"
+"""Field of the meta hash: how many fields each data hash has, as JSON."""
+META_FENCE = "fence"
+"""Field of the meta hash: the token that published the version, outside the JSON so that a script can read it."""
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VersionKeys:
+    """The keys of one version. Raises ``ValueError`` on a version that cannot be part of a key."""
+
+    version: str
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError`` on a version that cannot be part of a key."""
+        if not _VERSION.fullmatch(self.version):
+            raise ValueError(f"version must be letters, digits, '_', '.' and '-', at most 100, not {self.version!r}")
+
+    def hash(self, name: str) -> str:
+        """The key of one hash of the version."""
+        return f"{VERSION_PREFIX}{self.version}:{name}"
+
+    @property
+    def bundles(self) -> str:
+        """Bundle name to bundle, as JSON."""
+        return self.hash("bundles")
+
+    @property
+    def meta(self) -> str:
+        """What the version says about itself."""
+        return self.hash("meta")
+
+    @property
+    def data(self) -> list[str]:
+        """The data hashes, in the order of :data:`HASHES`."""
+        return [self.hash(name) for name in HASHES]
+
+    @property
+    def all(self) -> list[str]:
+        """Every key of the version."""
+        return [*self.data, self.meta]

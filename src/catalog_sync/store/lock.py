@@ -1,0 +1,238 @@
+"""The sync lock: a lease with an owner and a fencing token.
+
+The lock keeps two runs from working at once; that nobody publishes out of turn is what the token is for, which the
+commit checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, cast
+
+from catalog_sync.errors import CatalogSyncError, LockLostError
+from catalog_sync.models import LockHolder
+from catalog_sync.store import scripts
+from catalog_sync.store.client import GuardedRedis
+from catalog_sync.store.errors import CorruptEntryError
+from catalog_sync.store.keys import CURRENT, FENCE, FENCE_SEQ, LOCK, VERSION_PREFIX
+
+LOCK_TTL = 30.0
+"""Seconds after which an abandoned lock is free again."""
+RELEASE_TIMEOUT = 2.0
+"""Seconds that giving the lock back may take; after that it expires by itself."""
+_RENEWAL_PAUSE = 0.5
+
+log = logging.getLogger(__name__)
+
+AsyncSleep = Callable[[float], Awaitable[None]]
+
+
+def rfc3339(epoch: float) -> str:
+    """A moment as ``2026-11-24T02:00:00.123Z``."""
+    moment = dt.datetime.fromtimestamp(epoch, dt.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class SyncLock:
+    """The one lock of the catalogue. ``ttl`` in seconds."""
+
+    def __init__(
+        self,
+        redis: GuardedRedis,
+        *,
+        ttl: float = LOCK_TTL,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        sleep: AsyncSleep = asyncio.sleep,
+    ) -> None:
+        if not ttl > 0:
+            raise ValueError(f"ttl must be positive, not {ttl!r}")
+        self.redis = redis
+        self.ttl = ttl
+        self.clock = clock
+        self.sleep = sleep
+        self._wall_clock = wall_clock
+
+    @property
+    def ttl_ms(self) -> int:
+        """The lease in milliseconds."""
+        return max(1, int(self.ttl * 1000))
+
+    async def acquire(self, correlation_id: str, *, token_floor: int = 0) -> LockLease | LockHolder:
+        """The lease, or who holds it. The token is higher than ``token_floor`` and every one known to Redis.
+
+        Raises :class:`CacheConnectionError` and its relatives where Redis cannot say.
+        """
+        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+        who = {"owner": owner, "since": rfc3339(self._wall_clock()), "correlation_id": correlation_id}
+        claim = json.dumps(who)[:-1] + ', "token": '
+        asked_at = self.clock()
+        answer = await self.redis.script(
+            "acquire lock",
+            scripts.LOCK_ACQUIRE,
+            keys=[LOCK, FENCE_SEQ, FENCE, CURRENT],
+            args=[claim, self.ttl_ms, token_floor, VERSION_PREFIX],
+        )
+        if answer[0] == b"ok":
+            return LockLease(self, claim, owner, int(answer[1]), asked_at)
+        return _holder(answer[1], int(answer[2]))
+
+    async def holder(self) -> LockHolder | None:
+        """Who holds the lock now."""
+        value, ttl_ms = await self.redis.read_many("read lock", [("GET", LOCK), ("PTTL", LOCK)])
+        return None if value is None else _holder(value, int(ttl_ms))
+
+
+def _holder(value: bytes, ttl_ms: int) -> LockHolder:
+    try:
+        data = json.loads(value)
+        return LockHolder(
+            owner=str(data["owner"]),
+            since=str(data["since"]),
+            ttl_s=max(0, ttl_ms) / 1000,
+            correlation_id=data.get("correlation_id"),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptEntryError("the lock holds something that this program did not write") from error
+
+
+class LockLease:
+    """A held lock. Use :meth:`hold` around the work."""
+
+    def __init__(self, lock: SyncLock, claim: str, owner: str, token: int, leased_at: float) -> None:
+        self._lock = lock
+        self._claim = claim
+        self._leased_at = leased_at
+        self.owner = owner
+        self.token = token
+        """The fencing token, for the commit."""
+        self.lost = False
+        """Whether another run may own the lock by now."""
+
+    def hold(self) -> _Hold:
+        """``async with lease.hold():`` renews the lease in the background and gives the lock back at the end.
+
+        When the lease is lost, the body is cancelled and :class:`LockLostError` raised.
+        """
+        return _Hold(self)
+
+    async def renew(self, *, deadline: float | None = None) -> bool:
+        """Starts the lease anew; ``False`` where it is not ours any more."""
+        asked_at = self._lock.clock()
+        answer = await self._lock.redis.script(
+            "renew lock", scripts.LOCK_RENEW, keys=[LOCK], args=[self._claim, self._lock.ttl_ms], deadline=deadline
+        )
+        if answer == 1:
+            self._leased_at = asked_at
+        return bool(answer == 1)
+
+    async def release(self, *, deadline: float | None = None) -> bool:
+        """Gives the lock back; ``False`` where it was not ours any more, and then nothing happens."""
+        answer = await self._lock.redis.script(
+            "release lock", scripts.LOCK_RELEASE, keys=[LOCK], args=[self._claim], deadline=deadline
+        )
+        return bool(answer == 1)
+
+    def remaining(self) -> float:
+        """Seconds until the lease ends, at least 0."""
+        return max(0.0, self._leased_at + self._lock.ttl - self._lock.clock())
+
+    async def keep(self) -> None:
+        """Renews every third of the lease until it is lost; then returns. A Redis that fails is asked again."""
+        await self._lock.sleep(self._lock.ttl / 3)
+        while (left := self.remaining()) > 0:
+            try:
+                if not await self.renew(deadline=left):
+                    return
+                pause = self._lock.ttl / 3
+            except CatalogSyncError as error:
+                log.warning(
+                    "the lease of the sync lock could not be renewed (%s); %.1f s are left", error, self.remaining()
+                )
+                pause = min(_RENEWAL_PAUSE, self.remaining())
+            await self._lock.sleep(pause)
+
+
+class _Hold:
+    """Renewal around a body; a cancellation that came from the loss becomes LockLostError, as asyncio.timeout does."""
+
+    def __init__(self, lease: LockLease) -> None:
+        self._lease = lease
+        self._task: asyncio.Task[Any] | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._cancelling = 0
+
+    async def __aenter__(self) -> LockLease:
+        self._task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._cancelling = self._task.cancelling()
+        self._renewal = asyncio.create_task(self._renew(), name="sync lock renewal")
+        return self._lease
+
+    async def _renew(self) -> None:
+        try:
+            await self._lease.keep()
+        except Exception as error:  # noqa: BLE001  # whatever ended the renewal, the lease is not safe any more
+            log.error("the renewal of the sync lock ended: %s", type(error).__name__)
+        self._lease.lost = True
+        if self._task is not None:
+            self._task.cancel("the lease of the sync lock was lost")
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        lost = self._lease.lost
+        cancelled_by_us = False
+        if lost and self._task is not None:
+            cancelled_by_us = self._task.uncancel() <= self._cancelling
+            if kind is None or not issubclass(kind, asyncio.CancelledError):
+                await self._absorb_cancellation()
+        await self._finish()
+        if cancelled_by_us and kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise LockLostError(
+                "the lease of the sync lock was lost; another run may own the catalogue now",
+                context={"token": self._lease.token},
+            ) from error
+
+    async def _absorb_cancellation(self) -> None:
+        """The body ended before the cancellation of the loss reached it; what it published was fenced."""
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+
+    async def _finish(self) -> None:
+        """Ends the renewal and gives the lock back, also while the task is being cancelled."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+        releasing = asyncio.create_task(self._release(), name="sync lock release")
+        interrupted: asyncio.CancelledError | None = None
+        while not releasing.done():
+            try:
+                await asyncio.wait({releasing})
+            except asyncio.CancelledError as error:
+                interrupted = error
+        releasing.result()
+        if interrupted is not None:
+            raise interrupted
+
+    async def _release(self) -> None:
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT):
+                released = await self._lease.release(deadline=RELEASE_TIMEOUT)
+        except (CatalogSyncError, TimeoutError) as error:
+            log.warning(
+                "the sync lock could not be given back (%s); it is free again in at most %.0f s",
+                type(error).__name__,
+                self._lease.remaining(),
+            )
+        else:
+            if not released and not self._lease.lost:
+                log.warning("the sync lock was not ours any more when it was given back")

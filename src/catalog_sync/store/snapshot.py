@@ -1,0 +1,280 @@
+"""The last good catalogue on disk: what readers get when Redis cannot answer.
+
+A gzip file of JSON lines: the meta first, then one bundle per line, at the end a line with their number and SHA-256. It
+is written beside its place and renamed, so that a reader finds the old one or the new one whole; one predecessor stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import json
+import logging
+import os
+import time
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from catalog_sync.models import Bundle, CatalogueMeta
+from catalog_sync.store.staging import chunks, encode
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+FILE_NAME = "catalogue.snapshot.jsonl.gz"
+PREVIOUS_NAME = "catalogue.snapshot.previous.jsonl.gz"
+MAX_LINE = 64 * 1024 * 1024
+"""Bytes of one line that are read before a file counts as damaged."""
+_LEVEL = 1
+_BATCH = 1000
+
+
+class SnapshotCorruptError(ValueError):
+    """The file is damaged, cut short, or no snapshot of ours."""
+
+
+class RawVersions(Protocol):
+    """The part of the store that a snapshot is copied from."""
+
+    def iter_raw(self, version: str) -> AsyncIterator[Mapping[bytes, bytes]]:
+        """All bundles of a version as stored."""
+
+
+class SnapshotFile:
+    """A snapshot that was found whole."""
+
+    def __init__(self, path: Path, meta: CatalogueMeta) -> None:
+        self.path = path
+        self.meta = meta
+
+    def bundles(self) -> Iterator[Bundle]:
+        """All bundles, in the order in which they were stored. Reads the file while iterated.
+
+        Raises :class:`SnapshotCorruptError` or ``OSError`` where the file changed since it was checked.
+        """
+        for line in _bundle_lines(self.path, self.meta):
+            try:
+                yield Bundle.from_json(json.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise SnapshotCorruptError("a bundle cannot be read") from error
+
+
+class Snapshot:
+    """The snapshot in a state directory. File work runs in threads."""
+
+    def __init__(self, state_dir: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
+        self._directory = state_dir
+        self._wall_clock = wall_clock
+        self._checked: tuple[tuple[int, int, int], SnapshotFile] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The newest snapshot."""
+        return self._directory / FILE_NAME
+
+    async def write(self, meta: CatalogueMeta, bundles: AsyncIterable[Bundle] | Iterable[Bundle]) -> None:
+        """Replaces the snapshot. Raises ``OSError`` (disk full), ``ValueError`` where the number of bundles is off."""
+        await self._write(meta, _encoded(bundles))
+
+    async def write_version(self, meta: CatalogueMeta, store: RawVersions) -> None:
+        """Replaces the snapshot by a version as it stands in the store. Raises as :meth:`write` and as the store."""
+        await self._write(meta, _raw(store, meta.version))
+
+    async def load(self) -> SnapshotFile | None:
+        """The newest whole snapshot, checked to its end. Damaged ones are set aside with a warning."""
+        return await asyncio.to_thread(self._load)
+
+    async def _write(self, meta: CatalogueMeta, batches: AsyncIterator[list[bytes]]) -> None:
+        writer = await asyncio.to_thread(_Writer, self._directory, meta)
+        try:
+            async for batch in batches:
+                await asyncio.to_thread(writer.add, batch)
+            await asyncio.to_thread(writer.publish, self.path, self._directory / PREVIOUS_NAME)
+        finally:
+            writer.close()
+
+    def _load(self) -> SnapshotFile | None:
+        for path in (self.path, self._directory / PREVIOUS_NAME):
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.warning("the snapshot %s cannot be read: %s", path.name, type(error).__name__)
+                continue
+            identity = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if self._checked is not None and self._checked[0] == identity:
+                return self._checked[1]
+            try:
+                snapshot = SnapshotFile(path, _check(path))
+            except OSError as error:
+                log.warning("the snapshot %s cannot be read: %s", path.name, type(error).__name__)
+            except SnapshotCorruptError as error:
+                self._set_aside(path, error)
+            else:
+                self._checked = (identity, snapshot)
+                return snapshot
+        return None
+
+    def _set_aside(self, path: Path, error: Exception) -> None:
+        aside = path.with_name(f"{path.name}.corrupt-{int(self._wall_clock())}")
+        try:
+            path.rename(aside)
+        except OSError as failure:
+            log.warning("the damaged snapshot %s (%s) stays: %s", path.name, error, type(failure).__name__)
+        else:
+            log.warning("the snapshot %s is damaged (%s); kept as %s", path.name, error, aside.name)
+
+
+class _Writer:
+    def __init__(self, directory: Path, meta: CatalogueMeta) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._meta = meta
+        self._directory = directory
+        self._path = directory / f".{FILE_NAME}.{os.getpid()}.{id(self):x}.tmp"
+        self._remove_leftovers()
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file: IO[bytes] = os.fdopen(descriptor, "wb")
+        self._gzip = gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=self._file, mtime=0)
+        self._digest = hashlib.sha256()
+        self._count = 0
+        self._gzip.write(_line({"format": FORMAT, "meta": meta.to_json()}))
+
+    def _remove_leftovers(self) -> None:
+        """Removes what writers left that were killed."""
+        for leftover in self._directory.glob(f".{FILE_NAME}.*.tmp"):
+            pid = leftover.name.split(".")[-3]
+            if not (pid.isdigit() and _alive(int(pid))):
+                leftover.unlink(missing_ok=True)
+
+    def add(self, lines: list[bytes]) -> None:
+        block = b"".join(lines)
+        self._digest.update(block)
+        self._gzip.write(block)
+        self._count += len(lines)
+
+    def publish(self, path: Path, previous: Path) -> None:
+        if self._count != self._meta.bundles:
+            raise ValueError(f"{self._meta.bundles} bundles were announced for the snapshot, {self._count} came")
+        self._gzip.write(_line({"bundles": self._count, "sha256": self._digest.hexdigest()}))
+        self._gzip.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        if path.exists():
+            # A second name for the old file, so that at no moment there is none under the first.
+            spare = self._path.with_name(self._path.name.removesuffix(".tmp") + "old.tmp")
+            os.link(path, spare)
+            spare.replace(previous)
+        self._path.replace(path)
+        directory = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def close(self) -> None:
+        """Removes what was not published."""
+        try:
+            self._gzip.close()
+            self._file.close()
+        except OSError as error:
+            log.debug("an unfinished snapshot did not close properly: %s", type(error).__name__)
+        self._path.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _line(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+async def _encoded(bundles: AsyncIterable[Bundle] | Iterable[Bundle]) -> AsyncIterator[list[bytes]]:
+    if isinstance(bundles, AsyncIterable):
+        batch: list[bytes] = []
+        async for bundle in bundles:
+            batch.append(encode(bundle).encode() + b"\n")
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+        yield batch
+    else:
+        for chunk in chunks(bundles, _BATCH):
+            yield [encode(bundle).encode() + b"\n" for bundle in chunk]
+
+
+async def _raw(store: RawVersions, version: str) -> AsyncIterator[list[bytes]]:
+    seen: set[bytes] = set()
+    async for page in store.iter_raw(version):
+        fresh = {name: text for name, text in page.items() if name not in seen}
+        seen.update(fresh)
+        yield [text + b"\n" for text in fresh.values()]
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of the file; every kind of damage becomes :class:`SnapshotCorruptError`."""
+    try:
+        with gzip.open(path, "rb") as file:
+            while line := file.readline(MAX_LINE):
+                if not line.endswith(b"\n"):
+                    raise SnapshotCorruptError("the file ends inside a line, or a line is too long")
+                yield line
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise SnapshotCorruptError("the file is cut short or no gzip file") from error
+
+
+def _meta(line: bytes | None) -> CatalogueMeta:
+    try:
+        header = json.loads(line or b"")
+        if header["format"] != FORMAT:
+            raise SnapshotCorruptError("the file has another format")
+        return CatalogueMeta.from_json(header["meta"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SnapshotCorruptError("the first line cannot be read") from error
+
+
+def _check(path: Path) -> CatalogueMeta:
+    """Reads the whole file once."""
+    lines = _lines(path)
+    meta = _meta(next(lines, None))
+    digest = hashlib.sha256()
+    for count, line in enumerate(lines):
+        if count == meta.bundles:
+            _check_end(line, count, digest.hexdigest())
+            if next(lines, None) is not None:
+                raise SnapshotCorruptError("the file goes on after its last line")
+            return meta
+        digest.update(line)
+    raise SnapshotCorruptError("the file ends early")
+
+
+def _check_end(line: bytes, count: int, sha256: str) -> None:
+    try:
+        matches = json.loads(line) == {"bundles": count, "sha256": sha256}
+    except ValueError as error:
+        raise SnapshotCorruptError("the last line cannot be read") from error
+    if not matches:
+        raise SnapshotCorruptError("number or checksum of the bundles is wrong")
+
+
+def _bundle_lines(path: Path, meta: CatalogueMeta) -> Iterator[bytes]:
+    lines = _lines(path)
+    found = _meta(next(lines, None))
+    if found.version != meta.version or found.bundles != meta.bundles:
+        raise SnapshotCorruptError("the file was replaced")
+    for _ in range(meta.bundles):
+        line = next(lines, None)
+        if line is None:
+            raise SnapshotCorruptError("the file ends early")
+        yield line

@@ -1,0 +1,206 @@
+"""A version that is being written. No reader sees it before the commit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from catalog_sync.index import DIMENSIONS, CatalogueIndex
+from catalog_sync.models import Bundle, CatalogueMeta
+from catalog_sync.store import scripts
+from catalog_sync.store.client import GuardedRedis
+from catalog_sync.store.errors import CorruptEntryError, StagingIncompleteError, VersionGoneError
+from catalog_sync.store.keys import HASHES, META_FENCE, META_JSON, META_MANIFEST, VersionKeys
+
+T = TypeVar("T")
+
+STAGING_TTL = 900
+"""Seconds after its last write in which an abandoned staging key disappears by itself."""
+CHUNK = 250
+"""Fields per command: large enough to make round trips cheap, small enough not to block other clients."""
+_INDEX_BYTES = 1_000_000
+"""An index entry can list every name of the catalogue, so entries are batched by size, not by number."""
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+    """``items`` in lists of at most ``size``."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def encode(bundle: Bundle) -> str:
+    """A bundle as it is stored."""
+    return _encoder.encode(bundle.to_json())
+
+
+def decode(name: str, text: bytes) -> Bundle:
+    """The inverse of :func:`encode`. Raises :class:`CorruptEntryError`, which does not show the text."""
+    try:
+        bundle = Bundle.from_json(json.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptEntryError(f"the stored bundle {name!r} cannot be read", context={"bundle": name}) from error
+    if bundle.name != name:
+        raise CorruptEntryError(f"under {name!r} another bundle is stored", context={"bundle": name})
+    return bundle
+
+
+class Staging:
+    """Writes one version. Every key expires :data:`STAGING_TTL` after the last write to it until the commit."""
+
+    def __init__(self, redis: GuardedRedis, version: str) -> None:
+        self._redis = redis
+        self.keys = VersionKeys(version)
+        self.manifest: dict[str, int] | None = None
+        """Fields per data hash; known once sealed."""
+
+    @property
+    def version(self) -> str:
+        """The version being written."""
+        return self.keys.version
+
+    async def put(self, bundles: Iterable[Bundle]) -> None:
+        """Adds or replaces bundles."""
+        for chunk in chunks(bundles):
+            fields: list[str | bytes] = []
+            for bundle in chunk:
+                fields += (bundle.name, encode(bundle))
+            await self._stage("stage bundles", self.keys.bundles, fields)
+
+    async def copy_all(self, version: str) -> int:
+        """Takes over every bundle of a published version and returns their number. Raises :class:`VersionGoneError`.
+
+        Replaces what was put before, so call it first.
+        """
+        source = VersionKeys(version)
+        args = [STAGING_TTL]
+        done = await self._redis.script(
+            "copy version", scripts.COPY_HASH, keys=[source.bundles, self.keys.bundles], args=args
+        )
+        if done == -1:
+            return await self._copy_by_scan(source)
+        count = int(await self._redis.command("count", "HLEN", self.keys.bundles))
+        if done == 0 and await self._redis.command("find version", "EXISTS", source.meta) == 0:
+            raise VersionGoneError(f"version {version} is not in Redis any more", context={"version": version})
+        return count
+
+    async def copy_from(self, version: str, names: Iterable[str], *, stale: bool) -> int:
+        """Takes over some bundles of a published version and returns their number.
+
+        ``stale`` marks them as stale; otherwise they keep the mark they have. Raises :class:`VersionGoneError` where
+        one of them is missing.
+        """
+        source = VersionKeys(version)
+        copied = 0
+        for chunk in chunks(names):
+            found = await (self._copy_stale(source, chunk) if stale else self._copy_as_is(source, chunk))
+            if found != len(chunk):
+                raise VersionGoneError(
+                    f"version {version} lacks {len(chunk) - found} of {len(chunk)} bundles",
+                    context={"version": version},
+                )
+            copied += found
+        return copied
+
+    async def remove(self, names: Iterable[str]) -> None:
+        """Takes bundles out again; unknown names are ignored."""
+        for chunk in chunks(names):
+            await self._redis.command("remove bundles", "HDEL", self.keys.bundles, *chunk)
+
+    async def seal(self, index: CatalogueIndex, meta: CatalogueMeta) -> None:
+        """Writes the index and the meta and checks that the staged bundles are exactly those of the index.
+
+        Raises :class:`StagingIncompleteError` where ``meta``, ``index`` and Redis do not agree.
+        """
+        if len(index) != meta.bundles or index.names_sha256() != meta.names_sha256:
+            raise StagingIncompleteError(
+                f"the meta announces {meta.bundles} bundles, the index has {len(index)}, or other ones"
+            )
+        await self._verify_names(index)
+        manifest = dict.fromkeys(HASHES, 0)
+        manifest["bundles"] = meta.bundles
+        stale_keys = [self.keys.hash(dimension) for dimension in DIMENSIONS]
+        await self._redis.command("clear index", "UNLINK", *stale_keys, self.keys.meta)
+        for dimension in DIMENSIONS:
+            manifest[dimension] = await self._write_index(self.keys.hash(dimension), index.entries(dimension))
+        fields = [
+            *(META_JSON, _encoder.encode(meta.to_json())),
+            *(META_MANIFEST, _encoder.encode(manifest)),
+            *(META_FENCE, str(meta.fence)),
+        ]
+        await self._stage("stage meta", self.keys.meta, fields)
+        self.manifest = manifest
+
+    async def discard(self) -> None:
+        """Deletes what was staged. Needed only for tidiness: it would expire."""
+        await self._redis.command("discard staging", "UNLINK", *self.keys.all)
+
+    async def _verify_names(self, index: CatalogueIndex) -> None:
+        staged = int(await self._redis.command("count", "HLEN", self.keys.bundles))
+        present = 0
+        if staged == len(index):
+            for chunk in chunks(index, 1000):
+                present += int(
+                    await self._redis.script("verify names", scripts.COUNT_FIELDS, keys=[self.keys.bundles], args=chunk)
+                )
+        if staged != len(index) or present != len(index):
+            raise StagingIncompleteError(
+                f"{len(index)} bundles were expected, {staged} are staged",
+                context={"version": self.version, "expected": len(index), "staged": staged},
+            )
+
+    async def _write_index(self, key: str, entries: Iterable[tuple[str, list[str]]]) -> int:
+        fields: list[str | bytes] = []
+        size = count = 0
+        for value, names in entries:
+            text = _encoder.encode(names)
+            fields += (value, text)
+            count += 1
+            size += len(text)
+            if size >= _INDEX_BYTES or len(fields) >= 2 * CHUNK:
+                await self._stage("stage index", key, fields)
+                fields, size = [], 0
+        if fields:
+            await self._stage("stage index", key, fields)
+        return count
+
+    async def _stage(self, name: str, key: str, fields: Sequence[str | bytes]) -> None:
+        await self._redis.script(name, scripts.STAGE, keys=[key], args=[STAGING_TTL, *fields])
+
+    async def _copy_as_is(self, source: VersionKeys, names: list[str]) -> int:
+        keys = [source.bundles, self.keys.bundles]
+        found = await self._redis.script("copy bundles", scripts.COPY_FIELDS, keys=keys, args=[STAGING_TTL, *names])
+        return int(found)
+
+    async def _copy_stale(self, source: VersionKeys, names: list[str]) -> int:
+        texts: list[Any] = await self._redis.command("read bundles", "HMGET", source.bundles, *names)
+        fields: list[str | bytes] = []
+        for name, text in zip(names, texts, strict=True):
+            if text is not None:
+                fields += (name, _encoder.encode({**decode(name, text).to_json(), "stale": True}))
+        if fields:
+            await self._stage("stage bundles", self.keys.bundles, fields)
+        return len(fields) // 2
+
+    async def _copy_by_scan(self, source: VersionKeys) -> int:
+        copied = 0
+        async for page in scan_hash(self._redis, source.bundles):
+            fields = [part for pair in page.items() for part in pair]
+            if fields:
+                await self._stage("stage bundles", self.keys.bundles, fields)
+            copied += len(page)
+        return copied
+
+
+async def scan_hash(redis: GuardedRedis, key: str, count: int = CHUNK) -> AsyncIterator[dict[bytes, bytes]]:
+    """The fields of a large hash that nobody writes to, page by page; a field may come twice."""
+    cursor = 0
+    while True:
+        cursor, page = await redis.command("scan", "HSCAN", key, cursor, "COUNT", count)
+        yield page
+        if cursor == 0:
+            return

@@ -1,0 +1,84 @@
+"""Catalogues for tests of the store and the reader."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+from catalog_sync.index import CatalogueIndex
+from catalog_sync.models import Bundle, CatalogueMeta, GroupMeta, SyncKind
+from catalog_sync.store import CatalogStore
+from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig
+
+AS_OF = "2026-11-24T02:00:00Z"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreSettings:
+    """The settings that the store reads."""
+
+    state_dir: Path
+    redis_url: str | None = None
+    attempt_timeout: float = 5.0
+    retry: RetryConfig = dataclasses.field(default_factory=RetryConfig)
+    breaker: CircuitBreakerConfig = dataclasses.field(default_factory=CircuitBreakerConfig)
+
+
+def quick_policy(attempt_timeout: float = 2.0) -> Policy:
+    """One attempt, no breaker: faults show at once."""
+    return Policy("redis", attempt_timeout=attempt_timeout)
+
+
+def make_bundle(
+    name: str,
+    *,
+    description: str = "",
+    groups: tuple[str, ...] = ("Standard Fixed",),
+    countries: tuple[str, ...] = ("PT",),
+    region: str | None = "Europe",
+    duration_days: int = 7,
+    stale: bool = False,
+) -> Bundle:
+    return Bundle(
+        name=name,
+        description=description or f"eSIM {name}",
+        groups=groups,
+        countries=countries,
+        region=region,
+        data_mb=1000,
+        unlimited=False,
+        duration_days=duration_days,
+        price="6.90",
+        currency=None,
+        speeds=("4G",),
+        stale=stale,
+    )
+
+
+def make_meta(version: str, index: CatalogueIndex, *, fence: int = 1, as_of: str = AS_OF) -> CatalogueMeta:
+    groups = {name: GroupMeta(bundles=count, as_of=as_of, stale=False) for name, count in index.group_counts().items()}
+    return CatalogueMeta(
+        version=version,
+        as_of=as_of,
+        bundles=len(index),
+        names_sha256=index.names_sha256(),
+        groups=groups,
+        fence=fence,
+        correlation_id="c" * 32,
+        kind=SyncKind.FULL,
+        last_full_sync=as_of,
+    )
+
+
+async def publish(
+    store: CatalogStore, version: str, bundles: Iterable[Bundle], *, fence: int = 1, as_of: str = AS_OF
+) -> CatalogueMeta:
+    """Stages, seals and commits."""
+    staging = await store.begin(version)
+    index = CatalogueIndex()
+    await staging.put([index.add(bundle) for bundle in bundles])
+    meta = make_meta(version, index, fence=fence, as_of=as_of)
+    await staging.seal(index, meta)
+    await store.commit(staging, meta, fence)
+    return meta

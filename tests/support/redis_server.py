@@ -1,0 +1,113 @@
+"""A real redis-server for a test: started on a free loopback port, killed, paused and reconfigured at will."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+PROGRAM = "redis-server"
+
+
+def require_redis_server() -> str:
+    """The program; without it the test is skipped, but fails where ``CI=true``."""
+    program = shutil.which(PROGRAM)
+    if program is None:
+        reason = "redis-server is not on PATH"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return program
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer:
+    """``with RedisServer(directory) as server: ... server.url``. Data lives in memory unless ``options`` differ."""
+
+    def __init__(self, directory: Path, *options: str, password: str | None = None) -> None:
+        self._program = require_redis_server()
+        self._directory = directory
+        self._options = options
+        self._password = password
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        """As ``REDIS_URL`` takes it, with the right password."""
+        return self.url_with(self._password)
+
+    def url_with(self, password: str | None) -> str:
+        """The URL with another password."""
+        return f"redis://{'' if password is None else f':{password}@'}127.0.0.1:{self.port}/0"
+
+    def start(self) -> Self:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        secret = () if self._password is None else ("--requirepass", self._password)
+        self._process = subprocess.Popen(
+            [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory),
+             "--save", "", *secret, *self._options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        give_up = time.monotonic() + 10
+        while time.monotonic() < give_up:
+            try:
+                with self.client() as client:
+                    client.ping()
+                return self
+            except redis.ConnectionError:
+                time.sleep(0.003)
+        raise RuntimeError("redis-server did not start")
+
+    def client(self) -> redis.Redis:
+        """A plain blocking client."""
+        return redis.Redis(port=self.port, password=self._password, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+
+    def command(self, *parts: Any) -> Any:
+        """One command."""
+        with self.client() as client:
+            return client.execute_command(*parts)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """It keeps its connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """The end of a pause."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()

@@ -1,0 +1,67 @@
+"""A world for the sync: the real simulator, a real redis-server, the real client, store and service."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from catalog_sync.config import Secret, Settings
+from catalog_sync.models import Bundle, CatalogueMeta, SyncKind, SyncReport, SyncRequest
+from catalog_sync.simulator.app import SimulatorConfig
+from catalog_sync.simulator.server import RunningSimulator, running_simulator
+from catalog_sync.store.backend import open_store
+from catalog_sync.store.catalog_store import CatalogStore
+from catalog_sync.store.snapshot import Snapshot
+from catalog_sync.supplier.esim_go import EsimGoClient, open_supplier
+from catalog_sync.sync import SyncService
+from support.settings import make_settings
+
+BUNDLES = 200
+
+
+@dataclasses.dataclass
+class World:
+    """Everything that one sync needs, and short words for what tests do with it."""
+
+    settings: Settings
+    simulator: RunningSimulator
+    supplier: EsimGoClient
+    store: CatalogStore
+    snapshot: Snapshot
+
+    def service(self, **options: Any) -> SyncService:
+        return SyncService(self.settings, self.supplier, self.store, self.snapshot, **options)
+
+    async def sync(
+        self, kind: SyncKind = SyncKind.FULL, scope: str | None = None, *, force: bool = False, **options: Any
+    ) -> SyncReport:
+        return await self.service(**options).run(SyncRequest(kind, scope, force))
+
+    async def meta(self) -> CatalogueMeta:
+        meta = await self.store.current()
+        assert meta is not None
+        return meta
+
+    async def bundles(self) -> dict[str, Bundle]:
+        """The published catalogue, as readers see it."""
+        meta = await self.meta()
+        return {bundle.name: bundle async for bundle in self.store.iter_bundles(meta.version)}
+
+    @contextlib.asynccontextmanager
+    async def other_client(self, **changes: Any) -> AsyncIterator[World]:
+        """The same world with other settings and a client of its own, whose breaker and limiter are new."""
+        settings = dataclasses.replace(self.settings, **changes)
+        async with open_supplier(settings) as supplier:
+            yield dataclasses.replace(self, settings=settings, supplier=supplier)
+
+
+@contextlib.asynccontextmanager
+async def world_with(redis_url: str, state_dir: Path, **simulator: Any) -> AsyncIterator[World]:
+    """A world of its own. Keyword arguments are those of the simulator."""
+    async with running_simulator(SimulatorConfig(**{"rate": 0, "bundles": BUNDLES, **simulator})) as sim:
+        settings = make_settings(sim.base_url, state_dir, redis_url=redis_url, api_key=Secret(sim.api_key))
+        async with open_store(settings) as store, open_supplier(settings) as supplier:
+            yield World(settings, sim, supplier, store, Snapshot(settings.state_dir))
