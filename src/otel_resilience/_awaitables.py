@@ -21,6 +21,12 @@ def is_async_callable(operation: Any) -> bool:
         )
 
 
+def discard(awaitable: object) -> None:
+    """Ends a coroutine that will not be awaited, so that it does not warn of that."""
+    if isinstance(awaitable, CoroutineType):
+        awaitable.close()
+
+
 def is_awaitable(value: object) -> bool:
     """Whether ``value`` must be awaited. Remembers the types that need not be."""
     kind = type(value)

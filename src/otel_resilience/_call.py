@@ -145,13 +145,21 @@ class Call(CallTelemetry):
         elif self.numbered is not None:
             attempt_number.reset(self.numbered)
 
+    def abandon(self) -> None:
+        """An attempt that was begun will not be made after all."""
+        if self.attempts and self.policy.breaker is not None:
+            self.policy.breaker.release(self.permit)
+
     def failed(self, error: BaseException) -> float:
         """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
         policy = self.policy
         self.error = error
         verdict = self.verdict = policy.classify(error)
         if policy.breaker is not None:
-            policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
+            if verdict.immediate and not self.used_immediate:
+                policy.breaker.release(self.permit)  # an idle connection that was closed says nothing yet
+            else:
+                policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
         if verdict.error_class is ErrorClass.CANCELLED:
             self._take_back()
             self._close_attempt_span()
@@ -180,8 +188,8 @@ class Call(CallTelemetry):
         if self.verdict is None or error is not cause:
             self.verdict = self.policy.classify(error)
         verdict = self.verdict
+        self._take_back()
         if verdict.error_class is ErrorClass.CANCELLED:
-            self._take_back()
             self._close("cancelled", CANCELLED)
             return
         exhausted = self.attempts >= self.policy.retry.max_attempts > 1 and not self.rejected
@@ -218,7 +226,7 @@ class Call(CallTelemetry):
         else:
             config = policy.retry
             delay = config.delay(verdict, self.retries, self.delay, policy.rng)
-            if delay == hint and delay > config.max_retry_after:
+            if hint is not None and hint > config.max_retry_after:
                 return self._suppress("retry_after_too_long")
         if self.deadline is not None and not self._in_time(delay):
             return self._suppress("retry_after_too_long" if delay == hint else "deadline")
@@ -268,9 +276,11 @@ class Call(CallTelemetry):
 
     def _attach_context(self, error: BaseException, verdict: Classification, *, exhausted: bool) -> None:
         existing = error_context(error)
-        if existing is not None and existing.ended_at >= self.started and existing.owner:
-            return
         policy = self.policy
+        if existing is not None and existing.owner and existing.ended_at >= self.started:
+            # what a call within this one attached stays; what an earlier call of this policy attached does not
+            if existing.owner != id(policy) or existing.ended_at > self.started:
+                return
         now = policy.clock()
         elapsed = now - self.started
         identifier = (

@@ -31,7 +31,7 @@ def run_limited(operation: Callable[[], T], limit: float, call: Call) -> T:
             ended.set()
 
     threading.Thread(target=work, name=f"attempt {call.policy.dependency}", daemon=True).start()
-    if not ended.wait(limit):
+    if not ended.wait(min(limit, threading.TIMEOUT_MAX)):
         raise call.time_limit_error(limit)
     if errors:
         raise errors.pop()

@@ -7,22 +7,22 @@ import math
 
 def number(name: str, value: object, *, minimum: float, exclusive: bool = False, maximum: float = math.inf) -> float:
     """``value`` as a float within bounds. Raises ``TypeError`` for what is no number (``bool`` is none), ``ValueError``
-    for NaN and for what lies outside."""
+    for NaN, infinity and what lies outside."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {value!r}")
     if math.isnan(value) or value > maximum or value < minimum or (exclusive and value == minimum):
-        above = f"greater than {minimum:g}" if exclusive else f"at least {minimum:g}"
+        least = "a number" if math.isinf(minimum) else f"at least {minimum:g}"
+        above = f"greater than {minimum:g}" if exclusive else least
         bound = "" if math.isinf(maximum) else f" and at most {maximum:g}"
         raise ValueError(f"{name} must be {above}{bound}, not {value!r}")
+    if math.isinf(value):
+        raise ValueError(f"{name} must be finite, not {value!r}")
     return float(value)
 
 
 def seconds(name: str, value: object, *, zero: bool = False) -> float:
-    """A finite duration in seconds."""
-    duration = number(name, value, minimum=0, exclusive=not zero)
-    if math.isinf(duration):
-        raise ValueError(f"{name} must be finite, not {value!r}")
-    return duration
+    """A duration in seconds."""
+    return number(name, value, minimum=0, exclusive=not zero)
 
 
 def count(name: str, value: object, *, minimum: int = 1) -> int:

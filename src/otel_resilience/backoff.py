@@ -40,7 +40,10 @@ def ceiling(base: float, exponent_base: float, retry: int, max_delay: float) -> 
         return 0.0
     if exponent_base > 1.0 and retry * math.log(exponent_base) > math.log(max(max_delay / base, 1.0)):
         return max_delay
-    return min(max_delay, base * exponent_base**retry)
+    try:
+        return min(max_delay, base * exponent_base**retry)
+    except OverflowError:
+        return max_delay
 
 
 def spread(jitter: Jitter, longest: float, base: float, previous: float, max_delay: float, fraction: float) -> float:

@@ -36,6 +36,14 @@ class TransitionReason(StrEnum):
     MANUAL = "manual"
 
 
+class _Unset(int):
+    """The default of a rule, told apart from a number that the user gave."""
+
+
+_UNSET_COUNT: int = _Unset()
+_UNSET_RATE: float = _Unset()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Transition:
     """One change of state."""
@@ -71,11 +79,11 @@ class CircuitBreakerConfig:
     ``consecutive_failures`` are left alone, it is the only rule."""
     monitoring_period: float = 60.0
     """Seconds that the window covers."""
-    failure_rate: float | None = -1.0
+    failure_rate: float | None = _UNSET_RATE
     """Trips when this share of the calls in the window failed, in ``(0, 1]``. ``None``: off."""
     minimum_calls: int = 10
     """Calls in the window before a rate is judged."""
-    consecutive_failures: int | None = -1
+    consecutive_failures: int | None = _UNSET_COUNT
     """Trips on this many failures in a row. ``None``: off."""
     slow_call_duration: float | None = None
     """A call that takes this many seconds or longer is slow. ``None``: nothing is slow."""
@@ -119,9 +127,9 @@ class CircuitBreakerConfig:
 
     def _resolve_defaults(self) -> None:
         only_threshold = self.failure_threshold is not None
-        if self.failure_rate == -1.0:
+        if self.failure_rate is _UNSET_RATE:
             object.__setattr__(self, "failure_rate", None if only_threshold else 0.5)
-        if self.consecutive_failures == -1:
+        if self.consecutive_failures is _UNSET_COUNT:
             object.__setattr__(self, "consecutive_failures", None if only_threshold else 5)
 
     @property

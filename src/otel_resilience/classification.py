@@ -192,14 +192,26 @@ class Classifier:
         return self_described(exception) or UNCLASSIFIED
 
     def _worst_leaf(self, group: BaseExceptionGroup[BaseException]) -> Classification:
-        verdicts = [self.classify(member) for member in group.exceptions]
-        kept = [verdict for verdict in verdicts if verdict.error_class is not ErrorClass.CANCELLED]
-        if not kept:
-            return CANCELLED
-        return min(kept, key=lambda v: (_WORST_FIRST.index(v.error_class), -_SEVERITY_ORDER[v.severity]))
+        worst = CANCELLED
+        pending: list[BaseException] = [group]
+        while pending:
+            member = pending.pop()
+            if isinstance(member, BaseExceptionGroup):
+                pending.extend(member.exceptions)
+                continue
+            verdict = CANCELLED if isinstance(member, _NEVER_CLASSIFIED) else self._ask(member)
+            worst = min(worst, verdict, key=_badness)
+        return worst
+
+
+def _badness(verdict: Classification) -> tuple[int, int]:
+    return _WORST_FIRST.index(verdict.error_class), -_SEVERITY_ORDER[verdict.severity]
 
 
 def self_described(exception: BaseException) -> Classification | None:
     """Rule for exceptions that carry their own verdict in an attribute ``classification``."""
-    own = getattr(exception, "classification", None)
+    try:
+        own = getattr(exception, "classification", None)
+    except Exception:  # noqa: BLE001  # a broken property says nothing; the error itself must still be told
+        return None
     return own if isinstance(own, Classification) else None

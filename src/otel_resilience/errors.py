@@ -108,13 +108,16 @@ def error_context(exception: BaseException) -> ErrorContext | None:
 def attach_context(exception: BaseException, context: ErrorContext) -> None:
     """Attaches ``context`` and its note, in place of one from an earlier call that raised the same object."""
     previous = error_context(exception)
-    if previous is not None and previous.note:
-        notes = getattr(exception, "__notes__", [])
-        if previous.note in notes:
-            notes.remove(previous.note)
-    setattr(exception, CONTEXT_ATTRIBUTE, context)
+    notes = [note for note in getattr(exception, "__notes__", ()) if previous is None or note != previous.note]
     if context.note:
-        exception.add_note(context.note)
+        notes.append(context.note)
+    set_attribute(exception, CONTEXT_ATTRIBUTE, context)
+    set_attribute(exception, "__notes__", notes)
+
+
+def set_attribute(exception: BaseException, name: str, value: object) -> None:
+    """Sets an attribute also on an exception whose class forbids it, such as a frozen dataclass."""
+    BaseException.__setattr__(exception, name, value)
 
 
 def enrich(exception: BaseException, **details: Any) -> BaseException:
@@ -127,7 +130,7 @@ def enrich(exception: BaseException, **details: Any) -> BaseException:
     context = error_context(exception)
     if context is None:
         context = ErrorContext(correlation_id=correlation_id())
-        setattr(exception, CONTEXT_ATTRIBUTE, context)
+        set_attribute(exception, CONTEXT_ATTRIBUTE, context)
     for key, value in details.items():
         context.details.setdefault(key, value)
     return exception

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -18,14 +19,16 @@ from opentelemetry.metrics import _internal as metrics_internal
 
 from otel_resilience import _validation as check
 from otel_resilience import cardinality, telemetry
-from otel_resilience._awaitables import is_async_callable, is_awaitable
+from otel_resilience._awaitables import discard, is_async_callable, is_awaitable
 from otel_resilience._call import GIVE_UP, Call
 from otel_resilience._time_limits import run_limited, run_limited_async
 from otel_resilience.breaker_config import CircuitBreakerConfig
+from otel_resilience.breaker_machine import DEFAULT_PROBE_LEASE
 from otel_resilience.budget import RetryBudget, RetryBudgetConfig
 from otel_resilience.circuit_breaker import CircuitBreaker
 from otel_resilience.classification import Classifier
 from otel_resilience.defaults import default_classifier
+from otel_resilience.errors import CircuitOpenError
 from otel_resilience.retry import IsRetryable, RetryConfig
 
 T = TypeVar("T")
@@ -198,7 +201,11 @@ class Policy:
             call.observe(telemetry.active())
             return await self._run_async(operation, call, begun)
         breaker = self.breaker
-        permit = 0 if breaker is None else breaker.fast_permit or breaker.admit()
+        try:
+            permit = 0 if breaker is None else breaker.fast_permit or breaker.admit()
+        except CircuitOpenError:
+            discard(begun)
+            raise
         started = self.clock()
         retrying: Call | None = None
         while True:
@@ -336,12 +343,16 @@ class Policy:
                 call.succeeded()
                 return result
         except BaseException as error:
+            if begun is not None:
+                discard(begun)
+                call.abandon()
             call.ended(error)
             raise
 
     def _shorter(self, deadline: float | None) -> float | None:
         if deadline is None:
             return self.deadline
+        deadline = check.number("deadline", deadline, minimum=-math.inf)
         return deadline if self.deadline is None else min(deadline, self.deadline)
 
     def operation_name(self, function: object, name: str | None) -> str:
@@ -357,10 +368,11 @@ class Policy:
             if config.monitoring_period < 2 * limit:
                 period = f"monitoring_period ({config.monitoring_period:g})"
                 raise ValueError(f"{period} must be at least twice attempt_timeout ({limit:g})")
-            if config.probe_lease is not None and config.probe_lease <= limit:
-                raise ValueError(
-                    f"probe_lease ({config.probe_lease:g}) must be longer than attempt_timeout ({limit:g})"
-                )
+            lease = config.probe_lease
+            if lease is None and isinstance(breaker, CircuitBreaker):
+                lease = DEFAULT_PROBE_LEASE
+            if lease is not None and lease <= limit:
+                raise ValueError(f"probe_lease ({lease:g}) must be longer than attempt_timeout ({limit:g})")
         if isinstance(breaker, CircuitBreaker):
             return breaker
         if config.probe_lease is None and limit is not None:

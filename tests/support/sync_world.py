@@ -19,7 +19,7 @@ from catalog_sync.supplier.esim_go import EsimGoClient, open_supplier
 from catalog_sync.sync import SyncService
 from support.settings import make_settings
 
-BUNDLES = 200
+BUNDLES = 300
 
 
 @dataclasses.dataclass

@@ -19,7 +19,6 @@ from catalog_sync.errors import (
     CatalogSyncError,
     ConfigurationError,
 )
-from catalog_sync.redaction import redact
 from catalog_sync.store.errors import CacheReplyError, CorruptEntryError
 from otel_resilience import (
     AttemptTimeoutError,
@@ -28,6 +27,7 @@ from otel_resilience import (
     classify,
     error_types,
 )
+from otel_resilience.redaction import redact
 
 T = TypeVar("T")
 

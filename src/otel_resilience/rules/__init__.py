@@ -1,8 +1,18 @@
-"""Rule sets."""
-from otel_resilience.classification import *
-from otel_resilience.classification import self_described
-def _t(e):
-    if isinstance(e, (TimeoutError, ConnectionError)):
-        return Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, "connection_error", BreakerEffect.FAILURE)
-    return None
-def default_rules(): return (self_described, _t)
+"""Rule sets: the standard library, httpx and redis-py. None of them imports the library that it knows."""
+
+from __future__ import annotations
+
+from otel_resilience.classification import Rule, self_described
+from otel_resilience.rules import http_status, httpx, redis, stdlib
+
+
+def default_rules() -> tuple[Rule, ...]:
+    """The rules in the order in which they must be asked.
+
+    An exception that describes itself goes first. Then redis-py, httpx and the standard library: some exceptions of the
+    first two derive from built-in ones.
+    """
+    return (self_described, *redis.RULES, *httpx.RULES, *stdlib.RULES)
+
+
+__all__ = ["default_rules", "http_status", "httpx", "redis", "stdlib"]

@@ -1,0 +1,175 @@
+"""Settings from environment variables, validated when read. The standard ``OTEL_*`` variables belong to the SDK."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from catalog_sync.config_values import Secret
+from catalog_sync.config_variables import VARIABLES, Variable
+from catalog_sync.errors import ConfigurationError
+from otel_resilience import CircuitBreakerConfig, RetryConfig, Severity
+from otel_resilience.redaction import register_secret
+
+__all__ = ["VARIABLES", "AlertSettings", "Secret", "Settings", "Variable", "default_state_dir"]
+
+THROTTLE_BASE_DELAY: Final = 1.0
+"""Least base delay in seconds after the supplier asked to slow down without naming a time."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AlertSettings:
+    """The ``ERROR_ALERT_*`` variables."""
+
+    webhook_url: Secret | None
+    rate_limit: float
+    """Seconds."""
+    slack_webhook_url: Secret | None
+    pagerduty_routing_key: Secret | None
+    pagerduty_url: str
+    webhook_secret: Secret | None
+    min_severity: Severity
+    heartbeat_url: Secret | None
+    trace_url: str | None
+    """A template with ``{trace_id}``."""
+    dashboard_url: str | None
+    runbook_url: str | None
+    """A template which may hold ``{name}``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be configured. Durations in seconds."""
+
+    retry: RetryConfig
+    breaker: CircuitBreakerConfig
+    api_key: Secret
+    """Empty where none is set; see :meth:`require_api_key`."""
+    base_url: str
+    """Without a slash at its end."""
+    redis_url: str | None = dataclasses.field(repr=False)
+    """May hold a password."""
+    state_dir: Path
+    attempt_timeout: float
+    sync_deadline: float
+    page_size: int
+    supplier_rate: float
+    """Requests per second; 0: no limit."""
+    max_bad_row_ratio: float
+    max_drop_ratio: float
+    stale_after: float
+    max_body_bytes: int
+    trace_headers_to: tuple[str, ...]
+    """Hosts that get trace headers; empty: loopback and names without a dot; ``*``: all."""
+    alerts: AlertSettings
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Reads and checks every variable, and registers the secrets with :mod:`otel_resilience.redaction`.
+
+        Raises ``ConfigurationError`` with one line that names the variable, its value unless secret, and what is
+        allowed.
+        """
+        _register_secrets(environ)
+        read = {variable.name: variable.value(environ) for variable in VARIABLES}
+        _check_together(read, environ)
+        return cls(
+            retry=_retry(read),
+            breaker=CircuitBreakerConfig(
+                failure_threshold=read["ERROR_CIRCUIT_BREAKER_THRESHOLD"],
+                reset_timeout=read["ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT"],
+                monitoring_period=read["ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD"],
+            ),
+            api_key=read["ESIM_GO_API_KEY"] or Secret(""),
+            base_url=read["ESIM_GO_BASE_URL"],
+            redis_url=read["REDIS_URL"],
+            state_dir=read["CATALOG_STATE_DIR"] or default_state_dir(environ),
+            attempt_timeout=read["CATALOG_ATTEMPT_TIMEOUT_MS"],
+            sync_deadline=read["CATALOG_SYNC_DEADLINE_MS"],
+            page_size=read["CATALOG_PAGE_SIZE"],
+            supplier_rate=read["CATALOG_SUPPLIER_RATE_PER_S"],
+            max_bad_row_ratio=read["CATALOG_MAX_BAD_ROW_RATIO"],
+            max_drop_ratio=read["CATALOG_MAX_DROP_RATIO"],
+            stale_after=read["CATALOG_STALE_AFTER_S"],
+            max_body_bytes=read["CATALOG_MAX_BODY_BYTES"],
+            trace_headers_to=read["CATALOG_TRACE_HEADERS_TO"] or (),
+            alerts=_alerts(read),
+        )
+
+    def require_api_key(self) -> Secret:
+        """The API key of the supplier. Raises ``ConfigurationError`` where none is set."""
+        if not self.api_key:
+            raise ConfigurationError("ESIM_GO_API_KEY is not set: the API key of eSIM Go is needed to ask the supplier")
+        return self.api_key
+
+
+def default_state_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
+    """The user's folder for state that outlives a process."""
+    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    if platform == "darwin":
+        return home / "Library" / "Application Support" / "catalog-sync"
+    state = Path(environ.get("XDG_STATE_HOME", ""))
+    return (state if state.is_absolute() else home / ".local" / "state") / "catalog-sync"
+
+
+def _register_secrets(environ: Mapping[str, str]) -> None:
+    for variable in VARIABLES:
+        if variable.secret:
+            register_secret(environ.get(variable.name, ""))
+    for name in ("REDIS_URL", "ESIM_GO_BASE_URL"):
+        try:
+            password = urlsplit(environ.get(name, "").strip()).password or ""
+        except ValueError:
+            continue  # reported when the variable is read
+        register_secret(password)
+        register_secret(unquote(password))
+
+
+def _check_together(read: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    _at_most(read, environ, "ERROR_RETRY_BASE_DELAY", "ERROR_RETRY_MAX_DELAY")
+    _at_most(read, environ, "CATALOG_ATTEMPT_TIMEOUT_MS", "CATALOG_SYNC_DEADLINE_MS")
+    _at_most(
+        read,
+        environ,
+        "CATALOG_ATTEMPT_TIMEOUT_MS",
+        "ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD",
+        factor=2,
+        times="half of ",
+    )
+
+
+def _at_most(
+    read: Mapping[str, Any], environ: Mapping[str, str], low: str, high: str, *, factor: float = 1, times: str = ""
+) -> None:
+    if read[low] * factor > read[high]:
+        raise ConfigurationError(
+            f"{low}={_effective(low, environ)} is not allowed: it must be at most"
+            f" {times}{high}={_effective(high, environ)}"
+        )
+
+
+def _effective(name: str, environ: Mapping[str, str]) -> str:
+    given = environ.get(name, "").strip()
+    return given or next(f"{variable.default} (the default)" for variable in VARIABLES if variable.name == name)
+
+
+def _retry(read: Mapping[str, Any]) -> RetryConfig:
+    base = read["ERROR_RETRY_BASE_DELAY"]
+    return RetryConfig(
+        max_attempts=read["ERROR_RETRY_MAX_ATTEMPTS"],
+        base_delay=base,
+        max_delay=read["ERROR_RETRY_MAX_DELAY"],
+        exponential_base=read["ERROR_RETRY_EXPONENTIAL_BASE"],
+        jitter=read["ERROR_RETRY_JITTER"],
+        throttle_base_delay=max(base, THROTTLE_BASE_DELAY),
+    )
+
+
+def _alerts(read: Mapping[str, Any]) -> AlertSettings:
+    return AlertSettings(
+        **{field.name: read[f"ERROR_ALERT_{field.name.upper()}"] for field in dataclasses.fields(AlertSettings)}
+    )

@@ -1,0 +1,235 @@
+"""Readers of single settings: text in, value out, or ``ValueError`` saying what is allowed."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from otel_resilience import Jitter, Severity
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_HOST = re.compile(r"(?i)(?=.{1,253}\.?$)(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
+_BOOLEANS: Final = {
+    "true": True, "1": True, "yes": True, "on": True,
+    "false": False, "0": False, "no": False, "off": False,
+}  # fmt: skip
+BOOLEAN_WORDS: Final = "true, false, 1, 0, yes, no, on or off"
+
+Reader = Callable[[str], object]
+
+
+class Secret:
+    """A value that never shows itself: ``repr``, ``str`` and ``format`` give ``***``; ask :meth:`reveal`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself. Only for the place that sends it."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        """Whether there is one."""
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __str__(self) -> str:
+        return "***" if self._value else ""
+
+    __repr__ = __str__
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        """Raises ``TypeError``: a secret is not pickled."""
+        raise TypeError("a secret cannot be pickled")
+
+
+def whole(minimum: int, maximum: int) -> Reader:
+    """A whole number within bounds."""
+    allowed = f"a whole number from {minimum} to {maximum}"
+
+    def read(text: str) -> int:
+        if not _WHOLE.fullmatch(text) or not minimum <= int(text) <= maximum:
+            raise ValueError(allowed)
+        return int(text)
+
+    return read
+
+
+def number(minimum: float, maximum: float, *, exclusive: bool = False, unit: str = "", scale: float = 1.0) -> Reader:
+    """A finite decimal number within bounds, multiplied by ``scale``."""
+    bounds = (
+        f"greater than {minimum:.12g} and at most {maximum:.12g}"
+        if exclusive
+        else f"from {minimum:.12g} to {maximum:.12g}"
+    )
+    allowed = f"a number {bounds}" + (f" ({unit})" if unit else "")
+
+    def read(text: str) -> float:
+        value = float(text) if _NUMBER.fullmatch(text) else math.nan
+        if not minimum <= value <= maximum or (exclusive and value == minimum):
+            raise ValueError(allowed)
+        return value * scale
+
+    return read
+
+
+def milliseconds(*, zero: bool = False, maximum: float = 86_400_000) -> Reader:
+    """A duration given in milliseconds, as seconds."""
+    return number(0, maximum, exclusive=not zero, unit="milliseconds", scale=0.001)
+
+
+def boolean(text: str) -> bool:
+    """One of :data:`BOOLEAN_WORDS`, in any case."""
+    try:
+        return _BOOLEANS[text.lower()]
+    except KeyError:
+        raise ValueError(BOOLEAN_WORDS) from None
+
+
+def jitter(text: str) -> Jitter:
+    """A boolean, or the name of a kind of jitter."""
+    word = text.lower()
+    if word in _BOOLEANS:
+        return Jitter.of(_BOOLEANS[word])
+    try:
+        return Jitter(word)
+    except ValueError:
+        raise ValueError(f"{BOOLEAN_WORDS}, or one of {', '.join(Jitter)}") from None
+
+
+def severity(text: str) -> Severity:
+    """A severity by its name, in any case."""
+    try:
+        return Severity(text.upper())
+    except ValueError:
+        raise ValueError(f"one of {', '.join(each.value for each in Severity)}") from None
+
+
+def secret(text: str) -> Secret:
+    """A key as it can stand in an HTTP header."""
+    if not _VISIBLE.fullmatch(text):
+        raise ValueError("visible ASCII characters without spaces")
+    return Secret(text)
+
+
+def url(*schemes: str, query: bool = True) -> Reader:
+    """An absolute URL with one of the schemes and a host."""
+    allowed = "a URL that starts with " + " or ".join(f"{scheme}://" for scheme in schemes)
+
+    def read(text: str) -> str:
+        parts = _split(text, allowed)
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError(allowed + " and names a host")
+        if not query and (parts.query or parts.fragment):
+            raise ValueError(allowed + ", without query and fragment")
+        return text
+
+    return read
+
+
+web_url: Final = url("http", "https")
+
+
+def base_url(text: str) -> str:
+    """The start of an API's URLs, without the slash at its end."""
+    read = url("http", "https", query=False)
+    return str(read(text)).rstrip("/")
+
+
+def secret_url(text: str) -> Secret:
+    """A web URL that is itself a credential."""
+    return Secret(str(web_url(text)))
+
+
+def redis_url(text: str) -> str:
+    """A URL of a Redis server."""
+    allowed = "a URL that starts with redis://, rediss:// or unix://"
+    parts = _split(text, allowed)
+    if parts.scheme == "unix":
+        if not parts.path:
+            raise ValueError(allowed + "; unix:// needs the path of a socket")
+        return text
+    if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+        raise ValueError(allowed + " and names a host")
+    if not re.fullmatch(r"/?[0-9]{0,5}", parts.path):
+        raise ValueError(allowed + ", with the number of a database as its path")
+    return text
+
+
+def template(*names: str, required: bool = False) -> Reader:
+    """A web URL with placeholders out of ``names``, written ``{name}``."""
+    placeholders = " and ".join(f"{{{name}}}" for name in names)
+    verb = "with" if required else "which may hold"
+    allowed = f"an http:// or https:// URL {verb} {placeholders}, and no other placeholder"
+
+    def read(text: str) -> str:
+        try:
+            found = [(field, spec, how) for _, field, spec, how in string.Formatter().parse(text) if field is not None]
+        except ValueError:
+            raise ValueError(allowed) from None
+        used = {field for field, _, _ in found}
+        plain = all(not spec and how is None for _, spec, how in found)
+        if not plain or not used.issubset(names) or (required and used != set(names)):
+            raise ValueError(allowed)
+        web_url(text.format(**dict.fromkeys(names, "0")))
+        return text
+
+    return read
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Host names and addresses, separated by commas; ``*`` stands for every host."""
+    found = tuple(part.strip().lower().rstrip(".").strip("[]") for part in text.split(",") if part.strip())
+    for host in found:
+        if host != "*" and not _HOST.fullmatch(host) and not _is_address(host):
+            raise ValueError("host names or addresses separated by commas, without scheme and port, or *")
+    return found
+
+
+def folder(text: str) -> Path:
+    """A folder that exists or can be made."""
+    if "\0" in text:
+        raise ValueError("the path of a folder")
+    path = Path(text)
+    if path.parts[:1] == ("~",):
+        path = path.expanduser()
+    if path.exists() and not path.is_dir():
+        raise ValueError("the path of a folder; this is a file")
+    return path
+
+
+def _split(text: str, allowed: str) -> SplitResult:
+    if not _VISIBLE.fullmatch(text):
+        raise ValueError(allowed + ", percent-encoded, without spaces")
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(allowed + ", with a valid host and port") from None
+    return parts
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""The one place of the application that sets up the OpenTelemetry SDK and instruments clients.
+
+Nothing of the SDK is imported unless telemetry goes somewhere: an OTLP endpoint is configured, or a processor or a
+reader is given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from catalog_sync.telemetry.propagation import extract_context, headers_allowed
+from catalog_sync.telemetry.selection import choose_signals
+from catalog_sync.telemetry.session import SHUTDOWN_TIMEOUT, Telemetry
+from otel_resilience.redaction import register_secret
+
+if TYPE_CHECKING:
+    import httpx
+    from opentelemetry.sdk._logs import LogRecordProcessor
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.trace import SpanProcessor
+
+_MIN_HEADER_SECRET: Final = 8
+
+__all__ = [
+    "SHUTDOWN_TIMEOUT",
+    "Telemetry",
+    "extract_context",
+    "headers_allowed",
+    "instrument_httpx",
+    "instrument_redis",
+    "setup_telemetry",
+]
+
+
+def setup_telemetry(
+    service_name: str,
+    environ: Mapping[str, str],
+    *,
+    extra_span_processor: SpanProcessor | None = None,
+    extra_log_processor: LogRecordProcessor | None = None,
+    extra_metric_reader: MetricReader | None = None,
+) -> Telemetry:
+    """Sets up traces, metrics and logs, once per process and before clients are instrumented.
+
+    A signal is exported where ``OTEL_EXPORTER_OTLP_ENDPOINT`` or its own endpoint is set, unless
+    ``OTEL_{TRACES,METRICS,LOGS}_EXPORTER`` is ``none``; ``OTEL_SDK_DISABLED=true`` turns all off. The extras get their
+    signal in any case, redacted as exports are. ``environ`` is ``os.environ``, except where a test looks at the choice
+    of signals: the SDK itself reads the environment of the process.
+
+    Raises ``ConfigurationError`` naming the variable where an ``OTEL_*`` variable cannot be used.
+    """
+    choice = choose_signals(environ)
+    extras = (extra_span_processor, extra_metric_reader, extra_log_processor)
+    if choice.disabled or not (choice.any or any(extra is not None for extra in extras)):
+        return Telemetry()
+    _use_stable_conventions()
+    _register_header_secrets(environ)
+    from catalog_sync.telemetry.providers import build  # loads the SDK
+
+    return build(service_name, choice, extra_span_processor, extra_metric_reader, extra_log_processor)
+
+
+def instrument_httpx(client: httpx.AsyncClient, trace_headers_to: tuple[str, ...] = ()) -> None:
+    """Gives every request of the client a CLIENT span, and trace headers only where the host may see them.
+
+    Spans are named ``GET {template}`` where the request has an extension ``url_template``. Without an SDK no spans are
+    made; trace headers and baggage still go to the hosts that may see them, and to no other. A client that is
+    instrumented already stays as it is.
+    """
+    _use_stable_conventions()
+    from catalog_sync.telemetry.http_client import instrument  # loads httpx
+
+    instrument(client, trace_headers_to)
+
+
+def instrument_redis(client: Any) -> None:
+    """Gives every command of a redis-py client, sync or async, a CLIENT span without the values of its arguments."""
+    from catalog_sync.telemetry.session import tracing
+
+    if not tracing() or getattr(client, "_instrumented_by_catalog_sync", False):
+        return
+    _use_stable_conventions()
+    from opentelemetry.instrumentation.redis import RedisInstrumentor  # only where spans are made
+
+    RedisInstrumentor.instrument_client(client)
+    client._instrumented_by_catalog_sync = True  # noqa: SLF001  # our own mark
+
+
+def _register_header_secrets(environ: Mapping[str, str]) -> None:
+    """Keys for the collector stand in the values of ``OTEL_EXPORTER_OTLP_*HEADERS``."""
+    for name, value in environ.items():
+        if name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("HEADERS"):
+            for pair in value.split(","):
+                for word in unquote(pair.partition("=")[2]).split():
+                    if len(word) >= _MIN_HEADER_SECRET:
+                        register_secret(word)
+
+
+def _use_stable_conventions() -> None:
+    """The instrumentations read this once, when the first of them is used."""
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")

@@ -1,0 +1,48 @@
+"""Which hosts may see trace headers, and reading them from requests that arrive."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, MutableMapping
+
+from opentelemetry import propagate
+from opentelemetry.context import Context
+
+ALWAYS_GUARDED = frozenset({"traceparent", "tracestate", "baggage"})
+_NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)")
+
+
+def headers_allowed(host: str, trace_headers_to: tuple[str, ...]) -> bool:
+    """Whether ``host`` may get trace headers and baggage.
+
+    With an empty list: loopback addresses, ``localhost`` and names without a dot. ``*`` allows every host.
+    """
+    host = host.lower().rstrip(".").strip("[]")
+    if trace_headers_to:
+        return "*" in trace_headers_to or host in trace_headers_to
+    if not host:
+        return False
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        pass
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    # A bare number is an IPv4 address in disguise, which may be anywhere.
+    return "." not in host and ":" not in host and not _NUMERIC.fullmatch(host)
+
+
+def guarded_headers() -> frozenset[str]:
+    """The headers that the configured propagators write, in lower case."""
+    return ALWAYS_GUARDED | {name.lower() for name in propagate.get_global_textmap().fields}
+
+
+def inject(headers: MutableMapping[str, str]) -> None:
+    """Writes the current trace context and baggage."""
+    propagate.inject(headers)
+
+
+def extract_context(headers: Mapping[str, str]) -> Context:
+    """The remote context of a request that arrives; header names in any case."""
+    return propagate.extract({name.lower(): value for name, value in headers.items()})
