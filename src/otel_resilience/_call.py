@@ -217,12 +217,12 @@ class Call(CallTelemetry):
             return self._suppress("not_idempotent")
         if hasattr(error, CONTEXT_ATTRIBUTE) and self._exhausted_below(error):
             return self._suppress("exhausted_below")
+        if verdict.immediate and not self.used_immediate:
+            self.used_immediate = True
+            return 0.0 if self._in_time(0.0) else self._suppress("deadline")
         hint = verdict.retry_after
         if policy.eager and hint is None and verdict.error_class is ErrorClass.TRANSIENT:
             delay = 0.0
-        elif verdict.immediate and not self.used_immediate:
-            self.used_immediate = True
-            return 0.0 if self._in_time(0.0) else self._suppress("deadline")
         else:
             config = policy.retry
             delay = config.delay(verdict, self.retries, self.delay, policy.rng)

@@ -197,7 +197,7 @@ class Classifier:
         while pending:
             member = pending.pop()
             if isinstance(member, BaseExceptionGroup):
-                pending.extend(member.exceptions)
+                pending.extend(reversed(member.exceptions))
                 continue
             verdict = CANCELLED if isinstance(member, _NEVER_CLASSIFIED) else self._ask(member)
             worst = min(worst, verdict, key=_badness)
