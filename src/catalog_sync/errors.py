@@ -128,6 +128,12 @@ class PayloadTooLargeError(InvalidDataError):
     )
 
 
+class CatalogueChangedError(InvalidDataError):
+    """The catalogue changed while it was paged, so that the pages do not fit together; paging starts again."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.MEDIUM, error_types.INVALID_RESPONSE)
+
+
 class RedirectRefusedError(CatalogSyncError):
     """The supplier redirects to another host or to plain http; not followed, and the key was not sent there."""
 

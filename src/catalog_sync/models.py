@@ -21,7 +21,7 @@ class Bundle:
     region: str | None
     """The most frequent region of its countries."""
     data_mb: int | None
-    """Decimal megabytes; ``None`` for unlimited."""
+    """Decimal megabytes; ``None`` for unlimited, and where the supplier does not say."""
     unlimited: bool
     duration_days: int
     price: str
@@ -75,6 +75,23 @@ class SyncKind(StrEnum):
     GROUP = "group"
     COUNTRY = "country"
     BUNDLE = "bundle"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SyncRequest:
+    """What is to be synced. ``scope`` names the group, country or bundle; a full sync has none."""
+
+    kind: SyncKind = SyncKind.FULL
+    scope: str | None = None
+    force: bool = False
+    """Publish although a guard objects."""
+    trigger: str = "cli"
+    """Who asked, from a small set: ``cli``, ``schedule``, ``api``, ``demo``."""
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError`` where kind and scope do not fit."""
+        if (self.kind is SyncKind.FULL) != (self.scope is None):
+            raise ValueError("a full sync has no scope, every other kind needs one")
 
 
 class Outcome(StrEnum):

@@ -1,1 +1,1 @@
-"""The supplier port and its eSIM Go adapter."""
+"""Suppliers of bundles: the port, and eSIM Go behind it."""

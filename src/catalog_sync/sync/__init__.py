@@ -1,1 +1,7 @@
-"""The sync itself."""
+"""The sync: from the supplier to a published version, with a report of what happened."""
+
+from catalog_sync.models import SyncRequest
+from catalog_sync.sync.progress import OnProgress, Progress
+from catalog_sync.sync.service import SyncService
+
+__all__ = ["OnProgress", "Progress", "SyncRequest", "SyncService"]

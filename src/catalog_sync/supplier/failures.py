@@ -1,0 +1,71 @@
+"""From what went wrong on the wire to the errors of this package, cause chained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+
+from catalog_sync.errors import (
+    AccessDeniedError,
+    ApiConnectionError,
+    ApiTimeoutError,
+    CatalogSyncError,
+    NotFoundError,
+    RateLimitError,
+    SupplierError,
+    SupplierUnavailableError,
+    SyncDeadlineError,
+)
+from otel_resilience import CircuitOpenError, Classification, Classifier, DeadlineExceededError
+from otel_resilience.redaction import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catalog_sync.errors import Context
+    from otel_resilience import Rule
+
+_BY_STATUS: dict[int, type[CatalogSyncError]] = {
+    401: AccessDeniedError,
+    403: AccessDeniedError,
+    404: NotFoundError,
+    410: NotFoundError,
+    429: RateLimitError,
+    509: RateLimitError,
+}
+
+
+def response_rule(classify: Callable[[httpx.Response], Classification | None]) -> Rule:
+    """A rule that lets a supplier judge its own answers before the general rules do."""
+
+    def rule(exception: BaseException) -> Classification | None:
+        return classify(exception.response) if isinstance(exception, httpx.HTTPStatusError) else None
+
+    return rule
+
+
+def translate(error: Exception, operation: str, classifier: Classifier) -> CatalogSyncError:
+    """The error of this package for ``error``. The caller raises it ``from error``."""
+    if isinstance(error, CatalogSyncError):
+        return error
+    context: Context = {"operation": operation}
+    if isinstance(error, CircuitOpenError):
+        return SupplierUnavailableError(
+            f"{operation}: not sent, the circuit of the supplier is open",
+            retry_after=error.retry_after,
+            context=context,
+        )
+    if isinstance(error, DeadlineExceededError):
+        return SyncDeadlineError(f"{operation}: the time of the sync is up", context=context)
+    kind: type[CatalogSyncError] = SupplierError
+    if isinstance(error, httpx.HTTPStatusError):
+        context["status"] = error.response.status_code
+        kind = _BY_STATUS.get(error.response.status_code, SupplierError)
+    elif isinstance(error, httpx.TimeoutException | TimeoutError):
+        kind = ApiTimeoutError
+    elif isinstance(error, httpx.TransportError | OSError):
+        kind = ApiConnectionError
+    text = redact(str(error)) or type(error).__name__
+    message = text if text.startswith(operation) else f"{operation}: {text}"
+    return kind(message, classification=classifier.classify(error), context=context)

@@ -1,0 +1,142 @@
+"""The supplier port: what the sync asks of a supplier, whoever it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    import httpx
+
+    from catalog_sync.models import Bundle
+    from otel_resilience import Classification, Policy
+
+
+class QuarantineReason(StrEnum):
+    """Why a row was set aside: the closed set of ``catalog.sync.quarantined``."""
+
+    MISSING_FIELD = "missing_field"
+    """A required field (name, duration, price) is absent."""
+    BAD_NAME = "bad_name"
+    BAD_PRICE = "bad_price"
+    """Not a number, not finite, not positive, or beyond any plausible price."""
+    BAD_COUNTRY = "bad_country"
+    BAD_DURATION = "bad_duration"
+    BAD_DATA_AMOUNT = "bad_data_amount"
+    BAD_TYPE = "bad_type"
+    """Not an object, or another field is of the wrong type."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that was set aside."""
+
+    name: str | None
+    reason: QuarantineReason
+    field: str | None
+    """The field that decided; ``None`` where the row is no object."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scope:
+    """Which bundles are listed: one group, or one country. Exactly one of the two is set."""
+
+    group: str | None = None
+    country: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.group is None) == (self.country is None):
+            raise ValueError("a scope names either a group or a country")
+
+    def __str__(self) -> str:
+        return self.group or self.country or ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Page:
+    """One validated page of bundles."""
+
+    number: int
+    page_count: int | None
+    """Pages of the scope; ``None`` where the supplier does not say."""
+    rows: int | None
+    """Rows of the scope; ``None`` where the supplier does not say."""
+    bundles: Sequence[Bundle]
+    rejected: Sequence[Rejected]
+
+
+class Deadline:
+    """A point in time after which nothing is sent any more."""
+
+    __slots__ = ("_at", "_clock")
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._at = clock() + seconds
+
+    def remaining(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._at - self._clock())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What the supplier allows."""
+
+    requests: int
+    per_seconds: float
+
+
+@dataclasses.dataclass(slots=True)
+class RequestCounts:
+    """Requests on the wire since the client was made."""
+
+    sent: int = 0
+    repeated: int = 0
+    """How many of them repeated a failed one."""
+
+
+class Supplier(Protocol):
+    """A supplier of bundles. All errors are :class:`catalog_sync.errors.CatalogSyncError`, cause chained."""
+
+    @property
+    def counts(self) -> RequestCounts:
+        """Requests sent so far."""
+        ...
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that protects every call."""
+        ...
+
+    async def list_groups(self, *, deadline: Deadline) -> list[str]:
+        """The groups that the account can see, in the supplier's order."""
+        ...
+
+    def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:
+        """The pages of ``scope``, from the first to the last.
+
+        Raises :class:`catalog_sync.errors.CatalogueChangedError` where the catalogue changed while it was paged:
+        then the caller starts this scope again.
+        """
+        ...
+
+    async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
+        """One bundle. Raises ``NotFoundError`` where the supplier does not have it (any more)."""
+        ...
+
+    async def health_probe(self, *, deadline: Deadline) -> None:
+        """One cheap call that shows whether the supplier answers and accepts the key."""
+        ...
+
+    def classify(self, response: httpx.Response) -> Classification | None:
+        """The supplier's own verdict on an answer, asked before all other rules; ``None``: the usual rules decide."""
+        ...
+
+    def limits(self) -> RateLimit | None:
+        """The rate limit that is kept; ``None``: none."""
+        ...

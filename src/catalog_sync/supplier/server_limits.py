@@ -1,0 +1,63 @@
+"""What the rate-limit headers of an answer ask for: ``Retry-After`` and ``X-Ratelimit-*``. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import math
+from typing import TYPE_CHECKING
+
+from otel_resilience.retry_after import parse_retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DATE_RESOLUTION = 1.0
+"""The ``Date`` header counts whole seconds."""
+
+
+def pause(status: int, headers: Mapping[str, str], now: float) -> float:
+    """Seconds for which nobody should send, 0 where the answer does not ask for it. ``now`` is the wall clock.
+
+    ``Retry-After`` counts with 429 and 503, ``X-Ratelimit-Reset`` where nothing remains. A reset time is compared with
+    the supplier's own ``Date``, so that a wrong clock here does no harm. After a success the pause is rounded down: our
+    own limit already spaces requests within a second.
+    """
+    waits = [0.0]
+    if status in {429, 503}:
+        hint = parse_retry_after(headers.get("retry-after"), date=headers.get("date"), now=now)
+        waits.append(hint or 0.0)
+    if status == 429 or headers.get("x-ratelimit-remaining", "").strip() == "0":
+        server_now = _http_date(headers.get("date"))
+        reset = _iso_time(headers.get("x-ratelimit-reset"))
+        if reset is not None:
+            wait = reset - (now if server_now is None else server_now)
+            waits.append(wait if status == 429 else wait - DATE_RESOLUTION)
+    return max(wait for wait in waits if math.isfinite(wait))
+
+
+def cost(headers: Mapping[str, str]) -> int | None:
+    """``X-Ratelimit-Cost``: the tokens that this endpoint takes; ``None`` where it is not a positive count."""
+    text = headers.get("x-ratelimit-cost", "").strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):
+        return None
+    return int(text) or None
+
+
+def _http_date(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _iso_time(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,163 @@
+"""The version under construction: bundles go to the store as they come, names and memberships stay here."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from catalog_sync.sync.merge import GroupNames, Membership
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+    from catalog_sync.index import CatalogueIndex
+    from catalog_sync.models import Bundle
+    from catalog_sync.store.catalog_store import CatalogStore
+    from catalog_sync.store.staging import Staging
+
+CHUNK: Final = 250
+"""Bundles moved at once."""
+
+T = TypeVar("T")
+
+
+class CatalogueBuilder:
+    """Merges what the groups deliver into one staged version: each bundle once, in all its groups.
+
+    Safe for concurrent groups. Errors of the store pass through.
+    """
+
+    def __init__(self, store: CatalogStore, staging: Staging, index: CatalogueIndex, names: GroupNames) -> None:
+        self.staging = staging
+        self.index = index
+        self.names = names
+        self.membership = Membership()
+        self._store = store
+        self._withdrawn: dict[str, set[str]] = {}
+        # Two groups that list the same bundle must not overtake each other: the later write knows both.
+        self._writing = asyncio.Lock()
+
+    async def put(self, group: str, bundles: Sequence[Bundle]) -> int:
+        """Stage ``bundles`` as fetched under ``group``. Returns how many of them the group did not have yet."""
+        async with self._writing:
+            news = sum(self.membership.join(group, bundle.name) for bundle in bundles)
+            await self._stage([self._with_groups(bundle) for bundle in bundles])
+        return news
+
+    async def replace(self, bundles: Sequence[Bundle]) -> None:
+        """Stage ``bundles`` that were fetched outside any group: in the groups they name, or else as before."""
+        async with self._writing:
+            staged = []
+            for bundle in bundles:
+                groups = tuple(dict.fromkeys(map(self.names.spelled, bundle.groups)))
+                staged.append(self._regrouped(bundle, groups or self.membership.groups(bundle.name)))
+            await self._restage(staged)
+
+    async def copy(self, bundles: AsyncIterator[Bundle]) -> None:
+        """Stage bundles of an earlier version as they are."""
+        async for chunk in chunked(bundles):
+            await self._stage(chunk)
+
+    def remember(self, group: str, names: Iterable[str]) -> None:
+        """The staged version already has ``names`` in ``group``."""
+        for name in names:
+            self.membership.join(group, name)
+
+    def start_again(self, group: str) -> None:
+        """Forget who is in ``group``; :meth:`settle` later removes those that do not come back."""
+        members = set(self.membership.names(group))
+        for name in members:
+            self.membership.leave(group, name)
+        self._withdrawn.setdefault(group, set()).update(members)
+
+    async def settle(self, group: str) -> None:
+        """Take bundles that left ``group`` for good out of it, and those that are in no group out of the version."""
+        left = [name for name in self._withdrawn.pop(group, ()) if group not in self.membership.groups(name)]
+        async with self._writing:
+            await self._remove([name for name in left if name not in self.membership])
+            await self._rewrite(
+                (name for name in left if name in self.membership),
+                lambda bundle: tuple(name for name in bundle.groups if name != group),
+            )
+
+    async def abandon(self, group: str) -> None:
+        """Remove what an incomplete fetch of ``group`` left behind."""
+        self.start_again(group)
+        await self.settle(group)
+
+    async def carry_over(self, group: str, bundles: AsyncIterator[Bundle]) -> int:
+        """Keep ``bundles`` of an earlier version, marked stale, as the members of ``group``. Returns their number.
+
+        A bundle that was fetched in another group stays fresh.
+        """
+        count = 0
+        async for chunk in chunked(bundles):
+            count += len(chunk)
+            async with self._writing:
+                fresh = {bundle.name for bundle in chunk if bundle.name in self.membership}
+                for bundle in chunk:
+                    self.membership.join(group, bundle.name)
+                kept = [bundle for bundle in chunk if bundle.name not in fresh]
+                await self._stage([dataclasses.replace(bundle, groups=(group,), stale=True) for bundle in kept])
+                await self._rewrite(fresh, lambda bundle: tuple(dict.fromkeys((*bundle.groups, group))))
+        return count
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """Take bundles out of the version."""
+        async with self._writing:
+            await self._remove(names)
+
+    async def _stage(self, bundles: Sequence[Bundle]) -> None:
+        if bundles:
+            await self.staging.put([self.index.add(bundle) for bundle in bundles])
+
+    async def _restage(self, bundles: Sequence[Bundle]) -> None:
+        """Stage bundles that may have lost a group: the index would otherwise keep it."""
+        for bundle in bundles:
+            self.index.discard(bundle.name)
+        await self._stage(bundles)
+
+    async def _remove(self, names: Sequence[str]) -> None:
+        for chunk in chunks(names):
+            await self.staging.remove(chunk)
+            for name in chunk:
+                self.index.discard(name)
+
+    async def _rewrite(self, names: Iterable[str], groups: Callable[[Bundle], tuple[str, ...]]) -> None:
+        for chunk in chunks(list(names)):
+            found = await self._store.get_bundles(self.staging.version, chunk)
+            await self._restage([self._regrouped(bundle, groups(bundle)) for bundle in found if bundle is not None])
+
+    def _with_groups(self, bundle: Bundle) -> Bundle:
+        """The bundle in all groups it was fetched under and all it names, in the spelling of the group list."""
+        fetched = self.membership.groups(bundle.name)
+        if fetched == bundle.groups:
+            return bundle
+        return self._regrouped(bundle, tuple(dict.fromkeys((*fetched, *map(self.names.spelled, bundle.groups)))))
+
+    @staticmethod
+    def _regrouped(bundle: Bundle, groups: tuple[str, ...]) -> Bundle:
+        return bundle if groups == bundle.groups else dataclasses.replace(bundle, groups=groups)
+
+
+def members(index: CatalogueIndex, group: str) -> list[str]:
+    """The names of ``group``, of exactly that spelling."""
+    return next((names for value, names in index.entries("groups") if value == group), [])
+
+
+def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Pieces of at most :data:`CHUNK`."""
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+
+
+async def chunked(items: AsyncIterator[T]) -> AsyncIterator[list[T]]:
+    """Pieces of at most :data:`CHUNK` of a stream."""
+    chunk: list[T] = []
+    async for item in items:
+        chunk.append(item)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,89 @@
+"""Fetching one scope page by page: validated, staged, counted, forgotten."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync.errors import CatalogSyncError, CatalogueChangedError, InvalidDataError
+from catalog_sync.models import Bundle
+from catalog_sync.supplier.envelope import SCHEMA_MISMATCH
+from catalog_sync.sync.merge import GroupNames
+from catalog_sync.sync.run import FATAL, Run, Tally
+
+if TYPE_CHECKING:
+    from catalog_sync.supplier.port import Scope
+
+MAX_RESTARTS: Final = 3
+"""How often a scope is fetched again because the catalogue changed meanwhile."""
+
+Put = Callable[[Sequence[Bundle]], Awaitable[int]]
+"""Takes the good bundles of a page; returns how many of them are new in this pass."""
+
+_log = logging.getLogger(__name__)
+
+
+async def fetch_scope(run: Run, scope: Scope, put: Put, start_again: Callable[[], None]) -> Tally:
+    """Fetch all pages of ``scope``, again from the start where the catalogue changed meanwhile, at most three times."""
+    restarts = 0
+    while True:
+        try:
+            return await _one_pass(run, scope, put)
+        except CatalogueChangedError as error:
+            if restarts == MAX_RESTARTS:
+                raise
+            restarts += 1
+            _log.info("%s is fetched again: %s", scope, error)
+            start_again()
+
+
+async def _one_pass(run: Run, scope: Scope, put: Put) -> Tally:
+    tally = run.tallies[str(scope)] = Tally()
+    set_aside: set[str] = set()
+    usable = 0
+    claimed: int | None = None
+    async with contextlib.aclosing(run.supplier.iter_pages(scope, deadline=run.deadline)) as pages:
+        async for page in pages:
+            claimed = page.rows
+            usable += len(page.bundles)
+            tally.rows += len(page.bundles) + len(page.rejected)
+            tally.unique += await put(page.bundles)
+            for row in page.rejected:
+                tally.rejected.append(row)
+                if row.name is None or row.name not in set_aside:
+                    tally.unique += 1
+                if row.name is not None:
+                    set_aside.add(row.name)
+            run.progress.page(str(scope), page.number, page.page_count, usable)
+    if claimed is not None and tally.unique != claimed:
+        raise CatalogueChangedError(
+            f"{tally.unique} different bundles came, the supplier claims {claimed}",
+            context={"unique": tally.unique, "claimed": claimed},
+        )
+    if tally.rows and not usable:
+        raise InvalidDataError(
+            f"none of the {tally.rows} rows can be used: the supplier changed its format",
+            classification=SCHEMA_MISMATCH,
+            context={"rows": tally.rows, "reason": tally.rejected[0].reason.value},
+        )
+    return tally
+
+
+async def discover(run: Run) -> tuple[list[str], CatalogSyncError | None]:
+    """The groups to fetch, and what went wrong where they are only the ones of the previous version.
+
+    Raises that error where there is no previous version, and always where it ends the run.
+    """
+    try:
+        groups, failure = await run.supplier.list_groups(deadline=run.deadline), None
+    except FATAL:
+        raise
+    except CatalogSyncError as error:
+        if run.previous is None or not run.previous.meta.groups:
+            raise
+        groups, failure = list(run.previous.meta.groups), error
+        _log.warning("the group list of version %s is used: %s", run.previous.meta.version, error)
+    run.builder.names = GroupNames(groups)
+    return groups, failure

@@ -1,0 +1,96 @@
+"""The full sync: all groups at once, failed ones kept as they were."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from catalog_sync import instruments
+from catalog_sync.errors import CatalogSyncError
+from catalog_sync.models import GroupMeta, GroupReport, Outcome
+from catalog_sync.supplier.port import Scope
+from catalog_sync.sync import guards
+from catalog_sync.sync.fetch import discover, fetch_scope
+from catalog_sync.sync.reporting import error_info
+from catalog_sync.sync.run import FATAL, Candidate, Run
+
+if TYPE_CHECKING:
+    pass
+
+_log = logging.getLogger(__name__)
+
+
+async def build_full(run: Run) -> Candidate:
+    """Stage the whole catalogue. Raises ``CatalogSyncError`` where nothing may be published."""
+    groups, discovery_failure = await discover(run)
+    run.progress.begin(len(groups))
+    failures: dict[str, CatalogSyncError] = {}
+    async with asyncio.TaskGroup() as tasks:
+        for group in groups:
+            tasks.create_task(_fetch_group(run, group, failures))
+    if len(failures) == len(groups):
+        known = run.previous.meta.groups if run.previous else {}
+        run.groups.update((group, _report(group, known.get(group), failures[group])) for group in groups)
+        raise max(failures.values(), key=lambda error: error.severity)
+    kept = {group: as_of for group in failures if (as_of := await _keep_last_good(run, group)) is not None}
+    counts = run.builder.index.group_counts()
+    metas: dict[str, GroupMeta] = {}
+    for group in groups:
+        failure = failures.get(group)
+        if failure is None or group in kept:
+            metas[group] = GroupMeta(counts.get(group, 0), kept.get(group, run.as_of), stale=group in kept)
+        run.groups[group] = _report(group, metas.get(group), failure)
+    _check(run, metas, discovered=discovery_failure is None)
+    partial_outcome = bool(failures) or discovery_failure is not None
+    return Candidate(
+        Outcome.PARTIAL if partial_outcome else Outcome.COMPLETE,
+        metas,
+        run.as_of,
+        None if discovery_failure is None else error_info(discovery_failure),
+    )
+
+
+async def _fetch_group(run: Run, group: str, failures: dict[str, CatalogSyncError]) -> None:
+    builder = run.builder
+    try:
+        with instruments.group_span(group):
+            await fetch_scope(run, Scope(group=group), partial(builder.put, group), partial(builder.start_again, group))
+            await builder.settle(group)
+    except FATAL:
+        raise
+    except CatalogSyncError as error:
+        failures[group] = error
+        _log.warning("group %r failed: %s", group, error)
+        await builder.abandon(group)
+    run.progress.group_done(group)
+
+
+async def _keep_last_good(run: Run, group: str) -> str | None:
+    """Carry the group over from the previous version. Returns the age of its data, ``None`` where it has none."""
+    previous = run.previous
+    if previous is None or group not in previous.meta.groups:
+        return None
+    await run.builder.carry_over(group, previous.in_group(group))
+    return previous.meta.groups[group].as_of
+
+
+def _report(group: str, meta: GroupMeta | None, failure: CatalogSyncError | None) -> GroupReport:
+    if failure is None:
+        return GroupReport(group, "ok", meta.bundles if meta else 0)
+    return GroupReport(group, "stale" if meta else "failed", meta.bundles if meta else 0, error_info(failure))
+
+
+def _check(run: Run, metas: dict[str, GroupMeta], *, discovered: bool) -> None:
+    if run.request.force:
+        return
+    limits = run.settings
+    total = len(run.builder.index)
+    guards.check_bad_rows(run.rows, run.quarantined, limits.max_bad_row_ratio)
+    if run.previous is not None:
+        before = {name: group.bundles for name, group in run.previous.meta.groups.items()}
+        if discovered:
+            guards.check_groups(before, {name: group.bundles for name, group in metas.items()})
+        guards.check_drop(run.previous.meta.bundles, total, limits.max_drop_ratio)
+    guards.check_not_empty(total)

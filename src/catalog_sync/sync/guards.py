@@ -1,0 +1,51 @@
+"""The guards in front of publication. Pure: they look at counts and raise ``PublishRefusedError``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from catalog_sync.errors import PublishRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+def check_bad_rows(rows: int, quarantined: int, max_ratio: float) -> None:
+    """Refuse where more than ``max_ratio`` of the fetched rows were set aside."""
+    if rows and quarantined / rows > max_ratio:
+        raise PublishRefusedError(
+            f"{quarantined} of {rows} rows cannot be used ({quarantined / rows:.1%}), {max_ratio:.1%} are tolerated",
+            context={"guard": "bad_rows", "rows": rows, "quarantined": quarantined},
+        )
+
+
+def check_drop(before: int, after: int, max_ratio: float) -> None:
+    """Refuse where the count fell by more than ``max_ratio``."""
+    if before and (before - after) / before > max_ratio:
+        raise PublishRefusedError(
+            f"the catalogue would shrink from {before} to {after} bundles ({(before - after) / before:.1%}), "
+            f"{max_ratio:.1%} are tolerated; --force publishes it",
+            context={"guard": "drop", "before": before, "after": after},
+        )
+
+
+def check_groups(before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Refuse where a group that had bundles is not there any more, or is there without any."""
+    gone = sorted(name for name, count in before.items() if count and not after.get(name))
+    if gone:
+        raise PublishRefusedError(
+            f"no bundles any more in {_listed(gone)}; --force publishes it",
+            context={"guard": "vanished_group", "groups": ", ".join(gone[:10]), "count": len(gone)},
+        )
+
+
+def check_not_empty(after: int) -> None:
+    """Refuse an empty catalogue: it is far more often an outage than the truth."""
+    if not after:
+        raise PublishRefusedError(
+            "the supplier has no bundles at all; --force publishes the empty catalogue", context={"guard": "empty"}
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"group {name!r}" for name in names)

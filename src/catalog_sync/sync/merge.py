@@ -1,0 +1,88 @@
+"""Which bundle was seen in which group: pure bookkeeping, one dictionary entry per bundle."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_SEPARATORS = re.compile(r"[\s\-_]+")
+
+
+def same_group(name: str) -> str:
+    """A key under which the spellings of a group name meet: ``Standard - Fixed`` and ``standard fixed``."""
+    return _SEPARATORS.sub(" ", name).strip().casefold()
+
+
+class GroupNames:
+    """The spelling that counts for each group: the one under which the supplier lists it."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._spelling = {name: name for name in names}
+        self._known = {same_group(name): name for name in self._spelling}
+
+    def spelled(self, name: str) -> str:
+        """The listed spelling of ``name``; itself where no group of that name is listed."""
+        spelling = self._spelling.get(name)
+        if spelling is None:
+            spelling = self._spelling[name] = self._known.get(same_group(name), name)
+        return spelling
+
+    def all(self) -> frozenset[str]:
+        """The listed names."""
+        return frozenset(self._known.values())
+
+    def listed(self, name: str) -> str | None:
+        """The listed spelling, or ``None``."""
+        return self._known.get(same_group(name))
+
+
+class Membership:
+    """The groups under which each bundle was fetched, kept as bits."""
+
+    def __init__(self) -> None:
+        self._bits: dict[str, int] = {}
+        self._groups: dict[int, tuple[str, ...]] = {}
+        self._seen: dict[str, int] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return bool(self._seen.get(name, 0)) if isinstance(name, str) else False
+
+    def join(self, group: str, name: str) -> bool:
+        """``name`` is in ``group``. Returns whether that is news."""
+        bit = self._bit(group)
+        before = self._seen.get(name, 0)
+        if before & bit:
+            return False
+        self._seen[name] = before | bit
+        return True
+
+    def leave(self, group: str, name: str) -> bool:
+        """``name`` is not in ``group`` after all. Returns whether any group still has it."""
+        left = self._seen.get(name, 0) & ~self._bit(group)
+        if left:
+            self._seen[name] = left
+        else:
+            self._seen.pop(name, None)
+        return bool(left)
+
+    def names(self, group: str) -> Iterator[str]:
+        """The bundles of ``group``."""
+        bit = self._bit(group)
+        return (name for name, bits in self._seen.items() if bits & bit)
+
+    def groups(self, name: str) -> tuple[str, ...]:
+        """The groups of ``name``, in the order in which they were first heard of."""
+        bits = self._seen.get(name, 0)
+        groups = self._groups.get(bits)
+        if groups is None:
+            groups = self._groups[bits] = tuple(group for group, bit in self._bits.items() if bits & bit)
+        return groups
+
+    def _bit(self, group: str) -> int:
+        bit = self._bits.get(group)
+        if bit is None:
+            bit = self._bits[group] = 1 << len(self._bits)
+        return bit

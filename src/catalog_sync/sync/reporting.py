@@ -1,0 +1,42 @@
+"""From errors to what reports show of them."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Final
+
+from catalog_sync.errors import CatalogSyncError
+from catalog_sync.models import ErrorInfo
+from otel_resilience import classify, correlation_id
+from otel_resilience.redaction import redact
+
+MAX_MESSAGE: Final = 500
+
+
+def error_info(error: BaseException) -> ErrorInfo:
+    """The report's view of ``error``: classified, redacted, without traceback."""
+    verdict = classify(error)
+    text = str(error) or type(error).__name__
+    if not isinstance(error, CatalogSyncError):
+        text = "".join(traceback.format_exception_only(error)).strip()
+    return ErrorInfo(
+        type=verdict.error_type,
+        error_class=verdict.error_class.value,
+        severity=verdict.severity.value,
+        message=redact(text)[:MAX_MESSAGE],
+        retry_after_s=verdict.retry_after,
+        correlation_id=error.correlation_id if isinstance(error, CatalogSyncError) else correlation_id(),
+    )
+
+
+def worst(errors: list[ErrorInfo]) -> ErrorInfo | None:
+    """The most severe one; the first of several; ``None`` of none."""
+    order = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+    return max(errors, key=lambda error: order.index(error.severity), default=None)
+
+
+def first_leaf(error: BaseException) -> BaseException:
+    """What a task group hides: its first member that is no group itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,107 @@
+"""The state of one sync, shared by its parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync.errors import (
+    AuthenticationError,
+    CacheAuthenticationError,
+    CacheConnectionError,
+    CacheWritesPausedError,
+    LockLostError,
+    SyncDeadlineError,
+)
+from catalog_sync.models import ErrorInfo, GroupMeta, GroupReport, Outcome, Quarantined, SyncRequest
+from catalog_sync.store.errors import CacheReplyError, CorruptEntryError, StagingIncompleteError, VersionGoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from catalog_sync.config import Settings
+    from catalog_sync.supplier.port import Deadline, Rejected, Supplier
+    from catalog_sync.sync.builder import CatalogueBuilder
+    from catalog_sync.sync.previous import Previous
+    from catalog_sync.sync.progress import ProgressTracker
+
+MAX_REPORTED_ROWS: Final = 100
+
+FATAL: Final = (
+    AuthenticationError,
+    SyncDeadlineError,
+    LockLostError,
+    CacheConnectionError,
+    CacheAuthenticationError,
+    CacheWritesPausedError,
+    CacheReplyError,
+    CorruptEntryError,
+    StagingIncompleteError,
+    VersionGoneError,
+)
+"""Errors that end the whole run; any other one of the supplier costs only the group that met it."""
+
+
+@dataclasses.dataclass(slots=True)
+class Tally:
+    """Rows of one scope."""
+
+    rows: int = 0
+    """Rows that the supplier sent."""
+    unique: int = 0
+    """Different bundles among them, the set aside included."""
+    rejected: list[Rejected] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(slots=True)
+class Run:
+    """One sync while it runs."""
+
+    request: SyncRequest
+    settings: Settings
+    supplier: Supplier
+    builder: CatalogueBuilder
+    previous: Previous | None
+    progress: ProgressTracker
+    deadline: Deadline
+    as_of: str
+    """When the run began to fetch, RFC 3339, UTC."""
+    groups: dict[str, GroupReport] = dataclasses.field(default_factory=dict)
+    tallies: dict[str, Tally] = dataclasses.field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Rows that the supplier sent."""
+        return sum(tally.rows for tally in self.tallies.values())
+
+    @property
+    def quarantined(self) -> int:
+        """Rows that were set aside."""
+        return sum(len(tally.rejected) for tally in self.tallies.values())
+
+    def quarantined_rows(self) -> Sequence[Quarantined]:
+        """The first of them."""
+        rows = (
+            Quarantined(scope, row.name, row.reason.value)
+            for scope, tally in self.tallies.items()
+            for row in tally.rejected
+        )
+        return [row for row, _ in zip(rows, range(MAX_REPORTED_ROWS), strict=False)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """A staged version that passed its guards."""
+
+    outcome: Outcome
+    """COMPLETE or PARTIAL."""
+    groups: dict[str, GroupMeta]
+    as_of: str
+    error: ErrorInfo | None = None
+    """Why it is PARTIAL, where no single group tells."""
+
+
+def rfc3339(moment: datetime.datetime) -> str:
+    """``moment`` in UTC with milliseconds: ``2026-11-24T02:00:00.000Z``."""
+    return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,111 @@
+"""Syncs of one group, one country or one bundle: the previous version with that part renewed."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from catalog_sync.errors import BundleNotFoundError, NotFoundError
+from catalog_sync.models import Bundle, GroupMeta, GroupReport, Outcome
+from catalog_sync.supplier.port import Scope
+from catalog_sync.sync import guards
+from catalog_sync.sync.fetch import discover, fetch_scope
+from catalog_sync.sync.merge import GroupNames
+from catalog_sync.sync.run import Candidate, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+async def build_group(run: Run, asked: str) -> Candidate:
+    """Renew one group; its bundles that did not come again leave it. Raises ``CatalogSyncError``."""
+    groups, _ = await discover(run)
+    group = run.builder.names.listed(asked)
+    if group is None:
+        raise NotFoundError(f"no group {asked!r}; the supplier lists {', '.join(map(repr, groups))}")
+    await _start_from_previous(run)
+    builder = run.builder
+    before = builder.index.group_counts().get(group, 0)
+    builder.start_again(group)
+    run.progress.begin(1)
+    await fetch_scope(run, Scope(group=group), partial(builder.put, group), partial(builder.start_again, group))
+    await builder.settle(group)
+    run.progress.group_done(group)
+    after = builder.index.group_counts().get(group, 0)
+    run.groups[group] = GroupReport(group, "ok", after)
+    _check(run, before, after)
+    return _candidate(run, group)
+
+
+async def build_country(run: Run, asked: str) -> Candidate:
+    """Renew the bundles of one country; those that did not come again are withdrawn. Raises ``CatalogSyncError``."""
+    country = asked.upper()
+    await _start_from_previous(run)
+    before = set(run.builder.index.country(country))
+    seen: set[str] = set()
+
+    async def put(bundles: Sequence[Bundle]) -> int:
+        known = len(seen)
+        seen.update(bundle.name for bundle in bundles)
+        await run.builder.replace(bundles)
+        return len(seen) - known
+
+    run.progress.begin(1)
+    await fetch_scope(run, Scope(country=country), put, seen.clear)
+    run.progress.group_done(country)
+    _check(run, len(before), len(seen))
+    await run.builder.remove(sorted(before - seen))
+    return _candidate(run)
+
+
+async def build_bundle(run: Run, name: str) -> Candidate:
+    """Renew one bundle, or remove it where the supplier does not have it any more. Raises ``CatalogSyncError``."""
+    await _start_from_previous(run)
+    try:
+        bundle = await run.supplier.get_bundle(name, deadline=run.deadline)
+    except NotFoundError as gone:
+        if name not in run.builder.index:
+            raise BundleNotFoundError(f"neither the supplier nor the catalogue has a bundle {name!r}") from gone
+        await run.builder.remove([name])
+    else:
+        await run.builder.replace([bundle])
+    return _candidate(run)
+
+
+async def _start_from_previous(run: Run) -> None:
+    """Make the staged version equal to the previous one."""
+    if run.previous is None:
+        return
+    builder = run.builder
+    if run.previous.in_store:
+        await builder.staging.copy_all(run.previous.meta.version)
+        builder.index = await run.previous.index()
+    else:
+        await builder.copy(run.previous.bundles())
+    if not builder.names.all():
+        builder.names = GroupNames(run.previous.meta.groups)
+    for group, names in builder.index.entries("groups"):
+        builder.remember(group, names)
+
+
+def _check(run: Run, before: int, after: int) -> None:
+    if run.request.force:
+        return
+    guards.check_bad_rows(run.rows, run.quarantined, run.settings.max_bad_row_ratio)
+    guards.check_drop(before, after, run.settings.max_drop_ratio)
+
+
+def _candidate(run: Run, renewed: str | None = None) -> Candidate:
+    known = run.previous.meta.groups if run.previous is not None else {}
+    groups: dict[str, GroupMeta] = {}
+    counts = run.builder.index.group_counts()
+    for group in dict.fromkeys((*known, *counts)):
+        old = known.get(group)
+        bundles = counts.get(group, 0)
+        if old is None or group == renewed:
+            groups[group] = GroupMeta(bundles, run.as_of, stale=False)
+        else:
+            groups[group] = GroupMeta(bundles, old.as_of, old.stale)
+    fresh = [group.as_of for group in groups.values() if not group.stale]
+    as_of = min(fresh, default=run.as_of)
+    return Candidate(Outcome.COMPLETE, groups, as_of)

@@ -1,0 +1,263 @@
+"""The sync service: lock, build, guard, publish, report. Expected failures become reports, never exceptions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync import instruments
+from catalog_sync.errors import CatalogSyncError, SyncDeadlineError
+from catalog_sync.index import CatalogueIndex
+from catalog_sync.models import (
+    CatalogueMeta,
+    ErrorInfo,
+    LockHolder,
+    Outcome,
+    SyncKind,
+    SyncReport,
+    SyncRequest,
+)
+from catalog_sync.supplier.port import Deadline
+from catalog_sync.sync.builder import CatalogueBuilder
+from catalog_sync.sync.full import build_full
+from catalog_sync.sync.merge import GroupNames
+from catalog_sync.sync.previous import Previous
+from catalog_sync.sync.progress import OnProgress, ProgressTracker
+from catalog_sync.sync.reporting import error_info, first_leaf
+from catalog_sync.sync.run import Candidate, Run, rfc3339
+from catalog_sync.sync.scoped import build_bundle, build_country, build_group
+from otel_resilience import correlation_id, correlation_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catalog_sync.config import Settings
+    from catalog_sync.store.catalog_store import CatalogStore
+    from catalog_sync.store.lock import LockLease
+    from catalog_sync.store.snapshot import Snapshot
+    from catalog_sync.store.staging import Staging
+    from catalog_sync.supplier.port import Supplier
+
+CLEAN_UP_LIMIT: Final = 1.5
+"""Seconds granted to the removal of a staged version; what is left expires by itself."""
+
+COMMIT_LIMIT: Final = 2.0
+"""Seconds that a commit under way may still take after the run was stopped."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(slots=True)
+class _Result:
+    """What becomes known of a run on its way."""
+
+    outcome: Outcome = Outcome.FAILED
+    run: Run | None = None
+    holder: LockHolder | None = None
+    error: ErrorInfo | None = None
+    meta: CatalogueMeta | None = None
+    """What readers see."""
+    published: bool = False
+
+    def publish(self, candidate: Candidate, meta: CatalogueMeta) -> None:
+        """The commit went through: whatever happens now, ``meta`` is live."""
+        self.published = True
+        self.meta = meta
+        self.outcome, self.error = candidate.outcome, candidate.error
+
+
+class SyncService:
+    """Copies the supplier's catalogue into the store."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        supplier: Supplier,
+        store: CatalogStore,
+        snapshot: Snapshot,
+        *,
+        on_progress: OnProgress | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
+        self._settings = settings
+        self._supplier = supplier
+        self._store = store
+        self._snapshot = snapshot
+        self._on_progress = on_progress
+        self._clock = clock
+        self._now = now
+
+    async def run(self, request: SyncRequest | None = None) -> SyncReport:
+        """Sync once. Returns a report whatever happens, except that ``CancelledError`` passes once the lock is free."""
+        request = request or SyncRequest()
+        started, started_at = self._clock(), rfc3339(self._now())
+        counts = self._supplier.counts
+        sent, repeated = counts.sent, counts.repeated
+        with instruments.sync_span(request.kind, request.trigger), correlation_scope() as identifier:
+            result = _Result()
+            await self._under_lock(request, result)
+            run = result.run
+            report = SyncReport(
+                outcome=result.outcome,
+                kind=request.kind,
+                scope=request.scope,
+                correlation_id=identifier,
+                version=result.meta.version if result.meta else None,
+                bundles=result.meta.bundles if result.meta else 0,
+                quarantined=run.quarantined if run else 0,
+                groups=tuple(run.groups.values()) if run else (),
+                started_at=started_at,
+                duration_s=self._clock() - started,
+                attempts=counts.sent - sent,
+                retries=counts.repeated - repeated,
+                quarantined_rows=tuple(run.quarantined_rows()) if run else (),
+                holder=result.holder,
+                error=result.error,
+            )
+            self._tell(report, result)
+        return report
+
+    async def _under_lock(self, request: SyncRequest, result: _Result) -> None:
+        """Lock busy, lock broken and work done are three different outcomes."""
+        try:
+            lock = await self._store.acquire_lock(correlation_id())
+        except Exception as error:  # noqa: BLE001  whatever keeps the lock from being made is told as such, classified
+            result.outcome, result.error = Outcome.LOCK_UNAVAILABLE, _told(error)
+            return
+        if isinstance(lock, LockHolder):
+            result.outcome, result.holder = Outcome.SKIPPED_LOCKED, lock
+            with contextlib.suppress(CatalogSyncError):  # the version is only shown; the outcome stands
+                result.meta = await self._store.current()
+            return
+        try:
+            async with lock.hold():
+                await self._work(request, lock, result)
+        except Exception as raised:  # noqa: BLE001  every failure becomes part of the report, classified
+            failure = _told(first_leaf(raised))
+            if result.published:
+                # The fence accepted the version: it stands, whatever happened to the lock afterwards.
+                _log.warning("after the publication: %s", failure.message)
+            else:
+                result.outcome, result.error = Outcome.FAILED, failure
+
+    async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:
+        previous = await Previous.load(self._store, self._snapshot)
+        result.meta = previous.meta if previous else None
+        began = self._now()
+        staging = await self._store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{correlation_id()[:8]}")
+        committing = False
+        try:
+            run = result.run = Run(
+                request,
+                self._settings,
+                self._supplier,
+                CatalogueBuilder(self._store, staging, CatalogueIndex(), GroupNames(())),
+                previous,
+                ProgressTracker(self._on_progress),
+                Deadline(self._settings.sync_deadline, self._clock),
+                rfc3339(began),
+            )
+            candidate = await self._within_deadline(run, staging)
+            meta = self._meta(run, staging, candidate, lease.token)
+            with instruments.publish_span():
+                await staging.seal(run.builder.index, meta)
+                committing = True
+                await self._commit(staging, meta, candidate, result)
+        finally:
+            # Once the commit was sent the version may be live: then it is left alone.
+            if not committing:
+                await self._discard(staging)
+        await self._save(meta)
+
+    async def _within_deadline(self, run: Run, staging: Staging) -> Candidate:
+        timeout = asyncio.timeout(self._settings.sync_deadline)
+        try:
+            async with timeout:
+                return await _build(run)
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            raise SyncDeadlineError(
+                f"the sync did not end within {self._settings.sync_deadline:g} s", context={"version": staging.version}
+            ) from error
+
+    def _meta(self, run: Run, staging: Staging, candidate: Candidate, fence: int) -> CatalogueMeta:
+        before = run.previous.meta.last_full_sync if run.previous else None
+        completes = run.request.kind is SyncKind.FULL and candidate.outcome is Outcome.COMPLETE
+        return CatalogueMeta(
+            version=staging.version,
+            as_of=candidate.as_of,
+            bundles=len(run.builder.index),
+            names_sha256=run.builder.index.names_sha256(),
+            groups=candidate.groups,
+            fence=fence,
+            correlation_id=correlation_id(),
+            kind=run.request.kind,
+            last_full_sync=rfc3339(self._now()) if completes else before,
+        )
+
+    async def _commit(self, staging: Staging, meta: CatalogueMeta, candidate: Candidate, result: _Result) -> None:
+        """Commit; a cancellation waits, for a bounded time, until it is known whether the version is live."""
+        commit = asyncio.ensure_future(self._store.commit(staging, meta, meta.fence))
+        try:
+            await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            await asyncio.wait([commit], timeout=COMMIT_LIMIT)
+            if commit.done() and not commit.cancelled() and commit.exception() is None:
+                result.publish(candidate, meta)
+            commit.cancel()
+            raise
+        result.publish(candidate, meta)
+
+    async def _save(self, meta: CatalogueMeta) -> None:
+        """Write the last-good snapshot. Its failure is told and does not undo the publication."""
+        try:
+            await self._snapshot.write_version(meta, self._store)
+        except (CatalogSyncError, OSError, ValueError) as error:
+            _log.error("the snapshot of version %s was not written: %s", meta.version, error_info(error).message)
+
+    async def _discard(self, staging: Staging) -> None:
+        try:
+            async with asyncio.timeout(CLEAN_UP_LIMIT):
+                await staging.discard()
+        except (CatalogSyncError, TimeoutError) as error:
+            _log.warning("the staged version %s is left to expire: %s", staging.version, error_info(error).message)
+
+    def _tell(self, report: SyncReport, result: _Result) -> None:
+        run, meta = result.run, result.meta
+        if meta is not None:
+            as_of = datetime.datetime.fromisoformat(meta.as_of)
+            instruments.set_catalog_age(lambda: (self._now() - as_of).total_seconds())
+        counts = {group.name: group.bundles for group in report.groups}
+        quarantined: dict[tuple[str, str], int] = {}
+        for scope, tally in run.tallies.items() if run else ():
+            for row in tally.rejected:
+                key = (scope if scope in counts else "_OTHER", row.reason.value)
+                quarantined[key] = quarantined.get(key, 0) + 1
+        instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
+        instruments.emit_sync_finished(report)
+
+
+def _told(error: BaseException) -> ErrorInfo:
+    """The error for the report; one that is not of this package is a defect, and its traceback goes to the log."""
+    info = error_info(error)
+    if not isinstance(error, CatalogSyncError):
+        _log.error("the sync met an error that it does not know: %s", info.message, exc_info=error)
+    return info
+
+
+async def _build(run: Run) -> Candidate:
+    request = run.request
+    if request.scope is None:
+        return await build_full(run)
+    if request.kind is SyncKind.GROUP:
+        return await build_group(run, request.scope)
+    if request.kind is SyncKind.COUNTRY:
+        return await build_country(run, request.scope)
+    return await build_bundle(run, request.scope)

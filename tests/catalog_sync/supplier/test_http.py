@@ -1,0 +1,164 @@
+"""One exchange with a supplier: bounded bodies, no surprise redirects, errors that keep their status."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from decimal import Decimal
+
+import httpx
+import pytest
+
+from catalog_sync.errors import InvalidDataError, PayloadTooLargeError, RedirectRefusedError
+from catalog_sync.supplier.http import Answer, exchange, parse_json, raise_for_status, redirect_target
+from otel_resilience.redaction import register_secret
+from support.scripted_http import answer, scripted_server
+
+LIMIT = 100_000
+
+
+async def get(reply: bytes) -> Answer:
+    async with scripted_server(reply) as server, httpx.AsyncClient(trust_env=False) as client:
+        request = client.build_request("GET", server.url + "/catalogue")
+        return await exchange(client, request, max_body_bytes=LIMIT, on_headers=lambda: None)
+
+
+def received(body: bytes, status: int = 200, content_type: str = "application/json", **headers: str) -> Answer:
+    request = httpx.Request("GET", "https://api.example.test/v2.5/catalogue")
+    return Answer(request, status, httpx.Headers({"content-type": content_type, **headers}), body)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"), [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress)]
+)
+async def test_compressed_bodies_are_decompressed(encoding: str, encode: object) -> None:
+    body = b"[1]" * 1000
+
+    reply = await get(answer(encode(body), Content_Encoding=encoding))  # type: ignore[operator]
+
+    assert reply.body == body
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(answer(b"x" * (LIMIT + 1)), id="announced"),
+        pytest.param(b"HTTP/1.1 200 X\r\nConnection: close\r\n\r\n" + b"x" * (LIMIT + 1), id="not announced"),
+        pytest.param(answer(gzip.compress(b"\0" * 50_000_000), Content_Encoding="gzip"), id="gzip bomb"),
+        pytest.param(b"HTTP/1.1 200 X\r\nContent-Length: " + b"9" * 18 + b"\r\n\r\n", id="absurd"),
+    ],
+)
+async def test_a_body_beyond_the_limit_is_refused(reply: bytes) -> None:
+    with pytest.raises(PayloadTooLargeError) as caught:
+        await get(reply)
+
+    assert caught.value.error_type == "payload_too_large"
+    assert not caught.value.classification.retryable
+    assert caught.value.classification.counts
+
+
+@pytest.mark.parametrize("body", [b"x" * LIMIT, b""])
+async def test_a_body_at_the_limit_passes(body: bytes) -> None:
+    assert (await get(answer(body))).body == body
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(answer(b"plain text", Content_Encoding="gzip"), id="not gzip"),
+        pytest.param(answer(gzip.compress(b"[1]" * 100)[:-10], Content_Encoding="gzip"), id="cut off"),
+        pytest.param(answer(b"[1]", Content_Encoding="br"), id="not asked for"),
+    ],
+)
+async def test_a_broken_encoding_is_confirmed_by_one_retry(reply: bytes) -> None:
+    with pytest.raises(InvalidDataError) as caught:
+        await get(reply)
+
+    assert caught.value.error_type == "invalid_response"
+    assert caught.value.classification.max_retries == 1
+
+
+async def test_a_large_error_body_is_cut_short_and_keeps_its_status() -> None:
+    reply = await get(answer(b"x" * 5_000_000, status=500))
+
+    assert reply.status == 500
+    assert len(reply.body) < 100_000
+
+
+@pytest.mark.parametrize("status", [301, 304, 400, 401, 404, 429, 500, 503])
+def test_a_status_that_is_no_success_is_an_http_error_with_its_headers(status: int) -> None:
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        raise_for_status(received(b'{"message":"no"}', status, **{"retry-after": "7"}), "list bundles")
+
+    assert caught.value.response.status_code == status
+    assert caught.value.response.headers["retry-after"] == "7"
+    assert caught.value.response.json() == {"message": "no"}
+    assert str(caught.value) == f'list bundles: the supplier answered {status}: {{"message":"no"}}'
+
+
+def test_messages_show_a_short_and_redacted_sample() -> None:
+    register_secret("the-secret-value")
+
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        raise_for_status(received(b"key the-secret-value refused " + b"x" * 5000, 403), "list groups")
+
+    assert "the-secret-value" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "what"),
+    [
+        (b"", "application/json", "empty"),
+        (b"  \n", "application/json", "empty"),
+        (b"<html><body>Sign in</body></html>", "text/html; charset=utf-8", "web page"),
+        (b"<!doctype html>", "application/json", "web page"),
+        (b'{"bundles":[{"name":"esim_1GB', "application/json", "cut off"),
+        (b"\xff\xfe\x00", "application/json", "not JSON"),
+        (b"[" * 100_000, "application/json", "not JSON"),
+    ],
+)
+def test_wrong_content_with_status_200_is_confirmed_by_one_retry(body: bytes, content_type: str, what: str) -> None:
+    with pytest.raises(InvalidDataError, match=what) as caught:
+        parse_json(received(body, content_type=content_type))
+
+    assert caught.value.classification.max_retries == 1
+    assert caught.value.classification.counts
+    assert caught.value.context["content_type"] == content_type.partition(";")[0]
+    assert len(str(caught.value.context["body_sha256"])) == 64
+
+
+def test_numbers_with_a_fraction_keep_every_digit() -> None:
+    data = parse_json(received(b'{"price": 6.90, "other": 1e999999999999999999999, "nan": NaN}'))
+
+    assert str(data["price"]) == "6.90"
+    assert data["other"].is_nan()
+    assert data["nan"].is_nan()
+    assert isinstance(data["nan"], Decimal)
+
+
+@pytest.mark.parametrize(
+    "location", ["/v2.5/other", "other?x=1", "https://api.example.test/elsewhere", "https://API.example.test:443/x"]
+)
+def test_a_redirect_within_the_host_is_followed(location: str) -> None:
+    assert redirect_target(received(b"", 302, location=location)).host == "api.example.test"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "https://evil.example.test/",
+        "//evil.example.test/",
+        "http://api.example.test/v2.5/catalogue",
+        "https://api.example.test:8443/",
+        "https://api.example.test@evil.example.test/",
+        "file:///etc/passwd",
+        "https://[broken",
+    ],
+)
+def test_a_redirect_to_another_host_or_to_plain_http_is_refused(location: str) -> None:
+    with pytest.raises(RedirectRefusedError) as caught:
+        redirect_target(received(b"", 302, location=location))
+
+    assert caught.value.error_type == "redirect_refused"
+    assert not caught.value.classification.counts

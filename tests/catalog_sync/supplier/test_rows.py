@@ -1,0 +1,170 @@
+"""Which rows of the supplier become bundles, and why the others are set aside."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from catalog_sync.models import Bundle
+from catalog_sync.supplier.port import QuarantineReason
+from catalog_sync.supplier.rows import validate_rows
+
+ROW: dict[str, Any] = {
+    "name": "esim_3GB_30D_PT_V2",
+    "description": "eSIM, 3GB, 30 Days, Portugal, V2",
+    "groups": ["Standard Fixed"],
+    "countries": [{"name": "Portugal", "region": "Europe", "iso": "PT"}],
+    "dataAmount": 3000,
+    "duration": 30,
+    "speed": ["3G", "4G"],
+    "autostart": True,
+    "unlimited": False,
+    "price": Decimal("4.35"),
+    "billingType": "FixedCost",
+}
+
+
+def bundle(**changes: Any) -> Bundle:
+    result = validate_rows([{**ROW, **changes}])
+    assert not result.rejected
+    return result.bundles[0]
+
+
+def test_a_row_becomes_a_normalised_bundle() -> None:
+    assert bundle() == Bundle(
+        name="esim_3GB_30D_PT_V2",
+        description="eSIM, 3GB, 30 Days, Portugal, V2",
+        groups=("Standard Fixed",),
+        countries=("PT",),
+        region="Europe",
+        data_mb=3000,
+        unlimited=False,
+        duration_days=30,
+        price="4.35",
+        currency=None,
+        speeds=("3G", "4G"),
+    )
+
+
+def test_name_duration_and_price_are_enough() -> None:
+    result = validate_rows([{"name": "a", "duration": 1, "price": 1}])
+
+    assert result.bundles == [Bundle("a", "", (), (), None, None, False, 1, "1", None, ())]
+
+
+@pytest.mark.parametrize(
+    ("sent", "price"),
+    [("6.90", "6.90"), ("6.9", "6.9"), ('"6.90"', "6.90"), ("7", "7"), ('"7"', "7"), ("1e1", "10"), ("0.1", "0.1")],
+)
+def test_prices_are_kept_exactly_as_sent(sent: str, price: str) -> None:
+    assert bundle(price=json.loads(sent, parse_float=Decimal)).price == price
+
+
+@pytest.mark.parametrize(
+    ("countries", "codes"),
+    [
+        ([{"iso": "CYP"}, {"iso": "US-HI"}], ("CYP", "US-HI")),
+        (["pt", "ES"], ("PT", "ES")),
+        ([{"iso": "PT"}, "PT", {"iso": "XK"}], ("PT", "XK")),
+        ([], ()),
+        (None, ()),
+    ],
+)
+def test_country_codes_may_be_non_iso_and_come_as_objects_or_strings(countries: Any, codes: tuple[str, ...]) -> None:
+    assert bundle(countries=countries).countries == codes
+
+
+def test_the_region_is_the_most_frequent_one() -> None:
+    countries = [{"iso": "TR", "region": "Asia"}, {"iso": "PT", "region": "Europe"}, {"iso": "ES", "region": "Europe"}]
+
+    assert bundle(countries=countries).region == "Europe"
+
+
+@pytest.mark.parametrize(
+    ("fields", "data_mb", "unlimited"),
+    [
+        ({"dataAmount": -1}, None, True),
+        ({"dataAmount": -1, "unlimited": False}, None, True),
+        ({"dataAmount": 1000, "unlimited": True}, None, True),
+        ({"dataAmount": 0}, 0, False),
+        ({"dataAmount": None}, None, False),
+    ],
+)
+def test_minus_one_and_the_flag_both_mean_unlimited(fields: Any, data_mb: int | None, *, unlimited: bool) -> None:
+    result = bundle(**fields)
+
+    assert (result.data_mb, result.unlimited) == (data_mb, unlimited)
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        {"speed": None},
+        {"billingType": "Something new"},
+        {"allowances": "soon"},
+        {"roamingEnabled": ["PT"]},
+        {"groups": None},
+    ],
+)
+def test_open_sets_and_unknown_fields_are_no_errors(unusual: dict[str, Any]) -> None:
+    assert bundle(**unusual).name == ROW["name"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "field"),
+    [
+        ({"price": "N/A"}, QuarantineReason.BAD_PRICE, "price"),
+        ({"price": 0}, QuarantineReason.BAD_PRICE, "price"),
+        ({"price": Decimal("-1.5")}, QuarantineReason.BAD_PRICE, "price"),
+        ({"price": Decimal("NaN")}, QuarantineReason.BAD_PRICE, "price"),
+        ({"price": "Infinity"}, QuarantineReason.BAD_PRICE, "price"),
+        ({"price": Decimal("1e-9999999")}, QuarantineReason.BAD_PRICE, "price"),
+        ({"price": Decimal("1e400")}, QuarantineReason.BAD_PRICE, "price"),
+        ({"price": True}, QuarantineReason.BAD_PRICE, "price"),
+        ({"price": None}, QuarantineReason.BAD_PRICE, "price"),
+        ({"countries": [{"name": "?", "iso": "XX"}]}, QuarantineReason.BAD_COUNTRY, "countries"),
+        ({"countries": ["ZZ"]}, QuarantineReason.BAD_COUNTRY, "countries"),
+        ({"countries": [{"iso": "PT"}, {"region": "Europe"}]}, QuarantineReason.BAD_COUNTRY, "countries"),
+        ({"countries": ["Portugal"]}, QuarantineReason.BAD_COUNTRY, "countries"),
+        ({"duration": 0}, QuarantineReason.BAD_DURATION, "duration"),
+        ({"duration": "a week"}, QuarantineReason.BAD_DURATION, "duration"),
+        ({"duration": Decimal("1.5")}, QuarantineReason.BAD_DURATION, "duration"),
+        ({"name": ""}, QuarantineReason.BAD_NAME, "name"),
+        ({"name": 5}, QuarantineReason.BAD_NAME, "name"),
+        ({"dataAmount": -2}, QuarantineReason.BAD_DATA_AMOUNT, "dataAmount"),
+        ({"speed": 5}, QuarantineReason.BAD_TYPE, "speed"),
+    ],
+)
+def test_a_bad_row_is_set_aside_with_its_reason(changes: dict[str, Any], reason: QuarantineReason, field: str) -> None:
+    result = validate_rows([{**ROW, **changes}, ROW])
+
+    assert [(row.reason, row.field) for row in result.rejected] == [(reason, field)]
+    assert [row.name for row in result.bundles] == [ROW["name"]]
+
+
+@pytest.mark.parametrize("field", ["name", "duration", "price"])
+def test_a_missing_required_field_is_told_before_a_bad_one(field: str) -> None:
+    row = {**ROW, "speed": 5}
+    del row[field]
+
+    (rejected,) = validate_rows([row]).rejected
+
+    assert (rejected.reason, rejected.field) == (QuarantineReason.MISSING_FIELD, field)
+    assert rejected.name == row.get("name")
+
+
+@pytest.mark.parametrize("row", [None, 5, "esim", [ROW]])
+def test_a_row_that_is_no_object_is_set_aside(row: object) -> None:
+    assert validate_rows([row]).rejected[0].reason is QuarantineReason.BAD_TYPE
+
+
+def test_a_field_that_all_rows_lack_was_renamed() -> None:
+    renamed = [{("cost" if key == "price" else key): value for key, value in ROW.items()}] * 5
+
+    assert validate_rows(renamed).lacking_everywhere() == "price"
+    assert validate_rows([*renamed, ROW]).lacking_everywhere() is None
+    assert validate_rows(renamed[:2]).lacking_everywhere() is None
+    assert validate_rows([]).lacking_everywhere() is None

@@ -1,0 +1,228 @@
+"""Lock busy, lock broken and work done never look alike; a run that is stopped leaves no trace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog_sync.errors import CacheConnectionError, LockLostError
+from catalog_sync.models import LockHolder, Outcome
+from catalog_sync.store.backend import open_store
+from catalog_sync.store.snapshot import Snapshot
+from catalog_sync.sync import SyncService
+from support.redis_server import RedisServer
+from support.settings import make_settings
+from support.sync_world import BUNDLES, World, world_with
+
+
+async def test_a_busy_lock_is_skipped_and_says_who_holds_it(world: World) -> None:
+    await world.sync()
+    lease = await world.store.acquire_lock("ab" * 16)
+    assert not isinstance(lease, LockHolder)
+    async with lease.hold():
+        report = await world.sync()
+
+    assert report.outcome is Outcome.SKIPPED_LOCKED
+    assert report.error is None
+    assert report.holder is not None
+    assert report.holder.correlation_id == "ab" * 16
+    assert report.attempts == 0
+    assert report.bundles == BUNDLES
+    assert (await world.sync()).outcome is Outcome.COMPLETE
+
+
+class NoLock:
+    """A store whose lock cannot even be made, as in the original: redis-lock refused the client's version."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def acquire_lock(self, holder: str) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TypeError("must specify a v4 client"), CacheConnectionError("refused"), ConnectionRefusedError(111, "refused")],
+)
+async def test_a_lock_that_cannot_be_created_is_not_already_running(world: World, error: Exception) -> None:
+    service = SyncService(world.settings, world.supplier, NoLock(error), world.snapshot)  # type: ignore[arg-type]
+
+    report = await service.run()
+
+    assert report.outcome is Outcome.LOCK_UNAVAILABLE
+    assert report.holder is None
+    assert report.error is not None
+    assert report.attempts == 0
+
+
+async def test_a_redis_that_is_not_there_is_lock_unavailable(world: World, tmp_path: Path) -> None:
+    settings = make_settings(world.settings.base_url, tmp_path, redis_url="redis://127.0.0.1:1/0")
+    async with open_store(settings) as store:
+        report = await SyncService(settings, world.supplier, store, Snapshot(tmp_path)).run()
+
+    assert report.outcome is Outcome.LOCK_UNAVAILABLE
+    assert report.error is not None
+    assert report.error.type == "connection_error"
+    assert len(world.simulator.requests) == 0
+
+
+@contextlib.asynccontextmanager
+async def hanging_sync(world: World, attempt_timeout: float = 20.0) -> AsyncIterator[asyncio.Task[Any]]:
+    """A sync that waits for an answer which never comes, with some pages already staged."""
+    world.simulator.set_scenario({"rules": [{"fault": "hang", "when": {"endpoint": "catalogue", "skip": 4}}]})
+    async with world.other_client(attempt_timeout=attempt_timeout, page_size=20) as client:
+        task = asyncio.create_task(client.sync())
+        while len(world.simulator.requests) < 8:
+            await asyncio.sleep(0.01)
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_cancelled_run_frees_the_lock_and_leaves_nothing_staged(
+    world: World, redis_server: RedisServer
+) -> None:
+    """The original exited in the middle of a sync and left the lock for an hour."""
+    await world.sync()
+    before = await world.meta()
+    keys = redis_server.command("DBSIZE")
+    async with hanging_sync(world) as task:
+        began = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - began < 5
+
+    assert await world.store.lock_holder() is None
+    assert await world.meta() == before
+    assert redis_server.command("DBSIZE") == keys
+    world.simulator.set_scenario("calm")
+    assert (await world.sync()).outcome is Outcome.COMPLETE
+
+
+async def test_a_run_cancelled_during_its_commit_leaves_a_whole_version(world: World) -> None:
+    commit = world.store.commit
+    committing = asyncio.Event()
+
+    async def slow(*arguments: Any) -> str | None:
+        committing.set()
+        await asyncio.sleep(0.1)
+        return await commit(*arguments)
+
+    world.store.commit = slow  # type: ignore[method-assign, assignment]
+    task = asyncio.create_task(world.sync())
+    await committing.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert len(await world.bundles()) == BUNDLES
+    assert await world.store.lock_holder() is None
+
+
+async def test_a_lease_lost_after_the_commit_does_not_turn_success_into_failure(
+    world: World, redis_server: RedisServer
+) -> None:
+    async with open_store(world.settings, lock_ttl=0.6) as store:
+        commit = store.commit
+
+        async def lose(*arguments: Any) -> str | None:
+            previous = await commit(*arguments)
+            redis_server.command("DEL", "{cat}:lock")
+            await asyncio.sleep(1.5)
+            return previous
+
+        store.commit = lose  # type: ignore[method-assign, assignment]
+        report = await SyncService(world.settings, world.supplier, store, world.snapshot).run()
+
+    assert report.outcome is Outcome.COMPLETE
+    assert report.version == (await world.meta()).version
+
+
+async def test_a_lost_lease_stops_the_run_and_publishes_nothing(redis_server: RedisServer, tmp_path: Path) -> None:
+    redis_server.command("FLUSHALL")
+    async with world_with(redis_server.url, tmp_path) as world:
+        world.simulator.set_scenario({"rules": [{"fault": "hang", "when": {"endpoint": "catalogue"}}]})
+        async with (
+            open_store(world.settings, lock_ttl=0.6) as store,
+            world.other_client(attempt_timeout=20.0) as client,
+        ):
+            service = SyncService(client.settings, client.supplier, store, client.snapshot)
+            task = asyncio.create_task(service.run())
+            while not len(world.simulator.requests):
+                await asyncio.sleep(0.01)
+            redis_server.command("DEL", "{cat}:lock")
+            report = await asyncio.wait_for(task, 10)
+
+        assert report.outcome is Outcome.FAILED
+        assert report.error is not None
+        assert report.error.type == LockLostError.default.error_type
+        assert await world.store.current() is None
+
+
+async def test_a_sync_beyond_its_deadline_fails_as_such(world: World) -> None:
+    await world.sync()
+    before = await world.meta()
+    world.simulator.set_scenario({"rules": [{"fault": "hang", "when": {"endpoint": "catalogue", "page": 2}}]})
+
+    async with world.other_client(sync_deadline=0.5, attempt_timeout=20.0) as client:
+        report = await client.sync()
+
+    assert report.outcome is Outcome.FAILED
+    assert report.error is not None
+    assert report.error.type == "deadline_exceeded"
+    assert await world.meta() == before
+    assert await world.store.lock_holder() is None
+
+
+async def test_a_redis_that_dies_in_the_middle_fails_the_run(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis").start()
+    try:
+        async with world_with(server.url, tmp_path) as world:
+            async with hanging_sync(world, attempt_timeout=0.5) as task:
+                server.kill()
+                world.simulator.set_scenario("calm")
+                report = await asyncio.wait_for(task, 20)
+
+            assert report.outcome is Outcome.FAILED
+            assert report.error is not None
+            assert report.error.type in {"connection_error", "circuit_open"}
+    finally:
+        server.kill()
+
+
+async def test_the_snapshot_is_the_previous_catalogue_where_the_store_is_empty(
+    world: World, redis_server: RedisServer
+) -> None:
+    await world.sync()
+    before = await world.bundles()
+    redis_server.command("FLUSHALL")
+    world.simulator.set_scenario("group-denied")
+
+    report = await world.sync()
+
+    assert report.outcome is Outcome.PARTIAL
+    assert set(await world.bundles()) == set(before)
+    assert [group.status for group in report.groups].count("stale") == 1
+    redis_server.command("FLUSHALL")
+    world.simulator.set_scenario("big-drop")
+    assert (await world.sync()).outcome is Outcome.FAILED
+
+
+async def test_a_snapshot_that_cannot_be_written_does_not_undo_the_publication(world: World, tmp_path: Path) -> None:
+    blocked = tmp_path / "a-file"
+    blocked.write_text("in the way")
+
+    report = await SyncService(world.settings, world.supplier, world.store, Snapshot(blocked / "state")).run()
+
+    assert report.outcome is Outcome.COMPLETE
+    assert len(await world.bundles()) == BUNDLES
