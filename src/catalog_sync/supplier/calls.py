@@ -46,6 +46,8 @@ class _Call:
     """What the attempts of one call share."""
 
     operation: str
+    template: str
+    """The path without what varies, for the name of the client's span."""
     deadline: Deadline
     attempts: int = 0
     prepaid: bool = False
@@ -88,14 +90,22 @@ class ProtectedCalls:
         self._costs: dict[str, int] = {}
 
     async def get(
-        self, operation: str, path: str, params: Mapping[str, str], parse: Callable[[Any], T], deadline: Deadline
+        self,
+        operation: str,
+        path: str,
+        params: Mapping[str, str],
+        parse: Callable[[Any], T],
+        deadline: Deadline,
+        *,
+        template: str | None = None,
     ) -> T:
         """GET ``path`` and parse its JSON; what ``parse`` raises counts as a failure of the attempt.
 
+        ``template`` is the path on telemetry where the path itself names a single thing.
         Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` where ``deadline`` has passed.
         """
         async with self._slots:
-            call = _Call(operation, deadline)
+            call = _Call(operation, template or path, deadline)
             await self._prepay(call)
             remaining = deadline.remaining()
             if remaining <= 0:
@@ -150,6 +160,7 @@ class ProtectedCalls:
                 "Accept-Encoding": "gzip",
                 "User-Agent": USER_AGENT,
             },
+            extensions={"url_template": call.template},
         )
         self.counts.sent += 1
         if call.attempts > 1:

@@ -189,7 +189,15 @@ class EsimGoClient:
         """``GET /catalogue/bundle/{name}``. Raises ``NotFoundError`` where it is gone."""
         path = f"/catalogue/bundle/{quote(name, safe='')}"
         return await self._allowed(
-            self._calls.get("get bundle", path, {}, lambda data: envelope.parse_bundle(data, name), deadline), deadline
+            self._calls.get(
+                "get bundle",
+                path,
+                {},
+                lambda data: envelope.parse_bundle(data, name),
+                deadline,
+                template="/catalogue/bundle/{name}",
+            ),
+            deadline,
         )
 
     async def health_probe(self, *, deadline: Deadline) -> None:
