@@ -36,6 +36,18 @@ RETRIES: Final = PREFIX + "sync.retries"
 DURATION: Final = PREFIX + "sync.duration"
 CORRELATION_ID: Final = "correlation.id"
 
+ERROR_TYPES: Final = (
+    "bundle_not_found",
+    "catalog_too_old",
+    "catalog_unavailable",
+    "configuration",
+    "lock_lost",
+    "publish_refused",
+    "staging_incomplete",
+    "version_gone",
+)
+"""What the application adds to the vocabulary of ``error.type``."""
+
 SYNC_SPAN: Final = "catalog.sync"
 GROUP_SPAN: Final = "catalog.sync.group"
 PUBLISH_SPAN: Final = "catalog.publish"

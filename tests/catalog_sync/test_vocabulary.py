@@ -1,0 +1,43 @@
+"""The closed vocabulary of error.type, and the references that are generated from the code."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import catalog_sync
+from catalog_sync import contract
+from catalog_sync.errors import CatalogSyncError
+from otel_resilience import error_types
+
+ROOT = Path(__file__).parents[2]
+
+
+def error_classes() -> Iterator[type[CatalogSyncError]]:
+    for module in pkgutil.walk_packages(catalog_sync.__path__, "catalog_sync."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    pending = [CatalogSyncError]
+    while pending:
+        found = pending.pop()
+        yield found
+        pending.extend(found.__subclasses__())
+
+
+def test_every_error_of_the_application_speaks_the_closed_vocabulary() -> None:
+    known = error_types.NAMES | set(contract.ERROR_TYPES)
+    spoken = {found.default.error_type for found in error_classes()}
+    others = {name for name in spoken if name not in known and not name.startswith(error_types.REDIS_PREFIX)}
+    assert all(name.isdigit() for name in others), others
+    assert set(contract.ERROR_TYPES) <= spoken
+
+
+def test_the_telemetry_reference_is_current() -> None:
+    check = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert check.returncode == 0, check.stderr
