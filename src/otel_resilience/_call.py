@@ -6,7 +6,6 @@ operation and wait.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from otel_resilience import telemetry
@@ -165,7 +164,7 @@ class Call(CallTelemetry):
             self._close_attempt_span()
             return GIVE_UP
         self.paid = 0.0
-        listening = self.listener is not None or telemetry.event_log.isEnabledFor(logging.INFO)
+        listening = self.listener is not None or telemetry.listening()
         if listening:
             self._report_failure(error, verdict)
             self._close_attempt_span()
@@ -277,17 +276,19 @@ class Call(CallTelemetry):
     def _attach_context(self, error: BaseException, verdict: Classification, *, exhausted: bool) -> None:
         existing = error_context(error)
         policy = self.policy
-        if existing is not None and existing.owner and existing.ended_at >= self.started:
-            # what a call within this one attached stays; what an earlier call of this policy attached does not
-            if existing.owner != id(policy) or existing.ended_at > self.started:
+        if existing is not None and existing.owner:
+            # What a call within this one attached stays; what an earlier call attached does not.
+            since = existing.ended_at - self.started
+            if since > 0 or (since == 0 and existing.owner != id(policy)):
                 return
         now = policy.clock()
         elapsed = now - self.started
-        identifier = (
-            correlation_id()
-            if self.listener is None or self.span is None
-            else f"{self.span.get_span_context().trace_id:032x}"
-        )
+        if existing is not None and not existing.owner:
+            identifier = existing.correlation_id
+        elif self.listener is None or self.span is None:
+            identifier = correlation_id()
+        else:
+            identifier = f"{self.span.get_span_context().trace_id:032x}"
         note = (
             f"{policy.dependency} {self.operation}: {self.attempts} attempt{'' if self.attempts == 1 else 's'}"
             f" in {elapsed:.3f} s, correlation ID {identifier}"

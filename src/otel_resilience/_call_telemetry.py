@@ -140,7 +140,7 @@ class CallTelemetry:
     @harmless
     def _report_failure(self, error: BaseException, verdict: Classification) -> None:
         dependency, operation = self.policy.dependency, self.operation
-        message = redact(str(error))
+        message = _text(error)
         kind = type(error)
         failure: dict[str, telemetry.Value] = {
             contract.DEPENDENCY: dependency,
@@ -155,8 +155,7 @@ class CallTelemetry:
                 {key: failure[key] for key in (contract.ERROR_TYPE, contract.ERROR_CLASS, contract.ERROR_SEVERITY)}
             )
             span.set_status(Status(StatusCode.ERROR, message))
-        if self.listener is not None and self.context is not None:
-            self.listener.metrics.error(dependency, operation, verdict, self.context)
+        self._count_error(verdict)
         telemetry.emit(
             contract.EVENT_ERROR_CLASSIFIED,
             _LEVELS[verdict.severity],
@@ -177,6 +176,11 @@ class CallTelemetry:
             },
             span=span,
         )
+
+    @harmless
+    def _count_error(self, verdict: Classification) -> None:
+        if self.listener is not None and self.context is not None:
+            self.listener.metrics.error(self.policy.dependency, self.operation, verdict, self.context)
 
     @harmless
     def _report_retry(self, verdict: Classification) -> None:
@@ -223,7 +227,6 @@ class CallTelemetry:
         if self.listener is not None and self.context is not None:
             self.listener.metrics.suppress(self.policy.dependency, reason, self.context)
 
-    @harmless
     def _close(self, outcome: str, verdict: Classification | None, error: BaseException | None = None) -> None:
         listener = self.listener
         if listener is None:
@@ -232,20 +235,29 @@ class CallTelemetry:
         if verdict is not None and outcome != "cancelled":
             error_type = error_types.DEADLINE_EXCEEDED if outcome == "deadline" else verdict.error_type
         if self.context is not None:
-            listener.metrics.operation(
-                self.policy.dependency,
-                self.operation,
-                outcome,
-                error_type,
-                self.policy.clock() - self.started,
-                self.attempts,
-                self.context,
-            )
-        span = self.span
-        if span is None:
-            return
+            self._record(listener, outcome, error_type, self.context)
+        if self.span is not None:
+            self._end_span(self.span, outcome, error_type, error)
+
+    @harmless
+    def _record(self, listener: Listener, outcome: str, error_type: str, context: Context) -> None:
+        seconds = self.policy.clock() - self.started
+        listener.metrics.operation(
+            self.policy.dependency, self.operation, outcome, error_type, seconds, self.attempts, context
+        )
+
+    @harmless
+    def _end_span(self, span: Span, outcome: str, error_type: str, error: BaseException | None) -> None:
         span.set_attributes({contract.ATTEMPTS: self.attempts, contract.OUTCOME: outcome})
         if error_type:
             span.set_attribute(contract.ERROR_TYPE, error_type)
-            span.set_status(Status(StatusCode.ERROR, None if error is None else redact(str(error))))
+            span.set_status(Status(StatusCode.ERROR, None if error is None else _text(error)))
         span.end()
+
+
+def _text(error: BaseException) -> str:
+    """The message of an error without secrets; the name of its type where it has none to give."""
+    try:
+        return redact(str(error))
+    except Exception:  # noqa: BLE001  # a broken __str__ must not hide what failed
+        return type(error).__name__

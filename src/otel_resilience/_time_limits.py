@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from otel_resilience._call import Call
+from otel_resilience.correlation import correlation_id
 
 T = TypeVar("T")
 
@@ -17,6 +18,7 @@ def run_limited(operation: Callable[[], T], limit: float, call: Call) -> T:
     """Runs a ``def`` operation for at most ``limit`` seconds, in a thread that is left behind when they pass."""
     if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented for such use, and does not raise
         return operation()
+    correlation_id()  # made here where there is none, so that all attempts and their error share it
     context = contextvars.copy_context()
     results: list[T] = []
     errors: list[BaseException] = []

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, overload
 
 from otel_resilience import _validation as check
 from otel_resilience import telemetry
-from otel_resilience._awaitables import is_async_callable, is_awaitable
+from otel_resilience._awaitables import discard, is_async_callable, is_awaitable
 from otel_resilience._forks import renew_lock_after_fork
 from otel_resilience.breaker_config import BreakerState, CircuitBreakerConfig, CircuitBreakerMetrics, Transition
 from otel_resilience.breaker_machine import BreakerMachine
@@ -98,7 +98,7 @@ class CircuitBreaker:
         self._step(BreakerMachine.force_open)
 
     def close(self) -> None:
-        """Closes the circuit by hand, with an empty window."""
+        """Closes the circuit by hand, with an empty window; a closed one stays as it is."""
         self._step(BreakerMachine.close)
 
     def reset(self) -> None:
@@ -129,7 +129,11 @@ class CircuitBreaker:
         return result
 
     async def _execute_async(self, operation: Callable[[], Awaitable[T]], begun: Awaitable[T] | None = None) -> T:
-        permit = self.fast_permit or self.admit()
+        try:
+            permit = self.fast_permit or self.admit()
+        except CircuitOpenError:
+            discard(begun)
+            raise
         started = self.clock()
         try:
             result = await (operation() if begun is None else begun)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, StrEnum
 
 from otel_resilience import error_types
+
+_log = logging.getLogger("otel_resilience")
 
 
 class ErrorClass(StrEnum):
@@ -178,18 +181,13 @@ class Classifier:
         return self._ask(exception)
 
     def _ask(self, exception: BaseException) -> Classification:
-        for rule in self._first:
-            verdict = rule(exception)
-            if verdict is not None:
-                return verdict
-        verdict = self._by_type.get(type(exception))
-        if verdict is not None:
-            return verdict
-        for rule in self._rules:
-            verdict = rule(exception)
-            if verdict is not None:
-                return verdict
-        return self_described(exception) or UNCLASSIFIED
+        return (
+            _first_answer(self._first, exception)
+            or self._by_type.get(type(exception))
+            or _first_answer(self._rules, exception)
+            or self_described(exception)
+            or UNCLASSIFIED
+        )
 
     def _worst_leaf(self, group: BaseExceptionGroup[BaseException]) -> Classification:
         worst = CANCELLED
@@ -202,6 +200,18 @@ class Classifier:
             verdict = CANCELLED if isinstance(member, _NEVER_CLASSIFIED) else self._ask(member)
             worst = min(worst, verdict, key=_badness)
         return worst
+
+
+def _first_answer(rules: tuple[Rule, ...], exception: BaseException) -> Classification | None:
+    for rule in rules:
+        try:
+            verdict = rule(exception)
+        except Exception as broken:  # noqa: BLE001  # a broken rule must not take the place of the error it looks at
+            _log.warning("a classification rule failed with %s and was passed over", type(broken).__name__)
+            continue
+        if verdict is not None:
+            return verdict
+    return None
 
 
 def _badness(verdict: Classification) -> tuple[int, int]:

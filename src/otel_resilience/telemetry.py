@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from opentelemetry import _logs as logs_api
 from opentelemetry import metrics as metrics_api
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from otel_resilience.circuit_breaker import CircuitBreaker
 
 P = ParamSpec("P")
+W = TypeVar("W", "CircuitBreaker", "RetryBudget")
 
 Value = str | int | float | bool
 Attributes = Mapping[str, Value]
@@ -52,8 +54,9 @@ _SEVERITY_NUMBERS = {
 }
 _SIGNAL_OPT_IN = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 
-_breakers: weakref.WeakValueDictionary[str, CircuitBreaker] = weakref.WeakValueDictionary()
-_budgets: weakref.WeakValueDictionary[str, RetryBudget] = weakref.WeakValueDictionary()
+_serial = itertools.count()
+_breakers: weakref.WeakValueDictionary[int, CircuitBreaker] = weakref.WeakValueDictionary()
+_budgets: weakref.WeakValueDictionary[int, RetryBudget] = weakref.WeakValueDictionary()
 
 
 def harmless(function: Callable[P, None]) -> Callable[P, None]:
@@ -170,14 +173,14 @@ def emit(
 @harmless
 def watch_breaker(breaker: CircuitBreaker) -> None:
     """Shows the breaker's state from now on, from its first moment."""
-    _breakers[breaker.dependency] = breaker
+    _breakers[next(_serial)] = breaker
     global_listener()
 
 
 @harmless
 def watch_budget(budget: RetryBudget) -> None:
     """Shows the budget's utilization from now on."""
-    _budgets[budget.dependency] = budget
+    _budgets[next(_serial)] = budget
     global_listener()
 
 
@@ -255,8 +258,13 @@ def budget_exhausted(dependency: str) -> None:
     )
 
 
+def _newest(watched: weakref.WeakValueDictionary[int, W]) -> Iterable[W]:
+    """Of several with the same dependency the one that was made last: a series has one value."""
+    return {each.dependency: each for each in list(watched.values())}.values()
+
+
 def _observe_breakers(_: CallbackOptions) -> Iterable[Observation]:
-    for breaker in list(_breakers.values()):
+    for breaker in _newest(_breakers):
         current = breaker.state
         dependency = cardinality.bounded_dependency(breaker.dependency)
         for state in BreakerState:
@@ -266,7 +274,7 @@ def _observe_breakers(_: CallbackOptions) -> Iterable[Observation]:
 
 
 def _observe_budgets(_: CallbackOptions) -> Iterable[Observation]:
-    for budget in list(_budgets.values()):
+    for budget in _newest(_budgets):
         yield Observation(
             budget.metrics().utilization, {contract.DEPENDENCY: cardinality.bounded_dependency(budget.dependency)}
         )

@@ -24,7 +24,7 @@ defaults: dict[str, float | None] = {"deadline": 30.0}
 """The deadline of :func:`make_policy`; without one, and unobserved, a call takes a shorter way through the code."""
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818  # a name of the tests, not of an API
     """An error that says itself what it means; ``retry_after`` and the like may be set per instance."""
 
     verdict: ClassVar[Classification]

@@ -18,8 +18,7 @@ from catalog_sync.errors import ApiTimeoutError, ConfigurationError
 from catalog_sync.models import GroupReport, Outcome, SyncKind, SyncReport
 from catalog_sync.telemetry import setup_telemetry
 from catalog_sync.telemetry.selection import choose_signals
-from otel_resilience import redaction
-from otel_resilience import Policy, RetryConfig
+from otel_resilience import Policy, RetryConfig, redaction
 from support.otel_globals import fresh_otel_globals
 from support.otlp_sink import OtlpSink, otlp_sink
 

@@ -1,0 +1,123 @@
+"""The library's own errors, and what it attaches to the errors of others."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from otel_resilience import (
+    AttemptTimeoutError,
+    CircuitOpenError,
+    DeadlineExceededError,
+    ErrorClass,
+    ErrorContext,
+    Policy,
+    ResilienceError,
+    classify,
+    correlation_scope,
+    enrich,
+    error_context,
+)
+from support.resilience import PermanentFault, Script
+
+ID = "0123456789abcdef" * 2
+
+
+class TestOwnErrors:
+    @pytest.mark.parametrize(
+        ("error", "error_type", "counts", "retryable", "unsent"),
+        [
+            (CircuitOpenError("supplier", 3.0), "circuit_open", False, False, True),
+            (AttemptTimeoutError(2.0), "attempt_timeout", True, True, False),
+            (DeadlineExceededError(2.0), "deadline_exceeded", True, False, False),
+        ],
+        ids=["circuit open", "attempt timeout", "deadline"],
+    )
+    def test_they_classify_themselves(
+        self, error: Exception, error_type: str, counts: bool, retryable: bool, unsent: bool
+    ) -> None:
+        verdict = classify(error)
+        assert verdict.error_class is ErrorClass.TRANSIENT
+        assert (verdict.error_type, verdict.counts, verdict.retryable, verdict.unsent) == (
+            error_type,
+            counts,
+            retryable,
+            unsent,
+        )
+        assert isinstance(error, ResilienceError)
+
+    def test_timeouts_are_timeout_errors(self) -> None:
+        assert issubclass(AttemptTimeoutError, TimeoutError)
+        assert issubclass(DeadlineExceededError, TimeoutError)
+        assert str(AttemptTimeoutError(1.5)) == "no result within the attempt timeout of 1.5 s"
+        assert str(DeadlineExceededError(30)) == "no result within the deadline of 30 s"
+
+    def test_an_open_circuit_hands_the_hint_on(self) -> None:
+        assert classify(CircuitOpenError("supplier", 3.0)).retry_after == 3.0
+        assert classify(CircuitOpenError("supplier", None)).retry_after is None
+
+    @pytest.mark.parametrize(
+        "error", [CircuitOpenError("supplier", 3.0), AttemptTimeoutError(2.0), DeadlineExceededError(2.0)], ids=repr
+    )
+    def test_they_survive_pickling_and_copying(self, error: Exception) -> None:
+        for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert type(twin) is type(error)
+            assert str(twin) == str(error)
+            assert vars(twin) == vars(error)
+
+
+class TestEnrich:
+    def test_it_attaches_correlation_id_and_details(self) -> None:
+        error = ValueError("bad")
+        with correlation_scope(ID):
+            assert enrich(error, page=3, group="Standard") is error
+        context = error_context(error)
+        assert context is not None
+        assert (context.correlation_id, context.details) == (ID, {"page": 3, "group": "Standard"})
+
+    def test_once_wherever_it_is_caught(self) -> None:
+        error = ValueError("bad")
+        with correlation_scope(ID):
+            enrich(error, page=3)
+        first = error_context(error)
+        enrich(error, page=4, sync="full")
+        context = error_context(error)
+        assert context is first
+        assert context is not None
+        assert (context.correlation_id, context.details) == (ID, {"page": 3, "sync": "full"})
+
+    def test_a_protected_call_keeps_the_details(self) -> None:
+        fault = enrich(PermanentFault(), page=3)
+        with pytest.raises(PermanentFault):
+            Policy("supplier").execute(Script(fault).play, name="list")
+        context = error_context(fault)
+        assert context is not None
+        assert (context.dependency, context.operation, context.attempts) == ("supplier", "list", 1)
+        assert context.details == {"page": 3}
+        enrich(fault, page=9, sync="full")
+        assert context.details == {"page": 3, "sync": "full"}
+        assert len(fault.__notes__) == 1
+
+    def test_the_id_at_the_failure_is_kept_by_a_protected_call_around_it(self) -> None:
+        with correlation_scope(ID):
+            fault = enrich(PermanentFault())
+        with pytest.raises(PermanentFault):
+            Policy("supplier").execute(Script(fault).play)
+        context = error_context(fault)
+        assert context is not None
+        assert context.correlation_id == ID
+
+    def test_exceptions_know_nothing_at_first(self) -> None:
+        assert error_context(ValueError()) is None
+        error = ValueError()
+        error.__resilience__ = "somebody else's"  # type: ignore[attr-defined]
+        assert error_context(error) is None
+
+    def test_interpreter_exits_can_be_enriched_too(self) -> None:
+        assert error_context(enrich(KeyboardInterrupt())) is not None
+
+    def test_a_context_is_plain_data(self) -> None:
+        context = ErrorContext(correlation_id=ID)
+        assert (context.dependency, context.attempts, context.retry_after, context.exhausted) == (None, 0, None, False)

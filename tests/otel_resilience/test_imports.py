@@ -1,0 +1,170 @@
+"""The walls of the house: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import otel_resilience
+
+SOURCE = Path(otel_resilience.__file__).parents[1]
+LIBRARY = sorted((SOURCE / "otel_resilience").rglob("*.py"))
+APPLICATION = sorted((SOURCE / "catalog_sync").rglob("*.py"))
+SDK = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.instrumentation")
+PROVIDER_SETTERS = {"set_tracer_provider", "set_meter_provider", "set_logger_provider", "set_global_textmap"}
+
+BLOCK_EVERYTHING_ELSE = """
+    import sys
+
+    class OnlyTheApi:
+        refused = []
+
+        def find_spec(self, name, path=None, target=None):
+            top = name.partition(".")[0]
+            allowed = top in sys.stdlib_module_names or top in ("otel_resilience", "typing_extensions")
+            allowed = allowed or top == "org"  # the copy module asks for Jython
+            if top == "opentelemetry":
+                part = name.split(".")[1] if "." in name else ""
+                allowed = part not in ("sdk", "exporter", "instrumentation", "proto", "semconv", "util")
+                allowed = allowed or name.startswith("opentelemetry.util._")
+                allowed = allowed or name in ("opentelemetry.util", "opentelemetry.util.re", "opentelemetry.util.types")
+            if not allowed:
+                self.refused.append(name)
+                raise ImportError(f"{name} is not installed")
+            return None
+
+    for name in [name for name in sys.modules if name.partition(".")[0] not in sys.stdlib_module_names]:
+        if not name.startswith("__"):
+            del sys.modules[name]
+    sys.meta_path.insert(0, OnlyTheApi())
+"""
+
+
+def run(script: str) -> None:
+    code = textwrap.dedent(BLOCK_EVERYTHING_ELSE) + textwrap.dedent(script)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_library_works_with_the_api_alone() -> None:
+    run(
+        """
+        from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig, classify, correlation_id
+
+        policy = Policy("supplier", retry=RetryConfig(base_delay=0), breaker=CircuitBreakerConfig(), deadline=5)
+        outcomes = [ConnectionResetError(), None]
+
+        def operation():
+            error = outcomes.pop(0)
+            if error is not None:
+                raise error
+            return correlation_id()
+
+        assert len(policy.execute(operation)) == 32
+        assert classify(ValueError()).unclassified
+        assert OnlyTheApi.refused == [], OnlyTheApi.refused
+        """
+    )
+
+
+def test_every_module_of_it_can_be_imported_with_the_api_alone() -> None:
+    run(
+        """
+        import importlib, pkgutil
+        import otel_resilience
+
+        names = [found.name for found in pkgutil.walk_packages(otel_resilience.__path__, "otel_resilience.")]
+        assert "otel_resilience.testing" in names and "otel_resilience.rules.httpx" in names
+        for name in names:
+            importlib.import_module(name)
+        loaded = {name.partition(".")[0] for name in sys.modules}
+        assert not loaded & {"catalog_sync", "httpx", "redis", "pydantic", "aiohttp", "rich"}
+        assert not [name for name in sys.modules if name.startswith("opentelemetry.sdk")]
+        assert OnlyTheApi.refused == [], OnlyTheApi.refused
+        """
+    )
+
+
+def test_the_library_is_typed() -> None:
+    assert (SOURCE / "otel_resilience" / "py.typed").is_file()
+
+
+def test_all_lists_what_exists() -> None:
+    assert sorted(set(otel_resilience.__all__)) == sorted(otel_resilience.__all__)
+    for name in otel_resilience.__all__:
+        assert getattr(otel_resilience, name) is not None
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every imported module, and whether the import runs when the file is imported."""
+
+    def visit(node: ast.AST, at_import_time: bool) -> Iterator[tuple[str, bool]]:  # internal
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, at_import_time) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from ((f"{node.module}.{alias.name}", at_import_time) for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.body:
+                yield from visit(child, False)
+            for child in node.orelse:
+                yield from visit(child, at_import_time)
+        else:
+            inner = at_import_time and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            for child in ast.iter_child_nodes(node):
+                yield from visit(child, inner)
+
+    yield from visit(ast.parse(path.read_text(encoding="utf-8")), True)
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=relative)
+def test_the_library_knows_nothing_of_the_application(path: Path) -> None:
+    assert not [name for name, _ in imports(path) if name.partition(".")[0] == "catalog_sync"]
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=relative)
+def test_the_library_depends_on_the_api_alone_at_import_time(path: Path) -> None:
+    for name, at_import_time in imports(path):
+        top = name.partition(".")[0]
+        if at_import_time:
+            assert top in sys.stdlib_module_names or top in ("opentelemetry", "otel_resilience", "__future__"), name
+            assert not name.startswith(SDK), name
+        elif name.startswith(SDK):
+            assert relative(path) == "otel_resilience/testing.py", name
+
+
+@pytest.mark.parametrize("path", APPLICATION, ids=relative)
+def test_one_room_of_the_application_sets_up_the_sdk(path: Path) -> None:
+    if relative(path).startswith("catalog_sync/telemetry"):
+        return
+    assert not [name for name, _ in imports(path) if name.startswith(SDK)]
+    touched = {
+        node.attr for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute)
+    }
+    assert not touched & PROVIDER_SETTERS
+
+
+def test_pure_modules_have_no_clock_no_io_and_no_telemetry() -> None:
+    for name in ("window", "backoff", "breaker_machine", "breaker_config"):
+        imported = {module for module, _ in imports(SOURCE / "otel_resilience" / f"{name}.py")}
+        assert not {module.partition(".")[0] for module in imported} & {
+            "asyncio",
+            "opentelemetry",
+            "os",
+            "random",
+            "socket",
+            "threading",
+            "time",
+        }
