@@ -6,7 +6,10 @@ operation and wait.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
+
+from opentelemetry._logs import _internal as logs_internal
 
 from otel_resilience import telemetry
 from otel_resilience._call_telemetry import CallTelemetry, attempt_number
@@ -28,12 +31,14 @@ if TYPE_CHECKING:
     from otel_resilience.retry import IsRetryable
 
 GIVE_UP = -1.0
+_CANCELLED = ErrorClass.CANCELLED
+_is_logged = telemetry.event_log.isEnabledFor
 
 
 class Call(CallTelemetry):
     """State of one protected call."""
 
-    __slots__ = ("deadline", "error", "idempotent", "is_retryable", "paid", "permit", "rejected", "retries",
+    __slots__ = ("deadline", "error", "idempotent", "is_retryable", "paid", "permit", "rejected",
                  "retries_by_type", "suppressed", "used_immediate", "verdict")  # fmt: skip
 
     permit: int
@@ -61,7 +66,6 @@ class Call(CallTelemetry):
         self.function = function
         self.name = name
         self.listener = self.numbered = self.error = self.verdict = self.retries_by_type = None
-        self.retries = 0
         if permit is None:
             self.attempts = self.permit = 0
         else:
@@ -101,16 +105,14 @@ class Call(CallTelemetry):
         if self.attempts > 1:
             self.numbered = attempt_number.set(self.attempts)
 
-    def begin_quietly(self) -> None:
+    def begin_quietly(self, breaker: CircuitBreaker) -> None:
         """As :meth:`begin_attempt` for a retry that nobody watches; a rejection ends the call."""
-        breaker = self.policy.breaker
-        if breaker is not None:
-            try:
-                self._ask(breaker)
-            except CircuitOpenError as rejection:
-                self.ended(rejection)
-                raise
-            self.started_attempt = self.policy.clock()
+        try:
+            self._ask(breaker)
+        except CircuitOpenError as rejection:
+            self.ended(rejection)
+            raise
+        self.started_attempt = self.policy.clock()
         self.attempts += 1
         self.numbered = attempt_number.set(self.attempts)
 
@@ -135,7 +137,7 @@ class Call(CallTelemetry):
             if self.paid:
                 budget.give(self.paid)
                 self.paid = 0.0
-            elif self.retries == 0 and not budget.full:
+            elif self.attempts == 1 and not budget.full:
                 budget.give(budget.config.success_credit)
         self.error = None
         if self.listener is not None:
@@ -159,25 +161,25 @@ class Call(CallTelemetry):
                 policy.breaker.release(self.permit)  # an idle connection that was closed says nothing yet
             else:
                 policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
-        if verdict.error_class is ErrorClass.CANCELLED:
+        if verdict.error_class is _CANCELLED:
             self._take_back()
             self._close_attempt_span()
             return GIVE_UP
         self.paid = 0.0
-        listening = self.listener is not None or telemetry.listening()
+        listening = (
+            self.listener is not None or _is_logged(logging.INFO) or logs_internal._LOGGER_PROVIDER is not None  # noqa: SLF001  # the public getter reads the environment
+        )
         if listening:
             self._report_failure(error, verdict)
             self._close_attempt_span()
         elif self.numbered is not None:
             self.detach()
-        if self.attempts >= policy.retry.max_attempts:
+        if self.attempts >= policy.max_attempts:
             return GIVE_UP
-        delay = self._next_delay(error, verdict)
-        if delay >= 0:
-            self.delay = delay
-            self.retries += 1
-            if listening:
-                self._report_retry(verdict)
+        at_once = policy.eager and verdict.plain and self._is_ordinary(error)
+        delay = self.delay = 0.0 if at_once else self._next_delay(error, verdict)
+        if listening and delay >= 0:
+            self._report_retry(verdict)
         return delay
 
     def ended(self, error: BaseException) -> None:
@@ -203,6 +205,16 @@ class Call(CallTelemetry):
             outcome = "failed"
         self._close(outcome, verdict, error)
 
+    def _is_ordinary(self, error: BaseException) -> bool:
+        """Whether nothing but the number of attempts stands against repeating a plain failure at once."""
+        return (
+            self.is_retryable is None
+            and self.idempotent is not False
+            and self.deadline is None
+            and self.policy.budget is None
+            and not hasattr(error, CONTEXT_ATTRIBUTE)
+        )
+
     def _next_delay(self, error: BaseException, verdict: Classification) -> float:
         policy = self.policy
         if self.is_retryable is None:
@@ -220,13 +232,10 @@ class Call(CallTelemetry):
             self.used_immediate = True
             return 0.0 if self._in_time(0.0) else self._suppress("deadline")
         hint = verdict.retry_after
-        if policy.eager and hint is None and verdict.error_class is ErrorClass.TRANSIENT:
-            delay = 0.0
-        else:
-            config = policy.retry
-            delay = config.delay(verdict, self.retries, self.delay, policy.rng)
-            if hint is not None and hint > config.max_retry_after:
-                return self._suppress("retry_after_too_long")
+        config = policy.retry
+        delay = config.delay(verdict, self.attempts - 1, self.delay, policy.rng)
+        if hint is not None and hint > config.max_retry_after:
+            return self._suppress("retry_after_too_long")
         if self.deadline is not None and not self._in_time(delay):
             return self._suppress("retry_after_too_long" if delay == hint else "deadline")
         return delay if policy.budget is None or self._pay(verdict) else self._suppress("budget")

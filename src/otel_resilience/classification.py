@@ -99,8 +99,18 @@ class Classification:
     """The first retry may go at once, without delay and free of charge (a keep-alive connection that was closed)."""
     retryable: bool = dataclasses.field(init=False, compare=False)
     """Whether a repetition can help at all, before budget, deadline and idempotency have their say."""
+    plain: bool = dataclasses.field(init=False, compare=False, repr=False)
+    """Whether it is transient and asks for nothing special: most failures are, and are decided on quickly."""
 
     def __post_init__(self) -> None:
+        plain = (
+            self.error_class is ErrorClass.TRANSIENT
+            and self.retry_after is None
+            and self.max_retries is None
+            and self.idempotent is not False
+            and not self.immediate
+        )
+        object.__setattr__(self, "plain", plain)
         granted = self.error_class in _RETRIED if self.max_retries is None else self.max_retries > 0
         object.__setattr__(self, "retryable", granted)
 

@@ -21,6 +21,7 @@ from otel_resilience import _validation as check
 from otel_resilience import cardinality, telemetry
 from otel_resilience._awaitables import discard, is_async_callable, is_awaitable
 from otel_resilience._call import GIVE_UP, Call
+from otel_resilience._call_telemetry import attempt_number
 from otel_resilience._time_limits import run_limited, run_limited_async
 from otel_resilience.breaker_config import CircuitBreakerConfig
 from otel_resilience.breaker_machine import DEFAULT_PROBE_LEASE
@@ -33,6 +34,8 @@ from otel_resilience.retry import IsRetryable, RetryConfig
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+set_attempt_number = attempt_number.set
 
 PROBE_LEASE_MARGIN = 1.0
 """Seconds added to the attempt timeout for the lease of a half-open probe."""
@@ -79,6 +82,7 @@ class Policy:
         self.async_sleep = async_sleep
         self.rng = rng
         self.classify = self.classifier.classify
+        self.max_attempts = self.retry.max_attempts
         self.eager = self.retry.base_delay == 0
         """Whether transient errors are retried without any wait."""
         self.breaker = self._make_breaker(breaker)
@@ -131,7 +135,7 @@ class Policy:
             return self._execute_async(operation, name, idempotent, deadline, is_retryable)
         return self._execute(operation, name, idempotent, deadline, is_retryable)
 
-    def _execute(
+    def _execute(  # noqa: C901  # one loop without detours: this is the path that must cost nothing
         self,
         operation: Callable[[], Any],
         name: str | None,
@@ -165,7 +169,11 @@ class Policy:
                         retrying.ended(error)
                         raise
                     self._wait(delay, retrying)
-                retrying.begin_quietly()
+                if breaker is None:
+                    retrying.attempts += 1
+                    retrying.numbered = set_attempt_number(retrying.attempts)
+                else:
+                    retrying.begin_quietly(breaker)
                 continue
             if is_awaitable(result):
                 if breaker is not None:
@@ -221,7 +229,11 @@ class Policy:
                         retrying.ended(error)
                         raise
                     await self._wait_async(delay, retrying)
-                retrying.begin_quietly()
+                if breaker is None:
+                    retrying.attempts += 1
+                    retrying.numbered = set_attempt_number(retrying.attempts)
+                else:
+                    retrying.begin_quietly(breaker)
                 continue
             if retrying is not None:
                 retrying.succeeded()

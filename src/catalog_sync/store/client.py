@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -163,8 +164,10 @@ class GuardedRedis:
         return await self.call(name, send)
 
     async def _attempt(self, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
+        task = asyncio.current_task()
+        asked_before = task.cancelling() if task else 0
         try:
-            return await operation(self.raw)
+            result = await operation(self.raw)
         except redis_errors.ReadOnlyError:
             # After a failover the old connections still lead to what is now a replica.
             await self.raw.connection_pool.disconnect(inuse_connections=False)
@@ -172,6 +175,10 @@ class GuardedRedis:
         except redis_errors.RedisError as error:
             _forget_command(error)
             raise
+        if task is not None and task.cancelling() > asked_before:
+            # redis-py uses asyncio.wait_for, which before Python 3.12 can swallow a cancellation.
+            raise asyncio.CancelledError
+        return result
 
     async def aclose(self) -> None:
         """Closes the connections."""

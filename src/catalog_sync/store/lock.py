@@ -77,15 +77,27 @@ class SyncLock:
         who = {"owner": owner, "since": rfc3339(self._wall_clock()), "correlation_id": correlation_id}
         claim = json.dumps(who)[:-1] + ', "token": '
         asked_at = self.clock()
-        answer = await self.redis.script(
-            "acquire lock",
-            scripts.LOCK_ACQUIRE,
-            keys=[LOCK, FENCE_SEQ, FENCE, CURRENT],
-            args=[claim, self.ttl_ms, token_floor, VERSION_PREFIX],
-        )
+        try:
+            answer = await self.redis.script(
+                "acquire lock",
+                scripts.LOCK_ACQUIRE,
+                keys=[LOCK, FENCE_SEQ, FENCE, CURRENT],
+                args=[claim, self.ttl_ms, token_floor, VERSION_PREFIX],
+            )
+        except asyncio.CancelledError:
+            await self._withdraw(claim)
+            raise
         if answer[0] == b"ok":
             return LockLease(self, claim, owner, int(answer[1]), asked_at)
         return _holder(answer[1], int(answer[2]))
+
+    async def _withdraw(self, claim: str) -> None:
+        """Gives back what a cancelled request may have got."""
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT):
+                await self.redis.script("release lock", scripts.LOCK_RELEASE, keys=[LOCK], args=[claim])
+        except (CatalogSyncError, TimeoutError) as error:
+            log.warning("a cancelled request for the sync lock is left to expire: %s", error)
 
     async def holder(self) -> LockHolder | None:
         """Who holds the lock now."""

@@ -1,0 +1,83 @@
+"""The targets, each as a ratio of two cases that are timed in turn, right after their group."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Sequence
+
+from benchmarks import groups, recording
+from benchmarks.groups import OURS
+from benchmarks.measure import Bench, Case, Result
+
+FASTEST_PEER = "the fastest peer"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """``row`` of ``group`` takes at most ``limit`` times as long as ``against``, or ``limit`` microseconds."""
+
+    name: str
+    group: str
+    row: str
+    against: str
+    limit: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was measured for one target."""
+
+    target: Target
+    against: str
+    unit: str
+    samples: list[float]
+
+    @property
+    def measured(self) -> float:
+        return statistics.median(self.samples)
+
+    @property
+    def met(self) -> bool:
+        return self.measured <= self.target.limit
+
+
+def _targets() -> Iterator[Target]:
+    nopanic = "both: nopanic retry+breaker"
+    for kind, group in (("sync", groups.A), ("async", groups.B)):
+        for parts in ("retry+breaker", "retry+budget+breaker"):
+            for style in ("decorator", "Policy.execute"):
+                yield Target(f"success, {kind}", group, f"{OURS}{style}, {parts}", nopanic, 0.6)
+    for kind, group in (("sync", groups.C), ("async", groups.D)):
+        for parts in ("retry", "retry+budget", "retry+breaker", "retry+budget+breaker"):
+            yield Target(f"one retry, {kind}", group, f"{OURS}decorator, {parts}", f"nopanic {parts}", 1.0)
+        yield Target(f"one retry, {kind}", group, f"{OURS}decorator, retry+budget", "nopanic retry", 1.0)
+    for kind, group in (("sync", groups.E), ("async", groups.F)):
+        for row in ("CircuitBreaker.execute", "decorator, breaker", "decorator, retry+budget+breaker"):
+            yield Target(f"rejection, {kind}", group, OURS + row, FASTEST_PEER, 1.0)
+    yield Target("rejection, sync", groups.E, f"{OURS}decorator, retry+budget+breaker", "", 5.0)
+    for kind in (recording.SYNC, recording.ASYNC):
+        row = f"{OURS}retry+budget+breaker {kind}"
+        yield Target(f"SDK recording, {kind}", recording.G, row, f"by hand {kind}", 1.15)
+
+
+def check(bench: Bench, results: Sequence[Result]) -> list[Verdict]:
+    """The verdicts on one group that was just measured."""
+    cases = {result.case.name: result for result in results}
+    group = results[0].case.group
+    found = []
+    for target in _targets():
+        if target.group != group:
+            continue
+        ours = cases[target.row]
+        if not target.against:
+            found.append(Verdict(target, "", "µs", [sample / 1000 for sample in ours.samples]))
+            continue
+        against = _fastest_peer(results) if target.against == FASTEST_PEER else cases[target.against].case
+        found.append(Verdict(target, against.name, "x", bench.ratios(ours.case, against)))
+    return found
+
+
+def _fastest_peer(results: Sequence[Result]) -> Case:
+    peers = [result for result in results if not result.case.name.startswith((OURS, groups.BARE))]
+    return min(peers, key=lambda result: result.median).case

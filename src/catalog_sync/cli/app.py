@@ -1,0 +1,186 @@
+"""The composition root: settings, telemetry, policies, store, supplier and sync service, put together once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    import httpx
+
+    from catalog_sync.config import Settings
+    from catalog_sync.reader import CatalogReader
+    from catalog_sync.store import CatalogStore
+    from catalog_sync.store.snapshot import Snapshot
+    from catalog_sync.supplier.esim_go import EsimGoClient
+    from catalog_sync.sync import OnProgress, SyncService
+    from catalog_sync.telemetry import Telemetry
+    from otel_resilience import Policy
+
+SUPPLIER: Final = "esim-go"
+"""The supplier's ``resilience.dependency``."""
+
+LEAST_PROBE_LEASE: Final = 60.0
+"""Seconds. A half-open probe may first have to wait for the rate limit."""
+
+TELEMETRY_END: Final = 2.0
+"""Seconds that the end of telemetry may take, so that a stopped command is gone within its limit."""
+
+_log = logging.getLogger(__name__)
+
+IN_PROCESS_BANNER: Final = (
+    "No Redis: the catalogue is kept inside this process and in its snapshot on disk; other processes read that one."
+    " Install redis-server, or set REDIS_URL."
+)
+
+
+@contextlib.contextmanager
+def observed(*, quiet: bool = False, silent: bool = False) -> Iterator[Telemetry]:
+    """Logs on stderr and telemetry to where ``OTEL_*`` says, under one correlation ID, until the block ends.
+
+    JSON lines where stderr is no terminal, else short lines from WARNING on. ``quiet``: on a terminal errors alone, for
+    commands that answer at once. ``silent``: nothing at all on stderr. Raises ``ConfigurationError`` where an
+    ``OTEL_*`` variable cannot be used.
+    """
+    from catalog_sync.contract import SERVICE_SYNC
+    from catalog_sync.logs import setup_logging
+    from catalog_sync.telemetry import setup_telemetry
+    from otel_resilience import correlation_scope
+
+    terminal = sys.stderr.isatty()
+    handler = setup_logging(stream=sys.stderr, json_lines=not terminal)
+    if silent:
+        handler.setLevel(logging.CRITICAL)
+    elif terminal:
+        handler.setLevel(logging.ERROR if quiet else logging.WARNING)
+    telemetry = setup_telemetry(SERVICE_SYNC, os.environ)
+    try:
+        with correlation_scope():
+            yield telemetry
+    finally:
+        telemetry.shutdown(timeout=TELEMETRY_END)
+
+
+def read_settings() -> Settings:
+    """The settings of this process. Raises ``ConfigurationError``."""
+    from catalog_sync.config import Settings
+
+    return Settings.from_env(os.environ)
+
+
+def supplier_policy(settings: Settings) -> Policy:
+    """What protects every call to the supplier. One per process: it holds breaker and retry budget.
+
+    It has no attempt timeout: the client sets that around the exchange alone, so that waiting for the rate limit is not
+    charged to an attempt.
+    """
+    from catalog_sync.supplier.esim_go import supplier_classifier
+    from otel_resilience import Policy
+
+    lease = max(LEAST_PROBE_LEASE, 2 * settings.attempt_timeout)
+    return Policy(
+        SUPPLIER,
+        retry=settings.retry,
+        breaker=dataclasses.replace(settings.breaker, probe_lease=lease),
+        deadline=settings.sync_deadline,
+        classifier=supplier_classifier(),
+    )
+
+
+def store_policy(settings: Settings) -> Policy:
+    """What protects every call to Redis."""
+    from catalog_sync.store.backend import redis_policy
+
+    return redis_policy(settings)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Policies:
+    """The policies of one process."""
+
+    supplier: Policy
+    store: Policy
+
+    @classmethod
+    def of(cls, settings: Settings) -> Policies:
+        """Fresh ones: circuits closed, budgets full."""
+        return cls(supplier_policy(settings), store_policy(settings))
+
+
+@contextlib.asynccontextmanager
+async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore, Snapshot]]:
+    """The store and the snapshot beside it. Raises ``CatalogSyncError`` or ``OSError`` where there can be no store."""
+    from catalog_sync.store.backend import open_store
+    from catalog_sync.store.snapshot import Snapshot
+    from catalog_sync.telemetry import instrument_redis
+
+    async with open_store(settings, policy, instrument=instrument_redis) as store:
+        yield store, Snapshot(settings.state_dir)
+
+
+@contextlib.asynccontextmanager
+async def open_client(
+    settings: Settings, policy: Policy, *, instrument: Callable[[httpx.AsyncClient], None] | None = None
+) -> AsyncIterator[EsimGoClient]:
+    """The client of the supplier, traced. ``instrument`` is given the HTTP client as well."""
+    from catalog_sync.supplier.esim_go import open_supplier
+    from catalog_sync.telemetry import instrument_httpx
+
+    def prepare(client: httpx.AsyncClient) -> None:
+        instrument_httpx(client, settings.trace_headers_to)
+        if instrument is not None:
+            instrument(client)
+
+    async with open_supplier(settings, policy=policy, instrument=prepare) as supplier:
+        yield supplier
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SyncParts:
+    """Everything that a sync needs."""
+
+    service: SyncService
+    supplier: EsimGoClient
+    store: CatalogStore
+    snapshot: Snapshot
+
+
+@contextlib.asynccontextmanager
+async def open_sync(
+    settings: Settings, policies: Policies, on_progress: OnProgress | None = None
+) -> AsyncIterator[SyncParts]:
+    """A sync service with its connections. Raises what :func:`open_catalogue` raises."""
+    from catalog_sync.sync import SyncService
+
+    async with (
+        open_catalogue(settings, policies.store) as (store, snapshot),
+        open_client(settings, policies.supplier) as supplier,
+    ):
+        service = SyncService(settings, supplier, store, snapshot, on_progress=on_progress)
+        yield SyncParts(service, supplier, store, snapshot)
+
+
+@contextlib.asynccontextmanager
+async def open_reader(settings: Settings) -> AsyncIterator[CatalogReader]:
+    """A reader of the store, or of the snapshot alone where there can be no store. Raises ``ConfigurationError``."""
+    from catalog_sync.errors import CatalogSyncError, ConfigurationError
+    from catalog_sync.reader import CatalogReader
+    from catalog_sync.store.snapshot import Snapshot
+
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            store, snapshot = await stack.enter_async_context(open_catalogue(settings, store_policy(settings)))
+        except ConfigurationError:
+            raise
+        except (CatalogSyncError, OSError) as error:
+            _log.warning("there is no store, the snapshot is read: %s", error)
+            yield CatalogReader(None, Snapshot(settings.state_dir), stale_after=settings.stale_after, clock=time.time)
+        else:
+            yield CatalogReader(store, snapshot, stale_after=settings.stale_after, clock=time.time)

@@ -1,0 +1,200 @@
+"""The checks of ``catalog-sync doctor``. None of them raises: what goes wrong is their finding."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import email.utils
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from catalog_sync.cli import app
+from catalog_sync.cli.output import error_line
+from catalog_sync.errors import (
+    AccessDeniedError,
+    AuthenticationError,
+    CacheAuthenticationError,
+    CatalogSyncError,
+)
+from catalog_sync.sync.reporting import error_info
+from otel_resilience.redaction import redact_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import httpx
+
+    from catalog_sync.config import Settings
+
+Status = Literal["ok", "warn", "fail"]
+
+PROBE_LIMIT: Final = 20.0
+"""Seconds for the probe of the supplier, retries included."""
+CONNECT_LIMIT: Final = 3.0
+"""Seconds for a connection to the OTLP endpoint."""
+TOLERATED_SKEW: Final = 5.0
+"""Seconds between our clock and the supplier's; its ``Date`` counts whole ones."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Check:
+    """One finding."""
+
+    name: str
+    status: Status
+    message: str
+    advice: str | None = None
+    """What to do about it."""
+
+
+def ok(name: str, message: str) -> Check:
+    """All is well."""
+    return Check(name, "ok", message)
+
+
+def warn(name: str, message: str, advice: str) -> Check:
+    """It works, but not as it should."""
+    return Check(name, "warn", message, advice)
+
+
+def fail(name: str, message: str, advice: str) -> Check:
+    """It does not work."""
+    return Check(name, "fail", message, advice)
+
+
+def state_dir(path: Path) -> Check:
+    """Whether a file can be written to the state folder."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=path, prefix=".doctor"):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        return fail("state folder", f"{path} cannot be written: {reason}", "set CATALOG_STATE_DIR to a folder of yours")
+    return ok("state folder", f"{path} can be written")
+
+
+async def store(settings: Settings) -> Check:
+    """Which Redis is used, whether it answers, and whether it may throw the catalogue away."""
+    from catalog_sync.store import open_store
+    from catalog_sync.store.client import GuardedRedis
+
+    policy = app.store_policy(settings)
+    clients: list[Any] = []
+    try:
+        async with open_store(settings, policy, instrument=clients.append) as opened:
+            if opened.backend == "in-process":
+                return warn(
+                    "store", "in-process: the catalogue ends with the process", "install redis-server, or set REDIS_URL"
+                )
+            redis = GuardedRedis(clients[0], policy)
+            info = await redis.call("info", lambda client: client.info())
+    except CacheAuthenticationError as error:
+        return fail("store", error_line(error_info(error)), "correct user name and password in REDIS_URL")
+    except (CatalogSyncError, OSError) as error:
+        where = redact_url(settings.redis_url) if settings.redis_url else "the private redis-server"
+        return fail("store", f"{where}: {error_line(error_info(error))}", "start Redis, or correct REDIS_URL")
+    return _judge_redis(opened.backend, info)
+
+
+def _judge_redis(backend: str, info: Mapping[str, Any]) -> Check:
+    version, policy = info.get("redis_version", "?"), str(info.get("maxmemory_policy", "?"))
+    limit = int(info.get("maxmemory", 0))
+    memory = f"maxmemory {limit / 1e6:.0f} MB, {policy}" if limit else f"no maxmemory, {policy}"
+    message = f"{backend}, Redis {version}, {memory}"
+    if info.get("role") == "slave":
+        return fail("store", f"{message}, a read-only replica", "let REDIS_URL name the primary")
+    if limit and policy.startswith("allkeys"):
+        return warn("store", message, "this policy may throw the catalogue away: use noeviction or a volatile-* one")
+    return ok("store", message)
+
+
+async def supplier(settings: Settings) -> tuple[Check, str | None]:
+    """Whether the supplier answers and takes the key; with it the ``Date`` that it sent."""
+    from catalog_sync.supplier.port import Deadline
+
+    if not settings.api_key:
+        return fail("supplier", "ESIM_GO_API_KEY is not set", "set ESIM_GO_API_KEY to your API key of eSIM Go"), None
+    answers: list[httpx.Response] = []
+
+    async def remember(response: httpx.Response) -> None:
+        answers.append(response)
+
+    def listen(client: httpx.AsyncClient) -> None:
+        client.event_hooks = {"request": [], "response": [remember]}
+
+    started = time.monotonic()
+    where = redact_url(settings.base_url)
+    try:
+        async with app.open_client(settings, app.supplier_policy(settings), instrument=listen) as client:
+            await client.health_probe(deadline=Deadline(min(PROBE_LIMIT, settings.sync_deadline)))
+    except (AccessDeniedError, AuthenticationError) as error:
+        found = fail("supplier", f"{where} refuses the key: {error_line(error_info(error))}", "check ESIM_GO_API_KEY")
+    except (CatalogSyncError, OSError) as error:
+        advice = "check ESIM_GO_BASE_URL, the network and the supplier's status page; syncs retry by themselves"
+        found = fail("supplier", f"{where}: {error_line(error_info(error))}", advice)
+    else:
+        seconds = time.monotonic() - started
+        found = ok("supplier", f"{where} takes the key, {seconds * 1000:.0f} ms, {_rate_limit(answers[-1].headers)}")
+    return found, answers[-1].headers.get("date") if answers else None
+
+
+def _rate_limit(headers: Mapping[str, str]) -> str:
+    limit, remaining = headers.get("x-ratelimit-limit"), headers.get("x-ratelimit-remaining")
+    return "no rate-limit headers" if limit is None else f"rate limit {limit[:20]}, {str(remaining)[:20]} remaining"
+
+
+def clock(date: str | None, now: float | None = None) -> Check:
+    """Our clock against the supplier's ``Date`` header."""
+    if date is None:
+        return warn("clock", "not compared: the supplier did not tell its time", "mend the supplier's check first")
+    try:
+        skew = (time.time() if now is None else now) - email.utils.parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return warn("clock", "not compared: the supplier's Date cannot be read", "nothing: syncs do not depend on it")
+    if abs(skew) <= TOLERATED_SKEW:
+        return ok("clock", f"within {TOLERATED_SKEW:.0f} s of the supplier's")
+    way = "ahead of" if skew > 0 else "behind"
+    return warn("clock", f"{abs(skew):.0f} s {way} the supplier's", "synchronise this machine's clock (NTP)")
+
+
+async def otlp(environ: Mapping[str, str]) -> Check:
+    """Whether somebody listens where telemetry goes. Nothing is sent."""
+    from catalog_sync.telemetry.selection import choose_signals
+
+    choice = choose_signals(environ)
+    targets = {target.endpoint for target in (choice.traces, choice.metrics, choice.logs) if target is not None}
+    if choice.disabled or not targets:
+        return ok("telemetry", "not exported; OTEL_EXPORTER_OTLP_ENDPOINT says where it would go")
+    for endpoint in sorted(targets):
+        host, port = _address(endpoint)
+        try:
+            async with asyncio.timeout(CONNECT_LIMIT):
+                _, writer = await asyncio.open_connection(host, port)
+        except OSError as error:  # TimeoutError too
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            advice = "start the Collector, or correct OTEL_EXPORTER_OTLP_ENDPOINT; syncs work without"
+            return fail("telemetry", f"nobody listens at {redact_url(endpoint)}: {reason}", advice)
+        writer.close()
+    return ok("telemetry", f"exported to {', '.join(redact_url(endpoint) for endpoint in sorted(targets))}")
+
+
+def _address(endpoint: str) -> tuple[str, int]:
+    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
+    return parts.hostname or "localhost", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+async def snapshot(directory: Path) -> Check:
+    """Whether there is a whole snapshot for the day on which Redis is away."""
+    from catalog_sync.store.snapshot import Snapshot
+
+    file = Snapshot(directory)
+    existed = await asyncio.to_thread(file.path.exists)
+    found = await file.load()
+    if found is not None:
+        return ok("snapshot", f"{found.meta.bundles:,} bundles, version {found.meta.version}, as of {found.meta.as_of}")
+    advice = "run catalog-sync run: every sync writes one"
+    return warn("snapshot", "damaged, set aside" if existed else "none yet", advice)

@@ -1,0 +1,73 @@
+"""``catalog-sync doctor``: every connection is tried, and each finding says what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from catalog_sync.cli import app, checks, exit_codes
+from catalog_sync.cli.output import console
+from catalog_sync.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from catalog_sync.cli.checks import Check
+    from catalog_sync.cli.output import Answer
+    from catalog_sync.cli.signals import StopSignals
+    from catalog_sync.config import Settings
+
+_STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def doctor(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+    """Run every check. Returns 0 where none failed, else 1; wrong settings are a failed check too."""
+    del args
+    try:
+        settings = app.read_settings()
+        with app.observed(quiet=True):
+            found = signals.run(lambda: _examine(settings))
+    except ConfigurationError as error:
+        found = [checks.fail("settings", str(error), "set the variable to an allowed value")]
+    healthy = all(check.status != "fail" for check in found)
+    if answer.as_json:
+        answer.json({"ok": healthy, "checks": [dataclasses.asdict(check) for check in found]})
+    else:
+        _print(found)
+    return exit_codes.OK if healthy else exit_codes.FAILED
+
+
+async def _examine(settings: Settings) -> list[Check]:
+    supplier, date = await checks.supplier(settings)
+    return [
+        checks.ok("settings", "every variable has an allowed value"),
+        checks.state_dir(settings.state_dir),
+        await checks.store(settings),
+        supplier,
+        checks.clock(date),
+        await checks.otlp(os.environ),
+        await checks.snapshot(settings.state_dir),
+    ]
+
+
+def _print(found: list[Check]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for check in found:
+        table.add_row(
+            Text(check.status, style=_STYLES[check.status]), Text(check.name, style="bold"), Text(check.message)
+        )
+        if check.advice is not None:
+            table.add_row("", "", Text(f"→ {check.advice}"))
+    out = console(sys.stdout)
+    out.print(table)
+    out.print(Text(_verdict(found)))
+
+
+def _verdict(found: list[Check]) -> str:
+    counts: dict[str, Any] = {status: sum(check.status == status for check in found) for status in _STYLES}
+    return f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed"

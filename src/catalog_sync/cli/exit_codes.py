@@ -1,0 +1,32 @@
+"""What the exit code of a command says."""
+
+from __future__ import annotations
+
+from typing import Final
+
+OK: Final = 0
+FAILED: Final = 1
+"""A failed sync, a failing check, no such bundle, or something unexpected."""
+USAGE: Final = 2
+"""Wrong arguments or wrong settings."""
+PARTIAL: Final = 3
+SKIPPED_LOCKED: Final = 4
+LOCK_UNAVAILABLE: Final = 5
+NO_CATALOGUE: Final = 6
+"""There is no catalogue to read."""
+BROKEN_PIPE: Final = 141
+"""Whoever read our output is gone; as a shell reports a process that SIGPIPE ended."""
+
+OF_OUTCOME: Final = {
+    "COMPLETE": OK,
+    "FAILED": FAILED,
+    "PARTIAL": PARTIAL,
+    "SKIPPED_LOCKED": SKIPPED_LOCKED,
+    "LOCK_UNAVAILABLE": LOCK_UNAVAILABLE,
+}
+"""By the outcome of a sync."""
+
+
+def of_signal(number: int) -> int:
+    """130 for SIGINT, 143 for SIGTERM: what a shell reports of a process that a signal ended."""
+    return 128 + number

@@ -1,0 +1,136 @@
+"""What a command says: one JSON object for machines, or text for people; and how its errors read in both."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
+
+from catalog_sync.cli import exit_codes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from catalog_sync.models import ErrorInfo
+
+PLAIN_WIDTH: Final = 100
+"""Columns where the output is no terminal."""
+
+_log = logging.getLogger(__name__)
+
+
+class UsageError(Exception):
+    """Wrong arguments."""
+
+    def __init__(self, command: str, message: str) -> None:
+        super().__init__(message)
+        self.command = command
+
+
+class Answer:
+    """The output of one command."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.answered = False
+        """Whether the JSON object was printed."""
+
+    def json(self, data: dict[str, Any]) -> None:
+        """Print the one JSON object, once."""
+        if self.answered:
+            return
+        self.answered = True
+        sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    def text(self, line: str) -> None:
+        """Print a line for a person on stdout; nothing where JSON was asked for."""
+        if not self.as_json:
+            sys.stdout.write(line + "\n")
+
+    def notice(self, message: str) -> None:
+        """Tell a person on a terminal, or the log where stderr is none."""
+        if sys.stderr.isatty():
+            sys.stderr.write(message + "\n")
+        else:
+            _log.warning("%s", message)
+
+    def usage_error(self, error: UsageError) -> int:
+        """Wrong arguments: one line."""
+        _complain(f"{error.command}: {error}; see {error.command} --help")
+        if self.as_json:
+            self.json({"error": _error_json("usage", "permanent", "HIGH", str(error))})
+        return exit_codes.USAGE
+
+    def stopped(self, number: int) -> int:
+        """A signal ended the command before it had anything to undo."""
+        message = f"stopped by {signal.Signals(number).name}"
+        _complain(message)
+        if self.as_json:
+            self.json({"error": _error_json("cancelled", "cancelled", "LOW", message)})
+        return exit_codes.of_signal(number)
+
+    def failed(self, error: BaseException) -> int:
+        """An error that the command did not turn into a result: one redacted line, the traceback in the JSON log."""
+        from catalog_sync.errors import CatalogSyncError, CatalogUnavailableError, ConfigurationError
+        from catalog_sync.sync.reporting import error_info
+
+        info = error_info(error)
+        if isinstance(error, ConfigurationError):
+            _complain(info.message)
+        elif isinstance(error, CatalogSyncError):
+            _complain(f"{info.message} (correlation ID {info.correlation_id})")
+        else:
+            _log_unexpected(error, info)
+            _complain(f"unexpected error: {info.message} (correlation ID {info.correlation_id})")
+        if self.as_json:
+            self.json({"error": info.to_json()})
+        if isinstance(error, ConfigurationError):
+            return exit_codes.USAGE
+        return exit_codes.NO_CATALOGUE if isinstance(error, CatalogUnavailableError) else exit_codes.FAILED
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A console for people: colours and the real width on a terminal, plain text of 100 columns elsewhere."""
+    from rich.console import Console
+
+    class Plain(Console):
+        def on_broken_pipe(self) -> NoReturn:
+            """Not rich's own exit: :mod:`catalog_sync.cli.main` handles it for all output alike."""
+            raise BrokenPipeError
+
+    file = sys.stdout if stream is None else stream
+    return Plain(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
+
+
+def error_line(error: ErrorInfo) -> str:
+    """An error for a person, on one line."""
+    text = f"{error.type} ({error.error_class}, {error.severity}): {' '.join(error.message.split())}"
+    return text if error.retry_after_s is None else f"{text}; try again in {error.retry_after_s:.1f} s"
+
+
+def _log_unexpected(error: BaseException, info: ErrorInfo) -> None:
+    """The traceback, redacted, as a line of the JSON log. A terminal is spared it."""
+    if sys.stderr.isatty():
+        return
+    from catalog_sync.logs import setup_logging
+    from otel_resilience import correlation_scope
+
+    if not logging.getLogger().handlers:  # it happened before logs were set up
+        setup_logging(stream=sys.stderr, json_lines=True)
+    with correlation_scope(info.correlation_id):
+        _log.error("unexpected error: %s", info.message, exc_info=error)
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split())
+    sys.stderr.write(f"catalog-sync: {line.removeprefix('catalog-sync: ')}\n")
+
+
+def _error_json(kind: str, error_class: str, severity: str, message: str) -> dict[str, Any]:
+    from catalog_sync.models import ErrorInfo
+    from otel_resilience import correlation_id
+
+    return ErrorInfo(kind, error_class, severity, message, None, correlation_id()).to_json()

@@ -1,0 +1,156 @@
+"""``catalog-sync search`` and ``catalog-sync show``."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, TypeVar
+
+from catalog_sync.cli import app, exit_codes
+from catalog_sync.cli.output import console
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Awaitable, Callable
+
+    from catalog_sync.cli.output import Answer
+    from catalog_sync.cli.signals import StopSignals
+    from catalog_sync.models import Bundle
+    from catalog_sync.reader import Answer as Found
+    from catalog_sync.reader import BundleAnswer, CatalogReader
+
+T = TypeVar("T")
+
+_SHOWN_COUNTRIES = 6
+
+
+def search(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+    """List bundles. Raises ``CatalogUnavailableError`` where there is nothing to read."""
+    from catalog_sync.reader import Query
+
+    query = Query(
+        country=args.country,
+        group=args.group,
+        region=args.region,
+        min_days=args.min_days,
+        max_days=args.max_days,
+        text=args.text,
+        limit=args.limit,
+        offset=args.offset,
+    )
+    found = _read(signals, lambda reader: reader.search(query))
+    if answer.as_json:
+        answer.json(found.to_json())
+    else:
+        _print_bundles(found, args.offset)
+    return exit_codes.OK
+
+
+def show(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+    """Show one bundle. Raises ``BundleNotFoundError`` or ``CatalogUnavailableError``."""
+    found = _read(signals, lambda reader: reader.show(args.name))
+    if answer.as_json:
+        answer.json(found.to_json())
+    else:
+        _print_bundle(found)
+    return exit_codes.OK
+
+
+def _read(signals: StopSignals, ask: Callable[[CatalogReader], Awaitable[T]]) -> T:
+    settings = app.read_settings()
+
+    async def main() -> T:
+        async with app.open_reader(settings) as reader:
+            return await ask(reader)
+
+    with app.observed(quiet=True):
+        return signals.run(functools.partial(main))
+
+
+def origin(source: str, as_of: str, version: str) -> str:
+    """Where an answer comes from, for a person."""
+    words = {
+        "fresh": "from the store",
+        "stale": "from the store, STALE",
+        "snapshot": "from the SNAPSHOT on disk: the store cannot be read",
+    }
+    return f"{words.get(source, source)} · as of {as_of} · version {version}"
+
+
+def data_amount(bundle: Bundle) -> str:
+    """How much data, for a person."""
+    if bundle.unlimited:
+        return "unlimited"
+    if bundle.data_mb is None:
+        return "?"
+    return f"{bundle.data_mb / 1000:g} GB" if bundle.data_mb >= 1000 else f"{bundle.data_mb} MB"
+
+
+def price(bundle: Bundle) -> str:
+    """Price and currency, as far as known."""
+    return f"{bundle.price} {bundle.currency}" if bundle.currency else bundle.price
+
+
+def _print_bundles(found: Found, offset: int) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console(sys.stdout)
+    if found.bundles:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("name", overflow="fold", min_width=20)
+        table.add_column("group", overflow="fold")
+        table.add_column("countries", overflow="fold")
+        table.add_column("data", justify="right", no_wrap=True)
+        table.add_column("days", justify="right", no_wrap=True)
+        table.add_column("price", justify="right", no_wrap=True)
+        for bundle in found.bundles:
+            mark = " (stale)" if bundle.stale else ""
+            table.add_row(
+                Text(bundle.name + mark),
+                Text(", ".join(bundle.groups)),
+                Text(_countries(bundle)),
+                data_amount(bundle),
+                str(bundle.duration_days),
+                price(bundle),
+            )
+        out.print(table)
+    shown = (
+        f"{offset + 1:,} to {offset + len(found.bundles):,} of {found.total:,}"
+        if found.bundles
+        else f"none of {found.total:,}"
+    )
+    out.print(Text(f"{shown} bundles · {origin(found.source, found.as_of, found.version)}"))
+
+
+def _countries(bundle: Bundle) -> str:
+    codes = bundle.countries
+    if len(codes) <= _SHOWN_COUNTRIES:
+        return " ".join(codes)
+    return f"{' '.join(codes[:_SHOWN_COUNTRIES])} and {len(codes) - _SHOWN_COUNTRIES} more"
+
+
+def _print_bundle(found: BundleAnswer) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    bundle = found.bundle
+    table = Table.grid(padding=(0, 2))
+    rows = {
+        "name": bundle.name,
+        "description": bundle.description,
+        "groups": ", ".join(bundle.groups),
+        "countries": " ".join(bundle.countries),
+        "region": bundle.region or "?",
+        "data": data_amount(bundle),
+        "duration": f"{bundle.duration_days} days",
+        "price": price(bundle),
+        "speeds": ", ".join(bundle.speeds) or "?",
+    }
+    for name, value in rows.items():
+        table.add_row(Text(name, style="dim"), Text(value))
+    out = console(sys.stdout)
+    out.print(table)
+    stale = "kept from an earlier version · " if bundle.stale else ""
+    out.print(Text(stale + origin(found.source, found.as_of, found.version)))

@@ -1,0 +1,229 @@
+"""``catalog-sync run``."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import functools
+import logging
+import os
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync.cli import app, exit_codes
+from catalog_sync.cli.last_run import write_last_run
+from catalog_sync.cli.output import error_line
+from catalog_sync.cli.progress import progress_bar
+from catalog_sync.errors import CatalogSyncError, ConfigurationError
+from catalog_sync.models import ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.sync.reporting import error_info
+from otel_resilience import correlation_id
+
+if TYPE_CHECKING:
+    import argparse
+    import signal
+    from collections.abc import Iterator
+
+    from catalog_sync.cli.output import Answer
+    from catalog_sync.cli.signals import StopSignals
+    from catalog_sync.config import Settings
+    from catalog_sync.store import CatalogStore
+    from catalog_sync.sync import OnProgress, Progress
+
+LOOK_AROUND: Final = 1.0
+"""Seconds that a stopped run spends to find out what became of its lock."""
+
+_log = logging.getLogger(__name__)
+
+
+def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+    """Sync once. Returns the exit code of the outcome; 130 or 143 where a signal stopped it."""
+    settings = app.read_settings()
+    settings.require_api_key()
+    request = _request(args)
+    with app.observed():
+        one = _OneRun(settings, request, signals)
+        signals.last_words = functools.partial(_give_up, answer, one)
+        with progress_bar("sync") as on_progress:
+            report = signals.run(functools.partial(one.run, on_progress))
+        for notice in one.notices:
+            answer.notice(notice)
+        write_last_run(settings.state_dir, report, (one.policies.supplier, one.policies.store))
+        if answer.as_json:
+            answer.json(report.to_json())
+        _summarise(report, answer)
+        signals.last_words = None
+    if signals.received is not None and one.stopped:
+        return exit_codes.of_signal(signals.received)
+    return exit_codes.OF_OUTCOME[report.outcome]
+
+
+def _request(args: argparse.Namespace) -> SyncRequest:
+    for kind in (SyncKind.GROUP, SyncKind.COUNTRY, SyncKind.BUNDLE):
+        scope = getattr(args, kind.value)
+        if scope is not None:
+            return SyncRequest(kind, scope, force=args.force)
+    return SyncRequest(force=args.force)
+
+
+class _OneRun:
+    """One run, and what is known of it when it is stopped."""
+
+    def __init__(self, settings: Settings, request: SyncRequest, signals: StopSignals) -> None:
+        self.policies = app.Policies.of(settings)
+        self.stopped = False
+        self.notices: list[str] = []
+        self._settings = settings
+        self._request = request
+        self._signals = signals
+        self._started = time.monotonic()
+        self._started_at = datetime.datetime.now(datetime.UTC)
+        self._correlation_id = correlation_id()
+
+    async def run(self, on_progress: OnProgress | None) -> SyncReport:
+        """The report, also of a run that was stopped or that found no store."""
+        report: SyncReport | None = None
+        try:
+            async with app.open_sync(self._settings, self.policies, self._watch(on_progress)) as parts:
+                if parts.store.degraded:
+                    self.notices.append(app.IN_PROCESS_BANNER)
+                try:
+                    report = await parts.service.run(self._request)
+                except asyncio.CancelledError:
+                    signal = self._uncancelled()
+                    lock = await self._fate_of_lock(parts.store)
+                    counts = parts.supplier.counts
+                    report = await self._stopped(signal, lock, parts.store, counts.sent, counts.repeated)
+        except asyncio.CancelledError:
+            if report is not None:  # the signal came while connections were closed: the sync itself had ended
+                return report
+            return await self._stopped(self._uncancelled(), "no lock was held", None, 0, 0)
+        except ConfigurationError:
+            raise
+        except (CatalogSyncError, OSError) as error:
+            if report is not None:
+                _log.warning("after the sync: %s", error_info(error).message)
+                return report
+            return self.report(Outcome.LOCK_UNAVAILABLE, error_info(error))
+        return report
+
+    def report(
+        self,
+        outcome: Outcome,
+        error: ErrorInfo,
+        *,
+        version: str | None = None,
+        bundles: int = 0,
+        attempts: int = 0,
+        retries: int = 0,
+    ) -> SyncReport:
+        """The report of a run that the service could not report on."""
+        return SyncReport(
+            outcome=outcome,
+            kind=self._request.kind,
+            scope=self._request.scope,
+            correlation_id=self._correlation_id,
+            version=version,
+            bundles=bundles,
+            quarantined=0,
+            groups=(),
+            started_at=self._started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            duration_s=time.monotonic() - self._started,
+            attempts=attempts,
+            retries=retries,
+            error=error,
+        )
+
+    def cancelled(self, message: str) -> ErrorInfo:
+        """The error of a run that was stopped."""
+        return ErrorInfo("cancelled", "cancelled", "LOW", message, None, self._correlation_id)
+
+    def _watch(self, on_progress: OnProgress | None) -> OnProgress:
+        """Learns the correlation ID of the sync, which lies inside its trace, for the case that it is stopped."""
+
+        def watch(progress: Progress) -> None:
+            self._correlation_id = correlation_id()
+            if on_progress is not None:
+                on_progress(progress)
+
+        return watch
+
+    def _uncancelled(self) -> signal.Signals:
+        """The signal that stopped this run. Lets a cancellation pass that came from elsewhere."""
+        if self._signals.received is None:
+            raise asyncio.CancelledError
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        self.stopped = True
+        return self._signals.received
+
+    async def _fate_of_lock(self, store: CatalogStore) -> str:
+        try:
+            async with asyncio.timeout(LOOK_AROUND):
+                holder = await store.lock_holder()
+        except (CatalogSyncError, OSError) as error:
+            _log.warning("after the stop, the lock could not be looked at: %s", error)
+            return "whether the lock was released could not be seen; it expires by itself"
+        if holder is not None and holder.owner.startswith(f"{socket.gethostname()}:{os.getpid()}:"):
+            return f"the lock could not be released; it expires by itself within {holder.ttl_s:.0f} s"
+        return "the lock was released"
+
+    async def _stopped(
+        self, signal: signal.Signals, lock: str, store: CatalogStore | None, sent: int, repeated: int
+    ) -> SyncReport:
+        message = f"stopped by {signal.name}; {lock}"
+        self.notices.append(message)
+        version, bundles = None, 0
+        if store is not None:
+            try:
+                async with asyncio.timeout(LOOK_AROUND):
+                    meta = await store.current()
+            except (CatalogSyncError, OSError) as error:
+                _log.warning("after the stop, the version could not be read: %s", error)
+            else:
+                version, bundles = (meta.version, meta.bundles) if meta else (None, 0)
+        return self.report(
+            Outcome.FAILED, self.cancelled(message), version=version, bundles=bundles, attempts=sent, retries=repeated
+        )
+
+
+def _give_up(answer: Answer, one: _OneRun) -> None:
+    """Last words of a run whose clean-up takes too long."""
+    message = "stopped; the lock could not be released in time, it expires by itself"
+    answer.notice(message)
+    if answer.as_json:
+        answer.json(one.report(Outcome.FAILED, one.cancelled(message)).to_json())
+
+
+def _summarise(report: SyncReport, answer: Answer) -> None:
+    """For a person: on stderr where that is a terminal, else on stdout unless that is for JSON."""
+    stream = sys.stderr if sys.stderr.isatty() else None if answer.as_json else sys.stdout
+    if stream is None:
+        return
+    stream.write("".join(f"{line}\n" for line in summary(report)))
+    stream.flush()
+
+
+def summary(report: SyncReport) -> Iterator[str]:
+    """The report for a person."""
+    scope = f" of {report.kind.value} {report.scope}" if report.scope else ""
+    yield f"{report.outcome.value}: sync{scope} in {report.duration_s:.1f} s"
+    if report.version is None:
+        yield "  catalogue       none published"
+    else:
+        yield f"  catalogue       {report.bundles:,} bundles, version {report.version}"
+    for group in report.groups:
+        reason = f"  {error_line(group.error)}" if group.error else ""
+        yield f"  {group.status:<15} {group.name}: {group.bundles:,} bundles{reason}"
+    yield f"  requests        {report.attempts}, of them {report.retries} repeated"
+    if report.quarantined:
+        reasons = ", ".join(sorted({row.reason for row in report.quarantined_rows}))
+        yield f"  set aside       {report.quarantined} rows: {reasons}"
+    if report.holder is not None:
+        yield f"  lock            held by {report.holder.owner} since {report.holder.since}"
+    if report.error is not None:
+        yield f"  error           {error_line(report.error)}"
+    yield f"  correlation ID  {report.correlation_id}"

@@ -1,0 +1,91 @@
+"""SIGINT and SIGTERM: the command is cancelled, cleans up within a time limit, and says that it was stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from catalog_sync.cli import exit_codes
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+    from types import FrameType
+
+T = TypeVar("T")
+
+STOP_WITHIN: Final = 4.5
+"""Seconds after which a stopped command that still cleans up is ended the hard way."""
+
+
+class StopRequested(BaseException):  # no error: the user asked for it
+    """A signal asked this process to stop."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class StopSignals:
+    """Turns the first signal into a cancellation of the command's task, also of one that has yet to begin.
+
+    Code outside the task is not interrupted: an import that is left half done cannot be repeated. A second Ctrl-C ends
+    the process at once; whatever else hangs is ended after :data:`STOP_WITHIN`.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        """The signal that came first."""
+        self.last_words: Callable[[], None] | None = None
+        """Called before the process is ended the hard way, in a thread: prints what must not stay unsaid."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    def install(self) -> None:
+        """Handle the signals from now on. Without effect outside the main thread, where handlers cannot be set."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._handle)
+            signal.signal(signal.SIGTERM, self._handle)
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """``asyncio.run`` with a task that the signals cancel. Raises :class:`StopRequested` where it was cancelled."""
+        import asyncio
+
+        async def body() -> T:
+            task = asyncio.current_task()
+            self._loop, self._task = asyncio.get_running_loop(), task
+            if self.received is not None and task is not None:
+                task.cancel()
+            try:
+                return await main()
+            finally:
+                self._task = None
+
+        try:
+            return asyncio.run(body())
+        except asyncio.CancelledError:
+            if self.received is None:
+                raise
+            raise StopRequested(self.received) from None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.received is not None:
+            if number == signal.SIGINT:
+                os._exit(exit_codes.of_signal(self.received))
+            return
+        self.received = signal.Signals(number)
+        watchdog = threading.Timer(STOP_WITHIN, self._end)
+        watchdog.daemon = True
+        watchdog.start()
+        if self._loop is not None and self._task is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def _end(self) -> None:
+        try:
+            if self.last_words is not None:
+                self.last_words()
+        finally:
+            os._exit(exit_codes.of_signal(self.received or signal.SIGTERM))

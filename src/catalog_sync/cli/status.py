@@ -1,0 +1,175 @@
+"""``catalog-sync status``."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from typing import TYPE_CHECKING, Any
+
+from catalog_sync.cli import app, exit_codes
+from catalog_sync.cli.last_run import read_last_run
+from catalog_sync.cli.output import console
+
+if TYPE_CHECKING:
+    import argparse
+
+    from catalog_sync.cli.output import Answer
+    from catalog_sync.cli.signals import StopSignals
+    from catalog_sync.config import Settings
+    from catalog_sync.models import CatalogueMeta
+    from catalog_sync.store import CatalogStore
+    from catalog_sync.store.snapshot import Snapshot
+
+
+def status(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+    """Show what is known; what cannot be seen is said to be unknown, and is no failure of this command."""
+    del args
+    settings = app.read_settings()
+    with app.observed(quiet=True):
+        data = signals.run(lambda: _collect(settings))
+    if answer.as_json:
+        answer.json(data)
+    else:
+        _print(data)
+    return exit_codes.OK
+
+
+async def _collect(settings: Settings) -> dict[str, Any]:
+    from catalog_sync.errors import CatalogSyncError, ConfigurationError
+    from catalog_sync.store.snapshot import Snapshot
+    from catalog_sync.sync.reporting import error_info
+
+    last = read_last_run(settings.state_dir) or {}
+    seen: dict[str, Any]
+    try:
+        async with app.open_catalogue(settings, app.store_policy(settings)) as (store, snapshot):
+            seen = await _look(settings, store, snapshot)
+    except ConfigurationError:
+        raise
+    except (CatalogSyncError, OSError) as error:
+        failure = error_info(error).to_json()
+        seen = {
+            "catalogue": await _from_snapshot(settings, Snapshot(settings.state_dir)),
+            "store": {"backend": None, "reachable": False, "error": failure},
+            "lock": {"state": "unknown", "holder": None},
+        }
+    return {
+        "catalogue": seen["catalogue"],
+        "store": seen["store"],
+        "last_sync": last.get("report"),
+        "lock": seen["lock"],
+        "breakers": last.get("breakers", []),
+        "budgets": last.get("budgets", []),
+        "alerts": None,
+    }
+
+
+async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> dict[str, Any]:
+    from catalog_sync.errors import CatalogSyncError
+    from catalog_sync.sync.reporting import error_info
+
+    reachable: dict[str, Any] = {"backend": store.backend, "reachable": True, "error": None}
+    catalogue = None
+    try:
+        meta = await store.current()
+        if meta is not None:
+            catalogue = _catalogue(meta, settings, "fresh")
+        holder = await store.lock_holder()
+    except CatalogSyncError as error:
+        reachable.update(reachable=False, error=error_info(error).to_json())
+        lock: dict[str, Any] = {"state": "unknown", "holder": None}
+    else:
+        lock = {"state": "free" if holder is None else "held", "holder": holder.to_json() if holder else None}
+    return {
+        "catalogue": catalogue or await _from_snapshot(settings, snapshot),
+        "store": reachable,
+        "lock": lock,
+    }
+
+
+async def _from_snapshot(settings: Settings, snapshot: Snapshot) -> dict[str, Any] | None:
+    file = await snapshot.load()
+    return None if file is None else _catalogue(file.meta, settings, "snapshot")
+
+
+def _catalogue(meta: CatalogueMeta, settings: Settings, source: str) -> dict[str, Any]:
+    as_of = datetime.datetime.fromisoformat(meta.as_of)
+    age = max(0.0, (datetime.datetime.now(datetime.UTC) - as_of).total_seconds())
+    doubtful = age > settings.stale_after or any(group.stale for group in meta.groups.values())
+    if source == "fresh" and doubtful:
+        source = "stale"
+    return {"source": source, "stale": source != "fresh", "age_s": round(age, 3), **meta.to_json()}
+
+
+def _print(data: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    sections = {
+        "catalogue": _catalogue_lines(data["catalogue"]),
+        "store": _store_lines(data["store"]),
+        "last sync": _sync_lines(data["last_sync"]),
+        "lock": _lock_lines(data["lock"]),
+        "breakers": [_breaker_line(entry) for entry in data["breakers"]] or ["no run yet"],
+        "budgets": [_budget_line(entry) for entry in data["budgets"]] or ["no run yet"],
+        "alerts": ["not set up"],
+    }
+    for name, lines in sections.items():
+        for number, line in enumerate(lines):
+            table.add_row(Text(name if number == 0 else "", style="bold"), Text(line))
+    console(sys.stdout).print(table)
+
+
+def _catalogue_lines(catalogue: dict[str, Any] | None) -> list[str]:
+    if catalogue is None:
+        return ["none: nothing was published yet, or it cannot be read"]
+    lines = [
+        f"{catalogue['bundles']:,} bundles, version {catalogue['version']}, source {catalogue['source']}",
+        f"as of {catalogue['as_of']}, {_age(catalogue['age_s'])} old",
+        f"last full sync {catalogue['last_full_sync'] or 'never'}",
+    ]
+    for name, group in catalogue["groups"].items():
+        mark = f", STALE, as of {group['as_of']}" if group["stale"] else ""
+        lines.append(f"  {name}: {group['bundles']:,}{mark}")
+    return lines
+
+
+def _store_lines(store: dict[str, Any]) -> list[str]:
+    if store["reachable"]:
+        return [f"{store['backend']}, answers"]
+    return [f"{store['backend'] or 'none'}, does NOT answer: {store['error']['message']}"]
+
+
+def _sync_lines(report: dict[str, Any] | None) -> list[str]:
+    if report is None:
+        return ["no run yet"]
+    scope = f" of {report['kind']} {report['scope']}" if report.get("scope") else ""
+    lines = [f"{report['outcome']}{scope}, begun {report['started_at']}, {report['duration_s']:.1f} s"]
+    if report.get("error"):
+        lines.append(f"{report['error']['type']}: {report['error']['message']}")
+    return [*lines, f"correlation ID {report['correlation_id']}"]
+
+
+def _lock_lines(lock: dict[str, Any]) -> list[str]:
+    holder = lock["holder"]
+    if holder is None:
+        return [lock["state"]]
+    return [f"held by {holder['owner']} since {holder['since']}, {holder['ttl_s']:.0f} s left"]
+
+
+def _breaker_line(entry: dict[str, Any]) -> str:
+    failed = f"{entry['failures']} of {entry['calls']} calls failed"
+    line = f"{entry['dependency']}: {entry['state']} at {entry['at']}; {failed}"
+    return f"{line}; {entry['rejected']} rejected" if entry["rejected"] else line
+
+
+def _budget_line(entry: dict[str, Any]) -> str:
+    return f"{entry['dependency']}: {entry['tokens']:.0f} of {entry['capacity']:.0f} tokens left at {entry['at']}"
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

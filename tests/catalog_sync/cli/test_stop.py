@@ -1,0 +1,131 @@
+"""Ctrl-C and SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from support.cli import Cli, Supplier, wait_until
+from support.redis_server import RedisServer
+
+LOCK = "{cat}:lock"
+BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+@BOTH
+def test_a_stopped_run_frees_the_lock_and_says_so(
+    cli: Cli, supplier: Supplier, redis_server: RedisServer, number: signal.Signals
+) -> None:
+    good = cli("run", "--json").json
+    supplier.reset()
+    supplier.play("slow")
+    running = cli.start("run", "--json")
+    wait_until(lambda: supplier.requests() >= 5)
+    result, seconds = running.stop(number)
+    assert result.code == 128 + number
+    assert seconds < 5
+    assert not redis_server.command("EXISTS", LOCK)
+    assert f"stopped by {number.name}; the lock was released" in result.err
+    report = result.json
+    assert (report["outcome"], report["error"]["type"]) == ("FAILED", "cancelled")
+    assert report["version"] == good["version"]
+    assert report["attempts"] > 0
+    assert cli("status", "--json").json["last_sync"] == report
+
+
+def test_people_read_it_too(cli: Cli, supplier: Supplier) -> None:
+    supplier.play("hang")
+    running = cli.start("run")
+    wait_until(lambda: supplier.requests() >= 1)
+    result, _ = running.stop(signal.SIGINT)
+    assert result.code == 130
+    assert "stopped by SIGINT; the lock was released" in result.out
+
+
+@BOTH
+def test_it_ends_in_time_also_when_redis_hangs(
+    cli: Cli, supplier: Supplier, redis_server: RedisServer, number: signal.Signals
+) -> None:
+    supplier.play("slow")
+    running = cli.start("run", "--json")
+    wait_until(lambda: supplier.requests() >= 2)
+    redis_server.pause()
+    result, seconds = running.stop(number)
+    redis_server.resume()
+    assert result.code == 128 + number
+    assert seconds < 5
+    assert result.json["error"]["type"] == "cancelled"
+    assert "the lock was released" not in result.err
+
+
+def test_a_second_ctrl_c_ends_it_at_once(cli: Cli, supplier: Supplier, redis_server: RedisServer) -> None:
+    supplier.play("slow")
+    running = cli.start("run")
+    wait_until(lambda: supplier.requests() >= 2)
+    redis_server.pause()
+    running.process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert running.process.poll() is None
+    result, seconds = running.stop(signal.SIGINT)
+    redis_server.resume()
+    assert result.code == 130
+    assert seconds < 1
+
+
+def test_the_lock_is_free_also_when_the_signal_comes_as_it_is_taken(
+    cli: Cli, supplier: Supplier, redis_server: RedisServer
+) -> None:
+    supplier.play("slow")
+    for _ in range(4):
+        running = cli.start("run", "--json")
+        with redis_server.client() as client:
+            while not client.exists(LOCK):
+                pass
+        result, seconds = running.stop(signal.SIGTERM)
+        assert result.code == 143
+        assert seconds < 4
+        assert not redis_server.command("EXISTS", LOCK)
+
+
+@pytest.mark.parametrize("after", [0.1, 0.15, 0.2, 0.3, 0.45, 0.6])
+def test_it_may_come_at_any_moment(cli: Cli, supplier: Supplier, after: float) -> None:
+    supplier.play("slow")
+    running = cli.start("run", "--json")
+    time.sleep(after)
+    result, seconds = running.stop(signal.SIGTERM)
+    assert seconds < 5
+    # Before the handlers are installed the signal ends the process as it ends any other.
+    if result.code != -signal.SIGTERM:
+        assert result.code == 143
+        assert (result.json["outcome"], result.json["error"]["type"]) == ("FAILED", "cancelled")
+        assert "Traceback" not in result.err
+
+
+def test_it_ends_in_time_also_with_a_collector_that_does_not_answer(
+    cli: Cli, supplier: Supplier, redis_server: RedisServer
+) -> None:
+    supplier.play("hang")
+    running = cli.start("run", "--json", OTEL_EXPORTER_OTLP_ENDPOINT="http://10.255.255.1:4318")
+    wait_until(lambda: supplier.requests() >= 1)
+    result, seconds = running.stop(signal.SIGTERM)
+    assert result.code == 143
+    assert seconds < 5
+    assert result.json["error"]["type"] == "cancelled"
+    assert not redis_server.command("EXISTS", LOCK)
+
+
+def test_the_next_run_starts_clean_after_sigkill(cli: Cli, supplier: Supplier, redis_server: RedisServer) -> None:
+    good = cli("run", "--json").json
+    supplier.play("slow")
+    supplier.reset()
+    supplier.play("slow")
+    running = cli.start("run", "--json")
+    wait_until(lambda: supplier.requests() >= 3)
+    assert running.stop(signal.SIGKILL)[0].code == -signal.SIGKILL
+    supplier.play("calm")
+    assert cli("search", "--json").json["version"] == good["version"]
+    assert cli("status", "--json").json["lock"]["state"] == "held"
+    redis_server.command("DEL", LOCK)  # or wait until it expires
+    assert cli("run", "--json").json["outcome"] == "COMPLETE"
