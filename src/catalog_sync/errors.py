@@ -65,17 +65,13 @@ class ConfigurationError(CatalogSyncError):
 class ApiTimeoutError(CatalogSyncError):
     """The supplier did not answer in time."""
 
-    default = Classification(
-        ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.READ_TIMEOUT, BreakerEffect.FAILURE
-    )
+    default = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.READ_TIMEOUT, BreakerEffect.FAILURE)
 
 
 class ApiConnectionError(CatalogSyncError):
     """No connection to the supplier, or it broke."""
 
-    default = Classification(
-        ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE
-    )
+    default = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE)
 
 
 class SupplierError(CatalogSyncError):
@@ -115,17 +111,13 @@ class NotFoundError(CatalogSyncError):
 class InvalidDataError(CatalogSyncError):
     """The supplier's answer cannot be used: not JSON, the wrong shape, or contradicting itself."""
 
-    default = Classification(
-        ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE, BreakerEffect.FAILURE
-    )
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE, BreakerEffect.FAILURE)
 
 
 class PayloadTooLargeError(InvalidDataError):
     """The answer is larger than ``CATALOG_MAX_BODY_BYTES``, possibly only after decompression."""
 
-    default = Classification(
-        ErrorClass.PERMANENT, Severity.HIGH, error_types.PAYLOAD_TOO_LARGE, BreakerEffect.FAILURE
-    )
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.PAYLOAD_TOO_LARGE, BreakerEffect.FAILURE)
 
 
 class CatalogueChangedError(InvalidDataError):
@@ -143,9 +135,7 @@ class RedirectRefusedError(CatalogSyncError):
 class CacheConnectionError(CatalogSyncError):
     """Redis cannot be reached, or not in time."""
 
-    default = Classification(
-        ErrorClass.TRANSIENT, Severity.HIGH, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE
-    )
+    default = Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE)
 
 
 class CacheAuthenticationError(CatalogSyncError):

@@ -74,7 +74,7 @@ class Act:
     worst: figures.Branch | None = None
     errors: list[figures.ErrorCount] = dataclasses.field(default_factory=list)
     changes: list[figures.Change] = dataclasses.field(default_factory=list)
-    retries: figures.Retries = dataclasses.field(default_factory=lambda: figures.Retries(0, 0))
+    retries: figures.Retries = dataclasses.field(default_factory=figures.Retries)
 
     def to_json(self) -> dict[str, Any]:
         """The act for machines."""
@@ -102,6 +102,7 @@ class Act:
                 "needed": self.retries.needed,
                 "succeeded": self.retries.succeeded,
                 "rate": self.retries.rate,
+                "suppressed": self.retries.suppressed,
             },
             "worst_call": None if self.worst is None else self.worst.to_json(),
             **self.facts,

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _SEVERITIES: Final = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
-_METRICS: Final = (contract.ERRORS.name, contract.OPERATION_ATTEMPTS.name, contract.BREAKER_RECOVERY.name)
+_METRICS: Final = (
+    contract.ERRORS.name,
+    contract.OPERATION_ATTEMPTS.name,
+    contract.SUPPRESSED.name,
+    contract.BREAKER_RECOVERY.name,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,8 +48,10 @@ class Change:
 class Retries:
     """Calls that needed more than one attempt, and how many of them succeeded in the end."""
 
-    needed: int
-    succeeded: int
+    needed: int = 0
+    succeeded: int = 0
+    suppressed: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Retries that were not made although attempts remained, by reason."""
 
     @property
     def rate(self) -> float | None:
@@ -94,7 +101,7 @@ def errors(store: TelemetryStore, before: dict[str, Series], dependency: str) ->
 
 
 def retries(store: TelemetryStore, before: dict[str, Series], dependency: str) -> Retries:
-    """``resilience.operation.attempts`` of an act: the calls with more than one attempt."""
+    """``resilience.operation.attempts`` of an act, the calls with more than one attempt; and the suppressed retries."""
     name = contract.OPERATION_ATTEMPTS.name
     needed = succeeded = 0
     for labels, point in _of(increase(store.metric(name), before[name]), dependency):
@@ -103,7 +110,13 @@ def retries(store: TelemetryStore, before: dict[str, Series], dependency: str) -
         needed += repeated
         if labels.get(contract.OUTCOME) == "ok_after_retry":
             succeeded += repeated
-    return Retries(needed, succeeded)
+    name = contract.SUPPRESSED.name
+    suppressed = {
+        str(labels.get(contract.SUPPRESS_REASON)): round(point.value)
+        for labels, point in _of(increase(store.metric(name), before[name]), dependency)
+        if point.value
+    }
+    return Retries(needed, succeeded, suppressed)
 
 
 def recovery(store: TelemetryStore, dependency: str) -> int:

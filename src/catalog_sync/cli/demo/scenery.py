@@ -71,17 +71,21 @@ def results(out: Console, act: Act) -> None:
     _worst_call(out, act)
     _errors(out, act)
     _breaker(out, act)
-    rate = act.retries.rate
-    out.print(
-        Text.assemble(
-            ("Retry success rate  ", "bold"),
-            "no call needed a retry"
-            if rate is None
-            else f"{rate:.0%}: {act.retries.succeeded} of {act.retries.needed} calls that were repeated succeeded",
-        )
-    )
+    out.print(Text.assemble(("Retry success rate  ", "bold"), "; ".join(_retries(act))))
     if not act.expected:
         out.print(Text("This act did not go as it should have.", style="bold red"))
+
+
+def _retries(act: Act) -> Iterator[str]:
+    retries = act.retries
+    if retries.rate is not None:
+        yield f"{retries.rate:.0%}: {retries.succeeded} of {retries.needed} calls that were repeated succeeded"
+    elif not retries.suppressed:
+        yield "no call needed a retry"
+    else:
+        yield "no call was repeated"
+    for reason, count in sorted(retries.suppressed.items()):
+        yield f"{count} {'retry was' if count == 1 else 'retries were'} suppressed: {reason}"
 
 
 def closing(out: Console, acts: list[Act], seconds: float) -> None:
