@@ -30,11 +30,12 @@ def _lines() -> Iterator[str]:
         yield f"## {title}: `{module.SCOPE}`"
         yield from _table("Spans", ("name", "kind", "attributes", "meaning"), map(_span, module.SPANS))
         yield from _table("Events", ("event name", "severity", "attributes", "meaning"), map(_event, module.EVENTS))
-        yield from _table("Metrics", ("name", "instrument, unit", "attributes", "meaning"), map(_metric, module.METRICS))
+        head = ("name", "instrument, unit", "attributes", "meaning")
+        yield from _table("Metrics", head, map(_metric, module.METRICS))
     yield ""
     yield "Events are log records with an event name, in the context of the span that they belong to. Unless"
-    yield "`OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` is set, those about failures also stand on the span. Each is also a"
-    yield "record of the standard logger `otel_resilience.events`."
+    yield "`OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` is set, those about failures also stand on the span. Each is also"
+    yield "a record of the standard logger `otel_resilience.events`."
     yield ""
     yield "## Values"
     yield ""
