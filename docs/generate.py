@@ -34,8 +34,8 @@ def _lines() -> Iterator[str]:
         yield from _table("Metrics", head, map(_metric, module.METRICS))
     yield ""
     yield "Events are log records with an event name, in the context of the span that they belong to. Unless"
-    yield "`OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` is set, those about failures also stand on the span. Each is also"
-    yield "a record of the standard logger `otel_resilience.events`."
+    yield "`OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs` is set, those about failures also stand on the span. Each is"
+    yield "also a record of the standard logger `otel_resilience.events`."
     yield ""
     yield "## Values"
     yield ""
