@@ -13,8 +13,8 @@ from typing import Any, TypeVar, overload
 
 from otel_resilience import _validation as check
 from otel_resilience import telemetry
-from otel_resilience._awaitables import discard, is_async_callable, is_awaitable
 from otel_resilience._forks import renew_lock_after_fork
+from otel_resilience._operations import discard, is_async_callable, is_awaitable
 from otel_resilience.breaker_config import BreakerState, CircuitBreakerConfig, CircuitBreakerMetrics, Transition
 from otel_resilience.breaker_machine import BreakerMachine
 from otel_resilience.classification import BreakerEffect, Classification, Classifier, ErrorClass

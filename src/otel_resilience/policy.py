@@ -19,9 +19,9 @@ from opentelemetry.metrics import _internal as metrics_internal
 
 from otel_resilience import _validation as check
 from otel_resilience import cardinality, telemetry
-from otel_resilience._awaitables import discard, is_async_callable, is_awaitable
 from otel_resilience._call import GIVE_UP, Call
 from otel_resilience._call_telemetry import attempt_number
+from otel_resilience._operations import discard, function_name, is_async_callable, is_awaitable
 from otel_resilience._time_limits import run_limited, run_limited_async
 from otel_resilience.breaker_config import CircuitBreakerConfig
 from otel_resilience.breaker_machine import DEFAULT_PROBE_LEASE
@@ -277,7 +277,7 @@ class Policy:
         """A decorator with options; see :meth:`execute`."""
 
         def decorate(function: Callable[P, T]) -> Callable[P, T]:
-            operation_name = name or _function_name(function)
+            operation_name = name or function_name(function)
             if is_async_callable(function):
 
                 @functools.wraps(function)
@@ -369,7 +369,7 @@ class Policy:
 
     def operation_name(self, function: object, name: str | None) -> str:
         """The name of an operation on telemetry: the given one, else the function's; from a bounded set."""
-        return self._operation_name(name or _function_name(function))
+        return self._operation_name(name or function_name(function))
 
     def _make_breaker(self, breaker: CircuitBreaker | CircuitBreakerConfig | None) -> CircuitBreaker | None:
         if breaker is None:
@@ -398,9 +398,3 @@ class Policy:
             return None
         config = None if isinstance(budget, bool) else budget
         return RetryBudget(self.dependency, config, clock=self.clock)
-
-
-def _function_name(operation: Any) -> str:
-    target = operation.func if isinstance(operation, functools.partial) else operation
-    name = getattr(target, "__name__", type(target).__name__)
-    return "call" if name == "<lambda>" else str(name)

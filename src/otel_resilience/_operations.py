@@ -1,7 +1,8 @@
-"""Telling ``def`` from ``async def``, fast enough for every call."""
+"""What an operation is: ``def`` or ``async def``, told fast enough for every call, and its name."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from types import CoroutineType
 from typing import Any
@@ -37,3 +38,10 @@ def is_awaitable(value: object) -> bool:
     if len(_plain_types) < _MAX_KNOWN_TYPES:
         _plain_types.add(kind)
     return False
+
+
+def function_name(operation: Any) -> str:
+    """The name of the function; ``call`` for a lambda, the type's name for a callable object."""
+    target = operation.func if isinstance(operation, functools.partial) else operation
+    name = getattr(target, "__name__", type(target).__name__)
+    return "call" if name == "<lambda>" else str(name)
