@@ -11,8 +11,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar, overload
 
+from opentelemetry.metrics import _internal as metrics_internal
+
 from otel_resilience import _validation as check
 from otel_resilience import telemetry
+from otel_resilience._counting import AtomicCounter
 from otel_resilience._forks import renew_lock_after_fork
 from otel_resilience._operations import discard, is_async_callable, is_awaitable
 from otel_resilience.breaker_config import BreakerState, CircuitBreakerConfig, CircuitBreakerMetrics, Transition
@@ -50,11 +53,14 @@ class CircuitBreaker:
         self.clock = clock
         self._lock = threading.Lock()
         self._machine = BreakerMachine(self.config, clock(), rng)
-        self._rejected = 0
+        self._rejections = AtomicCounter()
+        self.count_rejection = self._rejections.add
         self._slow_after = self.config.slow_call_duration
         self.window = self._machine.window
         self.fast_permit = 0
         """The permit of the closed state where a success needs nothing but counting, else 0."""
+        self.rejects_until = 0.0
+        """Until then, on the clock, every call is rejected."""
         self._refresh_fast_permit()
         renew_lock_after_fork(self)
         telemetry.watch_breaker(self)
@@ -85,7 +91,7 @@ class CircuitBreaker:
                 failure_rate=window.failures / calls if calls else 0.0,
                 slow_call_rate=window.slow / calls if calls else 0.0,
                 consecutive_failures=machine.consecutive_failures,
-                rejected=self._rejected,
+                rejected=self._rejections.read(),
                 stale_results=machine.stale_results,
                 opened=machine.opened,
                 retry_after=machine.retry_after(now),
@@ -104,7 +110,8 @@ class CircuitBreaker:
     def reset(self) -> None:
         """Makes it as new: closed, empty window, first open time, counts at zero."""
         self._step(BreakerMachine.reset)
-        self._rejected = 0
+        self._rejections = AtomicCounter()
+        self.count_rejection = self._rejections.add
 
     @overload
     def execute(self, operation: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
@@ -115,8 +122,14 @@ class CircuitBreaker:
         raises. For an ``async def`` it returns an awaitable."""
         if is_async_callable(operation):
             return self._execute_async(operation)
-        permit = self.fast_permit or self.admit()
+        permit = self.fast_permit
         started = self.clock()
+        if not permit:
+            left = self.rejects_until - started
+            if left > 0 and telemetry.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
+                self.count_rejection()
+                raise CircuitOpenError(self.dependency, left)
+            permit = self.admit()
         try:
             result = operation()
         except BaseException as exc:
@@ -129,12 +142,18 @@ class CircuitBreaker:
         return result
 
     async def _execute_async(self, operation: Callable[[], Awaitable[T]], begun: Awaitable[T] | None = None) -> T:
-        try:
-            permit = self.fast_permit or self.admit()
-        except CircuitOpenError:
-            discard(begun)
-            raise
+        permit = self.fast_permit
         started = self.clock()
+        if not permit:
+            left = self.rejects_until - started
+            if left > 0 and begun is None and telemetry.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
+                self.count_rejection()
+                raise CircuitOpenError(self.dependency, left)
+            try:
+                permit = self.admit()
+            except CircuitOpenError:
+                discard(begun)
+                raise
         try:
             result = await (operation() if begun is None else begun)
         except BaseException as exc:
@@ -143,23 +162,25 @@ class CircuitBreaker:
         self.record_success(permit, started)
         return result
 
+    def reject(self) -> None:
+        """Raises :class:`CircuitOpenError` where the open time lasts and nobody listens; else :meth:`admit` decides."""
+        left = self.rejects_until - self.clock()
+        if left > 0 and telemetry.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
+            self.count_rejection()
+            raise CircuitOpenError(self.dependency, left)
+
     def admit(self) -> int:
         """A permit for one call, to be given back with exactly one of :meth:`record_success`, :meth:`record_error` and
         :meth:`release`. Raises :class:`CircuitOpenError`."""
         now = self.clock()
         machine = self._machine
-        if machine.state is BreakerState.OPEN and now < machine.open_until and not self.config.shadow:
-            self._rejected += 1
-            if telemetry.active() is not None:
-                telemetry.rejected(self.dependency, enforced=True)
-            raise CircuitOpenError(self.dependency, machine.open_until - now)
         with self._lock:
             transition = machine.tick(now)
             expired = machine.expired_probes
             permit = machine.admit(now)
             expired = machine.expired_probes - expired
             if permit is None:
-                self._rejected += 1
+                self.count_rejection()
                 retry_after = machine.retry_after(now)
         self._told(transition)
         if expired:
@@ -243,6 +264,8 @@ class CircuitBreaker:
         machine = self._machine
         closed = machine.state is BreakerState.CLOSED and self._slow_after is None
         self.fast_permit = machine.generation if closed else 0
+        rejects = machine.state is BreakerState.OPEN and not self.config.shadow
+        self.rejects_until = machine.open_until if rejects else 0.0
 
     def _told(self, transition: Transition | None, stale: int = 0) -> None:
         if transition is not None:

@@ -16,13 +16,23 @@ class ResilienceError(Exception):
 
 
 class CircuitOpenError(ResilienceError):
-    """Nothing was sent: the circuit of the dependency is open."""
+    """Nothing was sent: the circuit of the dependency is open.
 
-    def __init__(self, dependency: str, retry_after: float | None) -> None:
-        # BaseException.__new__ keeps the arguments already; a rejection must cost next to nothing
-        self.dependency = dependency
-        self.retry_after = retry_after
+    Made with the dependency and the seconds until a call may pass. It has no ``__init__`` of its own: the arguments are
+    all there is, and a rejection must cost next to nothing.
+    """
+
+    args: tuple[str, float | None]
+
+    @property
+    def dependency(self) -> str:
+        """What was to be called."""
+        return self.args[0]
+
+    @property
+    def retry_after(self) -> float | None:
         """Seconds until a call may pass; ``None`` where the circuit was forced open."""
+        return self.args[1]
 
     def __str__(self) -> str:
         if self.retry_after is None:

@@ -6,7 +6,6 @@ Outside in: total deadline, retry with its budget, circuit breaker (asked once p
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import math
 import random
@@ -22,9 +21,9 @@ from otel_resilience import cardinality, telemetry
 from otel_resilience._call import GIVE_UP, Call
 from otel_resilience._call_telemetry import attempt_number
 from otel_resilience._operations import discard, function_name, is_async_callable, is_awaitable
+from otel_resilience._parts import make_breaker, make_budget
 from otel_resilience._time_limits import run_limited, run_limited_async
 from otel_resilience.breaker_config import CircuitBreakerConfig
-from otel_resilience.breaker_machine import DEFAULT_PROBE_LEASE
 from otel_resilience.budget import RetryBudget, RetryBudgetConfig
 from otel_resilience.circuit_breaker import CircuitBreaker
 from otel_resilience.classification import Classifier
@@ -36,9 +35,6 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 set_attempt_number = attempt_number.set
-
-PROBE_LEASE_MARGIN = 1.0
-"""Seconds added to the attempt timeout for the lease of a half-open probe."""
 
 _ONE_ATTEMPT = RetryConfig(max_attempts=1)
 
@@ -85,8 +81,8 @@ class Policy:
         self.max_attempts = self.retry.max_attempts
         self.eager = self.retry.base_delay == 0
         """Whether transient errors are retried without any wait."""
-        self.breaker = self._make_breaker(breaker)
-        self.budget = self._make_budget(budget)
+        self.breaker = make_breaker(self, breaker)
+        self.budget = make_budget(self, budget)
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
         self._unlimited = self.deadline is None and self.attempt_timeout is None
         if self.budget is not None:
@@ -154,7 +150,11 @@ class Policy:
             call.observe(telemetry.active())
             return self._run(operation, call)
         breaker = self.breaker
-        permit = 0 if breaker is None else breaker.fast_permit or breaker.admit()
+        permit = 0
+        if breaker is not None:
+            if breaker.rejects_until:
+                breaker.reject()
+            permit = breaker.fast_permit or breaker.admit()
         started = self.clock()
         retrying: Call | None = None
         while True:
@@ -278,10 +278,13 @@ class Policy:
 
         def decorate(function: Callable[P, T]) -> Callable[P, T]:
             operation_name = name or function_name(function)
+            breaker = self.breaker
             if is_async_callable(function):
 
                 @functools.wraps(function)
                 async def protected_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                    if breaker is not None and breaker.rejects_until:
+                        breaker.reject()
                     return await self._execute_async(
                         (lambda: function(*args, **kwargs)) if args or kwargs else function,  # type: ignore[arg-type,return-value]
                         operation_name,
@@ -294,6 +297,8 @@ class Policy:
 
             @functools.wraps(function)
             def protected(*args: P.args, **kwargs: P.kwargs) -> T:
+                if breaker is not None and breaker.rejects_until:
+                    breaker.reject()
                 return self._execute(  # type: ignore[no-any-return]  # what the operation returns
                     (lambda: function(*args, **kwargs)) if args or kwargs else function,
                     operation_name,
@@ -370,31 +375,3 @@ class Policy:
     def operation_name(self, function: object, name: str | None) -> str:
         """The name of an operation on telemetry: the given one, else the function's; from a bounded set."""
         return self._operation_name(name or function_name(function))
-
-    def _make_breaker(self, breaker: CircuitBreaker | CircuitBreakerConfig | None) -> CircuitBreaker | None:
-        if breaker is None:
-            return None
-        config = breaker.config if isinstance(breaker, CircuitBreaker) else breaker
-        limit = self.attempt_timeout
-        if limit is not None:
-            if config.monitoring_period < 2 * limit:
-                period = f"monitoring_period ({config.monitoring_period:g})"
-                raise ValueError(f"{period} must be at least twice attempt_timeout ({limit:g})")
-            lease = config.probe_lease
-            if lease is None and isinstance(breaker, CircuitBreaker):
-                lease = DEFAULT_PROBE_LEASE
-            if lease is not None and lease <= limit:
-                raise ValueError(f"probe_lease ({lease:g}) must be longer than attempt_timeout ({limit:g})")
-        if isinstance(breaker, CircuitBreaker):
-            return breaker
-        if config.probe_lease is None and limit is not None:
-            config = dataclasses.replace(config, probe_lease=limit + PROBE_LEASE_MARGIN)
-        return CircuitBreaker(self.dependency, config, classifier=self.classifier, clock=self.clock, rng=self.rng)
-
-    def _make_budget(self, budget: RetryBudget | RetryBudgetConfig | bool | None) -> RetryBudget | None:
-        if isinstance(budget, RetryBudget):
-            return budget
-        if budget is False or self.retry.max_attempts == 1:
-            return None
-        config = None if isinstance(budget, bool) else budget
-        return RetryBudget(self.dependency, config, clock=self.clock)

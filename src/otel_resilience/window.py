@@ -1,13 +1,12 @@
 """A sliding window over call results: ten buckets, constant memory, pure.
 
-Successes are by far the most frequent result, so they are counted without a lock: ``succeed`` is the ``__next__`` of an
-``itertools.count``, which is atomic. Everything else here is called under the lock of the breaker.
+Successes are by far the most frequent result, so ``succeed`` counts them without a lock. Everything else here is called
+under the lock of the breaker.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+from otel_resilience._counting import AtomicCounter
 
 BUCKETS = 10
 
@@ -18,8 +17,8 @@ class SlidingWindow:
     A bucket expires when its start is ``period`` or more in the past.
     """
 
-    __slots__ = ("_failures", "_index", "_reads", "_seen", "_slow", "_successes", "_width", "bucket_end", "failures",
-                 "period", "slow", "succeed", "successes")  # fmt: skip
+    __slots__ = ("_all_successes", "_failures", "_index", "_seen", "_slow", "_successes", "_width", "bucket_end",
+                 "failures", "period", "slow", "succeed", "successes")  # fmt: skip
 
     def __init__(self, period: float) -> None:
         self.period = period
@@ -35,16 +34,14 @@ class SlidingWindow:
         self._index: int | None = None
         self.bucket_end = -1.0
         """Until this moment successes may be counted by ``succeed`` alone; afterwards :meth:`roll` comes first."""
-        self._reads = 0
         self._seen = 0
-        self.succeed: Callable[[], int] = itertools.count().__next__
+        self._all_successes = AtomicCounter()
+        self.succeed = self._all_successes.add
         """Counts one success. Atomic."""
 
     def total_successes(self) -> int:
         """Successes since the last reset, whenever they were."""
-        total = self.succeed() - self._reads
-        self._reads += 1
-        return total
+        return self._all_successes.read()
 
     def roll(self, now: float) -> None:
         """Closes the bucket of earlier successes and drops what has expired."""

@@ -1,0 +1,49 @@
+"""Makes the parts of a policy, and checks that they fit each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from otel_resilience.breaker_config import CircuitBreakerConfig
+from otel_resilience.breaker_machine import DEFAULT_PROBE_LEASE
+from otel_resilience.budget import RetryBudget, RetryBudgetConfig
+from otel_resilience.circuit_breaker import CircuitBreaker
+
+if TYPE_CHECKING:
+    from otel_resilience.policy import Policy
+
+PROBE_LEASE_MARGIN = 1.0
+"""Seconds added to the attempt timeout for the lease of a half-open probe."""
+
+
+def make_breaker(policy: Policy, breaker: CircuitBreaker | CircuitBreakerConfig | None) -> CircuitBreaker | None:
+    """The policy's breaker. Raises ``ValueError`` where it does not fit the attempt timeout."""
+    if breaker is None:
+        return None
+    config = breaker.config if isinstance(breaker, CircuitBreaker) else breaker
+    limit = policy.attempt_timeout
+    if limit is not None:
+        if config.monitoring_period < 2 * limit:
+            period = f"monitoring_period ({config.monitoring_period:g})"
+            raise ValueError(f"{period} must be at least twice attempt_timeout ({limit:g})")
+        lease = config.probe_lease
+        if lease is None and isinstance(breaker, CircuitBreaker):
+            lease = DEFAULT_PROBE_LEASE
+        if lease is not None and lease <= limit:
+            raise ValueError(f"probe_lease ({lease:g}) must be longer than attempt_timeout ({limit:g})")
+    if isinstance(breaker, CircuitBreaker):
+        return breaker
+    if config.probe_lease is None and limit is not None:
+        config = dataclasses.replace(config, probe_lease=limit + PROBE_LEASE_MARGIN)
+    return CircuitBreaker(policy.dependency, config, classifier=policy.classifier, clock=policy.clock, rng=policy.rng)
+
+
+def make_budget(policy: Policy, budget: RetryBudget | RetryBudgetConfig | bool | None) -> RetryBudget | None:
+    """The policy's budget: none where nothing is ever retried."""
+    if isinstance(budget, RetryBudget):
+        return budget
+    if budget is False or policy.retry.max_attempts == 1:
+        return None
+    config = None if isinstance(budget, bool) else budget
+    return RetryBudget(policy.dependency, config, clock=policy.clock)
