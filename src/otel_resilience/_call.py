@@ -26,6 +26,7 @@ from otel_resilience.errors import (
 )
 
 if TYPE_CHECKING:
+    from otel_resilience.budget import RetryBudget
     from otel_resilience.circuit_breaker import CircuitBreaker
     from otel_resilience.policy import Policy
     from otel_resilience.retry import IsRetryable
@@ -176,7 +177,16 @@ class Call(CallTelemetry):
             self.detach()
         if self.attempts >= policy.max_attempts:
             return GIVE_UP
-        at_once = policy.eager and verdict.plain and self._is_ordinary(error)
+        budget = policy.budget
+        at_once = (
+            policy.eager
+            and verdict.plain
+            and self.is_retryable is None
+            and self.idempotent is not False
+            and self.deadline is None
+            and not hasattr(error, CONTEXT_ATTRIBUTE)
+            and (budget is None or self._pay_plain(budget))
+        )
         delay = self.delay = 0.0 if at_once else self._next_delay(error, verdict)
         if listening and delay >= 0:
             self._report_retry(verdict)
@@ -205,15 +215,13 @@ class Call(CallTelemetry):
             outcome = "failed"
         self._close(outcome, verdict, error)
 
-    def _is_ordinary(self, error: BaseException) -> bool:
-        """Whether nothing but the number of attempts stands against repeating a plain failure at once."""
-        return (
-            self.is_retryable is None
-            and self.idempotent is not False
-            and self.deadline is None
-            and self.policy.budget is None
-            and not hasattr(error, CONTEXT_ATTRIBUTE)
-        )
+    def _pay_plain(self, budget: RetryBudget) -> bool:
+        """Pays for a retry after a plain failure; where that fails, :meth:`_next_delay` finds out and says why."""
+        cost = budget.config.transient_cost
+        if budget.tokens < cost or not budget.take(cost):
+            return False
+        self.paid = cost
+        return True
 
     def _next_delay(self, error: BaseException, verdict: Classification) -> float:
         policy = self.policy

@@ -64,11 +64,15 @@ class TokenBucket:
 
     def take(self, cost: float, now: float) -> bool:
         """Takes ``cost`` tokens, or nothing where they do not suffice."""
-        self.refill(now)
-        if self.tokens < cost:
-            return False
-        self.tokens -= cost
-        return True
+        elapsed = now - self._refilled_at
+        held = self.tokens
+        if elapsed > 0:
+            self._refilled_at = now
+            held += elapsed * self._rate
+            held = held if held < self._capacity else self._capacity
+        paid = held >= cost
+        self.tokens = held - cost if paid else held
+        return paid
 
     def give(self, tokens: float) -> bool:
         """Puts tokens back, up to the capacity. ``True`` where the bucket is full."""
@@ -134,6 +138,11 @@ class RetryBudget:
         """Pays in: a refund, or the credit of a first-try success."""
         with self._lock:
             self.full = self._bucket.give(tokens)
+
+    @property
+    def tokens(self) -> float:
+        """Tokens at the last look; what has accrued since is not in it."""
+        return self._bucket.tokens
 
     def enter_starvation(self) -> bool:
         """``True`` once per episode of an empty bucket, so that it is told once."""

@@ -26,6 +26,10 @@ from otel_resilience.errors import CircuitOpenError
 
 T = TypeVar("T")
 
+_CANCELLED = ErrorClass.CANCELLED
+_NEUTRAL = BreakerEffect.NEUTRAL
+_SUCCESS = BreakerEffect.SUCCESS
+
 UNRECORDED = -1
 """The permit of a call that shadow mode lets pass although the circuit is open; its result is not counted."""
 
@@ -215,10 +219,10 @@ class CircuitBreaker:
     def record_error(self, permit: int, verdict: Classification, started: float, error: BaseException) -> None:
         """The call failed with ``error``; the verdict says what that means for the circuit."""
         effect = verdict.breaker
-        if verdict.error_class is ErrorClass.CANCELLED or effect is BreakerEffect.NEUTRAL:
+        if verdict.error_class is _CANCELLED or effect is _NEUTRAL:
             self.release(permit)
             return
-        if effect is BreakerEffect.SUCCESS:
+        if effect is _SUCCESS:
             self.record_success(permit, started)
             return
         if permit == UNRECORDED:

@@ -183,7 +183,7 @@ class Classifier:
         if not self._first:
             verdict = self._by_type.get(type(exception))
             if verdict is not None:
-                return verdict
+                return (self_described(exception) or verdict) if verdict.unclassified else verdict
         if isinstance(exception, _NEVER_CLASSIFIED):
             return CANCELLED
         if isinstance(exception, BaseExceptionGroup):

@@ -14,8 +14,19 @@ _TELLING_TYPES = (
     ConnectionAbortedError,
     BrokenPipeError,
     TimeoutError,
+    Exception,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    ZeroDivisionError,
 )
-"""Built-in types whose instances all mean the same; looked up instead of asked about."""
+"""Built-in types whose instances all mean the same, if only that nothing is known; looked up instead of asked about."""
 
 
 @functools.cache

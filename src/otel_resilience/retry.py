@@ -109,6 +109,10 @@ class RetryService:
             "rng": rng,
         }
         self._policy_of = functools.lru_cache(maxsize=64)(self._make_policy)
+        default = RetryConfig()
+        self._default = default, self._policy_of(default)
+        self._latest = self._default
+        """The configuration used last and its policy: to hash a configuration takes as long as a call."""
 
     @overload
     def execute_with_retry(
@@ -147,9 +151,13 @@ class RetryService:
 
         ``idempotent=False`` repeats it only where it was provably not sent. ``deadline`` is in seconds.
         """
-        return self._policy_of(config or RetryConfig()).execute(
-            operation, name=name, idempotent=idempotent, deadline=deadline, is_retryable=is_retryable
-        )
+        used, policy = self._latest
+        if config is not used and config is not None:
+            policy = self._policy_of(config)
+            self._latest = config, policy
+        elif config is None and used is not self._default[0]:
+            policy = self._default[1]
+        return policy.execute(operation, name=name, idempotent=idempotent, deadline=deadline, is_retryable=is_retryable)
 
     def _make_policy(self, config: RetryConfig) -> Policy:
         from otel_resilience.policy import Policy as PolicyClass  # policy builds on this module

@@ -65,7 +65,7 @@ def classify_stdlib(exception: BaseException) -> Classification | None:
         return verdict
     if isinstance(exception, OSError):
         return _os_error(exception)
-    if isinstance(exception, RuntimeError | OverflowError):
+    if isinstance(exception, (RuntimeError, OverflowError)):
         text = message_of(exception)
         return _MISUSE if any(part in text for part in _CLIENT_MISUSE) else None
     return None
