@@ -156,7 +156,7 @@ class Call(CallTelemetry):
         """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
         policy = self.policy
         self.error = error
-        verdict = self.verdict = policy.classify(error)
+        verdict = self.verdict = policy.verdicts.get(type(error)) or policy.classify(error)
         if policy.breaker is not None:
             if verdict.immediate and not self.used_immediate:
                 policy.breaker.release(self.permit)  # an idle connection that was closed says nothing yet
@@ -166,7 +166,8 @@ class Call(CallTelemetry):
             self._take_back()
             self._close_attempt_span()
             return GIVE_UP
-        self.paid = 0.0
+        if self.paid:
+            self.paid = 0.0
         listening = (
             self.listener is not None or _is_logged(logging.INFO) or logs_internal._LOGGER_PROVIDER is not None  # noqa: SLF001  # the public getter reads the environment
         )

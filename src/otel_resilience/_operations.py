@@ -9,7 +9,8 @@ from typing import Any
 
 _COROUTINE_FLAGS = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 _MAX_KNOWN_TYPES = 1024
-_plain_types: set[type] = set()
+plain_types: set[type] = set()
+"""Types of results that were seen and need no await; looking here first saves a call of :func:`is_awaitable`."""
 
 
 def is_async_callable(operation: Any) -> bool:
@@ -31,12 +32,12 @@ def discard(awaitable: object) -> None:
 def is_awaitable(value: object) -> bool:
     """Whether ``value`` must be awaited. Remembers the types that need not be."""
     kind = type(value)
-    if kind in _plain_types:
+    if kind in plain_types:
         return False
     if kind is CoroutineType or hasattr(kind, "__await__") or inspect.isawaitable(value):
         return True
-    if len(_plain_types) < _MAX_KNOWN_TYPES:
-        _plain_types.add(kind)
+    if len(plain_types) < _MAX_KNOWN_TYPES:
+        plain_types.add(kind)
     return False
 
 

@@ -168,6 +168,13 @@ class Classifier:
         self._rules = tuple(rules)
 
     @property
+    def by_type(self) -> Mapping[type[BaseException], Classification]:
+        """Verdicts that hold whatever the rules would say: on exact types, while no rule comes before them."""
+        if self._first:
+            return {}
+        return {kind: verdict for kind, verdict in self._by_type.items() if not verdict.unclassified}
+
+    @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules in the order in which they are asked."""
         return (*self._first, *self._rules)

@@ -20,7 +20,7 @@ from otel_resilience import _validation as check
 from otel_resilience import cardinality, telemetry
 from otel_resilience._call import GIVE_UP, Call
 from otel_resilience._call_telemetry import attempt_number
-from otel_resilience._operations import discard, function_name, is_async_callable, is_awaitable
+from otel_resilience._operations import discard, function_name, is_async_callable, is_awaitable, plain_types
 from otel_resilience._parts import make_breaker, make_budget
 from otel_resilience._time_limits import run_limited, run_limited_async
 from otel_resilience.breaker_config import CircuitBreakerConfig
@@ -78,6 +78,8 @@ class Policy:
         self.async_sleep = async_sleep
         self.rng = rng
         self.classify = self.classifier.classify
+        self.verdicts = self.classifier.by_type
+        """Verdicts on exact types, to be looked into before :attr:`classify` is asked."""
         self.max_attempts = self.retry.max_attempts
         self.eager = self.retry.base_delay == 0
         """Whether transient errors are retried without any wait."""
@@ -175,7 +177,7 @@ class Policy:
                 else:
                     retrying.begin_quietly(breaker)
                 continue
-            if is_awaitable(result):
+            if type(result) not in plain_types and is_awaitable(result):
                 if breaker is not None:
                     breaker.release(permit if retrying is None else retrying.permit)
                 return self._execute_async(operation, name, idempotent, deadline, is_retryable, result)
