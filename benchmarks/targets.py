@@ -51,7 +51,6 @@ def _targets() -> Iterator[Target]:
     for kind, group in (("sync", groups.C), ("async", groups.D)):
         for parts in ("retry", "retry+budget", "retry+breaker", "retry+budget+breaker"):
             yield Target(f"one retry, {kind}", group, f"{OURS}decorator, {parts}", f"nopanic {parts}", 1.0)
-        yield Target(f"one retry, {kind}", group, f"{OURS}decorator, retry+budget", "nopanic retry", 1.0)
     for kind, group in (("sync", groups.E), ("async", groups.F)):
         for row in ("CircuitBreaker.execute", "decorator, breaker", "decorator, retry+budget+breaker"):
             yield Target(f"rejection, {kind}", group, OURS + row, FASTEST_PEER, 1.0)
