@@ -64,6 +64,11 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         """The fake time in seconds."""
         return self.clock.now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # asyncio's own
+        """Waits for the threads without a limit: one on fake time would be over before they can end."""
+        del timeout
+        await super().shutdown_default_executor()
+
 
 class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self, clock: FakeClock) -> None:
