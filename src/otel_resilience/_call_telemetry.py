@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from otel_resilience import contract, error_types, telemetry
 from otel_resilience.classification import Classification, Severity
+from otel_resilience.errors import ResilienceError
 from otel_resilience.redaction import redact
 from otel_resilience.telemetry import Listener, harmless
 
@@ -257,6 +258,8 @@ class CallTelemetry:
 
 def _text(error: BaseException) -> str:
     """The message of an error without secrets; the name of its type where it has none to give."""
+    if isinstance(error, ResilienceError):
+        return str(error)  # ours: a dependency's name and numbers
     try:
         return redact(str(error))
     except Exception:  # noqa: BLE001  # a broken __str__ must not hide what failed

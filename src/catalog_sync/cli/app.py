@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     from catalog_sync.telemetry import Telemetry
     from otel_resilience import Policy
 
-SUPPLIER: Final = "esim-go"
-"""The supplier's ``resilience.dependency``."""
-
-LEAST_PROBE_LEASE: Final = 60.0
-"""Seconds. A half-open probe may first have to wait for the rate limit."""
-
 TELEMETRY_END: Final = 2.0
 """Seconds that the end of telemetry may take, so that a stopped command is gone within its limit."""
 
@@ -75,32 +69,6 @@ def read_settings() -> Settings:
     return Settings.from_env(os.environ)
 
 
-def supplier_policy(settings: Settings) -> Policy:
-    """What protects every call to the supplier. One per process: it holds breaker and retry budget.
-
-    It has no attempt timeout: the client sets that around the exchange alone, so that waiting for the rate limit is not
-    charged to an attempt.
-    """
-    from catalog_sync.supplier.esim_go import supplier_classifier
-    from otel_resilience import Policy
-
-    lease = max(LEAST_PROBE_LEASE, 2 * settings.attempt_timeout)
-    return Policy(
-        SUPPLIER,
-        retry=settings.retry,
-        breaker=dataclasses.replace(settings.breaker, probe_lease=lease),
-        deadline=settings.sync_deadline,
-        classifier=supplier_classifier(),
-    )
-
-
-def store_policy(settings: Settings) -> Policy:
-    """What protects every call to Redis."""
-    from catalog_sync.store.backend import redis_policy
-
-    return redis_policy(settings)
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Policies:
     """The policies of one process."""
@@ -111,7 +79,10 @@ class Policies:
     @classmethod
     def of(cls, settings: Settings) -> Policies:
         """Fresh ones: circuits closed, budgets full."""
-        return cls(supplier_policy(settings), store_policy(settings))
+        from catalog_sync.store.backend import redis_policy
+        from catalog_sync.supplier.esim_go import supplier_policy
+
+        return cls(supplier_policy(settings), redis_policy(settings))
 
 
 @contextlib.asynccontextmanager
@@ -172,11 +143,12 @@ async def open_reader(settings: Settings) -> AsyncIterator[CatalogReader]:
     """A reader of the store, or of the snapshot alone where there can be no store. Raises ``ConfigurationError``."""
     from catalog_sync.errors import CatalogSyncError, ConfigurationError
     from catalog_sync.reader import CatalogReader
+    from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.snapshot import Snapshot
 
     async with contextlib.AsyncExitStack() as stack:
         try:
-            store, snapshot = await stack.enter_async_context(open_catalogue(settings, store_policy(settings)))
+            store, snapshot = await stack.enter_async_context(open_catalogue(settings, redis_policy(settings)))
         except ConfigurationError:
             raise
         except (CatalogSyncError, OSError) as error:

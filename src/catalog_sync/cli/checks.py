@@ -79,10 +79,10 @@ def state_dir(path: Path) -> Check:
 
 async def store(settings: Settings) -> Check:
     """Which Redis is used, whether it answers, and whether it may throw the catalogue away."""
-    from catalog_sync.store import open_store
+    from catalog_sync.store import open_store, redis_policy
     from catalog_sync.store.client import GuardedRedis
 
-    policy = app.store_policy(settings)
+    policy = redis_policy(settings)
     clients: list[Any] = []
     try:
         async with open_store(settings, policy, instrument=clients.append) as opened:
@@ -114,6 +114,7 @@ def _judge_redis(backend: str, info: Mapping[str, Any]) -> Check:
 
 async def supplier(settings: Settings) -> tuple[Check, str | None]:
     """Whether the supplier answers and takes the key; with it the ``Date`` that it sent."""
+    from catalog_sync.supplier.esim_go import supplier_policy
     from catalog_sync.supplier.port import Deadline
 
     if not settings.api_key:
@@ -129,7 +130,7 @@ async def supplier(settings: Settings) -> tuple[Check, str | None]:
     started = time.monotonic()
     where = redact_url(settings.base_url)
     try:
-        async with app.open_client(settings, app.supplier_policy(settings), instrument=listen) as client:
+        async with app.open_client(settings, supplier_policy(settings), instrument=listen) as client:
             await client.health_probe(deadline=Deadline(min(PROBE_LIMIT, settings.sync_deadline)))
     except (AccessDeniedError, AuthenticationError) as error:
         found = fail("supplier", f"{where} refuses the key: {error_line(error_info(error))}", "check ESIM_GO_API_KEY")

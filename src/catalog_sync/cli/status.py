@@ -36,13 +36,14 @@ def status(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> in
 
 async def _collect(settings: Settings) -> dict[str, Any]:
     from catalog_sync.errors import CatalogSyncError, ConfigurationError
+    from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.sync.reporting import error_info
 
     last = read_last_run(settings.state_dir) or {}
     seen: dict[str, Any]
     try:
-        async with app.open_catalogue(settings, app.store_policy(settings)) as (store, snapshot):
+        async with app.open_catalogue(settings, redis_policy(settings)) as (store, snapshot):
             seen = await _look(settings, store, snapshot)
     except ConfigurationError:
         raise

@@ -53,8 +53,11 @@ MISMATCHES_TOLERATED: Final = 3
 """From so many pages of a wrong format in a row, each counts as a failure of the supplier."""
 
 CONNECT_TIMEOUT: Final = 5.0
-PROBE_LEASE_MARGIN: Final = 5.0
-"""Seconds of a half-open probe beside its exchange: the wait for the rate limit."""
+DEPENDENCY: Final = "esim-go"
+"""The supplier's ``resilience.dependency``."""
+
+LEAST_PROBE_LEASE: Final = 60.0
+"""Seconds. A half-open probe may first have to wait for the rate limit."""
 
 PROBE_VALID_FOR: Final = 30.0
 """Seconds for which one probe of the key answers for all groups that were denied."""
@@ -80,16 +83,16 @@ def supplier_classifier() -> Classifier:
 
 
 def supplier_policy(settings: Settings) -> Policy:
-    """The policy for all calls to the supplier.
+    """What protects every call to the supplier. One per process: it holds breaker and retry budget.
 
-    It has no attempt timeout: the client sets that around the exchange itself, so that waiting for the rate limit is
-    not charged to an attempt.
+    It has no attempt timeout: the client sets that around the exchange alone, so that waiting for the rate limit is not
+    charged to an attempt.
     """
     breaker = settings.breaker
     if breaker.probe_lease is None:
-        breaker = dataclasses.replace(breaker, probe_lease=settings.attempt_timeout + PROBE_LEASE_MARGIN)
+        breaker = dataclasses.replace(breaker, probe_lease=max(LEAST_PROBE_LEASE, 2 * settings.attempt_timeout))
     return Policy(
-        "supplier",
+        DEPENDENCY,
         retry=settings.retry,
         breaker=breaker,
         deadline=settings.sync_deadline,

@@ -7,9 +7,9 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from catalog_sync.cli.app import SUPPLIER
 from catalog_sync.cli.demo import figures
 from catalog_sync.reader import Query
+from catalog_sync.supplier.esim_go import DEPENDENCY as SUPPLIER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
