@@ -49,7 +49,7 @@ async def test_a_run_is_one_trace_and_its_id_is_the_correlation_id(world: World,
 
     assert path("attempt", **{"error.type": "500"}) == [
         "attempt",
-        "supplier list bundles",
+        "esim-go list bundles",
         "catalog.sync.group",
         "catalog.sync",
     ]
