@@ -156,11 +156,6 @@ class CatalogueIndex:
         self._profile_of_id[known] = profile_id
         return bundle
 
-    def adopt(self, other: CatalogueIndex, names: Iterable[str]) -> None:
-        """Takes ``names`` over from ``other``, replacing what stands here. Raises ``KeyError`` where it lacks one."""
-        for name in names:
-            self._put(name, self._profile_id(other.profile(name)))
-
     def tag(self, dimension: Dimension, value: str, names: Iterable[str]) -> None:
         """Adds one value of one dimension to ``names``, new or known: the way back from an index hash."""
         steps: dict[int, int] = {}

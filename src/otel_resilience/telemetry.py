@@ -137,11 +137,6 @@ def use_providers(
         override = previous
 
 
-def listening() -> bool:
-    """Whether an event would reach anybody."""
-    return active() is not None or event_log.isEnabledFor(INFO)
-
-
 @harmless
 def emit(
     name: str,

@@ -101,15 +101,6 @@ def test_a_discarded_bundle_is_in_no_posting() -> None:
     assert len(index) == 1
 
 
-def test_adopting_takes_everything_that_is_known() -> None:
-    old, new = CatalogueIndex(), CatalogueIndex()
-    old.add(make_bundle("a", countries=("NO", "SE")))
-    new.adopt(old, ["a"])
-    assert new.country("no") == ["a"]
-    with pytest.raises(KeyError):
-        new.adopt(old, ["b"])
-
-
 def test_contradicting_durations_are_refused() -> None:
     with pytest.raises(ValueError, match="min_days"):
         Filter(min_days=8, max_days=7)

@@ -22,23 +22,6 @@ return 1
 """
 """KEYS: source, target. ARGV: TTL in s. 0: no source; -1: a server before 6.2, which has no COPY."""
 
-COPY_FIELDS = """
-local values = redis.call('HMGET', KEYS[1], unpack(ARGV, 2))
-local pairs_out = {}
-for i = 1, #values do
-  if values[i] then
-    pairs_out[#pairs_out + 1] = ARGV[i + 1]
-    pairs_out[#pairs_out + 1] = values[i]
-  end
-end
-if #pairs_out > 0 then
-  redis.call('HSET', KEYS[2], unpack(pairs_out))
-  redis.call('EXPIRE', KEYS[2], ARGV[1])
-end
-return #pairs_out / 2
-"""
-"""KEYS: source, target. ARGV: TTL in s, field, ... Returns how many fields were there."""
-
 COUNT_FIELDS = """
 local present = 0
 for i = 1, #ARGV do present = present + redis.call('HEXISTS', KEYS[1], ARGV[i]) end

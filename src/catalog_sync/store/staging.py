@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from catalog_sync.index import DIMENSIONS, CatalogueIndex
 from catalog_sync.models import Bundle, CatalogueMeta
@@ -88,24 +88,6 @@ class Staging:
             raise VersionGoneError(f"version {version} is not in Redis any more", context={"version": version})
         return count
 
-    async def copy_from(self, version: str, names: Iterable[str], *, stale: bool) -> int:
-        """Takes over some bundles of a published version and returns their number.
-
-        ``stale`` marks them as stale; otherwise they keep the mark they have. Raises :class:`VersionGoneError` where
-        one of them is missing.
-        """
-        source = VersionKeys(version)
-        copied = 0
-        for chunk in chunks(names):
-            found = await (self._copy_stale(source, chunk) if stale else self._copy_as_is(source, chunk))
-            if found != len(chunk):
-                raise VersionGoneError(
-                    f"version {version} lacks {len(chunk) - found} of {len(chunk)} bundles",
-                    context={"version": version},
-                )
-            copied += found
-        return copied
-
     async def remove(self, names: Iterable[str]) -> None:
         """Takes bundles out again; unknown names are ignored."""
         for chunk in chunks(names):
@@ -170,21 +152,6 @@ class Staging:
 
     async def _stage(self, name: str, key: str, fields: Sequence[str | bytes]) -> None:
         await self._redis.script(name, scripts.STAGE, keys=[key], args=[STAGING_TTL, *fields])
-
-    async def _copy_as_is(self, source: VersionKeys, names: list[str]) -> int:
-        keys = [source.bundles, self.keys.bundles]
-        found = await self._redis.script("copy bundles", scripts.COPY_FIELDS, keys=keys, args=[STAGING_TTL, *names])
-        return int(found)
-
-    async def _copy_stale(self, source: VersionKeys, names: list[str]) -> int:
-        texts: list[Any] = await self._redis.command("read bundles", "HMGET", source.bundles, *names)
-        fields: list[str | bytes] = []
-        for name, text in zip(names, texts, strict=True):
-            if text is not None:
-                fields += (name, _encoder.encode({**decode(name, text).to_json(), "stale": True}))
-        if fields:
-            await self._stage("stage bundles", self.keys.bundles, fields)
-        return len(fields) // 2
 
     async def _copy_by_scan(self, source: VersionKeys) -> int:
         copied = 0
