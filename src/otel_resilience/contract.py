@@ -24,9 +24,15 @@ BREAKER_STATE: Final = PREFIX + "circuit_breaker.state"
 BREAKER_FROM: Final = PREFIX + "from"
 BREAKER_TO: Final = PREFIX + "to"
 BREAKER_REASON: Final = PREFIX + "reason"
+CHANNEL: Final = PREFIX + "channel"
+ALERT_SEVERITY: Final = PREFIX + "severity"
+ALERT_REASON: Final = PREFIX + "reason"
+ALERT_FINGERPRINT: Final = PREFIX + "alert.fingerprint"
+ALERT_STATUS: Final = PREFIX + "alert.status"
 ERROR_TYPE: Final = "error.type"
 
 ATTEMPT_SPAN: Final = "attempt"
+DELIVERY_SPAN: Final = "alert.deliver"
 
 OUTCOMES: Final = ("ok", "ok_after_retry", "failed", "rejected", "deadline", "cancelled")
 RETRY_SOURCES: Final = ("backoff", "retry_after")
@@ -47,6 +53,23 @@ EVENT_BUDGET_EXHAUSTED: Final = PREFIX + "retry.budget_exhausted"
 EVENT_STATE_CHANGED: Final = PREFIX + "circuit_breaker.state_changed"
 EVENT_PROBE_EXPIRED: Final = PREFIX + "circuit_breaker.probe_expired"
 EVENT_ERROR_CLASSIFIED: Final = PREFIX + "error.classified"
+ALERT_OUTCOMES: Final = ("delivered", "failed")
+"""Of one notification at one channel; ``failed`` once it is given up there."""
+ALERT_SUPPRESS_REASONS: Final = (
+    "below_severity",
+    "cancelled",
+    "cooldown",
+    "dedup",
+    "grouped",
+    "inhibited",
+    "overflow",
+    "rate_limit",
+    "silenced",
+    "threshold",
+)
+
+EVENT_ALERT_DELIVERED: Final = PREFIX + "alert.delivered"
+EVENT_ALERT_FAILED: Final = PREFIX + "alert.delivery_failed"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,6 +106,7 @@ class Event:
 
 DURATION_BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 RECOVERY_BOUNDARIES: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+DELIVERY_BOUNDARIES: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 OPERATION_DURATION: Final = Metric(
     PREFIX + "operation.duration",
@@ -173,6 +197,35 @@ BREAKER_STALE: Final = Metric(
     "Results that arrived after the state had changed and were dropped.",
 )
 
+ALERT_NOTIFICATIONS: Final = Metric(
+    PREFIX + "alert.notifications",
+    "counter",
+    "{notification}",
+    (CHANNEL, ALERT_SEVERITY, OUTCOME, ERROR_TYPE),
+    "Notifications that a channel accepted, or that were given up there.",
+)
+ALERT_SUPPRESSED: Final = Metric(
+    PREFIX + "alert.suppressed",
+    "counter",
+    "{alert}",
+    (ALERT_REASON,),
+    "Alerts that were not told by themselves; they are counted in the notifications of their incident.",
+)
+ALERT_DELIVERY_DURATION: Final = Metric(
+    PREFIX + "alert.delivery.duration",
+    "histogram",
+    "s",
+    (CHANNEL, OUTCOME),
+    "Time from the error until the channel accepted the notification, or until it was given up.",
+    DELIVERY_BOUNDARIES,
+)
+ALERT_QUEUE: Final = Metric(
+    PREFIX + "alert.queue.size", "updowncounter", "{notification}", (CHANNEL,), "Notifications that wait for a channel."
+)
+ALERT_DEAD_LETTERS: Final = Metric(
+    PREFIX + "alert.dead_letter.size", "updowncounter", "{notification}", (), "Notifications that no channel took."
+)
+
 METRICS: Final = (
     OPERATION_DURATION,
     OPERATION_ATTEMPTS,
@@ -186,6 +239,11 @@ METRICS: Final = (
     BREAKER_SHADOW_REJECTIONS,
     BREAKER_RECOVERY,
     BREAKER_STALE,
+    ALERT_NOTIFICATIONS,
+    ALERT_SUPPRESSED,
+    ALERT_DELIVERY_DURATION,
+    ALERT_QUEUE,
+    ALERT_DEAD_LETTERS,
 )
 
 SPANS: Final = (
@@ -200,6 +258,12 @@ SPANS: Final = (
         "INTERNAL",
         (ATTEMPT_NUMBER, RETRY_DELAY, ERROR_TYPE, ERROR_CLASS, ERROR_SEVERITY),
         "One attempt; current while it runs, so that client spans lie inside it.",
+    ),
+    Span(
+        DELIVERY_SPAN,
+        "INTERNAL",
+        (CHANNEL, ALERT_SEVERITY, ALERT_STATUS, ALERT_FINGERPRINT, OUTCOME, ERROR_TYPE),
+        "One notification on its way to a channel; linked to the trace that caused it.",
     ),
 )
 
@@ -253,5 +317,17 @@ EVENTS: Final = (
         "INFO for LOW and MEDIUM, WARN for HIGH, ERROR for CRITICAL",
         (*_FAILURE, ERROR_CLASS, ERROR_SEVERITY, PREFIX + "error.unclassified"),
         "An error was classified.",
+    ),
+    Event(
+        EVENT_ALERT_DELIVERED,
+        "INFO",
+        (CHANNEL, ALERT_SEVERITY, ALERT_STATUS, ALERT_FINGERPRINT, DEPENDENCY, PREFIX + "alert.delivery.duration"),
+        "A channel accepted a notification.",
+    ),
+    Event(
+        EVENT_ALERT_FAILED,
+        "ERROR for HIGH and CRITICAL, else WARN",
+        (CHANNEL, ALERT_SEVERITY, ALERT_STATUS, ALERT_FINGERPRINT, DEPENDENCY, ERROR_TYPE),
+        "A notification was given up at a channel.",
     ),
 )
