@@ -127,7 +127,8 @@ class Notification:
     context: Mapping[str, Scalar]
     service: str
     reason: str = "new"
-    """Why it is told now: ``new``, ``raised``, ``more``, ``escalated``, ``repeat``, ``back``, ``resolved``, ``test``."""
+    """Why it is told now: ``new``, ``raised``, ``more``, ``escalated``, ``repeat``, ``back``, ``resolved``, ``digest``,
+    ``test``."""
     error_types: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """How often each ``error.type`` was seen, the most frequent first; at most ten."""
     channels: tuple[str, ...] | None = None
