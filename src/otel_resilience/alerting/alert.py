@@ -133,11 +133,17 @@ class Notification:
     """How often each ``error.type`` was seen, the most frequent first; at most ten."""
     channels: tuple[str, ...] | None = None
     """The only channels that shall get it. ``None``: those that its severity goes to."""
+    further_channels: tuple[str, ...] = ()
+    """Channels that get it besides those."""
+    caused_at: float = 0.0
+    """When what it tells happened, in seconds since the epoch: delivery times are measured from here."""
+    ended_at: float | None = None
+    """When the incident was over; resolved ones only."""
 
     @property
     def duration(self) -> float:
-        """Seconds from first to last sight; of a resolved one the length of the incident."""
-        return max(0.0, self.last_seen - self.first_seen)
+        """Seconds that the incident lasts so far; of a resolved one, that it lasted in all."""
+        return max(0.0, (self.last_seen if self.ended_at is None else self.ended_at) - self.first_seen)
 
     def to_json(self) -> dict[str, Any]:
         """The object of the generic webhook."""
@@ -184,6 +190,7 @@ class Notification:
         fields["links"] = Links(**fields["links"])
         channels = fields.get("channels")
         fields["channels"] = None if channels is None else tuple(channels)
+        fields["further_channels"] = tuple(fields["further_channels"])
         return cls(**fields)
 
 
