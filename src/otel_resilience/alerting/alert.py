@@ -127,11 +127,14 @@ class Notification:
     context: Mapping[str, Scalar]
     service: str
     reason: str = "new"
-    """Why it is told now: ``new``, ``raised``, ``more``, ``escalated``, ``repeat``, ``back``, ``resolved``, ``test``."""
+    """Why it is told now: ``new``, ``raised``, ``more``, ``escalated``, ``repeat``, ``back``, ``resolved``, ``test``,
+    ``digest``."""
     error_types: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """How often each ``error.type`` was seen, the most frequent first; at most ten."""
     channels: tuple[str, ...] | None = None
     """The only channels that shall get it. ``None``: those that its severity goes to."""
+    merged: tuple[str, ...] = ()
+    """IDs of the messages that this one stands for, in their order; empty where it stands for itself."""
 
     @property
     def duration(self) -> float:
@@ -164,6 +167,8 @@ class Notification:
             "context": dict(self.context),
             "service": self.service,
         }
+        if self.merged:
+            data["merged"] = list(self.merged)
         if self.status is Status.RESOLVED:
             data["duration_s"] = round(self.duration, 3)
         return data
@@ -183,6 +188,7 @@ class Notification:
         fields["links"] = Links(**fields["links"])
         channels = fields.get("channels")
         fields["channels"] = None if channels is None else tuple(channels)
+        fields["merged"] = tuple(fields.get("merged", ()))
         return cls(**fields)
 
 
