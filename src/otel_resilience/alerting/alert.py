@@ -139,6 +139,8 @@ class Notification:
     """When what it tells happened, in seconds since the epoch: delivery times are measured from here."""
     ended_at: float | None = None
     """When the incident was over; resolved ones only."""
+    merged: tuple[str, ...] = ()
+    """IDs of the messages that this one stands for, in their order; empty where it stands for itself."""
 
     @property
     def duration(self) -> float:
@@ -171,6 +173,8 @@ class Notification:
             "context": dict(self.context),
             "service": self.service,
         }
+        if self.merged:
+            data["merged"] = list(self.merged)
         if self.status is Status.RESOLVED:
             data["duration_s"] = round(self.duration, 3)
         return data
@@ -191,6 +195,7 @@ class Notification:
         channels = fields.get("channels")
         fields["channels"] = None if channels is None else tuple(channels)
         fields["further_channels"] = tuple(fields["further_channels"])
+        fields["merged"] = tuple(fields.get("merged", ()))
         return cls(**fields)
 
 

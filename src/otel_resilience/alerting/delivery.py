@@ -133,21 +133,22 @@ class Courier:
 
     def run(self) -> None:
         """The thread: until :meth:`finish`."""
-        while True:
-            with self._changed:
-                self._busy = True
-            at = self.step()
-            with self._changed:
-                self._busy = False
-                if self._finished:
-                    return
+        while self._work():
+            self.step()
+
+    def _work(self) -> bool:
+        """Wait until there is something to send. ``False``: the end."""
+        with self._changed:
+            self._busy = False
+            while not self._finished and (wait := self._ready_at() - self._clock()) > 0:
                 if self._closing:
                     self._listener.settled(self.channel.name)
-                wait = at - self._clock()
-                if wait > 0:
-                    self._changed.wait(None if math.isinf(wait) else wait)
-                if self._finished:
-                    return
+                self._changed.wait(None if math.isinf(wait) else wait)
+            self._busy = not self._finished
+            return self._busy
+
+    def _ready_at(self) -> float:
+        return max(self._not_before, self._earliest()) if self._queue else math.inf
 
     def close(self, give_up_at: float) -> None:
         """From now on nothing waits beyond ``give_up_at`` on the clock."""
@@ -166,7 +167,7 @@ class Courier:
         """Whether nothing more can be sent before the time of :meth:`close` is up."""
         if self._busy:
             return False
-        return not self._queue or max(self._not_before, self._earliest()) >= self._give_up_at
+        return self._ready_at() >= self._give_up_at
 
     def step(self) -> float:
         """Send what may be sent now. Returns when to come again, on the clock; infinity: when something is put."""
@@ -183,7 +184,7 @@ class Courier:
             if not self._queue:
                 self._held_up = False
                 return None, math.inf
-            at = max(self._not_before, self._earliest())
+            at = self._ready_at()
             if at > now:
                 self._held_up = True
                 return None, at

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 from otel_resilience.policy import Policy
+from otel_resilience.redaction import register_secret
 from otel_resilience.retry import RetryConfig
 
 
@@ -17,6 +18,7 @@ class Heartbeat:
 
     def __init__(self, url: str, *, timeout: float = 3.0, on_failure: Callable[[BaseException], None]) -> None:
         """``timeout``: seconds for one request. ``on_failure`` is told when a heartbeat was given up."""
+        register_secret(url)
         self._url = url
         self._timeout = timeout
         self._on_failure = on_failure

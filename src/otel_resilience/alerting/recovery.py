@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Iterable, Iterator
 
@@ -32,7 +31,7 @@ class Archive:
     def incidents(self) -> Iterator[Incident]:
         """Those of earlier and of other processes."""
         records = []
-        with _tolerated("the incidents of earlier runs could not be read"):
+        with _Tolerated("the incidents of earlier runs could not be read"):
             records = list(self._store.load())
         for record in records:
             try:
@@ -44,7 +43,7 @@ class Archive:
         """Undelivered notifications that no living process is at."""
         if self._outbox is None:
             return []
-        with _tolerated("the outbox could not be read"):
+        with _Tolerated("the outbox could not be read"):
             return self._outbox.take()
         return []
 
@@ -97,18 +96,18 @@ class Archive:
         if kept is not None:
             self.done(kept)
         if incident.phase is Phase.WATCHING and incident.alert.window > LONG_WATCH:
-            with _tolerated("an incident could not be forgotten"):
+            with _Tolerated("an incident could not be forgotten"):
                 self._store.forget(incident.fingerprint)
 
     def done(self, notification: Notification) -> None:
         """It was delivered."""
         if self._outbox is not None:
-            with _tolerated("a delivered alert could not be taken from the outbox"):
+            with _Tolerated("a delivered alert could not be taken from the outbox"):
                 self._outbox.remove(notification)
 
     def _put(self, notification: Notification) -> None:
         if self._outbox is not None:
-            with _tolerated("an alert could not be written to the outbox"):
+            with _Tolerated("an alert could not be written to the outbox"):
                 self._outbox.put(notification)
 
     def bury(self, notification: Notification, reason: str) -> None:
@@ -116,7 +115,7 @@ class Archive:
         _log.error("no channel took the alert %r (%s)", notification.title, reason)
         self.dead_letters += 1
         if self._outbox is not None:
-            with _tolerated("a dead letter could not be written"):
+            with _Tolerated("a dead letter could not be written"):
                 self._outbox.bury(notification, reason)
 
     def first_failure(self, channel: str, notification: Notification) -> bool:
@@ -128,23 +127,26 @@ class Archive:
 
     def contest(self, incident: Incident, notification: Notification) -> Incident | None:
         """The incident as another process told it already; ``None`` where this one is to tell it."""
-        record = incident.dump()
-        with _tolerated("the store of incidents could not be asked"):
-            if notification.status is Status.RESOLVED:
-                return None if self._store.release(incident.fingerprint, record) else incident
-            found = self._store.claim(incident.fingerprint, record)
-            if found is None:
-                return None
-            if found["id"] == incident.id and found["messages"] < incident.messages:
-                self._store.save(incident.fingerprint, record)
-                return None
-            return Incident.load(found)
+        with _Tolerated("the store of incidents could not be asked"):
+            return self._told_by_another(incident, notification)
         return None
+
+    def _told_by_another(self, incident: Incident, notification: Notification) -> Incident | None:
+        record = incident.dump()
+        if notification.status is Status.RESOLVED:
+            return None if self._store.release(incident.fingerprint, record) else incident
+        found = self._store.claim(incident.fingerprint, record)
+        if found is None:
+            return None
+        if found["id"] == incident.id and found["messages"] < incident.messages:
+            self._store.save(incident.fingerprint, record)
+            return None
+        return Incident.load(found)
 
     def close(self, book: Iterable[Incident], undelivered: list[Notification]) -> None:
         """Write down how the incidents stand; say what is lost."""
         for incident in book:
-            with _tolerated("an incident could not be written down"):
+            with _Tolerated("an incident could not be written down"):
                 if incident.phase is Phase.OPEN:
                     self._store.save(incident.fingerprint, incident.dump())
                 elif incident.phase is Phase.WATCHING and incident.alert.window > LONG_WATCH:
@@ -156,10 +158,17 @@ class Archive:
             self._outbox.close()
 
 
-@contextlib.contextmanager
-def _tolerated(what: str) -> Iterator[None]:
-    """A disk or a Redis that fails must not keep an alert from being told."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        _log.error("%s: %s", what, type(error).__name__)
+class _Tolerated:
+    """A disk or a Redis that fails must not keep an alert from being told: what went wrong is logged."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        if not isinstance(error, (OSError, ValueError, KeyError, TypeError)):
+            return False
+        _log.error("%s: %s", self._what, type(error).__name__)
+        return True

@@ -1,4 +1,4 @@
-"""What the primitives report becomes alerts: classified errors by thresholds, transitions of breakers, exhausted budgets."""
+"""What the primitives report becomes alerts: classified errors by their thresholds, transitions of breakers."""
 
 from __future__ import annotations
 
