@@ -143,6 +143,7 @@ class Courier:
             while not self._finished and (wait := self._ready_at() - self._clock()) > 0:
                 if self._closing:
                     self._listener.settled(self.channel.name)
+                self._held_up = bool(self._queue)
                 self._changed.wait(None if math.isinf(wait) else wait)
             self._busy = not self._finished
             return self._busy
