@@ -73,10 +73,6 @@ class Inhibition:
     consequences: frozenset[str]
 
 
-OUTAGE_CAUSES: Final = frozenset({"circuit_breaker", "authentication"})
-OUTAGE_CONSEQUENCES: Final = frozenset(
-    {"errors", "sync_failed", "sync_partial", "stale_catalogue", "store_unavailable"}
-)
 DEFAULT_ESCALATION: Final = (
     EscalationStep(after=3600.0),
     EscalationStep(returns=3),
@@ -109,7 +105,9 @@ class AlertConfig:
     """Incidents kept apart; what comes beyond is one incident of kind ``overflow``."""
     escalation: tuple[EscalationStep, ...] = DEFAULT_ESCALATION
     silences: tuple[Silence, ...] = ()
-    inhibitions: tuple[Inhibition, ...] = (Inhibition(OUTAGE_CAUSES, OUTAGE_CONSEQUENCES),)
+    inhibitions: tuple[Inhibition, ...] = (
+        Inhibition(frozenset({"circuit_breaker", "authentication"}), frozenset({"errors"})),
+    )
     trace_url: str | None = None
     """A template with ``{trace_id}``."""
     dashboard_url: str | None = None

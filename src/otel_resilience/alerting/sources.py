@@ -38,6 +38,8 @@ class SourceConfig:
     credentials: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """By dependency, a name for the credential in use that is no secret itself, such as the start of its hash: refused
     credentials make one incident each."""
+    judged_elsewhere: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
+    """By dependency, ``error.type`` values that say nothing by themselves: the application reports them."""
     titles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """By dependency, what people call it."""
 
@@ -59,6 +61,8 @@ class ResilienceSource:
     def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
         """A failed attempt counts against the threshold of its severity."""
         if dependency.startswith(DEPENDENCY_PREFIX) or isinstance(error, CircuitOpenError):
+            return
+        if verdict.error_type in self._config.judged_elsewhere.get(dependency, ()):
             return
         drift = verdict.error_type in DRIFT_TYPES
         threshold = self._config.thresholds.by_severity.get(verdict.severity)

@@ -15,14 +15,25 @@ class Channel(Protocol):
     retries, ``Retry-After`` is honoured, and a status of 401, 403, 404 or 410 disables the channel.
     """
 
-    name: str
-    """Of a small set: it stands on metrics."""
-    min_interval: float
-    """Least seconds between two messages; 0: none."""
-    coalesce_from: int | None
-    """From this many waiting notifications on they leave as one. ``None``: each on its own."""
-    keeps_incidents: bool
-    """Whether the receiver holds an incident open until it is told of its end (PagerDuty)."""
+    @property
+    def name(self) -> str:
+        """Of a small set: it stands on metrics."""
+        ...
+
+    @property
+    def min_interval(self) -> float:
+        """Least seconds between two messages; 0: none."""
+        ...
+
+    @property
+    def coalesce_from(self) -> int | None:
+        """From this many waiting notifications on they leave as one. ``None``: each on its own."""
+        ...
+
+    @property
+    def keeps_incidents(self) -> bool:
+        """Whether the receiver holds an incident open until it is told of its end (PagerDuty)."""
+        ...
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
         """Send, within ``timeout`` seconds, and return when it is confirmed."""
