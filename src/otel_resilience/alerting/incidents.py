@@ -89,7 +89,8 @@ class IncidentBook:
         """The trouble is gone: the incident is over once it was calm for ``keep_firing``.
 
         ``certain``: this is more than a first good sign, it is over at once; unless it came back before, for then good
-        signs have been wrong. An incident that was not told yet is dropped without a word. Returns it where it was.
+        signs have been wrong. An incident that was not told yet is dropped without a word; should it be seen again
+        before ``keep_firing`` has passed, it is flapping, and told at once. Returns the incident where there was one.
         """
         incident = self._incidents.get(fingerprint)
         if incident is None or incident.phase is Phase.OVER:
@@ -97,7 +98,10 @@ class IncidentBook:
         if incident.phase is not Phase.OPEN:
             if incident.phase is Phase.PENDING:
                 self.suppressed.append(("cancelled", 1))
-            del self._incidents[fingerprint]
+            if incident.phase is Phase.PENDING and not certain:
+                incident.phase, incident.cancelled_at, incident.due = Phase.WATCHING, now, math.inf
+            else:
+                self.forget(fingerprint)
             return incident
         if incident.calm_since is None:
             incident.calm_since = now
@@ -112,6 +116,10 @@ class IncidentBook:
             notification = self._look(incident, now)
             if notification is not None:
                 told.append((incident, notification))
+        begun = [incident for incident, notification in told if notification.reason in {"new", "back"}]
+        if len(begun) > 1:
+            for incident in begun:
+                incident.batch = begun[0].id
         return told
 
     def flush(self, now: float) -> None:
@@ -119,8 +127,8 @@ class IncidentBook:
         for incident in self:
             if incident.phase is Phase.PENDING:
                 incident.due = min(incident.due, max(now, incident.not_before))
-            elif incident.phase is Phase.OPEN and self._has_more(incident):
-                incident.due = now
+            elif incident.begun_here and incident.untold >= self.config.more_from and not incident.followed_up:
+                incident.rushed, incident.told_count, incident.due = True, 0, now
 
     def next_due(self) -> float:
         """When :meth:`due` may have something to say; infinity where nothing is planned."""
@@ -146,8 +154,11 @@ class IncidentBook:
     def _find(self, alert: Alert, now: float) -> tuple[Incident, bool]:
         incident = self._incidents.get(alert.fingerprint)
         if incident is not None:
-            if incident.phase is not Phase.OVER:
+            if incident.phase is not Phase.OVER and not incident.is_forgotten(now, self.config):
                 return incident, False
+            if incident.phase is Phase.WATCHING:
+                self._incidents[alert.fingerprint] = Incident.of(alert, now)
+                return self._incidents[alert.fingerprint], False
             back = incident.comes_back(alert, now, self.config)
             self._incidents[alert.fingerprint] = back
             return back, False
@@ -174,9 +185,7 @@ class IncidentBook:
         if now < self._full_until:
             return False
         for incident in self:
-            if incident.phase is Phase.OVER or (
-                incident.phase is Phase.WATCHING and now - incident.last_seen > incident.alert.window
-            ):
+            if incident.phase is Phase.OVER or incident.is_forgotten(now, self.config):
                 self.forget(incident.fingerprint)
         if len(self._incidents) < self.config.max_incidents:
             return True
@@ -191,7 +200,7 @@ class IncidentBook:
             incident.phase = Phase.INHIBITED
             return Outcome(incident, "inhibited")
         incident.phase = Phase.PENDING
-        urgent = incident.severity is Severity.CRITICAL or alert.at_once
+        urgent = incident.severity is Severity.CRITICAL or alert.at_once or incident.cancelled_at is not None
         incident.due = max(now if urgent else now + self.config.group_wait, incident.not_before)
         return Outcome(incident, "cooldown" if incident.not_before > now else None)
 
@@ -213,17 +222,18 @@ class IncidentBook:
                 incident.phase = Phase.INHIBITED
                 self.suppressed.append(("inhibited", 1))
                 return None
-            incident.phase = Phase.OPEN
+            incident.phase, incident.begun_here = Phase.OPEN, True
+            incident.rushed = now - incident.untold_since < self.config.group_wait
             return incident.tell(self.config, now, "back" if incident.returns else "new")
         if incident.phase is Phase.OPEN:
             return self._look_at_open(incident, now)
-        if incident.phase is Phase.OVER and now - incident.last_seen > self.config.remember:
-            del self._incidents[incident.fingerprint]
+        if incident.is_forgotten(now, self.config):
+            self.forget(incident.fingerprint)
         return None
 
     def _look_at_open(self, incident: Incident, now: float) -> Notification | None:
         config = self.config
-        if now >= incident.ends_at(config):
+        if now >= self._ends_at(incident):
             return self._end(incident, now)
         if incident.severity > incident.told_severity and incident.due <= now:
             return incident.tell(config, now, "raised")
@@ -236,6 +246,14 @@ class IncidentBook:
             return incident.tell(config, now, "repeat")
         return None
 
+    def _ends_at(self, incident: Incident) -> float:
+        """When it is over. Incidents that were told together end together: one waits for the others, for a while."""
+        own = incident.ends_at(self.config)
+        if incident.batch is None or incident.over_at is not None or math.isinf(own):
+            return own
+        peers = (each for each in self if each.batch == incident.batch and each.phase is Phase.OPEN)
+        return min(max(each.ends_at(self.config) for each in peers), own + self.config.keep_firing)
+
     def _end(self, incident: Incident, now: float) -> Notification:
         incident.phase = Phase.OVER
         for other in self:
@@ -244,7 +262,9 @@ class IncidentBook:
         return incident.tell(self.config, now, "resolved", Status.RESOLVED)
 
     def _has_more(self, incident: Incident) -> bool:
-        return not incident.followed_up and incident.untold >= self.config.more_from * max(1, incident.told_count)
+        """Whether a first message that could not wait left out far more than it told."""
+        enough = incident.untold >= self.config.more_from * max(1, incident.told_count)
+        return incident.rushed and not incident.followed_up and enough
 
     def _escalate(self, incident: Incident, now: float) -> bool:
         """Take the steps whose time has come. Whether one of them makes a difference."""
@@ -262,7 +282,7 @@ class IncidentBook:
             return incident.last_seen + self.config.remember
         if incident.phase is not Phase.OPEN:
             return math.inf
-        moments = [incident.ends_at(self.config), incident.told_at + self.config.repeat_interval]
+        moments = [self._ends_at(incident), incident.told_at + self.config.repeat_interval]
         if incident.severity > incident.told_severity:
             moments.append(incident.due)
         moments += [
