@@ -15,14 +15,14 @@ SEVERITIES = {"LOW", "MEDIUM", "HIGH", "CRITICAL"}
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The payload is not accepted."""
 
 
 def require(holds: object, problem: str) -> None:
-    """Raises `Refused` with the problem unless it holds."""
+    """Raises `RefusedError` with the problem unless it holds."""
     if not holds:
-        raise Refused(problem)
+        raise RefusedError(problem)
 
 
 def units(text: str) -> int:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, TypeVar
 
-from support.alert_payloads import Refused, check_generic, check_pagerduty, check_slack
+from support.alert_payloads import RefusedError, check_generic, check_pagerduty, check_slack
 
 SLACK_PATH = "/services/T00000000/B00000000/fakeWebhookToken00000000"
 ROUTING_KEY = "0123456789abcdef0123456789abcdef"
@@ -155,7 +155,7 @@ class FakeSlack(Receiver):
         try:
             message = json.loads(request.body)
             check_slack(message)
-        except (ValueError, Refused) as problem:
+        except (ValueError, RefusedError) as problem:
             self.failures.append(problem)
             return Reply(400, "invalid_payload")
         self.accepted.append(message)
@@ -218,8 +218,8 @@ class FakePagerDuty(Receiver):
             event = json.loads(request.body)
             check_pagerduty(event)
             if event["routing_key"] != self._routing_key:
-                raise Refused("'routing_key' is unknown")
-        except (ValueError, Refused) as problem:
+                raise RefusedError("'routing_key' is unknown")
+        except (ValueError, RefusedError) as problem:
             self.failures.append(problem)
             said = {"status": "invalid event", "message": "Event object is invalid", "errors": [str(problem)]}
             return Reply(400, json.dumps(said))
@@ -274,16 +274,16 @@ class FakeWebhook(Receiver):
             return Reply(404)
         problem = self._forged(request)
         if problem:
-            self.failures.append(Refused(problem))
+            self.failures.append(RefusedError(problem))
             return Reply(401, problem)
         try:
             if not request.headers.get("content-type", "").startswith("application/json"):
-                raise Refused("not JSON")
+                raise RefusedError("not JSON")
             message = json.loads(request.body.decode("utf-8"), parse_constant=_refuse_constant)
             check_generic(message)
             if request.headers.get("idempotency-key") != message["id"]:
-                raise Refused("Idempotency-Key is not the id")
-        except (ValueError, Refused) as broken:
+                raise RefusedError("Idempotency-Key is not the id")
+        except (ValueError, RefusedError) as broken:
             self.failures.append(broken)
             return Reply(400, str(broken))
         if any(message["id"] == known["id"] for known in self.accepted):
@@ -304,7 +304,7 @@ class FakeWebhook(Receiver):
 
 
 def _refuse_constant(name: str) -> Any:
-    raise Refused(f"{name} is not JSON")
+    raise RefusedError(f"{name} is not JSON")
 
 
 class _Handler(BaseHTTPRequestHandler):

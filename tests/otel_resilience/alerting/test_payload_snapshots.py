@@ -8,28 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from otel_resilience.alerting.channels import Channel, PagerDutyChannel, SlackChannel, WebhookChannel
-from support.alert_receivers import ROUTING_KEY, FakePagerDuty, FakeSlack, FakeWebhook, Receiver, served
+from support.alert_channels import KINDS, channel_for, receiver_for
+from support.alert_receivers import served
 from support.notifications import SAMPLES
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 RENEW = "RENEW_SNAPSHOTS"
 
-RECEIVERS = {"slack": FakeSlack, "pagerduty": FakePagerDuty, "webhook": FakeWebhook}
 
-
-def channel(kind: str, url: str) -> Channel:
-    if kind == "slack":
-        return SlackChannel(url)
-    return PagerDutyChannel(ROUTING_KEY, url=url) if kind == "pagerduty" else WebhookChannel(url)
-
-
-@pytest.mark.parametrize("kind", RECEIVERS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_the_message_is_accepted_and_reads_as_reviewed(kind: str, sample: str) -> None:
-    receiver: Receiver
-    with served(RECEIVERS[kind]()) as receiver:
-        channel(kind, receiver.url).deliver(SAMPLES[sample], timeout=5)
+    with served(receiver_for(kind)) as receiver:
+        channel_for(kind, receiver.url).deliver(SAMPLES[sample], timeout=5)
     assert receiver.failures == []
     (payload,) = receiver.accepted
     text = json.dumps(payload, ensure_ascii=False, indent=2) + "\n"
@@ -41,5 +32,5 @@ def test_the_message_is_accepted_and_reads_as_reviewed(kind: str, sample: str) -
 
 
 def test_every_snapshot_belongs_to_a_sample() -> None:
-    expected = {f"{sample}.{kind}.json" for sample in SAMPLES for kind in RECEIVERS}
+    expected = {f"{sample}.{kind}.json" for sample in SAMPLES for kind in KINDS}
     assert {path.name for path in SNAPSHOTS.iterdir()} == expected

@@ -106,7 +106,7 @@ def build_message(notification: Notification) -> dict[str, Any]:
 
 def headline(notification: Notification) -> str:
     """Sign, severity or state, and title."""
-    title = readable(notification.title) or readable(notification.kind)
+    title = readable(notification.title) or "Alert without a title"
     if notification.reason == "test":
         return f"🧪 TEST {notification.severity}: {title}"
     if notification.status is Status.RESOLVED:
