@@ -66,7 +66,7 @@ def _listed(incidents: list[Notification]) -> Notification:
         severity=max(each.severity for each in incidents),
         kind=DIGEST,
         title=f"{number} incidents" + ("" if firing else " are over"),
-        summary=f"{number} incidents were waiting to be told, with {total} occurrences in all.",
+        summary=f"They were waiting to be told together, with {total} occurrences in all.",
         dependency=_common(each.dependency for each in incidents),
         error_type=_common(each.error_type for each in incidents),
         error_class=_common(each.error_class for each in incidents),

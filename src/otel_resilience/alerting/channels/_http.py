@@ -67,10 +67,10 @@ class Endpoint:
     def post(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> None:
         """Returns once the receiver has confirmed with any 2xx; at most ``timeout`` seconds. Raises `ChannelError`."""
         attempt = _Attempt(self._url, body, headers, timeout)
-        attempt.bounded()
+        in_time = attempt.bounded()
         if attempt.status is not None:
             self._judge(attempt.status, attempt.headers, attempt.answer)
-        elif attempt.failure is None:
+        elif attempt.failure is None or not in_time:
             raise self._error(AttemptTimeoutError.classification)
         else:
             raise self._error(*attempt.failure)
@@ -110,15 +110,17 @@ class _Attempt(threading.Thread):
         self._given_up = False
         self._ended = threading.Event()
 
-    def bounded(self) -> None:
-        """Runs it, and returns when it ended or its time is up."""
+    def bounded(self) -> bool:
+        """Runs it, and returns when it ended or its time is up: whether it ended by itself."""
         try:
             self.start()
         except RuntimeError:  # no thread to be had, as at the end of the interpreter: each step is bounded still
             self.run()
-            return
-        if not self._ended.wait(min(self._timeout, threading.TIMEOUT_MAX)):
-            self._give_up()
+            return True
+        if self._ended.wait(min(self._timeout, threading.TIMEOUT_MAX)):
+            return True
+        self._give_up()
+        return False
 
     def run(self) -> None:
         """Sends, and keeps what came of it."""
@@ -154,10 +156,13 @@ class _Attempt(threading.Thread):
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """httpcore tells of each step: gives the socket, and the chance to stop before anything is sent."""
-        if self._given_up:
+        if not event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            return
+        stream = info["return_value"]
+        self._socket = stream.get_extra_info("socket")
+        if self._given_up:  # asked last: _give_up() sets it before it looks for the socket
+            stream.close()
             raise AttemptTimeoutError(self._timeout)
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            self._socket = info["return_value"].get_extra_info("socket")
 
     def _give_up(self) -> None:
         self._given_up = True

@@ -113,13 +113,13 @@ def moment(seconds: float) -> str:
 
 
 def occurrences(notification: Notification) -> str:
-    """``412 times in 60 s, 3 error types``."""
+    """``412 times in 60 s, 12 since the last message, 3 error types``."""
     total, new = notification.total, notification.count
     text = "once" if total == 1 else f"{total} times"
     if total > 1 and notification.duration > 0:
         text += f" in {duration(notification.duration)}"
     if 0 < new < total:
-        text += f" ({new} since the last message)"
+        text += f", {new} since the last message"
     kinds = len(notification.error_types)
     return f"{text}, {kinds} error types" if kinds > 1 else text
 

@@ -121,7 +121,7 @@ def _summary(notification: Notification) -> str:
     prefix = next((f"[{tag}] " for reason, tag in tags if notification.reason == reason), "")
     suffix = f" ({occurrences(notification)})" if notification.total > 1 else ""
     room = MAX_SUMMARY - len(prefix) - len(suffix)
-    return prefix + cut(readable(notification.title) or notification.kind, room) + suffix
+    return prefix + cut(readable(notification.title) or "Alert without a title", room) + suffix
 
 
 def _details(notification: Notification) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def build_message(notification: Notification) -> dict[str, Any]:
 
 def headline(notification: Notification) -> str:
     """Sign, severity or state, and title."""
-    title = readable(notification.title) or readable(notification.kind)
+    title = readable(notification.title) or "Alert without a title"
     if notification.reason == "test":
         return f"🧪 TEST {notification.severity}: {title}"
     if notification.status is Status.RESOLVED:
@@ -137,7 +137,7 @@ def _fields(notification: Notification) -> list[str]:
         ("Error types", types if len(notification.error_types) > 1 else None),
         ("Began" if over else "Since", moment(notification.first_seen)),
         ("Last seen", moment(notification.last_seen) if notification.last_seen > notification.first_seen else None),
-        ("Duration", duration(notification.duration) if over or notification.duration else None),
+        ("Duration", duration(notification.duration) if over else None),
         ("Escalation", f"level {notification.escalation}" if notification.escalation else None),
     )
     return [f"*{label}*\n{_escape(readable(value), MAX_FIELD - 100)}" for label, value in values if value]
