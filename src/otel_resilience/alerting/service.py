@@ -204,7 +204,10 @@ class AlertService:
                     self._changed.wait(left)
         else:
             while (again := self.pump() - self._epoch) < settle_by and not self._settled():
-                self._sleep(max(0.0, again - self._clock()))
+                before = self._clock()
+                self._sleep(max(0.0, again - before))
+                if self._clock() == before:
+                    break  # a clock that stands still
         return self._end(give_up_at)
 
     def __enter__(self) -> Self:
