@@ -21,8 +21,9 @@ from otel_resilience.alerting.incident import Incident, Phase
 from otel_resilience.alerting.incidents import IncidentBook
 from otel_resilience.alerting.ledger import Route
 from otel_resilience.alerting.outbox import Outbox
+from otel_resilience.alerting.receipt import Receipt
 from otel_resilience.alerting.redis_store import RedisStore
-from otel_resilience.alerting.service import AlertService, Receipt
+from otel_resilience.alerting.service import AlertService
 from otel_resilience.alerting.sources import ResilienceSource, SourceConfig
 from otel_resilience.alerting.store import DiskStore, FallbackStore, IncidentStore, MemoryStore
 

@@ -139,6 +139,8 @@ class Notification:
     """When what it tells happened, in seconds since the epoch: delivery times are measured from here."""
     ended_at: float | None = None
     """When the incident was over; resolved ones only."""
+    quiet_after: float | None = None
+    """As that of the alert."""
     merged: tuple[str, ...] = ()
     """IDs of the messages that this one stands for, in their order; empty where it stands for itself."""
 

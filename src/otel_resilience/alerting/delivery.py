@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import threading
 from collections import deque
@@ -17,6 +18,7 @@ from otel_resilience.breaker_config import CircuitBreakerConfig
 from otel_resilience.classification import CANCELLED, Classification
 from otel_resilience.errors import CircuitOpenError, ResilienceError
 from otel_resilience.policy import Policy
+from otel_resilience.redaction import redact
 from otel_resilience.retry import RetryConfig
 
 DEPENDENCY_PREFIX: Final = "alert-"
@@ -25,6 +27,8 @@ DEPENDENCY_PREFIX: Final = "alert-"
 REVOKED: Final = frozenset({"401", "403", "404", "410"})
 """Answers that say that the receiver does not want us any more."""
 
+_log = logging.getLogger("otel_resilience.alerting")
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryConfig:
@@ -32,7 +36,10 @@ class DeliveryConfig:
 
     attempt_timeout: float = 5.0
     """One message on its way, the answer included."""
-    retry: RetryConfig = dataclasses.field(default_factory=lambda: RetryConfig(max_attempts=3, base_delay=0.5))
+    retry: RetryConfig = dataclasses.field(
+        default_factory=lambda: RetryConfig(max_attempts=3, base_delay=0.5, max_retry_after=30.0)
+    )
+    """A receiver that asks for more patience than ``max_retry_after`` gets it; another channel takes over meanwhile."""
     breaker: CircuitBreakerConfig = dataclasses.field(
         default_factory=lambda: CircuitBreakerConfig(consecutive_failures=5, reset_timeout=15.0)
     )
@@ -124,7 +131,7 @@ class Courier:
         """Queue it; the end of an incident takes the place of its own messages that are still queued."""
         with self._changed:
             if notification.status is Status.RESOLVED:
-                self._replace_unsent(notification)
+                notification = self._replace_unsent(notification)
             self._queue.append(notification)
             if len(self._queue) > self._config.max_queue:
                 oldest = [self._queue.popleft(), self._queue.popleft()]
@@ -134,7 +141,10 @@ class Courier:
     def run(self) -> None:
         """The thread: until :meth:`finish`."""
         while self._work():
-            self.step()
+            try:
+                self.step()
+            except Exception as error:  # noqa: BLE001  # the thread goes on; what is durable lies in the outbox
+                _log.error("a delivery to %s broke off: %s", self.channel.name, redact(repr(error)))
 
     def _work(self) -> bool:
         """Wait until there is something to send. ``False``: the end."""
@@ -208,11 +218,17 @@ class Courier:
         self._listener.grouped(self.channel.name, notifications, merged)
         return merged
 
-    def _replace_unsent(self, resolved: Notification) -> None:
+    def _replace_unsent(self, resolved: Notification) -> Notification:
         unsent = [each for each in self._queue if each.incident == resolved.incident]
-        if unsent:
-            self._queue = deque(each for each in self._queue if each.incident != resolved.incident)
-            self._listener.grouped(self.channel.name, unsent, resolved)
+        self._queue = deque(each for each in self._queue if each.incident != resolved.incident)
+        return self._in_place_of(unsent, resolved)
+
+    def _in_place_of(self, unsent: list[Notification], resolved: Notification) -> Notification:
+        """The end of an incident with the occurrences that were not told before."""
+        if not unsent:
+            return resolved
+        self._listener.grouped(self.channel.name, unsent, resolved)
+        return dataclasses.replace(resolved, count=resolved.count + sum(each.count for each in unsent))
 
     def _send(self, notification: Notification) -> bool:
         """Whether to go on with the next one."""
@@ -236,6 +252,8 @@ class Courier:
         return True
 
     def _deliver(self, notification: Notification) -> None:
+        if (wait := self._earliest() - self._clock()) > 0:  # a repetition is a message, too
+            self.policy.sleep(wait)
         timeout = self._config.attempt_timeout
         if self._closing:
             timeout = min(timeout, self._give_up_at - self._clock())
@@ -266,17 +284,18 @@ class Courier:
         return False
 
     def _put_back(self, notification: Notification) -> None:
+        """Where the end of its incident is queued by now, that takes its place."""
         with self._changed:
-            over = any(
-                each.incident == notification.incident and each.status is Status.RESOLVED for each in self._queue
-            )
-            if not over:
-                self._queue.appendleft(notification)
+            for place, each in enumerate(self._queue):
+                if each.incident == notification.incident and each.status is Status.RESOLVED:
+                    self._queue[place] = self._in_place_of([notification], each)
+                    return
+            self._queue.appendleft(notification)
 
     def _sleep(self, seconds: float) -> None:
         until = self._clock() + seconds
         with self._changed:
             while (left := until - self._clock()) > 0:
-                if until >= self._give_up_at:
+                if self._finished or until >= self._give_up_at:
                     raise InterruptedDeliveryError("closing")
                 self._changed.wait(left)

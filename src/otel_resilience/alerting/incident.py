@@ -74,10 +74,10 @@ class Incident:
     latest_correlation_id: str | None = None
     latest_span_id: str | None = None
     error_types: dict[str, int] = dataclasses.field(default_factory=dict)
-    cancelled_at: float | None = None
-    """It seemed over before it was told."""
-    recent: deque[float] = dataclasses.field(default_factory=deque)
-    """The last occurrences, as many as the threshold asks for."""
+    recent: deque[tuple[float, str | None]] = dataclasses.field(default_factory=deque)
+    """The last occurrences with their ``error.type``, as many as the threshold asks for."""
+    holders: tuple[str, ...] = ()
+    """Channels whose receiver holds it open until it is told of the end."""
     deliveries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """The last confirmations: channel, time, seconds from the cause to the confirmation."""
 
@@ -109,6 +109,22 @@ class Incident:
         """How often it was escalated."""
         return len(self.steps)
 
+    @property
+    def next_id(self) -> str:
+        """The ID of its next notification."""
+        return f"{self.id}-{self.messages + 1}"
+
+    def catch_up(self, notification: Notification) -> None:
+        """An earlier process was about to tell this of it."""
+        number = notification.id.rpartition("-")[2]
+        if number.isdecimal():
+            self.messages = max(self.messages, int(number))
+        if notification.severity > self.severity:
+            self.severity = notification.severity
+        self.told_severity = max(self.told_severity, notification.severity)
+        if notification.status is Status.RESOLVED:
+            self.phase = Phase.OVER
+
     def see(self, alert: Alert, now: float) -> None:
         """One more occurrence."""
         if self.untold == 0:
@@ -122,31 +138,28 @@ class Incident:
             self.alert = alert
         if alert.correlation_id is not None:
             self.latest_correlation_id, self.latest_span_id = alert.correlation_id, alert.span_id
-        if alert.error_type is not None and (
-            alert.error_type in self.error_types or len(self.error_types) < MAX_ERROR_TYPES
-        ):
-            self.error_types[alert.error_type] = self.error_types.get(alert.error_type, 0) + 1
+        self._count(alert.error_type)
+
+    def _count(self, error_type: str | None) -> None:
+        if error_type is not None and (error_type in self.error_types or len(self.error_types) < MAX_ERROR_TYPES):
+            self.error_types[error_type] = self.error_types.get(error_type, 0) + 1
 
     def threshold_reached(self, alert: Alert, now: float) -> bool:
         """Whether enough occurrences lie within the window; the incident then began with the first of them."""
-        if self.phase is not Phase.WATCHING or alert.threshold == 1 or self.cancelled_at is not None:
+        if self.phase is not Phase.WATCHING or alert.threshold == 1:
             return True
         if self.recent.maxlen != alert.threshold:
             self.recent = deque(self.recent, maxlen=alert.threshold)
-        self.recent.append(now)
-        if len(self.recent) < alert.threshold or now - self.recent[0] > alert.window:
+        self.recent.append((now, alert.error_type))
+        if len(self.recent) < alert.threshold or now - self.recent[0][0] > alert.window:
             return False
-        self.first_seen = self.untold_since = self.recent[0]
+        self.first_seen = self.untold_since = self.recent[0][0]
         self.total = self.untold = len(self.recent)
+        self.error_types.clear()
+        for _, error_type in self.recent:
+            self._count(error_type)
         self.recent.clear()
         return True
-
-    def is_forgotten(self, now: float, config: AlertConfig) -> bool:
-        """Whether nothing is to be remembered of it any more."""
-        age = now - self.last_seen
-        if self.phase is Phase.OVER:
-            return age > config.remember
-        return self.phase is Phase.WATCHING and age > max(self.alert.window, config.keep_firing)
 
     def comes_back(self, alert: Alert, now: float, config: AlertConfig) -> Incident:
         """The incident that follows this one, which is over."""
@@ -155,6 +168,13 @@ class Incident:
             back.returns = self.returns + 1
             back.not_before = self.told_at + config.rate_limit
         return back
+
+    def before_it_came_back(self, config: AlertConfig) -> Incident:
+        """What to remember where this one was over before it was told: the inverse of :meth:`comes_back`."""
+        told_at = self.not_before - config.rate_limit
+        return dataclasses.replace(
+            self, phase=Phase.OVER, returns=self.returns - 1, told_at=told_at, untold=0, recent=deque()
+        )
 
     def ends_at(self, config: AlertConfig) -> float:
         """When it is over unless it is seen again; infinity where nothing says so."""
@@ -186,8 +206,10 @@ class Incident:
         self.due = math.inf
         return notification
 
-    def confirm(self, channel: str, now: float, seconds: float) -> None:
-        """A channel took a message about it, ``seconds`` after its cause."""
+    def confirm(self, channel: str, now: float, seconds: float, *, held: bool = False) -> None:
+        """A channel took a message about it, ``seconds`` after its cause. ``held``: its receiver holds it open now."""
+        if held and channel not in self.holders:
+            self.holders = (*self.holders, channel)
         self.deliveries.append({"channel": channel, "at": rfc3339(now), "seconds": round(seconds, 3)})
         del self.deliveries[:-MAX_DELIVERIES]
 
@@ -221,7 +243,8 @@ class Incident:
             service=config.service,
             reason=reason,
             error_types=dict(sorted(self.error_types.items(), key=lambda item: -item[1])[:SHOWN_ERROR_TYPES]),
-            further_channels=self.channels,
+            further_channels=(*self.channels, *self.holders) if status is Status.RESOLVED else self.channels,
+            quiet_after=alert.quiet_after,
             caused_at=self.untold_since if reason in {"new", "back", "raised"} else now,
             ended_at=ended_at,
         )
@@ -257,6 +280,8 @@ class Incident:
             told_severity=self.told_severity.value,
             phase=self.phase.value,
             recent=list(self.recent),
+            error_types=dict(self.error_types),
+            deliveries=list(self.deliveries),
         )
         data["begun_here"] = False
         return {key: None if value in (math.inf, -math.inf) else value for key, value in data.items()}
@@ -273,12 +298,16 @@ class Incident:
             severity=Severity(fields["severity"]),
             told_severity=Severity(fields["told_severity"]),
             phase=Phase(fields["phase"]),
-            recent=deque(fields["recent"]),
+            recent=deque((float(at), kind) for at, kind in fields["recent"]),
             steps=tuple(fields["steps"]),
             channels=tuple(fields["channels"]),
+            holders=tuple(fields["holders"]),
             due=math.inf if fields["due"] is None else fields["due"],
             not_before=-math.inf if fields["not_before"] is None else fields["not_before"],
         )
+        for name in ("first_seen", "last_seen", "watched_since", "told_at", "untold_since", "total", "untold"):
+            if not isinstance(fields[name], (int, float)):
+                raise TypeError(f"{name} is no number")
         return cls(**fields)
 
 
@@ -286,7 +315,7 @@ def step_at(incident: Incident, step: EscalationStep) -> float:
     """When an escalation step is due; infinity where the incident has not come back often enough."""
     if step.after is not None:
         return incident.first_seen + step.after
-    return incident.told_at if step.returns is not None and incident.returns >= step.returns else math.inf
+    return incident.first_seen if step.returns is not None and incident.returns >= step.returns else math.inf
 
 
 def escalated_severity(current: Severity, target: Severity | None) -> Severity:

@@ -15,10 +15,19 @@ from otel_resilience.alerting.store import MAX_AGE, Record
 if TYPE_CHECKING:
     from redis import Redis
 
-_RELEASE: Final = """
+_CLAIM: Final = """
 local held = redis.call('GET', KEYS[1])
+if held then return held end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+redis.call('DEL', KEYS[2])
+return false
+"""
+_RELEASE: Final = """
+local function is_mine(value) return value and cjson.decode(value)['id'] == ARGV[3] end
+local held = redis.call('GET', KEYS[1])
+if held and not is_mine(held) then return 0 end
+if not held and is_mine(redis.call('GET', KEYS[2])) then return 0 end
 redis.call('DEL', KEYS[1])
-if not held then return 0 end
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
 return 1
 """
@@ -37,10 +46,8 @@ class RedisStore:
         return list(self._asked(self._all))
 
     def claim(self, fingerprint: str, record: Record) -> Record | None:
-        """``SET NX GET``: one round trip, granted once."""
-        found = self._asked(
-            lambda: self._client.set(self._open(fingerprint), json.dumps(record), nx=True, ex=self._ttl, get=True)
-        )
+        """One script: granted to the process that sets the key first."""
+        found = self._run(_CLAIM, fingerprint, record)
         return None if found is None else _object(found)
 
     def save(self, fingerprint: str, record: Record) -> None:
@@ -49,9 +56,7 @@ class RedisStore:
 
     def release(self, fingerprint: str, record: Record) -> bool:
         """One script: whoever finds the key tells of the end."""
-        keys = [self._open(fingerprint), self._over(fingerprint)]
-        done = self._asked(lambda: self._client.eval(_RELEASE, 2, *keys, json.dumps(record), self._ttl))
-        return bool(done)
+        return bool(self._run(_RELEASE, fingerprint, record, record["id"]))
 
     def watch(self, fingerprint: str, record: Record) -> None:
         """Kept beside what is over."""
@@ -60,6 +65,10 @@ class RedisStore:
     def forget(self, fingerprint: str) -> None:
         """``DEL``."""
         self._asked(lambda: self._client.delete(self._over(fingerprint)))
+
+    def _run(self, script: str, fingerprint: str, record: Record, *more: str) -> Any:
+        keys = (self._open(fingerprint), self._over(fingerprint))
+        return self._asked(lambda: self._client.eval(script, len(keys), *keys, json.dumps(record), self._ttl, *more))
 
     def _all(self) -> list[Record]:
         keys = list(self._client.scan_iter(match=f"{self._prefix}*", count=500))

@@ -6,54 +6,40 @@ incident and, for what must not be lost, writes one file. Everything else happen
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 import math
+import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from opentelemetry import trace
-
 from otel_resilience.alerting import signals
 from otel_resilience.alerting.alert import Alert, Notification, Status, fingerprint
 from otel_resilience.alerting.config import AlertConfig
-from otel_resilience.alerting.delivery import DEPENDENCY_PREFIX, Courier, DeliveryConfig
+from otel_resilience.alerting.delivery import DEPENDENCY_PREFIX, DeliveryConfig
+from otel_resilience.alerting.dispatch import DISABLED_KIND, Dispatcher, disabled_alert
 from otel_resilience.alerting.incident import Incident, Phase
 from otel_resilience.alerting.incidents import IncidentBook
-from otel_resilience.alerting.ledger import Fate, Ledger, Route
+from otel_resilience.alerting.ledger import Route
 from otel_resilience.alerting.outbox import Outbox
-from otel_resilience.alerting.recovery import Archive
-from otel_resilience.alerting.store import IncidentStore, MemoryStore
+from otel_resilience.alerting.receipt import Receipt, in_context
+from otel_resilience.alerting.recovery import DURABLE, Archive, is_durable, is_of_an_incident, to_save
+from otel_resilience.alerting.store import IncidentStore, MemoryStore, Record
 from otel_resilience.classification import Classification, Severity
-from otel_resilience.correlation import correlation_id
 from otel_resilience.redaction import redact
-
-DURABLE: Final = Severity.HIGH
-"""From this severity on, notifications survive the process in the outbox."""
 
 CLOSE_WITHIN: Final = 3.0
 """Seconds that :meth:`AlertService.close` takes at most, unless told otherwise."""
 
-DISABLED_KIND: Final = "alert_channel_disabled"
+SAVE_SHARE: Final = 0.2
+"""Share of that time that is left for writing down how the incidents stand."""
 
 _log = logging.getLogger("otel_resilience.alerting")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of one notification at one channel."""
-
-    channel: str
-    notification: Notification
-    delivered: bool
-    seconds: float
-    """From the cause to the confirmation, or until it was given up."""
-    error_type: str | None = None
 
 
 class AlertService:
@@ -77,24 +63,32 @@ class AlertService:
         sleep: Callable[[float], None] | None = None,
         rng: Callable[[], float] = random.random,
     ) -> None:
+        """Raises ``ValueError`` where two channels have the same name."""
         self.config = config
         self.book = IncidentBook(config)
         self._clock = clock
         self._epoch = wall_clock() - clock()
         self._on_receipt = on_receipt
+        self._sleep = sleep or time.sleep
         self._archive = Archive(store or MemoryStore(), outbox)
-        self._ledger = Ledger(routes)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._couriers = {
-            route.name: Courier(
-                route.channel, self, delivery or DeliveryConfig(), lock=self._lock, clock=clock, sleep=sleep, rng=rng
-            )
-            for route in routes
-        }
+        self._dispatcher = Dispatcher(
+            routes,
+            self,
+            self._archive,
+            delivery or DeliveryConfig(),
+            lock=self._lock,
+            clock=clock,
+            sleep=sleep,
+            rng=rng,
+        )
         self._threads: list[threading.Thread] = []
         self._planned = math.inf
-        self._closing = self._closed = self._ended = False
+        self._due: deque[tuple[Incident, Notification, Record]] = deque()
+        """What is to be told, unless another process does; with the incident as it is told."""
+        self._closed = self._ended = self._forked = False
+        self._process = os.getpid()
         signals.watch(self)
 
     def now(self) -> float:
@@ -103,8 +97,9 @@ class AlertService:
 
     def load(self) -> None:
         """Take in the incidents and the undelivered notifications of earlier processes."""
+        found = list(self._archive.incidents())
         with self._changed:
-            for incident in self._archive.incidents():
+            for incident in found:
                 self.book.adopt(incident, self.now())
             left = self._archive.left_over()
         for notification in left:
@@ -114,14 +109,15 @@ class AlertService:
         """:meth:`load`, then run the threads. Returns the service."""
         self.load()
         self._spawn("alerts", self._run)
-        for name, courier in self._couriers.items():
+        for name, courier in self._dispatcher.couriers.items():
             self._spawn(f"alerts-{name}", courier.run)
         return self
 
     def report(self, alert: Alert, *, lowest: Severity | None = None) -> None:
         """Something happened. ``lowest`` replaces the least severity that is told."""
         try:
-            self._report(_in_context(alert), lowest)
+            if self._is_here():
+                self._report(in_context(alert), lowest)
         except Exception as error:  # noqa: BLE001  # an alert must not fail what it tells of
             _log.error("an alert was lost: %s", redact(repr(error)))
 
@@ -131,21 +127,31 @@ class AlertService:
 
     def resolve_fingerprint(self, wanted: str, *, certain: bool = False) -> None:
         """As :meth:`resolve`, by the fingerprint itself."""
+        if not self._is_here():
+            return
         with self._changed:
             dropped = self.book.resolve(wanted, self.now(), certain=certain)
-            self._count_suppressed()
             if dropped is not None and dropped.phase is not Phase.OPEN:
                 self._archive.drop(dropped)
-            self._changed.notify_all()
+                for incident in self.book:
+                    self._secure(incident)
+            self._count_suppressed()
+            if dropped is not None:
+                self._changed.notify_all()
 
     def resolve_dependency(
         self, dependency: str, *, kinds: frozenset[str] | None = None, certain: bool = False
     ) -> None:
         """All incidents of a dependency, of these kinds, are over: see :meth:`resolve`."""
+        if not self._is_here():
+            return
         with self._changed:
-            for incident in self.book:
-                if incident.dependency == dependency and (kinds is None or incident.kind in kinds):
-                    self.resolve_fingerprint(incident.fingerprint, certain=certain)
+            over = [
+                each for each in self.book if each.dependency == dependency and (kinds is None or each.kind in kinds)
+            ]
+            # Consequences before their causes, which would set them free.
+            for incident in sorted(over, key=lambda each: each.phase is not Phase.INHIBITED):
+                self.resolve_fingerprint(incident.fingerprint, certain=certain)
 
     def incidents(self) -> list[Incident]:
         """Those that are told or will be, and those that a cause inhibits."""
@@ -154,7 +160,7 @@ class AlertService:
 
     def queue_sizes(self) -> Mapping[str, int]:
         """Waiting notifications by channel."""
-        return {name: courier.waiting for name, courier in self._couriers.items()}
+        return self._dispatcher.queue_sizes()
 
     def dead_letter_count(self) -> int:
         """Notifications that no channel took."""
@@ -162,39 +168,46 @@ class AlertService:
 
     def revoked(self) -> list[str]:
         """Channels whose receiver does not want us any more."""
-        return [name for name, courier in self._couriers.items() if courier.revoked is not None]
+        return self._dispatcher.revoked()
 
     def send(self, notification: Notification) -> None:
         """Deliver one notification that belongs to no incident, such as a test."""
-        self._route(notification)
+        self._dispatcher.send(notification)
 
     def pump(self) -> float:
         """Do what is due now, in this thread: for tests and for services without threads. Returns when to come again,
         on the clock of :meth:`now`; infinity where nothing is planned."""
-        due = self._dispatch()
-        steps = [courier.step() + self._epoch for courier in self._couriers.values()]
-        return min([due, *steps])
+        self._dispatch()
+        again = self._dispatcher.step() + self._epoch
+        with self._changed:
+            return min(self.book.next_due(), again)
 
     def close(self, timeout: float = CLOSE_WITHIN) -> bool:
         """Tell what is due and end, within ``timeout`` seconds. Whether everything was delivered.
 
         What waits for its group is told now. What could not be delivered stays in the outbox for the next process.
         """
+        if not self._is_here():
+            return False
         give_up_at = self._clock() + timeout
+        settle_by = give_up_at - SAVE_SHARE * timeout
         with self._changed:
             if self._closed:
                 return True
-            self._closed = self._closing = True
+            self._closed = True
             self.book.flush(self.now())
             self._changed.notify_all()
-        for courier in self._couriers.values():
-            courier.close(give_up_at)
+        self._dispatcher.close(settle_by)
         if self._threads:
-            self._threads[0].join(timeout)
-            self._await_couriers(give_up_at)
+            with self._changed:
+                while not self._settled() and (left := settle_by - self._clock()) > 0:
+                    self._changed.wait(left)
         else:
-            while math.isfinite(self.pump()) and not self._all_settled():
-                continue
+            while (again := self.pump() - self._epoch) < settle_by and not self._settled():
+                before = self._clock()
+                self._sleep(max(0.0, again - before))
+                if self._clock() == before:
+                    break  # a clock that stands still
         return self._end(give_up_at)
 
     def __enter__(self) -> Self:
@@ -205,65 +218,43 @@ class AlertService:
     ) -> None:
         self.close()
 
-    def delivered(self, channel: str, notification: Notification) -> None:
-        """A courier's word: the channel confirmed."""
-        with self._changed:
-            for member in self._ledger.members(notification):
-                seconds = max(0.0, self.now() - member.caused_at)
-                self._note(Receipt(channel, member, True, seconds))
-                signals.delivered(channel, member, seconds)
-                if self._ledger.delivered(channel, member):
-                    self._archive.done(member)
-            self.resolve(DISABLED_KIND, DEPENDENCY_PREFIX + channel, certain=True)
-
-    def failed(self, channel: str, notification: Notification, verdict: Classification, *, final: bool) -> bool:
-        """A courier's word: the channel gave it up. Whether it is to keep it."""
-        keep = False
-        with self._changed:
-            for member in self._ledger.members(notification):
-                fate, substitute = self._ledger.failed(channel, member, final=final)
-                if fate is not Fate.KEEP or self._archive.first_failure(channel, member):
-                    seconds = max(0.0, self.now() - member.caused_at)
-                    self._note(Receipt(channel, member, False, seconds, verdict.error_type))
-                    signals.failed(channel, member, verdict.error_type, seconds)
-                keep |= fate is Fate.KEEP
-                if substitute is not None:
-                    self._couriers[substitute].put(member)
-                elif fate is Fate.DEAD:
-                    self._ledger.close(member)
-                    self._archive.bury(member, verdict.error_type)
-        return keep
+    def noted(self, receipt: Receipt) -> None:
+        """The dispatcher's word: something was delivered or given up."""
+        if receipt.delivered:
+            told = receipt.notification
+            with self._changed:
+                incident = self.book.get(told.fingerprint)
+                if incident is not None and incident.id == told.incident:
+                    held = self._dispatcher.holds(receipt)
+                    incident.confirm(receipt.channel, self.now(), receipt.seconds, held=held)
+            self.resolve(DISABLED_KIND, DEPENDENCY_PREFIX + receipt.channel, certain=True)
+        if self._on_receipt is not None:
+            try:
+                self._on_receipt(receipt)
+            except Exception as error:  # noqa: BLE001  # a caller's own code must not stop deliveries
+                _log.warning("a receiver of receipts failed: %s", redact(repr(error)))
 
     def disabled(self, channel: str, verdict: Classification) -> None:
-        """A courier's word: our access was revoked. Told through the other channels."""
-        self._ledger.revoked.add(channel)
-        self.report(
-            Alert(
-                kind=DISABLED_KIND,
-                title=f"Alert channel {channel} is disabled",
-                severity=Severity.CRITICAL,
-                summary=f"Its receiver answered {verdict.error_type}; nothing more is sent there until the next start.",
-                dependency=DEPENDENCY_PREFIX + channel,
-                error_type=verdict.error_type,
-                error_class=verdict.error_class.value,
-            )
-        )
-        if self._closing:
-            self._dispatch()
+        """The dispatcher's word: a receiver does not want us any more. Told through the other channels."""
+        self.report(disabled_alert(channel, verdict))
 
-    def grouped(self, channel: str, notifications: list[Notification], into: Notification) -> None:
-        """A courier's word: several leave as one."""
-        with self._changed:
-            signals.suppressed("grouped", len(notifications))
-            if into.status is Status.RESOLVED and into in self._ledger:
-                for done in self._ledger.replace(channel, notifications):
-                    self._archive.done(done)
-            else:
-                self._ledger.group(notifications, into)
+    def settled(self, channel: str) -> None:
+        """The dispatcher's word, while closing: this channel has done what it could so far."""
+        del channel
+        self._changed.notify_all()
+
+    def _is_here(self) -> bool:
+        """Whether the threads are in this process: in a fork of it nothing is told, and the lock may be held."""
+        here = os.getpid() == self._process
+        if not here and not self._forked:
+            self._forked = True
+            _log.error("alerts are lost: their service was made before this process was forked")
+        return here
 
     def _report(self, alert: Alert, lowest: Severity | None) -> None:
         with self._changed:
             if self._ended:
+                _log.error("the alert %r came after the end of its service and is lost", alert.title)
                 return
             outcome = self.book.report(alert, self.now(), lowest=lowest)
             if outcome.suppressed is not None:
@@ -271,92 +262,104 @@ class AlertService:
             incident = outcome.incident
             if incident is None:
                 return
-            pending = incident.phase is Phase.PENDING
-            if pending and incident.severity >= DURABLE and not self._archive.keeps(incident):
-                self._archive.keep(self._preview(incident))
+            self._secure(incident)
+            if self._closed and incident.phase is Phase.PENDING:
+                incident.due = max(self.now(), incident.not_before)
             if self.book.wakes_at(incident) < self._planned:
                 self._changed.notify_all()
 
-    def _preview(self, incident: Incident) -> Notification:
-        return dataclasses.replace(
-            incident.notification(self.config, self.now(), "new", Status.FIRING), id=f"{incident.id}-1"
-        )
+    def _secure(self, incident: Incident) -> None:
+        """What is to be told survives the process from now on."""
+        rising = incident.phase is Phase.OPEN and incident.severity > incident.told_severity
+        if incident.severity < DURABLE or not (rising or incident.phase is Phase.PENDING):
+            return
+        if not self._archive.keeps(incident):
+            preview = incident.notification(self.config, self.now(), "raised" if rising else "new", Status.FIRING)
+            self._archive.keep(dataclasses.replace(preview, id=incident.next_id))
 
     def _run(self) -> None:
         while True:
+            at_least = 0.0
+            try:
+                self._dispatch()
+            except Exception as error:  # noqa: BLE001  # the thread goes on
+                _log.error("alerts could not be told: %s", redact(repr(error)))
+                at_least = 1.0
             with self._changed:
-                closing = self._closing
-            self._dispatch()
-            with self._changed:
-                if closing:
-                    return
+                if self._ended:
+                    break
                 self._planned = self.book.next_due()
-                wait = self._planned - self.now()
-                if wait > 0 and not self._closing:
-                    self._changed.wait(None if math.isinf(wait) else wait)
+                wait = max(self._planned - self.now(), at_least)
+                if wait > 0:
+                    self._changed.wait(None if math.isinf(wait) else min(wait, threading.TIMEOUT_MAX))
                 self._planned = math.inf
+        self._save()
 
-    def _dispatch(self) -> float:
+    def _save(self) -> None:
         with self._changed:
-            due = self.book.due(self.now())
+            records = to_save(self.book)
+        self._archive.save(records)
+
+    def _dispatch(self) -> None:
+        with self._changed:
+            for incident, notification in self.book.due(self.now()):
+                if is_durable(notification):
+                    self._archive.keep(notification)
+                self._due.append((incident, notification, incident.dump()))
+            while self.book.withdrawn:
+                self._archive.drop(self.book.withdrawn.popleft())
             self._count_suppressed()
-        for incident, notification in due:
-            self._tell(incident, notification)
+        while self._due:
+            try:
+                self._tell(*self._due[0])
+            finally:
+                self._due.popleft()
+        self._archive.forget_unwatched()
         with self._changed:
-            return self.book.next_due()
+            if self._closed:
+                self._changed.notify_all()
 
-    def _tell(self, incident: Incident, notification: Notification) -> None:
+    def _tell(self, incident: Incident, notification: Notification, record: Record) -> None:
         """Unless another process does."""
-        other = self._archive.contest(incident, notification)
+        other = self._archive.contest(record, notification)
         with self._changed:
+            if self._ended:
+                return
             if other is None:
-                self._route(notification)
+                self._dispatcher.send(notification)
                 return
             signals.suppressed("dedup", max(1, notification.count))
             self._archive.drop(incident)
             if notification.status is Status.FIRING:
-                self.book.forget(incident.fingerprint)
-                self.book.adopt(other, self.now())
+                self.book.give_way(incident, other, notification.count, self.now())
 
     def _resume(self, notification: Notification) -> None:
         """Go on with what an earlier process could not deliver."""
         with self._changed:
             known = self.book.get(notification.fingerprint)
             firing = notification.status is Status.FIRING
-            if known is None and firing:
-                known = self._archive.revive(notification)
+            if known is not None and known.id == notification.incident:
+                ends = known.phase is Phase.OPEN and not firing
+                known.catch_up(notification)
+                record = known.dump()
+            elif firing and is_of_an_incident(notification):
+                if known is not None and known.phase not in {Phase.WATCHING, Phase.OVER}:
+                    signals.suppressed("dedup", max(1, notification.count))
+                    self._archive.done(notification)
+                    return
+                known = self._archive.revive(notification, known)
                 self.book.adopt(known, self.now())
-                claimed = False
+                self._archive.keep(notification)
+                self._due.append((known, notification, known.dump()))
+                return
             else:
-                claimed = True
-        if known is not None and firing and known.id != notification.incident:
-            signals.suppressed("dedup", max(1, notification.count))
-            self._archive.done(notification)
-        elif known is not None and not claimed:
-            self._tell(known, notification)
-        else:
-            self._route(notification)
+                ends = False
+            self._dispatcher.send(notification)
+        if ends:
+            self._archive.contest(record, notification)  # released now; who tells of it is decided already
 
-    def _route(self, notification: Notification) -> None:
-        with self._changed:
-            durable = notification.severity >= DURABLE and notification.reason != "test"
-            self._archive.told(notification, durable=durable)
-            names = self._ledger.open(notification)
-            for name in names:
-                self._couriers[name].put(notification)
-            if not names:
-                self._ledger.close(notification)
-                self._archive.bury(notification, "no channel is set up for it")
-
-    def _note(self, receipt: Receipt) -> None:
-        incident = self.book.get(receipt.notification.fingerprint)
-        if receipt.delivered and incident is not None and incident.id == receipt.notification.incident:
-            incident.confirm(receipt.channel, self.now(), receipt.seconds)
-        if self._on_receipt is not None:
-            try:
-                self._on_receipt(receipt)
-            except Exception as error:  # noqa: BLE001  # a caller's own code must not stop deliveries
-                _log.warning("a receiver of receipts failed: %s", redact(repr(error)))
+    def _settled(self) -> bool:
+        return not self._due and self.book.next_due() > self.now() and self._dispatcher.all_settled
 
     def _count_suppressed(self) -> None:
         while self.book.suppressed:
@@ -367,40 +370,16 @@ class AlertService:
         self._threads.append(thread)
         thread.start()
 
-    def settled(self, channel: str) -> None:
-        """A courier's word, while closing: it has done what it could so far."""
-        del channel
-        with self._changed:
-            self._changed.notify_all()
-
-    def _all_settled(self) -> bool:
-        return all(courier.is_settled for courier in self._couriers.values())
-
-    def _await_couriers(self, give_up_at: float) -> None:
-        with self._changed:
-            while not self._all_settled() and (left := give_up_at - self._clock()) > 0:
-                self._changed.wait(left)
-
     def _end(self, give_up_at: float) -> bool:
-        for courier in self._couriers.values():
-            courier.finish()
-        for thread in self._threads[1:]:
-            thread.join(max(0.0, give_up_at - self._clock()))
+        """What may hang, such as a store, is left behind in a thread of its own when the time is up."""
+        self._dispatcher.finish()
         with self._changed:
             self._ended = True
-            left = self._ledger.undelivered()
-            self._archive.close(self.book, left)
-        for courier in self._couriers.values():
-            courier.channel.close()
+            self._changed.notify_all()
+            left = self._dispatcher.give_back()
+            self._archive.close(left)
+        if not self._threads:
+            self._spawn("alerts-end", self._save)
+        for thread in self._threads:
+            thread.join(max(0.0, give_up_at - self._clock()))
         return not left
-
-
-def _in_context(alert: Alert) -> Alert:
-    """With the correlation ID and the span of the caller, unless it names others."""
-    if alert.correlation_id is not None:
-        return alert
-    enriched = copy.copy(alert)
-    span = trace.get_current_span().get_span_context()
-    object.__setattr__(enriched, "correlation_id", correlation_id())
-    object.__setattr__(enriched, "span_id", f"{span.span_id:016x}" if span.is_valid else None)
-    return enriched

@@ -48,7 +48,10 @@ class IncidentStore(Protocol):
         ...
 
     def release(self, fingerprint: str, record: Record) -> bool:
-        """Turn the claim into ``record``, a memory of what is over. ``False`` where another process did already."""
+        """Turn the claim into ``record``, a memory of what is over. ``False`` where another process did already.
+
+        A claim that was lost, as when the store forgets, is released too: somebody has to tell of the end.
+        """
         ...
 
     def watch(self, fingerprint: str, record: Record) -> None:
@@ -103,21 +106,17 @@ class DiskStore:
                 if self._now() - path.stat().st_mtime > MAX_AGE:
                     path.unlink()
                     continue
-                record = json.loads(path.read_text("utf-8"))
-                if not isinstance(record, dict):
-                    raise ValueError("no object")  # noqa: TRY004  # handled with what json raises
             except FileNotFoundError:
                 continue  # another process was faster
-            except (OSError, ValueError) as error:
-                _log.warning("the incident in %s cannot be read and is set aside: %s", path.name, type(error).__name__)
-                set_aside(path)
-                continue
-            yield record
+            record = _read(path)
+            if record is not None:
+                if path.name.endswith(_OVER) and record.get("phase") == "open":
+                    record["phase"] = "over"  # its process ended within the release
+                yield record
 
     def claim(self, fingerprint: str, record: Record) -> Record | None:
         """Granted to the process that links the file first."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        target = self._folder / f"{fingerprint}{_OPEN}"
+        target, over = self._paths(fingerprint)
         for _ in range(3):
             with _written(self._folder, record) as temporary:
                 try:
@@ -125,47 +124,47 @@ class DiskStore:
                 except FileExistsError:
                     pass
                 else:
-                    with contextlib.suppress(FileNotFoundError):
-                        (self._folder / f"{fingerprint}{_OVER}").unlink()
+                    over.unlink(missing_ok=True)
                     return None
-            try:
-                found: Record = json.loads(target.read_text("utf-8"))
-            except FileNotFoundError:
-                continue  # released in this moment
-            except ValueError:
-                set_aside(target)
-                continue
-            return found
+            found = _read(target)
+            if found is not None:
+                return found
         return None
 
     def save(self, fingerprint: str, record: Record) -> None:
         """Replaced at one stroke."""
-        target = self._folder / f"{fingerprint}{_OPEN}"
+        target, _ = self._paths(fingerprint)
         if target.exists():
             with _written(self._folder, record) as temporary:
                 temporary.replace(target)
 
     def release(self, fingerprint: str, record: Record) -> bool:
-        """Granted to the process that takes the file away first."""
-        taken = self._folder / f".{fingerprint}.{secrets.token_hex(4)}"
-        try:
-            (self._folder / f"{fingerprint}{_OPEN}").rename(taken)
-        except FileNotFoundError:
+        """Granted to the process that renames the file first."""
+        target, over = self._paths(fingerprint)
+        held = _read(target)
+        if held is not None and held.get("id") != record["id"]:
             return False
+        try:
+            target.rename(over)
+        except FileNotFoundError:
+            last = _read(over)
+            if last is not None and last.get("id") == record["id"]:
+                return False
         with _written(self._folder, record) as temporary:
-            temporary.replace(self._folder / f"{fingerprint}{_OVER}")
-        taken.unlink(missing_ok=True)
+            temporary.replace(over)
         return True
 
     def watch(self, fingerprint: str, record: Record) -> None:
         """Kept beside what is over."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _written(self._folder, record) as temporary:
-            temporary.replace(self._folder / f"{fingerprint}{_OVER}")
+            temporary.replace(self._paths(fingerprint)[1])
 
     def forget(self, fingerprint: str) -> None:
         """Taken away."""
-        (self._folder / f"{fingerprint}{_OVER}").unlink(missing_ok=True)
+        self._paths(fingerprint)[1].unlink(missing_ok=True)
+
+    def _paths(self, fingerprint: str) -> tuple[Path, Path]:
+        return self._folder / f"{fingerprint}{_OPEN}", self._folder / f"{fingerprint}{_OVER}"
 
 
 class FallbackStore:
@@ -188,19 +187,27 @@ class FallbackStore:
         self._pause = pause
         self._clock = clock
         self._away_until = -math.inf
+        self._local_only: set[str] = set()
+        """Claimed while the shared store was away: it knows nothing of them."""
         self.degraded = False
 
     def load(self) -> Iterable[Record]:
-        """Of both, the shared one's where both know an incident."""
-        local = {record["fingerprint"]: record for record in self._local.load()}
-        shared = {record["fingerprint"]: record for record in self._ask(lambda: list(self._shared.load())) or ()}
-        return [*{**local, **shared}.values()]
+        """Of both, the shared one's first, which goes before where both know an incident."""
+        shared = self._ask(lambda: list(self._shared.load()))
+        return [*(shared or ()), *self._local.load()]
 
     def claim(self, fingerprint: str, record: Record) -> Record | None:
         """The shared store decides, the local one where it cannot."""
         answer = self._ask(lambda: (self._shared.claim(fingerprint, record),))
-        own = self._local.claim(fingerprint, record)
-        return own if answer is None else answer[0]
+        if answer is None:
+            own = self._local.claim(fingerprint, record)
+            if own is None:
+                self._local_only.add(fingerprint)
+            return own
+        told = record if answer[0] is None else answer[0]
+        if self._local.claim(fingerprint, told) is not None:
+            self._local.save(fingerprint, told)
+        return answer[0]
 
     def save(self, fingerprint: str, record: Record) -> None:
         """In both."""
@@ -211,7 +218,11 @@ class FallbackStore:
         """The shared store decides, the local one where it cannot, or where it alone was there at the claim."""
         answer = self._ask(lambda: (self._shared.release(fingerprint, record),))
         own = self._local.release(fingerprint, record)
-        return own if answer is None else answer[0]
+        if answer is None:
+            return own
+        alone = fingerprint in self._local_only
+        self._local_only.discard(fingerprint)
+        return answer[0] or (alone and own)
 
     def watch(self, fingerprint: str, record: Record) -> None:
         """In both."""
@@ -241,6 +252,21 @@ class FallbackStore:
             _log.info("the shared store of incidents is back")
             self.degraded = False
         return answer
+
+
+def _read(path: Path) -> Record | None:
+    """``None`` where there is none, or one that cannot be read, which is set aside and logged."""
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("no object")  # noqa: TRY004  # handled with what json raises
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        _log.warning("the incident in %s cannot be read and is set aside: %s", path.name, type(error).__name__)
+        set_aside(path)
+        return None
+    return record
 
 
 @contextlib.contextmanager
