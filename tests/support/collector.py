@@ -32,6 +32,11 @@ def require_collector() -> Path:
     return binary
 
 
+def config_arguments(config: str) -> list[str]:
+    """The options for ``single``, ``gateway`` or ``sampler``."""
+    return [f"--config={FOLDER / name}.yaml" for name in ("common", config)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Ports:
     """Where one Collector listens."""
@@ -44,13 +49,13 @@ class Ports:
 
 
 class Collector:
-    """``with Collector("single.yaml", folder, TEMPO_OTLP_ENDPOINT=...) as collector: ... collector.url``."""
+    """``with Collector("single", folder, TEMPO_OTLP_ENDPOINT=...) as collector: ... collector.url``."""
 
     def __init__(self, config: str, folder: Path, **environment: str) -> None:
         self._binary = require_collector()
         self.folder = folder
         self.ports = Ports()
-        self._command = [str(self._binary), "--config", str(FOLDER / config)]
+        self._command = [str(self._binary), *config_arguments(config)]
         self._environment = {
             "PATH": os.environ.get("PATH", ""),
             "OTELCOL_STATE_DIR": str(folder),
