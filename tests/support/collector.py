@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -103,12 +104,33 @@ class Collector:
     def own_metrics(self) -> dict[str, float]:
         """Its own metrics: name to the sum over all series."""
         found: dict[str, float] = {}
-        for line in httpx.get(f"http://127.0.0.1:{self.ports.own}/metrics", trust_env=False).text.splitlines():
-            if line and not line.startswith("#"):
-                series, value = line.rsplit(" ", 1)
-                name = series.partition("{")[0]
-                found[name] = found.get(name, 0.0) + float(value)
+        for series, value in self._own_series():
+            name = series.partition("{")[0]
+            found[name] = found.get(name, 0.0) + value
         return found
+
+    def own_metric(self, name: str, **labels: str) -> float:
+        """The sum over the series of one of its own metrics that have these labels; 0 where there are none."""
+        wanted = [f'{label}="{text}"' for label, text in labels.items()]
+        return sum(
+            value
+            for series, value in self._own_series()
+            if series.partition("{")[0] == name and all(part in series for part in wanted)
+        )
+
+    def own_labels(self, name: str, label: str) -> set[str]:
+        """The values of a label of one of its own metrics."""
+        return {
+            text
+            for series, _ in self._own_series()
+            if series.partition("{")[0] == name
+            for text in re.findall(rf'\b{label}="([^"]*)"', series)
+        }
+
+    def _own_series(self) -> list[tuple[str, float]]:
+        text = httpx.get(f"http://127.0.0.1:{self.ports.own}/metrics", trust_env=False).text
+        lines = [line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
+        return [(series, float(value)) for series, value in lines]
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -16,6 +16,12 @@ import pytest
 from support.redis_server import free_port
 
 PROGRAM = "prometheus"
+CONFIG = """
+storage:
+  tsdb:
+    out_of_order_time_window: 10m
+"""
+"""What a Prometheus behind our Collector needs at least."""
 
 
 def require_prometheus() -> str:
@@ -32,7 +38,7 @@ def require_prometheus() -> str:
 class Prometheus:
     """``with Prometheus(folder) as prometheus: prometheus.query("up")``."""
 
-    def __init__(self, folder: Path, config: str = "") -> None:
+    def __init__(self, folder: Path, config: str = CONFIG) -> None:
         self._program = require_prometheus()
         self._folder = folder
         self._config = config
