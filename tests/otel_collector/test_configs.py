@@ -32,7 +32,7 @@ MODULES = {
 }
 """Component by its current name, and the module that has it."""
 DEPRECATED = (
-    "otlphttp", "spanmetrics", "prometheusremotewrite", "loadbalancing", "filestorage", "healthcheck", "batch", "memory_ballast",
+    "otlphttp", "spanmetrics", "prometheusremotewrite", "loadbalancing", "filestorage", "healthcheck", "batch",
 )  # fmt: skip
 
 
@@ -190,7 +190,9 @@ def variables() -> dict[str, set[str]]:
 
 def test_every_variable_stands_in_the_readme_with_its_default() -> None:
     documented: dict[str, str] = {}
-    for names, defaults in re.findall(r"^\| (`[A-Z][^|]*) \| ([^|]*) \|", (FOLDER / "README.md").read_text("utf-8"), re.M):
+    for names, defaults in re.findall(
+        r"^\| (`[A-Z][^|]*) \| ([^|]*) \|", (FOLDER / "README.md").read_text("utf-8"), re.M
+    ):
         documented |= zip(re.findall(r"`([^`]+)`", names), re.findall(r"`([^`]+)`", defaults), strict=True)
     assert {name: {default} for name, default in documented.items()} == variables()
 

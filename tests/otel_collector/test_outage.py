@@ -52,7 +52,9 @@ class World:
         sender = Sender(self.collector.url)
         for _ in range(ROUNDS):
             numbers = range(self.sent, self.sent + EACH)
-            assert sender.spans(*(span("x", new_trace(), status=ERROR, attributes={"n": n}) for n in numbers)).is_success
+            assert sender.spans(
+                *(span("x", new_trace(), status=ERROR, attributes={"n": n}) for n in numbers)
+            ).is_success
             assert sender.logs(*(log(n) for n in numbers)).is_success
             assert sender.metrics(gauge("rounds", self.sent, attributes={})).is_success
             self.sent += EACH
@@ -91,7 +93,9 @@ def test_nothing_is_lost_while_all_backends_are_down(world: World) -> None:
     failed = {name for name in world.collector.own_metrics() if "_failed_" in name and "exporter" in name}
     # Once per try of prometheus_remote_write; the queue before it tries again.
     assert failed <= {"otelcol_exporter_send_failed_metric_points"}
-    assert world.collector.own_labels("otelcol_exporter_send_failed_metric_points", "exporter") <= {"prometheus_remote_write"}
+    assert world.collector.own_labels("otelcol_exporter_send_failed_metric_points", "exporter") <= {
+        "prometheus_remote_write"
+    }
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])

@@ -134,21 +134,27 @@ def test_no_secret_in_a_log_record(send: Sender, loki: OtlpSink, seed: int) -> N
 
 
 SECRET_KEYS = [
-    "api_key", "apikey", "x-api-key", "http.request.header.authorization", "http.request.header.x_api_key", "auth.token",
-    "refresh_token", "password", "db.passwd", "client_secret", "aws.secret_access_key", "routing_key", "signature", "sig",
-    "http.response.header.set_cookie", "credentials", "jwt", "key", "esim.iccid", "ICCID", "msisdn", "imsi", "matching_id",
-    "matchingId", "activation_code",
+    "api_key", "apikey", "x-api-key", "http.request.header.authorization", "http.request.header.x_api_key", "password",
+    "auth.token", "refresh_token", "db.passwd", "client_secret", "aws.secret_access_key", "routing_key", "signature",
+    "sig", "http.response.header.set_cookie", "credentials", "jwt", "key", "esim.iccid", "ICCID", "msisdn", "imsi",
+    "matching_id", "matchingId", "activation_code",
 ]  # fmt: skip
 
 
-def test_a_value_under_a_secret_name_is_masked_whatever_its_type(
-    send: Sender, tempo: OtlpSink, loki: OtlpSink
-) -> None:
+def test_a_value_under_a_secret_name_is_masked_whatever_its_type(send: Sender, tempo: OtlpSink, loki: OtlpSink) -> None:
     trace_id = new_trace()
     number = 771_122_334_455_667
     word = _word()
     planted = [word, str(number)]
-    values: list[Any] = [word, f"two\n{word}\nlines", number, float(number), [word], {"inner": word}, [{"inner": number}]]
+    values: list[Any] = [
+        word,
+        f"two\n{word}\nlines",
+        number,
+        float(number),
+        [word],
+        {"inner": word},
+        [{"inner": number}],
+    ]
     spans = [
         span("x", trace_id, status=ERROR, attributes={key: value}, events=[("e", {key: value})])
         for key in SECRET_KEYS
@@ -170,9 +176,7 @@ def test_a_value_under_a_secret_name_is_masked_whatever_its_type(
     }
 
 
-def test_an_iccid_is_masked_also_as_a_number(
-    send: Sender, tempo: OtlpSink, loki: OtlpSink
-) -> None:
+def test_an_iccid_is_masked_also_as_a_number(send: Sender, tempo: OtlpSink, loki: OtlpSink) -> None:
     trace_id = new_trace()
     iccid = 8_944_123_456_789_012_345
     send.spans(span("x", trace_id, status=ERROR, attributes={"n": iccid, "list": [1, iccid], "map": {"n": iccid}}))
@@ -207,7 +211,8 @@ def test_no_secret_becomes_a_label_of_the_span_metrics(
     trace_id = new_trace()
     word = _word()
     name = f"GET /x?apikey={word}"
-    send.spans(span(name, trace_id, status=ERROR, attributes={"error.type": f"Bearer {word}"}), resource={"service.name": "y"})
+    leaky = span(name, trace_id, status=ERROR, attributes={"error.type": f"Bearer {word}"})
+    send.spans(leaky, resource={"service.name": "y"})
     prometheus.wait_for('count(traces_span_metrics_calls_total{service_name="y"})', 1)
     assert word not in json.dumps(prometheus.series())
     assert word not in collector.log
@@ -235,14 +240,15 @@ def test_what_is_no_secret_passes_unchanged(send: Sender, tempo: OtlpSink, loki:
     trace_id = new_trace()
     before = len(loki.logs)
     send.spans(span("esim-go list bundles", trace_id, status=ERROR, message="", attributes=INNOCENTS))
-    send.logs(log("sync full finished: COMPLETE, 100 bundles", attributes=INNOCENTS, event_name="catalog.sync.finished"))
+    body = "sync full finished: COMPLETE, 100 bundles"
+    send.logs(log(body, attributes=INNOCENTS, event_name="catalog.sync.finished"))
     tempo.wait_for(lambda sink: any(s.trace_id == trace_id for s in sink.spans))
     loki.wait_for(lambda sink: len(sink.logs) == before + 1)
     arrived = next(s for s in tempo.spans if s.trace_id == trace_id)
     assert (arrived.name, arrived.status_message, arrived.attributes) == ("esim-go list bundles", "", INNOCENTS)
     record = loki.logs[-1]
     assert (record.event_name, record.attributes) == ("catalog.sync.finished", INNOCENTS)
-    assert record.body == "sync full finished: COMPLETE, 100 bundles"
+    assert record.body == body
 
 
 def test_masking_leaves_its_mark(send: Sender, tempo: OtlpSink) -> None:

@@ -1,4 +1,4 @@
-"""Tail sampling: every error, every slow trace, every sync, every alert, and a share of the rest; always whole traces."""
+"""Tail sampling: every error, every slow trace, every sync, every alert, a share of the rest; always whole traces."""
 
 from __future__ import annotations
 

@@ -107,9 +107,7 @@ def log(body: Any, *, attributes: dict[str, Any] | None = None, event_name: str 
 def gauge(name: str, number: float, *, attributes: dict[str, Any], exemplar: dict[str, Any] | None = None) -> Metric:
     """A gauge with one point of now."""
     metric = Metric(name=name)
-    point = metric.gauge.data_points.add(
-        time_unix_nano=time.time_ns(), as_double=number, attributes=pairs(attributes)
-    )
+    point = metric.gauge.data_points.add(time_unix_nano=time.time_ns(), as_double=number, attributes=pairs(attributes))
     if exemplar is not None:
         point.exemplars.add(
             time_unix_nano=time.time_ns(),
