@@ -14,6 +14,7 @@ from typing import Self
 import httpx
 import pytest
 
+from support import loopback
 from support.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +98,7 @@ class Collector:
     def healthy(self) -> bool:
         """What the health check says."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.ports.health}", trust_env=False).is_success
+            return loopback.get(f"http://127.0.0.1:{self.ports.health}").is_success
         except httpx.TransportError:
             return False
 
@@ -128,7 +129,7 @@ class Collector:
         }
 
     def _own_series(self) -> list[tuple[str, float]]:
-        text = httpx.get(f"http://127.0.0.1:{self.ports.own}/metrics", trust_env=False).text
+        text = loopback.get(f"http://127.0.0.1:{self.ports.own}/metrics").text
         lines = [line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
         return [(series, float(value)) for series, value in lines]
 
@@ -139,16 +140,14 @@ class Collector:
             self._process.wait()
             self._process = None
 
-    def stop(self) -> float:
-        """SIGTERM; the seconds until it was gone."""
+    def stop(self) -> None:
+        """SIGTERM, and wait for the end."""
         assert self._process is not None
-        started = time.monotonic()
         self._process.terminate()
         try:
             self._process.wait(30)
         finally:
             self.kill()
-        return time.monotonic() - started
 
     def __enter__(self) -> Self:
         return self.start()

@@ -13,6 +13,7 @@ from typing import Any, Self
 import httpx
 import pytest
 
+from support import loopback
 from support.redis_server import free_port
 
 PROGRAM = "prometheus"
@@ -110,23 +111,14 @@ class Prometheus:
             self._process.wait()
             self._process = None
 
-    def stop(self) -> None:
-        """SIGTERM, and wait for the end."""
-        assert self._process is not None
-        self._process.terminate()
-        try:
-            self._process.wait(20)
-        finally:
-            self.kill()
-
     def _ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/-/ready", trust_env=False).is_success
+            return loopback.get(f"{self.url}/-/ready").is_success
         except httpx.TransportError:
             return False
 
     def _get(self, path: str, **parameters: str) -> Any:
-        answer = httpx.get(f"{self.url}{path}", params=parameters, trust_env=False)
+        answer = loopback.get(f"{self.url}{path}", params=parameters)
         answer.raise_for_status()
         return answer.json()["data"]
 
