@@ -1,1 +1,1 @@
-"""Writes everything Grafana, Prometheus and Alertmanager load: ``python -m grafana.generate``, or ``make dashboards``."""
+"""Writes what Grafana, Prometheus and Alertmanager load: ``python -m grafana.generate``, or ``make dashboards``."""

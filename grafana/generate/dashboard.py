@@ -39,7 +39,8 @@ class Dashboard:
 
     def panel_id(self, title: str) -> int:
         """The ID of a panel, for alert rules. Raises ``KeyError`` for a title that is not there."""
-        return {panel["title"]: panel["id"] for panel in self.render()["panels"]}[title]
+        ids: dict[str, int] = {panel["title"]: panel["id"] for panel in self.render()["panels"]}
+        return ids[title]
 
     def render(self) -> dict[str, Any]:
         """The dashboard as Grafana loads it from a file."""
@@ -80,7 +81,9 @@ def _place(rows: tuple[Row, ...]) -> list[Panel]:
             size = panel["gridPos"]
             if x + size["w"] > _COLUMNS:
                 x, y, height = 0, y + height, 0
-            placed.append({"id": len(placed) + 1} | panel | {"gridPos": {"h": size["h"], "w": size["w"], "x": x, "y": y}})
+            placed.append(
+                {"id": len(placed) + 1} | panel | {"gridPos": {"h": size["h"], "w": size["w"], "x": x, "y": y}}
+            )
             x, height = x + size["w"], max(height, size["h"])
         y += height
     return placed
@@ -89,8 +92,8 @@ def _place(rows: tuple[Row, ...]) -> list[Panel]:
 def _variables(jobs: str, by_dependency: str) -> list[dict[str, Any]]:
     sources = [
         {
-            "name": f"{kind}_datasource", "label": f"{title} data source", "type": "datasource", "query": kind, "regex": "",
-            "current": {"text": title, "value": kind}, "hide": 2, "multi": False, "includeAll": False, "refresh": 1,
+            "name": f"{kind}_datasource", "label": f"{title} data source", "type": "datasource", "query": kind,
+            "regex": "", "current": {"text": title, "value": kind}, "hide": 2, "multi": False, "includeAll": False, "refresh": 1,
             "options": [], "skipUrlSync": False,
         }
         for kind, title in _SOURCES
@@ -139,6 +142,7 @@ def _own_annotations() -> dict[str, Any]:
 
 def _breaker_annotations() -> dict[str, Any]:
     """Each change of state, with a link to the trace in which it happened."""
+    link = f'<a href="{links.trace("{{trace_id}}")}">open the trace</a>'
     return {
         "name": "Circuit breaker transitions",
         "datasource": LOKI,
@@ -148,7 +152,7 @@ def _breaker_annotations() -> dict[str, Any]:
         "expr": BREAKER_CHANGES,
         "maxLines": 100,
         "titleFormat": "{{resilience_dependency}}: {{resilience_from}} → {{resilience_to}}",
-        "textFormat": f'{{{{resilience_reason}}}} {{{{error_type}}}} <a href="{links.trace("{{trace_id}}")}">open the trace</a>',
+        "textFormat": "{{resilience_reason}} {{error_type}} " + link,
         "tagKeys": "resilience_dependency,resilience_to",
     }
 

@@ -31,7 +31,9 @@ def trace(trace_id: str, *, datasource: str = "${tempo_datasource}") -> str:
     return explore("{datasource}", query, ("now-7d", "now"), {"datasource": datasource, "trace_id": trace_id})
 
 
-def traces(traceql: str, holes: dict[str, str], *, datasource: str = "${tempo_datasource}", since: str = "now-1h") -> str:
+def traces(
+    traceql: str, holes: dict[str, str], *, datasource: str = "${tempo_datasource}", since: str = "now-1h"
+) -> str:
     """A search for traces; words ``{name}`` of the query are filled from ``holes``."""
     query = {"queryType": "traceql", "query": traceql, "limit": 20}
     return explore("{datasource}", query, (since, "now"), {"datasource": datasource} | holes)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from catalog_sync import contract as catalog
 from grafana.generate.names import label
+
+from catalog_sync import contract as catalog
 from otel_resilience import contract as resilience
 
 STREAMS: Final = '{service_name=~"catalog-.+"}'

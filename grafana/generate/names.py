@@ -1,8 +1,8 @@
 """Metric names of the contract as Prometheus knows them.
 
-The Collector's ``prometheus_remote_write`` exporter and Prometheus' own OTLP receiver follow the same rules (OpenTelemetry
-specification, "Prometheus and OpenMetrics Compatibility"): dots become underscores, a unit becomes a suffix, a counter
-ends in ``_total``.
+The Collector's ``prometheus_remote_write`` exporter and Prometheus' own OTLP receiver follow the same rules
+(OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility"): dots become underscores, a unit becomes a
+suffix, a counter ends in ``_total``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from catalog_sync import contract as catalog
 from grafana.generate import foreign
+
+from catalog_sync import contract as catalog
 from otel_resilience import contract as resilience
 from otel_resilience.contract import Metric
 
@@ -28,8 +29,8 @@ def label(attribute: str) -> str:
 def prometheus_name(metric: Metric) -> str:
     """The name without a histogram's suffixes.
 
-    A unit in braces is an annotation and is dropped. The unit ``1`` gives ``_ratio`` to gauges alone: an up-down counter
-    is no ratio. Raises ``ValueError`` for a unit without a rule here.
+    A unit in braces is an annotation and is dropped. The unit ``1`` gives ``_ratio`` to gauges alone: an up-down
+    counter is no ratio. Raises ``ValueError`` for a unit without a rule here.
     """
     name = label(metric.name)
     suffixes = []

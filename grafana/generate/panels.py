@@ -128,12 +128,21 @@ def timeseries(
     defaults |= {"thresholds": limits} if limits else {}
     defaults |= {"decimals": 0} if bars and unit == "short" else {}
     defaults |= {"links": data_links} if data_links else {}
+    calcs = ["sum" if bars else "lastNotNull", "max"]
     options = {
-        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["sum" if bars else "lastNotNull", "max"]},
+        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": calcs},
         "tooltip": {"mode": "multi", "sort": "desc"},
     }  # fmt: skip
     return _panel(
-        "timeseries", title, description, targets, unit=unit, options=options, defaults=defaults, interval=interval, **extra
+        "timeseries",
+        title,
+        description,
+        targets,
+        unit=unit,
+        options=options,
+        defaults=defaults,
+        interval=interval,
+        **extra,
     )
 
 
@@ -204,22 +213,26 @@ def state_timeline(
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "single", "sort": "none"},
     }
-    return _panel("state-timeline", title, description, targets, unit="none", options=options, defaults=defaults, **extra)
+    return _panel(
+        "state-timeline", title, description, targets, unit="none", options=options, defaults=defaults, **extra
+    )
 
 
-def event_table(title: str, description: str, query: str, columns: dict[str, str], *, limit: int = 50, **extra: Any) -> Panel:
+def event_table(
+    title: str, description: str, query: str, columns: dict[str, str], *, limit: int = 50, **extra: Any
+) -> Panel:
     """Events of Loki as rows. ``columns`` maps attributes to headings, in order; each row opens its trace."""
     fields = {label(name): heading for name, heading in columns.items()}
     shown = {"Time": "Time", "timestamp": "Time"} | fields | {"trace_id": "Trace"}  # Loki's frames know both names
     order = {name: index for index, name in enumerate(shown)}
-    transformations = [
+    transformations: list[dict[str, Any]] = [
         {"id": "extractFields", "options": {"source": "labels", "format": "json", "keepTime": True, "replace": True}},
         {
             "id": "organize",
             "options": {"includeByName": dict.fromkeys(shown, True), "indexByName": order, "renameByName": shown},
         },
     ]
-    overrides = [
+    overrides: list[dict[str, Any]] = [
         {
             "matcher": {"id": "byName", "options": "Trace"},
             "properties": [{"id": "links", "value": [trace_link()]}, {"id": "custom.width", "value": 280}],
@@ -228,12 +241,17 @@ def event_table(title: str, description: str, query: str, columns: dict[str, str
             "matcher": {"id": "byRegexp", "options": "^(Time|Since)$"},
             "properties": [{"id": "unit", "value": "dateTimeAsIso"}, {"id": "custom.width", "value": 170}],
         },
-        {"matcher": {"id": "byRegexp", "options": "^(Duration|Delay|Delivery)$"}, "properties": [{"id": "unit", "value": "s"}]},
+        {
+            "matcher": {"id": "byRegexp", "options": "^(Duration|Delay|Delivery)$"},
+            "properties": [{"id": "unit", "value": "s"}],
+        },
     ]
     return _table(title, description, [loki(query, limit=limit)], overrides, transformations, **extra)
 
 
-def metric_table(title: str, description: str, query: str, columns: dict[str, str], link: dict[str, Any], **extra: Any) -> Panel:
+def metric_table(
+    title: str, description: str, query: str, columns: dict[str, str], link: dict[str, Any], **extra: Any
+) -> Panel:
     """An instant query as rows: its labels and the value; ``link`` stands on the value."""
     fields = {label(name): heading for name, heading in columns.items()}
     order = {name: index for index, name in enumerate((*fields, "Value"))}
@@ -297,7 +315,7 @@ def alert_list(title: str, description: str, **extra: Any) -> Panel:
         "dashboardAlerts": False,
         "alertName": "",
         "alertInstanceLabelFilter": "",
-        "stateFilter": {"firing": True, "pending": True, "noData": True, "normal": False, "error": True, "recovering": True},
+        "stateFilter": dict.fromkeys(("firing", "pending", "recovering", "noData", "error"), True) | {"normal": False},
     }  # fmt: skip
     size = {"width": 12, "height": 8} | extra
     panel = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generate.names import label, prometheus_name
+
 from otel_resilience.contract import Metric
 
 LOOKBACK: Final = "1h"
@@ -73,7 +74,7 @@ def _sum(by: tuple[str, ...]) -> str:
 
 
 def last_time(selector: str, watched: str, *by: str, step: str = "30s") -> str:
-    """The latest moment (Unix seconds) at which the counter grew, 0 where it did not, nothing where it does not exist."""
+    """The latest moment (Unix seconds) at which the counter grew; 0 where it did not, nothing where there is none."""
     grew = f"({total(selector, step, *by)} > bool 0)"
     return f"max_over_time((time() * {grew})[{watched}:{step}])"
 

@@ -8,6 +8,9 @@ from typing import Final
 RUNBOOK_BASE: Final = "http://localhost:8025/runbook"
 """docs/alerts.md as the bundled receiver shows it. ``make dashboards RUNBOOK_BASE=https://…`` names another place."""
 
+GRAFANA_URL: Final = "http://localhost:3000"
+"""Where people open Grafana, for links that Grafana does not make itself. Compose publishes it there."""
+
 DATASOURCE_UIDS: Final = {"prometheus": "prometheus", "loki": "loki", "tempo": "tempo"}
 EVALUATION_INTERVAL: Final = 10
 """Seconds. With pushes every 15 s and 15 s of grouping a page leaves within a minute."""

@@ -8,9 +8,20 @@ from grafana.generate.dashboard import Dashboard, Row
 from grafana.generate.logql import FAILED, events, spans
 from grafana.generate.names import label, prometheus_name
 from grafana.generate.panels import (
-    GREEN, RED, YELLOW, alert_list, colors, event_table, prom, stat, thresholds, timeseries, trace_table,
+    GREEN,
+    RED,
+    YELLOW,
+    alert_list,
+    colors,
+    event_table,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
+    trace_table,
 )  # fmt: skip
 from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, ratio, total
+
 from otel_resilience import contract
 
 _TOLD: Final = ON_DASHBOARD.of(contract.ALERT_NOTIFICATIONS)
@@ -110,7 +121,8 @@ _SPARED: Final = Row(
     (
         timeseries(
             "Suppressed alerts",
-            "Alerts that were not told by themselves, by reason; they are counted in the notification of their incident.",
+            "Alerts that were not told by themselves, by reason; they are counted in the notification of their"
+            " incident.",
             [
                 prom(
                     total(ON_DASHBOARD.of(contract.ALERT_SUPPRESSED), INTERVAL, contract.ALERT_REASON),
@@ -172,6 +184,8 @@ DASHBOARD: Final = Dashboard(
     title="Alerting",
     description="Are people told, how fast, what are they spared, does Grafana's own alerting work?",
     rows=(_TELLING, _FAST, _SPARED, _GRAFANA),
-    jobs='{__name__=~"' + prometheus_name(contract.ALERT_NOTIFICATIONS) + '|grafana_alerting_notifications_total|target_info"}',
+    jobs='{__name__=~"'
+    + prometheus_name(contract.ALERT_NOTIFICATIONS)
+    + '|grafana_alerting_notifications_total|target_info"}',
     time_from="now-24h",
 )

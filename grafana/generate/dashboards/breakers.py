@@ -8,9 +8,20 @@ from grafana.generate.dashboard import Dashboard, Row
 from grafana.generate.logql import BREAKER_CHANGES, events
 from grafana.generate.names import label, prometheus_name
 from grafana.generate.panels import (
-    BLUE, GREEN, RED, YELLOW, Target, event_table, prom, stat, state_timeline, thresholds, timeseries,
+    BLUE,
+    GREEN,
+    RED,
+    YELLOW,
+    Target,
+    event_table,
+    prom,
+    stat,
+    state_timeline,
+    thresholds,
+    timeseries,
 )  # fmt: skip
 from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, total
+
 from otel_resilience import contract
 
 _STATES: Final = {"closed": 0, "half_open": 1, "open": 2, "forced_open": 3, "shadow": 4}
@@ -23,6 +34,8 @@ _SHOWN: Final = {
 }
 _ORDER_OF_ALARM: Final = ("forced_open", "open", "half_open", "shadow", "closed")
 _RECOVERY: Final = OF_DEPENDENCY.of(contract.BREAKER_RECOVERY, suffix="_bucket")
+
+_REJECTING: Final = OF_DEPENDENCY.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, "open|forced_open", "=~"))
 
 
 def _state() -> str:
@@ -45,11 +58,7 @@ _WHERE: Final = Row(
             "Open circuits",
             "Circuits that reject calls now, in any process.",
             [
-                prom(
-                    f"count(max by ({label(contract.DEPENDENCY)}) ("
-                    f"{OF_DEPENDENCY.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, 'open|forced_open', '=~'))}"
-                    " == 1)) or vector(0)"
-                )
+                prom(f"count(max by ({label(contract.DEPENDENCY)}) ({_REJECTING} == 1)) or vector(0)"),
             ],
             limits=thresholds((None, GREEN), (1, RED)),
             none="0",
@@ -141,7 +150,11 @@ _BACK: Final = Row(
         timeseries(
             "Recovery time",
             "Longest recoveries (95th percentile) of those that ended within the interval.",
-            [prom(quantile(0.95, _RECOVERY, INTERVAL, contract.DEPENDENCY), "{{resilience_dependency}}", exemplar=True)],
+            [
+                prom(
+                    quantile(0.95, _RECOVERY, INTERVAL, contract.DEPENDENCY), "{{resilience_dependency}}", exemplar=True
+                )
+            ],
             unit="s",
             interval="5m",
             width=10,

@@ -9,9 +9,23 @@ from grafana.generate.dashboard import Dashboard, Row
 from grafana.generate.logql import FAILED, events, spans, where
 from grafana.generate.names import prometheus_name
 from grafana.generate.panels import (
-    BLUE, GREEN, GREY, ORANGE, RED, YELLOW, colors, event_table, metric_table, prom, stat, thresholds, timeseries, trace_table,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    YELLOW,
+    colors,
+    event_table,
+    metric_table,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
+    trace_table,
 )  # fmt: skip
 from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, ratio, total
+
 from otel_resilience import contract
 
 _ERRORS: Final = OF_DEPENDENCY.of(contract.ERRORS)
@@ -43,7 +57,8 @@ _HOW_MANY: Final = Row(
     (
         stat(
             "Calls that failed in the end",
-            "Share of protected calls within the time range that failed, were rejected or ran out of time, retries included."
+            "Share of protected calls within the time range that failed, were rejected or ran out of time, retries"
+            " included."
             " The objective is below 1 %.",
             [prom(ratio(total(_LOST, RANGE), total(_CALLS, RANGE)))],
             unit="percentunit",
@@ -139,37 +154,31 @@ _WHOSE: Final = Row(
     ),
 )
 
-_TOP: Final = (
-    f"topk(20, {total(_ERRORS, RANGE, contract.DEPENDENCY, contract.OPERATION, contract.ERROR_TYPE, contract.ERROR_CLASS, contract.ERROR_SEVERITY)} > 0)"
-)
+_FINGERPRINT: Final = {
+    contract.DEPENDENCY: "Dependency",
+    contract.OPERATION: "Operation",
+    contract.ERROR_TYPE: "Error",
+    contract.ERROR_CLASS: "Class",
+    contract.ERROR_SEVERITY: "Severity",
+}
+_TOP: Final = f"topk(20, {total(_ERRORS, RANGE, *_FINGERPRINT)} > 0)"
 
 _EXAMPLE: Final = Row(
     "What does one look like?",
     (
         metric_table(
             "Top fingerprints",
-            "The most frequent combinations of call and error within the time range. The number opens traces that failed so.",
+            "The most frequent combinations of call and error within the time range. The number opens traces that"
+            " failed so.",
             _TOP,
-            {
-                contract.DEPENDENCY: "Dependency",
-                contract.OPERATION: "Operation",
-                contract.ERROR_TYPE: "Error",
-                contract.ERROR_CLASS: "Class",
-                contract.ERROR_SEVERITY: "Severity",
-            },
+            _FINGERPRINT,
             _TRACES,
         ),
         event_table(
             "Latest errors",
             "Errors of severity HIGH and CRITICAL as they were classified, each with its trace.",
             events(contract.EVENT_ERROR_CLASSIFIED, where(contract.ERROR_SEVERITY, "HIGH|CRITICAL", "=~")),
-            {
-                contract.DEPENDENCY: "Dependency",
-                contract.OPERATION: "Operation",
-                contract.ERROR_TYPE: "Error",
-                contract.ERROR_CLASS: "Class",
-                contract.ERROR_SEVERITY: "Severity",
-            },
+            _FINGERPRINT,
         ),
         trace_table(
             "Traces with failed attempts",

@@ -8,9 +8,20 @@ from grafana.generate.dashboard import Dashboard, Row
 from grafana.generate.logql import events
 from grafana.generate.names import label, prometheus_name
 from grafana.generate.panels import (
-    GREEN, GREY, ORANGE, RED, YELLOW, colors, event_table, prom, stat, thresholds, timeseries,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    YELLOW,
+    colors,
+    event_table,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
 )  # fmt: skip
 from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, ratio, total
+
 from otel_resilience import contract
 
 _CALLS: Final = OF_DEPENDENCY.of(contract.OPERATION_DURATION, suffix="_count")
@@ -22,7 +33,9 @@ _CURED: Final = OF_DEPENDENCY.of(
 _SURVIVING: Final = OF_DEPENDENCY.of(
     contract.OPERATION_DURATION, match(contract.OUTCOME, "ok_after_retry|failed|deadline", "=~"), suffix="_count"
 )
-_OUTCOMES: Final = colors(ok=GREEN, ok_after_retry=YELLOW, failed=RED, rejected=ORANGE, deadline="dark-red", cancelled=GREY)
+_OUTCOMES: Final = colors(
+    ok=GREEN, ok_after_retry=YELLOW, failed=RED, rejected=ORANGE, deadline="dark-red", cancelled=GREY
+)
 _AMPLIFIED: Final = thresholds((None, GREEN), (1.2, YELLOW), (2, RED))
 _BY: Final = contract.DEPENDENCY
 
@@ -61,7 +74,8 @@ _COST: Final = Row(
     (
         stat(
             "Amplification",
-            "Attempts sent per call within the time range. 1 means no retries; the budget holds it near 1.2 in an outage.",
+            "Attempts sent per call within the time range. 1 means no retries; the budget holds it near 1.2 in an"
+            " outage.",
             [prom(ratio(total(_ATTEMPTS, RANGE), total(_SENDING, RANGE)))],
             unit="none",
             limits=_AMPLIFIED,
@@ -80,7 +94,8 @@ _COST: Final = Row(
             "Share of the budget that is spent; at 100 % no further retry is made.",
             [
                 prom(
-                    f"max by ({label(_BY)}) ({OF_DEPENDENCY.of(contract.BUDGET_UTILIZATION)})", "{{resilience_dependency}}"
+                    f"max by ({label(_BY)}) ({OF_DEPENDENCY.of(contract.BUDGET_UTILIZATION)})",
+                    "{{resilience_dependency}}",
                 )
             ],
             unit="percentunit",
@@ -107,9 +122,7 @@ _COST: Final = Row(
             "Retries in each interval, by what set their wait.",
             [
                 prom(
-                    total(
-                        OF_DEPENDENCY.of(contract.DELAY, suffix="_count"), INTERVAL, _BY, contract.RETRY_SOURCE
-                    ),
+                    total(OF_DEPENDENCY.of(contract.DELAY, suffix="_count"), INTERVAL, _BY, contract.RETRY_SOURCE),
                     "{{resilience_dependency}}: {{resilience_retry_source}}",
                 )
             ],

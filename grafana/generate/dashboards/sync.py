@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
-from catalog_sync import contract
 from grafana.generate.dashboard import Dashboard, Row
 from grafana.generate.logql import FAILED, FAILED_SYNCS, SYNCS, spans
 from grafana.generate.names import label, prometheus_name
 from grafana.generate.panels import (
-    GREEN, GREY, ORANGE, RED, YELLOW, bargauge, colors, event_table, prom, stat, thresholds, timeseries, trace_table,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    YELLOW,
+    bargauge,
+    colors,
+    event_table,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
+    trace_table,
 )  # fmt: skip
 from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, last_time, last_value_moment, match, quantile, total
+
+from catalog_sync import contract
 from otel_resilience import contract as resilience
 
 _AGE: Final = ON_DASHBOARD.of(contract.AGE)
@@ -45,7 +58,8 @@ _FRESH: Final = Row(
     (
         stat(
             "Age of the catalogue",
-            "Time since the published catalogue was read from the supplier. Counted on while no process reports it. Red from"
+            "Time since the published catalogue was read from the supplier. Counted on while no process reports it."
+            " Red from"
             " CATALOG_STALE_AFTER_S (a day) on.",
             [prom(f"time() - {last_value_moment(_AGE, '2d')}")],
             unit="s",
@@ -55,7 +69,12 @@ _FRESH: Final = Row(
         stat(
             "Bundles",
             "Bundles of all groups in the last sync; a bundle in two groups counts twice.",
-            [prom(f"sum(max by ({label(contract.GROUP)}) (last_over_time({ON_DASHBOARD.of(contract.SYNC_BUNDLES)}[1d])))")],
+            [
+                prom(
+                    f"sum(max by ({label(contract.GROUP)})"
+                    f" (last_over_time({ON_DASHBOARD.of(contract.SYNC_BUNDLES)}[1d])))"
+                )
+            ],
             unit="locale",
         ),
         timeseries(
@@ -97,7 +116,8 @@ _WORKED: Final = Row(
         ),
         timeseries(
             "Syncs by outcome",
-            "Each bar counts the syncs that ended in its interval. SKIPPED_LOCKED is no failure: another run was at work.",
+            "Each bar counts the syncs that ended in its interval. SKIPPED_LOCKED is no failure: another run was at"
+            " work.",
             [prom(total(_COUNT, INTERVAL, contract.OUTCOME), "{{catalog_outcome}}", exemplar=True)],
             bars=True,
             overrides=_OUTCOME_COLORS,
@@ -129,27 +149,36 @@ _FAILED: Final = Row(
     (
         event_table(
             "Failed syncs",
-            "Syncs that published nothing. Open the trace, then the red attempt span: it says which call failed, at which"
+            "Syncs that published nothing. Open the trace, then the red attempt span: it says which call failed, at"
+            " which"
             " attempt, with what.",
             FAILED_SYNCS,
             _COLUMNS,
         ),
         trace_table(
             "Failed groups and publications",
-            "Traces in which a group could not be fetched or a publication was refused. Tempo shows them half a minute late.",
+            "Traces in which a group could not be fetched or a publication was refused. Tempo shows them half a minute"
+            " late.",
             spans(f'name =~ "{contract.GROUP_SPAN}|{contract.PUBLISH_SPAN}"', FAILED),
             width=12,
         ),
         timeseries(
             "Failed attempts by call",
             "Which operation of which dependency failed, and with what. Retries may have cured them.",
-            [prom(_ERRORS_OF_CALLS, "{{resilience_dependency}} {{resilience_operation}}: {{error_type}}", exemplar=True)],
+            [
+                prom(
+                    _ERRORS_OF_CALLS,
+                    "{{resilience_dependency}} {{resilience_operation}}: {{error_type}}",
+                    exemplar=True,
+                )
+            ],
             bars=True,
             width=12,
         ),
         timeseries(
             "Rows set aside",
-            "Rows of the supplier that could not be used, by reason. A sync refuses to publish above CATALOG_MAX_BAD_ROW_RATIO.",
+            "Rows of the supplier that could not be used, by reason. A sync refuses to publish above"
+            " CATALOG_MAX_BAD_ROW_RATIO.",
             [
                 prom(
                     total(ON_DASHBOARD.of(contract.SYNC_QUARANTINED), INTERVAL, contract.GROUP, contract.REASON),
@@ -161,7 +190,8 @@ _FAILED: Final = Row(
         ),
         bargauge(
             "Bundles by group",
-            "Bundles of each group as the last sync saw them. A group that shrinks by more than CATALOG_MAX_DROP_RATIO is"
+            "Bundles of each group as the last sync saw them. A group that shrinks by more than CATALOG_MAX_DROP_RATIO"
+            " is"
             " not published.",
             [prom(f"max by ({label(contract.GROUP)}) ({ON_DASHBOARD.of(contract.SYNC_BUNDLES)})", "{{catalog_group}}")],
             unit="locale",

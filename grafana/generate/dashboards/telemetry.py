@@ -7,11 +7,21 @@ from typing import Final
 from grafana.generate import foreign
 from grafana.generate.dashboard import Dashboard, Row
 from grafana.generate.logql import STREAMS
-from grafana.generate.names import label, prometheus_name
+from grafana.generate.names import label
 from grafana.generate.panels import (
-    GREEN, RED, YELLOW, Target, bargauge, logs, prom, stat, thresholds, timeseries,
+    GREEN,
+    RED,
+    YELLOW,
+    Target,
+    bargauge,
+    logs,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
 )  # fmt: skip
 from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, quantile, total
+
 from otel_resilience.contract import ERROR_TYPE, Metric
 
 _SDK: Final[dict[str, Metric]] = {metric.name: metric for metric in foreign.SDK}
@@ -88,7 +98,10 @@ _PROCESSES: Final = Row(
             [
                 *_dropped(INTERVAL, "job"),
                 *(
-                    prom(total(_failed(f"otel.sdk.exporter.{item}.exported"), INTERVAL, "job"), f"{{{{job}}}} {name} not exported")
+                    prom(
+                        total(_failed(f"otel.sdk.exporter.{item}.exported"), INTERVAL, "job"),
+                        f"{{{{job}}}} {name} not exported",
+                    )
                     for name, item in _EXPORTED.items()
                 ),
             ],
@@ -97,7 +110,8 @@ _PROCESSES: Final = Row(
         ),
         timeseries(
             "Duration of exports",
-            "95th percentile of one export over five minutes, by kind of exporter. The limit is OTEL_EXPORTER_OTLP_TIMEOUT.",
+            "95th percentile of one export over five minutes, by kind of exporter. The limit is"
+            " OTEL_EXPORTER_OTLP_TIMEOUT.",
             [
                 prom(
                     quantile(
