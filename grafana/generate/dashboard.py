@@ -92,12 +92,21 @@ def _place(rows: tuple[Row, ...]) -> list[Panel]:
 def _variables(jobs: str, by_dependency: str) -> list[dict[str, Any]]:
     sources = [
         {
-            "name": f"{kind}_datasource", "label": f"{title} data source", "type": "datasource", "query": kind,
-            "regex": "", "current": {"text": title, "value": kind}, "hide": 2, "multi": False, "includeAll": False, "refresh": 1,
-            "options": [], "skipUrlSync": False,
+            "name": f"{kind}_datasource",
+            "label": f"{title} data source",
+            "type": "datasource",
+            "query": kind,
+            "regex": "",
+            "current": {"text": title, "value": kind},
+            "hide": 2,
+            "multi": False,
+            "includeAll": False,
+            "refresh": 1,
+            "options": [],
+            "skipUrlSync": False,
         }
         for kind, title in _SOURCES
-    ]  # fmt: skip
+    ]
     dependency = f'label_values({by_dependency}{{job=~"$job"}}, resilience_dependency)'
     return [
         *sources,

@@ -17,7 +17,9 @@ LOOKBACK: Final = "1h"
 """How long a series may be silent without being taken for a new one."""
 INTERVAL: Final = "$__interval"
 RANGE: Final = "$__range"
-DASHBOARD_SCOPE: Final = 'job=~"$job", instance=~"$instance"'
+JOB_SCOPE: Final = 'job=~"$job"'
+"""For span metrics: the Collector adds up all processes of a service, so they have no ``instance``."""
+DASHBOARD_SCOPE: Final = f'{JOB_SCOPE}, instance=~"$instance"'
 
 
 class Series:
@@ -39,6 +41,7 @@ class Series:
 
 
 ON_DASHBOARD: Final = Series(DASHBOARD_SCOPE)
+OF_JOB: Final = Series(JOB_SCOPE)
 OF_DEPENDENCY: Final = Series(f'{DASHBOARD_SCOPE}, resilience_dependency=~"$dependency"')
 IN_RULE: Final = Series("")
 

@@ -20,7 +20,7 @@ from grafana.generate.panels import (
     thresholds,
     timeseries,
 )  # fmt: skip
-from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, quantile, total
+from grafana.generate.promql import INTERVAL, OF_JOB, ON_DASHBOARD, RANGE, quantile, total
 
 from otel_resilience.contract import ERROR_TYPE, Metric
 
@@ -53,16 +53,19 @@ def _sdk_queue(signal: str) -> str:
 
 
 def _collector(stem: str, *by: str) -> list[Target]:
+    """A counter of the Collector for each kind of item. Its receiver ``otlp/relay`` only takes what goes to Prometheus."""
     legend = "".join(f"{{{{{name}}}}} " for name in by)
+    matchers = ['receiver="otlp"'] if "_receiver_" in stem else []
     return [
-        prom(total(ON_DASHBOARD.named(f"{stem}_{item}"), INTERVAL, *by), f"{legend}{item.replace('_', ' ')}")
+        prom(total(ON_DASHBOARD.named(f"{stem}_{item}", *matchers), INTERVAL, *by), f"{legend}{item.replace('_', ' ')}")
         for item in _ITEMS
     ]
 
 
 def _collector_losses() -> str:
-    names = [f"otelcol_{stem}_{item}" for stem in ("exporter_enqueue_failed", "receiver_refused") for item in _ITEMS]
-    parts = [f"({total(ON_DASHBOARD.named(name), RANGE)} or vector(0))" for name in names]
+    lost = [ON_DASHBOARD.named(f"otelcol_exporter_enqueue_failed_{item}") for item in _ITEMS]
+    refused = [ON_DASHBOARD.named(f"otelcol_receiver_refused_{item}", 'receiver="otlp"') for item in _ITEMS]
+    parts = [f"({total(selector, RANGE)} or vector(0))" for selector in (*lost, *refused)]
     return " + ".join(parts)
 
 
@@ -203,7 +206,7 @@ _STORES: Final = Row(
             "Spans that the Collector counted before sampling. A service that falls silent stops here first.",
             [
                 prom(
-                    total(ON_DASHBOARD.named("traces_span_metrics_calls_total"), INTERVAL, "service.name"),
+                    total(OF_JOB.named("traces_span_metrics_calls_total"), INTERVAL, "service.name"),
                     "{{service_name}}",
                     exemplar=True,
                 )

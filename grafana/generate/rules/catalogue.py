@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generate.logql import FAILED, latest_trace, span_attribute, spans, where
-from grafana.generate.promql import IN_RULE, added, last_time, last_value_moment, match, total
+from grafana.generate.promql import IN_RULE, last_time, last_value_moment, match, total
 from grafana.generate.rules.model import Rule, Trace
 from grafana.generate.settings import Settings, duration
 
@@ -13,8 +13,6 @@ from catalog_sync import contract
 from otel_resilience.contract import ERROR_TYPE
 
 _DASHBOARD: Final = "catalog-sync"
-_SPAN_LOOKBACK: Final = "5m"
-"""Shorter than the Collector keeps a silent series of span metrics, which is reborn with a count of 1."""
 _FAILED_OUTCOMES: Final = "FAILED|LOCK_UNAVAILABLE"
 
 
@@ -88,20 +86,21 @@ def _partial(settings: Settings) -> Rule:
     )
 
 
-def _failed_syncs_with(error_types: str) -> str:
+def _failed_syncs_with(error_types: str, window: str) -> str:
     """Failed syncs by what they failed with: the Collector's span metrics know the error, our histogram does not."""
     selector = IN_RULE.named(
         "traces_span_metrics_calls_total", f'span_name="{contract.SYNC_SPAN}"', match(ERROR_TYPE, error_types, "=~")
     )
-    return f"sum({added(selector, '5m', _SPAN_LOOKBACK)})"
+    return total(selector, window)
 
 
 def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
+    window = duration(settings.recent)
     refused = "publish_refused|staging_incomplete"
     return (
         Rule(
             name="PublicationRefused",
-            expr=_failed_syncs_with(refused),
+            expr=_failed_syncs_with(refused, window),
             operator=">",
             threshold=0,
             severity="critical",
@@ -128,7 +127,7 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
         ),
         Rule(
             name="LockLost",
-            expr=_failed_syncs_with("lock_lost"),
+            expr=_failed_syncs_with("lock_lost", window),
             operator=">",
             threshold=0,
             severity="warning",
@@ -164,7 +163,7 @@ def _stale(settings: Settings) -> Rule:
         meaning="The published catalogue is older than CATALOG_STALE_AFTER_S. Readers get it marked `stale`. The age"
         " is counted"
         " on while no process reports it.",
-        look=("Panel *Age over time*: since when does the line only rise?", "Table *Failed syncs*; does NoSyncSeen fire too?"),
+        look=("Panel *Age over time*: since when does the line only rise?", "Does NoSyncSeen fire too?"),
         act=(
             "`catalog-sync run` by hand; its exit code and report say what is wrong.",
             "Check that cron or the beat service still starts it.",

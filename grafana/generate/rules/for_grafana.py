@@ -1,7 +1,7 @@
 """The rules as Grafana provisions them from a file.
 
-Spelling is that of files (``keepFiringFor``); the API's ``keep_firing_for`` would be ignored without a word. Annotations
-may hold ``$labels``, never ``${…}``, which Grafana would take for a variable of the environment.
+Spelling is that of files (``keepFiringFor``); the API's ``keep_firing_for`` would be ignored without a word.
+Annotations may hold ``$labels``, never ``${…}``, which Grafana would take for a variable of the environment.
 """
 
 from __future__ import annotations

@@ -106,8 +106,10 @@ def _dropped(settings: Settings) -> Rule:
 
 
 def _collector_losing(settings: Settings) -> Rule:
-    stems = ("otelcol_exporter_enqueue_failed", "otelcol_receiver_refused")
-    parts = [total(IN_RULE.named(f"{stem}_{item}"), duration(settings.recent)) for stem in stems for item in _ITEMS]
+    """The receiver ``otlp/relay`` is the Collector's own way to Prometheus: what it refuses is sent again."""
+    lost = [IN_RULE.named(f"otelcol_exporter_enqueue_failed_{item}") for item in _ITEMS]
+    refused = [IN_RULE.named(f"otelcol_receiver_refused_{item}", 'receiver="otlp"') for item in _ITEMS]
+    parts = [total(selector, duration(settings.recent)) for selector in (*lost, *refused)]
     return Rule(
         name="CollectorLosingTelemetry",
         expr=_or_zero(parts),
