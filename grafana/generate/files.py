@@ -9,7 +9,7 @@ import yaml
 from grafana.generate import documents, notifying
 from grafana.generate.dashboards import ALL
 from grafana.generate.datasources import datasources
-from grafana.generate.rules import all_rules, for_grafana, for_prometheus
+from grafana.generate.rules import all_rules, for_grafana, for_prometheus, recording
 from grafana.generate.settings import Settings
 
 _HEAD = "# Written by `make dashboards`; change grafana/generate/ instead.\n"
@@ -55,6 +55,7 @@ def generated(settings: Settings) -> dict[str, str]:
         f"{alerting}/mute-timings.yaml": as_yaml(notifying.mute_timings()),
         f"{alerting}/templates.yaml": as_yaml(notifying.templates()),
         "grafana/prometheus/rules/alerts.yml": as_yaml(for_prometheus.rule_file(rules, settings)),
+        "grafana/prometheus/rules/recording.yml": as_yaml(recording.rule_file(settings)),
         "grafana/alertmanager/alertmanager.yml": as_yaml(notifying.alertmanager()),
         "docs/dashboards.md": documents.dashboards_page(ALL),
         "docs/alerts.md": documents.alerts_page(rules, ALL),

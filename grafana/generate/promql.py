@@ -74,14 +74,3 @@ def ratio(part: str, whole: str) -> str:
 
 def _sum(by: tuple[str, ...]) -> str:
     return f"sum by ({', '.join(map(label, by))}) " if by else "sum"
-
-
-def last_time(selector: str, watched: str, *by: str, step: str = "30s") -> str:
-    """The latest moment (Unix seconds) at which the counter grew; 0 where it did not, nothing where there is none."""
-    grew = f"({total(selector, step, *by)} > bool 0)"
-    return f"max_over_time((time() * {grew})[{watched}:{step}])"
-
-
-def last_value_moment(gauge: str, watched: str, step: str = "1m") -> str:
-    """For a gauge that holds an age: the latest moment that it ever counted from, also when its process is gone."""
-    return f"max(max_over_time((timestamp({gauge}) - {gauge})[{watched}:{step}]))"

@@ -22,20 +22,15 @@ from grafana.generate.panels import (
     timeseries,
     trace_table,
 )  # fmt: skip
-from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, last_time, last_value_moment, match, quantile, total
+from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, total
+from grafana.generate.rules.recording import FAILED_OUTCOMES, PUBLISHED_AT, SYNC_WORKED_AT
 
 from catalog_sync import contract
 from otel_resilience import contract as resilience
 
-_AGE: Final = ON_DASHBOARD.of(contract.AGE)
 _COUNT: Final = ON_DASHBOARD.of(contract.SYNC_DURATION, suffix="_count")
 _BUCKETS: Final = ON_DASHBOARD.of(contract.SYNC_DURATION, suffix="_bucket")
-_GOOD: Final = ON_DASHBOARD.of(
-    contract.SYNC_DURATION, match(contract.OUTCOME, "COMPLETE|PARTIAL", "=~"), suffix="_count"
-)
-_BAD: Final = ON_DASHBOARD.of(
-    contract.SYNC_DURATION, match(contract.OUTCOME, "FAILED|LOCK_UNAVAILABLE", "=~"), suffix="_count"
-)
+_BAD: Final = ON_DASHBOARD.of(contract.SYNC_DURATION, match(contract.OUTCOME, FAILED_OUTCOMES, "=~"), suffix="_count")
 _OUTCOME_COLORS: Final = colors(
     COMPLETE=GREEN, PARTIAL=YELLOW, SKIPPED_LOCKED=GREY, LOCK_UNAVAILABLE=ORANGE, FAILED=RED
 )
@@ -61,7 +56,7 @@ _FRESH: Final = Row(
             "Time since the published catalogue was read from the supplier. Counted on while no process reports it."
             " Red from"
             " CATALOG_STALE_AFTER_S (a day) on.",
-            [prom(f"time() - {last_value_moment(_AGE, '2d')}")],
+            [prom(f"time() - {PUBLISHED_AT}")],
             unit="s",
             limits=_AGE_LIMITS,
             none="never",
@@ -80,7 +75,7 @@ _FRESH: Final = Row(
         timeseries(
             "Age over time",
             "The saw-tooth falls with every good sync; a line that only rises means that nothing is published.",
-            [prom(f"time() - {last_value_moment(_AGE, '1d', '2m')}", "age")],
+            [prom(f"time() - {PUBLISHED_AT}", "age")],
             unit="s",
             limits=_AGE_LIMITS,
             width=8,
@@ -101,11 +96,11 @@ _WORKED: Final = Row(
     (
         stat(
             "Since the last good sync",
-            "Time since a sync ended COMPLETE or PARTIAL, looked for in the last two days.",
-            [prom(f"time() - max({last_time(_GOOD, '2d', step='1m')} > 0)")],
+            "Time since a sync ended COMPLETE or PARTIAL.",
+            [prom(f"time() - max({SYNC_WORKED_AT})")],
             unit="s",
             limits=_AGE_LIMITS,
-            none="none in 2 days",
+            none="never",
         ),
         stat(
             "Failed syncs",

@@ -53,7 +53,7 @@ def _sdk_queue(signal: str) -> str:
 
 
 def _collector(stem: str, *by: str) -> list[Target]:
-    """A counter of the Collector for each kind of item. Its receiver ``otlp/relay`` only takes what goes to Prometheus."""
+    """A counter of the Collector per kind of item. Its receiver ``otlp/relay`` only takes what goes to Prometheus."""
     legend = "".join(f"{{{{{name}}}}} " for name in by)
     matchers = ['receiver="otlp"'] if "_receiver_" in stem else []
     return [

@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generate.logql import FAILED, latest_trace, span_attribute, spans, where
-from grafana.generate.promql import IN_RULE, last_time, last_value_moment, match, total
+from grafana.generate.promql import IN_RULE, match, total
 from grafana.generate.rules.model import Rule, Trace
+from grafana.generate.rules.recording import (
+    FAILED_OUTCOMES,
+    JUST_NOW,
+    PUBLISHED_AT,
+    SYNC_FAILED_AT,
+    SYNC_WORKED_AT,
+    syncs,
+)
 from grafana.generate.settings import Settings, duration
 
 from catalog_sync import contract
 from otel_resilience.contract import ERROR_TYPE
 
 _DASHBOARD: Final = "catalog-sync"
-_FAILED_OUTCOMES: Final = "FAILED|LOCK_UNAVAILABLE"
-
-
-def _syncs(outcomes: str = "") -> str:
-    matchers = [match(contract.OUTCOME, outcomes, "=~")] if outcomes else []
-    return IN_RULE.of(contract.SYNC_DURATION, *matchers, suffix="_count")
 
 
 def _failed_trace(settings: Settings, *conditions: str, traceql: tuple[str, ...] = ()) -> Trace:
@@ -36,13 +38,11 @@ def rules(settings: Settings) -> tuple[Rule, ...]:
 
 def _failed(settings: Settings) -> Rule:
     """The last sync of its kind failed. Told at once, kept until a later one works."""
-    just_now = f"{total(_syncs(_FAILED_OUTCOMES), '2m', contract.KIND)} > 0"
-    watched = duration(settings.watched)
-    failed_at = last_time(_syncs(_FAILED_OUTCOMES), watched, contract.KIND)
-    worked_at = last_time(_syncs("COMPLETE|PARTIAL"), watched, contract.KIND)
+    just_now = total(syncs(FAILED_OUTCOMES), JUST_NOW, contract.KIND)
+    not_cured = f"{SYNC_FAILED_AT} > ({SYNC_WORKED_AT} or 0 * {SYNC_FAILED_AT})"
     return Rule(
         name="SyncFailed",
-        expr=f"({just_now}) or ({failed_at} > bool ({worked_at} or 0 * {failed_at}))",
+        expr=f"({just_now} > 0) or (({not_cured}) > time() - {settings.watched})",
         operator=">",
         threshold=0,
         severity="critical",
@@ -52,7 +52,7 @@ def _failed(settings: Settings) -> Rule:
         panel="Failed syncs",
         meaning="The latest sync of this kind ended FAILED or LOCK_UNAVAILABLE after all retries, and none has worked"
         " since."
-        " Nothing was published. The alert ends with the next COMPLETE or PARTIAL sync of the same kind.",
+        " Nothing was published. The alert ends with the next COMPLETE or PARTIAL sync of the same kind, or after a day.",
         look=(
             "The trace in the alert: the red `attempt` span names the call, the attempt and the error.",
             "Dashboard *Catalogue sync*, table *Failed syncs*: is it always the same error?",
@@ -63,14 +63,14 @@ def _failed(settings: Settings) -> Rule:
             "LOCK_UNAVAILABLE: Redis is not there; see StoreFailing.",
             "`catalog-sync doctor` checks every connection and says what to do.",
         ),
-        trace=_failed_trace(settings, where(contract.OUTCOME, _FAILED_OUTCOMES, "=~")),
+        trace=_failed_trace(settings, where(contract.OUTCOME, FAILED_OUTCOMES, "=~")),
     )  # fmt: skip
 
 
 def _partial(settings: Settings) -> Rule:
     return Rule(
         name="SyncPartial",
-        expr=total(_syncs("PARTIAL"), duration(settings.recent), contract.KIND),
+        expr=total(syncs("PARTIAL"), duration(settings.recent), contract.KIND),
         operator=">",
         threshold=0,
         severity="warning",
@@ -149,10 +149,9 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
 
 
 def _stale(settings: Settings) -> Rule:
-    moment = last_value_moment(IN_RULE.of(contract.AGE), duration(max(settings.watched, 2 * settings.stale_after)))
     return Rule(
         name="CatalogueStale",
-        expr=f"time() - {moment}",
+        expr=f"time() - {PUBLISHED_AT}",
         operator=">",
         threshold=settings.stale_after,
         severity="critical",
@@ -175,7 +174,7 @@ def _stale(settings: Settings) -> Rule:
 def _unseen(settings: Settings) -> Rule:
     return Rule(
         name="NoSyncSeen",
-        expr=f"{total(_syncs(), duration(settings.no_sync_after))} or vector(0)",
+        expr=f"{total(syncs(), duration(settings.no_sync_after))} or vector(0)",
         operator="<",
         threshold=1,
         severity="critical",

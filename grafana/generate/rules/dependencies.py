@@ -246,16 +246,16 @@ def _slow(settings: Settings) -> Rule:
     )
 
 
-_BURN_WINDOWS: Final[tuple[tuple[str, float, int, int, Severity], ...]] = (
-    ("ErrorBudgetBurnFast", 14.4, 3600, 300, "critical"),
-    ("ErrorBudgetBurn", 6, 21600, 1800, "critical"),
-    ("ErrorBudgetBurnSlow", 1, 259200, 21600, "warning"),
+_BURN_WINDOWS: Final[tuple[tuple[str, float, int, int, int, Severity], ...]] = (
+    ("ErrorBudgetBurnFast", 14.4, 3600, 300, 30, "critical"),
+    ("ErrorBudgetBurn", 6, 21600, 1800, 60, "critical"),
+    ("ErrorBudgetBurnSlow", 1, 259200, 21600, 300, "warning"),
 )
-"""Burn rates and windows of the SRE Workbook, chapter 5, table 5-8: 2 % of 30 days' budget spent in an hour, 5 % in six
+"""Name, burn rate, long and short window, evaluated every, severity: the rates and windows of the SRE Workbook, chapter 5, table 5-8: 2 % of 30 days' budget spent in an hour, 5 % in six
 hours, 10 % in three days."""
 
 
-def _burn(settings: Settings, name: str, rate: float, long: int, short: int, severity: Severity) -> Rule:
+def _burn(settings: Settings, name: str, rate: float, long: int, short: int, every: int, severity: Severity) -> Rule:
     calls = IN_RULE.of(contract.OPERATION_DURATION, suffix="_count")
     lost = IN_RULE.of(contract.OPERATION_DURATION, match(contract.OUTCOME, _LOST_OUTCOMES, "=~"), suffix="_count")
     budget = 1 - settings.objective
@@ -285,5 +285,6 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, sev
         look=("Dashboard *Errors*, *What does one look like?*: the top fingerprint and its traces.",),
         act=("Treat the top fingerprint: see the rule for its error, or ask the dependency's owner.",),
         hold=settings.hold,
+        every=every,
         trace=_attempt_trace(settings),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Final
 from grafana.generate import links
 from grafana.generate.dashboard import Dashboard
 from grafana.generate.rules.model import Rule
-from grafana.generate.settings import DATASOURCE_UIDS, EVALUATION_INTERVAL, Settings, duration
+from grafana.generate.settings import DATASOURCE_UIDS, Settings, duration
 
 FOLDER: Final = "catalog-sync"
 _EVALUATORS: Final = {">": "gt", "<": "lt"}
@@ -20,20 +20,20 @@ _RANGE: Final = {"from": 600, "to": 0}
 
 
 def rule_file(rules: tuple[Rule, ...], settings: Settings, dashboards: Sequence[Dashboard]) -> dict[str, Any]:
-    """One group per component."""
+    """One group per component and interval."""
     by_uid = {dashboard.uid: dashboard for dashboard in dashboards}
-    components = dict.fromkeys(rule.component for rule in rules)
+    groups = {rule.group: rule.every for rule in rules}
     return {
         "apiVersion": 1,
         "groups": [
             {
                 "orgId": 1,
-                "name": component,
+                "name": group,
                 "folder": FOLDER,
-                "interval": duration(EVALUATION_INTERVAL),
-                "rules": [_rule(rule, settings, by_uid) for rule in rules if rule.component == component],
+                "interval": duration(every),
+                "rules": [_rule(rule, settings, by_uid) for rule in rules if rule.group == group],
             }
-            for component in components
+            for group, every in groups.items()
         ],
     }
 

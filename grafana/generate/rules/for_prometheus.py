@@ -6,22 +6,22 @@ from typing import Any
 
 from grafana.generate import links
 from grafana.generate.rules.model import Rule
-from grafana.generate.settings import EVALUATION_INTERVAL, GRAFANA_URL, Settings, duration
+from grafana.generate.settings import GRAFANA_URL, Settings, duration
 
 _LABEL = "{{ $labels.resilience_dependency | urlquery }}"
 
 
 def rule_file(rules: tuple[Rule, ...], settings: Settings) -> dict[str, Any]:
-    """One group per component."""
-    components = dict.fromkeys(rule.component for rule in rules)
+    """One group per component and interval."""
+    groups = {rule.group: rule.every for rule in rules}
     return {
         "groups": [
             {
-                "name": component,
-                "interval": duration(EVALUATION_INTERVAL),
-                "rules": [_rule(rule, settings) for rule in rules if rule.component == component],
+                "name": group,
+                "interval": duration(every),
+                "rules": [_rule(rule, settings) for rule in rules if rule.group == group],
             }
-            for component in components
+            for group, every in groups.items()
         ]
     }
 

@@ -6,6 +6,8 @@ import dataclasses
 import re
 from typing import Final, Literal
 
+from grafana.generate.settings import EVALUATION_INTERVAL, duration
+
 Severity = Literal["critical", "warning", "none"]
 Component = Literal["catalogue", "alerting", "telemetry", "heartbeat"]
 Operator = Literal[">", "<"]
@@ -48,12 +50,19 @@ class Rule:
     """Seconds that the condition must hold before anybody is told (``for``)."""
     hold: int = 0
     """Seconds that the alert stays after the condition has passed (``keep_firing_for``)."""
+    every: int = EVALUATION_INTERVAL
+    """Seconds between two evaluations; rules over days of samples need not be quick."""
     trace: Trace | None = None
 
     @property
     def condition(self) -> str:
         """As Prometheus takes it."""
         return f"({self.expr}) {self.operator} {self.threshold:g}"
+
+    @property
+    def group(self) -> str:
+        """The group of rules that it is evaluated in."""
+        return self.component if self.every == EVALUATION_INTERVAL else f"{self.component}-{duration(self.every)}"
 
     @property
     def anchor(self) -> str:
