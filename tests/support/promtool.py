@@ -1,4 +1,4 @@
-"""Alert rules in promtool's own time: series in, alerts out. Samples come every 15 s, rules are evaluated every 10 s."""
+"""Alert rules in promtool's own time: series in, alerts out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def process(series: str, *runs: tuple[float, int]) -> Series:
 
 
 def job(series: str, ends: int, value: float, samples: int = 1) -> Series:
-    """A process that lives for seconds: it tells its final value when it ends (seconds from the start), then no more."""
+    """A process of seconds: it tells its final value when it ends (seconds from the start), then no more."""
     silent = f"_x{ends // STEP} " if ends else ""
     return {"series": series, "values": f"{silent}{value}x{samples - 1}"}
 
@@ -41,12 +41,15 @@ class Told:
 
 @dataclasses.dataclass(slots=True)
 class Timeline:
-    """Series, and what must fire when; ``check`` runs promtool. ``Watchdog`` always fires and is left out."""
+    """Series, and what must fire when; ``check`` runs promtool. ``Watchdog`` always fires and is left out.
+
+    Samples come every ``step`` seconds, rules are evaluated every ``evaluate_every`` seconds.
+    """
 
     folder: Path
     series: list[Series]
     step: int = STEP
-    evaluate_every: int = 10
+    evaluate_every: int = 30
     _expected: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     _told: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 

@@ -251,8 +251,8 @@ _BURN_WINDOWS: Final[tuple[tuple[str, float, int, int, int, Severity], ...]] = (
     ("ErrorBudgetBurn", 6, 21600, 1800, 60, "critical"),
     ("ErrorBudgetBurnSlow", 1, 259200, 21600, 300, "warning"),
 )
-"""Name, burn rate, long and short window, evaluated every, severity: the rates and windows of the SRE Workbook, chapter 5, table 5-8: 2 % of 30 days' budget spent in an hour, 5 % in six
-hours, 10 % in three days."""
+"""Name, burn rate, long and short window, interval of evaluation, severity. Rates and windows are those of the SRE
+Workbook, chapter 5, table 5-8: 2 % of 30 days' budget spent in an hour, 5 % in six hours, 10 % in three days."""
 
 
 def _burn(settings: Settings, name: str, rate: float, long: int, short: int, every: int, severity: Severity) -> Rule:
