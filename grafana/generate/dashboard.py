@@ -122,7 +122,6 @@ def _query_variable(name: str, title: str, query: str) -> dict[str, Any]:
         "label": title,
         "type": "query",
         "datasource": PROMETHEUS,
-        "definition": query,
         "query": {"query": query, "refId": name, "qryType": 1},
         "refresh": 2,
         "sort": 1,

@@ -103,7 +103,7 @@ _WORKED: Final = Row(
             none="never",
         ),
         stat(
-            "Failed syncs",
+            "Syncs that failed",
             "Syncs within the time range that ended FAILED or LOCK_UNAVAILABLE.",
             [prom(total(_BAD, RANGE))],
             limits=thresholds((None, GREEN), (1, RED)),

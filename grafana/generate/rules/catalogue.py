@@ -51,8 +51,8 @@ def _failed(settings: Settings) -> Rule:
         dashboard=_DASHBOARD,
         panel="Failed syncs",
         meaning="The latest sync of this kind ended FAILED or LOCK_UNAVAILABLE after all retries, and none has worked"
-        " since. Nothing was published. The alert ends with the next COMPLETE or PARTIAL sync of the same kind, or after"
-        " a day.",
+        " since. Nothing was published. The alert ends with the next COMPLETE or PARTIAL sync of the same kind, or"
+        " after a day.",
         look=(
             "The trace in the alert: the red `attempt` span names the call, the attempt and the error.",
             "Dashboard *Catalogue sync*, table *Failed syncs*: is it always the same error?",
