@@ -39,10 +39,11 @@ def require_prometheus() -> str:
 class Prometheus:
     """``with Prometheus(folder) as prometheus: prometheus.query("up")``."""
 
-    def __init__(self, folder: Path, config: str = CONFIG) -> None:
+    def __init__(self, folder: Path, config: str = CONFIG, *options: str) -> None:
         self._program = require_prometheus()
         self._folder = folder
         self._config = config
+        self._options = options
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -67,6 +68,7 @@ class Prometheus:
             f"--web.listen-address=127.0.0.1:{self.port}",
             "--web.enable-remote-write-receiver",
             "--enable-feature=exemplar-storage",
+            *self._options,
         ]
         with (self._folder / "prometheus.log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *arguments], stdout=log, stderr=log)

@@ -1,0 +1,53 @@
+"""``python -m drill``: plays the incidents and prints the table. Exit code 1 where a goal is missed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from drill import table
+from drill.incidents import INCIDENTS, chosen
+from drill.pace import Pace
+from drill.parts import missing_programs, running_world
+from drill.play import play
+
+
+def main() -> int:
+    """The command."""
+    options = _parser().parse_args()
+    missing = missing_programs()
+    if missing:
+        sys.stderr.write(f"the drill needs: {', '.join(missing)}\n")
+        return 2
+    incidents = chosen(short=options.short, names=options.only)
+    pace = Pace(options.waits, options.memory)
+    began = time.monotonic()
+    with ExitStack() as stack:
+        folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
+        with running_world(folder, pace) as world:
+            verdicts = list(play(world, incidents, options.calm or (15.0 if options.short else 45.0)))
+    sys.stdout.write(table.markdown(table.HEADER, table.rows(verdicts)) + "\n\n")
+    sys.stdout.write(f"{table.summary(verdicts)}; {time.monotonic() - began:.0f} s of wall time\n")
+    bad = [f"{line.expectation.name}: {problem}" for line in verdicts for problem in line.problems]
+    sys.stdout.write("".join(f"{problem}\n" for problem in bad))
+    return 1 if bad else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="drill", description="Plays incidents and shows who was told, and when.")
+    parser.add_argument("--short", action="store_true", help="only three incidents, for continuous integration")
+    names = ", ".join(incident.name for incident in INCIDENTS)
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"play this incident: {names}")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave Prometheus' data, traces and logs there")
+    parser.add_argument("--calm", type=float, metavar="S", help="seconds of the calm stretch")
+    parser.add_argument("--waits", type=float, default=Pace().waits, help="factor for what delays a message")
+    parser.add_argument("--memory", type=float, default=Pace().memory, help="factor for what only remembers")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""The twelve incidents: how each begins and ends, who must tell it, and what its trace must show."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from drill import pace as paces
+from drill.judge import Expectation
+from drill.parts import World
+
+Action = Callable[[World], float | None]
+"""Turns a knob. May return when the condition that is promised to be told begins, in seconds since the epoch."""
+
+SUPPLIER_TYPES: Final = frozenset({"503", "connection_reset", "connection_error", "circuit_open", "429"})
+COUNTRY: Final = "FR"
+
+_SYNC: Final = frozenset({"SyncFailed"})
+_CONSEQUENCES: Final = frozenset({
+    "SyncFailed", "SyncPartial", "CircuitBreakerOpen", "RetryBudgetExhausted", "ErrorBudgetBurnFast", "ErrorBudgetBurn",
+    "ErrorBudgetBurnSlow",
+})  # fmt: skip
+"""Alerts that failing calls to a dependency bring with them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Incident:
+    """An incident to play."""
+
+    expectation: Expectation
+    begin: Action
+    end: Action
+    short: bool = False
+    """Part of the shortened drill."""
+    at_least: float = 0.0
+    """Seconds of wall time that it lasts at least."""
+
+    @property
+    def name(self) -> str:
+        """In commands and keys."""
+        return self.expectation.name
+
+
+def _scenario(scenario: str | dict[str, Any]) -> Action:
+    def begin(world: World) -> None:
+        world.supplier.play(scenario)
+
+    return begin
+
+
+def _calm(world: World) -> None:
+    world.supplier.play("calm")
+
+
+def _redis_down(world: World) -> None:
+    world.redis.kill()
+
+
+def _redis_up(world: World) -> None:
+    world.redis.start()
+
+
+def _redis_full(world: World) -> None:
+    """As much as it holds now, and the lock, but no second version beside it."""
+    used = int(world.redis.command("INFO", "memory")["used_memory"])
+    world.redis.command("CONFIG", "SET", "maxmemory", str(used + 100_000))
+
+
+def _redis_roomy(world: World) -> None:
+    world.redis.command("CONFIG", "SET", "maxmemory", "0")
+
+
+def _scoped_job(world: World) -> float:
+    """Only one country is renewed from now on: every run is COMPLETE, and the catalogue grows old."""
+    fresh = max(run.started for run in world.job.runs if run.outcome == "COMPLETE" and not run.scoped)
+    world.job.arguments = ("--country", COUNTRY)
+    return fresh + paces.DAY["stale_after"]
+
+
+def _full_job(world: World) -> None:
+    world.job.arguments = ()
+
+
+def _webhook_down(world: World) -> None:
+    world.receiver.down.add("/webhook")
+    world.supplier.play("key-revoked")
+
+
+def _webhook_up(world: World) -> None:
+    world.receiver.down.discard("/webhook")
+    world.supplier.play("calm")
+
+
+def _collector_down(world: World) -> None:
+    world.collector.kill()
+
+
+def _collector_up(world: World) -> None:
+    world.collector.start()
+
+
+def _job_stops(world: World) -> float:
+    world.job.pause()
+    last = world.job.runs[-1].ended
+    return last + paces.DAY["no_sync_after"] + paces.DAY["first_sync_grace"]
+
+
+def _job_goes_on(world: World) -> None:
+    world.job.go()
+
+
+INCIDENTS: Final = (
+    Incident(
+        Expectation(
+            "outage",
+            "the supplier answers 503 or resets the connection",
+            rules=_SYNC | {"CircuitBreakerOpen"},
+            also=_CONSEQUENCES,
+            kinds=frozenset({"sync_failed", "circuit_breaker"}),
+            also_kinds=frozenset({"errors"}),
+            shows=SUPPLIER_TYPES,
+        ),
+        _scenario("outage"),
+        _calm,
+        short=True,
+    ),
+    Incident(
+        Expectation(
+            "brownout",
+            "one request in seven takes longer than an attempt may",
+            rules=frozenset({"DependencySlow"}),
+            also=_CONSEQUENCES,
+            also_kinds=frozenset({"sync_failed", "errors"}),
+            shows=frozenset({"read_timeout", "attempt_timeout"}),
+        ),
+        _scenario({
+            "name": "brownout",
+            "rules": [{
+                "fault": "latency", "delay_s": 4,
+                "when": {"endpoint": "catalogue", "attempt": 1, "probability": 0.15},
+            }],
+        }),
+        _calm,
+    ),
+    Incident(
+        Expectation(
+            "429-storm",
+            "the supplier answers 429 to most requests",
+            rules=frozenset({"Throttled"}) | _SYNC,
+            also=_CONSEQUENCES | {"DependencySlow"},
+            kinds=frozenset({"sync_failed", "errors", "sync_partial"}),
+            shows=frozenset({"429"}),
+        ),
+        _scenario({
+            "name": "429 storm",
+            "rules": [{"fault": "status", "status": 429, "retry_after": 1, "when": {"endpoint": "catalogue"}}],
+        }),
+        _calm,
+    ),
+    Incident(
+        Expectation(
+            "bad-payload",
+            "pages are HTML, empty, cut off or contradict themselves",
+            rules=frozenset({"ContractDrift"}) | _SYNC,
+            also=_CONSEQUENCES,
+            kinds=frozenset({"contract_drift", "sync_failed"}),
+            also_kinds=frozenset({"errors", "circuit_breaker"}),
+            shows=frozenset({"invalid_response", "schema_mismatch", "truncated_body"}),
+        ),
+        _scenario("garbage"),
+        _calm,
+    ),
+    Incident(
+        Expectation(
+            "key-revoked",
+            "the supplier refuses the key with 403",
+            rules=frozenset({"AuthenticationFailed"}) | _SYNC,
+            also=_CONSEQUENCES,
+            kinds=frozenset({"authentication"}),
+            shows=frozenset({"403"}),
+        ),
+        _scenario("key-revoked"),
+        _calm,
+        short=True,
+    ),
+    Incident(
+        Expectation(
+            "redis-down",
+            "redis-server is killed",
+            rules=frozenset({"StoreFailing"}) | _SYNC,
+            also=_CONSEQUENCES,
+            kinds=frozenset({"store_unavailable", "circuit_breaker"}),
+            also_kinds=frozenset({"errors"}),
+            shows=frozenset({"connection_error", "connection_refused"}),
+        ),
+        _redis_down,
+        _redis_up,
+    ),
+    Incident(
+        Expectation(
+            "redis-full",
+            "maxmemory leaves no room for a second version",
+            rules=frozenset({"StoreFailing"}) | _SYNC,
+            also=_CONSEQUENCES,
+            kinds=frozenset({"sync_failed", "store_unavailable"}),
+            also_kinds=frozenset({"errors"}),
+            shows=frozenset({"redis_oom"}),
+        ),
+        _redis_full,
+        _redis_roomy,
+    ),
+    Incident(
+        Expectation(
+            "stale-catalogue",
+            "the job renews one country only, so that the rest grows old",
+            rules=frozenset({"CatalogueStale"}),
+            kinds=frozenset({"stale_catalogue"}),
+        ),
+        _scoped_job,
+        _full_job,
+    ),
+    Incident(
+        Expectation(
+            "refused-publication",
+            "half of the bundles are gone at the supplier",
+            rules=frozenset({"PublicationRefused"}) | _SYNC,
+            also=_CONSEQUENCES,
+            kinds=frozenset({"publish_refused"}),
+            shows=frozenset({"publish_refused"}),
+        ),
+        _scenario("big-drop"),
+        _calm,
+    ),
+    Incident(
+        Expectation(
+            "webhook-down",
+            "the application's webhook answers 503 while the key is revoked",
+            rules=frozenset({"AlertDeliveryFailing"}),
+            also=_CONSEQUENCES | {"AuthenticationFailed"},
+            kinds=frozenset({"authentication"}),
+            shows=frozenset({"503"}),
+        ),
+        _webhook_down,
+        _webhook_up,
+    ),
+    Incident(
+        Expectation(
+            "collector-down",
+            "the Collector is killed",
+            rules=frozenset({"CollectorDown"}),
+            also=frozenset({"TelemetryDropped"}),
+        ),
+        _collector_down,
+        _collector_up,
+    ),
+    Incident(
+        Expectation(
+            "job-never-ran",
+            "nobody starts the job any more",
+            rules=frozenset({"NoSyncSeen"}),
+            dead_man=True,
+        ),
+        _job_stops,
+        _job_goes_on,
+        short=True,
+    ),
+)  # fmt: skip
+
+
+def chosen(*, short: bool, names: list[str]) -> list[Incident]:
+    """The incidents to play. Raises ``ValueError`` for a name that there is not."""
+    known = {incident.name: incident for incident in INCIDENTS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no incident {unknown[0]!r}; there are: {', '.join(known)}")
+    if names:
+        return [known[name] for name in names]
+    return [incident for incident in INCIDENTS if incident.short or not short]
+
+
+def now() -> float:
+    """Seconds since the epoch, as every program of the drill stamps its data."""
+    return time.time()
