@@ -61,6 +61,8 @@ def _one(world: World, incident: Incident) -> Verdict:
     )
     line = judge.with_problems(dataclasses.replace(line, overdue=overdue))
     _say(f"  {'; '.join(line.problems) or 'as it should be'}; runs: {_runs(world, started)}")
+    for text in _story(messages, began):
+        _say(text)
     return line
 
 
@@ -142,6 +144,14 @@ def _runs(world: World, since: float) -> str:
             name = run.outcome + (f" {run.error_type}" if run.error_type else "")
             counts[name] = counts.get(name, 0) + 1
     return ", ".join(f"{number} {name}" for name, number in counts.items()) or "none"
+
+
+def _story(messages: Iterable[Message], began: float) -> Iterator[str]:
+    """What came, message by message."""
+    for message in messages:
+        if message.at >= began and message.way in (*RULE_WAYS, *APPLICATION_WAYS):
+            told = ", ".join(f"{'+' if alert.firing else '-'}{alert.name}" for alert in message.alerts)
+            yield f"    {message.at - began:6.1f} s {message.way}: {told}"
 
 
 def _until(condition: object, seconds: float) -> bool:
