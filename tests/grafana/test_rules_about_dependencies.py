@@ -360,7 +360,7 @@ def test_nothing_is_told_while_all_is_well(timeline: Start) -> None:
         growing('resilience_alert_notifications_total{resilience_outcome="delivered"}', 0, samples),
         process(errors("401", "CRITICAL"), (0, samples)),
     ]
-    calm = timeline(*lasting, *jobs, evaluate_every=MINUTE)
+    calm = timeline(*lasting, *jobs)
     for minute in range(1, until // MINUTE, 7):
         calm.at(minute * MINUTE)
     calm.check()

@@ -85,7 +85,6 @@ def test_a_good_group_does_not_hide_a_failed_full_sync(timeline: Start, around: 
             *around,
             job(syncs("FAILED", "a"), 10 * MINUTE, 1),
             job(syncs("COMPLETE", "b", "group"), 20 * MINUTE, 1),
-            evaluate_every=MINUTE,
         )
         .at(2 * HOUR, "SyncFailed")
         .check()
@@ -171,7 +170,7 @@ def test_a_catalogue_is_stale_by_its_age_also_when_nobody_reports_it(
     stale = reported + 4 * HOUR
     fresh = stale + HOUR
     (
-        timeline(*around, job(AGE % "a", reported, age), job(AGE % "b", fresh, 5), evaluate_every=MINUTE)
+        timeline(*around, job(AGE % "a", reported, age), job(AGE % "b", fresh, 5))
         .at(reported + MINUTE)
         .at(stale)
         .at(stale + MINUTE, "CatalogueStale")
