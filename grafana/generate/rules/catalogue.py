@@ -23,10 +23,12 @@ from otel_resilience.contract import ERROR_TYPE
 _DASHBOARD: Final = "catalog-sync"
 
 
-def _failed_trace(settings: Settings, *conditions: str, traceql: tuple[str, ...] = ()) -> Trace:
+def _failed_trace(
+    settings: Settings, *conditions: str, by: tuple[str, ...] = (), traceql: tuple[str, ...] = ()
+) -> Trace:
     name = f'name = "{contract.SYNC_SPAN}"'
     return Trace(
-        logql=latest_trace(contract.EVENT_SYNC_FINISHED, duration(settings.recent * 3), *conditions),
+        logql=latest_trace(contract.EVENT_SYNC_FINISHED, duration(settings.recent * 3), *conditions, by=by),
         traceql=spans(name, FAILED, *traceql),
     )
 
@@ -63,7 +65,7 @@ def _failed(settings: Settings) -> Rule:
             "LOCK_UNAVAILABLE: Redis is not there; see StoreFailing.",
             "`catalog-sync doctor` checks every connection and says what to do.",
         ),
-        trace=_failed_trace(settings, where(contract.OUTCOME, FAILED_OUTCOMES, "=~")),
+        trace=_failed_trace(settings, where(contract.OUTCOME, FAILED_OUTCOMES, "=~"), by=(contract.KIND,)),
     )  # fmt: skip
 
 
@@ -82,7 +84,7 @@ def _partial(settings: Settings) -> Rule:
         look=("Table *Failed groups and publications*: which group, which call.",),
         act=("`catalog-sync run --group NAME` repeats one group. If it stays away, ask the supplier.",),
         hold=settings.hold,
-        trace=_failed_trace(settings, where(contract.OUTCOME, "PARTIAL")),
+        trace=_failed_trace(settings, where(contract.OUTCOME, "PARTIAL"), by=(contract.KIND,)),
     )
 
 

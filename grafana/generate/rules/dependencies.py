@@ -38,10 +38,12 @@ def _errors(*matchers: str) -> str:
     return IN_RULE.of(contract.ERRORS, *matchers)
 
 
-def _attempt_trace(settings: Settings, *conditions: str, traceql: tuple[str, ...] = ()) -> Trace:
+def _attempt_trace(
+    settings: Settings, *conditions: str, by: tuple[str, ...] = (_BY,), traceql: tuple[str, ...] = ()
+) -> Trace:
     window = duration(settings.recent * 3)
     return Trace(
-        logql=latest_trace(contract.EVENT_ATTEMPT_FAILED, window, *conditions, by=(_BY,)),
+        logql=latest_trace(contract.EVENT_ATTEMPT_FAILED, window, *conditions, by=by),
         traceql=spans(span_attribute(_BY, "{dependency}"), FAILED, *traceql),
     )
 
@@ -145,7 +147,7 @@ def _store(settings: Settings) -> Rule:
             "Read-only: REDIS_URL names a replica, or the disk is full.",
         ),
         hold=settings.hold,
-        trace=_attempt_trace(settings, where(_BY, _STORE)),
+        trace=_attempt_trace(settings, where(_BY, _STORE), by=(_BY, contract.ERROR_TYPE)),
     )
 
 
