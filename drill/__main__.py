@@ -11,6 +11,7 @@ from pathlib import Path
 
 from drill import table
 from drill.incidents import INCIDENTS, chosen
+from drill.left import Left, write
 from drill.pace import Pace
 from drill.parts import missing_programs, running_world
 from drill.play import play
@@ -29,7 +30,11 @@ def main() -> int:
     with ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
         with running_world(folder, pace) as world:
+            started = time.time()
             verdicts = list(play(world, incidents, options.calm or (15.0 if options.short else 45.0)))
+            if options.keep:
+                kept = Left(started, time.time(), options.short, pace.waits, pace.memory)
+                write(folder, kept, world.tempo.spans, world.loki.logs)
     sys.stdout.write(table.markdown(table.HEADER, table.rows(verdicts)) + "\n\n")
     sys.stdout.write(f"{table.summary(verdicts)}; {time.monotonic() - began:.0f} s of wall time\n")
     bad = [f"{line.expectation.name}: {problem}" for line in verdicts for problem in line.problems]

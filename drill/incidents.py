@@ -11,11 +11,15 @@ from drill import pace as paces
 from drill.judge import Expectation
 from drill.parts import World
 
-Action = Callable[[World], float | None]
-"""Turns a knob. May return when the condition that is promised to be told begins, in seconds since the epoch."""
+Action = Callable[[World], None]
+"""Turns a knob."""
+
+Due = Callable[[World], float]
+"""When the condition began that is promised to be told, in seconds since the epoch; asked for when it is over."""
 
 SUPPLIER_TYPES: Final = frozenset({"503", "connection_reset", "connection_error", "circuit_open", "429"})
 COUNTRY: Final = "FR"
+_SILENCE: Final = paces.DAY["no_sync_after"] + paces.DAY["first_sync_grace"]
 
 _SYNC: Final = frozenset({"SyncFailed"})
 _CONSEQUENCES: Final = frozenset({
@@ -34,8 +38,10 @@ class Incident:
     end: Action
     short: bool = False
     """Part of the shortened drill."""
-    at_least: float = 0.0
-    """Seconds of wall time that it lasts at least."""
+    due: Due | None = None
+    """Where the promise is not to tell it at once."""
+    lead: float = 0.0
+    """Seconds of wall time that may pass until it is due."""
 
     @property
     def name(self) -> str:
@@ -72,10 +78,15 @@ def _redis_roomy(world: World) -> None:
     world.redis.command("CONFIG", "SET", "maxmemory", "0")
 
 
-def _scoped_job(world: World) -> float:
+def _scoped_job(world: World) -> None:
     """Only one country is renewed from now on: every run is COMPLETE, and the catalogue grows old."""
-    fresh = max(run.started for run in world.job.runs if run.outcome == "COMPLETE" and not run.scoped)
     world.job.arguments = ("--country", COUNTRY)
+
+
+def _stale_from(world: World) -> float:
+    """The last full sync before the runs of one country, and the age that is promised to be told."""
+    scoped = max(number for number, run in enumerate(world.job.runs) if run.scoped)
+    fresh = max(run.started for run in world.job.runs[:scoped] if run.outcome == "COMPLETE" and not run.scoped)
     return fresh + paces.DAY["stale_after"]
 
 
@@ -101,10 +112,13 @@ def _collector_up(world: World) -> None:
     world.collector.start()
 
 
-def _job_stops(world: World) -> float:
+def _job_stops(world: World) -> None:
     world.job.pause()
-    last = world.job.runs[-1].ended
-    return last + paces.DAY["no_sync_after"] + paces.DAY["first_sync_grace"]
+
+
+def _missed_from(world: World) -> float:
+    """The end of the last run, and how long nothing is said about it."""
+    return world.job.runs[-1].ended + _SILENCE
 
 
 def _job_goes_on(world: World) -> None:
@@ -165,8 +179,8 @@ INCIDENTS: Final = (
             "pages are HTML, empty, cut off or contradict themselves",
             rules=frozenset({"ContractDrift"}) | _SYNC,
             also=_CONSEQUENCES,
-            kinds=frozenset({"contract_drift", "sync_failed"}),
-            also_kinds=frozenset({"errors", "circuit_breaker"}),
+            kinds=frozenset({"contract_drift", "circuit_breaker", "sync_failed"}),
+            also_kinds=frozenset({"errors"}),
             shows=frozenset({"invalid_response", "schema_mismatch", "truncated_body"}),
         ),
         _scenario("garbage"),
@@ -220,6 +234,8 @@ INCIDENTS: Final = (
         ),
         _scoped_job,
         _full_job,
+        due=_stale_from,
+        lead=paces.DAY["stale_after"],
     ),
     Incident(
         Expectation(
@@ -240,7 +256,8 @@ INCIDENTS: Final = (
             rules=frozenset({"AlertDeliveryFailing"}),
             also=_CONSEQUENCES | {"AuthenticationFailed"},
             kinds=frozenset({"authentication"}),
-            shows=frozenset({"503"}),
+            shows=frozenset({"503", "circuit_open"}),
+            told_shows=frozenset({"403"}),
         ),
         _webhook_down,
         _webhook_up,
@@ -264,6 +281,8 @@ INCIDENTS: Final = (
         ),
         _job_stops,
         _job_goes_on,
+        due=_missed_from,
+        lead=_SILENCE,
         short=True,
     ),
 )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,7 +16,7 @@ from typing import Any, Final
 PAGE_WITHIN: Final = 60.0
 """Seconds of incident time until a page."""
 MOST_MESSAGES: Final = 2
-"""Per incident and way: that it began, and that it is over."""
+"""Per incident, receiver and component: that it began, and that it is over."""
 WARN_WITHIN: Final = 300.0
 """Seconds of incident time until a warning; nobody is woken by one."""
 
@@ -46,7 +47,10 @@ class Message:
 
     at: float
     way: str
+    """The receiver."""
     alerts: tuple[Told, ...]
+    group: str = ""
+    """The component that Alertmanager put together in it."""
 
     @property
     def firing(self) -> bool:
@@ -66,7 +70,7 @@ def from_alertmanager(way: str, at: float, body: dict[str, Any]) -> Message:
         )
         for alert in body["alerts"]
     ]
-    return Message(at, way, tuple(alerts))
+    return Message(at, way, tuple(alerts), body["groupLabels"].get("component", ""))
 
 
 def from_application(way: str, at: float, body: dict[str, Any]) -> Message:
@@ -80,7 +84,7 @@ def from_application(way: str, at: float, body: dict[str, Any]) -> Message:
         title=body["title"],
         key=body["fingerprint"],
     )
-    return Message(at, way, (told,))
+    return Message(at, way, (told,), "application")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,9 @@ class Expectation:
     """Kinds of the application's own alerts that recognise it; empty where the application cannot know."""
     also_kinds: frozenset[str] = frozenset()
     shows: frozenset[str] = frozenset()
-    """``error.type`` values of which the trace must hold a failed span; empty where nothing ran that could be traced."""
+    """``error.type`` values of which the trace must hold a failed span; empty where nothing failed that could be traced."""
+    told_shows: frozenset[str] = frozenset()
+    """The same for the trace that the application's message leads to, where that is about something else."""
     dead_man: bool = False
     """The application tells it by its silence: a service that waits for its heartbeats calls."""
     note: str = ""
@@ -105,11 +111,15 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """An incident as it was played. ``began`` is when the condition was there that the rule promises to tell."""
+    """An incident as it was played."""
 
     expectation: Expectation
+    started: float
+    """When the knob was turned."""
     began: float
+    """When the condition was there that is promised to be told; later than ``started`` where that takes its time."""
     ended: float
+    """When the knob was turned back."""
     quiet: float
     """From here on nothing of it was left."""
 
@@ -126,6 +136,10 @@ class Detection:
     """Whether the trace of the message shows the failure; ``None`` where there can be none."""
 
 
+Counts = dict[tuple[str, str], int]
+"""Messages by receiver and component."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One line of the table."""
@@ -133,9 +147,8 @@ class Verdict:
     expectation: Expectation
     rule: Detection | None
     application: Detection | None
-    rule_messages: dict[str, int]
-    """Messages by receiver."""
-    application_messages: dict[str, int]
+    rule_messages: Counts
+    application_messages: Counts
     false_alarms: tuple[str, ...] = ()
     overdue: bool = False
     """It was still told when the next one was to begin."""
@@ -162,7 +175,7 @@ def verdict(
     shows the failure. ``silence``: seconds without a heartbeat until the service that waits for them calls.
     """
     expected = played.expectation
-    during = [message for message in messages if played.began - speed <= message.at < played.quiet]
+    during = [message for message in messages if played.started <= message.at < played.quiet]
     by_rules = [message for message in during if message.way in RULE_WAYS]
     by_application = [message for message in during if message.way in APPLICATION_WAYS]
     rule = _first(by_rules, expected.rules, played.began, speed, traces)
@@ -172,7 +185,7 @@ def verdict(
     strangers = _strangers(by_rules, expected.rules | expected.also)
     strangers += _strangers(by_application, expected.kinds | expected.also_kinds)
     line = Verdict(
-        expected, rule, application, _by_way(by_rules), _by_way(by_application), tuple(dict.fromkeys(strangers))
+        expected, rule, application, _counted(by_rules), _counted(by_application), tuple(dict.fromkeys(strangers))
     )
     return with_problems(line)
 
@@ -183,7 +196,7 @@ def calm_verdict(began: float, ended: float, messages: Sequence[Message]) -> Ver
     rules = [message for message in during if message.way in RULE_WAYS]
     application = [message for message in during if message.way in APPLICATION_WAYS]
     strangers = _strangers(rules, frozenset()) + _strangers(application, frozenset())
-    line = Verdict(CALM, None, None, _by_way(rules), _by_way(application), tuple(dict.fromkeys(strangers)))
+    line = Verdict(CALM, None, None, _counted(rules), _counted(application), tuple(dict.fromkeys(strangers)))
     return with_problems(line)
 
 
@@ -218,11 +231,8 @@ def _strangers(messages: Iterable[Message], known: frozenset[str]) -> list[str]:
     return [alert.name for message in messages for alert in message.alerts if alert.firing and alert.name not in known]
 
 
-def _by_way(messages: Iterable[Message]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for message in messages:
-        counts[message.way] = counts.get(message.way, 0) + 1
-    return counts
+def _counted(messages: Iterable[Message]) -> Counts:
+    return dict(Counter((message.way, message.group) for message in messages))
 
 
 def with_problems(line: Verdict) -> Verdict:
@@ -247,9 +257,9 @@ def _problems(line: Verdict) -> Iterable[str]:
                 if found.trace is False:
                     yield f"the trace of {found.by} does not show the failure"
     for counts in (line.rule_messages, line.application_messages):
-        for way, number in counts.items():
+        for (way, group), number in counts.items():
             if number > MOST_MESSAGES:
-                yield f"{number} messages at {way}"
+                yield f"{number} messages at {way} about {group}"
     if line.false_alarms:
         yield f"false: {', '.join(line.false_alarms)}"
     if line.overdue:

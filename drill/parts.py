@@ -55,31 +55,51 @@ def alertmanager() -> str | None:
     return next((path for name in ALERTMANAGERS if (path := shutil.which(name)) is not None), None)
 
 
-@contextlib.contextmanager
-def running_alertmanager(folder: Path, config: dict[str, Any]) -> Iterator[int]:
-    """A real one. Yields its port."""
-    program = alertmanager()
-    if program is None:
-        raise FileNotFoundError(ALERTMANAGERS[0])
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "alertmanager.yml"
-    file.write_text(yaml.safe_dump(config), encoding="utf-8")
-    port = free_port()
-    command = [
-        program,
-        f"--config.file={file}",
-        f"--storage.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--cluster.listen-address=",
-    ]
-    with (folder / "alertmanager.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        _until_ready(f"http://127.0.0.1:{port}/-/ready", process)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
+class Alertmanager:
+    """A real one."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        program = alertmanager()
+        if program is None:
+            raise FileNotFoundError(ALERTMANAGERS[0])
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "alertmanager.yml"
+        file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        self.port = free_port()
+        self._log = folder / "alertmanager.log"
+        self._command = [
+            program,
+            f"--config.file={file}",
+            f"--storage.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            "--cluster.listen-address=",
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        try:
+            _until_ready(f"http://127.0.0.1:{self.port}/-/ready", self._process)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def forget(self) -> None:
+        """Start anew.
+
+        It keeps a group of alerts for half a minute after its end, and what comes meanwhile waits for ``group_interval``:
+        that time cannot be compressed, and the incidents of life do not follow one another within it.
+        """
+        self.__exit__()
+        self.__enter__()
 
 
 def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -234,6 +254,7 @@ class World:
     redis: RedisServer
     collector: Collector
     prometheus: Prometheus
+    alertmanager: Alertmanager
     receiver: Receiver
     tempo: OtlpSink
     loki: OtlpSink
@@ -255,9 +276,9 @@ def running_world(folder: Path, pace: paces.Pace) -> Iterator[World]:
         start = stack.enter_context
         receiver = start(running_receiver())
         tempo, loki = start(otlp_sink()), start(otlp_sink())
-        alerting = start(running_alertmanager(folder / "alertmanager", paces.routing(pace, receiver.url)))
+        alerting = start(Alertmanager(folder / "alertmanager", paces.routing(pace, receiver.url)))
         own = free_port()
-        prometheus = _prometheus(folder / "prometheus", pace, alerting, own)
+        prometheus = _prometheus(folder / "prometheus", pace, alerting.port, own)
         start(prometheus)
         collector = Collector(
             "single",
@@ -284,7 +305,7 @@ def running_world(folder: Path, pace: paces.Pace) -> Iterator[World]:
             "ERROR_ALERT_TRACE_URL": "http://localhost:3000/explore?trace={trace_id}",
         }
         job = start(Job(environment, folder / "job.log"))
-        yield World(pace, supplier, redis, collector, prometheus, receiver, tempo, loki, job)
+        yield World(pace, supplier, redis, collector, prometheus, alerting, receiver, tempo, loki, job)
 
 
 def _prometheus(folder: Path, pace: paces.Pace, alerting_port: int, collector_port: int) -> Prometheus:
@@ -299,5 +320,9 @@ def _prometheus(folder: Path, pace: paces.Pace, alerting_port: int, collector_po
         {"job_name": "otel-collector", "static_configs": [{"targets": [f"127.0.0.1:{collector_port}"]}]}
     ]
     config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alerting_port}"]}]}]}
-    lookback = paces.divided("5m", pace.memory)
-    return Prometheus(folder, yaml.safe_dump(config, sort_keys=False), f"--query.lookback-delta={lookback}")
+    options = (
+        f"--query.lookback-delta={paces.divided('5m', pace.memory)}",
+        # What has ended is told once: told again it would open a group in an Alertmanager that starts anew.
+        "--rules.alert.resend-delay=1h",
+    )
+    return Prometheus(folder, yaml.safe_dump(config, sort_keys=False), *options)

@@ -41,15 +41,16 @@ def play(world: World, incidents: Iterable[Incident], calm: float) -> Iterator[V
 def _one(world: World, incident: Incident) -> Verdict:
     expected = incident.expectation
     _say(f"{expected.name}: {expected.title}")
+    world.alertmanager.forget()
     started = now()
-    began = incident.begin(world) or started
-    told = _until(lambda: _is_told(world, incident, began), TELL_WITHIN + max(0.0, began - started))
+    incident.begin(world)
+    told = _until(lambda: _is_told(world, incident, started), TELL_WITHIN + incident.lead)
     if told:
         time.sleep(LINGER)
-    ended = now()
+    ended, began = now(), started if incident.due is None else incident.due(world)
     incident.end(world)
     overdue = not _quiet(world)
-    played = Played(expected, began, ended, now())
+    played = Played(expected, started, began, ended, now())
     messages = world.receiver.messages()
     line = judge.verdict(
         played,
@@ -61,17 +62,17 @@ def _one(world: World, incident: Incident) -> Verdict:
     )
     line = judge.with_problems(dataclasses.replace(line, overdue=overdue))
     _say(f"  {'; '.join(line.problems) or 'as it should be'}; runs: {_runs(world, started)}")
-    for text in _story(messages, began):
+    for text in _story(messages, started):
         _say(text)
     return line
 
 
-def _is_told(world: World, incident: Incident, began: float) -> bool:
+def _is_told(world: World, incident: Incident, started: float) -> bool:
     expected = incident.expectation
     names = {
         (message.way in RULE_WAYS, alert.name)
         for message in world.receiver.messages()
-        if message.at >= began
+        if message.at >= started
         for alert in message.alerts
         if alert.firing
     }
@@ -95,38 +96,41 @@ def _quiet(world: World) -> bool:
 
 
 def _open(messages: list[Message]) -> set[tuple[str, str, str]]:
-    """What was told to have begun and not to have ended."""
+    """What was told to have begun and not to have ended; of the application's receivers any will do."""
     told: dict[tuple[str, str, str], bool] = {}
     for message in messages:
         if message.way in (*RULE_WAYS, *APPLICATION_WAYS):
-            told.update({(message.way, alert.name, alert.key): alert.firing for alert in message.alerts})
+            way = message.way if message.way in RULE_WAYS else "application"
+            told.update({(way, alert.name, alert.key): alert.firing for alert in message.alerts})
     return {key for key, firing in told.items() if firing}
 
 
 def traces(world: World, played: Played, messages: Iterable[Message]) -> dict[str, bool | None]:
     """By way and alert: whether the trace that the message leads to shows the failure."""
-    shows = played.expectation.shows
-    if not shows:
+    expected = played.expectation
+    if not expected.shows:
         return {}
     logql = {rule.name: rule.trace.logql for rule in paces.rules(world.pace) if rule.trace is not None}
     found: dict[str, bool | None] = {}
     for message in messages:
-        if not played.began <= message.at < played.quiet:
+        if not played.started <= message.at < played.quiet:
             continue
         for alert in message.alerts:
             key = trace_key(message.way, alert.name)
             if alert.firing and key not in found:
-                ids = [alert.trace_id] if message.way in APPLICATION_WAYS else _of_rule(world, played, alert, logql)
+                own = message.way in APPLICATION_WAYS
+                ids = [alert.trace_id] if own else _of_rule(world, played, alert, logql)
+                shows = (own and expected.told_shows) or expected.shows
                 found[key] = any(each and _shows(world, each, shows) for each in ids) if ids else None
     return found
 
 
 def _of_rule(world: World, played: Played, alert: judge.Told, logql: dict[str, str]) -> list[str | None]:
     """By the log query that puts the trace into the alert in Grafana; else by the search that the message holds."""
-    since, until = played.began - 1.0, played.quiet
+    since, until = played.started, played.quiet
     if alert.name not in logql:
         return []
-    by_log = stores.latest_trace(logql[alert.name], world.loki.logs, since, until)
+    by_log = stores.latest_trace(logql[alert.name], world.loki.logs, since, until, dict(alert.labels))
     if by_log is not None:
         return [by_log]
     by_search = stores.search(alert.traceql or "{ }", world.tempo.spans, since, until, speed=world.pace.waits)
@@ -146,12 +150,12 @@ def _runs(world: World, since: float) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items()) or "none"
 
 
-def _story(messages: Iterable[Message], began: float) -> Iterator[str]:
+def _story(messages: Iterable[Message], started: float) -> Iterator[str]:
     """What came, message by message."""
     for message in messages:
-        if message.at >= began and message.way in (*RULE_WAYS, *APPLICATION_WAYS):
+        if message.at >= started and message.way in (*RULE_WAYS, *APPLICATION_WAYS):
             told = ", ".join(f"{'+' if alert.firing else '-'}{alert.name}" for alert in message.alerts)
-            yield f"    {message.at - began:6.1f} s {message.way}: {told}"
+            yield f"    {message.at - started:6.1f} s {message.way}: {told}"
 
 
 def _until(condition: object, seconds: float) -> bool:

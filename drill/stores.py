@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 _LATEST: Final = re.compile(
@@ -16,6 +17,7 @@ _LATEST: Final = re.compile(
 )
 _FILTER: Final = re.compile(r'^(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"$')
 _SPAN: Final = re.compile(r'^(name|span\.[\w.]+)\s*(=~|!~|!=|=)\s*"([^"]*)"$')
+_NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 _DURATION: Final = re.compile(r"^duration > (\d+(?:\.\d+)?)s$")
 
 
@@ -40,18 +42,27 @@ class Span(Protocol):
     end: float
 
 
-def latest_trace(query: str, logs: Sequence[Log], since: float, until: float) -> str | None:
-    """What the LogQL of a rule finds among the records of this time: the trace with the most of them."""
+def latest_trace(
+    query: str, logs: Sequence[Log], since: float, until: float, alert: Mapping[str, str] = _NO_LABELS
+) -> str | None:
+    """The trace that the LogQL of a rule puts into an alert with these labels, from the records of this time.
+
+    The query gives the group with the most records; Grafana joins it to the alert where one has all labels of the other.
+    """
     found = _LATEST.fullmatch(query)
     if found is None:
         raise ValueError(f"not a query that a rule makes: {query}")
     accepts = [_label_filter(part) for part in (*_inside(found["stream"]), *found["filters"].split(" | "))]
-    traces: Counter[str] = Counter()
+    by = [name.strip() for name in found["by"].split(",") if name.strip() != "trace_id"]
+    groups: Counter[tuple[str, ...]] = Counter()
     for log in logs:
         labels = _labels(log)
         if since <= log.time <= until and log.trace_id and all(accept(labels) for accept in accepts):
-            traces[log.trace_id] += 1
-    return traces.most_common(1)[0][0] if traces else None
+            groups[log.trace_id, *(labels.get(name, "") for name in by)] += 1
+    if not groups:
+        return None
+    trace_id, *values = groups.most_common(1)[0][0]
+    return trace_id if all(alert.get(name) == value for name, value in zip(by, values, strict=True)) else None
 
 
 def search(query: str, spans: Sequence[Span], since: float, until: float, *, speed: float = 1.0) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from drill.judge import CALM, Detection, Verdict
+from drill.judge import CALM, Counts, Detection, Verdict
 
 HEADER = ("incident", "rule", "after", "application", "after", "messages: rules", "application", "trace", "false")
 
@@ -36,8 +36,10 @@ def _after(found: Detection | None) -> str:
     return "–" if found is None else f"{found.after:.0f} s"
 
 
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {way}" for way, number in sorted(counts.items())) or "0"
+def _counts(counts: Counts) -> str:
+    if len({group for _, group in counts}) < 2:
+        return ", ".join(f"{number} {way}" for (way, _), number in sorted(counts.items())) or "0"
+    return ", ".join(f"{number} {way} ({group})" for (way, group), number in sorted(counts.items()))
 
 
 def _trace(found: Detection | None) -> str:

@@ -12,7 +12,7 @@ Start = Callable[..., Timeline]
 MINUTE, HOUR = 60, 3600
 HAPPENS = 5 * MINUTE
 """When the thing happens that a rule is about."""
-WINDOW, HOLD = 5 * MINUTE, 5 * MINUTE
+WINDOW, HOLD = 5 * MINUTE, 150
 SUPPLIER = {"resilience_dependency": "esim-go"}
 
 

@@ -84,6 +84,11 @@ class Prometheus:
         """The result of an instant query."""
         return list(self._get("/api/v1/query", query=expression)["result"])
 
+    def query_range(self, expression: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
+        """The series of a range query, each with its ``values``; times in seconds since the epoch."""
+        times = {"start": str(start), "end": str(end), "step": str(step)}
+        return list(self._get("/api/v1/query_range", query=expression, **times)["result"])
+
     def value(self, expression: str) -> float:
         """The sum over the series of an instant query; 0 where there are none."""
         return sum(float(series["value"][1]) for series in self.query(expression))
