@@ -6,7 +6,6 @@ Times are seconds since the epoch where not said otherwise.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -101,7 +100,7 @@ class Expectation:
     """Kinds of the application's own alerts that recognise it; empty where the application cannot know."""
     also_kinds: frozenset[str] = frozenset()
     shows: frozenset[str] = frozenset()
-    """``error.type`` values of which the trace must hold a failed span; empty where nothing failed that could be traced."""
+    """``error.type`` values of which the trace must hold a failed span; empty where nothing failed that has a trace."""
     told_shows: frozenset[str] = frozenset()
     """The same for the trace that the application's message leads to, where that is about something else."""
     dead_man: bool = False
@@ -171,8 +170,8 @@ def verdict(
 ) -> Verdict:
     """The judgement of one incident.
 
-    ``speed``: incident seconds per second. ``traces``: by way and alert, as :func:`trace_key` names them, whether the trace
-    shows the failure. ``silence``: seconds without a heartbeat until the service that waits for them calls.
+    ``speed``: incident seconds per second. ``traces``: by way and alert, as :func:`trace_key` names them, whether the
+    trace shows the failure. ``silence``: seconds without a heartbeat until the service that waits for them calls.
     """
     expected = played.expectation
     during = [message for message in messages if played.started <= message.at < played.quiet]
@@ -241,21 +240,11 @@ def with_problems(line: Verdict) -> Verdict:
 
 
 def _problems(line: Verdict) -> Iterable[str]:
-    expected = line.expectation
-    if expected is not CALM:
-        if not line.detected:
-            yield "not detected"
-        if expected.rules and line.rule is None:
-            yield "no rule told it"
-        if (expected.kinds or expected.dead_man) and line.application is None:
-            yield "the application did not tell it"
-        for found in (line.rule, line.application):
-            if found is not None:
-                limit = WARN_WITHIN if found.way == "team" else PAGE_WITHIN
-                if found.after > limit:
-                    yield f"{found.by} came after {found.after:.0f} s, not {limit:.0f} s"
-                if found.trace is False:
-                    yield f"the trace of {found.by} does not show the failure"
+    if line.expectation is not CALM:
+        yield from _silences(line)
+    for found in (line.rule, line.application):
+        if found is not None:
+            yield from _weaknesses(found)
     for counts in (line.rule_messages, line.application_messages):
         for (way, group), number in counts.items():
             if number > MOST_MESSAGES:
@@ -266,6 +255,19 @@ def _problems(line: Verdict) -> Iterable[str]:
         yield "its alerts did not end"
 
 
-def rfc3339(moment: float) -> str:
-    """For people."""
-    return datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat(timespec="seconds")
+def _silences(line: Verdict) -> Iterable[str]:
+    expected = line.expectation
+    if not line.detected:
+        yield "not detected"
+    if expected.rules and line.rule is None:
+        yield "no rule told it"
+    if (expected.kinds or expected.dead_man) and line.application is None:
+        yield "the application did not tell it"
+
+
+def _weaknesses(found: Detection) -> Iterable[str]:
+    limit = WARN_WITHIN if found.way == "team" else PAGE_WITHIN
+    if found.after > limit:
+        yield f"{found.by} came after {found.after:.0f} s, not {limit:.0f} s"
+    if found.trace is False:
+        yield f"the trace of {found.by} does not show the failure"

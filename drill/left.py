@@ -1,7 +1,7 @@
 """What a drill leaves with ``--keep DIR``: Prometheus' data, the decoded traces and logs, and when it was.
 
-``prometheus/``: a folder that :class:`support.prometheus.Prometheus` starts on. ``spans.jsonl``, ``logs.jsonl``: one object
-a line. ``drill.json``: times, factors and verdicts.
+``prometheus/``: a folder that :class:`support.prometheus.Prometheus` starts on. ``spans.jsonl``, ``logs.jsonl``: one
+object a line. ``drill.json``: times, factors and verdicts.
 """
 
 from __future__ import annotations

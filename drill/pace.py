@@ -1,10 +1,10 @@
 """Compressed time: what is divided by which factor. Pure.
 
-What adds to the time until a message (intervals of scraping, evaluation and export, ``for``, ``group_wait``, waits of the
-application) is divided by ``waits``, which is also the factor between wall time and incident time. What only remembers
-(windows of queries, ``keep_firing_for``, intervals between messages) is divided by ``memory``, so that the end of an
-incident is seen within seconds too. Less memory makes the drill harder, never easier: an alert that would end between two
-failures, or a message too many, shows.
+What adds to the time until a message (intervals of scraping, evaluation and export, ``for``, ``group_wait``, waits of
+the application) is divided by ``waits``, which is also the factor between wall time and incident time. What only
+remembers (windows of queries, ``keep_firing_for``, intervals between messages) is divided by ``memory``, so that the
+end of an incident is seen within seconds too. Less memory makes the drill harder, never easier: an alert that would end
+between two failures, or a message too many, shows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Pace:
 
 
 DAY: Final = {"no_sync_after": 20.0, "first_sync_grace": 7.5, "stale_after": 80.0}
-"""Seconds of wall time that stand for thresholds of a day or more: the drill's job runs all the time, not once a day."""
+"""Seconds of wall time that stand for thresholds of a day: the drill's job runs all the time, not once a day."""
 
 
 def settings(pace: Pace) -> Settings:

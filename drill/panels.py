@@ -1,7 +1,7 @@
-"""``python -m drill.panels DIR``: runs every PromQL of the dashboards against what a drill left, and names silent panels.
+"""``python -m drill.panels DIR``: runs every PromQL of the dashboards against what a drill left.
 
-A panel is silent when none of its queries returns a number at any time of the drill. ``silent.yaml`` lists the panels that
-may be, each with its reason; another one makes the exit code 1, and so does one that is listed and has data.
+A panel is silent when none of its queries returns a number at any time of the drill. ``silent.yaml`` lists the panels
+that may be, each with its reason; another one makes the exit code 1, and so does one that is listed and has data.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import yaml
-from support.prometheus import Prometheus
-from support.promql import filled
 
 from drill.left import Left, read
+from support.prometheus import Prometheus
+from support.promql import filled
 
 ROOT: Final = Path(__file__).parents[1]
 DASHBOARDS: Final = ROOT / "grafana/dashboards"
@@ -76,9 +76,7 @@ def _flat(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def silent(source: Source, start: float, end: float, folder: Path = DASHBOARDS) -> list[Name]:
     """The panels none of whose queries returns a number between these times."""
     return [
-        panel.name
-        for panel in panels(folder)
-        if not any(_speaks(source, query, start, end) for query in panel.queries)
+        panel.name for panel in panels(folder) if not any(_speaks(source, query, start, end) for query in panel.queries)
     ]
 
 

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import yaml
+
+from drill import pace as paces
+from drill.receiver import BEAT, Receiver, running_receiver
 from support import loopback
 from support.cli import API_KEY, Supplier
 from support.collector import FOLDER, Collector
 from support.otlp_sink import OtlpSink, otlp_sink
 from support.prometheus import Prometheus
 from support.redis_server import RedisServer, free_port
-
-from drill import pace as paces
-from drill.receiver import BEAT, Receiver, running_receiver
 
 ROOT: Final = Path(__file__).parents[1]
 ALERTMANAGERS: Final = ("prometheus-alertmanager", "alertmanager")
@@ -95,8 +95,8 @@ class Alertmanager:
     def forget(self) -> None:
         """Start anew.
 
-        It keeps a group of alerts for half a minute after its end, and what comes meanwhile waits for ``group_interval``:
-        that time cannot be compressed, and the incidents of life do not follow one another within it.
+        It keeps a group of alerts for half a minute after its end, and what comes meanwhile waits for
+        ``group_interval``: that time cannot be compressed.
         """
         self.__exit__()
         self.__enter__()

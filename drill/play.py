@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from drill import judge, pace as paces, stores
+from drill import judge, stores
+from drill import pace as paces
 from drill.incidents import Incident, now
 from drill.judge import APPLICATION_WAYS, RULE_WAYS, Message, Played, Verdict, trace_key
 from drill.parts import World

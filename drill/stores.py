@@ -47,7 +47,7 @@ def latest_trace(
 ) -> str | None:
     """The trace that the LogQL of a rule puts into an alert with these labels, from the records of this time.
 
-    The query gives the group with the most records; Grafana joins it to the alert where one has all labels of the other.
+    The query gives the group with the most records; Grafana joins it where its labels are those of the alert.
     """
     found = _LATEST.fullmatch(query)
     if found is None:
@@ -73,9 +73,7 @@ def search(query: str, spans: Sequence[Span], since: float, until: float, *, spe
     accepts = [_span_filter(part.strip(), speed) for part in inner[1:-1].split("&&")]
     return list(
         dict.fromkeys(
-            span.trace_id
-            for span in spans
-            if since <= span.start <= until and all(accept(span) for accept in accepts)
+            span.trace_id for span in spans if since <= span.start <= until and all(accept(span) for accept in accepts)
         )
     )
 

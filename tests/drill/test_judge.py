@@ -6,8 +6,9 @@ import dataclasses
 from typing import Any
 
 import pytest
-from drill import judge
 from drill.judge import Expectation, Message, Played, Told, Verdict
+
+from drill import judge
 
 SPEED = 4.0
 BEGAN = 1000.0
@@ -155,7 +156,7 @@ def test_a_notification_of_alertmanager_is_read() -> None:
                 "fingerprint": "f1",
             },
             {"status": "resolved", "labels": {"alertname": "B"}, "annotations": {}, "fingerprint": "f2"},
-        ]
+        ],
     }
     got = judge.from_alertmanager("page", 5.0, body)
     assert (got.at, got.way, got.group, got.firing) == (5.0, "page", "catalogue", True)

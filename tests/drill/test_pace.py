@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from drill import pace as paces
 from drill.pace import Pace, compressed, divided, expression
 from grafana.generate.settings import EVALUATION_INTERVAL
 
+from drill import pace as paces
 from support.programs import require_program
 from support.promtool import FOLDER
 

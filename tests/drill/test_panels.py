@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drill import panels
 from drill.left import Left, read, write
+
+from drill import panels
 
 START, END = 1000.0, 1600.0
 PROMETHEUS = {"type": "prometheus", "uid": "${prometheus_datasource}"}

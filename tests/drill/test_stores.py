@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 import pytest
-from drill import stores
 from grafana.generate.logql import latest_trace, where
 from grafana.generate.rules import all_rules
 from grafana.generate.settings import Settings
 
 from catalog_sync import contract as application
+from drill import stores
 from otel_resilience import contract
 
 OF_SYNC = {"service.name": application.SERVICE_SYNC}
@@ -95,7 +95,7 @@ def test_a_span_counts_as_long_as_it_was_in_incident_time() -> None:
     assert stores.search(query, [Span("a", end=102.0)], 0, 200, speed=4) == ["a"]
 
 
-@pytest.mark.parametrize("query", ["{ rootName = x }", "name = x", '{ duration < 5s } | count() > 1'])
+@pytest.mark.parametrize("query", ["{ rootName = x }", "name = x", "{ duration < 5s } | count() > 1"])
 def test_a_search_that_is_not_understood_is_refused(query: str) -> None:
     with pytest.raises(ValueError, match="not a"):
         stores.search(query, [Span("a")], 0, 1)

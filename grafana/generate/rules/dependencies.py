@@ -285,7 +285,8 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
         f" rate"
         f" ({rate:g} times the allowed one or more, over {duration(long)} and still over {duration(short)}) the budget"
         f" for"
-        f" failures is gone in {30 * 24 / rate:.0f} hours. Silent while a failed sync of the shorter window tells the same.",
+        f" failures is gone in {30 * 24 / rate:.0f} hours."
+        " Silent while a failed sync of the shorter window tells the same.",
         look=("Dashboard *Errors*, *What does one look like?*: the top fingerprint and its traces.",),
         act=("Treat the top fingerprint: see the rule for its error, or ask the dependency's owner.",),
         hold=settings.hold,
