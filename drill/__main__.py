@@ -20,8 +20,10 @@ from drill.parts import missing_programs, running_world
 from drill.play import play
 
 CALM: Final = 45.0
-SHORT_CALM: Final = 15.0
+SHORT_CALM: Final = 10.0
 """Seconds of the calm stretch."""
+SHORT_MEMORY: Final = 36.0
+"""For the shortened drill, which is in a hurry."""
 
 
 def main() -> int:
@@ -36,7 +38,7 @@ def main() -> int:
     if missing:
         sys.stderr.write(f"the drill needs: {', '.join(missing)}\n")
         return 2
-    pace = Pace(options.waits, options.memory)
+    pace = Pace(options.waits, options.memory or (SHORT_MEMORY if options.short else Pace().memory))
     began = time.time()
     with ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
@@ -65,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave Prometheus' data, traces and logs there")
     parser.add_argument("--write", action="store_true", help="write the table into docs/drill.md")
     parser.add_argument("--waits", type=float, default=Pace().waits, help="factor for what delays a message")
-    parser.add_argument("--memory", type=float, default=Pace().memory, help="factor for what only remembers")
+    parser.add_argument("--memory", type=float, help="factor for what only remembers")
     return parser
 
 
