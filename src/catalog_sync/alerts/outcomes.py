@@ -28,6 +28,9 @@ STALE: Final = "stale_catalogue"
 KINDS: Final = (AUTHENTICATION, SYNC_FAILED, SYNC_PARTIAL, PUBLISH_REFUSED, LOCK_LOST, STORE_UNAVAILABLE, STALE)
 """Kinds of alerts that the application adds to those of the library."""
 
+NAMES: Final = {SUPPLIER: "eSIM Go", STORE: "Redis"}
+"""What people call our dependencies."""
+
 _OF_A_SYNC: Final = frozenset({SYNC_FAILED, SYNC_PARTIAL, STALE, STORE_UNAVAILABLE})
 INHIBITIONS: Final = (
     Inhibition(
@@ -107,7 +110,7 @@ def _failed(report: SyncReport, error: ErrorInfo, credential: str | None, kind: 
         parts = ()
     return Alert(
         kind=kind,
-        title=_TITLES[kind].format(type=error.type, dependency=dependency),
+        title=_TITLES[kind].format(type=error.type, dependency=NAMES.get(dependency or "", dependency)),
         severity=severity,
         summary=error.message,
         dependency=dependency,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from catalog_sync.alerts import outcomes
 from catalog_sync.alerts.routes import routes
-from catalog_sync.errors import STORE, SUPPLIER, ConfigurationError
+from catalog_sync.errors import SUPPLIER, ConfigurationError
 from catalog_sync.models import Outcome
 from otel_resilience import Severity
 from otel_resilience.alerting import (
@@ -139,7 +139,7 @@ class CatalogAlerts:
             ),
             # A refused key and a forbidden group look alike at the attempt: the sync tells them apart.
             judged_elsewhere={SUPPLIER: frozenset({"401", "403"})},
-            titles={SUPPLIER: "eSIM Go", STORE: "Redis"},
+            titles=outcomes.NAMES,
         )
 
 

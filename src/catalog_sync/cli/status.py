@@ -174,7 +174,8 @@ def _budget_line(entry: dict[str, Any]) -> str:
 
 
 def _alert_lines(alerts: dict[str, Any]) -> Iterator[str]:
-    yield f"told by {', '.join(alerts['channels'])}; {len(alerts['incidents'])} incidents open"
+    number = len(alerts["incidents"])
+    yield f"told by {', '.join(alerts['channels'])}; {number or 'no'} incident{'' if number == 1 else 's'} open"
     yield from incident_lines(alerts)
     if alerts["outbox"]:
         yield f"{len(alerts['outbox'])} wait in the outbox for the next run"

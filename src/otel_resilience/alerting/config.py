@@ -100,7 +100,7 @@ class AlertConfig:
     remember: float = 86_400.0
     """How long an incident that is over is remembered, to notice that it comes back."""
     more_from: int = 10
-    """A follow-up tells of at least this many further occurrences, where the first message could not wait for them."""
+    """A first message that could not wait is followed up by one that tells of this many times as many occurrences."""
     max_incidents: int = 1000
     """Incidents kept apart; what comes beyond is one incident of kind ``overflow``."""
     escalation: tuple[EscalationStep, ...] = DEFAULT_ESCALATION

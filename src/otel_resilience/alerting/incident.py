@@ -58,16 +58,24 @@ class Incident:
     told_severity: Severity = Severity.LOW
     messages: int = 0
     followed_up: bool = False
+    rushed: bool = False
+    """The first message could not wait for more to tell."""
+    begun_here: bool = False
+    """This process told of it first."""
     steps: tuple[int, ...] = ()
     """Numbers of the escalation steps that were taken."""
     channels: tuple[str, ...] = ()
     """Channels beyond those of its severity."""
     returns: int = 0
+    batch: str | None = None
+    """What was told for the first time together has this in common."""
     calm_since: float | None = None
     over_at: float | None = None
     latest_correlation_id: str | None = None
     latest_span_id: str | None = None
     error_types: dict[str, int] = dataclasses.field(default_factory=dict)
+    cancelled_at: float | None = None
+    """It seemed over before it was told."""
     recent: deque[tuple[float, str | None]] = dataclasses.field(default_factory=deque)
     """The last occurrences with their ``error.type``, as many as the threshold asks for."""
     holders: tuple[str, ...] = ()
@@ -140,7 +148,7 @@ class Incident:
 
     def threshold_reached(self, alert: Alert, now: float) -> bool:
         """Whether enough occurrences lie within the window; the incident then began with the first of them."""
-        if self.phase is not Phase.WATCHING or alert.threshold == 1:
+        if self.phase is not Phase.WATCHING or alert.threshold == 1 or self.cancelled_at is not None:
             return True
         if self.recent.maxlen != alert.threshold:
             self.recent = deque(self.recent, maxlen=alert.threshold)
@@ -154,6 +162,13 @@ class Incident:
             self._count(error_type)
         self.recent.clear()
         return True
+
+    def is_forgotten(self, now: float, config: AlertConfig) -> bool:
+        """Whether nothing is to be remembered of it any more."""
+        age = now - self.last_seen
+        if self.phase is Phase.OVER:
+            return age > config.remember
+        return self.phase is Phase.WATCHING and age > max(self.alert.window, config.keep_firing)
 
     def comes_back(self, alert: Alert, now: float, config: AlertConfig) -> Incident:
         """The incident that follows this one, which is over."""
@@ -277,6 +292,7 @@ class Incident:
             error_types=dict(self.error_types),
             deliveries=list(self.deliveries),
         )
+        data["begun_here"] = False
         return {key: None if value in (math.inf, -math.inf) else value for key, value in data.items()}
 
     @classmethod

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from otel_resilience.alerting.alert import Alert, Notification, Status
@@ -89,13 +89,14 @@ class IncidentBook:
         """The trouble is gone: the incident is over once it was calm for ``keep_firing``.
 
         ``certain``: this is more than a first good sign, it is over at once; unless it came back before, for then good
-        signs have been wrong. An incident that was not told yet is dropped without a word. Returns it where it was.
+        signs have been wrong. An incident that was not told yet is dropped without a word; should it be seen again
+        before ``keep_firing`` has passed, it is flapping, and told at once. Returns the incident where there was one.
         """
         incident = self._incidents.get(fingerprint)
         if incident is None or incident.phase is Phase.OVER:
             return None
         if incident.phase is not Phase.OPEN:
-            self._withdraw(incident, now)
+            self._withdraw(incident, now, certain=certain)
             return incident
         if incident.calm_since is None:
             incident.calm_since = now
@@ -106,10 +107,15 @@ class IncidentBook:
     def due(self, now: float) -> list[tuple[Incident, Notification]]:
         """What is to be told now, in the order in which it became due."""
         told = []
+        batches = self._batches()
         for incident in sorted(self, key=lambda each: each.due):
-            notification = self._look(incident, now)
+            notification = self._look(incident, now, self._ends_at(incident, batches))
             if notification is not None:
                 told.append((incident, notification))
+        begun = [incident for incident, notification in told if notification.reason in {"new", "back"}]
+        if len(begun) > 1:
+            for incident in begun:
+                incident.batch = begun[0].id
         return told
 
     def flush(self, now: float) -> None:
@@ -117,14 +123,21 @@ class IncidentBook:
         for incident in self:
             if incident.phase is Phase.PENDING:
                 incident.due = min(incident.due, max(now, incident.not_before))
-            elif incident.phase is Phase.OPEN and (
-                self._has_more(incident) or incident.severity > incident.told_severity
-            ):
+            elif incident.begun_here and incident.untold >= self.config.more_from and not incident.followed_up:
+                incident.rushed, incident.told_count, incident.due = True, 0, now
+            elif incident.phase is Phase.OPEN and incident.severity > incident.told_severity:
                 incident.due = now
 
     def next_due(self) -> float:
         """When :meth:`due` may have something to say; infinity where nothing is planned."""
-        return min((self.wakes_at(incident) for incident in self), default=math.inf)
+        batches = self._batches()
+        return min((self._wakes_at(incident, batches) for incident in self), default=math.inf)
+
+    def told_next(self, incident: Incident) -> float:
+        """When this incident is told next because of what was reported of it; infinity: not because of that."""
+        if incident.phase is Phase.OPEN and self._has_more(incident):
+            return min(incident.due, incident.told_at + self.config.rate_limit)
+        return incident.due
 
     def adopt(self, incident: Incident, now: float) -> bool:
         """Take in an incident of an earlier process. ``False`` where this one knows as much or more."""
@@ -159,15 +172,27 @@ class IncidentBook:
     def _find(self, alert: Alert, now: float) -> tuple[Incident, Alert]:
         """The incident that the alert counts for, and the alert as it counts there: another one where there is no
         room for it."""
-        known = self._incidents.get(alert.fingerprint)
+        known = self._known(alert, now)
         if known is None and len(self._incidents) >= self.config.max_incidents and not self._make_room(now):
             alert = self._overflow(alert)
-            known = self._incidents.get(alert.fingerprint)
+            known = self._known(alert, now)
         if known is not None and known.phase is not Phase.OVER:
             return known, alert
         found = Incident.of(alert, now) if known is None else known.comes_back(alert, now, self.config)
         self._incidents[alert.fingerprint] = found
         return found, alert
+
+    def _known(self, alert: Alert, now: float) -> Incident | None:
+        known = self._incidents.get(alert.fingerprint)
+        if known is not None and known.phase is Phase.WATCHING and known.is_forgotten(now, self.config):
+            self._let_go(known)
+        return self._incidents.get(alert.fingerprint)
+
+    def _let_go(self, incident: Incident) -> None:
+        """It was not told; that it came back before stays known."""
+        self.forget(incident.fingerprint)
+        if incident.returns:
+            self._incidents[incident.fingerprint] = incident.before_it_came_back(self.config)
 
     def _overflow(self, alert: Alert) -> Alert:
         return Alert(
@@ -187,9 +212,7 @@ class IncidentBook:
         if now < self._full_until:
             return False
         for incident in self:
-            if incident.phase is Phase.OVER or (
-                incident.phase is Phase.WATCHING and now - incident.last_seen > incident.alert.window
-            ):
+            if incident.phase is Phase.OVER or incident.is_forgotten(now, self.config):
                 self.forget(incident.fingerprint)
         if len(self._incidents) < self.config.max_incidents:
             return True
@@ -209,6 +232,7 @@ class IncidentBook:
     def _wait(self, incident: Incident, now: float, *, urgent: bool) -> None:
         urgent = urgent or incident.severity is Severity.CRITICAL
         incident.phase = Phase.PENDING
+        urgent = urgent or incident.cancelled_at is not None
         incident.due = max(now if urgent else now + self.config.group_wait, incident.not_before)
 
     def _inhibited(self, incident: Incident) -> bool:
@@ -228,12 +252,14 @@ class IncidentBook:
             for other in self._incidents.values()
         )
 
-    def _withdraw(self, incident: Incident, now: float) -> None:
+    def _withdraw(self, incident: Incident, now: float, *, certain: bool) -> None:
         """It is over before it was told."""
-        del self._incidents[incident.fingerprint]
-        if incident.returns:
-            self._incidents[incident.fingerprint] = incident.before_it_came_back(self.config)
-        if incident.phase is not Phase.PENDING:
+        pending = incident.phase is Phase.PENDING
+        if pending and not certain:
+            incident.phase, incident.cancelled_at, incident.due = Phase.WATCHING, now, math.inf
+        else:
+            self._let_go(incident)
+        if not pending:
             return
         self.suppressed.append(("cancelled", 1))
         for other in self:
@@ -243,23 +269,27 @@ class IncidentBook:
                 else:
                     self.forget(other.fingerprint)
 
-    def _look(self, incident: Incident, now: float) -> Notification | None:
+    def _look(self, incident: Incident, now: float, ends_at: float) -> Notification | None:
         if incident.phase is Phase.PENDING and incident.due <= now:
             if self._inhibited(incident):
                 incident.phase = Phase.INHIBITED
                 self.suppressed.append(("inhibited", 1))
                 self.withdrawn.append(incident)
                 return None
-            incident.phase = Phase.OPEN
+            incident.phase, incident.begun_here = Phase.OPEN, True
+            incident.rushed = now - incident.untold_since < self.config.group_wait
             return incident.tell(self.config, now, "back" if incident.returns else "new")
         if incident.phase is Phase.OPEN:
-            return self._look_at_open(incident, now)
-        if incident.phase is Phase.OVER and now - incident.last_seen > self.config.remember:
-            del self._incidents[incident.fingerprint]
+            return self._look_at_open(incident, now, ends_at)
+        if incident.is_forgotten(now, self.config):
+            if incident.phase is Phase.OVER:
+                self.forget(incident.fingerprint)
+            else:
+                self._let_go(incident)
         return None
 
-    def _look_at_open(self, incident: Incident, now: float) -> Notification | None:
-        for at, reason in self._plans(incident):
+    def _look_at_open(self, incident: Incident, now: float, ends_at: float) -> Notification | None:
+        for at, reason in self._plans(incident, ends_at):
             if at > now:
                 continue
             if reason == "resolved":
@@ -270,11 +300,11 @@ class IncidentBook:
             return incident.tell(self.config, now, reason)
         return None
 
-    def _plans(self, incident: Incident) -> Iterator[tuple[float, str]]:
+    def _plans(self, incident: Incident, ends_at: float) -> Iterator[tuple[float, str]]:
         """When an open incident is told again, and why; the most important first."""
         config = self.config
         calm_until = incident.told_at + config.rate_limit
-        yield incident.ends_at(config), "resolved"
+        yield ends_at, "resolved"
         if incident.severity > incident.told_severity:
             yield incident.due, "raised"
         for number, step in enumerate(config.escalation):
@@ -284,6 +314,21 @@ class IncidentBook:
             yield min(incident.due, calm_until), "more"
         yield incident.told_at + max(config.repeat_interval, config.rate_limit), "repeat"
 
+    def _batches(self) -> dict[str, float]:
+        """When the last of those that were told together is over, as far as that is known."""
+        latest: dict[str, float] = {}
+        for each in self:
+            if each.batch is not None and each.phase is Phase.OPEN:
+                latest[each.batch] = max(latest.get(each.batch, -math.inf), each.ends_at(self.config))
+        return latest
+
+    def _ends_at(self, incident: Incident, batches: Mapping[str, float]) -> float:
+        """When it is over. Incidents that were told together end together: one waits for the others, for a while."""
+        own = incident.ends_at(self.config)
+        if incident.batch is None or incident.over_at is not None or math.isinf(own):
+            return own
+        return min(batches.get(incident.batch, own), own + self.config.keep_firing)
+
     def _end(self, incident: Incident, now: float) -> Notification:
         incident.phase = Phase.OVER
         for other in self:
@@ -292,7 +337,9 @@ class IncidentBook:
         return incident.tell(self.config, now, "resolved", Status.RESOLVED)
 
     def _has_more(self, incident: Incident) -> bool:
-        return not incident.followed_up and incident.untold >= self.config.more_from * max(1, incident.told_count)
+        """Whether a first message that could not wait left out far more than it told."""
+        enough = incident.untold >= self.config.more_from * max(1, incident.told_count)
+        return incident.rushed and not incident.followed_up and enough
 
     def _escalate(self, incident: Incident, now: float) -> bool:
         """Take the steps whose time has come. Whether one of them makes a difference."""
@@ -302,7 +349,7 @@ class IncidentBook:
                 louder |= incident.take_step(number, step)
         return louder
 
-    def wakes_at(self, incident: Incident) -> float:
+    def _wakes_at(self, incident: Incident, batches: Mapping[str, float]) -> float:
         """When :meth:`due` has to look at this incident again."""
         if incident.phase is Phase.PENDING:
             return incident.due
@@ -310,4 +357,4 @@ class IncidentBook:
             return incident.last_seen + self.config.remember
         if incident.phase is not Phase.OPEN:
             return math.inf
-        return min(at for at, _ in self._plans(incident))
+        return min(at for at, _ in self._plans(incident, self._ends_at(incident, batches)))

@@ -265,7 +265,7 @@ class AlertService:
             self._secure(incident)
             if self._closed and incident.phase is Phase.PENDING:
                 incident.due = max(self.now(), incident.not_before)
-            if self.book.wakes_at(incident) < self._planned:
+            if self.book.told_next(incident) < self._planned:
                 self._changed.notify_all()
 
     def _secure(self, incident: Incident) -> None:
