@@ -11,6 +11,8 @@ from otel_resilience.alerting.alert import rfc3339
 from otel_resilience.alerting.recovery import Archive
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from catalog_sync.config import Settings
 
 
@@ -22,17 +24,26 @@ def overview(settings: Settings) -> dict[str, Any]:
     outbox = Outbox(folder(settings))
     store, close = open_store(settings)
     try:
-        incidents = list(Archive(store, None).incidents())
+        known: dict[str, Incident] = {}
+        for each in Archive(store, None).incidents():
+            known.setdefault(each.fingerprint, each)
     finally:
         close()
     return {
         "channels": [route.name for route in routes(settings.alerts)],
         "incidents": [
-            _incident(each) for each in sorted(incidents, key=lambda each: each.first_seen) if each.phase is Phase.OPEN
+            _incident(each)
+            for each in sorted(known.values(), key=lambda each: each.first_seen)
+            if each.phase is Phase.OPEN
         ],
         "outbox": [each.to_json() for each in outbox.waiting()],
         "dead_letters": outbox.dead_letters(),
     }
+
+
+def _open(incidents: Iterable[Incident]) -> list[Incident]:
+    """The oldest first."""
+    return sorted((each for each in incidents if each.phase is Phase.OPEN), key=lambda each: each.first_seen)
 
 
 def _incident(incident: Incident) -> dict[str, Any]:

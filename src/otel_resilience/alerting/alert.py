@@ -223,5 +223,5 @@ def clean_context(context: Mapping[str, Any]) -> dict[str, Scalar]:
 
 
 def _clean(text: str, limit: int) -> str:
-    text = " ".join(redact(text).split())
+    text = " ".join(redact(text.encode("utf-8", "replace").decode("utf-8")).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from otel_resilience.policy import Policy
 from otel_resilience.redaction import register_secret
 from otel_resilience.retry import RetryConfig
 
+_OTHER_METHOD: Final = frozenset({405, 501})
+
 
 class Heartbeat:
-    """Asks for a URL in a thread of its own, with retries; nobody waits for it but :meth:`close`."""
+    """Asks for a URL in a thread of its own, with retries; nobody waits for it but :meth:`close`.
+
+    By GET; by POST where the receiver takes no GET.
+    """
 
     def __init__(self, url: str, *, timeout: float = 3.0, on_failure: Callable[[BaseException], None]) -> None:
         """``timeout``: seconds for one request. ``on_failure`` is told when a heartbeat was given up."""
@@ -45,5 +51,8 @@ class Heartbeat:
     def _ask(self) -> None:
         import httpx  # optional to the library
 
-        answer = httpx.get(self._url, timeout=self._timeout, headers={"User-Agent": "otel-resilience"})
+        for method in ("GET", "POST"):
+            answer = httpx.request(method, self._url, timeout=self._timeout, headers={"User-Agent": "otel-resilience"})
+            if answer.status_code not in _OTHER_METHOD:
+                break
         answer.raise_for_status()

@@ -74,8 +74,6 @@ class Incident:
     latest_correlation_id: str | None = None
     latest_span_id: str | None = None
     error_types: dict[str, int] = dataclasses.field(default_factory=dict)
-    cancelled_at: float | None = None
-    """It seemed over before it was told."""
     recent: deque[tuple[float, str | None]] = dataclasses.field(default_factory=deque)
     """The last occurrences with their ``error.type``, as many as the threshold asks for."""
     holders: tuple[str, ...] = ()
@@ -155,7 +153,7 @@ class Incident:
 
     def threshold_reached(self, alert: Alert, now: float) -> bool:
         """Whether enough occurrences lie within the window; the incident then began with the first of them."""
-        if self.phase is not Phase.WATCHING or alert.threshold == 1 or self.cancelled_at is not None:
+        if self.phase is not Phase.WATCHING or alert.threshold == 1:
             return True
         if self.recent.maxlen != alert.threshold:
             self.recent = deque(self.recent, maxlen=alert.threshold)
@@ -169,13 +167,6 @@ class Incident:
             self._count(error_type)
         self.recent.clear()
         return True
-
-    def is_forgotten(self, now: float, config: AlertConfig) -> bool:
-        """Whether nothing is to be remembered of it any more."""
-        age = now - self.last_seen
-        if self.phase is Phase.OVER:
-            return age > config.remember
-        return self.phase is Phase.WATCHING and age > max(self.alert.window, config.keep_firing)
 
     def comes_back(self, alert: Alert, now: float, config: AlertConfig) -> Incident:
         """The incident that follows this one, which is over."""

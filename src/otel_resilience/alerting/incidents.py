@@ -44,6 +44,8 @@ class IncidentBook:
         self.config = config
         self._incidents: dict[str, Incident] = {}
         self._full_until = -math.inf
+        self._cancelled: dict[str, float] = {}
+        """When incidents seemed to be over before they were told."""
         self.suppressed: deque[Suppression] = deque()
         """Suppressions that were decided outside a report; the caller takes them."""
         self.withdrawn: deque[Incident] = deque()
@@ -96,7 +98,9 @@ class IncidentBook:
         if incident is None or incident.phase is Phase.OVER:
             return None
         if incident.phase is not Phase.OPEN:
-            self._withdraw(incident, now, certain=certain)
+            if incident.phase is Phase.PENDING and not certain:
+                self._remember_cancelled(fingerprint, now)
+            self._withdraw(incident, now)
             return incident
         if incident.calm_since is None:
             incident.calm_since = now
@@ -123,10 +127,11 @@ class IncidentBook:
         for incident in self:
             if incident.phase is Phase.PENDING:
                 incident.due = min(incident.due, max(now, incident.not_before))
-            elif incident.begun_here and incident.untold >= self.config.more_from and not incident.followed_up:
-                incident.rushed, incident.told_count, incident.due = True, 0, now
-            elif incident.phase is Phase.OPEN and incident.severity > incident.told_severity:
-                incident.due = now
+            elif incident.phase is Phase.OPEN:
+                if incident.begun_here and incident.untold >= self.config.more_from:
+                    incident.rushed, incident.told_count = True, 0
+                if self._has_more(incident) or incident.severity > incident.told_severity:
+                    incident.due = now
 
     def next_due(self) -> float:
         """When :meth:`due` may have something to say; infinity where nothing is planned."""
@@ -172,27 +177,15 @@ class IncidentBook:
     def _find(self, alert: Alert, now: float) -> tuple[Incident, Alert]:
         """The incident that the alert counts for, and the alert as it counts there: another one where there is no
         room for it."""
-        known = self._known(alert, now)
+        known = self._incidents.get(alert.fingerprint)
         if known is None and len(self._incidents) >= self.config.max_incidents and not self._make_room(now):
             alert = self._overflow(alert)
-            known = self._known(alert, now)
+            known = self._incidents.get(alert.fingerprint)
         if known is not None and known.phase is not Phase.OVER:
             return known, alert
         found = Incident.of(alert, now) if known is None else known.comes_back(alert, now, self.config)
         self._incidents[alert.fingerprint] = found
         return found, alert
-
-    def _known(self, alert: Alert, now: float) -> Incident | None:
-        known = self._incidents.get(alert.fingerprint)
-        if known is not None and known.phase is Phase.WATCHING and known.is_forgotten(now, self.config):
-            self._let_go(known)
-        return self._incidents.get(alert.fingerprint)
-
-    def _let_go(self, incident: Incident) -> None:
-        """It was not told; that it came back before stays known."""
-        self.forget(incident.fingerprint)
-        if incident.returns:
-            self._incidents[incident.fingerprint] = incident.before_it_came_back(self.config)
 
     def _overflow(self, alert: Alert) -> Alert:
         return Alert(
@@ -212,7 +205,9 @@ class IncidentBook:
         if now < self._full_until:
             return False
         for incident in self:
-            if incident.phase is Phase.OVER or incident.is_forgotten(now, self.config):
+            if incident.phase is Phase.OVER or (
+                incident.phase is Phase.WATCHING and now - incident.last_seen > incident.alert.window
+            ):
                 self.forget(incident.fingerprint)
         if len(self._incidents) < self.config.max_incidents:
             return True
@@ -226,13 +221,13 @@ class IncidentBook:
             incident.phase = Phase.INHIBITED
             return "inhibited"
         self._escalate(incident, now)
-        self._wait(incident, now, urgent=alert.at_once)
+        flapping = now - self._cancelled.pop(incident.fingerprint, -math.inf) <= self.config.keep_firing
+        self._wait(incident, now, urgent=alert.at_once or flapping)
         return "cooldown" if incident.not_before > now else None
 
     def _wait(self, incident: Incident, now: float, *, urgent: bool) -> None:
         urgent = urgent or incident.severity is Severity.CRITICAL
         incident.phase = Phase.PENDING
-        urgent = urgent or incident.cancelled_at is not None
         incident.due = max(now if urgent else now + self.config.group_wait, incident.not_before)
 
     def _inhibited(self, incident: Incident) -> bool:
@@ -252,14 +247,19 @@ class IncidentBook:
             for other in self._incidents.values()
         )
 
-    def _withdraw(self, incident: Incident, now: float, *, certain: bool) -> None:
+    def _remember_cancelled(self, fingerprint: str, now: float) -> None:
+        if len(self._cancelled) >= self.config.max_incidents:
+            since = now - self.config.keep_firing
+            self._cancelled = {each: at for each, at in self._cancelled.items() if at >= since}
+        if len(self._cancelled) < self.config.max_incidents:
+            self._cancelled[fingerprint] = now
+
+    def _withdraw(self, incident: Incident, now: float) -> None:
         """It is over before it was told."""
-        pending = incident.phase is Phase.PENDING
-        if pending and not certain:
-            incident.phase, incident.cancelled_at, incident.due = Phase.WATCHING, now, math.inf
-        else:
-            self._let_go(incident)
-        if not pending:
+        del self._incidents[incident.fingerprint]
+        if incident.returns:
+            self._incidents[incident.fingerprint] = incident.before_it_came_back(self.config)
+        if incident.phase is not Phase.PENDING:
             return
         self.suppressed.append(("cancelled", 1))
         for other in self:
@@ -277,15 +277,12 @@ class IncidentBook:
                 self.withdrawn.append(incident)
                 return None
             incident.phase, incident.begun_here = Phase.OPEN, True
-            incident.rushed = now - incident.untold_since < self.config.group_wait
+            incident.rushed = incident.severity is Severity.CRITICAL or incident.alert.at_once
             return incident.tell(self.config, now, "back" if incident.returns else "new")
         if incident.phase is Phase.OPEN:
             return self._look_at_open(incident, now, ends_at)
-        if incident.is_forgotten(now, self.config):
-            if incident.phase is Phase.OVER:
-                self.forget(incident.fingerprint)
-            else:
-                self._let_go(incident)
+        if incident.phase is Phase.OVER and now >= incident.last_seen + self.config.remember:
+            del self._incidents[incident.fingerprint]
         return None
 
     def _look_at_open(self, incident: Incident, now: float, ends_at: float) -> Notification | None:

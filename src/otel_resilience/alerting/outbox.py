@@ -85,7 +85,7 @@ class Outbox:
             try:
                 letter = json.loads(path.read_text("utf-8"))
                 notification = Notification.load(letter["notification"])
-                letters.append({"at": letter["at"], "reason": letter["reason"], **notification.to_json()})
+                letters.append({**notification.to_json(), "at": letter["at"], "reason": letter["reason"]})
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any, Final
 
 from otel_resilience.alerting.alert import Notification, Status, rfc3339
@@ -21,7 +20,6 @@ MAX_SUMMARY: Final = 1024
 _MAX_FIELD: Final = 255
 _MAX_DETAIL: Final = 1000
 _MAX_DETAILS: Final = 50
-_ROUTING_KEY = re.compile(r"[A-Za-z0-9]{32}")
 _SEVERITIES: Final = {
     Severity.CRITICAL: "critical",
     Severity.HIGH: "error",
@@ -49,10 +47,11 @@ class PagerDutyChannel:
         name: str = "pagerduty",
         min_interval: float = MIN_INTERVAL,
     ) -> None:
-        """``routing_key``: the integration key of a service, 32 letters and digits; ``ValueError`` if it is not."""
+        """``routing_key``: the integration key of a service; PagerDuty's own have 32 letters and digits, receivers that
+        speak its language may give others. ``ValueError`` where it is empty."""
         routing_key = routing_key.strip()
-        if not _ROUTING_KEY.fullmatch(routing_key):
-            raise ValueError("a PagerDuty routing key has 32 letters and digits")
+        if not routing_key:
+            raise ValueError("a PagerDuty routing key is needed")
         register_secret(routing_key)
         self.name = name
         self.min_interval = min_interval

@@ -130,11 +130,10 @@ class TestTheReceiver:
     def test_it_is_pagerdutys_own_unless_told_otherwise(self) -> None:
         assert EVENTS_URL == "https://events.pagerduty.com/v2/enqueue"
 
-    @pytest.mark.parametrize("key", ["", "short", "0" * 31, "0" * 33, "0" * 31 + "-"])
-    def test_a_key_that_cannot_be_one_is_refused_without_being_told(self, key: str) -> None:
-        with pytest.raises(ValueError, match="32 letters and digits") as caught:
+    @pytest.mark.parametrize("key", ["", "  "])
+    def test_it_needs_a_key(self, key: str) -> None:
+        with pytest.raises(ValueError, match="routing key is needed"):
             PagerDutyChannel(key)
-        assert not key or key not in str(caught.value)
 
     def test_an_unknown_key_is_permanent(self, pagerduty: FakePagerDuty) -> None:
         with pytest.raises(ChannelError) as caught:
