@@ -34,6 +34,7 @@ format: $(STAMP) ## Format the code
 
 docs: $(STAMP) ## Write the generated references anew
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m catalog_sync.config_docs
 
 bench: $(STAMP) ## Measure against peers and print the tables (six minutes)
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
