@@ -44,6 +44,13 @@ class IncidentBook:
         self.config = config
         self._incidents: dict[str, Incident] = {}
         self._full_until = -math.inf
+        self._overflowing = Alert(
+            kind=OVERFLOW_KIND,
+            title=f"More than {config.max_incidents} different incidents at once",
+            severity=Severity.LOW,
+            summary="What comes beyond that is counted here.",
+            quiet_after=config.keep_firing,
+        )
         self._cancelled: dict[str, float] = {}
         """When incidents seemed to be over before they were told."""
         self.suppressed: deque[Suppression] = deque()
@@ -188,16 +195,12 @@ class IncidentBook:
         return found, alert
 
     def _overflow(self, alert: Alert) -> Alert:
-        return Alert(
-            kind=OVERFLOW_KIND,
-            title=f"More than {self.config.max_incidents} different incidents at once",
+        return self._overflowing.with_clean(
             severity=alert.severity,
-            summary="What comes beyond that is counted here.",
             error_type=alert.error_type,
             error_class=alert.error_class,
             correlation_id=alert.correlation_id,
             span_id=alert.span_id,
-            quiet_after=self.config.keep_firing,
         )
 
     def _make_room(self, now: float) -> bool:

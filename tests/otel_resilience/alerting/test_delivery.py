@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ class TestOneChannel:
         world.run(60)
         times = [at for at, _ in inbox.tried]
         assert len(times) == 9
-        assert all(later - earlier >= 1.0 for earlier, later in zip(times, times[1:], strict=False))
+        assert all(later - earlier >= 1.0 for earlier, later in itertools.pairwise(times))
 
     def test_no_more_than_so_many_messages_leave_in_any_minute(self, clock: FakeClock) -> None:
         inbox = Inbox(clock)
@@ -125,7 +126,7 @@ class TestThrottling:
         courier.policy.sleep = world.clock.sleep
         world.run(60)
         assert inbox.times[0] - EPOCH >= 30.0
-        assert all(later - earlier >= 1.0 for earlier, later in zip(inbox.times, inbox.times[1:], strict=False))
+        assert all(later - earlier >= 1.0 for earlier, later in itertools.pairwise(inbox.times))
         first, rest = inbox.messages
         assert (first.kind, len(rest.merged), rest.count) == ("a", 4, 4)
         assert world.service.queue_sizes() == {"inbox": 0}

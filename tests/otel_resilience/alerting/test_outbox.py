@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 from pathlib import Path
 
@@ -114,10 +113,10 @@ class TestTheFolder:
     def test_many_notifications_need_no_more_open_files_than_one(self, tmp_path: Path) -> None:
         outbox = box(tmp_path)
         outbox.put(caused(0))
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(list(Path("/proc/self/fd").iterdir()))
         for number in range(50):
             outbox.put(caused(number))
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
 
     def test_a_damaged_one_is_set_aside_and_the_others_are_read(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
