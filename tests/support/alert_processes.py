@@ -1,7 +1,7 @@
 """Processes with an alert service each: some are killed with SIGKILL, others see the same outage.
 
-``python -m support.alert_processes kill URL FOLDER KILLS SEED`` and ``... share URL FOLDER PROCESSES REDIS_URL``, the last
-may be ``-``. Forks from a process that has no threads, which is quicker than starting Python anew.
+``python -m support.alert_processes kill URL FOLDER KILLS SEED`` and ``... share URL FOLDER PROCESSES REDIS_URL``, where
+the last may be ``-``. Forks from a process that has no threads, which is quicker than starting Python anew.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def fork(work: Callable[[], None]) -> int:
         try:
             work()
         except BaseException:
-            logging.exception("a child failed")
+            logging.getLogger("child").exception("a child failed")
             os._exit(1)
         os._exit(0)
     return pid

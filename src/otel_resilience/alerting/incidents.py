@@ -208,9 +208,8 @@ class IncidentBook:
         if now < self._full_until:
             return False
         for incident in self:
-            if incident.phase is Phase.OVER or (
-                incident.phase is Phase.WATCHING and now - incident.last_seen > incident.alert.window
-            ):
+            over = incident.phase is Phase.OVER and now >= incident.told_at + self.config.rate_limit
+            if over or (incident.phase is Phase.WATCHING and now - incident.last_seen > incident.alert.window):
                 self.forget(incident.fingerprint)
         if len(self._incidents) < self.config.max_incidents:
             return True
