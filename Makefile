@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 
-.PHONY: help demo test lint format docs bench collector clean
+.PHONY: help demo test lint format docs bench collector dashboards clean
 
 help: ## What there is to make
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "catalog-sync needs Python 3.11 or newer; name one with PYTHON=...")'
@@ -45,6 +45,9 @@ bench: $(STAMP) ## Measure against peers and print the tables (six minutes)
 
 collector: ## Build the Collector with Go (minutes, once) and print where it is
 	@sh otel-collector/build
+
+dashboards: $(STAMP) ## Write dashboards, alert rules and their pages anew
+	@$(BIN)/python -m grafana.generate $(if $(RUNBOOK_BASE),--runbook-base $(RUNBOOK_BASE))
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis

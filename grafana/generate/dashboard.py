@@ -1,0 +1,180 @@
+"""A dashboard around its panels: rows that ask questions, variables, annotations, links to the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+from grafana.generate import links
+from grafana.generate.logql import BREAKER_CHANGES
+from grafana.generate.panels import LOKI, PROMETHEUS, Panel
+
+TAG: Final = "catalog-sync"
+SCHEMA_VERSION: Final = 41
+"""The newest classic schema that Grafana 13 loads from files; it migrates it by itself."""
+_COLUMNS: Final = 24
+_SOURCES: Final = (("prometheus", "Prometheus"), ("loki", "Loki"), ("tempo", "Tempo"))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A question, and the panels that answer it."""
+
+    question: str
+    panels: tuple[Panel, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dashboard:
+    """What sets one dashboard apart. ``jobs`` is a metric whose ``job`` labels fill the variable."""
+
+    uid: str
+    title: str
+    description: str
+    rows: tuple[Row, ...]
+    jobs: str
+    by_dependency: str = ""
+    """A metric whose ``resilience_dependency`` labels fill a further variable."""
+    time_from: str = "now-6h"
+
+    def panel_id(self, title: str) -> int:
+        """The ID of a panel, for alert rules. Raises ``KeyError`` for a title that is not there."""
+        ids: dict[str, int] = {panel["title"]: panel["id"] for panel in self.render()["panels"]}
+        return ids[title]
+
+    def render(self) -> dict[str, Any]:
+        """The dashboard as Grafana loads it from a file."""
+        return {
+            "uid": self.uid,
+            "title": self.title,
+            "description": self.description,
+            "tags": [TAG],
+            "schemaVersion": SCHEMA_VERSION,
+            "version": 1,
+            "editable": False,
+            "graphTooltip": 1,
+            "timezone": "browser",
+            "refresh": "30s",
+            "time": {"from": self.time_from, "to": "now"},
+            "timepicker": {},
+            "fiscalYearStartMonth": 0,
+            "liveNow": False,
+            "weekStart": "",
+            "templating": {"list": _variables(self.jobs, self.by_dependency)},
+            "annotations": {"list": [_own_annotations(), _breaker_annotations()]},
+            "links": [_dashboards_link()],
+            "panels": _place(self.rows),
+        }
+
+
+def _place(rows: tuple[Row, ...]) -> list[Panel]:
+    placed: list[Panel] = []
+    y = 0
+    for row in rows:
+        placed.append({
+            "type": "row", "id": len(placed) + 1, "title": row.question, "collapsed": False, "panels": [],
+            "gridPos": {"h": 1, "w": _COLUMNS, "x": 0, "y": y},
+        })  # fmt: skip
+        y += 1
+        x = height = 0
+        for panel in row.panels:
+            size = panel["gridPos"]
+            if x + size["w"] > _COLUMNS:
+                x, y, height = 0, y + height, 0
+            placed.append(
+                {"id": len(placed) + 1} | panel | {"gridPos": {"h": size["h"], "w": size["w"], "x": x, "y": y}}
+            )
+            x, height = x + size["w"], max(height, size["h"])
+        y += height
+    return placed
+
+
+def _variables(jobs: str, by_dependency: str) -> list[dict[str, Any]]:
+    sources = [
+        {
+            "name": f"{kind}_datasource",
+            "label": f"{title} data source",
+            "type": "datasource",
+            "query": kind,
+            "regex": "",
+            "current": {"text": title, "value": kind},
+            "hide": 2,
+            "multi": False,
+            "includeAll": False,
+            "refresh": 1,
+            "options": [],
+            "skipUrlSync": False,
+        }
+        for kind, title in _SOURCES
+    ]
+    dependency = f'label_values({by_dependency}{{job=~"$job"}}, resilience_dependency)'
+    return [
+        *sources,
+        _query_variable("job", "Job", f"label_values({jobs}, job)"),
+        _query_variable("instance", "Instance", f'label_values({jobs}{{job=~"$job"}}, instance)'),
+        *([_query_variable("dependency", "Dependency", dependency)] if by_dependency else []),
+    ]
+
+
+def _query_variable(name: str, title: str, query: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "label": title,
+        "type": "query",
+        "datasource": PROMETHEUS,
+        "query": {"query": query, "refId": name, "qryType": 1},
+        "refresh": 2,
+        "sort": 1,
+        "regex": "",
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".+",
+        "current": {"text": ["All"], "value": ["$__all"]},
+        "hide": 0,
+        "options": [],
+        "skipUrlSync": False,
+    }
+
+
+def _own_annotations() -> dict[str, Any]:
+    return {
+        "name": "Annotations & Alerts",
+        "builtIn": 1,
+        "type": "dashboard",
+        "datasource": {"type": "grafana", "uid": "-- Grafana --"},
+        "enable": True,
+        "hide": True,
+        "iconColor": "rgba(0, 211, 255, 1)",
+    }
+
+
+def _breaker_annotations() -> dict[str, Any]:
+    """Each change of state, with a link to the trace in which it happened."""
+    link = f'<a href="{links.trace("{{trace_id}}")}">open the trace</a>'
+    return {
+        "name": "Circuit breaker transitions",
+        "datasource": LOKI,
+        "enable": True,
+        "hide": False,
+        "iconColor": "orange",
+        "expr": BREAKER_CHANGES,
+        "maxLines": 100,
+        "titleFormat": "{{resilience_dependency}}: {{resilience_from}} → {{resilience_to}}",
+        "textFormat": "{{resilience_reason}} {{error_type}} " + link,
+        "tagKeys": "resilience_dependency,resilience_to",
+    }
+
+
+def _dashboards_link() -> dict[str, Any]:
+    return {
+        "title": "Dashboards",
+        "type": "dashboards",
+        "tags": [TAG],
+        "asDropdown": True,
+        "includeVars": False,
+        "keepTime": True,
+        "icon": "external link",
+        "targetBlank": False,
+        "tooltip": "",
+        "url": "",
+    }

@@ -1,0 +1,17 @@
+"""The dashboards, one module each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate.dashboard import Dashboard
+from grafana.generate.dashboards import alerting, breakers, errors, retries, sync, telemetry
+
+ALL: Final[tuple[Dashboard, ...]] = (
+    sync.DASHBOARD,
+    errors.DASHBOARD,
+    breakers.DASHBOARD,
+    retries.DASHBOARD,
+    alerting.DASHBOARD,
+    telemetry.DASHBOARD,
+)

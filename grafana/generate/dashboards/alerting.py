@@ -1,0 +1,191 @@
+"""Alerting: are people told, how fast, what are they spared, does Grafana's own alerting work?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate.dashboard import Dashboard, Row
+from grafana.generate.logql import FAILED, events, spans
+from grafana.generate.names import label, prometheus_name
+from grafana.generate.panels import (
+    GREEN,
+    RED,
+    YELLOW,
+    alert_list,
+    colors,
+    event_table,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
+    trace_table,
+)  # fmt: skip
+from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, ratio, total
+
+from otel_resilience import contract
+
+_TOLD: Final = ON_DASHBOARD.of(contract.ALERT_NOTIFICATIONS)
+_DELIVERED: Final = ON_DASHBOARD.of(contract.ALERT_NOTIFICATIONS, match(contract.OUTCOME, "delivered"))
+_FAILED: Final = ON_DASHBOARD.of(contract.ALERT_NOTIFICATIONS, match(contract.OUTCOME, "failed"))
+_BUCKETS: Final = ON_DASHBOARD.of(contract.ALERT_DELIVERY_DURATION, suffix="_bucket")
+_GRAFANA_SENT: Final = ON_DASHBOARD.named("grafana_alerting_notifications_total")
+_GRAFANA_FAILED: Final = ON_DASHBOARD.named("grafana_alerting_notifications_failed_total")
+_GRAFANA_LATENCY: Final = ON_DASHBOARD.named("grafana_alerting_notification_latency_seconds_bucket")
+_COLUMNS: Final = {
+    contract.CHANNEL: "Channel",
+    contract.ALERT_STATUS: "Status",
+    contract.ALERT_SEVERITY: "Severity",
+    contract.DEPENDENCY: "Dependency",
+    contract.ALERT_FINGERPRINT: "Fingerprint",
+}
+
+_TELLING: Final = Row(
+    "Are people told?",
+    (
+        stat(
+            "Delivery confirmed",
+            "Share of notifications within the time range that their channel accepted.",
+            [prom(ratio(total(_DELIVERED, RANGE), total(_TOLD, RANGE)))],
+            unit="percentunit",
+            limits=thresholds((None, RED), (0.95, YELLOW), (1, GREEN)),
+            none="no alerts",
+        ),
+        stat(
+            "Waiting",
+            "Notifications in the queues of the channels.",
+            [prom(f"sum(max by (job, {label(contract.CHANNEL)}) ({ON_DASHBOARD.of(contract.ALERT_QUEUE)}))")],
+            limits=thresholds((None, GREEN), (1, YELLOW), (20, RED)),
+            none="0",
+        ),
+        stat(
+            "Dead letters",
+            "Notifications that no channel took; `catalog-sync alerts` shows and sends them again.",
+            [prom(f"max({ON_DASHBOARD.of(contract.ALERT_DEAD_LETTERS)})")],
+            limits=thresholds((None, GREEN), (1, RED)),
+            none="0",
+        ),
+        timeseries(
+            "Notifications by outcome",
+            "Delivered and given up, by channel.",
+            [
+                prom(
+                    total(_TOLD, INTERVAL, contract.CHANNEL, contract.OUTCOME),
+                    "{{resilience_channel}}: {{resilience_outcome}}",
+                    exemplar=True,
+                )
+            ],
+            bars=True,
+            width=12,
+        ),
+        event_table(
+            "Failed deliveries",
+            "Notifications that were given up at a channel, each with its trace.",
+            events(contract.EVENT_ALERT_FAILED),
+            _COLUMNS | {contract.ERROR_TYPE: "Error"},
+            width=12,
+        ),
+        event_table(
+            "Deliveries",
+            "Notifications that a channel accepted. The fingerprint stays the same over an incident.",
+            events(contract.EVENT_ALERT_DELIVERED),
+            _COLUMNS | {contract.PREFIX + "alert.delivery.duration": "Delivery"},
+            width=12,
+        ),
+    ),
+)
+
+_FAST: Final = Row(
+    "How fast?",
+    (
+        timeseries(
+            "Delivery time by channel",
+            "95th percentile from the error until the channel accepted, over five minutes.",
+            [prom(quantile(0.95, _BUCKETS, "5m", contract.CHANNEL), "{{resilience_channel}}", exemplar=True)],
+            unit="s",
+            width=12,
+        ),
+        trace_table(
+            "Traces of failed deliveries",
+            "The delivery's own trace is linked to the trace of the error that caused it.",
+            spans(
+                f'name = "{contract.DELIVERY_SPAN}"',
+                FAILED,
+            ),
+            width=12,
+        ),
+    ),
+)
+
+_SPARED: Final = Row(
+    "What are they spared?",
+    (
+        timeseries(
+            "Suppressed alerts",
+            "Alerts that were not told by themselves, by reason; they are counted in the notification of their"
+            " incident.",
+            [
+                prom(
+                    total(ON_DASHBOARD.of(contract.ALERT_SUPPRESSED), INTERVAL, contract.ALERT_REASON),
+                    "{{resilience_reason}}",
+                )
+            ],
+            bars=True,
+            width=12,
+        ),
+        timeseries(
+            "Failed notifications by reason",
+            "What channels answered when a notification was given up.",
+            [
+                prom(
+                    total(_FAILED, INTERVAL, contract.CHANNEL, contract.ERROR_TYPE),
+                    "{{resilience_channel}}: {{error_type}}",
+                )
+            ],
+            bars=True,
+            width=12,
+        ),
+    ),
+)
+
+_GRAFANA: Final = Row(
+    "Does Grafana's own alerting work?",
+    (
+        alert_list("Rules that fire", "Rules of Grafana that fire, wait, or cannot be evaluated."),
+        timeseries(
+            "Grafana's notifications",
+            "Sent and failed, by integration. A failure here means that a page may not have arrived.",
+            [
+                prom(total(_GRAFANA_SENT, INTERVAL, "integration"), "{{integration}} sent"),
+                prom(total(_GRAFANA_FAILED, INTERVAL, "integration"), "{{integration}} failed"),
+            ],
+            bars=True,
+            width=12,
+        ),
+        timeseries(
+            "Grafana's delivery time",
+            "95th percentile of one notification, over five minutes.",
+            [prom(quantile(0.95, _GRAFANA_LATENCY, "5m"), "p95")],
+            unit="s",
+            width=12,
+        ),
+        timeseries(
+            "Rules that could not be evaluated",
+            "Failed evaluations: a store did not answer, or a query is wrong.",
+            [prom(total(ON_DASHBOARD.named("grafana_alerting_rule_evaluation_failures_total"), INTERVAL), "failures")],
+            bars=True,
+            overrides=colors(failures=RED),
+            width=12,
+        ),
+    ),
+)
+
+DASHBOARD: Final = Dashboard(
+    uid="catalog-alerting",
+    title="Alerting",
+    description="Are people told, how fast, what are they spared, does Grafana's own alerting work?",
+    rows=(_TELLING, _FAST, _SPARED, _GRAFANA),
+    jobs='{__name__=~"'
+    + prometheus_name(contract.ALERT_NOTIFICATIONS)
+    + '|grafana_alerting_notifications_total|target_info"}',
+    time_from="now-24h",
+)

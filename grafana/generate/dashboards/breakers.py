@@ -1,0 +1,179 @@
+"""Circuit breakers: what state are they in, why did they change, what did it cost, how long until recovery?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate.dashboard import Dashboard, Row
+from grafana.generate.logql import BREAKER_CHANGES, events
+from grafana.generate.names import label, prometheus_name
+from grafana.generate.panels import (
+    BLUE,
+    GREEN,
+    RED,
+    YELLOW,
+    Target,
+    event_table,
+    prom,
+    stat,
+    state_timeline,
+    thresholds,
+    timeseries,
+)  # fmt: skip
+from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, total
+
+from otel_resilience import contract
+
+_STATES: Final = {"closed": 0, "half_open": 1, "open": 2, "forced_open": 3, "shadow": 4}
+_SHOWN: Final = {
+    0: ("closed", GREEN),
+    1: ("half open", YELLOW),
+    2: ("open", RED),
+    3: ("forced open", "dark-red"),
+    4: ("shadow", BLUE),
+}
+_ORDER_OF_ALARM: Final = ("forced_open", "open", "half_open", "shadow", "closed")
+_RECOVERY: Final = OF_DEPENDENCY.of(contract.BREAKER_RECOVERY, suffix="_bucket")
+
+_REJECTING: Final = OF_DEPENDENCY.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, "open|forced_open", "=~"))
+
+
+def _state() -> str:
+    """The number of the state; where processes differ, the one that is most alarming."""
+    parts = []
+    for state in _ORDER_OF_ALARM:
+        series = OF_DEPENDENCY.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, state))
+        parts.append(f"max by ({label(contract.DEPENDENCY)}) ({series} == 1) * 0 + {_STATES[state]}")
+    return " or ".join(parts)
+
+
+def _counted(metric: contract.Metric, legend: str, *by: str) -> Target:
+    return prom(total(OF_DEPENDENCY.of(metric), INTERVAL, *by), legend, exemplar=True)
+
+
+_WHERE: Final = Row(
+    "What state are they in?",
+    (
+        stat(
+            "Open circuits",
+            "Circuits that reject calls now, in any process.",
+            [
+                prom(f"count(max by ({label(contract.DEPENDENCY)}) ({_REJECTING} == 1)) or vector(0)"),
+            ],
+            limits=thresholds((None, GREEN), (1, RED)),
+            none="0",
+            height=6,
+        ),
+        state_timeline(
+            "State of the circuits",
+            "One lane per dependency: the most alarming state of all processes. A gap means that no process reported.",
+            [prom(_state(), "{{resilience_dependency}}")],
+            _SHOWN,
+            width=20,
+            height=6,
+        ),
+    ),
+)
+
+_WHY: Final = Row(
+    "Why did they change?",
+    (
+        timeseries(
+            "Transitions",
+            "Changes of state in each interval, by reason.",
+            [
+                _counted(
+                    contract.BREAKER_TRANSITIONS,
+                    "{{resilience_dependency}}: {{resilience_from}} → {{resilience_to}} ({{resilience_reason}})",
+                    contract.DEPENDENCY,
+                    contract.BREAKER_FROM,
+                    contract.BREAKER_TO,
+                    contract.BREAKER_REASON,
+                )
+            ],
+            bars=True,
+            width=24,
+            height=7,
+        ),
+        event_table(
+            "Changes of state",
+            "Each transition with the trace of the call in which it happened.",
+            BREAKER_CHANGES,
+            {
+                contract.DEPENDENCY: "Dependency",
+                contract.BREAKER_FROM: "From",
+                contract.BREAKER_TO: "To",
+                contract.BREAKER_REASON: "Reason",
+                contract.ERROR_TYPE: "Error",
+                contract.PREFIX + "circuit_breaker.window.failures": "Failures",
+                contract.PREFIX + "circuit_breaker.window.calls": "Calls",
+            },
+        ),
+    ),
+)
+
+_COST: Final = Row(
+    "What did it cost?",
+    (
+        timeseries(
+            "Rejected calls",
+            "Calls that an open circuit turned away: nothing was sent to the dependency.",
+            [_counted(contract.BREAKER_REJECTIONS, "{{resilience_dependency}}", contract.DEPENDENCY)],
+            bars=True,
+        ),
+        timeseries(
+            "Would have been rejected",
+            "Calls that shadow mode let pass and an enforcing breaker would have turned away.",
+            [_counted(contract.BREAKER_SHADOW_REJECTIONS, "{{resilience_dependency}}", contract.DEPENDENCY)],
+            bars=True,
+        ),
+        timeseries(
+            "Late results",
+            "Results that came after the state had changed and were not counted.",
+            [_counted(contract.BREAKER_STALE, "{{resilience_dependency}}", contract.DEPENDENCY)],
+            bars=True,
+        ),
+    ),
+)
+
+_BACK: Final = Row(
+    "How long until recovery?",
+    (
+        stat(
+            "Median recovery",
+            "From opening until closed again, over the time range.",
+            [prom(quantile(0.5, _RECOVERY, RANGE))],
+            unit="s",
+            limits=thresholds((None, GREEN), (120, YELLOW), (600, RED)),
+            none="no recovery",
+        ),
+        timeseries(
+            "Recovery time",
+            "Longest recoveries (95th percentile) of those that ended within the interval.",
+            [
+                prom(
+                    quantile(0.95, _RECOVERY, INTERVAL, contract.DEPENDENCY), "{{resilience_dependency}}", exemplar=True
+                )
+            ],
+            unit="s",
+            interval="5m",
+            width=10,
+        ),
+        event_table(
+            "Probes without an answer",
+            "Half-open probes whose lease ran out: the dependency took the call and said nothing.",
+            events(contract.EVENT_PROBE_EXPIRED),
+            {contract.DEPENDENCY: "Dependency", contract.PREFIX + "circuit_breaker.probes": "Probes"},
+            width=10,
+        ),
+    ),
+)
+
+DASHBOARD: Final = Dashboard(
+    uid="catalog-breakers",
+    title="Circuit breakers",
+    description="What state are the circuits in, why did they change, what did it cost, how long until recovery?",
+    rows=(_WHERE, _WHY, _COST, _BACK),
+    jobs=prometheus_name(contract.BREAKER_STATUS),
+    by_dependency=prometheus_name(contract.BREAKER_STATUS),
+)

@@ -1,0 +1,198 @@
+"""Errors: how many and how bad, do they pass by themselves, whose are they, and what does one look like?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate import links
+from grafana.generate.dashboard import Dashboard, Row
+from grafana.generate.logql import FAILED, events, spans, where
+from grafana.generate.names import prometheus_name
+from grafana.generate.panels import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    YELLOW,
+    colors,
+    event_table,
+    metric_table,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
+    trace_table,
+)  # fmt: skip
+from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, ratio, total
+
+from otel_resilience import contract
+
+_ERRORS: Final = OF_DEPENDENCY.of(contract.ERRORS)
+_CALLS: Final = OF_DEPENDENCY.of(contract.OPERATION_DURATION, suffix="_count")
+_LOST: Final = OF_DEPENDENCY.of(
+    contract.OPERATION_DURATION, match(contract.OUTCOME, "failed|rejected|deadline", "=~"), suffix="_count"
+)
+_BUCKETS: Final = OF_DEPENDENCY.of(contract.OPERATION_DURATION, suffix="_bucket")
+_PERMANENT: Final = OF_DEPENDENCY.of(contract.ERRORS, match(contract.ERROR_CLASS, "permanent"))
+_OBJECTIVE: Final = 0.01
+_SHARE_LIMITS: Final = thresholds((None, GREEN), (_OBJECTIVE, YELLOW), (0.1, RED))
+_SEVERITIES: Final = colors(LOW=BLUE, MEDIUM=YELLOW, HIGH=ORANGE, CRITICAL=RED)
+_CLASSES: Final = colors(transient=BLUE, transient_slow="semi-dark-blue", throttled=YELLOW, permanent=RED, local=GREY)
+
+_TRACES: Final = {
+    "title": "Failed traces with this error",
+    "url": links.traces(
+        '{ status = error && span.resilience.dependency = "{dependency}" && span.error.type = "{error}" }',
+        {
+            "dependency": "${__data.fields.Dependency:percentencode}",
+            "error": "${__data.fields.Error:percentencode}",
+        },
+    ),
+    "targetBlank": True,
+}
+
+_HOW_MANY: Final = Row(
+    "How many errors are there, and how bad are they?",
+    (
+        stat(
+            "Calls that failed in the end",
+            "Share of protected calls within the time range that failed, were rejected or ran out of time, retries"
+            " included."
+            " The objective is below 1 %.",
+            [prom(ratio(total(_LOST, RANGE), total(_CALLS, RANGE)))],
+            unit="percentunit",
+            limits=_SHARE_LIMITS,
+            none="no calls",
+        ),
+        stat(
+            "Failed attempts",
+            "Attempts that failed within the time range, also those that a retry cured.",
+            [prom(total(_ERRORS, RANGE))],
+            none="0",
+        ),
+        timeseries(
+            "Errors by severity",
+            "Failed attempts by how loudly they are told. HIGH and CRITICAL raise an alert.",
+            [prom(total(_ERRORS, INTERVAL, contract.ERROR_SEVERITY), "{{resilience_error_severity}}", exemplar=True)],
+            bars=True,
+            overrides=_SEVERITIES,
+        ),
+        timeseries(
+            "Errors by type",
+            "Failed attempts by error.type: an HTTP status, a Redis reply, or a name of the closed vocabulary.",
+            [prom(total(_ERRORS, INTERVAL, contract.ERROR_TYPE), "{{error_type}}", exemplar=True)],
+            bars=True,
+        ),
+    ),
+)
+
+_PASSING: Final = Row(
+    "Do they pass by themselves?",
+    (
+        stat(
+            "Permanent share",
+            "Share of failed attempts within the time range that no retry can cure.",
+            [prom(ratio(total(_PERMANENT, RANGE), total(_ERRORS, RANGE)))],
+            unit="percentunit",
+            limits=thresholds((None, GREEN), (0.05, YELLOW), (0.5, RED)),
+            none="no errors",
+        ),
+        timeseries(
+            "Errors by class",
+            "Transient errors are retried, throttled ones wait as told, permanent ones are not repeated.",
+            [prom(total(_ERRORS, INTERVAL, contract.ERROR_CLASS), "{{resilience_error_class}}")],
+            bars=True,
+            overrides=_CLASSES,
+            width=10,
+        ),
+        timeseries(
+            "Permanent errors by type",
+            "These need a person: a key, a contract, a configuration.",
+            [
+                prom(
+                    total(_PERMANENT, INTERVAL, contract.DEPENDENCY, contract.ERROR_TYPE),
+                    "{{resilience_dependency}}: {{error_type}}",
+                    exemplar=True,
+                )
+            ],
+            bars=True,
+            width=10,
+        ),
+    ),
+)
+
+_WHOSE: Final = Row(
+    "Which dependency is it?",
+    (
+        timeseries(
+            "Share of failed calls by dependency",
+            "Protected calls that failed in the end, of all that ended within five minutes.",
+            [
+                prom(
+                    ratio(total(_LOST, "5m", contract.DEPENDENCY), total(_CALLS, "5m", contract.DEPENDENCY)),
+                    "{{resilience_dependency}}",
+                    exemplar=True,
+                )
+            ],
+            unit="percentunit",
+            maximum=1,
+            limits=_SHARE_LIMITS,
+        ),
+        timeseries(
+            "Calls by dependency",
+            "Protected calls that ended in each interval, retries not counted.",
+            [prom(total(_CALLS, INTERVAL, contract.DEPENDENCY), "{{resilience_dependency}}")],
+            bars=True,
+        ),
+        timeseries(
+            "Duration of calls by dependency",
+            "95th percentile over five minutes, waits and retries included. Dots are example traces.",
+            [prom(quantile(0.95, _BUCKETS, "5m", contract.DEPENDENCY), "{{resilience_dependency}}", exemplar=True)],
+            unit="s",
+        ),
+    ),
+)
+
+_FINGERPRINT: Final = {
+    contract.DEPENDENCY: "Dependency",
+    contract.OPERATION: "Operation",
+    contract.ERROR_TYPE: "Error",
+    contract.ERROR_CLASS: "Class",
+    contract.ERROR_SEVERITY: "Severity",
+}
+_TOP: Final = f"topk(20, {total(_ERRORS, RANGE, *_FINGERPRINT)} > 0)"
+
+_EXAMPLE: Final = Row(
+    "What does one look like?",
+    (
+        metric_table(
+            "Top fingerprints",
+            "The most frequent combinations of call and error within the time range. The number opens traces that"
+            " failed so.",
+            _TOP,
+            _FINGERPRINT,
+            _TRACES,
+        ),
+        event_table(
+            "Latest errors",
+            "Errors of severity HIGH and CRITICAL as they were classified, each with its trace.",
+            events(contract.EVENT_ERROR_CLASSIFIED, where(contract.ERROR_SEVERITY, "HIGH|CRITICAL", "=~")),
+            _FINGERPRINT,
+        ),
+        trace_table(
+            "Traces with failed attempts",
+            "Traces in which an attempt failed; the sampler keeps every trace with an error.",
+            spans(f'name = "{contract.ATTEMPT_SPAN}"', FAILED),
+        ),
+    ),
+)
+
+DASHBOARD: Final = Dashboard(
+    uid="catalog-errors",
+    title="Errors",
+    description="How many errors are there, do they pass by themselves, whose are they, and what does one look like?",
+    rows=(_HOW_MANY, _PASSING, _WHOSE, _EXAMPLE),
+    jobs=prometheus_name(contract.OPERATION_DURATION) + "_count",
+    by_dependency=prometheus_name(contract.OPERATION_DURATION) + "_count",
+)

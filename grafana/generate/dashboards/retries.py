@@ -1,0 +1,181 @@
+"""Retries: do they help, what do they cost, when are they not made?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate.dashboard import Dashboard, Row
+from grafana.generate.logql import events
+from grafana.generate.names import label, prometheus_name
+from grafana.generate.panels import (
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    YELLOW,
+    colors,
+    event_table,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
+)  # fmt: skip
+from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, ratio, total
+
+from otel_resilience import contract
+
+_CALLS: Final = OF_DEPENDENCY.of(contract.OPERATION_DURATION, suffix="_count")
+_ATTEMPTS: Final = OF_DEPENDENCY.of(contract.OPERATION_ATTEMPTS, suffix="_sum")
+_SENDING: Final = OF_DEPENDENCY.of(contract.OPERATION_ATTEMPTS, suffix="_count")
+_CURED: Final = OF_DEPENDENCY.of(
+    contract.OPERATION_DURATION, match(contract.OUTCOME, "ok_after_retry"), suffix="_count"
+)
+_SURVIVING: Final = OF_DEPENDENCY.of(
+    contract.OPERATION_DURATION, match(contract.OUTCOME, "ok_after_retry|failed|deadline", "=~"), suffix="_count"
+)
+_OUTCOMES: Final = colors(
+    ok=GREEN, ok_after_retry=YELLOW, failed=RED, rejected=ORANGE, deadline="dark-red", cancelled=GREY
+)
+_AMPLIFIED: Final = thresholds((None, GREEN), (1.2, YELLOW), (2, RED))
+_BY: Final = contract.DEPENDENCY
+
+_HELP: Final = Row(
+    "Do retries help?",
+    (
+        stat(
+            "Cured by a retry",
+            "Of the calls whose first attempt failed, the share that a later attempt brought home.",
+            [prom(ratio(total(_CURED, RANGE), total(_SURVIVING, RANGE)))],
+            unit="percentunit",
+            limits=thresholds((None, RED), (0.5, YELLOW), (0.9, GREEN)),
+            none="no failures",
+        ),
+        timeseries(
+            "Calls by outcome",
+            "ok_after_retry are calls that a retry saved; rejected ones were not sent at all.",
+            [prom(total(_CALLS, INTERVAL, contract.OUTCOME), "{{resilience_outcome}}", exemplar=True)],
+            bars=True,
+            overrides=_OUTCOMES,
+            width=10,
+        ),
+        timeseries(
+            "Share cured by a retry",
+            "By dependency, over five minutes. Low while errors are many: the failures are not of the passing kind.",
+            [prom(ratio(total(_CURED, "5m", _BY), total(_SURVIVING, "5m", _BY)), "{{resilience_dependency}}")],
+            unit="percentunit",
+            maximum=1,
+            width=10,
+        ),
+    ),
+)
+
+_COST: Final = Row(
+    "What do they cost?",
+    (
+        stat(
+            "Amplification",
+            "Attempts sent per call within the time range. 1 means no retries; the budget holds it near 1.2 in an"
+            " outage.",
+            [prom(ratio(total(_ATTEMPTS, RANGE), total(_SENDING, RANGE)))],
+            unit="none",
+            limits=_AMPLIFIED,
+            none="no calls",
+        ),
+        timeseries(
+            "Attempts per call",
+            "Mean over five minutes, by dependency: by how much retries multiply the load.",
+            [prom(ratio(total(_ATTEMPTS, "5m", _BY), total(_SENDING, "5m", _BY)), "{{resilience_dependency}}")],
+            unit="none",
+            limits=_AMPLIFIED,
+            width=10,
+        ),
+        timeseries(
+            "Retry budget in use",
+            "Share of the budget that is spent; at 100 % no further retry is made.",
+            [
+                prom(
+                    f"max by ({label(_BY)}) ({OF_DEPENDENCY.of(contract.BUDGET_UTILIZATION)})",
+                    "{{resilience_dependency}}",
+                )
+            ],
+            unit="percentunit",
+            maximum=1,
+            limits=thresholds((None, GREEN), (0.5, YELLOW), (1, RED)),
+            width=10,
+        ),
+        timeseries(
+            "Waits before retries",
+            "95th percentile of the waits, by whether backoff or the server's Retry-After set them.",
+            [
+                prom(
+                    quantile(
+                        0.95, OF_DEPENDENCY.of(contract.DELAY, suffix="_bucket"), "5m", _BY, contract.RETRY_SOURCE
+                    ),
+                    "{{resilience_dependency}}: {{resilience_retry_source}}",
+                )
+            ],
+            unit="s",
+            width=12,
+        ),
+        timeseries(
+            "Retries made",
+            "Retries in each interval, by what set their wait.",
+            [
+                prom(
+                    total(OF_DEPENDENCY.of(contract.DELAY, suffix="_count"), INTERVAL, _BY, contract.RETRY_SOURCE),
+                    "{{resilience_dependency}}: {{resilience_retry_source}}",
+                )
+            ],
+            bars=True,
+            width=12,
+        ),
+    ),
+)
+
+_NOT_MADE: Final = Row(
+    "When are they not made?",
+    (
+        timeseries(
+            "Suppressed retries",
+            "Retries that were not made although attempts remained, by reason.",
+            [
+                prom(
+                    total(OF_DEPENDENCY.of(contract.SUPPRESSED), INTERVAL, _BY, contract.SUPPRESS_REASON),
+                    "{{resilience_dependency}}: {{resilience_retry_suppress_reason}}",
+                    exemplar=True,
+                )
+            ],
+            bars=True,
+            width=24,
+            height=7,
+        ),
+        event_table(
+            "Calls that used up their attempts",
+            "Each with the error of its last attempt and its trace.",
+            events(contract.EVENT_RETRY_EXHAUSTED),
+            {
+                _BY: "Dependency",
+                contract.OPERATION: "Operation",
+                contract.ERROR_TYPE: "Error",
+                contract.ATTEMPTS: "Attempts",
+            },
+            width=12,
+        ),
+        event_table(
+            "Budgets that ran dry",
+            "Told once per episode.",
+            events(contract.EVENT_BUDGET_EXHAUSTED),
+            {_BY: "Dependency"},
+            width=12,
+        ),
+    ),
+)
+
+DASHBOARD: Final = Dashboard(
+    uid="catalog-retries",
+    title="Retries",
+    description="Do retries help, what do they cost, when are they not made?",
+    rows=(_HELP, _COST, _NOT_MADE),
+    jobs=prometheus_name(contract.OPERATION_DURATION) + "_count",
+    by_dependency=prometheus_name(contract.OPERATION_DURATION) + "_count",
+)

@@ -1,0 +1,205 @@
+"""Catalogue sync: is the catalogue fresh, did the last sync work, where did it fail?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate.dashboard import Dashboard, Row
+from grafana.generate.logql import FAILED, FAILED_SYNCS, SYNCS, spans
+from grafana.generate.names import label, prometheus_name
+from grafana.generate.panels import (
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    YELLOW,
+    bargauge,
+    colors,
+    event_table,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
+    trace_table,
+)  # fmt: skip
+from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, total
+from grafana.generate.rules.recording import FAILED_OUTCOMES, PUBLISHED_AT, SYNC_WORKED_AT
+
+from catalog_sync import contract
+from otel_resilience import contract as resilience
+
+_COUNT: Final = ON_DASHBOARD.of(contract.SYNC_DURATION, suffix="_count")
+_BUCKETS: Final = ON_DASHBOARD.of(contract.SYNC_DURATION, suffix="_bucket")
+_BAD: Final = ON_DASHBOARD.of(contract.SYNC_DURATION, match(contract.OUTCOME, FAILED_OUTCOMES, "=~"), suffix="_count")
+_OUTCOME_COLORS: Final = colors(
+    COMPLETE=GREEN, PARTIAL=YELLOW, SKIPPED_LOCKED=GREY, LOCK_UNAVAILABLE=ORANGE, FAILED=RED
+)
+_AGE_LIMITS: Final = thresholds((None, GREEN), (43200, YELLOW), (86400, RED))
+_COLUMNS: Final = {
+    contract.KIND: "Kind",
+    contract.OUTCOME: "Outcome",
+    resilience.ERROR_TYPE: "Error",
+    contract.BUNDLES: "Bundles",
+    contract.QUARANTINED: "Set aside",
+    contract.GROUPS_STALE: "Groups stale",
+    contract.GROUPS_FAILED: "Groups failed",
+    contract.ATTEMPTS: "Attempts",
+    contract.RETRIES: "Retries",
+    contract.DURATION: "Duration",
+}
+
+_FRESH: Final = Row(
+    "Is the catalogue fresh?",
+    (
+        stat(
+            "Age of the catalogue",
+            "Time since the published catalogue was read from the supplier. Counted on while no process reports it."
+            " Red from"
+            " CATALOG_STALE_AFTER_S (a day) on.",
+            [prom(f"time() - {PUBLISHED_AT}")],
+            unit="s",
+            limits=_AGE_LIMITS,
+            none="never",
+        ),
+        stat(
+            "Bundles",
+            "Bundles of all groups in the last sync; a bundle in two groups counts twice.",
+            [
+                prom(
+                    f"sum(max by ({label(contract.GROUP)})"
+                    f" (last_over_time({ON_DASHBOARD.of(contract.SYNC_BUNDLES)}[1d])))"
+                )
+            ],
+            unit="locale",
+        ),
+        timeseries(
+            "Age over time",
+            "The saw-tooth falls with every good sync; a line that only rises means that nothing is published.",
+            [prom(f"time() - {PUBLISHED_AT}", "age")],
+            unit="s",
+            limits=_AGE_LIMITS,
+            width=8,
+        ),
+        timeseries(
+            "Reads by source",
+            "Reads by where the answer came from: fresh, stale, or the snapshot on disk (Redis could not be read).",
+            [prom(total(ON_DASHBOARD.of(contract.READS), INTERVAL, contract.SOURCE), "{{catalog_source}}")],
+            bars=True,
+            overrides=colors(fresh=GREEN, stale=YELLOW, snapshot=ORANGE),
+            width=8,
+        ),
+    ),
+)
+
+_WORKED: Final = Row(
+    "Did the last sync work?",
+    (
+        stat(
+            "Since the last good sync",
+            "Time since a sync ended COMPLETE or PARTIAL.",
+            [prom(f"time() - max({SYNC_WORKED_AT})")],
+            unit="s",
+            limits=_AGE_LIMITS,
+            none="never",
+        ),
+        stat(
+            "Syncs that failed",
+            "Syncs within the time range that ended FAILED or LOCK_UNAVAILABLE.",
+            [prom(total(_BAD, RANGE))],
+            limits=thresholds((None, GREEN), (1, RED)),
+            none="0",
+        ),
+        timeseries(
+            "Syncs by outcome",
+            "Each bar counts the syncs that ended in its interval. SKIPPED_LOCKED is no failure: another run was at"
+            " work.",
+            [prom(total(_COUNT, INTERVAL, contract.OUTCOME), "{{catalog_outcome}}", exemplar=True)],
+            bars=True,
+            overrides=_OUTCOME_COLORS,
+        ),
+        timeseries(
+            "Duration of syncs",
+            "Median and 95th percentile of all syncs that ended within five minutes. Dots are example traces.",
+            [
+                prom(quantile(0.95, _BUCKETS, "5m"), "p95", exemplar=True),
+                prom(quantile(0.5, _BUCKETS, "5m"), "p50"),
+            ],
+            unit="s",
+        ),
+        event_table(
+            "Last syncs",
+            "Every sync that ended, newest first. The trace shows every call that it made.",
+            SYNCS,
+            _COLUMNS,
+        ),
+    ),
+)
+
+_ERRORS_OF_CALLS: Final = total(
+    ON_DASHBOARD.of(resilience.ERRORS), INTERVAL, resilience.DEPENDENCY, resilience.OPERATION, resilience.ERROR_TYPE
+)
+
+_FAILED: Final = Row(
+    "Where did it fail?",
+    (
+        event_table(
+            "Failed syncs",
+            "Syncs that published nothing. Open the trace, then the red attempt span: it says which call failed, at"
+            " which"
+            " attempt, with what.",
+            FAILED_SYNCS,
+            _COLUMNS,
+        ),
+        trace_table(
+            "Failed groups and publications",
+            "Traces in which a group could not be fetched or a publication was refused. Tempo shows them half a minute"
+            " late.",
+            spans(f'name =~ "{contract.GROUP_SPAN}|{contract.PUBLISH_SPAN}"', FAILED),
+            width=12,
+        ),
+        timeseries(
+            "Failed attempts by call",
+            "Which operation of which dependency failed, and with what. Retries may have cured them.",
+            [
+                prom(
+                    _ERRORS_OF_CALLS,
+                    "{{resilience_dependency}} {{resilience_operation}}: {{error_type}}",
+                    exemplar=True,
+                )
+            ],
+            bars=True,
+            width=12,
+        ),
+        timeseries(
+            "Rows set aside",
+            "Rows of the supplier that could not be used, by reason. A sync refuses to publish above"
+            " CATALOG_MAX_BAD_ROW_RATIO.",
+            [
+                prom(
+                    total(ON_DASHBOARD.of(contract.SYNC_QUARANTINED), INTERVAL, contract.GROUP, contract.REASON),
+                    "{{catalog_group}}: {{catalog_reason}}",
+                )
+            ],
+            bars=True,
+            width=12,
+        ),
+        bargauge(
+            "Bundles by group",
+            "Bundles of each group as the last sync saw them. A group that shrinks by more than CATALOG_MAX_DROP_RATIO"
+            " is"
+            " not published.",
+            [prom(f"max by ({label(contract.GROUP)}) ({ON_DASHBOARD.of(contract.SYNC_BUNDLES)})", "{{catalog_group}}")],
+            unit="locale",
+            width=12,
+        ),
+    ),
+)
+
+DASHBOARD: Final = Dashboard(
+    uid="catalog-sync",
+    title="Catalogue sync",
+    description="Is the catalogue fresh, did the last sync work, where did it fail?",
+    rows=(_FRESH, _WORKED, _FAILED),
+    jobs=prometheus_name(contract.SYNC_DURATION) + "_count",
+    time_from="now-24h",
+)

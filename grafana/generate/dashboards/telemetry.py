@@ -1,0 +1,231 @@
+"""Telemetry health: do our processes lose telemetry, does the Collector, are the stores there?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate import foreign
+from grafana.generate.dashboard import Dashboard, Row
+from grafana.generate.logql import STREAMS
+from grafana.generate.names import label
+from grafana.generate.panels import (
+    GREEN,
+    RED,
+    YELLOW,
+    Target,
+    bargauge,
+    logs,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
+)  # fmt: skip
+from grafana.generate.promql import INTERVAL, OF_JOB, ON_DASHBOARD, RANGE, quantile, total
+
+from otel_resilience.contract import ERROR_TYPE, Metric
+
+_SDK: Final[dict[str, Metric]] = {metric.name: metric for metric in foreign.SDK}
+_QUEUE_LIMITS: Final = thresholds((None, GREEN), (0.5, YELLOW), (0.9, RED))
+_LOSSES: Final = thresholds((None, GREEN), (1, RED))
+_ITEMS: Final = ("spans", "metric_points", "log_records")
+_SIGNALS: Final = {"spans": "span", "logs": "log"}
+_EXPORTED: Final = {"spans": "span", "logs": "log", "metric points": "metric_data_point"}
+
+
+def _failed(name: str) -> str:
+    """A counter of the SDK, limited to what it could not do."""
+    return ON_DASHBOARD.of(_SDK[name], f'{label(ERROR_TYPE)}!=""')
+
+
+def _dropped(window: str, *by: str) -> list[Target]:
+    legend = "{{job}}" if by else ""
+    return [
+        prom(total(_failed(f"otel.sdk.processor.{signal}.processed"), window, *by), f"{legend} {name} dropped".strip())
+        for name, signal in _SIGNALS.items()
+    ]
+
+
+def _sdk_queue(signal: str) -> str:
+    size = ON_DASHBOARD.of(_SDK[f"otel.sdk.processor.{signal}.queue.size"])
+    capacity = ON_DASHBOARD.of(_SDK[f"otel.sdk.processor.{signal}.queue.capacity"])
+    by = "sum by (job, instance)"
+    return f"max by (job) ({by} ({size}) / {by} ({capacity}))"
+
+
+def _collector(stem: str, *by: str) -> list[Target]:
+    """A counter of the Collector per kind of item. Its receiver ``otlp/relay`` only takes what goes to Prometheus."""
+    legend = "".join(f"{{{{{name}}}}} " for name in by)
+    matchers = ['receiver="otlp"'] if "_receiver_" in stem else []
+    return [
+        prom(total(ON_DASHBOARD.named(f"{stem}_{item}", *matchers), INTERVAL, *by), f"{legend}{item.replace('_', ' ')}")
+        for item in _ITEMS
+    ]
+
+
+def _collector_losses() -> str:
+    lost = [ON_DASHBOARD.named(f"otelcol_exporter_enqueue_failed_{item}") for item in _ITEMS]
+    refused = [ON_DASHBOARD.named(f"otelcol_receiver_refused_{item}", 'receiver="otlp"') for item in _ITEMS]
+    parts = [f"({total(selector, RANGE)} or vector(0))" for selector in (*lost, *refused)]
+    return " + ".join(parts)
+
+
+_QUEUE: Final = (
+    f"max by (job, exporter, data_type) ({ON_DASHBOARD.named('otelcol_exporter_queue_size')})"
+    f" / max by (job, exporter, data_type) ({ON_DASHBOARD.named('otelcol_exporter_queue_capacity')})"
+)
+
+_PROCESSES: Final = Row(
+    "Do our processes lose telemetry?",
+    (
+        stat(
+            "Dropped in the processes",
+            "Spans and log records that a full queue threw away within the time range.",
+            _dropped(RANGE),
+            limits=_LOSSES,
+            none="0",
+            width=4,
+            height=8,
+        ),
+        timeseries(
+            "Queues of the SDK",
+            "Share of the queue that is filled, the fullest process of each job. A full queue drops the oldest.",
+            [prom(_sdk_queue(signal), f"{{{{job}}}} {name}") for name, signal in _SIGNALS.items()],
+            unit="percentunit",
+            maximum=1,
+            limits=_QUEUE_LIMITS,
+            width=10,
+        ),
+        timeseries(
+            "Drops and failed exports",
+            "Items that were dropped before, or given up after, an export. The Collector may be down.",
+            [
+                *_dropped(INTERVAL, "job"),
+                *(
+                    prom(
+                        total(_failed(f"otel.sdk.exporter.{item}.exported"), INTERVAL, "job"),
+                        f"{{{{job}}}} {name} not exported",
+                    )
+                    for name, item in _EXPORTED.items()
+                ),
+            ],
+            bars=True,
+            width=10,
+        ),
+        timeseries(
+            "Duration of exports",
+            "95th percentile of one export over five minutes, by kind of exporter. The limit is"
+            " OTEL_EXPORTER_OTLP_TIMEOUT.",
+            [
+                prom(
+                    quantile(
+                        0.95,
+                        ON_DASHBOARD.of(_SDK["otel.sdk.exporter.operation.duration"], suffix="_bucket"),
+                        "5m",
+                        "otel.component.type",
+                    ),
+                    "{{otel_component_type}}",
+                )
+            ],
+            unit="s",
+            width=24,
+            height=7,
+        ),
+    ),
+)
+
+_COLLECTOR: Final = Row(
+    "Does the Collector lose any?",
+    (
+        stat(
+            "Lost in the Collector",
+            "Items refused at the door or thrown away at a full queue within the time range.",
+            [prom(_collector_losses())],
+            limits=_LOSSES,
+            none="0",
+        ),
+        stat(
+            "Memory",
+            "Resident memory of the Collector; the limiter refuses data before it grows beyond its limit.",
+            [prom(f"max({ON_DASHBOARD.named('otelcol_process_memory_rss')})")],
+            unit="bytes",
+            none="no Collector",
+        ),
+        timeseries(
+            "Queues to the stores",
+            "Share of each queue that is filled: a store is slow or down. Queues to Tempo and Loki survive a restart.",
+            [prom(_QUEUE, "{{exporter}} {{data_type}}")],
+            unit="percentunit",
+            maximum=1,
+            limits=_QUEUE_LIMITS,
+            width=16,
+        ),
+        timeseries(
+            "Received",
+            "What came in, by kind.",
+            _collector("otelcol_receiver_accepted"),
+            width=12,
+        ),
+        timeseries(
+            "Sent",
+            "What the stores took, by exporter and kind.",
+            _collector("otelcol_exporter_sent", "exporter"),
+            width=12,
+        ),
+        timeseries(
+            "Refused and thrown away",
+            "At the receiver (the SDK tries again) and at a full queue (lost).",
+            [
+                *_collector("otelcol_receiver_refused"),
+                *_collector("otelcol_exporter_enqueue_failed", "exporter"),
+            ],
+            bars=True,
+            width=12,
+        ),
+        timeseries(
+            "Failed exports",
+            "Given up after retries. With endless retry nothing appears here; look at the queues.",
+            _collector("otelcol_exporter_send_failed", "exporter"),
+            bars=True,
+            width=12,
+        ),
+    ),
+)
+
+_STORES: Final = Row(
+    "Are the stores there?",
+    (
+        bargauge(
+            "Targets that answer",
+            "1 where Prometheus could scrape the target.",
+            [prom(f"min by (job) ({ON_DASHBOARD.named('up')})", "{{job}}")],
+            unit="bool_yes_no",
+            width=8,
+        ),
+        timeseries(
+            "Spans by service",
+            "Spans that the Collector counted before sampling. A service that falls silent stops here first.",
+            [
+                prom(
+                    total(OF_JOB.named("traces_span_metrics_calls_total"), INTERVAL, "service.name"),
+                    "{{service_name}}",
+                    exemplar=True,
+                )
+            ],
+            bars=True,
+            width=16,
+        ),
+        logs(
+            "What the SDK says about itself",
+            "Warnings of the OpenTelemetry SDK in our services.",
+            f'{STREAMS} | scope_name=~"opentelemetry.*" | severity_text=~"WARN.*|ERROR"',
+        ),
+    ),
+)
+
+DASHBOARD: Final = Dashboard(
+    uid="catalog-telemetry",
+    title="Telemetry health",
+    description="Do our processes or the Collector lose telemetry, and are the stores there?",
+    rows=(_PROCESSES, _COLLECTOR, _STORES),
+    jobs='{__name__=~"target_info|up"}',
+)

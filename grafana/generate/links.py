@@ -1,0 +1,44 @@
+"""Links into Grafana's Explore, with holes that Grafana fills in when somebody clicks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+from urllib.parse import quote
+
+_HOLE: Final = "HOLE{}HOLE"
+
+
+def explore(datasource: str, query: dict[str, Any], time_range: tuple[str, str], holes: dict[str, str]) -> str:
+    """The path of an Explore page. Words ``{name}`` of the query become ``holes[name]``, which stays unencoded."""
+    pane = {
+        "datasource": datasource,
+        "queries": [{"refId": "A"} | query],
+        "range": {"from": time_range[0], "to": time_range[1]},
+    }
+    text = json.dumps({"t": pane}, separators=(",", ":"))
+    for name in holes:
+        text = text.replace("{" + name + "}", _HOLE.format(name))
+    text = quote(text, safe="")
+    for name, content in holes.items():
+        text = text.replace(_HOLE.format(name), content)
+    return f"/explore?schemaVersion=1&orgId=1&panes={text}"
+
+
+def trace(trace_id: str, *, datasource: str = "${tempo_datasource}") -> str:
+    """A trace by its ID, which is a placeholder that somebody else fills in."""
+    query = {"queryType": "traceql", "query": "{trace_id}"}
+    return explore("{datasource}", query, ("now-7d", "now"), {"datasource": datasource, "trace_id": trace_id})
+
+
+def traces(
+    traceql: str, holes: dict[str, str], *, datasource: str = "${tempo_datasource}", since: str = "now-1h"
+) -> str:
+    """A search for traces; words ``{name}`` of the query are filled from ``holes``."""
+    query = {"queryType": "traceql", "query": traceql, "limit": 20}
+    return explore("{datasource}", query, (since, "now"), {"datasource": datasource} | holes)
+
+
+def dashboard(uid: str) -> str:
+    """A dashboard of ours, with the time range of the one that it is opened from."""
+    return f"/d/{uid}?${{__url_time_range}}"

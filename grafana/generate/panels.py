@@ -1,0 +1,328 @@
+"""Panels as plain dictionaries. Every panel answers a question, has a unit and a description."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from grafana.generate import links
+from grafana.generate.names import label
+
+Panel = dict[str, Any]
+Target = dict[str, Any]
+
+PROMETHEUS: Final = {"type": "prometheus", "uid": "${prometheus_datasource}"}
+LOKI: Final = {"type": "loki", "uid": "${loki_datasource}"}
+TEMPO: Final = {"type": "tempo", "uid": "${tempo_datasource}"}
+MIXED: Final = {"type": "datasource", "uid": "-- Mixed --"}
+
+GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "text"
+
+
+def prom(expr: str, legend: str = "", *, instant: bool = False, table: bool = False, exemplar: bool = False) -> Target:
+    """A PromQL query."""
+    target = {
+        "datasource": PROMETHEUS,
+        "editorMode": "code",
+        "expr": expr,
+        "exemplar": exemplar,
+        "instant": instant,
+        "range": not instant,
+    }
+    return target | ({"legendFormat": legend} if legend else {}) | ({"format": "table"} if table else {})
+
+
+def loki(expr: str, legend: str = "", *, instant: bool = False, limit: int = 100) -> Target:
+    """A LogQL query."""
+    target = {
+        "datasource": LOKI,
+        "editorMode": "code",
+        "expr": expr,
+        "queryType": "instant" if instant else "range",
+        "maxLines": limit,
+    }
+    return target | ({"legendFormat": legend} if legend else {})
+
+
+def tempo(query: str, *, limit: int = 20) -> Target:
+    """A TraceQL search."""
+    return {"datasource": TEMPO, "query": query, "queryType": "traceql", "limit": limit, "tableType": "traces"}
+
+
+def thresholds(*steps: tuple[float | None, str]) -> dict[str, Any]:
+    """Colours from values on; the first has no value."""
+    return {"mode": "absolute", "steps": [{"value": value, "color": color} for value, color in steps]}
+
+
+def trace_link(field: str = "${__value.raw}", title: str = "Open the trace") -> dict[str, Any]:
+    """A data link from a trace ID to its trace."""
+    return {"title": title, "url": links.trace(field), "targetBlank": True}
+
+
+def _panel(
+    kind: str,
+    title: str,
+    description: str,
+    targets: list[Target],
+    *,
+    unit: str,
+    options: dict[str, Any],
+    defaults: dict[str, Any] | None = None,
+    overrides: list[dict[str, Any]] | None = None,
+    width: int = 8,
+    height: int = 8,
+    **extra: Any,
+) -> Panel:
+    for target, letter in zip(targets, "ABCDEFGH", strict=False):
+        target["refId"] = letter
+    sources = [target["datasource"] for target in targets]
+    return {
+        "type": kind,
+        "title": title,
+        "description": description,
+        "datasource": sources[0] if all(source == sources[0] for source in sources) else MIXED,
+        "targets": targets,
+        "fieldConfig": {"defaults": {"unit": unit} | (defaults or {}), "overrides": overrides or []},
+        "options": options,
+        "gridPos": {"w": width, "h": height, "x": 0, "y": 0},
+    } | extra
+
+
+def colors(**by_name: str) -> list[dict[str, Any]]:
+    """Fixed colours for series by their display name; ``_`` in a name stands for itself."""
+    return [
+        {
+            "matcher": {"id": "byName", "options": name},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": color}}],
+        }
+        for name, color in by_name.items()
+    ]
+
+
+def timeseries(
+    title: str,
+    description: str,
+    targets: list[Target],
+    *,
+    unit: str = "short",
+    bars: bool = False,
+    maximum: float | None = None,
+    limits: dict[str, Any] | None = None,
+    data_links: list[dict[str, Any]] | None = None,
+    interval: str = "1m",
+    **extra: Any,
+) -> Panel:
+    """Lines, or stacked bars where each bar counts what fell into its interval."""
+    custom: dict[str, Any] = {
+        "drawStyle": "bars" if bars else "line",
+        "fillOpacity": 60 if bars else 8,
+        "lineWidth": 1,
+        "pointSize": 4,
+        "showPoints": "never" if bars else "auto",
+        "spanNulls": False,
+        "stacking": {"mode": "normal" if bars else "none", "group": "A"},
+    }
+    if limits:
+        custom["thresholdsStyle"] = {"mode": "dashed"}
+    defaults: dict[str, Any] = {"custom": custom, "min": 0, "color": {"mode": "palette-classic"}}
+    defaults |= {"max": maximum} if maximum is not None else {}
+    defaults |= {"thresholds": limits} if limits else {}
+    defaults |= {"decimals": 0} if bars and unit == "short" else {}
+    defaults |= {"links": data_links} if data_links else {}
+    calcs = ["sum" if bars else "lastNotNull", "max"]
+    options = {
+        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": calcs},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    }  # fmt: skip
+    return _panel(
+        "timeseries",
+        title,
+        description,
+        targets,
+        unit=unit,
+        options=options,
+        defaults=defaults,
+        interval=interval,
+        **extra,
+    )
+
+
+def stat(
+    title: str,
+    description: str,
+    targets: list[Target],
+    *,
+    unit: str = "short",
+    limits: dict[str, Any] | None = None,
+    mappings: list[dict[str, Any]] | None = None,
+    none: str = "none",
+    **extra: Any,
+) -> Panel:
+    """One number, coloured; ``none`` is shown where the query gives nothing."""
+    defaults: dict[str, Any] = {
+        "thresholds": limits or thresholds((None, BLUE)),
+        "mappings": mappings or [],
+        "noValue": none,
+        "color": {"mode": "thresholds"},
+    }
+    options = {
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "colorMode": "background",
+        "graphMode": "none",
+        "justifyMode": "center",
+        "orientation": "auto",
+        "textMode": "auto",
+    }
+    size = {"width": 4, "height": 4} | extra
+    return _panel("stat", title, description, targets, unit=unit, options=options, defaults=defaults, **size)
+
+
+def bargauge(title: str, description: str, targets: list[Target], *, unit: str = "short", **extra: Any) -> Panel:
+    """Bars side by side, each with its latest value."""
+    options = {
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "displayMode": "basic",
+        "orientation": "horizontal",
+        "showUnfilled": True,
+        "valueMode": "color",
+        "namePlacement": "auto",
+        "sizing": "auto",
+        "minVizWidth": 8,
+        "minVizHeight": 16,
+        "maxVizHeight": 300,
+    }
+    defaults = {"min": 0, "thresholds": thresholds((None, BLUE)), "color": {"mode": "thresholds"}}
+    return _panel("bargauge", title, description, targets, unit=unit, options=options, defaults=defaults, **extra)
+
+
+def state_timeline(
+    title: str, description: str, targets: list[Target], states: dict[int, tuple[str, str]], **extra: Any
+) -> Panel:
+    """Which state at which time; ``states`` gives a name and a colour to each value."""
+    mapping = {str(value): {"text": text, "color": color, "index": value} for value, (text, color) in states.items()}
+    defaults = {
+        "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False},
+        "mappings": [{"type": "value", "options": mapping}],
+        "color": {"mode": "thresholds"},
+        "thresholds": thresholds((None, GREY)),
+    }
+    options = {
+        "mergeValues": True,
+        "showValue": "auto",
+        "alignValue": "left",
+        "rowHeight": 0.8,
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+        "tooltip": {"mode": "single", "sort": "none"},
+    }
+    return _panel(
+        "state-timeline", title, description, targets, unit="none", options=options, defaults=defaults, **extra
+    )
+
+
+def event_table(
+    title: str, description: str, query: str, columns: dict[str, str], *, limit: int = 50, **extra: Any
+) -> Panel:
+    """Events of Loki as rows. ``columns`` maps attributes to headings, in order; each row opens its trace."""
+    fields = {label(name): heading for name, heading in columns.items()}
+    shown = {"Time": "Time", "timestamp": "Time"} | fields | {"trace_id": "Trace"}  # Loki's frames know both names
+    order = {name: index for index, name in enumerate(shown)}
+    transformations: list[dict[str, Any]] = [
+        {"id": "extractFields", "options": {"source": "labels", "format": "json", "keepTime": True, "replace": True}},
+        {
+            "id": "organize",
+            "options": {"includeByName": dict.fromkeys(shown, True), "indexByName": order, "renameByName": shown},
+        },
+    ]
+    overrides: list[dict[str, Any]] = [
+        {
+            "matcher": {"id": "byName", "options": "Trace"},
+            "properties": [{"id": "links", "value": [trace_link()]}, {"id": "custom.width", "value": 280}],
+        },
+        {
+            "matcher": {"id": "byRegexp", "options": "^(Time|Since)$"},
+            "properties": [{"id": "unit", "value": "dateTimeAsIso"}, {"id": "custom.width", "value": 170}],
+        },
+        {
+            "matcher": {"id": "byRegexp", "options": "^(Duration|Delay|Delivery)$"},
+            "properties": [{"id": "unit", "value": "s"}],
+        },
+    ]
+    return _table(title, description, [loki(query, limit=limit)], overrides, transformations, **extra)
+
+
+def metric_table(
+    title: str, description: str, query: str, columns: dict[str, str], link: dict[str, Any], **extra: Any
+) -> Panel:
+    """An instant query as rows: its labels and the value; ``link`` stands on the value."""
+    fields = {label(name): heading for name, heading in columns.items()}
+    order = {name: index for index, name in enumerate((*fields, "Value"))}
+    transformations = [
+        {
+            "id": "organize",
+            "options": {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": fields},
+        },
+        {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "Value", "desc": True}]}},
+    ]
+    overrides = [{"matcher": {"id": "byName", "options": "Value"}, "properties": [{"id": "links", "value": [link]}]}]
+    return _table(title, description, [prom(query, instant=True, table=True)], overrides, transformations, **extra)
+
+
+def trace_table(title: str, description: str, query: str, **extra: Any) -> Panel:
+    """Traces that a TraceQL search finds; Tempo's own table links each to its trace."""
+    return _table(title, description, [tempo(query)], [], [], **extra)
+
+
+def _table(
+    title: str,
+    description: str,
+    targets: list[Target],
+    overrides: list[dict[str, Any]],
+    transformations: list[dict[str, Any]],
+    **extra: Any,
+) -> Panel:
+    options = {"showHeader": True, "cellHeight": "sm"}
+    defaults = {"custom": {"align": "auto", "filterable": True}, "noValue": ""}
+    size = {"width": 24, "height": 8} | extra
+    return _panel(
+        "table", title, description, targets, unit="short", options=options, defaults=defaults,
+        overrides=overrides, transformations=transformations, **size,
+    )  # fmt: skip
+
+
+def logs(title: str, description: str, query: str, **extra: Any) -> Panel:
+    """Log lines as they are, newest first."""
+    options = {
+        "dedupStrategy": "none",
+        "enableLogDetails": True,
+        "prettifyLogMessage": False,
+        "showCommonLabels": False,
+        "showLabels": False,
+        "showTime": True,
+        "sortOrder": "Descending",
+        "wrapLogMessage": True,
+    }
+    size = {"width": 24, "height": 8} | extra
+    return _panel("logs", title, description, [loki(query)], unit="short", options=options, **size)
+
+
+def alert_list(title: str, description: str, **extra: Any) -> Panel:
+    """Rules that fire or wait, of Grafana's own alerting."""
+    options = {
+        "viewMode": "list",
+        "groupMode": "default",
+        "groupBy": [],
+        "maxItems": 20,
+        "sortOrder": 1,
+        "dashboardAlerts": False,
+        "alertName": "",
+        "alertInstanceLabelFilter": "",
+        "stateFilter": dict.fromkeys(("firing", "pending", "recovering", "noData", "error"), True) | {"normal": False},
+    }  # fmt: skip
+    size = {"width": 12, "height": 8} | extra
+    panel = {
+        "type": "alertlist",
+        "title": title,
+        "description": description,
+        "options": options,
+        "fieldConfig": {"defaults": {}, "overrides": []},
+    }
+    return panel | {"gridPos": {"w": size["width"], "h": size["height"], "x": 0, "y": 0}}

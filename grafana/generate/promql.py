@@ -1,0 +1,76 @@
+"""PromQL that is right for processes that live for years and for those that live for seconds.
+
+A sync started by cron pushes its counters when it ends and is gone: its series is born at its last value. ``rate`` and
+``increase`` see no growth in it. :func:`added` counts what a series already had when it was born, and what an old one
+gained, without extrapolation. See grafana/README.md.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate.names import label, prometheus_name
+
+from otel_resilience.contract import Metric
+
+LOOKBACK: Final = "1h"
+"""How long a series may be silent without being taken for a new one."""
+INTERVAL: Final = "$__interval"
+RANGE: Final = "$__range"
+JOB_SCOPE: Final = 'job=~"$job"'
+"""For span metrics: the Collector adds up all processes of a service, so they have no ``instance``."""
+DASHBOARD_SCOPE: Final = f'{JOB_SCOPE}, instance=~"$instance"'
+
+
+class Series:
+    """Selectors for the metrics of the contract; those of dashboards are limited by their variables."""
+
+    def __init__(self, scope: str) -> None:
+        self._scope = scope
+
+    def named(self, name: str, *matchers: str) -> str:
+        """A selector for a series by its Prometheus name."""
+        inside = ", ".join(part for part in (self._scope, *matchers) if part)
+        return f"{name}{{{inside}}}" if inside else name
+
+    def of(self, metric: Metric, *matchers: str, suffix: str = "") -> str:
+        """A selector for a metric; ``suffix`` is ``_bucket``, ``_sum`` or ``_count`` of a histogram."""
+        if (metric.kind == "histogram") is not bool(suffix):
+            raise ValueError(f"{metric.name} is a {metric.kind}; the suffix {suffix!r} does not fit")
+        return self.named(prometheus_name(metric) + suffix, *matchers)
+
+
+ON_DASHBOARD: Final = Series(DASHBOARD_SCOPE)
+OF_JOB: Final = Series(JOB_SCOPE)
+OF_DEPENDENCY: Final = Series(f'{DASHBOARD_SCOPE}, resilience_dependency=~"$dependency"')
+IN_RULE: Final = Series("")
+
+
+def match(attribute: str, value: str, operator: str = "=") -> str:
+    """A matcher on an attribute: ``match("error.type", "401|403", "=~")``."""
+    return f'{label(attribute)}{operator}"{value}"'
+
+
+def added(selector: str, window: str, lookback: str = LOOKBACK) -> str:
+    """What every counter gained within the window, births and restarts included."""
+    now, before = f"last_over_time({selector}[{window}])", f"last_over_time({selector}[{lookback}] offset {window})"
+    return f"({now} - {before} >= 0 or {now})"
+
+
+def total(selector: str, window: str, *by: str) -> str:
+    """The sum of what was added, by attributes."""
+    return f"{_sum(by)}({added(selector, window)})"
+
+
+def quantile(share: float, buckets: str, window: str, *by: str) -> str:
+    """A quantile of what a histogram saw within the window."""
+    return f"histogram_quantile({share}, {total(buckets, window, 'le', *by)})"
+
+
+def ratio(part: str, whole: str) -> str:
+    """A share: 0 where the whole has no such part, nothing where nothing happened."""
+    return f"({part} or 0 * {whole}) / ({whole} > 0)"
+
+
+def _sum(by: tuple[str, ...]) -> str:
+    return f"sum by ({', '.join(map(label, by))}) " if by else "sum"

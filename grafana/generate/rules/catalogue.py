@@ -1,0 +1,218 @@
+"""Rules about the catalogue itself: does the job run, does it work, is its result fresh?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate.logql import FAILED, latest_trace, span_attribute, spans, where
+from grafana.generate.promql import IN_RULE, match, total
+from grafana.generate.rules.model import Rule, Trace
+from grafana.generate.rules.recording import (
+    FAILED_OUTCOMES,
+    JUST_NOW,
+    PUBLISHED_AT,
+    SYNC_FAILED_AT,
+    SYNC_WORKED_AT,
+    syncs,
+)
+from grafana.generate.settings import Settings, duration
+
+from catalog_sync import contract
+from otel_resilience.contract import ERROR_TYPE
+
+_DASHBOARD: Final = "catalog-sync"
+
+
+def _failed_trace(
+    settings: Settings, *conditions: str, by: tuple[str, ...] = (), traceql: tuple[str, ...] = ()
+) -> Trace:
+    name = f'name = "{contract.SYNC_SPAN}"'
+    return Trace(
+        logql=latest_trace(contract.EVENT_SYNC_FINISHED, duration(settings.recent * 3), *conditions, by=by),
+        traceql=spans(name, FAILED, *traceql),
+    )
+
+
+def rules(settings: Settings) -> tuple[Rule, ...]:
+    """Every rule of this subject."""
+    return (_failed(settings), _partial(settings), *_of_an_error(settings), _stale(settings), _unseen(settings))
+
+
+def _failed(settings: Settings) -> Rule:
+    """The last sync of its kind failed. Told at once, kept until a later one works."""
+    just_now = total(syncs(FAILED_OUTCOMES), JUST_NOW, contract.KIND)
+    not_cured = f"{SYNC_FAILED_AT} > ({SYNC_WORKED_AT} or 0 * {SYNC_FAILED_AT})"
+    return Rule(
+        name="SyncFailed",
+        expr=f"({just_now} > 0) or (({not_cured}) > time() - {settings.watched})",
+        operator=">",
+        threshold=0,
+        severity="critical",
+        component="catalogue",
+        summary="The last {{ $labels.catalog_kind }} sync failed; readers keep the last good catalogue.",
+        dashboard=_DASHBOARD,
+        panel="Failed syncs",
+        meaning="The latest sync of this kind ended FAILED or LOCK_UNAVAILABLE after all retries, and none has worked"
+        " since. Nothing was published. The alert ends with the next COMPLETE or PARTIAL sync of the same kind, or"
+        " after a day.",
+        look=(
+            "The trace in the alert: the red `attempt` span names the call, the attempt and the error.",
+            "Dashboard *Catalogue sync*, table *Failed syncs*: is it always the same error?",
+            "Dashboard *Circuit breakers*: does an open circuit reject the calls?",
+        ),
+        act=(
+            "Supplier down or slow: nothing to repair here; the next run or `catalog-sync run` tries again.",
+            "LOCK_UNAVAILABLE: Redis is not there; see StoreFailing.",
+            "`catalog-sync doctor` checks every connection and says what to do.",
+        ),
+        trace=_failed_trace(settings, where(contract.OUTCOME, FAILED_OUTCOMES, "=~"), by=(contract.KIND,)),
+    )  # fmt: skip
+
+
+def _partial(settings: Settings) -> Rule:
+    return Rule(
+        name="SyncPartial",
+        expr=total(syncs("PARTIAL"), duration(settings.recent), contract.KIND),
+        operator=">",
+        threshold=0,
+        severity="warning",
+        component="catalogue",
+        summary="A {{ $labels.catalog_kind }} sync was only partial: some groups keep their last good data.",
+        dashboard=_DASHBOARD,
+        panel="Last syncs",
+        meaning="Some groups could not be fetched. They keep their last good data, marked stale; the others are fresh.",
+        look=("Table *Failed groups and publications*: which group, which call.",),
+        act=("`catalog-sync run --group NAME` repeats one group. If it stays away, ask the supplier.",),
+        hold=settings.hold,
+        trace=_failed_trace(settings, where(contract.OUTCOME, "PARTIAL"), by=(contract.KIND,)),
+    )
+
+
+def _failed_syncs_with(error_types: str, window: str) -> str:
+    """Failed syncs by what they failed with: the Collector's span metrics know the error, our histogram does not."""
+    selector = IN_RULE.named(
+        "traces_span_metrics_calls_total", f'span_name="{contract.SYNC_SPAN}"', match(ERROR_TYPE, error_types, "=~")
+    )
+    return total(selector, window)
+
+
+def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
+    window = duration(settings.recent)
+    refused = "publish_refused|staging_incomplete"
+    return (
+        Rule(
+            name="PublicationRefused",
+            expr=_failed_syncs_with(refused, window),
+            operator=">",
+            threshold=0,
+            severity="critical",
+            component="catalogue",
+            summary="A sync was read whole but refused to publish: the new catalogue looks wrong.",
+            dashboard=_DASHBOARD,
+            panel="Failed groups and publications",
+            meaning="The staged version failed a check before the swap: too many bundles vanished"
+            " (CATALOG_MAX_DROP_RATIO), too"
+            " many rows were unusable (CATALOG_MAX_BAD_ROW_RATIO), or the staging is not whole. Readers keep the old"
+            " version.",
+            look=(
+                "The trace: the `catalog.publish` span says which check failed.",
+                "Panels *Rows set aside* and *Bundles by group*: what is missing?",
+            ),
+            act=(
+                "Ask the supplier whether the change is meant.",
+                "If it is: `catalog-sync run --force` publishes it.",
+            ),
+            hold=3 * settings.hold,
+            trace=_failed_trace(
+                settings, where(ERROR_TYPE, refused, "=~"), traceql=(span_attribute(ERROR_TYPE, refused, "=~"),)
+            ),
+        ),
+        Rule(
+            name="LockLost",
+            expr=_failed_syncs_with("lock_lost", window),
+            operator=">",
+            threshold=0,
+            severity="warning",
+            component="catalogue",
+            summary="A sync lost its lock and gave up; another run, or a pause of the process, took it.",
+            dashboard=_DASHBOARD,
+            panel="Failed syncs",
+            meaning="The lease of the lock ran out while the sync was at work, so it published nothing: a fenced lock"
+            " never lets"
+            " two runs write.",
+            look=("The trace: where is the gap in which nothing renewed the lock?", "CPU and memory of the host."),
+            act=("One case heals with the next run. If it repeats, the host stalls or Redis is too slow.",),
+            hold=3 * settings.hold,
+            trace=_failed_trace(
+                settings, where(ERROR_TYPE, "lock_lost"), traceql=(span_attribute(ERROR_TYPE, "lock_lost"),)
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _stale(settings: Settings) -> Rule:
+    return Rule(
+        name="CatalogueStale",
+        expr=f"time() - {PUBLISHED_AT}",
+        operator=">",
+        threshold=settings.stale_after,
+        severity="critical",
+        component="catalogue",
+        summary="The catalogue is stale: its newest publication is {{ $value | humanizeDuration }} old.",
+        dashboard=_DASHBOARD,
+        panel="Age of the catalogue",
+        meaning="The published catalogue is older than CATALOG_STALE_AFTER_S. Readers get it marked `stale`. The age"
+        " is counted"
+        " on while no process reports it.",
+        look=("Panel *Age over time*: since when does the line only rise?", "Does NoSyncSeen fire too?"),
+        act=(
+            "`catalog-sync run` by hand; its exit code and report say what is wrong.",
+            "Check that cron or the beat service still starts it.",
+        ),
+        trace=_failed_trace(settings),
+    )  # fmt: skip
+
+
+def _unseen(settings: Settings) -> Rule:
+    return Rule(
+        name="NoSyncSeen",
+        expr=f"{total(syncs(), duration(settings.no_sync_after))} or vector(0)",
+        operator="<",
+        threshold=1,
+        severity="critical",
+        component="catalogue",
+        summary=f"No sync has ended in the last {duration(settings.no_sync_after)}: the job does not run.",
+        dashboard=_DASHBOARD,
+        panel="Syncs by outcome",
+        meaning="A dead man's switch: no process has reported the end of any sync, good or bad. The job is not"
+        " started, dies"
+        " before its end, or its telemetry does not arrive.",
+        look=(
+            "Dashboard *Telemetry health*: does anything arrive at all?",
+            "The crontab, the beat service, the host; the job's own output.",
+        ),
+        act=(
+            "`catalog-sync status` says when the last sync ended, from the state folder, without telemetry.",
+            "Start the scheduler again; then `catalog-sync run`.",
+        ),
+        wait=settings.first_sync_grace,
+    )
+
+
+def heartbeat() -> Rule:
+    """Always fires, so that whoever waits for it notices when Grafana, its rules or the way out are dead."""
+    return Rule(
+        name="Watchdog",
+        expr="vector(1)",
+        operator=">",
+        threshold=0,
+        severity="none",
+        component="heartbeat",
+        summary="Alerting is alive.",
+        dashboard="catalog-alerting",
+        panel="Grafana's notifications",
+        meaning="Always fires. Its notification goes to ALERT_HEARTBEAT_URL again and again; a service there calls"
+        " when it stops.",
+        look=("Nothing, while it fires.",),
+        act=("If it stopped: is Grafana up, does it evaluate rules, does it reach the network?",),
+    )

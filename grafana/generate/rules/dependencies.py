@@ -1,0 +1,292 @@
+"""Rules about what the catalogue depends on: the supplier, Redis, and how much failure is left in the budget."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate.logql import FAILED, latest_trace, span_attribute, spans, where
+from grafana.generate.names import label
+from grafana.generate.promql import IN_RULE, match, quantile, ratio, total
+from grafana.generate.rules.model import Rule, Severity, Trace
+from grafana.generate.settings import Settings, duration
+
+from otel_resilience import contract
+
+_BY: Final = contract.DEPENDENCY
+_STORE: Final = "redis"
+_CREDENTIAL_ERRORS: Final = "401|403|redis_auth|redis_noauth|redis_wrongpass|redis_noperm"
+_DRIFT_ERRORS: Final = "schema_mismatch|invalid_response"
+_LOST_OUTCOMES: Final = "failed|rejected|deadline"
+
+
+def rules(settings: Settings) -> tuple[Rule, ...]:
+    """Every rule of this subject."""
+    return (
+        _breaker_open(settings),
+        _authentication(settings),
+        _store(settings),
+        _drift(settings),
+        _budget(settings),
+        _throttled(settings),
+        _slow(settings),
+        *(_burn(settings, *window) for window in _BURN_WINDOWS),
+    )
+
+
+def _errors(*matchers: str) -> str:
+    return IN_RULE.of(contract.ERRORS, *matchers)
+
+
+def _attempt_trace(
+    settings: Settings, *conditions: str, by: tuple[str, ...] = (_BY,), traceql: tuple[str, ...] = ()
+) -> Trace:
+    window = duration(settings.recent * 3)
+    return Trace(
+        logql=latest_trace(contract.EVENT_ATTEMPT_FAILED, window, *conditions, by=by),
+        traceql=spans(span_attribute(_BY, "{dependency}"), FAILED, *traceql),
+    )
+
+
+def _breaker_open(settings: Settings) -> Rule:
+    is_open = IN_RULE.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, "open|forced_open", "=~"))
+    opened = IN_RULE.of(contract.BREAKER_TRANSITIONS, match(contract.BREAKER_TO, "open|forced_open", "=~"))
+    by = label(_BY)
+    return Rule(
+        name="CircuitBreakerOpen",
+        expr=f"(max by ({by}) ({is_open}) > 0) or {total(opened, '1m', _BY)}",
+        operator=">",
+        threshold=0,
+        severity="critical",
+        component="catalogue",
+        summary="The circuit to {{ $labels.resilience_dependency }} is open: calls are rejected.",
+        dashboard="catalog-breakers",
+        panel="State of the circuits",
+        meaning="So many calls failed that the breaker turns further ones away, which gives the dependency time and"
+        " keeps our"
+        " own processes free. It tries a probe by itself when its open time ends.",
+        look=(
+            "The trace in the alert: the call whose failure opened the circuit.",
+            "Dashboard *Errors*, *Which dependency is it?*: timeouts, 5xx, refused connections?",
+            "The dependency's own status page.",
+        ),
+        act=(
+            "Dependency down: wait; the breaker closes by itself. Readers keep the last good catalogue.",
+            "Dependency well, circuit forced open: somebody opened it by hand and must close it.",
+        ),
+        hold=settings.hold // 2,
+        trace=Trace(
+            logql=latest_trace(
+                contract.EVENT_STATE_CHANGED,
+                duration(settings.recent * 3),
+                where(contract.BREAKER_TO, "open|forced_open", "=~"),
+                by=(_BY,),
+            ),
+            traceql=spans(span_attribute(_BY, "{dependency}"), FAILED),
+        ),
+    )
+
+
+def _authentication(settings: Settings) -> Rule:
+    return Rule(
+        name="AuthenticationFailed",
+        expr=total(_errors(match(contract.ERROR_TYPE, _CREDENTIAL_ERRORS, "=~")), duration(settings.recent), _BY),
+        operator=">",
+        threshold=0,
+        severity="critical",
+        component="catalogue",
+        summary="{{ $labels.resilience_dependency }} refuses our credentials.",
+        dashboard="catalog-errors",
+        panel="Permanent errors by type",
+        meaning="The key was revoked, has expired, or may not do this (401, 403, or Redis NOAUTH, WRONGPASS, NOPERM)."
+        " No retry"
+        " helps, and the breaker stays out of it.",
+        look=("The trace: which call. All calls: the key; one call: its rights.",),
+        act=(
+            "Set a valid ESIM_GO_API_KEY, or the password in REDIS_URL, and start the processes again.",
+            "`catalog-sync doctor` proves the new one.",
+        ),
+        hold=settings.hold,
+        trace=_attempt_trace(
+            settings,
+            where(contract.ERROR_TYPE, _CREDENTIAL_ERRORS, "=~"),
+            traceql=(span_attribute(contract.ERROR_TYPE, _CREDENTIAL_ERRORS, "=~"),),
+        ),
+    )
+
+
+def _store(settings: Settings) -> Rule:
+    """Errors that retries cure now and then are no news; grave ones are."""
+
+    def errors(severities: str) -> str:
+        selector = _errors(
+            match(_BY, _STORE),
+            match(contract.ERROR_TYPE, _CREDENTIAL_ERRORS, "!~"),
+            match(contract.ERROR_SEVERITY, severities, "=~"),
+        )
+        return total(selector, duration(settings.recent), _BY, contract.ERROR_TYPE)
+
+    return Rule(
+        name="StoreFailing",
+        expr=f"{errors('HIGH|CRITICAL')} > 0 or {errors('LOW|MEDIUM')} > 2",
+        operator=">",
+        threshold=0,
+        severity="critical",
+        component="catalogue",
+        summary="Redis fails with {{ $labels.error_type }}: nothing can be published, readers fall back to the"
+        " snapshot.",
+        dashboard="catalog-errors",
+        panel="Errors by type",
+        meaning="Commands fail again and again: connection_error or a timeout where Redis is down, redis_oom where it"
+        " is full,"
+        " redis_readonly or redis_misconf where it takes no writes.",
+        look=("The trace: which command.", "`redis-cli INFO memory persistence replication`."),
+        act=(
+            "Down: start it. The catalogue is read from the snapshot until then.",
+            "Full: raise maxmemory, or remove what is not ours; each sync removes old versions.",
+            "Read-only: REDIS_URL names a replica, or the disk is full.",
+        ),
+        hold=settings.hold,
+        trace=_attempt_trace(settings, where(_BY, _STORE), by=(_BY, contract.ERROR_TYPE)),
+    )
+
+
+def _drift(settings: Settings) -> Rule:
+    return Rule(
+        name="ContractDrift",
+        expr=total(_errors(match(contract.ERROR_TYPE, _DRIFT_ERRORS, "=~")), duration(settings.recent), _BY),
+        operator=">",
+        threshold=0,
+        severity="warning",
+        component="catalogue",
+        summary="{{ $labels.resilience_dependency }} answers in a form that we do not know.",
+        dashboard="catalog-errors",
+        panel="Permanent errors by type",
+        meaning="An answer with status 200 was no JSON, or its rows had not the fields that the sync needs: the"
+        " supplier changed"
+        " its format, or something between us and it answers in its place.",
+        look=("The trace: the `attempt` span's event names the field or the content type.", "Panel *Rows set aside*."),
+        act=("Compare an answer with docs of the supplier; adapt the reader of rows, or tell the supplier.",),
+        hold=settings.hold,
+        trace=_attempt_trace(
+            settings,
+            where(contract.ERROR_TYPE, _DRIFT_ERRORS, "=~"),
+            traceql=(span_attribute(contract.ERROR_TYPE, _DRIFT_ERRORS, "=~"),),
+        ),
+    )
+
+
+def _budget(settings: Settings) -> Rule:
+    suppressed = IN_RULE.of(contract.SUPPRESSED, match(contract.SUPPRESS_REASON, "budget"))
+    return Rule(
+        name="RetryBudgetExhausted",
+        expr=total(suppressed, duration(settings.recent), _BY),
+        operator=">",
+        threshold=0,
+        severity="warning",
+        component="catalogue",
+        summary="The retry budget of {{ $labels.resilience_dependency }} ran dry: failed calls are not repeated.",
+        dashboard="catalog-retries",
+        panel="Suppressed retries",
+        meaning="Too large a share of calls needed retries, so further ones are not made: they would only add load to a"
+        " dependency that is in trouble.",
+        look=("Dashboard *Retries*, *What do they cost?*", "Dashboard *Errors*: what do the calls fail with?"),
+        act=("Treat the cause. Raise the budget only if the dependency can carry the load.",),
+        hold=settings.hold,
+        trace=Trace(
+            logql=latest_trace(contract.EVENT_BUDGET_EXHAUSTED, duration(settings.recent * 3), by=(_BY,)),
+            traceql=spans(span_attribute(_BY, "{dependency}"), FAILED),
+        ),
+    )
+
+
+def _throttled(settings: Settings) -> Rule:
+    return Rule(
+        name="Throttled",
+        expr=total(_errors(match(contract.ERROR_TYPE, "429")), duration(settings.recent), _BY),
+        operator=">",
+        threshold=settings.throttled,
+        severity="warning",
+        component="catalogue",
+        summary="{{ $labels.resilience_dependency }} tells us to slow down.",
+        dashboard="catalog-errors",
+        panel="Errors by type",
+        meaning="Many answers were 429. The client waits as told; syncs become slow and may run into their deadline.",
+        look=(
+            "Dashboard *Retries*, *Waits before retries*: how long does it ask us to wait?",
+            "Who else uses the key?",
+        ),
+        act=("Lower CATALOG_SUPPLIER_RATE_PER_S, or ask the supplier for a higher limit.",),
+        hold=settings.hold,
+        trace=_attempt_trace(settings, where(contract.ERROR_TYPE, "429")),
+    )
+
+
+def _slow(settings: Settings) -> Rule:
+    buckets = IN_RULE.of(contract.OPERATION_DURATION, suffix="_bucket")
+    calls = IN_RULE.of(contract.OPERATION_DURATION, suffix="_count")
+    window = duration(settings.recent)
+    enough = f"on ({label(_BY)}) ({total(calls, window, _BY)} >= {settings.least_calls})"
+    return Rule(
+        name="DependencySlow",
+        expr=f"{quantile(0.95, buckets, window, _BY)} and {enough}",
+        operator=">",
+        threshold=settings.slow_call,
+        severity="warning",
+        component="catalogue",
+        summary="{{ $labels.resilience_dependency }} is slow: one call in twenty takes more than {{ $value |"
+        " humanizeDuration }}.",
+        dashboard="catalog-errors",
+        panel="Duration of calls by dependency",
+        meaning="A brownout: calls still come home, but waits and retries make them slow.",
+        look=("Dots on the panel open slow traces: is it one long attempt, or many with waits between them?",),
+        act=("Slow attempts: the dependency or the network. Many attempts: see its errors.",),
+        hold=settings.hold,
+        trace=Trace(
+            logql=latest_trace(contract.EVENT_RETRY_SCHEDULED, window, by=(_BY,)),
+            traceql=spans(span_attribute(_BY, "{dependency}"), "duration > 5s"),
+        ),
+    )
+
+
+_BURN_WINDOWS: Final[tuple[tuple[str, float, int, int, int, Severity], ...]] = (
+    ("ErrorBudgetBurnFast", 14.4, 3600, 300, 30, "critical"),
+    ("ErrorBudgetBurn", 6, 21600, 1800, 60, "critical"),
+    ("ErrorBudgetBurnSlow", 1, 259200, 21600, 300, "warning"),
+)
+"""Name, burn rate, long and short window, interval of evaluation, severity. Rates and windows are those of the SRE
+Workbook, chapter 5, table 5-8: 2 % of 30 days' budget spent in an hour, 5 % in six hours, 10 % in three days."""
+
+
+def _burn(settings: Settings, name: str, rate: float, long: int, short: int, every: int, severity: Severity) -> Rule:
+    calls = IN_RULE.of(contract.OPERATION_DURATION, suffix="_count")
+    lost = IN_RULE.of(contract.OPERATION_DURATION, match(contract.OUTCOME, _LOST_OUTCOMES, "=~"), suffix="_count")
+    budget = 1 - settings.objective
+    by = f"on ({label(_BY)})"
+
+    def burning(window: int) -> str:
+        share = ratio(total(lost, duration(window), _BY), total(calls, duration(window), _BY))
+        return f"({share}) / {budget:g}"
+
+    enough = f"({total(calls, duration(short), _BY)} >= {settings.least_calls})"
+    return Rule(
+        name=name,
+        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough}",
+        operator=">",
+        threshold=rate,
+        severity=severity,
+        component="catalogue",
+        summary="Calls to {{ $labels.resilience_dependency }} fail {{ $value | humanize }} times as often as the"
+        " objective allows.",
+        dashboard="catalog-errors",
+        panel="Share of failed calls by dependency",
+        meaning=f"{settings.objective:.0%} of protected calls should succeed in the end, over 30 days. At the present"
+        f" rate"
+        f" ({rate:g} times the allowed one or more, over {duration(long)} and still over {duration(short)}) the budget"
+        f" for"
+        f" failures is gone in {30 * 24 / rate:.0f} hours.",
+        look=("Dashboard *Errors*, *What does one look like?*: the top fingerprint and its traces.",),
+        act=("Treat the top fingerprint: see the rule for its error, or ask the dependency's owner.",),
+        hold=settings.hold,
+        every=every,
+        trace=_attempt_trace(settings),
+    )  # fmt: skip

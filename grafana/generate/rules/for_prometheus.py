@@ -1,0 +1,52 @@
+"""The rules as Prometheus loads them and promtool tests them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grafana.generate import links
+from grafana.generate.rules.model import Rule
+from grafana.generate.settings import GRAFANA_URL, Settings, duration
+
+_LABEL = "{{ $labels.resilience_dependency | urlquery }}"
+
+
+def rule_file(rules: tuple[Rule, ...], settings: Settings) -> dict[str, Any]:
+    """One group per component and interval."""
+    groups = {rule.group: rule.every for rule in rules}
+    return {
+        "groups": [
+            {
+                "name": group,
+                "interval": duration(every),
+                "rules": [_rule(rule, settings) for rule in rules if rule.group == group],
+            }
+            for group, every in groups.items()
+        ]
+    }
+
+
+def _rule(rule: Rule, settings: Settings) -> dict[str, Any]:
+    times = {"for": rule.wait, "keep_firing_for": rule.hold}
+    return {
+        "alert": rule.name,
+        "expr": rule.condition,
+        **{key: duration(seconds) for key, seconds in times.items() if seconds},
+        "labels": {"severity": rule.severity, "component": rule.component},
+        "annotations": {
+            "summary": rule.summary,
+            "runbook_url": f"{settings.runbook_base}#{rule.anchor}",
+            "dashboard_url": f"{GRAFANA_URL}/d/{rule.dashboard}",
+            **_trace(rule),
+        },
+    }
+
+
+def _trace(rule: Rule) -> dict[str, str]:
+    if rule.trace is None:
+        return {}
+    search = links.traces(rule.trace.traceql, {"dependency": _LABEL}, datasource="tempo")
+    return {
+        "trace_url": GRAFANA_URL + search,
+        "traceql": rule.trace.traceql.replace("{dependency}", "{{ $labels.resilience_dependency }}"),
+    }

@@ -1,0 +1,20 @@
+"""What the tests of rules begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.promtool import Series, Timeline
+
+
+@pytest.fixture
+def timeline(tmp_path: Path) -> Callable[..., Timeline]:
+    """Starts a :class:`Timeline` with these series."""
+
+    def start(*series: Series, **options: int) -> Timeline:
+        return Timeline(tmp_path, list(series), **options)
+
+    return start

@@ -1,0 +1,260 @@
+"""The files that Grafana and Alertmanager load at start; Grafana drops or refuses what it does not know."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+import yaml
+from grafana.generate.notifying import TEMPLATES
+
+from support.node import errors_in
+from support.programs import require_program
+from support.promql import grouping
+from support.promtool import rules as prometheus_rules
+
+ROOT = Path(__file__).parents[2]
+PROVISIONING = ROOT / "grafana/provisioning"
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((PROVISIONING / name).read_text(encoding="utf-8"))
+
+
+RULES: list[dict[str, Any]] = [rule for group in load("alerting/rules.yaml")["groups"] for rule in group["rules"]]
+EACH_RULE = pytest.mark.parametrize("rule", [pytest.param(rule, id=rule["title"]) for rule in RULES])
+KEYS_OF_A_RULE = {
+    "uid", "title", "condition", "data", "dashboardUid", "panelId", "noDataState", "execErrState", "for",
+    "keepFiringFor", "annotations", "labels", "isPaused",
+}  # fmt: skip
+DATASOURCES = {source["uid"]: source for source in load("datasources/datasources.yaml")["datasources"]}
+
+
+def test_grafana_and_prometheus_have_the_same_rules() -> None:
+    promtool = prometheus_rules()
+    assert {rule["title"] for rule in RULES} == promtool.keys()
+    operators = {"gt": ">", "lt": "<"}
+    for rule in RULES:
+        queries = {query["refId"]: query["model"] for query in rule["data"]}
+        evaluator = queries["C"]["conditions"][0]["evaluator"]
+        condition = f"({queries['A']['expr']}) {operators[evaluator['type']]} {evaluator['params'][0]:g}"
+        twin = promtool[rule["title"]]
+        assert twin["expr"] == condition
+        assert twin["labels"] == rule["labels"]
+        assert [twin.get("for", "0s"), twin.get("keep_firing_for", "0s")] == [
+            same_length(rule["for"]),
+            same_length(rule["keepFiringFor"]),
+        ]
+        assert twin["annotations"]["runbook_url"] == rule["annotations"]["runbook_url"]
+
+
+def same_length(seconds: str) -> str:
+    count = int(seconds.removesuffix("s"))
+    return f"{count // 60}m" if count and count % 60 == 0 else seconds
+
+
+@EACH_RULE
+def test_a_rule_has_only_keys_that_files_may_have(rule: dict[str, Any]) -> None:
+    assert rule.keys() == KEYS_OF_A_RULE
+    assert len(rule["uid"]) <= 40
+    assert re.fullmatch(r"[a-z-]+", rule["uid"])
+    assert rule["condition"] == "C"
+    assert (rule["noDataState"], rule["execErrState"], rule["isPaused"]) == ("OK", "Error", False)
+
+
+@EACH_RULE
+def test_a_rule_leads_to_its_panel_its_runbook_and_its_receiver(rule: dict[str, Any]) -> None:
+    board = json.loads((ROOT / f"grafana/dashboards/{rule['dashboardUid']}.json").read_text(encoding="utf-8"))
+    assert rule["panelId"] in {panel["id"] for panel in board["panels"] if panel["type"] != "row"}
+    annotations = rule["annotations"]
+    assert (annotations["__dashboardUid__"], annotations["__panelId__"]) == (rule["dashboardUid"], str(rule["panelId"]))
+    assert annotations["runbook_url"].endswith(f"#{rule['title'].lower()}")
+    assert annotations["summary"].endswith(".")
+    assert rule["labels"]["severity"] in {"critical", "warning", "none"}
+    assert rule["labels"]["component"] in {"catalogue", "alerting", "telemetry", "heartbeat"}
+
+
+@EACH_RULE
+def test_the_query_for_the_trace_gives_one_series_at_any_time(rule: dict[str, Any]) -> None:
+    """Nothing would turn the whole rule into "no data"; two series would leave the choice to chance."""
+    queries = {query["refId"]: query for query in rule["data"]}
+    assert {query["datasourceUid"] for query in queries.values()} <= {*DATASOURCES, "__expr__"}
+    if "B" not in queries:
+        assert "trace_url" not in rule["annotations"]
+        return
+    expression = queries["B"]["model"]["expr"]
+    assert expression.startswith("topk(1, sum by (trace_id")
+    assert expression.endswith(" or vector(0))")
+    assert "trace_id" not in rule["labels"]
+
+
+@EACH_RULE
+def test_the_found_trace_has_every_label_of_the_alert(rule: dict[str, Any]) -> None:
+    """Grafana joins the two queries only where one has all labels of the other."""
+    queries = {query["refId"]: query["model"] for query in rule["data"]}
+    if "B" in queries:
+        labels_of_the_alert = grouping(queries["A"]["expr"]) - {"le"}
+        assert labels_of_the_alert <= grouping(queries["B"]["expr"])
+
+
+def test_loki_understands_every_query_for_a_trace() -> None:
+    found = [("logql", q["model"]["expr"]) for rule in RULES for q in rule["data"] if q["datasourceUid"] == "loki"]
+    assert len(found) > 10
+    assert set(errors_in(found)) == {0}
+
+
+@EACH_RULE
+def test_no_annotation_holds_what_grafana_would_take_for_a_variable_of_the_environment(rule: dict[str, Any]) -> None:
+    for text in rule["annotations"].values():
+        assert "${" not in text
+    for text in rule["labels"].values():
+        assert "$" not in text
+
+
+@EACH_RULE
+def test_the_trace_link_is_an_explore_page_with_and_without_a_trace(rule: dict[str, Any]) -> None:
+    link = rule["annotations"].get("trace_url")
+    if link is None:
+        return
+    parts = re.fullmatch(r"\{\{ if \$values\.B\.Labels\.trace_id \}\}(.*)\{\{ else \}\}(.*)\{\{ end \}\}", link)
+    assert parts
+    for address, text in ((parts[1], '"query":"abc"'), (parts[2], '"queryType":"traceql"')):
+        assert address.startswith("{{ externalURL }}explore?")
+        filled = re.sub(r"\{\{[^}]*\}\}", "abc", address)
+        panes = json.loads(unquote(filled.split("panes=")[1]))
+        assert panes["t"]["datasource"] == "tempo"
+        assert text in json.dumps(panes, separators=(",", ":"))
+
+
+def traceql_of(rule: dict[str, Any]) -> str:
+    link = rule["annotations"]["trace_url"].partition("{{ else }}")[2].removesuffix("{{ end }}")
+    panes = json.loads(unquote(re.sub(r"\{\{[^}]*\}\}", "abc", link).partition("panes=")[2]))
+    return str(panes["t"]["queries"][0]["query"])
+
+
+def test_tempo_understands_every_search_of_an_alert() -> None:
+    found = [("traceql", traceql_of(rule)) for rule in RULES if "trace_url" in rule["annotations"]]
+    assert set(errors_in(found)) == {0}
+
+
+def test_a_page_can_leave_within_a_minute() -> None:
+    """Ten seconds between evaluations, at most 15 s of grouping; a rule that pages does not wait long."""
+    groups = {group["name"]: group["interval"] for group in load("alerting/rules.yaml")["groups"]}
+    assert groups["catalogue"] == groups["alerting"] == groups["telemetry"] == "10s"
+    patient = {
+        rule["title"]: rule["for"] for rule in RULES if rule["labels"]["severity"] == "critical" and rule["for"] != "0s"
+    }
+    assert patient == {"NoSyncSeen": "900s", "CollectorDown": "30s"}
+    (page,) = [route for route in POLICY["routes"] if route["receiver"] == "page"]
+    assert page["group_wait"] == "15s"
+
+
+POLICY = load("alerting/policies.yaml")["policies"][0]
+POINTS = {point["name"]: point["receivers"] for point in load("alerting/contact-points.yaml")["contactPoints"]}
+REQUIRED = {"slack": {"url", "title", "text"}, "pagerduty": {"integrationKey", "url", "severity"}, "webhook": {"url"}}
+
+
+def test_pages_go_to_slack_pagerduty_and_a_webhook() -> None:
+    assert [receiver["type"] for receiver in POINTS["page"]] == ["slack", "pagerduty", "webhook"]
+    assert [receiver["type"] for receiver in POINTS["team"]] == ["slack", "webhook"]
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_every_address_comes_from_the_environment_and_has_a_default_in_compose(name: str) -> None:
+    """An empty one would keep Grafana from starting."""
+    environment = COMPOSE["services"]["grafana"]["environment"]
+    for receiver in POINTS[name]:
+        settings = receiver["settings"]
+        assert settings.keys() >= REQUIRED[receiver["type"]]
+        variables = [value[1:] for value in settings.values() if isinstance(value, str) and value.startswith("$")]
+        assert variables
+        for variable in variables:
+            assert re.fullmatch(rf"\$\{{{variable}:-.+\}}", environment[variable])
+
+
+def test_receivers_have_ids_of_their_own() -> None:
+    ids = [receiver["uid"] for receivers in POINTS.values() for receiver in receivers]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_route_leads_to_a_contact_point_and_groups_an_incident_into_one_message() -> None:
+    mutes = {timing["name"] for timing in load("alerting/mute-timings.yaml")["muteTimes"]}
+    for route in (POLICY, *POLICY["routes"]):
+        assert route["receiver"] in POINTS
+        assert route["group_by"] == ["component"]
+        assert {"group_wait", "group_interval", "repeat_interval"} <= route.keys()
+        assert set(route.get("mute_time_intervals", [])) <= mutes
+    muted = [route["receiver"] for route in POLICY["routes"] if "mute_time_intervals" in route]
+    assert muted == ["team"]
+
+
+def test_templates_are_balanced_and_hold_no_dollar_sign() -> None:
+    (template,) = load("alerting/templates.yaml")["templates"]
+    assert template["template"] == TEMPLATES
+    assert "$" not in TEMPLATES
+    opened = re.findall(r"\{\{-? ?(define|if|range|with)\b", TEMPLATES)
+    assert len(opened) == len(re.findall(r"\{\{-? ?end\b", TEMPLATES))
+    used = set(re.findall(r'\{\{-? ?template "([^"]+)"', TEMPLATES + json.dumps(POINTS).replace('\\"', '"')))
+    assert used == set(re.findall(r'define "([^"]+)"', TEMPLATES))
+
+
+def test_datasources_are_linked_in_every_direction() -> None:
+    prometheus, loki, tempo = (DATASOURCES[name]["jsonData"] for name in ("prometheus", "loki", "tempo"))
+    assert {link["name"]: link["datasourceUid"] for link in prometheus["exemplarTraceIdDestinations"]} == {
+        "trace_id": "tempo",
+        "traceID": "tempo",
+    }
+    (field,) = loki["derivedFields"]
+    assert (field["matcherType"], field["datasourceUid"], field["url"]) == ("label", "tempo", "$${__value.raw}")
+    assert (tempo["tracesToLogsV2"]["datasourceUid"], tempo["tracesToMetrics"]["datasourceUid"]) == (
+        "loki",
+        "prometheus",
+    )
+    assert tempo["serviceMap"]["datasourceUid"] == "prometheus"
+
+
+def test_grafana_keeps_every_dollar_sign_of_a_datasource() -> None:
+    """It expands variables in this file: a sign that shall stay is written twice."""
+    text = (PROVISIONING / "datasources/datasources.yaml").read_text(encoding="utf-8")
+    assert "$$" in text
+    assert not re.search(r"(?<!\$)\$(?!\$)", text.replace("$$", ""))
+
+
+ALERTMANAGER = ROOT / "grafana/alertmanager/alertmanager.yml"
+
+
+def test_alertmanager_takes_its_configuration() -> None:
+    command = [require_program("amtool"), "check-config", str(ALERTMANAGER)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (["severity=critical", "component=catalogue"], "page"),
+        (["severity=warning", "component=telemetry"], "team"),
+        (["severity=none", "component=heartbeat"], "heartbeat"),
+        (["severity=unheard-of"], "team"),
+    ],
+)
+def test_alertmanager_routes_as_grafana_does(labels: list[str], receiver: str) -> None:
+    command = [require_program("amtool"), "config", "routes", "test", f"--config.file={ALERTMANAGER}", *labels]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == receiver
+    tree = yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))["route"]
+    for ours, grafanas in zip((tree, *tree["routes"]), (POLICY, *POLICY["routes"]), strict=True):
+        for key in ("receiver", "group_by", "group_wait", "group_interval", "repeat_interval"):
+            assert ours[key] == grafanas[key]
+
+
+def test_prometheus_takes_its_configuration() -> None:
+    command = [require_program("promtool"), "check", "config", str(ROOT / "grafana/prometheus/prometheus.yml")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr

@@ -1,0 +1,369 @@
+"""When people are told about the supplier, Redis, the way of an alert and the way of telemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from support.promtool import Timeline, Told, job, process
+
+Start = Callable[..., Timeline]
+MINUTE, HOUR = 60, 3600
+HAPPENS = 5 * MINUTE
+"""When the thing happens that a rule is about."""
+WINDOW, HOLD = 5 * MINUTE, 5 * MINUTE
+SUPPLIER = {"resilience_dependency": "esim-go"}
+
+
+@pytest.fixture
+def around() -> list[dict[str, str]]:
+    """What else there is while all is well."""
+    return [
+        process('up{job="otel-collector"}', (1, 1000)),
+        job('catalog_sync_duration_seconds_count{instance="earlier", catalog_outcome="COMPLETE"}', 0, 1),
+    ]
+
+
+def errors(error_type: str, severity: str = "HIGH", dependency: str = "esim-go") -> str:
+    return (
+        f'resilience_errors_total{{instance="i", resilience_dependency="{dependency}", error_type="{error_type}",'
+        f' resilience_error_severity="{severity}"}}'
+    )
+
+
+COUNTED = [
+    pytest.param(
+        errors("401", "CRITICAL"),
+        1,
+        Told("AuthenticationFailed", "esim-go refuses our credentials.", SUPPLIER),
+        id="401",
+    ),
+    pytest.param(
+        errors("redis_auth", "CRITICAL", "redis"),
+        1,
+        Told("AuthenticationFailed", "redis refuses our credentials.", {"resilience_dependency": "redis"}),
+        id="redis auth",
+    ),
+    pytest.param(
+        errors("connection_error", "MEDIUM", "redis"),
+        3,
+        Told(
+            "StoreFailing",
+            "Redis fails with connection_error: nothing can be published, readers fall back to the snapshot.",
+            {"resilience_dependency": "redis", "error_type": "connection_error"},
+        ),
+        id="redis down",
+    ),
+    pytest.param(
+        errors("redis_oom", "HIGH", "redis"),
+        1,
+        Told(
+            "StoreFailing",
+            "Redis fails with redis_oom: nothing can be published, readers fall back to the snapshot.",
+            {"resilience_dependency": "redis", "error_type": "redis_oom"},
+        ),
+        id="redis full",
+    ),
+    pytest.param(
+        errors("schema_mismatch"),
+        1,
+        Told("ContractDrift", "esim-go answers in a form that we do not know.", SUPPLIER),
+        id="drift",
+    ),
+    pytest.param(errors("429", "MEDIUM"), 11, Told("Throttled", "esim-go tells us to slow down.", SUPPLIER), id="429"),
+    pytest.param(
+        'resilience_retry_suppressed_total{resilience_dependency="esim-go", resilience_retry_suppress_reason="budget"}',
+        1,
+        Told(
+            "RetryBudgetExhausted",
+            "The retry budget of esim-go ran dry: failed calls are not repeated.",
+            SUPPLIER,
+        ),
+        id="budget",
+    ),
+    pytest.param(
+        'resilience_alert_notifications_total{resilience_channel="slack", resilience_outcome="failed"}',
+        1,
+        Told("AlertDeliveryFailing", "Alerts do not reach the channel slack.", {"resilience_channel": "slack"}),
+        id="delivery",
+    ),
+    pytest.param(
+        'grafana_alerting_notifications_failed_total{integration="pagerduty"}',
+        1,
+        Told("GrafanaDeliveryFailing", "Grafana's notifications by pagerduty fail.", {"integration": "pagerduty"}),
+        id="grafana delivery",
+    ),
+    pytest.param(
+        'otel_sdk_processor_span_processed_total{instance="i", error_type="queue_full"}',
+        40,
+        Told("TelemetryDropped", "Our processes lose telemetry: 40 items in five minutes."),
+        id="dropped",
+    ),
+    pytest.param(
+        'otel_sdk_exporter_log_exported_total{instance="i", error_type="ConnectionError"}',
+        2,
+        Told("TelemetryDropped", "Our processes lose telemetry: 2 items in five minutes."),
+        id="not exported",
+    ),
+    pytest.param(
+        'otelcol_exporter_enqueue_failed_spans{exporter="otlp_http/tempo"}',
+        7,
+        Told("CollectorLosingTelemetry", "The Collector refuses or throws away telemetry: 7 items in five minutes."),
+        id="enqueue failed",
+    ),
+    pytest.param(
+        'otelcol_receiver_refused_spans{receiver="otlp"}',
+        7,
+        Told("CollectorLosingTelemetry", "The Collector refuses or throws away telemetry: 7 items in five minutes."),
+        id="refused",
+    ),
+]
+
+
+@pytest.mark.parametrize(("series", "count", "told"), COUNTED)
+def test_a_job_of_seconds_is_told_about_once_it_has_ended_and_the_alert_passes(
+    timeline: Start, around: list[dict[str, str]], series: str, count: int, told: Told
+) -> None:
+    (
+        timeline(*around, job(series, HAPPENS, count))
+        .at(HAPPENS - 30)
+        .at(HAPPENS + 30, told.alert)
+        .tells(HAPPENS + 30, told)
+        .at(HAPPENS + WINDOW + HOLD - MINUTE, told.alert)
+        .at(HAPPENS + WINDOW + HOLD + MINUTE)
+        .check()
+    )
+
+
+@pytest.mark.parametrize(("series", "count", "told"), COUNTED)
+def test_a_process_that_stays_is_told_about_when_its_count_grows_and_not_for_what_it_counted_before(
+    timeline: Start, around: list[dict[str, str]], series: str, count: int, told: Told
+) -> None:
+    before = HAPPENS // 15
+    (
+        timeline(*around, process(series, (0, before), (count, 1000)))
+        .at(HAPPENS - 30)
+        .at(HAPPENS + 30, told.alert)
+        .tells(HAPPENS + 30, told)
+        .at(HAPPENS + WINDOW + HOLD + MINUTE)
+        .check()
+    )
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        job(errors("connection_error", "MEDIUM", "redis"), HAPPENS, 2),
+        job(errors("503", "MEDIUM"), HAPPENS, 20),
+        job(errors("429", "MEDIUM"), HAPPENS, 10),
+        job('otelcol_receiver_refused_spans{receiver="otlp/relay"}', HAPPENS, 500),
+        job('otel_sdk_processor_span_processed_total{instance="i"}', HAPPENS, 500),
+        job('resilience_retry_suppressed_total{resilience_retry_suppress_reason="not_retryable"}', HAPPENS, 5),
+    ],
+    ids=["Redis hiccup", "cured 503", "some 429", "relay", "processed", "not retryable"],
+)
+def test_what_is_no_news_is_not_told(timeline: Start, around: list[dict[str, str]], series: dict[str, str]) -> None:
+    timeline(*around, series).at(HAPPENS + 30).at(HAPPENS + 4 * MINUTE).check()
+
+
+def status(state: str) -> str:
+    return (
+        f'resilience_circuit_breaker_status{{instance="i", resilience_dependency="esim-go",'
+        f' resilience_circuit_breaker_state="{state}"}}'
+    )
+
+
+OPENED = Told("CircuitBreakerOpen", "The circuit to esim-go is open: calls are rejected.", SUPPLIER)
+
+
+def test_an_open_circuit_is_one_alert_from_opening_over_its_probes_until_it_has_closed(
+    timeline: Start, around: list[dict[str, str]]
+) -> None:
+    """It opens, tries a probe in vain, and closes after the second one."""
+    before = HAPPENS // 15
+    opened = [(0, before), (1, 4), (0, 2), (1, 4), (0, 200)]
+    half_open = [(0, before + 4), (1, 2), (0, 4), (1, 2), (0, 200)]
+    closed = HAPPENS + 12 * 15
+    (
+        timeline(*around, process(status("open"), *opened), process(status("half_open"), *half_open))
+        .at(HAPPENS - 30)
+        .at(HAPPENS + 30, OPENED.alert)
+        .tells(HAPPENS + 30, OPENED)
+        .at(HAPPENS + 75, OPENED.alert)
+        .at(closed + MINUTE, OPENED.alert)
+        .at(closed + 4 * MINUTE)
+        .check()
+    )
+
+
+def test_a_circuit_that_a_job_opened_and_closed_between_two_pushes_is_told_too(
+    timeline: Start, around: list[dict[str, str]]
+) -> None:
+    opened = 'resilience_circuit_breaker_transitions_total{resilience_dependency="esim-go", resilience_to="open"}'
+    timeline(*around, job(opened, HAPPENS, 1)).at(HAPPENS + 30, OPENED.alert).at(HAPPENS + 6 * MINUTE).check()
+
+
+@pytest.mark.parametrize("state", ["shadow", "half_open", "closed"])
+def test_a_circuit_that_lets_calls_pass_is_no_news(timeline: Start, around: list[dict[str, str]], state: str) -> None:
+    timeline(*around, process(status(state), (1, 100)), process(status("open"), (0, 100))).at(10 * MINUTE).check()
+
+
+def calls(outcome: str, instance: str = "i") -> str:
+    return (
+        f'resilience_operation_duration_seconds_count{{instance="{instance}", resilience_dependency="esim-go",'
+        f' resilience_outcome="{outcome}"}}'
+    )
+
+
+def growing(series: str, per_step: float, samples: int, start: float = 0) -> dict[str, str]:
+    return {"series": series, "values": f"{start}+{per_step}x{samples}"}
+
+
+def test_a_budget_that_burns_fast_is_a_page_until_it_stops(timeline: Start, around: list[dict[str, str]]) -> None:
+    """Four in ten calls fail: 40 times what the objective allows."""
+    lasts = 20 * MINUTE
+    samples = lasts // 15
+    failed = {"series": calls("failed"), "values": f"0+4x{samples} {4 * samples}x200"}
+    told = Told("ErrorBudgetBurnFast", "Calls to esim-go fail 40 times as often as the objective allows.", SUPPLIER)
+    burning = ("ErrorBudgetBurnFast", "ErrorBudgetBurn", "ErrorBudgetBurnSlow")
+    (
+        timeline(*around, growing(calls("ok"), 6, 400), failed)
+        .tells(10 * MINUTE, told)
+        .at(10 * MINUTE, *burning)
+        .at(lasts - 30, *burning)
+        .at(lasts + 12 * MINUTE, "ErrorBudgetBurn", "ErrorBudgetBurnSlow")
+        .check()
+    )
+
+
+def test_jobs_of_seconds_burn_the_budget_too(timeline: Start, around: list[dict[str, str]]) -> None:
+    (
+        timeline(*around, job(calls("ok", "a"), HAPPENS, 60), job(calls("failed", "a"), HAPPENS, 40))
+        .at(HAPPENS + MINUTE, "ErrorBudgetBurnFast", "ErrorBudgetBurn", "ErrorBudgetBurnSlow")
+        .check()
+    )
+
+
+def test_a_few_calls_say_nothing_about_a_budget(timeline: Start, around: list[dict[str, str]]) -> None:
+    timeline(*around, job(calls("ok"), HAPPENS, 10), job(calls("failed"), HAPPENS, 9)).at(HAPPENS + MINUTE).check()
+
+
+@pytest.mark.parametrize(
+    ("share", "hours", "expected"),
+    [
+        (0.1, 8, ["ErrorBudgetBurn", "ErrorBudgetBurnSlow"]),
+        (0.02, 8, ["ErrorBudgetBurnSlow"]),
+        (0.005, 8, []),
+    ],
+    ids=["ten in a hundred", "two in a hundred", "within the objective"],
+)
+def test_a_budget_that_burns_slowly(timeline: Start, share: float, hours: int, expected: list[str]) -> None:
+    step = 10 * MINUTE
+    samples = hours * HOUR // step
+    (
+        timeline(
+            process('up{job="otel-collector"}', (1, samples)),
+            growing('catalog_sync_duration_seconds_count{catalog_outcome="COMPLETE"}', 1, samples),
+            growing(calls("ok"), 1000 * (1 - share), samples),
+            growing(calls("failed"), 1000 * share, samples),
+            step=step,
+            evaluate_every=step,
+        )
+        .at(hours * HOUR, *expected)
+        .check()
+    )
+
+
+def test_a_slow_dependency_is_a_warning(timeline: Start, around: list[dict[str, str]]) -> None:
+    buckets = calls("ok").replace("_count{", '_bucket{le="%s",')
+    told = Told("DependencySlow", "esim-go is slow: one call in twenty takes more than 28s.", SUPPLIER)
+    (
+        timeline(
+            *around,
+            job(calls("ok"), HAPPENS, 100),
+            job(buckets % "10.0", HAPPENS, 50),
+            job(buckets % "30.0", HAPPENS, 100),
+            job(buckets % "+Inf", HAPPENS, 100),
+        )
+        .at(HAPPENS + 30, told.alert)
+        .tells(HAPPENS + 30, told)
+        .at(HAPPENS + WINDOW + HOLD + MINUTE)
+        .check()
+    )
+
+
+def test_a_queue_that_fills_is_told_after_a_minute_and_until_it_has_drained(
+    timeline: Start, around: list[dict[str, str]]
+) -> None:
+    labels = '{exporter="otlp_http/tempo", data_type="traces"}'
+    told = Told(
+        "CollectorQueueFilling",
+        "The Collector's queue to otlp_http/tempo is 60% full.",
+        {"exporter": "otlp_http/tempo", "data_type": "traces"},
+    )
+    before, full = HAPPENS // 15, 20
+    (
+        timeline(
+            *around,
+            process(f"otelcol_exporter_queue_size{labels}", (10, before), (3000, full), (0, 200)),
+            process(f"otelcol_exporter_queue_capacity{labels}", (5000, 300)),
+        )
+        .at(HAPPENS + 30)
+        .at(HAPPENS + 90, told.alert)
+        .tells(HAPPENS + 90, told)
+        .at(HAPPENS + full * 15 + HOLD + MINUTE)
+        .check()
+    )
+
+
+@pytest.mark.parametrize("scraped", [True, False], ids=["does not answer", "is no target"])
+def test_a_dead_collector_is_told_after_half_a_minute(timeline: Start, scraped: bool) -> None:
+    told = Told(
+        "CollectorDown",
+        "The Collector does not answer: no telemetry arrives, and most other rules are blind.",
+        {"job": "otel-collector"},
+    )
+    up = [process('up{job="otel-collector"}', (1, 8), (0, 20), (1, 20))] if scraped else []
+    started = timeline(job('catalog_sync_duration_seconds_count{catalog_outcome="COMPLETE"}', 0, 1), *up)
+    if scraped:
+        started.at(2 * MINUTE - 30).at(3 * MINUTE, told.alert).tells(3 * MINUTE, told).at(8 * MINUTE)
+    else:
+        started.at(MINUTE, told.alert)
+    started.check()
+
+
+def test_nothing_is_told_while_all_is_well(timeline: Start) -> None:
+    """An API that stays, a job every half hour, errors that retries cure, and a catalogue that is renewed."""
+    every, until = 30 * MINUTE, 2 * HOUR
+    samples = until // 15
+    jobs = [
+        job(f'{series}instance="job {number}", {labels}}}', number * every, value)
+        for number in range(until // every)
+        for series, labels, value in (
+            ("catalog_sync_duration_seconds_count{", 'catalog_kind="full", catalog_outcome="COMPLETE"', 1),
+            ("catalog_age_seconds{", 'job="catalog-sync"', 4),
+            ("resilience_operation_duration_seconds_count{", f'{_OF_SUPPLIER}, resilience_outcome="ok"', 200),
+            ("resilience_operation_duration_seconds_count{", f'{_OF_SUPPLIER}, resilience_outcome="ok_after_retry"', 6),
+            ("resilience_errors_total{", f'{_OF_SUPPLIER}, error_type="503", resilience_error_severity="MEDIUM"', 6),
+            ("otel_sdk_processor_span_processed_total{", 'job="catalog-sync"', 900),
+        )
+    ]
+    lasting = [
+        process('up{job="otel-collector"}', (1, samples)),
+        process(status("closed"), (1, samples)),
+        process(status("open"), (0, samples)),
+        process('otelcol_exporter_queue_size{exporter="otlp_http/loki", data_type="logs"}', (3, samples)),
+        process('otelcol_exporter_queue_capacity{exporter="otlp_http/loki", data_type="logs"}', (5000, samples)),
+        growing(calls("ok", "api"), 3, samples),
+        growing('catalog_reads_total{catalog_source="fresh"}', 20, samples),
+        growing('resilience_alert_notifications_total{resilience_outcome="delivered"}', 0, samples),
+        process(errors("401", "CRITICAL"), (0, samples)),
+    ]
+    calm = timeline(*lasting, *jobs)
+    for minute in range(1, until // MINUTE, 7):
+        calm.at(minute * MINUTE)
+    calm.check()
+
+
+_OF_SUPPLIER = 'resilience_dependency="esim-go"'

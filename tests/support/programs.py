@@ -1,0 +1,24 @@
+"""Programs that a test needs: without one it is skipped with a line that says so, and fails where ``CI=true``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+def require_program(name: str) -> Path:
+    """Where the program is."""
+    found = shutil.which(name)
+    if found is None:
+        missing(f"{name} is not on PATH")
+    return Path(found)  # type: ignore[arg-type]
+
+
+def missing(reason: str) -> None:
+    """Skips, or fails where ``CI=true``."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

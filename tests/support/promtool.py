@@ -1,0 +1,106 @@
+"""Alert rules in promtool's own time: series in, alerts out."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.programs import require_program
+
+FOLDER = Path(__file__).parents[2] / "grafana/prometheus/rules"
+RULES = FOLDER / "alerts.yml"
+STEP = 15
+"""Seconds between two samples."""
+
+Series = dict[str, str]
+
+
+def process(series: str, *runs: tuple[float, int]) -> Series:
+    """A process that lives on: each run is a value and for how many samples it is told."""
+    return {"series": series, "values": " ".join(f"{value}x{count - 1}" for value, count in runs)}
+
+
+def job(series: str, ends: int, value: float, samples: int = 1) -> Series:
+    """A process of seconds: it tells its final value when it ends (seconds from the start), then no more."""
+    silent = f"_x{ends // STEP} " if ends else ""
+    return {"series": series, "values": f"{silent}{value}x{samples - 1}"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Told:
+    """One firing alert in full, as it must look at a moment."""
+
+    alert: str
+    summary: str
+    labels: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(slots=True)
+class Timeline:
+    """Series, and what must fire when; ``check`` runs promtool. ``Watchdog`` always fires and is left out.
+
+    Samples come every ``step`` seconds, rules are evaluated every ``evaluate_every`` seconds.
+    """
+
+    folder: Path
+    series: list[Series]
+    step: int = STEP
+    evaluate_every: int = 60
+    _expected: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    _told: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def at(self, seconds: int, *alerts: str) -> Timeline:
+        """Exactly these alerts fire at this moment; one name for each alert."""
+        counts = {name: alerts.count(name) for name in alerts}
+        samples = [{"labels": f'{{alertname="{name}"}}', "value": count} for name, count in counts.items()]
+        query = 'count by (alertname) (ALERTS{alertstate="firing", alertname!="Watchdog"})'
+        self._expected.append({"expr": query, "eval_time": f"{seconds}s", "exp_samples": samples})
+        return self
+
+    def tells(self, seconds: int, told: Told) -> Timeline:
+        """The one alert of its rule fires at this moment with these labels and this text."""
+        rule = rules()[told.alert]
+        annotations = {key: _filled(text, told.labels) for key, text in rule["annotations"].items()}
+        self._told.append({
+            "eval_time": f"{seconds}s",
+            "alertname": told.alert,
+            "exp_alerts": [{
+                "exp_labels": rule["labels"] | told.labels,
+                "exp_annotations": annotations | {"summary": told.summary},
+            }],
+        })  # fmt: skip
+        return self
+
+    def check(self) -> None:
+        """Fails with promtool's own words."""
+        test: dict[str, Any] = {
+            "interval": f"{self.step}s",
+            "input_series": self.series,
+            "promql_expr_test": self._expected,
+            "alert_rule_test": self._told,
+        }
+        file = self.folder / "case.yml"
+        files = [str(path) for path in sorted(FOLDER.glob("*.yml"))]
+        every = f"{self.evaluate_every}s"
+        file.write_text(yaml.safe_dump({"rule_files": files, "evaluation_interval": every, "tests": [test]}))
+        answer = subprocess.run(
+            [require_program("promtool"), "test", "rules", str(file)], capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def rules() -> dict[str, dict[str, Any]]:
+    """The committed rules by name."""
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+
+
+def _filled(text: str, labels: dict[str, str]) -> str:
+    """What a template becomes that only names labels; none of our values changes by being encoded for a URL."""
+    for name, value in labels.items():
+        text = text.replace(f"{{{{ $labels.{name} }}}}", value).replace(f"{{{{ $labels.{name} | urlquery }}}}", value)
+    return text
