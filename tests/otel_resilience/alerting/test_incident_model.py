@@ -149,5 +149,5 @@ class IncidentMachine(RuleBasedStateMachine):
                 assert cause.severity >= incident.severity
 
 
-IncidentMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+IncidentMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 TestIncidents = IncidentMachine.TestCase
