@@ -82,6 +82,7 @@ class AlertService:
             clock=clock,
             sleep=sleep,
             rng=rng,
+            on_settled=self._changed.notify_all,
         )
         self._threads: list[threading.Thread] = []
         self._planned = math.inf
@@ -135,7 +136,7 @@ class AlertService:
                 self._archive.drop(dropped)
                 for incident in self.book:
                     self._secure(incident)
-            self._count_suppressed()
+            signals.all_suppressed(self.book.suppressed)
             if dropped is not None:
                 self._changed.notify_all()
 
@@ -238,11 +239,6 @@ class AlertService:
         """The dispatcher's word: a receiver does not want us any more. Told through the other channels."""
         self.report(disabled_alert(channel, verdict))
 
-    def settled(self, channel: str) -> None:
-        """The dispatcher's word, while closing: this channel has done what it could so far."""
-        del channel
-        self._changed.notify_all()
-
     def _is_here(self) -> bool:
         """Whether the threads are in this process: in a fork of it nothing is told, and the lock may be held."""
         here = os.getpid() == self._process
@@ -265,7 +261,7 @@ class AlertService:
             self._secure(incident)
             if self._closed and incident.phase is Phase.PENDING:
                 incident.due = max(self.now(), incident.not_before)
-            if self.book.wakes_at(incident) < self._planned:
+            if self.book.told_next(incident) < self._planned:
                 self._changed.notify_all()
 
     def _secure(self, incident: Incident) -> None:
@@ -308,7 +304,7 @@ class AlertService:
                 self._due.append((incident, notification, incident.dump()))
             while self.book.withdrawn:
                 self._archive.drop(self.book.withdrawn.popleft())
-            self._count_suppressed()
+            signals.all_suppressed(self.book.suppressed)
         while self._due:
             try:
                 self._tell(*self._due[0])
@@ -360,10 +356,6 @@ class AlertService:
 
     def _settled(self) -> bool:
         return not self._due and self.book.next_due() > self.now() and self._dispatcher.all_settled
-
-    def _count_suppressed(self) -> None:
-        while self.book.suppressed:
-            signals.suppressed(*self.book.suppressed.popleft())
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
