@@ -63,6 +63,9 @@ class Settings:
     max_drop_ratio: float
     stale_after: float
     max_body_bytes: int
+    job_lease: float
+    """Seconds without a sign of life after which a step of a sync is given to another worker."""
+    workers: int
     trace_headers_to: tuple[str, ...]
     """Hosts that get trace headers; empty: loopback and names without a dot; ``*``: all."""
     alerts: AlertSettings
@@ -96,6 +99,8 @@ class Settings:
             max_drop_ratio=read["CATALOG_MAX_DROP_RATIO"],
             stale_after=read["CATALOG_STALE_AFTER_S"],
             max_body_bytes=read["CATALOG_MAX_BODY_BYTES"],
+            job_lease=read["CATALOG_JOB_LEASE_MS"],
+            workers=read["CATALOG_WORKERS"],
             trace_headers_to=read["CATALOG_TRACE_HEADERS_TO"] or (),
             alerts=_alerts(read),
         )

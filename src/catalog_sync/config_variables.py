@@ -220,6 +220,14 @@ VARIABLES: Final = (
         values.whole(1024, 2**40),
     ),
     Variable(
+        "CATALOG_JOB_LEASE_MS",
+        "15000",
+        "ms",
+        "Time without a sign of life after which a step of a sync is given to another worker.",
+        values.milliseconds(),
+    ),
+    Variable("CATALOG_WORKERS", "2", "processes", "Workers that `make up` starts.", values.whole(1, 64)),
+    Variable(
         "CATALOG_TRACE_HEADERS_TO",
         "",
         "",

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 async def build_group(run: Run, asked: str) -> Candidate:
     """Renew one group; its bundles that did not come again leave it. Raises ``CatalogSyncError``."""
-    groups, _ = await discover(run)
+    groups, _ = await discover(run, run.previous)
+    run.builder.names = GroupNames(groups)
     group = run.builder.names.listed(asked)
     if group is None:
         raise NotFoundError(f"no group {asked!r}; the supplier lists {', '.join(map(repr, groups))}")
