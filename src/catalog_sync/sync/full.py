@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 async def build_full(run: Run) -> Candidate:
     """Stage the whole catalogue. Raises ``CatalogSyncError`` where nothing may be published."""
     groups, discovery_failure = await discover(run)
-    run.progress.begin(len(groups))
+    run.progress.begin(groups)
     failures: dict[str, CatalogSyncError] = {}
     async with asyncio.TaskGroup() as tasks:
         for group in groups:
@@ -64,7 +64,7 @@ async def _fetch_group(run: Run, group: str, failures: dict[str, CatalogSyncErro
         failures[group] = error
         _log.warning("group %r failed: %s", group, error)
         await builder.abandon(group)
-    run.progress.group_done(group)
+    run.progress.group_done(group, failed=group in failures)
 
 
 async def _keep_last_good(run: Run, group: str) -> str | None:
