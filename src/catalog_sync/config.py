@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from catalog_sync.config_values import Secret
@@ -15,7 +15,7 @@ from catalog_sync.errors import ConfigurationError
 from otel_resilience import CircuitBreakerConfig, RetryConfig, Severity
 from otel_resilience.redaction import register_secret
 
-__all__ = ["VARIABLES", "AlertSettings", "Secret", "Settings", "Variable", "default_state_dir"]
+__all__ = ["VARIABLES", "AlertSettings", "ApiSettings", "Secret", "Settings", "Variable", "default_state_dir"]
 
 THROTTLE_BASE_DELAY: Final = 1.0
 """Least base delay in seconds after the supplier asked to slow down without naming a time."""
@@ -39,6 +39,22 @@ class AlertSettings:
     dashboard_url: str | None
     runbook_url: str | None
     """A template which may hold ``{name}``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """The ``CATALOG_API_*`` variables."""
+
+    host: str
+    port: int
+    """0: any free one."""
+    token: Secret | None
+    open_reads: bool
+    trace_from: str
+    """``any`` or ``token``."""
+    max_concurrency: int
+    max_streams: int
+    max_body_bytes: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,6 +85,7 @@ class Settings:
     trace_headers_to: tuple[str, ...]
     """Hosts that get trace headers; empty: loopback and names without a dot; ``*``: all."""
     alerts: AlertSettings
+    api: ApiSettings
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -102,7 +119,8 @@ class Settings:
             job_lease=read["CATALOG_JOB_LEASE_MS"],
             workers=read["CATALOG_WORKERS"],
             trace_headers_to=read["CATALOG_TRACE_HEADERS_TO"] or (),
-            alerts=_alerts(read),
+            alerts=_group(AlertSettings, "ERROR_ALERT_", read),
+            api=_group(ApiSettings, "CATALOG_API_", read),
         )
 
     def require_api_key(self) -> Secret:
@@ -145,6 +163,10 @@ def _check_together(read: Mapping[str, Any], environ: Mapping[str, str]) -> None
         factor=2,
         times="half of ",
     )
+    if not read["CATALOG_API_OPEN_READS"] and not read["CATALOG_API_TOKEN"]:
+        raise ConfigurationError(
+            "CATALOG_API_OPEN_READS=false is not allowed without CATALOG_API_TOKEN: nobody could read"
+        )
 
 
 def _at_most(
@@ -174,7 +196,9 @@ def _retry(read: Mapping[str, Any]) -> RetryConfig:
     )
 
 
-def _alerts(read: Mapping[str, Any]) -> AlertSettings:
-    return AlertSettings(
-        **{field.name: read[f"ERROR_ALERT_{field.name.upper()}"] for field in dataclasses.fields(AlertSettings)}
-    )
+T = TypeVar("T", AlertSettings, ApiSettings)
+
+
+def _group(kind: type[T], prefix: str, read: Mapping[str, Any]) -> T:
+    """A group of variables that are named as the fields are."""
+    return kind(**{field.name: read[prefix + field.name.upper()] for field in dataclasses.fields(kind)})

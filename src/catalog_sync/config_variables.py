@@ -219,6 +219,45 @@ VARIABLES: Final = (
         "One decompressed answer of the supplier.",
         values.whole(1024, 2**40),
     ),
+    Variable("CATALOG_API_HOST", "127.0.0.1", "", "Address that `catalog-api` listens on.", values.listen_host),
+    Variable(
+        "CATALOG_API_PORT", "8080", "", "Port that `catalog-api` listens on; 0: any free one.", values.whole(0, 65535)
+    ),
+    Variable(
+        "CATALOG_API_TOKEN",
+        "",
+        "",
+        "Bearer token that asks for and cancels syncs. Not set: nobody can.",
+        values.secret,
+        secret=True,
+    ),
+    Variable(
+        "CATALOG_API_OPEN_READS", "true", "", "Whether reading needs no token; health checks never do.", values.boolean
+    ),
+    Variable(
+        "CATALOG_API_TRACE_FROM",
+        "any",
+        "",
+        "Whose trace `catalog-api` continues: `any` caller's, or only that of a caller with the `token`.",
+        values.one_of("any", "token"),
+    ),
+    Variable(
+        "CATALOG_API_MAX_CONCURRENCY",
+        "256",
+        "requests",
+        "Requests that `catalog-api` works on at once; further ones are asked to come again.",
+        values.whole(1, 100_000),
+    ),
+    Variable(
+        "CATALOG_API_MAX_STREAMS",
+        "64",
+        "streams",
+        "Open streams of events; further ones are asked to come again.",
+        values.whole(1, 100_000),
+    ),
+    Variable(
+        "CATALOG_API_MAX_BODY_BYTES", "16384", "bytes", "Body of a request to `catalog-api`.", values.whole(2, 2**24)
+    ),
     Variable(
         "CATALOG_JOB_LEASE_MS",
         "15000",

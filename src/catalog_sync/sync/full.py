@@ -24,7 +24,7 @@ async def build_full(run: Run) -> Candidate:
     """Stage the whole catalogue. Raises ``CatalogSyncError`` where nothing may be published."""
     groups, discovery_failure = await discover(run, run.previous)
     run.builder.names = GroupNames(groups)
-    run.progress.begin(len(groups))
+    run.progress.begin(groups)
     failures: dict[str, CatalogSyncError] = {}
     async with asyncio.TaskGroup() as tasks:
         for group in groups:
@@ -63,7 +63,7 @@ async def _fetch_group(run: Run, group: str, failures: dict[str, CatalogSyncErro
         failures[group] = error
         _log.warning("group %r failed: %s", group, error)
         await builder.abandon(group)
-    run.progress.group_done(group)
+    run.progress.group_done(group, failed=group in failures)
 
 
 async def _keep_last_good(run: Run, group: str) -> str | None:

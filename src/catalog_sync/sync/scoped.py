@@ -28,7 +28,7 @@ async def build_group(run: Run, asked: str) -> Candidate:
     builder = run.builder
     before = builder.index.group_counts().get(group, 0)
     builder.start_again(group)
-    run.progress.begin(1)
+    run.progress.begin([group])
     await fetch_scope(run, Scope(group=group), partial(builder.put, group), partial(builder.start_again, group))
     await builder.settle(group)
     run.progress.group_done(group)
@@ -51,7 +51,7 @@ async def build_country(run: Run, asked: str) -> Candidate:
         await run.builder.replace(bundles)
         return len(seen) - known
 
-    run.progress.begin(1)
+    run.progress.begin([country])
     await fetch_scope(run, Scope(country=country), put, seen.clear)
     run.progress.group_done(country)
     _check(run, len(before), len(seen))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.trace import SpanProcessor
 
+    from catalog_sync.traces.records import SpanRecord
+
 _MIN_HEADER_SECRET: Final = 8
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "instrument_celery",
     "instrument_httpx",
     "instrument_redis",
+    "keep_spans",
     "setup_telemetry",
     "untraced",
 ]
@@ -65,6 +68,16 @@ def setup_telemetry(
     from catalog_sync.telemetry.providers import build  # loads the SDK
 
     return build(service_name, choice, extra_span_processor, extra_metric_reader, extra_log_processor)
+
+
+def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
+    """A span processor for :func:`setup_telemetry` that hands every ended span to ``keep``, in the thread that ends it.
+
+    Loads the SDK. ``keep`` must be quick and must not raise.
+    """
+    from catalog_sync.telemetry.span_records import SpanRecords
+
+    return SpanRecords(keep)
 
 
 def instrument_httpx(client: httpx.AsyncClient, trace_headers_to: tuple[str, ...] = ()) -> None:

@@ -1,0 +1,96 @@
+"""The HTTP protocol of uvicorn with bounds on what a client may send before it has asked for anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from catalog_sync.api.problems import MEDIA_TYPE, TITLES, TYPE_PREFIX
+from otel_resilience.correlation import new_correlation_id
+
+MAX_HEAD: Final = 32 * 1024
+"""Bytes of a request line and its headers."""
+HEAD_TIMEOUT: Final = 10.0
+"""Seconds from the opening of a connection, or the first byte of a further request, to the end of its headers."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Drops connections whose request does not come to its point; malformed ones get a problem document."""
+
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._drop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """A part of a request."""
+        if self._in_head():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD:
+                self._stop_timer()
+                self._refuse(431, "too_large", f"Request line and headers have at most {MAX_HEAD} bytes.")
+                return
+            if self._head_timer is None:
+                self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._drop)
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope["abort"] = self.transport.abort
+
+    def on_headers_complete(self) -> None:
+        """The request is known."""
+        self._stop_timer()
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        self._stop_timer()
+        self._refuse(400, "bad_request", msg)
+
+    def _in_head(self) -> bool:
+        """Whether what comes now belongs to a request that is not known yet."""
+        return self.cycle is None or (not self.cycle.more_body and self.cycle.response_complete)
+
+    def _refuse(self, status: int, kind: str, detail: str) -> None:
+        identifier = new_correlation_id()
+        document = {
+            "type": TYPE_PREFIX + kind,
+            "title": TITLES[kind],
+            "status": status,
+            "detail": detail,
+            "correlation_id": identifier,
+        }
+        body = json.dumps(document).encode()
+        reason = {400: "Bad Request", 431: "Request Header Fields Too Large"}[status]
+        head = (
+            f"HTTP/1.1 {status} {reason}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+            f"x-correlation-id: {identifier}\r\ntraceresponse: 00-{identifier}-{identifier[:16]}-00\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
+
+    def _drop(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

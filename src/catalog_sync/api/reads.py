@@ -1,0 +1,186 @@
+"""Reading the catalogue over HTTP: the same answers as ``search`` and ``show``, as fast as memory."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from catalog_sync import instruments
+from catalog_sync.api.catalogue import LiveCatalogue, View, counts_by_country, counts_by_group
+from catalog_sync.api.parameters import no_parameters, search_query
+from catalog_sync.models import Source
+from catalog_sync.reader import Query, epoch
+
+CACHED_BYTES: Final = 32 * 1024 * 1024
+"""Of encoded answers to the served version that are kept."""
+MAX_AGE: Final = 5
+"""Seconds for which a client may use a fresh answer without asking again."""
+
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class Encoded(NamedTuple):
+    """An answer as it is sent."""
+
+    body: bytes
+    source: Source
+    as_of: str
+    stale: bool
+    version: str
+    good_until: float
+    """Seconds since the epoch after which it must be judged again."""
+
+
+class _Answers:
+    """The answers to one version in one state of the store; thrown away as a whole when either changes."""
+
+    def __init__(self) -> None:
+        self._of: tuple[str, Source] | None = None
+        self._kept: OrderedDict[str, Encoded] = OrderedDict()
+        self._size = 0
+
+    def get(self, of: tuple[str, Source], key: str, now: float) -> Encoded | None:
+        """A kept answer that is still true."""
+        if of != self._of:
+            self._of, self._size = of, 0
+            self._kept.clear()
+            return None
+        found = self._kept.get(key)
+        return found if found is not None and now < found.good_until else None
+
+    def put(self, of: tuple[str, Source], key: str, answer: Encoded) -> None:
+        """Keep an answer; the ones that were kept first go first."""
+        if of != self._of or len(answer.body) > CACHED_BYTES // 8:
+            return
+        before = self._kept.pop(key, None)
+        self._size += len(answer.body) - (len(before.body) if before else 0)
+        self._kept[key] = answer
+        while self._size > CACHED_BYTES:
+            self._size -= len(self._kept.popitem(last=False)[1].body)
+
+
+class Reads:
+    """The endpoints that read. ``wall_clock`` tells the time of day in seconds since the epoch."""
+
+    def __init__(self, live: LiveCatalogue, wall_clock: Callable[[], float], *, shared: bool) -> None:
+        self._live = live
+        self._wall_clock = wall_clock
+        self._answers = _Answers()
+        self._cacheable = f"{'public' if shared else 'private'}, max-age={MAX_AGE}"
+
+    async def bundles(self, request: Request) -> Response:
+        """``GET /bundles``."""
+        query = search_query(request.scope["query_string"])
+
+        async def search(view: View) -> Mapping[str, Any]:
+            return (await view.reader.search(query)).to_json()
+
+        return await self._answer(request, search)
+
+    async def bundle(self, request: Request) -> Response:
+        """``GET /bundles/{name}``."""
+        no_parameters(request.scope["query_string"])
+        name: str = request.path_params["name"]
+
+        async def show(view: View) -> Mapping[str, Any]:
+            return (await view.reader.show(name)).to_json()
+
+        return await self._answer(request, show)
+
+    async def countries(self, request: Request) -> Response:
+        """``GET /countries``."""
+        query = search_query(request.scope["query_string"], limit=0)
+
+        async def count(view: View) -> Mapping[str, Any]:
+            rows = sorted(counts_by_country(view.copy, await _names(view, query)).items())
+            countries = [{**row, "regions": sorted(row["regions"])} for _, row in rows]
+            return await _listing(view, query, "countries", countries)
+
+        return await self._answer(request, count)
+
+    async def groups(self, request: Request) -> Response:
+        """``GET /groups``."""
+        query = search_query(request.scope["query_string"], limit=0)
+
+        async def count(view: View) -> Mapping[str, Any]:
+            counts = counts_by_group(view.copy, await _names(view, query))
+            groups = [
+                {"name": name, "bundles": counts.get(name, 0), "as_of": meta.as_of, "stale": meta.stale}
+                for name, meta in sorted(view.copy.meta.groups.items())
+                if query.accepts("groups", name)
+            ]
+            return await _listing(view, query, "groups", groups)
+
+        return await self._answer(request, count)
+
+    async def _answer(self, request: Request, make: Callable[[View], Awaitable[Mapping[str, Any]]]) -> Response:
+        await self._live.look_soon()
+        view = self._live.view()
+        of = (view.copy.meta.version, view.source)
+        scope = request.scope
+        key = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+        answer = self._answers.get(of, key, self._wall_clock())
+        if answer is None:
+            answer = self._encoded(await make(view))
+            self._answers.put(of, key, answer)
+        else:
+            instruments.count_read(answer.source)
+        return self._response(request, answer)
+
+    def _encoded(self, document: Mapping[str, Any]) -> Encoded:
+        as_of, stale = document["as_of"], document["stale"]
+        ages_at = epoch(as_of) + self._live.stale_after
+        return Encoded(
+            _encode(document).encode(),
+            document["source"],
+            as_of,
+            stale,
+            document["version"],
+            ages_at if not stale else float("inf"),
+        )
+
+    def _response(self, request: Request, answer: Encoded) -> Response:
+        tag = f'"{answer.version}"' if answer.source == "fresh" else f'"{answer.version}-{answer.source}"'
+        headers = {
+            "ETag": tag,
+            "Cache-Control": self._cacheable if answer.source == "fresh" else "no-cache",
+            "X-Catalog-Source": answer.source,
+            "X-Catalog-As-Of": answer.as_of,
+            "X-Catalog-Stale": "true" if answer.stale else "false",
+            "X-Catalog-Version": answer.version,
+        }
+        known = request.headers.get("if-none-match")
+        if known is not None and _matches(known, tag):
+            return Response(None, 304, headers)
+        return Response(answer.body, 200, headers, "application/json")
+
+
+async def _names(view: View, query: Query) -> list[str]:
+    """The names of all bundles that ``query`` describes, its text included."""
+    if not query.words():
+        return await view.copy.select(view.copy.meta.version, query)
+    found = await view.reader.search(_without_page(query))
+    return [bundle.name for bundle in found.bundles]
+
+
+async def _listing(view: View, query: Query, name: str, rows: list[dict[str, Any]]) -> Mapping[str, Any]:
+    """What a search of the same bundles says about itself, with other rows."""
+    head = (await view.reader.search(_without_page(query, limit=1))).to_json()
+    del head["bundles"]
+    return {**head, "total": len(rows), name: list(query.page(rows))}
+
+
+def _without_page(query: Query, *, limit: int = 0) -> Query:
+    return Query(
+        query.group, query.country, query.region, query.min_days, query.max_days, query.text, limit=limit, offset=0
+    )
+
+
+def _matches(known: str, tag: str) -> bool:
+    """``If-None-Match`` compares weakly (RFC 9110, section 13.1.2)."""
+    return known.strip() == "*" or tag in {each.strip().removeprefix("W/") for each in known.split(",")}

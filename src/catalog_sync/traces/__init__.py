@@ -1,0 +1,6 @@
+"""What a process keeps of its own traces, so that a failed sync can be looked at without any other tool."""
+
+from catalog_sync.traces.records import SpanEvent, SpanLink, SpanRecord, TraceStore, TraceSummary
+from catalog_sync.traces.ring import TraceRing
+
+__all__ = ["SpanEvent", "SpanLink", "SpanRecord", "TraceRing", "TraceStore", "TraceSummary"]
