@@ -82,6 +82,8 @@ class Settings:
     job_lease: float
     """Seconds without a sign of life after which a step of a sync is given to another worker."""
     workers: int
+    jobs: str
+    """Who does the syncs that the API is asked for: ``process`` or ``workers``."""
     trace_headers_to: tuple[str, ...]
     """Hosts that get trace headers; empty: loopback and names without a dot; ``*``: all."""
     alerts: AlertSettings
@@ -118,6 +120,7 @@ class Settings:
             max_body_bytes=read["CATALOG_MAX_BODY_BYTES"],
             job_lease=read["CATALOG_JOB_LEASE_MS"],
             workers=read["CATALOG_WORKERS"],
+            jobs=read["CATALOG_JOBS"],
             trace_headers_to=read["CATALOG_TRACE_HEADERS_TO"] or (),
             alerts=_group(AlertSettings, "ERROR_ALERT_", read),
             api=_group(ApiSettings, "CATALOG_API_", read),

@@ -265,6 +265,14 @@ VARIABLES: Final = (
         "Time without a sign of life after which a step of a sync is given to another worker.",
         values.milliseconds(),
     ),
+    Variable(
+        "CATALOG_JOBS",
+        "process",
+        "",
+        "Who does the syncs that `catalog-api` is asked for: the `process` itself, or `workers`, which need"
+        " `REDIS_URL`.",
+        values.one_of("process", "workers"),
+    ),
     Variable("CATALOG_WORKERS", "2", "processes", "Workers that `make up` starts.", values.whole(1, 64)),
     Variable(
         "CATALOG_TRACE_HEADERS_TO",

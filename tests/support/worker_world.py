@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog_sync.config import Settings
+from catalog_sync.jobs.broker import QUEUE_KEY
 from catalog_sync.jobs.dispatch import Dispatcher
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job
@@ -101,6 +102,14 @@ class WorkerWorld:
                 return job
             assert time.monotonic() < give_up, f"it did not happen in time: {job}\n{self.logs()}"
             await asyncio.sleep(0.05)
+
+    def clear(self) -> None:
+        """Forget catalogue and jobs; what workers and broker have agreed on stays."""
+        with self.redis.client() as client:
+            for key in client.scan_iter("{cat}:*"):
+                client.delete(key)
+            client.delete(QUEUE_KEY)
+        self.supplier.reset()
 
     def logs(self) -> str:
         """The end of what the workers said, for the message of a test that fails."""

@@ -68,6 +68,8 @@ async def open_parts(
         if store is not None and store.degraded:
             _log.warning("%s", composition.IN_PROCESS_BANNER)
         live = LiveCatalogue(store, snapshot, stale_after=settings.stale_after)
+        if jobs is None and settings.jobs == "workers":
+            jobs, traces = _workers(settings, store, traces)
         if jobs is None:
             supplier = await stack.enter_async_context(composition.open_client(settings, policies.supplier))
             local = _local_jobs(settings, policies, supplier, store, snapshot)
@@ -82,6 +84,24 @@ async def open_parts(
             alerts=alerts or NoAlerts(),
             protection=protection or LocalProtection((policies.supplier, policies.store)),
         )
+
+
+def _workers(settings: Settings, store: CatalogStore | None, traces: TraceStore) -> tuple[Jobs, TraceStore]:
+    """Jobs that workers do, and the traces of all of them."""
+    from catalog_sync.jobs.dispatch import Dispatcher
+    from catalog_sync.jobs.ledger import JobLedger
+    from catalog_sync.jobs.redis import RedisJobs
+    from catalog_sync.telemetry import instrument_celery
+    from catalog_sync.traces import JoinedTraces, SharedTraces
+    from catalog_sync.worker.celery_app import configure
+
+    configure(settings)
+    if store is None:
+        raise ConfigurationError("CATALOG_JOBS=workers needs a store, see the line above")
+    instrument_celery()
+    ledger = JobLedger(store.redis)
+    jobs = RedisJobs(ledger, Dispatcher(ledger), sync_deadline=settings.sync_deadline)
+    return jobs, JoinedTraces(traces, SharedTraces(store.redis))
 
 
 def _local_jobs(

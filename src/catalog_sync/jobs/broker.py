@@ -45,7 +45,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "accept_content": ["json"],
         "task_ignore_result": True,
         "task_store_errors_even_if_ignored": False,
-        # Acknowledged after the work, and put back where the process that did it was killed: every step can be repeated.
+        # Acknowledged after the work, put back where the process that did it was killed: every step can be repeated.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_time_limit": longest,

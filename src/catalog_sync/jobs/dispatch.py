@@ -11,7 +11,7 @@ from opentelemetry import context as otel_context
 
 from catalog_sync.jobs.broker import QUEUE_KEY
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
-from catalog_sync.telemetry import extract_context
+from catalog_sync.telemetry import extract_context, inject_context
 
 if TYPE_CHECKING:
     from catalog_sync.jobs.ledger import JobLedger
@@ -32,7 +32,7 @@ class Dispatcher:
         self._ledger = ledger
 
     async def plan(self, job_id: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
-        """Send the first step, unless that was done within ``every`` seconds. Its trace: ``carrier``, or the current."""
+        """Send the first step unless it was sent within ``every`` seconds. Its trace: ``carrier``, or the current."""
         await self._send(job_id, PLAN, PLAN_TASK, [job_id], carrier, every)
 
     async def fetch(self, job_id: str, number: int, carrier: Mapping[str, str], *, every: float = 0) -> None:
@@ -60,7 +60,7 @@ class Dispatcher:
             return
         token = None if carrier is None else otel_context.attach(extract_context(carrier))
         try:
-            await asyncio.to_thread(_apply, task, args)
+            await asyncio.to_thread(_apply, task, args, inject_context())
         except Exception as error:  # noqa: BLE001  whatever the broker raises: the ledger knows the step, the sweep sends it
             _log.warning(
                 "%s of job %s could not be sent (%s); it will be sent again", step, job_id, type(error).__name__
@@ -70,9 +70,9 @@ class Dispatcher:
                 otel_context.detach(token)
 
 
-def _apply(task: str, args: list[Any]) -> None:
+def _apply(task: str, args: list[Any], headers: dict[str, str]) -> None:
     from catalog_sync.worker.celery_app import app  # Celery is loaded only where messages are sent
 
     # The task is registered in this process as well: the official instrumentation does not end the span of a message
-    # whose task it cannot find.
-    app.tasks[task].apply_async(args)
+    # whose task it cannot find. Without spans the headers carry what it would otherwise write over them.
+    app.tasks[task].apply_async(args, headers=headers)

@@ -19,6 +19,7 @@ from catalog_sync.jobs.port import GroupProgress, JobNotFoundError, JobStatus
 from catalog_sync.jobs.records import Record, progress_field, progress_json, read_record, step_of
 from catalog_sync.models import Outcome
 from catalog_sync.store.client import GuardedRedis, translated
+from catalog_sync.store.keys import LOCK
 from catalog_sync.sync.staged import Part
 from catalog_sync.telemetry import untraced
 
@@ -209,7 +210,10 @@ class JobLedger:
         groups: Sequence[GroupProgress] = (),
         only_queued: bool = False,
     ) -> bool:
-        """Note the end; ``False`` where it had ended, or where it has begun and only a queued one was to end."""
+        """Note the end and give the lock of the job back.
+
+        ``False`` where it had ended, or where it has begun and only a queued one was to end.
+        """
         fields = ["finished_at", finished_at]
         if outcome is not None:
             fields += ["outcome", outcome.value]
@@ -220,7 +224,7 @@ class JobLedger:
         answer = await self._script(
             "end job",
             scripts.END,
-            [*JobKeys(job_id).all, ACTIVE, CHANGES],
+            [*JobKeys(job_id).all, ACTIVE, LOCK, CHANGES],
             [job_id, status.value, KEPT_SECONDS, "queued" if only_queued else "", *fields],
         )
         return bool(bytes(answer) == b"ok")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
 
 from catalog_sync.jobs.dispatch import Dispatcher
 from catalog_sync.jobs.ledger import JobLedger
@@ -47,7 +51,7 @@ class RedisJobs:
 
         Once the job is recorded it will run, also where its message cannot be sent at the moment.
         """
-        with correlation_scope() as identifier:
+        with correlation_scope() as identifier, _within_trace(identifier):
             carrier = inject_context()
             fields = record_fields(request, correlation_id=identifier, created_at=rfc3339(self._now()), carrier=carrier)
             job_id = self._new_id()
@@ -102,3 +106,19 @@ class RedisJobs:
         except JobNotFoundError:
             return True
         return await end_abandoned(self._ledger, record, self._sync_deadline, self._now())
+
+
+@contextlib.contextmanager
+def _within_trace(identifier: str) -> Iterator[None]:
+    """Where no span is active, what is done for the job still makes one trace, with the correlation ID as its ID."""
+    if trace.get_current_span().get_span_context().is_valid:
+        yield
+        return
+    parent = trace.SpanContext(
+        int(identifier, 16), secrets.randbits(64) or 1, is_remote=True, trace_flags=trace.TraceFlags(1)
+    )
+    token = otel_context.attach(trace.set_span_in_context(trace.NonRecordingSpan(parent)))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)

@@ -110,7 +110,7 @@ tell(ARGV[1])
 return 1
 """
 )
-"""KEYS: record, steps, parts, changes. ARGV: job, the plan, number of steps after it, field of the record, value, ..."""
+"""KEYS: record, steps, parts, changes. ARGV: job, the plan, number of steps after it, field of record, value, ..."""
 
 FINISH = (
     _NOW
@@ -174,6 +174,8 @@ if status ~= 'queued' and status ~= 'running' then return status end
 if ARGV[4] == 'queued' and status ~= 'queued' then return status end
 redis.call('HSET', KEYS[1], 'status', ARGV[2], unpack(ARGV, 5))
 if redis.call('GET', KEYS[4]) == ARGV[1] then redis.call('DEL', KEYS[4]) end
+local lock = redis.call('GET', KEYS[5])
+if lock and string.find(lock, '"job:' .. ARGV[1] .. '"', 1, true) then redis.call('DEL', KEYS[5]) end
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 redis.call('EXPIRE', KEYS[2], 3600)
 redis.call('EXPIRE', KEYS[3], 3600)
@@ -181,8 +183,9 @@ tell(ARGV[1])
 return 'ok'
 """
 )
-"""KEYS: record, steps, parts, active, changes. ARGV: job, status, seconds to keep the record, ``queued`` to end it only
-where it has not begun, field, value, ..."""
+"""KEYS: record, steps, parts, active, lock, changes. ARGV: job, status, seconds to keep the record, ``queued`` to end
+it only where it has not begun, field, value, ... The lock goes with the job that owns it: whoever sees that it has ended
+can begin the next one."""
 
 BURY = """
 redis.call('LPUSH', KEYS[1], ARGV[1])

@@ -55,8 +55,9 @@ if previous and previous ~= version then
 end
 return {'ok', previous or ''}
 """
-"""KEYS: current, fence, fence:seq, the five data hashes, meta; the receipt where there is one. ARGV: version, token, grace in
-s, the five counts, prefix of version keys, names of a version's hashes. The keys of the previous version carry the same hash tag."""
+"""KEYS: current, fence, fence:seq, the five data hashes, meta; the receipt where there is one. ARGV: version, token,
+grace in s, the five counts, prefix of version keys, names of a version's hashes. The keys of the previous version carry
+the same hash tag."""
 
 LOCK_ACQUIRE = """
 local held = redis.call('GET', KEYS[1])

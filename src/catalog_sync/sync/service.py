@@ -154,7 +154,7 @@ class SyncService:
         try:
             async with lock.hold(release=self._ticket is None):
                 await self._work(request, lock, result)
-        except Exception as raised:  # every failure becomes part of the report, classified
+        except Exception as raised:  # noqa: BLE001  every failure becomes part of the report, classified
             leaf = first_leaf(raised)
             again = isinstance(leaf, CacheConnectionError | LockLostError)
             if self._ticket is not None and again and not result.published:

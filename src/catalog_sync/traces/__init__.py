@@ -2,5 +2,15 @@
 
 from catalog_sync.traces.records import SpanEvent, SpanLink, SpanRecord, TraceStore, TraceSummary
 from catalog_sync.traces.ring import TraceRing
+from catalog_sync.traces.shared import JoinedTraces, SharedTraces
 
-__all__ = ["SpanEvent", "SpanLink", "SpanRecord", "TraceRing", "TraceStore", "TraceSummary"]
+__all__ = [
+    "JoinedTraces",
+    "SharedTraces",
+    "SpanEvent",
+    "SpanLink",
+    "SpanRecord",
+    "TraceRing",
+    "TraceStore",
+    "TraceSummary",
+]

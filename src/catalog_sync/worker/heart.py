@@ -28,7 +28,7 @@ class StepStoppedError(Exception):
 
 
 class Heart:
-    """``async with Heart(...)``: extends the claim in the background; stops the body where it is not wanted any more."""
+    """``async with Heart(...)``: extends the claim in the background, stops the body that is not wanted any more."""
 
     def __init__(self, ledger: JobLedger, job_id: str, step: str, claim: str, lease: float) -> None:
         self._ledger = ledger

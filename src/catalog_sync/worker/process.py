@@ -8,6 +8,7 @@ import contextvars
 import logging
 import os
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,10 +16,13 @@ from celery import signals
 
 from catalog_sync import contract
 from catalog_sync.cli.app import Policies, open_catalogue, open_client, read_settings
+from catalog_sync.errors import CatalogSyncError
 from catalog_sync.jobs.dispatch import Dispatcher
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.logs import setup_logging
-from catalog_sync.telemetry import instrument_celery, setup_telemetry
+from catalog_sync.sync.reporting import error_info
+from catalog_sync.telemetry import instrument_celery, keep_spans, setup_telemetry, untraced
+from catalog_sync.traces import SharedTraces, SpanRecord
 from catalog_sync.worker.steps import Worker
 
 if TYPE_CHECKING:
@@ -27,20 +31,44 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_BUFFERED = 3000
+PUSH_LIMIT = 1.0
+"""Seconds that showing spans to the API may take."""
 TELEMETRY_END = 2.0
 """Seconds that the end of telemetry may take when the process ends."""
 
 _log = logging.getLogger(__name__)
 
 
+class SpanBuffer:
+    """The spans that ended since they were last taken, the newest :data:`MAX_BUFFERED`. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._spans: deque[SpanRecord] = deque(maxlen=MAX_BUFFERED)
+
+    def add(self, span: SpanRecord) -> None:
+        """One more."""
+        self._spans.append(span)
+
+    def take(self) -> list[SpanRecord]:
+        """All of them, oldest first; afterwards there are none."""
+        taken = []
+        while self._spans:
+            taken.append(self._spans.popleft())
+        return taken
+
+
 class WorkerProcess:
     """What a process of the pool needs to run steps, one at a time."""
 
-    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+    def __init__(self, settings: Settings, telemetry: Telemetry, spans: SpanBuffer) -> None:
         self._telemetry = telemetry
+        self._spans = spans
         self._loop = asyncio.new_event_loop()
         self._stack = contextlib.AsyncExitStack()
-        self._worker = self._loop.run_until_complete(self._stack.enter_async_context(open_worker(settings)))
+        self._worker, self._traces = self._loop.run_until_complete(
+            self._stack.enter_async_context(open_worker(settings))
+        )
 
     def run(self, step: Callable[[Worker], Awaitable[T]]) -> T:
         """Run a step to its end, in the context of the message that asked for it."""
@@ -49,6 +77,20 @@ class WorkerProcess:
             return await step(self._worker)
 
         return self._loop.run_until_complete(self._loop.create_task(body(), context=contextvars.copy_context()))
+
+    def push_spans(self, **_: Any) -> None:
+        """Let the API see the spans of the step that has ended. What cannot be pushed soon is dropped."""
+        spans = self._spans.take()
+        if spans:
+            self._loop.run_until_complete(self._push(spans))
+
+    async def _push(self, spans: list[SpanRecord]) -> None:
+        try:
+            with untraced():
+                async with asyncio.timeout(PUSH_LIMIT):
+                    await self._traces.push(spans)
+        except (CatalogSyncError, TimeoutError) as error:
+            _log.warning("%d spans are not shown by the API: %s", len(spans), error_info(error).message)
 
     def close(self) -> None:
         """Close connections and send what telemetry is left."""
@@ -60,7 +102,7 @@ class WorkerProcess:
 
 
 @contextlib.asynccontextmanager
-async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
+async def open_worker(settings: Settings) -> AsyncIterator[tuple[Worker, SharedTraces]]:
     """A worker with its connections."""
     policies = Policies.of(settings)
     async with (
@@ -68,7 +110,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
         open_client(settings, policies.supplier) as supplier,
     ):
         ledger = JobLedger(store.redis)
-        yield Worker(settings, supplier, store, snapshot, ledger, Dispatcher(ledger))
+        yield Worker(settings, supplier, store, snapshot, ledger, Dispatcher(ledger)), SharedTraces(store.redis)
 
 
 _current: WorkerProcess | None = None
@@ -83,23 +125,31 @@ def current() -> WorkerProcess:
 
 def install() -> None:
     """Makes every process that the worker in this process forks a :class:`WorkerProcess`."""
-    signals.setup_logging.connect(_keep_our_logging, weak=False)
+    signals.setup_logging.connect(_set_up_logging, weak=False)
     signals.worker_process_init.connect(_begin, weak=False)
     signals.worker_process_shutdown.connect(_end, weak=False)
 
 
-def _keep_our_logging(**_: Any) -> None:
-    """Celery sets up no logging of its own: every process of the worker logs JSON lines, or short ones on a terminal."""
-    setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty())
+def _set_up_logging(**_: Any) -> None:
+    """Instead of Celery's own: every process of the worker logs JSON lines, or short ones on a terminal.
+
+    Celery's lines about single messages have no correlation ID; the steps log lines of their own that do.
+    """
+    setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=contract.SERVICE_WORKER)
+    for name in ("celery.app.trace", "celery.worker.strategy", "kombu"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _begin(**_: Any) -> None:
     """After the fork: nothing was measured, connected or instrumented before, so nothing is counted twice."""
     global _current  # one per process
-    setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty())
-    telemetry = setup_telemetry(contract.SERVICE_WORKER, os.environ)
+    _set_up_logging()
+    spans = SpanBuffer()
+    telemetry = setup_telemetry(contract.SERVICE_WORKER, os.environ, extra_span_processor=keep_spans(spans.add))
     instrument_celery()
-    _current = WorkerProcess(read_settings(), telemetry)
+    _current = WorkerProcess(read_settings(), telemetry, spans)
+    # After the instrumentation, so that the span of the message has ended as well.
+    signals.task_postrun.connect(_current.push_spans, weak=False)
 
 
 def _end(**_: Any) -> None:

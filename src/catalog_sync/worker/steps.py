@@ -19,7 +19,7 @@ from catalog_sync.jobs.port import GroupProgress, JobStatus, PoisonedStepError
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.jobs.sweep import end_with_error, sweep
 from catalog_sync.models import LockHolder, SyncKind
-from catalog_sync.supplier.port import Deadline, Scope
+from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
 from catalog_sync.sync.failures import error_from_json, error_to_json
 from catalog_sync.sync.fetch import discover
 from catalog_sync.sync.merge import GroupNames
@@ -225,7 +225,7 @@ class Worker:
         except CatalogSyncError as error:
             _log.warning("%s failed: %s", scope, error)
             return Part(error=error)
-        except Exception as raised:  # a defect ends the sync, classified, as it does in one process
+        except Exception as raised:  # noqa: BLE001  a defect ends the sync, classified, as it does in one process
             defect = first_leaf(raised)
             _log.error("fetching %s met an error that it does not know", scope, exc_info=defect)
             await self._ledger.fail(record.job.id, error_to_json(defect))
@@ -281,13 +281,8 @@ class Worker:
         )
 
     async def _tidy_up(self, record: Record) -> None:
-        """Give the lock back and delete the parts; what is left expires by itself."""
+        """Delete the parts; what is left expires by itself."""
         try:
-            lease = await self._store.acquire_lock(
-                record.job.correlation_id, owner=record.ticket().owner, since=record.job.created_at
-            )
-            if not isinstance(lease, LockHolder):
-                await lease.release()
             for part in (await self._ledger.parts(record.job.id)).values():
                 if part.version is not None:
                     await self._discard(self._store.part(part.version, ttl=PART_MARGIN))
@@ -326,12 +321,12 @@ class Worker:
             supplier=self._supplier, progress=ProgressTracker(on_progress), deadline=Deadline(max(0.0, started.left))
         )
 
-    def _counted(self, part: Part, before: object) -> Part:
+    def _counted(self, part: Part, before: RequestCounts) -> Part:
         counts = self._supplier.counts
         return dataclasses.replace(
             part,
             sent=counts.sent - before.sent,
-            repeated=counts.repeated - before.repeated,  # type: ignore[attr-defined]
+            repeated=counts.repeated - before.repeated,
         )
 
     async def _discard(self, staging: Staging) -> None:
