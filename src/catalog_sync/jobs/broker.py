@@ -44,6 +44,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_ignore_result": True,
+        "result_expires": None,
         "task_store_errors_even_if_ignored": False,
         # Acknowledged after the work, put back where the process that did it was killed: every step can be repeated.
         "task_acks_late": True,

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     dead_letters.watch(settings)
     app.worker_main(
         [
-            *("worker", f"--hostname={name}", f"--queues={QUEUE}", f"--concurrency={args.concurrency}"),
+            *("--quiet", "worker", f"--hostname={name}", f"--queues={QUEUE}", f"--concurrency={args.concurrency}"),
             *("--pool=prefork", "--without-gossip", "--without-mingle", "--loglevel=INFO"),
         ]
     )
