@@ -100,8 +100,14 @@ def _workers(settings: Settings, store: CatalogStore | None, traces: TraceStore)
         raise ConfigurationError("CATALOG_JOBS=workers needs a store, see the line above")
     instrument_celery()
     ledger = JobLedger(store.redis)
-    jobs = RedisJobs(ledger, Dispatcher(ledger), sync_deadline=settings.sync_deadline)
-    return jobs, JoinedTraces(traces, SharedTraces(store.redis))
+    joined = JoinedTraces(traces, SharedTraces(store.redis))
+    jobs = RedisJobs(
+        ledger,
+        Dispatcher(ledger),
+        sync_deadline=settings.sync_deadline,
+        on_submitted=lambda job: joined.share_soon(job.correlation_id),
+    )
+    return jobs, joined
 
 
 def _local_jobs(

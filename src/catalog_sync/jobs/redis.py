@@ -37,12 +37,14 @@ class RedisJobs:
         dispatcher: Dispatcher,
         *,
         sync_deadline: float,
+        on_submitted: Callable[[Job], object] | None = None,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._sync_deadline = sync_deadline
+        self._on_submitted = on_submitted
         self._now = now
         self._new_id = new_id
 
@@ -61,7 +63,10 @@ class RedisJobs:
             if active != job_id:
                 raise JobConflictError((await self._ledger.read(active)).job)
             await self._dispatcher.plan(job_id)
-            return (await self._ledger.read(job_id)).job
+            job = (await self._ledger.read(job_id)).job
+        if self._on_submitted is not None:
+            self._on_submitted(job)
+        return job
 
     async def get(self, job_id: str) -> Job:
         """One job. Raises :class:`JobNotFoundError`."""

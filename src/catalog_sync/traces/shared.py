@@ -6,11 +6,13 @@ last :data:`MAX_FAILED` of them for at most :data:`KEPT_FAILED` seconds.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from catalog_sync.errors import CacheConnectionError
+from catalog_sync.errors import CacheConnectionError, CatalogSyncError
 from catalog_sync.store.keys import TAG
 from catalog_sync.traces.records import SpanRecord, TraceSummary
 
@@ -23,6 +25,8 @@ MAX_SPANS: Final = 3000
 """Spans of one trace; later ones are dropped."""
 KEPT_FAILED: Final = 7 * 86_400
 KEPT_OTHER: Final = 1_800
+SHARE_AFTER: Final = 0.3
+"""Seconds after which a request that was answered has ended its spans."""
 
 FAILED: Final = f"{TAG}:traces:failed"
 """Sorted set of the IDs of failed traces, by their end."""
@@ -54,6 +58,9 @@ return 1
 """
 """KEYS: failed traces. ARGV: trace, prefix, first start, last end, name of the first span, errors, whether one failed,
 service, most spans, seconds to keep a failed and another trace, most failed traces, span, ..."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class SharedTraces:
@@ -100,6 +107,23 @@ class JoinedTraces:
     def __init__(self, own: TraceStore, shared: SharedTraces) -> None:
         self._own = own
         self._shared = shared
+        self._sharing: set[asyncio.Task[None]] = set()
+
+    def share_soon(self, trace_id: str) -> None:
+        """Push what this process has of a trace once the request that began it has ended.
+
+        What is kept here is pushed out by later requests; and other processes that serve the API see it too.
+        """
+        task = asyncio.create_task(self._share(trace_id))
+        self._sharing.add(task)
+        task.add_done_callback(self._sharing.discard)
+
+    async def _share(self, trace_id: str) -> None:
+        await asyncio.sleep(SHARE_AFTER)
+        try:
+            await self._shared.push(await self._own.get(trace_id))
+        except CatalogSyncError as error:
+            _log.warning("the first spans of trace %s are seen by this process alone: %s", trace_id, error)
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
         """The last failed traces of either, newest first; those of this process alone where Redis is away."""

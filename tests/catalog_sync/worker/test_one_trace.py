@@ -175,7 +175,9 @@ def test_job_record_report_errors_and_log_lines_carry_the_trace_id(story: Story)
 def test_the_api_shows_the_same_waterfall_without_any_other_tool(story: Story) -> None:
     shown = {span["span_id"]: span for span in story.page["spans"]}
     ours = {span.span_id for span in story.spans if span.resource["service.name"] != catalog.SERVICE_SIMULATOR}
-    assert set(shown) == ours
+    missing = [(span.resource["service.name"], span.name) for span in story.spans if span.span_id in ours - set(shown)]
+    assert not missing, str(missing)
+    assert set(shown) <= ours
 
 
 def test_every_process_is_an_instance_of_its_own_and_counts_once(story: Story) -> None:
@@ -196,9 +198,7 @@ def test_no_key_and_no_token_is_in_any_signal(story: Story) -> None:
         assert secret not in json.dumps(story.logs)
 
 
-def test_a_supplier_that_is_not_ours_gets_neither_trace_nor_baggage(
-    redis_server: RedisServer, tmp_path: Path
-) -> None:
+def test_a_supplier_that_is_not_ours_gets_neither_trace_nor_baggage(redis_server: RedisServer, tmp_path: Path) -> None:
     redis_server.command("FLUSHALL")
     with otlp_sink() as sink, running_supplier(50, OTEL_EXPORTER_OTLP_ENDPOINT=sink.url) as supplier:
         changes = {"CATALOG_TRACE_HEADERS_TO": "elsewhere.example"}
