@@ -143,6 +143,7 @@ def worker_world(directory: Path, redis: RedisServer, supplier: Supplier, **chan
         "CATALOG_ATTEMPT_TIMEOUT_MS": "2000",
         "CATALOG_JOB_LEASE_MS": "2000",
         "CATALOG_SYNC_DEADLINE_MS": "60000",
+        "ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT": "1000",
         "ERROR_RETRY_BASE_DELAY": "10",
         "ERROR_RETRY_MAX_ATTEMPTS": "3",
         "ESIM_GO_API_KEY": API_KEY,

@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync import instruments
+from catalog_sync.cli.last_run import write_last_run
 from catalog_sync.errors import CacheConnectionError, CatalogSyncError, LockLostError, SyncDeadlineError
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
 from catalog_sync.jobs.port import GroupProgress, JobStatus, PoisonedStepError
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.jobs.sweep import end_with_error, sweep
-from catalog_sync.models import LockHolder, SyncKind
+from catalog_sync.models import LockHolder, SyncKind, SyncReport
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
 from catalog_sync.sync.failures import error_from_json, error_to_json
 from catalog_sync.sync.fetch import discover
@@ -32,7 +33,7 @@ from catalog_sync.sync.staged import Part, StagedSupplier, fetch_bundle_part, fe
 from catalog_sync.sync.ticket import adopt_lease
 from catalog_sync.telemetry import inject_context
 from catalog_sync.worker.heart import Heart, StepStoppedError
-from otel_resilience import classify, correlation_scope
+from otel_resilience import Policy, classify, correlation_scope
 
 if TYPE_CHECKING:
     from catalog_sync.config import Settings
@@ -264,6 +265,7 @@ class Worker:
             now=self._now,
         )
         report = await service.run(record.request)
+        await asyncio.to_thread(self._remember, report)
         reported = {
             group.name: GroupProgress(
                 group.name, group.status, group.bundles, group.error.to_json() if group.error else None
@@ -279,6 +281,10 @@ class Worker:
             finished_at=rfc3339(self._now()),
             groups=groups,
         )
+
+    def _remember(self, report: SyncReport) -> None:
+        policies = (self._supplier.policy, self._store.policy)
+        write_last_run(self._settings.state_dir, report, [found for found in policies if isinstance(found, Policy)])
 
     async def _tidy_up(self, record: Record) -> None:
         """Delete the parts; what is left expires by itself."""

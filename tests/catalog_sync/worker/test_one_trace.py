@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +16,12 @@ import pytest
 
 from catalog_sync import contract as catalog
 from otel_resilience import contract as resilience
+from support.api_process import TOKEN, ApiProcess
 from support.cli import API_KEY, running_supplier
 from support.otlp_sink import OtlpSink, SinkSpan, otlp_sink
 from support.redis_server import RedisServer
 from support.worker_world import WorkerWorld, process_environment, worker_world
 
-TOKEN = "token-of-the-trace-test"
 GROUP = "Standard - Unlimited Lite"
 GROUP_DOWN = {"name": "one group down", "rules": [{"fault": "status", "status": 500, "when": {"group": GROUP}}]}
 
@@ -49,28 +46,9 @@ class Story:
         return [(step.resource["service.name"], step.kind, step.name) for step in reversed(steps)]
 
 
-@contextlib.contextmanager
-def running_api(world: WorkerWorld, sink: OtlpSink) -> Iterator[str]:
-    env = {
-        **process_environment(),
-        **world.env,
-        "CATALOG_API_PORT": "0",
-        "CATALOG_API_TOKEN": TOKEN,
-        "CATALOG_JOBS": "workers",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
-    }
-    with (world.directory / "api.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "catalog_sync.api.command", "--json"], env=env, stdout=subprocess.PIPE, stderr=log
-        )
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())["base_url"]
-        finally:
-            process.terminate()
-            process.wait(15)
-            if process.stdout is not None:
-                process.stdout.close()
+def running_api(world: WorkerWorld, sink: OtlpSink) -> ApiProcess:
+    env = {**process_environment(), **world.env, "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}
+    return ApiProcess(world.directory, env)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +60,7 @@ def story(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
         supplier.play(GROUP_DOWN)
         world = stack.enter_context(worker_world(directory, redis_server, supplier))
         workers = [world.start_worker(OTEL_EXPORTER_OTLP_ENDPOINT=sink.url) for _ in range(2)]
-        base_url = stack.enter_context(running_api(world, sink))
+        base_url = stack.enter_context(running_api(world, sink)).base_url
         with httpx.Client(base_url=base_url, trust_env=False, timeout=10) as client:
             answer = client.post(
                 "/syncs",
@@ -202,9 +180,9 @@ def test_a_supplier_that_is_not_ours_gets_neither_trace_nor_baggage(redis_server
     redis_server.command("FLUSHALL")
     with otlp_sink() as sink, running_supplier(50, OTEL_EXPORTER_OTLP_ENDPOINT=sink.url) as supplier:
         changes = {"CATALOG_TRACE_HEADERS_TO": "elsewhere.example"}
-        with worker_world(tmp_path, redis_server, supplier, **changes) as world, running_api(world, sink) as base_url:
+        with worker_world(tmp_path, redis_server, supplier, **changes) as world, running_api(world, sink) as api:
             world.start_worker(OTEL_EXPORTER_OTLP_ENDPOINT=sink.url)
-            with httpx.Client(base_url=base_url, trust_env=False, timeout=10) as client:
+            with httpx.Client(base_url=api.base_url, trust_env=False, timeout=10) as client:
                 answer = client.post(
                     "/syncs",
                     json={"kind": "country", "scope": "PT"},
