@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from catalog_sync.errors import ConfigurationError
 
@@ -82,5 +82,5 @@ def broker_url(redis_url: str | None) -> str:
     query = urlencode({"virtual_host": options.get("db", "0")})
     credentials = ""
     if parts.password is not None:
-        credentials = f"{parts.username or ''}:{quote(parts.password, safe='')}@"
+        credentials = f"{parts.username or ''}:{parts.password}@"
     return f"redis+socket://{credentials}{parts.path}?{query}"
