@@ -20,8 +20,8 @@ from support.worker_world import WorkerProcess, WorkerWorld
 
 MakeWorld = Callable[..., WorkerWorld]
 
-SLOW = {"name": "slow groups", "rules": [{"fault": "latency", "delay_s": 1.0, "when": {"endpoint": "catalogue"}}]}
-VERY_SLOW = {"name": "slower", "rules": [{"fault": "latency", "delay_s": 4.0, "when": {"endpoint": "catalogue"}}]}
+SLOW = {"name": "slow groups", "rules": [{"fault": "latency", "delay_s": 0.5, "when": {"endpoint": "catalogue"}}]}
+VERY_SLOW = {"name": "slower", "rules": [{"fault": "latency", "delay_s": 2.0, "when": {"endpoint": "catalogue"}}]}
 
 
 async def fetching(world: WorkerWorld, job: Job) -> Job:
