@@ -39,6 +39,8 @@ class _Answer:
     """In which generation of the machine how many successes have been told with it."""
     moves: int
     """How often the breaker had gone by its own when the step was made."""
+    sent: float
+    """When it was made, on the clock of the breaker."""
 
 
 class SharedCircuitBreaker(CircuitBreaker):
@@ -56,6 +58,8 @@ class SharedCircuitBreaker(CircuitBreaker):
     ) -> None:
         self._ask_from = 0.0
         """Until then, on the clock, there is no point in asking for a probe."""
+        self._busy_until = 0.0
+        """When the probe of somebody else ends at the latest."""
         self._generation = 0
         """Of the shared state; never goes back."""
         self._joined = False
@@ -69,7 +73,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         self._shared = shared
         self._fraction = rng
         super().__init__(dependency, config, classifier=classifier, clock=clock, rng=rng)
-        self._key = shared.key(dependency)
+        self.key = shared.key(dependency)
         shared.join(self)
 
     def metrics(self) -> CircuitBreakerMetrics:
@@ -86,6 +90,7 @@ class SharedCircuitBreaker(CircuitBreaker):
             failure_rate=view.failures / view.calls if view.calls else 0.0,
             slow_call_rate=view.slow / view.calls if view.calls else 0.0,
             consecutive_failures=view.run,
+            retry_after=self._retry_after(self.clock()),
         )
 
     def force_open(self) -> None:
@@ -110,7 +115,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         if machine.state is CLOSED:
             return super().admit()
         if now < (machine.open_until if machine.state is OPEN else self._ask_from):
-            return self._refused(machine.retry_after(now))
+            return self._refused(self._retry_after(now))
         lease = secrets.token_hex(8)
         asked = self._ask(Action.PROBE, lease=lease)
         if asked is None:
@@ -127,7 +132,7 @@ class SharedCircuitBreaker(CircuitBreaker):
                 self._leases[permit] = (link, lease)
         if permit is not None:
             return permit
-        return self._refused(None if view.state is BreakerState.FORCED_OPEN else view.open_left or view.busy_for)
+        return self._refused(self._retry_after(now))
 
     def record_success(self, permit: int, started: float) -> None:
         """As of :class:`~otel_resilience.CircuitBreaker`."""
@@ -144,7 +149,8 @@ class SharedCircuitBreaker(CircuitBreaker):
             return
         if slow and self._is_current(permit) and self._ask(Action.SLOW) is not None:
             with self._lock:
-                self._machine.window.succeed()
+                if self._is_current(permit):
+                    self._machine.window.succeed()
             return
         super().record_success(permit, started)
         self._publish()
@@ -189,6 +195,10 @@ class SharedCircuitBreaker(CircuitBreaker):
         asked = self._ask(Action.LOOK)
         if asked is not None:
             self._copy_behind(asked[0])
+
+    def _retry_after(self, now: float) -> float | None:
+        own = self._machine.retry_after(now)
+        return own if own != 0 or self._machine.state is not HALF_OPEN else max(0.0, self._busy_until - now)
 
     def _is_current(self, permit: int) -> bool:
         machine = self._machine
@@ -252,6 +262,7 @@ class SharedCircuitBreaker(CircuitBreaker):
             machine = self._machine
             now = self.clock()
             total = machine.window.total_successes() if machine.state is CLOSED else 0
+            total += action is Action.SLOW  # the call that it tells of
             generation, before = self._told_successes
             step = BreakerStep(
                 action=action,
@@ -264,7 +275,7 @@ class SharedCircuitBreaker(CircuitBreaker):
                 **details,
             )
             told, moves = (machine.generation, total), self._moves
-        return _Answer(link.storage.breaker(self._key, step), told, moves)
+        return _Answer(link.storage.breaker(self.key, step), told, moves, now)
 
     def _claim(self, now: float) -> Claim | None:
         """What is known here; ``None`` where that is nothing. A probe of our own reads as the rest of an open time."""
@@ -291,10 +302,11 @@ class SharedCircuitBreaker(CircuitBreaker):
                 return False
             now = self.clock()
             before = self._generation
-            transition = self._take_over(view, now)
+            transition = self._take_over(view, now, answer.sent)
             self._answered_by = link
             self._told_successes = answer.told
             self._view = view
+            self._busy_until = now + view.busy_for
             self._ask_from = now + self._pause(view)
             self._refresh_fast_permit()
             silent, self._joined = not self._joined, True
@@ -302,9 +314,10 @@ class SharedCircuitBreaker(CircuitBreaker):
             super()._told(transition)
         if view.generation != before:
             self._copy_behind(link)
+            self._shared.changed(self, link)
         return True
 
-    def _take_over(self, view: BreakerView, now: float) -> Transition | None:
+    def _take_over(self, view: BreakerView, now: float, sent: float) -> Transition | None:
         machine = self._machine
         if view.generation == self._generation and view.state is machine.state:
             if view.state is OPEN:
@@ -315,7 +328,7 @@ class SharedCircuitBreaker(CircuitBreaker):
             view.state,
             now,
             reason=view.reason if view.moved else TransitionReason.SHARED,
-            age=view.age or 0.0,
+            age=(view.age or 0.0) + now - sent,  # rather too old, so that it never wins over something newer
             open_left=view.open_left,
             openings=view.openings,
             opened_age=view.opened_age,
@@ -343,11 +356,6 @@ class SharedCircuitBreaker(CircuitBreaker):
             with self._lock:
                 self._generation += 1
         super()._told(transition, stale)
-
-    def _refresh_fast_permit(self) -> None:
-        super()._refresh_fast_permit()
-        if self._machine.state is not CLOSED and not self.rejects_until and not self.config.shadow:
-            self.rejects_until = self._ask_from
 
     def _current_state(self) -> BreakerState:
         machine = self._machine

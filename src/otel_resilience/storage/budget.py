@@ -42,7 +42,7 @@ class SharedRetryBudget(RetryBudget):
     ) -> None:
         super().__init__(dependency, config, clock=clock)
         self._shared = shared
-        self._key = shared.key(dependency)
+        self.key = shared.key(dependency)
         self._given = 0.0
         """Paid in and not told yet."""
         self._ran_until = clock()
@@ -106,7 +106,7 @@ class SharedRetryBudget(RetryBudget):
                 claim=claim,
                 merge=self._merge(link),
             )
-        return _Answer(link.storage.budget(self._key, step), given, now, moves)
+        return _Answer(link.storage.budget(self.key, step), given, now, moves)
 
     def _merge(self, link: Link) -> Merge:
         links = self._shared.links

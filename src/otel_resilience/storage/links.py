@@ -95,6 +95,13 @@ class Link(abc.ABC):
         telemetry.storage_step(self.name, self._clock() - started, "")
         return answer
 
+    def refresh(self, member: Member) -> None:
+        """Refreshes ``member`` here and now."""
+        try:
+            member.refresh(self)
+        except StorageError as error:
+            self.failed(error)
+
     def failed(self, error: StorageError) -> None:
         """A step was not made, or not in time: told once, until one is made again."""
         with self._lock:
@@ -131,10 +138,7 @@ class DirectLink(Link):
 
     def join(self, member: Member) -> None:
         """Refreshes it at once."""
-        try:
-            member.refresh(self)
-        except StorageError as error:
-            self.failed(error)
+        self.refresh(member)
 
     def ready(self, seconds: float) -> bool:
         """Always, unless the storage cannot be used."""

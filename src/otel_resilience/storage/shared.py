@@ -15,7 +15,11 @@ STALENESS = 0.25
 """Seconds between two looks at what others found out."""
 
 
-class _Flushable(Member, Protocol):
+class _Sharing(Member, Protocol):
+    @property
+    def key(self) -> str:
+        """Where its state is kept."""
+
     def flush(self) -> None:
         """Tells what has not been told yet."""
 
@@ -43,7 +47,7 @@ class SharedState:
             for storage in storages
         )
         self._scope = scope
-        self._members: weakref.WeakSet[_Flushable] = weakref.WeakSet()
+        self._members: weakref.WeakSet[_Sharing] = weakref.WeakSet()
 
     @property
     def degraded(self) -> bool:
@@ -72,11 +76,17 @@ class SharedState:
             link.ask(lambda link=link: link.storage.pause(key, seconds), left.append)  # type: ignore[misc]
         return max(left)
 
-    def join(self, member: _Flushable) -> None:
+    def join(self, member: _Sharing) -> None:
         """A breaker or a budget takes part from now on."""
         self._members.add(member)
         for link in reversed(self.links):
             link.join(member)
+
+    def changed(self, source: _Sharing, link: Link) -> None:
+        """Tells the other breakers of this process that ``source`` has a new state from ``link``."""
+        for member in list(self._members):
+            if member is not source and isinstance(member, type(source)) and member.key == source.key:
+                link.refresh(member)
 
     def close(self) -> None:
         """Tells what was not told yet, and gives up connections. Those who still use it go by their own."""
