@@ -251,13 +251,13 @@ class SharedCircuitBreaker(CircuitBreaker):
         return None
 
     def _return_lease(self, link: Link, lease: str) -> None:
-        """A probe was granted too late; the call went by its own. The lease would also run out."""
+        """A probe was granted too late, the call went by its own: what came of that counts, not that late step."""
         try:
-            link.make(lambda: self._send(link, Action.RELEASE, lease=lease))
+            link.make(lambda: self._send(link, Action.RELEASE, newest=True, lease=lease))
         except StorageError as error:
             link.failed(error)
 
-    def _send(self, link: Link, action: Action, **details: Any) -> _Answer:
+    def _send(self, link: Link, action: Action, *, newest: bool = False, **details: Any) -> _Answer:
         with self._lock:
             machine = self._machine
             now = self.clock()
@@ -271,13 +271,13 @@ class SharedCircuitBreaker(CircuitBreaker):
                 generation=self._generation,
                 successes=total - before if generation == machine.generation else total,
                 fraction=self._fraction(),
-                claim=None if self._answered_by is link else self._claim(now),
+                claim=None if self._answered_by is link else self._claim(now, newest=newest),
                 **details,
             )
             told, moves = (machine.generation, total), self._moves
         return _Answer(link.storage.breaker(self.key, step), told, moves, now)
 
-    def _claim(self, now: float) -> Claim | None:
+    def _claim(self, now: float, *, newest: bool) -> Claim | None:
         """What is known here; ``None`` where that is nothing. A probe of our own reads as the rest of an open time."""
         machine = self._machine
         if self._generation == 0:
@@ -287,9 +287,8 @@ class SharedCircuitBreaker(CircuitBreaker):
             left = max(0.0, machine.open_until - now)
         elif state is HALF_OPEN:
             state, left = OPEN, max(0.0, machine.lease_left(now))
-        return Claim(
-            self._generation, state, now - machine.since, left, machine.openings, now - machine.first_opened_at
-        )
+        age = 0.0 if newest else now - machine.since
+        return Claim(self._generation, state, age, left, machine.openings, now - machine.first_opened_at)
 
     def _adopt(self, link: Link, answer: _Answer) -> bool:
         """Takes over a view, unless it was overtaken by a step of our own, or the storage has lost what it knew."""

@@ -80,6 +80,7 @@ class Link(abc.ABC):
 
     def close(self) -> None:
         """Ends the thread, if any, and gives up the storage's connection. Members go by their own from then on."""
+        self._down_since = None
         self.storage.close()
 
     def make(self, step: Step[T]) -> T:
@@ -239,7 +240,7 @@ class BackgroundLink(Link):
             thread = self._thread
         if thread is not None:
             thread.join(2 * self._limit)
-        self.storage.close()
+        super().close()
 
     def _usable(self) -> bool:
         if not self._connected:

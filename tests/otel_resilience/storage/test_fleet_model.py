@@ -118,6 +118,36 @@ class Network:
             raise StorageError("answer lost") from ConnectionResetError()
 
 
+class Way:
+    """The way of one client to the storage; it can be cut for this client alone."""
+
+    name = "memory"
+    remote = False
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.cut = False
+
+    def _check(self) -> None:
+        if self.cut:
+            raise StorageError("cut") from ConnectionResetError()
+
+    def breaker(self, key: str, step: BreakerStep) -> BreakerView:
+        self._check()
+        return self.network.breaker(key, step)
+
+    def budget(self, key: str, step: BudgetStep) -> BudgetView:
+        self._check()
+        return self.network.budget(key, step)
+
+    def pause(self, key: str, seconds: float) -> float:
+        return self.network.pause(key, seconds)
+
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Client:
     """One process: a clock that shows another time, a breaker, a budget, calls under way."""
 
@@ -125,7 +155,8 @@ class Client:
         def clock() -> float:
             return network.clock() + skew
 
-        shared = SharedState(network)
+        self.way = Way(network)
+        shared = SharedState(self.way)
         self.link = shared.links[0]
         self.breaker = SharedCircuitBreaker("supplier", config, shared=shared, clock=clock, rng=lambda: 0.5)
         self.budget = SharedRetryBudget("supplier", BUDGET, shared=shared, clock=clock)
@@ -215,6 +246,10 @@ class FleetModel(RuleBasedStateMachine):
     def steps_will_be_lost(self, faults: list[str]) -> None:
         self.network.faults = list(faults)
 
+    @rule(number=st.integers(0, 3), cut=st.booleans())
+    def one_is_cut_off(self, number: int, cut: bool) -> None:
+        self.client(number).way.cut = cut
+
     @rule(seconds=st.sampled_from([0.0, 0.0, 0.25, 1.0]))
     def the_way_becomes(self, seconds: float) -> None:
         self.network.latency = seconds
@@ -228,6 +263,8 @@ class FleetModel(RuleBasedStateMachine):
     def calm_returns_and_all_agree(self) -> None:
         self.network.faults.clear()
         self.network.latency = 0.0
+        for client in self.clients:
+            client.way.cut = False
         known = max(client.breaker._generation for client in self.clients)
         for _ in range(2):  # the first round tells the storage, the second everybody
             for client in self.clients:

@@ -17,6 +17,7 @@ from otel_resilience import (
     TransitionReason,
 )
 from otel_resilience.storage import (
+    Action,
     BreakerStep,
     BreakerView,
     BudgetStep,
@@ -389,6 +390,34 @@ def test_a_verdict_that_the_storage_cannot_take_counts_here(clock: FakeClock, st
     storage.gone = False
     fleet.look()
     assert storage.real.documents["breaker", "supplier"]["state"] == "closed"
+
+
+def test_an_answer_that_was_overtaken_by_a_step_of_its_own_is_dropped(clock: FakeClock, storage: Frail) -> None:
+    breaker, other = Fleet(clock, storage, 2).breakers
+    for _ in range(2):
+        other.force_open()
+        other.close()
+    link = breaker._shared.links[0]
+    on_its_way = breaker._send(link, Action.LOOK)
+    storage.gone = True
+    for _ in range(3):
+        fail(breaker)
+    assert not breaker._adopt(link, on_its_way)
+    assert breaker.state.name == "OPEN"
+
+
+def test_others_wait_for_a_probe_that_was_begun_alone(clock: FakeClock, storage: Frail) -> None:
+    fleet = opened(clock, storage, 2)
+    clock.advance(8)
+    storage.gone = True
+    permit = fleet.breakers[0].admit()
+    clock.advance(1)
+    storage.gone = False
+    fleet.look()
+    assert rejected(fleet.breakers[1]) == pytest.approx(5)  # the rest of its lease
+    fleet.breakers[0].record_success(permit, fleet.breakers[0].clock())
+    clock.advance(5)
+    assert fleet.breakers[1].execute(lambda: 1) == 1
 
 
 def test_scopes_keep_apart_what_has_the_same_name(clock: FakeClock) -> None:
