@@ -18,66 +18,29 @@ from otel_resilience import (
 )
 from otel_resilience.storage import (
     Action,
-    BreakerStep,
-    BreakerView,
-    BudgetStep,
-    BudgetView,
     MemoryStorage,
     SharedCircuitBreaker,
     SharedRetryBudget,
     SharedState,
-    StorageError,
 )
 from otel_resilience.testing import FakeClock, RecordedTelemetry
+from support.frail_storage import FrailStorage
 from support.resilience import Driver, NotFoundFault, Script, ThrottledFault, TransientFault
 
 CONFIG = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_timeout=8, probe_lease=6)
 
 
-class Frail:
-    """A storage that can be taken away."""
-
-    name = "memory"
-    remote = False
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.real = MemoryStorage(clock=clock)
-        self.gone = False
-        self.steps: list[str] = []
-
-    def _check(self, what: str) -> None:
-        self.steps.append(what)
-        if self.gone:
-            raise StorageError("gone") from ConnectionRefusedError()
-
-    def breaker(self, key: str, step: BreakerStep) -> BreakerView:
-        self._check(step.action.value)
-        return self.real.breaker(key, step)
-
-    def budget(self, key: str, step: BudgetStep) -> BudgetView:
-        self._check("budget")
-        return self.real.budget(key, step)
-
-    def pause(self, key: str, seconds: float) -> float:
-        self._check("pause")
-        return self.real.pause(key, seconds)
-
-    def ping(self) -> None:
-        self._check("ping")
-
-    def close(self) -> None:
-        self.real.close()
-
-
 @pytest.fixture
-def storage(clock: FakeClock) -> Frail:
-    return Frail(clock)
+def storage(clock: FakeClock) -> FrailStorage:
+    return FrailStorage(clock)
 
 
 class Fleet:
     """Breakers of several processes; each has a clock of its own that shows another time."""
 
-    def __init__(self, clock: FakeClock, storage: Frail, size: int, config: CircuitBreakerConfig = CONFIG) -> None:
+    def __init__(
+        self, clock: FakeClock, storage: FrailStorage, size: int, config: CircuitBreakerConfig = CONFIG
+    ) -> None:
         self.storage = storage
         self.shared = [SharedState(storage) for _ in range(size)]
         self.breakers = [
@@ -110,7 +73,7 @@ def rejected(breaker: SharedCircuitBreaker) -> float:
     return raised.value.retry_after
 
 
-def test_failures_of_all_together_open_the_circuit_of_all(clock: FakeClock, storage: Frail) -> None:
+def test_failures_of_all_together_open_the_circuit_of_all(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = Fleet(clock, storage, 3)
     for breaker in fleet.breakers:
         fail(breaker)
@@ -119,7 +82,7 @@ def test_failures_of_all_together_open_the_circuit_of_all(clock: FakeClock, stor
     assert [rejected(breaker) for breaker in fleet.breakers] == pytest.approx([8.0] * 3)
 
 
-def test_a_success_between_breaks_the_run_of_failures(clock: FakeClock, storage: Frail) -> None:
+def test_a_success_between_breaks_the_run_of_failures(clock: FakeClock, storage: FrailStorage) -> None:
     first, second = Fleet(clock, storage, 2).breakers
     fail(first)
     fail(first)
@@ -131,7 +94,7 @@ def test_a_success_between_breaks_the_run_of_failures(clock: FakeClock, storage:
     assert first.state.name == "OPEN"
 
 
-def test_the_rate_counts_what_everybody_did(clock: FakeClock, storage: Frail) -> None:
+def test_the_rate_counts_what_everybody_did(clock: FakeClock, storage: FrailStorage) -> None:
     config = CircuitBreakerConfig(failure_rate=0.5, minimum_calls=10, consecutive_failures=None)
     first, second = Fleet(clock, storage, 2, config).breakers
     for _ in range(6):
@@ -145,7 +108,7 @@ def test_the_rate_counts_what_everybody_did(clock: FakeClock, storage: Frail) ->
     assert (first.metrics().calls, first.metrics().failures) == (12, 6)
 
 
-def test_a_success_asks_nobody(clock: FakeClock, storage: Frail) -> None:
+def test_a_success_asks_nobody(clock: FakeClock, storage: FrailStorage) -> None:
     (breaker,) = Fleet(clock, storage, 1).breakers
     before = len(storage.steps)
     for _ in range(100):
@@ -153,7 +116,7 @@ def test_a_success_asks_nobody(clock: FakeClock, storage: Frail) -> None:
     assert len(storage.steps) == before
 
 
-def test_an_open_circuit_rejects_without_asking(clock: FakeClock, storage: Frail) -> None:
+def test_an_open_circuit_rejects_without_asking(clock: FakeClock, storage: FrailStorage) -> None:
     (breaker,) = Fleet(clock, storage, 1).breakers
     for _ in range(3):
         fail(breaker)
@@ -163,7 +126,7 @@ def test_an_open_circuit_rejects_without_asking(clock: FakeClock, storage: Frail
     assert len(storage.steps) == before
 
 
-def opened(clock: FakeClock, storage: Frail, size: int, **changes: Any) -> Fleet:
+def opened(clock: FakeClock, storage: FrailStorage, size: int, **changes: Any) -> Fleet:
     fleet = Fleet(clock, storage, size, CONFIG if not changes else CircuitBreakerConfig(**changes))
     for _ in range(3):
         fail(fleet.breakers[0])
@@ -172,7 +135,7 @@ def opened(clock: FakeClock, storage: Frail, size: int, **changes: Any) -> Fleet
     return fleet
 
 
-def test_one_probe_for_all_and_its_success_closes_for_all(clock: FakeClock, storage: Frail) -> None:
+def test_one_probe_for_all_and_its_success_closes_for_all(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = opened(clock, storage, 3)
     clock.advance(8)
     permit = fleet.breakers[1].admit()
@@ -184,7 +147,7 @@ def test_one_probe_for_all_and_its_success_closes_for_all(clock: FakeClock, stor
     assert [breaker.execute(lambda: 1) for breaker in fleet.breakers] == [1, 1, 1]
 
 
-def test_a_failed_probe_doubles_the_open_time_for_all(clock: FakeClock, storage: Frail) -> None:
+def test_a_failed_probe_doubles_the_open_time_for_all(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = opened(clock, storage, 2)
     clock.advance(8)
     fail(fleet.breakers[1])
@@ -192,7 +155,7 @@ def test_a_failed_probe_doubles_the_open_time_for_all(clock: FakeClock, storage:
     assert [rejected(breaker) for breaker in fleet.breakers] == pytest.approx([16.0] * 2)
 
 
-def test_a_hint_of_the_server_opens_for_all_as_long(clock: FakeClock, storage: Frail) -> None:
+def test_a_hint_of_the_server_opens_for_all_as_long(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = Fleet(clock, storage, 2)
     script = Script(TransientFault(), TransientFault(), TransientFault(retry_after=120.0))
     for _ in range(3):
@@ -202,7 +165,7 @@ def test_a_hint_of_the_server_opens_for_all_as_long(clock: FakeClock, storage: F
     assert rejected(fleet.breakers[1]) == pytest.approx(120.0)
 
 
-def test_the_slot_of_a_probe_that_hangs_is_free_after_its_lease(clock: FakeClock, storage: Frail) -> None:
+def test_the_slot_of_a_probe_that_hangs_is_free_after_its_lease(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = opened(clock, storage, 2)
     clock.advance(8)
     hanging = fleet.breakers[0].admit()
@@ -222,7 +185,7 @@ def test_the_slot_of_a_probe_that_hangs_is_free_after_its_lease(clock: FakeClock
 
 @pytest.mark.parametrize("neutral", [ThrottledFault, KeyboardInterrupt])
 def test_a_probe_that_says_nothing_gives_its_slot_back(
-    clock: FakeClock, storage: Frail, neutral: type[BaseException]
+    clock: FakeClock, storage: FrailStorage, neutral: type[BaseException]
 ) -> None:
     fleet = opened(clock, storage, 2)
     clock.advance(8)
@@ -235,7 +198,7 @@ def test_a_probe_that_says_nothing_gives_its_slot_back(
     assert fleet.breakers[1].execute(lambda: "the next probe") == "the next probe"
 
 
-def test_an_answer_that_proves_the_dependency_well_closes(clock: FakeClock, storage: Frail) -> None:
+def test_an_answer_that_proves_the_dependency_well_closes(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = opened(clock, storage, 1)
     clock.advance(8)
     with pytest.raises(NotFoundFault):
@@ -243,7 +206,7 @@ def test_an_answer_that_proves_the_dependency_well_closes(clock: FakeClock, stor
     assert fleet.states() == ["CLOSED"]
 
 
-def test_results_from_before_a_change_of_state_count_for_nothing(clock: FakeClock, storage: Frail) -> None:
+def test_results_from_before_a_change_of_state_count_for_nothing(clock: FakeClock, storage: FrailStorage) -> None:
     first, second = (fleet := Fleet(clock, storage, 2)).breakers
     late = second.admit()
     for _ in range(3):
@@ -255,7 +218,7 @@ def test_results_from_before_a_change_of_state_count_for_nothing(clock: FakeCloc
     assert second.metrics().consecutive_failures == 0
 
 
-def test_a_slow_success_counts_for_all(clock: FakeClock, storage: Frail) -> None:
+def test_a_slow_success_counts_for_all(clock: FakeClock, storage: FrailStorage) -> None:
     config = CircuitBreakerConfig(
         slow_call_duration=1, minimum_calls=4, slow_call_rate=0.5, failure_rate=None, consecutive_failures=None
     )
@@ -267,7 +230,7 @@ def test_a_slow_success_counts_for_all(clock: FakeClock, storage: Frail) -> None
     assert fleet.breakers[1].metrics().last_transition is not None
 
 
-def test_a_hand_opens_and_closes_for_all(clock: FakeClock, storage: Frail) -> None:
+def test_a_hand_opens_and_closes_for_all(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = Fleet(clock, storage, 2)
     fleet.breakers[0].force_open()
     fleet.look()
@@ -285,7 +248,7 @@ def test_a_hand_opens_and_closes_for_all(clock: FakeClock, storage: Frail) -> No
     assert fleet.states() == ["CLOSED"] * 2
 
 
-def test_shadow_mode_lets_everything_pass(clock: FakeClock, storage: Frail) -> None:
+def test_shadow_mode_lets_everything_pass(clock: FakeClock, storage: FrailStorage) -> None:
     (breaker,) = Fleet(clock, storage, 1, CircuitBreakerConfig(consecutive_failures=1, shadow=True)).breakers
     fail(breaker)
     assert breaker.execute(lambda: 1) == 1
@@ -293,7 +256,7 @@ def test_shadow_mode_lets_everything_pass(clock: FakeClock, storage: Frail) -> N
     assert breaker.metrics().would_be_state is BreakerState.OPEN
 
 
-def test_a_new_process_knows_what_the_others_know(clock: FakeClock, storage: Frail) -> None:
+def test_a_new_process_knows_what_the_others_know(clock: FakeClock, storage: FrailStorage) -> None:
     opened(clock, storage, 1)
     with RecordedTelemetry().recording() as recorded:
         (newcomer,) = Fleet(clock, storage, 1).breakers
@@ -301,7 +264,7 @@ def test_a_new_process_knows_what_the_others_know(clock: FakeClock, storage: Fra
     assert rejected(newcomer) == pytest.approx(8.0)
 
 
-def test_one_tells_the_cause_and_the_others_that_it_is_shared(clock: FakeClock, storage: Frail) -> None:
+def test_one_tells_the_cause_and_the_others_that_it_is_shared(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = Fleet(clock, storage, 2)
     with RecordedTelemetry().recording() as recorded:
         for _ in range(3):
@@ -315,7 +278,7 @@ def test_one_tells_the_cause_and_the_others_that_it_is_shared(clock: FakeClock, 
     assert reasons == [TransitionReason.CONSECUTIVE_FAILURES.value, TransitionReason.SHARED.value]
 
 
-def test_without_the_storage_each_goes_by_its_own_and_says_so_once(clock: FakeClock, storage: Frail) -> None:
+def test_without_the_storage_each_goes_by_its_own_and_says_so_once(clock: FakeClock, storage: FrailStorage) -> None:
     storage.gone = True
     with RecordedTelemetry().recording() as recorded:
         fleet = Fleet(clock, storage, 1)
@@ -330,7 +293,9 @@ def test_without_the_storage_each_goes_by_its_own_and_says_so_once(clock: FakeCl
         assert [point.value for point in recorded.points("resilience.storage.degraded")] == [1]
 
 
-def test_a_circuit_closed_meanwhile_is_not_opened_by_older_shared_state(clock: FakeClock, storage: Frail) -> None:
+def test_a_circuit_closed_meanwhile_is_not_opened_by_older_shared_state(
+    clock: FakeClock, storage: FrailStorage
+) -> None:
     fleet = opened(clock, storage, 2)
     storage.gone = True
     clock.advance(8)
@@ -344,7 +309,7 @@ def test_a_circuit_closed_meanwhile_is_not_opened_by_older_shared_state(clock: F
     assert "resilience.storage.restored" not in recorded.event_names()  # a look by hand; the link tells at a step
 
 
-def test_newer_shared_state_wins_over_what_was_found_out_alone(clock: FakeClock, storage: Frail) -> None:
+def test_newer_shared_state_wins_over_what_was_found_out_alone(clock: FakeClock, storage: FrailStorage) -> None:
     first, second = (fleet := Fleet(clock, storage, 2)).breakers
     storage.gone = True
     for _ in range(3):
@@ -358,7 +323,7 @@ def test_newer_shared_state_wins_over_what_was_found_out_alone(clock: FakeClock,
     assert fleet.states() == ["CLOSED"] * 2
 
 
-def test_what_one_found_out_alone_holds_for_all_afterwards(clock: FakeClock, storage: Frail) -> None:
+def test_what_one_found_out_alone_holds_for_all_afterwards(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = Fleet(clock, storage, 2)
     storage.gone = True
     for _ in range(3):
@@ -369,7 +334,7 @@ def test_what_one_found_out_alone_holds_for_all_afterwards(clock: FakeClock, sto
     assert fleet.states() == ["OPEN"] * 2
 
 
-def test_a_storage_that_lost_everything_is_told(clock: FakeClock, storage: Frail) -> None:
+def test_a_storage_that_lost_everything_is_told(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = opened(clock, storage, 2)
     storage.real.documents.clear()
     fleet.look()
@@ -379,7 +344,7 @@ def test_a_storage_that_lost_everything_is_told(clock: FakeClock, storage: Frail
     assert rejected(Fleet(clock, storage, 1).breakers[0]) > 0
 
 
-def test_a_verdict_that_the_storage_cannot_take_counts_here(clock: FakeClock, storage: Frail) -> None:
+def test_a_verdict_that_the_storage_cannot_take_counts_here(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = opened(clock, storage, 1)
     clock.advance(8)
     permit = fleet.breakers[0].admit()
@@ -392,7 +357,7 @@ def test_a_verdict_that_the_storage_cannot_take_counts_here(clock: FakeClock, st
     assert storage.real.documents["breaker", "supplier"]["state"] == "closed"
 
 
-def test_an_answer_that_was_overtaken_by_a_step_of_its_own_is_dropped(clock: FakeClock, storage: Frail) -> None:
+def test_an_answer_that_was_overtaken_by_a_step_of_its_own_is_dropped(clock: FakeClock, storage: FrailStorage) -> None:
     breaker, other = Fleet(clock, storage, 2).breakers
     for _ in range(2):
         other.force_open()
@@ -406,7 +371,7 @@ def test_an_answer_that_was_overtaken_by_a_step_of_its_own_is_dropped(clock: Fak
     assert breaker.state.name == "OPEN"
 
 
-def test_others_wait_for_a_probe_that_was_begun_alone(clock: FakeClock, storage: Frail) -> None:
+def test_others_wait_for_a_probe_that_was_begun_alone(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = opened(clock, storage, 2)
     clock.advance(8)
     storage.gone = True
@@ -429,7 +394,7 @@ def test_scopes_keep_apart_what_has_the_same_name(clock: FakeClock) -> None:
     assert (one.state.name, other.execute(lambda: 1)) == ("OPEN", 1)
 
 
-def test_threads_share_one_probe(clock: FakeClock, storage: Frail) -> None:
+def test_threads_share_one_probe(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = opened(clock, storage, 4)
     clock.advance(8)
     admitted: list[int] = []
@@ -451,7 +416,7 @@ def test_threads_share_one_probe(clock: FakeClock, storage: Frail) -> None:
     assert (len(admitted), len(refused)) == (1, 15)
 
 
-def test_the_breakers_of_one_process_know_at_once(clock: FakeClock, storage: Frail) -> None:
+def test_the_breakers_of_one_process_know_at_once(clock: FakeClock, storage: FrailStorage) -> None:
     shared = SharedState(storage)
     first, second = (SharedCircuitBreaker("supplier", CONFIG, shared=shared, clock=clock) for _ in range(2))
     for _ in range(3):
@@ -460,7 +425,7 @@ def test_the_breakers_of_one_process_know_at_once(clock: FakeClock, storage: Fra
     assert rejected(second) > 0
 
 
-def make_policy(clock: FakeClock, storage: Frail, **options: Any) -> Policy:
+def make_policy(clock: FakeClock, storage: FrailStorage, **options: Any) -> Policy:
     settings: dict[str, Any] = {"retry": RetryConfig(), "breaker": CONFIG, "budget": RetryBudgetConfig(refill_rate=0.0)}
     return Policy(
         "supplier",
@@ -473,7 +438,9 @@ def make_policy(clock: FakeClock, storage: Frail, **options: Any) -> Policy:
     )
 
 
-def test_policies_of_all_processes_share_breaker_and_budget(clock: FakeClock, storage: Frail, driver: Driver) -> None:
+def test_policies_of_all_processes_share_breaker_and_budget(
+    clock: FakeClock, storage: FrailStorage, driver: Driver
+) -> None:
     policies = [make_policy(clock, storage) for _ in range(3)]
     with pytest.raises(TransientFault):
         driver.execute(policies[0], Script(TransientFault))
@@ -492,7 +459,7 @@ def test_policies_of_all_processes_share_breaker_and_budget(clock: FakeClock, st
     assert driver.execute(policies[2], Script(TransientFault, "value")) == "value"  # refunded
 
 
-def test_one_bucket_for_all(clock: FakeClock, storage: Frail) -> None:
+def test_one_bucket_for_all(clock: FakeClock, storage: FrailStorage) -> None:
     config = RetryBudgetConfig(refill_rate=0.0)
     budgets = [SharedRetryBudget("supplier", config, shared=SharedState(storage), clock=clock) for _ in range(4)]
     granted = [budget.take(10) for _ in range(5) for budget in budgets]
@@ -506,7 +473,7 @@ def test_one_bucket_for_all(clock: FakeClock, storage: Frail) -> None:
     assert sum(each.denied for each in metrics) == 11
 
 
-def test_tokens_accrue_while_somebody_runs_once_for_all(clock: FakeClock, storage: Frail) -> None:
+def test_tokens_accrue_while_somebody_runs_once_for_all(clock: FakeClock, storage: FrailStorage) -> None:
     config = RetryBudgetConfig(refill_rate=1.0)
     budgets = [SharedRetryBudget("supplier", config, shared=SharedState(storage), clock=clock) for _ in range(3)]
     for _ in range(10):
@@ -521,7 +488,7 @@ def test_tokens_accrue_while_somebody_runs_once_for_all(clock: FakeClock, storag
     assert late.metrics().tokens == pytest.approx(5)
 
 
-def test_what_was_spent_alone_is_charged_afterwards(clock: FakeClock, storage: Frail) -> None:
+def test_what_was_spent_alone_is_charged_afterwards(clock: FakeClock, storage: FrailStorage) -> None:
     config = RetryBudgetConfig(refill_rate=0.0)
     budget = SharedRetryBudget("supplier", config, shared=SharedState(storage), clock=clock)
     storage.gone = True
@@ -531,7 +498,7 @@ def test_what_was_spent_alone_is_charged_afterwards(clock: FakeClock, storage: F
     assert storage.real.documents["budget", "supplier"]["tokens"] == 20
 
 
-def test_pauses_add_up_to_the_longest(clock: FakeClock, storage: Frail) -> None:
+def test_pauses_add_up_to_the_longest(clock: FakeClock, storage: FrailStorage) -> None:
     shared = SharedState(storage, scope="x")
     assert shared.pause("supplier") == 0
     assert shared.pause("supplier", 100) == 100
