@@ -68,6 +68,8 @@ class SharedCircuitBreaker(CircuitBreaker):
         self._moves = 0
         """How often it went by its own."""
         self._told_successes = (0, 0)
+        self._last_success = 0.0
+        """When the latest of the calls that succeeded was begun."""
         self._leases: dict[int, tuple[Link, str]] = {}
         self._view: BreakerView | None = None
         self._shared = shared
@@ -136,6 +138,7 @@ class SharedCircuitBreaker(CircuitBreaker):
 
     def record_success(self, permit: int, started: float) -> None:
         """As of :class:`~otel_resilience.CircuitBreaker`."""
+        self._last_success = started
         if permit == self.fast_permit:
             window = self.window
             if started >= window.bucket_end:
@@ -270,6 +273,7 @@ class SharedCircuitBreaker(CircuitBreaker):
                 lease_for=machine.lease,
                 generation=self._generation,
                 successes=total - before if generation == machine.generation else total,
+                success_age=max(0.0, now - self._last_success),
                 fraction=self._fraction(),
                 claim=None if self._answered_by is link else self._claim(now, newest=newest),
                 **details,

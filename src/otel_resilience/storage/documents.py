@@ -69,6 +69,8 @@ class _Breaker:
         for name, empty in (("generation", 0), ("state", CLOSED.value), ("openings", 0), ("good", 0), ("run", 0)):
             document.setdefault(name, empty)
         document.setdefault("leases", {})
+        for name in ("run_began", "run_last"):
+            document.setdefault(name, 0.0)
         width = step.config.monitoring_period / BUCKETS
         if document.get("width") != width:
             document.update(width=width, window=[])
@@ -133,7 +135,11 @@ class _Breaker:
         step = self.step
         if step.successes > 0 and self._is_current():
             self._bucket()[1] += step.successes
-            self.doc["run"] = 0
+            begun = self.now - step.success_age
+            if begun >= self.doc["run_last"]:
+                self.doc["run"] = 0
+            elif begun >= self.doc["run_began"]:
+                self.doc.update(run=1, run_began=self.doc["run_last"])
 
     def _is_current(self) -> bool:
         return self.state is CLOSED and self.step.generation == self.doc["generation"]
@@ -148,6 +154,9 @@ class _Breaker:
             return
         self._bucket()[2] += 1
         self.doc["run"] += 1
+        self.doc["run_last"] = self.now
+        if self.doc["run"] == 1:
+            self.doc["run_began"] = self.now
         reason = self._tripped()
         if reason is not None:
             self._open(reason)

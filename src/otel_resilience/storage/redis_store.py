@@ -126,6 +126,7 @@ def _breaker_json(step: BreakerStep) -> dict[str, Any]:
         "action": step.action.value,
         "generation": step.generation,
         "successes": step.successes,
+        "success_age": step.success_age,
         "slow": step.slow,
         "lease": step.lease,
         "lease_for": step.lease_for,

@@ -30,6 +30,8 @@ doc.openings = doc.openings or 0
 doc.good = doc.good or 0
 doc.run = doc.run or 0
 doc.leases = doc.leases or {}
+doc.run_began = doc.run_began or 0
+doc.run_last = doc.run_last or 0
 if math.abs((doc.width or 0) - WIDTH) > 1e-9 then doc.width = WIDTH; doc.window = {} end
 local moved, granted, stale, expired = false, false, false, 0
 
@@ -164,6 +166,8 @@ function act.fail()
   if not current() then stale = true return end
   add(3, 1)
   doc.run = doc.run + 1
+  doc.run_last = now
+  if doc.run == 1 then doc.run_began = now end
   local reason = tripped()
   if reason then open(reason) elseif step.slow then act.slow() end
 end
@@ -215,7 +219,13 @@ end
 doc.window = window
 if step.successes > 0 and current() then
   add(2, step.successes)
-  doc.run = 0
+  local begun = now - step.success_age
+  if begun >= doc.run_last then
+    doc.run = 0
+  elseif begun >= doc.run_began then
+    doc.run = 1
+    doc.run_began = doc.run_last
+  end
 end
 act[step.action]()
 

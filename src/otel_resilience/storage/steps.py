@@ -63,6 +63,8 @@ class BreakerStep:
     """The generation in which the calls told here were admitted."""
     successes: int = 0
     """Calls of the closed state that succeeded since the last step, all before what ``action`` tells."""
+    success_age: float = 0.0
+    """Since the last of them was begun: it says nothing of what others met after that."""
     slow: bool = False
     lease: str = ""
     """Names a probe; never used twice."""

@@ -44,6 +44,8 @@ _FIELDS: Mapping[str, Mapping[str, Check]] = {
         "openings": _count,
         "good": _count,
         "run": _count,
+        "run_began": _number,
+        "run_last": _number,
         "leases": _leases,
         "width": _number,
         "window": _window,

@@ -54,6 +54,7 @@ BREAKER_STEPS = st.fixed_dictionaries(
         "action": st.sampled_from([*Action, Action.FAIL, Action.FAIL, Action.PROBE, Action.SUCCEED]),
         "behind": st.sampled_from([0, 0, 0, 0, 1]),
         "successes": st.integers(0, 4),
+        "success_age": st.sampled_from([0.0, 0.25, 1.0, 5.0]),
         "slow": st.booleans(),
         "lease": st.sampled_from(["", "a", "b", "c"]),
         "fraction": st.sampled_from([0.0, 0.25, 0.5, 0.75]),

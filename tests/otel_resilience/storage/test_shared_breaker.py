@@ -86,12 +86,42 @@ def test_a_success_between_breaks_the_run_of_failures(clock: FakeClock, storage:
     first, second = Fleet(clock, storage, 2).breakers
     fail(first)
     fail(first)
+    clock.advance(0.1)
     second.execute(lambda: None)
+    clock.advance(0.1)
     fail(second)  # told with its success, which came before
     fail(first)
     assert first.state.name == "CLOSED"
     fail(first)
     assert first.state.name == "OPEN"
+
+
+def test_a_success_that_was_begun_before_the_failures_says_nothing_of_them(
+    clock: FakeClock, storage: FrailStorage
+) -> None:
+    first, second, third = Fleet(clock, storage, 3).breakers
+    second.execute(lambda: None)
+    third.execute(lambda: None)
+    clock.advance(0.1)
+    fail(first)
+    clock.advance(0.1)
+    fail(second)
+    clock.advance(0.1)
+    fail(third)
+    assert third.state.name == "OPEN"
+
+
+def test_a_success_amid_the_failures_leaves_the_last_of_them(clock: FakeClock, storage: FrailStorage) -> None:
+    first, second = Fleet(clock, storage, 2).breakers
+    fail(first)
+    clock.advance(0.1)
+    second.execute(lambda: None)
+    clock.advance(0.1)
+    fail(first)
+    fail(second)
+    assert second.state.name == "CLOSED"
+    fail(second)
+    assert second.state.name == "OPEN"
 
 
 def test_the_rate_counts_what_everybody_did(clock: FakeClock, storage: FrailStorage) -> None:
