@@ -21,7 +21,9 @@ AttributeSet = dict[str, str | int | float | bool]
 class Instruments:
     """Records what the primitives report."""
 
-    def __init__(self, meter: Meter, *, observe_breakers: Observe, observe_budgets: Observe) -> None:
+    def __init__(
+        self, meter: Meter, *, observe_breakers: Observe, observe_budgets: Observe, observe_storages: Observe
+    ) -> None:
         self.duration = _histogram(meter, contract.OPERATION_DURATION)
         self.attempts = _histogram(meter, contract.OPERATION_ATTEMPTS)
         self.errors = _counter(meter, contract.ERRORS)
@@ -32,10 +34,15 @@ class Instruments:
         self.shadow_rejections = _counter(meter, contract.BREAKER_SHADOW_REJECTIONS)
         self.recovery = _histogram(meter, contract.BREAKER_RECOVERY)
         self.stale_results = _counter(meter, contract.BREAKER_STALE)
-        status, utilization = contract.BREAKER_STATUS, contract.BUDGET_UTILIZATION
-        meter.create_observable_up_down_counter(
-            status.name, [observe_breakers], unit=status.unit, description=status.description
-        )
+        self.storage_step = _histogram(meter, contract.STORAGE_DURATION)
+        utilization = contract.BUDGET_UTILIZATION
+        for metric, observe in (
+            (contract.BREAKER_STATUS, observe_breakers),
+            (contract.STORAGE_DEGRADED, observe_storages),
+        ):
+            meter.create_observable_up_down_counter(
+                metric.name, [observe], unit=metric.unit, description=metric.description
+            )
         meter.create_observable_gauge(
             utilization.name, [observe_budgets], unit=utilization.unit, description=utilization.description
         )
@@ -100,6 +107,13 @@ class Instruments:
     def stale(self, dependency: str, number: int) -> None:
         """Results of an earlier generation were dropped."""
         self.stale_results.add(number, self._of(dependency))
+
+    def step(self, storage: str, seconds: float, error_type: str) -> None:
+        """One step of shared state; ``error_type`` is empty where it was made."""
+        attributes: AttributeSet = {contract.STORAGE: storage}
+        if error_type:
+            attributes[contract.ERROR_TYPE] = cardinality.bounded_error_type(error_type)
+        self.storage_step.record(seconds, attributes)
 
     def _make_sets(
         self, dependency: str, operation: str, outcome: str, error_type: str
