@@ -20,6 +20,7 @@ from catalog_sync.errors import CatalogSyncError
 from catalog_sync.jobs.dispatch import Dispatcher
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.logs import setup_logging
+from catalog_sync.supplier.protection import open_shared_state
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.telemetry import instrument_celery, keep_spans, setup_telemetry, untraced
 from catalog_sync.traces import SharedTraces, SpanRecord
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_BUFFERED = 3000
+SHARED_STATE_WITHIN = 1.0
+"""Seconds that a new process waits to hear what the others know of the supplier."""
 PUSH_LIMIT = 1.0
 """Seconds that showing spans to the API may take."""
 TELEMETRY_END = 2.0
@@ -103,14 +106,19 @@ class WorkerProcess:
 
 @contextlib.asynccontextmanager
 async def open_worker(settings: Settings) -> AsyncIterator[tuple[Worker, SharedTraces]]:
-    """A worker with its connections."""
-    policies = Policies.of(settings)
-    async with (
-        open_catalogue(settings, policies.store) as (store, snapshot),
-        open_client(settings, policies.supplier) as supplier,
-    ):
-        ledger = JobLedger(store.redis)
-        yield Worker(settings, supplier, store, snapshot, ledger, Dispatcher(ledger)), SharedTraces(store.redis)
+    """A worker with its connections. Breaker, retry budget and rate limit of the supplier are those of all workers."""
+    shared = open_shared_state(settings)
+    try:
+        policies = Policies.of(settings, shared)
+        async with (
+            open_catalogue(settings, policies.store) as (store, snapshot),
+            open_client(settings, policies.supplier) as supplier,
+        ):
+            shared.ready(SHARED_STATE_WITHIN)
+            ledger = JobLedger(store.redis)
+            yield Worker(settings, supplier, store, snapshot, ledger, Dispatcher(ledger)), SharedTraces(store.redis)
+    finally:
+        await asyncio.to_thread(shared.close)
 
 
 _current: WorkerProcess | None = None
