@@ -81,6 +81,8 @@ class Settings:
     max_body_bytes: int
     job_lease: float
     """Seconds without a sign of life after which a step of a sync is given to another worker."""
+    sync_every: float
+    """Seconds; 0: the scheduler asks for nothing."""
     workers: int
     jobs: str
     """Who does the syncs that the API is asked for: ``process`` or ``workers``."""
@@ -119,6 +121,7 @@ class Settings:
             stale_after=read["CATALOG_STALE_AFTER_S"],
             max_body_bytes=read["CATALOG_MAX_BODY_BYTES"],
             job_lease=read["CATALOG_JOB_LEASE_MS"],
+            sync_every=read["CATALOG_SYNC_EVERY_S"],
             workers=read["CATALOG_WORKERS"],
             jobs=read["CATALOG_JOBS"],
             trace_headers_to=read["CATALOG_TRACE_HEADERS_TO"] or (),

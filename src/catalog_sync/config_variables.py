@@ -273,6 +273,13 @@ VARIABLES: Final = (
         " `REDIS_URL`.",
         values.one_of("process", "workers"),
     ),
+    Variable(
+        "CATALOG_SYNC_EVERY_S",
+        "43200",
+        "s",
+        "Age of the last full sync from which the scheduler asks for the next; 0: it never does.",
+        values.number(0, 1e9, unit="seconds"),
+    ),
     Variable("CATALOG_WORKERS", "2", "processes", "Workers that `make up` starts.", values.whole(1, 64)),
     Variable(
         "CATALOG_TRACE_HEADERS_TO",

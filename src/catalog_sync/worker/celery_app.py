@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from celery import Celery
 
 from catalog_sync.jobs.broker import celery_settings
-from catalog_sync.jobs.dispatch import FETCH_TASK, PLAN_TASK, PUBLISH_TASK, SWEEP_TASK
+from catalog_sync.jobs.dispatch import DUE_TASK, FETCH_TASK, PLAN_TASK, PUBLISH_TASK, SWEEP_TASK
 
 if TYPE_CHECKING:
     from catalog_sync.config import Settings
@@ -57,3 +57,11 @@ def sweep() -> None:
     from catalog_sync.worker.process import current  # workers alone load it
 
     current().run(lambda worker: worker.sweep())
+
+
+@app.task(name=DUE_TASK)
+def due() -> None:
+    """Ask for a full sync where one is due."""
+    from catalog_sync.worker.process import current  # workers alone load it
+
+    current().run(lambda worker: worker.ask_if_due())

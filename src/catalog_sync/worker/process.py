@@ -116,7 +116,8 @@ async def open_worker(settings: Settings) -> AsyncIterator[tuple[Worker, SharedT
         ):
             shared.ready(SHARED_STATE_WITHIN)
             ledger = JobLedger(store.redis)
-            yield Worker(settings, supplier, store, snapshot, ledger, Dispatcher(ledger)), SharedTraces(store.redis)
+            worker = Worker(settings, supplier, store, snapshot, ledger, Dispatcher(ledger), shared)
+            yield worker, SharedTraces(store.redis)
     finally:
         await asyncio.to_thread(shared.close)
 

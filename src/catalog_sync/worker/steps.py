@@ -16,10 +16,12 @@ from catalog_sync import instruments
 from catalog_sync.cli.last_run import write_last_run
 from catalog_sync.errors import CacheConnectionError, CatalogSyncError, LockLostError, SyncDeadlineError
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
-from catalog_sync.jobs.port import GroupProgress, JobStatus, PoisonedStepError
+from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobStatus, PoisonedStepError
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
+from catalog_sync.jobs.redis import RedisJobs
 from catalog_sync.jobs.sweep import end_with_error, sweep
-from catalog_sync.models import LockHolder, SyncKind, SyncReport
+from catalog_sync.models import LockHolder, SyncKind, SyncReport, SyncRequest
+from catalog_sync.supplier.esim_go import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
 from catalog_sync.sync.failures import error_from_json, error_to_json
 from catalog_sync.sync.fetch import discover
@@ -32,6 +34,7 @@ from catalog_sync.sync.service import SyncService
 from catalog_sync.sync.staged import Part, StagedSupplier, fetch_bundle_part, fetch_part
 from catalog_sync.sync.ticket import adopt_lease
 from catalog_sync.telemetry import inject_context
+from catalog_sync.worker.due import due_at
 from catalog_sync.worker.heart import Heart, StepStoppedError
 from otel_resilience import Policy, classify, correlation_scope
 
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.store.staging import Staging
     from catalog_sync.supplier.esim_go import EsimGoClient
+    from otel_resilience.storage import SharedState
 
 PART_MARGIN: Final = 900
 """Seconds for which a staged part outlives the deadline of its sync."""
@@ -69,6 +73,7 @@ class Worker:
         snapshot: Snapshot,
         ledger: JobLedger,
         dispatcher: Dispatcher,
+        shared: SharedState,
         *,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
@@ -78,6 +83,8 @@ class Worker:
         self._snapshot = snapshot
         self._ledger = ledger
         self._dispatcher = dispatcher
+        self._shared = shared
+        self._jobs = RedisJobs(ledger, dispatcher, sync_deadline=settings.sync_deadline, now=now)
         self._now = now
 
     async def plan(self, job_id: str) -> None:
@@ -106,6 +113,27 @@ class Worker:
             sync_deadline=self._settings.sync_deadline,
             now=self._now(),
         )
+
+    async def ask_if_due(self) -> None:
+        """Ask for a full sync where one is due. What cannot be read is not due."""
+        every = self._settings.sync_every
+        if not every:
+            return
+        try:
+            meta = await self._store.current()
+            jobs = await self._jobs.latest(limit=20)
+        except CatalogSyncError as error:
+            _log.warning("whether a sync is due cannot be seen: %s", error)
+            return
+        pause = await asyncio.to_thread(self._shared.pause, DEPENDENCY)
+        if pause > 0 or due_at(meta, jobs, every, self._now()) > self._now():
+            return
+        try:
+            job = await self._jobs.submit(SyncRequest(trigger="schedule"))
+        except JobConflictError as conflict:
+            _log.info("a sync is due, and one is under way: %s", conflict)
+        else:
+            _log.info("a sync is due: job %s", job.id)
 
     async def _run(self, job_id: str, step: str, work: Step, number: int | None = None) -> None:
         """Claim a step and do it; what comes too late, too early or twice is dropped."""
@@ -173,7 +201,9 @@ class Worker:
         except _AGAIN:
             raise
         except CatalogSyncError as error:
-            return self._counted(Part(error=error), before), []
+            failed = self._counted(Part(error=error), before)
+            await self._heed(failed, started)
+            return failed, []
         plan = self._counted(Part(groups=() if failure else tuple(groups), error=failure), before)
         if request.scope is None:
             return plan, groups
@@ -189,6 +219,7 @@ class Worker:
         kept = False
         try:
             part = self._counted(await self._fetched(record, number, started, heart, staging), before)
+            await self._heed(part, started)
             bundles = part.bundles if part.error is None else 0
             info = None if part.error is None else error_info(part.error).to_json()
             progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
@@ -326,6 +357,13 @@ class Worker:
         return Fetch(
             supplier=self._supplier, progress=ProgressTracker(on_progress), deadline=Deadline(max(0.0, started.left))
         )
+
+    async def _heed(self, part: Part, started: Started) -> None:
+        """A supplier that asked to wait longer than this sync may last is left alone until then."""
+        wait = part.error.retry_after if part.error is not None else None
+        if wait is not None and wait > started.left:
+            _log.warning("no scheduled sync begins for %.0f s: the supplier asked to wait so long", wait)
+            await asyncio.to_thread(self._shared.pause, DEPENDENCY, wait)
 
     def _counted(self, part: Part, before: RequestCounts) -> Part:
         counts = self._supplier.counts

@@ -12,16 +12,26 @@ import httpx
 import pytest
 
 from catalog_sync.jobs import Job
-from catalog_sync.models import Outcome, SyncRequest
+from catalog_sync.models import Outcome, SyncKind, SyncRequest
 from support.redis_server import RedisServer
 from support.worker_world import Supplier, WorkerWorld, running_supplier, worker_world
 
 GROUPS = 100
 WORKERS = 4
 RATE = 20
+LIMIT = 25
+"""What the supplier allows: on a busy machine a request may be sent a moment after the limiter let it pass."""
 THRESHOLD = 5
 RESET = 2.0
-DOWN = {"name": "down", "rules": [{"fault": "status", "status": 503, "when": {"endpoint": "catalogue"}}]}
+GROUPS_LISTED = 1
+"""Requests of the first sync that were answered: the list of groups."""
+DOWN_AFTER_LIST = {
+    "name": "down",
+    "rules": [
+        {"fault": "status", "status": 503, "when": {"endpoint": "catalogue"}},
+        {"fault": "status", "status": 503, "when": {"endpoint": "groups", "skip": 1}},
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +47,7 @@ def fleet(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
         "ERROR_RETRY_MAX_ATTEMPTS": "2",
     }
     with (
-        running_supplier(0, "--data", str(data)) as supplier,
+        running_supplier(0, "--data", str(data), "--rate", str(LIMIT)) as supplier,
         worker_world(directory, redis_server, supplier, **changes) as world,
     ):
         for _ in range(WORKERS):
@@ -57,29 +67,30 @@ async def test_a_hundred_jobs_over_four_workers_keep_the_rate_of_one_client(worl
     assert job.outcome is Outcome.COMPLETE
     assert [group.status for group in job.groups] == ["ok"] * GROUPS
     assert stats(world.supplier)["total"] == GROUPS + 1
-    assert stats(world.supplier)["max_requests_in_1s"] <= RATE
+    assert stats(world.supplier)["max_requests_in_1s"] <= LIMIT, world.logs()
+    assert "429" not in stats(world.supplier)["statuses"]
 
 
 async def test_one_outage_opens_one_circuit_for_all_and_one_probe_closes_it(world: WorkerWorld) -> None:
-    world.supplier.play(DOWN)
+    world.supplier.play(DOWN_AFTER_LIST)
     job = await sync(world)
     assert job.outcome is Outcome.FAILED
     sent = stats(world.supplier)["endpoints"]["catalogue"]["503"]
     assert THRESHOLD <= sent <= THRESHOLD + WORKERS
     opened = time.monotonic()
-    await asyncio.sleep(RESET)
-    await sync(world)
-    probes = stats(world.supplier)["endpoints"]["catalogue"]["503"] - sent
-    assert 1 <= probes <= 1 + (time.monotonic() - opened) / RESET, "one probe at a time"
+    while time.monotonic() - opened < 1.5 * RESET:
+        assert (await sync(world, SyncKind.GROUP, "Group 1")).outcome is Outcome.FAILED
+    served = stats(world.supplier)["total"] - GROUPS_LISTED - sent
+    assert 1 <= served <= 1 + (time.monotonic() - opened) / RESET, "one probe at a time"
     world.supplier.reset()
     healed = time.monotonic()
-    while (await sync(world)).outcome is not Outcome.COMPLETE:
-        assert time.monotonic() - healed < 30
-        await asyncio.sleep(0.2)
+    while (await sync(world, SyncKind.GROUP, "Group 1")).outcome is not Outcome.COMPLETE:
+        assert time.monotonic() - healed < 10 * RESET
+        await asyncio.sleep(0.1)
 
 
-async def sync(world: WorkerWorld) -> Job:
-    job = await world.jobs.submit(SyncRequest())
+async def sync(world: WorkerWorld, kind: SyncKind = SyncKind.FULL, scope: str | None = None) -> Job:
+    job = await world.jobs.submit(SyncRequest(kind, scope))
     return await world.ended(job.id, 60)
 
 

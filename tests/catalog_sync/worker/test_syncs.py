@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from catalog_sync.jobs import Job, JobConflictError, JobStatus
+from catalog_sync.jobs.dispatch import DUE_TASK
 from catalog_sync.models import Outcome, SyncKind, SyncRequest
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.supplier.esim_go import open_supplier
 from catalog_sync.sync import SyncService
+from catalog_sync.worker.celery_app import app
 from support.redis_server import RedisServer
 from support.worker_world import Supplier, WorkerWorld, worker_world
 
@@ -158,3 +160,23 @@ async def published(world: WorkerWorld) -> str:
 def unordered(bundle: Any) -> dict[str, Any]:
     """Groups come in the order in which they were fetched."""
     return {**bundle.to_json(), "groups": sorted(bundle.groups)}
+
+
+async def test_the_scheduler_asks_once_where_a_sync_is_due_and_never_for_what_cannot_be_read(
+    world: WorkerWorld,
+) -> None:
+    app.tasks[DUE_TASK].apply_async()
+    app.tasks[DUE_TASK].apply_async()
+    [asked] = await until_jobs(world, 1)
+    assert (await world.ended(asked.id)).outcome is Outcome.COMPLETE
+    version = await published(world)
+    world.redis.command("DEL", f"{{cat}}:v:{version}:meta", "{cat}:jobs:index")
+    app.tasks[DUE_TASK].apply_async()
+    await asyncio.sleep(1.0)
+    assert await world.jobs.latest() == []
+
+
+async def until_jobs(world: WorkerWorld, number: int) -> list[Job]:
+    while len(jobs := list(await world.jobs.latest())) < number:
+        await asyncio.sleep(0.05)
+    return jobs
