@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from catalog_sync.supplier.esim_go import EsimGoClient
     from catalog_sync.sync import OnProgress
     from catalog_sync.traces import TraceStore
+    from otel_resilience.storage import SharedState
 
 DRAIN: Final = 5
 """Seconds that answers under way get at the end."""
@@ -55,8 +56,8 @@ async def open_parts(
     Raises ``ConfigurationError``. A store that cannot be had is no error: the snapshot is read, and syncs end as
     LOCK_UNAVAILABLE.
     """
-    policies = composition.Policies.of(settings)
     async with contextlib.AsyncExitStack() as stack:
+        policies = composition.Policies.of(settings, _what_workers_know(settings, stack))
         store: CatalogStore | None = None
         snapshot = Snapshot(settings.state_dir)
         try:
@@ -84,6 +85,17 @@ async def open_parts(
             alerts=alerts or NoAlerts(),
             protection=protection or LocalProtection((policies.supplier, policies.store)),
         )
+
+
+def _what_workers_know(settings: Settings, stack: contextlib.AsyncExitStack) -> SharedState | None:
+    """The state of the supplier's breaker and budget that workers share, so that it is shown here."""
+    if settings.jobs != "workers":
+        return None
+    from catalog_sync.supplier.protection import open_shared_state
+
+    shared = open_shared_state(settings)
+    stack.push_async_callback(asyncio.to_thread, shared.close)
+    return shared
 
 
 def _workers(settings: Settings, store: CatalogStore | None, traces: TraceStore) -> tuple[Jobs, TraceStore]:

@@ -87,13 +87,12 @@ class JobLedger:
 
     async def latest(self, limit: int, offset: int) -> list[Record]:
         """The last records, newest first."""
-        ids = await self.redis.command("list jobs", "ZREVRANGE", INDEX, offset, offset + limit - 1)
-        found = []
-        for job_id in ids:
-            raw = await self.redis.command("read job", "HGETALL", JobKeys(bytes(job_id).decode()).record)
-            if raw:
-                found.append(read_record(bytes(job_id).decode(), raw))
-        return found
+        raw_ids = await self.redis.command("list jobs", "ZREVRANGE", INDEX, offset, offset + limit - 1)
+        ids = [bytes(job_id).decode() for job_id in raw_ids]
+        if not ids:
+            return []
+        found = await self.redis.read_many("read jobs", [("HGETALL", JobKeys(job_id).record) for job_id in ids])
+        return [read_record(job_id, raw) for job_id, raw in zip(ids, found, strict=True) if raw]
 
     async def start(
         self, job_id: str, step: str, claim: str, *, lease: float, now: str, time_limit: float

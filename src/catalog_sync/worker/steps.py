@@ -162,8 +162,14 @@ class Worker:
                     await self._dispatcher.publish(job_id, record.carrier)
             except _AGAIN as error:
                 _log.warning("%s of job %s will be begun again: %s", step, job_id, error)
-                await self._ledger.release(job_id, step, claim)
+                await self._give_back(job_id, step, claim)
                 raise
+
+    async def _give_back(self, job_id: str, step: str, claim: str) -> None:
+        try:
+            await self._ledger.release(job_id, step, claim)
+        except CatalogSyncError as error:
+            _log.warning("the claim of %s is left to expire: %s", step, error)
 
     async def _plan(self, record: Record, started: Started, heart: Heart) -> None:
         del heart
