@@ -222,7 +222,7 @@ async def test_no_answer_mixes_two_versions(world: ApiWorld) -> None:
     stop = asyncio.Event()
 
     async def publish() -> None:
-        for number in range(2, 40):
+        for number in range(2, 14):
             version = f"v{number}"
             rows = [make_bundle(f"esim_{index:03}", description=version) for index in range(number)]
             world.store.publish(version, rows)
@@ -241,4 +241,4 @@ async def test_no_answer_mixes_two_versions(world: ApiWorld) -> None:
         return count
 
     _, *counts = await asyncio.gather(publish(), read("/bundles?limit=0"), read("/bundles?limit=0&text=esim"))
-    assert min(counts) > 5
+    assert min(counts) > 2
