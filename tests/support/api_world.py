@@ -188,12 +188,14 @@ class Protection:
 
 
 @contextlib.asynccontextmanager
-async def api_world(directory: Path, *, catalogue: bool = True, **environ: str) -> AsyncIterator[ApiWorld]:
+async def api_world(
+    directory: Path, *, catalogue: bool = True, traces: TraceRing | None = None, **environ: str
+) -> AsyncIterator[ApiWorld]:
     """An API over a published catalogue. ``environ`` changes its settings."""
     settings = Settings.from_env(
         {"CATALOG_STATE_DIR": str(directory), "CATALOG_API_TOKEN": TOKEN, "ESIM_GO_API_KEY": "key-4711", **environ}
     )
-    store, clock, sync, traces = MemoryStore(), Clock(), ScriptedSync(), TraceRing()
+    store, clock, sync, traces = MemoryStore(), Clock(), ScriptedSync(), traces or TraceRing()
     if catalogue:
         store.publish("v1")
     snapshot = Snapshot(settings.state_dir)

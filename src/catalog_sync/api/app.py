@@ -48,7 +48,15 @@ class Api:
         api = settings.api
         access = Access(api.token, open_reads=api.open_reads)
         self.health = Health(parts.live, parts.alerts, parts.protection, wall_clock)
-        syncs = Syncs(parts.jobs, parts.traces, self.health, settings.alerts, max_body_bytes=api.max_body_bytes)
+        syncs = Syncs(
+            parts.jobs,
+            parts.traces,
+            parts.live,
+            self.health,
+            settings.alerts,
+            max_body_bytes=api.max_body_bytes,
+            wall_clock=wall_clock,
+        )
         self.hub = Hub(parts.jobs, syncs.document, max_streams=api.max_streams)
         # A version that was published here is served at once, not with the next poll.
         self.hub.on_change(lambda job: parts.live.look() if job.status.ended else None)

@@ -20,13 +20,17 @@ HEAD_TIMEOUT: Final = 10.0
 class BoundedProtocol(HttpToolsProtocol):
     """Drops connections whose request does not come to its point; malformed ones get a problem document."""
 
+    _in_head = True
+    """Whether what comes next belongs to a request line or its headers."""
     _head_bytes = 0
+    _requests = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._drop)
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
@@ -35,15 +39,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """A part of a request."""
-        if self._in_head():
+        if self._refused:
+            return
+        begun, requests = self._in_head, self._requests
+        if begun:
+            self._start_timer()
+        super().data_received(data)
+        if begun and self._in_head and requests == self._requests and not self._refused:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD:
-                self._stop_timer()
-                self._refuse(431, "too_large", f"Request line and headers have at most {MAX_HEAD} bytes.")
-                return
-            if self._head_timer is None:
-                self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._drop)
-        super().data_received(data)
+                self._refuse_head()
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -54,19 +59,36 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The request is known."""
         self._stop_timer()
-        self._head_bytes = 0
+        self._in_head, self._head_bytes = False, 0
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
+            self._refuse_head()
+            return
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a request."""
+        self._in_head = True
+        self._requests += 1
+        if not self._refused:
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
-        self._stop_timer()
         self._refuse(400, "bad_request", msg)
 
-    def _in_head(self) -> bool:
-        """Whether what comes now belongs to a request that is not known yet."""
-        return self.cycle is None or (not self.cycle.more_body and self.cycle.response_complete)
+    def _refuse_head(self) -> None:
+        self._refuse(431, "too_large", f"Request line and headers have at most {MAX_HEAD} bytes.")
 
     def _refuse(self, status: int, kind: str, detail: str) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self._stop_timer()
         identifier = new_correlation_id()
         document = {
             "type": TYPE_PREFIX + kind,
@@ -89,6 +111,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+    def _start_timer(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._drop)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
