@@ -33,6 +33,7 @@ def names(document: dict[str, Any]) -> list[str]:
         ("text=unlimited+NORDICS", ["esim_ULP_7D_RNOR_V2"]),
         ("limit=1&offset=1", ["esim_1GB_7D_PT_V2"]),
         ("country=XX", []),
+        ("min_days=8&max_days=7", []),
     ],
 )
 async def test_parameters_are_the_options_of_search(world: ApiWorld, query: str, expected: list[str]) -> None:
