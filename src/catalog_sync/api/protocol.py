@@ -17,14 +17,22 @@ HEAD_TIMEOUT: Final = 10.0
 """Seconds from the opening of a connection, or the first byte of a further request, to the end of its headers."""
 
 
+SEND_TIMEOUT: Final = 30.0
+"""Seconds for which a client may take nothing of an answer that waits for it."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
-    """Drops connections whose request does not come to its point; malformed ones get a problem document."""
+    """Drops connections whose request does not come to its point, or whose answer is not taken.
+
+    What is no HTTP gets a problem document.
+    """
 
     _in_head = True
     """Whether what comes next belongs to a request line or its headers."""
     _head_bytes = 0
     _requests = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _send_timer: asyncio.TimerHandle | None = None
     _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -35,6 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
         self._stop_timer()
+        self._stop_send_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -77,6 +86,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._refused:
             super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        """The client takes less than it is sent."""
+        super().pause_writing()
+        if self._send_timer is None:
+            self._send_timer = self.loop.call_later(SEND_TIMEOUT, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client goes on taking."""
+        super().resume_writing()
+        self._stop_send_timer()
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
         self._refuse(400, "bad_request", msg)
@@ -111,6 +131,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
 
     def _start_timer(self) -> None:
         if self._head_timer is None:

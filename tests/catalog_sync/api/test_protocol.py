@@ -14,14 +14,35 @@ from catalog_sync.api import protocol
 from catalog_sync.api.protocol import BoundedProtocol
 
 
-async def answer_ok(scope: Any, receive: Any, send: Any) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"ok"})
+class Endless:
+    """An answer without end, and whether it has come to one."""
+
+    ended: asyncio.Event
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != "/endless":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"ok"})
+            return
+        self.ended = asyncio.Event()
+        gone = asyncio.create_task(self._gone(receive))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not gone.done():
+            await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+            await asyncio.sleep(0)
+        self.ended.set()
+
+    async def _gone(self, receive: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+answer = Endless()
 
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    config = uvicorn.Config(answer_ok, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, port=0)
+    config = uvicorn.Config(answer, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, port=0)
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
@@ -112,3 +133,23 @@ async def test_ambiguous_requests_are_refused(port: int, sent: bytes) -> None:
     async with connected(port) as (reader, writer):
         writer.write(sent)
         assert (await status(reader)).startswith(b"HTTP/1.1 400")
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_is_dropped(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "SEND_TIMEOUT", 0.1)
+    async with connected(port) as (_, writer):
+        writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(10):
+            while not hasattr(answer, "ended"):
+                await asyncio.sleep(0.01)
+            await answer.ended.wait()
+
+
+async def test_a_client_that_takes_its_time_is_not(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "SEND_TIMEOUT", 1.0)
+    async with connected(port) as (reader, writer):
+        writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        for _ in range(30):
+            assert await reader.read(200_000)
+            await asyncio.sleep(0.05)
