@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -48,7 +48,15 @@ class Api:
         api = settings.api
         access = Access(api.token, open_reads=api.open_reads)
         self.health = Health(parts.live, parts.alerts, parts.protection, wall_clock)
-        syncs = Syncs(parts.jobs, parts.traces, self.health, settings.alerts, max_body_bytes=api.max_body_bytes)
+        syncs = Syncs(
+            parts.jobs,
+            parts.traces,
+            parts.live,
+            self.health,
+            settings.alerts,
+            max_body_bytes=api.max_body_bytes,
+            wall_clock=wall_clock,
+        )
         self.hub = Hub(parts.jobs, syncs.document, max_streams=api.max_streams)
         # A version that was published here is served at once, not with the next poll.
         self.hub.on_change(lambda job: parts.live.look() if job.status.ended else None)
@@ -59,10 +67,8 @@ class Api:
             Route("/bundles/{name:path}", reads.bundle),
             Route("/countries", reads.countries),
             Route("/groups", reads.groups),
-            Route("/syncs", syncs.listing, methods=["GET"]),
-            Route("/syncs", syncs.submit, methods=["POST"]),
-            Route("/syncs/{id}", syncs.one, methods=["GET"]),
-            Route("/syncs/{id}", syncs.cancel, methods=["DELETE"]),
+            _by_method("/syncs", GET=syncs.listing, POST=syncs.submit),
+            _by_method("/syncs/{id}", GET=syncs.one, DELETE=syncs.cancel),
             Route("/syncs/{id}/events", self.hub.one),
             Route("/events", self.hub.all),
             Route("/traces", syncs.traces),
@@ -88,6 +94,15 @@ class Api:
         """One request."""
         scope["app"] = self  # so that the router raises what it would otherwise answer in plain text
         await self._app(scope, receive, send)
+
+
+def _by_method(path: str, **endpoints: Callable[[Request], Awaitable[Response]]) -> Route:
+    """One route for a path, so that an answer about a wrong method names all that are offered."""
+
+    async def chosen(request: Request) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, chosen, methods=list(endpoints))
 
 
 async def _openapi(request: Request) -> Response:

@@ -33,6 +33,8 @@ TRUSTED_FOR: Final = 3.0
 """Seconds for which the copy counts as the live version after the pointer was last seen."""
 WAIT: Final = 0.03
 """Seconds that a request waits at most for a look at the pointer, and only where the last one is older than a poll."""
+CATCH_UP: Final = 1.0
+"""Seconds that the answer about a finished sync waits for its version to be served here."""
 FIRST_LOOK: Final = 1.0
 """Seconds that the start waits for the store before it turns to the snapshot."""
 
@@ -184,6 +186,13 @@ class LiveCatalogue:
         look = self.look()
         if not look.done():
             await asyncio.wait([look], timeout=WAIT)
+
+    async def catch_up(self, version: str) -> None:
+        """Serve ``version``, which has just been published, waiting for it no longer than :data:`CATCH_UP`."""
+        # A look under way may have begun before the publication; the next one did not.
+        for _ in range(2):
+            if self._copy is None or self._copy.meta.version != version:
+                await asyncio.wait([self.look()], timeout=CATCH_UP / 2)
 
     def look(self) -> asyncio.Task[None]:
         """A look at the pointer: the one under way, or a new one."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from opentelemetry import baggage, metrics, trace
@@ -28,8 +27,6 @@ from catalog_sync.telemetry import extract_context
 from otel_resilience import error_types
 from otel_resilience.correlation import BAGGAGE_KEY, new_correlation_id
 
-SEND_TIMEOUT: Final = 30.0
-"""Seconds that a client may take for one part of an answer before its connection is dropped."""
 QUIET: Final = 10.0
 """Seconds for which the same kind of outage is not logged again."""
 SLOW: Final = 1.0
@@ -75,7 +72,7 @@ class RequestContext:
         headers = dict(scope["headers"])
         context, span = self._begin(scope, headers)
         token = otel_context.attach(context)
-        answer = _Answer(scope, send, span.get_span_context())
+        answer = _Answer(send, span.get_span_context())
         try:
             await self._answered(scope, receive, answer)
         finally:
@@ -125,8 +122,6 @@ class RequestContext:
     async def _answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
             await self._app(scope, receive, answer.send)
-        except _ClientGoneError:
-            return
         except Exception as error:  # noqa: BLE001  the last stop: classified, recorded, answered without a word of it
             problem = problem_of(error)
             if problem.status >= 500:
@@ -135,10 +130,7 @@ class RequestContext:
             if answer.status is not None:
                 _abort(scope)
                 return
-            try:
-                await problem_response(problem)(scope, receive, answer.send)
-            except _ClientGoneError:
-                return
+            await problem_response(problem)(scope, receive, answer.send)
 
     def _tell(self, scope: Scope, problem: ProblemError, error: Exception) -> None:
         """A defect with its traceback; an outage once in a while, since every request meets it."""
@@ -177,17 +169,12 @@ class RequestContext:
 _ON_START = frozenset({HTTP_REQUEST_METHOD, URL_SCHEME})
 
 
-class _ClientGoneError(Exception):
-    """The client takes no more of the answer."""
-
-
 class _Answer:
-    """The way back: adds the headers that every answer has, and drops clients that do not read."""
+    """The way back: adds the headers that every answer has."""
 
-    __slots__ = ("_ids", "_scope", "_send", "error", "status")
+    __slots__ = ("_ids", "_send", "error", "status")
 
-    def __init__(self, scope: Scope, send: Callable[[Message], Awaitable[None]], ids: SpanContext) -> None:
-        self._scope = scope
+    def __init__(self, send: Send, ids: SpanContext) -> None:
         self._send = send
         self._ids = ids
         self.status: int | None = None
@@ -206,12 +193,7 @@ class _Answer:
             headers.append((b"traceresponse", b"00-%b-%016x-%02x" % (trace_id, ids.span_id, int(ids.trace_flags))))
             await self._send({**message, "headers": headers})
             return
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT):
-                await self._send(message)
-        except TimeoutError as error:
-            _abort(self._scope)
-            raise _ClientGoneError from error
+        await self._send(message)
 
 
 def _unrecorded(above: SpanContext) -> Span:

@@ -206,7 +206,7 @@ def _search(limit: int) -> list[dict[str, Any]]:
         _query("country", text, "Country code, in any case."),
         _query("group", text, "Group; case, hyphens and spaces do not matter."),
         _query("region", text, "Region; case, hyphens and spaces do not matter."),
-        _query("min_days", number, "Shortest duration in days; at most `max_days`."),
+        _query("min_days", number, "Shortest duration in days; above `max_days` nothing is found."),
         _query("max_days", number, "Longest duration in days."),
         _query("text", text, "Words that occur in the name or the description, in any case."),
         _query("limit", {**number, "default": limit}, "Entries of the answer; 0: all."),
@@ -243,5 +243,5 @@ _IF_NONE_MATCH: Final[dict[str, Any]] = {
     "name": "If-None-Match",
     "in": "header",
     "description": "The ETag of an earlier answer; where it still holds the answer is 304.",
-    "schema": {"type": "string", "pattern": '^"[!#-~]{1,100}"$'},
+    "schema": {"type": "string"},
 }

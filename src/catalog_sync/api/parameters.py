@@ -40,10 +40,10 @@ def search_query(raw: bytes, *, limit: int = DEFAULT_LIMIT) -> Query:
             errors.append({"parameter": name, "detail": str(error)})
     if errors:
         raise invalid(400, "invalid_parameters", errors)
-    try:
-        return Query(**values)
-    except ValueError as error:
-        raise invalid(400, "invalid_parameters", [{"parameter": "min_days", "detail": str(error)}]) from error
+    if values.get("min_days", 0) > values.get("max_days", MAX_NUMBER):
+        # No duration fits: the same as one that no bundle has.
+        values["min_days"] = values["max_days"] = MAX_NUMBER
+    return Query(**values)
 
 
 def page_parameters(raw: bytes, *, limit: int, maximum: int) -> tuple[int, int]:

@@ -17,33 +17,47 @@ HEAD_TIMEOUT: Final = 10.0
 """Seconds from the opening of a connection, or the first byte of a further request, to the end of its headers."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """Drops connections whose request does not come to its point; malformed ones get a problem document."""
+SEND_TIMEOUT: Final = 30.0
+"""Seconds for which a client may take nothing of an answer that waits for it."""
 
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Drops connections whose request does not come to its point, or whose answer is not taken.
+
+    What is no HTTP gets a problem document.
+    """
+
+    _in_head = True
+    """Whether what comes next belongs to a request line or its headers."""
     _head_bytes = 0
+    _requests = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _send_timer: asyncio.TimerHandle | None = None
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._drop)
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""
         self._stop_timer()
+        self._stop_send_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """A part of a request."""
-        if self._in_head():
+        if self._refused:
+            return
+        begun, requests = self._in_head, self._requests
+        if begun:
+            self._start_timer()
+        super().data_received(data)
+        if begun and self._in_head and requests == self._requests and not self._refused:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD:
-                self._stop_timer()
-                self._refuse(431, "too_large", f"Request line and headers have at most {MAX_HEAD} bytes.")
-                return
-            if self._head_timer is None:
-                self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._drop)
-        super().data_received(data)
+                self._refuse_head()
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -54,19 +68,47 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The request is known."""
         self._stop_timer()
-        self._head_bytes = 0
+        self._in_head, self._head_bytes = False, 0
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
+            self._refuse_head()
+            return
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a request."""
+        self._in_head = True
+        self._requests += 1
+        if not self._refused:
+            super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client takes less than it is sent."""
+        super().pause_writing()
+        if self._send_timer is None:
+            self._send_timer = self.loop.call_later(SEND_TIMEOUT, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client goes on taking."""
+        super().resume_writing()
+        self._stop_send_timer()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
-        self._stop_timer()
         self._refuse(400, "bad_request", msg)
 
-    def _in_head(self) -> bool:
-        """Whether what comes now belongs to a request that is not known yet."""
-        return self.cycle is None or (not self.cycle.more_body and self.cycle.response_complete)
+    def _refuse_head(self) -> None:
+        self._refuse(431, "too_large", f"Request line and headers have at most {MAX_HEAD} bytes.")
 
     def _refuse(self, status: int, kind: str, detail: str) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self._stop_timer()
         identifier = new_correlation_id()
         document = {
             "type": TYPE_PREFIX + kind,
@@ -89,6 +131,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    def _start_timer(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._drop)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

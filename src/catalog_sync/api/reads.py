@@ -25,15 +25,19 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).enc
 
 
 class Encoded(NamedTuple):
-    """An answer as it is sent."""
+    """An answer as it is sent, again and again: a response of Starlette does not change when it is sent."""
 
-    body: bytes
+    response: Response
+    not_modified: Response
+    tag: str
     source: Source
-    as_of: str
-    stale: bool
-    version: str
     good_until: float
     """Seconds since the epoch after which it must be judged again."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self.response.body)
 
 
 class _Answers:
@@ -55,13 +59,13 @@ class _Answers:
 
     def put(self, of: tuple[str, Source], key: str, answer: Encoded) -> None:
         """Keep an answer; the ones that were kept first go first."""
-        if of != self._of or len(answer.body) > CACHED_BYTES // 8:
+        if of != self._of or answer.size > CACHED_BYTES // 8:
             return
         before = self._kept.pop(key, None)
-        self._size += len(answer.body) - (len(before.body) if before else 0)
+        self._size += answer.size - (before.size if before else 0)
         self._kept[key] = answer
         while self._size > CACHED_BYTES:
-            self._size -= len(self._kept.popitem(last=False)[1].body)
+            self._size -= self._kept.popitem(last=False)[1].size
 
 
 class Reads:
@@ -75,28 +79,27 @@ class Reads:
 
     async def bundles(self, request: Request) -> Response:
         """``GET /bundles``."""
-        query = search_query(request.scope["query_string"])
 
         async def search(view: View) -> Mapping[str, Any]:
+            query = search_query(request.scope["query_string"])
             return (await view.reader.search(query)).to_json()
 
         return await self._answer(request, search)
 
     async def bundle(self, request: Request) -> Response:
         """``GET /bundles/{name}``."""
-        no_parameters(request.scope["query_string"])
-        name: str = request.path_params["name"]
 
         async def show(view: View) -> Mapping[str, Any]:
-            return (await view.reader.show(name)).to_json()
+            no_parameters(request.scope["query_string"])
+            return (await view.reader.show(request.path_params["name"])).to_json()
 
         return await self._answer(request, show)
 
     async def countries(self, request: Request) -> Response:
         """``GET /countries``."""
-        query = search_query(request.scope["query_string"], limit=0)
 
         async def count(view: View) -> Mapping[str, Any]:
+            query = search_query(request.scope["query_string"], limit=0)
             rows = sorted(counts_by_country(view.copy, await _names(view, query)).items())
             countries = [{**row, "regions": sorted(row["regions"])} for _, row in rows]
             return await _listing(view, query, "countries", countries)
@@ -105,9 +108,9 @@ class Reads:
 
     async def groups(self, request: Request) -> Response:
         """``GET /groups``."""
-        query = search_query(request.scope["query_string"], limit=0)
 
         async def count(view: View) -> Mapping[str, Any]:
+            query = search_query(request.scope["query_string"], limit=0)
             counts = counts_by_group(view.copy, await _names(view, query))
             groups = [
                 {"name": name, "bundles": counts.get(name, 0), "as_of": meta.as_of, "stale": meta.stale}
@@ -119,6 +122,7 @@ class Reads:
         return await self._answer(request, count)
 
     async def _answer(self, request: Request, make: Callable[[View], Awaitable[Mapping[str, Any]]]) -> Response:
+        """``make`` also reads the parameters: an answer that is kept was asked for in the same words before."""
         await self._live.look_soon()
         view = self._live.view()
         of = (view.copy.meta.version, view.source)
@@ -130,34 +134,30 @@ class Reads:
             self._answers.put(of, key, answer)
         else:
             instruments.count_read(answer.source)
-        return self._response(request, answer)
+        known = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
+        if known is not None and _matches(known.decode("latin-1"), answer.tag):
+            return answer.not_modified
+        return answer.response
 
     def _encoded(self, document: Mapping[str, Any]) -> Encoded:
-        as_of, stale = document["as_of"], document["stale"]
-        ages_at = epoch(as_of) + self._live.stale_after
-        return Encoded(
-            _encode(document).encode(),
-            document["source"],
-            as_of,
-            stale,
-            document["version"],
-            ages_at if not stale else float("inf"),
-        )
-
-    def _response(self, request: Request, answer: Encoded) -> Response:
-        tag = f'"{answer.version}"' if answer.source == "fresh" else f'"{answer.version}-{answer.source}"'
+        source, as_of, stale, version = (document[name] for name in ("source", "as_of", "stale", "version"))
+        body = _encode(document).encode()
+        tag = f'"{version}"' if source == "fresh" else f'"{version}-{source}"'
         headers = {
             "ETag": tag,
-            "Cache-Control": self._cacheable if answer.source == "fresh" else "no-cache",
-            "X-Catalog-Source": answer.source,
-            "X-Catalog-As-Of": answer.as_of,
-            "X-Catalog-Stale": "true" if answer.stale else "false",
-            "X-Catalog-Version": answer.version,
+            "Cache-Control": self._cacheable if source == "fresh" else "no-cache",
+            "X-Catalog-Source": source,
+            "X-Catalog-As-Of": as_of,
+            "X-Catalog-Stale": "true" if stale else "false",
+            "X-Catalog-Version": version,
         }
-        known = request.headers.get("if-none-match")
-        if known is not None and _matches(known, tag):
-            return Response(None, 304, headers)
-        return Response(answer.body, 200, headers, "application/json")
+        return Encoded(
+            Response(body, 200, headers, "application/json"),
+            Response(None, 304, headers),
+            tag,
+            source,
+            epoch(as_of) + self._live.stale_after if not stale else float("inf"),
+        )
 
 
 async def _names(view: View, query: Query) -> list[str]:

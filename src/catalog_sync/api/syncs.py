@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.health import Health
 from catalog_sync.api.parameters import no_parameters, page_parameters, sync_body
 from catalog_sync.api.problems import ProblemError
 from catalog_sync.config import AlertSettings
 from catalog_sync.errors import CacheConnectionError
 from catalog_sync.jobs import Job, Jobs
+from catalog_sync.reader import epoch
 from catalog_sync.traces import TraceStore
 from otel_resilience.correlation import is_correlation_id
 
@@ -23,16 +25,29 @@ MAX_PAGE: Final = 200
 ANSWER_WITHIN: Final = 3.0
 """Seconds in which the records of jobs and traces, which may live in Redis, must answer."""
 
+LATELY: Final = 10.0
+"""Seconds after its end in which the version of a sync may still be on its way here."""
+
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 class Syncs:
-    """The endpoints of syncs and traces."""
+    """The endpoints of syncs and traces. ``wall_clock`` tells the time of day in seconds since the epoch."""
 
     def __init__(
-        self, jobs: Jobs, traces: TraceStore, health: Health, alerts: AlertSettings, *, max_body_bytes: int
+        self,
+        jobs: Jobs,
+        traces: TraceStore,
+        live: LiveCatalogue,
+        health: Health,
+        alerts: AlertSettings,
+        *,
+        max_body_bytes: int,
+        wall_clock: Callable[[], float],
     ) -> None:
         self._jobs = jobs
+        self._live = live
+        self._wall_clock = wall_clock
         self._traces = traces
         self._health = health
         self._trace_url = alerts.trace_url
@@ -61,6 +76,10 @@ class Syncs:
         no_parameters(request.scope["query_string"])
         async with _in_time():
             job = await self._jobs.get(request.path_params["id"])
+        version = None if job.report is None else job.report["version"]
+        if version is not None and self._ended_lately(job):
+            # Whoever learns here that a sync has ended finds its version in the next read.
+            await self._live.catch_up(version)
         return JSONResponse(self.document(job), headers=_NO_STORE)
 
     async def cancel(self, request: Request) -> Response:
@@ -103,6 +122,9 @@ class Syncs:
             "trace": self._trace_link(job.correlation_id),
         }
         return {**job.to_json(), "links": {name: link for name, link in links.items() if link is not None}}
+
+    def _ended_lately(self, job: Job) -> bool:
+        return job.finished_at is not None and self._wall_clock() - epoch(job.finished_at) < LATELY
 
     def _trace_link(self, trace_id: str) -> str | None:
         return None if self._trace_url is None else self._trace_url.replace("{trace_id}", trace_id)

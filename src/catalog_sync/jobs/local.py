@@ -71,8 +71,8 @@ class LocalJobs:
         if self._closed:
             raise CatalogSyncError("this process is ending; no sync is started any more")
         self._check()
-        if self._running is not None:
-            raise JobConflictError(self._jobs[self._running[0]])
+        if self._running is not None and not (running := self._jobs[self._running[0]]).status.ended:
+            raise JobConflictError(running)
         job = Job(
             id=self._new_id(),
             correlation_id=correlation_id(),
@@ -179,7 +179,8 @@ class LocalJobs:
 
     def _settle(self, job_id: str, task: asyncio.Task[None]) -> None:
         """The task has ended, also one that never began."""
-        self._running = None
+        if self._running is not None and self._running[0] == job_id:
+            self._running = None
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("after sync %s: %s", job_id, error_info(error).message)
         job = self._jobs.get(job_id)
