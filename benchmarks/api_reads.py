@@ -34,11 +34,17 @@ PACE = 200.0
 HANG = 6.0
 """Seconds for which Redis is stopped."""
 ONE = "/bundles?country=PT"
+CONSTANT = "bare, made in advance"
 
 
 def one_query() -> Iterator[str]:
     """Always the same, so that the answer is kept."""
     return itertools.repeat(ONE)
+
+
+def constant() -> Iterator[str]:
+    """An answer that the bare server made in advance: the least that Starlette and uvicorn cost."""
+    return itertools.repeat("/constant" + ONE)
 
 
 def many_queries() -> Iterator[str]:
@@ -118,9 +124,10 @@ def throughput(servers: dict[str, str], seconds: float, repeats: int) -> tuple[l
     """As many reads as the server can answer, in turn, so that a disturbance meets all of them."""
     loads: dict[tuple[str, str], list[Load]] = {}
     cases = [(name, kind) for kind in ("one query", "other queries") for name in servers]
+    cases.remove((CONSTANT, "other queries"))
     for _ in range(repeats):
         for name, kind in cases:
-            paths = one_query if kind == "one query" else many_queries
+            paths = constant if name == CONSTANT else one_query if kind == "one query" else many_queries
             found = asyncio.run(as_fast_as_possible(servers[name], paths, seconds=seconds, connections=16))
             if found.wrong:
                 raise SyncFailedError(f"{name}: {found.wrong} answers were not 200")
@@ -208,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
             sync(url)
             untraced, _ = stack.enter_context(api(folder / "b", redis_url, supplier, OTEL_SDK_DISABLED="true"))
             base, _ = stack.enter_context(bare(redis_url))
-            servers = {"bare": base, "catalog-api": url, "catalog-api, no SDK": untraced}
+            servers = {"bare": base, CONSTANT: base, "catalog-api": url, "catalog-api, no SDK": untraced}
             rows, targets = throughput(servers, options.seconds, options.repeats)
             loads = asyncio.run(quiet_and_disturbed(url, _pid_of(redis_url), options.seconds))
     except SyncFailedError as error:
