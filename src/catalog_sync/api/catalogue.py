@@ -11,14 +11,14 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from typing import Final, NamedTuple, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from catalog_sync.errors import CatalogSyncError, CatalogUnavailableError
-from catalog_sync.index import CatalogueIndex, Filter
+from catalog_sync.index import DIMENSIONS, Dimension, Filter, profile_of
 from catalog_sync.models import Bundle, CatalogueMeta, ErrorInfo, Source
 from catalog_sync.reader import CatalogReader
 from catalog_sync.store.errors import VersionGoneError
@@ -32,7 +32,8 @@ POLL: Final = 1.0
 TRUSTED_FOR: Final = 3.0
 """Seconds for which the copy counts as the live version after the pointer was last seen."""
 WAIT: Final = 0.03
-"""Seconds that a request waits at most for a look at the pointer, and only where the last one is older than a poll."""
+"""Seconds from the beginning of a look at the pointer in which requests wait for it; with no look for a poll they begin
+one."""
 CATCH_UP: Final = 1.0
 """Seconds that the answer about a finished sync waits for its version to be served here."""
 FIRST_LOOK: Final = 1.0
@@ -64,18 +65,28 @@ class Snapshots(Protocol):
 
 
 class Copy:
-    """One version in memory; never changes. The part of the store that the reader needs."""
+    """One version in memory; never changes. The part of the store that the reader needs.
+
+    For each value of each indexed property the places of its bundles are kept as a set, so that a search costs the
+    entries that it touches, however many countries a bundle has.
+    """
 
     def __init__(self, meta: CatalogueMeta, bundles: Iterable[Bundle]) -> None:
         self.meta = meta
-        self._bundles = {bundle.name: bundle for bundle in sorted(bundles, key=lambda bundle: bundle.name)}
-        self.index = CatalogueIndex()
-        for bundle in self._bundles.values():
-            self.index.add(bundle)
+        ordered = sorted(bundles, key=lambda bundle: bundle.name)
+        self._bundles = {bundle.name: bundle for bundle in ordered}
         self._names = list(self._bundles)
+        self._all = frozenset(range(len(self._names)))
+        found: dict[Dimension, dict[str, set[int]]] = {dimension: {} for dimension in DIMENSIONS}
+        for place, bundle in enumerate(self._bundles.values()):
+            profile = profile_of(bundle)
+            for dimension, places in found.items():
+                for value in profile.values(dimension):
+                    places.setdefault(value, set()).add(place)
+        self._places = found
 
     def __len__(self) -> int:
-        return len(self._bundles)
+        return len(self._names)
 
     async def current(self) -> CatalogueMeta:
         """What the version says about itself."""
@@ -84,8 +95,8 @@ class Copy:
     async def select(self, version: str, wanted: Filter) -> list[str]:
         """The names that ``wanted`` describes, sorted."""
         del version
-        anything = Filter(wanted.group, wanted.country, wanted.region, wanted.min_days, wanted.max_days) == Filter()
-        return self._names if anything else self.index.match(wanted)
+        places = self.places(wanted)
+        return self._names if places is self._all else [self._names[place] for place in sorted(places)]
 
     async def get_bundles(self, version: str, names: Sequence[str]) -> list[Bundle | None]:
         """The bundles of these names. Long lists let others run in between."""
@@ -93,6 +104,30 @@ class Copy:
         if len(names) >= 10 * _SLICE:
             await asyncio.sleep(0)
         return [self._bundles.get(name) for name in names]
+
+    def places(self, wanted: Filter) -> Set[int]:
+        """Where the bundles stand that ``wanted`` describes."""
+        selected: Set[int] = self._all
+        for dimension in DIMENSIONS:
+            if wanted.asks_for(dimension):
+                values = self._places[dimension].items()
+                selected = selected & set().union(*(at for value, at in values if wanted.accepts(dimension, value)))
+        return selected
+
+    def places_of(self, names: Iterable[str]) -> Set[int]:
+        """Where the bundles of these names stand."""
+        wanted = set(names)
+        return {place for place, name in enumerate(self._names) if name in wanted}
+
+    def counts(self, dimension: Dimension, among: Set[int]) -> dict[str, int]:
+        """For each value how many of the bundles at these places have it; values that none has are left out."""
+        counts = ((value, len(at & among)) for value, at in sorted(self._places[dimension].items()))
+        return {value: count for value, count in counts if count}
+
+    def regions_of(self, country: str, among: Set[int]) -> list[str]:
+        """The regions of the bundles at these places that cover ``country``."""
+        covering = self._places["countries"][country] & among
+        return [region for region, at in sorted(self._places["regions"].items()) if not at.isdisjoint(covering)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -184,8 +219,10 @@ class LiveCatalogue:
         if self._copy is not None and self._began is not None and now - self._began < POLL:
             return
         look = self.look()
-        if not look.done():
-            await asyncio.wait([look], timeout=WAIT)
+        # A look that hangs is waited for by those who come soon after its beginning, not by everybody.
+        left = WAIT - (self._clock() - self._began) if self._began is not None else WAIT
+        if left > 0:
+            await asyncio.wait([look], timeout=left)
 
     async def catch_up(self, version: str) -> None:
         """Serve ``version``, which has just been published, waiting for it no longer than :data:`CATCH_UP`."""
@@ -303,25 +340,3 @@ def _untraced() -> Iterator[None]:
         yield
     finally:
         otel_context.detach(token)
-
-
-def counts_by_country(copy: Copy, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """For each country how many of the named bundles cover it, and their regions."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in names:
-        profile = copy.index.profile(name)
-        for code in profile.countries:
-            entry = found.setdefault(code, {"code": code, "bundles": 0, "regions": set()})
-            entry["bundles"] += 1
-            if profile.region is not None:
-                entry["regions"].add(profile.region)
-    return found
-
-
-def counts_by_group(copy: Copy, names: Iterable[str]) -> dict[str, int]:
-    """How many of the named bundles each group has."""
-    found: dict[str, int] = {}
-    for name in names:
-        for group in copy.index.profile(name).groups:
-            found[group] = found.get(group, 0) + 1
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -80,6 +81,9 @@ async def _serve(settings: Settings, traces: TraceRing, *, as_json: bool) -> Non
         async with open_parts(settings, traces) as parts:
 
             def ready() -> None:
+                # What is there now stays: a full collection over all of it would hold requests up for tens of ms.
+                gc.collect()
+                gc.freeze()
                 _log.info("listening on %s", url, extra={"url": url})
                 if settings.api.token is None:
                     _log.warning("CATALOG_API_TOKEN is not set: nobody can ask for a sync")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from catalog_sync import instruments
-from catalog_sync.api.catalogue import LiveCatalogue, View, counts_by_country, counts_by_group
+from catalog_sync.api.catalogue import LiveCatalogue, View
 from catalog_sync.api.parameters import no_parameters, search_query
 from catalog_sync.models import Source
 from catalog_sync.reader import Query, epoch
@@ -100,8 +100,11 @@ class Reads:
 
         async def count(view: View) -> Mapping[str, Any]:
             query = search_query(request.scope["query_string"], limit=0)
-            rows = sorted(counts_by_country(view.copy, await _names(view, query)).items())
-            countries = [{**row, "regions": sorted(row["regions"])} for _, row in rows]
+            places = await _places(view, query)
+            countries = [
+                {"code": code, "bundles": count, "regions": view.copy.regions_of(code, places)}
+                for code, count in view.copy.counts("countries", places).items()
+            ]
             return await _listing(view, query, "countries", countries)
 
         return await self._answer(request, count)
@@ -111,7 +114,7 @@ class Reads:
 
         async def count(view: View) -> Mapping[str, Any]:
             query = search_query(request.scope["query_string"], limit=0)
-            counts = counts_by_group(view.copy, await _names(view, query))
+            counts = view.copy.counts("groups", await _places(view, query))
             groups = [
                 {"name": name, "bundles": counts.get(name, 0), "as_of": meta.as_of, "stale": meta.stale}
                 for name, meta in sorted(view.copy.meta.groups.items())
@@ -160,12 +163,12 @@ class Reads:
         )
 
 
-async def _names(view: View, query: Query) -> list[str]:
-    """The names of all bundles that ``query`` describes, its text included."""
+async def _places(view: View, query: Query) -> Set[int]:
+    """Where all bundles stand that ``query`` describes, its text included."""
     if not query.words():
-        return await view.copy.select(view.copy.meta.version, query)
+        return view.copy.places(query)
     found = await view.reader.search(_without_page(query))
-    return [bundle.name for bundle in found.bundles]
+    return view.copy.places_of(bundle.name for bundle in found.bundles)
 
 
 async def _listing(view: View, query: Query, name: str, rows: list[dict[str, Any]]) -> Mapping[str, Any]:
