@@ -19,6 +19,8 @@ class Seen:
     status: int
     under_way: int
     """Requests under way when it came, itself included."""
+    sent_at: float
+    """On the same clock, where the sender says so in ``X-Sent-At``; else as ``at``."""
 
 
 class CountingServer:
@@ -36,7 +38,7 @@ class CountingServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                status = owner._came()
+                status = owner._came(self.headers.get("X-Sent-At"))
                 time.sleep(owner.takes)
                 owner._gone()
                 self.send_response(status)
@@ -54,17 +56,18 @@ class CountingServer:
         return f"http://127.0.0.1:{self._server.server_port}/"
 
     def most_within(self, seconds: float) -> int:
-        """The most requests in any window of that length."""
-        times = sorted(each.at for each in self.seen)
+        """The most requests sent in any window of that length."""
+        times = sorted(each.sent_at for each in self.seen)
         return max(
             (sum(1 for later in times[index:] if later < start + seconds) for index, start in enumerate(times)),
             default=0,
         )
 
-    def _came(self) -> int:
+    def _came(self, sent_at: str | None) -> int:
         with self._lock:
             self._under_way += 1
-            self.seen.append(Seen(time.monotonic(), self.status, self._under_way))
+            now = time.monotonic()
+            self.seen.append(Seen(now, self.status, self._under_way, float(sent_at or now)))
             return self.status
 
     def _gone(self) -> None:

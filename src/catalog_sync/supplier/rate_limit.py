@@ -117,7 +117,7 @@ class RateLimiter:
                 await self._sleep(wait)
 
     async def _take(self, cost: int) -> float:
-        """Takes ``cost`` units that this client's own limit allows. Returns how long to wait instead, or 0."""
+        """Takes ``cost`` units that this client's own limit allows. Returns 0, or how long to wait where it may not."""
         self._log.take(self._clock(), cost)
         return 0.0
 

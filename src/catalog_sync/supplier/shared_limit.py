@@ -1,4 +1,4 @@
-"""One rate limit for all who send from behind one address: a sliding log in Redis, on the clock of Redis.
+"""One rate limit for all who send from behind one address: turns given out by Redis, on its own clock.
 
 Where Redis does not answer in time each process keeps the limit for itself, and says so once.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -29,50 +30,48 @@ WAIT: Final = 0.05
 """Seconds that a request waits for Redis at most."""
 RETRY_EVERY: Final = 1.0
 """Seconds between two attempts to reach a Redis that is gone."""
-MARGIN: Final = 0.05
-"""The window is this much longer than asked for: what Redis granted at one moment is sent at another."""
+MARGIN: Final = 0.1
+"""Several processes together stay this far below the limit: a request reaches the supplier some time after its grant,
+and that time differs from process to process."""
+ALONE_AFTER: Final = 2.0
+"""Seconds after which a process that asked for nothing counts as gone."""
+LONGEST_TURN: Final = 0.5
+"""Seconds for which a turn is kept for a process; where it would have to wait longer it asks again."""
 
 TAKE: Final = (
     SERVER_CLOCK
     + """
-local limit, window, cost, pause = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local used = tonumber(redis.call('HGET', KEYS[2], 'used') or '0')
-local function entry(index)
-  local text = redis.call('LINDEX', KEYS[1], index)
-  if not text then return nil end
-  local at, units = string.match(text, '^(%S+) (%d+)$')
-  return tonumber(at), tonumber(units)
+local gap, window, cost, pause = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local id, longest, alone_after = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - alone_after)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], now, '+inf')
+redis.call('ZADD', KEYS[2], now, id)
+local alone = redis.call('ZCARD', KEYS[2]) == 1
+local next_turn = tonumber(redis.call('HGET', KEYS[1], 'next_turn') or '0')
+next_turn = math.max(now, math.min(next_turn, now + window + longest))
+local paused = math.max(tonumber(redis.call('HGET', KEYS[1], 'paused_until') or '0'), now + pause)
+local turn = math.max(now, paused)
+if not alone then turn = math.max(turn, next_turn) end
+local granted = cost > 0 and turn - now <= longest
+if granted and alone then
+  next_turn = math.min(next_turn + cost * gap, now + window)
+elseif granted then
+  next_turn = turn + cost * gap
 end
-while true do
-  local at, units = entry(0)
-  if not at then used = 0 break end
-  if at + window > now and at < now + window then break end
-  redis.call('LPOP', KEYS[1])
-  used = used - units
-end
-local paused = math.max(tonumber(redis.call('HGET', KEYS[2], 'paused_until') or '0'), now + pause)
-local wait = math.max(0, paused - now)
-local over, index = used + cost - limit, 0
-while over > 0 do
-  local at, units = entry(index)
-  if not at then break end
-  over = over - units
-  wait = math.max(wait, at + window - now)
-  index = index + 1
-end
-if wait <= 0 and cost > 0 then
-  redis.call('RPUSH', KEYS[1], string.format('%.6f %d', now, cost))
-  used = used + cost
-end
-redis.call('HSET', KEYS[2], 'used', used, 'paused_until', string.format('%.6f', paused))
-local keep = math.ceil(1000 * (2 * window + math.max(0, paused - now)))
+redis.call('HSET', KEYS[1], 'next_turn', string.format('%.6f', next_turn))
+redis.call('HSET', KEYS[1], 'paused_until', string.format('%.6f', paused))
+local keep = math.ceil(1000 * (alone_after + math.max(window, next_turn - now, paused - now)))
 redis.call('PEXPIRE', KEYS[1], keep)
 redis.call('PEXPIRE', KEYS[2], keep)
-return string.format('%.6f', wait)
+return {string.format('%.6f', turn - now), granted and 1 or 0}
 """
 )
-"""KEYS: list of grants, hash of the rest. ARGV: limit, window in s, cost, pause in s. Answers how long to wait; where
-that is 0, the cost was taken."""
+"""KEYS: hash of the turns, sorted set of the processes. ARGV: seconds from turn to turn, window in s, cost, pause in s,
+the process, the longest time that a turn is kept, the time after which a process counts as gone. Answers how long to
+wait, and whether the turn then is kept for this process.
+
+A process alone may send in bursts, as far as its own log lets it. Several take turns at even distances: a burst of one
+that is late and a burst of another that is not would meet at the supplier."""
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +97,9 @@ class SharedRateLimiter(RateLimiter):
         """Whether this process keeps the limit for itself."""
         self._limit = max(1, int(rate))
         self._window = self._limit / rate * (1 + MARGIN)
-        self._keys = [f"{{{key}}}:granted", f"{{{key}}}:rate"]
+        self._gap = self._window / self._limit
+        self._keys = [f"{{{key}}}:rate", f"{{{key}}}:processes"]
+        self._name = secrets.token_hex(8)
         self._script = client.register_script(TAKE)
         self._wait = wait
         self._ask_from = float("-inf")
@@ -114,20 +115,31 @@ class SharedRateLimiter(RateLimiter):
             await self._ask(0)
 
     async def _take(self, cost: int) -> float:
-        wait = await self._ask(min(max(cost, 1), self._limit))
-        if wait is None or wait <= 0:
+        asked = await self._ask(min(max(cost, 1), self._limit))
+        if asked is None:
             return await super()._take(cost)
-        return wait
+        wait, kept = asked
+        if not kept:
+            return max(wait - LONGEST_TURN / 2, LONGEST_TURN / 2)
+        if wait > 0:
+            turn = self._clock() + wait
+            await self._sleep(wait)
+            now = self._clock()
+            # A turn that was missed is somebody else's time, and a pause may have begun.
+            if now - turn > self._gap or self._log.ready_at(now, cost) > now:
+                return min(self._gap, LONGEST_TURN)
+        return await super()._take(cost)
 
-    async def _ask(self, cost: int) -> float | None:
-        """Seconds to wait, 0 where ``cost`` was granted, ``None`` without an answer."""
+    async def _ask(self, cost: int) -> tuple[float, bool] | None:
+        """Seconds to wait and whether the turn then is kept; ``None`` without an answer."""
         now = self._clock()
         if now < self._ask_from:
             return None
         pause = max(0.0, self._untold_until - now)
+        arguments: list[str | float] = [self._gap, self._window, cost, pause, self._name, LONGEST_TURN, ALONE_AFTER]
         try:
             async with asyncio.timeout(self._wait):
-                answer = await self._script(keys=self._keys, args=[self._limit, self._window, cost, pause])
+                wait, kept = await self._script(keys=self._keys, args=arguments)
         except (redis_errors.RedisError, OSError) as error:  # a timeout is an OSError
             self._ask_from = self._clock() + RETRY_EVERY
             if not self.degraded:
@@ -141,7 +153,7 @@ class SharedRateLimiter(RateLimiter):
         if self.degraded:
             self.degraded = False
             _log.info("the shared rate limit is reached again")
-        return float(answer)
+        return float(wait), bool(kept)
 
 
 @contextlib.asynccontextmanager
