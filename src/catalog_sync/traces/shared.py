@@ -12,8 +12,12 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from redis.exceptions import RedisError
+
 from catalog_sync.errors import CacheConnectionError, CatalogSyncError
+from catalog_sync.store.client import translated
 from catalog_sync.store.keys import TAG
+from catalog_sync.telemetry import untraced
 from catalog_sync.traces.records import SpanRecord, TraceSummary
 
 if TYPE_CHECKING:
@@ -68,20 +72,28 @@ class SharedTraces:
 
     def __init__(self, redis: GuardedRedis) -> None:
         self._redis = redis
+        self._push = redis.raw.register_script(PUSH)
 
     async def push(self, spans: Sequence[SpanRecord]) -> None:
-        """Add ended spans of this process. A portion that is pushed twice stands there twice."""
+        """Add ended spans of this process. A portion that is pushed twice stands there twice.
+
+        Raises the ``Cache…Error`` that says why Redis could not take them.
+        """
         by_trace: dict[str, list[SpanRecord]] = {}
         for span in spans:
             by_trace.setdefault(span.trace_id, []).append(span)
         for portion in by_trace.values():
             summary = TraceSummary.of(portion)
-            await self._redis.script(
-                "push spans",
-                PUSH,
-                keys=[FAILED],
-                args=[*_figures(summary), *(json.dumps(span.to_json(), default=list) for span in portion)],
-            )
+            texts = [json.dumps(span.to_json(), default=list) for span in portion]
+            await self._unobserved([*_figures(summary), *texts])
+
+    async def _unobserved(self, args: list[str | int]) -> None:
+        """Past the policy, whose spans would be pushed in their turn."""
+        with untraced():
+            try:
+                await self._push(keys=[FAILED], args=args)
+            except (RedisError, OSError) as error:
+                raise translated("push spans", error) from error
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
         """The last failed traces, newest first."""

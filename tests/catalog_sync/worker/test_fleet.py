@@ -76,7 +76,8 @@ async def test_one_outage_opens_one_circuit_for_all_and_one_probe_closes_it(worl
     job = await sync(world)
     assert job.outcome is Outcome.FAILED
     sent = stats(world.supplier)["endpoints"]["catalogue"]["503"]
-    assert THRESHOLD <= sent <= THRESHOLD + WORKERS
+    # Each worker may have one request under way, and another that it began before the news reached it.
+    assert THRESHOLD <= sent <= THRESHOLD + 2 * WORKERS
     opened = time.monotonic()
     while time.monotonic() - opened < 1.5 * RESET:
         assert (await sync(world, SyncKind.GROUP, "Group 1")).outcome is Outcome.FAILED
