@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 
-.PHONY: help demo test lint format docs bench collector dashboards clean
+.PHONY: help demo up test lint format docs bench collector dashboards clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## Run the whole story on this machine: sync, faults, outage, recovery
 	@$(BIN)/catalog-sync demo
+
+up: $(STAMP) ## Start API, workers, scheduler, and where none are set a simulator and a Redis; Ctrl-C stops all
+	@$(BIN)/python -m catalog_sync.up
 
 test: $(STAMP) ## Pass the tests
 	@sh .ci/tools

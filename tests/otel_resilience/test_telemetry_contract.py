@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import re
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,7 +40,9 @@ from otel_resilience import (
     error_types,
     telemetry,
 )
+from otel_resilience.storage import DiskStorage, SharedCircuitBreaker, SharedState
 from otel_resilience.testing import FakeClock, Point, RecordedTelemetry
+from support.frail_storage import FrailStorage
 from support.resilience import (
     Driver,
     Fault,
@@ -73,6 +76,8 @@ DESIGN_METRICS = {
     "resilience.circuit_breaker.shadow_rejections": ("counter", "{call}", {DEPENDENCY}),
     "resilience.circuit_breaker.stale_results": ("counter", "{call}", {DEPENDENCY}),
     "resilience.circuit_breaker.recovery.duration": ("histogram", "s", {DEPENDENCY}),
+    "resilience.storage.degraded": ("updowncounter", "1", {"resilience.storage"}),
+    "resilience.storage.step.duration": ("histogram", "s", {"resilience.storage", "error.type"}),
 }
 DESIGN_EVENTS = {
     "resilience.attempt.failed",
@@ -82,6 +87,9 @@ DESIGN_EVENTS = {
     "resilience.circuit_breaker.state_changed",
     "resilience.circuit_breaker.probe_expired",
     "resilience.error.classified",
+    "resilience.storage.degraded",
+    "resilience.storage.restored",
+    "resilience.storage.damaged",
 }
 ALERT_PREFIX = "resilience.alert."
 """What the alert service emits is held against the contract in ``alerting/test_alert_telemetry.py``."""
@@ -99,8 +107,9 @@ CLOSED_SETS = {
     "resilience.to": STATES,
     "resilience.reason": {
         "failure_threshold", "consecutive_failures", "failure_rate", "slow_call_rate", "open_time_ended",
-        "probe_succeeded", "probe_failed", "manual",
+        "probe_succeeded", "probe_failed", "manual", "shared",
     },
+    "resilience.storage": {"memory", "disk", "redis", "other"},
     SEVERITY: {"LOW", "MEDIUM", "HIGH", "CRITICAL"},
     CLASS: {
         "transient", "transient_slow", "throttled", "permanent", "local", "self_heal", "control", "quarantine",
@@ -191,6 +200,28 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     shadow = make_policy(clock, breaker=CircuitBreakerConfig(consecutive_failures=1, shadow=True), retry=None)
     attempt(shadow, TransientFault())
     attempt(shadow, "value")
+    share_state(clock)
+
+
+watched: list[SharedState] = []
+
+
+def share_state(clock: FakeClock) -> None:
+    """Breakers that share their state through a storage that comes and goes, and a damaged file."""
+    storage = FrailStorage(clock)
+    shares = [SharedState(storage) for _ in range(2)]
+    one, other = (SharedCircuitBreaker("supplier", shared=shared, clock=clock) for shared in shares)
+    watched.extend(shares)  # a metric shows them as long as somebody uses them
+    one.force_open()
+    other.refresh(other._shared.links[0])
+    storage.gone = True
+    one.close()
+    storage.gone = False
+    one.force_open()
+    with tempfile.TemporaryDirectory() as folder:
+        disk = DiskStorage(folder)
+        disk.path("supplier").write_text("not ours")
+        assert SharedState(disk).pause("supplier") == 0
 
 
 def run_inner(policy: Policy, operation: Any) -> Any:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from catalog_sync.sync.service import OnReport
     from catalog_sync.telemetry import Telemetry
     from otel_resilience import Policy
+    from otel_resilience.storage import SharedState
 
 TELEMETRY_END: Final = 2.0
 """Seconds that the end of telemetry may take, so that a stopped command is gone within its limit."""
@@ -92,12 +93,12 @@ class Policies:
     store: Policy
 
     @classmethod
-    def of(cls, settings: Settings) -> Policies:
-        """Fresh ones: circuits closed, budgets full."""
+    def of(cls, settings: Settings, shared: SharedState | None = None) -> Policies:
+        """Fresh ones: circuits closed, budgets full, unless ``shared`` says otherwise of the supplier's."""
         from catalog_sync.store.backend import redis_policy
         from catalog_sync.supplier.esim_go import supplier_policy
 
-        return cls(supplier_policy(settings), redis_policy(settings))
+        return cls(supplier_policy(settings, shared), redis_policy(settings))
 
 
 @contextlib.asynccontextmanager

@@ -113,10 +113,10 @@ async def test_a_run_cancelled_during_its_commit_leaves_a_whole_version(world: W
     commit = world.store.commit
     committing = asyncio.Event()
 
-    async def slow(*arguments: Any) -> str | None:
+    async def slow(*arguments: Any, **options: Any) -> str | None:
         committing.set()
         await asyncio.sleep(0.1)
-        return await commit(*arguments)
+        return await commit(*arguments, **options)
 
     world.store.commit = slow  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(world.sync())

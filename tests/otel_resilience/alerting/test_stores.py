@@ -111,18 +111,18 @@ class TestEveryStore:
 
         def work(number: int, store: IncidentStore) -> None:
             for round_ in range(5):
-                barrier.wait(10)
+                barrier.wait(60)
                 claims.append(store.claim(f"{round_}", record(f"{number}", f"{round_}")) is None)
-                barrier.wait(10)
+                barrier.wait(60)
                 mine = next(each["id"] for each in store.load() if each["fingerprint"] == f"{round_}")
-                barrier.wait(10)
+                barrier.wait(60)
                 releases.append(store.release(f"{round_}", record(mine, f"{round_}", phase="over")))
 
         threads = [threading.Thread(target=work, args=pair) for pair in enumerate(stores)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(100)
         assert (len(claims), sum(claims)) == (40, 5)
         assert (len(releases), sum(releases)) == (40, 5)
 
