@@ -17,6 +17,7 @@ from catalog_sync.cli import exit_codes
 from catalog_sync.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from catalog_sync.alerts import CatalogAlerts
     from catalog_sync.config import Settings
     from catalog_sync.traces import TraceRing
 
@@ -31,11 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then 0; 2 where a setting is wrong, 1 where something else failed."""
     args = _parser().parse_args(argv)
     try:
+        from catalog_sync.cli.app import alerting
         from catalog_sync.config import Settings
+        from catalog_sync.contract import SERVICE_API
 
         settings = Settings.from_env(os.environ)
-        with _observed() as traces:
-            asyncio.run(_serve(settings, traces, as_json=args.json))
+        with _observed() as traces, alerting(settings, SERVICE_API) as alerts:
+            asyncio.run(_serve(settings, traces, alerts, as_json=args.json))
     except ConfigurationError as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
         return exit_codes.USAGE
@@ -73,12 +76,13 @@ def _observed() -> Iterator[TraceRing]:
         telemetry.shutdown(timeout=TELEMETRY_END)
 
 
-async def _serve(settings: Settings, traces: TraceRing, *, as_json: bool) -> None:
+async def _serve(settings: Settings, traces: TraceRing, alerts: CatalogAlerts, *, as_json: bool) -> None:
+    from catalog_sync.alerts.overview import KeptAlerts
     from catalog_sync.api.app import Api
     from catalog_sync.api.server import listening, open_parts, serve
 
     with listening(settings.api.host, settings.api.port) as (listener, url):
-        async with open_parts(settings, traces) as parts:
+        async with open_parts(settings, traces, alerts=KeptAlerts(settings), on_report=alerts.sync_ended) as parts:
 
             def ready() -> None:
                 # What is there now stays: a full collection over all of it would hold requests up for tens of ms.

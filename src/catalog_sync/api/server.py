@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from catalog_sync.store import CatalogStore
     from catalog_sync.supplier.esim_go import EsimGoClient
     from catalog_sync.sync import OnProgress
+    from catalog_sync.sync.service import OnReport
     from catalog_sync.traces import TraceStore
     from otel_resilience.storage import SharedState
 
@@ -52,8 +53,9 @@ async def open_parts(
     jobs: Jobs | None = None,
     alerts: Alerts | None = None,
     protection: Protection | None = None,
+    on_report: OnReport | None = None,
 ) -> AsyncIterator[Parts]:
-    """Everything that the API serves. Without ``jobs`` syncs run inside this process.
+    """Everything that the API serves. Without ``jobs`` syncs run inside this process; ``on_report`` is told of those.
 
     Raises ``ConfigurationError``. A store that cannot be had is no error: the snapshot is read, and syncs end as
     LOCK_UNAVAILABLE.
@@ -75,7 +77,7 @@ async def open_parts(
             jobs, traces = _workers(settings, store, traces)
         if jobs is None:
             supplier = await stack.enter_async_context(composition.open_client(settings, policies.supplier))
-            local = _local_jobs(settings, policies, supplier, store, snapshot)
+            local = _local_jobs(settings, policies, supplier, store, snapshot, on_report)
             stack.push_async_callback(local.aclose)
             jobs = local
         await live.start()
@@ -130,11 +132,12 @@ def _local_jobs(
     supplier: EsimGoClient,
     store: CatalogStore | None,
     snapshot: Snapshot,
+    on_report: OnReport | None,
 ) -> LocalJobs:
     def service(on_progress: OnProgress) -> SyncService:
         if store is None:
             raise CatalogSyncError("there is no store to publish into")
-        return SyncService(settings, supplier, store, snapshot, on_progress=on_progress)
+        return SyncService(settings, supplier, store, snapshot, on_progress=on_progress, on_report=on_report)
 
     async def current() -> CatalogueMeta | None:
         return None if store is None else await store.current()

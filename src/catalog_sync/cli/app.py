@@ -73,15 +73,14 @@ def read_settings() -> Settings:
 
 
 @contextlib.contextmanager
-def alerting(settings: Settings) -> Iterator[CatalogAlerts]:
+def alerting(settings: Settings, service_name: str = "catalog-sync") -> Iterator[CatalogAlerts]:
     """Alerts within the block, told to where the settings say; at its end what is due is flushed, within a bound.
 
     Raises ``ConfigurationError`` where a channel cannot be used as it is set.
     """
     from catalog_sync.alerts import CatalogAlerts
-    from catalog_sync.contract import SERVICE_SYNC
 
-    with CatalogAlerts(settings, service_name=SERVICE_SYNC) as alerts:
+    with CatalogAlerts(settings, service_name=service_name) as alerts:
         yield alerts
 
 

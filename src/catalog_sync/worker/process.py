@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from celery import signals
 
 from catalog_sync import contract
-from catalog_sync.cli.app import Policies, open_catalogue, open_client, read_settings
+from catalog_sync.cli.app import Policies, alerting, open_catalogue, open_client, read_settings
 from catalog_sync.errors import CatalogSyncError
 from catalog_sync.jobs.dispatch import Dispatcher
 from catalog_sync.jobs.ledger import JobLedger
@@ -28,6 +28,7 @@ from catalog_sync.worker.steps import Worker
 
 if TYPE_CHECKING:
     from catalog_sync.config import Settings
+    from catalog_sync.sync.service import OnReport
     from catalog_sync.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -69,8 +70,10 @@ class WorkerProcess:
         self._spans = spans
         self._loop = asyncio.new_event_loop()
         self._stack = contextlib.AsyncExitStack()
+        self._alerting = contextlib.ExitStack()
+        alerts = self._alerting.enter_context(alerting(settings, contract.SERVICE_WORKER))
         self._worker, self._traces = self._loop.run_until_complete(
-            self._stack.enter_async_context(open_worker(settings))
+            self._stack.enter_async_context(open_worker(settings, alerts.sync_ended))
         )
 
     def run(self, step: Callable[[Worker], Awaitable[T]]) -> T:
@@ -96,16 +99,19 @@ class WorkerProcess:
             _log.warning("%d spans are not shown by the API: %s", len(spans), error_info(error).message)
 
     def close(self) -> None:
-        """Close connections and send what telemetry is left."""
+        """Close connections, tell what is due, and send what telemetry is left."""
         try:
             self._loop.run_until_complete(self._stack.aclose())
         finally:
             self._loop.close()
+            self._alerting.close()
             self._telemetry.shutdown(timeout=TELEMETRY_END)
 
 
 @contextlib.asynccontextmanager
-async def open_worker(settings: Settings) -> AsyncIterator[tuple[Worker, SharedTraces]]:
+async def open_worker(
+    settings: Settings, on_report: OnReport | None = None
+) -> AsyncIterator[tuple[Worker, SharedTraces]]:
     """A worker with its connections. Breaker, retry budget and rate limit of the supplier are those of all workers."""
     shared = open_shared_state(settings)
     try:
@@ -116,7 +122,9 @@ async def open_worker(settings: Settings) -> AsyncIterator[tuple[Worker, SharedT
         ):
             shared.ready(SHARED_STATE_WITHIN)
             ledger = JobLedger(store.redis)
-            worker = Worker(settings, supplier, store, snapshot, ledger, Dispatcher(ledger), shared)
+            worker = Worker(
+                settings, supplier, store, snapshot, ledger, Dispatcher(ledger), shared, on_report=on_report
+            )
             yield worker, SharedTraces(store.redis)
     finally:
         await asyncio.to_thread(shared.close)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.store.staging import Staging
     from catalog_sync.supplier.esim_go import EsimGoClient
+    from catalog_sync.sync.service import OnReport
     from otel_resilience.storage import SharedState
 
 PART_MARGIN: Final = 900
@@ -75,6 +76,7 @@ class Worker:
         dispatcher: Dispatcher,
         shared: SharedState,
         *,
+        on_report: OnReport | None = None,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
         self._settings = settings
@@ -84,6 +86,7 @@ class Worker:
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._shared = shared
+        self._on_report = on_report
         self._jobs = RedisJobs(ledger, dispatcher, sync_deadline=settings.sync_deadline, now=now)
         self._now = now
 
@@ -299,6 +302,7 @@ class Worker:
             self._store,
             self._snapshot,
             ticket=record.ticket(f"{job.id[:8]}.{secrets.token_hex(4)}"),
+            on_report=self._on_report,
             now=self._now,
         )
         report = await service.run(record.request)
