@@ -62,6 +62,8 @@ class Settings:
     max_bad_row_ratio: float
     max_drop_ratio: float
     stale_after: float
+    sync_every: float
+    """Age in seconds from which a catalogue is due."""
     max_body_bytes: int
     trace_headers_to: tuple[str, ...]
     """Hosts that get trace headers; empty: loopback and names without a dot; ``*``: all."""
@@ -95,6 +97,7 @@ class Settings:
             max_bad_row_ratio=read["CATALOG_MAX_BAD_ROW_RATIO"],
             max_drop_ratio=read["CATALOG_MAX_DROP_RATIO"],
             stale_after=read["CATALOG_STALE_AFTER_S"],
+            sync_every=read["CATALOG_SYNC_EVERY_S"],
             max_body_bytes=read["CATALOG_MAX_BODY_BYTES"],
             trace_headers_to=read["CATALOG_TRACE_HEADERS_TO"] or (),
             alerts=_alerts(read),

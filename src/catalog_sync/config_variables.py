@@ -213,6 +213,13 @@ VARIABLES: Final = (
         values.number(0, 1e9, unit="seconds"),
     ),
     Variable(
+        "CATALOG_SYNC_EVERY_S",
+        "3600",
+        "s",
+        "Age from which a catalogue is due: what `run --if-due` and the scheduler go by.",
+        values.number(1, 1e9, unit="seconds"),
+    ),
+    Variable(
         "CATALOG_MAX_BODY_BYTES",
         "16777216",
         "bytes",

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from catalog_sync.sync import OnProgress, SyncService
     from catalog_sync.telemetry import Telemetry
     from otel_resilience import Policy
+    from otel_resilience.storage import SharedState
 
+FIRST_CONTACT: Final = 1.0
+"""Seconds to wait at the start for the Redis that shares breaker and budget."""
 TELEMETRY_END: Final = 2.0
 """Seconds that the end of telemetry may take, so that a stopped command is gone within its limit."""
 
@@ -75,14 +78,27 @@ class Policies:
 
     supplier: Policy
     store: Policy
+    shared: SharedState
+    """Where the supplier's breaker and budget are kept."""
 
     @classmethod
     def of(cls, settings: Settings) -> Policies:
-        """Fresh ones: circuits closed, budgets full."""
+        """The supplier's circuit and budget as earlier runs and other processes left them, those of the store as new.
+
+        Waits a little for a Redis that shares them. To be closed at the end. Raises ``ConfigurationError``.
+        """
         from catalog_sync.store.backend import redis_policy
         from catalog_sync.supplier.esim_go import supplier_policy
+        from catalog_sync.supplier.protection import open_shared_state
 
-        return cls(supplier_policy(settings), redis_policy(settings))
+        shared = open_shared_state(settings)
+        policies = cls(supplier_policy(settings, shared), redis_policy(settings), shared)
+        shared.ready(FIRST_CONTACT)
+        return policies
+
+    def close(self) -> None:
+        """Tells the shared state what it does not know yet."""
+        self.shared.close()
 
 
 @contextlib.asynccontextmanager
