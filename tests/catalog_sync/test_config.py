@@ -58,6 +58,7 @@ GOOD = [
     ("CATALOG_MAX_BAD_ROW_RATIO", "1", lambda s: s.max_bad_row_ratio, 1.0),
     ("CATALOG_MAX_DROP_RATIO", "0", lambda s: s.max_drop_ratio, 0.0),
     ("CATALOG_STALE_AFTER_S", "60", lambda s: s.stale_after, 60.0),
+    ("CATALOG_SYNC_EVERY_S", "90", lambda s: s.sync_every, 90.0),
     ("CATALOG_MAX_BODY_BYTES", "1024", lambda s: s.max_body_bytes, 1024),
     ("CATALOG_TRACE_HEADERS_TO", "*", lambda s: s.trace_headers_to, ("*",)),
     ("CATALOG_TRACE_HEADERS_TO", "A.example., [::1] ,b", lambda s: s.trace_headers_to, ("a.example", "::1", "b")),
@@ -95,6 +96,7 @@ BAD = {
     "CATALOG_MAX_BAD_ROW_RATIO": (*NO_NUMBER, "1.1"),
     "CATALOG_MAX_DROP_RATIO": (*NO_NUMBER, "5"),
     "CATALOG_STALE_AFTER_S": NO_NUMBER,
+    "CATALOG_SYNC_EVERY_S": (*NO_NUMBER, "0"),
     "CATALOG_MAX_BODY_BYTES": (*NO_NUMBER, "10"),
     "CATALOG_TRACE_HEADERS_TO": ("http://h", "h:80", "a b", "*.example"),
 }  # fmt: skip
