@@ -44,6 +44,7 @@ bench: $(STAMP) ## Measure against peers and print the tables (six minutes)
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . \
 		-r benchmarks/requirements.txt
 	@$(BENCH)/bin/python -m benchmarks.run $(BENCH_OPTIONS)
+	@$(BIN)/python -m benchmarks.simulations $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.sync_speed $(BENCH_OPTIONS)
 
 collector: ## Build the Collector with Go (minutes, once) and print where it is

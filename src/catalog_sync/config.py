@@ -96,11 +96,11 @@ class Settings:
     max_bad_row_ratio: float
     max_drop_ratio: float
     stale_after: float
+    sync_every: float
+    """Age in seconds from which a catalogue is due; 0: the scheduler asks for nothing."""
     max_body_bytes: int
     job_lease: float
     """Seconds without a sign of life after which a step of a sync is given to another worker."""
-    sync_every: float
-    """Seconds; 0: the scheduler asks for nothing."""
     workers: int
     jobs: str
     """Who does the syncs that the API is asked for: ``process`` or ``workers``."""
@@ -137,9 +137,9 @@ class Settings:
             max_bad_row_ratio=read["CATALOG_MAX_BAD_ROW_RATIO"],
             max_drop_ratio=read["CATALOG_MAX_DROP_RATIO"],
             stale_after=read["CATALOG_STALE_AFTER_S"],
+            sync_every=read["CATALOG_SYNC_EVERY_S"],
             max_body_bytes=read["CATALOG_MAX_BODY_BYTES"],
             job_lease=read["CATALOG_JOB_LEASE_MS"],
-            sync_every=read["CATALOG_SYNC_EVERY_S"],
             workers=read["CATALOG_WORKERS"],
             jobs=read["CATALOG_JOBS"],
             trace_headers_to=read["CATALOG_TRACE_HEADERS_TO"] or (),

@@ -299,6 +299,13 @@ VARIABLES: Final = (
         values.number(0, 1e9, unit="seconds"),
     ),
     Variable(
+        "CATALOG_SYNC_EVERY_S",
+        "3600",
+        "s",
+        "Age from which a catalogue is due: what `run --if-due` and the scheduler go by; 0: the scheduler never asks.",
+        values.number(0, 1e9, unit="seconds"),
+    ),
+    Variable(
         "CATALOG_MAX_BODY_BYTES",
         "16777216",
         "bytes",
@@ -358,13 +365,6 @@ VARIABLES: Final = (
         "Who does the syncs that `catalog-api` is asked for: the `process` itself, or `workers`, which need"
         " `REDIS_URL`.",
         values.one_of("process", "workers"),
-    ),
-    Variable(
-        "CATALOG_SYNC_EVERY_S",
-        "43200",
-        "s",
-        "Age of the last full sync from which the scheduler asks for the next; 0: it never does.",
-        values.number(0, 1e9, unit="seconds"),
     ),
     Variable("CATALOG_WORKERS", "2", "processes", "Workers that `make up` starts.", values.whole(1, 64)),
     Variable(

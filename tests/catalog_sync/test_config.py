@@ -87,6 +87,7 @@ GOOD = [
     ("CATALOG_MAX_BAD_ROW_RATIO", "1", lambda s: s.max_bad_row_ratio, 1.0),
     ("CATALOG_MAX_DROP_RATIO", "0", lambda s: s.max_drop_ratio, 0.0),
     ("CATALOG_STALE_AFTER_S", "60", lambda s: s.stale_after, 60.0),
+    ("CATALOG_SYNC_EVERY_S", "90", lambda s: s.sync_every, 90.0),
     ("CATALOG_MAX_BODY_BYTES", "1024", lambda s: s.max_body_bytes, 1024),
     ("CATALOG_API_HOST", "0.0.0.0", lambda s: s.api.host, "0.0.0.0"),
     ("CATALOG_API_PORT", "0", lambda s: s.api.port, 0),

@@ -62,6 +62,7 @@ async def open_parts(
     """
     async with contextlib.AsyncExitStack() as stack:
         policies = composition.Policies.of(settings, _what_workers_know(settings, stack))
+        stack.push_async_callback(asyncio.to_thread, policies.close)
         store: CatalogStore | None = None
         snapshot = Snapshot(settings.state_dir)
         try:

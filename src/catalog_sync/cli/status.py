@@ -11,6 +11,7 @@ from catalog_sync.cli import app, exit_codes
 from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
 from catalog_sync.cli.last_run import read_last_run
 from catalog_sync.cli.output import console
+from catalog_sync.cli.protection import with_shared_state
 
 if TYPE_CHECKING:
     import argparse
@@ -45,6 +46,7 @@ async def _collect(settings: Settings) -> dict[str, Any]:
     from catalog_sync.sync.reporting import error_info
 
     last = read_last_run(settings.state_dir) or {}
+    protection = with_shared_state(settings, last)
     seen: dict[str, Any]
     try:
         async with app.open_catalogue(settings, redis_policy(settings)) as (store, snapshot):
@@ -65,8 +67,7 @@ async def _collect(settings: Settings) -> dict[str, Any]:
         "last_sync": last.get("report"),
         "lock": seen["lock"],
         "jobs": seen["jobs"],
-        "breakers": last.get("breakers", []),
-        "budgets": last.get("budgets", []),
+        **protection,
         "alerts": await asyncio.to_thread(overview, settings),
     }
 

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync import instruments
+from catalog_sync import instruments, schedule
 from catalog_sync.cli.last_run import write_last_run
 from catalog_sync.errors import CacheConnectionError, CatalogSyncError, LockLostError, SyncDeadlineError
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
@@ -34,7 +34,7 @@ from catalog_sync.sync.service import SyncService
 from catalog_sync.sync.staged import Part, StagedSupplier, fetch_bundle_part, fetch_part
 from catalog_sync.sync.ticket import adopt_lease
 from catalog_sync.telemetry import inject_context
-from catalog_sync.worker.due import due_at
+from catalog_sync.worker.due import just_tried
 from catalog_sync.worker.heart import Heart, StepStoppedError
 from otel_resilience import Policy, classify, correlation_scope
 
@@ -129,7 +129,8 @@ class Worker:
             _log.warning("whether a sync is due cannot be seen: %s", error)
             return
         pause = await asyncio.to_thread(self._shared.pause, DEPENDENCY)
-        if pause > 0 or due_at(meta, jobs, every, self._now()) > self._now():
+        now = self._now()
+        if just_tried(jobs, every, now) or not schedule.decide(meta, now, every=every, paused_for=pause).due:
             return
         try:
             job = await self._jobs.submit(SyncRequest(trigger="schedule"))

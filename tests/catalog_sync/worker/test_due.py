@@ -1,56 +1,41 @@
-"""A full sync is due by age, with jitter; what cannot be read and what was just tried is not."""
+"""A full sync that was just tried is not tried again at once; a part of the catalogue delays nothing."""
 
 from __future__ import annotations
 
 import datetime
-from typing import Any
 
-from catalog_sync.index import CatalogueIndex
+import pytest
+
 from catalog_sync.jobs import Job, JobStatus
 from catalog_sync.models import SyncKind
-from catalog_sync.worker.due import JITTER, due_at
-from support.published import AS_OF, make_meta
+from catalog_sync.worker.due import LEAST_AGAIN_AFTER, just_tried
 
-EVERY = 86_400.0
-SYNCED = datetime.datetime.fromisoformat(AS_OF)
+BEGIN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
-def after(seconds: float) -> datetime.datetime:
-    return SYNCED + datetime.timedelta(seconds=seconds)
+def at(seconds: float) -> datetime.datetime:
+    return BEGIN + datetime.timedelta(seconds=seconds)
 
 
-def job(finished: float, kind: SyncKind = SyncKind.FULL) -> Job:
-    at = after(finished).isoformat()
+def job(finished: float | None, kind: SyncKind = SyncKind.FULL) -> Job:
+    moment = None if finished is None else at(finished).isoformat()
     scope = None if kind is SyncKind.FULL else "A"
-    return Job("a" * 16, "c" * 32, kind, scope, False, JobStatus.FINISHED, at, at, at)
+    status = JobStatus.RUNNING if finished is None else JobStatus.FINISHED
+    return Job("a" * 16, "c" * 32, kind, scope, False, status, at(0).isoformat(), at(0).isoformat(), moment)
 
 
-def due(now: float, version: str = "v1", jobs: Any = ()) -> bool:
-    return due_at(make_meta(version, CatalogueIndex()), jobs, EVERY, after(now)) <= after(now)
+@pytest.mark.parametrize(
+    ("every", "pause"), [(86_400.0, 3600.0), (3600.0, LEAST_AGAIN_AFTER)], ids=["a share of the interval", "at least"]
+)
+def test_a_full_sync_is_followed_by_a_pause(every: float, pause: float) -> None:
+    assert just_tried([job(100)], every, at(100 + pause - 1))
+    assert not just_tried([job(100)], every, at(100 + pause))
 
 
-def test_a_catalogue_is_due_at_its_age_and_a_little_later_not_earlier() -> None:
-    assert not due(EVERY - 1)
-    assert due(EVERY * (1 + JITTER))
+def test_the_last_one_that_ended_counts() -> None:
+    assert just_tried([job(None), job(100), job(0)], 86_400.0, at(200))
 
 
-def test_the_jitter_differs_between_versions_and_not_between_questions() -> None:
-    meta = [make_meta(f"v{number}", CatalogueIndex()) for number in range(100)]
-    times = [due_at(one, (), EVERY, after(0)) for one in meta]
-    assert times == [due_at(one, (), EVERY, after(50)) for one in meta]
-    assert all(after(EVERY) <= time < after(EVERY * (1 + JITTER)) for time in times)
-    assert max(times) - min(times) > datetime.timedelta(seconds=EVERY * JITTER / 2)
-
-
-def test_where_nothing_was_published_a_sync_is_due_at_once() -> None:
-    assert due_at(None, (), EVERY, after(0)) == after(0)
-
-
-def test_a_sync_that_did_not_complete_is_not_tried_again_at_once() -> None:
-    late = EVERY * 2
-    assert not due(late + 60, jobs=[job(late)])
-    assert due(late + EVERY / 24, jobs=[job(late)])
-
-
-def test_syncs_of_a_part_delay_nothing() -> None:
-    assert due(EVERY * 2, jobs=[job(EVERY * 2, SyncKind.GROUP)])
+def test_parts_and_an_empty_history_delay_nothing() -> None:
+    assert not just_tried([job(100, SyncKind.GROUP)], 86_400.0, at(101))
+    assert not just_tried([], 86_400.0, at(0))
