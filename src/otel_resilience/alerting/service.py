@@ -89,6 +89,8 @@ class AlertService:
         self._due: deque[tuple[Incident, Notification, Record]] = deque()
         """What is to be told, unless another process does; with the incident as it is told."""
         self._closed = self._ended = self._forked = False
+        self._unsaved = False
+        """Whether the store is to learn of a confirmation."""
         self._process = os.getpid()
         signals.watch(self)
 
@@ -228,6 +230,8 @@ class AlertService:
                 if incident is not None and incident.id == told.incident:
                     held = self._dispatcher.holds(receipt)
                     incident.confirm(receipt.channel, self.now(), receipt.seconds, held=held)
+                    self._unsaved = True
+                    self._changed.notify_all()
             self.resolve(DISABLED_KIND, DEPENDENCY_PREFIX + receipt.channel, certain=True)
         if self._on_receipt is not None:
             try:
@@ -282,8 +286,14 @@ class AlertService:
                 _log.error("alerts could not be told: %s", redact(repr(error)))
                 at_least = 1.0
             with self._changed:
+                unsaved, self._unsaved = self._unsaved and not self._closed, False
+            if unsaved:
+                self._save()
+            with self._changed:
                 if self._ended:
                     break
+                if self._unsaved:
+                    continue
                 self._planned = self.book.next_due()
                 wait = max(self._planned - self.now(), at_least)
                 if wait > 0:
