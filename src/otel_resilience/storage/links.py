@@ -315,12 +315,20 @@ class BackgroundLink(Link):
         try:
             if self._reached():
                 for member in members:
-                    member.refresh(self)
+                    self._refresh_one(member)
         except StorageError as error:
             self.failed(error)
         with self._wake:
             self._fresh = self.degraded or len(members) == len(self._members)
             self._wake.notify_all()
+
+    def _refresh_one(self, member: Member) -> None:
+        try:
+            member.refresh(self)
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001  # as above: one defect must not take the thread from all
+            _log.error("shared state could not be refreshed: %s", redact(repr(error)))
 
     def _reached(self) -> bool:
         if self._connected and not self.degraded:

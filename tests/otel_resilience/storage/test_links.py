@@ -300,3 +300,26 @@ def test_the_duration_of_steps_is_measured(server: RedisServer, share: Any) -> N
         points = recorded.points("resilience.storage.step.duration")
         assert points[0].attributes == {"resilience.storage": "redis"}
         assert points[0].count >= 2
+
+
+class Defective:
+    """A member with a defect."""
+
+    def refresh(self, link: Any) -> None:
+        raise AttributeError("a defect")
+
+
+def test_a_defect_in_one_member_is_told_and_does_not_stop_the_others(
+    server: RedisServer, share: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = share(RedisStorage(server.url))
+    defective = Defective()
+    shared.links[0].join(defective)
+    first, second = breaker(shared), breaker(share(RedisStorage(server.url)))
+    ready(shared)
+    ready(second._shared)
+    for _ in range(3):
+        fail(second)
+    soon(lambda: first.state.name == "OPEN")
+    assert "AttributeError" in caplog.text
+    assert not shared.degraded
