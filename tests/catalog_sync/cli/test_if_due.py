@@ -11,7 +11,7 @@ import pytest
 from support.cli import Cli, Supplier
 from support.redis_server import RedisServer, free_port
 
-OUTAGE_SETTINGS = {"ERROR_CIRCUIT_BREAKER_THRESHOLD": "4", "ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT": "1200000"}
+OUTAGE_SETTINGS = {"ERROR_CIRCUIT_BREAKER_THRESHOLD": "3", "ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT": "1200000"}
 ASKS_FOR_TIME = {"rules": [{"fault": "status", "status": 429, "retry_after": 700, "when": {"endpoint": "groups"}}]}
 
 
