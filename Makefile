@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 
-.PHONY: help demo test lint format docs bench dashboards clean
+.PHONY: help demo test lint format docs bench collector dashboards clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,7 @@ format: $(STAMP) ## Format the code
 
 docs: $(STAMP) ## Write the generated references anew
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m catalog_sync.config_docs
 
 bench: $(STAMP) ## Measure against peers and print the tables (six minutes)
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
@@ -41,6 +42,9 @@ bench: $(STAMP) ## Measure against peers and print the tables (six minutes)
 		-r benchmarks/requirements.txt
 	@$(BENCH)/bin/python -m benchmarks.run $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.sync_speed $(BENCH_OPTIONS)
+
+collector: ## Build the Collector with Go (minutes, once) and print where it is
+	@sh otel-collector/build
 
 dashboards: $(STAMP) ## Write dashboards, alert rules and their pages anew
 	@$(BIN)/python -m grafana.generate $(if $(RUNBOOK_BASE),--runbook-base $(RUNBOOK_BASE))

@@ -13,6 +13,7 @@ from catalog_sync.config_values import Secret
 from catalog_sync.config_variables import VARIABLES, Variable
 from catalog_sync.errors import ConfigurationError
 from otel_resilience import CircuitBreakerConfig, RetryConfig, Severity
+from otel_resilience.alerting.config import EscalationStep, Silence
 from otel_resilience.redaction import register_secret
 
 __all__ = ["VARIABLES", "AlertSettings", "Secret", "Settings", "Variable", "default_state_dir"]
@@ -39,6 +40,23 @@ class AlertSettings:
     dashboard_url: str | None
     runbook_url: str | None
     """A template which may hold ``{name}``."""
+    webhook_url_low: Secret | None
+    webhook_url_medium: Secret | None
+    webhook_url_high: Secret | None
+    webhook_url_critical: Secret | None
+    fallback_webhook_url: Secret | None
+    group_wait: float
+    """Seconds, like all that follow with a time."""
+    keep_firing: float
+    repeat: float
+    window: float
+    high_threshold: int
+    """0: never."""
+    medium_threshold: int
+    """0: never."""
+    partial_threshold: int
+    escalation: tuple[EscalationStep, ...]
+    silences: tuple[Silence, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -170,6 +188,8 @@ def _retry(read: Mapping[str, Any]) -> RetryConfig:
 
 
 def _alerts(read: Mapping[str, Any]) -> AlertSettings:
+    named = {name.removesuffix("_S").removeprefix("ERROR_ALERT_").lower(): value for name, value in read.items()}
     return AlertSettings(
-        **{field.name: read[f"ERROR_ALERT_{field.name.upper()}"] for field in dataclasses.fields(AlertSettings)}
+        **{field.name: named[field.name] for field in dataclasses.fields(AlertSettings)}
+        | {"silences": named["silences"] or ()}
     )

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
+from catalog_sync import config_alerts as alert_values
 from catalog_sync import config_values as values
 from catalog_sync.errors import ConfigurationError
 from otel_resilience.redaction import redact_url
@@ -158,11 +159,96 @@ VARIABLES: Final = (
         "Least severity that is told: `LOW`, `MEDIUM`, `HIGH`, `CRITICAL`.",
         values.severity,
     ),
+    *(
+        Variable(
+            f"ERROR_ALERT_WEBHOOK_URL_{name}",
+            "",
+            "",
+            f"A further webhook, for {name} alerts alone.",
+            values.secret_url,
+            secret=True,
+        )
+        for name in ("LOW", "MEDIUM", "HIGH", "CRITICAL")
+    ),
+    Variable(
+        "ERROR_ALERT_FALLBACK_WEBHOOK_URL",
+        "",
+        "",
+        "A webhook that gets what another channel does not take; a Slack host gets Slack's format.",
+        values.secret_url,
+        secret=True,
+    ),
+    Variable(
+        "ERROR_ALERT_GROUP_WAIT_S",
+        "5",
+        "s",
+        "How long the first message of an incident waits for more to tell; CRITICAL ones do not wait.",
+        values.number(0, 3600, unit="seconds"),
+    ),
+    Variable(
+        "ERROR_ALERT_KEEP_FIRING_S",
+        "300",
+        "s",
+        "How long an incident must be calm before it is over; a COMPLETE sync ends those of the supplier at once.",
+        values.number(0, 86_400, unit="seconds"),
+    ),
+    Variable(
+        "ERROR_ALERT_REPEAT_S",
+        "14400",
+        "s",
+        "An incident that goes on is told again this long after the last message.",
+        values.number(0, 604_800, exclusive=True, unit="seconds"),
+    ),
+    Variable(
+        "ERROR_ALERT_WINDOW_S",
+        "60",
+        "s",
+        "Window of the two thresholds that follow.",
+        values.number(0, 86_400, exclusive=True, unit="seconds"),
+    ),
+    Variable(
+        "ERROR_ALERT_HIGH_THRESHOLD",
+        "5",
+        "errors",
+        "HIGH errors within the window that are an alert; `0`: never. One CRITICAL error always is.",
+        values.whole(0, 1_000_000),
+    ),
+    Variable(
+        "ERROR_ALERT_MEDIUM_THRESHOLD",
+        "50",
+        "errors",
+        "The same for MEDIUM errors; needs `ERROR_ALERT_MIN_SEVERITY=MEDIUM` or lower.",
+        values.whole(0, 1_000_000),
+    ),
+    Variable(
+        "ERROR_ALERT_PARTIAL_THRESHOLD",
+        "2",
+        "syncs",
+        "PARTIAL syncs in a row that are an alert.",
+        values.whole(1, 1000),
+    ),
+    Variable(
+        "ERROR_ALERT_ESCALATION",
+        "after=3600; returns=3",
+        "",
+        "When an incident is told again, louder. Steps separated by semicolons: `after=` seconds or `returns=` how"
+        " often it came back; then if wished `severity=` (else one step up) and `channels=`, their names joined by `+`"
+        " (`pagerduty`, `slack`, `webhook`, `fallback`). `none`: no steps.",
+        alert_values.escalation,
+    ),
+    Variable(
+        "ERROR_ALERT_SILENCES",
+        "",
+        "",
+        "What is not told, separated by semicolons: any of `kind=`, `dependency=`, `error_type=`, `severity=`, and"
+        " `until=` a time as in RFC 3339.",
+        alert_values.silences,
+    ),
     Variable(
         "ERROR_ALERT_HEARTBEAT_URL",
         "",
         "",
-        "Asked for while all is well, for a dead man's switch.",
+        "Asked for after each COMPLETE sync, for a dead man's switch.",
         values.secret_url,
         secret=True,
     ),

@@ -41,9 +41,11 @@ ERROR_TYPES: Final = (
     "catalog_too_old",
     "catalog_unavailable",
     "configuration",
+    "job_not_found",
     "lock_lost",
     "publish_refused",
     "staging_incomplete",
+    "sync_conflict",
     "version_gone",
 )
 """What the application adds to the vocabulary of ``error.type``."""

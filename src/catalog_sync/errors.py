@@ -6,7 +6,7 @@ Every one carries its classification, the correlation ID under which it happened
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from otel_resilience import (
     BreakerEffect,
@@ -17,6 +17,10 @@ from otel_resilience import (
     error_types,
 )
 
+SUPPLIER: Final = "esim-go"
+STORE: Final = "redis"
+"""Values of ``resilience.dependency``."""
+
 Context = dict[str, str | int | float | bool | None]
 
 
@@ -25,6 +29,8 @@ class CatalogSyncError(Exception):
 
     default: ClassVar[Classification] = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER)
     """The verdict where the raiser gives none."""
+    dependency: ClassVar[str | None] = None
+    """Whose error it is, where the class alone tells."""
 
     def __init__(
         self,
@@ -65,40 +71,48 @@ class ConfigurationError(CatalogSyncError):
 class ApiTimeoutError(CatalogSyncError):
     """The supplier did not answer in time."""
 
+    dependency = SUPPLIER
     default = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.READ_TIMEOUT, BreakerEffect.FAILURE)
 
 
 class ApiConnectionError(CatalogSyncError):
     """No connection to the supplier, or it broke."""
 
+    dependency = SUPPLIER
     default = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE)
 
 
 class SupplierError(CatalogSyncError):
     """The supplier answered with an error that has no class of its own here."""
 
+    dependency = SUPPLIER
+
 
 class SupplierUnavailableError(CatalogSyncError):
     """The circuit of the supplier is open: nothing was sent."""
 
+    dependency = SUPPLIER
     default = Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.CIRCUIT_OPEN, unsent=True)
 
 
 class RateLimitError(CatalogSyncError):
     """The supplier asked us to slow down; ``retry_after`` says until when."""
 
+    dependency = SUPPLIER
     default = Classification(ErrorClass.THROTTLED, Severity.MEDIUM, "429")
 
 
 class AuthenticationError(CatalogSyncError):
     """The supplier refuses the API key as a whole."""
 
+    dependency = SUPPLIER
     default = Classification(ErrorClass.PERMANENT, Severity.CRITICAL, "401")
 
 
 class AccessDeniedError(CatalogSyncError):
     """The key works, but not for this group."""
 
+    dependency = SUPPLIER
     default = Classification(ErrorClass.PERMANENT, Severity.MEDIUM, "403")
 
 
@@ -111,6 +125,7 @@ class NotFoundError(CatalogSyncError):
 class InvalidDataError(CatalogSyncError):
     """The supplier's answer cannot be used: not JSON, the wrong shape, or contradicting itself."""
 
+    dependency = SUPPLIER
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE, BreakerEffect.FAILURE)
 
 
@@ -129,24 +144,28 @@ class CatalogueChangedError(InvalidDataError):
 class RedirectRefusedError(CatalogSyncError):
     """The supplier redirects to another host or to plain http; not followed, and the key was not sent there."""
 
+    dependency = SUPPLIER
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.REDIRECT_REFUSED)
 
 
 class CacheConnectionError(CatalogSyncError):
     """Redis cannot be reached, or not in time."""
 
+    dependency = STORE
     default = Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE)
 
 
 class CacheAuthenticationError(CatalogSyncError):
     """Redis refuses our credentials or a command of ours."""
 
+    dependency = STORE
     default = Classification(ErrorClass.PERMANENT, Severity.CRITICAL, "redis_auth")
 
 
 class CacheWritesPausedError(CatalogSyncError):
     """Redis takes no writes (full, or cannot persist). Reads go on; the old version stays."""
 
+    dependency = STORE
     default = Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, "redis_oom")
 
 

@@ -118,6 +118,8 @@ class ErrorInfo:
     message: str
     retry_after_s: float | None
     correlation_id: str
+    dependency: str | None = None
+    """Whose error it is, where that is known; not part of reports."""
 
     def to_json(self) -> dict[str, Any]:
         """The ``error`` object of the command line."""

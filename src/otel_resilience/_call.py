@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry._logs import _internal as logs_internal
 
-from otel_resilience import telemetry
+from otel_resilience import observers, telemetry
 from otel_resilience._call_telemetry import CallTelemetry, attempt_number
 from otel_resilience.classification import CANCELLED, Classification, ErrorClass
 from otel_resilience.correlation import correlation_id
@@ -168,6 +168,8 @@ class Call(CallTelemetry):
             return GIVE_UP
         if self.paid:
             self.paid = 0.0
+        if observers.subscribed:
+            observers.tell_error(policy.dependency, self.operation, verdict, error)
         listening = (
             self.listener is not None or _is_logged(logging.INFO) or logs_internal._LOGGER_PROVIDER is not None  # noqa: SLF001  # the public getter reads the environment
         )

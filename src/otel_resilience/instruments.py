@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
@@ -21,7 +21,7 @@ AttributeSet = dict[str, str | int | float | bool]
 class Instruments:
     """Records what the primitives report."""
 
-    def __init__(self, meter: Meter, *, observe_breakers: Observe, observe_budgets: Observe) -> None:
+    def __init__(self, meter: Meter, *, observed: Mapping[contract.Metric, Observe]) -> None:
         self.duration = _histogram(meter, contract.OPERATION_DURATION)
         self.attempts = _histogram(meter, contract.OPERATION_ATTEMPTS)
         self.errors = _counter(meter, contract.ERRORS)
@@ -32,15 +32,20 @@ class Instruments:
         self.shadow_rejections = _counter(meter, contract.BREAKER_SHADOW_REJECTIONS)
         self.recovery = _histogram(meter, contract.BREAKER_RECOVERY)
         self.stale_results = _counter(meter, contract.BREAKER_STALE)
-        status, utilization = contract.BREAKER_STATUS, contract.BUDGET_UTILIZATION
-        meter.create_observable_up_down_counter(
-            status.name, [observe_breakers], unit=status.unit, description=status.description
-        )
-        meter.create_observable_gauge(
-            utilization.name, [observe_budgets], unit=utilization.unit, description=utilization.description
-        )
+        self.notifications = _counter(meter, contract.ALERT_NOTIFICATIONS)
+        self.alerts_suppressed = _counter(meter, contract.ALERT_SUPPRESSED)
+        self.delivery_duration = _histogram(meter, contract.ALERT_DELIVERY_DURATION)
+        self._meter = meter
+        for metric, observe in observed.items():
+            self.observe(metric, observe)
         self._sets: dict[tuple[str, ...], tuple[AttributeSet, AttributeSet]] = {}
         self._dependencies: dict[str, AttributeSet] = {}
+
+    def observe(self, metric: contract.Metric, observe: Observe) -> None:
+        """Collects a gauge or an up-down counter by asking."""
+        gauge = metric.kind == "gauge"
+        create = self._meter.create_observable_gauge if gauge else self._meter.create_observable_up_down_counter
+        create(metric.name, [observe], unit=metric.unit, description=metric.description)
 
     def operation(
         self, dependency: str, operation: str, outcome: str, error_type: str, seconds: float, attempts: int,

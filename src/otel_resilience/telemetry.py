@@ -22,9 +22,9 @@ from opentelemetry._logs import _internal as logs_internal
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.metrics import _internal as metrics_internal
 
-from otel_resilience import cardinality, contract
+from otel_resilience import cardinality, contract, observers
 from otel_resilience.breaker_config import BreakerState, Transition
-from otel_resilience.instruments import Instruments
+from otel_resilience.instruments import Instruments, Observe
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ class Listener:
         )
         self.metrics = Instruments(
             metrics_api.get_meter(contract.SCOPE, meter_provider=meter_provider, schema_url=contract.SCHEMA_URL),
-            observe_breakers=_observe_breakers,
-            observe_budgets=_observe_budgets,
+            observed=dict(_observed),
         )
         self.events_on_spans = os.environ.get(_SIGNAL_OPT_IN, "").strip() != "logs"
 
@@ -182,6 +181,8 @@ def watch_budget(budget: RetryBudget) -> None:
 @harmless
 def state_changed(dependency: str, transition: Transition) -> None:
     """A breaker changed its state."""
+    if observers.subscribed:
+        observers.tell_transition(dependency, transition)
     listener = active()
     if listener is not None:
         listener.metrics.transition(dependency, transition)
@@ -273,3 +274,17 @@ def _observe_budgets(_: CallbackOptions) -> Iterable[Observation]:
         yield Observation(
             budget.metrics().utilization, {contract.DEPENDENCY: cardinality.bounded_dependency(budget.dependency)}
         )
+
+
+_observed: dict[contract.Metric, Observe] = {
+    contract.BREAKER_STATUS: _observe_breakers,
+    contract.BUDGET_UTILIZATION: _observe_budgets,
+}
+
+
+def observe(metric: contract.Metric, callback: Observe) -> None:
+    """Adds an observable metric of a room of its own; called when that room is imported."""
+    _observed[metric] = callback
+    for listener in {override, _global}:
+        if listener is not None:
+            listener.metrics.observe(metric, callback)

@@ -13,6 +13,7 @@ from catalog_sync import config_docs
 from catalog_sync.config import VARIABLES, Secret, Settings, default_state_dir
 from catalog_sync.errors import ConfigurationError
 from otel_resilience import Jitter, Policy, Severity
+from otel_resilience.alerting.config import EscalationStep, Silence
 
 ROOT = Path(__file__).parents[2]
 HOME = {"HOME": "/home/someone"}
@@ -46,6 +47,34 @@ GOOD = [
     ("ERROR_ALERT_WEBHOOK_SECRET", "signing-key", lambda s: s.alerts.webhook_secret.reveal(), "signing-key"),
     ("ERROR_ALERT_MIN_SEVERITY", "low", lambda s: s.alerts.min_severity, Severity.LOW),
     ("ERROR_ALERT_HEARTBEAT_URL", "https://hc.example/1", lambda s: s.alerts.heartbeat_url.reveal(), "https://hc.example/1"),
+    ("ERROR_ALERT_WEBHOOK_URL_LOW", "https://h.example/l", lambda s: bool(s.alerts.webhook_url_low), True),
+    ("ERROR_ALERT_WEBHOOK_URL_MEDIUM", "https://h.example/m", lambda s: bool(s.alerts.webhook_url_medium), True),
+    ("ERROR_ALERT_WEBHOOK_URL_HIGH", "https://h.example/h", lambda s: bool(s.alerts.webhook_url_high), True),
+    ("ERROR_ALERT_WEBHOOK_URL_CRITICAL", "https://h.example/c", lambda s: bool(s.alerts.webhook_url_critical), True),
+    ("ERROR_ALERT_FALLBACK_WEBHOOK_URL", "https://h.example/f", lambda s: bool(s.alerts.fallback_webhook_url), True),
+    ("ERROR_ALERT_GROUP_WAIT_S", "0", lambda s: s.alerts.group_wait, 0.0),
+    ("ERROR_ALERT_KEEP_FIRING_S", "60", lambda s: s.alerts.keep_firing, 60.0),
+    ("ERROR_ALERT_REPEAT_S", "7200", lambda s: s.alerts.repeat, 7200.0),
+    ("ERROR_ALERT_WINDOW_S", "30", lambda s: s.alerts.window, 30.0),
+    ("ERROR_ALERT_HIGH_THRESHOLD", "0", lambda s: s.alerts.high_threshold, 0),
+    ("ERROR_ALERT_MEDIUM_THRESHOLD", "9", lambda s: s.alerts.medium_threshold, 9),
+    ("ERROR_ALERT_PARTIAL_THRESHOLD", "1", lambda s: s.alerts.partial_threshold, 1),
+    ("ERROR_ALERT_ESCALATION", "none", lambda s: s.alerts.escalation, ()),
+    (
+        "ERROR_ALERT_ESCALATION",
+        "after=60 severity=critical channels=pagerduty+slack; returns=2",
+        lambda s: s.alerts.escalation,
+        (
+            EscalationStep(after=60, severity=Severity.CRITICAL, channels=("pagerduty", "slack")),
+            EscalationStep(returns=2),
+        ),
+    ),
+    (
+        "ERROR_ALERT_SILENCES",
+        "kind=sync_partial; dependency=redis, error_type=redis_oom, until=1970-01-01T00:01:00Z",
+        lambda s: s.alerts.silences,
+        (Silence(kind="sync_partial"), Silence(dependency="redis", error_type="redis_oom", until=60.0)),
+    ),
     ("ERROR_ALERT_TRACE_URL", "http://g/t/{trace_id}", lambda s: s.alerts.trace_url, "http://g/t/{trace_id}"),
     ("ERROR_ALERT_DASHBOARD_URL", "http://g/d/{name}", lambda s: s.alerts.dashboard_url, "http://g/d/{name}"),
     ("ERROR_ALERT_DASHBOARD_URL", "http://g/d", lambda s: s.alerts.dashboard_url, "http://g/d"),
@@ -84,6 +113,20 @@ BAD = {
     "ERROR_ALERT_PAGERDUTY_URL": ("events.pagerduty.com",),
     "ERROR_ALERT_WEBHOOK_SECRET": ("with\ttab",),
     "ERROR_ALERT_MIN_SEVERITY": ("URGENT", "3"),
+    "ERROR_ALERT_WEBHOOK_URL_LOW": ("hook",),
+    "ERROR_ALERT_WEBHOOK_URL_MEDIUM": ("hook",),
+    "ERROR_ALERT_WEBHOOK_URL_HIGH": ("hook",),
+    "ERROR_ALERT_WEBHOOK_URL_CRITICAL": ("hook",),
+    "ERROR_ALERT_FALLBACK_WEBHOOK_URL": ("hook",),
+    "ERROR_ALERT_GROUP_WAIT_S": NO_NUMBER,
+    "ERROR_ALERT_KEEP_FIRING_S": NO_NUMBER,
+    "ERROR_ALERT_REPEAT_S": (*NO_NUMBER, "0"),
+    "ERROR_ALERT_WINDOW_S": (*NO_NUMBER, "0"),
+    "ERROR_ALERT_HIGH_THRESHOLD": ("-1", "1.5"),
+    "ERROR_ALERT_MEDIUM_THRESHOLD": ("-1", "1.5"),
+    "ERROR_ALERT_PARTIAL_THRESHOLD": ("0", "x"),
+    "ERROR_ALERT_ESCALATION": ("3600", "after=soon", "after=1 returns=2", "after=60 severity=LOUD", "severity=HIGH"),
+    "ERROR_ALERT_SILENCES": ("until=2026-01-01T00:00:00Z", "host=x", "kind=a until=tomorrow", "until=2026-01-01"),
     "ERROR_ALERT_HEARTBEAT_URL": ("hc.example",),
     "ERROR_ALERT_TRACE_URL": ("http://g/t", "http://g/{other}", "http://g/{trace_id", "g/{trace_id}", "http://g/{trace_id!r}"),
     "ERROR_ALERT_DASHBOARD_URL": ("http://g/{trace_id}", "g"),

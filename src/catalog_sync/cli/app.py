@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from catalog_sync.alerts import CatalogAlerts
     from catalog_sync.config import Settings
     from catalog_sync.reader import CatalogReader
     from catalog_sync.store import CatalogStore
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.supplier.esim_go import EsimGoClient
     from catalog_sync.sync import OnProgress, SyncService
+    from catalog_sync.sync.service import OnReport
     from catalog_sync.telemetry import Telemetry
     from otel_resilience import Policy
 
@@ -67,6 +69,19 @@ def read_settings() -> Settings:
     from catalog_sync.config import Settings
 
     return Settings.from_env(os.environ)
+
+
+@contextlib.contextmanager
+def alerting(settings: Settings) -> Iterator[CatalogAlerts]:
+    """Alerts within the block, told to where the settings say; at its end what is due is flushed, within a bound.
+
+    Raises ``ConfigurationError`` where a channel cannot be used as it is set.
+    """
+    from catalog_sync.alerts import CatalogAlerts
+    from catalog_sync.contract import SERVICE_SYNC
+
+    with CatalogAlerts(settings, service_name=SERVICE_SYNC) as alerts:
+        yield alerts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,7 +140,10 @@ class SyncParts:
 
 @contextlib.asynccontextmanager
 async def open_sync(
-    settings: Settings, policies: Policies, on_progress: OnProgress | None = None
+    settings: Settings,
+    policies: Policies,
+    on_progress: OnProgress | None = None,
+    on_report: OnReport | None = None,
 ) -> AsyncIterator[SyncParts]:
     """A sync service with its connections. Raises what :func:`open_catalogue` raises."""
     from catalog_sync.sync import SyncService
@@ -134,7 +152,7 @@ async def open_sync(
         open_catalogue(settings, policies.store) as (store, snapshot),
         open_client(settings, policies.supplier) as supplier,
     ):
-        service = SyncService(settings, supplier, store, snapshot, on_progress=on_progress)
+        service = SyncService(settings, supplier, store, snapshot, on_progress=on_progress, on_report=on_report)
         yield SyncParts(service, supplier, store, snapshot)
 
 

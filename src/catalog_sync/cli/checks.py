@@ -77,6 +77,22 @@ def state_dir(path: Path) -> Check:
     return ok("state folder", f"{path} can be written")
 
 
+def alerts(settings: Settings) -> Check:
+    """Whether a person would be told, and whether everything that was to be told was."""
+    from catalog_sync.alerts.overview import overview
+
+    try:
+        seen = overview(settings)
+    except (ValueError, OSError) as error:
+        return fail("alerts", str(error), "correct the ERROR_ALERT_* variables")
+    lost = len(seen["dead_letters"])
+    if lost:
+        return warn("alerts", f"{lost} dead letters: no channel took them", "see catalog-sync alerts")
+    if seen["channels"] == ["log"]:
+        return ok("alerts", "told to the log alone; ERROR_ALERT_WEBHOOK_URL says who else is told")
+    return ok("alerts", f"told by {', '.join(seen['channels'])}; catalog-sync alerts test sends one")
+
+
 async def store(settings: Settings) -> Check:
     """Which Redis is used, whether it answers, and whether it may throw the catalogue away."""
     from catalog_sync.store import open_store, redis_policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import sys
@@ -47,6 +48,7 @@ async def _examine(settings: Settings) -> list[Check]:
         await checks.store(settings),
         supplier,
         checks.clock(date),
+        await asyncio.to_thread(checks.alerts, settings),
         await checks.otlp(os.environ),
         await checks.snapshot(settings.state_dir),
     ]

@@ -84,6 +84,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add(commands, "show", "read", "show one bundle of the catalogue").add_argument("name", metavar="NAME")
     _add(commands, "status", "status", "show catalogue, last sync, lock, breakers, budgets and alerts")
     _add_simulate(commands, arguments)
+    _add_alerts(commands)
     _add(commands, "doctor", "doctor", "check every connection and say what to do")
     args = parser.parse_args(arguments)
     if args.command is None:
@@ -102,6 +103,15 @@ def _add(commands: argparse._SubParsersAction[_Parser], name: str, module: str, 
 def _add_demo(commands: argparse._SubParsersAction[_Parser]) -> None:
     demo = _add(commands, "demo", "demo.command", "the whole story on this machine: sync, faults, outage, recovery")
     demo.add_argument("--fast", action="store_true", help="a smaller catalogue and a shorter outage")
+
+
+def _add_alerts(commands: argparse._SubParsersAction[_Parser]) -> None:
+    alerts = _add(commands, "alerts", "alerts", "show incidents, outbox and dead letters; or send a test")
+    alerts.add_argument("action", nargs="?", choices=("list", "test"), default="list", help="(default: %(default)s)")
+    alerts.add_argument(
+        "--severity", type=str.upper, choices=("LOW", "MEDIUM", "HIGH", "CRITICAL"), default="HIGH", help="of the test"
+    )
+    alerts.add_argument("--channel", type=_text, action="append", metavar="C", help="of the test; may be repeated")
 
 
 def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:

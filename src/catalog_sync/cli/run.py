@@ -31,9 +31,13 @@ if TYPE_CHECKING:
     from catalog_sync.config import Settings
     from catalog_sync.store import CatalogStore
     from catalog_sync.sync import OnProgress, Progress
+    from catalog_sync.sync.service import OnReport
 
 LOOK_AROUND: Final = 1.0
 """Seconds that a stopped run spends to find out what became of its lock."""
+
+STOPPED_WITHIN: Final = 1.0
+"""Seconds that a stopped run spends on alerts that are due; what is left is sent by the next one."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +47,8 @@ def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
     settings = app.read_settings()
     settings.require_api_key()
     request = _request(args)
-    with app.observed():
-        one = _OneRun(settings, request, signals)
+    with app.observed(), app.alerting(settings) as alerts:
+        one = _OneRun(settings, request, signals, alerts.sync_ended)
         signals.last_words = functools.partial(_give_up, answer, one)
         with progress_bar("sync") as on_progress:
             report = signals.run(functools.partial(one.run, on_progress))
@@ -55,6 +59,8 @@ def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
             answer.json(report.to_json())
         _summarise(report, answer)
         signals.last_words = None
+        if one.stopped:
+            alerts.flush_within = STOPPED_WITHIN
     if signals.received is not None and one.stopped:
         return exit_codes.of_signal(signals.received)
     return exit_codes.OF_OUTCOME[report.outcome]
@@ -71,13 +77,14 @@ def _request(args: argparse.Namespace) -> SyncRequest:
 class _OneRun:
     """One run, and what is known of it when it is stopped."""
 
-    def __init__(self, settings: Settings, request: SyncRequest, signals: StopSignals) -> None:
+    def __init__(self, settings: Settings, request: SyncRequest, signals: StopSignals, on_report: OnReport) -> None:
         self.policies = app.Policies.of(settings)
         self.stopped = False
         self.notices: list[str] = []
         self._settings = settings
         self._request = request
         self._signals = signals
+        self._on_report = on_report
         self._started = time.monotonic()
         self._started_at = datetime.datetime.now(datetime.UTC)
         self._correlation_id = correlation_id()
@@ -86,7 +93,7 @@ class _OneRun:
         """The report, also of a run that was stopped or that found no store."""
         report: SyncReport | None = None
         try:
-            async with app.open_sync(self._settings, self.policies, self._watch(on_progress)) as parts:
+            async with app.open_sync(self._settings, self.policies, self._watch(on_progress), self._on_report) as parts:
                 if parts.store.degraded:
                     self.notices.append(app.IN_PROCESS_BANNER)
                 try:
@@ -106,7 +113,8 @@ class _OneRun:
             if report is not None:
                 _log.warning("after the sync: %s", error_info(error).message)
                 return report
-            return self.report(Outcome.LOCK_UNAVAILABLE, error_info(error))
+            report = self.report(Outcome.LOCK_UNAVAILABLE, error_info(error))
+            self._on_report(report, None)
         return report
 
     def report(

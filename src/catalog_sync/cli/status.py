@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import sys
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.cli import app, exit_codes
+from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
 from catalog_sync.cli.last_run import read_last_run
 from catalog_sync.cli.output import console
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from catalog_sync.cli.output import Answer
     from catalog_sync.cli.signals import StopSignals
@@ -35,6 +38,7 @@ def status(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> in
 
 
 async def _collect(settings: Settings) -> dict[str, Any]:
+    from catalog_sync.alerts.overview import overview
     from catalog_sync.errors import CatalogSyncError, ConfigurationError
     from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.snapshot import Snapshot
@@ -61,7 +65,7 @@ async def _collect(settings: Settings) -> dict[str, Any]:
         "lock": seen["lock"],
         "breakers": last.get("breakers", []),
         "budgets": last.get("budgets", []),
-        "alerts": None,
+        "alerts": await asyncio.to_thread(overview, settings),
     }
 
 
@@ -114,7 +118,7 @@ def _print(data: dict[str, Any]) -> None:
         "lock": _lock_lines(data["lock"]),
         "breakers": [_breaker_line(entry) for entry in data["breakers"]] or ["no run yet"],
         "budgets": [_budget_line(entry) for entry in data["budgets"]] or ["no run yet"],
-        "alerts": ["not set up"],
+        "alerts": list(_alert_lines(data["alerts"])),
     }
     for name, lines in sections.items():
         for number, line in enumerate(lines):
@@ -167,6 +171,17 @@ def _breaker_line(entry: dict[str, Any]) -> str:
 
 def _budget_line(entry: dict[str, Any]) -> str:
     return f"{entry['dependency']}: {entry['tokens']:.0f} of {entry['capacity']:.0f} tokens left at {entry['at']}"
+
+
+def _alert_lines(alerts: dict[str, Any]) -> Iterator[str]:
+    number = len(alerts["incidents"])
+    yield f"told by {', '.join(alerts['channels'])}; {number or 'no'} incident{'' if number == 1 else 's'} open"
+    yield from incident_lines(alerts)
+    if alerts["outbox"]:
+        yield f"{len(alerts['outbox'])} wait in the outbox for the next run"
+    if alerts["dead_letters"]:
+        yield f"{len(alerts['dead_letters'])} DEAD LETTERS: no channel took them"
+        yield from dead_letter_lines(alerts)
 
 
 def _age(seconds: float) -> str:

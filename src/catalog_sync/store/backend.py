@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from catalog_sync.errors import STORE
 from catalog_sync.store.catalog_store import Backend, CatalogStore
 from catalog_sync.store.client import SOCKET_TIMEOUT, ExecutesCalls, GuardedRedis, connect_socket, connect_url
 from catalog_sync.store.errors import PrivateRedisError
@@ -58,7 +59,7 @@ def redis_policy(settings: StoreSettings) -> Policy:
     attempt_timeout = min(settings.attempt_timeout, SOCKET_TIMEOUT, settings.breaker.monitoring_period / 2)
     attempts = min(settings.retry.max_attempts, _MAX_ATTEMPTS)
     return Policy(
-        "redis",
+        STORE,
         retry=RetryConfig(max_attempts=attempts, base_delay=0.05, max_delay=1.0, slow_base_delay=0.2),
         breaker=settings.breaker,
         attempt_timeout=attempt_timeout,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from catalog_sync.errors import AccessDeniedError, AuthenticationError, CatalogSyncError, InvalidDataError
+from catalog_sync.errors import SUPPLIER, AccessDeniedError, AuthenticationError, CatalogSyncError, InvalidDataError
 from catalog_sync.supplier import envelope
 from catalog_sync.supplier.calls import ProtectedCalls
 from catalog_sync.supplier.failures import response_rule
@@ -53,7 +53,7 @@ MISMATCHES_TOLERATED: Final = 3
 """From so many pages of a wrong format in a row, each counts as a failure of the supplier."""
 
 CONNECT_TIMEOUT: Final = 5.0
-DEPENDENCY: Final = "esim-go"
+DEPENDENCY: Final = SUPPLIER
 """The supplier's ``resilience.dependency``."""
 
 LEAST_PROBE_LEASE: Final = 60.0

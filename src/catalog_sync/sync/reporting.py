@@ -26,6 +26,7 @@ def error_info(error: BaseException) -> ErrorInfo:
         message=redact(text)[:MAX_MESSAGE],
         retry_after_s=verdict.retry_after,
         correlation_id=error.correlation_id if isinstance(error, CatalogSyncError) else correlation_id(),
+        dependency=error.dependency if isinstance(error, CatalogSyncError) else None,
     )
 
 

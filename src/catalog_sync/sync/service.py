@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync import instruments
@@ -34,14 +35,15 @@ from catalog_sync.sync.scoped import build_bundle, build_country, build_group
 from otel_resilience import correlation_id, correlation_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from catalog_sync.config import Settings
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.lock import LockLease
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.store.staging import Staging
     from catalog_sync.supplier.port import Supplier
+
+OnReport = Callable[[SyncReport, float | None], None]
+"""Told of every sync inside its span: the report, and the age in seconds of what readers get, where that is known."""
 
 CLEAN_UP_LIMIT: Final = 1.5
 """Seconds granted to the removal of a staged version; what is left expires by itself."""
@@ -82,6 +84,7 @@ class SyncService:
         snapshot: Snapshot,
         *,
         on_progress: OnProgress | None = None,
+        on_report: OnReport | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
@@ -90,6 +93,7 @@ class SyncService:
         self._store = store
         self._snapshot = snapshot
         self._on_progress = on_progress
+        self._on_report = on_report
         self._clock = clock
         self._now = now
 
@@ -231,9 +235,11 @@ class SyncService:
 
     def _tell(self, report: SyncReport, result: _Result) -> None:
         run, meta = result.run, result.meta
+        age: float | None = None
         if meta is not None:
             as_of = datetime.datetime.fromisoformat(meta.as_of)
             instruments.set_catalog_age(lambda: (self._now() - as_of).total_seconds())
+            age = (self._now() - as_of).total_seconds()
         counts = {group.name: group.bundles for group in report.groups}
         quarantined: dict[tuple[str, str], int] = {}
         for scope, tally in run.tallies.items() if run else ():
@@ -242,6 +248,8 @@ class SyncService:
                 quarantined[key] = quarantined.get(key, 0) + 1
         instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
         instruments.emit_sync_finished(report)
+        if self._on_report is not None:
+            self._on_report(report, age)
 
 
 def _told(error: BaseException) -> ErrorInfo:

@@ -8,7 +8,7 @@ from catalog_sync.cli import checks
 from support.cli import API_KEY, Cli, Supplier
 from support.redis_server import RedisServer
 
-NAMES = ["settings", "state folder", "store", "supplier", "clock", "telemetry", "snapshot"]
+NAMES = ["settings", "state folder", "store", "supplier", "clock", "alerts", "telemetry", "snapshot"]
 
 
 def statuses(cli: Cli, **changes: str) -> tuple[int, dict[str, str]]:

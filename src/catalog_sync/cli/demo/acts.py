@@ -14,11 +14,15 @@ from catalog_sync.supplier.esim_go import DEPENDENCY as SUPPLIER
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from catalog_sync.cli.demo.inbox import Arrival
     from catalog_sync.cli.demo.stage import Stage
     from catalog_sync.models import SyncReport
 
 GIVE_UP_AFTER: Final = 25.0
 """Seconds after which the recovery counts as failed."""
+
+TOLD_WITHIN: Final = 5.0
+"""Seconds within which the message of an act must have arrived."""
 
 READ: Final = Query(country="FR", limit=3)
 """What a shop asks while the supplier is down."""
@@ -75,6 +79,8 @@ class Act:
     errors: list[figures.ErrorCount] = dataclasses.field(default_factory=list)
     changes: list[figures.Change] = dataclasses.field(default_factory=list)
     retries: figures.Retries = dataclasses.field(default_factory=figures.Retries)
+    alerts: list[Arrival] = dataclasses.field(default_factory=list)
+    alerts_suppressed: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The act for machines."""
@@ -103,6 +109,10 @@ class Act:
                 "succeeded": self.retries.succeeded,
                 "rate": self.retries.rate,
                 "suppressed": self.retries.suppressed,
+            },
+            "alerts": {
+                "sent": [{"at_s": round(each.at - self.began, 3), **each.message} for each in self.alerts],
+                "suppressed": self.alerts_suppressed,
             },
             "worst_call": None if self.worst is None else self.worst.to_json(),
             **self.facts,
@@ -139,7 +149,7 @@ def programme() -> list[tuple[Act, Callable[[Stage, Act], Awaitable[None]]]]:
                 3,
                 "An outage",
                 "The supplier dies in the middle of a sync. The circuit opens, nothing half-written is published,\n"
-                "and readers keep the last good catalogue.",
+                "readers keep the last good catalogue, and one person is told, once.",
             ),
             outage,
         ),
@@ -147,7 +157,8 @@ def programme() -> list[tuple[Act, Callable[[Stage, Act], Awaitable[None]]]]:
             Act(
                 4,
                 "Recovery",
-                "The supplier is back. The next probe closes the circuit, and a sync goes through.",
+                "The supplier is back. The next probe closes the circuit, a sync goes through,\n"
+                "and whoever was told is told that it is over.",
             ),
             recovery,
         ),
@@ -168,6 +179,8 @@ async def play(stage: Stage, act: Act, body: Callable[[Stage, Act], Awaitable[No
     act.errors = figures.errors(stage.received, before, SUPPLIER)
     act.changes = figures.changes(stage.received, act.began, act.ended, SUPPLIER)
     act.retries = figures.retries(stage.received, before, SUPPLIER)
+    act.alerts = stage.inbox.since(act.began)
+    act.alerts_suppressed = figures.alerts_suppressed(stage.received, before)
 
 
 async def healthy(stage: Stage, act: Act) -> None:
@@ -221,7 +234,8 @@ async def outage(stage: Stage, act: Act) -> None:
         "total": answer.total,
         "unharmed": unharmed,
     }
-    act.expected = unharmed and all(report.outcome == "FAILED" for report in act.reports)
+    told = await _told(stage, act, "firing")
+    act.expected = unharmed and told and all(report.outcome == "FAILED" for report in act.reports)
 
 
 async def recovery(stage: Stage, act: Act) -> None:
@@ -245,7 +259,14 @@ async def recovery(stage: Stage, act: Act) -> None:
         act.notes.append(f"Supplier back → circuit closed: {closed[-1] - back:.1f} s.")
     if report.outcome == "COMPLETE":
         act.notes.append(f"Supplier back → catalogue COMPLETE: {complete - back:.1f} s.")
-    act.expected = bool(closed) and report.outcome == "COMPLETE"
+    told = await _told(stage, act, "resolved")
+    act.expected = bool(closed) and told and report.outcome == "COMPLETE"
+
+
+async def _told(stage: Stage, act: Act, status: str) -> bool:
+    """Whether exactly one message arrived, with this status."""
+    await asyncio.to_thread(stage.inbox.wait, act.began, status, TOLD_WITHIN)
+    return [each.message["status"] for each in stage.inbox.since(act.began)] == [status]
 
 
 def _wait(report: SyncReport) -> float:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from catalog_sync.cli.demo.acts import Act
+    from catalog_sync.cli.demo.inbox import Inbox
     from catalog_sync.cli.demo.trace_store import TelemetryStore
     from catalog_sync.cli.output import Answer
     from catalog_sync.cli.signals import StopSignals
@@ -29,8 +30,8 @@ def demo(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
     scale = Scale.of(fast=args.fast)
     out = None if answer.as_json else console(sys.stdout)
     started = time.monotonic()
-    with prepared(scale) as received, app.observed(silent=True) as telemetry:
-        played, backend = signals.run(lambda: _play(scale, telemetry, received, out))
+    with prepared(scale) as (received, inbox), app.observed(silent=True) as telemetry:
+        played, backend = signals.run(lambda: _play(scale, telemetry, received, inbox, out))
     seconds = time.monotonic() - started
     good = all(act.expected for act in played)
     if out is not None:
@@ -44,12 +45,12 @@ def demo(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
 
 
 async def _play(
-    scale: Scale, telemetry: Telemetry, received: TelemetryStore, out: Console | None
+    scale: Scale, telemetry: Telemetry, received: TelemetryStore, inbox: Inbox, out: Console | None
 ) -> tuple[list[Act], str]:
     if out is not None:
         from catalog_sync.cli.demo import scenery
     played = []
-    async with open_stage(scale, telemetry, received) as stage:
+    async with open_stage(scale, telemetry, received, inbox) as stage:
         if out is not None:
             scenery.opening(out, scale, stage)
         for act, body in acts.programme():

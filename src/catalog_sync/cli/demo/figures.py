@@ -17,6 +17,7 @@ _METRICS: Final = (
     contract.OPERATION_ATTEMPTS.name,
     contract.SUPPRESSED.name,
     contract.BREAKER_RECOVERY.name,
+    contract.ALERT_SUPPRESSED.name,
 )
 
 
@@ -117,6 +118,15 @@ def retries(store: TelemetryStore, before: dict[str, Series], dependency: str) -
         if point.value
     }
     return Retries(needed, succeeded, suppressed)
+
+
+def alerts_suppressed(store: TelemetryStore, before: dict[str, Series]) -> dict[str, int]:
+    """``resilience.alert.suppressed`` of an act, by reason."""
+    name = contract.ALERT_SUPPRESSED.name
+    found = increase(store.metric(name), before[name])
+    return {
+        str(_labels(key).get(contract.ALERT_REASON)): round(point.value) for key, point in found.items() if point.value
+    }
 
 
 def recovery(store: TelemetryStore, dependency: str) -> int:

@@ -35,6 +35,7 @@ TRY_NEXT: Final = (
     ("sync; the exit code tells the outcome:", "catalog-sync run; echo $?"),
     ("read it:", "catalog-sync search --country FR --max-days 7"),
     ("catalogue, lock, breakers, budgets:", "catalog-sync status"),
+    ("is somebody told? try it; ERROR_ALERT_WEBHOOK_URL says where:", "catalog-sync alerts test"),
     ("send all telemetry to your Collector:", "export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"),
 )
 
@@ -72,8 +73,29 @@ def results(out: Console, act: Act) -> None:
     _errors(out, act)
     _breaker(out, act)
     out.print(Text.assemble(("Retry success rate  ", "bold"), "; ".join(_retries(act))))
+    _alerts(out, act)
     if not act.expected:
         out.print(Text("This act did not go as it should have.", style="bold red"))
+
+
+def _alerts(out: Console, act: Act) -> None:
+    suppressed = ", ".join(
+        f"{count} {reason.replace('_', ' ')}" for reason, count in sorted(act.alerts_suppressed.items())
+    )
+    if not act.alerts:
+        out.print(Text.assemble(("Alerts  ", "bold"), "none sent", f"; held back: {suppressed}" if suppressed else ""))
+        return
+    out.print(Text("Alerts, as the webhook got them", style="bold"))
+    for each in act.alerts:
+        told = each.message
+        line = Text(f"  {each.at - act.began:6.2f} s  ")
+        line.append(f"{told['severity']} {told['status']}", style=_SEVERITIES.get(told["severity"], ""))
+        line.append(f"  {told['title']}")
+        lasted = f", over after {told['duration_s']:.1f} s" if told["status"] == "resolved" else ""
+        seen = "once" if told["total"] == 1 else f"{told['total']} times"
+        line.append(f"\n            seen {seen}{lasted}; trace {told['correlation_id']}", style="dim")
+        out.print(line)
+    out.print(Text(f"  held back: {suppressed or 'nothing'}"))
 
 
 def _retries(act: Act) -> Iterator[str]:

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import secrets
 import tempfile
 import time
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.cli import app
 from catalog_sync.cli.demo import figures
+from catalog_sync.cli.demo.inbox import Inbox, running_inbox
 from catalog_sync.cli.demo.receiver import running_receiver
 from catalog_sync.cli.demo.trace_store import TelemetryStore
 from catalog_sync.models import SyncRequest
@@ -20,6 +22,7 @@ from catalog_sync.reader import CatalogReader
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from catalog_sync.alerts import CatalogAlerts
     from catalog_sync.cli.demo.trace_store import Span
     from catalog_sync.config import Settings
     from catalog_sync.models import SyncReport
@@ -60,15 +63,22 @@ class Scale:
             "ERROR_RETRY_MAX_DELAY": "2000",
             "ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT": str(self.reset_timeout_ms),
             "ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD": "10000",
+            "ERROR_ALERT_GROUP_WAIT_S": "0.5",
         }
 
 
 @contextlib.contextmanager
-def prepared(scale: Scale) -> Iterator[TelemetryStore]:
-    """The environment of the demo for this process and its children, and a receiver for what they tell."""
+def prepared(scale: Scale) -> Iterator[tuple[TelemetryStore, Inbox]]:
+    """The environment of the demo for this process and its children, and receivers for telemetry and alerts."""
     before = dict(os.environ)
     received = TelemetryStore()
-    with tempfile.TemporaryDirectory(prefix="catalog-sync-demo-") as folder, running_receiver(received) as endpoint:
+    secret = secrets.token_hex(16)
+    inbox = Inbox(secret)
+    with (
+        tempfile.TemporaryDirectory(prefix="catalog-sync-demo-") as folder,
+        running_receiver(received) as endpoint,
+        running_inbox(inbox) as webhook,
+    ):
         for name in [name for name in os.environ if name.startswith(_OWN)]:
             del os.environ[name]
         os.environ.update(
@@ -76,9 +86,11 @@ def prepared(scale: Scale) -> Iterator[TelemetryStore]:
             CATALOG_STATE_DIR=folder,
             OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
             OTEL_BSP_SCHEDULE_DELAY="200",
+            ERROR_ALERT_WEBHOOK_URL=webhook,
+            ERROR_ALERT_WEBHOOK_SECRET=secret,
         )
         try:
-            yield received
+            yield received, inbox
         finally:
             os.environ.clear()
             os.environ.update(before)
@@ -94,11 +106,15 @@ class Stage:
         simulator: SimulatorProcess,
         telemetry: Telemetry,
         received: TelemetryStore,
+        inbox: Inbox,
+        alerts: CatalogAlerts,
     ) -> None:
         self.settings = settings
         self.policies = policies
         self.simulator = simulator
         self.received = received
+        self.inbox = inbox
+        self._alerts = alerts
         self.listener: OnProgress | None = None
         """Is told the progress of the sync that runs."""
         self._telemetry = telemetry
@@ -120,7 +136,7 @@ class Stage:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Stage]:
         """With connections."""
-        async with app.open_sync(self.settings, self.policies, self._on_progress) as parts:
+        async with app.open_sync(self.settings, self.policies, self._on_progress, self._alerts.sync_ended) as parts:
             self._parts = parts
             yield self
 
@@ -144,7 +160,9 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def open_stage(scale: Scale, telemetry: Telemetry, received: TelemetryStore) -> AsyncIterator[Stage]:
+async def open_stage(
+    scale: Scale, telemetry: Telemetry, received: TelemetryStore, inbox: Inbox
+) -> AsyncIterator[Stage]:
     """Start everything, and stop it at the end."""
     from catalog_sync.simulator.server import SimulatorProcess
 
@@ -152,6 +170,7 @@ async def open_stage(scale: Scale, telemetry: Telemetry, received: TelemetryStor
     async with SimulatorProcess.start(*arguments) as simulator:
         os.environ.update(ESIM_GO_BASE_URL=simulator.base_url, ESIM_GO_API_KEY=simulator.api_key)
         settings = app.read_settings()
-        stage = Stage(settings, app.Policies.of(settings), simulator, telemetry, received)
-        async with stage.open():
-            yield stage
+        with app.alerting(settings) as alerts:
+            stage = Stage(settings, app.Policies.of(settings), simulator, telemetry, received, inbox, alerts)
+            async with stage.open():
+                yield stage

@@ -1,0 +1,179 @@
+"""What the end of a sync means for people: the alert that it raises, and the incidents that it ends. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync.errors import STORE, SUPPLIER
+from catalog_sync.models import Outcome, SyncKind
+from otel_resilience import Severity
+from otel_resilience.alerting import Alert, Inhibition, fingerprint
+from otel_resilience.alerting.incident import spell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from catalog_sync.models import ErrorInfo, SyncReport
+    from otel_resilience.alerting.alert import Scalar
+
+AUTHENTICATION: Final = "authentication"
+SYNC_FAILED: Final = "sync_failed"
+SYNC_PARTIAL: Final = "sync_partial"
+PUBLISH_REFUSED: Final = "publish_refused"
+LOCK_LOST: Final = "lock_lost"
+STORE_UNAVAILABLE: Final = "store_unavailable"
+STALE: Final = "stale_catalogue"
+
+KINDS: Final = (AUTHENTICATION, SYNC_FAILED, SYNC_PARTIAL, PUBLISH_REFUSED, LOCK_LOST, STORE_UNAVAILABLE, STALE)
+"""Kinds of alerts that the application adds to those of the library."""
+
+NAMES: Final = {SUPPLIER: "eSIM Go", STORE: "Redis"}
+"""What people call our dependencies."""
+
+_OF_A_SYNC: Final = frozenset({SYNC_FAILED, SYNC_PARTIAL, STALE, STORE_UNAVAILABLE})
+INHIBITIONS: Final = (
+    Inhibition(
+        frozenset({"circuit_breaker", AUTHENTICATION, "critical_error", "contract_drift"}), _OF_A_SYNC | {"errors"}
+    ),
+    Inhibition(frozenset({SYNC_FAILED, STORE_UNAVAILABLE}), frozenset({"circuit_breaker", "errors", STALE})),
+)
+"""An outage is one incident, whether it is seen at the circuit first or at the end of a sync."""
+
+STREAK_WINDOW: Final = 7 * 86_400.0
+"""Seconds within which PARTIAL syncs count as repeated."""
+
+_AUTHENTICATION_TYPES: Final = frozenset({"401", "403", "redis_auth"})
+_OWN_KINDS: Final = {"publish_refused": PUBLISH_REFUSED, "lock_lost": LOCK_LOST}
+_TITLES: Final = {
+    SYNC_FAILED: "The catalogue sync failed: {type}",
+    PUBLISH_REFUSED: "A guard refused to publish the catalogue",
+    LOCK_LOST: "A catalogue sync lost its lock",
+    STORE_UNAVAILABLE: "The catalogue's store is not there",
+    AUTHENTICATION: "{dependency} refuses our credentials ({type})",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ending:
+    """Incidents that are over."""
+
+    fingerprint: str | None = None
+    dependency: str | None = None
+    """All incidents of this dependency."""
+
+
+def raised(
+    report: SyncReport, *, age: float | None, stale_after: float, partial_threshold: int, credential: str | None
+) -> Iterator[Alert]:
+    """The alerts for this report. ``age``: seconds since readers' data was fetched, ``None`` where there is none."""
+    if report.outcome is Outcome.FAILED and report.error is not None and report.error.error_class != "cancelled":
+        yield _failed(report, report.error, credential)
+    elif report.outcome is Outcome.LOCK_UNAVAILABLE and report.error is not None:
+        yield _failed(report, report.error, credential, STORE_UNAVAILABLE)
+    elif report.outcome is Outcome.PARTIAL:
+        yield _partial(report, partial_threshold)
+    if age is not None and age > stale_after and report.outcome is not Outcome.SKIPPED_LOCKED:
+        yield _stale(report, age)
+
+
+def ended(report: SyncReport) -> Iterator[Ending]:
+    """What a sync of this outcome proves to be over."""
+    whole = report.kind is SyncKind.FULL
+    if report.outcome is Outcome.COMPLETE:
+        yield Ending(
+            dependency=SUPPLIER if whole else None, fingerprint=fingerprint(SYNC_FAILED, SUPPLIER, *_scope(report))
+        )
+    if report.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}:
+        yield Ending(dependency=STORE)
+        for kind, dependency in ((LOCK_LOST, None), (STALE, SUPPLIER)):
+            if whole or kind is LOCK_LOST:
+                yield Ending(fingerprint=fingerprint(kind, dependency))
+        for dependency in (SUPPLIER, STORE, None):
+            yield Ending(fingerprint=fingerprint(SYNC_FAILED, dependency, *_scope(report)))
+        yield Ending(fingerprint=fingerprint(PUBLISH_REFUSED, None, *_scope(report)))
+
+
+def _failed(report: SyncReport, error: ErrorInfo, credential: str | None, kind: str | None = None) -> Alert:
+    dependency = STORE if kind is STORE_UNAVAILABLE else error.dependency
+    severity = max(Severity(error.severity), Severity.HIGH)
+    own = _OWN_KINDS.get(error.type)
+    parts = _scope(report)
+    if error.type in _AUTHENTICATION_TYPES and severity is Severity.CRITICAL:
+        kind, parts = AUTHENTICATION, (credential,) if credential is not None and dependency == SUPPLIER else ()
+    elif own is not None:
+        kind, dependency, severity = own, None, Severity.HIGH
+        parts = () if own is LOCK_LOST else parts
+    elif kind is None:
+        kind = SYNC_FAILED
+    else:
+        parts = ()
+    return Alert(
+        kind=kind,
+        title=_TITLES[kind].format(type=error.type, dependency=NAMES.get(dependency or "", dependency)),
+        severity=severity,
+        summary=error.message,
+        dependency=dependency,
+        error_type=error.type,
+        error_class=error.error_class,
+        fingerprint_by=parts,
+        context=_context(report),
+    )
+
+
+def _partial(report: SyncReport, threshold: int) -> Alert:
+    bad = [group for group in report.groups if group.status != "ok"]
+    names = ", ".join(group.name for group in bad) or "the list of groups"
+    worst = next((group.error for group in bad if group.error is not None), report.error)
+    return Alert(
+        kind=SYNC_PARTIAL,
+        title=f"The catalogue is only partly renewed: {names}",
+        severity=Severity.HIGH,
+        summary=f"{threshold} syncs in a row left groups out; readers get their last good data."
+        if threshold > 1
+        else "A sync left groups out; readers get their last good data.",
+        dependency=SUPPLIER,
+        error_type=None if worst is None else worst.type,
+        error_class=None if worst is None else worst.error_class,
+        context=_context(report),
+        threshold=threshold,
+        window=STREAK_WINDOW,
+    )
+
+
+def _stale(report: SyncReport, age: float) -> Alert:
+    return Alert(
+        kind=STALE,
+        title=f"The catalogue is stale: {spell(age)} old",
+        severity=Severity.HIGH,
+        summary="Readers are served, and told that the data is old.",
+        dependency=SUPPLIER,
+        error_type="catalog_too_old",
+        context={**_context(report), "age_s": round(age)},
+    )
+
+
+def _scope(report: SyncReport) -> tuple[str, ...]:
+    return () if report.scope is None else (report.kind.value, report.scope)
+
+
+def _context(report: SyncReport) -> dict[str, Scalar]:
+    bad = [
+        f"{group.name} ({group.error.type if group.error else group.status})"
+        for group in report.groups
+        if group.status != "ok"
+    ]
+    context: dict[str, Scalar] = {
+        "outcome": report.outcome.value,
+        "kind": report.kind.value,
+        "version": report.version,
+        "bundles": report.bundles,
+        "attempts": report.attempts,
+        "retries": report.retries,
+        "duration_s": round(report.duration_s, 3),
+    }
+    if report.scope is not None:
+        context["scope"] = report.scope
+    if bad:
+        context["groups_not_ok"] = ", ".join(bad)
+    return context

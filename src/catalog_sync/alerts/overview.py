@@ -1,0 +1,69 @@
+"""Incidents, outbox and dead letters as they lie on the disk and in Redis, for people who look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from catalog_sync.alerts.routes import routes
+from catalog_sync.alerts.service import folder, open_store
+from otel_resilience.alerting import Incident, Outbox, Phase
+from otel_resilience.alerting.alert import rfc3339
+from otel_resilience.alerting.recovery import Archive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from catalog_sync.config import Settings
+
+
+def overview(settings: Settings) -> dict[str, Any]:
+    """The object ``alerts`` of ``status``: ``channels``, ``incidents``, ``outbox``, ``dead_letters``.
+
+    Incidents that are over are not in it. Reads files and asks Redis, for at most a second or two.
+    """
+    outbox = Outbox(folder(settings))
+    store, close = open_store(settings)
+    try:
+        known: dict[str, Incident] = {}
+        for each in Archive(store, None).incidents():
+            known.setdefault(each.fingerprint, each)
+    finally:
+        close()
+    return {
+        "channels": [route.name for route in routes(settings.alerts)],
+        "incidents": [
+            _incident(each)
+            for each in sorted(known.values(), key=lambda each: each.first_seen)
+            if each.phase is Phase.OPEN
+        ],
+        "outbox": [each.to_json() for each in outbox.waiting()],
+        "dead_letters": outbox.dead_letters(),
+    }
+
+
+def _open(incidents: Iterable[Incident]) -> list[Incident]:
+    """The oldest first."""
+    return sorted((each for each in incidents if each.phase is Phase.OPEN), key=lambda each: each.first_seen)
+
+
+def _incident(incident: Incident) -> dict[str, Any]:
+    alert = incident.alert
+    return {
+        "id": incident.id,
+        "kind": alert.kind,
+        "status": "firing",
+        "severity": incident.severity.value,
+        "title": alert.title,
+        "summary": alert.summary,
+        "dependency": alert.dependency,
+        "error_type": alert.error_type,
+        "fingerprint": incident.fingerprint,
+        "correlation_id": alert.correlation_id,
+        "first_seen": rfc3339(incident.first_seen),
+        "last_seen": rfc3339(incident.last_seen),
+        "calm_since": None if incident.calm_since is None else rfc3339(incident.calm_since),
+        "count": incident.total,
+        "escalation": incident.escalation,
+        "returns": incident.returns,
+        "deliveries": incident.deliveries,
+    }

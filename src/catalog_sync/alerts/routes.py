@@ -1,0 +1,46 @@
+"""From the ``ERROR_ALERT_*`` settings to the channels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_resilience import Severity
+from otel_resilience.alerting import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from catalog_sync.config import AlertSettings
+    from catalog_sync.config_values import Secret
+
+
+def routes(settings: AlertSettings) -> list[Route]:
+    """Where notifications go; the log alone where nothing is set."""
+    found = list(_configured(settings))
+    if all(route.fallback for route in found):
+        from otel_resilience.alerting.channels import LogChannel
+
+        found.insert(0, Route(LogChannel()))
+    return found
+
+
+def _configured(settings: AlertSettings) -> Iterator[Route]:
+    """Each channel under a name of its own; the same URL given twice is one channel."""
+    from otel_resilience.alerting.channels import PagerDutyChannel, SlackChannel, from_url
+
+    secret = None if settings.webhook_secret is None else settings.webhook_secret.reveal()
+    slack, general = settings.slack_webhook_url, settings.webhook_url
+    if settings.pagerduty_routing_key is not None:
+        yield Route(PagerDutyChannel(settings.pagerduty_routing_key.reveal(), url=settings.pagerduty_url))
+    if slack is not None:
+        yield Route(SlackChannel(slack.reveal()))
+    if general is not None and general != slack:
+        yield Route(from_url(general.reveal(), secret=secret, name=None if slack is None else "webhook"))
+    for severity in Severity:
+        word = severity.value.lower()
+        url: Secret | None = getattr(settings, f"webhook_url_{word}")
+        if url is not None:
+            channel = from_url(url.reveal(), secret=secret, name=f"webhook-{word}")
+            yield Route(channel, only=frozenset({severity}))
+    if settings.fallback_webhook_url is not None:
+        yield Route(from_url(settings.fallback_webhook_url.reveal(), secret=secret, name="fallback"), fallback=True)

@@ -1,0 +1,197 @@
+"""The alert service of this application: from its settings, fed by the primitives and by every sync."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+from catalog_sync.alerts import outcomes
+from catalog_sync.alerts.routes import routes
+from catalog_sync.errors import SUPPLIER, ConfigurationError
+from catalog_sync.models import Outcome
+from otel_resilience import Severity
+from otel_resilience.alerting import (
+    AlertConfig,
+    AlertService,
+    DiskStore,
+    FallbackStore,
+    Heartbeat,
+    IncidentStore,
+    Outbox,
+    RedisStore,
+    ResilienceSource,
+    Route,
+    SourceConfig,
+    Status,
+    Thresholds,
+)
+from otel_resilience.redaction import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from catalog_sync.config import Settings
+    from catalog_sync.models import SyncReport
+    from otel_resilience.alerting import Notification, Receipt
+
+FOLDER: Final = "alerts"
+"""Inside the state folder: outbox, dead letters, incidents."""
+
+FLUSH_WITHIN: Final = 3.0
+"""Seconds that the end of a process may take to tell what is due."""
+
+REDIS_TIMEOUT: Final = 0.5
+"""Seconds for one question to the shared store of incidents."""
+
+_log = logging.getLogger(__name__)
+
+
+class CatalogAlerts:
+    """Tells people about this application. A context manager: runs within its block, and flushes at its end.
+
+    Nothing it does raises into a sync or delays one.
+    """
+
+    def __init__(
+        self, settings: Settings, *, service_name: str, on_receipt: Callable[[Receipt], None] | None = None
+    ) -> None:
+        self._settings = settings
+        store, self._close_store = open_store(settings)
+        self.routes = _routes(settings)
+        self.service = AlertService(
+            config(settings, service_name),
+            self.routes,
+            outbox=Outbox(settings.state_dir / FOLDER),
+            store=store,
+            on_receipt=on_receipt,
+        )
+        self.flush_within = FLUSH_WITHIN
+        """Seconds that the end of the block may take."""
+        self._credential = credential_name(settings)
+        self._source = ResilienceSource(self.service, self._source_config())
+        url = settings.alerts.heartbeat_url
+        self._heartbeat = None if url is None else Heartbeat(url.reveal(), on_failure=_heartbeat_failed)
+
+    def __enter__(self) -> Self:
+        self.service.start()
+        self._source.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._source.__exit__(kind, error, traceback)
+        until = time.monotonic() + self.flush_within
+        self.service.close(self.flush_within)
+        if self._heartbeat is not None and not self._heartbeat.close(max(0.0, until - time.monotonic())):
+            _log.warning("the heartbeat was not confirmed in time")
+        self._close_store()
+
+    def sync_ended(self, report: SyncReport, age: float | None) -> None:
+        """A sync ended. ``age``: seconds since the data that readers get was fetched; ``None`` where there is none."""
+        settings = self._settings
+        if report.outcome is Outcome.COMPLETE and self._heartbeat is not None:
+            self._heartbeat.beat()
+        for ending in outcomes.ended(report):
+            if ending.fingerprint is not None:
+                self.service.resolve_fingerprint(ending.fingerprint, certain=True)
+            if ending.dependency is not None:
+                self.service.resolve_dependency(ending.dependency, certain=True)
+        for alert in outcomes.raised(
+            report,
+            age=age,
+            stale_after=settings.stale_after,
+            partial_threshold=settings.alerts.partial_threshold,
+            credential=self._credential,
+        ):
+            self.service.report(alert)
+
+    def end_test(self, notification: Notification) -> None:
+        """Close what a test opened, at receivers that hold it open."""
+        keeping = tuple(route.name for route in self.routes if route.channel.keeps_incidents)
+        channels = tuple(name for name in keeping if name in (notification.channels or keeping))
+        if channels:
+            self.service.send(
+                dataclasses.replace(
+                    notification,
+                    id=f"{notification.id}-end",
+                    status=Status.RESOLVED,
+                    channels=channels,
+                    ended_at=self.service.now(),
+                )
+            )
+
+    def _source_config(self) -> SourceConfig:
+        alerts = self._settings.alerts
+        return SourceConfig(
+            thresholds=Thresholds(
+                window=alerts.window,
+                by_severity={
+                    Severity.CRITICAL: 1,
+                    Severity.HIGH: alerts.high_threshold or None,
+                    Severity.MEDIUM: alerts.medium_threshold or None,
+                },
+            ),
+            # A refused key and a forbidden group look alike at the attempt: the sync tells them apart.
+            judged_elsewhere={SUPPLIER: frozenset({"401", "403"})},
+            titles=outcomes.NAMES,
+        )
+
+
+def _routes(settings: Settings) -> list[Route]:
+    try:
+        return routes(settings.alerts)
+    except ValueError as error:
+        raise ConfigurationError(f"an ERROR_ALERT_* variable cannot be used: {error}") from error
+
+
+def config(settings: Settings, service_name: str) -> AlertConfig:
+    """The noise control that the settings ask for."""
+    alerts = settings.alerts
+    return AlertConfig(
+        service=service_name,
+        min_severity=alerts.min_severity,
+        group_wait=alerts.group_wait,
+        rate_limit=alerts.rate_limit,
+        keep_firing=alerts.keep_firing,
+        repeat_interval=alerts.repeat,
+        escalation=alerts.escalation,
+        silences=alerts.silences,
+        inhibitions=outcomes.INHIBITIONS,
+        trace_url=alerts.trace_url,
+        dashboard_url=alerts.dashboard_url,
+        runbook_url=alerts.runbook_url,
+    )
+
+
+def credential_name(settings: Settings) -> str | None:
+    """A name for the supplier's key that is no secret: the start of its hash."""
+    key = settings.api_key
+    return hashlib.sha256(b"credential:" + key.reveal().encode()).hexdigest()[:8] if key else None
+
+
+def folder(settings: Settings) -> Path:
+    """Where outbox, dead letters and incidents lie."""
+    return settings.state_dir / FOLDER
+
+
+def open_store(settings: Settings) -> tuple[IncidentStore, Callable[[], None]]:
+    """Where incidents outlive the process, and what closes it: on disk, and in Redis where one is set."""
+    local = DiskStore(folder(settings) / "incidents")
+    if settings.redis_url is None:
+        return local, lambda: None
+    import redis
+
+    client = redis.Redis.from_url(
+        settings.redis_url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT, retry=None
+    )
+    return FallbackStore(RedisStore(client, prefix="catalog:alerts:incident:"), local), client.close
+
+
+def _heartbeat_failed(error: BaseException) -> None:
+    _log.warning("the heartbeat was not confirmed: %s", redact(str(error) or type(error).__name__))

@@ -1,0 +1,189 @@
+"""``catalog-sync alerts``: what is open, waiting and undeliverable; and a test through the real path."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from catalog_sync.cli import app, exit_codes
+from catalog_sync.cli.output import UsageError, console
+
+if TYPE_CHECKING:
+    import argparse
+
+    from catalog_sync.cli.output import Answer
+    from catalog_sync.cli.signals import StopSignals
+    from otel_resilience.alerting import Notification, Receipt
+
+TEST_WITHIN: Final = 15.0
+"""Seconds that a test waits for confirmations."""
+
+
+def alerts(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+    """Show incidents, outbox and dead letters, or send a test. Returns 0; 1 where a test was not confirmed."""
+    del signals
+    if args.action == "test":
+        return _test(args, answer)
+    from catalog_sync.alerts.overview import overview
+
+    settings = app.read_settings()
+    with app.observed(quiet=True):
+        data = overview(settings)
+    if answer.as_json:
+        answer.json(data)
+    else:
+        _print(data)
+    return exit_codes.OK
+
+
+def _test(args: argparse.Namespace, answer: Answer) -> int:
+    from catalog_sync.alerts import CatalogAlerts
+    from catalog_sync.contract import SERVICE_SYNC
+    from otel_resilience import Severity
+
+    settings = app.read_settings()
+    confirmations = _Confirmations()
+    with (
+        app.observed(quiet=True),
+        CatalogAlerts(settings, service_name=SERVICE_SYNC, on_receipt=confirmations.note) as told,
+    ):
+        names = [route.name for route in told.routes]
+        wanted = args.channel or names
+        unknown = [name for name in wanted if name not in names]
+        if unknown:
+            known = ", ".join(names)
+            raise UsageError("catalog-sync alerts test", f"no channel {unknown[0]!r} is set up; there are: {known}")
+        notification = _notification(Severity(args.severity), tuple(wanted))
+        started = time.monotonic()
+        told.service.send(notification)
+        found = confirmations.wait(notification.id, wanted, TEST_WITHIN)
+        seconds = time.monotonic() - started
+        told.end_test(notification)
+    results = [_result(name, found.get(name)) for name in wanted]
+    good = all(result["confirmed"] for result in results)
+    if answer.as_json:
+        answer.json({"ok": good, "id": notification.id, "duration_s": round(seconds, 3), "channels": results})
+    else:
+        _print_results(results)
+    return exit_codes.OK if good else exit_codes.FAILED
+
+
+class _Confirmations:
+    """Collects receipts from the service's threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._receipts: dict[tuple[str, str], Receipt] = {}
+
+    def note(self, receipt: Receipt) -> None:
+        with self._changed:
+            self._receipts[receipt.notification.id, receipt.channel] = receipt
+            self._changed.notify_all()
+
+    def wait(self, identifier: str, channels: list[str], timeout: float) -> dict[str, Receipt]:
+        """What became known of each channel within ``timeout`` seconds."""
+        until = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                known = {name: receipt for (each, name), receipt in self._receipts.items() if each == identifier}
+                left = until - time.monotonic()
+                if len(known) >= len(channels) or left <= 0:
+                    return known
+                self._changed.wait(left)
+
+
+def _notification(severity: Any, channels: tuple[str, ...]) -> Notification:
+    from catalog_sync.contract import SERVICE_SYNC
+    from otel_resilience import correlation_id
+    from otel_resilience.alerting import Links, Notification, Status
+
+    now, identifier = time.time(), secrets.token_hex(8)
+    return Notification(
+        id=f"test-{identifier}",
+        status=Status.FIRING,
+        severity=severity,
+        kind="test",
+        title="Test of the alert channels",
+        summary="Somebody ran `catalog-sync alerts test`. Nothing is wrong.",
+        dependency=None,
+        error_type=None,
+        error_class=None,
+        correlation_id=correlation_id(),
+        span_id=None,
+        fingerprint=identifier,
+        incident=identifier,
+        count=1,
+        total=1,
+        first_seen=now,
+        last_seen=now,
+        escalation=0,
+        links=Links(),
+        context={},
+        service=SERVICE_SYNC,
+        reason="test",
+        channels=channels,
+        caused_at=now,
+    )
+
+
+def _result(channel: str, receipt: Receipt | None) -> dict[str, Any]:
+    if receipt is None:
+        return {"channel": channel, "confirmed": False, "seconds": None, "error_type": "no_answer_yet"}
+    return {
+        "channel": channel,
+        "confirmed": receipt.delivered,
+        "seconds": round(receipt.seconds, 3),
+        "error_type": receipt.error_type,
+    }
+
+
+def _print_results(results: list[dict[str, Any]]) -> None:
+    from rich.text import Text
+
+    out = console(sys.stdout)
+    for result in results:
+        if result["confirmed"]:
+            out.print(Text.assemble(("confirmed", "green"), f"  {result['channel']}  after {result['seconds']:.3f} s"))
+        else:
+            out.print(Text.assemble(("FAILED", "bold red"), f"     {result['channel']}  {result['error_type']}"))
+
+
+def _print(data: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    sections = {
+        "channels": [", ".join(data["channels"])],
+        "incidents": incident_lines(data) or ["none open"],
+        "outbox": [_waiting(each) for each in data["outbox"]] or ["empty"],
+        "dead letters": dead_letter_lines(data) or ["none"],
+    }
+    for name, lines in sections.items():
+        for number, line in enumerate(lines):
+            table.add_row(Text(name if number == 0 else "", style="bold"), Text(line))
+    console(sys.stdout).print(table)
+
+
+def incident_lines(data: dict[str, Any]) -> list[str]:
+    """The open incidents, for a person."""
+    lines = []
+    for each in data["incidents"]:
+        times = f", {each['count']:,} times" if each["count"] > 1 else ""
+        calm = f", calm since {each['calm_since']}" if each["calm_since"] else ""
+        lines.append(f"{each['severity']}  {each['title']}, since {each['first_seen']}{times}{calm}")
+        lines.append(f"  correlation ID {each['correlation_id']}, fingerprint {each['fingerprint']}")
+        lines += [f"  told by {told['channel']} after {told['seconds']:.1f} s" for told in each["deliveries"][-1:]]
+    return lines
+
+
+def dead_letter_lines(data: dict[str, Any]) -> list[str]:
+    """What no channel took, for a person."""
+    return [f"{each['at']}  {each['severity']}  {each['title']}: {each['reason']}" for each in data["dead_letters"]]
+
+
+def _waiting(notification: dict[str, Any]) -> str:
+    return f"{notification['severity']}  {notification['title']}, since {notification['first_seen']}"

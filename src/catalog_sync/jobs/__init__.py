@@ -1,0 +1,12 @@
+"""Sync jobs: what was asked for, how far it is, how it ended. One record for the API, the workers and people."""
+
+from catalog_sync.jobs.port import (
+    GroupProgress,
+    Job,
+    JobConflictError,
+    JobNotFoundError,
+    Jobs,
+    JobStatus,
+)
+
+__all__ = ["GroupProgress", "Job", "JobConflictError", "JobNotFoundError", "JobStatus", "Jobs"]

@@ -1,0 +1,128 @@
+"""The job record and the port through which syncs are asked for, watched and cancelled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from catalog_sync.errors import CatalogSyncError
+from catalog_sync.models import Outcome, SyncKind, SyncRequest
+from otel_resilience import Classification, ErrorClass, Severity
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. A cancelled one is finished too, but nothing of it was published."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will happen to the job any more."""
+        return self in {JobStatus.FINISHED, JobStatus.CANCELLED}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GroupProgress:
+    """How far one group of a job is."""
+
+    name: str
+    status: Literal["pending", "running", "ok", "stale", "failed"]
+    bundles: int = 0
+    error: Mapping[str, Any] | None = None
+    """The ``error`` object of the command line."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """One asked-for sync. Times are RFC 3339, UTC."""
+
+    id: str
+    correlation_id: str
+    """The trace ID of the request that asked for it, and so of everything that was done for it."""
+    kind: SyncKind
+    scope: str | None
+    force: bool
+    status: JobStatus
+    created_at: str
+    started_at: str | None = None
+    finished_at: str | None = None
+    outcome: Outcome | None = None
+    groups: tuple[GroupProgress, ...] = ()
+    """Empty until the groups are known."""
+    report: Mapping[str, Any] | None = None
+    """The object of ``catalog-sync run --json``, once finished."""
+    cancel_requested: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``GET /syncs/{id}``, without links."""
+        done = sum(group.status not in {"pending", "running"} for group in self.groups)
+        return {
+            "id": self.id,
+            "correlation_id": self.correlation_id,
+            "kind": self.kind.value,
+            "scope": self.scope,
+            "force": self.force,
+            "status": self.status.value,
+            "outcome": self.outcome.value if self.outcome else None,
+            "created_at": self.created_at,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "cancel_requested": self.cancel_requested,
+            "progress": {
+                "groups_done": done,
+                "groups_total": len(self.groups),
+                "groups": [
+                    {"name": group.name, "status": group.status, "bundles": group.bundles, "error": group.error}
+                    for group in self.groups
+                ],
+            },
+            "report": dict(self.report) if self.report is not None else None,
+        }
+
+
+class JobConflictError(CatalogSyncError):
+    """A sync runs already; ``running`` is its job."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "sync_conflict")
+
+    def __init__(self, running: Job) -> None:
+        super().__init__(f"sync {running.id} is {running.status.value}", context={"conflict": running.id})
+        self.running = running
+
+
+class JobNotFoundError(CatalogSyncError):
+    """No job of this ID is known, or not any more."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "job_not_found")
+
+
+class Jobs(Protocol):
+    """Asks for syncs and watches them. Every method may raise ``CacheConnectionError`` where the records are away."""
+
+    async def submit(self, request: SyncRequest) -> Job:
+        """Ask for a sync; the current trace context becomes the parent of all that is done for it.
+
+        Single flight: raises :class:`JobConflictError` while another job is queued or running.
+        """
+        ...
+
+    async def get(self, job_id: str) -> Job:
+        """One job. Raises :class:`JobNotFoundError`."""
+        ...
+
+    async def latest(self, *, limit: int = 50, offset: int = 0) -> Sequence[Job]:
+        """The last jobs, newest first; ended ones are kept for a bounded time and number."""
+        ...
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask for the job to stop; one that has ended stays as it is. Raises :class:`JobNotFoundError`."""
+        ...
+
+    def changes(self) -> AsyncIterator[Job]:
+        """Every job that changes from now on, as often as it does; bounded in memory, slow readers miss some."""
+        ...

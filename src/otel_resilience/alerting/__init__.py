@@ -1,0 +1,58 @@
+"""Tell a person once, with the evidence: alerts become incidents, incidents notifications, channels deliver those.
+
+    from otel_resilience.alerting import Alert, AlertConfig, AlertService, ResilienceSource, Route
+    from otel_resilience.alerting.channels import from_url
+
+    service = AlertService(AlertConfig(service="checkout"), [Route(from_url(webhook_url))], outbox=Outbox(folder))
+    with service, ResilienceSource(service):
+        ...
+
+Importing this package needs ``opentelemetry-api`` alone; channels that use HTTP need httpx, ``RedisStore`` redis-py.
+"""
+
+from __future__ import annotations
+
+from otel_resilience.alerting.alert import Alert, Links, Notification, Status, fingerprint
+from otel_resilience.alerting.channels.base import Channel
+from otel_resilience.alerting.config import AlertConfig, EscalationStep, Inhibition, Silence, Thresholds
+from otel_resilience.alerting.delivery import DeliveryConfig
+from otel_resilience.alerting.heartbeat import Heartbeat
+from otel_resilience.alerting.incident import Incident, Phase
+from otel_resilience.alerting.incidents import IncidentBook
+from otel_resilience.alerting.ledger import Route
+from otel_resilience.alerting.outbox import Outbox
+from otel_resilience.alerting.receipt import Receipt
+from otel_resilience.alerting.redis_store import RedisStore
+from otel_resilience.alerting.service import AlertService
+from otel_resilience.alerting.sources import ResilienceSource, SourceConfig
+from otel_resilience.alerting.store import DiskStore, FallbackStore, IncidentStore, MemoryStore
+
+__all__ = [
+    "Alert",
+    "AlertConfig",
+    "AlertService",
+    "Channel",
+    "DeliveryConfig",
+    "DiskStore",
+    "EscalationStep",
+    "FallbackStore",
+    "Heartbeat",
+    "Incident",
+    "IncidentBook",
+    "IncidentStore",
+    "Inhibition",
+    "Links",
+    "MemoryStore",
+    "Notification",
+    "Outbox",
+    "Phase",
+    "Receipt",
+    "RedisStore",
+    "ResilienceSource",
+    "Route",
+    "Silence",
+    "SourceConfig",
+    "Status",
+    "Thresholds",
+    "fingerprint",
+]

@@ -1,0 +1,63 @@
+"""Ways to tell people: Slack, PagerDuty, a generic webhook, the log. Those over HTTP need httpx once they are made.
+
+A channel of your own is any object that follows :class:`Channel`; ``docs/alerting-channels.md`` shows one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from otel_resilience.alerting.channels.base import Channel
+
+if TYPE_CHECKING:
+    from otel_resilience.alerting.channels.errors import ChannelError
+    from otel_resilience.alerting.channels.log import LogChannel
+    from otel_resilience.alerting.channels.pagerduty import PagerDutyChannel
+    from otel_resilience.alerting.channels.slack import SlackChannel
+    from otel_resilience.alerting.channels.webhook import WebhookChannel
+
+__all__ = [
+    "Channel",
+    "ChannelError",
+    "LogChannel",
+    "PagerDutyChannel",
+    "SlackChannel",
+    "WebhookChannel",
+    "from_url",
+]
+
+_HOMES = {
+    "ChannelError": "errors",
+    "LogChannel": "log",
+    "PagerDutyChannel": "pagerduty",
+    "SlackChannel": "slack",
+    "WebhookChannel": "webhook",
+}
+_SLACK_HOSTS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
+
+
+def __getattr__(name: str) -> Any:
+    """Channels are loaded when first asked for."""
+    import importlib
+
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+def from_url(url: str, *, secret: str | None = None, name: str | None = None) -> SlackChannel | WebhookChannel:
+    """The channel for a URL: Slack's format for Slack's own hosts, the generic webhook for any other.
+
+    ``secret`` signs generic messages; Slack has no use for it. ``name`` is ``slack`` or ``webhook`` by default. Raises
+    ``ValueError``, without the URL, where nothing can be posted there.
+    """
+    from urllib.parse import urlsplit
+
+    from otel_resilience.alerting.channels._http import checked_url
+    from otel_resilience.alerting.channels.slack import SlackChannel
+    from otel_resilience.alerting.channels.webhook import WebhookChannel
+
+    if urlsplit(checked_url(url)).hostname in _SLACK_HOSTS:
+        return SlackChannel(url, name=name or "slack")
+    return WebhookChannel(url, secret=secret, name=name or "webhook")

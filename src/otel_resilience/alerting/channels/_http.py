@@ -1,0 +1,216 @@
+"""One POST to a receiver of alerts: bounded in time and size, invisible to instrumentation, silent about its URL.
+
+Each request has a thread and a connection of its own. The thread, because nothing else bounds a name server or a
+receiver that sends a byte now and then; the connection, because alerts are rare and a kept one is often dead.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import logging
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from opentelemetry import context as otel_context
+
+from otel_resilience.alerting.channels.errors import REVOKED_STATUSES, ChannelError
+from otel_resilience.classification import Classification, ErrorClass, Severity
+from otel_resilience.defaults import classify
+from otel_resilience.errors import AttemptTimeoutError
+from otel_resilience.redaction import is_secret_name, register_secret
+from otel_resilience.rules.http_status import classify_status
+
+if TYPE_CHECKING:
+    import httpx
+
+USER_AGENT: Final = "otel-resilience-alerts"
+MAX_ANSWER: Final = 4096
+"""Bytes of an answer that are read at most."""
+
+_NOT_MODIFIED: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, "304")
+"""No answer to a POST, and so no confirmation."""
+_URL_PROBLEM: Final = "the URL of an alert channel must be http:// or https:// with a host, and hold no blanks"
+_NO_URL = re.compile(r"[\s\\\x00-\x1f\x7f\ud800-\udfff]")
+_TOKEN_LIKE = re.compile(r"(?=.*\d)[A-Za-z0-9._~+=-]{16,}")
+
+_sending: contextvars.ContextVar[bool] = contextvars.ContextVar("otel_resilience_alert_request", default=False)
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    return not _sending.get()
+
+
+class Endpoint:
+    """Where a channel posts to."""
+
+    def __init__(self, channel: str, url: str, *, reasons: frozenset[str] = frozenset()) -> None:
+        """``reasons`` are the bodies of refusals that may be repeated in errors. Raises ``ValueError`` for the URL."""
+        import httpx  # early, so that a missing one shows at construction
+
+        self.channel = channel
+        self._url = checked_url(url)
+        self._reasons = reasons
+        try:
+            httpx.URL(self._url)
+        except (httpx.InvalidURL, ValueError):
+            raise ValueError(_URL_PROBLEM) from None  # the cause quotes the URL
+        _register_secrets(self._url)
+        logging.getLogger("httpx").addFilter(_not_ours)  # it logs whole URLs at INFO
+
+    def post(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> None:
+        """Returns once the receiver has confirmed with any 2xx; at most ``timeout`` seconds. Raises `ChannelError`."""
+        attempt = _Attempt(self._url, body, headers, timeout)
+        in_time = attempt.bounded()
+        if attempt.status is not None:
+            self._judge(attempt.status, attempt.headers, attempt.answer)
+        elif attempt.failure is None or not in_time:
+            raise self._error(AttemptTimeoutError.classification)
+        else:
+            raise self._error(*attempt.failure)
+
+    def _judge(self, status: int, headers: Mapping[str, str], answer: bytes) -> None:
+        if 200 <= status < 300:
+            return
+        verdict = classify_status(status, headers) or _NOT_MODIFIED
+        if status in REVOKED_STATUSES:
+            verdict = verdict.replace(severity=max(verdict.severity, Severity.HIGH))
+        said = answer.decode("ascii", "replace").strip()
+        raise self._error(verdict, said if said in self._reasons else None, status)
+
+    def _error(self, verdict: Classification, reason: str | None = None, status: int | None = None) -> ChannelError:
+        # Receivers tell repetitions by a key in the message, or show it twice, which is better than never.
+        return ChannelError(self.channel, verdict.replace(idempotent=True), status, reason)
+
+
+class _Attempt(threading.Thread):
+    """One request, in a thread that is left behind when its time is up."""
+
+    def __init__(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> None:
+        super().__init__(name="alert request", daemon=True)
+        self.status: int | None = None
+        self.headers: Mapping[str, str] = {}
+        self.answer = b""
+        self.failure: tuple[Classification, str] | None = None
+        self._url, self._body, self._timeout = url, body, max(timeout, 0.001)
+        self._request_headers = {
+            "Content-Type": "application/json; charset=utf-8",
+            "User-Agent": USER_AGENT,
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+            **headers,
+        }
+        self._socket: socket.socket | None = None
+        self._given_up = False
+        self._ended = threading.Event()
+
+    def bounded(self) -> bool:
+        """Runs it, and returns when it ended or its time is up: whether it ended by itself."""
+        try:
+            self.start()
+        except RuntimeError:  # no thread to be had, as at the end of the interpreter: each step is bounded still
+            self.run()
+            return True
+        if self._ended.wait(min(self._timeout, threading.TIMEOUT_MAX)):
+            return True
+        self._give_up()
+        return False
+
+    def run(self) -> None:
+        """Sends, and keeps what came of it."""
+        flag = _sending.set(True)
+        context = otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, value=True)  # noqa: SLF001
+        token = otel_context.attach(context)  # no span of ours, and no trace header, at a third party
+        try:
+            self._send()
+        except Exception as error:  # noqa: BLE001  # classified for the caller's thread; it may hold the URL
+            self.failure = classify(error), type(error).__name__
+        finally:
+            otel_context.detach(token)
+            _sending.reset(flag)
+            self._ended.set()
+
+    def _send(self) -> None:
+        import httpx
+
+        ends = time.monotonic() + self._timeout
+        with (
+            httpx.Client(verify=_tls(), timeout=self._timeout, follow_redirects=False) as client,
+            client.stream(
+                "POST",
+                self._url,
+                content=self._body,
+                headers=self._request_headers,
+                extensions={"trace": self._trace},
+            ) as response,
+        ):
+            self.headers, self.status = dict(response.headers), response.status_code
+            if not response.is_success:  # a success is confirmed by now, whatever becomes of its body
+                self.answer = _beginning(response, ends)
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """httpcore tells of each step: gives the socket, and the chance to stop before anything is sent."""
+        if not event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            return
+        stream = info["return_value"]
+        self._socket = stream.get_extra_info("socket")
+        if self._given_up:  # asked last: _give_up() sets it before it looks for the socket
+            stream.close()
+            raise AttemptTimeoutError(self._timeout)
+
+    def _give_up(self) -> None:
+        self._given_up = True
+        if self._socket is not None:
+            try:
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # wakes the thread; close() would not
+            except OSError:
+                self._socket = None  # closed by the other side already, so the thread is awake
+
+
+def _beginning(response: httpx.Response, ends: float) -> bytes:
+    read = b""
+    for chunk in response.iter_raw():
+        read += chunk
+        if len(read) >= MAX_ANSWER or time.monotonic() >= ends:
+            break
+    return read[:MAX_ANSWER]
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Made once: reading the certificates takes longer than a request."""
+    import httpx
+
+    return httpx.create_ssl_context()
+
+
+def checked_url(url: str) -> str:
+    """``url`` without blanks around it. Raises ``ValueError``, without the URL, where nothing can be posted there."""
+    url = url.strip()
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(_URL_PROBLEM) from None  # the cause quotes the URL
+    if not usable or _NO_URL.search(url):
+        raise ValueError(_URL_PROBLEM)
+    return url
+
+
+def _register_secrets(url: str) -> None:
+    """What looks like a password or a token in the URL is masked from now on wherever text is redacted."""
+    parts = urlsplit(url)
+    if parts.password:
+        register_secret(unquote(parts.password))
+    for segment in parts.path.split("/"):
+        if _TOKEN_LIKE.fullmatch(segment):
+            register_secret(segment)
+    for name, value in parse_qsl(parts.query):
+        if is_secret_name(name) or _TOKEN_LIKE.fullmatch(value):
+            register_secret(value)

@@ -1,0 +1,136 @@
+"""Text for the eyes of people, within the limits of receivers, and JSON that every receiver can read. Pure."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from otel_resilience.alerting.alert import Notification, Scalar
+
+ELLIPSIS: Final = "…"
+MAX_LINK: Final = 3000
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+"""Controls, and what turns the direction of the text around it; receivers drop or refuse them."""
+_JOINER: Final = "\u200d"
+_MODIFIERS: Final = ("\U0001f3fb", "\U0001f3ff")
+_MAX_CLUSTER: Final = 32
+
+
+def well_formed(text: str) -> str:
+    """``text`` as UTF-8 can carry it: pairs of surrogates joined, single ones replaced."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def readable(text: str) -> str:
+    """``text`` in one line, without controls and without marks that turn the direction of the text around it."""
+    return " ".join(_UNSEEN.sub(" ", well_formed(text)).split())
+
+
+def width(char: str) -> int:
+    """UTF-16 code units, by which some receivers count; others count less."""
+    return 2 if char > "\uffff" else 1
+
+
+def cut(text: str, limit: int, cost: Callable[[str], int] = width) -> str:
+    """``text``, or as much of it as fits into ``limit``, with an ellipsis; never within a letter and its accents."""
+    spent = at = fits = 0
+    for at, char in enumerate(text):
+        spent += cost(char)
+        if spent > limit:
+            break
+        if spent <= limit - 1:
+            fits = at + 1
+    else:
+        return text
+    at = fits
+    while at > 0 and fits - at < _MAX_CLUSTER and _continues(text, at):
+        at -= 1
+    return text[:at].rstrip() + ELLIPSIS
+
+
+def _continues(text: str, at: int) -> bool:
+    char = text[at]
+    return (
+        char == _JOINER
+        or text[at - 1] == _JOINER
+        or unicodedata.category(char) in ("Mn", "Mc", "Me")
+        or _MODIFIERS[0] <= char <= _MODIFIERS[1]
+    )
+
+
+def encode(data: Mapping[str, Any]) -> bytes:
+    """Compact JSON in UTF-8."""
+    return json.dumps(_sound(data), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+
+
+def _sound(value: Any) -> Any:
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {well_formed(str(key)): _sound(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_sound(item) for item in value]
+    return value
+
+
+def shown(value: Scalar) -> str:
+    """A value of the context as text."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return f"{value:g}" if isinstance(value, float) else readable(str(value))
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``90 s``, ``12 min``, ``3 h 5 min``, ``2 d 4 h``."""
+    if seconds < 10:
+        return f"{round(seconds, 1):g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def moment(seconds: float) -> str:
+    """Seconds since the epoch for people, in UTC as the logs are."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def occurrences(notification: Notification) -> str:
+    """``412 times in 60 s, 12 since the last message, 3 error types``."""
+    total, new = notification.total, notification.count
+    text = "once" if total == 1 else f"{total} times"
+    if total > 1 and notification.duration > 0:
+        text += f" in {duration(notification.duration)}"
+    if 0 < new < total:
+        text += f", {new} since the last message"
+    kinds = len(notification.error_types)
+    return f"{text}, {kinds} error types" if kinds > 1 else text
+
+
+def web_link(url: str | None) -> str | None:
+    """``url`` where a receiver would accept it as a link."""
+    if url is None or len(url) > MAX_LINK or _UNSEEN.search(url) or any(char.isspace() for char in url):
+        return None
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return None
+    return url if usable and well_formed(url) == url else None

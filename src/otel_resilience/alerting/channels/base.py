@@ -1,0 +1,44 @@
+"""What a channel is: the protocol that users implement for their own."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from otel_resilience.alerting.alert import Notification
+
+
+@runtime_checkable
+class Channel(Protocol):
+    """Brings notifications to people. One thread calls it, one notification at a time.
+
+    ``deliver`` returns once the receiver has confirmed, and raises whatever went wrong: the classifier decides about
+    retries, ``Retry-After`` is honoured, and a status of 401, 403, 404 or 410 disables the channel.
+    """
+
+    @property
+    def name(self) -> str:
+        """Of a small set: it stands on metrics."""
+        ...
+
+    @property
+    def min_interval(self) -> float:
+        """Least seconds between two messages; 0: none."""
+        ...
+
+    @property
+    def coalesce_from(self) -> int | None:
+        """From this many waiting notifications on they leave as one. ``None``: each on its own."""
+        ...
+
+    @property
+    def keeps_incidents(self) -> bool:
+        """Whether the receiver holds an incident open until it is told of its end (PagerDuty)."""
+        ...
+
+    def deliver(self, notification: Notification, *, timeout: float) -> None:
+        """Send, within ``timeout`` seconds, and return when it is confirmed."""
+        ...
+
+    def close(self) -> None:
+        """Give connections back. Must not raise."""
+        ...

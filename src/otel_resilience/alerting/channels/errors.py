@@ -1,0 +1,40 @@
+"""The error of a channel: what went wrong at the receiver, without its URL, our key or the message."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_resilience.classification import Classification
+from otel_resilience.errors import ResilienceError
+
+REVOKED_STATUSES: Final = frozenset({401, 403, 404, 410})
+"""The receiver does not know us any more: no repetition helps, only a person."""
+
+
+class ChannelError(ResilienceError):
+    """A channel could not bring a notification to its receiver. Describes itself to the classifier.
+
+    It is made from scratch and has no cause: those of HTTP clients hold the request, and with it URL, key and body.
+    """
+
+    def __init__(
+        self, channel: str, classification: Classification, status: int | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(channel, classification, status, reason)
+        self.channel = channel
+        self.classification = classification
+        self.status = status
+        """HTTP status of the answer; ``None`` where none came."""
+        self.reason = reason
+        """The receiver's own word for it where that is one of a known set, else the name of the client's exception."""
+
+    @property
+    def revoked(self) -> bool:
+        """Whether the receiver refused the channel itself (401, 403, 404, 410), so that it needs a new URL or key."""
+        return self.status in REVOKED_STATUSES
+
+    def __str__(self) -> str:
+        detail = f" ({self.reason})" if self.reason else ""
+        if self.status is None:
+            return f"{self.channel} could not be reached: {self.classification.error_type}{detail}"
+        return f"{self.channel} answered {self.status}{detail}"

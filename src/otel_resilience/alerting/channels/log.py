@@ -1,0 +1,77 @@
+"""The structured log: the channel that needs nobody, and the last one that is left."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from otel_resilience import contract
+from otel_resilience.alerting.alert import Notification, Status
+from otel_resilience.alerting.channels._text import duration, occurrences, readable
+from otel_resilience.classification import Severity
+
+LOGGER: Final = "otel_resilience.alerts"
+
+_LEVELS: Final = {
+    Severity.LOW: logging.INFO,
+    Severity.MEDIUM: logging.WARNING,
+    Severity.HIGH: logging.ERROR,
+    Severity.CRITICAL: logging.CRITICAL,
+}
+_NAMES: Final = {
+    "severity": contract.ALERT_SEVERITY,
+    "status": contract.ALERT_STATUS,
+    "reason": contract.ALERT_REASON,
+    "fingerprint": contract.ALERT_FINGERPRINT,
+    "dependency": contract.DEPENDENCY,
+    "error_type": contract.ERROR_TYPE,
+    "error_class": contract.ERROR_CLASS,
+    "correlation_id": "correlation_id",
+}
+
+
+class LogChannel:
+    """Writes one record per notification to the logger ``otel_resilience.alerts``.
+
+    Its level follows the severity: INFO, WARNING, ERROR, CRITICAL; resolved ones are INFO. Its fields stand in
+    ``extra`` under ``otel.attributes``, as those of the library's events. A record that no handler takes is lost in
+    silence: the application has to set up logging.
+    """
+
+    min_interval = 0.0
+    coalesce_from = None
+    keeps_incidents = False
+
+    def __init__(self, name: str = "log") -> None:
+        self.name = name
+        self._log = logging.getLogger(LOGGER)
+
+    def deliver(self, notification: Notification, *, timeout: float) -> None:
+        """Writes it; ``timeout`` is not needed."""
+        resolved = notification.status is Status.RESOLVED
+        level = logging.INFO if resolved else _LEVELS[notification.severity]
+        self._log.log(level, "%s", _line(notification), extra={"otel.attributes": _attributes(notification)})
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _line(notification: Notification) -> str:
+    title = readable(notification.title)
+    if notification.status is Status.RESOLVED:
+        return f"alert resolved after {duration(notification.duration)}: {title}"
+    return f"alert {notification.severity}: {title} ({occurrences(notification)})"
+
+
+def _attributes(notification: Notification) -> dict[str, Any]:
+    data = notification.to_json()
+    links, context = data.pop("links"), data.pop("context")
+    attributes = {
+        _NAMES.get(name, f"{contract.PREFIX}alert.{name}"): value
+        for name, value in data.items()
+        if value not in (None, "", {})
+    }
+    attributes |= {f"{contract.PREFIX}alert.link.{name}": url for name, url in links.items() if url is not None}
+    if context:
+        attributes[f"{contract.PREFIX}alert.context"] = context
+    return attributes

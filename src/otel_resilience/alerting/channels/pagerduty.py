@@ -1,0 +1,157 @@
+"""PagerDuty, by its Events API v2."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from otel_resilience.alerting.alert import Notification, Status, rfc3339
+from otel_resilience.alerting.channels._http import Endpoint
+from otel_resilience.alerting.channels._text import cut, encode, occurrences, readable, shown, web_link
+from otel_resilience.classification import Severity
+from otel_resilience.redaction import register_secret
+
+EVENTS_URL: Final = "https://events.pagerduty.com/v2/enqueue"
+MIN_INTERVAL: Final = 0.5
+"""Seconds: PagerDuty takes about 120 events a minute from one key."""
+MAX_DEDUP_KEY: Final = 255
+MAX_SUMMARY: Final = 1024
+
+_MAX_FIELD: Final = 255
+_MAX_DETAIL: Final = 1000
+_MAX_DETAILS: Final = 50
+_SEVERITIES: Final = {
+    Severity.CRITICAL: "critical",
+    Severity.HIGH: "error",
+    Severity.MEDIUM: "warning",
+    Severity.LOW: "info",
+}
+
+
+class PagerDutyChannel:
+    """Opens an incident in PagerDuty with the first message, updates it with further ones, resolves it in the end.
+
+    All messages about an incident carry one ``dedup_key``, ``{service}:{fingerprint}``, on every machine. So a repeated
+    trigger joins the open incident, and leaves one that somebody acknowledged as it is.
+    """
+
+    keeps_incidents = True
+    coalesce_from = None
+    """Each incident is one there, too."""
+
+    def __init__(
+        self,
+        routing_key: str,
+        *,
+        url: str = EVENTS_URL,
+        name: str = "pagerduty",
+        min_interval: float = MIN_INTERVAL,
+    ) -> None:
+        """``routing_key``: the integration key of a service; PagerDuty's own have 32 letters and digits, receivers that
+        speak its language may give others. ``ValueError`` where it is empty."""
+        routing_key = routing_key.strip()
+        if not routing_key:
+            raise ValueError("a PagerDuty routing key is needed")
+        register_secret(routing_key)
+        self.name = name
+        self.min_interval = min_interval
+        self._routing_key = routing_key
+        self._endpoint = Endpoint(name, url)
+
+    def deliver(self, notification: Notification, *, timeout: float) -> None:
+        """Sends the event, within ``timeout`` seconds. Raises :class:`ChannelError`."""
+        event = {"routing_key": self._routing_key, **build_event(notification)}
+        self._endpoint.post(encode(event), {}, timeout=timeout)
+
+    def close(self) -> None:
+        """Nothing is held between deliveries."""
+
+
+def dedup_key(notification: Notification) -> str:
+    """``{service}:{fingerprint}``; a service name that is too long for that is cut and told apart by its hash."""
+    service, tail = readable(notification.service), f":{readable(notification.fingerprint)}"
+    if len(service) + len(tail) > MAX_DEDUP_KEY:
+        digest = hashlib.sha256((service + tail).encode()).hexdigest()
+        return f"{service[:100]}:{digest}"
+    return service + tail
+
+
+def build_event(notification: Notification) -> dict[str, Any]:
+    """The event, but for the routing key."""
+    resolved = notification.status is Status.RESOLVED
+    links = [
+        {"href": href, "text": text}
+        for href, text in (
+            (web_link(notification.links.trace), "Trace"),
+            (web_link(notification.links.dashboard), "Dashboard"),
+            (web_link(notification.links.runbook), "Runbook"),
+        )
+        if href is not None
+    ]
+    event: dict[str, Any] = {
+        "event_action": "resolve" if resolved else "trigger",
+        "dedup_key": dedup_key(notification),
+        "payload": _payload(notification),
+        "links": links,
+        "client": cut(readable(notification.service), _MAX_FIELD),
+    }
+    home = web_link(notification.links.dashboard) or web_link(notification.links.trace)
+    if home is not None:
+        event["client_url"] = home
+    return event
+
+
+def _payload(notification: Notification) -> dict[str, Any]:
+    payload = {
+        "summary": _summary(notification),
+        "source": cut(readable(notification.service), _MAX_FIELD) or "unknown",
+        "severity": _SEVERITIES[notification.severity],
+        "timestamp": rfc3339(notification.last_seen),
+        "component": notification.dependency,
+        "group": notification.kind,
+        "class": notification.error_type,
+    }
+    payload = {key: cut(readable(value), MAX_SUMMARY) for key, value in payload.items() if value}
+    return payload | {"custom_details": _details(notification)}
+
+
+def _summary(notification: Notification) -> str:
+    tags = (("test", "TEST"), ("escalated", "Escalated"))
+    prefix = next((f"[{tag}] " for reason, tag in tags if notification.reason == reason), "")
+    suffix = f" ({occurrences(notification)})" if notification.total > 1 else ""
+    room = MAX_SUMMARY - len(prefix) - len(suffix)
+    return prefix + cut(readable(notification.title) or "Alert without a title", room) + suffix
+
+
+def _details(notification: Notification) -> dict[str, Any]:
+    known = notification.to_json()
+    details: dict[str, Any] = {
+        name: _bounded(known[name])
+        for name in (
+            "summary",
+            "status",
+            "reason",
+            "count",
+            "total",
+            "first_seen",
+            "last_seen",
+            "duration_s",
+            "escalation",
+            "error_type",
+            "error_class",
+            "correlation_id",
+            "fingerprint",
+            "incident",
+        )
+        if known.get(name) not in (None, "")
+    }
+    if notification.error_types:
+        details["error_types"] = {cut(readable(kind), 100): n for kind, n in notification.error_types.items()}
+    if notification.context:
+        entries = list(notification.context.items())[:_MAX_DETAILS]
+        details["context"] = {cut(readable(name), 100): _bounded(value) for name, value in entries}
+    return details
+
+
+def _bounded(value: Any) -> Any:
+    return cut(shown(value), _MAX_DETAIL) if isinstance(value, str) else value

@@ -1,0 +1,202 @@
+"""Slack, by an incoming webhook, in Block Kit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from otel_resilience.alerting.alert import Notification, Status
+from otel_resilience.alerting.channels._http import Endpoint
+from otel_resilience.alerting.channels._text import (
+    cut,
+    duration,
+    encode,
+    moment,
+    occurrences,
+    readable,
+    shown,
+    web_link,
+    width,
+)
+from otel_resilience.alerting.digest import DIGEST, MORE
+from otel_resilience.classification import Severity
+
+MIN_INTERVAL: Final = 1.0
+"""Seconds: Slack takes about one message a second from one webhook."""
+MAX_HEADER: Final = 150
+MAX_TEXT: Final = 3000
+MAX_FIELD: Final = 2000
+
+REASONS: Final = frozenset(
+    {
+        "invalid_payload",
+        "invalid_blocks",
+        "invalid_token",
+        "no_text",
+        "no_service",
+        "no_service_id",
+        "no_active_hooks",
+        "no_team",
+        "team_disabled",
+        "user_not_found",
+        "channel_not_found",
+        "channel_is_archived",
+        "action_prohibited",
+        "posting_to_general_channel_denied",
+        "too_many_attachments",
+        "rate_limited",
+        "rollup_error",
+    }
+)
+"""What Slack says in plain text when it refuses a message."""
+
+_SIGNS: Final = {Severity.CRITICAL: "🔴", Severity.HIGH: "🟠", Severity.MEDIUM: "🟡", Severity.LOW: "🔵"}
+_ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_REASONS_SHOWN: Final = {"escalated": "ESCALATED", "repeat": "STILL FIRING", "back": "BACK", "raised": "RAISED"}
+
+
+class SlackChannel:
+    """Posts each notification as a message of blocks; from ``coalesce_from`` waiting ones on, one message tells all.
+
+    Slack knows no key against repetitions: where an answer is lost, a message can appear twice.
+    """
+
+    keeps_incidents = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "slack",
+        min_interval: float = MIN_INTERVAL,
+        coalesce_from: int | None = 2,
+    ) -> None:
+        """``url`` is the secret URL of the webhook. Raises ``ValueError`` where nothing can be posted there."""
+        self.name = name
+        self.min_interval = min_interval
+        self.coalesce_from = coalesce_from
+        self._endpoint = Endpoint(name, url, reasons=REASONS)
+
+    def deliver(self, notification: Notification, *, timeout: float) -> None:
+        """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
+        self._endpoint.post(encode(build_message(notification)), {}, timeout=timeout)
+
+    def close(self) -> None:
+        """Nothing is held between deliveries."""
+
+
+def build_message(notification: Notification) -> dict[str, Any]:
+    """The message: blocks, and ``text`` for where they are not shown, as in the notification on a phone."""
+    blocks = [
+        {"type": "header", "text": _plain(headline(notification), MAX_HEADER)},
+        *_summary(notification),
+        {"type": "section", "fields": [_marked(field, MAX_FIELD) for field in _fields(notification)]},
+        *_context(notification),
+        *_correlation(notification),
+        *_buttons(notification),
+        {"type": "context", "elements": [_marked(_origin(notification), MAX_TEXT)]},
+    ]
+    return {
+        "text": cut(_escape(headline(notification), MAX_TEXT - 200) + _after_headline(notification), MAX_TEXT),
+        "blocks": blocks,
+        "unfurl_links": False,
+        "unfurl_media": False,
+    }
+
+
+def headline(notification: Notification) -> str:
+    """Sign, severity or state, and title."""
+    title = readable(notification.title) or "Alert without a title"
+    if notification.reason == "test":
+        return f"🧪 TEST {notification.severity}: {title}"
+    if notification.status is Status.RESOLVED:
+        return f"✅ RESOLVED: {title}"
+    shown_reason = _REASONS_SHOWN.get(notification.reason)
+    state = f"{notification.severity}, {shown_reason}" if shown_reason else str(notification.severity)
+    return f"{_SIGNS[notification.severity]} {state}: {title}"
+
+
+def _after_headline(notification: Notification) -> str:
+    if notification.status is Status.RESOLVED:
+        return f" (after {duration(notification.duration)})"
+    return f" ({occurrences(notification)})" if notification.total > 1 else ""
+
+
+def _summary(notification: Notification) -> Iterable[dict[str, Any]]:
+    text = readable(notification.summary)
+    return [{"type": "section", "text": _marked(_escape(text, MAX_TEXT), MAX_TEXT)}] if text else []
+
+
+def _fields(notification: Notification) -> list[str]:
+    over = notification.status is Status.RESOLVED
+    types = ", ".join(f"{kind} ({n})" for kind, n in notification.error_types.items())
+    values = (
+        ("Dependency", notification.dependency),
+        ("Error", " / ".join(filter(None, (notification.error_type, notification.error_class)))),
+        ("Seen", occurrences(notification)),
+        ("Error types", types if len(notification.error_types) > 1 else None),
+        ("Began" if over else "Since", moment(notification.first_seen)),
+        ("Last seen", moment(notification.last_seen) if notification.last_seen > notification.first_seen else None),
+        ("Duration", duration(notification.duration) if over else None),
+        ("Escalation", f"level {notification.escalation}" if notification.escalation else None),
+    )
+    return [f"*{label}*\n{_escape(readable(value), MAX_FIELD - 100)}" for label, value in values if value]
+
+
+def _context(notification: Notification) -> Iterable[dict[str, Any]]:
+    """As many whole lines as fit; of a digest the incidents."""
+    in_digest = notification.reason == DIGEST
+    entries = dict(notification.context)
+    more = int(entries.pop(MORE, None) or 0) if in_digest else 0
+    lines: list[str] = []
+    room = MAX_TEXT - 50
+    for name, value in entries.items():
+        label = "" if in_digest else f"*{_escape(readable(name), 100)}*: "
+        line = f"• {label}{_escape(shown(value), 500)}"
+        room -= sum(map(width, line)) + 1
+        if room < 0:
+            more += len(entries) - len(lines)
+            break
+        lines.append(line)
+    if more:
+        lines.append(f"… and {more} more")
+    return [{"type": "section", "text": _marked("\n".join(lines), MAX_TEXT)}] if lines else []
+
+
+def _correlation(notification: Notification) -> Iterable[dict[str, Any]]:
+    text = _escape(readable(notification.correlation_id or ""), 200).replace("`", "'")
+    return [{"type": "section", "text": _marked(f"*Correlation ID*\n```{text}```", MAX_TEXT)}] if text else []
+
+
+def _buttons(notification: Notification) -> Iterable[dict[str, Any]]:
+    links = notification.links
+    targets = (("Open trace", links.trace), ("Dashboard", links.dashboard), ("Runbook", links.runbook))
+    buttons = [
+        {"type": "button", "text": _plain(label, 75), "url": url, "action_id": label.lower().replace(" ", "_")}
+        for label, url in ((label, web_link(target)) for label, target in targets)
+        if url is not None
+    ]
+    return [{"type": "actions", "elements": buttons}] if buttons else []
+
+
+def _origin(notification: Notification) -> str:
+    parts = (notification.service, notification.kind, notification.fingerprint)
+    return " · ".join(_escape(readable(part), 200) for part in parts if readable(part)) or "-"
+
+
+def _plain(text: str, limit: int) -> dict[str, Any]:
+    return {"type": "plain_text", "text": _escape(text, limit), "emoji": True}
+
+
+def _marked(text: str, limit: int) -> dict[str, Any]:
+    """``verbatim``: no part of the text becomes a link or a mention."""
+    return {"type": "mrkdwn", "text": cut(text, limit), "verbatim": True}
+
+
+def _escape(text: str, limit: int) -> str:
+    """``text`` with Slack's three control characters escaped, within ``limit`` after that."""
+    return "".join(_ESCAPES.get(char, char) for char in cut(text, limit, _escaped_width))
+
+
+def _escaped_width(char: str) -> int:
+    return len(_ESCAPES.get(char, "")) or width(char)

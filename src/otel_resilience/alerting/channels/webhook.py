@@ -1,0 +1,62 @@
+"""The generic webhook: one signed JSON object per notification."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+
+from otel_resilience.alerting.alert import Notification
+from otel_resilience.alerting.channels._http import Endpoint
+from otel_resilience.alerting.channels._text import encode
+from otel_resilience.redaction import register_secret
+
+
+class WebhookChannel:
+    """Posts :meth:`Notification.to_json` as compact JSON to one URL; any 2xx confirms.
+
+    ``Idempotency-Key`` is the notification's ``id``, the same on every repetition. With a ``secret``, ``X-Timestamp``
+    holds the seconds since the epoch and ``X-Signature-256`` is ``sha256=`` and the hexadecimal HMAC-SHA256 over the
+    timestamp, a dot and the body, so that the receiver can tell forged and replayed messages.
+    """
+
+    keeps_incidents = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret: str | None = None,
+        name: str = "webhook",
+        min_interval: float = 0.0,
+        coalesce_from: int | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``now`` gives seconds since the epoch. Raises ``ValueError`` for a URL that nothing can be posted to."""
+        self.name = name
+        self.min_interval = min_interval
+        self.coalesce_from = coalesce_from
+        self._endpoint = Endpoint(name, url)
+        self._secret = (secret or "").encode()
+        self._now = now
+        if secret:
+            register_secret(secret)
+
+    def deliver(self, notification: Notification, *, timeout: float) -> None:
+        """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
+        body = encode(notification.to_json())
+        headers = {"Idempotency-Key": notification.id}
+        if self._secret:
+            timestamp = str(int(self._now()))
+            headers["X-Timestamp"] = timestamp
+            headers["X-Signature-256"] = sign(self._secret, timestamp, body)
+        self._endpoint.post(body, headers, timeout=timeout)
+
+    def close(self) -> None:
+        """Nothing is held between deliveries."""
+
+
+def sign(secret: bytes, timestamp: str, body: bytes) -> str:
+    """The value of ``X-Signature-256``. Receivers compare with :func:`hmac.compare_digest`."""
+    return "sha256=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()

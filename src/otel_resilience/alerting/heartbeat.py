@@ -1,0 +1,58 @@
+"""A sign of life for a dead man's switch: the service at the other end alerts when it stays out.
+
+Needs httpx.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from otel_resilience.policy import Policy
+from otel_resilience.redaction import register_secret
+from otel_resilience.retry import RetryConfig
+
+_OTHER_METHOD: Final = frozenset({405, 501})
+
+
+class Heartbeat:
+    """Asks for a URL in a thread of its own, with retries; nobody waits for it but :meth:`close`.
+
+    By GET; by POST where the receiver takes no GET.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 3.0, on_failure: Callable[[BaseException], None]) -> None:
+        """``timeout``: seconds for one request. ``on_failure`` is told when a heartbeat was given up."""
+        register_secret(url)
+        self._url = url
+        self._timeout = timeout
+        self._on_failure = on_failure
+        self._policy = Policy("heartbeat", retry=RetryConfig(max_attempts=3, base_delay=0.5), attempt_timeout=timeout)
+        self._thread: threading.Thread | None = None
+
+    def beat(self) -> None:
+        """Send one."""
+        self._thread = threading.Thread(target=self._send, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for the last one. Whether it was done with."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self._thread is None or not self._thread.is_alive()
+
+    def _send(self) -> None:
+        try:
+            self._policy.execute(self._ask, name="beat", idempotent=True)
+        except Exception as error:  # noqa: BLE001  # told to the owner; there is nobody else in this thread
+            self._on_failure(error)
+
+    def _ask(self) -> None:
+        import httpx  # optional to the library
+
+        for method in ("GET", "POST"):
+            answer = httpx.request(method, self._url, timeout=self._timeout, headers={"User-Agent": "otel-resilience"})
+            if answer.status_code not in _OTHER_METHOD:
+                break
+        answer.raise_for_status()

@@ -1,0 +1,179 @@
+"""What the primitives report becomes alerts: classified errors by their thresholds, transitions of breakers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Final
+
+from otel_resilience.alerting import signals
+from otel_resilience.alerting.alert import Alert, Scalar
+from otel_resilience.alerting.config import Thresholds
+from otel_resilience.alerting.delivery import DEPENDENCY_PREFIX
+from otel_resilience.alerting.service import AlertService
+from otel_resilience.breaker_config import BreakerState, Transition
+from otel_resilience.classification import Classification, Severity
+from otel_resilience.errors import CircuitOpenError
+from otel_resilience.observers import subscribe, unsubscribe
+
+CIRCUIT_BREAKER: Final = "circuit_breaker"
+AUTHENTICATION: Final = "authentication"
+CONTRACT_DRIFT: Final = "contract_drift"
+ERRORS: Final = "errors"
+CRITICAL_ERROR: Final = "critical_error"
+
+AUTHENTICATION_TYPES: Final = frozenset({"401", "403", "407", "redis_auth"})
+"""``error.type`` values that mean refused credentials, where the error is CRITICAL."""
+DRIFT_TYPES: Final = frozenset({"schema_mismatch"})
+
+_OPEN: Final = frozenset({BreakerState.OPEN, BreakerState.FORCED_OPEN})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SourceConfig:
+    """What the primitives' reports mean."""
+
+    thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
+    breaker_severity: Severity = Severity.HIGH
+    credentials: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """By dependency, a name for the credential in use that is no secret itself, such as the start of its hash: refused
+    credentials make one incident each."""
+    judged_elsewhere: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
+    """By dependency, ``error.type`` values that say nothing by themselves: the application reports them."""
+    titles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """By dependency, what people call it."""
+
+
+class ResilienceSource:
+    """An observer of the primitives that feeds an alert service. A context manager: subscribed within its block."""
+
+    def __init__(self, service: AlertService, config: SourceConfig | None = None) -> None:
+        self._service = service
+        self._config = config or SourceConfig()
+
+    def __enter__(self) -> ResilienceSource:
+        subscribe(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        unsubscribe(self)
+
+    def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
+        """A failed attempt counts against the threshold of its severity."""
+        if dependency.startswith(DEPENDENCY_PREFIX) or isinstance(error, CircuitOpenError):
+            return
+        if verdict.error_type in self._config.judged_elsewhere.get(dependency, ()):
+            return
+        drift = verdict.error_type in DRIFT_TYPES
+        threshold = self._config.thresholds.by_severity.get(verdict.severity)
+        if threshold is None and not drift:
+            return
+        if verdict.severity < self._service.config.min_severity:
+            signals.suppressed("below_severity")
+            return
+        if verdict.severity is Severity.CRITICAL:
+            self._service.report(self.critical(dependency, operation, verdict, error))
+        elif drift:
+            self._service.report(self.drift(dependency, operation, verdict, error))
+        elif threshold is not None:
+            self._service.report(self._frequent(dependency, operation, verdict, error, threshold))
+
+    def on_transition(self, dependency: str, transition: Transition) -> None:
+        """An open circuit is an incident until it has been closed for a while."""
+        if dependency.startswith(DEPENDENCY_PREFIX):
+            return
+        if transition.target in _OPEN:
+            self._service.report(self._opened(dependency, transition))
+        elif transition.target is BreakerState.CLOSED:
+            self._service.resolve(CIRCUIT_BREAKER, dependency)
+
+    def critical(self, dependency: str, operation: str, verdict: Classification, error: BaseException | str) -> Alert:
+        """The alert for a CRITICAL error: told at once, once per credential or per ``error.type``."""
+        name = self._name(dependency)
+        if verdict.error_type in AUTHENTICATION_TYPES:
+            credential = self._config.credentials.get(dependency)
+            return Alert(
+                kind=AUTHENTICATION,
+                title=f"{name} refuses our credentials ({verdict.error_type})",
+                severity=Severity.CRITICAL,
+                summary=f"{operation}: {error}",
+                dependency=dependency,
+                error_type=verdict.error_type,
+                error_class=verdict.error_class.value,
+                fingerprint_by=() if credential is None else (credential,),
+                context=_context(operation, credential=credential),
+            )
+        return Alert(
+            kind=CRITICAL_ERROR,
+            title=f"{name}: {verdict.error_type}",
+            severity=verdict.severity,
+            summary=f"{operation}: {error}",
+            dependency=dependency,
+            error_type=verdict.error_type,
+            error_class=verdict.error_class.value,
+            fingerprint_by=(verdict.error_type,),
+            context=_context(operation),
+        )
+
+    def drift(self, dependency: str, operation: str, verdict: Classification, error: BaseException | str) -> Alert:
+        """The alert for answers that no longer have the shape that was agreed on: one per operation."""
+        return Alert(
+            kind=CONTRACT_DRIFT,
+            title=f"{self._name(dependency)} changed the shape of its answers: {operation}",
+            severity=max(verdict.severity, Severity.HIGH),
+            summary=str(error),
+            dependency=dependency,
+            error_type=verdict.error_type,
+            error_class=verdict.error_class.value,
+            fingerprint_by=(operation,),
+            context=_context(operation),
+        )
+
+    def _frequent(
+        self, dependency: str, operation: str, verdict: Classification, error: BaseException, threshold: int
+    ) -> Alert:
+        window = self._config.thresholds.window
+        return Alert(
+            kind=ERRORS,
+            title=f"{self._name(dependency)} keeps failing",
+            severity=verdict.severity,
+            summary=f"At least {threshold} {verdict.severity} errors within {window:g} s; {operation}: {error}",
+            dependency=dependency,
+            error_type=verdict.error_type,
+            error_class=verdict.error_class.value,
+            context=_context(operation),
+            threshold=threshold,
+            window=window,
+            quiet_after=self._service.config.keep_firing,
+        )
+
+    def _opened(self, dependency: str, transition: Transition) -> Alert:
+        reason = transition.reason.value.replace("_", " ")
+        lasts = "" if transition.open_for is None else f" A probe may pass in {transition.open_for:.0f} s."
+        return Alert(
+            kind=CIRCUIT_BREAKER,
+            title=f"{self._name(dependency)} is down: the circuit is open",
+            severity=self._config.breaker_severity,
+            summary=f"{transition.failures} of {transition.calls} calls in the window failed ({reason}).{lasts}",
+            dependency=dependency,
+            error_type=transition.error_type,
+            context=_context(
+                None,
+                **{
+                    "from": transition.source.value,
+                    "to": transition.target.value,
+                    "reason": transition.reason.value,
+                    "failures": transition.failures,
+                    "calls": transition.calls,
+                },
+            ),
+        )
+
+    def _name(self, dependency: str) -> str:
+        return self._config.titles.get(dependency, dependency)
+
+
+def _context(operation: str | None, **more: Scalar) -> dict[str, Scalar]:
+    context: dict[str, Scalar] = {} if operation is None else {"operation": operation}
+    context.update({name: value for name, value in more.items() if value is not None})
+    return context

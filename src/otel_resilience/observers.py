@@ -1,0 +1,65 @@
+"""Who else wants to know of failures and transitions, besides OpenTelemetry: the alert service, or a user's own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from otel_resilience.redaction import redact
+
+if TYPE_CHECKING:
+    from otel_resilience.breaker_config import Transition
+    from otel_resilience.classification import Classification
+
+_log = logging.getLogger("otel_resilience")
+_lock = threading.Lock()
+
+
+class Observer(Protocol):
+    """Called in the thread and the context of the call, so it must be quick. What it raises is logged and dropped."""
+
+    def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
+        """An attempt failed, and not by cancellation."""
+        ...
+
+    def on_transition(self, dependency: str, transition: Transition) -> None:
+        """A circuit breaker changed its state."""
+        ...
+
+
+subscribed: tuple[Observer, ...] = ()
+"""Looked at on every failure, so it is a plain tuple, replaced as a whole."""
+
+
+def subscribe(observer: Observer) -> None:
+    """Tell ``observer`` from now on; once, however often it is subscribed."""
+    global subscribed  # one list per process
+    with _lock:
+        if observer not in subscribed:
+            subscribed = (*subscribed, observer)
+
+
+def unsubscribe(observer: Observer) -> None:
+    """Tell it no more. Without effect where it is not subscribed."""
+    global subscribed  # one list per process
+    with _lock:
+        subscribed = tuple(each for each in subscribed if each is not observer)
+
+
+def tell_error(dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
+    """An attempt failed."""
+    for observer in subscribed:
+        try:
+            observer.on_error(dependency, operation, verdict, error)
+        except Exception as broken:  # noqa: BLE001  # an observer must not change the call that it looks at
+            _log.warning("an observer of errors failed: %s", redact(repr(broken)))
+
+
+def tell_transition(dependency: str, transition: Transition) -> None:
+    """A circuit breaker changed its state."""
+    for observer in subscribed:
+        try:
+            observer.on_transition(dependency, transition)
+        except Exception as broken:  # noqa: BLE001  # as above
+            _log.warning("an observer of transitions failed: %s", redact(repr(broken)))

@@ -1,0 +1,91 @@
+"""Tail sampling: every error, every slow trace, every sync, every alert, a share of the rest; always whole traces."""
+
+from __future__ import annotations
+
+import time
+
+from catalog_sync import contract
+from otel_resilience import contract as library_contract
+from support.collector import Collector
+from support.otlp_client import ERROR, Sender, new_trace, span
+from support.otlp_sink import OtlpSink
+
+OTHER = 400
+SHARE = 0.10
+WAIT = 2.0
+"""Seconds of OTELCOL_DECISION_WAIT in these tests."""
+
+
+def spans_of(tempo: OtlpSink, trace_id: str) -> int:
+    return sum(s.trace_id == trace_id for s in tempo.spans)
+
+
+def kept_at_once(tempo: OtlpSink, trace_id: str, spans: int) -> None:
+    tempo.wait_for(lambda sink: spans_of(sink, trace_id) == spans, timeout=WAIT)
+
+
+def test_an_error_keeps_its_trace_whole_and_at_once(send: Sender, tempo: OtlpSink) -> None:
+    trace_id = new_trace()
+    send.spans(span("GET /bundles", trace_id), span("redis read", trace_id))
+    send.spans(span("attempt", trace_id, status=ERROR), resource={"service.name": "other"})
+    kept_at_once(tempo, trace_id, 3)
+    send.spans(span("late", trace_id))
+    kept_at_once(tempo, trace_id, 4)
+
+
+def test_a_slow_trace_is_kept(send: Sender, tempo: OtlpSink) -> None:
+    trace_id = new_trace()
+    send.spans(span("GET /bundles", trace_id, seconds=5.1))
+    kept_at_once(tempo, trace_id, 1)
+
+
+def test_a_trace_with_a_sync_is_kept_whichever_service_made_it(send: Sender, tempo: OtlpSink) -> None:
+    trace_id = new_trace()
+    send.spans(span(contract.SYNC_SPAN, trace_id), resource={"service.name": "another-program"})
+    kept_at_once(tempo, trace_id, 1)
+
+
+def test_a_sync_is_kept_from_its_first_span_on(send: Sender, tempo: OtlpSink) -> None:
+    """Its own span ends last, minutes later: what runs as a job is known by its service."""
+    for service in (contract.SERVICE_SYNC, contract.SERVICE_WORKER):
+        trace_id = new_trace()
+        send.spans(span("attempt", trace_id), resource={"service.name": service})
+        send.spans(span("GET /v2.5/catalogue", trace_id), resource={"service.name": contract.SERVICE_SIMULATOR})
+        kept_at_once(tempo, trace_id, 2)
+
+
+def test_the_delivery_of_an_alert_is_kept(send: Sender, tempo: OtlpSink) -> None:
+    trace_id = new_trace()
+    send.spans(span(library_contract.DELIVERY_SPAN, trace_id))
+    kept_at_once(tempo, trace_id, 1)
+
+
+def test_a_share_of_the_rest_is_kept_whole(send: Sender, tempo: OtlpSink) -> None:
+    traces = [new_trace() for _ in range(OTHER)]
+    send.spans(*(span("GET /bundles", trace_id) for trace_id in traces))
+    send.spans(*(span("redis read", trace_id) for trace_id in traces))
+    time.sleep(WAIT + 1)  # the real clock of a real server: nothing tells that a trace was dropped
+    counts = {trace_id: spans_of(tempo, trace_id) for trace_id in traces}
+    kept = [trace_id for trace_id, count in counts.items() if count]
+    assert {counts[trace_id] for trace_id in kept} == {2}
+    # Four standard deviations of a binomial distribution.
+    assert abs(len(kept) - OTHER * SHARE) < 4 * (OTHER * SHARE * (1 - SHARE)) ** 0.5
+
+
+def test_an_error_is_kept_also_where_its_trace_was_dropped_before(send: Sender, tempo: OtlpSink) -> None:
+    """What was dropped is gone; the error and what follows it are there."""
+    traces = [new_trace() for _ in range(20)]
+    send.spans(*(span("GET /bundles", trace_id) for trace_id in traces))
+    time.sleep(WAIT + 2)
+    send.spans(*(span("attempt", trace_id, status=ERROR) for trace_id in traces))
+    tempo.wait_for(lambda sink: all(spans_of(sink, trace_id) for trace_id in traces), timeout=WAIT)
+    assert sum(spans_of(tempo, trace_id) == 1 for trace_id in traces) > len(traces) / 2
+
+
+def test_what_was_kept_is_counted_by_policy(collector: Collector, send: Sender, tempo: OtlpSink) -> None:
+    trace_id = new_trace()
+    send.spans(span("x", trace_id, status=ERROR))
+    kept_at_once(tempo, trace_id, 1)
+    own = collector.own_metrics()
+    assert own["otelcol_processor_tail_sampling_count_traces_sampled"] >= 1
+    assert own["otelcol_processor_tail_sampling_sampling_policy_evaluation_error"] == 0
