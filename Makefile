@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 
-.PHONY: help demo test lint format docs bench collector dashboards clean
+.PHONY: help demo test lint format docs bench collector dashboards preview clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ collector: ## Build the Collector with Go (minutes, once) and print where it is
 
 dashboards: $(STAMP) ## Write dashboards, alert rules and their pages anew
 	@$(BIN)/python -m grafana.generate $(if $(RUNBOOK_BASE),--runbook-base $(RUNBOOK_BASE))
+
+preview: $(STAMP) ## Draw the dashboards from a kept drill: make preview DATA=folder (Node, Chromium; 450 MB of packages, once)
+	@$(BIN)/python -m grafana.preview $(if $(DATA),--data $(DATA)) $(PREVIEW_OPTIONS)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis
