@@ -128,9 +128,8 @@ def timeseries(
     defaults |= {"thresholds": limits} if limits else {}
     defaults |= {"decimals": 0} if bars and unit == "short" else {}
     defaults |= {"links": data_links} if data_links else {}
-    calcs = ["sum" if bars else "lastNotNull", "max"]
     options = {
-        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": calcs},
+        "legend": _legend("sum" if bars else "lastNotNull", wide=extra.get("width", 8) == 24),
         "tooltip": {"mode": "multi", "sort": "desc"},
     }  # fmt: skip
     return _panel(
@@ -144,6 +143,12 @@ def timeseries(
         interval=interval,
         **extra,
     )
+
+
+def _legend(calculation: str, *, wide: bool) -> dict[str, Any]:
+    """A table beside a panel of full width; elsewhere a list, of which more fits below a panel than of a table."""
+    shape = {"displayMode": "table", "placement": "right"} if wide else {"displayMode": "list", "placement": "bottom"}
+    return shape | {"showLegend": True, "calcs": [calculation, "max"] if wide else [calculation]}
 
 
 def stat(

@@ -75,7 +75,7 @@ _TELLING: Final = Row(
                 )
             ],
             bars=True,
-            width=12,
+            width=16,
         ),
         event_table(
             "Failed deliveries",

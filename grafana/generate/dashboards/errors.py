@@ -77,12 +77,14 @@ _HOW_MANY: Final = Row(
             [prom(total(_ERRORS, INTERVAL, contract.ERROR_SEVERITY), "{{resilience_error_severity}}", exemplar=True)],
             bars=True,
             overrides=_SEVERITIES,
+            width=10,
         ),
         timeseries(
             "Errors by type",
             "Failed attempts by error.type: an HTTP status, a Redis reply, or a name of the closed vocabulary.",
             [prom(total(_ERRORS, INTERVAL, contract.ERROR_TYPE), "{{error_type}}", exemplar=True)],
             bars=True,
+            width=10,
         ),
     ),
 )

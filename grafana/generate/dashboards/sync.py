@@ -78,7 +78,7 @@ _FRESH: Final = Row(
             [prom(f"time() - {PUBLISHED_AT}", "age")],
             unit="s",
             limits=_AGE_LIMITS,
-            width=8,
+            width=10,
         ),
         timeseries(
             "Reads by source",
@@ -86,7 +86,7 @@ _FRESH: Final = Row(
             [prom(total(ON_DASHBOARD.of(contract.READS), INTERVAL, contract.SOURCE), "{{catalog_source}}")],
             bars=True,
             overrides=colors(fresh=GREEN, stale=YELLOW, snapshot=ORANGE),
-            width=8,
+            width=10,
         ),
     ),
 )
@@ -116,6 +116,7 @@ _WORKED: Final = Row(
             [prom(total(_COUNT, INTERVAL, contract.OUTCOME), "{{catalog_outcome}}", exemplar=True)],
             bars=True,
             overrides=_OUTCOME_COLORS,
+            width=10,
         ),
         timeseries(
             "Duration of syncs",
@@ -125,6 +126,7 @@ _WORKED: Final = Row(
                 prom(quantile(0.5, _BUCKETS, "5m"), "p50"),
             ],
             unit="s",
+            width=10,
         ),
         event_table(
             "Last syncs",

@@ -157,7 +157,7 @@ _COLLECTOR: Final = Row(
             unit="percentunit",
             maximum=1,
             limits=_QUEUE_LIMITS,
-            width=16,
+            width=20,
         ),
         timeseries(
             "Received",
