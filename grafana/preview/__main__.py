@@ -33,19 +33,21 @@ def main() -> int:
             packages.bundled(tools, work)
             url = options.prometheus or stack.enter_context(on_copy_of(_data_folder(options.data), options.lookback))
             contents = _contents(options, Prometheus(url))
-            roots = {"/": work, "/public/build/": tools / "node_modules/@grafana/ui/dist/public"}
-            served = stack.enter_context(browser.serving(roots, contents))
+            served = stack.enter_context(browser.serving({"/": work, **packages.public(tools)}, contents))
             options.out.mkdir(parents=True, exist_ok=True)
             for uid, content in contents.items():
                 _draw(served, uid, content["dashboard"], options.out / f"{uid}.png", tools, work)
     except (packages.ToolMissing, FileNotFoundError) as error:
         sys.stderr.write(f"preview: {error}\n")
         return 2
+    except browser.PageFailed as error:
+        sys.stderr.write(f"preview: a panel cannot be drawn: {error}\n")
+        return 1
     return 0
 
 
 def _contents(options: argparse.Namespace, prometheus: Prometheus) -> dict[str, Any]:
-    whole = prometheus.data_range()
+    whole = _played(options.data) or prometheus.data_range()
     time_range = TimeRange(options.since or whole.start, options.until or whole.end)
     kept = _kept(options.data)
     contents: dict[str, Any] = {}
@@ -77,20 +79,34 @@ def _data_folder(kept: Path) -> Path:
     raise FileNotFoundError(f"no data of a Prometheus in {kept}")
 
 
+def _played(kept: Path | None) -> TimeRange | None:
+    """When the drill was that left the folder."""
+    file = kept / "drill.json" if kept else None
+    if file is None or not file.is_file():
+        return None
+    times = json.loads(file.read_text(encoding="utf-8"))
+    return TimeRange(times["began"], times["ended"])
+
+
 def _kept(folder: Path | None) -> Kept:
     def records(name: str) -> list[stored.Record] | None:
         path = folder / name if folder else None
         return stored.read(path) if path and path.is_file() else None
 
-    return Kept(records("logs.jsonl"), records("traces.jsonl"))
+    return Kept(records("logs.jsonl"), records("spans.jsonl"))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="grafana.preview", description="Draws the dashboards without Grafana.")
-    parser.add_argument("--data", type=Path, help="a kept folder: prometheus/data, logs.jsonl, traces.jsonl")
+    parser.add_argument("--data", type=Path, help="what a drill kept: prometheus/data, logs.jsonl, spans.jsonl")
     parser.add_argument("--prometheus", metavar="URL", help="ask this one; logs and traces still come from --data")
-    parser.add_argument("--since", type=float, metavar="S", help="seconds since the epoch; default: the first sample")
-    parser.add_argument("--until", type=float, metavar="S", help="seconds since the epoch; default: the last sample")
+    parser.add_argument(
+        "--since",
+        type=float,
+        metavar="S",
+        help="seconds since the epoch; default: when the drill began, or the first sample",
+    )
+    parser.add_argument("--until", type=float, metavar="S", help="seconds since the epoch; default: when it ended")
     parser.add_argument("--lookback", default="30s", help="how long a silent series is still shown (kept data only)")
     parser.add_argument("--only", action="append", metavar="UID", help="this dashboard; may be repeated")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/dashboards", help="folder of the pictures")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from grafana.preview.queries import legend
+from grafana.preview.queries import TimeRange, legend
 
 Frame = dict[str, Any]
 Field = dict[str, Any]
@@ -19,23 +19,29 @@ def time_field(values: Iterable[float], step: float | None = None) -> Field:
 
 
 def of_range(
-    result: Sequence[Mapping[str, Any]], target: Mapping[str, Any], expression: str, step: float
+    result: Sequence[Mapping[str, Any]], target: Mapping[str, Any], expression: str, asked: TimeRange, step: float
 ) -> list[Frame]:
-    """A frame for each series of a range query."""
-    return [_series(series["metric"], series["values"], target, expression, step) for series in result]
+    """A frame for each series of a range query, with a gap at each step at which it has no value."""
+    times = [asked.start + number * step for number in range(round(asked.length / step) + 1)]
+    return [_series(series["metric"], dict(series["values"]), target, expression, times, step) for series in result]
 
 
 def _series(
-    labels: Mapping[str, str], points: Sequence[Sequence[Any]], target: Mapping[str, Any], expression: str, step: float
+    labels: Mapping[str, str],
+    points: Mapping[float, str],
+    target: Mapping[str, Any],
+    expression: str,
+    times: Sequence[float],
+    step: float,
 ) -> Frame:
     value = {
         "name": "Value",
         "type": "number",
         "labels": dict(labels),
         "config": {"displayNameFromDS": legend(target.get("legendFormat", ""), labels, expression)},
-        "values": [_number(text) for _, text in points],
+        "values": [_number(points[at]) if at in points else None for at in times],
     }
-    return {"refId": target["refId"], "fields": [time_field((at for at, _ in points), step), value]}
+    return {"refId": target["refId"], "fields": [time_field(times, step), value]}
 
 
 def of_instant(result: Sequence[Mapping[str, Any]], target: Mapping[str, Any]) -> list[Frame]:

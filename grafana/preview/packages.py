@@ -78,7 +78,6 @@ def bundled(packages: Path, folder: Path) -> None:
         "--bundle",
         "--format=iife",
         "--jsx=automatic",
-        "--minify",
         "--log-level=error",
         "--define:global=window",
         '--define:process.env.NODE_ENV="production"',
@@ -91,6 +90,17 @@ def bundled(packages: Path, folder: Path) -> None:
     if done.returncode:
         raise RuntimeError(f"the page could not be bundled: {done.stderr}")
     shutil.copy(PAGE / "index.html", folder)
+
+
+def public(packages: Path) -> dict[str, Path]:
+    """What Grafana would serve to its components: icons and fonts, by their paths."""
+    modules = packages / "node_modules"
+    fonts = modules / "@fontsource/inter/files"
+    return {
+        "/public/build/": modules / "@grafana/ui/dist/public",
+        "/public/fonts/inter/Inter-Regular.woff2": fonts / "inter-latin-400-normal.woff2",
+        "/public/fonts/inter/Inter-Medium.woff2": fonts / "inter-latin-500-normal.woff2",
+    }
 
 
 def shrunk(packages: Path, source: Path, target: Path, colors: int) -> None:

@@ -13,6 +13,7 @@ CAPTION: Final = (
     "Drawn by `make preview` with Grafana's UI components, not by Grafana. Circuit lanes, log lines, the list of"
     " alerts, orange lines (transitions) and blue diamonds (example traces) are stand-ins."
 )
+_OF_GRAFANA: Final = "grafana_alerting_"
 NOT_KEPT: Final = {
     "loki": "Loki answers this; the preview was given no kept logs",
     "tempo": "Tempo answers this; the preview was given no kept traces",
@@ -73,8 +74,7 @@ def picture(dashboard: Mapping[str, Any], prometheus: Source, kept: Kept, time_r
 
 
 def _is_empty(answer: Mapping[str, Any]) -> bool:
-    rows = (len(frame["fields"][0]["values"]) for frame in answer["frames"])
-    return not any(rows)
+    return not any(value is not None for frame in answer["frames"] for value in frame["fields"][-1]["values"])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,6 +95,8 @@ class _Asked:
                 found["missing"] = NOT_KEPT[kind]
             else:
                 found["frames"] += self._events(target, records)
+        if _is_empty(found) and all(_OF_GRAFANA in target.get("expr", "") for target in panel["targets"]):
+            found["missing"] = "Grafana reports this about itself; it did not run here"
         return found
 
     def _metrics(self, panel: Mapping[str, Any], target: Mapping[str, Any], found: dict[str, Any]) -> None:
@@ -103,8 +105,9 @@ class _Asked:
         if target.get("instant"):
             found["frames"] += frames.of_instant(self.prometheus.instant(query, self.time_range.end), target)
             return
-        result = self.prometheus.range(query, self.time_range.aligned(step), step)
-        found["frames"] += frames.of_range(result, target, query, step)
+        aligned = self.time_range.aligned(step)
+        result = self.prometheus.range(query, aligned, step)
+        found["frames"] += frames.of_range(result, target, query, aligned, step)
         if target.get("exemplar"):
             found["exemplars"] += [
                 {"time": exemplar["timestamp"] * 1000, "value": float(exemplar["value"])}

@@ -1,7 +1,7 @@
 """Kept logs and traces (JSON lines, one record each), asked in the forms of LogQL and TraceQL that our dashboards use.
 
 A line of ``logs.jsonl`` has ``time`` (seconds since the epoch), ``event_name``, ``body``, ``severity``, ``attributes``,
-``trace_id``, ``span_id``, ``resource`` and ``scope``; one of ``traces.jsonl`` is a span: ``name``, ``trace_id``,
+``trace_id``, ``span_id``, ``resource`` and ``scope``; one of ``spans.jsonl`` is a span: ``name``, ``trace_id``,
 ``parent_span_id``, ``start``, ``end``, ``status``, ``attributes`` and ``resource``.
 """
 

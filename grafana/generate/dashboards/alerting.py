@@ -13,6 +13,7 @@ from grafana.generate.panels import (
     YELLOW,
     alert_list,
     colors,
+    colors_matching,
     event_table,
     prom,
     stat,
@@ -49,6 +50,7 @@ _TELLING: Final = Row(
             unit="percentunit",
             limits=thresholds((None, RED), (0.95, YELLOW), (1, GREEN)),
             none="no alerts",
+            height=8,
         ),
         stat(
             "Waiting",
@@ -75,6 +77,7 @@ _TELLING: Final = Row(
                 )
             ],
             bars=True,
+            overrides=colors_matching({"delivered$": GREEN, "(failed|dead|expired)": RED}),
             width=16,
         ),
         event_table(

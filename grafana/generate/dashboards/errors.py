@@ -56,10 +56,9 @@ _HOW_MANY: Final = Row(
     "How many errors are there, and how bad are they?",
     (
         stat(
-            "Calls that failed in the end",
-            "Share of protected calls within the time range that failed, were rejected or ran out of time, retries"
-            " included."
-            " The objective is below 1 %.",
+            "Failed calls",
+            "Share of protected calls within the time range that failed in the end, were rejected or ran out of time;"
+            " retries included. The objective is below 1 %.",
             [prom(ratio(total(_LOST, RANGE), total(_CALLS, RANGE)))],
             unit="percentunit",
             limits=_SHARE_LIMITS,
@@ -138,7 +137,6 @@ _WHOSE: Final = Row(
                 )
             ],
             unit="percentunit",
-            maximum=1,
             limits=_SHARE_LIMITS,
         ),
         timeseries(

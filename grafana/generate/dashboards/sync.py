@@ -95,7 +95,7 @@ _WORKED: Final = Row(
     "Did the last sync work?",
     (
         stat(
-            "Since the last good sync",
+            "Last good sync",
             "Time since a sync ended COMPLETE or PARTIAL.",
             [prom(f"time() - max({SYNC_WORKED_AT})")],
             unit="s",

@@ -18,8 +18,6 @@ const GAP = 8;
 const COLUMN = (WIDTH - 2 * MARGIN - (COLUMNS - 1) * GAP) / COLUMNS;
 
 const theme = createTheme({ colors: { mode: 'dark' } });
-// Grafana serves its fonts itself; here they come from a package.
-theme.typography.fontFamily = theme.typography.fontFamily.replace(/^/, "'Inter', ");
 
 class Boundary extends Component<{ title: string; tell: (problem: string) => void; children: ReactNode }, { error?: Error }> {
   state: { error?: Error } = {};
@@ -121,6 +119,13 @@ function Body({ picture, data, range, tell }: {
   );
 }
 
+// Components measure their texts once, so the fonts must be there before them.
+async function withFonts(root: HTMLElement) {
+  const styles = root.parentElement!.insertBefore(document.createElement('div'), root);
+  flushSync(() => createRoot(styles).render(<ThemeContext.Provider value={theme}><GlobalStyles /></ThemeContext.Provider>));
+  await Promise.all(['400', '500'].map((weight) => document.fonts.load(`${weight} 12px Inter`)));
+}
+
 export async function draw(root: HTMLElement, picture: Picture, tell: (problem: string) => void) {
   standardFieldConfigEditorRegistry.setInit(() => []);
   registerTransformations();
@@ -135,7 +140,6 @@ export async function draw(root: HTMLElement, picture: Picture, tell: (problem: 
   const range = { from, to, raw: { from, to } };
   const page = (
     <ThemeContext.Provider value={theme}>
-      <GlobalStyles />
       <div className="preview" style={{ background: theme.colors.background.canvas, color: theme.colors.text.primary }}>
         <Header picture={picture} />
         <Body picture={picture} data={data} range={range} tell={tell} />
@@ -143,5 +147,6 @@ export async function draw(root: HTMLElement, picture: Picture, tell: (problem: 
       </div>
     </ThemeContext.Provider>
   );
+  await withFonts(root);
   flushSync(() => createRoot(root).render(page));
 }

@@ -3,6 +3,7 @@ import {
   FieldType,
   Registry,
   applyFieldOverrides,
+  cacheFieldDisplayNames,
   guessFieldTypeForField,
   standardTransformers,
   standardTransformersRegistry,
@@ -73,7 +74,7 @@ export async function prepared(panel: Panel, frames: DataFrame[], theme: Grafana
     throw new Error(`the preview does not know these transformations: ${unknown.map((each) => each.id)}`);
   }
   const data = await lastValueFrom(transformDataFrame(panel.transformations ?? [], frames.map((frame) => toDataFrame(frame))));
-  return applyFieldOverrides({
+  const styled = applyFieldOverrides({
     data,
     fieldConfig: panel.fieldConfig,
     fieldConfigRegistry: registry(panel.fieldConfig) as any,
@@ -81,4 +82,6 @@ export async function prepared(panel: Panel, frames: DataFrame[], theme: Grafana
     theme,
     timeZone: 'utc',
   });
+  cacheFieldDisplayNames(styled);
+  return styled;
 }

@@ -1,6 +1,4 @@
 // Draws one dashboard (?uid=…) and tells the driver when it is done, and what went wrong.
-import '@fontsource/inter/400.css';
-import '@fontsource/inter/500.css';
 import { initPluginTranslations } from '@grafana/i18n';
 
 const problems: string[] = [];

@@ -48,7 +48,7 @@ function Lines({ panel, data, range, theme, width, height, marks, exemplars }: G
   // In Grafana, annotations and exemplars are plugins of the application: here they are painted over the plot.
   const paint = (config: UPlotConfigBuilder) => {
     config.addHook('draw', (plot) => {
-      const scale = Object.keys(plot.scales).find((key) => key !== 'x')!;
+      const scale = plot.series[1].scale!;
       paintMarks(plot, marks, theme);
       paintExemplars(plot, exemplars, scale, theme);
     });
