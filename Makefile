@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 
-.PHONY: help demo test lint format docs bench collector dashboards preview clean
+.PHONY: help demo test lint format docs bench collector dashboards drill preview clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ bench: $(STAMP) ## Measure against peers and print the tables (six minutes)
 
 collector: ## Build the Collector with Go (minutes, once) and print where it is
 	@sh otel-collector/build
+
+drill: $(STAMP) ## Play twelve incidents against the real programs and print who was told, and when (twelve minutes)
+	@sh .ci/tools
+	@PYTHONPATH=tests $(BIN)/python -m drill $(DRILL_OPTIONS)
 
 dashboards: $(STAMP) ## Write dashboards, alert rules and their pages anew
 	@$(BIN)/python -m grafana.generate $(if $(RUNBOOK_BASE),--runbook-base $(RUNBOOK_BASE))

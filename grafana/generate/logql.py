@@ -26,7 +26,8 @@ def where(attribute: str, value: str, operator: str = "=") -> str:
 def latest_trace(name: str, window: str, *conditions: str, by: tuple[str, ...] = ()) -> str:
     """One series whose ``trace_id`` is that of the most frequent trace with such an event, or ``{} 0``.
 
-    For alert rules: without the zero a quiet Loki would turn the whole rule into "no data".
+    For alert rules: without the zero a quiet Loki would turn the whole rule into "no data". ``by`` must name the labels
+    of the alert: Grafana joins the two only where one has all labels of the other.
     """
     labels = ", ".join(("trace_id", *map(label, by)))
     counted = f"sum by ({labels}) (count_over_time({events(name, *conditions)} [{window}]))"

@@ -68,8 +68,8 @@ def quantile(share: float, buckets: str, window: str, *by: str) -> str:
 
 
 def ratio(part: str, whole: str) -> str:
-    """A share; nothing where nothing happened."""
-    return f"{part} / ({whole} > 0)"
+    """A share: 0 where the whole has no such part, nothing where nothing happened."""
+    return f"({part} or 0 * {whole}) / ({whole} > 0)"
 
 
 def _sum(by: tuple[str, ...]) -> str:

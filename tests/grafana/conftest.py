@@ -1,18 +1,17 @@
-"""Generated files as they are committed, and as the generator would write them now."""
+"""What the tests of rules begin with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support.promtool import Series, Timeline
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture
-def timeline(tmp_path: Path):  # type: ignore[no-untyped-def]
+def timeline(tmp_path: Path) -> Callable[..., Timeline]:
     """Starts a :class:`Timeline` with these series."""
 
     def start(*series: Series, **options: int) -> Timeline:

@@ -115,6 +115,14 @@ def test_the_stores_keep_their_labels_and_their_graph() -> None:
     assert tempo["overrides"]["defaults"]["metrics_generator"]["processors"] == ["service-graphs"]
 
 
+def test_the_collector_counts_spans_as_the_rules_need_it() -> None:
+    """By error and dependency, and without forgetting: a forgotten series would be born again with a count of 1."""
+    config = yaml.safe_load((ROOT / "otel-collector/common.yaml").read_text(encoding="utf-8"))
+    connector = config["connectors"]["span_metrics"]
+    assert {"resilience.dependency", "error.type"} <= {dimension["name"] for dimension in connector["dimensions"]}
+    assert "metrics_expiration" not in connector
+
+
 def test_the_image_runs_as_nobody_special_and_is_pinned() -> None:
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)

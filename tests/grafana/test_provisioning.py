@@ -15,6 +15,7 @@ from grafana.generate.notifying import TEMPLATES
 
 from support.node import errors_in
 from support.programs import require_program
+from support.promql import grouping
 from support.promtool import rules as prometheus_rules
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,15 @@ def test_the_query_for_the_trace_gives_one_series_at_any_time(rule: dict[str, An
     assert expression.startswith("topk(1, sum by (trace_id")
     assert expression.endswith(" or vector(0))")
     assert "trace_id" not in rule["labels"]
+
+
+@EACH_RULE
+def test_the_found_trace_has_every_label_of_the_alert(rule: dict[str, Any]) -> None:
+    """Grafana joins the two queries only where one has all labels of the other."""
+    queries = {query["refId"]: query["model"] for query in rule["data"]}
+    if "B" in queries:
+        labels_of_the_alert = grouping(queries["A"]["expr"]) - {"le"}
+        assert labels_of_the_alert <= grouping(queries["B"]["expr"])
 
 
 def test_loki_understands_every_query_for_a_trace() -> None:

@@ -85,7 +85,6 @@ def test_a_good_group_does_not_hide_a_failed_full_sync(timeline: Start, around: 
             *around,
             job(syncs("FAILED", "a"), 10 * MINUTE, 1),
             job(syncs("COMPLETE", "b", "group"), 20 * MINUTE, 1),
-            evaluate_every=MINUTE,
         )
         .at(2 * HOUR, "SyncFailed")
         .check()
@@ -166,18 +165,18 @@ def test_a_catalogue_is_stale_by_its_age_also_when_nobody_reports_it(
     timeline: Start, around: list[dict[str, str]]
 ) -> None:
     """A job reported an age of 20 hours and was gone; four hours later it has been a day."""
-    told = Told("CatalogueStale", "The catalogue is stale: its newest publication is 1d 0h 1m 0s old.")
+    told = Told("CatalogueStale", "The catalogue is stale: its newest publication is 1d 0h 5m 0s old.")
     reported, age = 10 * MINUTE, 20 * HOUR
     stale = reported + 4 * HOUR
     fresh = stale + HOUR
     (
-        timeline(*around, job(AGE % "a", reported, age), job(AGE % "b", fresh, 5), evaluate_every=MINUTE)
-        .at(reported + MINUTE)
+        timeline(*around, job(AGE % "a", reported, age), job(AGE % "b", fresh, 5), evaluate_every=5 * MINUTE)
+        .at(reported + 5 * MINUTE)
         .at(stale)
-        .at(stale + MINUTE, "CatalogueStale")
-        .tells(stale + MINUTE, told)
-        .at(fresh - MINUTE, "CatalogueStale")
-        .at(fresh + MINUTE)
+        .at(stale + 5 * MINUTE, "CatalogueStale")
+        .tells(stale + 5 * MINUTE, told)
+        .at(fresh - 5 * MINUTE, "CatalogueStale")
+        .at(fresh + 5 * MINUTE)
         .check()
     )
 
@@ -185,7 +184,7 @@ def test_a_catalogue_is_stale_by_its_age_also_when_nobody_reports_it(
 def test_a_service_that_stays_reports_an_age_that_grows(timeline: Start, around: list[dict[str, str]]) -> None:
     day = 24 * HOUR
     growing = {"series": AGE % "api", "values": f"{day - 5 * MINUTE}+15x{FOREVER}"}
-    timeline(*around, growing).at(5 * MINUTE - 30).at(5 * MINUTE + 30, "CatalogueStale").check()
+    timeline(*around, growing).at(5 * MINUTE).at(6 * MINUTE, "CatalogueStale").check()
 
 
 def test_a_job_that_no_longer_runs_is_missed_after_a_day_and_an_hour(timeline: Start) -> None:

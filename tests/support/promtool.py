@@ -49,7 +49,7 @@ class Timeline:
     folder: Path
     series: list[Series]
     step: int = STEP
-    evaluate_every: int = 30
+    evaluate_every: int = 60
     _expected: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     _told: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 

@@ -23,10 +23,12 @@ from otel_resilience.contract import ERROR_TYPE
 _DASHBOARD: Final = "catalog-sync"
 
 
-def _failed_trace(settings: Settings, *conditions: str, traceql: tuple[str, ...] = ()) -> Trace:
+def _failed_trace(
+    settings: Settings, *conditions: str, by: tuple[str, ...] = (), traceql: tuple[str, ...] = ()
+) -> Trace:
     name = f'name = "{contract.SYNC_SPAN}"'
     return Trace(
-        logql=latest_trace(contract.EVENT_SYNC_FINISHED, duration(settings.recent * 3), *conditions),
+        logql=latest_trace(contract.EVENT_SYNC_FINISHED, duration(settings.recent * 3), *conditions, by=by),
         traceql=spans(name, FAILED, *traceql),
     )
 
@@ -63,7 +65,7 @@ def _failed(settings: Settings) -> Rule:
             "LOCK_UNAVAILABLE: Redis is not there; see StoreFailing.",
             "`catalog-sync doctor` checks every connection and says what to do.",
         ),
-        trace=_failed_trace(settings, where(contract.OUTCOME, FAILED_OUTCOMES, "=~")),
+        trace=_failed_trace(settings, where(contract.OUTCOME, FAILED_OUTCOMES, "=~"), by=(contract.KIND,)),
     )  # fmt: skip
 
 
@@ -82,7 +84,7 @@ def _partial(settings: Settings) -> Rule:
         look=("Table *Failed groups and publications*: which group, which call.",),
         act=("`catalog-sync run --group NAME` repeats one group. If it stays away, ask the supplier.",),
         hold=settings.hold,
-        trace=_failed_trace(settings, where(contract.OUTCOME, "PARTIAL")),
+        trace=_failed_trace(settings, where(contract.OUTCOME, "PARTIAL"), by=(contract.KIND,)),
     )
 
 
@@ -120,7 +122,7 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
                 "Ask the supplier whether the change is meant.",
                 "If it is: `catalog-sync run --force` publishes it.",
             ),
-            hold=3 * settings.hold,
+            hold=settings.hold,
             trace=_failed_trace(
                 settings, where(ERROR_TYPE, refused, "=~"), traceql=(span_attribute(ERROR_TYPE, refused, "=~"),)
             ),
@@ -140,7 +142,7 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
             " two runs write.",
             look=("The trace: where is the gap in which nothing renewed the lock?", "CPU and memory of the host."),
             act=("One case heals with the next run. If it repeats, the host stalls or Redis is too slow.",),
-            hold=3 * settings.hold,
+            hold=settings.hold,
             trace=_failed_trace(
                 settings, where(ERROR_TYPE, "lock_lost"), traceql=(span_attribute(ERROR_TYPE, "lock_lost"),)
             ),

@@ -8,6 +8,7 @@ from grafana.generate.logql import FAILED, latest_trace, span_attribute, spans, 
 from grafana.generate.names import label
 from grafana.generate.promql import IN_RULE, match, quantile, ratio, total
 from grafana.generate.rules.model import Rule, Severity, Trace
+from grafana.generate.rules.recording import FAILED_OUTCOMES, syncs
 from grafana.generate.settings import Settings, duration
 
 from otel_resilience import contract
@@ -37,10 +38,12 @@ def _errors(*matchers: str) -> str:
     return IN_RULE.of(contract.ERRORS, *matchers)
 
 
-def _attempt_trace(settings: Settings, *conditions: str, traceql: tuple[str, ...] = ()) -> Trace:
+def _attempt_trace(
+    settings: Settings, *conditions: str, by: tuple[str, ...] = (_BY,), traceql: tuple[str, ...] = ()
+) -> Trace:
     window = duration(settings.recent * 3)
     return Trace(
-        logql=latest_trace(contract.EVENT_ATTEMPT_FAILED, window, *conditions, by=(_BY,)),
+        logql=latest_trace(contract.EVENT_ATTEMPT_FAILED, window, *conditions, by=by),
         traceql=spans(span_attribute(_BY, "{dependency}"), FAILED, *traceql),
     )
 
@@ -71,7 +74,7 @@ def _breaker_open(settings: Settings) -> Rule:
             "Dependency down: wait; the breaker closes by itself. Readers keep the last good catalogue.",
             "Dependency well, circuit forced open: somebody opened it by hand and must close it.",
         ),
-        hold=settings.hold // 2,
+        hold=settings.hold,
         trace=Trace(
             logql=latest_trace(
                 contract.EVENT_STATE_CHANGED,
@@ -144,7 +147,7 @@ def _store(settings: Settings) -> Rule:
             "Read-only: REDIS_URL names a replica, or the disk is full.",
         ),
         hold=settings.hold,
-        trace=_attempt_trace(settings, where(_BY, _STORE)),
+        trace=_attempt_trace(settings, where(_BY, _STORE), by=(_BY, contract.ERROR_TYPE)),
     )
 
 
@@ -266,9 +269,10 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
         return f"({share}) / {budget:g}"
 
     enough = f"({total(calls, duration(short), _BY)} >= {settings.least_calls})"
+    told_already = f"({total(syncs(FAILED_OUTCOMES), duration(short))} > 0)"
     return Rule(
         name=name,
-        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough}",
+        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough} unless on () {told_already}",
         operator=">",
         threshold=rate,
         severity=severity,
@@ -281,7 +285,8 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
         f" rate"
         f" ({rate:g} times the allowed one or more, over {duration(long)} and still over {duration(short)}) the budget"
         f" for"
-        f" failures is gone in {30 * 24 / rate:.0f} hours.",
+        f" failures is gone in {30 * 24 / rate:.0f} hours."
+        " Silent while a failed sync of the shorter window tells the same.",
         look=("Dashboard *Errors*, *What does one look like?*: the top fingerprint and its traces.",),
         act=("Treat the top fingerprint: see the rule for its error, or ask the dependency's owner.",),
         hold=settings.hold,
