@@ -16,8 +16,6 @@ from grafana.preview.prometheus import Prometheus, on_copy_of
 from grafana.preview.queries import TimeRange
 
 ROOT: Final = Path(__file__).parents[2]
-MOST_BYTES: Final = 250_000
-PALETTES: Final = (256, 128, 64, 32)
 
 
 def main() -> int:
@@ -35,8 +33,8 @@ def main() -> int:
             contents = _contents(options, Prometheus(url))
             served = stack.enter_context(browser.serving({"/": work, **packages.public(tools)}, contents))
             options.out.mkdir(parents=True, exist_ok=True)
-            for uid, content in contents.items():
-                _draw(served, uid, content["dashboard"], options.out / f"{uid}.png", tools, work)
+            for file, size in browser.draw(served, tools, list(contents), options.out):
+                sys.stdout.write(f"{file} {size // 1000} kB\n")
     except (packages.ToolMissing, FileNotFoundError) as error:
         sys.stderr.write(f"preview: {error}\n")
         return 2
@@ -59,16 +57,6 @@ def _contents(options: argparse.Namespace, prometheus: Prometheus) -> dict[str, 
         for title in found.empty:
             sys.stderr.write(f"{path.stem}: nothing to see in {title!r}\n")
     return contents
-
-
-def _draw(served: browser.Served, uid: str, dashboard: Any, target: Path, tools: Path, work: Path) -> None:
-    raw = work / f"{uid}.png"
-    browser.shot(served, uid, browser.height(dashboard), raw)
-    for colors in PALETTES:
-        packages.shrunk(tools, raw, target, colors)
-        if target.stat().st_size <= MOST_BYTES:
-            break
-    sys.stdout.write(f"{target} {target.stat().st_size // 1000} kB\n")
 
 
 def _data_folder(kept: Path) -> Path:

@@ -1,39 +1,24 @@
-"""The page on loopback, and a headless Chromium that takes its picture."""
+"""The page on loopback, and the headless Chromium that takes its pictures."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import mimetypes
+import os
 import subprocess
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
-from grafana.preview.packages import program
+from grafana.preview.packages import HERE, program
 
-WIDTH: Final = 1440
-CELL: Final = 38
-"""Pixels of one row of Grafana's grid, its gap included; as ``WIDTH`` it stands in page/dashboard.tsx, too."""
-FRAME: Final = 110
-"""Pixels above and below the panels."""
-SHOT_WITHIN: Final = 180.0
-FLAGS: Final = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--force-device-scale-factor=1",
-    "--virtual-time-budget=20000",
-)
+MOST_BYTES: Final = 250_000
+"""Of one picture."""
+DRAWN_WITHIN: Final = 900.0
+"""Seconds for all pictures."""
 
 
 class PageFailed(RuntimeError):  # noqa: N818
@@ -41,13 +26,10 @@ class PageFailed(RuntimeError):  # noqa: N818
 
 
 class Served:
-    """What the page is given, and what it told."""
+    """What the page is given."""
 
     def __init__(self, roots: Mapping[str, Path], pictures: Mapping[str, Any]) -> None:
         self.url = ""
-        self.told: list[list[str]] = []
-        self.missed: list[str] = []
-        """Paths that were asked for and are not there."""
         self._roots = roots
         self._pictures = pictures
 
@@ -60,7 +42,6 @@ class Served:
             file = (root / path.removeprefix(prefix)).resolve()
             if path.startswith(prefix) and file.is_relative_to(root.resolve()) and file.is_file():
                 return file.read_bytes(), mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        self.missed.append(path)
         return None
 
 
@@ -76,11 +57,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def do_POST(self) -> None:
-        self.served.told.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-        self.send_response(204)
-        self.end_headers()
 
     def log_message(self, *_: Any) -> None:
         """Silent."""
@@ -103,23 +79,20 @@ def serving(roots: Mapping[str, Path], pictures: Mapping[str, Any]) -> Iterator[
         thread.join(5)
 
 
-def height(dashboard: Mapping[str, Any]) -> int:
-    """Pixels of a dashboard's picture."""
-    places = [panel["gridPos"] for panel in dashboard["panels"]]
-    return FRAME + CELL * max(int(place["y"]) + int(place["h"]) for place in places)
+def draw(served: Served, packages: Path, uids: Sequence[str], folder: Path) -> Iterator[tuple[Path, int]]:
+    """Writes a picture of each dashboard. Yields each file with its size in bytes.
 
-
-def shot(served: Served, uid: str, pixels: int, target: Path) -> None:
-    """Takes the picture of a dashboard.
-
-    Raises :class:`PageFailed` where something on the page broke, :class:`ToolMissing` without a Chromium.
+    Raises :class:`PageFailed` where something on a page broke, :class:`ToolMissing` without Node or Chromium.
     """
     chromium = program("chromium", "chromium-browser", "google-chrome")
-    with tempfile.TemporaryDirectory(prefix="preview-profile-") as profile:
-        options = [f"--user-data-dir={profile}", f"--window-size={WIDTH},{pixels}", f"--screenshot={target}"]
-        command = [chromium, *FLAGS, *options, f"{served.url}/?uid={uid}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SHOT_WITHIN, check=False)
-    problems = served.told.pop() if served.told else [f"the page did not end: {done.stderr[-500:]}"]
-    problems += [f"nothing at {path}" for path in served.missed if path != "/favicon.ico"]
+    command = [program("node"), str(HERE / "draw.cjs"), chromium, served.url, str(folder), str(MOST_BYTES), *uids]
+    environment = {**os.environ, "NODE_PATH": str(packages / "node_modules")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DRAWN_WITHIN, check=False)
+    if done.returncode:
+        raise PageFailed(done.stderr)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    problems = [f"{result['uid']}: {problem}" for result in results for problem in result["problems"]]
     if problems:
         raise PageFailed("\n".join(problems))
+    for result in results:
+        yield folder / f"{result['uid']}.png", result["bytes"]

@@ -101,12 +101,3 @@ def public(packages: Path) -> dict[str, Path]:
         "/public/fonts/inter/Inter-Regular.woff2": fonts / "inter-latin-400-normal.woff2",
         "/public/fonts/inter/Inter-Medium.woff2": fonts / "inter-latin-500-normal.woff2",
     }
-
-
-def shrunk(packages: Path, source: Path, target: Path, colors: int) -> None:
-    """A PNG with a palette of so many colours, beginning at its original size. Raises :class:`RuntimeError`."""
-    command = [program("node"), str(HERE / "shrink.cjs"), str(source), str(target), str(colors)]
-    environment = {**os.environ, "NODE_PATH": str(packages / "node_modules")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the picture could not be made smaller: {done.stderr}")
