@@ -265,11 +265,11 @@ def event_table(
         {
             # Statuses look like numbers: 503 beside read_timeout.
             "matcher": {"id": "byName", "options": "Error"},
-            "properties": [{"id": "custom.align", "value": "left"}, {"id": "custom.minWidth", "value": 130}],
+            "properties": [{"id": "custom.align", "value": "left"}, {"id": "custom.width", "value": 140}],
         },
         {
             "matcher": {"id": "byName", "options": "Outcome"},
-            "properties": [{"id": "custom.minWidth", "value": 150}],
+            "properties": [{"id": "custom.width", "value": 150}],
         },
         {
             "matcher": {"id": "byRegexp", "options": "^(Time|Since)$"},

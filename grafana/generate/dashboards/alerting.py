@@ -84,7 +84,7 @@ _TELLING: Final = Row(
             "Failed deliveries",
             "Notifications that were given up at a channel, each with its trace.",
             events(contract.EVENT_ALERT_FAILED),
-            _COLUMNS | {contract.ERROR_TYPE: "Error"},
+            {contract.CHANNEL: "Channel", contract.ERROR_TYPE: "Error"} | _COLUMNS,
             width=12,
         ),
         event_table(

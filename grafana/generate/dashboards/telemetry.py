@@ -210,7 +210,6 @@ _STORES: Final = Row(
                 prom(
                     total(OF_JOB.named("traces_span_metrics_calls_total"), INTERVAL, "service.name"),
                     "{{service_name}}",
-                    exemplar=True,
                 )
             ],
             bars=True,
