@@ -121,9 +121,23 @@ def _missed_from(world: World) -> float:
     return world.job.runs[-1].ended + _SILENCE
 
 
-def _job_goes_on(world: World) -> None:
-    world.job.go()
+def _job_goes_on(_: World) -> None:
+    """The play starts it again after every incident."""
 
+
+EVERYDAY: Final[dict[str, Any]] = {
+    "name": "everyday",
+    "rules": [
+        {
+            "fault": "status",
+            "status": 503,
+            "retry_after": "none",
+            "when": {"endpoint": "catalogue", "probability": 0.02},
+        },
+        {"fault": "bad_rows", "ratio": 0.01},
+    ],
+}
+"""What goes wrong on any day and concerns nobody: errors that a retry cures, and some rows that cannot be used."""
 
 INCIDENTS: Final = (
     Incident(
@@ -169,7 +183,7 @@ INCIDENTS: Final = (
         ),
         _scenario({
             "name": "429 storm",
-            "rules": [{"fault": "status", "status": 429, "retry_after": 1, "when": {"endpoint": "catalogue"}}],
+            "rules": [{"fault": "status", "status": 429, "retry_after": 0.33, "when": {"endpoint": "catalogue"}}],
         }),
         _calm,
     ),
@@ -267,7 +281,8 @@ INCIDENTS: Final = (
             "collector-down",
             "the Collector is killed",
             rules=frozenset({"CollectorDown"}),
-            also=frozenset({"TelemetryDropped"}),
+            also=frozenset({"TelemetryDropped", "NoSyncSeen"}),
+            note="seconds stand for the day after which NoSyncSeen misses a sync, so that it comes here too",
         ),
         _collector_down,
         _collector_up,

@@ -29,7 +29,7 @@ class Pace:
     """How many times faster the drill is than life."""
 
     waits: float = 3.0
-    memory: float = 30.0
+    memory: float = 40.0
 
     def incident(self, wall: float) -> float:
         """Incident time, in seconds, that passes in so many seconds of wall time."""
@@ -159,6 +159,6 @@ def application(pace: Pace) -> dict[str, str]:
 def collector(pace: Pace) -> dict[str, str]:
     """The times of the Collector."""
     return {
-        "OTELCOL_SPAN_METRICS_INTERVAL": divided("15s", pace.waits),
+        "OTELCOL_SPAN_METRICS_INTERVAL": divided("5s", pace.waits),
         "OTELCOL_DECISION_WAIT": divided("30s", pace.waits),
     }

@@ -24,7 +24,7 @@ from support.promql import filled
 ROOT: Final = Path(__file__).parents[1]
 DASHBOARDS: Final = ROOT / "grafana/dashboards"
 LISTED: Final = Path(__file__).with_name("silent.yaml")
-STEP: Final = 5
+STEP: Final = 15
 """Seconds between two evaluations of a query."""
 
 Name = tuple[str, str]

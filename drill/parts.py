@@ -36,6 +36,8 @@ RUN_WITHIN: Final = 90.0
 """Seconds that one command may take."""
 GAP: Final = 1.0
 """Seconds between two runs of the job."""
+READ_EVERY: Final = 4
+"""After so many runs somebody reads the catalogue."""
 _OWN: Final = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_", "GRAFANA_")
 
 
@@ -192,7 +194,7 @@ class Job:
         self._idle.wait(RUN_WITHIN)
 
     def command(self, *arguments: str, within: float = RUN_WITHIN) -> tuple[int, str]:
-        """Another command of the application, in this thread: its exit code and what it wrote."""
+        """Another command of the application: its exit code and what it wrote."""
         with self._log.open("ab") as errors:
             done = subprocess.run(
                 [sys.executable, "-m", "catalog_sync", *arguments],
@@ -214,6 +216,8 @@ class Job:
             self._idle.clear()
             if self._enabled.is_set():
                 self._once()
+                if len(self.runs) % READ_EVERY == 0:
+                    self.command("search", "--limit", "1", "--json")
 
     def _once(self) -> None:
         started, arguments = time.time(), self.arguments

@@ -10,14 +10,14 @@ from typing import Final
 
 from drill import judge, stores
 from drill import pace as paces
-from drill.incidents import Incident, now
+from drill.incidents import EVERYDAY, Incident, now
 from drill.judge import APPLICATION_WAYS, RULE_WAYS, Message, Played, Verdict, trace_key
 from drill.parts import World
 
 TELL_WITHIN: Final = 60.0
 """Seconds of wall time after which an incident that nobody told is given up."""
-LINGER: Final = 8.0
-"""Seconds of wall time that an incident goes on once it is told, so that further messages would be seen."""
+LINGER: Final = 240.0
+"""How long an incident goes on once it is told, so that further messages show: seconds as rules remember them."""
 QUIET_WITHIN: Final = 90.0
 """Seconds of wall time that an incident may be told after its end."""
 SETTLED: Final = 1.0
@@ -32,9 +32,11 @@ def play(world: World, incidents: Iterable[Incident], calm: float) -> Iterator[V
     _until(lambda: sum(run.outcome == "COMPLETE" for run in world.job.runs) >= 2, TELL_WITHIN)
     _quiet(world)
     _say(f"calm: {calm:.0f} s")
+    world.supplier.play(EVERYDAY)
     began = now()
     time.sleep(calm)
     yield judge.calm_verdict(began, now(), world.receiver.messages())
+    world.supplier.play("calm")
     for incident in incidents:
         yield _one(world, incident)
 
@@ -47,9 +49,11 @@ def _one(world: World, incident: Incident) -> Verdict:
     incident.begin(world)
     told = _until(lambda: _is_told(world, incident, started), TELL_WITHIN + incident.lead)
     if told:
-        time.sleep(LINGER)
+        time.sleep(LINGER / world.pace.memory)
     ended, began = now(), started if incident.due is None else incident.due(world)
+    world.job.pause()  # a run that sees half of an incident is another incident
     incident.end(world)
+    world.job.go()
     overdue = not _quiet(world)
     played = Played(expected, started, began, ended, now())
     messages = world.receiver.messages()

@@ -17,6 +17,8 @@ from support import loopback
 from support.redis_server import free_port
 
 PROGRAM = "prometheus"
+QUERY_TIMEOUT = 60.0
+"""Seconds for one query, on a busy machine."""
 CONFIG = """
 storage:
   tsdb:
@@ -125,7 +127,7 @@ class Prometheus:
             return False
 
     def _get(self, path: str, **parameters: str) -> Any:
-        answer = loopback.get(f"{self.url}{path}", params=parameters)
+        answer = loopback.get(f"{self.url}{path}", params=parameters, timeout=QUERY_TIMEOUT)
         answer.raise_for_status()
         return answer.json()["data"]
 

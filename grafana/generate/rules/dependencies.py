@@ -200,10 +200,14 @@ def _budget(settings: Settings) -> Rule:
     )
 
 
+def _told_to_slow_down(settings: Settings) -> str:
+    return total(_errors(match(contract.ERROR_TYPE, "429")), duration(settings.recent), _BY)
+
+
 def _throttled(settings: Settings) -> Rule:
     return Rule(
         name="Throttled",
-        expr=total(_errors(match(contract.ERROR_TYPE, "429")), duration(settings.recent), _BY),
+        expr=_told_to_slow_down(settings),
         operator=">",
         threshold=settings.throttled,
         severity="warning",
@@ -227,9 +231,10 @@ def _slow(settings: Settings) -> Rule:
     calls = IN_RULE.of(contract.OPERATION_DURATION, suffix="_count")
     window = duration(settings.recent)
     enough = f"on ({label(_BY)}) ({total(calls, window, _BY)} >= {settings.least_calls})"
+    waits_as_told = f"on ({label(_BY)}) ({_told_to_slow_down(settings)} > {settings.throttled})"
     return Rule(
         name="DependencySlow",
-        expr=f"{quantile(0.95, buckets, window, _BY)} and {enough}",
+        expr=f"{quantile(0.95, buckets, window, _BY)} and {enough} unless {waits_as_told}",
         operator=">",
         threshold=settings.slow_call,
         severity="warning",
@@ -238,7 +243,8 @@ def _slow(settings: Settings) -> Rule:
         " humanizeDuration }}.",
         dashboard="catalog-errors",
         panel="Duration of calls by dependency",
-        meaning="A brownout: calls still come home, but waits and retries make them slow.",
+        meaning="A brownout: calls still come home, but waits and retries make them slow. Silent while Throttled tells"
+        " why.",
         look=("Dots on the panel open slow traces: is it one long attempt, or many with waits between them?",),
         act=("Slow attempts: the dependency or the network. Many attempts: see its errors.",),
         hold=settings.hold,
