@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 
-.PHONY: help demo up test lint format docs bench collector dashboards clean
+.PHONY: help demo up test lint format docs bench collector dashboards drill preview clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,8 +50,15 @@ bench: $(STAMP) ## Measure against peers and print the tables (six minutes)
 collector: ## Build the Collector with Go (minutes, once) and print where it is
 	@sh otel-collector/build
 
+drill: $(STAMP) ## Play twelve incidents against the real programs and print who was told, and when (twelve minutes)
+	@sh .ci/tools
+	@PYTHONPATH=tests $(BIN)/python -m drill $(DRILL_OPTIONS)
+
 dashboards: $(STAMP) ## Write dashboards, alert rules and their pages anew
 	@$(BIN)/python -m grafana.generate $(if $(RUNBOOK_BASE),--runbook-base $(RUNBOOK_BASE))
+
+preview: $(STAMP) ## Draw the dashboards from a kept drill: make preview DATA=folder (Node, Chromium; 450 MB of packages, once)
+	@$(BIN)/python -m grafana.preview $(if $(DATA),--data $(DATA)) $(PREVIEW_OPTIONS)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,8 +13,10 @@ from typing import Any, Final
 GROUP_BY: Final = ["component"]
 """One message for all alerts of an incident: an outage opens the circuit, fails the sync and burns the budget."""
 
-_PAGE: Final = {"group_wait": "15s", "group_interval": "5m", "repeat_interval": "4h"}
-_TEAM: Final = {"group_wait": "30s", "group_interval": "10m", "repeat_interval": "12h"}
+# A change of an open incident (one more alert, one less) is told after ``group_interval``. It is longer than an alert
+# outlasts its cause, so that a short incident makes two messages: it began, it is over.
+_PAGE: Final = {"group_wait": "15s", "group_interval": "15m", "repeat_interval": "4h"}
+_TEAM: Final = {"group_wait": "30s", "group_interval": "15m", "repeat_interval": "12h"}
 _HEARTBEAT: Final = {"group_wait": "0s", "group_interval": "1m", "repeat_interval": "5m"}
 _MAINTENANCE: Final = {
     "name": "maintenance",

@@ -41,8 +41,9 @@ class Settings:
     may be away without forgetting the last moments (:mod:`grafana.generate.rules.recording`)."""
     recent: int = 300
     """The window of rules about something that happened."""
-    hold: int = 300
-    """``keep_firing_for`` of rules whose condition comes and goes within one incident."""
+    hold: int = 150
+    """``keep_firing_for`` of rules whose condition comes and goes within one incident. With ``recent`` it is shorter
+    than the time between two messages, so that all alerts of an incident end in the same one."""
     objective: float = 0.99
     """Share of protected calls that should succeed in the end, over 30 days."""
     least_calls: int = 20

@@ -32,6 +32,9 @@ class SinkSpan:
     events: list[tuple[str, dict[str, Any]]]
     resource: dict[str, Any]
     scope: str
+    start: float
+    """Seconds since the epoch, as ``end``."""
+    end: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,8 @@ class SinkLog:
     span_id: str
     resource: dict[str, Any]
     scope: str
+    time: float
+    """Seconds since the epoch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +142,8 @@ class OtlpSink:
                             events=[(event.name, _attributes(event.attributes)) for event in span.events],
                             resource=resource,
                             scope=of_scope.scope.name,
+                            start=span.start_time_unix_nano / 1e9,
+                            end=span.end_time_unix_nano / 1e9,
                         )
                     )
 
@@ -155,6 +162,7 @@ class OtlpSink:
                             span_id=record.span_id.hex(),
                             resource=resource,
                             scope=of_scope.scope.name,
+                            time=(record.time_unix_nano or record.observed_time_unix_nano) / 1e9,
                         )
                     )
 

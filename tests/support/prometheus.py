@@ -17,6 +17,8 @@ from support import loopback
 from support.redis_server import free_port
 
 PROGRAM = "prometheus"
+QUERY_TIMEOUT = 60.0
+"""Seconds for one query, on a busy machine."""
 CONFIG = """
 storage:
   tsdb:
@@ -39,10 +41,11 @@ def require_prometheus() -> str:
 class Prometheus:
     """``with Prometheus(folder) as prometheus: prometheus.query("up")``."""
 
-    def __init__(self, folder: Path, config: str = CONFIG) -> None:
+    def __init__(self, folder: Path, config: str = CONFIG, *options: str) -> None:
         self._program = require_prometheus()
         self._folder = folder
         self._config = config
+        self._options = options
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -67,6 +70,7 @@ class Prometheus:
             f"--web.listen-address=127.0.0.1:{self.port}",
             "--web.enable-remote-write-receiver",
             "--enable-feature=exemplar-storage",
+            *self._options,
         ]
         with (self._folder / "prometheus.log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *arguments], stdout=log, stderr=log)
@@ -81,6 +85,11 @@ class Prometheus:
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The result of an instant query."""
         return list(self._get("/api/v1/query", query=expression)["result"])
+
+    def query_range(self, expression: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
+        """The series of a range query, each with its ``values``; times in seconds since the epoch."""
+        times = {"start": str(start), "end": str(end), "step": str(step)}
+        return list(self._get("/api/v1/query_range", query=expression, **times)["result"])
 
     def value(self, expression: str) -> float:
         """The sum over the series of an instant query; 0 where there are none."""
@@ -118,7 +127,7 @@ class Prometheus:
             return False
 
     def _get(self, path: str, **parameters: str) -> Any:
-        answer = loopback.get(f"{self.url}{path}", params=parameters)
+        answer = loopback.get(f"{self.url}{path}", params=parameters, timeout=QUERY_TIMEOUT)
         answer.raise_for_status()
         return answer.json()["data"]
 

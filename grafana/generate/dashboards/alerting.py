@@ -13,6 +13,7 @@ from grafana.generate.panels import (
     YELLOW,
     alert_list,
     colors,
+    colors_matching,
     event_table,
     prom,
     stat,
@@ -49,6 +50,7 @@ _TELLING: Final = Row(
             unit="percentunit",
             limits=thresholds((None, RED), (0.95, YELLOW), (1, GREEN)),
             none="no alerts",
+            height=8,
         ),
         stat(
             "Waiting",
@@ -75,13 +77,14 @@ _TELLING: Final = Row(
                 )
             ],
             bars=True,
-            width=12,
+            overrides=colors_matching({"delivered$": GREEN, "(failed|dead|expired)": RED}),
+            width=16,
         ),
         event_table(
             "Failed deliveries",
             "Notifications that were given up at a channel, each with its trace.",
             events(contract.EVENT_ALERT_FAILED),
-            _COLUMNS | {contract.ERROR_TYPE: "Error"},
+            {contract.CHANNEL: "Channel", contract.ERROR_TYPE: "Error"} | _COLUMNS,
             width=12,
         ),
         event_table(

@@ -122,7 +122,7 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
                 "Ask the supplier whether the change is meant.",
                 "If it is: `catalog-sync run --force` publishes it.",
             ),
-            hold=3 * settings.hold,
+            hold=settings.hold,
             trace=_failed_trace(
                 settings, where(ERROR_TYPE, refused, "=~"), traceql=(span_attribute(ERROR_TYPE, refused, "=~"),)
             ),
@@ -142,7 +142,7 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
             " two runs write.",
             look=("The trace: where is the gap in which nothing renewed the lock?", "CPU and memory of the host."),
             act=("One case heals with the next run. If it repeats, the host stalls or Redis is too slow.",),
-            hold=3 * settings.hold,
+            hold=settings.hold,
             trace=_failed_trace(
                 settings, where(ERROR_TYPE, "lock_lost"), traceql=(span_attribute(ERROR_TYPE, "lock_lost"),)
             ),

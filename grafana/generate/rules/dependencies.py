@@ -8,6 +8,7 @@ from grafana.generate.logql import FAILED, latest_trace, span_attribute, spans, 
 from grafana.generate.names import label
 from grafana.generate.promql import IN_RULE, match, quantile, ratio, total
 from grafana.generate.rules.model import Rule, Severity, Trace
+from grafana.generate.rules.recording import FAILED_OUTCOMES, syncs
 from grafana.generate.settings import Settings, duration
 
 from otel_resilience import contract
@@ -73,7 +74,7 @@ def _breaker_open(settings: Settings) -> Rule:
             "Dependency down: wait; the breaker closes by itself. Readers keep the last good catalogue.",
             "Dependency well, circuit forced open: somebody opened it by hand and must close it.",
         ),
-        hold=settings.hold // 2,
+        hold=settings.hold,
         trace=Trace(
             logql=latest_trace(
                 contract.EVENT_STATE_CHANGED,
@@ -199,10 +200,14 @@ def _budget(settings: Settings) -> Rule:
     )
 
 
+def _told_to_slow_down(settings: Settings) -> str:
+    return total(_errors(match(contract.ERROR_TYPE, "429")), duration(settings.recent), _BY)
+
+
 def _throttled(settings: Settings) -> Rule:
     return Rule(
         name="Throttled",
-        expr=total(_errors(match(contract.ERROR_TYPE, "429")), duration(settings.recent), _BY),
+        expr=_told_to_slow_down(settings),
         operator=">",
         threshold=settings.throttled,
         severity="warning",
@@ -226,9 +231,10 @@ def _slow(settings: Settings) -> Rule:
     calls = IN_RULE.of(contract.OPERATION_DURATION, suffix="_count")
     window = duration(settings.recent)
     enough = f"on ({label(_BY)}) ({total(calls, window, _BY)} >= {settings.least_calls})"
+    waits_as_told = f"on ({label(_BY)}) ({_told_to_slow_down(settings)} > {settings.throttled})"
     return Rule(
         name="DependencySlow",
-        expr=f"{quantile(0.95, buckets, window, _BY)} and {enough}",
+        expr=f"{quantile(0.95, buckets, window, _BY)} and {enough} unless {waits_as_told}",
         operator=">",
         threshold=settings.slow_call,
         severity="warning",
@@ -237,7 +243,8 @@ def _slow(settings: Settings) -> Rule:
         " humanizeDuration }}.",
         dashboard="catalog-errors",
         panel="Duration of calls by dependency",
-        meaning="A brownout: calls still come home, but waits and retries make them slow.",
+        meaning="A brownout: calls still come home, but waits and retries make them slow. Silent while Throttled tells"
+        " why.",
         look=("Dots on the panel open slow traces: is it one long attempt, or many with waits between them?",),
         act=("Slow attempts: the dependency or the network. Many attempts: see its errors.",),
         hold=settings.hold,
@@ -268,9 +275,10 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
         return f"({share}) / {budget:g}"
 
     enough = f"({total(calls, duration(short), _BY)} >= {settings.least_calls})"
+    told_already = f"({total(syncs(FAILED_OUTCOMES), duration(short))} > 0)"
     return Rule(
         name=name,
-        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough}",
+        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough} unless on () {told_already}",
         operator=">",
         threshold=rate,
         severity=severity,
@@ -283,7 +291,8 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
         f" rate"
         f" ({rate:g} times the allowed one or more, over {duration(long)} and still over {duration(short)}) the budget"
         f" for"
-        f" failures is gone in {30 * 24 / rate:.0f} hours.",
+        f" failures is gone in {30 * 24 / rate:.0f} hours."
+        " Silent while a failed sync of the shorter window tells the same.",
         look=("Dashboard *Errors*, *What does one look like?*: the top fingerprint and its traces.",),
         act=("Treat the top fingerprint: see the rule for its error, or ask the dependency's owner.",),
         hold=settings.hold,

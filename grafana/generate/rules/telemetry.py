@@ -10,7 +10,7 @@ from grafana.generate.names import label
 from grafana.generate.promql import IN_RULE, match, total
 from grafana.generate.rules.catalogue import heartbeat
 from grafana.generate.rules.model import Rule, Trace
-from grafana.generate.settings import Settings, duration
+from grafana.generate.settings import EVALUATION_INTERVAL, Settings, duration
 
 from otel_resilience import contract
 
@@ -149,6 +149,10 @@ def _queue(settings: Settings) -> Rule:
 
 
 def _collector_down() -> Rule:
+    """A scrape may be 15 s away, and a page leaves 15 s later: a minute allows for one more evaluation.
+
+    A restart between two scrapes is over before the page would leave.
+    """
     return Rule(
         name="CollectorDown",
         expr='up{job="otel-collector"} or absent(up{job="otel-collector"}) * 0',
@@ -162,5 +166,5 @@ def _collector_down() -> Rule:
         meaning="Prometheus cannot scrape the Collector. Syncs go on; the services' own alerts still go out.",
         look=("`docker compose logs otel-collector`, or the journal of its host.",),
         act=("Start it. Its queues on disk are sent then; what the SDKs dropped meanwhile is gone.",),
-        wait=30,
+        wait=EVALUATION_INTERVAL,
     )

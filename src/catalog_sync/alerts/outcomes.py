@@ -99,6 +99,8 @@ def _failed(report: SyncReport, error: ErrorInfo, credential: str | None, kind: 
     severity = max(Severity(error.severity), Severity.HIGH)
     own = _OWN_KINDS.get(error.type)
     parts = _scope(report)
+    if kind is None and dependency == STORE and error.error_class == "transient":
+        kind = STORE_UNAVAILABLE  # lost in mid-run: the next run, which gets no lock, must not tell it a second time
     if error.type in _AUTHENTICATION_TYPES and severity is Severity.CRITICAL:
         kind, parts = AUTHENTICATION, (credential,) if credential is not None and dependency == SUPPLIER else ()
     elif own is not None:

@@ -11,6 +11,7 @@ from catalog_sync.errors import (
     AuthenticationError,
     CacheAuthenticationError,
     CacheConnectionError,
+    CacheWritesPausedError,
     CatalogSyncError,
     LockLostError,
     PublishRefusedError,
@@ -50,7 +51,7 @@ def raised(of: SyncReport, *, age: float | None = 60.0, partial_threshold: int =
     ("error", "kind", "dependency", "severity"),
     [
         (SupplierUnavailableError("not sent"), "sync_failed", "esim-go", Severity.HIGH),
-        (CacheConnectionError("gone"), "sync_failed", "redis", Severity.HIGH),
+        (CacheConnectionError("gone"), "store_unavailable", "redis", Severity.HIGH),
         (AuthenticationError("refused"), "authentication", "esim-go", Severity.CRITICAL),
         (CacheAuthenticationError("NOAUTH"), "authentication", "redis", Severity.CRITICAL),
         (PublishRefusedError("too many bad rows"), "publish_refused", None, Severity.HIGH),
@@ -74,6 +75,18 @@ def test_the_supplier_refusing_a_key_is_one_incident_per_key() -> None:
 def test_no_store_is_an_alert_about_redis() -> None:
     (alert,) = raised(report(Outcome.LOCK_UNAVAILABLE, CacheConnectionError("refused")))
     assert (alert.kind, alert.dependency) == ("store_unavailable", "redis")
+
+
+def test_a_store_that_goes_in_mid_run_is_the_incident_of_the_runs_that_get_no_lock_afterwards() -> None:
+    error = CacheConnectionError("refused")
+    (first,) = raised(report(Outcome.FAILED, error))
+    (later,) = raised(report(Outcome.LOCK_UNAVAILABLE, error))
+    assert first.fingerprint == later.fingerprint
+
+
+def test_a_full_store_is_there_and_fails_the_sync() -> None:
+    (alert,) = raised(report(Outcome.FAILED, CacheWritesPausedError("OOM")))
+    assert (alert.kind, alert.dependency) == ("sync_failed", "redis")
 
 
 def test_partial_syncs_are_told_when_they_repeat_and_name_the_groups() -> None:

@@ -1,0 +1,319 @@
+"""The twelve incidents: how each begins and ends, who must tell it, and what its trace must show."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from drill import pace as paces
+from drill.judge import Expectation
+from drill.parts import World
+
+Action = Callable[[World], None]
+"""Turns a knob."""
+
+Due = Callable[[World], float]
+"""When the condition began that is promised to be told, in seconds since the epoch; asked for when it is over."""
+
+SUPPLIER_TYPES: Final = frozenset({"503", "connection_reset", "connection_error", "circuit_open", "429"})
+COUNTRY: Final = "FR"
+_SILENCE: Final = paces.DAY["no_sync_after"] + paces.DAY["first_sync_grace"]
+
+_SYNC: Final = frozenset({"SyncFailed"})
+_CONSEQUENCES: Final = frozenset({
+    "SyncFailed", "SyncPartial", "CircuitBreakerOpen", "RetryBudgetExhausted", "ErrorBudgetBurnFast", "ErrorBudgetBurn",
+    "ErrorBudgetBurnSlow",
+})  # fmt: skip
+"""Alerts that failing calls to a dependency bring with them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Incident:
+    """An incident to play."""
+
+    expectation: Expectation
+    begin: Action
+    end: Action
+    short: bool = False
+    """Part of the shortened drill."""
+    due: Due | None = None
+    """Where the promise is not to tell it at once."""
+    lead: float = 0.0
+    """Seconds of wall time that may pass until it is due."""
+
+    @property
+    def name(self) -> str:
+        """In commands and keys."""
+        return self.expectation.name
+
+
+def _scenario(scenario: str | dict[str, Any]) -> Action:
+    def begin(world: World) -> None:
+        world.supplier.play(scenario)
+
+    return begin
+
+
+def _calm(world: World) -> None:
+    world.supplier.play("calm")
+
+
+def _redis_down(world: World) -> None:
+    world.redis.kill()
+
+
+def _redis_up(world: World) -> None:
+    world.redis.start()
+
+
+def _redis_full(world: World) -> None:
+    """As much as it holds now, and the lock, but no second version beside it."""
+    used = int(world.redis.command("INFO", "memory")["used_memory"])
+    world.redis.command("CONFIG", "SET", "maxmemory", str(used + 100_000))
+
+
+def _redis_roomy(world: World) -> None:
+    world.redis.command("CONFIG", "SET", "maxmemory", "0")
+
+
+def _scoped_job(world: World) -> None:
+    """Only one country is renewed from now on: every run is COMPLETE, and the catalogue grows old."""
+    world.job.arguments = ("--country", COUNTRY)
+
+
+def _stale_from(world: World) -> float:
+    """The last full sync before the runs of one country, and the age that is promised to be told."""
+    scoped = max(number for number, run in enumerate(world.job.runs) if run.scoped)
+    fresh = max(run.started for run in world.job.runs[:scoped] if run.outcome == "COMPLETE" and not run.scoped)
+    return fresh + paces.DAY["stale_after"]
+
+
+def _full_job(world: World) -> None:
+    world.job.arguments = ()
+
+
+def _webhook_down(world: World) -> None:
+    world.receiver.down.add("/webhook")
+    world.supplier.play("key-revoked")
+
+
+def _webhook_up(world: World) -> None:
+    world.receiver.down.discard("/webhook")
+    world.supplier.play("calm")
+
+
+def _collector_down(world: World) -> None:
+    world.collector.kill()
+
+
+def _collector_up(world: World) -> None:
+    world.collector.start()
+
+
+def _job_stops(world: World) -> None:
+    world.job.pause()
+
+
+def _missed_from(world: World) -> float:
+    """The end of the last run, and how long nothing is said about it."""
+    return world.job.runs[-1].ended + _SILENCE
+
+
+def _job_goes_on(_: World) -> None:
+    """The play starts it again after every incident."""
+
+
+EVERYDAY: Final[dict[str, Any]] = {
+    "name": "everyday",
+    "rules": [
+        {
+            "fault": "status",
+            "status": 503,
+            "retry_after": "none",
+            "when": {"endpoint": "catalogue", "probability": 0.02},
+        },
+        {"fault": "bad_rows", "ratio": 0.01},
+    ],
+}
+"""What goes wrong on any day and concerns nobody: errors that a retry cures, and some rows that cannot be used."""
+
+INCIDENTS: Final = (
+    Incident(
+        Expectation(
+            "outage",
+            "the supplier answers 503 or resets the connection",
+            rules=_SYNC | {"CircuitBreakerOpen"},
+            also=_CONSEQUENCES,
+            kinds=frozenset({"sync_failed", "circuit_breaker"}),
+            also_kinds=frozenset({"errors"}),
+            shows=SUPPLIER_TYPES,
+        ),
+        _scenario("outage"),
+        _calm,
+        short=True,
+    ),
+    Incident(
+        Expectation(
+            "brownout",
+            "one request in seven takes longer than an attempt may",
+            rules=frozenset({"DependencySlow"}),
+            also=_CONSEQUENCES,
+            also_kinds=frozenset({"sync_failed", "errors"}),
+            shows=frozenset({"read_timeout", "attempt_timeout"}),
+        ),
+        _scenario({
+            "name": "brownout",
+            "rules": [{
+                "fault": "latency", "delay_s": 4,
+                "when": {"endpoint": "catalogue", "attempt": 1, "probability": 0.15},
+            }],
+        }),
+        _calm,
+    ),
+    Incident(
+        Expectation(
+            "429-storm",
+            "the supplier answers 429 to most requests",
+            rules=frozenset({"Throttled"}) | _SYNC,
+            also=_CONSEQUENCES | {"DependencySlow"},
+            kinds=frozenset({"sync_failed", "errors", "sync_partial"}),
+            shows=frozenset({"429"}),
+        ),
+        _scenario({
+            "name": "429 storm",
+            "rules": [{"fault": "status", "status": 429, "retry_after": 0.33, "when": {"endpoint": "catalogue"}}],
+        }),
+        _calm,
+    ),
+    Incident(
+        Expectation(
+            "bad-payload",
+            "pages are HTML, empty, cut off or contradict themselves",
+            rules=frozenset({"ContractDrift"}) | _SYNC,
+            also=_CONSEQUENCES,
+            kinds=frozenset({"contract_drift", "circuit_breaker", "sync_failed"}),
+            also_kinds=frozenset({"errors"}),
+            shows=frozenset({"invalid_response", "schema_mismatch", "truncated_body"}),
+        ),
+        _scenario("garbage"),
+        _calm,
+    ),
+    Incident(
+        Expectation(
+            "key-revoked",
+            "the supplier refuses the key with 403",
+            rules=frozenset({"AuthenticationFailed"}) | _SYNC,
+            also=_CONSEQUENCES,
+            kinds=frozenset({"authentication"}),
+            shows=frozenset({"403"}),
+        ),
+        _scenario("key-revoked"),
+        _calm,
+        short=True,
+    ),
+    Incident(
+        Expectation(
+            "redis-down",
+            "redis-server is killed",
+            rules=frozenset({"StoreFailing"}) | _SYNC,
+            also=_CONSEQUENCES,
+            kinds=frozenset({"store_unavailable", "circuit_breaker"}),
+            also_kinds=frozenset({"errors"}),
+            shows=frozenset({"connection_error", "connection_refused"}),
+        ),
+        _redis_down,
+        _redis_up,
+    ),
+    Incident(
+        Expectation(
+            "redis-full",
+            "maxmemory leaves no room for a second version",
+            rules=frozenset({"StoreFailing"}) | _SYNC,
+            also=_CONSEQUENCES,
+            kinds=frozenset({"sync_failed", "store_unavailable"}),
+            also_kinds=frozenset({"errors"}),
+            shows=frozenset({"redis_oom"}),
+        ),
+        _redis_full,
+        _redis_roomy,
+    ),
+    Incident(
+        Expectation(
+            "stale-catalogue",
+            "the job renews one country only, so that the rest grows old",
+            rules=frozenset({"CatalogueStale"}),
+            kinds=frozenset({"stale_catalogue"}),
+        ),
+        _scoped_job,
+        _full_job,
+        due=_stale_from,
+        lead=paces.DAY["stale_after"],
+    ),
+    Incident(
+        Expectation(
+            "refused-publication",
+            "half of the bundles are gone at the supplier",
+            rules=frozenset({"PublicationRefused"}) | _SYNC,
+            also=_CONSEQUENCES,
+            kinds=frozenset({"publish_refused"}),
+            shows=frozenset({"publish_refused"}),
+        ),
+        _scenario("big-drop"),
+        _calm,
+    ),
+    Incident(
+        Expectation(
+            "webhook-down",
+            "the application's webhook answers 503 while the key is revoked",
+            rules=frozenset({"AlertDeliveryFailing"}),
+            also=_CONSEQUENCES | {"AuthenticationFailed"},
+            kinds=frozenset({"authentication"}),
+            shows=frozenset({"503", "circuit_open"}),
+            told_shows=frozenset({"403"}),
+        ),
+        _webhook_down,
+        _webhook_up,
+    ),
+    Incident(
+        Expectation(
+            "collector-down",
+            "the Collector is killed",
+            rules=frozenset({"CollectorDown"}),
+            also=frozenset({"TelemetryDropped", "NoSyncSeen"}),
+            note="seconds stand for the day after which NoSyncSeen misses a sync, so that it comes here too",
+        ),
+        _collector_down,
+        _collector_up,
+    ),
+    Incident(
+        Expectation(
+            "job-never-ran",
+            "nobody starts the job any more",
+            rules=frozenset({"NoSyncSeen"}),
+            dead_man=True,
+        ),
+        _job_stops,
+        _job_goes_on,
+        due=_missed_from,
+        lead=_SILENCE,
+        short=True,
+    ),
+)  # fmt: skip
+
+
+def chosen(*, short: bool, names: list[str]) -> list[Incident]:
+    """The incidents to play. Raises ``ValueError`` for a name that there is not."""
+    known = {incident.name: incident for incident in INCIDENTS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no incident {unknown[0]!r}; there are: {', '.join(known)}")
+    if names:
+        return [known[name] for name in names]
+    return [incident for incident in INCIDENTS if incident.short or not short]
+
+
+def now() -> float:
+    """Seconds since the epoch, as every program of the drill stamps its data."""
+    return time.time()

@@ -1,0 +1,332 @@
+"""The programs of the drill, each a process on free loopback ports: what starts them and what stops them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import yaml
+
+from drill import pace as paces
+from drill.receiver import BEAT, Receiver, running_receiver
+from support import loopback
+from support.cli import API_KEY, Supplier
+from support.collector import FOLDER, Collector
+from support.otlp_sink import OtlpSink, otlp_sink
+from support.prometheus import Prometheus
+from support.redis_server import RedisServer, free_port
+
+ROOT: Final = Path(__file__).parents[1]
+ALERTMANAGERS: Final = ("prometheus-alertmanager", "alertmanager")
+"""Debian's name first."""
+BUNDLES: Final = 600
+START_WITHIN: Final = 30.0
+"""Seconds that a program may take to start."""
+RUN_WITHIN: Final = 90.0
+"""Seconds that one command may take."""
+GAP: Final = 1.0
+"""Seconds between two runs of the job."""
+READ_EVERY: Final = 4
+"""After so many runs somebody reads the catalogue."""
+_OWN: Final = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_", "GRAFANA_")
+
+
+def missing_programs() -> list[str]:
+    """Names of programs that the drill needs and cannot find."""
+    missing = [name for name in ("redis-server", "prometheus") if shutil.which(name) is None]
+    if alertmanager() is None:
+        missing.append(ALERTMANAGERS[0])
+    answer = subprocess.run([FOLDER / "build", "--path"], capture_output=True, text=True, check=True)
+    if not Path(answer.stdout.strip()).is_file():
+        missing.append("the Collector (make collector)")
+    return missing
+
+
+def alertmanager() -> str | None:
+    """Where Alertmanager is."""
+    return next((path for name in ALERTMANAGERS if (path := shutil.which(name)) is not None), None)
+
+
+class Alertmanager:
+    """A real one."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        program = alertmanager()
+        if program is None:
+            raise FileNotFoundError(ALERTMANAGERS[0])
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "alertmanager.yml"
+        file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        self.port = free_port()
+        self._log = folder / "alertmanager.log"
+        self._command = [
+            program,
+            f"--config.file={file}",
+            f"--storage.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            "--cluster.listen-address=",
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        try:
+            _until_ready(f"http://127.0.0.1:{self.port}/-/ready", self._process)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def forget(self) -> None:
+        """Start anew.
+
+        It keeps a group of alerts for half a minute after its end, and what comes meanwhile waits for
+        ``group_interval``: that time cannot be compressed.
+        """
+        self.__exit__()
+        self.__enter__()
+
+
+def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    import httpx
+
+    give_up = time.monotonic() + START_WITHIN
+    while process.poll() is None and time.monotonic() < give_up:
+        with contextlib.suppress(httpx.TransportError):
+            if loopback.get(url).is_success:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args} did not start")
+
+
+@contextlib.contextmanager
+def running_simulator(collector_url: str, environment: dict[str, str], log: Path) -> Iterator[Supplier]:
+    """The supplier, traced as a service of its own."""
+    command = [sys.executable, "-m", "catalog_sync", "simulate", "--json", "--rate", "0", "--bundles", str(BUNDLES)]
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            [*command, "--api-key", API_KEY],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=_inherited() | environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector_url},
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        yield Supplier(ready["base_url"], ready["control_url"])
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the job."""
+
+    started: float
+    ended: float
+    code: int
+    outcome: str
+    error_type: str | None
+    correlation_id: str | None
+    scoped: bool = False
+    """Only a part of the catalogue was asked for."""
+
+
+class Job:
+    """The scheduler: ``catalog-sync run`` again and again, each a process of its own, as cron would start them."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self.arguments: tuple[str, ...] = ()
+        """Beyond ``run --json``."""
+        self.runs: list[Run] = []
+        self._environment = _inherited() | environment
+        self._log = log
+        self._enabled = threading.Event()
+        self._stopped = threading.Event()
+        self._idle = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="job", daemon=True)
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._enabled.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.kill()
+        self._thread.join(10)
+
+    def go(self) -> None:
+        """Start runs from now on."""
+        self._enabled.set()
+
+    def pause(self) -> None:
+        """Start no more runs; returns when the one under way has ended."""
+        self._enabled.clear()
+        self._idle.wait(RUN_WITHIN)
+
+    def command(self, *arguments: str, within: float = RUN_WITHIN) -> tuple[int, str]:
+        """Another command of the application: its exit code and what it wrote."""
+        with self._log.open("ab") as errors:
+            done = subprocess.run(
+                [sys.executable, "-m", "catalog_sync", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=self._environment,
+                text=True,
+                timeout=within,
+                check=False,
+            )
+        return done.returncode, done.stdout
+
+    def _loop(self) -> None:
+        while True:
+            self._idle.set()
+            self._enabled.wait()
+            if self._stopped.wait(GAP):
+                return
+            self._idle.clear()
+            if self._enabled.is_set():
+                self._once()
+                if len(self.runs) % READ_EVERY == 0:
+                    self.command("search", "--limit", "1", "--json")
+
+    def _once(self) -> None:
+        started, arguments = time.time(), self.arguments
+        with self._log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "catalog_sync", "run", "--json", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=self._environment,
+                text=True,
+            )
+        try:
+            out, _ = self._process.communicate(timeout=RUN_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            out, _ = self._process.communicate()
+        report = json.loads(out) if out.strip() else {}
+        error = report.get("error") or {}
+        self.runs.append(
+            Run(
+                started,
+                time.time(),
+                self._process.returncode,
+                report.get("outcome", "none"),
+                error.get("type"),
+                report.get("correlation_id"),
+                bool(arguments),
+            )
+        )
+
+
+@dataclass(slots=True)
+class World:
+    """Everything that runs, and where to turn the knobs."""
+
+    pace: paces.Pace
+    supplier: Supplier
+    redis: RedisServer
+    collector: Collector
+    prometheus: Prometheus
+    alertmanager: Alertmanager
+    receiver: Receiver
+    tempo: OtlpSink
+    loki: OtlpSink
+    job: Job
+    notes: list[str] = field(default_factory=list)
+
+    def firing(self) -> set[str]:
+        """Names of the alerts that fire now, the sign of life left out."""
+        return {each["metric"]["alertname"] for each in self.prometheus.query(
+            'ALERTS{alertstate="firing", severity!="none"}'
+        )}  # fmt: skip
+
+
+@contextlib.contextmanager
+def running_world(folder: Path, pace: paces.Pace) -> Iterator[World]:
+    """Starts everything, and stops all of it in the end. What is left lies in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        start = stack.enter_context
+        receiver = start(running_receiver())
+        tempo, loki = start(otlp_sink()), start(otlp_sink())
+        alerting = start(Alertmanager(folder / "alertmanager", paces.routing(pace, receiver.url)))
+        own = free_port()
+        prometheus = _prometheus(folder / "prometheus", pace, alerting.port, own)
+        start(prometheus)
+        collector = Collector(
+            "single",
+            folder / "collector",
+            TEMPO_OTLP_ENDPOINT=tempo.url,
+            LOKI_OTLP_ENDPOINT=loki.url,
+            PROMETHEUS_REMOTE_WRITE_ENDPOINT=prometheus.remote_write,
+            OTELCOL_SELF_PORT=str(own),
+            **paces.collector(pace),
+        )
+        start(collector)
+        times = paces.application(pace)
+        supplier = start(running_simulator(collector.url, times, folder / "simulator.log"))
+        redis = start(RedisServer(folder / "redis"))
+        environment = times | {
+            "CATALOG_STATE_DIR": str(folder / "state"),
+            "ESIM_GO_API_KEY": API_KEY,
+            "ESIM_GO_BASE_URL": supplier.base_url,
+            "REDIS_URL": redis.url,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "ERROR_ALERT_WEBHOOK_URL": f"{receiver.url}/webhook",
+            "ERROR_ALERT_FALLBACK_WEBHOOK_URL": f"{receiver.url}/fallback",
+            "ERROR_ALERT_HEARTBEAT_URL": f"{receiver.url}{BEAT}",
+            "ERROR_ALERT_TRACE_URL": "http://localhost:3000/explore?trace={trace_id}",
+        }
+        job = start(Job(environment, folder / "job.log"))
+        yield World(pace, supplier, redis, collector, prometheus, alerting, receiver, tempo, loki, job)
+
+
+def _prometheus(folder: Path, pace: paces.Pace, alerting_port: int, collector_port: int) -> Prometheus:
+    """Our configuration with the targets that are here, compressed, and our rules."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in paces.rule_files(pace).items():
+        (folder / name).write_text(yaml.safe_dump(content, sort_keys=False, width=10_000), encoding="utf-8")
+    config = yaml.safe_load((ROOT / "grafana/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    config = paces.compressed(config, pace)
+    config["rule_files"] = [str(folder / name) for name in ("alerts.yml", "recording.yml")]
+    config["scrape_configs"] = [
+        {"job_name": "otel-collector", "static_configs": [{"targets": [f"127.0.0.1:{collector_port}"]}]}
+    ]
+    config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alerting_port}"]}]}]}
+    options = (
+        f"--query.lookback-delta={paces.divided('5m', pace.memory)}",
+        # What has ended is told once: told again it would open a group in an Alertmanager that starts anew.
+        "--rules.alert.resend-delay=1h",
+    )
+    return Prometheus(folder, yaml.safe_dump(config, sort_keys=False), *options)

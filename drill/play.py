@@ -1,0 +1,178 @@
+"""Plays the incidents one after another, and has each judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from drill import judge, stores
+from drill import pace as paces
+from drill.incidents import EVERYDAY, Incident, now
+from drill.judge import APPLICATION_WAYS, RULE_WAYS, Message, Played, Verdict, trace_key
+from drill.parts import World
+
+TELL_WITHIN: Final = 60.0
+"""Seconds of wall time after which an incident that nobody told is given up."""
+LINGER: Final = 240.0
+"""How long an incident goes on once it is told, so that further messages show: seconds as rules remember them."""
+QUIET_WITHIN: Final = 90.0
+"""Seconds of wall time that an incident may be told after its end."""
+SETTLED: Final = 1.0
+"""Seconds of wall time without any alert before the next incident."""
+POLL: Final = 0.25
+
+
+def play(world: World, incidents: Iterable[Incident], calm: float) -> Iterator[Verdict]:
+    """The calm stretch of so many seconds, then the incidents."""
+    _say("starting: the first syncs")
+    world.job.go()
+    _until(lambda: sum(run.outcome == "COMPLETE" for run in world.job.runs) >= 2, TELL_WITHIN)
+    _quiet(world)
+    _say(f"calm: {calm:.0f} s")
+    world.supplier.play(EVERYDAY)
+    began = now()
+    time.sleep(calm)
+    yield judge.calm_verdict(began, now(), world.receiver.messages())
+    world.supplier.play("calm")
+    for incident in incidents:
+        yield _one(world, incident)
+
+
+def _one(world: World, incident: Incident) -> Verdict:
+    expected = incident.expectation
+    _say(f"{expected.name}: {expected.title}")
+    world.alertmanager.forget()
+    started = now()
+    incident.begin(world)
+    told = _until(lambda: _is_told(world, incident, started), TELL_WITHIN + incident.lead)
+    if told:
+        time.sleep(LINGER / world.pace.memory)
+    ended, began = now(), started if incident.due is None else incident.due(world)
+    world.job.pause()  # a run that sees half of an incident is another incident
+    incident.end(world)
+    world.job.go()
+    overdue = not _quiet(world)
+    played = Played(expected, started, began, ended, now())
+    messages = world.receiver.messages()
+    line = judge.verdict(
+        played,
+        messages,
+        speed=world.pace.waits,
+        traces=traces(world, played, messages),
+        beats=world.receiver.beats(),
+        silence=paces.DAY["no_sync_after"] + paces.DAY["first_sync_grace"],
+    )
+    line = judge.with_problems(dataclasses.replace(line, overdue=overdue))
+    _say(f"  {'; '.join(line.problems) or 'as it should be'}; runs: {_runs(world, started)}")
+    for text in _story(messages, started):
+        _say(text)
+    return line
+
+
+def _is_told(world: World, incident: Incident, started: float) -> bool:
+    expected = incident.expectation
+    names = {
+        (message.way in RULE_WAYS, alert.name)
+        for message in world.receiver.messages()
+        if message.at >= started
+        for alert in message.alerts
+        if alert.firing
+    }
+    by_rule = any((True, name) in names for name in expected.rules)
+    by_application = not expected.kinds or any((False, name) in names for name in expected.kinds)
+    return by_rule and by_application
+
+
+def _quiet(world: World) -> bool:
+    """Whether every alert ended, and was told to have ended, in time."""
+    calm_since: list[float] = []
+
+    def quiet() -> bool:
+        if world.firing() or _open(world.receiver.messages()):
+            calm_since.clear()
+            return False
+        calm_since.append(time.monotonic())
+        return calm_since[-1] - calm_since[0] >= SETTLED
+
+    return _until(quiet, QUIET_WITHIN)
+
+
+def _open(messages: list[Message]) -> set[tuple[str, str, str]]:
+    """What was told to have begun and not to have ended; of the application's receivers any will do."""
+    told: dict[tuple[str, str, str], bool] = {}
+    for message in messages:
+        if message.way in (*RULE_WAYS, *APPLICATION_WAYS):
+            way = message.way if message.way in RULE_WAYS else "application"
+            told.update({(way, alert.name, alert.key): alert.firing for alert in message.alerts})
+    return {key for key, firing in told.items() if firing}
+
+
+def traces(world: World, played: Played, messages: Iterable[Message]) -> dict[str, bool | None]:
+    """By way and alert: whether the trace that the message leads to shows the failure."""
+    expected = played.expectation
+    if not expected.shows:
+        return {}
+    logql = {rule.name: rule.trace.logql for rule in paces.rules(world.pace) if rule.trace is not None}
+    found: dict[str, bool | None] = {}
+    for message in messages:
+        if not played.started <= message.at < played.quiet:
+            continue
+        for alert in message.alerts:
+            key = trace_key(message.way, alert.name)
+            if alert.firing and key not in found:
+                own = message.way in APPLICATION_WAYS
+                ids = [alert.trace_id] if own else _of_rule(world, played, alert, logql)
+                shows = (own and expected.told_shows) or expected.shows
+                found[key] = any(each and _shows(world, each, shows) for each in ids) if ids else None
+    return found
+
+
+def _of_rule(world: World, played: Played, alert: judge.Told, logql: dict[str, str]) -> list[str | None]:
+    """By the log query that puts the trace into the alert in Grafana; else by the search that the message holds."""
+    since, until = played.started, played.quiet
+    if alert.name not in logql:
+        return []
+    by_log = stores.latest_trace(logql[alert.name], world.loki.logs, since, until, dict(alert.labels))
+    if by_log is not None:
+        return [by_log]
+    by_search = stores.search(alert.traceql or "{ }", world.tempo.spans, since, until, speed=world.pace.waits)
+    return [*by_search] or [None]
+
+
+def _shows(world: World, trace_id: str, shows: frozenset[str]) -> bool:
+    return bool(stores.failures(trace_id, world.tempo.spans) & shows)
+
+
+def _runs(world: World, since: float) -> str:
+    counts: dict[str, int] = {}
+    for run in world.job.runs:
+        if run.ended >= since:
+            name = run.outcome + (f" {run.error_type}" if run.error_type else "")
+            counts[name] = counts.get(name, 0) + 1
+    return ", ".join(f"{number} {name}" for name, number in counts.items()) or "none"
+
+
+def _story(messages: Iterable[Message], started: float) -> Iterator[str]:
+    """What came, message by message."""
+    for message in messages:
+        if message.at >= started and message.way in (*RULE_WAYS, *APPLICATION_WAYS):
+            told = ", ".join(f"{'+' if alert.firing else '-'}{alert.name}" for alert in message.alerts)
+            yield f"    {message.at - started:6.1f} s {message.way}: {told}"
+
+
+def _until(condition: object, seconds: float) -> bool:
+    assert callable(condition)
+    give_up = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(POLL)
+    return True
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,115 @@
+"""The stand-ins for Loki and Tempo, held against every query that our rules make."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from grafana.generate.logql import latest_trace, where
+from grafana.generate.rules import all_rules
+from grafana.generate.settings import Settings
+
+from catalog_sync import contract as application
+from drill import stores
+from otel_resilience import contract
+
+OF_SYNC = {"service.name": application.SERVICE_SYNC}
+FAILED_ATTEMPT = contract.EVENT_ATTEMPT_FAILED
+QUERY = latest_trace(FAILED_ATTEMPT, "15m", where(contract.ERROR_TYPE, "401|403", "=~"), by=(contract.DEPENDENCY,))
+SUPPLIER = {"alertname": "AuthenticationFailed", "resilience_dependency": "esim-go"}
+
+
+@dataclasses.dataclass
+class Log:
+    trace_id: str
+    attributes: dict[str, Any]
+    event_name: str = FAILED_ATTEMPT
+    time: float = 100.0
+    resource: dict[str, Any] = dataclasses.field(default_factory=lambda: OF_SYNC)
+
+
+@dataclasses.dataclass
+class Span:
+    trace_id: str
+    name: str = "attempt"
+    attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    status: str = "UNSET"
+    start: float = 100.0
+    end: float = 101.0
+
+
+def denied(trace_id: str, dependency: str = "esim-go", error_type: str = "403", **more: Any) -> Log:
+    return Log(trace_id, {contract.DEPENDENCY: dependency, contract.ERROR_TYPE: error_type}, **more)
+
+
+def found(*logs: Log) -> str | None:
+    return stores.latest_trace(QUERY, logs, 0.0, 200.0, SUPPLIER)
+
+
+@pytest.mark.parametrize("rule", [r for r in all_rules(Settings()) if r.trace], ids=lambda rule: rule.name)
+def test_every_query_of_a_rule_is_understood(rule: Any) -> None:
+    assert stores.latest_trace(rule.trace.logql, [denied("a")], 0, 1) is None
+    assert stores.search(rule.trace.traceql, [Span("a")], 0, 200) in ([], ["a"])
+
+
+def test_the_trace_with_the_most_records_is_the_one() -> None:
+    assert found(denied("a"), denied("b"), denied("b")) == "b"
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        denied("a", error_type="500"),
+        denied("a", event_name="something.else"),
+        denied("a", time=300.0),
+        denied("", time=100.0),
+        denied("a", resource={"service.name": "somebody-else"}),
+    ],
+    ids=["another error", "another event", "another time", "no trace", "another service"],
+)
+def test_what_the_query_does_not_ask_for_is_not_found(log: Log) -> None:
+    assert found(log) is None
+    assert found(log, denied("b")) == "b"
+
+
+def test_the_trace_of_another_dependency_does_not_join_the_alert() -> None:
+    assert found(denied("a", dependency="redis")) is None
+
+
+def test_a_search_finds_the_traces_of_spans_for_which_all_of_it_holds() -> None:
+    query = '{ span.resilience.dependency = "esim-go" && status = error && span.error.type =~ "401|403" }'
+    right = {"resilience.dependency": "esim-go", "error.type": "403"}
+    spans = [
+        Span("a", attributes=right, status="ERROR"),
+        Span("b", attributes=right),
+        Span("c", attributes=right | {"error.type": "4030"}, status="ERROR"),
+        Span("d", attributes=right, status="ERROR", start=900.0),
+    ]
+    assert stores.search(query, spans, 0.0, 200.0) == ["a"]
+
+
+def test_a_span_counts_as_long_as_it_was_in_incident_time() -> None:
+    query = '{ name = "attempt" && duration > 5s }'
+    assert stores.search(query, [Span("a", end=102.0)], 0, 200) == []
+    assert stores.search(query, [Span("a", end=102.0)], 0, 200, speed=4) == ["a"]
+
+
+@pytest.mark.parametrize("query", ["{ rootName = x }", "name = x", "{ duration < 5s } | count() > 1"])
+def test_a_search_that_is_not_understood_is_refused(query: str) -> None:
+    with pytest.raises(ValueError, match="not a"):
+        stores.search(query, [Span("a")], 0, 1)
+
+
+def test_a_log_query_that_is_not_understood_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a query"):
+        stores.latest_trace('{service_name="x"}', [], 0, 1)
+
+
+def test_of_a_trace_its_failures_are_told() -> None:
+    spans = [
+        Span("a", attributes={"error.type": "503"}, status="ERROR"),
+        Span("a", attributes={"error.type": "429"}),
+        Span("b", attributes={"error.type": "500"}, status="ERROR"),
+    ]
+    assert stores.failures("a", spans) == {"503"}
