@@ -135,8 +135,8 @@ async def test_a_lease_lost_after_the_commit_does_not_turn_success_into_failure(
     async with open_store(world.settings, lock_ttl=0.6) as store:
         commit = store.commit
 
-        async def lose(*arguments: Any) -> str | None:
-            previous = await commit(*arguments)
+        async def lose(*arguments: Any, **options: Any) -> str | None:
+            previous = await commit(*arguments, **options)
             redis_server.command("DEL", "{cat}:lock")
             await asyncio.sleep(1.5)
             return previous
