@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import kombu.pools
+
 from catalog_sync.config import Settings
 from catalog_sync.jobs.broker import QUEUE_KEY
 from catalog_sync.jobs.dispatch import Dispatcher
@@ -117,7 +119,9 @@ class WorkerWorld:
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[WorkerWorld]:
-        app.conf.update(configure(self.settings).conf)
+        configure(self.settings)
+        kombu.pools.reset()  # connections to the broker of an earlier world
+        app._after_fork()
         async with open_store(self.settings) as store:
             self.store = store
             self.ledger = JobLedger(store.redis)
