@@ -282,7 +282,6 @@ INCIDENTS: Final = (
             "the Collector is killed",
             rules=frozenset({"CollectorDown"}),
             also=frozenset({"TelemetryDropped", "NoSyncSeen"}),
-            note="seconds stand for the day after which NoSyncSeen misses a sync, so that it comes here too",
         ),
         _collector_down,
         _collector_up,

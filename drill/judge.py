@@ -105,7 +105,6 @@ class Expectation:
     """The same for the trace that the application's message leads to, where that is about something else."""
     dead_man: bool = False
     """The application tells it by its silence: a service that waits for its heartbeats calls."""
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
