@@ -29,7 +29,7 @@ class Pace:
     """How many times faster the drill is than life."""
 
     waits: float = 3.0
-    memory: float = 40.0
+    memory: float = 30.0
 
     def incident(self, wall: float) -> float:
         """Incident time, in seconds, that passes in so many seconds of wall time."""

@@ -1,7 +1,8 @@
 """``python -m drill.panels DIR``: runs every PromQL of the dashboards against what a drill left.
 
 A panel is silent when none of its queries returns a number at any time of the drill. ``silent.yaml`` lists the panels
-that may be, each with its reason; another one makes the exit code 1, and so does one that is listed and has data.
+that may be, each with its reason; another one makes the exit code 1. One that is listed and has data is only named:
+some show what comes by chance.
 """
 
 from __future__ import annotations
@@ -92,22 +93,28 @@ def listed(file: Path = LISTED, *, short: bool) -> dict[Name, str]:
     return {(entry["dashboard"], entry["panel"]): entry["reason"] for entry in chosen}
 
 
-def problems(found: list[Name], allowed: dict[Name, str], known: list[Name]) -> list[str]:
-    """What is to be corrected: in the dashboards, in the drill or in the list."""
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found, as lines for people."""
+
+    problems: list[str]
+    """To be corrected: in the dashboards, in the drill or in the list."""
+    notes: list[str]
+
+
+def compare(found: list[Name], allowed: dict[Name, str], known: list[Name]) -> Findings:
+    """The silent panels against the list."""
     lines = [f"{dashboard} / {title}: no data" for dashboard, title in found if (dashboard, title) not in allowed]
-    for name in allowed:
-        if name not in known:
-            lines.append(f"{name[0]} / {name[1]}: listed as silent, but there is no such panel")
-        elif name not in found:
-            lines.append(f"{name[0]} / {name[1]}: listed as silent, but it has data")
-    return lines
+    gone = [f"{name[0]} / {name[1]}: listed, but there is no such panel" for name in allowed if name not in known]
+    speaking = [name for name in allowed if name in known and name not in found]
+    return Findings(lines + gone, [f"{dashboard} / {title}: listed, but it has data" for dashboard, title in speaking])
 
 
-def check(folder: Path, left: Left) -> list[str]:
-    """The problems after a drill that was kept in ``folder``."""
+def check(folder: Path, left: Left) -> Findings:
+    """After a drill that was kept in ``folder``."""
     with Prometheus(folder / "prometheus") as source:
         found = silent(source, left.began, left.ended)
-    return problems(found, listed(short=left.short), [panel.name for panel in panels()])
+    return compare(found, listed(short=left.short), [panel.name for panel in panels()])
 
 
 def main() -> int:
@@ -116,8 +123,9 @@ def main() -> int:
     parser.add_argument("folder", type=Path, metavar="DIR", help="what `--keep DIR` of the drill left")
     folder = parser.parse_args().folder
     found = check(folder, read(folder))
-    sys.stdout.write("".join(f"{line}\n" for line in found) or "every panel has data or a reason\n")
-    return 1 if found else 0
+    sys.stdout.write("".join(f"{line}\n" for line in (*found.problems, *found.notes)))
+    sys.stdout.write("" if found.problems else "every panel has data or a reason\n")
+    return 1 if found.problems else 0
 
 
 if __name__ == "__main__":

@@ -68,15 +68,13 @@ def test_variables_are_filled_in(folder: Path) -> None:
     assert source.asked == ["first[1m]", "second", 'count(deep{job=~".+"}[6h])', "third"]
 
 
-def test_a_silent_panel_needs_a_reason_and_a_reason_a_silent_panel() -> None:
+def test_a_silent_panel_needs_a_reason_and_a_reason_a_panel() -> None:
     allowed = {("d", "a"): "why", ("d", "b"): "why", ("d", "gone"): "why"}
     known = [("d", "a"), ("d", "b"), ("d", "c")]
-    assert panels.problems([("d", "a"), ("d", "c")], allowed, known) == [
-        "d / c: no data",
-        "d / b: listed as silent, but it has data",
-        "d / gone: listed as silent, but there is no such panel",
-    ]
-    assert panels.problems([("d", "a")], {("d", "a"): "why"}, known) == []
+    found = panels.compare([("d", "a"), ("d", "c")], allowed, known)
+    assert found.problems == ["d / c: no data", "d / gone: listed, but there is no such panel"]
+    assert found.notes == ["d / b: listed, but it has data"]
+    assert panels.compare([("d", "a")], {("d", "a"): "why"}, known).problems == []
 
 
 @pytest.mark.parametrize("short", [True, False])

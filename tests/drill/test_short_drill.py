@@ -39,4 +39,4 @@ def test_every_incident_is_told_in_time_and_no_panel_is_silent_without_a_reason(
     assert [verdict["incident"] for verdict in left.verdicts] == ["calm", "outage", "key-revoked", "job-never-ran"]
     spans = [json.loads(line) for line in (folder / "spans.jsonl").read_text("utf-8").splitlines()]
     assert {span["name"] for span in spans} >= {"catalog.sync", "attempt"}
-    assert panels.check(folder, left) == []
+    assert panels.check(folder, left).problems == []

@@ -150,7 +150,7 @@ def test_a_page_can_leave_within_a_minute() -> None:
     patient = {
         rule["title"]: rule["for"] for rule in RULES if rule["labels"]["severity"] == "critical" and rule["for"] != "0s"
     }
-    assert patient == {"NoSyncSeen": "900s", "CollectorDown": "30s"}
+    assert patient == {"NoSyncSeen": "900s", "CollectorDown": "10s"}
     (page,) = [route for route in POLICY["routes"] if route["receiver"] == "page"]
     assert page["group_wait"] == "15s"
 

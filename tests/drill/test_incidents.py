@@ -1,0 +1,88 @@
+"""The incidents as data: complete, and about alerts that there are."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from drill.incidents import EVERYDAY, INCIDENTS, Incident, chosen
+from grafana.generate.rules import all_rules
+from grafana.generate.settings import Settings
+
+from catalog_sync.alerts import outcomes
+from catalog_sync.simulator.faults import parse_scenario
+from otel_resilience.alerting import sources
+
+RULES = {rule.name: rule for rule in all_rules(Settings())}
+TWELVE = [
+    "outage", "brownout", "429-storm", "bad-payload", "key-revoked", "redis-down", "redis-full", "stale-catalogue",
+    "refused-publication", "webhook-down", "collector-down", "job-never-ran",
+]  # fmt: skip
+
+
+def each(incident: Incident) -> str:
+    return incident.name
+
+
+def test_there_are_twelve() -> None:
+    assert [incident.name for incident in INCIDENTS] == TWELVE
+
+
+@pytest.mark.parametrize("incident", INCIDENTS, ids=each)
+def test_its_rules_exist_and_one_of_them_leads_to_a_trace_where_there_is_one(incident: Incident) -> None:
+    expected = incident.expectation
+    assert expected.rules
+    assert expected.rules | expected.also <= RULES.keys()
+    if expected.shows:
+        assert all(RULES[name].trace for name in expected.rules)
+
+
+@pytest.mark.parametrize("incident", INCIDENTS, ids=each)
+def test_its_kinds_are_those_of_the_application(incident: Incident) -> None:
+    of_library = {sources.CIRCUIT_BREAKER, sources.AUTHENTICATION, sources.CONTRACT_DRIFT, sources.ERRORS}
+    known = {*outcomes.KINDS, *of_library}
+    assert incident.expectation.kinds | incident.expectation.also_kinds <= known
+
+
+def test_the_calm_is_a_scenario_of_the_simulator() -> None:
+    assert parse_scenario(EVERYDAY).name == "everyday"
+
+
+def test_the_shortened_drill_is_an_outage_a_key_and_a_job() -> None:
+    names = [incident.name for incident in chosen(short=True, names=[])]
+    assert names == ["outage", "key-revoked", "job-never-ran"]
+
+
+def test_incidents_can_be_named() -> None:
+    assert [incident.name for incident in chosen(short=False, names=["redis-full", "outage"])] == [
+        "redis-full",
+        "outage",
+    ]
+
+
+def test_an_unknown_name_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match=re.escape("no incident 'fire'; there are: outage, ")):
+        chosen(short=False, names=["fire"])
+
+
+class World:
+    """Notes which knob is turned."""
+
+    def __init__(self) -> None:
+        self.turned: list[Any] = []
+
+    @property
+    def supplier(self) -> World:
+        return self
+
+    def play(self, scenario: Any) -> None:
+        self.turned.append(scenario)
+
+
+def test_what_a_scenario_begins_calm_ends() -> None:
+    world: Any = World()
+    outage = INCIDENTS[0]
+    outage.begin(world)
+    outage.end(world)
+    assert world.turned == ["outage", "calm"]
