@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
+DATA ?= .cache/drill
 
 .PHONY: help demo up test lint format docs bench collector dashboards drill preview clean
 
@@ -57,8 +58,8 @@ drill: $(STAMP) ## Play twelve incidents against the real programs and print who
 dashboards: $(STAMP) ## Write dashboards, alert rules and their pages anew
 	@$(BIN)/python -m grafana.generate $(if $(RUNBOOK_BASE),--runbook-base $(RUNBOOK_BASE))
 
-preview: $(STAMP) ## Draw the dashboards from a kept drill: make preview DATA=folder (Node, Chromium; 450 MB of packages, once)
-	@$(BIN)/python -m grafana.preview $(if $(DATA),--data $(DATA)) $(PREVIEW_OPTIONS)
+preview: $(STAMP) ## Draw the dashboards from what a drill kept in DATA (Node, Chromium; 450 MB of packages, once)
+	@$(BIN)/python -m grafana.preview --data $(DATA) $(PREVIEW_OPTIONS)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis

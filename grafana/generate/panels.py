@@ -17,6 +17,8 @@ MIXED: Final = {"type": "datasource", "uid": "-- Mixed --"}
 
 _FULL: Final = 24
 """Columns of the whole width."""
+_MOST_FILTERED: Final = 8
+"""Columns of a table of full width whose headings have room for the sign of a filter."""
 
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "text"
 
@@ -137,6 +139,9 @@ def timeseries(
         "spanNulls": False,
         "stacking": {"mode": "normal" if bars else "none", "group": "A"},
     }
+    if bars:
+        # A point counts the interval before it, and so lies its bar.
+        custom |= {"barAlignment": -1, "barWidthFactor": 0.9}
     if limits:
         custom["thresholdsStyle"] = {"mode": "dashed"}
     defaults: dict[str, Any] = {"custom": custom, "min": 0, "color": {"mode": "palette-classic"}}
@@ -260,7 +265,7 @@ def event_table(
     overrides: list[dict[str, Any]] = [
         {
             "matcher": {"id": "byName", "options": "Trace"},
-            "properties": [{"id": "links", "value": [trace_link()]}, {"id": "custom.width", "value": 120}],
+            "properties": [{"id": "links", "value": [trace_link()]}, {"id": "custom.width", "value": 100}],
         },
         {
             # Statuses look like numbers: 503 beside read_timeout.
@@ -273,14 +278,15 @@ def event_table(
         },
         {
             "matcher": {"id": "byRegexp", "options": "^(Time|Since)$"},
-            "properties": [{"id": "unit", "value": "dateTimeAsIso"}, {"id": "custom.width", "value": 170}],
+            "properties": [{"id": "unit", "value": "dateTimeAsIso"}, {"id": "custom.width", "value": 155}],
         },
         {
             "matcher": {"id": "byRegexp", "options": "^(Duration|Delay|Delivery)$"},
             "properties": [{"id": "unit", "value": "s"}],
         },
     ]
-    return _table(title, description, [loki(query, limit=limit)], overrides, transformations, **extra)
+    filters = len(columns) <= _MOST_FILTERED
+    return _table(title, description, [loki(query, limit=limit)], overrides, transformations, filters=filters, **extra)
 
 
 def metric_table(
@@ -311,12 +317,13 @@ def _table(
     targets: list[Target],
     overrides: list[dict[str, Any]],
     transformations: list[dict[str, Any]],
+    *,
+    filters: bool = True,
     **extra: Any,
 ) -> Panel:
     options = {"showHeader": True, "cellHeight": "sm"}
     size = {"width": 24, "height": 8} | extra
-    # The sign of a filter takes the room of a heading.
-    custom = {"align": "auto", "filterable": size["width"] == _FULL, "minWidth": 80}
+    custom = {"align": "auto", "filterable": filters and size["width"] == _FULL, "minWidth": 80}
     defaults = {"custom": custom, "noValue": ""}
     return _panel(
         "table", title, description, targets, unit="short", options=options, defaults=defaults,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,21 @@ def _series(
         "values": [_number(points[at]) if at in points else None for at in times],
     }
     return {"refId": target["refId"], "fields": [time_field(times, step), value]}
+
+
+def exemplars(found: Iterable[Mapping[str, Any]], step: float) -> list[dict[str, float]]:
+    """Time (ms) and value of those that Grafana shows.
+
+    Within each step it takes the largest, and further ones that are two standard deviations below the last one taken.
+    """
+    points = [(each["timestamp"], float(each["value"])) for each in found]
+    apart = 2 * statistics.pstdev(value for _, value in points) if points else 0.0
+    by_step: dict[int, list[tuple[float, float]]] = {}
+    for at, value in sorted(points, key=lambda point: -point[1]):
+        taken = by_step.setdefault(int(at // step), [])
+        if not taken or taken[-1][1] - value > apart:
+            taken.append((at, value))
+    return [{"time": at * 1000, "value": value} for taken in by_step.values() for at, value in sorted(taken)]
 
 
 def of_instant(result: Sequence[Mapping[str, Any]], target: Mapping[str, Any]) -> list[Frame]:

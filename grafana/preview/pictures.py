@@ -109,10 +109,7 @@ class _Asked:
         result = self.prometheus.range(query, aligned, step)
         found["frames"] += frames.of_range(result, target, query, aligned, step)
         if target.get("exemplar"):
-            found["exemplars"] += [
-                {"time": exemplar["timestamp"] * 1000, "value": float(exemplar["value"])}
-                for exemplar in self.prometheus.exemplars(query, self.time_range)
-            ]
+            found["exemplars"] += frames.exemplars(self.prometheus.exemplars(query, self.time_range), step)
 
     def _events(self, target: Mapping[str, Any], records: Sequence[stored.Record]) -> list[frames.Frame]:
         if target["datasource"]["type"] == "loki":

@@ -95,6 +95,17 @@ def test_what_only_a_running_grafana_reports_is_said_in_the_panel() -> None:
     assert "Grafana" in found.content["answers"][2]["missing"]
 
 
+def test_of_the_exemplars_of_a_step_only_those_far_apart_are_shown() -> None:
+    found = [{"timestamp": 60.0 + number, "value": "1"} for number in range(20)]
+    found += [{"timestamp": 70.0, "value": "9"}, {"timestamp": 130.0, "value": "1.1"}]
+    assert frames.exemplars(found, 60) == [
+        {"time": 60_000, "value": 1.0},
+        {"time": 70_000, "value": 9.0},
+        {"time": 130_000, "value": 1.1},
+    ]
+    assert frames.exemplars([], 60) == []
+
+
 def test_an_instant_query_becomes_one_table() -> None:
     result = [{"metric": {"a": "x"}, "value": [10, "2"]}, {"metric": {"b": "y"}, "value": [10, "3"]}]
     (frame,) = frames.of_instant(result, {"refId": "A"})

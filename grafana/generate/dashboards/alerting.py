@@ -91,7 +91,7 @@ _TELLING: Final = Row(
             "Deliveries",
             "Notifications that a channel accepted. The fingerprint stays the same over an incident.",
             events(contract.EVENT_ALERT_DELIVERED),
-            _COLUMNS | {contract.PREFIX + "alert.delivery.duration": "Delivery"},
+            {contract.CHANNEL: "Channel", contract.PREFIX + "alert.delivery.duration": "Delivery"} | _COLUMNS,
             width=12,
         ),
     ),

@@ -247,8 +247,9 @@ class Courier:
                 span.failed(verdict.error_type)
                 return self._failed(notification, error, verdict)
             span.delivered()
-        self._pause, self._not_before = self._config.first_pause, -math.inf
-        self._listener.delivered(self.channel.name, notification)
+            self._pause, self._not_before = self._config.first_pause, -math.inf
+            # Within the span: its event and its metrics lead to the trace.
+            self._listener.delivered(self.channel.name, notification)
         return True
 
     def _deliver(self, notification: Notification) -> None:
