@@ -13,6 +13,8 @@ TAG: Final = "catalog-sync"
 SCHEMA_VERSION: Final = 41
 """The newest classic schema that Grafana 13 loads from files; it migrates it by itself."""
 _COLUMNS: Final = 24
+_HEIGHT: Final = 8
+"""Of most panels; lower ones of the same width stand on each other up to it."""
 _SOURCES: Final = (("prometheus", "Prometheus"), ("loki", "Loki"), ("tempo", "Tempo"))
 
 
@@ -26,7 +28,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dashboard:
-    """What sets one dashboard apart. ``jobs`` is a metric whose ``job`` labels fill the variable."""
+    """What sets one dashboard apart. ``jobs`` is a metric, or a selector, whose ``job`` labels fill the variable."""
 
     uid: str
     title: str
@@ -76,17 +78,51 @@ def _place(rows: tuple[Row, ...]) -> list[Panel]:
             "gridPos": {"h": 1, "w": _COLUMNS, "x": 0, "y": y},
         })  # fmt: skip
         y += 1
-        x = height = 0
-        for panel in row.panels:
-            size = panel["gridPos"]
-            if x + size["w"] > _COLUMNS:
-                x, y, height = 0, y + height, 0
-            placed.append(
-                {"id": len(placed) + 1} | panel | {"gridPos": {"h": size["h"], "w": size["w"], "x": x, "y": y}}
-            )
-            x, height = x + size["w"], max(height, size["h"])
-        y += height
+        for line in _lines(row.panels):
+            height = max(_height(stack) for stack in line)
+            x = 0
+            for stack in line:
+                top = y
+                for panel in stack:
+                    size = panel["gridPos"]
+                    # The lowest of a stack fills what would be a hole beside its neighbours.
+                    h = y + height - top if panel is stack[-1] else size["h"]
+                    place = {"h": h, "w": size["w"], "x": x, "y": top}
+                    placed.append({"id": len(placed) + 1} | panel | {"gridPos": place})
+                    top += h
+                x += stack[0]["gridPos"]["w"]
+            y += height
     return placed
+
+
+def _lines(panels: tuple[Panel, ...]) -> list[list[list[Panel]]]:
+    """Stacks of panels, side by side as far as there is room."""
+    lines: list[list[list[Panel]]] = []
+    room = 0
+    for stack in _stacks(panels):
+        width = stack[0]["gridPos"]["w"]
+        if not lines or width > room:
+            lines.append([])
+            room = _COLUMNS
+        lines[-1].append(stack)
+        room -= width
+    return lines
+
+
+def _stacks(panels: tuple[Panel, ...]) -> list[list[Panel]]:
+    stacks: list[list[Panel]] = []
+    for panel in panels:
+        size = panel["gridPos"]
+        last = stacks[-1] if stacks else []
+        if last and last[0]["gridPos"]["w"] == size["w"] and _height(last) + size["h"] <= _HEIGHT:
+            last.append(panel)
+        else:
+            stacks.append([panel])
+    return stacks
+
+
+def _height(stack: list[Panel]) -> int:
+    return sum(panel["gridPos"]["h"] for panel in stack)
 
 
 def _variables(jobs: str, by_dependency: str) -> list[dict[str, Any]]:
@@ -107,13 +143,19 @@ def _variables(jobs: str, by_dependency: str) -> list[dict[str, Any]]:
         }
         for kind, title in _SOURCES
     ]
-    dependency = f'label_values({by_dependency}{{job=~"$job"}}, resilience_dependency)'
+    dependency = f"label_values({_of_job(by_dependency)}, resilience_dependency)"
     return [
         *sources,
         _query_variable("job", "Job", f"label_values({jobs}, job)"),
-        _query_variable("instance", "Instance", f'label_values({jobs}{{job=~"$job"}}, instance)'),
+        _query_variable("instance", "Instance", f"label_values({_of_job(jobs)}, instance)"),
         *([_query_variable("dependency", "Dependency", dependency)] if by_dependency else []),
     ]
+
+
+def _of_job(selector: str) -> str:
+    """A metric, or a selector in braces, limited to the chosen jobs."""
+    matcher = 'job=~"$job"'
+    return f"{selector[:-1]}, {matcher}}}" if selector.endswith("}") else f"{selector}{{{matcher}}}"
 
 
 def _query_variable(name: str, title: str, query: str) -> dict[str, Any]:

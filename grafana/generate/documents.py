@@ -27,6 +27,10 @@ def _dashboards(dashboards: Sequence[Dashboard]) -> Iterator[str]:
     yield "traces: click one and choose *Open the trace*. Orange lines across the panels are changes of a circuit"
     yield "breaker, and open the trace in which it happened."
     yield ""
+    yield "The pictures are drawn by `make preview` with Grafana's UI components, not by Grafana, from what an incident"
+    yield "drill left in a real Prometheus. Circuit lanes, log lines, the list of alerts, orange lines and dots are"
+    yield "stand-ins of the same content."
+    yield ""
     yield "| dashboard | answers |"
     yield "|---|---|"
     for dashboard in dashboards:
@@ -34,6 +38,8 @@ def _dashboards(dashboards: Sequence[Dashboard]) -> Iterator[str]:
     for dashboard in dashboards:
         yield ""
         yield f"## {dashboard.title}"
+        yield ""
+        yield f"![{dashboard.title}, drawn by make preview](dashboards/{dashboard.uid}.png)"
         for row in dashboard.rows:
             yield ""
             yield f"### {row.question}"

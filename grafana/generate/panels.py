@@ -15,6 +15,11 @@ LOKI: Final = {"type": "loki", "uid": "${loki_datasource}"}
 TEMPO: Final = {"type": "tempo", "uid": "${tempo_datasource}"}
 MIXED: Final = {"type": "datasource", "uid": "-- Mixed --"}
 
+_FULL: Final = 24
+"""Columns of the whole width."""
+_MOST_FILTERED: Final = 8
+"""Columns of a table of full width whose headings have room for the sign of a filter."""
+
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "text"
 
 
@@ -98,6 +103,17 @@ def colors(**by_name: str) -> list[dict[str, Any]]:
     ]
 
 
+def colors_matching(by_pattern: dict[str, str]) -> list[dict[str, Any]]:
+    """Fixed colours for series whose display name matches a pattern; the last one that matches counts."""
+    return [
+        {
+            "matcher": {"id": "byRegexp", "options": f"/{pattern}/"},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": color}}],
+        }
+        for pattern, color in by_pattern.items()
+    ]
+
+
 def timeseries(
     title: str,
     description: str,
@@ -112,6 +128,8 @@ def timeseries(
     **extra: Any,
 ) -> Panel:
     """Lines, or stacked bars where each bar counts what fell into its interval."""
+    if bars and unit == "short":
+        unit = "locale"  # whole numbers: an axis of 1 K, 2 K, 2 K tells less
     custom: dict[str, Any] = {
         "drawStyle": "bars" if bars else "line",
         "fillOpacity": 60 if bars else 8,
@@ -121,16 +139,18 @@ def timeseries(
         "spanNulls": False,
         "stacking": {"mode": "normal" if bars else "none", "group": "A"},
     }
+    if bars:
+        # A point counts the interval before it, and so lies its bar.
+        custom |= {"barAlignment": -1, "barWidthFactor": 0.9}
     if limits:
         custom["thresholdsStyle"] = {"mode": "dashed"}
     defaults: dict[str, Any] = {"custom": custom, "min": 0, "color": {"mode": "palette-classic"}}
     defaults |= {"max": maximum} if maximum is not None else {}
     defaults |= {"thresholds": limits} if limits else {}
-    defaults |= {"decimals": 0} if bars and unit == "short" else {}
+    defaults |= {"decimals": 0} if bars and unit == "locale" else {}
     defaults |= {"links": data_links} if data_links else {}
-    calcs = ["sum" if bars else "lastNotNull", "max"]
     options = {
-        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": calcs},
+        "legend": _legend("sum" if bars else "lastNotNull", wide=extra.get("width", 8) == _FULL),
         "tooltip": {"mode": "multi", "sort": "desc"},
     }  # fmt: skip
     return _panel(
@@ -146,6 +166,12 @@ def timeseries(
     )
 
 
+def _legend(calculation: str, *, wide: bool) -> dict[str, Any]:
+    """A table beside a panel of full width; elsewhere a list, of which more fits below a panel than of a table."""
+    shape = {"displayMode": "table", "placement": "right"} if wide else {"displayMode": "list", "placement": "bottom"}
+    return shape | {"showLegend": True, "calcs": [calculation, "max"] if wide else [calculation]}
+
+
 def stat(
     title: str,
     description: str,
@@ -155,9 +181,10 @@ def stat(
     limits: dict[str, Any] | None = None,
     mappings: list[dict[str, Any]] | None = None,
     none: str = "none",
+    named: bool = False,
     **extra: Any,
 ) -> Panel:
-    """One number, coloured; ``none`` is shown where the query gives nothing."""
+    """One number, coloured; ``none`` is shown where the query gives nothing. Several have names; one if ``named``."""
     defaults: dict[str, Any] = {
         "thresholds": limits or thresholds((None, BLUE)),
         "mappings": mappings or [],
@@ -170,7 +197,7 @@ def stat(
         "graphMode": "none",
         "justifyMode": "center",
         "orientation": "auto",
-        "textMode": "auto",
+        "textMode": "value_and_name" if named else "auto",
     }
     size = {"width": 4, "height": 4} | extra
     return _panel("stat", title, description, targets, unit=unit, options=options, defaults=defaults, **size)
@@ -221,9 +248,12 @@ def state_timeline(
 def event_table(
     title: str, description: str, query: str, columns: dict[str, str], *, limit: int = 50, **extra: Any
 ) -> Panel:
-    """Events of Loki as rows. ``columns`` maps attributes to headings, in order; each row opens its trace."""
+    """Events of Loki as rows. ``columns`` maps attributes to headings, in order; each row opens its trace.
+
+    The trace stands first: in a narrow window the last columns are out of sight.
+    """
     fields = {label(name): heading for name, heading in columns.items()}
-    shown = {"Time": "Time", "timestamp": "Time"} | fields | {"trace_id": "Trace"}  # Loki's frames know both names
+    shown = {"Time": "Time", "timestamp": "Time", "trace_id": "Trace"} | fields  # Loki's frames know both names
     order = {name: index for index, name in enumerate(shown)}
     transformations: list[dict[str, Any]] = [
         {"id": "extractFields", "options": {"source": "labels", "format": "json", "keepTime": True, "replace": True}},
@@ -235,18 +265,28 @@ def event_table(
     overrides: list[dict[str, Any]] = [
         {
             "matcher": {"id": "byName", "options": "Trace"},
-            "properties": [{"id": "links", "value": [trace_link()]}, {"id": "custom.width", "value": 280}],
+            "properties": [{"id": "links", "value": [trace_link()]}, {"id": "custom.width", "value": 100}],
+        },
+        {
+            # Statuses look like numbers: 503 beside read_timeout.
+            "matcher": {"id": "byName", "options": "Error"},
+            "properties": [{"id": "custom.align", "value": "left"}, {"id": "custom.width", "value": 140}],
+        },
+        {
+            "matcher": {"id": "byName", "options": "Outcome"},
+            "properties": [{"id": "custom.width", "value": 150}],
         },
         {
             "matcher": {"id": "byRegexp", "options": "^(Time|Since)$"},
-            "properties": [{"id": "unit", "value": "dateTimeAsIso"}, {"id": "custom.width", "value": 170}],
+            "properties": [{"id": "unit", "value": "dateTimeAsIso"}, {"id": "custom.width", "value": 155}],
         },
         {
             "matcher": {"id": "byRegexp", "options": "^(Duration|Delay|Delivery)$"},
             "properties": [{"id": "unit", "value": "s"}],
         },
     ]
-    return _table(title, description, [loki(query, limit=limit)], overrides, transformations, **extra)
+    filters = len(columns) <= _MOST_FILTERED
+    return _table(title, description, [loki(query, limit=limit)], overrides, transformations, filters=filters, **extra)
 
 
 def metric_table(
@@ -277,11 +317,14 @@ def _table(
     targets: list[Target],
     overrides: list[dict[str, Any]],
     transformations: list[dict[str, Any]],
+    *,
+    filters: bool = True,
     **extra: Any,
 ) -> Panel:
     options = {"showHeader": True, "cellHeight": "sm"}
-    defaults = {"custom": {"align": "auto", "filterable": True}, "noValue": ""}
     size = {"width": 24, "height": 8} | extra
+    custom = {"align": "auto", "filterable": filters and size["width"] == _FULL, "minWidth": 80}
+    defaults = {"custom": custom, "noValue": ""}
     return _panel(
         "table", title, description, targets, unit="short", options=options, defaults=defaults,
         overrides=overrides, transformations=transformations, **size,

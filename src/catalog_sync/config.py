@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from catalog_sync.config_values import Secret
@@ -16,7 +16,7 @@ from otel_resilience import CircuitBreakerConfig, RetryConfig, Severity
 from otel_resilience.alerting.config import EscalationStep, Silence
 from otel_resilience.redaction import register_secret
 
-__all__ = ["VARIABLES", "AlertSettings", "Secret", "Settings", "Variable", "default_state_dir"]
+__all__ = ["VARIABLES", "AlertSettings", "ApiSettings", "Secret", "Settings", "Variable", "default_state_dir"]
 
 THROTTLE_BASE_DELAY: Final = 1.0
 """Least base delay in seconds after the supplier asked to slow down without naming a time."""
@@ -60,6 +60,22 @@ class AlertSettings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """The ``CATALOG_API_*`` variables."""
+
+    host: str
+    port: int
+    """0: any free one."""
+    token: Secret | None
+    open_reads: bool
+    trace_from: str
+    """``any`` or ``token``."""
+    max_concurrency: int
+    max_streams: int
+    max_body_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be configured. Durations in seconds."""
 
@@ -80,10 +96,18 @@ class Settings:
     max_bad_row_ratio: float
     max_drop_ratio: float
     stale_after: float
+    sync_every: float
+    """Age in seconds from which a catalogue is due; 0: the scheduler asks for nothing."""
     max_body_bytes: int
+    job_lease: float
+    """Seconds without a sign of life after which a step of a sync is given to another worker."""
+    workers: int
+    jobs: str
+    """Who does the syncs that the API is asked for: ``process`` or ``workers``."""
     trace_headers_to: tuple[str, ...]
     """Hosts that get trace headers; empty: loopback and names without a dot; ``*``: all."""
     alerts: AlertSettings
+    api: ApiSettings
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -113,9 +137,14 @@ class Settings:
             max_bad_row_ratio=read["CATALOG_MAX_BAD_ROW_RATIO"],
             max_drop_ratio=read["CATALOG_MAX_DROP_RATIO"],
             stale_after=read["CATALOG_STALE_AFTER_S"],
+            sync_every=read["CATALOG_SYNC_EVERY_S"],
             max_body_bytes=read["CATALOG_MAX_BODY_BYTES"],
+            job_lease=read["CATALOG_JOB_LEASE_MS"],
+            workers=read["CATALOG_WORKERS"],
+            jobs=read["CATALOG_JOBS"],
             trace_headers_to=read["CATALOG_TRACE_HEADERS_TO"] or (),
-            alerts=_alerts(read),
+            alerts=_group(AlertSettings, "ERROR_ALERT_", read),
+            api=_group(ApiSettings, "CATALOG_API_", read),
         )
 
     def require_api_key(self) -> Secret:
@@ -158,6 +187,10 @@ def _check_together(read: Mapping[str, Any], environ: Mapping[str, str]) -> None
         factor=2,
         times="half of ",
     )
+    if not read["CATALOG_API_OPEN_READS"] and not read["CATALOG_API_TOKEN"]:
+        raise ConfigurationError(
+            "CATALOG_API_OPEN_READS=false is not allowed without CATALOG_API_TOKEN: nobody could read"
+        )
 
 
 def _at_most(
@@ -187,9 +220,10 @@ def _retry(read: Mapping[str, Any]) -> RetryConfig:
     )
 
 
-def _alerts(read: Mapping[str, Any]) -> AlertSettings:
-    named = {name.removesuffix("_S").removeprefix("ERROR_ALERT_").lower(): value for name, value in read.items()}
-    return AlertSettings(
-        **{field.name: named[field.name] for field in dataclasses.fields(AlertSettings)}
-        | {"silences": named["silences"] or ()}
-    )
+T = TypeVar("T", AlertSettings, ApiSettings)
+
+
+def _group(kind: type[T], prefix: str, read: Mapping[str, Any]) -> T:
+    """A group of variables that are named as the fields are, but for the unit."""
+    named = {name.removesuffix("_S").removeprefix(prefix).lower(): value for name, value in read.items()}
+    return kind(**{field.name: named[field.name] for field in dataclasses.fields(kind)})

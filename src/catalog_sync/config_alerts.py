@@ -15,7 +15,7 @@ _STEPS: Final = (
 )
 _SILENCES: Final = (
     "silences separated by semicolons, each with any of kind=, dependency=, error_type=, severity=, and until= a time"
-    " as in RFC 3339"
+    " as in RFC 3339; or none"
 )
 
 
@@ -28,6 +28,8 @@ def escalation(text: str) -> tuple[EscalationStep, ...]:
 
 def silences(text: str) -> tuple[Silence, ...]:
     """What is not told."""
+    if text.strip().lower() == "none":
+        return ()
     allowed = {"kind", "dependency", "error_type", "severity", "until"}
     return tuple(_silence(entry) for entry in _entries(text, allowed, _SILENCES))
 

@@ -204,6 +204,25 @@ def hosts(text: str) -> tuple[str, ...]:
     return found
 
 
+def listen_host(text: str) -> str:
+    """The name or address of an interface to listen on."""
+    host = text.lower().strip("[]")
+    if not _HOST.fullmatch(host) and not _is_address(host):
+        raise ValueError("a host name or an address, without scheme and port")
+    return host
+
+
+def one_of(*words: str) -> Reader:
+    """One of ``words``, in any case."""
+
+    def read(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return text.lower()
+
+    return read
+
+
 def folder(text: str) -> Path:
     """A folder that exists or can be made."""
     if "\0" in text:

@@ -238,10 +238,10 @@ VARIABLES: Final = (
     ),
     Variable(
         "ERROR_ALERT_SILENCES",
-        "",
+        "none",
         "",
         "What is not told, separated by semicolons: any of `kind=`, `dependency=`, `error_type=`, `severity=`, and"
-        " `until=` a time as in RFC 3339.",
+        " `until=` a time as in RFC 3339. `none`: nothing is kept quiet.",
         alert_values.silences,
     ),
     Variable(
@@ -299,12 +299,74 @@ VARIABLES: Final = (
         values.number(0, 1e9, unit="seconds"),
     ),
     Variable(
+        "CATALOG_SYNC_EVERY_S",
+        "3600",
+        "s",
+        "Age from which a catalogue is due: what `run --if-due` and the scheduler go by; 0: the scheduler never asks.",
+        values.number(0, 1e9, unit="seconds"),
+    ),
+    Variable(
         "CATALOG_MAX_BODY_BYTES",
         "16777216",
         "bytes",
         "One decompressed answer of the supplier.",
         values.whole(1024, 2**40),
     ),
+    Variable("CATALOG_API_HOST", "127.0.0.1", "", "Address that `catalog-api` listens on.", values.listen_host),
+    Variable(
+        "CATALOG_API_PORT", "8080", "", "Port that `catalog-api` listens on; 0: any free one.", values.whole(0, 65535)
+    ),
+    Variable(
+        "CATALOG_API_TOKEN",
+        "",
+        "",
+        "Bearer token that asks for and cancels syncs. Not set: nobody can.",
+        values.secret,
+        secret=True,
+    ),
+    Variable(
+        "CATALOG_API_OPEN_READS", "true", "", "Whether reading needs no token; health checks never do.", values.boolean
+    ),
+    Variable(
+        "CATALOG_API_TRACE_FROM",
+        "any",
+        "",
+        "Whose trace `catalog-api` continues: `any` caller's, or only that of a caller with the `token`.",
+        values.one_of("any", "token"),
+    ),
+    Variable(
+        "CATALOG_API_MAX_CONCURRENCY",
+        "256",
+        "requests",
+        "Requests that `catalog-api` works on at once; further ones are asked to come again.",
+        values.whole(1, 100_000),
+    ),
+    Variable(
+        "CATALOG_API_MAX_STREAMS",
+        "64",
+        "streams",
+        "Open streams of events; further ones are asked to come again.",
+        values.whole(1, 100_000),
+    ),
+    Variable(
+        "CATALOG_API_MAX_BODY_BYTES", "16384", "bytes", "Body of a request to `catalog-api`.", values.whole(2, 2**24)
+    ),
+    Variable(
+        "CATALOG_JOB_LEASE_MS",
+        "15000",
+        "ms",
+        "Time without a sign of life after which a step of a sync is given to another worker.",
+        values.milliseconds(),
+    ),
+    Variable(
+        "CATALOG_JOBS",
+        "process",
+        "",
+        "Who does the syncs that `catalog-api` is asked for: the `process` itself, or `workers`, which need"
+        " `REDIS_URL`.",
+        values.one_of("process", "workers"),
+    ),
+    Variable("CATALOG_WORKERS", "2", "processes", "Workers that `make up` starts.", values.whole(1, 64)),
     Variable(
         "CATALOG_TRACE_HEADERS_TO",
         "",

@@ -37,11 +37,14 @@ DURATION: Final = PREFIX + "sync.duration"
 CORRELATION_ID: Final = "correlation.id"
 
 ERROR_TYPES: Final = (
+    "already_published",
     "bundle_not_found",
     "catalog_too_old",
     "catalog_unavailable",
     "configuration",
+    "job_abandoned",
     "job_not_found",
+    "job_poisoned",
     "lock_lost",
     "publish_refused",
     "staging_incomplete",

@@ -83,9 +83,9 @@ class Query(Filter):
         """The words to look for, in the form in which they are compared."""
         return (self.text or "").casefold().split()
 
-    def page(self, names: Sequence[str]) -> Sequence[str]:
-        """The part of ``names`` that is asked for."""
-        return names[self.offset :] if self.limit == 0 else names[self.offset : self.offset + self.limit]
+    def page(self, items: Sequence[T]) -> Sequence[T]:
+        """The part of ``items`` that is asked for."""
+        return items[self.offset :] if self.limit == 0 else items[self.offset : self.offset + self.limit]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,7 +144,10 @@ class _Found:
 
 
 class CatalogReader:
-    """Reads the catalogue. ``stale_after`` in seconds, ``clock`` tells the time of day as seconds since the epoch."""
+    """Reads the catalogue. ``stale_after`` in seconds, ``clock`` tells the time of day as seconds since the epoch.
+
+    ``source`` is what answers of ``store`` count as at best, for a store that is itself a copy.
+    """
 
     def __init__(
         self,
@@ -153,8 +156,10 @@ class CatalogReader:
         *,
         stale_after: float,
         clock: Callable[[], float],
+        source: Source = "fresh",
     ) -> None:
         self._store = store
+        self._store_counts_as: Source = source
         self._snapshot = snapshot
         self._stale_after = stale_after
         self._clock = clock
@@ -221,7 +226,7 @@ class CatalogReader:
             else:
                 if found is not None:
                     self._remember(key, found)
-                    return found, "fresh"
+                    return found, self._store_counts_as
         file = None if self._snapshot is None else await self._snapshot.load()
         kept = self._last_good.get(key) if reason is not None else None
         if kept is not None and (file is None or file.meta.version == kept.meta.version):
@@ -269,8 +274,8 @@ class CatalogReader:
     def _judge(self, found: _Found, groups: Iterable[str], source: Source, max_age: float | None) -> tuple[Source, str]:
         spellings = {same_spelling(name) for name in groups}
         parts = [meta for name, meta in found.meta.groups.items() if same_spelling(name) in spellings]
-        as_of = min([part.as_of for part in parts] or [found.meta.as_of], key=_epoch)
-        age = self._clock() - _epoch(as_of)
+        as_of = min([part.as_of for part in parts] or [found.meta.as_of], key=epoch)
+        age = self._clock() - epoch(as_of)
         if max_age is not None and age > max_age:
             raise CatalogTooOldError(
                 f"the catalogue is {age:.0f} s old, at most {max_age:.0f} s were asked for",
@@ -340,7 +345,7 @@ def _mentions(bundle: Bundle, words: Sequence[str]) -> bool:
     return all(word in haystack for word in words)
 
 
-def _epoch(rfc3339: str) -> float:
-    """Raises ``ValueError`` on anything but RFC 3339."""
+def epoch(rfc3339: str) -> float:
+    """Seconds since the epoch. Raises ``ValueError`` on anything but RFC 3339."""
     moment = dt.datetime.fromisoformat(rfc3339)
     return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()

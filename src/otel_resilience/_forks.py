@@ -20,10 +20,24 @@ def renew_lock_after_fork(owner: _Locked) -> None:
     _owners.add(owner)
 
 
-def _renew_locks() -> None:
+class _Renewable(Protocol):
+    def renew_after_fork(self) -> None: ...
+
+
+_renewables: weakref.WeakSet[_Renewable] = weakref.WeakSet()
+
+
+def renew_after_fork(owner: _Renewable) -> None:
+    """Calls ``owner.renew_after_fork()`` in every child process forked from now on: threads do not survive a fork."""
+    _renewables.add(owner)
+
+
+def _renew_all() -> None:
     for owner in list(_owners):
         owner._lock = threading.Lock()  # noqa: SLF001  # the protocol is this attribute
+    for renewable in list(_renewables):
+        renewable.renew_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(after_in_child=_renew_all)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_resilience.breaker_config import CircuitBreakerConfig
 from otel_resilience.breaker_machine import DEFAULT_PROBE_LEASE
@@ -36,7 +36,12 @@ def make_breaker(policy: Policy, breaker: CircuitBreaker | CircuitBreakerConfig 
         return breaker
     if config.probe_lease is None and limit is not None:
         config = dataclasses.replace(config, probe_lease=limit + PROBE_LEASE_MARGIN)
-    return CircuitBreaker(policy.dependency, config, classifier=policy.classifier, clock=policy.clock, rng=policy.rng)
+    options: dict[str, Any] = {"classifier": policy.classifier, "clock": policy.clock, "rng": policy.rng}
+    if policy.shared is not None:
+        from otel_resilience.storage import SharedCircuitBreaker  # only where state is shared
+
+        return SharedCircuitBreaker(policy.dependency, config, shared=policy.shared, **options)
+    return CircuitBreaker(policy.dependency, config, **options)
 
 
 def make_budget(policy: Policy, budget: RetryBudget | RetryBudgetConfig | bool | None) -> RetryBudget | None:
@@ -46,4 +51,8 @@ def make_budget(policy: Policy, budget: RetryBudget | RetryBudgetConfig | bool |
     if budget is False or policy.retry.max_attempts == 1:
         return None
     config = None if isinstance(budget, bool) else budget
+    if policy.shared is not None:
+        from otel_resilience.storage import SharedRetryBudget  # only where state is shared
+
+        return SharedRetryBudget(policy.dependency, config, shared=policy.shared, clock=policy.clock)
     return RetryBudget(policy.dependency, config, clock=policy.clock)

@@ -34,6 +34,8 @@ class TransitionReason(StrEnum):
     PROBE_SUCCEEDED = "probe_succeeded"
     PROBE_FAILED = "probe_failed"
     MANUAL = "manual"
+    SHARED = "shared"
+    """Another user of the same shared state changed it."""
 
 
 class _Unset(int):

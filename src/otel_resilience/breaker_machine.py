@@ -23,9 +23,9 @@ FORCED_OPEN = BreakerState.FORCED_OPEN
 class BreakerMachine:
     """States, permits and trip rules. All times are seconds on one monotonic clock."""
 
-    __slots__ = ("_config", "_failure_times", "_first_opened_at", "_fraction", "_lease", "_leases", "_openings",
-                 "_probe_successes", "_run", "_run_mark", "_serial", "expired_probes", "generation", "last_transition",
-                 "open_until", "opened", "since", "stale_results", "state", "window")  # fmt: skip
+    __slots__ = ("_config", "_failure_times", "_fraction", "_lease", "_leases", "_probe_successes", "_run",
+                 "_run_mark", "_serial", "expired_probes", "first_opened_at", "generation", "last_transition",
+                 "open_until", "opened", "openings", "since", "stale_results", "state", "window")  # fmt: skip
 
     def __init__(self, config: CircuitBreakerConfig, now: float, fraction: Callable[[], float]) -> None:
         self._config = config
@@ -41,8 +41,8 @@ class BreakerMachine:
         self._run_mark = 0
         self._leases: dict[int, float] = {}
         self._probe_successes = 0
-        self._openings = 0
-        self._first_opened_at = now
+        self.openings = 0
+        self.first_opened_at = now
         self.open_until: float = 0.0
         self.opened = 0
         self.stale_results = 0
@@ -99,7 +99,7 @@ class BreakerMachine:
     ) -> Transition | None:
         """The call of this permit failed; ``hint`` is the server's wish in seconds."""
         if self.state is CLOSED and permit == self.generation:
-            reason = self._count_failure(now)
+            reason = self.count_failure(now)
             if reason is not None:
                 return self._open(reason, now, error_type, hint)
             return self._mark_slow(now) if slow else None
@@ -112,6 +112,62 @@ class BreakerMachine:
         if self.state is CLOSED and permit == self.generation:
             return
         self._end_lease(permit)
+
+    def adopt(
+        self,
+        state: BreakerState,
+        now: float,
+        *,
+        reason: TransitionReason,
+        age: float,
+        open_left: float,
+        openings: int,
+        opened_age: float,
+        failures: int = 0,
+        calls: int = 0,
+        error_type: str | None = None,
+    ) -> Transition | None:
+        """Takes over a state that was decided elsewhere ``age`` seconds ago. All permits so far become stale."""
+        source = self.state
+        self._start_generation(state, now)
+        self.since = now - age
+        self.openings = openings
+        self.first_opened_at = now - opened_age
+        self.open_until = now + open_left
+        if state is source:
+            return None
+        if state is OPEN or state is FORCED_OPEN:
+            self.opened += 1
+        self.last_transition = Transition(
+            source=source,
+            target=state,
+            reason=reason,
+            at=now,
+            error_type=error_type,
+            failures=failures,
+            calls=calls,
+            open_for=open_left if state is OPEN else None,
+            open_duration=max(0.0, opened_age - age) if state is CLOSED else None,
+        )
+        return self.last_transition
+
+    def grant(self, now: float) -> int:
+        """A permit for a probe that was granted elsewhere."""
+        permit = self._next_serial()
+        self._leases[permit] = now + self._lease
+        return permit
+
+    def forget(self, permit: int) -> None:
+        """The probe of this permit was settled elsewhere."""
+        self._leases.pop(permit, None)
+
+    def holds(self, permit: int) -> bool:
+        """Whether the permit belongs to a probe that is under way."""
+        return permit in self._leases
+
+    def lease_left(self, now: float) -> float:
+        """Seconds that the longest probe under way may still take; 0 where there is none."""
+        return max((until - now for until in self._leases.values()), default=0.0)
 
     def force_open(self, now: float) -> Transition | None:
         """Rejects everything until :meth:`close` or :meth:`reset`."""
@@ -139,7 +195,8 @@ class BreakerMachine:
             return max(0.0, min(self._leases.values()) - now)
         return 0.0
 
-    def _count_failure(self, now: float) -> TransitionReason | None:
+    def count_failure(self, now: float) -> TransitionReason | None:
+        """Counts a failure in the closed state. Returns the rule that trips on it; opening is up to the caller."""
         config = self._config
         window = self.window
         window.fail(now)
@@ -172,7 +229,7 @@ class BreakerMachine:
 
     def _open(self, reason: TransitionReason, now: float, error_type: str | None, hint: float | None) -> Transition:
         config = self._config
-        bound = min(config.open_time_cap, config.reset_timeout * 2.0 ** min(self._openings, 1000))
+        bound = min(config.open_time_cap, config.reset_timeout * 2.0 ** min(self.openings, 1000))
         open_for = bound / 2 + bound / 2 * self._fraction()
         if hint is not None:
             open_for = max(open_for, min(hint, config.max_retry_after))
@@ -198,13 +255,13 @@ class BreakerMachine:
             failures=self.window.failures,
             calls=self.window.calls,
             open_for=open_for,
-            open_duration=now - self._first_opened_at if target is CLOSED else None,
+            open_duration=now - self.first_opened_at if target is CLOSED else None,
         )
         if target is OPEN or target is FORCED_OPEN:
             if self.state is CLOSED:
-                self._first_opened_at = now
+                self.first_opened_at = now
             self.opened += 1
-            self._openings += 1
+            self.openings += 1
         self._start_generation(target, now)
         self.last_transition = transition
         return transition
@@ -216,7 +273,7 @@ class BreakerMachine:
         self._leases.clear()
         self._probe_successes = 0
         if state is CLOSED:
-            self._openings = 0
+            self.openings = 0
             self.window.reset()
             self._failure_times.clear()
             self._run = self._run_mark = 0

@@ -74,6 +74,12 @@ class TokenBucket:
         self.tokens = held - cost if paid else held
         return paid
 
+    def set(self, tokens: float, now: float) -> bool:
+        """Takes over a balance that was found elsewhere. ``True`` where the bucket is full."""
+        self._refilled_at = now
+        self.tokens = min(max(tokens, 0.0), self._capacity)
+        return self.tokens >= self._capacity
+
     def give(self, tokens: float) -> bool:
         """Puts tokens back, up to the capacity. ``True`` where the bucket is full."""
         held = self.tokens + tokens
@@ -127,12 +133,15 @@ class RetryBudget:
         now = self._clock()
         with self._lock:
             paid = self._bucket.take(cost, now)
-            if paid:
-                self._granted += 1
-                self._starved = self.full = False
-            else:
-                self._denied += 1
+            self._count(granted=paid)
         return paid
+
+    def _count(self, *, granted: bool) -> None:
+        if granted:
+            self._granted += 1
+            self._starved = self.full = False
+        else:
+            self._denied += 1
 
     def give(self, tokens: float) -> None:
         """Pays in: a refund, or the credit of a first-try success."""

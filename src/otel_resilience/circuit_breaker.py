@@ -87,7 +87,7 @@ class CircuitBreaker:
             calls = window.calls
             return CircuitBreakerMetrics(
                 dependency=self.dependency,
-                state=BreakerState.SHADOW if self.config.shadow else machine.state,
+                state=BreakerState.SHADOW if self.config.shadow else would_be,
                 time_in_state=now - machine.since,
                 calls=calls,
                 failures=window.failures,
@@ -183,14 +183,14 @@ class CircuitBreaker:
             expired = machine.expired_probes
             permit = machine.admit(now)
             expired = machine.expired_probes - expired
-            if permit is None:
-                self.count_rejection()
-                retry_after = machine.retry_after(now)
+            retry_after = None if permit is not None else machine.retry_after(now)
         self._told(transition)
         if expired:
             telemetry.probe_expired(self.dependency, expired)
-        if permit is not None:
-            return permit
+        return self._refused(retry_after) if permit is None else permit
+
+    def _refused(self, retry_after: float | None) -> int:
+        self.count_rejection()
         if self.config.shadow:
             telemetry.rejected(self.dependency, enforced=False)
             return UNRECORDED

@@ -29,6 +29,7 @@ ALERT_SEVERITY: Final = PREFIX + "severity"
 ALERT_REASON: Final = PREFIX + "reason"
 ALERT_FINGERPRINT: Final = PREFIX + "alert.fingerprint"
 ALERT_STATUS: Final = PREFIX + "alert.status"
+STORAGE: Final = PREFIX + "storage"
 ERROR_TYPE: Final = "error.type"
 
 ATTEMPT_SPAN: Final = "attempt"
@@ -45,6 +46,8 @@ SUPPRESS_REASONS: Final = (
     "breaker_open",
     "exhausted_below",
 )
+STORAGES: Final = ("memory", "disk", "redis", "other")
+"""Kinds of storage that breakers and budgets are shared through."""
 
 EVENT_ATTEMPT_FAILED: Final = PREFIX + "attempt.failed"
 EVENT_RETRY_SCHEDULED: Final = PREFIX + "retry.scheduled"
@@ -53,6 +56,9 @@ EVENT_BUDGET_EXHAUSTED: Final = PREFIX + "retry.budget_exhausted"
 EVENT_STATE_CHANGED: Final = PREFIX + "circuit_breaker.state_changed"
 EVENT_PROBE_EXPIRED: Final = PREFIX + "circuit_breaker.probe_expired"
 EVENT_ERROR_CLASSIFIED: Final = PREFIX + "error.classified"
+EVENT_STORAGE_DEGRADED: Final = PREFIX + "storage.degraded"
+EVENT_STORAGE_RESTORED: Final = PREFIX + "storage.restored"
+EVENT_STORAGE_DAMAGED: Final = PREFIX + "storage.damaged"
 ALERT_OUTCOMES: Final = ("delivered", "failed")
 """Of one notification at one channel; ``failed`` once it is given up there."""
 ALERT_SUPPRESS_REASONS: Final = (
@@ -196,6 +202,21 @@ BREAKER_STALE: Final = Metric(
     (DEPENDENCY,),
     "Results that arrived after the state had changed and were dropped.",
 )
+STORAGE_DEGRADED: Final = Metric(
+    PREFIX + "storage.degraded",
+    "updowncounter",
+    "1",
+    (STORAGE,),
+    "1 while shared state cannot be reached and every process goes by its own, else 0.",
+)
+STORAGE_DURATION: Final = Metric(
+    PREFIX + "storage.step.duration",
+    "histogram",
+    "s",
+    (STORAGE, ERROR_TYPE),
+    "Time of one step of shared state, waits for the storage included.",
+    (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0),
+)
 
 ALERT_NOTIFICATIONS: Final = Metric(
     PREFIX + "alert.notifications",
@@ -239,6 +260,8 @@ METRICS: Final = (
     BREAKER_SHADOW_REJECTIONS,
     BREAKER_RECOVERY,
     BREAKER_STALE,
+    STORAGE_DEGRADED,
+    STORAGE_DURATION,
     ALERT_NOTIFICATIONS,
     ALERT_SUPPRESSED,
     ALERT_DELIVERY_DURATION,
@@ -311,6 +334,24 @@ EVENTS: Final = (
         "WARN",
         (DEPENDENCY, PREFIX + "circuit_breaker.probes"),
         "A half-open probe did not answer within its lease; its slot is free again.",
+    ),
+    Event(
+        EVENT_STORAGE_DEGRADED,
+        "WARN",
+        (STORAGE, ERROR_TYPE),
+        "Shared state cannot be reached, or not in time: every process goes by its own. Told once per outage.",
+    ),
+    Event(
+        EVENT_STORAGE_RESTORED,
+        "INFO",
+        (STORAGE, PREFIX + "storage.outage.duration"),
+        "Shared state answers again, and what was found out meanwhile was merged.",
+    ),
+    Event(
+        EVENT_STORAGE_DAMAGED,
+        "WARN",
+        (STORAGE,),
+        "A file of shared state cannot be used. It was set aside, and its state starts empty.",
     ),
     Event(
         EVENT_ERROR_CLASSIFIED,

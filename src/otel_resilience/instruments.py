@@ -35,6 +35,7 @@ class Instruments:
         self.notifications = _counter(meter, contract.ALERT_NOTIFICATIONS)
         self.alerts_suppressed = _counter(meter, contract.ALERT_SUPPRESSED)
         self.delivery_duration = _histogram(meter, contract.ALERT_DELIVERY_DURATION)
+        self.storage_step = _histogram(meter, contract.STORAGE_DURATION)
         self._meter = meter
         for metric, observe in observed.items():
             self.observe(metric, observe)
@@ -105,6 +106,13 @@ class Instruments:
     def stale(self, dependency: str, number: int) -> None:
         """Results of an earlier generation were dropped."""
         self.stale_results.add(number, self._of(dependency))
+
+    def step(self, storage: str, seconds: float, error_type: str) -> None:
+        """One step of shared state; ``error_type`` is empty where it was made."""
+        attributes: AttributeSet = {contract.STORAGE: storage}
+        if error_type:
+            attributes[contract.ERROR_TYPE] = cardinality.bounded_error_type(error_type)
+        self.storage_step.record(seconds, attributes)
 
     def _make_sets(
         self, dependency: str, operation: str, outcome: str, error_type: str

@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from opentelemetry import trace as trace_api
 from opentelemetry.metrics import _internal as metrics_internal
@@ -31,6 +31,9 @@ from otel_resilience.defaults import default_classifier
 from otel_resilience.errors import CircuitOpenError
 from otel_resilience.retry import IsRetryable, RetryConfig
 
+if TYPE_CHECKING:
+    from otel_resilience.storage import SharedState
+
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -45,7 +48,8 @@ class Policy:
     ``retry``, ``breaker``, ``budget``, ``deadline`` and ``attempt_timeout`` (both in seconds) may each be left out;
     with ``retry`` comes a budget unless ``budget=False``. Raises ``ValueError`` naming the parameter where the parts do
     not fit each other: the attempt timeout must not be longer than the deadline, the breaker's ``monitoring_period``
-    must be at least twice the attempt timeout, its ``probe_lease`` longer than it.
+    must be at least twice the attempt timeout, its ``probe_lease`` longer than it. With ``shared`` the breaker and the
+    budget outlive the process and are those of all who share that state.
 
     A ``def`` operation with a time limit runs in a thread of its own with the caller's context, and is left behind
     there when the limit passes. Inside a running event loop it is called as it is, and no limit cuts it short.
@@ -60,6 +64,7 @@ class Policy:
         budget: RetryBudget | RetryBudgetConfig | bool | None = None,
         deadline: float | None = None,
         attempt_timeout: float | None = None,
+        shared: SharedState | None = None,
         classifier: Classifier | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -77,6 +82,8 @@ class Policy:
         self.sleep = sleep
         self.async_sleep = async_sleep
         self.rng = rng
+        self.shared = shared
+        """Where the breaker and the budget made here keep their state; ``None``: in themselves."""
         self.classify = self.classifier.classify
         self.verdicts = self.classifier.by_type
         """Verdicts on exact types, to be looked into before :attr:`classify` is asked."""

@@ -58,6 +58,9 @@ _SHAPES: Final = (
     (re.compile(r"(Command # \d{1,9} \(\S{1,64})[^\n]{0,256}?(?=\) of pipeline caused error)"), rf"\1 {REDACTED}"),
 )
 
+_URL_SHAPES: Final = 2
+"""How many of them, from the first, are about a part of a URL."""
+
 _lock = threading.Lock()
 _known: dict[str, tuple[str, ...]] = {}
 _exact: re.Pattern[str] | None = None
@@ -85,6 +88,9 @@ def redact(text: str) -> str:
     if cut:
         text = text[:MAX_TEXT]
     if exact is not None:
+        # First what only its surroundings give away: a short registered secret may be a part of them.
+        for pattern, replacement in _SHAPES[:_URL_SHAPES]:
+            text = pattern.sub(replacement, text)
         text = exact.sub(REDACTED, text)
     for pattern, replacement in _SHAPES:
         text = pattern.sub(replacement, text)

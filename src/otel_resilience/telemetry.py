@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from otel_resilience.budget import RetryBudget
     from otel_resilience.circuit_breaker import CircuitBreaker
+    from otel_resilience.storage.links import Link
 
 P = ParamSpec("P")
 W = TypeVar("W", "CircuitBreaker", "RetryBudget")
@@ -57,6 +58,7 @@ _SIGNAL_OPT_IN = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 _serial = itertools.count()
 _breakers: weakref.WeakValueDictionary[int, CircuitBreaker] = weakref.WeakValueDictionary()
 _budgets: weakref.WeakValueDictionary[int, RetryBudget] = weakref.WeakValueDictionary()
+_storages: weakref.WeakSet[Link] = weakref.WeakSet()
 
 
 def harmless(function: Callable[P, None]) -> Callable[P, None]:
@@ -179,6 +181,13 @@ def watch_budget(budget: RetryBudget) -> None:
 
 
 @harmless
+def watch_storage(link: Link) -> None:
+    """Shows from now on whether shared state can be reached."""
+    _storages.add(link)
+    global_listener()
+
+
+@harmless
 def state_changed(dependency: str, transition: Transition) -> None:
     """A breaker changed its state."""
     if observers.subscribed:
@@ -254,6 +263,51 @@ def budget_exhausted(dependency: str) -> None:
     )
 
 
+@harmless
+def storage_step(storage: str, seconds: float, error_type: str) -> None:
+    """A step of shared state was made; ``error_type`` is empty unless it failed."""
+    listener = active()
+    if listener is not None:
+        listener.metrics.step(_kind(storage), seconds, error_type)
+
+
+@harmless
+def storage_degraded(storage: str, error_type: str, reason: str) -> None:
+    """Shared state cannot be reached."""
+    emit(
+        contract.EVENT_STORAGE_DEGRADED,
+        WARN,
+        f"shared state in {storage} cannot be reached ({reason}); this process goes by its own",
+        {contract.STORAGE: _kind(storage), contract.ERROR_TYPE: cardinality.bounded_error_type(error_type)},
+    )
+
+
+@harmless
+def storage_restored(storage: str, seconds: float) -> None:
+    """Shared state answers again."""
+    emit(
+        contract.EVENT_STORAGE_RESTORED,
+        INFO,
+        f"shared state in {storage} answers again after {seconds:.1f} s",
+        {contract.STORAGE: _kind(storage), contract.PREFIX + "storage.outage.duration": seconds},
+    )
+
+
+@harmless
+def storage_damaged(storage: str, file: str, reason: str) -> None:
+    """A file of shared state was set aside."""
+    emit(
+        contract.EVENT_STORAGE_DAMAGED,
+        WARN,
+        f"the shared state in {file} cannot be used ({reason}); it was set aside and starts empty",
+        {contract.STORAGE: _kind(storage)},
+    )
+
+
+def _kind(storage: str) -> str:
+    return storage if storage in contract.STORAGES else contract.STORAGES[-1]
+
+
 def _newest(watched: weakref.WeakValueDictionary[int, W]) -> Iterable[W]:
     """Of several with the same dependency the one that was made last: a series has one value."""
     return {each.dependency: each for each in list(watched.values())}.values()
@@ -276,9 +330,19 @@ def _observe_budgets(_: CallbackOptions) -> Iterable[Observation]:
         )
 
 
+def _observe_storages(_: CallbackOptions) -> Iterable[Observation]:
+    degraded: dict[str, bool] = {}
+    for link in list(_storages):
+        kind = _kind(link.name)
+        degraded[kind] = degraded.get(kind, False) or link.degraded
+    for kind, value in degraded.items():
+        yield Observation(int(value), {contract.STORAGE: kind})
+
+
 _observed: dict[contract.Metric, Observe] = {
     contract.BREAKER_STATUS: _observe_breakers,
     contract.BUDGET_UTILIZATION: _observe_budgets,
+    contract.STORAGE_DEGRADED: _observe_storages,
 }
 
 

@@ -97,6 +97,23 @@ def test_its_variables_are_those_that_the_linter_asks_for(board: dict[str, Any])
     assert {"job", "instance"} <= variables.keys()
 
 
+def variable_selectors() -> list[tuple[str, str]]:
+    """Dashboard and selector of each variable that asks for labels."""
+    return [
+        (uid, re.sub(r"^label_values\((.*), \w+\)$", r"\1", variable["query"]["query"]))
+        for uid, board in DASHBOARDS.items()
+        for variable in board["templating"]["list"]
+        if variable["type"] == "query"
+    ]
+
+
+@BOARDS
+def test_nothing_is_left_empty_beside_a_panel(board: dict[str, Any]) -> None:
+    """Every line is filled to the right and to the height of its highest panel."""
+    cells = sum(panel["gridPos"]["w"] * panel["gridPos"]["h"] for panel in board["panels"])
+    assert cells == 24 * max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
+
+
 @BOARDS
 def test_it_begins_with_a_question_and_panels_do_not_overlap(board: dict[str, Any]) -> None:
     assert board["panels"][0]["type"] == "row"
@@ -261,6 +278,7 @@ def test_the_published_grammars_understand_every_query() -> None:
         for language, found in (("promql", PROMQL), ("logql", LOGQL), ("traceql", TRACEQL))
         for place, query, _ in found
     ]
+    queries += [("promql", filled(selector), uid) for uid, selector in variable_selectors()]
     broken = [("promql", "sum(rate(x[5m])"), ("logql", '{a="b"} | | c'), ("traceql", "{ status = && }")]
     *errors, first, second, third = errors_in([(language, query) for language, query, _ in queries] + broken)
     assert [(place, query) for (_, query, place), count in zip(queries, errors, strict=True) if count] == []

@@ -521,7 +521,7 @@ def test_a_hint_extends_the_open_time_up_to_its_own_cap(hint: float, cap: float)
 @given(st.integers(4, 5000))
 def test_the_open_time_never_overflows(openings: int) -> None:
     machine = BreakerMachine(CircuitBreakerConfig(), 0.0, lambda: 0.5)
-    machine._openings = openings
+    machine.openings = openings
     machine.state = HALF_OPEN
     permit = machine.admit(1.0)
     assert permit is not None

@@ -93,6 +93,26 @@ def test_every_module_of_it_can_be_imported_with_the_api_alone() -> None:
     )
 
 
+def test_the_alert_service_works_with_the_api_alone() -> None:
+    run(
+        """
+        import logging
+        from otel_resilience import Severity
+        from otel_resilience.alerting import Alert, AlertConfig, AlertService, Route
+        from otel_resilience.alerting.channels import LogChannel
+
+        told = []
+        handler = logging.Handler()
+        handler.emit = told.append
+        logging.getLogger("otel_resilience.alerts").addHandler(handler)
+        with AlertService(AlertConfig(), [Route(LogChannel())]) as service:
+            service.report(Alert(kind="trouble", title="Trouble", severity=Severity.HIGH))
+        assert len(told) == 1, told
+        assert OnlyTheApi.refused == [], OnlyTheApi.refused
+        """
+    )
+
+
 def test_the_library_is_typed() -> None:
     assert (SOURCE / "otel_resilience" / "py.typed").is_file()
 

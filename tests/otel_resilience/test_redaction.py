@@ -180,3 +180,11 @@ def test_the_cost_of_long_text_is_bounded(unit: str) -> None:
     started = time.perf_counter()
     redact(text)
     assert time.perf_counter() - started < 2.0
+
+
+def test_a_short_registered_secret_does_not_hide_the_shape_of_another() -> None:
+    register_secret("hook")
+    for text in ("https://hooks.slack.com/services/T0/B0/abcdef", "redis://hook:hunter2@cache.example"):
+        redacted = redact(text)
+        assert "abcdef" not in redacted
+        assert "hunter2" not in redacted

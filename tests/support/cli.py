@@ -64,14 +64,14 @@ class Supplier:
 
 
 @contextmanager
-def running_supplier(bundles: int) -> Iterator[Supplier]:
-    """A simulator without a rate limit."""
-    arguments = ["--json", "--rate", "0", "--bundles", str(bundles), "--api-key", API_KEY]
+def running_supplier(bundles: int, *options: str, **env: str) -> Iterator[Supplier]:
+    """A simulator without a rate limit, unless the options say otherwise. ``env`` adds to its environment."""
+    arguments = ["--json", "--rate", "0", "--bundles", str(bundles), "--api-key", API_KEY, *options]
     process = subprocess.Popen(
         [sys.executable, "-m", "catalog_sync", "simulate", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=_environment({}),
+        env=_environment(env),
         text=True,
     )
     try:

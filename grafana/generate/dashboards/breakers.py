@@ -117,21 +117,21 @@ _COST: Final = Row(
     (
         timeseries(
             "Rejected calls",
-            "Calls that an open circuit turned away: nothing was sent to the dependency.",
-            [_counted(contract.BREAKER_REJECTIONS, "{{resilience_dependency}}", contract.DEPENDENCY)],
+            "Calls that an open circuit turned away: nothing was sent to the dependency. In shadow mode: calls that"
+            " passed, and that an enforcing breaker would have turned away.",
+            [
+                _counted(contract.BREAKER_REJECTIONS, "{{resilience_dependency}}", contract.DEPENDENCY),
+                _counted(contract.BREAKER_SHADOW_REJECTIONS, "{{resilience_dependency}} (shadow)", contract.DEPENDENCY),
+            ],
             bars=True,
-        ),
-        timeseries(
-            "Would have been rejected",
-            "Calls that shadow mode let pass and an enforcing breaker would have turned away.",
-            [_counted(contract.BREAKER_SHADOW_REJECTIONS, "{{resilience_dependency}}", contract.DEPENDENCY)],
-            bars=True,
+            width=12,
         ),
         timeseries(
             "Late results",
             "Results that came after the state had changed and were not counted.",
             [_counted(contract.BREAKER_STALE, "{{resilience_dependency}}", contract.DEPENDENCY)],
             bars=True,
+            width=12,
         ),
     ),
 )
@@ -145,7 +145,7 @@ _BACK: Final = Row(
             [prom(quantile(0.5, _RECOVERY, RANGE))],
             unit="s",
             limits=thresholds((None, GREEN), (120, YELLOW), (600, RED)),
-            none="no recovery",
+            none="none",
         ),
         timeseries(
             "Recovery time",

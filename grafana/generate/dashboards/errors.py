@@ -56,10 +56,9 @@ _HOW_MANY: Final = Row(
     "How many errors are there, and how bad are they?",
     (
         stat(
-            "Calls that failed in the end",
-            "Share of protected calls within the time range that failed, were rejected or ran out of time, retries"
-            " included."
-            " The objective is below 1 %.",
+            "Failed calls",
+            "Share of protected calls within the time range that failed in the end, were rejected or ran out of time;"
+            " retries included. The objective is below 1 %.",
             [prom(ratio(total(_LOST, RANGE), total(_CALLS, RANGE)))],
             unit="percentunit",
             limits=_SHARE_LIMITS,
@@ -77,12 +76,14 @@ _HOW_MANY: Final = Row(
             [prom(total(_ERRORS, INTERVAL, contract.ERROR_SEVERITY), "{{resilience_error_severity}}", exemplar=True)],
             bars=True,
             overrides=_SEVERITIES,
+            width=10,
         ),
         timeseries(
             "Errors by type",
             "Failed attempts by error.type: an HTTP status, a Redis reply, or a name of the closed vocabulary.",
             [prom(total(_ERRORS, INTERVAL, contract.ERROR_TYPE), "{{error_type}}", exemplar=True)],
             bars=True,
+            width=10,
         ),
     ),
 )
@@ -136,7 +137,6 @@ _WHOSE: Final = Row(
                 )
             ],
             unit="percentunit",
-            maximum=1,
             limits=_SHARE_LIMITS,
         ),
         timeseries(

@@ -78,7 +78,7 @@ _FRESH: Final = Row(
             [prom(f"time() - {PUBLISHED_AT}", "age")],
             unit="s",
             limits=_AGE_LIMITS,
-            width=8,
+            width=10,
         ),
         timeseries(
             "Reads by source",
@@ -86,7 +86,7 @@ _FRESH: Final = Row(
             [prom(total(ON_DASHBOARD.of(contract.READS), INTERVAL, contract.SOURCE), "{{catalog_source}}")],
             bars=True,
             overrides=colors(fresh=GREEN, stale=YELLOW, snapshot=ORANGE),
-            width=8,
+            width=10,
         ),
     ),
 )
@@ -95,7 +95,7 @@ _WORKED: Final = Row(
     "Did the last sync work?",
     (
         stat(
-            "Since the last good sync",
+            "Last good sync",
             "Time since a sync ended COMPLETE or PARTIAL.",
             [prom(f"time() - max({SYNC_WORKED_AT})")],
             unit="s",
@@ -116,6 +116,7 @@ _WORKED: Final = Row(
             [prom(total(_COUNT, INTERVAL, contract.OUTCOME), "{{catalog_outcome}}", exemplar=True)],
             bars=True,
             overrides=_OUTCOME_COLORS,
+            width=10,
         ),
         timeseries(
             "Duration of syncs",
@@ -125,6 +126,7 @@ _WORKED: Final = Row(
                 prom(quantile(0.5, _BUCKETS, "5m"), "p50"),
             ],
             unit="s",
+            width=10,
         ),
         event_table(
             "Last syncs",
@@ -144,18 +146,10 @@ _FAILED: Final = Row(
     (
         event_table(
             "Failed syncs",
-            "Syncs that published nothing. Open the trace, then the red attempt span: it says which call failed, at"
-            " which"
-            " attempt, with what.",
+            "Syncs that published nothing. Open the trace, then the red attempt span: it says which call failed,"
+            " at which attempt, with what.",
             FAILED_SYNCS,
             _COLUMNS,
-        ),
-        trace_table(
-            "Failed groups and publications",
-            "Traces in which a group could not be fetched or a publication was refused. Tempo shows them half a minute"
-            " late.",
-            spans(f'name =~ "{contract.GROUP_SPAN}|{contract.PUBLISH_SPAN}"', FAILED),
-            width=12,
         ),
         timeseries(
             "Failed attempts by call",
@@ -168,26 +162,26 @@ _FAILED: Final = Row(
                 )
             ],
             bars=True,
-            width=12,
+            width=24,
+        ),
+        trace_table(
+            "Failed groups and publications",
+            "Traces in which a group could not be fetched or a publication was refused. Tempo shows them half a minute"
+            " late.",
+            spans(f'name =~ "{contract.GROUP_SPAN}|{contract.PUBLISH_SPAN}"', FAILED),
         ),
         timeseries(
             "Rows set aside",
             "Rows of the supplier that could not be used, by reason. A sync refuses to publish above"
             " CATALOG_MAX_BAD_ROW_RATIO.",
-            [
-                prom(
-                    total(ON_DASHBOARD.of(contract.SYNC_QUARANTINED), INTERVAL, contract.GROUP, contract.REASON),
-                    "{{catalog_group}}: {{catalog_reason}}",
-                )
-            ],
+            [prom(total(ON_DASHBOARD.of(contract.SYNC_QUARANTINED), INTERVAL, contract.REASON), "{{catalog_reason}}")],
             bars=True,
             width=12,
         ),
         bargauge(
             "Bundles by group",
             "Bundles of each group as the last sync saw them. A group that shrinks by more than CATALOG_MAX_DROP_RATIO"
-            " is"
-            " not published.",
+            " is not published.",
             [prom(f"max by ({label(contract.GROUP)}) ({ON_DASHBOARD.of(contract.SYNC_BUNDLES)})", "{{catalog_group}}")],
             unit="locale",
             width=12,

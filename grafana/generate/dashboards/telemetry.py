@@ -13,7 +13,6 @@ from grafana.generate.panels import (
     RED,
     YELLOW,
     Target,
-    bargauge,
     logs,
     prom,
     stat,
@@ -78,7 +77,7 @@ _PROCESSES: Final = Row(
     "Do our processes lose telemetry?",
     (
         stat(
-            "Dropped in the processes",
+            "Dropped",
             "Spans and log records that a full queue threw away within the time range.",
             _dropped(RANGE),
             limits=_LOSSES,
@@ -157,7 +156,7 @@ _COLLECTOR: Final = Row(
             unit="percentunit",
             maximum=1,
             limits=_QUEUE_LIMITS,
-            width=16,
+            width=20,
         ),
         timeseries(
             "Received",
@@ -194,12 +193,15 @@ _COLLECTOR: Final = Row(
 _STORES: Final = Row(
     "Are the stores there?",
     (
-        bargauge(
+        stat(
             "Targets that answer",
-            "1 where Prometheus could scrape the target.",
+            "Whether Prometheus could scrape each target the last time.",
             [prom(f"min by (job) ({ON_DASHBOARD.named('up')})", "{{job}}")],
             unit="bool_yes_no",
+            limits=thresholds((None, RED), (1, GREEN)),
+            named=True,
             width=8,
+            height=8,
         ),
         timeseries(
             "Spans by service",
@@ -208,7 +210,6 @@ _STORES: Final = Row(
                 prom(
                     total(OF_JOB.named("traces_span_metrics_calls_total"), INTERVAL, "service.name"),
                     "{{service_name}}",
-                    exemplar=True,
                 )
             ],
             bars=True,

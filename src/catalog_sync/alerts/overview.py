@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.alerts.routes import routes
@@ -11,8 +12,6 @@ from otel_resilience.alerting.alert import rfc3339
 from otel_resilience.alerting.recovery import Archive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from catalog_sync.config import Settings
 
 
@@ -41,9 +40,21 @@ def overview(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _open(incidents: Iterable[Incident]) -> list[Incident]:
-    """The oldest first."""
-    return sorted((each for each in incidents if each.phase is Phase.OPEN), key=lambda each: each.first_seen)
+class KeptAlerts:
+    """:func:`overview` for the API: counts where that is enough, read in a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def overview(self) -> dict[str, Any]:
+        """Open incidents, and how many notifications wait or were given up."""
+        seen = await asyncio.to_thread(overview, self._settings)
+        return {
+            "set_up": True,
+            "incidents": seen["incidents"],
+            "outbox": len(seen["outbox"]),
+            "dead_letters": len(seen["dead_letters"]),
+        }
 
 
 def _incident(incident: Incident) -> dict[str, Any]:

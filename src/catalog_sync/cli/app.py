@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from catalog_sync.sync.service import OnReport
     from catalog_sync.telemetry import Telemetry
     from otel_resilience import Policy
+    from otel_resilience.storage import SharedState
 
+FIRST_CONTACT: Final = 1.0
+"""Seconds to wait at the start for the Redis that shares breaker and budget."""
 TELEMETRY_END: Final = 2.0
 """Seconds that the end of telemetry may take, so that a stopped command is gone within its limit."""
 
@@ -72,15 +75,14 @@ def read_settings() -> Settings:
 
 
 @contextlib.contextmanager
-def alerting(settings: Settings) -> Iterator[CatalogAlerts]:
+def alerting(settings: Settings, service_name: str = "catalog-sync") -> Iterator[CatalogAlerts]:
     """Alerts within the block, told to where the settings say; at its end what is due is flushed, within a bound.
 
     Raises ``ConfigurationError`` where a channel cannot be used as it is set.
     """
     from catalog_sync.alerts import CatalogAlerts
-    from catalog_sync.contract import SERVICE_SYNC
 
-    with CatalogAlerts(settings, service_name=SERVICE_SYNC) as alerts:
+    with CatalogAlerts(settings, service_name=service_name) as alerts:
         yield alerts
 
 
@@ -90,14 +92,32 @@ class Policies:
 
     supplier: Policy
     store: Policy
+    shared: SharedState
+    """Where the supplier's breaker and budget are kept."""
+    owned: bool = True
+    """Whether :meth:`close` closes it."""
 
     @classmethod
-    def of(cls, settings: Settings) -> Policies:
-        """Fresh ones: circuits closed, budgets full."""
+    def of(cls, settings: Settings, shared: SharedState | None = None) -> Policies:
+        """The supplier's circuit and budget as earlier runs and other processes left them, those of the store as new.
+
+        Without ``shared`` it opens that state itself, waits a little for a Redis that shares it, and closes it at the
+        end. Raises ``ConfigurationError``.
+        """
         from catalog_sync.store.backend import redis_policy
         from catalog_sync.supplier.esim_go import supplier_policy
+        from catalog_sync.supplier.protection import open_shared_state
 
-        return cls(supplier_policy(settings), redis_policy(settings))
+        state = open_shared_state(settings) if shared is None else shared
+        policies = cls(supplier_policy(settings, state), redis_policy(settings), state, owned=shared is None)
+        if shared is None:
+            state.ready(FIRST_CONTACT)
+        return policies
+
+    def close(self) -> None:
+        """Tells the shared state what it does not know yet, unless somebody else looks after that."""
+        if self.owned:
+            self.shared.close()
 
 
 @contextlib.asynccontextmanager

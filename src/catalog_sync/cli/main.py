@@ -121,6 +121,11 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     scope.add_argument("--country", type=_text, metavar="ISO", help="renew the bundles of this country only")
     scope.add_argument("--bundle", type=_text, metavar="NAME", help="renew this bundle only")
     run.add_argument("--force", action="store_true", help="publish although a guard objects")
+    run.add_argument(
+        "--if-due",
+        action="store_true",
+        help="do nothing unless the catalogue is older than CATALOG_SYNC_EVERY_S and the supplier may be asked again",
+    )
 
 
 def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -146,6 +151,8 @@ def _add_simulate(commands: argparse._SubParsersAction[_Parser], arguments: Sequ
 
 
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.command == "run" and args.if_due and (args.group or args.country or args.bundle):
+        parser.error("--if-due is about the whole catalogue: it cannot be combined with --group, --country or --bundle")
     if args.command != "search" or args.min_days is None or args.max_days is None:
         return
     if args.min_days > args.max_days:

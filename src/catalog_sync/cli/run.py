@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import functools
 import logging
@@ -12,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.cli import app, exit_codes
+from catalog_sync.cli import app, due, exit_codes
 from catalog_sync.cli.last_run import write_last_run
 from catalog_sync.cli.output import error_line
 from catalog_sync.cli.progress import progress_bar
@@ -47,11 +48,19 @@ def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
     settings = app.read_settings()
     settings.require_api_key()
     request = _request(args)
-    with app.observed(), app.alerting(settings) as alerts:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(app.observed())
+        alerts = stack.enter_context(app.alerting(settings))
         one = _OneRun(settings, request, signals, alerts.sync_ended)
+        stack.callback(one.policies.close)
+        if args.if_due:
+            not_due = due.unless_due(settings, one.policies, answer, signals)
+            if not_due is not None:
+                return not_due
         signals.last_words = functools.partial(_give_up, answer, one)
         with progress_bar("sync") as on_progress:
             report = signals.run(functools.partial(one.run, on_progress))
+        due.remember_pause(one.policies, report)
         for notice in one.notices:
             answer.notice(notice)
         write_last_run(settings.state_dir, report, (one.policies.supplier, one.policies.store))
@@ -71,7 +80,7 @@ def _request(args: argparse.Namespace) -> SyncRequest:
         scope = getattr(args, kind.value)
         if scope is not None:
             return SyncRequest(kind, scope, force=args.force)
-    return SyncRequest(force=args.force)
+    return SyncRequest(force=args.force, trigger="schedule" if args.if_due else "cli")
 
 
 class _OneRun:

@@ -11,6 +11,7 @@ from catalog_sync.cli import app, exit_codes
 from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
 from catalog_sync.cli.last_run import read_last_run
 from catalog_sync.cli.output import console
+from catalog_sync.cli.protection import with_shared_state
 
 if TYPE_CHECKING:
     import argparse
@@ -45,6 +46,7 @@ async def _collect(settings: Settings) -> dict[str, Any]:
     from catalog_sync.sync.reporting import error_info
 
     last = read_last_run(settings.state_dir) or {}
+    protection = with_shared_state(settings, last)
     seen: dict[str, Any]
     try:
         async with app.open_catalogue(settings, redis_policy(settings)) as (store, snapshot):
@@ -57,29 +59,32 @@ async def _collect(settings: Settings) -> dict[str, Any]:
             "catalogue": await _from_snapshot(settings, Snapshot(settings.state_dir)),
             "store": {"backend": None, "reachable": False, "error": failure},
             "lock": {"state": "unknown", "holder": None},
+            "jobs": None,
         }
     return {
         "catalogue": seen["catalogue"],
         "store": seen["store"],
         "last_sync": last.get("report"),
         "lock": seen["lock"],
-        "breakers": last.get("breakers", []),
-        "budgets": last.get("budgets", []),
+        "jobs": seen["jobs"],
+        **protection,
         "alerts": await asyncio.to_thread(overview, settings),
     }
 
 
 async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> dict[str, Any]:
     from catalog_sync.errors import CatalogSyncError
+    from catalog_sync.jobs.overview import overview
     from catalog_sync.sync.reporting import error_info
 
     reachable: dict[str, Any] = {"backend": store.backend, "reachable": True, "error": None}
-    catalogue = None
+    catalogue = jobs = None
     try:
         meta = await store.current()
         if meta is not None:
             catalogue = _catalogue(meta, settings, "fresh")
         holder = await store.lock_holder()
+        jobs = await overview(store.redis)
     except CatalogSyncError as error:
         reachable.update(reachable=False, error=error_info(error).to_json())
         lock: dict[str, Any] = {"state": "unknown", "holder": None}
@@ -89,6 +94,7 @@ async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> 
         "catalogue": catalogue or await _from_snapshot(settings, snapshot),
         "store": reachable,
         "lock": lock,
+        "jobs": jobs,
     }
 
 
@@ -116,6 +122,7 @@ def _print(data: dict[str, Any]) -> None:
         "store": _store_lines(data["store"]),
         "last sync": _sync_lines(data["last_sync"]),
         "lock": _lock_lines(data["lock"]),
+        "jobs": list(_job_lines(data["jobs"])),
         "breakers": [_breaker_line(entry) for entry in data["breakers"]] or ["no run yet"],
         "budgets": [_budget_line(entry) for entry in data["budgets"]] or ["no run yet"],
         "alerts": list(_alert_lines(data["alerts"])),
@@ -124,6 +131,23 @@ def _print(data: dict[str, Any]) -> None:
         for number, line in enumerate(lines):
             table.add_row(Text(name if number == 0 else "", style="bold"), Text(line))
     console(sys.stdout).print(table)
+
+
+def _job_lines(jobs: dict[str, Any] | None) -> Iterator[str]:
+    if jobs is None:
+        yield "unknown"
+        return
+    yield f"{len(jobs['workers'])} workers: {', '.join(worker['name'] for worker in jobs['workers']) or 'none'}"
+    active = jobs["active"]
+    if active is not None:
+        progress = active["progress"]
+        done = f"{progress['groups_done']} of {progress['groups_total']} groups"
+        yield f"{active['kind']} sync {active['id']} is {active['status']}, {done}, trace {active['correlation_id']}"
+    letters = jobs["dead_letters"]
+    if letters["count"]:
+        yield f"{letters['count']} DEAD LETTERS, the last:"
+        for letter in letters["last"]:
+            yield f"  {letter['at']} {letter['step'] or 'message'} of job {letter['job'] or '?'}: {letter['reason']}"
 
 
 def _catalogue_lines(catalogue: dict[str, Any] | None) -> list[str]:

@@ -3,10 +3,21 @@
 from catalog_sync.jobs.port import (
     GroupProgress,
     Job,
+    JobAbandonedError,
     JobConflictError,
     JobNotFoundError,
     Jobs,
     JobStatus,
+    PoisonedStepError,
 )
 
-__all__ = ["GroupProgress", "Job", "JobConflictError", "JobNotFoundError", "JobStatus", "Jobs"]
+__all__ = [
+    "GroupProgress",
+    "Job",
+    "JobAbandonedError",
+    "JobConflictError",
+    "JobNotFoundError",
+    "JobStatus",
+    "Jobs",
+    "PoisonedStepError",
+]

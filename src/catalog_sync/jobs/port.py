@@ -101,6 +101,18 @@ class JobNotFoundError(CatalogSyncError):
     default = Classification(ErrorClass.PERMANENT, Severity.LOW, "job_not_found")
 
 
+class JobAbandonedError(CatalogSyncError):
+    """No worker finishes the job any more."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "job_abandoned")
+
+
+class PoisonedStepError(CatalogSyncError):
+    """A step of a job was begun again and again and never came to an end: it is put aside as a dead letter."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "job_poisoned")
+
+
 class Jobs(Protocol):
     """Asks for syncs and watches them. Every method may raise ``CacheConnectionError`` where the records are away."""
 

@@ -15,6 +15,7 @@ from catalog_sync.models import Bundle, CatalogueMeta, LockHolder
 from catalog_sync.store import scripts
 from catalog_sync.store.client import ExecutesCalls, GuardedRedis
 from catalog_sync.store.errors import (
+    AlreadyPublishedError,
     CacheReplyError,
     CorruptEntryError,
     StagingIncompleteError,
@@ -30,6 +31,7 @@ from catalog_sync.store.keys import (
     META_MANIFEST,
     VERSION_PREFIX,
     VersionKeys,
+    receipt_key,
 )
 from catalog_sync.store.lock import LOCK_TTL, LockLease, SyncLock
 from catalog_sync.store.staging import CHUNK, Staging, chunks, decode, scan_hash
@@ -58,6 +60,11 @@ class CatalogStore:
         self._redis = redis
         self.backend = backend
         self._lock = SyncLock(redis, ttl=lock_ttl, clock=clock, wall_clock=wall_clock, sleep=sleep)
+
+    @property
+    def redis(self) -> GuardedRedis:
+        """The Redis that it is kept in, for what else lives there."""
+        return self._redis
 
     @property
     def degraded(self) -> bool:
@@ -104,17 +111,25 @@ class CatalogStore:
             raise VersionGoneError(f"version {version} lacks a part", context={"version": version})
         return meta
 
+    def part(self, version: str, *, ttl: int) -> Staging:
+        """A place for a part of a version, which is never committed itself. It lasts ``ttl`` seconds."""
+        return Staging(self._redis, version, ttl=ttl)
+
     async def begin(self, version: str) -> Staging:
         """A place to write ``version``. Raises :class:`CacheWritesPausedError` where Redis has no room for it."""
         staging = Staging(self._redis, version)
         await self._check_room()
         return staging
 
-    async def commit(self, staging: Staging, meta: CatalogueMeta, fence: int, *, grace: int = GRACE) -> str | None:
+    async def commit(
+        self, staging: Staging, meta: CatalogueMeta, fence: int, *, grace: int = GRACE, receipt: str | None = None
+    ) -> str | None:
         """Makes the sealed version the live one and returns the one it replaces.
 
-        Raises :class:`StaleFenceError` where a later run has published, :class:`StagingIncompleteError` where a part of
-        the version is missing. May be repeated. ``grace`` in seconds.
+        ``receipt`` names the sync to which several versions may belong, of which one at most is published: raises
+        :class:`AlreadyPublishedError` where another one was. Raises :class:`StaleFenceError` where a later run has
+        published, :class:`StagingIncompleteError` where a part of the version is missing. May be repeated. ``grace`` in
+        seconds.
         """
         if staging.manifest is None:
             raise StagingIncompleteError(f"version {staging.version} was not sealed")
@@ -124,10 +139,12 @@ class CatalogStore:
         answer = await self._redis.script(
             "commit",
             scripts.COMMIT,
-            keys=[CURRENT, FENCE, FENCE_SEQ, *staging.keys.all],
+            keys=[CURRENT, FENCE, FENCE_SEQ, *staging.keys.all, *([receipt_key(receipt)] if receipt else [])],
             args=[staging.version, fence, grace, *counts, VERSION_PREFIX, *HASHES, "meta"],
         )
         status, *details = [bytes(part).decode() for part in answer]
+        if status == "published":
+            raise AlreadyPublishedError(details[0])
         if status == "stale":
             raise StaleFenceError(
                 f"a later run has published (token {details[0]}, ours is {fence})",
@@ -201,9 +218,20 @@ class CatalogStore:
                     seen.add(name)
                     yield decode(name.decode(), text)
 
-    async def acquire_lock(self, holder: str, *, token_floor: int = 0) -> LockLease | LockHolder:
+    async def receipt(self, name: str) -> str | None:
+        """The version that was published under this receipt, for a day."""
+        version = await self._redis.command("read receipt", "GET", receipt_key(name))
+        return None if version is None else bytes(version).decode()
+
+    async def highest_fence(self) -> int:
+        """The highest fencing token that has published; 0 where nobody has."""
+        return int(await self._redis.command("read fence", "GET", FENCE) or 0)
+
+    async def acquire_lock(
+        self, holder: str, *, token_floor: int = 0, owner: str | None = None, since: str | None = None
+    ) -> LockLease | LockHolder:
         """The sync lock for the run with the correlation ID ``holder``, or who has it; see :class:`SyncLock`."""
-        return await self._lock.acquire(holder, token_floor=token_floor)
+        return await self._lock.acquire(holder, token_floor=token_floor, owner=owner, since=since)
 
     async def lock_holder(self) -> LockHolder | None:
         """Who holds the sync lock."""

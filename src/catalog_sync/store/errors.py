@@ -10,6 +10,16 @@ class StaleFenceError(LockLostError):
     """A run with a higher fencing token has published: this one lost its lease without noticing."""
 
 
+class AlreadyPublishedError(CatalogSyncError):
+    """Another attempt of the same sync has published ``version``: this one must not do so again."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "already_published")
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"this sync has published version {version} before", context={"version": version})
+        self.version = version
+
+
 class StagingIncompleteError(CatalogSyncError):
     """The staged version is not what its manifest says, so it was not published."""
 

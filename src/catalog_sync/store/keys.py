@@ -15,6 +15,8 @@ FENCE_SEQ = f"{TAG}:fence:seq"
 LOCK = f"{TAG}:lock"
 VERSION_PREFIX = f"{TAG}:v:"
 
+RECEIPT_PREFIX = f"{TAG}:receipt:"
+
 HASHES = ("bundles", "groups", "countries", "durations", "regions")
 """The data hashes of a version; its ``meta`` hash comes on top."""
 
@@ -24,6 +26,12 @@ META_MANIFEST = "manifest"
 """Field of the meta hash: how many fields each data hash has, as JSON."""
 META_FENCE = "fence"
 """Field of the meta hash: the token that published the version, outside the JSON so that a script can read it."""
+
+
+def receipt_key(name: str) -> str:
+    """Where a commit notes which version a sync has published."""
+    return f"{RECEIPT_PREFIX}{name}"
+
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 

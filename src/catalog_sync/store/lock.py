@@ -68,13 +68,19 @@ class SyncLock:
         """The lease in milliseconds."""
         return max(1, int(self.ttl * 1000))
 
-    async def acquire(self, correlation_id: str, *, token_floor: int = 0) -> LockLease | LockHolder:
+    async def acquire(
+        self, correlation_id: str, *, token_floor: int = 0, owner: str | None = None, since: str | None = None
+    ) -> LockLease | LockHolder:
         """The lease, or who holds it. The token is higher than ``token_floor`` and every one known to Redis.
+
+        Without ``owner`` the lease belongs to this call alone. Processes that name the same owner, the same ``since``
+        and the same correlation ID share one lease: whoever asks starts it anew and gets its token.
 
         Raises :class:`CacheConnectionError` and its relatives where Redis cannot say.
         """
-        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
-        who = {"owner": owner, "since": rfc3339(self._wall_clock()), "correlation_id": correlation_id}
+        shared = owner is not None
+        owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+        who = {"owner": owner, "since": since or rfc3339(self._wall_clock()), "correlation_id": correlation_id}
         claim = json.dumps(who)[:-1] + ', "token": '
         asked_at = self.clock()
         try:
@@ -85,7 +91,8 @@ class SyncLock:
                 args=[claim, self.ttl_ms, token_floor, VERSION_PREFIX],
             )
         except asyncio.CancelledError:
-            await self._withdraw(claim)
+            if not shared:
+                await self._withdraw(claim)
             raise
         if answer[0] == b"ok":
             return LockLease(self, claim, owner, int(answer[1]), asked_at)
@@ -131,12 +138,13 @@ class LockLease:
         self.lost = False
         """Whether another run may own the lock by now."""
 
-    def hold(self) -> _Hold:
+    def hold(self, *, release: bool = True) -> _Hold:
         """``async with lease.hold():`` renews the lease in the background and gives the lock back at the end.
 
-        When the lease is lost, the body is cancelled and :class:`LockLostError` raised.
+        Without ``release`` it goes on for others who share it. When the lease is lost, the body is cancelled and
+        :class:`LockLostError` raised.
         """
-        return _Hold(self)
+        return _Hold(self, release=release)
 
     async def renew(self, *, deadline: float | None = None) -> bool:
         """Starts the lease anew; ``False`` where it is not ours any more."""
@@ -178,8 +186,9 @@ class LockLease:
 class _Hold:
     """Renewal around a body; a cancellation that came from the loss becomes LockLostError, as asyncio.timeout does."""
 
-    def __init__(self, lease: LockLease) -> None:
+    def __init__(self, lease: LockLease, *, release: bool) -> None:
         self._lease = lease
+        self._gives_back = release
         self._task: asyncio.Task[Any] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._cancelling = 0
@@ -224,6 +233,8 @@ class _Hold:
         """Ends the renewal and gives the lock back, also while the task is being cancelled."""
         if self._renewal is not None:
             self._renewal.cancel()
+        if not self._gives_back:
+            return
         releasing = asyncio.create_task(self._release(), name="sync lock release")
         interrupted: asyncio.CancelledError | None = None
         while not releasing.done():

@@ -34,6 +34,8 @@ local version, token, grace = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 if redis.call('HGET', KEYS[9], 'committed') == ARGV[2] then
   return {'ok', redis.call('HGET', KEYS[9], 'previous') or ''}
 end
+local receipt = KEYS[10] and redis.call('GET', KEYS[10])
+if receipt and receipt ~= version then return {'published', receipt} end
 local highest = tonumber(redis.call('GET', KEYS[2]) or '0')
 if token < highest then return {'stale', tostring(highest)} end
 for i = 4, 8 do
@@ -47,13 +49,15 @@ redis.call('HSET', KEYS[9], 'committed', ARGV[2], 'previous', previous or '')
 redis.call('SET', KEYS[2], ARGV[2])
 if tonumber(redis.call('GET', KEYS[3]) or '0') < token then redis.call('SET', KEYS[3], ARGV[2]) end
 redis.call('SET', KEYS[1], version)
+if KEYS[10] then redis.call('SET', KEYS[10], version, 'EX', 86400) end
 if previous and previous ~= version then
   for i = 10, #ARGV do redis.call('EXPIRE', ARGV[9] .. previous .. ':' .. ARGV[i], grace) end
 end
 return {'ok', previous or ''}
 """
-"""KEYS: current, fence, fence:seq, the five data hashes, meta. ARGV: version, token, grace in s, the five counts,
-prefix of version keys, names of a version's hashes. The keys of the previous version carry the same hash tag."""
+"""KEYS: current, fence, fence:seq, the five data hashes, meta; the receipt where there is one. ARGV: version, token,
+grace in s, the five counts, prefix of version keys, names of a version's hashes. The keys of the previous version carry
+the same hash tag."""
 
 LOCK_ACQUIRE = """
 local held = redis.call('GET', KEYS[1])

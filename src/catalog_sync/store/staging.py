@@ -50,10 +50,11 @@ def decode(name: str, text: bytes) -> Bundle:
 
 
 class Staging:
-    """Writes one version. Every key expires :data:`STAGING_TTL` after the last write to it until the commit."""
+    """Writes one version. Every key expires ``ttl`` seconds after the last write to it until the commit."""
 
-    def __init__(self, redis: GuardedRedis, version: str) -> None:
+    def __init__(self, redis: GuardedRedis, version: str, *, ttl: int = STAGING_TTL) -> None:
         self._redis = redis
+        self._ttl = ttl
         self.keys = VersionKeys(version)
         self.manifest: dict[str, int] | None = None
         """Fields per data hash; known once sealed."""
@@ -77,7 +78,7 @@ class Staging:
         Replaces what was put before, so call it first.
         """
         source = VersionKeys(version)
-        args = [STAGING_TTL]
+        args = [self._ttl]
         done = await self._redis.script(
             "copy version", scripts.COPY_HASH, keys=[source.bundles, self.keys.bundles], args=args
         )
@@ -151,7 +152,7 @@ class Staging:
         return count
 
     async def _stage(self, name: str, key: str, fields: Sequence[str | bytes]) -> None:
-        await self._redis.script(name, scripts.STAGE, keys=[key], args=[STAGING_TTL, *fields])
+        await self._redis.script(name, scripts.STAGE, keys=[key], args=[self._ttl, *fields])
 
     async def _copy_by_scan(self, source: VersionKeys) -> int:
         copied = 0

@@ -18,7 +18,7 @@ from catalog_sync.supplier.calls import ProtectedCalls
 from catalog_sync.supplier.failures import response_rule
 from catalog_sync.supplier.paging import follow_pages
 from catalog_sync.supplier.port import Deadline, Page, RateLimit, RequestCounts, Scope
-from catalog_sync.supplier.rate_limit import RateLimiter
+from catalog_sync.supplier.shared_limit import open_limiter
 from otel_resilience import (
     BreakerEffect,
     Classification,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from catalog_sync.config import Settings
     from catalog_sync.models import Bundle
+    from catalog_sync.supplier.rate_limit import RateLimiter
+    from otel_resilience.storage import SharedState
 
 T = TypeVar("T")
 
@@ -82,8 +84,9 @@ def supplier_classifier() -> Classifier:
     return default_classifier().extended(response_rule(classify_response))
 
 
-def supplier_policy(settings: Settings) -> Policy:
-    """What protects every call to the supplier. One per process: it holds breaker and retry budget.
+def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Policy:
+    """What protects every call to the supplier. One per process: it holds breaker and retry budget, in ``shared`` where
+    they are to outlive the process and to be those of all workers.
 
     It has no attempt timeout: the client sets that around the exchange alone, so that waiting for the rate limit is not
     charged to an attempt.
@@ -96,6 +99,7 @@ def supplier_policy(settings: Settings) -> Policy:
         retry=settings.retry,
         breaker=breaker,
         deadline=settings.sync_deadline,
+        shared=shared,
         classifier=supplier_classifier(),
     )
 
@@ -119,12 +123,13 @@ async def open_supplier(
     if settings.base_url.startswith("http://"):
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     limits = httpx.Limits(max_connections=MAX_IN_FLIGHT, max_keepalive_connections=MAX_IN_FLIGHT, keepalive_expiry=15.0)
-    async with httpx.AsyncClient(trust_env=False, timeout=timeout, limits=limits, verify=verify) as http:
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=timeout, limits=limits, verify=verify) as http,
+        open_limiter(settings) as shared_limiter,
+    ):
         if instrument is not None:
             instrument(http)
-        yield EsimGoClient(
-            settings, policy or supplier_policy(settings), limiter or RateLimiter(settings.supplier_rate), http
-        )
+        yield EsimGoClient(settings, policy or supplier_policy(settings), limiter or shared_limiter, http)
 
 
 class EsimGoClient:

@@ -101,10 +101,12 @@ class RateLimiter:
         """
         async with self._turn:
             while True:
+                await self._tell_others()
                 now = self._clock()
                 wait = self._log.ready_at(now, cost) - now
                 if wait <= 0:
-                    self._log.take(now, cost)
+                    wait = await self._take(cost)
+                if wait <= 0:
                     return
                 if deadline is not None and wait > deadline.remaining():
                     raise RateLimitError(
@@ -113,6 +115,14 @@ class RateLimiter:
                         retry_after=wait,
                     )
                 await self._sleep(wait)
+
+    async def _take(self, cost: int) -> float:
+        """Takes ``cost`` units that this client's own limit allows. Returns 0, or how long to wait where it may not."""
+        self._log.take(self._clock(), cost)
+        return 0.0
+
+    async def _tell_others(self) -> None:
+        """Nobody else shares this limit."""
 
     def pause(self, seconds: float) -> None:
         """Let nobody send for ``seconds``: the supplier said so to one of the callers."""

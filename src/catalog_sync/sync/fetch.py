@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 from catalog_sync.errors import CatalogSyncError, CatalogueChangedError, InvalidDataError
 from catalog_sync.models import Bundle
 from catalog_sync.supplier.envelope import SCHEMA_MISMATCH
-from catalog_sync.sync.merge import GroupNames
-from catalog_sync.sync.run import FATAL, Run, Tally
+from catalog_sync.sync.run import FATAL, Fetch, Tally
 
 if TYPE_CHECKING:
     from catalog_sync.supplier.port import Scope
+    from catalog_sync.sync.previous import Previous
 
 MAX_RESTARTS: Final = 3
 """How often a scope is fetched again because the catalogue changed meanwhile."""
@@ -25,7 +25,7 @@ Put = Callable[[Sequence[Bundle]], Awaitable[int]]
 _log = logging.getLogger(__name__)
 
 
-async def fetch_scope(run: Run, scope: Scope, put: Put, start_again: Callable[[], None]) -> Tally:
+async def fetch_scope(run: Fetch, scope: Scope, put: Put, start_again: Callable[[], None]) -> Tally:
     """Fetch all pages of ``scope``, again from the start where the catalogue changed meanwhile, at most three times."""
     restarts = 0
     while True:
@@ -39,7 +39,7 @@ async def fetch_scope(run: Run, scope: Scope, put: Put, start_again: Callable[[]
             start_again()
 
 
-async def _one_pass(run: Run, scope: Scope, put: Put) -> Tally:
+async def _one_pass(run: Fetch, scope: Scope, put: Put) -> Tally:
     tally = run.tallies[str(scope)] = Tally()
     set_aside: set[str] = set()
     usable = 0
@@ -71,7 +71,7 @@ async def _one_pass(run: Run, scope: Scope, put: Put) -> Tally:
     return tally
 
 
-async def discover(run: Run) -> tuple[list[str], CatalogSyncError | None]:
+async def discover(run: Fetch, previous: Previous | None) -> tuple[list[str], CatalogSyncError | None]:
     """The groups to fetch, and what went wrong where they are only the ones of the previous version.
 
     Raises that error where there is no previous version, and always where it ends the run.
@@ -81,9 +81,8 @@ async def discover(run: Run) -> tuple[list[str], CatalogSyncError | None]:
     except FATAL:
         raise
     except CatalogSyncError as error:
-        if run.previous is None or not run.previous.meta.groups:
+        if previous is None or not previous.meta.groups:
             raise
-        groups, failure = list(run.previous.meta.groups), error
-        _log.warning("the group list of version %s is used: %s", run.previous.meta.version, error)
-    run.builder.names = GroupNames(groups)
+        groups, failure = list(previous.meta.groups), error
+        _log.warning("the group list of version %s is used: %s", previous.meta.version, error)
     return groups, failure

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
 
 from catalog_sync import instruments
 from catalog_sync.errors import CatalogSyncError
@@ -13,19 +13,18 @@ from catalog_sync.models import GroupMeta, GroupReport, Outcome
 from catalog_sync.supplier.port import Scope
 from catalog_sync.sync import guards
 from catalog_sync.sync.fetch import discover, fetch_scope
+from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.run import FATAL, Candidate, Run
-
-if TYPE_CHECKING:
-    pass
 
 _log = logging.getLogger(__name__)
 
 
 async def build_full(run: Run) -> Candidate:
     """Stage the whole catalogue. Raises ``CatalogSyncError`` where nothing may be published."""
-    groups, discovery_failure = await discover(run)
-    run.progress.begin(len(groups))
+    groups, discovery_failure = await discover(run, run.previous)
+    run.builder.names = GroupNames(groups)
+    run.progress.begin(groups)
     failures: dict[str, CatalogSyncError] = {}
     async with asyncio.TaskGroup() as tasks:
         for group in groups:
@@ -55,7 +54,7 @@ async def build_full(run: Run) -> Candidate:
 async def _fetch_group(run: Run, group: str, failures: dict[str, CatalogSyncError]) -> None:
     builder = run.builder
     try:
-        with instruments.group_span(group):
+        with contextlib.nullcontext() if run.replayed else instruments.group_span(group):
             await fetch_scope(run, Scope(group=group), partial(builder.put, group), partial(builder.start_again, group))
             await builder.settle(group)
     except FATAL:
@@ -64,7 +63,7 @@ async def _fetch_group(run: Run, group: str, failures: dict[str, CatalogSyncErro
         failures[group] = error
         _log.warning("group %r failed: %s", group, error)
         await builder.abandon(group)
-    run.progress.group_done(group)
+    run.progress.group_done(group, failed=group in failures)
 
 
 async def _keep_last_good(run: Run, group: str) -> str | None:

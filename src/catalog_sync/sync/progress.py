@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ScopeProgress:
+    """How far one group, or the country that is synced alone, has come."""
+
+    name: str
+    status: Literal["pending", "running", "ok", "failed"]
+    bundles: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,6 +28,8 @@ class Progress:
     pages_total: int
     current: str | None
     """The scope that moved last."""
+    scopes: tuple[ScopeProgress, ...] = ()
+    """Each of those that are to be fetched; empty until they are known."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -29,13 +41,13 @@ class ProgressTracker:
 
     def __init__(self, listener: OnProgress | None) -> None:
         self._listener = listener
-        self._groups_done = 0
-        self._groups_total = 0
+        self._ended: dict[str, bool] = {}
+        self._scopes: tuple[str, ...] = ()
         self._pages: dict[str, tuple[int, int, int]] = {}
 
-    def begin(self, groups: int) -> None:
-        """So many groups will be fetched."""
-        self._groups_total = groups
+    def begin(self, scopes: Sequence[str]) -> None:
+        """These will be fetched."""
+        self._scopes = tuple(scopes)
         self._tell(None)
 
     def page(self, scope: str, done: int, total: int | None, bundles: int) -> None:
@@ -43,9 +55,9 @@ class ProgressTracker:
         self._pages[scope] = (done, max(done, total or 0), bundles)
         self._tell(scope)
 
-    def group_done(self, scope: str) -> None:
+    def group_done(self, scope: str, *, failed: bool = False) -> None:
         """``scope`` is over, well or badly."""
-        self._groups_done += 1
+        self._ended[scope] = failed
         self._tell(scope)
 
     def _tell(self, current: str | None) -> None:
@@ -54,11 +66,19 @@ class ProgressTracker:
         pages = self._pages.values()
         self._listener(
             Progress(
-                self._groups_done,
-                self._groups_total,
+                len(self._ended),
+                len(self._scopes),
                 sum(bundles for _, _, bundles in pages),
                 sum(done for done, _, _ in pages),
                 sum(total for _, total, _ in pages),
                 current,
+                tuple(map(self._scope, self._scopes)),
             )
         )
+
+    def _scope(self, name: str) -> ScopeProgress:
+        page = self._pages.get(name)
+        failed = self._ended.get(name)
+        if failed is None:
+            return ScopeProgress(name, "running" if page else "pending", page[2] if page else 0)
+        return ScopeProgress(name, "failed" if failed else "ok", page[2] if page else 0)

@@ -54,21 +54,29 @@ class Tally:
     rejected: list[Rejected] = dataclasses.field(default_factory=list)
 
 
-@dataclasses.dataclass(slots=True)
-class Run:
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Fetch:
+    """What fetching needs, whether the rows go straight into a version or into a part of one."""
+
+    supplier: Supplier
+    progress: ProgressTracker
+    deadline: Deadline
+    tallies: dict[str, Tally] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Run(Fetch):
     """One sync while it runs."""
 
     request: SyncRequest
     settings: Settings
-    supplier: Supplier
     builder: CatalogueBuilder
     previous: Previous | None
-    progress: ProgressTracker
-    deadline: Deadline
     as_of: str
     """When the run began to fetch, RFC 3339, UTC."""
+    replayed: bool = False
+    """The rows were fetched before, by other processes: here they are merged."""
     groups: dict[str, GroupReport] = dataclasses.field(default_factory=dict)
-    tallies: dict[str, Tally] = dataclasses.field(default_factory=dict)
 
     @property
     def rows(self) -> int:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 async def build_group(run: Run, asked: str) -> Candidate:
     """Renew one group; its bundles that did not come again leave it. Raises ``CatalogSyncError``."""
-    groups, _ = await discover(run)
+    groups, _ = await discover(run, run.previous)
+    run.builder.names = GroupNames(groups)
     group = run.builder.names.listed(asked)
     if group is None:
         raise NotFoundError(f"no group {asked!r}; the supplier lists {', '.join(map(repr, groups))}")
@@ -27,7 +28,7 @@ async def build_group(run: Run, asked: str) -> Candidate:
     builder = run.builder
     before = builder.index.group_counts().get(group, 0)
     builder.start_again(group)
-    run.progress.begin(1)
+    run.progress.begin([group])
     await fetch_scope(run, Scope(group=group), partial(builder.put, group), partial(builder.start_again, group))
     await builder.settle(group)
     run.progress.group_done(group)
@@ -50,7 +51,7 @@ async def build_country(run: Run, asked: str) -> Candidate:
         await run.builder.replace(bundles)
         return len(seen) - known
 
-    run.progress.begin(1)
+    run.progress.begin([country])
     await fetch_scope(run, Scope(country=country), put, seen.clear)
     run.progress.group_done(country)
     _check(run, len(before), len(seen))

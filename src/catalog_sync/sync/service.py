@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync import instruments
-from catalog_sync.errors import CatalogSyncError, SyncDeadlineError
+from catalog_sync.errors import CacheConnectionError, CatalogSyncError, LockLostError, SyncDeadlineError
 from catalog_sync.index import CatalogueIndex
 from catalog_sync.models import (
     CatalogueMeta,
@@ -23,6 +23,7 @@ from catalog_sync.models import (
     SyncReport,
     SyncRequest,
 )
+from catalog_sync.store.errors import AlreadyPublishedError, VersionGoneError
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.builder import CatalogueBuilder
 from catalog_sync.sync.full import build_full
@@ -32,9 +33,12 @@ from catalog_sync.sync.progress import OnProgress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
 from catalog_sync.sync.run import Candidate, Run, rfc3339
 from catalog_sync.sync.scoped import build_bundle, build_country, build_group
+from catalog_sync.sync.ticket import Ticket, adopt_lease
 from otel_resilience import correlation_id, correlation_scope
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from catalog_sync.config import Settings
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.lock import LockLease
@@ -85,6 +89,7 @@ class SyncService:
         *,
         on_progress: OnProgress | None = None,
         on_report: OnReport | None = None,
+        ticket: Ticket | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
@@ -94,16 +99,23 @@ class SyncService:
         self._snapshot = snapshot
         self._on_progress = on_progress
         self._on_report = on_report
+        self._ticket = ticket
         self._clock = clock
         self._now = now
 
     async def run(self, request: SyncRequest | None = None) -> SyncReport:
-        """Sync once. Returns a report whatever happens, except that ``CancelledError`` passes once the lock is free."""
+        """Sync once. Returns a report whatever happens, except that ``CancelledError`` passes once the lock is free.
+
+        With a ticket this is the last step of a sync that several processes share: the report covers all of them, the
+        lock is not given back, and where the store went away before anything was published, ``CacheConnectionError`` or
+        ``LockLostError`` is raised, for the step can be repeated.
+        """
         request = request or SyncRequest()
-        started, started_at = self._clock(), rfc3339(self._now())
+        ticket = self._ticket
+        started, started_at = self._clock(), ticket.started_at if ticket else rfc3339(self._now())
         counts = self._supplier.counts
         sent, repeated = counts.sent, counts.repeated
-        with instruments.sync_span(request.kind, request.trigger), correlation_scope() as identifier:
+        with instruments.sync_span(request.kind, request.trigger), _scope_of(ticket) as identifier:
             result = _Result()
             await self._under_lock(request, result)
             run = result.run
@@ -117,7 +129,7 @@ class SyncService:
                 quarantined=run.quarantined if run else 0,
                 groups=tuple(run.groups.values()) if run else (),
                 started_at=started_at,
-                duration_s=self._clock() - started,
+                duration_s=ticket.duration(self._now()) if ticket else self._clock() - started,
                 attempts=counts.sent - sent,
                 retries=counts.repeated - repeated,
                 quarantined_rows=tuple(run.quarantined_rows()) if run else (),
@@ -130,8 +142,13 @@ class SyncService:
     async def _under_lock(self, request: SyncRequest, result: _Result) -> None:
         """Lock busy, lock broken and work done are three different outcomes."""
         try:
-            lock = await self._store.acquire_lock(correlation_id())
-        except Exception as error:  # noqa: BLE001  whatever keeps the lock from being made is told as such, classified
+            lock = await self._acquire()
+        except LockLostError as error:
+            result.error = _told(error)
+            return
+        except Exception as error:  # whatever keeps the lock from being made is told as such, classified
+            if self._ticket is not None and isinstance(error, CacheConnectionError):
+                raise
             result.outcome, result.error = Outcome.LOCK_UNAVAILABLE, _told(error)
             return
         if isinstance(lock, LockHolder):
@@ -140,39 +157,56 @@ class SyncService:
                 result.meta = await self._store.current()
             return
         try:
-            async with lock.hold():
+            async with lock.hold(release=self._ticket is None):
                 await self._work(request, lock, result)
         except Exception as raised:  # noqa: BLE001  every failure becomes part of the report, classified
-            failure = _told(first_leaf(raised))
+            leaf = first_leaf(raised)
+            again = isinstance(leaf, CacheConnectionError | LockLostError)
+            if self._ticket is not None and again and not result.published:
+                raise leaf from None
+            failure = _told(leaf)
             if result.published:
                 # The fence accepted the version: it stands, whatever happened to the lock afterwards.
                 _log.warning("after the publication: %s", failure.message)
             else:
                 result.outcome, result.error = Outcome.FAILED, failure
 
+    async def _acquire(self) -> LockLease | LockHolder:
+        if self._ticket is None:
+            return await self._store.acquire_lock(correlation_id())
+        return self._ticket.refused_by or await adopt_lease(self._store, self._ticket)
+
     async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:
         previous = await Previous.load(self._store, self._snapshot)
         result.meta = previous.meta if previous else None
         began = self._now()
-        staging = await self._store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{correlation_id()[:8]}")
+        ticket = self._ticket
+        suffix = ticket.attempt if ticket else correlation_id()[:8]
+        staging = await self._store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
         committing = False
         try:
             run = result.run = Run(
-                request,
-                self._settings,
-                self._supplier,
-                CatalogueBuilder(self._store, staging, CatalogueIndex(), GroupNames(())),
-                previous,
-                ProgressTracker(self._on_progress),
-                Deadline(self._settings.sync_deadline, self._clock),
-                rfc3339(began),
+                request=request,
+                settings=self._settings,
+                supplier=self._supplier,
+                builder=CatalogueBuilder(self._store, staging, CatalogueIndex(), GroupNames(())),
+                previous=previous,
+                progress=ProgressTracker(self._on_progress),
+                deadline=Deadline(self._settings.sync_deadline, self._clock),
+                as_of=ticket.started_at if ticket else rfc3339(began),
+                replayed=ticket is not None,
             )
             candidate = await self._within_deadline(run, staging)
             meta = self._meta(run, staging, candidate, lease.token)
             with instruments.publish_span():
                 await staging.seal(run.builder.index, meta)
                 committing = True
-                await self._commit(staging, meta, candidate, result)
+                try:
+                    await self._commit(staging, meta, candidate, result)
+                except AlreadyPublishedError as earlier:
+                    committing = False
+                    meta = await self._published_before(meta, earlier.version)
+                    result.publish(candidate, meta)
         finally:
             # Once the commit was sent the version may be live: then it is left alone.
             if not committing:
@@ -208,7 +242,8 @@ class SyncService:
 
     async def _commit(self, staging: Staging, meta: CatalogueMeta, candidate: Candidate, result: _Result) -> None:
         """Commit; a cancellation waits, for a bounded time, until it is known whether the version is live."""
-        commit = asyncio.ensure_future(self._store.commit(staging, meta, meta.fence))
+        receipt = self._ticket.job if self._ticket else None
+        commit = asyncio.ensure_future(self._store.commit(staging, meta, meta.fence, receipt=receipt))
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError:
@@ -218,6 +253,13 @@ class SyncService:
             commit.cancel()
             raise
         result.publish(candidate, meta)
+
+    async def _published_before(self, meta: CatalogueMeta, version: str) -> CatalogueMeta:
+        """What an earlier attempt of this sync has published; a sync after it may have replaced that by now."""
+        try:
+            return await self._store.meta(version)
+        except VersionGoneError:
+            return dataclasses.replace(meta, version=version)
 
     async def _save(self, meta: CatalogueMeta) -> None:
         """Write the last-good snapshot. Its failure is told and does not undo the publication."""
@@ -250,6 +292,10 @@ class SyncService:
         instruments.emit_sync_finished(report)
         if self._on_report is not None:
             self._on_report(report, age)
+
+
+def _scope_of(ticket: Ticket | None) -> AbstractContextManager[str]:
+    return correlation_scope(None if ticket is None else ticket.correlation_id)
 
 
 def _told(error: BaseException) -> ErrorInfo:

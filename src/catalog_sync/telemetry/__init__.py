@@ -6,12 +6,13 @@ reader is given.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from catalog_sync.telemetry.propagation import extract_context, headers_allowed
+from catalog_sync.telemetry.propagation import extract_context, headers_allowed, inject
 from catalog_sync.telemetry.selection import choose_signals
 from catalog_sync.telemetry.session import SHUTDOWN_TIMEOUT, Telemetry
 from otel_resilience.redaction import register_secret
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.trace import SpanProcessor
 
+    from catalog_sync.traces.records import SpanRecord
+
 _MIN_HEADER_SECRET: Final = 8
 
 __all__ = [
@@ -29,9 +32,13 @@ __all__ = [
     "Telemetry",
     "extract_context",
     "headers_allowed",
+    "inject_context",
+    "instrument_celery",
     "instrument_httpx",
     "instrument_redis",
+    "keep_spans",
     "setup_telemetry",
+    "untraced",
 ]
 
 
@@ -63,6 +70,16 @@ def setup_telemetry(
     return build(service_name, choice, extra_span_processor, extra_metric_reader, extra_log_processor)
 
 
+def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
+    """A span processor for :func:`setup_telemetry` that hands every ended span to ``keep``, in the thread that ends it.
+
+    Loads the SDK. ``keep`` must be quick and must not raise.
+    """
+    from catalog_sync.telemetry.span_records import SpanRecords
+
+    return SpanRecords(keep)
+
+
 def instrument_httpx(client: httpx.AsyncClient, trace_headers_to: tuple[str, ...] = ()) -> None:
     """Gives every request of the client a CLIENT span, and trace headers only where the host may see them.
 
@@ -87,6 +104,38 @@ def instrument_redis(client: Any) -> None:
 
     RedisInstrumentor.instrument_client(client)
     client._instrumented_by_catalog_sync = True  # noqa: SLF001  # our own mark
+
+
+def instrument_celery() -> None:
+    """Gives every message that this process sends a PRODUCER span, and every job that it runs a CONSUMER span.
+
+    The context travels in the headers of the message. For the whole process; repeated calls do nothing.
+    """
+    from catalog_sync.telemetry.session import tracing
+
+    if not tracing():
+        return
+    from opentelemetry.instrumentation.celery import CeleryInstrumentor  # loads Celery
+
+    instrumentor = CeleryInstrumentor()  # type: ignore[no-untyped-call]  # it has no types here
+    if not instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.instrument()
+
+
+def inject_context() -> dict[str, str]:
+    """The current trace context and baggage, for what will be done later or elsewhere on our own machines."""
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return carrier
+
+
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
+    """No spans of clients within the block: for waiting and looking around, which nobody asked for."""
+    from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+    with suppress_instrumentation():
+        yield
 
 
 def _register_header_secrets(environ: Mapping[str, str]) -> None:

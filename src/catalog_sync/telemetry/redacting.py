@@ -51,8 +51,10 @@ class RedactingSpanProcessor(SpanProcessor):
         self._processor.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Passes the ended span, redacted."""
-        self._processor.on_end(redact_span(span))
+        """Passes the ended span, redacted. A processor with a method ``wants`` is spared what it would not take."""
+        wants = getattr(self._processor, "wants", None)
+        if wants is None or wants(span):
+            self._processor.on_end(redact_span(span))
 
     def shutdown(self) -> None:
         """Shuts the other processor down."""

@@ -77,7 +77,7 @@ class Listener(Protocol):
         """Several left as one."""
         ...
 
-    def settled(self, channel: str) -> None:
+    def settled(self) -> None:
         """While closing: the courier has done what it could so far."""
         ...
 
@@ -152,7 +152,7 @@ class Courier:
             self._busy = False
             while not self._finished and (wait := self._ready_at() - self._clock()) > 0:
                 if self._closing:
-                    self._listener.settled(self.channel.name)
+                    self._listener.settled()
                 self._held_up = bool(self._queue)
                 self._changed.wait(None if math.isinf(wait) else wait)
             self._busy = not self._finished
@@ -247,8 +247,9 @@ class Courier:
                 span.failed(verdict.error_type)
                 return self._failed(notification, error, verdict)
             span.delivered()
-        self._pause, self._not_before = self._config.first_pause, -math.inf
-        self._listener.delivered(self.channel.name, notification)
+            self._pause, self._not_before = self._config.first_pause, -math.inf
+            # Within the span: its event and its metrics lead to the trace.
+            self._listener.delivered(self.channel.name, notification)
         return True
 
     def _deliver(self, notification: Notification) -> None:

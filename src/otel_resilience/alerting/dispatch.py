@@ -24,7 +24,7 @@ _log = logging.getLogger("otel_resilience.alerting")
 
 
 class Owner(Protocol):
-    """The alert service, as seen from here. Called without the lock unless said otherwise."""
+    """The alert service, as seen from here. Called without the lock."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -36,10 +36,6 @@ class Owner(Protocol):
 
     def disabled(self, channel: str, verdict: Classification) -> None:
         """A channel's receiver does not want us any more."""
-        ...
-
-    def settled(self, channel: str) -> None:
-        """While closing: this channel has done what it could so far. Called with the lock."""
         ...
 
 
@@ -57,13 +53,15 @@ class Dispatcher:
         clock: Callable[[], float],
         rng: Callable[[], float],
         sleep: Callable[[float], None] | None,
+        on_settled: Callable[[], None],
     ) -> None:
+        """``on_settled`` is called, with the lock, while closing: a channel has done what it could so far."""
         self._owner = owner
         self._archive = archive
         self._lock = lock
         self._ledger = Ledger(routes)
         self._keeping = frozenset(route.name for route in routes if route.channel.keeps_incidents)
-        self.settled = owner.settled
+        self.settled = on_settled
         self.couriers = {
             route.name: Courier(route.channel, self, config, lock=lock, clock=clock, sleep=sleep, rng=rng)
             for route in routes

@@ -110,6 +110,13 @@ class Incident:
         return len(self.steps)
 
     @property
+    def _ended_at(self) -> float:
+        """Of one that is over: at the first good sign, else with the last bad one."""
+        if self.over_at is not None:
+            return self.over_at
+        return self.last_seen if self.calm_since is None else self.calm_since
+
+    @property
     def next_id(self) -> str:
         """The ID of its next notification."""
         return f"{self.id}-{self.messages + 1}"
@@ -164,7 +171,7 @@ class Incident:
     def comes_back(self, alert: Alert, now: float, config: AlertConfig) -> Incident:
         """The incident that follows this one, which is over."""
         back = Incident.of(alert, now)
-        if now - self.last_seen <= config.remember:
+        if now < self.last_seen + config.remember:
             back.returns = self.returns + 1
             back.not_before = self.told_at + config.rate_limit
         return back
@@ -218,7 +225,7 @@ class Incident:
         alert = self.alert
         latest = self.messages > 1 and status is Status.FIRING
         correlation_id = self.latest_correlation_id if latest else alert.correlation_id or self.latest_correlation_id
-        ended_at = (self.over_at or self.calm_since or now) if status is Status.RESOLVED else None
+        ended_at = self._ended_at if status is Status.RESOLVED else None
         return Notification(
             id=f"{self.id}-{self.messages}",
             status=status,
@@ -252,7 +259,7 @@ class Incident:
     def _summary(self, now: float, reason: str) -> str:
         parts = [self.alert.summary] if self.alert.summary else []
         if reason == "resolved":
-            parts.append(f"Over after {spell((self.over_at or self.calm_since or now) - self.first_seen)}.")
+            parts.append(f"Over after {spell(self._ended_at - self.first_seen)}.")
         if self.untold > 1:
             since = self.last_seen - self.untold_since
             kinds = f", {len(self.error_types)} error types" if len(self.error_types) > 1 else ""

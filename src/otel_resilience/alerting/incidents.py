@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from otel_resilience.alerting.alert import Alert, Notification, Status
@@ -44,6 +44,13 @@ class IncidentBook:
         self.config = config
         self._incidents: dict[str, Incident] = {}
         self._full_until = -math.inf
+        self._overflowing = Alert(
+            kind=OVERFLOW_KIND,
+            title=f"More than {config.max_incidents} different incidents at once",
+            severity=Severity.LOW,
+            summary="What comes beyond that is counted here.",
+            quiet_after=config.keep_firing,
+        )
         self._cancelled: dict[str, float] = {}
         """When incidents seemed to be over before they were told."""
         self.suppressed: deque[Suppression] = deque()
@@ -111,8 +118,9 @@ class IncidentBook:
     def due(self, now: float) -> list[tuple[Incident, Notification]]:
         """What is to be told now, in the order in which it became due."""
         told = []
+        batches = self._batches()
         for incident in sorted(self, key=lambda each: each.due):
-            notification = self._look(incident, now)
+            notification = self._look(incident, now, self._ends_at(incident, batches))
             if notification is not None:
                 told.append((incident, notification))
         begun = [incident for incident, notification in told if notification.reason in {"new", "back"}]
@@ -134,7 +142,14 @@ class IncidentBook:
 
     def next_due(self) -> float:
         """When :meth:`due` may have something to say; infinity where nothing is planned."""
-        return min((self.wakes_at(incident) for incident in self), default=math.inf)
+        batches = self._batches()
+        return min((self._wakes_at(incident, batches) for incident in self), default=math.inf)
+
+    def told_next(self, incident: Incident) -> float:
+        """When this incident is told next because of what was reported of it; infinity: not because of that."""
+        if incident.phase is Phase.OPEN and self._has_more(incident):
+            return min(incident.due, incident.told_at + self.config.rate_limit)
+        return incident.due
 
     def adopt(self, incident: Incident, now: float) -> bool:
         """Take in an incident of an earlier process. ``False`` where this one knows as much or more."""
@@ -180,16 +195,12 @@ class IncidentBook:
         return found, alert
 
     def _overflow(self, alert: Alert) -> Alert:
-        return Alert(
-            kind=OVERFLOW_KIND,
-            title=f"More than {self.config.max_incidents} different incidents at once",
+        return self._overflowing.with_clean(
             severity=alert.severity,
-            summary="What comes beyond that is counted here.",
             error_type=alert.error_type,
             error_class=alert.error_class,
             correlation_id=alert.correlation_id,
             span_id=alert.span_id,
-            quiet_after=self.config.keep_firing,
         )
 
     def _make_room(self, now: float) -> bool:
@@ -197,9 +208,8 @@ class IncidentBook:
         if now < self._full_until:
             return False
         for incident in self:
-            if incident.phase is Phase.OVER or (
-                incident.phase is Phase.WATCHING and now - incident.last_seen > incident.alert.window
-            ):
+            over = incident.phase is Phase.OVER and now >= incident.told_at + self.config.rate_limit
+            if over or (incident.phase is Phase.WATCHING and now - incident.last_seen > incident.alert.window):
                 self.forget(incident.fingerprint)
         if len(self._incidents) < self.config.max_incidents:
             return True
@@ -261,7 +271,7 @@ class IncidentBook:
                 else:
                     self.forget(other.fingerprint)
 
-    def _look(self, incident: Incident, now: float) -> Notification | None:
+    def _look(self, incident: Incident, now: float, ends_at: float) -> Notification | None:
         if incident.phase is Phase.PENDING and incident.due <= now:
             if self._inhibited(incident):
                 incident.phase = Phase.INHIBITED
@@ -272,13 +282,13 @@ class IncidentBook:
             incident.rushed = incident.severity is Severity.CRITICAL or incident.alert.at_once
             return incident.tell(self.config, now, "back" if incident.returns else "new")
         if incident.phase is Phase.OPEN:
-            return self._look_at_open(incident, now)
-        if incident.phase is Phase.OVER and now - incident.last_seen > self.config.remember:
+            return self._look_at_open(incident, now, ends_at)
+        if incident.phase is Phase.OVER and now >= incident.last_seen + self.config.remember:
             del self._incidents[incident.fingerprint]
         return None
 
-    def _look_at_open(self, incident: Incident, now: float) -> Notification | None:
-        for at, reason in self._plans(incident):
+    def _look_at_open(self, incident: Incident, now: float, ends_at: float) -> Notification | None:
+        for at, reason in self._plans(incident, ends_at):
             if at > now:
                 continue
             if reason == "resolved":
@@ -289,11 +299,11 @@ class IncidentBook:
             return incident.tell(self.config, now, reason)
         return None
 
-    def _plans(self, incident: Incident) -> Iterator[tuple[float, str]]:
+    def _plans(self, incident: Incident, ends_at: float) -> Iterator[tuple[float, str]]:
         """When an open incident is told again, and why; the most important first."""
         config = self.config
         calm_until = incident.told_at + config.rate_limit
-        yield self._ends_at(incident), "resolved"
+        yield ends_at, "resolved"
         if incident.severity > incident.told_severity:
             yield incident.due, "raised"
         for number, step in enumerate(config.escalation):
@@ -303,13 +313,20 @@ class IncidentBook:
             yield min(incident.due, calm_until), "more"
         yield incident.told_at + max(config.repeat_interval, config.rate_limit), "repeat"
 
-    def _ends_at(self, incident: Incident) -> float:
+    def _batches(self) -> dict[str, float]:
+        """When the last of those that were told together is over, as far as that is known."""
+        latest: dict[str, float] = {}
+        for each in self:
+            if each.batch is not None and each.phase is Phase.OPEN:
+                latest[each.batch] = max(latest.get(each.batch, -math.inf), each.ends_at(self.config))
+        return latest
+
+    def _ends_at(self, incident: Incident, batches: Mapping[str, float]) -> float:
         """When it is over. Incidents that were told together end together: one waits for the others, for a while."""
         own = incident.ends_at(self.config)
         if incident.batch is None or incident.over_at is not None or math.isinf(own):
             return own
-        peers = (each for each in self if each.batch == incident.batch and each.phase is Phase.OPEN)
-        return min(max(each.ends_at(self.config) for each in peers), own + self.config.keep_firing)
+        return min(batches.get(incident.batch, own), own + self.config.keep_firing)
 
     def _end(self, incident: Incident, now: float) -> Notification:
         incident.phase = Phase.OVER
@@ -331,7 +348,7 @@ class IncidentBook:
                 louder |= incident.take_step(number, step)
         return louder
 
-    def wakes_at(self, incident: Incident) -> float:
+    def _wakes_at(self, incident: Incident, batches: Mapping[str, float]) -> float:
         """When :meth:`due` has to look at this incident again."""
         if incident.phase is Phase.PENDING:
             return incident.due
@@ -339,4 +356,4 @@ class IncidentBook:
             return incident.last_seen + self.config.remember
         if incident.phase is not Phase.OPEN:
             return math.inf
-        return min(at for at, _ in self._plans(incident))
+        return min(at for at, _ in self._plans(incident, self._ends_at(incident, batches)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 from opentelemetry import trace
@@ -27,8 +26,5 @@ def in_context(alert: Alert) -> Alert:
     """With the correlation ID and the span of the caller, unless it names others."""
     if alert.correlation_id is not None:
         return alert
-    enriched = copy.copy(alert)
     span = trace.get_current_span().get_span_context()
-    object.__setattr__(enriched, "correlation_id", correlation_id())
-    object.__setattr__(enriched, "span_id", f"{span.span_id:016x}" if span.is_valid else None)
-    return enriched
+    return alert.with_clean(correlation_id=correlation_id(), span_id=f"{span.span_id:016x}" if span.is_valid else None)

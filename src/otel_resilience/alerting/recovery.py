@@ -79,7 +79,7 @@ class Archive:
             span_id=notification.span_id,
             quiet_after=notification.quiet_after,
         )
-        return Incident(
+        revived = Incident(
             id=notification.incident,
             fingerprint=notification.fingerprint,
             alert=alert,
@@ -91,9 +91,10 @@ class Archive:
             total=notification.total,
             told_at=notification.caused_at,
             told_severity=notification.severity,
-            messages=1,
             returns=0 if earlier is None else earlier.returns + 1,
         )
+        revived.catch_up(notification)
+        return revived
 
     def keeps(self, incident: Incident) -> bool:
         """Whether it survives the process already, as severe as it is now."""

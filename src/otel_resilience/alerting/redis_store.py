@@ -48,7 +48,7 @@ class RedisStore:
     def claim(self, fingerprint: str, record: Record) -> Record | None:
         """One script: granted to the process that sets the key first."""
         found = self._run(_CLAIM, fingerprint, record)
-        return None if found is None else _object(found)
+        return None if found is None else self._asked(lambda: _object(found))
 
     def save(self, fingerprint: str, record: Record) -> None:
         """``SET XX``."""
@@ -91,5 +91,7 @@ class RedisStore:
 
 
 def _object(value: Any) -> Record:
-    record: Record = json.loads(value)
+    record = json.loads(value)
+    if not isinstance(record, dict):
+        raise ValueError("no object")  # noqa: TRY004  # handled with what json raises
     return record

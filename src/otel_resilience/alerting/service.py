@@ -82,12 +82,15 @@ class AlertService:
             clock=clock,
             sleep=sleep,
             rng=rng,
+            on_settled=self._changed.notify_all,
         )
         self._threads: list[threading.Thread] = []
         self._planned = math.inf
         self._due: deque[tuple[Incident, Notification, Record]] = deque()
         """What is to be told, unless another process does; with the incident as it is told."""
         self._closed = self._ended = self._forked = False
+        self._unsaved = False
+        """Whether the store is to learn of a confirmation."""
         self._process = os.getpid()
         signals.watch(self)
 
@@ -135,7 +138,7 @@ class AlertService:
                 self._archive.drop(dropped)
                 for incident in self.book:
                     self._secure(incident)
-            self._count_suppressed()
+            signals.all_suppressed(self.book.suppressed)
             if dropped is not None:
                 self._changed.notify_all()
 
@@ -227,6 +230,8 @@ class AlertService:
                 if incident is not None and incident.id == told.incident:
                     held = self._dispatcher.holds(receipt)
                     incident.confirm(receipt.channel, self.now(), receipt.seconds, held=held)
+                    self._unsaved = True
+                    self._changed.notify_all()
             self.resolve(DISABLED_KIND, DEPENDENCY_PREFIX + receipt.channel, certain=True)
         if self._on_receipt is not None:
             try:
@@ -237,11 +242,6 @@ class AlertService:
     def disabled(self, channel: str, verdict: Classification) -> None:
         """The dispatcher's word: a receiver does not want us any more. Told through the other channels."""
         self.report(disabled_alert(channel, verdict))
-
-    def settled(self, channel: str) -> None:
-        """The dispatcher's word, while closing: this channel has done what it could so far."""
-        del channel
-        self._changed.notify_all()
 
     def _is_here(self) -> bool:
         """Whether the threads are in this process: in a fork of it nothing is told, and the lock may be held."""
@@ -265,7 +265,7 @@ class AlertService:
             self._secure(incident)
             if self._closed and incident.phase is Phase.PENDING:
                 incident.due = max(self.now(), incident.not_before)
-            if self.book.wakes_at(incident) < self._planned:
+            if self.book.told_next(incident) < self._planned:
                 self._changed.notify_all()
 
     def _secure(self, incident: Incident) -> None:
@@ -286,8 +286,14 @@ class AlertService:
                 _log.error("alerts could not be told: %s", redact(repr(error)))
                 at_least = 1.0
             with self._changed:
+                unsaved, self._unsaved = self._unsaved and not self._closed, False
+            if unsaved:
+                self._save()
+            with self._changed:
                 if self._ended:
                     break
+                if self._unsaved:
+                    continue
                 self._planned = self.book.next_due()
                 wait = max(self._planned - self.now(), at_least)
                 if wait > 0:
@@ -308,7 +314,7 @@ class AlertService:
                 self._due.append((incident, notification, incident.dump()))
             while self.book.withdrawn:
                 self._archive.drop(self.book.withdrawn.popleft())
-            self._count_suppressed()
+            signals.all_suppressed(self.book.suppressed)
         while self._due:
             try:
                 self._tell(*self._due[0])
@@ -360,10 +366,6 @@ class AlertService:
 
     def _settled(self) -> bool:
         return not self._due and self.book.next_due() > self.now() and self._dispatcher.all_settled
-
-    def _count_suppressed(self) -> None:
-        while self.book.suppressed:
-            signals.suppressed(*self.book.suppressed.popleft())
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
@@ -47,6 +48,12 @@ def suppressed(reason: str, number: int = 1) -> None:
     listener = telemetry.active()
     if listener is not None and number:
         listener.metrics.alerts_suppressed.add(number, {contract.ALERT_REASON: reason})
+
+
+def all_suppressed(decisions: deque[tuple[str, int]]) -> None:
+    """Reasons and numbers, which are taken from ``decisions``."""
+    while decisions:
+        suppressed(*decisions.popleft())
 
 
 @harmless

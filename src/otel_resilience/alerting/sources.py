@@ -64,18 +64,16 @@ class ResilienceSource:
             return
         if verdict.error_type in self._config.judged_elsewhere.get(dependency, ()):
             return
-        drift = verdict.error_type in DRIFT_TYPES
         threshold = self._config.thresholds.by_severity.get(verdict.severity)
-        if threshold is None and not drift:
-            return
-        if verdict.severity < self._service.config.min_severity:
-            signals.suppressed("below_severity")
-            return
-        if verdict.severity is Severity.CRITICAL:
-            self._service.report(self.critical(dependency, operation, verdict, error))
-        elif drift:
+        if verdict.error_type in DRIFT_TYPES and verdict.severity < Severity.CRITICAL:
             self._service.report(self.drift(dependency, operation, verdict, error))
-        elif threshold is not None:
+        elif threshold is None:
+            return
+        elif verdict.severity < self._service.config.min_severity:
+            signals.suppressed("below_severity")
+        elif verdict.severity is Severity.CRITICAL:
+            self._service.report(self.critical(dependency, operation, verdict, error))
+        else:
             self._service.report(self._frequent(dependency, operation, verdict, error, threshold))
 
     def on_transition(self, dependency: str, transition: Transition) -> None:
@@ -101,7 +99,7 @@ class ResilienceSource:
                 error_type=verdict.error_type,
                 error_class=verdict.error_class.value,
                 fingerprint_by=() if credential is None else (credential,),
-                context=_context(operation, credential=credential),
+                context=_context(operation, identity=credential),
             )
         return Alert(
             kind=CRITICAL_ERROR,

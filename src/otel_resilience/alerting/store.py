@@ -193,8 +193,10 @@ class FallbackStore:
 
     def load(self) -> Iterable[Record]:
         """Of both, the shared one's first, which goes before where both know an incident."""
-        shared = self._ask(lambda: list(self._shared.load()))
-        return [*(shared or ()), *self._local.load()]
+        found: dict[Any, Record] = {}
+        for record in (*(self._ask(lambda: list(self._shared.load())) or ()), *self._local.load()):
+            found.setdefault(record.get("id"), record)
+        return found.values()
 
     def claim(self, fingerprint: str, record: Record) -> Record | None:
         """The shared store decides, the local one where it cannot."""

@@ -113,10 +113,10 @@ async def test_a_run_cancelled_during_its_commit_leaves_a_whole_version(world: W
     commit = world.store.commit
     committing = asyncio.Event()
 
-    async def slow(*arguments: Any) -> str | None:
+    async def slow(*arguments: Any, **options: Any) -> str | None:
         committing.set()
         await asyncio.sleep(0.1)
-        return await commit(*arguments)
+        return await commit(*arguments, **options)
 
     world.store.commit = slow  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(world.sync())
@@ -135,8 +135,8 @@ async def test_a_lease_lost_after_the_commit_does_not_turn_success_into_failure(
     async with open_store(world.settings, lock_ttl=0.6) as store:
         commit = store.commit
 
-        async def lose(*arguments: Any) -> str | None:
-            previous = await commit(*arguments)
+        async def lose(*arguments: Any, **options: Any) -> str | None:
+            previous = await commit(*arguments, **options)
             redis_server.command("DEL", "{cat}:lock")
             await asyncio.sleep(1.5)
             return previous

@@ -1,0 +1,84 @@
+"""The endpoint ``/bundles`` written bare in Starlette: the same catalogue, reader and server, nothing around them.
+
+No parameter is checked beyond its type, nothing is limited, traced, measured or kept. ``python -m benchmarks.bare_api
+REDIS_URL`` prints where it listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+import sys
+import tempfile
+import time
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from catalog_sync.api.catalogue import Copy
+from catalog_sync.api.server import listening
+from catalog_sync.config import Settings
+from catalog_sync.reader import CatalogReader, Query
+from catalog_sync.store.backend import open_store
+
+
+async def read_copy(redis_url: str, folder: str) -> Copy:
+    """The published catalogue."""
+    settings = Settings.from_env({"REDIS_URL": redis_url, "CATALOG_STATE_DIR": folder})
+    async with open_store(settings) as store:
+        meta = await store.current()
+        if meta is None:
+            raise SystemExit("nothing is published")
+        return Copy(meta, [bundle async for bundle in store.iter_bundles(meta.version)])
+
+
+def application(copy: Copy) -> Starlette:
+    """The endpoints; below ``/constant`` an answer that was made in advance."""
+    reader = CatalogReader(copy, None, stale_after=1e9, clock=time.time)
+
+    def query(request: Request) -> Query:
+        given = request.query_params
+        numbers = {name: int(given[name]) for name in ("min_days", "max_days", "limit", "offset") if name in given}
+        return Query(country=given.get("country"), text=given.get("text"), **numbers)
+
+    async def bundles(request: Request) -> JSONResponse:
+        return JSONResponse((await reader.search(query(request))).to_json())
+
+    made = JSONResponse(asyncio.run(_first_answer(reader))).body
+
+    async def constant(request: Request) -> Response:
+        return Response(made, media_type="application/json")
+
+    async def groups(request: Request) -> JSONResponse:
+        counts = copy.counts("groups", copy.places(query(request)))
+        rows = [
+            {**meta.to_json(), "name": name, "bundles": counts.get(name, 0)} for name, meta in copy.meta.groups.items()
+        ]
+        return JSONResponse({"version": copy.meta.version, "total": len(rows), "groups": rows})
+
+    return Starlette(
+        routes=[Route("/bundles", bundles), Route("/groups", groups), Route("/constant/bundles", constant)]
+    )
+
+
+async def _first_answer(reader: CatalogReader) -> dict[str, Any]:
+    return (await reader.search(Query(country="PT"))).to_json()
+
+
+def main() -> None:
+    """Serves until it is ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = asyncio.run(read_copy(sys.argv[1], str(pathlib.Path(folder))))
+    with listening("127.0.0.1", 0) as (listener, url):
+        print(json.dumps({"base_url": url}), flush=True)
+        config = uvicorn.Config(application(copy), http="httptools", ws="none", lifespan="off", log_config=None)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

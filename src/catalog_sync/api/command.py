@@ -1,0 +1,102 @@
+"""``catalog-api``: settings from the environment, logs and traces set up, served until a signal comes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync.cli import exit_codes
+from catalog_sync.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from catalog_sync.alerts import CatalogAlerts
+    from catalog_sync.config import Settings
+    from catalog_sync.traces import TraceRing
+
+PROGRAM: Final = "catalog-api"
+TELEMETRY_END: Final = 2.0
+"""Seconds that the end of telemetry may take."""
+
+_log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT, then 0; 2 where a setting is wrong, 1 where something else failed."""
+    args = _parser().parse_args(argv)
+    try:
+        from catalog_sync.cli.app import alerting
+        from catalog_sync.config import Settings
+        from catalog_sync.contract import SERVICE_API
+
+        settings = Settings.from_env(os.environ)
+        with _observed() as traces, alerting(settings, SERVICE_API) as alerts:
+            asyncio.run(_serve(settings, traces, alerts, as_json=args.json))
+    except ConfigurationError as error:
+        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        return exit_codes.USAGE
+    except KeyboardInterrupt:  # before the signal handlers are there
+        return exit_codes.of_signal(2)
+    return exit_codes.OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Serves the catalogue over HTTP, takes orders for syncs, and shows why one failed.",
+        epilog="Environment variables: CATALOG_API_PORT, CATALOG_API_TOKEN and others, see docs/configuration.md.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object with base_url on stdout once it listens")
+    return parser
+
+
+@contextlib.contextmanager
+def _observed() -> Iterator[TraceRing]:
+    """Logs on stderr, telemetry to where ``OTEL_*`` says, and the last traces kept here."""
+    from catalog_sync.contract import SERVICE_API
+    from catalog_sync.logs import setup_logging
+    from catalog_sync.telemetry import keep_spans, setup_telemetry
+    from catalog_sync.traces import TraceRing
+
+    setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=SERVICE_API)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    traces = TraceRing()
+    telemetry = setup_telemetry(SERVICE_API, os.environ, extra_span_processor=keep_spans(traces.add))
+    try:
+        yield traces
+    finally:
+        telemetry.shutdown(timeout=TELEMETRY_END)
+
+
+async def _serve(settings: Settings, traces: TraceRing, alerts: CatalogAlerts, *, as_json: bool) -> None:
+    from catalog_sync.alerts.overview import KeptAlerts
+    from catalog_sync.api.app import Api
+    from catalog_sync.api.server import listening, open_parts, serve
+
+    with listening(settings.api.host, settings.api.port) as (listener, url):
+        async with open_parts(settings, traces, alerts=KeptAlerts(settings), on_report=alerts.sync_ended) as parts:
+
+            def ready() -> None:
+                # What is there now stays: a full collection over all of it would hold requests up for tens of ms.
+                gc.collect()
+                gc.freeze()
+                _log.info("listening on %s", url, extra={"url": url})
+                if settings.api.token is None:
+                    _log.warning("CATALOG_API_TOKEN is not set: nobody can ask for a sync")
+                if as_json:
+                    sys.stdout.write(json.dumps({"ready": True, "base_url": url}) + "\n")
+                    sys.stdout.flush()
+
+            await serve(Api(settings, parts), parts, listener, ready=ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

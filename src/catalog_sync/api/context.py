@@ -1,0 +1,216 @@
+"""Around every request: its trace and correlation ID, its metrics, and what becomes of its errors."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from opentelemetry import baggage, metrics, trace
+from opentelemetry import context as otel_context
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.http_attributes import (
+    HTTP_REQUEST_METHOD,
+    HTTP_RESPONSE_STATUS_CODE,
+    HTTP_ROUTE,
+)
+from opentelemetry.semconv.attributes.url_attributes import URL_PATH, URL_QUERY, URL_SCHEME
+from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURATION
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from catalog_sync import contract
+from catalog_sync.api.guards import Access
+from catalog_sync.api.problems import ProblemError, problem_of, problem_response
+from catalog_sync.telemetry import extract_context
+from otel_resilience import error_types
+from otel_resilience.correlation import BAGGAGE_KEY, new_correlation_id
+
+QUIET: Final = 10.0
+"""Seconds for which the same kind of outage is not logged again."""
+SLOW: Final = 1.0
+"""Seconds from which an answer is worth a line in the log."""
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+UNTRACED: Final = ("/health", "/static/", "/events", "/openapi.json")
+"""Paths without a span: probes every few seconds, streams that last for hours, files. Also ``/`` itself."""
+
+_SECURITY_HEADERS: Final = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+_CSP: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+
+_log = logging.getLogger(__name__)
+
+
+class RequestContext:
+    """The outermost layer. Whatever is raised below it becomes a problem document; cancellations pass.
+
+    The trace of a caller who has the token is continued, and with ``trace_from_any`` that of every caller; otherwise a
+    request begins a trace of its own.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, *, trace_from_any: bool) -> None:
+        self._app = app
+        self._access = access
+        self._trace_from_any = trace_from_any
+        self._told: dict[str, float] = {}
+        self._tracer = trace.get_tracer(contract.SCOPE, schema_url=contract.SCHEMA_URL)
+        self._duration = metrics.get_meter(contract.SCOPE, schema_url=contract.SCHEMA_URL).create_histogram(
+            HTTP_SERVER_REQUEST_DURATION, "s", "Duration of HTTP server requests."
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        context, span = self._begin(scope, headers)
+        token = otel_context.attach(context)
+        answer = _Answer(send, span.get_span_context())
+        try:
+            await self._answered(scope, receive, answer)
+        finally:
+            otel_context.detach(token)
+            self._end(scope, span, answer, time.perf_counter() - began)
+
+    def _begin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[otel_context.Context, Span]:
+        parent = otel_context.Context()
+        if b"traceparent" in headers:
+            parent = self._continued(headers)
+        above = trace.get_current_span(parent).get_span_context()
+        span: Span | None = None
+        path: str = scope["path"]
+        if not (path == "/" or path.startswith(UNTRACED) or path.endswith("/events")):
+            span = self._start(scope, parent)
+        if span is None or not (ids := span.get_span_context()).is_valid or ids.span_id == above.span_id:
+            span = _unrecorded(above)
+        context = trace.set_span_in_context(span, parent)
+        if not span.get_span_context().trace_flags.sampled:
+            # What is done for an unsampled request, in this process or another, still knows its ID.
+            context = baggage.set_baggage(BAGGAGE_KEY, f"{span.get_span_context().trace_id:032x}", context)
+        return context, span
+
+    def _continued(self, headers: Mapping[bytes, bytes]) -> otel_context.Context:
+        context, with_baggage = otel_context.Context(), self._access.knows(headers)
+        if self._trace_from_any or with_baggage:
+            context = extract_context(
+                {name.decode("latin-1"): text.decode("latin-1") for name, text in headers.items()}
+            )
+        # Baggage travels on to other services: only who may write may put something into it.
+        return context if with_baggage else baggage.clear(context)
+
+    def _start(self, scope: Scope, parent: otel_context.Context) -> Span:
+        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
+        attributes = {HTTP_REQUEST_METHOD: method, URL_PATH: scope["path"], URL_SCHEME: scope["scheme"]}
+        if scope["query_string"]:
+            attributes[URL_QUERY] = scope["query_string"].decode("latin-1")
+        return self._tracer.start_span(
+            "HTTP" if method == "_OTHER" else method,
+            context=parent,
+            kind=SpanKind.SERVER,
+            attributes=attributes,
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+
+    async def _answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        try:
+            await self._app(scope, receive, answer.send)
+        except Exception as error:  # noqa: BLE001  the last stop: classified, recorded, answered without a word of it
+            problem = problem_of(error)
+            if problem.status >= 500:
+                answer.error = error
+                self._tell(scope, problem, error)
+            if answer.status is not None:
+                _abort(scope)
+                return
+            await problem_response(problem)(scope, receive, answer.send)
+
+    def _tell(self, scope: Scope, problem: ProblemError, error: Exception) -> None:
+        """A defect with its traceback; an outage once in a while, since every request meets it."""
+        if problem.status == 500:
+            _log.error("%s %s failed", scope["method"], _route(scope), exc_info=error)
+            return
+        now = time.monotonic()
+        if now - self._told.get(problem.kind, -QUIET) >= QUIET:
+            self._told[problem.kind] = now
+            _log.warning("%s %s: %s: %s", scope["method"], _route(scope), problem.kind, problem.detail)
+
+    def _end(self, scope: Scope, span: Span, answer: _Answer, seconds: float) -> None:
+        route = _route(scope)
+        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
+        attributes: dict[str, Any] = {HTTP_REQUEST_METHOD: method, URL_SCHEME: scope["scheme"]}
+        if route is not None:
+            attributes[HTTP_ROUTE] = route
+        if answer.status is not None:
+            attributes[HTTP_RESPONSE_STATUS_CODE] = answer.status
+        failed = answer.status is None or answer.status >= 500
+        if failed:
+            attributes[ERROR_TYPE] = str(answer.status) if answer.status else error_types.CANCELLED
+        if not scope["path"].endswith("/events"):
+            self._duration.record(seconds, attributes)
+        if span.is_recording():
+            span.set_attributes({key: value for key, value in attributes.items() if key not in _ON_START})
+            if route is not None:
+                span.update_name(f"{method} {route}")
+            if failed and answer.status:
+                span.set_status(StatusCode.ERROR, None if answer.error is None else type(answer.error).__name__)
+            span.end()
+        if seconds > SLOW and not scope["path"].endswith("/events"):
+            _log.warning("%s %s took %.1f s", method, route, seconds)
+
+
+_ON_START = frozenset({HTTP_REQUEST_METHOD, URL_SCHEME})
+
+
+class _Answer:
+    """The way back: adds the headers that every answer has."""
+
+    __slots__ = ("_ids", "_send", "error", "status")
+
+    def __init__(self, send: Send, ids: SpanContext) -> None:
+        self._send = send
+        self._ids = ids
+        self.status: int | None = None
+        self.error: BaseException | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            ids = self._ids
+            trace_id = f"{ids.trace_id:032x}".encode()
+            headers = list(message["headers"])
+            headers += _SECURITY_HEADERS
+            if not any(name == b"content-security-policy" for name, _ in headers):
+                headers.append(_CSP)
+            headers.append((b"x-correlation-id", trace_id))
+            headers.append((b"traceresponse", b"00-%b-%016x-%02x" % (trace_id, ids.span_id, int(ids.trace_flags))))
+            await self._send({**message, "headers": headers})
+            return
+        await self._send(message)
+
+
+def _unrecorded(above: SpanContext) -> Span:
+    """A span that is not recorded, in the trace of ``above`` or a new one: it gives the answer its IDs."""
+    trace_id = above.trace_id if above.is_valid else int(new_correlation_id(), 16)
+    span_id = int(new_correlation_id()[:16], 16) or 1
+    return NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=False, trace_flags=TraceFlags(0)))
+
+
+def _abort(scope: Scope) -> None:
+    """Drop the connection, where the server lets us: an answer that was begun cannot be taken back."""
+    abort = scope.get("abort")
+    if callable(abort):
+        abort()
+
+
+def _route(scope: Scope) -> str | None:
+    route = scope.get("route")
+    path = getattr(route, "path", None)
+    return path.replace(":path}", "}") if isinstance(path, str) else None

@@ -1,0 +1,55 @@
+"""The page for people: one HTML file, one style sheet, one script, served from memory."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from catalog_sync.api.parameters import no_parameters
+
+_TYPES: Final = {
+    "page.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "waterfall.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The page's Content-Security-Policy: nothing from elsewhere, nothing inline."""
+
+
+class Page:
+    """The files, read once."""
+
+    def __init__(self) -> None:
+        folder = files("catalog_sync.api") / "static"
+        self._files = {name: (folder / name).read_bytes() for name in _TYPES}
+
+    async def index(self, request: Request) -> Response:
+        """``GET /``."""
+        no_parameters(request.scope["query_string"])
+        return self._file(request, "page.html")
+
+    async def static(self, request: Request) -> Response:
+        """``GET /static/{name}``."""
+        name: str = request.path_params["name"]
+        if name not in self._files or name == "page.html":
+            raise HTTPException(404)
+        return self._file(request, name)
+
+    def _file(self, request: Request, name: str) -> Response:
+        body = self._files[name]
+        tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+        headers = {"ETag": tag, "Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
+        if request.headers.get("if-none-match") == tag:
+            return Response(None, 304, headers)
+        headers["Content-Type"] = _TYPES[name]
+        return Response(body, 200, headers)

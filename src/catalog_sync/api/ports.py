@@ -1,0 +1,64 @@
+"""What the API shows of things that live elsewhere: alerts, breakers and budgets."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from catalog_sync.cli.last_run import breaker_json, budget_json
+from catalog_sync.sync.run import rfc3339
+
+if TYPE_CHECKING:
+    from otel_resilience import Policy
+
+Overview = Mapping[str, Any]
+
+
+class Alerts(Protocol):
+    """Open incidents and what waits to be told. Asked within a time limit; may raise ``CatalogSyncError``."""
+
+    async def overview(self) -> Overview:
+        """``{"set_up": bool, "incidents": [...], "outbox": int, "dead_letters": int}``.
+
+        An incident has at least ``title``, ``severity``, ``status``, ``first_seen``, ``last_seen``, ``count`` and
+        ``correlation_id``, as in the generic webhook.
+        """
+        ...
+
+
+class Protection(Protocol):
+    """Breakers and retry budgets of whoever does the syncs. Asked as :class:`Alerts` are."""
+
+    async def overview(self) -> Overview:
+        """``{"breakers": [...], "budgets": [...]}``, the entries as ``catalog-sync status --json`` has them."""
+        ...
+
+
+class NoAlerts:
+    """Alerting is not set up."""
+
+    async def overview(self) -> Overview:
+        """Nothing is open, nothing waits."""
+        return {"set_up": False, "incidents": [], "outbox": 0, "dead_letters": 0}
+
+
+class LocalProtection:
+    """The policies of this process."""
+
+    def __init__(
+        self,
+        policies: Iterable[Policy],
+        *,
+        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
+        self._policies: Sequence[Policy] = tuple(policies)
+        self._now = now
+
+    async def overview(self) -> Overview:
+        """How they stand at this moment."""
+        at = rfc3339(self._now())
+        return {
+            "breakers": [breaker_json(policy, at) for policy in self._policies if policy.breaker is not None],
+            "budgets": [budget_json(policy, at) for policy in self._policies if policy.budget is not None],
+        }

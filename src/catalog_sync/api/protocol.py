@@ -1,0 +1,147 @@
+"""The HTTP protocol of uvicorn with bounds on what a client may send before it has asked for anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from catalog_sync.api.problems import MEDIA_TYPE, TITLES, TYPE_PREFIX
+from otel_resilience.correlation import new_correlation_id
+
+MAX_HEAD: Final = 32 * 1024
+"""Bytes of a request line and its headers."""
+HEAD_TIMEOUT: Final = 10.0
+"""Seconds from the opening of a connection, or the first byte of a further request, to the end of its headers."""
+
+
+SEND_TIMEOUT: Final = 30.0
+"""Seconds for which a client may take nothing of an answer that waits for it."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Drops connections whose request does not come to its point, or whose answer is not taken.
+
+    What is no HTTP gets a problem document.
+    """
+
+    _in_head = True
+    """Whether what comes next belongs to a request line or its headers."""
+    _head_bytes = 0
+    _requests = 0
+    _head_timer: asyncio.TimerHandle | None = None
+    _send_timer: asyncio.TimerHandle | None = None
+    _refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone."""
+        self._stop_timer()
+        self._stop_send_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """A part of a request."""
+        if self._refused:
+            return
+        begun, requests = self._in_head, self._requests
+        if begun:
+            self._start_timer()
+        super().data_received(data)
+        if begun and self._in_head and requests == self._requests and not self._refused:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD:
+                self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope["abort"] = self.transport.abort
+
+    def on_headers_complete(self) -> None:
+        """The request is known."""
+        self._stop_timer()
+        self._in_head, self._head_bytes = False, 0
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
+            self._refuse_head()
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a request."""
+        self._in_head = True
+        self._requests += 1
+        if not self._refused:
+            super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client takes less than it is sent."""
+        super().pause_writing()
+        if self._send_timer is None:
+            self._send_timer = self.loop.call_later(SEND_TIMEOUT, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client goes on taking."""
+        super().resume_writing()
+        self._stop_send_timer()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        self._refuse(400, "bad_request", msg)
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, "too_large", f"Request line and headers have at most {MAX_HEAD} bytes.")
+
+    def _refuse(self, status: int, kind: str, detail: str) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self._stop_timer()
+        identifier = new_correlation_id()
+        document = {
+            "type": TYPE_PREFIX + kind,
+            "title": TITLES[kind],
+            "status": status,
+            "detail": detail,
+            "correlation_id": identifier,
+        }
+        body = json.dumps(document).encode()
+        reason = {400: "Bad Request", 431: "Request Header Fields Too Large"}[status]
+        head = (
+            f"HTTP/1.1 {status} {reason}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+            f"x-correlation-id: {identifier}\r\ntraceresponse: 00-{identifier}-{identifier[:16]}-00\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
+
+    def _drop(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    def _start_timer(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._drop)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

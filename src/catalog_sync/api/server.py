@@ -1,0 +1,239 @@
+"""The API as a running server, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from catalog_sync.api.app import Api, Parts
+from catalog_sync.api.catalogue import LiveCatalogue
+from catalog_sync.api.ports import Alerts, LocalProtection, NoAlerts, Protection
+from catalog_sync.api.protocol import BoundedProtocol
+from catalog_sync.cli import app as composition
+from catalog_sync.cli.last_run import write_last_run
+from catalog_sync.errors import CatalogSyncError, ConfigurationError
+from catalog_sync.jobs import Jobs
+from catalog_sync.jobs.local import LocalJobs
+from catalog_sync.models import CatalogueMeta
+from catalog_sync.store.snapshot import Snapshot
+from catalog_sync.sync import SyncService
+
+if TYPE_CHECKING:
+    from catalog_sync.config import Settings
+    from catalog_sync.models import SyncReport
+    from catalog_sync.store import CatalogStore
+    from catalog_sync.supplier.esim_go import EsimGoClient
+    from catalog_sync.sync import OnProgress
+    from catalog_sync.sync.service import OnReport
+    from catalog_sync.traces import TraceStore
+    from otel_resilience.storage import SharedState
+
+DRAIN: Final = 5
+"""Seconds that answers under way get at the end."""
+BACKLOG: Final = 2048
+"""Connections that wait to be accepted."""
+KEEP_ALIVE: Final = 30
+"""Seconds for which an idle connection is kept."""
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def open_parts(
+    settings: Settings,
+    traces: TraceStore,
+    *,
+    jobs: Jobs | None = None,
+    alerts: Alerts | None = None,
+    protection: Protection | None = None,
+    on_report: OnReport | None = None,
+) -> AsyncIterator[Parts]:
+    """Everything that the API serves. Without ``jobs`` syncs run inside this process; ``on_report`` is told of those.
+
+    Raises ``ConfigurationError``. A store that cannot be had is no error: the snapshot is read, and syncs end as
+    LOCK_UNAVAILABLE.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        policies = composition.Policies.of(settings, _what_workers_know(settings, stack))
+        stack.push_async_callback(asyncio.to_thread, policies.close)
+        store: CatalogStore | None = None
+        snapshot = Snapshot(settings.state_dir)
+        try:
+            store, snapshot = await stack.enter_async_context(composition.open_catalogue(settings, policies.store))
+        except ConfigurationError:
+            raise
+        except (CatalogSyncError, OSError) as error:
+            _log.warning("there is no store, the snapshot is read: %s", error)
+        if store is not None and store.degraded:
+            _log.warning("%s", composition.IN_PROCESS_BANNER)
+        live = LiveCatalogue(store, snapshot, stale_after=settings.stale_after)
+        if jobs is None and settings.jobs == "workers":
+            jobs, traces = _workers(settings, store, traces)
+        if jobs is None:
+            supplier = await stack.enter_async_context(composition.open_client(settings, policies.supplier))
+            local = _local_jobs(settings, policies, supplier, store, snapshot, on_report)
+            stack.push_async_callback(local.aclose)
+            jobs = local
+        await live.start()
+        stack.push_async_callback(live.aclose)
+        yield Parts(
+            live=live,
+            jobs=jobs,
+            traces=traces,
+            alerts=alerts or NoAlerts(),
+            protection=protection or LocalProtection((policies.supplier, policies.store)),
+        )
+
+
+def _what_workers_know(settings: Settings, stack: contextlib.AsyncExitStack) -> SharedState | None:
+    """The state of the supplier's breaker and budget that workers share, so that it is shown here."""
+    if settings.jobs != "workers":
+        return None
+    from catalog_sync.supplier.protection import open_shared_state
+
+    shared = open_shared_state(settings)
+    stack.push_async_callback(asyncio.to_thread, shared.close)
+    return shared
+
+
+def _workers(settings: Settings, store: CatalogStore | None, traces: TraceStore) -> tuple[Jobs, TraceStore]:
+    """Jobs that workers do, and the traces of all of them."""
+    from catalog_sync.jobs.dispatch import Dispatcher
+    from catalog_sync.jobs.ledger import JobLedger
+    from catalog_sync.jobs.redis import RedisJobs
+    from catalog_sync.telemetry import instrument_celery
+    from catalog_sync.traces import JoinedTraces, SharedTraces
+    from catalog_sync.worker.celery_app import configure
+
+    configure(settings)
+    if store is None:
+        raise ConfigurationError("CATALOG_JOBS=workers needs a store, see the line above")
+    instrument_celery()
+    ledger = JobLedger(store.redis)
+    joined = JoinedTraces(traces, SharedTraces(store.redis))
+    jobs = RedisJobs(
+        ledger,
+        Dispatcher(ledger),
+        sync_deadline=settings.sync_deadline,
+        on_submitted=lambda job: joined.share_soon(job.correlation_id),
+    )
+    return jobs, joined
+
+
+def _local_jobs(
+    settings: Settings,
+    policies: composition.Policies,
+    supplier: EsimGoClient,
+    store: CatalogStore | None,
+    snapshot: Snapshot,
+    on_report: OnReport | None,
+) -> LocalJobs:
+    def service(on_progress: OnProgress) -> SyncService:
+        if store is None:
+            raise CatalogSyncError("there is no store to publish into")
+        return SyncService(settings, supplier, store, snapshot, on_progress=on_progress, on_report=on_report)
+
+    async def current() -> CatalogueMeta | None:
+        return None if store is None else await store.current()
+
+    def remember(report: SyncReport) -> None:
+        write_last_run(settings.state_dir, report, (policies.supplier, policies.store))
+
+    def check() -> None:
+        settings.require_api_key()
+
+    return LocalJobs(service, current, check=check, on_report=remember)
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
+    """A listening socket and the URL that leads to it. Raises ``ConfigurationError`` where the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio turns Nagle's algorithm off; otherwise bodies wait 40 ms for the client's ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"CATALOG_API_HOST={host!r} CATALOG_API_PORT={port} is not usable: {error.strerror or error}"
+        ) from error
+    with listener:
+        listener.setblocking(False)
+        name = f"[{host}]" if ":" in host else host
+        yield listener, f"http://{name}:{listener.getsockname()[1]}"
+
+
+async def serve(api: Api, parts: Parts, listener: socket.socket, *, ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; a second one drops answers under way. ``ready`` is called once requests may come.
+
+    At the end: ready no more, streams closed, no new connections, and :data:`DRAIN` seconds for what is under way.
+    """
+    config = uvicorn.Config(
+        api,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=DRAIN,
+        backlog=BACKLOG,
+    )
+    server = _Server(config, ready)
+
+    def stop(number: signal.Signals) -> None:
+        if server.should_exit:
+            server.force_exit = True
+            return
+        _log.info("%s: draining", number.name)
+        api.drain()
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    beside = [asyncio.create_task(api.hub.listen()), asyncio.create_task(parts.live.keep_looking())]
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await asyncio.wait([serving, *beside], return_when=asyncio.FIRST_COMPLETED)
+        # Whatever runs beside the server ends only by a defect: then the process ends too, and says why.
+        failed = next((task for task in beside if task.done() and not task.cancelled() and task.exception()), None)
+        if failed is not None:
+            server.should_exit = True
+            await serving
+            await failed
+        await serving
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Says when it listens."""
+        await super().startup(sockets)
+        self._ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are ours: streams have to end before connections are waited for."""
+        yield

@@ -1,0 +1,77 @@
+"""``run --if-due``: whether there is anything to do, and what a run means for the next one."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import socket
+from typing import TYPE_CHECKING
+
+from catalog_sync import schedule
+from catalog_sync.cli import app, exit_codes
+from catalog_sync.cli.output import error_line
+from catalog_sync.errors import CatalogSyncError, ConfigurationError
+from catalog_sync.schedule import Due, DueReason
+from catalog_sync.supplier.esim_go import DEPENDENCY
+from catalog_sync.sync.reporting import error_info
+
+if TYPE_CHECKING:
+    from catalog_sync.cli.output import Answer
+    from catalog_sync.cli.signals import StopSignals
+    from catalog_sync.config import Settings
+    from catalog_sync.models import CatalogueMeta, ErrorInfo, SyncReport
+
+_SAID = {
+    DueReason.YOUNG: "the catalogue is young enough",
+    DueReason.PAUSED: "the supplier asked to be left alone",
+    DueReason.UNREADABLE: "what is published cannot be read, which says nothing about its age",
+}
+
+
+def unless_due(settings: Settings, policies: app.Policies, answer: Answer, signals: StopSignals) -> int | None:
+    """``None`` where a sync is due. Else says why it is not; returns 0, or 1 where that could not be found out."""
+    found, error = signals.run(functools.partial(_look, settings, policies))
+    if found.due:
+        return None
+    if answer.as_json:
+        answer.json(found.to_json() | ({} if error is None else {"error": error.to_json()}))
+    until = "" if found.next_due_at is None else f"; due at {found.to_json()['next_due_at']}"
+    answer.text(f"not due: {_SAID[found.reason]}{until}")
+    if error is None:
+        return exit_codes.OK
+    answer.notice(error_line(error))
+    return exit_codes.FAILED
+
+
+def remember_pause(policies: app.Policies, report: SyncReport) -> None:
+    """A supplier that asked for more time than the run had sets the earliest start of the next one."""
+    seconds = schedule.pause_after(report)
+    if seconds > 0:
+        policies.shared.pause(DEPENDENCY, seconds)
+
+
+async def _look(settings: Settings, policies: app.Policies) -> tuple[Due, ErrorInfo | None]:
+    try:
+        meta = await _published(settings, policies)
+        found = schedule.decide(
+            meta,
+            datetime.datetime.now(datetime.UTC),
+            every=settings.sync_every,
+            paused_for=policies.shared.pause(DEPENDENCY),
+            place=socket.gethostname(),
+        )
+    except ConfigurationError:
+        raise
+    except (CatalogSyncError, OSError, ValueError) as error:
+        return schedule.UNREADABLE, error_info(error)
+    return found, None
+
+
+async def _published(settings: Settings, policies: app.Policies) -> CatalogueMeta | None:
+    """What is published: in the store, or where that lives in this process alone, in the snapshot."""
+    async with app.open_catalogue(settings, policies.store) as (store, snapshot):
+        meta = await store.current()
+        if meta is None and store.degraded:
+            file = await snapshot.load()
+            return None if file is None else file.meta
+        return meta

@@ -1,0 +1,47 @@
+"""Breakers and budgets as ``status`` shows them: the last run's counts, and the state that is shared now."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+from catalog_sync.cli import app
+from catalog_sync.cli.last_run import breaker_json, budget_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from catalog_sync.config import Settings
+
+_OF_ONE_PROCESS = ("rejected", "opened", "granted", "denied")
+
+
+def with_shared_state(settings: Settings, last: Mapping[str, Any]) -> dict[str, Any]:
+    """``breakers`` and ``budgets`` of the last run; those of the supplier as they are shared at this moment."""
+    policies = app.Policies.of(settings)
+    try:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        breaker, budget = breaker_json(policies.supplier, now), budget_json(policies.supplier, now)
+        pause = policies.shared.pause(policies.supplier.dependency)
+    finally:
+        policies.close()
+    untouched = breaker["last_transition"] is None and not breaker["calls"] and budget["tokens"] == budget["capacity"]
+    if not last and untouched:
+        return {"breakers": [], "budgets": [], "paused_for_s": round(pause, 3)}
+    return {
+        "breakers": _merged(last.get("breakers", []), breaker),
+        "budgets": _merged(last.get("budgets", []), budget),
+        "paused_for_s": round(pause, 3),
+    }
+
+
+def _merged(entries: list[dict[str, Any]], live: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entries with ``live`` in the place of the one of the same dependency, or in front of all."""
+    before = next((entry for entry in entries if entry.get("dependency") == live["dependency"]), None)
+    if before is None:
+        return [live, *entries]
+    merged = {**live, **{name: before[name] for name in _OF_ONE_PROCESS if name in before}}
+    told = before.get("last_transition")
+    if "state" in live and told is not None and told.get("to") == live["state"]:
+        merged["last_transition"] = told  # it names the cause
+    return [merged if entry is before else entry for entry in entries]

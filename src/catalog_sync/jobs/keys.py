@@ -1,0 +1,57 @@
+"""The keys of jobs in Redis. They share the hash tag of the catalogue, so that a script may touch both."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Final
+
+from catalog_sync.store.keys import TAG
+
+ACTIVE: Final = f"{TAG}:jobs:active"
+"""The ID of the job that is queued or running."""
+INDEX: Final = f"{TAG}:jobs:index"
+"""Sorted set of job IDs by when they were asked for."""
+CHANGES: Final = f"{TAG}:jobs:changes"
+"""Stream of the IDs of jobs that changed."""
+DEAD: Final = f"{TAG}:jobs:dead"
+"""List of dead letters, newest first."""
+DEAD_COUNT: Final = f"{TAG}:jobs:dead:count"
+"""How many there have been."""
+SWEPT: Final = f"{TAG}:jobs:swept"
+"""Present while the last sweep is recent."""
+WORKER_PREFIX: Final = f"{TAG}:jobs:worker:"
+
+_ID: Final = re.compile(r"[0-9a-f]{16}")
+
+
+def is_job_id(text: str) -> bool:
+    """Whether ``text`` can be the ID of a job: what comes from outside becomes no key otherwise."""
+    return _ID.fullmatch(text) is not None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JobKeys:
+    """The keys of one job."""
+
+    job: str
+
+    @property
+    def record(self) -> str:
+        """Hash: the record."""
+        return f"{TAG}:job:{self.job}"
+
+    @property
+    def steps(self) -> str:
+        """Hash: who works at which step, until when, and how often it was begun."""
+        return f"{TAG}:job:{self.job}:steps"
+
+    @property
+    def parts(self) -> str:
+        """Hash: the results of the steps that are done."""
+        return f"{TAG}:job:{self.job}:parts"
+
+    @property
+    def all(self) -> list[str]:
+        """Every key of the job."""
+        return [self.record, self.steps, self.parts]

@@ -1,0 +1,277 @@
+"""The ledger of jobs in Redis: what was asked for, who works at which step, what came of it.
+
+Celery carries the messages; what is true stands here. A message may come twice, late or never: every step asks the
+ledger first whether it is still wanted, and its first result stands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final, Literal, cast
+
+from redis.exceptions import RedisError
+
+from catalog_sync.jobs import scripts
+from catalog_sync.jobs.keys import ACTIVE, CHANGES, DEAD, DEAD_COUNT, INDEX, JobKeys, is_job_id
+from catalog_sync.jobs.port import GroupProgress, JobNotFoundError, JobStatus
+from catalog_sync.jobs.records import Record, progress_field, progress_json, read_record, step_of
+from catalog_sync.models import Outcome
+from catalog_sync.store.client import GuardedRedis, translated
+from catalog_sync.store.keys import LOCK
+from catalog_sync.sync.staged import Part
+from catalog_sync.telemetry import untraced
+
+KEPT_JOBS: Final = 200
+"""Jobs of which a record is kept."""
+KEPT_SECONDS: Final = 7 * 86_400
+"""Seconds for which the record of an ended job is kept."""
+KEPT_LETTERS: Final = 100
+MAX_STARTS: Final = 5
+"""How often a step is begun before it counts as one that kills its worker."""
+CHANGES_WAIT_MS: Final = 1_000
+
+Refusal = Literal["gone", "ended", "done", "early", "stopped", "busy", "dead"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Started:
+    """A step that may run."""
+
+    starts: int
+    """How often it was begun, this time included."""
+    left: float
+    """Seconds until the sync must have ended; negative where it should have."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepState:
+    """What the sweep needs to know of a step."""
+
+    starts: int
+    sent_ms: int
+    until_ms: int
+
+
+class JobLedger:
+    """All that happens to jobs. Every method raises the ``Cache…Error`` that says why Redis could not serve it."""
+
+    def __init__(self, redis: GuardedRedis) -> None:
+        self.redis = redis
+
+    async def submit(self, job_id: str, fields: Sequence[str]) -> str:
+        """Record a job; the ID of the one that is active now, which is another one where there was one before."""
+        keys = [ACTIVE, INDEX, JobKeys(job_id).record, CHANGES]
+        prefix = JobKeys("").record
+        answer = await self._script("submit job", scripts.SUBMIT, keys, [job_id, prefix, KEPT_JOBS, *fields])
+        return bytes(answer[1]).decode()
+
+    async def read(self, job_id: str) -> Record:
+        """One record. Raises :class:`JobNotFoundError`."""
+        raw = await self.redis.command("read job", "HGETALL", JobKeys(job_id).record) if is_job_id(job_id) else None
+        if not raw:
+            raise JobNotFoundError(f"there is no job {job_id!r}, or not any more")
+        return read_record(job_id, cast("Mapping[bytes, bytes]", raw))
+
+    async def active(self) -> Record | None:
+        """The job that is queued or running."""
+        job_id = await self.redis.command("read active job", "GET", ACTIVE)
+        if job_id is None:
+            return None
+        try:
+            record = await self.read(bytes(job_id).decode())
+        except JobNotFoundError:
+            return None
+        return None if record.job.status.ended else record
+
+    async def latest(self, limit: int, offset: int) -> list[Record]:
+        """The last records, newest first."""
+        raw_ids = await self.redis.command("list jobs", "ZREVRANGE", INDEX, offset, offset + limit - 1)
+        ids = [bytes(job_id).decode() for job_id in raw_ids]
+        if not ids:
+            return []
+        found = await self.redis.read_many("read jobs", [("HGETALL", JobKeys(job_id).record) for job_id in ids])
+        return [read_record(job_id, raw) for job_id, raw in zip(ids, found, strict=True) if raw]
+
+    async def start(
+        self, job_id: str, step: str, claim: str, *, lease: float, now: str, time_limit: float
+    ) -> Started | Refusal:
+        """Claim a step for ``lease`` seconds, or why it must not run."""
+        keys = JobKeys(job_id)
+        answer = await self._script(
+            "start step",
+            scripts.START,
+            [*keys.all, CHANGES],
+            [job_id, step, claim, _ms(lease), MAX_STARTS, now, _ms(time_limit)],
+        )
+        word, *details = [bytes(part).decode() for part in answer]
+        if word == "ok":
+            return Started(int(details[0]), float(details[1]) / 1000)
+        return cast("Refusal", word)
+
+    async def beat(self, job_id: str, step: str, claim: str, lease: float) -> Literal["ok", "stop", "lost"]:
+        """Extend the claim; ``stop`` where the step is not wanted any more, ``lost`` where another one has it."""
+        keys = JobKeys(job_id)
+        answer = await self._script("extend step", scripts.BEAT, [keys.record, keys.steps], [step, claim, _ms(lease)])
+        return cast("Literal['ok', 'stop', 'lost']", bytes(answer).decode())
+
+    async def release(self, job_id: str, step: str, claim: str) -> None:
+        """Give a claim back: the step was not done and may be begun at once."""
+        await self._script("release step", scripts.RELEASE, [JobKeys(job_id).steps], [step, claim])
+
+    async def progress(self, job_id: str, number: int, progress: GroupProgress) -> None:
+        """Note how far a scope is."""
+        keys = JobKeys(job_id)
+        await self._script(
+            "note progress",
+            scripts.PROGRESS,
+            [keys.record, keys.parts, CHANGES],
+            [job_id, step_of(number), progress_field(number), progress_json(progress)],
+        )
+
+    async def planned(
+        self,
+        job_id: str,
+        plan: Part,
+        scopes: Sequence[str],
+        *,
+        token: int | None,
+        refused_by: Mapping[str, Any] | None,
+        carrier: Mapping[str, str],
+    ) -> bool:
+        """Note the plan; ``False`` where there is one already."""
+        fields = ["scopes", json.dumps(list(scopes)), "carrier", json.dumps(dict(carrier))]
+        if token is not None:
+            fields += ["token", str(token)]
+        if refused_by is not None:
+            fields += ["refused_by", json.dumps(dict(refused_by))]
+        answer = await self._script(
+            "note plan",
+            scripts.PLANNED,
+            [*JobKeys(job_id).all, CHANGES],
+            [job_id, json.dumps(plan.to_json()), len(scopes), *fields],
+        )
+        return bool(answer)
+
+    async def finish(self, job_id: str, number: int, part: Part, progress: GroupProgress) -> tuple[bool, bool]:
+        """Note the result of a scope. Whether it is the one that stands, and whether the last step can begin."""
+        data = part.to_json()
+        answer = await self._script(
+            "finish step",
+            scripts.FINISH,
+            [*JobKeys(job_id).all, CHANGES],
+            [
+                *(job_id, step_of(number), json.dumps(data), progress_field(number), progress_json(progress)),
+                json.dumps(data["error"]) if part.fatal else "",
+            ],
+        )
+        return answer[0] == b"ok", answer[1] == b"1"
+
+    async def cancel(self, job_id: str) -> None:
+        """Ask for an end."""
+        await self._script("cancel job", scripts.STOP, [JobKeys(job_id).record, CHANGES], [job_id, "cancel", "1"])
+
+    async def fail(self, job_id: str, error: Mapping[str, Any]) -> None:
+        """Note the error that ends the sync; the first one stands."""
+        keys = [JobKeys(job_id).record, CHANGES]
+        await self._script("fail job", scripts.STOP, keys, [job_id, "fatal", json.dumps(dict(error))])
+
+    async def parts(self, job_id: str) -> dict[str, Part]:
+        """The results so far, by step."""
+        raw = await self.redis.command("read parts", "HGETALL", JobKeys(job_id).parts)
+        return {bytes(step).decode(): Part.from_json(json.loads(text)) for step, text in raw.items()}
+
+    async def steps(self, job_id: str) -> dict[str, StepState]:
+        """How the steps stand that were begun or sent."""
+        raw = await self.redis.command("read steps", "HGETALL", JobKeys(job_id).steps)
+        fields: dict[str, dict[str, str]] = {}
+        for name, value in raw.items():
+            step, _, field = bytes(name).decode().rpartition(":")
+            fields.setdefault(step, {})[field] = bytes(value).decode()
+        return {
+            step: StepState(int(found.get("starts", 0)), int(found.get("sent", 0)), int(found.get("until", 0)))
+            for step, found in fields.items()
+        }
+
+    async def to_send(self, job_id: str, step: str, *, at_most_every: float) -> bool:
+        """Whether the caller is to send the message of a step: nobody has within so many seconds."""
+        return bool(await self._script("send step", scripts.SEND, [JobKeys(job_id).steps], [step, _ms(at_most_every)]))
+
+    async def end(
+        self,
+        job_id: str,
+        status: JobStatus,
+        outcome: Outcome | None,
+        report: Mapping[str, Any] | None,
+        *,
+        finished_at: str,
+        groups: Sequence[GroupProgress] = (),
+        only_queued: bool = False,
+    ) -> bool:
+        """Note the end and give the lock of the job back.
+
+        ``False`` where it had ended, or where it has begun and only a queued one was to end.
+        """
+        fields = ["finished_at", finished_at]
+        if outcome is not None:
+            fields += ["outcome", outcome.value]
+        if report is not None:
+            fields += ["report", json.dumps(dict(report))]
+        for number, group in enumerate(groups):
+            fields += [progress_field(number), progress_json(group)]
+        answer = await self._script(
+            "end job",
+            scripts.END,
+            [*JobKeys(job_id).all, ACTIVE, LOCK, CHANGES],
+            [job_id, status.value, KEPT_SECONDS, "queued" if only_queued else "", *fields],
+        )
+        return bool(bytes(answer) == b"ok")
+
+    async def now_ms(self) -> int:
+        """The clock of Redis."""
+        seconds, micros = await self.redis.command("read clock", "TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def bury(self, letter: Mapping[str, Any]) -> None:
+        """Put a message aside that cannot be handled."""
+        await self._script(
+            "put dead letter aside", scripts.BURY, [DEAD, DEAD_COUNT], [json.dumps(letter), KEPT_LETTERS]
+        )
+
+    async def dead_letters(self, limit: int = KEPT_LETTERS) -> tuple[int, list[dict[str, Any]]]:
+        """How many there have been, and the last ones, newest first."""
+        count, letters = await self.redis.read_many(
+            "read dead letters", [("GET", DEAD_COUNT), ("LRANGE", DEAD, 0, limit - 1)]
+        )
+        return int(count or 0), [json.loads(letter) for letter in letters]
+
+    async def changed(self) -> AsyncIterator[list[str]]:
+        """The jobs that change from now on, some at a time, each once; an empty list now and then where none does.
+
+        Not through the policy: waiting is no slow answer.
+        """
+        newest = await self._unobserved("XREVRANGE", CHANGES, "+", "-", "COUNT", 1)
+        last = newest[0][0] if newest else b"0-0"
+        while True:
+            wait = ("COUNT", 500, "BLOCK", CHANGES_WAIT_MS)
+            streams = await self._unobserved("XREAD", *wait, "STREAMS", CHANGES, last)
+            entries = [entry for _, found in streams for entry in found]
+            if entries:
+                last = entries[-1][0]
+            yield list(dict.fromkeys(bytes(fields[b"job"]).decode() for _, fields in entries))
+
+    async def _unobserved(self, *command: str | bytes | int) -> list[Any]:
+        with untraced():
+            try:
+                answer = await self.redis.raw.execute_command(*command)  # type: ignore[no-untyped-call]
+            except (RedisError, OSError) as error:
+                raise translated("watch jobs", error) from error
+        return list(answer or ())
+
+    async def _script(self, name: str, text: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        return await self.redis.script(name, text, keys=keys, args=args)
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

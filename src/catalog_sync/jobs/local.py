@@ -1,0 +1,232 @@
+"""Sync jobs that run inside the process that is asked for them: for one machine without workers."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
+
+from catalog_sync.errors import CatalogSyncError
+from catalog_sync.jobs.port import GroupProgress, Job, JobConflictError, JobNotFoundError, JobStatus
+from catalog_sync.jobs.watching import Watchers
+from catalog_sync.models import CatalogueMeta, Outcome, SyncReport, SyncRequest
+from catalog_sync.sync.progress import OnProgress, Progress
+from catalog_sync.sync.reporting import error_info
+from catalog_sync.sync.run import rfc3339
+from otel_resilience import correlation_id
+
+LOOK_AROUND: Final = 1.0
+"""Seconds spent after a cancellation to find out whether the version had gone live already."""
+STOP_WITHIN: Final = 4.0
+"""Seconds that the running sync gets to end when the process ends."""
+
+_log = logging.getLogger(__name__)
+
+
+class Syncs(Protocol):
+    """The part of the sync service that is used."""
+
+    def run(self, request: SyncRequest) -> Awaitable[SyncReport]:
+        """Sync once."""
+
+
+class LocalJobs:
+    """Runs one sync at a time, as a task of the event loop. Implements ``Jobs``; the records end with the process.
+
+    ``service`` makes the sync service that reports to the listener it is given; ``current`` reads the live version;
+    ``check`` raises where no sync can be asked for, as without an API key; ``on_report`` is called, in a thread, with
+    every report. The last ``kept`` jobs are remembered.
+    """
+
+    def __init__(
+        self,
+        service: Callable[[OnProgress], Syncs],
+        current: Callable[[], Awaitable[CatalogueMeta | None]],
+        *,
+        check: Callable[[], object] = lambda: None,
+        on_report: Callable[[SyncReport], None] | None = None,
+        kept: int = 100,
+        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._service = service
+        self._current = current
+        self._check = check
+        self._on_report = on_report
+        self._kept = kept
+        self._now = now
+        self._new_id = new_id
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._running: tuple[str, asyncio.Task[None]] | None = None
+        self._watchers = Watchers()
+        self._closed = False
+
+    async def submit(self, request: SyncRequest) -> Job:
+        """Start a sync in the current trace. Raises :class:`JobConflictError` while another one runs."""
+        if self._closed:
+            raise CatalogSyncError("this process is ending; no sync is started any more")
+        self._check()
+        if self._running is not None and not (running := self._jobs[self._running[0]]).status.ended:
+            raise JobConflictError(running)
+        job = Job(
+            id=self._new_id(),
+            correlation_id=correlation_id(),
+            kind=request.kind,
+            scope=request.scope,
+            force=request.force,
+            status=JobStatus.QUEUED,
+            created_at=rfc3339(self._now()),
+        )
+        task = asyncio.create_task(self._run(job.id, request), name=f"sync {job.id}")
+        self._running = (job.id, task)
+        task.add_done_callback(lambda ended: self._settle(job.id, ended))
+        self._put(job)
+        while len(self._jobs) > self._kept:
+            self._jobs.popitem(last=False)
+        return job
+
+    async def get(self, job_id: str) -> Job:
+        """One job. Raises :class:`JobNotFoundError`."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            raise JobNotFoundError(f"no sync {job_id!r} is known, or not any more")
+        return job
+
+    async def latest(self, *, limit: int = 50, offset: int = 0) -> Sequence[Job]:
+        """The last jobs, newest first."""
+        return list(reversed(self._jobs.values()))[offset : offset + limit]
+
+    async def cancel(self, job_id: str) -> Job:
+        """Stop the job; one that has ended stays as it is. Raises :class:`JobNotFoundError`."""
+        job = await self.get(job_id)
+        if job.status.ended or job.cancel_requested:
+            return job
+        job = self._change(job_id, cancel_requested=True)
+        if self._running is not None and self._running[0] == job_id:
+            self._running[1].cancel()
+        return job
+
+    async def changes(self) -> AsyncIterator[Job]:
+        """Every job that changes from the first step of the iteration on; slow readers miss states."""
+        watcher = self._watchers.add()
+        try:
+            async for job in watcher:
+                yield job
+        finally:
+            self._watchers.remove(watcher)
+
+    async def aclose(self) -> None:
+        """Cancels the running sync and waits for at most :data:`STOP_WITHIN`; ends what watches."""
+        self._closed = True
+        if self._running is not None:
+            job_id, task = self._running
+            await self.cancel(job_id)
+            await asyncio.wait([task], timeout=STOP_WITHIN)
+            if not task.done():
+                _log.error("sync %s did not end within %g s; its lock expires by itself", job_id, STOP_WITHIN)
+        self._watchers.close()
+
+    async def _run(self, job_id: str, request: SyncRequest) -> None:
+        self._change(job_id, status=JobStatus.RUNNING, started_at=rfc3339(self._now()))
+        before: CatalogueMeta | None = None
+
+        def listen(progress: Progress) -> None:
+            self._change(job_id, groups=_groups(progress))
+
+        try:
+            before = await self._live()
+            report = await self._service(listen).run(request)
+        except asyncio.CancelledError:
+            await self._stopped(job_id, before)
+            raise
+        except Exception as error:  # noqa: BLE001  a defect of the service must still end the job, classified
+            _log.error("sync %s ended with an error that it does not know", job_id, exc_info=error)
+            report = self._failed(self._jobs[job_id], error)
+        try:
+            if self._on_report is not None:
+                await asyncio.to_thread(self._on_report, report)
+        finally:
+            self._finish(job_id, report)
+
+    async def _live(self) -> CatalogueMeta | None:
+        """The live version, where it can be seen soon."""
+        try:
+            async with asyncio.timeout(LOOK_AROUND):
+                return await self._current()
+        except (CatalogSyncError, TimeoutError) as error:
+            _log.warning("the live version could not be looked at: %s", error_info(error).message)
+            return None
+
+    async def _stopped(self, job_id: str, before: CatalogueMeta | None) -> None:
+        """A cancellation may come when the version is already live: then the job is finished, not cancelled."""
+        now = await self._live()
+        job = self._jobs.get(job_id)
+        published = (
+            now is not None
+            and job is not None
+            and now.correlation_id == job.correlation_id
+            and (before is None or before.version != now.version)
+        )
+        if now is None or not published:
+            return
+        outcome = Outcome.PARTIAL if any(group.stale for group in now.groups.values()) else Outcome.COMPLETE
+        self._change(job_id, status=JobStatus.FINISHED, outcome=outcome, finished_at=rfc3339(self._now()))
+
+    def _settle(self, job_id: str, task: asyncio.Task[None]) -> None:
+        """The task has ended, also one that never began."""
+        if self._running is not None and self._running[0] == job_id:
+            self._running = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("after sync %s: %s", job_id, error_info(error).message)
+        job = self._jobs.get(job_id)
+        if job is not None and not job.status.ended:
+            self._change(job_id, status=JobStatus.CANCELLED, finished_at=rfc3339(self._now()))
+
+    def _finish(self, job_id: str, report: SyncReport) -> None:
+        groups = tuple(
+            GroupProgress(group.name, group.status, group.bundles, group.error.to_json() if group.error else None)
+            for group in report.groups
+        )
+        self._change(
+            job_id,
+            status=JobStatus.FINISHED,
+            finished_at=rfc3339(self._now()),
+            outcome=report.outcome,
+            report=report.to_json(),
+            groups=groups or self._jobs[job_id].groups,
+        )
+
+    def _failed(self, job: Job, error: BaseException) -> SyncReport:
+        return SyncReport(
+            outcome=Outcome.FAILED,
+            kind=job.kind,
+            scope=job.scope,
+            correlation_id=job.correlation_id,
+            version=None,
+            bundles=0,
+            quarantined=0,
+            groups=(),
+            started_at=job.started_at or job.created_at,
+            duration_s=0.0,
+            attempts=0,
+            retries=0,
+            error=error_info(error),
+        )
+
+    def _change(self, job_id: str, **fields: Any) -> Job:
+        job = dataclasses.replace(self._jobs[job_id], **fields)
+        self._put(job)
+        return job
+
+    def _put(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        self._watchers.tell(job)
+
+
+def _groups(progress: Progress) -> tuple[GroupProgress, ...]:
+    return tuple(GroupProgress(scope.name, scope.status, scope.bundles) for scope in progress.scopes)

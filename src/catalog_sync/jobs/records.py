@@ -1,0 +1,132 @@
+"""Job records as Redis holds them: one hash, read whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from catalog_sync.jobs.port import GroupProgress, Job, JobStatus
+from catalog_sync.models import LockHolder, Outcome, SyncKind, SyncRequest
+from catalog_sync.store.errors import CorruptEntryError
+from catalog_sync.sync.ticket import Ticket
+
+PLAN = "plan"
+"""The first step: the lock and the list of groups."""
+PUBLISH = "publish"
+"""The last step: merge, guard and publish; it also ends a sync that failed or was cancelled."""
+
+
+def step_of(number: int) -> str:
+    """The step that fetches scope ``number`` of the plan."""
+    return f"fetch-{number}"
+
+
+def progress_field(number: int) -> str:
+    """The field of the record that holds the progress of scope ``number``."""
+    return f"group:{number}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """A job with what only the workers need."""
+
+    job: Job
+    trigger: str
+    carrier: Mapping[str, str]
+    """Trace context and baggage under which its steps run."""
+    scopes: tuple[str, ...]
+    """What is fetched, one step each; empty before the plan."""
+    planned: bool
+    token: int | None
+    refused_by: Mapping[str, Any] | None
+    """Who held the lock when the plan asked for it."""
+    fatal: Mapping[str, Any] | None
+    """The error that ends the sync."""
+    created_ms: int
+    deadline_ms: int | None
+    """When the sync must have ended, by the clock of Redis."""
+
+    @property
+    def request(self) -> SyncRequest:
+        """What was asked for."""
+        return SyncRequest(self.job.kind, self.job.scope, self.job.force, self.trigger)
+
+    def ticket(self, attempt: str = "") -> Ticket:
+        """The identity of the sync, for its steps."""
+        return Ticket(
+            job=self.job.id,
+            correlation_id=self.job.correlation_id,
+            since=self.job.created_at,
+            started_at=self.job.started_at or self.job.created_at,
+            token=self.token,
+            attempt=attempt,
+            refused_by=None if self.refused_by is None else LockHolder(**self.refused_by),
+        )
+
+
+def record_fields(
+    request: SyncRequest, *, correlation_id: str, created_at: str, carrier: Mapping[str, str]
+) -> list[str]:
+    """Fields and values of a new record."""
+    fields = {
+        "kind": request.kind.value,
+        "scope": json.dumps(request.scope),
+        "force": "1" if request.force else "0",
+        "trigger": request.trigger,
+        "correlation_id": correlation_id,
+        "created_at": created_at,
+        "carrier": json.dumps(dict(carrier)),
+    }
+    return [part for pair in fields.items() for part in pair]
+
+
+def progress_json(progress: GroupProgress) -> str:
+    """The progress of one scope, as stored."""
+    return json.dumps(
+        [progress.name, progress.status, progress.bundles, dict(progress.error) if progress.error else None]
+    )
+
+
+def read_record(job_id: str, raw: Mapping[bytes, bytes]) -> Record:
+    """The record of a job. Raises ``CorruptEntryError`` where it is none."""
+    try:
+        return _read(job_id, {name.decode(): value.decode() for name, value in raw.items()})
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptEntryError(f"the record of job {job_id} cannot be read") from error
+
+
+def _read(job_id: str, fields: Mapping[str, str]) -> Record:
+    scopes = tuple(json.loads(fields.get("scopes", "[]")))
+    groups = []
+    for number, name in enumerate(scopes):
+        text = fields.get(progress_field(number))
+        groups.append(GroupProgress(name, "pending") if text is None else GroupProgress(*json.loads(text)))
+    job = Job(
+        id=job_id,
+        correlation_id=fields["correlation_id"],
+        kind=SyncKind(fields["kind"]),
+        scope=json.loads(fields["scope"]),
+        force=fields["force"] == "1",
+        status=JobStatus(fields["status"]),
+        created_at=fields["created_at"],
+        started_at=fields.get("started_at"),
+        finished_at=fields.get("finished_at"),
+        outcome=Outcome(fields["outcome"]) if fields.get("outcome") else None,
+        groups=tuple(groups),
+        report=json.loads(fields["report"]) if "report" in fields else None,
+        cancel_requested="cancel" in fields,
+    )
+    return Record(
+        job=job,
+        trigger=fields["trigger"],
+        carrier=json.loads(fields["carrier"]),
+        scopes=scopes,
+        planned="missing" in fields,
+        token=int(fields["token"]) if fields.get("token") else None,
+        refused_by=json.loads(fields["refused_by"]) if fields.get("refused_by") else None,
+        fatal=json.loads(fields["fatal"]) if "fatal" in fields else None,
+        created_ms=int(fields["created_ms"]),
+        deadline_ms=int(fields["deadline_ms"]) if "deadline_ms" in fields else None,
+    )

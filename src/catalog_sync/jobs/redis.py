@@ -1,0 +1,129 @@
+"""Sync jobs that workers do: the port ``Jobs`` on Redis and Celery."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+
+from catalog_sync.jobs.dispatch import Dispatcher
+from catalog_sync.jobs.ledger import JobLedger
+from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus
+from catalog_sync.jobs.records import record_fields
+from catalog_sync.jobs.sweep import end_abandoned
+from catalog_sync.models import SyncRequest
+from catalog_sync.store.errors import CorruptEntryError
+from catalog_sync.sync.run import rfc3339
+from catalog_sync.telemetry import inject_context
+from otel_resilience import correlation_scope
+
+MAX_LATEST: Final = 200
+
+_log = logging.getLogger(__name__)
+
+
+class RedisJobs:
+    """Implements ``Jobs``. One event loop; ``configure`` of :mod:`catalog_sync.worker.celery_app` was called before."""
+
+    def __init__(
+        self,
+        ledger: JobLedger,
+        dispatcher: Dispatcher,
+        *,
+        sync_deadline: float,
+        on_submitted: Callable[[Job], object] | None = None,
+        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._sync_deadline = sync_deadline
+        self._on_submitted = on_submitted
+        self._now = now
+        self._new_id = new_id
+
+    async def submit(self, request: SyncRequest) -> Job:
+        """Ask for a sync in the current trace. Raises :class:`JobConflictError` while another one is under way.
+
+        Once the job is recorded it will run, also where its message cannot be sent at the moment.
+        """
+        with correlation_scope() as identifier, _within_trace(identifier):
+            carrier = inject_context()
+            fields = record_fields(request, correlation_id=identifier, created_at=rfc3339(self._now()), carrier=carrier)
+            job_id = self._new_id()
+            active = await self._ledger.submit(job_id, fields)
+            if active != job_id and await self._abandoned(active):
+                active = await self._ledger.submit(job_id, fields)
+            if active != job_id:
+                raise JobConflictError((await self._ledger.read(active)).job)
+            await self._dispatcher.plan(job_id)
+            job = (await self._ledger.read(job_id)).job
+        if self._on_submitted is not None:
+            self._on_submitted(job)
+        return job
+
+    async def get(self, job_id: str) -> Job:
+        """One job. Raises :class:`JobNotFoundError`."""
+        return (await self._ledger.read(job_id)).job
+
+    async def latest(self, *, limit: int = 50, offset: int = 0) -> Sequence[Job]:
+        """The last jobs, newest first."""
+        return [record.job for record in await self._ledger.latest(min(limit, MAX_LATEST), offset)]
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask for the job to stop: what waits is not begun, what runs stops at its next heartbeat.
+
+        A version that is being published is published. Raises :class:`JobNotFoundError`.
+        """
+        record = await self._ledger.read(job_id)
+        if record.job.status.ended:
+            return record.job
+        finished_at = rfc3339(self._now())
+        await self._ledger.cancel(job_id)
+        ended = await self._ledger.end(
+            job_id, JobStatus.CANCELLED, None, None, finished_at=finished_at, only_queued=True
+        )
+        if not ended:
+            await self._dispatcher.publish(job_id, record.carrier)
+        return (await self._ledger.read(job_id)).job
+
+    async def changes(self) -> AsyncIterator[Job]:
+        """Every job that changes from now on; states that follow each other quickly are one."""
+        async for ids in self._ledger.changed():
+            for job_id in ids:
+                try:
+                    record = await self._ledger.read(job_id)
+                except (JobNotFoundError, CorruptEntryError) as error:
+                    _log.debug("a job that changed is not shown: %s", error)
+                    continue
+                yield record.job
+
+    async def _abandoned(self, job_id: str) -> bool:
+        """Whether the job in the way was given up by all workers; then it has ended now."""
+        try:
+            record = await self._ledger.read(job_id)
+        except JobNotFoundError:
+            return True
+        return await end_abandoned(self._ledger, record, self._sync_deadline, self._now())
+
+
+@contextlib.contextmanager
+def _within_trace(identifier: str) -> Iterator[None]:
+    """Where no span is active, what is done for the job still makes one trace, with the correlation ID as its ID."""
+    if trace.get_current_span().get_span_context().is_valid:
+        yield
+        return
+    parent = trace.SpanContext(
+        int(identifier, 16), secrets.randbits(64) or 1, is_remote=True, trace_flags=trace.TraceFlags(1)
+    )
+    token = otel_context.attach(trace.set_span_in_context(trace.NonRecordingSpan(parent)))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)

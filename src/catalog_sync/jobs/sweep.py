@@ -1,0 +1,141 @@
+"""The sweep: what was lost is sent again, what nobody does any more is ended and told.
+
+Celery gives the message of a killed worker out again after the visibility timeout, which must be longer than the
+longest job. The ledger knows after seconds that a step has no heartbeat.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync import instruments
+from catalog_sync.errors import LockLostError, SyncDeadlineError
+from catalog_sync.jobs.port import JobAbandonedError, JobStatus
+from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
+from catalog_sync.models import Outcome, SyncReport
+from catalog_sync.sync.failures import error_to_json
+from catalog_sync.sync.reporting import error_info
+from catalog_sync.sync.run import rfc3339
+from catalog_sync.sync.ticket import adopt_lease
+from otel_resilience import correlation_scope
+
+if TYPE_CHECKING:
+    from catalog_sync.errors import CatalogSyncError
+    from catalog_sync.jobs.dispatch import Dispatcher
+    from catalog_sync.jobs.ledger import JobLedger, StepState
+    from catalog_sync.jobs.records import Record
+    from catalog_sync.store.catalog_store import CatalogStore
+
+GRACE: Final = 60.0
+"""Seconds after its deadline in which a sync may still come to its own end."""
+UNTAKEN_AFTER: Final = 5.0
+"""Seconds after which a message that is in no queue and was taken by nobody counts as lost."""
+
+_log = logging.getLogger(__name__)
+
+
+async def sweep(
+    ledger: JobLedger,
+    store: CatalogStore,
+    dispatcher: Dispatcher,
+    *,
+    lease: float,
+    sync_deadline: float,
+    now: datetime.datetime,
+) -> None:
+    """Look after the one job that is under way. ``lease``: seconds between two signs of life of a step."""
+    record = await ledger.active()
+    if record is None:
+        return
+    with correlation_scope(record.job.correlation_id):
+        if await end_abandoned(ledger, record, sync_deadline, now):
+            return
+        now_ms = await ledger.now_ms()
+        if record.deadline_ms is not None and now_ms > record.deadline_ms and record.fatal is None:
+            error = SyncDeadlineError(f"the sync did not end within {sync_deadline:g} s")
+            await ledger.fail(record.job.id, error_to_json(error))
+            record = await ledger.read(record.job.id)
+        await _keep_lock(ledger, store, record)
+        steps = await ledger.steps(record.job.id)
+        queue_is_empty = await dispatcher.waiting() == 0
+        for step, number in await _wanted(ledger, record):
+            state = steps.get(step)
+            every = _resend_after(state, now_ms, lease, queue_is_empty=queue_is_empty)
+            if every is None:
+                continue
+            if number is not None:
+                await dispatcher.fetch(record.job.id, number, record.carrier, every=every)
+            elif step == PLAN:
+                await dispatcher.plan(record.job.id, record.carrier, every=every)
+            else:
+                await dispatcher.publish(record.job.id, record.carrier, every=every)
+
+
+async def end_abandoned(ledger: JobLedger, record: Record, sync_deadline: float, now: datetime.datetime) -> bool:
+    """End a job that is past its time and that nobody ends. Whether it is ended."""
+    now_ms = await ledger.now_ms()
+    give_up = (record.deadline_ms or record.created_ms + int(sync_deadline * 1000)) + int(GRACE * 1000)
+    if now_ms <= give_up:
+        return False
+    what = "no worker took it" if record.deadline_ms is None else "its workers are gone"
+    await end_with_error(ledger, record, JobAbandonedError(f"the sync was given up: {what}"), now)
+    return True
+
+
+async def end_with_error(ledger: JobLedger, record: Record, error: CatalogSyncError, now: datetime.datetime) -> None:
+    """End a job that cannot be ended by its own last step, and tell it like any other sync that failed."""
+    job = record.job
+    with correlation_scope(job.correlation_id):
+        info = error_info(error)
+        report = SyncReport(
+            outcome=Outcome.FAILED,
+            kind=job.kind,
+            scope=job.scope,
+            correlation_id=job.correlation_id,
+            version=None,
+            bundles=0,
+            quarantined=0,
+            groups=(),
+            started_at=job.started_at or job.created_at,
+            duration_s=record.ticket().duration(now),
+            attempts=0,
+            retries=0,
+            error=info,
+        )
+        finished_at = rfc3339(now)
+        if await ledger.end(job.id, JobStatus.FINISHED, report.outcome, report.to_json(), finished_at=finished_at):
+            instruments.record_sync(report.kind, report.outcome, report.duration_s, {}, {})
+            instruments.emit_sync_finished(report)
+
+
+async def _keep_lock(ledger: JobLedger, store: CatalogStore, record: Record) -> None:
+    """Extend the lease while a step waits for a worker; a lock that is lost ends the sync."""
+    if record.token is None or record.fatal is not None:
+        return
+    try:
+        await adopt_lease(store, record.ticket())
+    except LockLostError as error:
+        await ledger.fail(record.job.id, error_to_json(error))
+
+
+async def _wanted(ledger: JobLedger, record: Record) -> list[tuple[str, int | None]]:
+    if record.fatal is not None or record.job.cancel_requested:
+        return [(PUBLISH, None)]
+    if not record.planned:
+        return [(PLAN, None)]
+    done = await ledger.parts(record.job.id)
+    missing: list[tuple[str, int | None]] = [
+        (step_of(number), number) for number in range(len(record.scopes)) if step_of(number) not in done
+    ]
+    return missing or [(PUBLISH, None)]
+
+
+def _resend_after(state: StepState | None, now_ms: int, lease: float, *, queue_is_empty: bool) -> float | None:
+    """Seconds since it was last sent after which a step is sent again; ``None``: it is in good hands."""
+    if state is not None and state.until_ms > now_ms:
+        return None
+    if state is not None and state.starts > 0:
+        return lease
+    return max(lease, UNTAKEN_AFTER) if queue_is_empty else None

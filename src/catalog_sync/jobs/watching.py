@@ -1,0 +1,82 @@
+"""Telling watchers what changed without waiting for any of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import Final, Self
+
+from catalog_sync.jobs.port import Job
+
+MAX_WAITING: Final = 256
+"""Jobs that wait for one slow watcher; the oldest go first."""
+
+
+class Watcher:
+    """The latest state of every job that changed since it was last asked: an asynchronous iterator that skips states.
+
+    Belongs to one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, Job] = OrderedDict()
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    def put(self, job: Job) -> None:
+        """Note a change; an older one of the same job that was not fetched yet is forgotten."""
+        self._waiting.pop(job.id, None)
+        self._waiting[job.id] = job
+        if len(self._waiting) > MAX_WAITING:
+            self._waiting.popitem(last=False)
+        self._changed.set()
+
+    def close(self) -> None:
+        """Nothing more will come: what waits is still given out, then the iteration ends."""
+        self._closed = True
+        self._changed.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Job:
+        while not self._waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            self._changed.clear()
+            await self._changed.wait()
+        return self._waiting.popitem(last=False)[1]
+
+
+class Watchers:
+    """Everybody who watches."""
+
+    def __init__(self) -> None:
+        self._all: set[Watcher] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self) -> Watcher:
+        """A new watcher; :meth:`remove` it in the end."""
+        watcher = Watcher()
+        if self._closed:
+            watcher.close()
+        self._all.add(watcher)
+        return watcher
+
+    def remove(self, watcher: Watcher) -> None:
+        """It watches no longer."""
+        self._all.discard(watcher)
+
+    def tell(self, job: Job) -> None:
+        """Tell all of them."""
+        for watcher in self._all:
+            watcher.put(job)
+
+    def close(self) -> None:
+        """End all of them, and those that come later."""
+        self._closed = True
+        for watcher in self._all:
+            watcher.close()

@@ -1,0 +1,115 @@
+"""``python -m catalog_sync.up``: what ``make up`` runs. Ctrl-C stops everything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Final
+from urllib.parse import quote
+
+from catalog_sync.config import Settings
+from catalog_sync.errors import CatalogSyncError, ConfigurationError
+from catalog_sync.logs import setup_logging
+from catalog_sync.store.private import PrivateRedis
+from catalog_sync.up.supervisor import NotReadyError, Program, Supervisor
+
+FAILED: Final = 1
+USAGE_ERROR: Final = 2
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run until SIGINT or SIGTERM, then 0; 2 where a setting cannot be used, 1 where something did not start."""
+    setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty())
+    try:
+        settings = Settings.from_env(os.environ)
+        if os.environ.get("ESIM_GO_BASE_URL"):
+            settings.require_api_key()
+        with _redis(settings) as redis_url:
+            return asyncio.run(_up(settings, {**os.environ, "REDIS_URL": redis_url}))
+    except ConfigurationError as error:
+        _say(str(error))
+        return USAGE_ERROR
+    except (NotReadyError, CatalogSyncError, OSError) as error:
+        _say(str(error))
+        return FAILED
+
+
+@contextlib.contextmanager
+def _redis(settings: Settings) -> Iterator[str]:
+    """The configured Redis, or a private one that ends with its last user."""
+    if settings.redis_url:
+        yield settings.redis_url
+        return
+    program = shutil.which("redis-server")
+    if program is None:
+        raise ConfigurationError(
+            "REDIS_URL is not set and there is no redis-server on the PATH: workers need one of them"
+        )
+    private = PrivateRedis(settings.state_dir / "redis", program)
+    private.start()
+    try:
+        yield f"unix://{quote(private.socket_path)}"
+    finally:
+        private.stop()
+
+
+async def _up(settings: Settings, env: dict[str, str]) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    starting: asyncio.Task[None] | None = None
+    async with Supervisor() as up:
+        stopped = asyncio.create_task(stop.wait())
+        starting = asyncio.create_task(_start(up, settings, env))
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stopped
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        _say("stopping; what is under way may end")
+    return 0
+
+
+async def _start(up: Supervisor, settings: Settings, env: dict[str, str]) -> None:
+    if not env.get("ESIM_GO_BASE_URL"):
+        env = {**env, **await _simulator(up, env)}
+    token = env.get("CATALOG_API_TOKEN") or secrets.token_urlsafe(12)
+    env = {**env, "CATALOG_API_TOKEN": token, "CATALOG_JOBS": "workers"}
+    for number in range(1, settings.workers + 1):
+        name = f"worker-{number}"
+        await up.start(Program(name, ("catalog_sync.worker", "--name", name), env))
+    await up.start(Program("beat", ("catalog_sync.worker.beat",), env))
+    said = await up.start(Program("api", ("catalog_sync.api.command", "--json"), env, says_ready=True))
+    _say(f"the page and the API: {said['base_url']}")
+    if not os.environ.get("CATALOG_API_TOKEN"):
+        _say(f"to ask for a sync, use the token {token}")
+    _say("Ctrl-C stops everything")
+
+
+async def _simulator(up: Supervisor, env: Mapping[str, str]) -> dict[str, str]:
+    key = env.get("ESIM_GO_API_KEY") or "simulator-key"
+    said = await up.start(
+        Program("simulator", ("catalog_sync", "simulate", "--json", "--api-key", key), env, says_ready=True)
+    )
+    _say(f"no ESIM_GO_BASE_URL: a simulator of the supplier at {said['base_url']}, control {said['control_url']}")
+    return {"ESIM_GO_BASE_URL": said["base_url"], "ESIM_GO_API_KEY": key}
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"up: {text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

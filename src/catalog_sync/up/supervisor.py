@@ -1,0 +1,128 @@
+"""Child processes that are started again when they end, and that all end with their supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+FIRST_PAUSE: Final = 1.0
+"""Seconds before a process that ended is started again; doubled each time, up to the longest."""
+LONGEST_PAUSE: Final = 30.0
+STEADY_AFTER: Final = 30.0
+"""Seconds after which a process counts as steady, so that the next pause is short again."""
+READY_WITHIN: Final = 30.0
+STOP_WITHIN: Final = 15.0
+"""Seconds that processes get to end by themselves: workers finish what they are doing."""
+
+_log = logging.getLogger(__name__)
+
+
+class NotReadyError(Exception):
+    """A process ended, or said nothing, before it was ready."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Program:
+    """One process to be kept running."""
+
+    name: str
+    arguments: tuple[str, ...]
+    """After ``python -m``."""
+    env: Mapping[str, str]
+    says_ready: bool = False
+    """Whether its first line on stdout is JSON with what others need to know."""
+
+
+class Supervisor:
+    """``async with Supervisor() as up: await up.start(program)``."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._ending = False
+
+    async def start(self, program: Program) -> dict[str, Any]:
+        """Start a process and keep it running from then on. What it says once it is ready, else nothing.
+
+        Raises :class:`NotReadyError`.
+        """
+        process, said = await self._launch(program)
+        self._keepers.append(asyncio.create_task(self._keep(program, process), name=program.name))
+        return said
+
+    async def _launch(self, program: Program) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
+        # A session of its own: Ctrl-C reaches the supervisor alone, which ends the others in order.
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", *program.arguments),
+            env=dict(program.env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE if program.says_ready else sys.stderr.fileno(),
+            start_new_session=True,
+        )
+        self._running[program.name] = process
+        if not program.says_ready or process.stdout is None:
+            return process, {}
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                line = await process.stdout.readline()
+            said = json.loads(line)
+        except (TimeoutError, ValueError) as error:
+            raise NotReadyError(f"{program.name} did not become ready") from error
+        if not said.get("ready"):
+            raise NotReadyError(f"{program.name} did not become ready: {said.get('error', said)}")
+        return process, dict(said)
+
+    async def _keep(self, program: Program, process: asyncio.subprocess.Process) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            code = await process.wait()
+            if self._ending:
+                return
+            if time.monotonic() - began > STEADY_AFTER:
+                pause = FIRST_PAUSE
+            _log.warning("%s ended with %s; it is started again in %.0f s", program.name, code, pause)
+            _end_group(process, signal.SIGKILL)  # what is left of it
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            try:
+                process, _ = await self._launch(program)
+            except NotReadyError as error:
+                _log.error("%s", error)
+                process = self._running[program.name]
+
+    async def __aenter__(self) -> Supervisor:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let all processes end; those that do not in time are killed with everything they started."""
+        self._ending = True
+        for process in self._running.values():
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+        waiting = [asyncio.create_task(process.wait()) for process in self._running.values()]
+        try:
+            if waiting:
+                await asyncio.wait(waiting, timeout=STOP_WITHIN)
+        finally:
+            for process in self._running.values():
+                _end_group(process, signal.SIGKILL)
+            for keeper in self._keepers:
+                keeper.cancel()
+            await asyncio.gather(*waiting, *self._keepers, return_exceptions=True)
+
+
+def _end_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Signal a process and all that it has started and left behind."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

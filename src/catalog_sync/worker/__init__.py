@@ -1,0 +1,1 @@
+"""The worker: syncs in steps, on Celery. See ``docs/workers.md``."""

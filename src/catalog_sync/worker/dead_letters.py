@@ -1,0 +1,69 @@
+"""Messages that no task can handle: Celery drops them with a line in the log; here they are put aside and counted."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+from celery import signals
+
+from catalog_sync.jobs import scripts
+from catalog_sync.jobs.keys import DEAD, DEAD_COUNT
+from catalog_sync.jobs.ledger import KEPT_LETTERS
+from otel_resilience.redaction import redact
+
+if TYPE_CHECKING:
+    from catalog_sync.config import Settings
+
+REDIS_TIMEOUT: Final = 1.0
+MAX_TEXT: Final = 300
+
+_log = logging.getLogger(__name__)
+
+
+class DeadLetters:
+    """Puts messages aside. Lives in the parent process of a worker, where messages arrive."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def unknown(self, message: Any = None, name: str | None = None, exc: BaseException | None = None, **_: Any) -> None:
+        """A message for a task that does not exist."""
+        self._bury("unknown task", name, message, exc)
+
+    def rejected(self, message: Any = None, exc: BaseException | None = None, **_: Any) -> None:
+        """A message that is none."""
+        self._bury("unreadable message", None, message, exc)
+
+    def _bury(self, reason: str, task: str | None, message: Any, error: BaseException | None) -> None:
+        body = getattr(message, "body", b"")
+        text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
+        letter = {
+            "job": None,
+            "step": None if task is None else redact(task)[:MAX_TEXT],
+            "scope": None,
+            "starts": 0,
+            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "correlation_id": None,
+            "reason": reason if error is None else f"{reason}: {redact(str(error))[:MAX_TEXT]}",
+            "body": redact(text)[:MAX_TEXT],
+        }
+        _log.error("a message is a dead letter: %s", reason)
+        try:
+            self._redis.eval(scripts.BURY, 2, DEAD, DEAD_COUNT, json.dumps(letter), KEPT_LETTERS)
+        except (redis.RedisError, OSError) as failure:
+            _log.error("a dead letter could not be put aside: %s", type(failure).__name__)
+
+
+def watch(settings: Settings) -> DeadLetters:
+    """Puts aside what the worker in this process cannot handle, from now on."""
+    client = redis.Redis.from_url(
+        settings.redis_url or "", socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
+    )
+    letters = DeadLetters(client)
+    signals.task_unknown.connect(letters.unknown, weak=False)
+    signals.task_rejected.connect(letters.rejected, weak=False)
+    return letters

@@ -1,0 +1,26 @@
+"""When a sync that did not complete may be tried again. Whether one is due at all: :mod:`catalog_sync.schedule`."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync.models import SyncKind
+
+if TYPE_CHECKING:
+    from catalog_sync.jobs import Job
+
+AGAIN_AFTER: Final = 1 / 24
+"""Share of the interval that passes after the end of a full sync before the next one, and at least:"""
+LEAST_AGAIN_AFTER: Final = 300.0
+"""Seconds."""
+
+
+def just_tried(jobs: Sequence[Job], every: float, now: datetime.datetime) -> bool:
+    """Whether a full sync ended not long ago, however it did. ``jobs``: the last ones, newest first."""
+    last = next((job.finished_at for job in jobs if job.kind is SyncKind.FULL and job.finished_at is not None), None)
+    if last is None:
+        return False
+    pause = datetime.timedelta(seconds=max(LEAST_AGAIN_AFTER, every * AGAIN_AFTER))
+    return now < datetime.datetime.fromisoformat(last) + pause

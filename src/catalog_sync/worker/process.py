@@ -1,0 +1,176 @@
+"""One worker process: an event loop, connections and telemetry of its own, all made after the fork."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import os
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from celery import signals
+
+from catalog_sync import contract
+from catalog_sync.cli.app import Policies, alerting, open_catalogue, open_client, read_settings
+from catalog_sync.errors import CatalogSyncError
+from catalog_sync.jobs.dispatch import Dispatcher
+from catalog_sync.jobs.ledger import JobLedger
+from catalog_sync.logs import setup_logging
+from catalog_sync.supplier.protection import open_shared_state
+from catalog_sync.sync.reporting import error_info
+from catalog_sync.telemetry import instrument_celery, keep_spans, setup_telemetry, untraced
+from catalog_sync.traces import SharedTraces, SpanRecord
+from catalog_sync.worker.steps import Worker
+
+if TYPE_CHECKING:
+    from catalog_sync.config import Settings
+    from catalog_sync.sync.service import OnReport
+    from catalog_sync.telemetry import Telemetry
+
+T = TypeVar("T")
+
+MAX_BUFFERED = 3000
+SHARED_STATE_WITHIN = 1.0
+"""Seconds that a new process waits to hear what the others know of the supplier."""
+PUSH_LIMIT = 1.0
+"""Seconds that showing spans to the API may take."""
+TELEMETRY_END = 2.0
+"""Seconds that the end of telemetry may take when the process ends."""
+
+_log = logging.getLogger(__name__)
+
+
+class SpanBuffer:
+    """The spans that ended since they were last taken, the newest :data:`MAX_BUFFERED`. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._spans: deque[SpanRecord] = deque(maxlen=MAX_BUFFERED)
+
+    def add(self, span: SpanRecord) -> None:
+        """One more."""
+        self._spans.append(span)
+
+    def take(self) -> list[SpanRecord]:
+        """All of them, oldest first; afterwards there are none."""
+        taken = []
+        while self._spans:
+            taken.append(self._spans.popleft())
+        return taken
+
+
+class WorkerProcess:
+    """What a process of the pool needs to run steps, one at a time."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, spans: SpanBuffer) -> None:
+        self._telemetry = telemetry
+        self._spans = spans
+        self._loop = asyncio.new_event_loop()
+        self._stack = contextlib.AsyncExitStack()
+        self._alerting = contextlib.ExitStack()
+        alerts = self._alerting.enter_context(alerting(settings, contract.SERVICE_WORKER))
+        self._worker, self._traces = self._loop.run_until_complete(
+            self._stack.enter_async_context(open_worker(settings, alerts.sync_ended))
+        )
+
+    def run(self, step: Callable[[Worker], Awaitable[T]]) -> T:
+        """Run a step to its end, in the context of the message that asked for it."""
+
+        async def body() -> T:
+            return await step(self._worker)
+
+        return self._loop.run_until_complete(self._loop.create_task(body(), context=contextvars.copy_context()))
+
+    def push_spans(self, **_: Any) -> None:
+        """Let the API see the spans of the step that has ended. What cannot be pushed soon is dropped."""
+        spans = self._spans.take()
+        if spans:
+            self._loop.run_until_complete(self._push(spans))
+
+    async def _push(self, spans: list[SpanRecord]) -> None:
+        try:
+            with untraced():
+                async with asyncio.timeout(PUSH_LIMIT):
+                    await self._traces.push(spans)
+        except (CatalogSyncError, TimeoutError) as error:
+            _log.warning("%d spans are not shown by the API: %s", len(spans), error_info(error).message)
+
+    def close(self) -> None:
+        """Close connections, tell what is due, and send what telemetry is left."""
+        try:
+            self._loop.run_until_complete(self._stack.aclose())
+        finally:
+            self._loop.close()
+            self._alerting.close()
+            self._telemetry.shutdown(timeout=TELEMETRY_END)
+
+
+@contextlib.asynccontextmanager
+async def open_worker(
+    settings: Settings, on_report: OnReport | None = None
+) -> AsyncIterator[tuple[Worker, SharedTraces]]:
+    """A worker with its connections. Breaker, retry budget and rate limit of the supplier are those of all workers."""
+    shared = open_shared_state(settings)
+    try:
+        policies = Policies.of(settings, shared)
+        async with (
+            open_catalogue(settings, policies.store) as (store, snapshot),
+            open_client(settings, policies.supplier) as supplier,
+        ):
+            shared.ready(SHARED_STATE_WITHIN)
+            ledger = JobLedger(store.redis)
+            worker = Worker(
+                settings, supplier, store, snapshot, ledger, Dispatcher(ledger), shared, on_report=on_report
+            )
+            yield worker, SharedTraces(store.redis)
+    finally:
+        await asyncio.to_thread(shared.close)
+
+
+_current: WorkerProcess | None = None
+
+
+def current() -> WorkerProcess:
+    """The worker process that this is. Raises ``RuntimeError`` elsewhere."""
+    if _current is None:
+        raise RuntimeError("this is no process of a worker's pool")
+    return _current
+
+
+def install() -> None:
+    """Makes every process that the worker in this process forks a :class:`WorkerProcess`."""
+    signals.setup_logging.connect(_set_up_logging, weak=False)
+    signals.worker_process_init.connect(_begin, weak=False)
+    signals.worker_process_shutdown.connect(_end, weak=False)
+
+
+def _set_up_logging(**_: Any) -> None:
+    """Instead of Celery's own: every process of the worker logs JSON lines, or short ones on a terminal.
+
+    Celery's lines about single messages have no correlation ID; the steps log lines of their own that do.
+    """
+    setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=contract.SERVICE_WORKER)
+    for name in ("celery.app.trace", "celery.worker.strategy", "kombu"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _begin(**_: Any) -> None:
+    """After the fork: nothing was measured, connected or instrumented before, so nothing is counted twice."""
+    global _current  # one per process
+    _set_up_logging()
+    spans = SpanBuffer()
+    telemetry = setup_telemetry(contract.SERVICE_WORKER, os.environ, extra_span_processor=keep_spans(spans.add))
+    instrument_celery()
+    _current = WorkerProcess(read_settings(), telemetry, spans)
+    # After the instrumentation, so that the span of the message has ended as well.
+    signals.task_postrun.connect(_current.push_spans, weak=False)
+
+
+def _end(**_: Any) -> None:
+    global _current  # one per process
+    ended, _current = _current, None
+    if ended is not None:
+        ended.close()

@@ -1,0 +1,392 @@
+"""The steps of a sync: plan, fetch, publish. Each may be begun more than once, by several workers at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync import instruments, schedule
+from catalog_sync.cli.last_run import write_last_run
+from catalog_sync.errors import CacheConnectionError, CatalogSyncError, LockLostError, SyncDeadlineError
+from catalog_sync.jobs.ledger import MAX_STARTS, Started
+from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobStatus, PoisonedStepError
+from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
+from catalog_sync.jobs.redis import RedisJobs
+from catalog_sync.jobs.sweep import end_with_error, sweep
+from catalog_sync.models import LockHolder, SyncKind, SyncReport, SyncRequest
+from catalog_sync.supplier.esim_go import DEPENDENCY
+from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
+from catalog_sync.sync.failures import error_from_json, error_to_json
+from catalog_sync.sync.fetch import discover
+from catalog_sync.sync.merge import GroupNames
+from catalog_sync.sync.previous import Previous
+from catalog_sync.sync.progress import Progress, ProgressTracker
+from catalog_sync.sync.reporting import error_info, first_leaf
+from catalog_sync.sync.run import Fetch, rfc3339
+from catalog_sync.sync.service import SyncService
+from catalog_sync.sync.staged import Part, StagedSupplier, fetch_bundle_part, fetch_part
+from catalog_sync.sync.ticket import adopt_lease
+from catalog_sync.telemetry import inject_context
+from catalog_sync.worker.due import just_tried
+from catalog_sync.worker.heart import Heart, StepStoppedError
+from otel_resilience import Policy, classify, correlation_scope
+
+if TYPE_CHECKING:
+    from catalog_sync.config import Settings
+    from catalog_sync.jobs.dispatch import Dispatcher
+    from catalog_sync.jobs.ledger import JobLedger
+    from catalog_sync.jobs.records import Record
+    from catalog_sync.store.catalog_store import CatalogStore
+    from catalog_sync.store.snapshot import Snapshot
+    from catalog_sync.store.staging import Staging
+    from catalog_sync.supplier.esim_go import EsimGoClient
+    from catalog_sync.sync.service import OnReport
+    from otel_resilience.storage import SharedState
+
+PART_MARGIN: Final = 900
+"""Seconds for which a staged part outlives the deadline of its sync."""
+LEAST_TO_PUBLISH: Final = 30.0
+"""Seconds that merging gets although the deadline is near: everything was fetched in time."""
+CLEAN_UP_LIMIT: Final = 1.5
+
+Step = Callable[["Record", Started, Heart], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+_AGAIN: Final = (CacheConnectionError, LockLostError)
+"""What ends an attempt at a step and not the step."""
+
+
+class Worker:
+    """Runs the steps that messages ask for."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        supplier: EsimGoClient,
+        store: CatalogStore,
+        snapshot: Snapshot,
+        ledger: JobLedger,
+        dispatcher: Dispatcher,
+        shared: SharedState,
+        *,
+        on_report: OnReport | None = None,
+        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
+        self._settings = settings
+        self._supplier = supplier
+        self._store = store
+        self._snapshot = snapshot
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._shared = shared
+        self._on_report = on_report
+        self._jobs = RedisJobs(ledger, dispatcher, sync_deadline=settings.sync_deadline, now=now)
+        self._now = now
+
+    async def plan(self, job_id: str) -> None:
+        """The first step."""
+        await self._run(job_id, PLAN, self._plan)
+
+    async def fetch(self, job_id: str, number: int) -> None:
+        """One of the steps in the middle."""
+
+        async def step(record: Record, started: Started, heart: Heart) -> None:
+            await self._fetch(record, number, started, heart)
+
+        await self._run(job_id, step_of(number), step, number)
+
+    async def publish(self, job_id: str) -> None:
+        """The last step."""
+        await self._run(job_id, PUBLISH, self._publish)
+
+    async def sweep(self) -> None:
+        """See :mod:`catalog_sync.jobs.sweep`."""
+        await sweep(
+            self._ledger,
+            self._store,
+            self._dispatcher,
+            lease=self._settings.job_lease,
+            sync_deadline=self._settings.sync_deadline,
+            now=self._now(),
+        )
+
+    async def ask_if_due(self) -> None:
+        """Ask for a full sync where one is due. What cannot be read is not due."""
+        every = self._settings.sync_every
+        if not every:
+            return
+        try:
+            meta = await self._store.current()
+            jobs = await self._jobs.latest(limit=20)
+        except CatalogSyncError as error:
+            _log.warning("whether a sync is due cannot be seen: %s", error)
+            return
+        pause = await asyncio.to_thread(self._shared.pause, DEPENDENCY)
+        now = self._now()
+        if just_tried(jobs, every, now) or not schedule.decide(meta, now, every=every, paused_for=pause).due:
+            return
+        try:
+            job = await self._jobs.submit(SyncRequest(trigger="schedule"))
+        except JobConflictError as conflict:
+            _log.info("a sync is due, and one is under way: %s", conflict)
+        else:
+            _log.info("a sync is due: job %s", job.id)
+
+    async def _run(self, job_id: str, step: str, work: Step, number: int | None = None) -> None:
+        """Claim a step and do it; what comes too late, too early or twice is dropped."""
+        claim = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+        started = await self._ledger.start(
+            job_id,
+            step,
+            claim,
+            lease=self._settings.job_lease,
+            now=rfc3339(self._now()),
+            time_limit=self._settings.sync_deadline,
+        )
+        if not isinstance(started, Started):
+            _log.info("%s of job %s is not begun: %s", step, job_id, started)
+            if started == "dead":
+                await self._bury(job_id, step, number)
+            return
+        record = await self._ledger.read(job_id)
+        with correlation_scope(record.job.correlation_id):
+            try:
+                async with Heart(self._ledger, job_id, step, claim, self._settings.job_lease) as heart:
+                    await work(record, started, heart)
+            except StepStoppedError as stopped:
+                _log.info("%s of job %s stops: %s", step, job_id, stopped)
+                if not stopped.lost:
+                    await self._dispatcher.publish(job_id, record.carrier)
+            except _AGAIN as error:
+                _log.warning("%s of job %s will be begun again: %s", step, job_id, error)
+                await self._give_back(job_id, step, claim)
+                raise
+
+    async def _give_back(self, job_id: str, step: str, claim: str) -> None:
+        try:
+            await self._ledger.release(job_id, step, claim)
+        except CatalogSyncError as error:
+            _log.warning("the claim of %s is left to expire: %s", step, error)
+
+    async def _plan(self, record: Record, started: Started, heart: Heart) -> None:
+        del heart
+        request, job_id = record.request, record.job.id
+        lease = await adopt_lease(self._store, record.ticket())
+        token, refused_by = None, None
+        scopes: list[str] = []
+        plan = Part()
+        if isinstance(lease, LockHolder):
+            refused_by = lease.to_json()
+        else:
+            token = lease.token
+            async with lease.hold(release=False):
+                plan, scopes = await self._scopes(record, started)
+        carrier = inject_context()
+        await self._ledger.planned(job_id, plan, scopes, token=token, refused_by=refused_by, carrier=carrier)
+        stands = await self._ledger.read(job_id)  # another attempt may have been first
+        _log.info("sync %s: %d scopes are fetched for %s", job_id, len(stands.scopes), request.kind.value)
+        for number in range(len(stands.scopes)):
+            await self._dispatcher.fetch(job_id, number, stands.carrier, every=self._settings.job_lease)
+        if not stands.scopes:
+            await self._dispatcher.publish(job_id, stands.carrier)
+
+    async def _scopes(self, record: Record, started: Started) -> tuple[Part, list[str]]:
+        """What is to be fetched. An error is part of the plan: the last step meets it where one process would."""
+        request = record.request
+        if request.kind is SyncKind.COUNTRY and request.scope is not None:
+            return Part(), [request.scope.upper()]
+        if request.kind is SyncKind.BUNDLE and request.scope is not None:
+            return Part(), [request.scope]
+        before = dataclasses.replace(self._supplier.counts)
+        fetch = self._new_fetch(started, None)
+        try:
+            groups, failure = await discover(fetch, await Previous.load(self._store, self._snapshot))
+        except _AGAIN:
+            raise
+        except CatalogSyncError as error:
+            failed = self._counted(Part(error=error), before)
+            await self._heed(failed, started)
+            return failed, []
+        plan = self._counted(Part(groups=() if failure else tuple(groups), error=failure), before)
+        if request.scope is None:
+            return plan, groups
+        group = GroupNames(groups).listed(request.scope)
+        return plan, [] if group is None else [group]
+
+    async def _fetch(self, record: Record, number: int, started: Started, heart: Heart) -> None:
+        job_id, scope = record.job.id, record.scopes[number]
+        heart.note(number, GroupProgress(scope, "running"))
+        ttl = int(self._settings.sync_deadline) + PART_MARGIN
+        staging = self._store.part(f"part.{job_id}.{number}.{secrets.token_hex(4)}", ttl=ttl)
+        before = dataclasses.replace(self._supplier.counts)
+        kept = False
+        try:
+            part = self._counted(await self._fetched(record, number, started, heart, staging), before)
+            await self._heed(part, started)
+            bundles = part.bundles if part.error is None else 0
+            info = None if part.error is None else error_info(part.error).to_json()
+            progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
+            first, ready = await self._ledger.finish(job_id, number, part, progress)
+            kept = first and part.error is None
+        finally:
+            if not kept:
+                await self._discard(staging)
+        if ready:
+            await self._dispatcher.publish(job_id, record.carrier)
+
+    async def _fetched(self, record: Record, number: int, started: Started, heart: Heart, staging: Staging) -> Part:
+        """The part, or its error: only what ends the attempt is raised."""
+        scope = record.scopes[number]
+
+        def on_progress(progress: Progress) -> None:
+            heart.note(number, GroupProgress(scope, "running", progress.bundles))
+
+        fetch = self._new_fetch(started, on_progress)
+        timeout = asyncio.timeout(max(0.0, started.left))
+        try:
+            lease = await adopt_lease(self._store, record.ticket())
+            if isinstance(lease, LockHolder):
+                raise LockLostError("the sync has no lock")
+            async with lease.hold(release=False), timeout:
+                return await self._part(record.request.kind, scope, fetch, staging)
+        except _AGAIN:
+            raise
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            late = SyncDeadlineError(f"the sync did not end within {self._settings.sync_deadline:g} s")
+            late.__cause__ = error
+            return Part(error=late)
+        except CatalogSyncError as error:
+            _log.warning("%s failed: %s", scope, error)
+            return Part(error=error)
+        except Exception as raised:  # noqa: BLE001  a defect ends the sync, classified, as it does in one process
+            defect = first_leaf(raised)
+            _log.error("fetching %s met an error that it does not know", scope, exc_info=defect)
+            await self._ledger.fail(record.job.id, error_to_json(defect))
+            return Part(error=CatalogSyncError(error_info(defect).message, classification=classify(defect)))
+
+    async def _part(self, kind: SyncKind, scope: str, fetch: Fetch, staging: Staging) -> Part:
+        if kind is SyncKind.BUNDLE:
+            return await fetch_bundle_part(self._supplier, scope, fetch.deadline, staging)
+        if kind is SyncKind.COUNTRY:
+            return await fetch_part(fetch, Scope(country=scope), staging)
+        with instruments.group_span(scope):
+            return await fetch_part(fetch, Scope(group=scope), staging)
+
+    async def _publish(self, record: Record, started: Started, heart: Heart) -> None:
+        del heart
+        job = record.job
+        if job.cancel_requested:
+            await self._ledger.end(job.id, JobStatus.CANCELLED, None, None, finished_at=rfc3339(self._now()))
+            _log.info("sync %s was cancelled", job.id)
+        else:
+            await self._conclude(record, started)
+        await self._tidy_up(record)
+
+    async def _conclude(self, record: Record, started: Started) -> None:
+        job = record.job
+        done = await self._ledger.parts(job.id)
+        parts = {scope: part for number, scope in enumerate(record.scopes) if (part := done.get(step_of(number)))}
+        ended_by = None if record.fatal is None else error_from_json(record.fatal)
+        supplier = StagedSupplier(self._store, self._supplier.policy, done.get(PLAN, Part()), parts, ended_by)
+        service = SyncService(
+            dataclasses.replace(self._settings, sync_deadline=max(started.left, LEAST_TO_PUBLISH)),
+            supplier,
+            self._store,
+            self._snapshot,
+            ticket=record.ticket(f"{job.id[:8]}.{secrets.token_hex(4)}"),
+            on_report=self._on_report,
+            now=self._now,
+        )
+        report = await service.run(record.request)
+        await asyncio.to_thread(self._remember, report)
+        reported = {
+            group.name: GroupProgress(
+                group.name, group.status, group.bundles, group.error.to_json() if group.error else None
+            )
+            for group in report.groups
+        }
+        groups = [reported.get(group.name, group) for group in (await self._ledger.read(job.id)).job.groups]
+        await self._ledger.end(
+            job.id,
+            JobStatus.FINISHED,
+            report.outcome,
+            report.to_json(),
+            finished_at=rfc3339(self._now()),
+            groups=groups,
+        )
+
+    def _remember(self, report: SyncReport) -> None:
+        policies = (self._supplier.policy, self._store.policy)
+        write_last_run(self._settings.state_dir, report, [found for found in policies if isinstance(found, Policy)])
+
+    async def _tidy_up(self, record: Record) -> None:
+        """Delete the parts; what is left expires by itself."""
+        try:
+            for part in (await self._ledger.parts(record.job.id)).values():
+                if part.version is not None:
+                    await self._discard(self._store.part(part.version, ttl=PART_MARGIN))
+        except CatalogSyncError as error:
+            _log.warning("after sync %s: %s", record.job.id, error)
+
+    async def _bury(self, job_id: str, step: str, number: int | None) -> None:
+        """A step that never comes to an end is put aside, and its job goes on without it or ends."""
+        record = await self._ledger.read(job_id)
+        with correlation_scope(record.job.correlation_id):
+            error = PoisonedStepError(f"{step} was begun {MAX_STARTS} times and never came to an end")
+            scope = None if number is None else record.scopes[number]
+            await self._ledger.bury(
+                {
+                    "job": job_id,
+                    "step": step,
+                    "scope": scope,
+                    "starts": MAX_STARTS,
+                    "at": rfc3339(self._now()),
+                    "correlation_id": record.job.correlation_id,
+                    "reason": str(error),
+                }
+            )
+            _log.error("%s of job %s is a dead letter: %s", step, job_id, error)
+            if number is None or scope is None:
+                await end_with_error(self._ledger, record, error, self._now())
+                await self._tidy_up(record)
+                return
+            progress = GroupProgress(scope, "failed", 0, error_info(error).to_json())
+            _, ready = await self._ledger.finish(job_id, number, Part(error=error), progress)
+            if ready:
+                await self._dispatcher.publish(job_id, record.carrier)
+
+    def _new_fetch(self, started: Started, on_progress: Callable[[Progress], None] | None) -> Fetch:
+        return Fetch(
+            supplier=self._supplier, progress=ProgressTracker(on_progress), deadline=Deadline(max(0.0, started.left))
+        )
+
+    async def _heed(self, part: Part, started: Started) -> None:
+        """A supplier that asked to wait longer than this sync may last is left alone until then."""
+        wait = part.error.retry_after if part.error is not None else None
+        if wait is not None and wait > started.left:
+            _log.warning("no scheduled sync begins for %.0f s: the supplier asked to wait so long", wait)
+            await asyncio.to_thread(self._shared.pause, DEPENDENCY, wait)
+
+    def _counted(self, part: Part, before: RequestCounts) -> Part:
+        counts = self._supplier.counts
+        return dataclasses.replace(
+            part,
+            sent=counts.sent - before.sent,
+            repeated=counts.repeated - before.repeated,
+        )
+
+    async def _discard(self, staging: Staging) -> None:
+        try:
+            async with asyncio.timeout(CLEAN_UP_LIMIT):
+                await staging.discard()
+        except (CatalogSyncError, TimeoutError) as error:
+            _log.debug("the staged part %s is left to expire: %s", staging.version, error_info(error).message)

@@ -1,0 +1,367 @@
+"""A circuit breaker that shares its state.
+
+In the closed state nothing but a failure (or a slow call) asks the storage. An open circuit rejects by what it knows;
+each probe is asked for, and its verdict is told. Without an answer the breaker goes on as any other, by its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from otel_resilience import telemetry
+from otel_resilience.breaker_config import (
+    BreakerState,
+    CircuitBreakerConfig,
+    CircuitBreakerMetrics,
+    Transition,
+    TransitionReason,
+)
+from otel_resilience.circuit_breaker import UNRECORDED, CircuitBreaker
+from otel_resilience.classification import BreakerEffect, Classification, Classifier, ErrorClass
+from otel_resilience.storage.links import Link
+from otel_resilience.storage.steps import Action, BreakerStep, BreakerView, Claim, StorageError
+
+if TYPE_CHECKING:
+    from otel_resilience.storage.shared import SharedState
+
+CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Answer:
+    view: BreakerView
+    told: tuple[int, int]
+    """In which generation of the machine how many successes have been told with it."""
+    moves: int
+    """How often the breaker had gone by its own when the step was made."""
+    sent: float
+    """When it was made, on the clock of the breaker."""
+
+
+class SharedCircuitBreaker(CircuitBreaker):
+    """As :class:`~otel_resilience.CircuitBreaker`; all with the same dependency and the same storage act as one."""
+
+    def __init__(
+        self,
+        dependency: str,
+        config: CircuitBreakerConfig | None = None,
+        *,
+        shared: SharedState,
+        classifier: Classifier | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._ask_from = 0.0
+        """Until then, on the clock, there is no point in asking for a probe."""
+        self._busy_until = 0.0
+        """When the probe of somebody else ends at the latest."""
+        self._generation = 0
+        """Of the shared state; never goes back."""
+        self._joined = False
+        self._answered_by: Link | None = None
+        """The storage that this breaker is in step with; ``None`` after a step of its own."""
+        self._moves = 0
+        """How often it went by its own."""
+        self._told_successes = (0, 0)
+        self._last_success = 0.0
+        """When the latest of the calls that succeeded was begun."""
+        self._leases: dict[int, tuple[Link, str]] = {}
+        self._view: BreakerView | None = None
+        self._shared = shared
+        self._fraction = rng
+        super().__init__(dependency, config, classifier=classifier, clock=clock, rng=rng)
+        self.key = shared.key(dependency)
+        shared.join(self)
+
+    def metrics(self) -> CircuitBreakerMetrics:
+        """As of :class:`~otel_resilience.CircuitBreaker`; the window is that of all users together, as last seen."""
+        own = super().metrics()
+        view = self._view
+        if view is None or self._answered_by is None:
+            return own
+        return dataclasses.replace(
+            own,
+            calls=view.calls,
+            failures=view.failures,
+            slow_calls=view.slow,
+            failure_rate=view.failures / view.calls if view.calls else 0.0,
+            slow_call_rate=view.slow / view.calls if view.calls else 0.0,
+            consecutive_failures=view.run,
+            retry_after=self._retry_after(self.clock()),
+        )
+
+    def force_open(self) -> None:
+        """Rejects every call, of all users, until :meth:`close` or :meth:`reset`."""
+        if self._ask(Action.FORCE_OPEN) is None:
+            super().force_open()
+
+    def close(self) -> None:
+        """Closes the circuit of all users by hand, with an empty window."""
+        if self._ask(Action.CLOSE) is None:
+            super().close()
+
+    def reset(self) -> None:
+        """Makes it as new for all users; the counts of calls rejected and results dropped are those of this one."""
+        self._ask(Action.RESET)
+        super().reset()
+
+    def admit(self) -> int:
+        """As of :class:`~otel_resilience.CircuitBreaker`."""
+        machine = self._machine
+        now = self.clock()
+        if machine.state is CLOSED:
+            return super().admit()
+        if now < (machine.open_until if machine.state is OPEN else self._ask_from):
+            return self._refused(self._retry_after(now))
+        lease = secrets.token_hex(8)
+        asked = self._ask(Action.PROBE, lease=lease)
+        if asked is None:
+            return super().admit()
+        link, view = asked
+        if view.expired:
+            telemetry.probe_expired(self.dependency, view.expired)
+        permit = None
+        with self._lock:
+            if machine.state is CLOSED:
+                permit = machine.generation
+            elif view.granted and machine.state is HALF_OPEN:
+                permit = machine.grant(now)
+                self._leases[permit] = (link, lease)
+        if permit is not None:
+            return permit
+        return self._refused(self._retry_after(now))
+
+    def record_success(self, permit: int, started: float) -> None:
+        """As of :class:`~otel_resilience.CircuitBreaker`."""
+        self._last_success = started
+        if permit == self.fast_permit:
+            window = self.window
+            if started >= window.bucket_end:
+                self._roll()
+            window.succeed()
+            return
+        if permit == UNRECORDED:
+            return
+        slow = self._slow_after is not None and self.clock() - started >= self._slow_after
+        if self._settled(Action.SUCCEED, permit, slow=slow):
+            return
+        if slow and self._is_current(permit) and self._ask(Action.SLOW) is not None:
+            with self._lock:
+                if self._is_current(permit):
+                    self._machine.window.succeed()
+            return
+        super().record_success(permit, started)
+        self._publish()
+
+    def record_error(self, permit: int, verdict: Classification, started: float, error: BaseException) -> None:
+        """As of :class:`~otel_resilience.CircuitBreaker`."""
+        if (
+            permit == UNRECORDED
+            or verdict.breaker is not BreakerEffect.FAILURE
+            or verdict.error_class is ErrorClass.CANCELLED
+        ):
+            super().record_error(permit, verdict, started, error)
+            return
+        slow = self._slow_after is not None and self.clock() - started >= self._slow_after
+        details: dict[str, Any] = {"slow": slow, "error_type": verdict.error_type, "hint": verdict.retry_after}
+        if self._settled(Action.FAIL, permit, **details):
+            return
+        if self._is_current(permit) and self._ask(Action.FAIL, **details) is not None:
+            with self._lock:
+                if self._is_current(permit):
+                    self._machine.count_failure(self.clock())
+            return
+        super().record_error(permit, verdict, started, error)
+        self._publish()
+
+    def release(self, permit: int) -> None:
+        """As of :class:`~otel_resilience.CircuitBreaker`."""
+        link, lease = self._leases.pop(permit, (None, ""))
+        if link is not None and self._machine.holds(permit):
+            with self._lock:
+                self._machine.forget(permit)
+            link.tell(lambda: self._send(link, Action.RELEASE, lease=lease), lambda answer: self._adopt(link, answer))
+            return
+        super().release(permit)
+
+    def refresh(self, link: Link) -> None:
+        """Looks at the shared state. Raises :class:`~otel_resilience.storage.StorageError`."""
+        self._adopt(link, link.make(lambda: self._send(link, Action.LOOK)))
+
+    def flush(self) -> None:
+        """Tells what has not been told yet."""
+        asked = self._ask(Action.LOOK)
+        if asked is not None:
+            self._copy_behind(asked[0])
+
+    def _retry_after(self, now: float) -> float | None:
+        own = self._machine.retry_after(now)
+        return own if own != 0 or self._machine.state is not HALF_OPEN else max(0.0, self._busy_until - now)
+
+    def _is_current(self, permit: int) -> bool:
+        machine = self._machine
+        return machine.state is CLOSED and permit == machine.generation
+
+    def _settled(self, action: Action, permit: int, **details: Any) -> bool:
+        """Tells the verdict of a probe to the storage that granted it. ``False`` where this breaker has to decide."""
+        link, lease = self._leases.pop(permit, (None, ""))
+        if link is None or not self._machine.holds(permit):
+            return False
+        asked = self._ask(action, links=(link,), lease=lease, **details)
+        if asked is None:
+            return False
+        with self._lock:
+            self._machine.forget(permit)
+            if asked[1].stale:
+                self._machine.stale_results += 1
+        super()._told(None, int(asked[1].stale))
+        return True
+
+    def _publish(self) -> None:
+        """After a step of our own that a storage in reach does not know."""
+        if self._answered_by is None:
+            self._ask(Action.LOOK)
+
+    def _ask(
+        self, action: Action, *, links: tuple[Link, ...] | None = None, **details: Any
+    ) -> tuple[Link, BreakerView] | None:
+        """Makes a step at the first storage that answers in time. ``None``: this breaker goes by its own."""
+        for link in self._shared.links if links is None else links:
+            seen: list[BreakerView] = []
+
+            def use(answer: _Answer, link: Link = link, seen: list[BreakerView] = seen) -> None:
+                if self._adopt(link, answer):
+                    seen.append(answer.view)
+
+            def late(answer: _Answer, link: Link = link) -> None:
+                if answer.view.granted:
+                    self._return_lease(link, details["lease"])
+
+            for _ in range(2):  # once more where the storage has lost what it knew, and now is told
+                asked = link.ask(lambda link=link: self._send(link, action, **details), use, late)  # type: ignore[misc]
+                if seen:
+                    return link, seen[0]
+                if not asked:
+                    break
+        with self._lock:
+            self._moves += 1
+            self._answered_by = None
+        return None
+
+    def _return_lease(self, link: Link, lease: str) -> None:
+        """A probe was granted too late, the call went by its own: what came of that counts, not that late step."""
+        try:
+            link.make(lambda: self._send(link, Action.RELEASE, newest=True, lease=lease))
+        except StorageError as error:
+            link.failed(error)
+
+    def _send(self, link: Link, action: Action, *, newest: bool = False, **details: Any) -> _Answer:
+        with self._lock:
+            machine = self._machine
+            now = self.clock()
+            total = machine.window.total_successes() if machine.state is CLOSED else 0
+            total += action is Action.SLOW  # the call that it tells of
+            generation, before = self._told_successes
+            step = BreakerStep(
+                action=action,
+                config=self.config,
+                lease_for=machine.lease,
+                generation=self._generation,
+                successes=total - before if generation == machine.generation else total,
+                success_age=max(0.0, now - self._last_success),
+                fraction=self._fraction(),
+                claim=None if self._answered_by is link else self._claim(now, newest=newest),
+                **details,
+            )
+            told, moves = (machine.generation, total), self._moves
+        return _Answer(link.storage.breaker(self.key, step), told, moves, now)
+
+    def _claim(self, now: float, *, newest: bool) -> Claim | None:
+        """What is known here; ``None`` where that is nothing. A probe of our own reads as the rest of an open time."""
+        machine = self._machine
+        if self._generation == 0:
+            return None
+        state, left = machine.state, 0.0
+        if state is OPEN:
+            left = max(0.0, machine.open_until - now)
+        elif state is HALF_OPEN:
+            state, left = OPEN, max(0.0, machine.lease_left(now))
+        age = 0.0 if newest else now - machine.since
+        return Claim(self._generation, state, age, left, machine.openings, now - machine.first_opened_at)
+
+    def _adopt(self, link: Link, answer: _Answer) -> bool:
+        """Takes over a view, unless it was overtaken by a step of our own, or the storage has lost what it knew."""
+        view = answer.view
+        with self._lock:
+            if answer.moves != self._moves:
+                return False
+            if view.generation < self._generation:
+                self._answered_by = None
+                return False
+            now = self.clock()
+            before = self._generation
+            transition = self._take_over(view, now, answer.sent)
+            self._answered_by = link
+            self._told_successes = answer.told
+            self._view = view
+            self._busy_until = now + view.busy_for
+            self._ask_from = now + self._pause(view)
+            self._refresh_fast_permit()
+            silent, self._joined = not self._joined, True
+        if not silent:
+            super()._told(transition)
+        if view.generation != before:
+            self._copy_behind(link)
+            self._shared.changed(self, link)
+        return True
+
+    def _take_over(self, view: BreakerView, now: float, sent: float) -> Transition | None:
+        machine = self._machine
+        if view.generation == self._generation and view.state is machine.state:
+            if view.state is OPEN:
+                machine.open_until = now + view.open_left
+            return None
+        self._generation = view.generation
+        return machine.adopt(
+            view.state,
+            now,
+            reason=view.reason if view.moved else TransitionReason.SHARED,
+            age=(view.age or 0.0) + now - sent,  # rather too old, so that it never wins over something newer
+            open_left=view.open_left,
+            openings=view.openings,
+            opened_age=view.opened_age,
+            failures=view.failures,
+            calls=view.calls,
+            error_type=view.error_type or None,
+        )
+
+    def _pause(self, view: BreakerView) -> float:
+        """Seconds for which there is no point in asking for a probe."""
+        if view.state is OPEN:
+            return view.open_left
+        if view.state is BreakerState.FORCED_OPEN:
+            return self._shared.staleness
+        return min(view.busy_for, self._shared.staleness)
+
+    def _copy_behind(self, link: Link) -> None:
+        """Keeps the storages behind ``link`` up to date: they are asked once it is gone."""
+        links = self._shared.links
+        for other in links[links.index(link) + 1 :]:
+            other.tell(lambda other=other: self._send(other, Action.LOOK), lambda _: None)  # type: ignore[misc]
+
+    def _told(self, transition: Transition | None, stale: int = 0) -> None:
+        if transition is not None:  # of our own: what is adopted is told past this method
+            with self._lock:
+                self._generation += 1
+        super()._told(transition, stale)
+
+    def _current_state(self) -> BreakerState:
+        machine = self._machine
+        if machine.state is OPEN and self.clock() >= machine.open_until:
+            return HALF_OPEN
+        return machine.state

@@ -1,0 +1,126 @@
+"""A retry budget that shares its bucket.
+
+A retry asks the storage; what successes pay in is collected and told with the next step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from otel_resilience.budget import RetryBudget, RetryBudgetConfig
+from otel_resilience.storage.links import Link
+from otel_resilience.storage.steps import BudgetStep, BudgetView, Merge
+
+if TYPE_CHECKING:
+    from otel_resilience.storage.shared import SharedState
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Answer:
+    view: BudgetView
+    given: float
+    ran_until: float
+    moves: int
+
+
+class SharedRetryBudget(RetryBudget):
+    """As :class:`~otel_resilience.RetryBudget`; all with the same dependency and the same storage draw on one bucket.
+
+    Tokens accrue only while somebody runs: not in the gaps between the runs of a job.
+    """
+
+    def __init__(
+        self,
+        dependency: str,
+        config: RetryBudgetConfig | None = None,
+        *,
+        shared: SharedState,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(dependency, config, clock=clock)
+        self._shared = shared
+        self.key = shared.key(dependency)
+        self._given = 0.0
+        """Paid in and not told yet."""
+        self._ran_until = clock()
+        """Until then the time of this process has been told."""
+        self._answered_by: Link | None = None
+        self._seen: set[Link] = set()
+        """Storages that have answered."""
+        self._moves = 0
+        shared.join(self)
+
+    def take(self, cost: float) -> bool:
+        """As of :class:`~otel_resilience.RetryBudget`."""
+        for link in self._shared.links:
+            seen: list[bool] = []
+
+            def use(answer: _Answer, link: Link = link, seen: list[bool] = seen) -> None:
+                if self._adopt(link, answer):
+                    seen.append(answer.view.granted)
+
+            if link.ask(lambda link=link: self._send(link, cost), use) and seen:  # type: ignore[misc]
+                with self._lock:
+                    self._count(granted=seen[0])
+                return seen[0]
+        with self._lock:
+            self._moves += 1
+            self._answered_by = None
+        return super().take(cost)
+
+    def give(self, tokens: float) -> None:
+        """As of :class:`~otel_resilience.RetryBudget`."""
+        with self._lock:
+            self.full = self._bucket.give(tokens)
+            self._given = min(self._given + tokens, self.config.capacity)
+
+    def refresh(self, link: Link) -> None:
+        """Looks at the shared bucket. Raises :class:`~otel_resilience.storage.StorageError`."""
+        self._adopt(link, link.make(lambda: self._send(link, 0.0)))
+
+    def flush(self) -> None:
+        """Tells what has not been told yet."""
+        links = self._shared.links
+        for number, link in enumerate(links):
+            if link.ask(lambda link=link: self._send(link, 0.0), lambda answer, link=link: self._adopt(link, answer)):  # type: ignore[misc]
+                for other in links[number + 1 :]:
+                    other.tell(lambda other=other: self._send(other, 0.0), lambda _: None)  # type: ignore[misc]
+                return
+
+    def _send(self, link: Link, cost: float) -> _Answer:
+        with self._lock:
+            now = self._clock()
+            given, moves = self._given, self._moves
+            claim = None
+            if self._answered_by is not link and (self._seen or self._moves):
+                self._bucket.refill(now)
+                claim = self._bucket.tokens  # what was given is in it
+            step = BudgetStep(
+                config=self.config,
+                cost=cost,
+                given=given if claim is None else 0.0,
+                ran=max(0.0, now - self._ran_until),
+                claim=claim,
+                merge=self._merge(link),
+            )
+        return _Answer(link.storage.budget(self.key, step), given, now, moves)
+
+    def _merge(self, link: Link) -> Merge:
+        links = self._shared.links
+        if not self._seen.isdisjoint(links[: links.index(link)]):
+            return Merge.REPLACE
+        return Merge.LOWER if link in self._seen or self._moves else Merge.START
+
+    def _adopt(self, link: Link, answer: _Answer) -> bool:
+        with self._lock:
+            if answer.moves != self._moves:
+                return False
+            self._answered_by = link
+            self._seen.add(link)
+            self._given = max(0.0, self._given - answer.given)
+            self._ran_until = max(self._ran_until, answer.ran_until)
+            self.full = self._bucket.set(answer.view.tokens + self._given, self._clock())
+        return True

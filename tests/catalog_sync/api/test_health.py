@@ -1,0 +1,114 @@
+"""Health: from what is known, without asking anything that could hang."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from catalog_sync.models import GroupMeta
+from support.api_world import CATALOGUE, ApiWorld, api_world
+from support.published import AS_OF
+
+
+async def checks(world: ApiWorld, path: str = "/health") -> tuple[int, str, Mapping[str, Any]]:
+    answer = await world.http.get(path)
+    assert answer.headers["cache-control"] == "no-store"
+    return answer.status_code, answer.json()["status"], answer.json()["checks"]
+
+
+async def test_all_is_well(world: ApiWorld) -> None:
+    status, verdict, found = await checks(world)
+    assert (status, verdict) == (200, "healthy")
+    assert {name: check["status"] for name, check in found.items()} == dict.fromkeys(
+        ("freshness", "store", "supplier", "alerts"), "healthy"
+    )
+    assert found["freshness"] == {
+        "status": "healthy",
+        "source": "fresh",
+        "as_of": AS_OF,
+        "age_s": 60.0,
+        "version": "v1",
+    }
+    assert found["alerts"]["detail"] == "not set up"
+
+
+async def test_an_old_catalogue_is_a_degraded_service(world: ApiWorld) -> None:
+    world.clock.passed += 86_400
+    await world.look()
+    status, verdict, found = await checks(world)
+    assert (status, verdict, found["freshness"]["status"]) == (200, "degraded", "degraded")
+
+
+async def test_kept_groups_are_named(world: ApiWorld) -> None:
+    world.store.publish("v2", CATALOGUE[:1], groups={"Standard Fixed": GroupMeta(1, AS_OF, stale=True)})
+    await world.look()
+    _, verdict, found = await checks(world)
+    assert (verdict, found["freshness"]["stale_groups"]) == ("degraded", ["Standard Fixed"])
+
+
+async def test_a_store_that_is_away_degrades_as_long_as_there_is_something_to_read(world: ApiWorld) -> None:
+    world.store.failing = True
+    await world.look()
+    status, verdict, found = await checks(world)
+    assert (status, verdict, found["store"]["status"]) == (200, "degraded", "degraded")
+    assert "Redis does not answer" in found["store"]["detail"]
+    assert (await checks(world, "/health/ready"))[0] == 200
+
+
+async def test_nothing_to_read_is_unhealthy_and_not_ready_but_alive(tmp_path: Path) -> None:
+    async with api_world(tmp_path, catalogue=False) as world:
+        assert (await checks(world))[:2] == (503, "unhealthy")
+        assert (await checks(world, "/health/ready"))[:2] == (503, "unhealthy")
+        assert (await checks(world, "/health/live"))[:2] == (200, "healthy")
+
+
+async def test_an_open_circuit_degrades(world: ApiWorld) -> None:
+    world.api.health._protection.state = "OPEN"  # type: ignore[attr-defined]
+    _, verdict, found = await checks(world)
+    assert verdict == "degraded"
+    assert found["supplier"] == {
+        "status": "degraded",
+        "breaker": "OPEN",
+        "dependency": "esim-go",
+        "retry_after_s": 12.5,
+    }
+
+
+async def test_alerts_that_could_not_be_delivered_degrade(world: ApiWorld) -> None:
+    class Alerts:
+        async def overview(self) -> Mapping[str, Any]:
+            return {"set_up": True, "incidents": [{"title": "x"}], "outbox": 3, "dead_letters": 1}
+
+    world.api.health._alerts = Alerts()
+    _, verdict, found = await checks(world)
+    assert verdict == "degraded"
+    assert found["alerts"] == {"status": "degraded", "incidents": 1, "outbox": 3, "dead_letters": 1}
+
+
+async def test_what_hangs_is_given_50_ms(world: ApiWorld) -> None:
+    world.store.hanging = True
+    world.clock.passed += 10
+    world.live.look()
+    world.api.health._protection.hanging = True  # type: ignore[attr-defined]
+    began = time.perf_counter()
+    status, verdict, found = await checks(world)
+    assert time.perf_counter() - began < 0.5
+    assert (status, verdict) == (200, "degraded")
+    assert found["store"]["detail"] == "the store has not answered lately"
+    assert found["supplier"]["detail"] == "the breakers cannot be seen"
+
+
+async def test_a_process_that_ends_is_ready_no_more(world: ApiWorld) -> None:
+    world.api.drain()
+    assert (await checks(world, "/health/ready"))[:2] == (503, "unhealthy")
+    assert (await checks(world, "/health/live"))[0] == 200
+
+
+async def test_the_overview_holds_what_the_page_shows(world: ApiWorld) -> None:
+    seen = (await world.http.get("/overview")).json()
+    assert seen["health"]["status"] == "healthy"
+    assert (seen["catalogue"]["version"], seen["catalogue"]["bundles"], seen["catalogue"]["age_s"]) == ("v1", 4, 60.0)
+    assert seen["breakers"][0]["state"] == "CLOSED"
+    assert seen["alerts"] == {"set_up": False, "incidents": [], "outbox": 0, "dead_letters": 0}

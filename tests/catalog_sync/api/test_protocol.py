@@ -1,0 +1,155 @@
+"""Bounds on what a client may send before it has asked for anything, on a real socket inside this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from catalog_sync.api import protocol
+from catalog_sync.api.protocol import BoundedProtocol
+
+
+class Endless:
+    """An answer without end, and whether it has come to one."""
+
+    ended: asyncio.Event
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != "/endless":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"ok"})
+            return
+        self.ended = asyncio.Event()
+        gone = asyncio.create_task(self._gone(receive))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not gone.done():
+            await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+            await asyncio.sleep(0)
+        self.ended.set()
+
+    async def _gone(self, receive: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+answer = Endless()
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    config = uvicorn.Config(answer, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, port=0)
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        await server.shutdown()
+
+
+@contextlib.asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def status(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(5):
+        return await reader.readline()
+
+
+@pytest.mark.parametrize(("limit", "drips"), [(0.05, False), (0.05, True)])
+async def test_headers_must_arrive_in_time(
+    port: int, monkeypatch: pytest.MonkeyPatch, limit: float, drips: bool
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", limit)
+    sent = b"GET / HTTP/1.1\r\nX: " + b"y" * 10_000
+    async with connected(port) as (reader, writer), asyncio.timeout(5):
+        while not reader.at_eof():
+            if drips and sent:
+                writer.write(sent[:1])
+                sent = sent[1:]
+            with contextlib.suppress(TimeoutError, ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(1), 0.01) == b""
+
+
+async def test_an_idle_connection_after_an_answer_is_not_dropped_by_that_limit(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.05)
+    async with connected(port) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await status(reader) == b"HTTP/1.1 200 OK\r\n"
+        await asyncio.sleep(0.15)
+        assert not reader.at_eof()
+        await reader.readuntil(b"ok")
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await status(reader) == b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize("pieces", [1, 40])
+async def test_headers_are_bounded_in_size_however_they_arrive(port: int, pieces: int) -> None:
+    whole = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 8000 + b"\r\n"
+    async with connected(port) as (reader, writer):
+        step = -(-len(whole) // pieces)
+        answer = asyncio.create_task(status(reader))
+        for start in range(0, len(whole), step):
+            if not answer.done():
+                writer.write(whole[start : start + step])
+                await asyncio.sleep(0.002)
+        assert (await answer).startswith(b"HTTP/1.1 431")
+
+
+async def test_a_body_does_not_count_as_headers(port: int) -> None:
+    body = b"x" * 200_000
+    async with connected(port) as (reader, writer):
+        for _ in range(2):
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            assert await status(reader) == b"HTTP/1.1 200 OK\r\n"
+            await reader.readuntil(b"ok")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+        b"GET / HTTP/1.1\r\nA B: c\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+)
+async def test_ambiguous_requests_are_refused(port: int, sent: bytes) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write(sent)
+        assert (await status(reader)).startswith(b"HTTP/1.1 400")
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_is_dropped(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "SEND_TIMEOUT", 0.1)
+    async with connected(port) as (_, writer):
+        writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(10):
+            while not hasattr(answer, "ended"):
+                await asyncio.sleep(0.01)
+            await answer.ended.wait()
+
+
+async def test_a_client_that_takes_its_time_is_not(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "SEND_TIMEOUT", 1.0)
+    async with connected(port) as (reader, writer):
+        writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        for _ in range(30):
+            assert await reader.read(200_000)
+            await asyncio.sleep(0.05)

@@ -1,0 +1,165 @@
+"""The sweep sends again what was lost, and only that; what nobody ends it ends."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import pytest
+
+from catalog_sync.errors import SyncDeadlineError
+from catalog_sync.jobs import JobStatus
+from catalog_sync.jobs.keys import JobKeys
+from catalog_sync.jobs.ledger import JobLedger
+from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
+from catalog_sync.jobs.sweep import sweep
+from catalog_sync.models import Outcome
+from catalog_sync.store.catalog_store import CatalogStore
+from catalog_sync.store.lock import LockLease
+from catalog_sync.sync.failures import error_from_json
+from catalog_sync.sync.staged import Part
+from support.job_records import CORRELATION, fields, finish, job_id, planned, start
+from support.redis_server import RedisServer
+
+LEASE = 10.0
+DEADLINE = 900.0
+NOW = datetime.datetime(2026, 11, 24, 2, 10, tzinfo=datetime.UTC)
+
+
+class Sent:
+    """A dispatcher that notes what it would send."""
+
+    def __init__(self, waiting: int = 0) -> None:
+        self.steps: list[str] = []
+        self._waiting = waiting
+
+    async def waiting(self) -> int:
+        return self._waiting
+
+    async def plan(self, job: str, carrier: Any = None, *, every: float = 0) -> None:
+        self.steps.append(PLAN)
+
+    async def fetch(self, job: str, number: int, carrier: Any, *, every: float = 0) -> None:
+        self.steps.append(step_of(number))
+
+    async def publish(self, job: str, carrier: Any, *, every: float = 0) -> None:
+        self.steps.append(PUBLISH)
+
+
+@pytest.fixture
+def sent() -> Sent:
+    return Sent()
+
+
+async def look(ledger: JobLedger, store: CatalogStore, sent: Sent) -> list[str]:
+    sent.steps.clear()
+    dispatcher: Any = sent
+    await sweep(ledger, store, dispatcher, lease=LEASE, sync_deadline=DEADLINE, now=NOW)
+    return sent.steps
+
+
+async def test_without_a_job_there_is_nothing_to_do(ledger: JobLedger, store: CatalogStore, sent: Sent) -> None:
+    assert await look(ledger, store, sent) == []
+
+
+async def test_a_step_with_a_worker_is_left_alone(ledger: JobLedger, store: CatalogStore, sent: Sent) -> None:
+    await ledger.submit(job_id(), fields())
+    await start(ledger, PLAN)
+    assert await look(ledger, store, sent) == []
+
+
+async def test_a_step_whose_worker_is_silent_is_sent_again(
+    ledger: JobLedger, store: CatalogStore, sent: Sent, redis_server: RedisServer
+) -> None:
+    await planned(ledger, "A", "B", "C")
+    await finish(ledger, 0, Part())
+    await start(ledger, step_of(1), "gone")
+    redis_server.command("HSET", JobKeys(job_id()).steps, f"{step_of(1)}:until", 1)
+    await start(ledger, step_of(2), "alive")
+    assert await look(ledger, store, sent) == [step_of(1)]
+
+
+async def test_a_step_that_waits_in_the_queue_is_not_sent_again(ledger: JobLedger, store: CatalogStore) -> None:
+    await planned(ledger, "A", "B")
+    assert await look(ledger, store, Sent(waiting=2)) == []
+    assert await look(ledger, store, Sent(waiting=0)) == [step_of(0), step_of(1)]
+
+
+async def test_the_last_step_is_sent_once_all_others_are_done(
+    ledger: JobLedger, store: CatalogStore, sent: Sent
+) -> None:
+    await planned(ledger, "A")
+    await finish(ledger, 0, Part())
+    assert await look(ledger, store, sent) == [PUBLISH]
+
+
+async def test_a_cancelled_job_gets_its_end(ledger: JobLedger, store: CatalogStore, sent: Sent) -> None:
+    await planned(ledger, "A", "B")
+    await ledger.cancel(job_id())
+    assert await look(ledger, store, sent) == [PUBLISH]
+
+
+async def test_a_sync_past_its_deadline_is_ended_by_its_last_step(
+    ledger: JobLedger, store: CatalogStore, sent: Sent, redis_server: RedisServer
+) -> None:
+    await planned(ledger, "A")
+    redis_server.command("HINCRBY", JobKeys(job_id()).record, "deadline_ms", -910_000)
+    assert await look(ledger, store, sent) == [PUBLISH]
+    fatal = (await ledger.read(job_id())).fatal
+    assert fatal is not None
+    assert isinstance(error_from_json(fatal), SyncDeadlineError)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_sync_that_nobody_ends_is_given_up_and_told(
+    ledger: JobLedger,
+    store: CatalogStore,
+    sent: Sent,
+    redis_server: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    begun: bool,
+) -> None:
+    if begun:
+        await planned(ledger, "A")
+        redis_server.command("HINCRBY", JobKeys(job_id()).record, "deadline_ms", -970_000)
+    else:
+        await ledger.submit(job_id(), fields())
+        redis_server.command("HINCRBY", JobKeys(job_id()).record, "created_ms", -970_000)
+    assert await look(ledger, store, sent) == []
+    job = (await ledger.read(job_id())).job
+    assert (job.status, job.outcome) == (JobStatus.FINISHED, Outcome.FAILED)
+    assert job.report is not None
+    assert (job.report["error"]["type"], job.report["correlation_id"]) == ("job_abandoned", CORRELATION)
+    assert [record.message for record in caplog.records if "finished: FAILED" in record.message]
+
+
+async def test_the_lease_is_kept_while_steps_wait_for_a_worker(
+    ledger: JobLedger, store: CatalogStore, sent: Sent, redis_server: RedisServer
+) -> None:
+    lease = await held(ledger, store)
+    redis_server.command("PEXPIRE", "{cat}:lock", 500)
+    await look(ledger, store, sent)
+    assert redis_server.command("PTTL", "{cat}:lock") > 20_000
+    assert (await ledger.read(job_id())).token == lease.token
+
+
+async def test_a_lock_that_another_run_took_meanwhile_ends_the_sync(
+    ledger: JobLedger, store: CatalogStore, sent: Sent, redis_server: RedisServer
+) -> None:
+    await held(ledger, store)
+    redis_server.command("DEL", "{cat}:lock")
+    await store.acquire_lock("d" * 32)
+    await look(ledger, store, sent)
+    fatal = (await ledger.read(job_id())).fatal
+    assert fatal is not None
+    assert fatal["kind"] == "LockLostError"
+    assert await look(ledger, store, sent) == [PUBLISH]
+
+
+async def held(ledger: JobLedger, store: CatalogStore) -> LockLease:
+    """The lock of the job, with a plan that knows its token."""
+    lease = await store.acquire_lock(CORRELATION, owner=f"job:{job_id()}", since="2026-11-24T02:00:00.000Z")
+    assert isinstance(lease, LockLease)
+    await planned(ledger, "A", token=lease.token)
+    return lease

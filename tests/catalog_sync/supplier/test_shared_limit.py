@@ -1,0 +1,199 @@
+"""One limit for all who send from behind one address, and each for itself without Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from catalog_sync.errors import RateLimitError
+from catalog_sync.store.client import connect_url
+from catalog_sync.supplier.port import Deadline
+from catalog_sync.supplier.rate_limit import RateLimiter
+from catalog_sync.supplier.shared_limit import MARGIN, SharedRateLimiter, open_limiter
+from support import limited_sender
+from support.counting_server import counting_server
+from support.redis_server import RedisServer, free_port
+from support.settings import make_settings
+
+PATIENT = 2.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path / "redis") as running:
+        yield running
+
+
+Limiters = Callable[..., SharedRateLimiter]
+
+
+@asynccontextmanager
+async def limiters(url: str) -> AsyncIterator[Limiters]:
+    """Makes limiters as different processes would have them."""
+    clients = []
+
+    def make(rate: float, key: str = "supplier", wait: float = PATIENT) -> SharedRateLimiter:
+        clients.append(connect_url(url))
+        return SharedRateLimiter(rate, clients[-1], key, wait=wait)
+
+    try:
+        yield make
+    finally:
+        for client in clients:
+            await client.aclose()
+
+
+async def test_all_together_stay_within_the_limit(server: RedisServer) -> None:
+    grants: list[float] = []
+
+    async def work(limiter: SharedRateLimiter) -> None:
+        for _ in range(8):
+            await limiter.acquire()
+            grants.append(time.monotonic())
+
+    async with limiters(server.url) as make:
+        await asyncio.gather(*(work(make(20)) for _ in range(4)))
+    grants.sort()
+    for index, start in enumerate(grants):
+        assert sum(1 for at in grants[index:] if at < start + 1) <= 20
+    assert grants[-1] - grants[0] < 32 / 20 * (1 + MARGIN) + 1
+
+
+async def test_a_process_alone_may_send_in_bursts(server: RedisServer) -> None:
+    async with limiters(server.url) as make:
+        limiter = make(10)
+        started = time.monotonic()
+        for _ in range(10):
+            await limiter.acquire()
+        assert time.monotonic() - started < 0.95
+        await limiter.acquire()
+        assert 1 <= time.monotonic() - started < 1.5
+
+
+async def test_a_process_that_comes_after_a_burst_waits_for_its_end(server: RedisServer) -> None:
+    async with limiters(server.url) as make:
+        first, second = make(10), make(10)
+        started = time.monotonic()
+        for _ in range(10):
+            await first.acquire()
+        await second.acquire()
+        assert 1 <= time.monotonic() - started < 2
+
+
+async def test_other_keys_have_a_limit_of_their_own(server: RedisServer) -> None:
+    async with limiters(server.url) as make:
+        started = time.monotonic()
+        for key in ("a", "b", "c"):
+            await make(0.1, key).acquire()
+        assert time.monotonic() - started < 10
+
+
+async def test_a_cost_counts_as_many(server: RedisServer) -> None:
+    async with limiters(server.url) as make:
+        first, second = make(4), make(4)
+        started = time.monotonic()
+        await first.acquire(3)
+        await second.acquire(100)  # more than the limit counts as all of it
+        await first.acquire()
+        assert 7 / 4 <= time.monotonic() - started < 3
+
+
+async def test_a_pause_holds_for_all(server: RedisServer) -> None:
+    async with limiters(server.url) as make:
+        first, second = make(100), make(100)
+        await second.acquire()
+        first.pause(60)
+        with pytest.raises(RateLimitError):
+            await first.acquire(deadline=Deadline(1.0, time.monotonic))
+        with pytest.raises(RateLimitError) as raised:
+            await second.acquire(deadline=Deadline(1.0, time.monotonic))
+        assert raised.value.retry_after == pytest.approx(60, abs=1)
+
+
+async def test_without_redis_each_keeps_the_limit_for_itself_and_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with limiters(f"redis://127.0.0.1:{free_port()}/0") as make:
+        limiter = make(1000)
+        with caplog.at_level(logging.WARNING, "catalog_sync"):
+            for _ in range(20):
+                await limiter.acquire()
+        assert limiter.degraded
+        assert [record.getMessage() for record in caplog.records] == [
+            "the shared rate limit cannot be reached (connection_error); this process keeps it for itself"
+        ]
+
+
+async def test_a_redis_that_hangs_holds_a_request_up_once_for_the_limit(server: RedisServer) -> None:
+    async with limiters(server.url) as make:
+        limiter = make(1000, wait=0.05)
+        await limiter.acquire()
+        server.pause()
+        try:
+            started = time.monotonic()
+            for _ in range(20):
+                await limiter.acquire()
+            assert time.monotonic() - started < 0.4
+            assert limiter.degraded
+        finally:
+            server.resume()
+        limiter._ask_from = 0.0  # a second later
+        limiter._wait = PATIENT
+        await limiter.acquire()
+        assert not limiter.degraded
+
+
+async def test_a_clock_of_redis_that_was_set_back_stops_nobody(server: RedisServer) -> None:
+    server.command("HSET", "{supplier}:rate", "next_turn", time.time() + 1e6)
+    server.command("ZADD", "{supplier}:processes", time.time() + 1e6, "another", time.time(), "a third")
+    async with limiters(server.url) as make:
+        started = time.monotonic()
+        await make(5).acquire()
+        assert time.monotonic() - started < 3  # a window at most, and what the machine takes
+
+
+async def test_the_settings_decide(server: RedisServer, tmp_path: Path) -> None:
+    async with open_limiter(
+        make_settings("http://x.example/v2.5", tmp_path, redis_url=server.url, supplier_rate=10)
+    ) as shared:
+        assert isinstance(shared, SharedRateLimiter)
+        assert shared._keys == ["{esim-go:x.example:80}:rate", "{esim-go:x.example:80}:processes"]
+    for changes in ({"redis_url": None, "supplier_rate": 10}, {"redis_url": server.url, "supplier_rate": 0.0}):
+        async with open_limiter(make_settings("http://x.example/v2.5", tmp_path, **changes)) as own:
+            assert type(own) is RateLimiter
+
+
+def test_four_processes_never_exceed_it_together(server: RedisServer) -> None:
+    rate, each, workers = 10, 8, 4
+    with counting_server() as target:
+        command = [sys.executable, str(Path(limited_sender.__file__)), server.url, target.url, str(rate), str(each)]
+        senders = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(workers)
+        ]
+        try:
+            for sender in senders:
+                assert sender.stdout is not None
+                assert sender.stdout.readline() == "ready\n"
+            time.sleep(1.1)
+            for sender in senders:
+                assert sender.stdin is not None
+                sender.stdin.write("go\n")
+                sender.stdin.flush()
+            answers = [sender.communicate(timeout=30)[0] for sender in senders]
+        finally:
+            for sender in senders:
+                sender.kill()
+                sender.communicate()
+        assert answers == ["shared\n"] * workers
+        assert len(target.seen) == each * workers
+        assert target.most_within(1.0) <= rate
+        times = sorted(seen.sent_at for seen in target.seen)
+        assert times[-1] - times[0] <= each * workers / rate * (1 + MARGIN) + 2

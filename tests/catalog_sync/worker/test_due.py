@@ -1,0 +1,41 @@
+"""A full sync that was just tried is not tried again at once; a part of the catalogue delays nothing."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from catalog_sync.jobs import Job, JobStatus
+from catalog_sync.models import SyncKind
+from catalog_sync.worker.due import LEAST_AGAIN_AFTER, just_tried
+
+BEGIN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+def at(seconds: float) -> datetime.datetime:
+    return BEGIN + datetime.timedelta(seconds=seconds)
+
+
+def job(finished: float | None, kind: SyncKind = SyncKind.FULL) -> Job:
+    moment = None if finished is None else at(finished).isoformat()
+    scope = None if kind is SyncKind.FULL else "A"
+    status = JobStatus.RUNNING if finished is None else JobStatus.FINISHED
+    return Job("a" * 16, "c" * 32, kind, scope, False, status, at(0).isoformat(), at(0).isoformat(), moment)
+
+
+@pytest.mark.parametrize(
+    ("every", "pause"), [(86_400.0, 3600.0), (3600.0, LEAST_AGAIN_AFTER)], ids=["a share of the interval", "at least"]
+)
+def test_a_full_sync_is_followed_by_a_pause(every: float, pause: float) -> None:
+    assert just_tried([job(100)], every, at(100 + pause - 1))
+    assert not just_tried([job(100)], every, at(100 + pause))
+
+
+def test_the_last_one_that_ended_counts() -> None:
+    assert just_tried([job(None), job(100), job(0)], 86_400.0, at(200))
+
+
+def test_parts_and_an_empty_history_delay_nothing() -> None:
+    assert not just_tried([job(100, SyncKind.GROUP)], 86_400.0, at(101))
+    assert not just_tried([], 86_400.0, at(0))

@@ -1,0 +1,116 @@
+"""Many groups, several workers, one supplier: together they act as one client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from catalog_sync.jobs import Job
+from catalog_sync.models import Outcome, SyncKind, SyncRequest
+from support.redis_server import RedisServer
+from support.worker_world import Supplier, WorkerWorld, running_supplier, worker_world
+
+GROUPS = 100
+WORKERS = 4
+RATE = 20
+LIMIT = 25
+"""What the supplier allows: on a busy machine a request may be sent a moment after the limiter let it pass."""
+THRESHOLD = 5
+RESET = 2.0
+GROUPS_LISTED = 1
+"""Requests of the first sync that were answered: the list of groups."""
+DOWN_AFTER_LIST = {
+    "name": "down",
+    "rules": [
+        {"fault": "status", "status": 503, "when": {"endpoint": "catalogue"}},
+        {"fault": "status", "status": 503, "when": {"endpoint": "groups", "skip": 1}},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def fleet(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerWorld]:
+    directory = tmp_path_factory.mktemp("fleet")
+    data = directory / "bundles.json"
+    data.write_text(json.dumps([bundle(number) for number in range(GROUPS)]))
+    redis_server.command("FLUSHALL")
+    changes = {
+        "CATALOG_SUPPLIER_RATE_PER_S": str(RATE),
+        "ERROR_CIRCUIT_BREAKER_THRESHOLD": str(THRESHOLD),
+        "ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT": str(int(RESET * 1000)),
+        "ERROR_RETRY_MAX_ATTEMPTS": "2",
+    }
+    with (
+        running_supplier(0, "--data", str(data), "--rate", str(LIMIT)) as supplier,
+        worker_world(directory, redis_server, supplier, **changes) as world,
+    ):
+        for _ in range(WORKERS):
+            world.start_worker()
+        yield world
+
+
+@pytest.fixture
+async def world(fleet: WorkerWorld) -> AsyncIterator[WorkerWorld]:
+    fleet.clear()
+    async with fleet.opened():
+        yield fleet
+
+
+async def test_a_hundred_jobs_over_four_workers_keep_the_rate_of_one_client(world: WorkerWorld) -> None:
+    job = await sync(world)
+    assert job.outcome is Outcome.COMPLETE
+    assert [group.status for group in job.groups] == ["ok"] * GROUPS
+    assert stats(world.supplier)["total"] == GROUPS + 1
+    assert stats(world.supplier)["max_requests_in_1s"] <= LIMIT, world.logs()
+    assert "429" not in stats(world.supplier)["statuses"]
+
+
+async def test_one_outage_opens_one_circuit_for_all_and_one_probe_closes_it(world: WorkerWorld) -> None:
+    world.supplier.play(DOWN_AFTER_LIST)
+    job = await sync(world)
+    assert job.outcome is Outcome.FAILED
+    sent = stats(world.supplier)["endpoints"]["catalogue"]["503"]
+    # Each worker may have one request under way, and another that it began before the news reached it.
+    assert THRESHOLD <= sent <= THRESHOLD + 2 * WORKERS
+    opened = time.monotonic()
+    while time.monotonic() - opened < 1.5 * RESET:
+        assert (await sync(world, SyncKind.GROUP, "Group 1")).outcome is Outcome.FAILED
+    served = stats(world.supplier)["total"] - GROUPS_LISTED - sent
+    assert 1 <= served <= 1 + (time.monotonic() - opened) / RESET, "one probe at a time"
+    world.supplier.reset()
+    healed = time.monotonic()
+    while (await sync(world, SyncKind.GROUP, "Group 1")).outcome is not Outcome.COMPLETE:
+        assert time.monotonic() - healed < 10 * RESET
+        await asyncio.sleep(0.1)
+
+
+async def sync(world: WorkerWorld, kind: SyncKind = SyncKind.FULL, scope: str | None = None) -> Job:
+    job = await world.jobs.submit(SyncRequest(kind, scope))
+    return await world.ended(job.id, 60)
+
+
+def stats(supplier: Supplier) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{supplier.control_url}/stats", trust_env=False).json()["requests"]
+    return found
+
+
+def bundle(number: int) -> dict[str, Any]:
+    return {
+        "name": f"esim_{number}",
+        "description": f"eSIM {number}",
+        "groups": [f"Group {number}"],
+        "countries": [{"name": "Portugal", "region": "Europe", "iso": "PT"}],
+        "dataAmount": 1000,
+        "duration": 7,
+        "speed": None,
+        "autostart": True,
+        "unlimited": False,
+        "price": 6.9,
+        "billingType": "FixedCost",
+    }

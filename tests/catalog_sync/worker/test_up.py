@@ -1,0 +1,149 @@
+"""``make up``: everything starts, works, is started again when it dies, and is gone after Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from support.redis_server import free_port, require_redis_server
+from support.worker_world import process_environment
+
+TOKEN = "token-of-up"
+
+
+class Up:
+    """A running ``python -m catalog_sync.up``."""
+
+    def __init__(self, directory: Path, **changes: str) -> None:
+        self.port = free_port()
+        self.state = directory / "state"
+        self.log = directory / "up.log"
+        env = {
+            **process_environment(),
+            "CATALOG_API_PORT": str(self.port),
+            "CATALOG_API_TOKEN": TOKEN,
+            "CATALOG_STATE_DIR": str(self.state),
+            "CATALOG_SUPPLIER_RATE_PER_S": "0",
+            **changes,
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "catalog_sync.up"], env=env, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def said(self) -> list[str]:
+        return [line for line in self.log.read_text().splitlines() if line.startswith("up: ")]
+
+    def descendants(self) -> dict[int, str]:
+        """Everything that was started, by process ID: known by the state folder in its environment."""
+        found = {}
+        marker = f"CATALOG_STATE_DIR={self.state}".encode()
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and marker in (entry / "environ").read_bytes().split(b"\0"):
+                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    if command:
+                        found[int(entry.name)] = command
+        return found
+
+    def redis_servers(self) -> list[str]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes().decode()
+                if (
+                    entry.name.isdigit()
+                    and "redis-server" in command
+                    and str(self.state) in str((entry / "cwd").readlink())
+                ):
+                    found.append(command)
+        return found
+
+    def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(40)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    require_redis_server()
+    running = Up(tmp_path)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.stop(signal.SIGTERM)
+
+
+def wait_until(condition: Callable[[], Any], up: Up, seconds: float = 60.0) -> Any:
+    give_up = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(httpx.HTTPError):
+            if result := condition():
+                return result
+        assert time.monotonic() < give_up, up.log.read_text()[-4000:]
+        time.sleep(0.1)
+
+
+def sync(client: httpx.Client, up: Up) -> dict[str, Any]:
+    answer = client.post(
+        "/syncs", json={"kind": "country", "scope": "PT"}, headers={"Authorization": f"Bearer {TOKEN}"}
+    )
+    assert answer.status_code == 202, answer.text
+    link = answer.json()["links"]["self"]
+
+    def ended() -> dict[str, Any] | None:
+        job: dict[str, Any] = client.get(link).json()
+        return job if job["status"] == "finished" else None
+
+    job: dict[str, Any] = wait_until(ended, up)
+    return job
+
+
+def test_everything_starts_works_comes_back_and_ends(up: Up) -> None:
+    wait_until(lambda: any("Ctrl-C" in line for line in up.said()), up)
+    assert TOKEN not in up.log.read_text()
+    with httpx.Client(base_url=f"http://127.0.0.1:{up.port}", trust_env=False, timeout=10) as client:
+        assert sync(client, up)["outcome"] == "COMPLETE"
+        api = next(pid for pid, command in up.descendants().items() if "catalog_sync.api.command" in command)
+        os.kill(api, signal.SIGKILL)
+        wait_until(lambda: client.get("/health/live").status_code == 200, up)
+        workers = [pid for pid, command in up.descendants().items() if "--name worker-" in command]
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+        assert sync(client, up)["outcome"] == "COMPLETE"
+    assert len(up.redis_servers()) == 1
+    assert up.stop(signal.SIGINT) == 0
+    assert up.descendants() == {}
+    assert up.redis_servers() == []
+
+
+def test_it_says_what_is_wrong_and_starts_nothing(tmp_path: Path) -> None:
+    up = Up(tmp_path, ESIM_GO_BASE_URL="http://127.0.0.1:9/v2.5")
+    assert up.process.wait(30) == 2
+    assert "ESIM_GO_API_KEY" in up.said()[0]
+    assert up.descendants() == {}
+
+
+def test_a_port_that_is_taken_ends_it_with_everything_it_started(tmp_path: Path) -> None:
+    require_redis_server()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        up = Up(tmp_path, CATALOG_API_PORT=str(port), CATALOG_WORKERS="1")
+        assert up.process.wait(60) == 1
+    assert "api did not become ready" in json.dumps(up.said())
+    assert up.descendants() == {}
+    assert up.redis_servers() == []

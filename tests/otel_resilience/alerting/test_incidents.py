@@ -1,0 +1,560 @@
+"""When people are told of an incident, again, louder, or not at all."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from otel_resilience import Severity
+from otel_resilience.alerting import AlertConfig, EscalationStep, Inhibition, Phase, Silence, Status, fingerprint
+from otel_resilience.alerting.incident import MAX_ERROR_TYPES, Incident
+from otel_resilience.alerting.incidents import OVERFLOW_KIND, IncidentBook
+from support.alerting import EPOCH, World, alert
+
+CONFIG = AlertConfig(escalation=())
+TROUBLE = fingerprint("trouble", "supplier")
+CAUSE_AND_CONSEQUENCE = AlertConfig(
+    escalation=(), inhibitions=(Inhibition(frozenset({"outage"}), frozenset({"sync_failed", "errors"})),)
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World(config=CONFIG)
+
+
+class TestTheFirstMessage:
+    def test_waits_for_others_to_group_with(self, world: World) -> None:
+        for _ in range(4):
+            world.report()
+        world.run(4.9)
+        assert world.messages() == []
+        world.run(0.1)
+        (message,) = world.messages()
+        assert (message.reason, message.count, message.total) == ("new", 4, 4)
+
+    def test_goes_at_once_where_it_is_critical(self, world: World) -> None:
+        world.report(severity=Severity.CRITICAL)
+        world.run()
+        assert [message.severity for message in world.messages()] == [Severity.CRITICAL]
+
+    def test_goes_at_once_where_the_alert_says_so(self, world: World) -> None:
+        world.report()
+        world.report(at_once=True)
+        world.run()
+        assert [message.count for message in world.messages()] == [2]
+
+    def test_a_critical_one_does_not_wait_for_the_group_that_it_joins(self, world: World) -> None:
+        world.report()
+        world.run(1)
+        world.report(severity=Severity.CRITICAL, title="worse")
+        world.run()
+        (message,) = world.messages()
+        assert (message.severity, message.title, message.count) == (Severity.CRITICAL, "worse", 2)
+
+    def test_tells_the_first_alert_with_its_cause_and_time(self, world: World) -> None:
+        world.report(correlation_id="a" * 32, error_type="503")
+        world.clock.advance(2)
+        world.report(correlation_id="b" * 32, error_type="timeout")
+        world.run(10)
+        (message,) = world.messages()
+        assert (message.correlation_id, message.first_seen, message.last_seen) == ("a" * 32, EPOCH, EPOCH + 2)
+        assert message.caused_at == EPOCH
+        assert message.error_types == {"503": 1, "timeout": 1}
+        assert "2 times in 2 s, 2 error types." in message.summary
+
+    def test_below_the_least_severity_there_is_none(self, world: World) -> None:
+        world.report(severity=Severity.MEDIUM)
+        world.run(1000)
+        assert world.messages() == []
+        assert len(world.book) == 0
+
+
+class TestTheThreshold:
+    def test_counts_within_its_window(self, world: World) -> None:
+        for _ in range(4):
+            world.report(threshold=5, window=60.0)
+            world.run(16)
+        world.report(threshold=5, window=60.0)  # the first is 64 s ago
+        world.run(30)
+        assert world.messages() == []
+        for _ in range(3):
+            world.report(threshold=5, window=60.0)
+        world.run(10)
+        (message,) = world.messages()
+        assert (message.count, message.total) == (5, 5)
+
+    def test_what_lies_before_the_window_is_no_part_of_the_incident(self, world: World) -> None:
+        for _ in range(30):
+            world.report(threshold=3, window=60.0, error_type="503")
+            world.run(50)
+        began = world.service.now()
+        for _ in range(2):
+            world.report(threshold=3, window=60.0, error_type="timeout")
+        world.run(10)
+        (message,) = world.messages()
+        assert message.error_types == {"503": 1, "timeout": 2}
+        assert message.total == 3
+        assert message.first_seen == began - 50
+        world.run(10)
+        assert world.messages() == []
+
+    def test_a_good_sign_begins_the_count_anew(self, world: World) -> None:
+        for _ in range(2):
+            world.report(threshold=3, window=1e6)
+        world.resolve()
+        for _ in range(2):
+            world.report(threshold=3, window=1e6)
+        world.run(100)
+        assert world.messages() == []
+
+
+class TestFurtherMessages:
+    def test_a_repetition_is_none(self, world: World) -> None:
+        for _ in range(200):
+            world.report()
+            world.run(4)
+        assert [message.count for message in world.messages()] == [2]
+
+    def test_a_rise_to_critical_is_told_at_once(self, world: World) -> None:
+        world.report()
+        world.run(6)
+        world.report(severity=Severity.CRITICAL)
+        world.run()
+        assert [(m.reason, m.severity, m.count) for m in world.messages()] == [
+            ("new", Severity.HIGH, 1),
+            ("raised", Severity.CRITICAL, 1),
+        ]
+
+    def test_any_other_rise_waits_for_the_rate_limit(self) -> None:
+        world = World(config=AlertConfig(escalation=(), min_severity=Severity.MEDIUM))
+        world.report(severity=Severity.MEDIUM)
+        world.run(10)
+        world.report(severity=Severity.HIGH)
+        world.run(54.9)
+        assert [m.reason for m in world.messages()] == ["new"]
+        world.run(0.1)
+        assert [(m.reason, m.severity) for m in world.messages()] == [("raised", Severity.HIGH)]
+
+    def test_a_first_message_that_could_not_wait_is_followed_by_one_with_the_rest(self, world: World) -> None:
+        for _ in range(412):
+            world.report(severity=Severity.CRITICAL)
+            world.run(0.1)
+        world.run(60)
+        told = world.messages()
+        assert [(m.reason, m.count) for m in told] == [("new", 1), ("more", 411)]
+        assert told[1].total == 412
+        world.run(3600)
+        assert world.messages() == []
+
+    def test_one_that_goes_on_is_told_again_after_a_long_time(self, world: World) -> None:
+        world.report()
+        world.run(5 + CONFIG.repeat_interval)
+        assert [m.reason for m in world.messages()] == ["new", "repeat"]
+        world.run(CONFIG.repeat_interval)
+        assert [(m.reason, m.count) for m in world.messages()] == [("repeat", 0)]
+
+    def test_a_message_tells_the_latest_correlation_id(self, world: World) -> None:
+        world.report(correlation_id="a" * 32, span_id="1" * 16)
+        world.run(6)
+        world.report(correlation_id="b" * 32, span_id="2" * 16, severity=Severity.CRITICAL)
+        world.run()
+        assert [(m.correlation_id, m.span_id) for m in world.messages()] == [
+            ("a" * 32, "1" * 16),
+            ("b" * 32, "2" * 16),
+        ]
+
+
+class TestTheEnd:
+    def test_is_told_once_it_was_calm_for_long_enough_with_the_duration(self, world: World) -> None:
+        world.report()
+        world.run(65)
+        world.messages()
+        world.resolve()
+        world.run(CONFIG.keep_firing - 0.1)
+        assert world.messages() == []
+        world.run(0.1)
+        (message,) = world.messages()
+        assert (message.status, message.reason, message.count) == (Status.RESOLVED, "resolved", 0)
+        assert message.duration == 65
+        assert message.to_json()["duration_s"] == 65
+        assert "Over after 65 s." in message.summary
+
+    def test_flapping_is_one_incident(self, world: World) -> None:
+        for _ in range(20):
+            world.report()
+            world.run(20)
+            world.resolve()
+            world.run(20)
+        assert [m.status for m in world.messages()] == [Status.FIRING]
+        world.run(CONFIG.keep_firing)
+        (message,) = world.messages()
+        assert (message.status, message.count, message.total) == (Status.RESOLVED, 19, 20)
+
+    def test_carries_what_was_not_told_before(self, world: World) -> None:
+        world.report()
+        world.run(5)
+        for _ in range(7):
+            world.report()
+        world.resolve(certain=True)
+        world.run()
+        assert [m.count for m in world.messages()] == [1, 7]
+
+    def test_a_certain_one_is_at_once(self, world: World) -> None:
+        world.report()
+        world.run(30)
+        world.resolve(certain=True)
+        world.run()
+        assert [m.status for m in world.messages()] == [Status.FIRING, Status.RESOLVED]
+
+    def test_a_certain_one_is_believed_only_the_first_time(self, world: World) -> None:
+        for _ in range(2):
+            world.report()
+            world.run(70)
+            world.resolve(certain=True)
+            world.run()
+        assert [m.status.value for m in world.messages()] == ["firing", "resolved", "firing"]
+        world.run(CONFIG.keep_firing)
+        assert [m.status.value for m in world.messages()] == ["resolved"]
+
+    def test_comes_by_itself_where_silence_means_that(self, world: World) -> None:
+        world.report(quiet_after=120.0)
+        world.run(60)
+        world.report(quiet_after=120.0)
+        world.run(119.9)
+        assert [m.status for m in world.messages()] == [Status.FIRING]
+        world.run(0.1)
+        (message,) = world.messages()
+        assert message.status is Status.RESOLVED
+        assert message.duration == 60  # the trouble, without the silence after it
+
+    def test_does_not_come_by_itself_elsewhere(self, world: World) -> None:
+        world.report()
+        world.run(CONFIG.repeat_interval - 1)
+        assert len(world.messages()) == 1
+        assert world.book.get(TROUBLE) is not None
+
+    def test_without_a_beginning_is_nothing(self, world: World) -> None:
+        world.resolve()
+        world.run(1000)
+        assert world.messages() == []
+
+
+class TestWithinTheGroupWait:
+    def test_what_is_over_before_it_was_told_is_not_told(self, world: World) -> None:
+        world.report()
+        world.run(4)
+        world.resolve()
+        world.run(3600)
+        assert world.messages() == []
+
+    def test_what_flaps_within_it_is_told(self, world: World) -> None:
+        world.report()
+        world.run(3)
+        world.resolve()
+        world.run(30)
+        world.report()
+        world.run()
+        assert [(m.reason, m.count) for m in world.messages()] == [("new", 1)]
+
+    def test_a_certain_end_forgets_it(self, world: World) -> None:
+        world.report()
+        world.resolve(certain=True)
+        world.report()
+        world.run(4.9)
+        assert world.messages() == []
+
+    def test_a_cancelled_return_does_not_forget_when_it_was_told_last(self, world: World) -> None:
+        world.report()
+        world.run(70)
+        world.resolve(certain=True)
+        world.run()
+        over = world.service.now()
+        world.messages()
+        world.report()
+        world.run(5)
+        world.resolve(certain=True)
+        world.report(severity=Severity.CRITICAL)
+        world.run(100)
+        (message,) = world.messages()
+        assert message.reason == "back"
+        assert world.inbox.times[-1] == over + CONFIG.rate_limit
+
+
+class TestComingBack:
+    def test_is_another_incident_with_the_same_fingerprint(self, world: World) -> None:
+        for _ in range(2):
+            world.report()
+            world.run(100)
+            world.resolve()
+            world.run(400)
+        first, _, second, _ = world.messages()
+        assert first.fingerprint == second.fingerprint
+        assert first.incident != second.incident
+        assert second.reason == "back"
+        assert "It is back for the 1st time." in second.summary
+
+    def test_waits_for_the_rate_limit_also_where_it_is_critical(self, world: World) -> None:
+        world.report(severity=Severity.CRITICAL)
+        world.run(10)
+        world.resolve(certain=True)
+        world.run()
+        over = world.service.now()
+        world.report(severity=Severity.CRITICAL)
+        world.run(200)
+        assert [m.reason for m in world.messages()] == ["new", "resolved", "back"]
+        assert world.inbox.times[-1] == over + CONFIG.rate_limit
+
+    def test_is_noticed_for_a_day(self, world: World) -> None:
+        world.report()
+        world.run(10)
+        world.resolve(certain=True)
+        world.run(CONFIG.remember + 20)
+        assert len(world.book) == 0
+        world.report()
+        world.run(10)
+        assert [m.reason for m in world.messages()] == ["new", "resolved", "new"]
+
+
+class TestEscalation:
+    def test_an_incident_that_goes_on_gets_louder_and_goes_further(self) -> None:
+        steps = (
+            EscalationStep(after=600.0, severity=Severity.CRITICAL, channels=("pager",)),
+            EscalationStep(after=1200.0, channels=("boss", "pager")),
+        )
+        world = World(config=AlertConfig(escalation=steps))
+        world.report()
+        world.run(599)
+        world.messages()
+        world.run(1)
+        (message,) = world.messages()
+        assert (message.reason, message.severity, message.escalation) == ("escalated", Severity.CRITICAL, 1)
+        assert message.further_channels == ("pager",)
+        world.run(600)
+        (message,) = world.messages()
+        assert (message.escalation, message.further_channels) == (2, ("pager", "boss"))
+        world.resolve(certain=True)
+        world.run()
+        (message,) = world.messages()
+        assert (message.severity, message.further_channels) == (Severity.CRITICAL, ("pager", "boss"))
+
+    def test_a_step_that_changes_nothing_is_not_told(self) -> None:
+        world = World(config=AlertConfig(escalation=(EscalationStep(after=600.0),)))
+        world.report(severity=Severity.CRITICAL)
+        world.run(1000)
+        assert [m.reason for m in world.messages()] == ["new"]
+
+    def test_one_that_comes_back_often_begins_louder_in_one_message(self) -> None:
+        world = World(config=AlertConfig(escalation=(EscalationStep(returns=2, channels=("boss",)),)))
+        for _ in range(3):
+            world.report()
+            world.run(100)
+            world.resolve()
+            world.run(400)
+        told = [(m.reason, m.severity, m.escalation, m.further_channels) for m in world.messages()]
+        assert told[::2] == [
+            ("new", Severity.HIGH, 0, ()),
+            ("back", Severity.HIGH, 0, ()),
+            ("back", Severity.CRITICAL, 1, ("boss",)),
+        ]
+        assert [each[0] for each in told[1::2]] == ["resolved"] * 3
+
+    def test_is_not_within_the_rate_limit(self) -> None:
+        world = World(config=AlertConfig(escalation=(EscalationStep(after=10.0),)))
+        world.report()
+        world.run(200)
+        assert [m.reason for m in world.messages()] == ["new", "escalated"]
+        assert world.inbox.times == [EPOCH + 5, EPOCH + 65]
+
+
+class TestInhibition:
+    @pytest.fixture
+    def world(self) -> World:
+        return World(config=CAUSE_AND_CONSEQUENCE)
+
+    def test_a_consequence_is_not_told_while_its_cause_is(self, world: World) -> None:
+        world.report("outage")
+        world.run(10)
+        for _ in range(5):
+            world.report("sync_failed")
+            world.run(60)
+        assert [m.kind for m in world.messages()] == ["outage"]
+
+    def test_nor_where_the_cause_comes_within_its_group_wait(self, world: World) -> None:
+        world.report("sync_failed")
+        world.run(2)
+        world.report("outage")
+        world.run(60)
+        assert [m.kind for m in world.messages()] == ["outage"]
+
+    def test_it_is_over_with_its_cause(self, world: World) -> None:
+        world.report("outage")
+        world.run(10)
+        world.report("sync_failed")
+        world.resolve("outage", certain=True)
+        world.run(1000)
+        assert [(m.kind, m.reason) for m in world.messages()] == [("outage", "new"), ("outage", "resolved")]
+        assert [each.phase for each in world.book] == [Phase.OVER]
+
+    def test_seen_after_the_end_of_the_cause_it_is_an_incident_of_its_own(self, world: World) -> None:
+        world.report("outage")
+        world.run(10)
+        world.report("sync_failed")
+        world.resolve("outage", certain=True)
+        world.run(1)
+        world.report("sync_failed")
+        world.run(10)
+        assert [(m.kind, m.reason) for m in world.messages()][2:] == [("sync_failed", "new")]
+
+    def test_where_nobody_was_told_of_the_cause_the_consequence_is_told(self, world: World) -> None:
+        world.report("outage")
+        world.run(1)
+        world.report("sync_failed")
+        world.run(1)
+        world.resolve("outage")
+        world.run(100)
+        assert [(m.kind, m.count) for m in world.messages()] == [("sync_failed", 1)]
+
+    def test_unless_it_is_one_that_passes_by_itself(self, world: World) -> None:
+        world.report("outage")
+        world.run(1)
+        world.report("errors", quiet_after=300.0)
+        world.run(1)
+        world.resolve("outage")
+        world.run(100)
+        assert world.messages() == []
+
+    def test_a_consequence_that_is_worse_than_its_cause_is_told(self, world: World) -> None:
+        world.report("outage")
+        world.run(10)
+        world.report("sync_failed")
+        world.report("sync_failed", severity=Severity.CRITICAL)
+        world.run()
+        assert [(m.kind, m.severity, m.count) for m in world.messages()] == [
+            ("outage", Severity.HIGH, 1),
+            ("sync_failed", Severity.CRITICAL, 2),
+        ]
+
+    def test_other_dependencies_are_not_concerned(self, world: World) -> None:
+        world.report("outage")
+        world.report("sync_failed", dependency="redis")
+        world.run(10)
+        assert {m.dependency for m in world.messages()} == {"supplier", "redis"}
+
+    def test_its_own_end_ends_it(self, world: World) -> None:
+        world.report("outage")
+        world.run(10)
+        world.report("sync_failed")
+        world.resolve("sync_failed")
+        assert [each.kind for each in world.book] == ["outage"]
+
+
+class TestSilences:
+    @pytest.mark.parametrize(
+        ("silence", "kept"),
+        [
+            (Silence(kind="trouble"), ["other"]),
+            (Silence(dependency="supplier"), []),
+            (Silence(error_type="503"), ["other"]),
+            (Silence(severity=Severity.CRITICAL), ["trouble", "other"]),
+            (Silence(kind="trouble", error_type="404"), ["trouble", "other"]),
+        ],
+    )
+    def test_all_given_fields_must_fit(self, silence: Silence, kept: list[str]) -> None:
+        world = World(config=AlertConfig(silences=(silence,)))
+        world.report("trouble", error_type="503")
+        world.report("other", error_type="404")
+        world.run(10)
+        assert [m.kind for m in world.messages()] == kept
+
+    def test_one_ends_when_it_says(self) -> None:
+        world = World(config=AlertConfig(silences=(Silence(kind="trouble", until=EPOCH + 100),)))
+        world.report()
+        world.run(99.9)
+        assert world.messages() == []
+        world.run(0.1)
+        world.report()
+        world.run(10)
+        assert [m.count for m in world.messages()] == [1]
+
+    def test_one_needs_a_field(self) -> None:
+        with pytest.raises(ValueError, match="at least one"):
+            Silence()
+
+
+class TestTooManyIncidents:
+    CONFIG = AlertConfig(escalation=(), max_incidents=20)
+
+    def test_what_there_is_no_room_for_is_counted_in_one_incident(self) -> None:
+        world = World(config=self.CONFIG)
+        for number in range(100):
+            world.report(fingerprint_by=(str(number),))
+        world.run(10)
+        told = world.messages()
+        assert len(told) == 21
+        assert len(world.book) == 21
+        assert sum(m.count for m in told) == 100
+        assert [(m.kind, m.count) for m in told if m.kind == OVERFLOW_KIND] == [(OVERFLOW_KIND, 80)]
+
+    def test_that_one_rises_and_ends_like_any_other(self) -> None:
+        world = World(config=self.CONFIG)
+        for number in range(21):
+            world.report(fingerprint_by=(str(number),))
+        world.run(10)
+        world.messages()
+        world.report(fingerprint_by=("worse",), severity=Severity.CRITICAL, correlation_id="c" * 32)
+        world.run()
+        (message,) = world.messages()
+        assert (message.kind, message.reason, message.severity) == (OVERFLOW_KIND, "raised", Severity.CRITICAL)
+        assert message.correlation_id == "c" * 32
+        world.run(2 * self.CONFIG.keep_firing)  # it was told together with others, and waits for them for a while
+        assert [(m.kind, m.status) for m in world.messages()] == [(OVERFLOW_KIND, Status.RESOLVED)]
+
+    def test_what_is_over_or_was_never_told_makes_room(self) -> None:
+        world = World(config=self.CONFIG)
+        for number in range(20):
+            world.report(fingerprint_by=(str(number),), threshold=2 if number % 2 else 1)
+        world.run(10)
+        for number in range(0, 20, 2):
+            world.service.resolve("trouble", "supplier", str(number), certain=True)
+        world.run(400)
+        world.messages()
+        for number in range(20):
+            world.report(fingerprint_by=(f"new {number}",))
+        world.run(10)
+        assert {m.kind for m in world.messages()} == {"trouble"}
+
+
+class TestMemory:
+    def test_of_one_incident_is_bounded(self) -> None:
+        incident = Incident.of(alert(), 0.0)
+        for number in range(1000):
+            incident.see(alert(error_type=f"type {number}"), float(number))
+            incident.confirm(f"channel {number % 3}", float(number), 1.0)
+        assert len(incident.error_types) == MAX_ERROR_TYPES
+        assert len(incident.deliveries) == 10
+        assert incident.total == 1000
+
+
+def test_everything_of_an_incident_survives_a_dump() -> None:
+    book = IncidentBook(CONFIG)
+    for number in range(3):
+        book.report(alert(threshold=5, context={"a": number}, error_type="503"), float(number))
+    (incident,) = book
+    assert Incident.load(incident.dump()) == incident
+    book.report(alert(severity=Severity.CRITICAL), 4.0)
+    book.due(4.0)
+    incident.confirm("pager", 5.0, 1.0, held=True)
+    assert Incident.load(incident.dump()) == Incident.load(Incident.load(incident.dump()).dump())
+    assert Incident.load(incident.dump()).holders == ("pager",)
+
+
+@pytest.mark.parametrize("damage", [{"first_seen": "yesterday"}, {"phase": "?"}, {"alert": {}}, {"recent": [1]}])
+def test_a_damaged_dump_is_refused(damage: dict[str, object]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Incident.load({**Incident.of(alert(), 0.0).dump(), **damage})
+
+
+def test_nothing_is_planned_where_there_is_nothing() -> None:
+    assert math.isinf(IncidentBook(CONFIG).next_due())

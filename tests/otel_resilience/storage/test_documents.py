@@ -1,0 +1,105 @@
+"""How two views of one breaker become one: the newer state wins, and no generation ever comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from otel_resilience import BreakerState, CircuitBreakerConfig, RetryBudgetConfig
+from otel_resilience.storage import Action, BreakerStep, BudgetStep, Claim, documents
+from otel_resilience.storage.steps import Merge
+
+NOW = 1000.0
+CONFIG = CircuitBreakerConfig()
+
+
+def held(generation: int, state: str, age: float, open_left: float = 0.0) -> dict[str, Any]:
+    """What the storage holds."""
+    return {
+        "generation": generation,
+        "state": state,
+        "changed_at": NOW - age,
+        "open_until": NOW + open_left,
+        "open_for": 60.0,
+        "openings": 2,
+    }
+
+
+def merged(document: dict[str, Any], claim: Claim, now: float = NOW) -> tuple[int, str, float]:
+    step = BreakerStep(action=Action.LOOK, config=CONFIG, lease_for=6, claim=claim)
+    view = documents.breaker(document, step, now)
+    return view.generation, view.state.value, view.open_left
+
+
+CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
+
+
+@pytest.mark.parametrize(
+    ("document", "claim", "expected"),
+    [
+        pytest.param({}, Claim(7, OPEN, 5, 20, 1, 5), (7, "open", 20), id="an empty storage takes everything"),
+        pytest.param(held(9, "open", 30, 10), Claim(4, CLOSED, 5, 0, 0, 50), (10, "closed", 0), id="newer, behind"),
+        pytest.param(held(4, "open", 30, 10), Claim(9, CLOSED, 5, 0, 0, 50), (9, "closed", 0), id="newer, ahead"),
+        pytest.param(held(4, "open", 5, 10), Claim(9, CLOSED, 30, 0, 0, 50), (10, "open", 10), id="older, ahead"),
+        pytest.param(held(9, "open", 5, 10), Claim(4, CLOSED, 30, 0, 0, 50), (9, "open", 10), id="older, behind"),
+        pytest.param(held(4, "open", 5, 10), Claim(4, CLOSED, 5, 0, 0, 50), (5, "open", 10), id="of the same age"),
+        pytest.param(held(4, "open", 5, 10), Claim(6, OPEN, 1, 25, 1, 5), (6, "open", 25), id="open for longer"),
+        pytest.param(held(4, "open", 5, 10), Claim(6, OPEN, 1, 3, 1, 5), (6, "open", 10), id="open for less long"),
+        pytest.param(held(4, "closed", 5), Claim(6, CLOSED, 1, 0, 0, 5), (6, "closed", 0), id="both closed"),
+        pytest.param(
+            held(4, "half_open", 5), Claim(3, OPEN, 1, 4, 0, 5), (5, "open", 4), id="a probe begun alone is newer"
+        ),
+    ],
+)
+def test_the_newer_state_wins(document: dict[str, Any], claim: Claim, expected: tuple[int, str, float]) -> None:
+    assert merged(document, claim) == expected
+
+
+def test_merging_twice_is_merging_once() -> None:
+    document = held(4, "open", 30, 10)
+    claim = Claim(9, CLOSED, 5, 0, 0, 50)
+    assert merged(document, claim) == merged(document, claim)
+
+
+def test_a_clock_that_goes_back_prolongs_an_open_time_by_no_more_than_itself() -> None:
+    document: dict[str, Any] = {}
+    step = BreakerStep(
+        action=Action.FAIL, config=CircuitBreakerConfig(consecutive_failures=1, reset_timeout=8), lease_for=6
+    )
+    assert documents.breaker(document, step, NOW).open_left == 4
+    look = BreakerStep(action=Action.PROBE, config=CONFIG, lease_for=6, lease="a")
+    assert documents.breaker(document, look, NOW - 1e6).open_left == 4
+    assert documents.breaker(document, look, NOW + 4).granted
+    assert documents.breaker(document, look, NOW - 1e6).busy_for == 6
+
+
+def test_a_document_stays_small() -> None:
+    document: dict[str, Any] = {}
+    config = CircuitBreakerConfig(failure_threshold=10**6, monitoring_period=60)
+    for second in range(5000):
+        step = BreakerStep(action=Action.FAIL, config=config, lease_for=6, successes=3)
+        view = documents.breaker(document, step, NOW + second)
+    assert len(document["window"]) <= 10
+    assert view.failures <= 60
+
+
+def test_another_period_counts_anew() -> None:
+    document: dict[str, Any] = {}
+    for config, failures in ((CircuitBreakerConfig(), 1), (CircuitBreakerConfig(monitoring_period=30), 1)):
+        step = BreakerStep(action=Action.FAIL, config=config, lease_for=6)
+        assert documents.breaker(document, step, NOW).failures == failures
+
+
+@pytest.mark.parametrize(
+    ("merge", "expected"), [(Merge.START, 50.0), (Merge.LOWER, 20.0), (Merge.REPLACE, 20.0)], ids=str
+)
+def test_a_balance_known_elsewhere(merge: Merge, expected: float) -> None:
+    config = RetryBudgetConfig(refill_rate=0)
+    empty: dict[str, Any] = {}
+    assert documents.budget(empty, BudgetStep(config=config, claim=20, merge=merge), NOW).tokens == 20
+    known: dict[str, Any] = {"tokens": 50.0, "at": NOW}
+    assert documents.budget(known, BudgetStep(config=config, claim=20, merge=merge), NOW).tokens == expected
+    known = {"tokens": 5.0, "at": NOW}
+    tokens = documents.budget(known, BudgetStep(config=config, claim=20, merge=merge), NOW).tokens
+    assert tokens == (20 if merge is Merge.REPLACE else 5)

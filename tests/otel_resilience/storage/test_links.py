@@ -1,0 +1,325 @@
+"""The way to Redis and back: bounded waits, one word about an outage, and a monotone return. With a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_resilience import CircuitBreakerConfig, CircuitOpenError, Policy, RetryConfig
+from otel_resilience.storage import DiskStorage, RedisStorage, SharedCircuitBreaker, SharedRetryBudget, SharedState
+from otel_resilience.testing import RecordedTelemetry
+from support.redis_server import RedisServer, free_port
+from support.resilience import TransientFault
+
+CONFIG = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_timeout=0.6, probe_lease=5)
+PATIENT = 2.0
+"""Seconds that a step may take where the limit itself is not what is tested: the machine may be busy."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path / "redis") as running:
+        yield running
+
+
+@pytest.fixture
+def share() -> Iterator[Callable[..., SharedState]]:
+    """Makes shared state that is closed at the end."""
+    made: list[SharedState] = []
+
+    def make(*storages: Any, **options: Any) -> SharedState:
+        made.append(SharedState(*storages, **{"wait": PATIENT, "staleness": 0.05, **options}))
+        return made[-1]
+
+    yield make
+    for shared in made:
+        shared.close()
+
+
+def breaker(shared: SharedState, config: CircuitBreakerConfig = CONFIG) -> SharedCircuitBreaker:
+    return SharedCircuitBreaker("supplier", config, shared=shared)
+
+
+def ready(shared: SharedState) -> SharedState:
+    assert shared.ready(10)
+    return shared
+
+
+def fail(target: SharedCircuitBreaker) -> None:
+    def operation() -> None:
+        raise TransientFault
+
+    with pytest.raises(TransientFault):
+        target.execute(operation)
+
+
+def degraded(recorded: RecordedTelemetry) -> list[float]:
+    return [
+        point.value
+        for point in recorded.points("resilience.storage.degraded")
+        if point.attributes == {"resilience.storage": "redis"}
+    ]
+
+
+def soon(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    give_up = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def test_others_learn_of_an_open_circuit_within_the_staleness(server: RedisServer, share: Any) -> None:
+    first = breaker(share(RedisStorage(server.url)))
+    second = breaker(share(RedisStorage(server.url)))
+    ready(first._shared)
+    ready(second._shared)
+    for _ in range(3):
+        fail(first)
+    assert first.state.name == "OPEN"
+    soon(lambda: second.state.name == "OPEN")
+    time.sleep(CONFIG.reset_timeout)
+    assert second.execute(lambda: "the probe") == "the probe"
+    soon(lambda: first.state.name == "CLOSED")
+
+
+def test_successes_are_told_without_anybody_waiting(server: RedisServer, share: Any) -> None:
+    shared = ready(share(RedisStorage(server.url)))
+    one = breaker(shared)
+    budget = SharedRetryBudget("supplier", shared=shared)
+    ready(shared)
+    assert budget.take(10)
+    for _ in range(5):
+        one.execute(lambda: None)
+        budget.give(1)
+    watching = share(RedisStorage(server.url))
+    other, others_budget = breaker(watching), SharedRetryBudget("supplier", shared=watching)
+    soon(lambda: other.metrics().calls == 5)
+    soon(lambda: others_budget.metrics().tokens >= 95)
+
+
+def test_redis_down_at_the_start_is_told_once_and_calls_go_on(share: Any) -> None:
+    with RecordedTelemetry().recording() as recorded:
+        shared = share(RedisStorage(f"redis://127.0.0.1:{free_port()}/0"))
+        one = breaker(shared)
+        assert not shared.ready(5)
+        for _ in range(3):
+            fail(one)
+        for _ in range(50):
+            with pytest.raises(CircuitOpenError):
+                one.execute(lambda: None)
+        assert one.state.name == "OPEN"
+        assert shared.degraded
+        events = [event.log_record for event in recorded.events if "storage" in (event.log_record.event_name or "")]
+        assert [event.event_name for event in events] == ["resilience.storage.degraded"]
+        assert events[0].severity_text == "WARNING"
+        assert dict(events[0].attributes or {}) == {"resilience.storage": "redis", "error.type": "connection_error"}
+        assert degraded(recorded) == [1]
+
+
+def test_redis_dies_and_comes_back_and_nothing_is_opened_again(server: RedisServer, share: Any) -> None:
+    with RecordedTelemetry().recording() as recorded:
+        one = breaker(ready(share(RedisStorage(server.url))))
+        ready(one._shared)
+        for _ in range(3):
+            fail(one)
+        document = server.command("GET", one._shared.links[0].storage.key("breaker", "supplier"))  # type: ignore[attr-defined]
+        server.kill()
+        soon(lambda: one._shared.degraded)
+        time.sleep(CONFIG.reset_timeout)
+        assert one.execute(lambda: "a probe of its own") == "a probe of its own"
+        assert one.state.name == "CLOSED"
+        time.sleep(0.05)
+        server.start()
+        # It comes back with what it knew: an open circuit, opened before ours was closed.
+        server.command("SET", one._shared.links[0].storage.key("breaker", "supplier"), document)  # type: ignore[attr-defined]
+        soon(lambda: not one._shared.degraded)
+        newcomer = breaker(share(RedisStorage(server.url)))
+        ready(newcomer._shared)
+        soon(lambda: newcomer.state.name == "CLOSED")
+        assert one.state.name == "CLOSED"
+        names = [name for name in recorded.event_names() if "storage" in name]
+        assert names == ["resilience.storage.degraded", "resilience.storage.restored"]
+        assert degraded(recorded) == [0]
+
+
+def test_a_slow_redis_costs_a_call_50_ms_once_and_then_nothing(server: RedisServer, share: Any) -> None:
+    shared = ready(share(RedisStorage(server.url), wait=0.05, staleness=0.25))
+    one = breaker(shared)
+    budget = SharedRetryBudget("supplier", shared=shared)
+    ready(shared)
+    server.pause()
+    try:
+        started = time.monotonic()
+        fail(one)
+        first = time.monotonic() - started
+        started = time.monotonic()
+        for _ in range(20):
+            budget.take(1)
+        fail(one)
+        fail(one)
+        others = time.monotonic() - started
+        assert one.state.name == "OPEN"
+        assert shared.degraded
+    finally:
+        server.resume()
+    assert first < 0.25  # 0.05 and what a busy machine adds
+    assert others < 0.04
+    soon(lambda: not shared.degraded)
+    assert one.state.name == "OPEN"
+
+
+async def test_an_event_loop_is_held_up_once_for_the_limit(server: RedisServer, share: Any) -> None:
+    shared = ready(share(RedisStorage(server.url), wait=0.05, staleness=0.25))
+    policy = Policy(
+        "supplier", retry=RetryConfig(max_attempts=3, base_delay=0.001), breaker=CONFIG, shared=shared, deadline=30
+    )
+    ready(shared)
+    server.pause()
+    gaps: list[float] = []
+
+    async def heartbeat() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0)
+            gaps.append(time.monotonic() - before)
+
+    async def operation() -> None:
+        raise TransientFault
+
+    try:
+        pulse = asyncio.create_task(heartbeat())
+        outcomes = await asyncio.gather(*(policy.execute(operation) for _ in range(30)), return_exceptions=True)
+        pulse.cancel()
+    finally:
+        server.resume()
+    assert all(isinstance(outcome, (TransientFault, CircuitOpenError)) for outcome in outcomes)
+    long = [gap for gap in gaps if gap > 0.03]
+    assert len(long) <= 2  # the one wait, and at most one hiccup of the machine
+    assert max(gaps) < 0.3
+
+
+def test_a_lease_granted_too_late_is_given_back(server: RedisServer, share: Any) -> None:
+    shared = ready(share(RedisStorage(server.url), wait=0.05))
+    one = breaker(shared)
+    ready(shared)
+    for _ in range(3):
+        fail(one)
+    time.sleep(CONFIG.reset_timeout)
+    server.pause()
+    try:
+        assert one.execute(lambda: "its own probe") == "its own probe"
+    finally:
+        server.resume()
+    other = breaker(share(RedisStorage(server.url)))
+    ready(other._shared)
+    soon(lambda: other.state.name == "CLOSED")  # not half-open with a slot that nobody uses
+
+
+def test_disk_stands_in_while_redis_is_gone(server: RedisServer, share: Any, tmp_path: Path) -> None:
+    first = breaker(ready(share(RedisStorage(server.url), DiskStorage(tmp_path / "state"))))
+    ready(first._shared)
+    for _ in range(2):
+        fail(first)
+    server.kill()
+    soon(lambda: first._shared.degraded)
+    for _ in range(3):  # the failures told to Redis are gone with it
+        fail(first)
+    assert first.state.name == "OPEN"
+    patient = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_timeout=60)
+    second = breaker(share(RedisStorage(server.url), DiskStorage(tmp_path / "state")), patient)
+    assert second.state.name in {"OPEN", "HALF_OPEN"}
+    server.start()
+    soon(lambda: not first._shared.degraded)
+    third = breaker(share(RedisStorage(server.url)), patient)
+    ready(third._shared)
+    soon(lambda: third.state.name in {"OPEN", "HALF_OPEN"})
+
+
+def test_the_disk_keeps_a_copy_while_redis_answers(server: RedisServer, share: Any, tmp_path: Path) -> None:
+    first = breaker(ready(share(RedisStorage(server.url), DiskStorage(tmp_path / "state"))))
+    budget = SharedRetryBudget("supplier", shared=first._shared)
+    ready(first._shared)
+    assert budget.take(10)
+    for _ in range(3):
+        fail(first)
+    first._shared.close()
+    server.kill()
+    later = share(RedisStorage(server.url), DiskStorage(tmp_path / "state"))
+    assert breaker(later).state.name in {"OPEN", "HALF_OPEN"}
+    assert SharedRetryBudget("supplier", shared=later).metrics().tokens == pytest.approx(90, abs=1)
+
+
+def test_a_closed_shared_state_leaves_each_to_its_own(server: RedisServer, share: Any) -> None:
+    one = breaker(ready(share(RedisStorage(server.url))))
+    one._shared.close()
+    threads = {thread.name for thread in threading.enumerate()}
+    assert "shared-state-redis" not in threads
+    for _ in range(3):
+        fail(one)
+    assert one.state.name == "OPEN"
+
+
+def _in_the_child(one: SharedCircuitBreaker, answers: Any) -> None:
+    for _ in range(3):
+        fail(one)
+    soon(lambda: one._answered_by is not None)
+    answers.put((os.getpid(), one.state.name))
+    one._shared.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_a_way_of_its_own(server: RedisServer, share: Any) -> None:
+    one = breaker(
+        ready(share(RedisStorage(server.url))), CircuitBreakerConfig(consecutive_failures=3, reset_timeout=60)
+    )
+    ready(one._shared)
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    child = context.Process(target=_in_the_child, args=(one, answers))
+    child.start()
+    child_pid, state = answers.get(timeout=30)
+    child.join(30)
+    assert (child.exitcode, state) == (0, "OPEN")
+    assert child_pid != os.getpid()
+    soon(lambda: one.state.name == "OPEN")
+
+
+def test_the_duration_of_steps_is_measured(server: RedisServer, share: Any) -> None:
+    with RecordedTelemetry().recording() as recorded:
+        one = breaker(ready(share(RedisStorage(server.url))))
+        ready(one._shared)
+        fail(one)
+        points = recorded.points("resilience.storage.step.duration")
+        assert points[0].attributes == {"resilience.storage": "redis"}
+        assert points[0].count >= 2
+
+
+class Defective:
+    """A member with a defect."""
+
+    def refresh(self, link: Any) -> None:
+        raise AttributeError("a defect")
+
+
+def test_a_defect_in_one_member_is_told_and_does_not_stop_the_others(
+    server: RedisServer, share: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = share(RedisStorage(server.url))
+    defective = Defective()
+    shared.links[0].join(defective)
+    first, second = breaker(shared), breaker(share(RedisStorage(server.url)))
+    ready(shared)
+    ready(second._shared)
+    for _ in range(3):
+        fail(second)
+    soon(lambda: first.state.name == "OPEN")
+    assert "AttributeError" in caplog.text
+    assert not shared.degraded

@@ -1,0 +1,235 @@
+"""The Lua scripts say what the documents say: the same steps at the same times, one in Redis, one in Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otel_resilience import BreakerState, CircuitBreakerConfig, RetryBudgetConfig
+from otel_resilience.storage import (
+    Action,
+    BreakerStep,
+    BreakerView,
+    BudgetStep,
+    Claim,
+    MemoryStorage,
+    RedisStorage,
+    StorageError,
+)
+from otel_resilience.storage.steps import Merge
+from support.redis_server import RedisServer
+
+CONFIGS = [
+    CircuitBreakerConfig(monitoring_period=10),
+    CircuitBreakerConfig(failure_threshold=3, monitoring_period=10, reset_timeout=8),
+    CircuitBreakerConfig(
+        consecutive_failures=4, minimum_calls=4, monitoring_period=10, slow_call_duration=2, slow_call_rate=0.5
+    ),
+    CircuitBreakerConfig(
+        consecutive_failures=2, monitoring_period=10, half_open_max_calls=2, max_reset_timeout=16, max_retry_after=20
+    ),
+]
+BUDGETS = [RetryBudgetConfig(), RetryBudgetConfig(capacity=10, transient_cost=2, throttle_cost=1, refill_rate=0.5)]
+QUARTERS = st.integers(0, 120).map(lambda number: number / 4)
+
+CLAIMS = st.builds(
+    Claim,
+    generation=st.integers(1, 12),
+    state=st.sampled_from([BreakerState.CLOSED, BreakerState.OPEN, BreakerState.FORCED_OPEN]),
+    age=QUARTERS,
+    open_left=QUARTERS,
+    openings=st.integers(0, 70),
+    opened_age=QUARTERS,
+)
+BREAKER_STEPS = st.fixed_dictionaries(
+    {
+        "action": st.sampled_from([*Action, Action.FAIL, Action.FAIL, Action.PROBE, Action.SUCCEED]),
+        "behind": st.sampled_from([0, 0, 0, 0, 1]),
+        "successes": st.integers(0, 4),
+        "success_age": st.sampled_from([0.0, 0.25, 1.0, 5.0]),
+        "slow": st.booleans(),
+        "lease": st.sampled_from(["", "a", "b", "c"]),
+        "fraction": st.sampled_from([0.0, 0.25, 0.5, 0.75]),
+        "hint": st.sampled_from([None, None, 3.0, 1e12]),
+        "error_type": st.sampled_from(["503", "connect_timeout"]),
+        "claim": st.one_of(st.none(), st.none(), CLAIMS),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+class OnTestTime:
+    """The Redis storage with the time of a test in the place of the server's own."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.client = server.client()
+        self.now = 0.0
+        self.storage = RedisStorage(lambda: self.client, clock="local now = tonumber(redis.call('GET', 'now'))\n")
+
+    def set(self, now: float) -> None:
+        self.now = now
+        self.client.set("now", repr(now))
+
+
+@pytest.fixture(scope="module")
+def remote(server: RedisServer) -> Iterator[OnTestTime]:
+    found = OnTestTime(server)
+    yield found
+    found.storage.close()
+    found.client.close()
+
+
+def rounded(view: Any) -> dict[str, Any]:
+    """A view whose times are rounded to what JSON keeps in Redis."""
+    fields = dataclasses.asdict(view)
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in fields.items()}
+
+
+names = itertools.count()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    config=st.sampled_from(CONFIGS),
+    plan=st.lists(st.tuples(QUARTERS | st.just(0.0) | st.just(0.0), BREAKER_STEPS), max_size=30),
+)
+def test_a_breaker_in_redis_takes_the_same_steps(
+    remote: OnTestTime, config: CircuitBreakerConfig, plan: list[tuple[float, dict[str, Any]]]
+) -> None:
+    now = 1_700_000_000.0
+    local = MemoryStorage(clock=lambda: now)
+    key = f"breaker-{next(names)}"
+    generation = 0
+    for elapsed, chosen in plan:
+        now += elapsed
+        remote.set(now)
+        details = dict(chosen)
+        step = BreakerStep(config=config, lease_for=6, generation=max(0, generation - details.pop("behind")), **details)
+        expected = local.breaker(key, step)
+        assert rounded(remote.storage.breaker(key, step)) == rounded(expected)
+        assert expected.generation >= generation
+        generation = expected.generation
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    config=st.sampled_from(BUDGETS),
+    plan=st.lists(
+        st.tuples(
+            QUARTERS,
+            st.fixed_dictionaries(
+                {
+                    "cost": st.sampled_from([0.0, 1.0, 2.0]),
+                    "given": st.integers(-8, 8).map(lambda number: number / 4),
+                    "ran": QUARTERS,
+                    "claim": st.one_of(st.none(), st.integers(0, 400).map(lambda number: number / 4)),
+                    "merge": st.sampled_from(list(Merge)),
+                }
+            ),
+        ),
+        max_size=20,
+    ),
+)
+def test_a_budget_in_redis_takes_the_same_steps(
+    remote: OnTestTime, config: RetryBudgetConfig, plan: list[tuple[float, dict[str, Any]]]
+) -> None:
+    now = 1_700_000_000.0
+    local = MemoryStorage(clock=lambda: now)
+    key = f"budget-{next(names)}"
+    for elapsed, details in plan:
+        now += elapsed
+        remote.set(now)
+        step = BudgetStep(config=config, **details)
+        expected = local.budget(key, step)
+        found = remote.storage.budget(key, step)
+        assert found.granted == expected.granted
+        assert found.tokens == pytest.approx(expected.tokens, abs=1e-6)
+        assert 0 <= found.tokens <= config.capacity
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(plan=st.lists(st.tuples(QUARTERS, QUARTERS), max_size=12))
+def test_pauses_in_redis_are_the_same(remote: OnTestTime, plan: list[tuple[float, float]]) -> None:
+    now = 1_700_000_000.0
+    local = MemoryStorage(clock=lambda: now)
+    key = f"pause-{next(names)}"
+    for elapsed, seconds in plan:
+        now += elapsed
+        remote.set(now)
+        assert remote.storage.pause(key, seconds) == pytest.approx(local.pause(key, seconds), abs=1e-3)
+
+
+def look(storage: RedisStorage, key: str = "supplier") -> BreakerView:
+    return storage.breaker(key, BreakerStep(action=Action.LOOK, config=CircuitBreakerConfig(), lease_for=6))
+
+
+def test_a_step_is_one_round_trip_once_the_server_knows_the_script(server: RedisServer) -> None:
+    storage = RedisStorage(server.url)
+    look(storage)
+
+    def commands() -> int:
+        stats = server.command("INFO", "commandstats")
+        return sum(int(value["calls"]) for name, value in stats.items() if "evalsha" in name or "script" in name)
+
+    before = commands()
+    for _ in range(10):
+        look(storage)
+    assert commands() - before == 10
+    storage.close()
+
+
+def test_the_clock_of_the_server_counts(server: RedisServer) -> None:
+    storage = RedisStorage(server.url, namespace="clock")
+    config = CircuitBreakerConfig(consecutive_failures=1, reset_timeout=5)
+    opened = storage.breaker("s", BreakerStep(action=Action.FAIL, config=config, lease_for=6, fraction=0.999))
+    assert opened.state is BreakerState.OPEN
+    assert 4.9 < opened.open_left <= 5
+    assert opened.age == pytest.approx(0, abs=0.01)
+    storage.close()
+
+
+def test_an_unused_key_expires_and_what_cannot_be_read_counts_as_empty(server: RedisServer) -> None:
+    storage = RedisStorage(server.url, namespace="spoilt", keep=100)
+    key = storage.key("breaker", "supplier")
+    server.command("SET", key, "{ no json")
+    assert look(storage).generation == 0
+    assert 99_000 < int(server.command("PTTL", key)) <= 100_000
+    storage.close()
+
+
+def test_a_key_of_another_type_is_an_error_of_the_storage(server: RedisServer) -> None:
+    storage = RedisStorage(server.url, namespace="list")
+    server.command("LPUSH", storage.key("breaker", "supplier"), "x")
+    with pytest.raises(StorageError, match="WRONGTYPE") as raised:
+        look(storage)
+    assert isinstance(raised.value.__cause__, redis.ResponseError)
+    storage.close()
+
+
+@pytest.mark.parametrize("url", ["http://user:hunter2@somewhere", "redis://:hunter2@host:port", "no url"])
+def test_an_unusable_url_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(ValueError, match="not usable") as raised:
+        RedisStorage(url)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_password_is_not_in_an_error(tmp_path: Path) -> None:
+    with RedisServer(tmp_path, password="right-one") as server:
+        storage = RedisStorage(server.url_with("wrong-password-4711"))
+        with pytest.raises(StorageError) as raised:
+            look(storage)
+        assert "4711" not in str(raised.value)
+        storage.close()

@@ -1,0 +1,121 @@
+"""The API as users run it: a process of its own on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from support.cli import API_KEY, Supplier
+
+TOKEN = "api-test-token-0815"
+
+
+class ApiProcess:
+    """A running ``catalog-api``."""
+
+    def __init__(self, process: subprocess.Popen[str], base_url: str, errors: Path) -> None:
+        self.process = process
+        self.base_url = base_url
+        self._errors = errors
+        self.http = httpx.Client(base_url=base_url, trust_env=False, timeout=10)
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        """What it has logged."""
+        return [json.loads(line) for line in self._errors.read_text().splitlines()]
+
+    def ask(self, **body: Any) -> httpx.Response:
+        """Ask for a sync."""
+        return self.http.post("/syncs", json=body, headers=AUTHORIZED)
+
+    def finish(self, response: httpx.Response, seconds: float = 30.0) -> dict[str, Any]:
+        """The sync that was asked for, once it has ended."""
+        assert response.status_code == 202, response.text
+        give_up = time.monotonic() + seconds
+        while True:
+            job: dict[str, Any] = self.http.get(response.headers["location"]).json()
+            if job["status"] in {"finished", "cancelled"}:
+                return job
+            assert time.monotonic() < give_up, f"the sync did not end: {job}"
+            time.sleep(0.02)
+
+    def read_soon(self, path: str, version: str | None, seconds: float = 5.0) -> httpx.Response:
+        """A read, once it is answered from ``version``."""
+        give_up = time.monotonic() + seconds
+        while True:
+            answer = self.http.get(path)
+            if answer.status_code == 200 and answer.json()["version"] == version:
+                return answer
+            assert time.monotonic() < give_up, f"the version did not come: {answer.text[:300]}"
+            time.sleep(0.01)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Send a signal; how many seconds the process took to end."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(30)
+        return time.monotonic() - began
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
+
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@contextmanager
+def running_api(directory: Path, supplier: Supplier | None, **environment: str) -> Iterator[ApiProcess]:
+    """An API with its state in ``directory``; ``environment`` changes the defaults, empty for unset."""
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "CATALOG_API_PORT": "0",
+        "CATALOG_API_TOKEN": TOKEN,
+        "CATALOG_STATE_DIR": str(directory / "state"),
+        "CATALOG_SUPPLIER_RATE_PER_S": "0",
+        "CATALOG_ATTEMPT_TIMEOUT_MS": "2000",
+        "ERROR_RETRY_BASE_DELAY": "1",
+        "ERROR_RETRY_MAX_ATTEMPTS": "3",
+        "ESIM_GO_API_KEY": API_KEY,
+        "ESIM_GO_BASE_URL": supplier.base_url if supplier else "http://127.0.0.1:9/v2.5",
+        **environment,
+    }
+    own = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    errors = directory / "stderr"
+    with errors.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "catalog_sync.api.command", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**kept, **{name: value for name, value in settings.items() if value}},
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, errors.read_text()
+        with ApiProcess(process, json.loads(line)["base_url"], errors) as api:
+            yield api
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()

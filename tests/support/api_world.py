@@ -1,0 +1,225 @@
+"""The API inside the test: real application, a catalogue in memory that can hang, fail and be published anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime as dt
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from catalog_sync.api.app import Api, Parts
+from catalog_sync.api.catalogue import LiveCatalogue
+from catalog_sync.api.ports import NoAlerts
+from catalog_sync.config import Settings
+from catalog_sync.errors import CacheConnectionError
+from catalog_sync.index import CatalogueIndex
+from catalog_sync.jobs.local import LocalJobs
+from catalog_sync.models import Bundle, CatalogueMeta, Outcome, SyncReport, SyncRequest
+from catalog_sync.store.errors import VersionGoneError
+from catalog_sync.store.snapshot import Snapshot
+from catalog_sync.store.staging import encode
+from catalog_sync.sync.progress import OnProgress, Progress, ScopeProgress
+from catalog_sync.traces import TraceRing
+from otel_resilience import correlation_id
+from support.published import AS_OF, make_bundle, make_meta
+
+TOKEN = "token-for-tests-4711"
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+FETCHED = dt.datetime.fromisoformat(AS_OF).timestamp()
+CATALOGUE = [
+    make_bundle("esim_1GB_7D_PT_V2", description="eSIM, 1GB, 7 Days, Portugal, V2", duration_days=7),
+    make_bundle("esim_3GB_30D_PT_V2", description="eSIM, 3GB, 30 Days, Portugal, V2", duration_days=30),
+    make_bundle(
+        "esim_ULP_7D_RNOR_V2",
+        description="eSIM, Unlimited Plus, 7 Days, Nordics, V2",
+        groups=("Standard - Unlimited Plus",),
+        countries=("NO", "SE"),
+    ),
+    make_bundle("esim/odd name?_V2", countries=("US-HI",), region="North America", duration_days=3),
+]
+
+
+class MemoryStore:
+    """The part of the store that the API copies, under the control of a test."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, tuple[CatalogueMeta, list[Bundle]]] = {}
+        self.pointer: str | None = None
+        self.failing = False
+        self.hanging = False
+        self.looks = 0
+        self.released = asyncio.Event()
+
+    def publish(self, version: str, bundles: Iterable[Bundle] = CATALOGUE, **changes: Any) -> CatalogueMeta:
+        index = CatalogueIndex()
+        stored = [index.add(bundle) for bundle in bundles]
+        meta = dataclasses.replace(make_meta(version, index), **changes)
+        self.versions[version] = (meta, stored)
+        self.pointer = version
+        return meta
+
+    async def current_version(self) -> str | None:
+        self.looks += 1
+        await self._answer()
+        return self.pointer
+
+    async def meta(self, version: str) -> CatalogueMeta:
+        await self._answer()
+        if version not in self.versions:
+            raise VersionGoneError("gone")
+        return self.versions[version][0]
+
+    async def iter_raw(self, version: str) -> AsyncIterator[Mapping[bytes, bytes]]:
+        for bundle in self.versions[version][1]:
+            await self._answer()
+            yield {bundle.name.encode(): encode(bundle).encode()}
+
+    async def _answer(self) -> None:
+        if self.hanging:
+            await self.released.wait()
+        if self.failing:
+            raise CacheConnectionError("Redis does not answer (read pointer: refused)")
+
+
+class Clock:
+    """Monotonic time and time of day that move when they are told."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    def wall(self) -> float:
+        return FETCHED + 60 + self.passed
+
+
+class ScriptedSync:
+    """Stands for the sync service: reports progress when told, ends when told, or waits to be cancelled."""
+
+    def __init__(self) -> None:
+        self.requests: list[SyncRequest] = []
+        self.correlation_ids: list[str] = []
+        self.listener: OnProgress | None = None
+        self.started = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.ending: SyncReport | BaseException | None = None
+
+    def service(self, on_progress: OnProgress) -> ScriptedSync:
+        self.listener = on_progress
+        return self
+
+    async def run(self, request: SyncRequest) -> SyncReport:
+        self.requests.append(request)
+        self.correlation_ids.append(correlation_id())
+        self.started.set()
+        await self.may_end.wait()
+        self.may_end.clear()
+        self.started.clear()
+        if isinstance(self.ending, BaseException):
+            raise self.ending
+        return self.ending or report_of(request)
+
+    def progress(self, **groups: str) -> None:
+        scopes = tuple(ScopeProgress(name, status, 7) for name, status in groups.items())  # type: ignore[arg-type]
+        done = sum(scope.status in {"ok", "failed"} for scope in scopes)
+        assert self.listener is not None
+        self.listener(Progress(done, len(scopes), 0, 0, 0, None, scopes))
+
+
+def report_of(request: SyncRequest, outcome: Outcome = Outcome.COMPLETE, **changes: Any) -> SyncReport:
+    plain = SyncReport(
+        outcome=outcome,
+        kind=request.kind,
+        scope=request.scope,
+        correlation_id=correlation_id(),
+        version="v1",
+        bundles=4,
+        quarantined=0,
+        groups=(),
+        started_at=AS_OF,
+        duration_s=1.5,
+        attempts=3,
+        retries=1,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+@dataclasses.dataclass
+class ApiWorld:
+    """An API and everything around it."""
+
+    settings: Settings
+    store: MemoryStore
+    snapshot: Snapshot
+    clock: Clock
+    live: LiveCatalogue
+    sync: ScriptedSync
+    jobs: LocalJobs
+    traces: TraceRing
+    api: Api
+    http: httpx.AsyncClient
+
+    async def look(self) -> None:
+        """The API looks at the store now."""
+        await self.live.look()
+
+    async def ask(self, **body: Any) -> httpx.Response:
+        return await self.http.post("/syncs", json=body, headers=AUTHORIZED)
+
+
+class Protection:
+    """A supplier's breaker as a test wants it."""
+
+    def __init__(self) -> None:
+        self.state = "CLOSED"
+        self.hanging = False
+
+    async def overview(self) -> Mapping[str, Any]:
+        if self.hanging:
+            await asyncio.Event().wait()
+        breaker = {"dependency": "esim-go", "state": self.state, "retry_after_s": 12.5, "calls": 4, "failures": 1}
+        return {"breakers": [breaker], "budgets": []}
+
+
+@contextlib.asynccontextmanager
+async def api_world(
+    directory: Path, *, catalogue: bool = True, traces: TraceRing | None = None, **environ: str
+) -> AsyncIterator[ApiWorld]:
+    """An API over a published catalogue. ``environ`` changes its settings."""
+    settings = Settings.from_env(
+        {"CATALOG_STATE_DIR": str(directory), "CATALOG_API_TOKEN": TOKEN, "ESIM_GO_API_KEY": "key-4711", **environ}
+    )
+    store, clock, sync, traces = MemoryStore(), Clock(), ScriptedSync(), traces or TraceRing()
+    if catalogue:
+        store.publish("v1")
+    snapshot = Snapshot(settings.state_dir)
+    live = LiveCatalogue(
+        store, snapshot, stale_after=settings.stale_after, clock=clock.monotonic, wall_clock=clock.wall
+    )
+
+    async def current() -> CatalogueMeta | None:
+        return None if store.pointer is None else store.versions[store.pointer][0]
+
+    jobs = LocalJobs(sync.service, current)
+    parts = Parts(live, jobs, traces, NoAlerts(), Protection())
+    api = Api(settings, parts, wall_clock=clock.wall)
+    await live.start()
+    listening = asyncio.create_task(api.hub.listen())
+    transport = httpx.ASGITransport(api, raise_app_exceptions=False)
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as http:
+            await asyncio.sleep(0)
+            yield ApiWorld(settings, store, snapshot, clock, live, sync, jobs, traces, api, http)
+    finally:
+        store.released.set()
+        api.drain()
+        await jobs.aclose()
+        await live.aclose()
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
