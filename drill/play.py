@@ -16,7 +16,7 @@ from drill.parts import World
 
 TELL_WITHIN: Final = 60.0
 """Seconds of wall time after which an incident that nobody told is given up."""
-LINGER: Final = 120.0
+LINGER: Final = 60.0
 """How long an incident goes on once it is told, so that further messages show: seconds as rules remember them."""
 QUIET_WITHIN: Final = 90.0
 """Seconds of wall time that an incident may be told after its end."""

@@ -7,6 +7,7 @@ caller, and with it an event loop, waits for a limited time whatever the network
 from __future__ import annotations
 
 import abc
+import contextvars
 import dataclasses
 import logging
 import threading
@@ -156,6 +157,8 @@ class _Job:
     taken: bool = False
     abandoned: bool = False
     made: bool = False
+    context: contextvars.Context = dataclasses.field(default_factory=contextvars.copy_context)
+    """Of whoever asked: a change of state that the answer brings belongs to that call's trace."""
 
 
 class BackgroundLink(Link):
@@ -291,7 +294,7 @@ class BackgroundLink(Link):
         with self._wake:
             job.taken = not job.abandoned
         if job.taken:
-            job.made = self._use(job.use, answer)
+            job.made = job.context.run(self._use, job.use, answer)
         elif job.late is not None:
             self._use(job.late, answer)
         self._finish(job)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from otel_resilience import CircuitBreakerConfig, CircuitOpenError, Policy, RetryConfig
+from otel_resilience.contract import EVENT_STATE_CHANGED as STATE_CHANGED
 from otel_resilience.storage import DiskStorage, RedisStorage, SharedCircuitBreaker, SharedRetryBudget, SharedState
 from otel_resilience.testing import RecordedTelemetry
 from support.redis_server import RedisServer, free_port
@@ -74,6 +75,17 @@ def soon(condition: Callable[[], object], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < give_up, "it did not happen in time"
         time.sleep(0.005)
+
+
+def test_a_change_of_state_belongs_to_the_trace_of_the_call_that_caused_it(server: RedisServer, share: Any) -> None:
+    """Redis decides, and a thread of its own brings the answer: the alert must still lead to the failed call."""
+    with RecordedTelemetry().recording() as recorded:
+        target = breaker(ready(share(RedisStorage(server.url))))
+        with recorded.tracer_provider.get_tracer("test").start_as_current_span("sync") as span:
+            for _ in range(3):
+                fail(target)
+        changes = [event.log_record for event in recorded.events if event.log_record.event_name == STATE_CHANGED]
+        assert [change.trace_id for change in changes] == [span.get_span_context().trace_id]
 
 
 def test_others_learn_of_an_open_circuit_within_the_staleness(server: RedisServer, share: Any) -> None:
