@@ -144,7 +144,7 @@ def application(pace: Pace) -> dict[str, str]:
         "ERROR_RETRY_BASE_DELAY": milliseconds(1),
         "ERROR_RETRY_MAX_DELAY": milliseconds(30),
         # An open circuit outlives its run and holds up the end of an incident, not its message. In life its open time
-        # is at its limit, a minute, from the first; here it doubles towards that from run to run, so that it begins low.
+        # is at its limit, a minute, from the first; here it doubles towards that from run to run, so it begins low.
         "ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT": str(round(60_000 / pace.memory / 4)),
         "ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD": milliseconds(60),
         "ERROR_ALERT_GROUP_WAIT_S": seconds(5, pace.waits),
