@@ -82,9 +82,11 @@ async def test_one_outage_opens_one_circuit_for_all_and_one_probe_closes_it(worl
     # Each worker may have one request under way, and another that it began before the news reached it.
     assert THRESHOLD <= sent <= THRESHOLD + 2 * WORKERS
     opened = time.monotonic()
-    while time.monotonic() - opened < 1.5 * RESET:
+    served = 0
+    while served < 1 or time.monotonic() - opened < 1.5 * RESET:
+        assert time.monotonic() - opened < 10 * RESET, "no probe was sent"
         assert (await sync(world, SyncKind.GROUP, "Group 1")).outcome is Outcome.FAILED
-    served = stats(world.supplier)["total"] - GROUPS_LISTED - sent
+        served = stats(world.supplier)["total"] - GROUPS_LISTED - sent
     assert 1 <= served <= 1 + (time.monotonic() - opened) / RESET, "one probe at a time"
     world.supplier.reset()
     healed = time.monotonic()
