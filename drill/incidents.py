@@ -232,7 +232,7 @@ INCIDENTS: Final = (
             "maxmemory leaves no room for a second version",
             rules=frozenset({"StoreFailing"}) | _SYNC,
             also=_CONSEQUENCES,
-            kinds=frozenset({"sync_failed", "store_unavailable"}),
+            kinds=frozenset({"store_unavailable"}),
             also_kinds=frozenset({"errors"}),
             shows=frozenset({"redis_oom"}),
         ),

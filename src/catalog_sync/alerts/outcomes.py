@@ -44,12 +44,14 @@ STREAK_WINDOW: Final = 7 * 86_400.0
 """Seconds within which PARTIAL syncs count as repeated."""
 
 _AUTHENTICATION_TYPES: Final = frozenset({"401", "403", "redis_auth"})
+_STORE_CLASSES: Final = frozenset({"transient", "transient_slow"})
+"""Out of reach, or taking no writes; other errors concern what is stored."""
 _OWN_KINDS: Final = {"publish_refused": PUBLISH_REFUSED, "lock_lost": LOCK_LOST}
 _TITLES: Final = {
     SYNC_FAILED: "The catalogue sync failed: {type}",
     PUBLISH_REFUSED: "A guard refused to publish the catalogue",
     LOCK_LOST: "A catalogue sync lost its lock",
-    STORE_UNAVAILABLE: "The catalogue's store is not there",
+    STORE_UNAVAILABLE: "The catalogue's store cannot be used: {type}",
     AUTHENTICATION: "{dependency} refuses our credentials ({type})",
 }
 
@@ -99,8 +101,8 @@ def _failed(report: SyncReport, error: ErrorInfo, credential: str | None, kind: 
     severity = max(Severity(error.severity), Severity.HIGH)
     own = _OWN_KINDS.get(error.type)
     parts = _scope(report)
-    if kind is None and dependency == STORE and error.error_class == "transient":
-        kind = STORE_UNAVAILABLE  # lost in mid-run: the next run, which gets no lock, must not tell it a second time
+    if kind is None and dependency == STORE and error.error_class in _STORE_CLASSES:
+        kind = STORE_UNAVAILABLE  # gone or full in mid-run: the next run, which gets no lock, must not tell it again
     if error.type in _AUTHENTICATION_TYPES and severity is Severity.CRITICAL:
         kind, parts = AUTHENTICATION, (credential,) if credential is not None and dependency == SUPPLIER else ()
     elif own is not None:

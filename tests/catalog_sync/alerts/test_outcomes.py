@@ -18,6 +18,7 @@ from catalog_sync.errors import (
     SupplierUnavailableError,
 )
 from catalog_sync.models import GroupReport, Outcome, SyncKind, SyncReport
+from catalog_sync.store.errors import CacheReplyError
 from catalog_sync.sync.reporting import error_info
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, AlertConfig, AlertService, fingerprint
@@ -77,16 +78,18 @@ def test_no_store_is_an_alert_about_redis() -> None:
     assert (alert.kind, alert.dependency) == ("store_unavailable", "redis")
 
 
-def test_a_store_that_goes_in_mid_run_is_the_incident_of_the_runs_that_get_no_lock_afterwards() -> None:
-    error = CacheConnectionError("refused")
+@pytest.mark.parametrize("error", [CacheConnectionError("refused"), CacheWritesPausedError("OOM")])
+def test_a_store_that_fails_in_mid_run_is_the_incident_of_the_runs_that_get_no_lock_afterwards(
+    error: CatalogSyncError,
+) -> None:
     (first,) = raised(report(Outcome.FAILED, error))
     (later,) = raised(report(Outcome.LOCK_UNAVAILABLE, error))
     assert first.fingerprint == later.fingerprint
 
 
-def test_a_full_store_is_there_and_fails_the_sync() -> None:
-    (alert,) = raised(report(Outcome.FAILED, CacheWritesPausedError("OOM")))
-    assert (alert.kind, alert.dependency) == ("sync_failed", "redis")
+def test_a_reply_that_concerns_what_is_stored_fails_the_sync_and_not_the_store() -> None:
+    (alert,) = raised(report(Outcome.FAILED, CacheReplyError("WRONGTYPE")))
+    assert alert.kind == "sync_failed"
 
 
 def test_partial_syncs_are_told_when_they_repeat_and_name_the_groups() -> None:
