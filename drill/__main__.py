@@ -59,12 +59,17 @@ def main() -> int:
     return 1 if bad else 0
 
 
+def _absolute(text: str) -> Path:
+    """Prometheus looks for the files that its configuration names from the configuration's folder on."""
+    return Path(text).resolve()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="drill", description="Plays incidents and shows who was told, and when.")
     parser.add_argument("--short", action="store_true", help="only three incidents, for continuous integration")
     names = ", ".join(incident.name for incident in INCIDENTS)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"play this incident: {names}")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave Prometheus' data, traces and logs there")
+    parser.add_argument("--keep", type=_absolute, metavar="DIR", help="leave Prometheus' data, traces and logs there")
     parser.add_argument("--write", action="store_true", help="write the table into docs/drill.md")
     parser.add_argument("--waits", type=float, default=Pace().waits, help="factor for what delays a message")
     parser.add_argument("--memory", type=float, help="factor for what only remembers")
