@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -40,6 +41,8 @@ def main() -> int:
         return 2
     pace = Pace(options.waits, options.memory or (SHORT_MEMORY if options.short else Pace().memory))
     began = time.time()
+    # Without this SIGTERM would end the drill at once and leave behind what it started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
         with running_world(folder, pace) as world:

@@ -9,8 +9,10 @@ import hmac
 import json
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
+
+from catalog_sync.cli.demo.loopback import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,16 +68,8 @@ def running_inbox(inbox: Inbox) -> Iterator[str]:
     class Handler(_Handler):
         kept = inbox
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="alert-inbox", daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/alerts"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler, "alert-inbox") as url:
+        yield f"{url}/alerts"
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import threading
 import zlib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
+
+from catalog_sync.cli.demo.loopback import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,16 +26,8 @@ def running_receiver(store: TelemetryStore) -> Iterator[str]:
     class Handler(_Handler):
         telemetry = store
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="otlp-receiver", daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Handler, "otlp-receiver") as url:
+        yield url
 
 
 class _Handler(BaseHTTPRequestHandler):
