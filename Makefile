@@ -40,13 +40,14 @@ docs: $(STAMP) ## Write the generated references anew
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python -m catalog_sync.config_docs
 
-bench: $(STAMP) ## Measure against peers and print the tables (six minutes)
+bench: $(STAMP) ## Measure against peers and print the tables (nine minutes)
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . \
 		-r benchmarks/requirements.txt
 	@$(BENCH)/bin/python -m benchmarks.run $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.simulations $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.sync_speed $(BENCH_OPTIONS)
+	@$(BIN)/python -m benchmarks.api_reads $(BENCH_OPTIONS)
 
 collector: ## Build the Collector with Go (minutes, once) and print where it is
 	@sh otel-collector/build
