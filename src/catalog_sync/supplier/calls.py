@@ -22,7 +22,7 @@ from catalog_sync.supplier.http import (
     too_many_redirects,
 )
 from catalog_sync.supplier.port import Deadline, RequestCounts
-from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity, error_types
+from otel_resilience import BreakerEffect, CircuitOpenError, Classification, ErrorClass, Severity, error_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,13 +124,22 @@ class ProtectedCalls:
                 raise translated from error
 
     async def _prepay(self, call: _Call) -> None:
-        breaker = self._policy.breaker
-        if breaker is not None and breaker.state.name in {"OPEN", "FORCED_OPEN"}:
+        if self._is_open():
             return  # most likely rejected at once; a probe pays inside its attempt
         # Refused because of a long pause: the attempt meets that again, inside the policy, where it is recorded.
         with contextlib.suppress(RateLimitError):
             await self._permit(call)
             call.prepaid = True
+
+    def _is_open(self) -> bool:
+        breaker = self._policy.breaker
+        return breaker is not None and breaker.state.name in {"OPEN", "FORCED_OPEN"}
+
+    def _reject_if_open(self) -> None:
+        """An attempt may have waited for the rate limit while others found out that the supplier is down."""
+        breaker = self._policy.breaker
+        if breaker is not None and self._is_open():
+            raise CircuitOpenError(breaker.dependency, breaker.metrics().retry_after)
 
     async def _permit(self, call: _Call) -> None:
         await self._limiter.acquire(self._costs.get(call.operation, 1), deadline=call.deadline)
@@ -141,6 +150,7 @@ class ProtectedCalls:
         for _ in range(MAX_REDIRECTS + 1):
             if not call.prepaid:
                 await self._permit(call)
+                self._reject_if_open()
             call.prepaid = False
             answer = await self._send(call, url)
             self._heed(answer, call.operation)

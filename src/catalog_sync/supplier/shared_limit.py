@@ -1,6 +1,6 @@
 """One rate limit for all who send from behind one address: turns given out by Redis, on its own clock.
 
-Where Redis does not answer in time each process keeps the limit for itself, and says so once.
+Where Redis does not answer in time each process keeps its share of the limit for itself, and says so once.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 WAIT: Final = 0.05
 """Seconds that a request waits for Redis at most."""
+FIRST_WAIT: Final = 1.0
+"""Seconds that the first contact may take, before any request: a connection and a script are new then."""
 RETRY_EVERY: Final = 1.0
 """Seconds between two attempts to reach a Redis that is gone."""
 MARGIN: Final = 0.1
@@ -46,7 +48,8 @@ local id, longest, alone_after = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - alone_after)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], now, '+inf')
 redis.call('ZADD', KEYS[2], now, id)
-local alone = redis.call('ZCARD', KEYS[2]) == 1
+local processes = redis.call('ZCARD', KEYS[2])
+local alone = processes == 1
 local next_turn = tonumber(redis.call('HGET', KEYS[1], 'next_turn') or '0')
 next_turn = math.max(now, math.min(next_turn, now + window + longest))
 local paused = math.max(tonumber(redis.call('HGET', KEYS[1], 'paused_until') or '0'), now + pause)
@@ -63,12 +66,12 @@ redis.call('HSET', KEYS[1], 'paused_until', string.format('%.6f', paused))
 local keep = math.ceil(1000 * (alone_after + math.max(window, next_turn - now, paused - now)))
 redis.call('PEXPIRE', KEYS[1], keep)
 redis.call('PEXPIRE', KEYS[2], keep)
-return {string.format('%.6f', turn - now), granted and 1 or 0}
+return {string.format('%.6f', turn - now), granted and 1 or 0, processes}
 """
 )
 """KEYS: hash of the turns, sorted set of the processes. ARGV: seconds from turn to turn, window in s, cost, pause in s,
 the process, the longest time that a turn is kept, the time after which a process counts as gone. Answers how long to
-wait, and whether the turn then is kept for this process.
+wait, whether the turn then is kept for this process, and how many processes take turns.
 
 A process alone may send in bursts, as far as its own log lets it. Several take turns at even distances: a burst of one
 that is late and a burst of another that is not would meet at the supplier."""
@@ -94,7 +97,10 @@ class SharedRateLimiter(RateLimiter):
     ) -> None:
         super().__init__(rate, clock=clock, sleep=sleep)
         self.degraded = False
-        """Whether this process keeps the limit for itself."""
+        """Whether this process keeps its share of the limit for itself."""
+        self._processes = 1
+        """That took turns when Redis was last heard."""
+        self._taken_at = float("-inf")
         self._limit = max(1, int(rate))
         self._window = self._limit / rate * (1 + MARGIN)
         self._gap = self._window / self._limit
@@ -110,6 +116,10 @@ class SharedRateLimiter(RateLimiter):
         super().pause(seconds)
         self._untold_until = max(self._untold_until, self._clock() + seconds)
 
+    async def reach(self) -> None:
+        """Makes the first contact; waits longer for it than a request would."""
+        await self._ask(0, FIRST_WAIT)
+
     async def _tell_others(self) -> None:
         if self._untold_until > self._clock():
             await self._ask(0)
@@ -117,7 +127,11 @@ class SharedRateLimiter(RateLimiter):
     async def _take(self, cost: int) -> float:
         asked = await self._ask(min(max(cost, 1), self._limit))
         if asked is None:
-            return await super()._take(cost)
+            # Others may still take their turns: no faster than one of so many.
+            own_turn = self._taken_at + self._gap * self._processes * cost if self._processes > 1 else 0.0
+            if own_turn > self._clock():
+                return own_turn - self._clock()
+            return await self._taken(cost)
         wait, kept = asked
         if not kept:
             return max(wait - LONGEST_TURN / 2, LONGEST_TURN / 2)
@@ -128,9 +142,13 @@ class SharedRateLimiter(RateLimiter):
             # A turn that was missed is somebody else's time, and a pause may have begun.
             if now - turn > self._gap or self._log.ready_at(now, cost) > now:
                 return min(self._gap, LONGEST_TURN)
+        return await self._taken(cost)
+
+    async def _taken(self, cost: int) -> float:
+        self._taken_at = self._clock()
         return await super()._take(cost)
 
-    async def _ask(self, cost: int) -> tuple[float, bool] | None:
+    async def _ask(self, cost: int, limit: float | None = None) -> tuple[float, bool] | None:
         """Seconds to wait and whether the turn then is kept; ``None`` without an answer."""
         now = self._clock()
         if now < self._ask_from:
@@ -138,14 +156,14 @@ class SharedRateLimiter(RateLimiter):
         pause = max(0.0, self._untold_until - now)
         arguments: list[str | float] = [self._gap, self._window, cost, pause, self._name, LONGEST_TURN, ALONE_AFTER]
         try:
-            async with asyncio.timeout(self._wait):
-                wait, kept = await self._script(keys=self._keys, args=arguments)
+            async with asyncio.timeout(self._wait if limit is None else limit):
+                wait, kept, self._processes = await self._script(keys=self._keys, args=arguments)
         except (redis_errors.RedisError, OSError) as error:  # a timeout is an OSError
             self._ask_from = self._clock() + RETRY_EVERY
             if not self.degraded:
                 self.degraded = True
                 _log.warning(
-                    "the shared rate limit cannot be reached (%s); this process keeps it for itself",
+                    "the shared rate limit cannot be reached (%s); this process keeps its share for itself",
                     classify(error).error_type,
                 )
             return None
@@ -165,8 +183,10 @@ async def open_limiter(settings: Settings) -> AsyncIterator[RateLimiter]:
     from catalog_sync.store.client import connect_url
 
     client = connect_url(settings.redis_url)
+    limiter = SharedRateLimiter(settings.supplier_rate, client, f"esim-go:{scope(settings.base_url)}")
     try:
-        yield SharedRateLimiter(settings.supplier_rate, client, f"esim-go:{scope(settings.base_url)}")
+        await limiter.reach()
+        yield limiter
     finally:
         with contextlib.suppress(OSError, redis_errors.RedisError):  # nothing is lost with a connection
             await client.aclose()

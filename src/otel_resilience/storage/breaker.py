@@ -1,7 +1,8 @@
 """A circuit breaker that shares its state.
 
-In the closed state nothing but a failure (or a slow call) asks the storage. An open circuit rejects by what it knows;
-each probe is asked for, and its verdict is told. Without an answer the breaker goes on as any other, by its own.
+In the closed state nothing but a failure (or a slow call) asks the storage. While the last call that is known failed,
+each asks before it begins, so that none begins after somebody else opened the circuit. An open circuit rejects by what
+it knows; each probe is asked for, and its verdict is told. Without an answer the breaker goes on by its own.
 """
 
 from __future__ import annotations
@@ -115,7 +116,10 @@ class SharedCircuitBreaker(CircuitBreaker):
         machine = self._machine
         now = self.clock()
         if machine.state is CLOSED:
-            return super().admit()
+            if self._wary():
+                self._ask(Action.LOOK)
+            if machine.state is CLOSED:
+                return super().admit()
         if now < (machine.open_until if machine.state is OPEN else self._ask_from):
             return self._refused(self._retry_after(now))
         lease = secrets.token_hex(8)
@@ -198,6 +202,16 @@ class SharedCircuitBreaker(CircuitBreaker):
         asked = self._ask(Action.LOOK)
         if asked is not None:
             self._copy_behind(asked[0])
+
+    def _wary(self) -> bool:
+        """Whether the last that was heard of the dependency is a failure, as far as a storage in reach knows."""
+        view = self._view
+        return self._answered_by is not None and view is not None and view.run > 0
+
+    def _refresh_fast_permit(self) -> None:
+        super()._refresh_fast_permit()
+        if self.fast_permit and self._wary():
+            self.fast_permit = 0
 
     def _retry_after(self, now: float) -> float | None:
         own = self._machine.retry_after(now)

@@ -26,7 +26,9 @@ from catalog_sync.errors import (
 )
 from catalog_sync.supplier.esim_go import EsimGoClient, open_supplier
 from catalog_sync.supplier.port import Deadline, Scope
+from catalog_sync.supplier.rate_limit import RateLimiter
 from otel_resilience import CircuitBreakerConfig, ErrorClass, Severity
+from otel_resilience.testing import FakeClock
 from support.scripted_http import Request, Writer, answer, scripted_server
 from support.settings import API_KEY, make_settings
 
@@ -320,6 +322,27 @@ async def test_an_open_circuit_fails_fast_and_sends_nothing(tmp_path: Path) -> N
     assert caught.value.error_type == "circuit_open"
     assert caught.value.retry_after is not None
     assert len(server.requests) == sent == 2
+
+
+async def test_an_attempt_that_waits_for_the_limit_is_not_sent_once_the_circuit_is_open(tmp_path: Path) -> None:
+    clock = FakeClock()
+
+    async def others_open_the_circuit(wait: float) -> None:
+        breaker = client.policy.breaker
+        assert breaker is not None
+        breaker.force_open()
+        clock.advance(wait)
+
+    limiter = RateLimiter(1, clock=clock, sleep=others_open_the_circuit)
+    async with (
+        scripted_server(failing(503)) as server,
+        open_supplier(make_settings(server.url, tmp_path), limiter=limiter) as client,
+    ):
+        with pytest.raises(SupplierUnavailableError) as caught:
+            await names_of(client)
+
+    assert caught.value.error_type == "circuit_open"
+    assert len(server.requests) == 1
 
 
 async def test_a_throttled_answer_pauses_all_callers(tmp_path: Path) -> None:

@@ -128,8 +128,28 @@ async def test_without_redis_each_keeps_the_limit_for_itself_and_says_so_once(
                 await limiter.acquire()
         assert limiter.degraded
         assert [record.getMessage() for record in caplog.records] == [
-            "the shared rate limit cannot be reached (connection_error); this process keeps it for itself"
+            "the shared rate limit cannot be reached (connection_error); this process keeps its share for itself"
         ]
+
+
+async def test_a_process_that_loses_redis_keeps_its_share_of_what_they_had_together(server: RedisServer) -> None:
+    async with limiters(server.url) as make:
+        first, second = make(40), make(40)
+        for limiter in (first, second, first):
+            await limiter.acquire()
+        server.kill()
+        began = time.monotonic()
+        for _ in range(11):
+            await first.acquire()
+        assert first.degraded
+        assert time.monotonic() - began >= 10 * 2 / 40, "half of the limit, since the other may be sending"
+
+
+async def test_the_first_contact_may_take_longer_than_a_request_waits(server: RedisServer) -> None:
+    async with limiters(server.url) as make:
+        limiter = make(40, wait=0.0)
+        await limiter.reach()
+        assert not limiter.degraded
 
 
 async def test_a_redis_that_hangs_holds_a_request_up_once_for_the_limit(server: RedisServer) -> None:

@@ -73,6 +73,27 @@ def rejected(breaker: SharedCircuitBreaker) -> float:
     return raised.value.retry_after
 
 
+def test_whoever_has_seen_a_failure_begins_nothing_after_another_opened_the_circuit(
+    clock: FakeClock, storage: FrailStorage
+) -> None:
+    fleet = Fleet(clock, storage, 2)
+    first, second = fleet.breakers
+    fail(first)
+    fail(second)
+    fail(first)
+    assert first.state is BreakerState.OPEN
+    rejected(second)
+
+
+def test_after_a_success_no_call_asks_the_storage(clock: FakeClock, storage: FrailStorage) -> None:
+    (breaker,) = Fleet(clock, storage, 1).breakers
+    fail(breaker)
+    assert breaker.fast_permit == 0, "the next call asks first"
+    breaker.execute(lambda: None)
+    breaker.execute(lambda: None)
+    assert breaker.fast_permit, "the success was told, and nobody is wary any more"
+
+
 def test_failures_of_all_together_open_the_circuit_of_all(clock: FakeClock, storage: FrailStorage) -> None:
     fleet = Fleet(clock, storage, 3)
     for breaker in fleet.breakers:
