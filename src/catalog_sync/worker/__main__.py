@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     process.install()
     presence.announce(settings, name, args.health_file)
     dead_letters.watch(settings)
+    app.conf.broker_transport = "catalog_sync.worker.transport:GuardedTransport"
     app.worker_main(
         [
             *("--quiet", "worker", f"--hostname={name}", f"--queues={QUEUE}", f"--concurrency={args.concurrency}"),

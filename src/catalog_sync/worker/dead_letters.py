@@ -13,6 +13,7 @@ from celery import signals
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import DEAD, DEAD_COUNT
 from catalog_sync.jobs.ledger import KEPT_LETTERS
+from catalog_sync.worker.transport import GuardedChannel
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -38,8 +39,12 @@ class DeadLetters:
         """A message that is none."""
         self._bury("unreadable message", None, message, exc)
 
+    def unreadable(self, entry: bytes, error: Exception) -> None:
+        """An entry of the queue that is no message."""
+        self._bury("unreadable entry", None, entry, error)
+
     def _bury(self, reason: str, task: str | None, message: Any, error: BaseException | None) -> None:
-        body = getattr(message, "body", b"")
+        body = getattr(message, "body", message)
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
         letter = {
             "job": None,
@@ -64,6 +69,7 @@ def watch(settings: Settings) -> DeadLetters:
         settings.redis_url or "", socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
     )
     letters = DeadLetters(client)
+    GuardedChannel.unreadable = staticmethod(letters.unreadable)
     signals.task_unknown.connect(letters.unknown, weak=False)
     signals.task_rejected.connect(letters.rejected, weak=False)
     return letters

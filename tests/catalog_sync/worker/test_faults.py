@@ -171,6 +171,30 @@ async def test_messages_that_nobody_understands_are_put_aside(make_world: MakeWo
         assert (await world.ended(job.id)).outcome is Outcome.COMPLETE
 
 
+NO_MESSAGES = (
+    b"garbage",
+    b"\xff\x00",
+    b"[1]",
+    b"{}",
+    b'{"properties": {"delivery_tag": "x", "body_encoding": "base64"}, "body": "no base64"}',
+    b'{"properties": {"delivery_tag": [], "delivery_info": {"exchange": "", "routing_key": ""}}}',
+)
+
+
+async def test_entries_of_the_queue_that_are_no_messages_are_put_aside(make_world: MakeWorld) -> None:
+    world = make_world()
+    async with world.opened():
+        worker = world.start_worker()
+        for entry in NO_MESSAGES:
+            world.redis.command("LPUSH", QUEUE_KEY, entry)
+        job = await world.jobs.submit(SyncRequest())
+        assert (await world.ended(job.id)).outcome is Outcome.COMPLETE
+        assert worker.process.poll() is None, "the worker goes on"
+        count, letters = await world.ledger.dead_letters()
+        assert count == len(letters) == len(NO_MESSAGES)
+        assert {letter["reason"].partition(":")[0] for letter in letters} == {"unreadable entry"}
+
+
 async def test_redis_may_be_killed_and_come_back(make_world: MakeWorld) -> None:
     world = make_world()
     async with world.opened():
