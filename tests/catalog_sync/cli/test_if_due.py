@@ -31,7 +31,7 @@ def test_the_first_run_is_due_and_the_next_is_not(any_cli: Cli, supplier: Suppli
     assert datetime.datetime.fromisoformat(result.json["next_due_at"]) > datetime.datetime.now(datetime.UTC)
     assert supplier.requests() == asked
     assert any_cli("run", "--json").json["outcome"] == "COMPLETE"  # without --if-due a person decides
-    assert any_cli("run", "--if-due", "--json", CATALOG_SYNC_EVERY_S="1").json["outcome"] == "COMPLETE"
+    assert any_cli("run", "--if-due", "--json", CATALOG_SYNC_EVERY_S="0.001").json["outcome"] == "COMPLETE"
 
 
 def test_people_read_why_nothing_was_done(cli: Cli) -> None:
@@ -45,7 +45,7 @@ def test_metadata_that_cannot_be_read_is_not_due(cli: Cli, supplier: Supplier, r
     version = cli("run", "--json").json["version"]
     redis_server.command("HSET", f"{{cat}}:v:{version}:meta", "json", "{ no json")
     asked = supplier.requests()
-    result = cli("run", "--if-due", "--json", CATALOG_SYNC_EVERY_S="1")
+    result = cli("run", "--if-due", "--json", CATALOG_SYNC_EVERY_S="0.001")
     assert result.code == 1
     assert (result.json["outcome"], result.json["due"], result.json["reason"]) == (None, False, "unreadable")
     assert result.json["error"]["severity"] in {"MEDIUM", "HIGH", "CRITICAL"}

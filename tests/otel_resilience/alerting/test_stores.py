@@ -112,7 +112,7 @@ class TestEveryStore:
         def work(number: int, store: IncidentStore) -> None:
             for round_ in range(5):
                 barrier.wait(60)
-                claims.append(store.claim(f"{round_}", record(f"{number}", f"{round_}")) is None)
+                claims.append(store.claim(f"{round_}", record(f"{number} of {round_}", f"{round_}")) is None)
                 barrier.wait(60)
                 mine = next(each["id"] for each in store.load() if each["fingerprint"] == f"{round_}")
                 barrier.wait(60)
