@@ -1,6 +1,8 @@
-"""Celery's Redis transport with a guard: an entry of the queue that is no message does not end the worker.
+"""Celery's Redis transport, made safe against two ways in which kombu stops a worker for good.
 
-Kombu reads an entry before anything of Celery sees it, and what it cannot read ends the process.
+Kombu reads an entry of the queue before anything of Celery sees it, and what it cannot read ends the process. And where
+Redis is away when a message is done, kombu counts that message as not done: with every place taken so, the worker asks
+for nothing more, and as it asks for nothing it never finds out that its connection is lost.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kombu.transport import redis
+from kombu.transport import redis, virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,9 +20,33 @@ def _nobody(entry: bytes, error: Exception) -> None:
     """Before a worker says who is told, nothing is read."""
 
 
+class GuardedQoS(redis.QoS):
+    """A message that is done makes room for the next one, whether or not Redis has heard of it.
+
+    What Redis has not heard of it gives out again; steps may be done twice.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Raises what Redis raises, as kombu's own."""
+        try:
+            super().ack(delivery_tag)
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Raises what Redis raises, as kombu's own."""
+        try:
+            super().reject(delivery_tag, requeue)
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+
+
 class GuardedChannel(redis.Channel):
     """Hands on what kombu can read, and tells of the rest."""
 
+    QoS = GuardedQoS
     unreadable: ClassVar[Callable[[bytes, Exception], None]] = staticmethod(_nobody)
     """Is told of an entry that was taken from the queue and is no message."""
 

@@ -211,6 +211,23 @@ async def test_redis_may_be_killed_and_come_back(make_world: MakeWorld) -> None:
         assert publications(world) == 1
 
 
+async def test_a_worker_whose_every_step_ends_while_redis_is_away_takes_steps_again(make_world: MakeWorld) -> None:
+    world = make_world()
+    async with world.opened():
+        worker = world.start_worker()
+        world.supplier.play(SLOW)
+        job = await world.jobs.submit(SyncRequest())
+        await fetching(world, job)
+        await asyncio.sleep(1.1)  # what is written each second is on disk
+        world.redis.kill()
+        await said(worker, "raised unexpected")  # the step has ended; now the worker tells Redis, and cannot
+        await asyncio.sleep(0.3)
+        world.redis.start()
+        ended = await world.ended(job.id, 40)
+        assert ended.outcome is Outcome.COMPLETE, ended
+        assert publications(world) == 1
+
+
 async def test_a_sync_whose_workers_are_gone_ends_and_says_so(make_world: MakeWorld) -> None:
     world = make_world(CATALOG_SYNC_DEADLINE_MS="2000", CATALOG_ATTEMPT_TIMEOUT_MS="500")
     async with world.opened():
@@ -233,6 +250,13 @@ async def test_a_plan_that_was_never_sent_is_sent_by_the_sweep(make_world: MakeW
         world.redis.command("HSET", JobKeys(job.id).steps, f"{PLAN}:sent", 0)
         world.start_worker()
         assert (await world.ended(job.id, 40)).outcome is Outcome.COMPLETE
+
+
+async def said(worker: WorkerProcess, words: str) -> None:
+    """Return once the worker has logged it."""
+    async with asyncio.timeout(30):
+        while not any(words in line["message"] for line in worker.lines()):
+            await asyncio.sleep(0.05)
 
 
 async def settled(world: WorkerWorld) -> None:
