@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast
 
 from redis.exceptions import RedisError
 
+from catalog_sync.cancellation import heeding_cancellation
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import ACTIVE, CHANGES, DEAD, DEAD_COUNT, INDEX, JobKeys, is_job_id
 from catalog_sync.jobs.port import GroupProgress, JobNotFoundError, JobStatus
@@ -264,7 +265,9 @@ class JobLedger:
     async def _unobserved(self, *command: str | bytes | int) -> list[Any]:
         with untraced():
             try:
-                answer = await self.redis.raw.execute_command(*command)  # type: ignore[no-untyped-call]
+                answer = await heeding_cancellation(
+                    self.redis.raw.execute_command(*command)  # type: ignore[no-untyped-call]
+                )
             except (RedisError, OSError) as error:
                 raise translated("watch jobs", error) from error
         return list(answer or ())

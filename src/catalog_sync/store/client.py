@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from catalog_sync.cancellation import heeding_cancellation
 from catalog_sync.errors import (
     CacheAuthenticationError,
     CacheConnectionError,
@@ -164,10 +164,8 @@ class GuardedRedis:
         return await self.call(name, send)
 
     async def _attempt(self, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
-        task = asyncio.current_task()
-        asked_before = task.cancelling() if task else 0
         try:
-            result = await operation(self.raw)
+            return await heeding_cancellation(operation(self.raw))
         except redis_errors.ReadOnlyError:
             # After a failover the old connections still lead to what is now a replica.
             await self.raw.connection_pool.disconnect(inuse_connections=False)
@@ -175,10 +173,6 @@ class GuardedRedis:
         except redis_errors.RedisError as error:
             _forget_command(error)
             raise
-        if task is not None and task.cancelling() > asked_before:
-            # redis-py uses asyncio.wait_for, which before Python 3.12 can swallow a cancellation.
-            raise asyncio.CancelledError
-        return result
 
     async def aclose(self) -> None:
         """Closes the connections."""

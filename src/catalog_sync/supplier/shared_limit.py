@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from redis import exceptions as redis_errors
 
+from catalog_sync.cancellation import heeding_cancellation
 from catalog_sync.supplier.protection import scope
 from catalog_sync.supplier.rate_limit import RateLimiter
 from otel_resilience import classify
@@ -157,7 +158,7 @@ class SharedRateLimiter(RateLimiter):
         arguments: list[str | float] = [self._gap, self._window, cost, pause, self._name, LONGEST_TURN, ALONE_AFTER]
         try:
             async with asyncio.timeout(self._wait if limit is None else limit):
-                wait, kept, self._processes = await self._script(keys=self._keys, args=arguments)
+                wait, kept, self._processes = await heeding_cancellation(self._script(keys=self._keys, args=arguments))
         except (redis_errors.RedisError, OSError) as error:  # a timeout is an OSError
             self._ask_from = self._clock() + RETRY_EVERY
             if not self.degraded:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
 
+from catalog_sync.cancellation import heeding_cancellation
 from catalog_sync.errors import CacheConnectionError, CatalogSyncError
 from catalog_sync.store.client import translated
 from catalog_sync.store.keys import TAG
@@ -91,7 +92,7 @@ class SharedTraces:
         """Past the policy, whose spans would be pushed in their turn."""
         with untraced():
             try:
-                await self._push(keys=[FAILED], args=args)
+                await heeding_cancellation(self._push(keys=[FAILED], args=args))
             except (RedisError, OSError) as error:
                 raise translated("push spans", error) from error
 

@@ -1,0 +1,111 @@
+"""A cancellation ends a call of Redis even where redis-py swallows it: who waits for its end would wait for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+import redis.asyncio as redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from catalog_sync.cancellation import heeding_cancellation
+from catalog_sync.store.client import GuardedRedis
+from catalog_sync.supplier.shared_limit import SharedRateLimiter
+from otel_resilience import Policy, RetryConfig
+from support.redis_server import free_port
+
+Answer = asyncio.Future[str]
+Settle = Callable[[Answer], None]
+
+answered: Settle = lambda answer: answer.set_result("answer")  # noqa: E731
+lost: Settle = lambda answer: answer.set_exception(RedisConnectionError("Connection closed by server."))  # noqa: E731
+both_ends = pytest.mark.parametrize("settle", [answered, lost], ids=["answered", "lost"])
+
+
+class Exchange:
+    """One call as redis-py makes it, that ends in the moment in which it is cancelled."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = asyncio.get_running_loop().create_future()
+        self.calls = 0
+
+    async def __call__(self, *_: object, **__: object) -> str:
+        self.calls += 1
+        return await asyncio.wait_for(self.answer, 30)
+
+    async def cancelled_in(self, work: Awaitable[object], settle: Settle) -> asyncio.Task[object]:
+        """``work`` that was cancelled as its call ended, once it has come to rest."""
+        task = asyncio.ensure_future(work)
+        assert isinstance(task, asyncio.Task)
+        while not self.calls:
+            await asyncio.sleep(0)
+        settle(self.answer)
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        return task
+
+
+@both_ends
+async def test_the_cancellation_passes(settle: Settle) -> None:
+    exchange = Exchange()
+    task = await exchange.cancelled_in(heeding_cancellation(exchange()), settle)
+    assert task.cancelled()
+
+
+@both_ends
+async def test_what_was_cancelled_is_not_tried_again(settle: Settle) -> None:
+    exchange = Exchange()
+    async with redis.Redis(port=free_port()) as client:
+        guarded = GuardedRedis(client, Policy("redis", retry=RetryConfig(max_attempts=3, base_delay=0)))
+        task = await exchange.cancelled_in(guarded.call("read", exchange), settle)
+    assert task.cancelled()
+    assert exchange.calls == 1
+
+
+@both_ends
+async def test_a_request_that_was_cancelled_takes_no_turn(settle: Settle) -> None:
+    exchange = Exchange()
+    async with redis.Redis(port=free_port()) as client:
+        client.register_script = lambda _: exchange  # type: ignore[method-assign, assignment, return-value]
+        limiter = SharedRateLimiter(10, client, "supplier", wait=30)
+        task = await exchange.cancelled_in(limiter.acquire(), settle)
+    assert task.cancelled()
+    assert not limiter.degraded
+
+
+async def test_without_a_cancellation_nothing_is_changed() -> None:
+    async def say(what: str) -> str:
+        return what
+
+    async def fail() -> None:
+        raise RedisConnectionError("no")
+
+    assert await heeding_cancellation(say("a")) == "a"
+    with pytest.raises(RedisConnectionError):
+        await heeding_cancellation(fail())
+
+
+@both_ends
+async def test_an_earlier_cancellation_that_was_dealt_with_counts_for_nothing(settle: Settle) -> None:
+    """Who caught a cancellation on purpose, to clean up, may still use Redis."""
+
+    async def ends() -> str:
+        answer: Answer = asyncio.get_running_loop().create_future()
+        settle(answer)
+        return await answer
+
+    async def cleans_up() -> str:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            try:
+                return await heeding_cancellation(ends())
+            except RedisConnectionError:
+                return "lost"
+        return "never"
+
+    task = asyncio.create_task(cleans_up())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task in {"answer", "lost"}
