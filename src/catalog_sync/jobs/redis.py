@@ -6,10 +6,9 @@ import contextlib
 import datetime
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from catalog_sync.jobs.dispatch import Dispatcher
@@ -17,6 +16,7 @@ from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus
 from catalog_sync.jobs.records import record_fields
 from catalog_sync.jobs.sweep import end_abandoned
+from catalog_sync.jobs.tracing import trace_of
 from catalog_sync.models import SyncRequest
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.sync.run import rfc3339
@@ -113,17 +113,8 @@ class RedisJobs:
         return await end_abandoned(self._ledger, record, self._sync_deadline, self._now())
 
 
-@contextlib.contextmanager
-def _within_trace(identifier: str) -> Iterator[None]:
+def _within_trace(identifier: str) -> contextlib.AbstractContextManager[None]:
     """Where no span is active, what is done for the job still makes one trace, with the correlation ID as its ID."""
     if trace.get_current_span().get_span_context().is_valid:
-        yield
-        return
-    parent = trace.SpanContext(
-        int(identifier, 16), secrets.randbits(64) or 1, is_remote=True, trace_flags=trace.TraceFlags(1)
-    )
-    token = otel_context.attach(trace.set_span_in_context(trace.NonRecordingSpan(parent)))
-    try:
-        yield
-    finally:
-        otel_context.detach(token)
+        return contextlib.nullcontext()
+    return trace_of(identifier, sampled=True)

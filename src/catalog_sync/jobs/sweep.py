@@ -14,6 +14,7 @@ from catalog_sync import instruments
 from catalog_sync.errors import LockLostError, SyncDeadlineError
 from catalog_sync.jobs.port import JobAbandonedError, JobStatus
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
+from catalog_sync.jobs.tracing import trace_of
 from catalog_sync.models import Outcome, SyncReport
 from catalog_sync.sync.failures import error_to_json
 from catalog_sync.sync.reporting import error_info
@@ -49,7 +50,8 @@ async def sweep(
     record = await ledger.active()
     if record is None:
         return
-    with correlation_scope(record.job.correlation_id):
+    correlation_id = record.job.correlation_id
+    with correlation_scope(correlation_id), trace_of(correlation_id, sampled=False):
         if await end_abandoned(ledger, record, sync_deadline, now):
             return
         now_ms = await ledger.now_ms()
@@ -80,7 +82,8 @@ async def end_abandoned(ledger: JobLedger, record: Record, sync_deadline: float,
     if now_ms <= give_up:
         return False
     what = "no worker took it" if record.deadline_ms is None else "its workers are gone"
-    await end_with_error(ledger, record, JobAbandonedError(f"the sync was given up: {what}"), now)
+    with trace_of(record.job.correlation_id, sampled=False):
+        await end_with_error(ledger, record, JobAbandonedError(f"the sync was given up: {what}"), now)
     return True
 
 

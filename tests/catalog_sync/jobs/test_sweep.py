@@ -13,6 +13,7 @@ from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.jobs.sweep import sweep
+from catalog_sync.jobs.tracing import trace_of
 from catalog_sync.models import Outcome
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.store.lock import LockLease
@@ -52,9 +53,11 @@ def sent() -> Sent:
 
 
 async def look(ledger: JobLedger, store: CatalogStore, sent: Sent) -> list[str]:
+    """As a worker looks, within the trace of the message that asked for it."""
     sent.steps.clear()
     dispatcher: Any = sent
-    await sweep(ledger, store, dispatcher, lease=LEASE, sync_deadline=DEADLINE, now=NOW)
+    with trace_of("5" * 32, sampled=False):
+        await sweep(ledger, store, dispatcher, lease=LEASE, sync_deadline=DEADLINE, now=NOW)
     return sent.steps
 
 
@@ -107,7 +110,9 @@ async def test_a_sync_past_its_deadline_is_ended_by_its_last_step(
     assert await look(ledger, store, sent) == [PUBLISH]
     fatal = (await ledger.read(job_id())).fatal
     assert fatal is not None
-    assert isinstance(error_from_json(fatal), SyncDeadlineError)
+    error = error_from_json(fatal)
+    assert isinstance(error, SyncDeadlineError)
+    assert error.correlation_id == CORRELATION
 
 
 @pytest.mark.parametrize("begun", [True, False])
@@ -130,7 +135,8 @@ async def test_a_sync_that_nobody_ends_is_given_up_and_told(
     job = (await ledger.read(job_id())).job
     assert (job.status, job.outcome) == (JobStatus.FINISHED, Outcome.FAILED)
     assert job.report is not None
-    assert (job.report["error"]["type"], job.report["correlation_id"]) == ("job_abandoned", CORRELATION)
+    assert job.report["error"]["type"] == "job_abandoned"
+    assert job.report["correlation_id"] == job.report["error"]["correlation_id"] == CORRELATION
     assert [record.message for record in caplog.records if "finished: FAILED" in record.message]
 
 
