@@ -18,7 +18,7 @@ USAGE_ERROR = 2
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT. 2 where the configuration cannot be used."""
     args = _parser().parse_args(arguments)
-    from catalog_sync.worker import dead_letters, presence, process
+    from catalog_sync.worker import dead_letters, presence, process, transport
     from catalog_sync.worker.celery_app import configure
 
     try:
@@ -30,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE_ERROR
     name = f"{args.name}@{socket.gethostname()}"
     process.install()
+    transport.install()
     presence.announce(settings, name, args.health_file)
     dead_letters.watch(settings)
-    app.conf.broker_transport = "catalog_sync.worker.transport:GuardedTransport"
     app.worker_main(
         [
             *("--quiet", "worker", f"--hostname={name}", f"--queues={QUEUE}", f"--concurrency={args.concurrency}"),

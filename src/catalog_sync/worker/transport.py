@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kombu.transport import redis, virtual
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,6 +71,12 @@ class GuardedChannel(redis.Channel):
 
 
 class GuardedTransport(redis.Transport):
-    """``broker_transport`` of a worker."""
+    """Kombu's Redis transport with guarded channels."""
 
     Channel = GuardedChannel
+
+
+def install() -> None:
+    """Guard every connection to a broker that this process makes from now on, whatever the scheme of its URL."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{GuardedTransport.__name__}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import kombu.transport
 import pytest
 from kombu import Connection, Message
 
+from catalog_sync.worker import transport
 from catalog_sync.worker.transport import GuardedTransport
 from support.redis_server import RedisServer
 
@@ -44,3 +46,12 @@ def test_what_ends_while_redis_is_away_makes_room(connection: Connection, redis_
         assert channel.qos.can_consume()
     finally:
         redis_server.start()
+
+
+@pytest.mark.parametrize("url", ["redis://h:6379/0", "rediss://h:6379/0", "redis+socket:///run/redis.sock"])
+def test_a_worker_meets_no_broker_without_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for scheme in ("redis", "rediss"):
+        monkeypatch.setitem(kombu.transport.TRANSPORT_ALIASES, scheme, kombu.transport.TRANSPORT_ALIASES[scheme])
+    monkeypatch.setattr(kombu.transport, "_transport_cache", {})
+    transport.install()
+    assert Connection(url).get_transport_cls() is GuardedTransport
