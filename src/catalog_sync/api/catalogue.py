@@ -7,15 +7,11 @@ stay as fast while a sync publishes, while Redis hangs, and while it is away.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, NamedTuple, Protocol
-
-from opentelemetry import context as otel_context
-from opentelemetry import trace
 
 from catalog_sync.errors import CatalogSyncError, CatalogUnavailableError
 from catalog_sync.index import DIMENSIONS, Dimension, Filter, profile_of
@@ -25,6 +21,7 @@ from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.store.snapshot import SnapshotCorruptError, SnapshotFile
 from catalog_sync.store.staging import decode
 from catalog_sync.sync.reporting import error_info
+from catalog_sync.telemetry import trace_of
 from otel_resilience.correlation import new_correlation_id
 
 POLL: Final = 1.0
@@ -259,7 +256,7 @@ class LiveCatalogue:
             await asyncio.wait([self._look])
 
     async def _renew(self) -> None:
-        with _untraced():
+        with trace_of(new_correlation_id(), sampled=False):  # a look every second is no news; logs still have its ID
             try:
                 await self._read_store()
             except CatalogSyncError as error:
@@ -327,16 +324,3 @@ class LiveCatalogue:
         if not self._failing:
             _log.warning("the store cannot be read, the last good copy is served: %s", self._error.message)
         self._failing = True
-
-
-@contextlib.contextmanager
-def _untraced() -> Iterator[None]:
-    """A trace that is not sampled: a look every second is no news. Logs still have its ID."""
-    span = trace.NonRecordingSpan(
-        trace.SpanContext(int(new_correlation_id(), 16), int(new_correlation_id()[:16], 16) or 1, is_remote=False)
-    )
-    token = otel_context.attach(trace.set_span_in_context(span, otel_context.Context()))
-    try:
-        yield
-    finally:
-        otel_context.detach(token)

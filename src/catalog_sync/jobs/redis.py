@@ -16,11 +16,10 @@ from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus
 from catalog_sync.jobs.records import record_fields
 from catalog_sync.jobs.sweep import end_abandoned
-from catalog_sync.jobs.tracing import trace_of
 from catalog_sync.models import SyncRequest
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.sync.run import rfc3339
-from catalog_sync.telemetry import inject_context
+from catalog_sync.telemetry import inject_context, trace_of
 from otel_resilience import correlation_scope
 
 MAX_LATEST: Final = 200

@@ -14,12 +14,12 @@ from catalog_sync import instruments
 from catalog_sync.errors import LockLostError, SyncDeadlineError
 from catalog_sync.jobs.port import JobAbandonedError, JobStatus
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
-from catalog_sync.jobs.tracing import trace_of
 from catalog_sync.models import Outcome, SyncReport
 from catalog_sync.sync.failures import error_to_json
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.run import rfc3339
 from catalog_sync.sync.ticket import adopt_lease
+from catalog_sync.telemetry import trace_of
 from otel_resilience import correlation_scope
 
 if TYPE_CHECKING:

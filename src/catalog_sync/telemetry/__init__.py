@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
+from catalog_sync.telemetry.continuation import trace_of
 from catalog_sync.telemetry.propagation import extract_context, headers_allowed, inject
 from catalog_sync.telemetry.selection import choose_signals
 from catalog_sync.telemetry.session import SHUTDOWN_TIMEOUT, Telemetry
@@ -38,6 +39,7 @@ __all__ = [
     "instrument_redis",
     "keep_spans",
     "setup_telemetry",
+    "trace_of",
     "untraced",
 ]
 

@@ -13,12 +13,12 @@ from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.jobs.sweep import sweep
-from catalog_sync.jobs.tracing import trace_of
 from catalog_sync.models import Outcome
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.store.lock import LockLease
 from catalog_sync.sync.failures import error_from_json
 from catalog_sync.sync.staged import Part
+from catalog_sync.telemetry import trace_of
 from support.job_records import CORRELATION, fields, finish, job_id, planned, start
 from support.redis_server import RedisServer
 

@@ -15,6 +15,7 @@ from catalog_sync.jobs.dispatch import Dispatcher
 from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.records import PLAN, step_of
 from catalog_sync.models import Outcome, SyncRequest
+from catalog_sync.telemetry import trace_of
 from catalog_sync.worker.celery_app import app
 from support.worker_world import WorkerProcess, WorkerWorld
 
@@ -27,6 +28,12 @@ VERY_SLOW = {"name": "slower", "rules": [{"fault": "latency", "delay_s": 2.0, "w
 async def fetching(world: WorkerWorld, job: Job) -> Job:
     """The job once a group of it is being fetched."""
     return await world.until(job.id, lambda seen: any(group.status == "running" for group in seen.groups))
+
+
+async def slow_sync(world: WorkerWorld) -> Job:
+    """A job whose groups take their time, while one of them is being fetched."""
+    world.supplier.play(SLOW)
+    return await fetching(world, await world.jobs.submit(SyncRequest()))
 
 
 def publications(world: WorkerWorld) -> int:
@@ -47,9 +54,7 @@ async def test_a_worker_killed_with_its_pool_loses_nothing(make_world: MakeWorld
     async with world.opened():
         world.start_worker()
         world.start_worker()
-        world.supplier.play(SLOW)
-        job = await world.jobs.submit(SyncRequest())
-        await fetching(world, job)
+        job = await slow_sync(world)
         holder_of(world, job).kill()
         ended = await world.ended(job.id, 40)
         assert ended.outcome is Outcome.COMPLETE, ended
@@ -62,9 +67,7 @@ async def test_a_process_of_the_pool_that_is_killed_is_replaced_and_its_step_don
     world = make_world()
     async with world.opened():
         worker = world.start_worker()
-        world.supplier.play(SLOW)
-        job = await world.jobs.submit(SyncRequest())
-        await fetching(world, job)
+        job = await slow_sync(world)
         for pid in worker.children:
             os.kill(pid, signal.SIGKILL)
         ended = await world.ended(job.id, 40)
@@ -77,9 +80,7 @@ async def test_sigterm_lets_a_step_end_and_takes_no_other(make_world: MakeWorld)
     world = make_world()
     async with world.opened():
         worker = world.start_worker()
-        world.supplier.play(SLOW)
-        job = await world.jobs.submit(SyncRequest())
-        await fetching(world, job)
+        job = await slow_sync(world)
         worker.terminate()
         await asyncio.to_thread(worker.process.wait, 20)
         assert worker.process.returncode == 0
@@ -111,9 +112,7 @@ async def test_messages_that_come_twice_or_too_late_do_nothing(make_world: MakeW
     world = make_world()
     async with world.opened():
         world.start_worker(concurrency=3)
-        world.supplier.play(SLOW)
-        job = await world.jobs.submit(SyncRequest())
-        await fetching(world, job)
+        job = await slow_sync(world)
         for _ in range(3):
             for number in range(5):
                 app.tasks["catalog.fetch"].apply_async([job.id, number])
@@ -199,9 +198,7 @@ async def test_redis_may_be_killed_and_come_back(make_world: MakeWorld) -> None:
     world = make_world()
     async with world.opened():
         world.start_worker(concurrency=2)
-        world.supplier.play(SLOW)
-        job = await world.jobs.submit(SyncRequest())
-        await fetching(world, job)
+        job = await slow_sync(world)
         await asyncio.sleep(1.1)  # what is written each second is on disk
         world.redis.kill()
         await asyncio.sleep(1.0)
@@ -215,9 +212,7 @@ async def test_a_worker_whose_every_step_ends_while_redis_is_away_takes_steps_ag
     world = make_world()
     async with world.opened():
         worker = world.start_worker()
-        world.supplier.play(SLOW)
-        job = await world.jobs.submit(SyncRequest())
-        await fetching(world, job)
+        job = await slow_sync(world)
         await asyncio.sleep(1.1)  # what is written each second is on disk
         world.redis.kill()
         await said(worker, "raised unexpected")  # the step has ended; now the worker tells Redis, and cannot
@@ -234,11 +229,13 @@ async def test_a_sync_whose_workers_are_gone_ends_and_says_so(make_world: MakeWo
         job = await world.jobs.submit(SyncRequest())
         keys = JobKeys(job.id)
         world.redis.command("HINCRBY", keys.record, "created_ms", -120_000)
-        following = await world.jobs.submit(SyncRequest())
+        with trace_of("5" * 32, sampled=False):  # another request
+            following = await world.jobs.submit(SyncRequest())
         ended = await world.jobs.get(job.id)
         assert (ended.status, ended.outcome) == (JobStatus.FINISHED, Outcome.FAILED)
         assert ended.report is not None
         assert ended.report["error"]["type"] == "job_abandoned"
+        assert ended.report["error"]["correlation_id"] == job.correlation_id != following.correlation_id
         assert (await world.jobs.get(following.id)).status is JobStatus.QUEUED
 
 

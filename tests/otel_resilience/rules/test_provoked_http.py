@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -19,6 +17,7 @@ import httpx
 import pytest
 
 from otel_resilience import Classification, Severity, classify
+from support.programs import require_program
 from support.verdict_rows import assert_verdict
 
 TIMEOUT = httpx.Timeout(5, read=0.2)
@@ -244,11 +243,7 @@ async def test_a_handshake_that_stalls() -> None:
 
 
 async def test_a_self_signed_certificate(tmp_path: Path) -> None:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("openssl is missing")
-        pytest.skip("openssl is missing: no certificate can be made")
+    openssl = require_program("openssl")
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     command = (
         f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -keyout {key} -out {certificate}"

@@ -1,4 +1,4 @@
-"""Work that is done for a job outside of its steps still speaks under the job's trace."""
+"""Work that nobody asked for at this moment still speaks under a trace: an earlier one, or one of its own."""
 
 from __future__ import annotations
 
