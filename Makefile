@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 DATA ?= .cache/drill
 
-.PHONY: help demo up test lint format docs bench collector dashboards drill preview clean
+.PHONY: help demo up test faults lint format docs bench collector dashboards drill preview clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,7 +25,11 @@ up: $(STAMP) ## Start API, workers, scheduler, and where none are set a simulato
 
 test: $(STAMP) ## Pass the tests
 	@sh .ci/tools
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TEST_OPTIONS)
+
+faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results
+	@sh .ci/tools
+	@$(BIN)/python -m pytest -m fault --fault-table=-
 
 lint: $(STAMP) ## Check types, style and that generated files are current
 	@$(BIN)/python -m mypy
@@ -39,6 +43,7 @@ format: $(STAMP) ## Format the code
 docs: $(STAMP) ## Write the generated references anew
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python -m catalog_sync.config_docs
+	@PYTHONPATH=tests $(BIN)/python -m support.fault_table
 
 bench: $(STAMP) ## Measure against peers and print the tables (nine minutes)
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
