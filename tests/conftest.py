@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
 from support import fault_table
 
 # Elsewhere each run looks at new examples; a run that decides over a change looks at the same ones every time.

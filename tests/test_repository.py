@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support import fault_table
 
 ROOT = Path(__file__).parents[1]

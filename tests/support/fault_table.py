@@ -1,7 +1,7 @@
 """The table of faults: which rows there are, which tests prove them, and how those ended.
 
-A test names its rows with ``@pytest.mark.fault("F01", "L4")``. The page docs/faults.md is made of those marks without running
-anything; ``--fault-table=FILE`` (``-`` for the terminal) adds how the tests of each row ended.
+A test names its rows with ``@pytest.mark.fault("F01", "L4")``. The page docs/faults.md is made of those marks without
+running anything; ``--fault-table=FILE`` (``-`` for the terminal) adds how the tests of each row ended.
 """
 
 from __future__ import annotations
