@@ -65,10 +65,14 @@ def _marked(body: list[ast.stmt], inherited: tuple[str, ...] = ()) -> Iterator[t
 
 
 def _names(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """The rows that the marks of one test or class name, those of single parameters included."""
-    calls = (part for decorator in node.decorator_list for part in ast.walk(decorator) if isinstance(part, ast.Call))
-    named = [call.args for call in calls if ast.unparse(call.func) == "pytest.mark.fault"]
-    return sorted({ast.literal_eval(argument) for arguments in named for argument in arguments})
+    """The rows that the marks of one test or class name, those of its parameters included.
+
+    A helper named ``fault`` makes marked parameters; its first argument names the rows, apart by spaces.
+    """
+    calls = [part for decorator in node.decorator_list for part in ast.walk(decorator) if isinstance(part, ast.Call)]
+    marks = [argument for call in calls if ast.unparse(call.func) == "pytest.mark.fault" for argument in call.args]
+    marked = [call.args[0] for call in calls if ast.unparse(call.func) == "fault"]
+    return sorted({name for argument in (*marks, *marked) for name in ast.literal_eval(argument).split()})
 
 
 def page() -> str:
