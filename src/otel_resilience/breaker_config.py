@@ -101,8 +101,8 @@ class CircuitBreakerConfig:
     half_open_max_calls: int = 1
     """Probes that may run at a time; as many successes in a row close the breaker."""
     probe_lease: float | None = None
-    """Seconds after which a probe that does not answer loses its slot. ``None``: the attempt timeout and a margin where
-    a policy has one, else 60."""
+    """Seconds after which a probe without a result loses its slot, so that another may be sent. Its result still counts
+    when it arrives. ``None``: the attempt timeout and a margin where a policy has one, else 60."""
     shadow: bool = False
     """Only report what would have been rejected."""
 
