@@ -46,3 +46,11 @@ def function_name(operation: Any) -> str:
     target = operation.func if isinstance(operation, functools.partial) else operation
     name = getattr(target, "__name__", type(target).__name__)
     return "call" if name == "<lambda>" else str(name)
+
+
+def qualified_name(operation: Any) -> str:
+    """Module and qualified name of the function; those of the type for a callable object."""
+    target = operation.func if isinstance(operation, functools.partial) else operation
+    if not hasattr(target, "__qualname__"):
+        target = type(target)
+    return f"{target.__module__}.{target.__qualname__}"

@@ -227,8 +227,8 @@ class _Breaker:
             self._forget()
 
     def _end_probe(self) -> bool:
-        """Gives the slot back. A lease that has expired costs the slot, not the verdict: that counts while the half-open
-        state lasts that granted it."""
+        """Gives the slot back. An expired lease costs the slot, not the verdict: that counts as long as the half-open
+        state lasts that granted the lease."""
         held = self.doc["leases"].pop(self.step.lease, None) is not None
         counts = held or (self.state is HALF_OPEN and self.step.generation == self.doc["generation"])
         self.stale = not counts

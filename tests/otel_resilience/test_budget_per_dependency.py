@@ -1,0 +1,253 @@
+"""One bucket per dependency name, whoever draws on it; and nothing grows with the number of policies made."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import types
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from otel_resilience import (
+    CircuitBreaker,
+    CircuitBreakerConfig,
+    Policy,
+    RetryBudget,
+    RetryBudgetConfig,
+    RetryConfig,
+    RetryService,
+    cardinality,
+    retry,
+    telemetry,
+)
+from otel_resilience.storage import MemoryStorage, SharedState
+from otel_resilience.testing import FakeClock, RecordedTelemetry, forget_budgets
+
+THREE = RetryConfig(max_attempts=3, base_delay=0)
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    forget_budgets()
+    yield
+    forget_budgets()
+
+
+class Down:
+    """A dependency that is down, and how many requests it got."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    def __call__(self) -> None:
+        self.requests += 1
+        raise ConnectionResetError
+
+
+def call_in_vain(functions: list[Callable[[], object]], calls: int) -> None:
+    for number in range(calls):
+        with pytest.raises(ConnectionResetError):
+            functions[number % len(functions)]()
+
+
+def decorated(down: Down) -> Callable[[], object]:
+    @retry(THREE, on=None, dependency="supplier")
+    def function() -> None:
+        down()
+
+    return function
+
+
+def policy_of_its_own(down: Down) -> Callable[[], object]:
+    policy = Policy("supplier", retry=THREE)
+    return lambda: policy.execute(down)
+
+
+def policy_with_the_same_sizes(down: Down) -> Callable[[], object]:
+    policy = Policy("supplier", retry=THREE, budget=RetryBudgetConfig())
+    return lambda: policy.execute(down)
+
+
+def service_of_its_own(down: Down) -> Callable[[], object]:
+    service = RetryService("supplier")
+    return lambda: service.execute_with_retry(down, THREE)
+
+
+WAYS = [decorated, policy_of_its_own, policy_with_the_same_sizes, service_of_its_own]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_twenty_that_call_one_dependency_draw_on_one_bucket(way: Callable[[Down], Callable[[], object]]) -> None:
+    down = Down()
+    call_in_vain([way(down) for _ in range(20)], 1000)
+    assert down.requests == 1010  # 100 tokens pay for ten retries
+
+
+def test_all_ways_of_naming_a_dependency_lead_to_the_same_bucket() -> None:
+    down = Down()
+    call_in_vain([way(down) for way in WAYS], 1000)
+    assert down.requests == 1010
+
+
+def test_functions_that_name_no_dependency_do_not_starve_each_other() -> None:
+    down, well = Down(), [0]
+
+    @retry(THREE, on=None)
+    def to_the_dead() -> None:
+        down()
+
+    @retry(THREE, on=None)
+    def to_the_living() -> str:
+        well[0] += 1
+        if well[0] % 2:
+            raise ConnectionResetError
+        return "value"
+
+    call_in_vain([to_the_dead], 100)
+    assert down.requests == 110
+    assert to_the_living() == "value"
+
+
+def test_services_that_name_no_dependency_have_a_bucket_each() -> None:
+    down = Down()
+    first, second = RetryService(), RetryService()
+    call_in_vain([lambda: first.execute_with_retry(down, THREE)], 20)
+    assert second.budget.tokens == 100
+
+
+def test_a_budget_that_is_handed_in_stays_as_it_is() -> None:
+    own = RetryBudget("supplier")
+    assert Policy("supplier", retry=THREE, budget=own).budget is own
+    assert Policy("supplier", retry=THREE).budget is not own
+
+
+def test_another_clock_is_another_bucket() -> None:
+    first, second = FakeClock(), FakeClock()
+    budgets = [Policy("supplier", retry=THREE, clock=clock).budget for clock in (first, second, first)]
+    assert budgets[0] is not budgets[1]
+    assert budgets[0] is budgets[2]
+
+
+def test_the_methods_of_a_clock_are_one_clock() -> None:
+    class Clock:
+        def read(self) -> float:
+            return 1.0
+
+    clock = Clock()
+    budgets = [RetryBudget.for_dependency("supplier", clock=clock.read) for _ in range(2)]
+    assert budgets[0] is budgets[1]
+
+
+def test_different_sizes_for_one_dependency_are_logged_once_with_both(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="otel_resilience"):
+        policies = [Policy("supplier", retry=THREE)]
+        policies += [Policy("supplier", retry=THREE, budget=RetryBudgetConfig(capacity=30)) for _ in range(5)]
+    (record,) = caplog.records
+    assert "capacity=100.0" in record.getMessage()
+    assert "capacity=30" in record.getMessage()
+    assert {policy.budget.config.capacity for policy in policies if policy.budget} == {100.0, 30}
+    assert len({id(policy.budget) for policy in policies}) == 2
+
+
+def test_a_bucket_lasts_as_long_as_someone_uses_it() -> None:
+    first = RetryBudget.for_dependency("supplier")
+    first.take(50)
+    assert RetryBudget.for_dependency("supplier") is first
+    del first
+    gc.collect()
+    assert RetryBudget.for_dependency("supplier").tokens == 100
+
+
+def test_a_forked_child_goes_on_with_the_bucket_of_its_dependency() -> None:
+    budget = RetryBudget.for_dependency("supplier")
+    budget.take(50)
+    child = os.fork()
+    if child == 0:
+        inherited = RetryBudget.for_dependency("supplier")
+        os._exit(0 if inherited is budget and inherited.take(40) and not inherited.take(40) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert budget.take(40)
+
+
+# Nothing grows
+
+
+def held_by_modules() -> int:
+    """Entries of all containers that can be reached from the globals of the library's modules."""
+    seen: set[int] = set()
+    pending: list[Any] = [vars(module) for name, module in list(sys.modules.items()) if name.startswith("otel_resil")]
+    entries = 0
+    while pending:
+        each = pending.pop()
+        if id(each) in seen or isinstance(each, (types.ModuleType, type, types.FunctionType)):
+            continue
+        seen.add(id(each))
+        if isinstance(each, Mapping):
+            entries += len(each)
+            pending.extend(list(each.values()))
+        elif isinstance(each, (list, tuple, set, frozenset, deque)):
+            entries += len(each)
+            pending.extend(each)
+        elif type(each).__module__.split(".")[0] in ("otel_resilience", "weakref", "_weakrefset"):
+            slots = [name for kind in type(each).__mro__ for name in getattr(kind, "__slots__", ())]
+            pending.append(getattr(each, "__dict__", {}))
+            pending.extend(getattr(each, name) for name in slots if name != "__weakref__" and hasattr(each, name))
+    return entries
+
+
+def make_and_drop(number: int) -> None:
+    policy = Policy(f"host-{number}", retry=THREE, breaker=CircuitBreakerConfig(), deadline=5)
+    policy.execute(lambda: number, name=f"call {number}")
+    RetryService(f"host-{number}")
+    CircuitBreaker("supplier").execute(lambda: number)
+    RetryBudget("supplier", RetryBudgetConfig(capacity=20 + number)).metrics()
+    if not number % 10:
+        Policy("supplier", retry=THREE, breaker=CircuitBreakerConfig(), shared=SharedState(MemoryStorage()))
+
+
+@pytest.mark.parametrize("observed", [False, True])
+def test_nothing_is_kept_of_policies_breakers_budgets_and_storages_that_are_gone(
+    observed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cardinality, "MAX_ATTRIBUTE_SETS", 100)
+    recorded = RecordedTelemetry()
+
+    def play(numbers: range) -> int:
+        for number in numbers:
+            make_and_drop(number)
+        gc.collect()
+        if observed:
+            recorded.points()
+        return held_by_modules()
+
+    def measure() -> tuple[int, int]:
+        return play(range(300)), play(range(300, 2300))
+
+    if observed:
+        with recorded.recording():
+            before, after = measure()
+    else:
+        before, after = measure()
+    assert after <= before
+
+
+def test_twenty_thousand_policies_on_one_budget_watch_it_once() -> None:
+    budget = RetryBudget("watched-once")
+    before = len(telemetry._budgets)
+    policies = [Policy("watched-once", retry=THREE, budget=budget) for _ in range(20_000)]
+    assert len(telemetry._budgets) == before
+    assert len(policies) == 20_000
+
+
+def test_twenty_thousand_policies_of_one_name_have_one_bucket_and_one_series() -> None:
+    recorded = RecordedTelemetry()
+    policies = [Policy("one-name", retry=THREE) for _ in range(20_000)]
+    assert len({id(policy.budget) for policy in policies}) == 1
+    with recorded.recording():
+        points = recorded.points("resilience.retry.budget.utilization")
+    assert len([point for point in points if point.attributes["resilience.dependency"] in ("one-name", "_OTHER")]) <= 2
