@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def number(name: str, value: object, *, minimum: float, exclusive: bool = False, maximum: float = math.inf) -> float:
@@ -38,4 +41,19 @@ def label(name: str, value: object) -> str:
     """A non-empty string for a span or a metric attribute."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a non-empty string, not {value!r}")
+    return value
+
+
+def instance(name: str, value: T, *kinds: type) -> T:
+    """A value of one of these types. Raises ``TypeError``."""
+    if not isinstance(value, kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} must be of type {expected}, not {value!r}")
+    return value
+
+
+def function(name: str, value: T) -> T:
+    """Something to be called. Raises ``TypeError``."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, not {value!r}")
     return value

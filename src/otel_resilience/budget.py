@@ -129,8 +129,8 @@ class RetryBudget:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dependency = check.label("dependency", dependency)
-        self.config = config or RetryBudgetConfig()
-        self._clock = clock
+        self.config = _checked(config)
+        self._clock = check.function("clock", clock)
         self._bucket = TokenBucket(self.config, clock())
         self._lock = threading.Lock()
         self._granted = 0
@@ -213,7 +213,7 @@ class _BucketsByName:
         renew_lock_after_fork(self)
 
     def get(self, dependency: str, config: RetryBudgetConfig | None, clock: Callable[[], float]) -> RetryBudget:
-        sizes = config or RetryBudgetConfig()
+        sizes = _checked(config)
         name = check.label("dependency", dependency), _identity(clock)
         with self._lock:
             budget = self._buckets.get((*name, sizes))
@@ -235,6 +235,10 @@ class _BucketsByName:
         with self._lock:
             self._buckets.clear()
             self._first.clear()
+
+
+def _checked(config: RetryBudgetConfig | None) -> RetryBudgetConfig:
+    return RetryBudgetConfig() if config is None else check.instance("config", config, RetryBudgetConfig)
 
 
 def _identity(clock: Callable[[], float]) -> Hashable:

@@ -40,6 +40,11 @@ class CircuitBreaker:
     Safe for threads and for several event loops. Which errors count is the classifier's decision
     (:attr:`~otel_resilience.Classification.counts`): timeouts, connection faults and 5xx do; a well-formed 4xx counts
     as success; throttling, our own limits and cancellation count as nothing.
+
+    Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+        breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=5, reset_timeout=30))
+        breaker.execute(lambda: client.get("/bundles"))
     """
 
     def __init__(
@@ -52,11 +57,15 @@ class CircuitBreaker:
         rng: Callable[[], float] = random.random,
     ) -> None:
         self.dependency = check.label("dependency", dependency)
-        self.config = config or CircuitBreakerConfig()
-        self._classifier = classifier or default_classifier()
-        self.clock = clock
+        self.config = (
+            CircuitBreakerConfig() if config is None else check.instance("config", config, CircuitBreakerConfig)
+        )
+        self._classifier = (
+            default_classifier() if classifier is None else check.instance("classifier", classifier, Classifier)
+        )
+        self.clock = check.function("clock", clock)
         self._lock = threading.Lock()
-        self._machine = BreakerMachine(self.config, clock(), rng)
+        self._machine = BreakerMachine(self.config, clock(), check.function("rng", rng))
         self._rejections = AtomicCounter()
         self.count_rejection = self._rejections.add
         self._slow_after = self.config.slow_call_duration
@@ -279,7 +288,13 @@ class CircuitBreaker:
 
 
 class CircuitBreakerRegistry:
-    """Breakers by dependency: each is made once, with the configuration given for it or the common one."""
+    """Breakers by dependency: each is made once, with the configuration given for it or the common one.
+
+        breakers = CircuitBreakerRegistry(CircuitBreakerConfig(failure_threshold=5))
+        breakers.get("supplier").execute(operation)
+
+    Raises ``TypeError`` or ``ValueError`` naming the parameter.
+    """
 
     def __init__(
         self,
@@ -289,16 +304,19 @@ class CircuitBreakerRegistry:
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        self._config = config
-        self._classifier = classifier
-        self._clock = clock
-        self._rng = rng
+        self._config = None if config is None else check.instance("config", config, CircuitBreakerConfig)
+        self._classifier = None if classifier is None else check.instance("classifier", classifier, Classifier)
+        self._clock = check.function("clock", clock)
+        self._rng = check.function("rng", rng)
         self._breakers: dict[str, CircuitBreaker] = {}
         self._lock = threading.Lock()
         renew_lock_after_fork(self)
 
     def get(self, dependency: str, config: CircuitBreakerConfig | None = None) -> CircuitBreaker:
         """The breaker of ``dependency``. ``config`` is used where it is made by this call."""
+        check.label("dependency", dependency)
+        if config is not None:
+            check.instance("config", config, CircuitBreakerConfig)
         with self._lock:
             breaker = self._breakers.get(dependency)
             if breaker is None:
