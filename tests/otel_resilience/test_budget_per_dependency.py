@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
+import subprocess
 import sys
+import textwrap
 import types
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -163,15 +164,52 @@ def test_a_bucket_lasts_as_long_as_someone_uses_it() -> None:
     assert RetryBudget.for_dependency("supplier").tokens == 100
 
 
-def test_a_forked_child_goes_on_with_the_bucket_of_its_dependency() -> None:
-    budget = RetryBudget.for_dependency("supplier")
-    budget.take(50)
-    child = os.fork()
-    if child == 0:
-        inherited = RetryBudget.for_dependency("supplier")
-        os._exit(0 if inherited is budget and inherited.take(40) and not inherited.take(40) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert budget.take(40)
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
+def test_a_forked_child_goes_on_with_buckets_breakers_and_telemetry_of_its_own() -> None:
+    script = textwrap.dedent(
+        """
+        import os, sys, threading
+        from otel_resilience import CircuitBreaker, CircuitBreakerConfig, RetryBudget, budget
+        from otel_resilience.testing import RecordedTelemetry
+
+        bucket = RetryBudget.for_dependency("supplier")
+        bucket.take(50)
+        breaker = CircuitBreaker("supplier", CircuitBreakerConfig(consecutive_failures=1, reset_timeout=0.001))
+        recorded = RecordedTelemetry()
+        held, release = threading.Event(), threading.Event()
+
+        def hold():
+            with budget._by_name._lock, bucket._lock, breaker._lock:
+                held.set()
+                release.wait(20)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(5)
+        with recorded.recording():
+            child = os.fork()
+            if child == 0:
+                inherited = RetryBudget.for_dependency("supplier")
+                ok = inherited is bucket and inherited.take(40) and not inherited.take(40)
+                ok = ok and RetryBudget.for_dependency("other").take(10)
+                breaker.force_open()
+                ok = ok and recorded.event_names() == ["resilience.circuit_breaker.state_changed"]
+                shown = {
+                    point.attributes["resilience.circuit_breaker.state"]
+                    for point in recorded.points("resilience.circuit_breaker.status")
+                    if point.value
+                }
+                os._exit(0 if ok and shown == {"forced_open"} else 1)
+        release.set()
+        thread.join()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        sys.exit(status or not (bucket.take(40) and breaker.state.name == "CLOSED"))
+        """
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert result.returncode == 0, result.stderr
 
 
 # Nothing grows
