@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from opentelemetry.metrics import _internal as metrics_internal
 
@@ -17,7 +17,14 @@ from otel_resilience import _validation as check
 from otel_resilience import telemetry
 from otel_resilience._counting import AtomicCounter
 from otel_resilience._forks import renew_lock_after_fork
-from otel_resilience._operations import discard, is_async_callable, is_awaitable
+from otel_resilience._operations import (
+    check_result,
+    discard,
+    is_async_callable,
+    is_awaitable,
+    plain_types,
+    protectable,
+)
 from otel_resilience.breaker_config import BreakerState, CircuitBreakerConfig, CircuitBreakerMetrics, Transition
 from otel_resilience.breaker_machine import BreakerMachine
 from otel_resilience.classification import BreakerEffect, Classification, Classifier, ErrorClass
@@ -32,6 +39,25 @@ _SUCCESS = BreakerEffect.SUCCESS
 
 UNRECORDED = -1
 """The permit of a call that shadow mode lets pass although the circuit is open; its result is not counted."""
+
+
+class _Begun(Generic[T]):
+    """An awaitable that a call of the operation returned. A coroutine that is never awaited ends with this object."""
+
+    __slots__ = ("_awaitable",)
+
+    def __init__(self, awaitable: Awaitable[T]) -> None:
+        self._awaitable: Awaitable[T] | None = awaitable
+
+    def take(self) -> Awaitable[T]:
+        """What is to be awaited, once."""
+        awaitable, self._awaitable = self._awaitable, None
+        if awaitable is None:
+            raise RuntimeError("it was awaited already")
+        return awaitable
+
+    def __del__(self) -> None:
+        discard(self._awaitable)
 
 
 class CircuitBreaker:
@@ -132,7 +158,12 @@ class CircuitBreaker:
     def execute(self, operation: Callable[[], T]) -> T: ...
     def execute(self, operation: Callable[[], Any]) -> Any:
         """Runs ``operation`` unless the circuit is open. Raises :class:`CircuitOpenError`, else what the operation
-        raises. For an ``async def`` it returns an awaitable."""
+        raises; ``TypeError`` for what cannot be protected, such as a generator function or a class.
+
+        For an ``async def`` it returns an awaitable, and nothing happens before that is awaited. Within a running event
+        loop that holds as well for a function that only calls one, such as ``lambda: fetch(1)``.
+        """
+        protectable("operation", operation)
         if is_async_callable(operation):
             return self._execute_async(operation)
         permit = self.fast_permit
@@ -148,32 +179,39 @@ class CircuitBreaker:
         except BaseException as exc:
             self.record_error(permit, self._classifier.classify(exc), started, exc)
             raise
-        if is_awaitable(result):
-            self.release(permit)
-            return self._execute_async(operation, result)
+        if type(result) not in plain_types:
+            if is_awaitable(result):
+                self.release(permit)
+                return self._execute_async(operation, _Begun(result))
+            self._check_result(permit, result)
         self.record_success(permit, started)
         return result
 
-    async def _execute_async(self, operation: Callable[[], Awaitable[T]], begun: Awaitable[T] | None = None) -> T:
+    async def _execute_async(self, operation: Callable[[], Awaitable[T]], begun: _Begun[T] | None = None) -> T:
         permit = self.fast_permit
         started = self.clock()
         if not permit:
             left = self.rejects_until - started
-            if left > 0 and begun is None and telemetry.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
+            if left > 0 and telemetry.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
                 self.count_rejection()
                 raise CircuitOpenError(self.dependency, left)
-            try:
-                permit = self.admit()
-            except CircuitOpenError:
-                discard(begun)
-                raise
+            permit = self.admit()
         try:
-            result = await (operation() if begun is None else begun)
+            result = await (operation() if begun is None else begun.take())
         except BaseException as exc:
             self.record_error(permit, self._classifier.classify(exc), started, exc)
             raise
+        if type(result) not in plain_types:
+            self._check_result(permit, result)
         self.record_success(permit, started)
         return result
+
+    def _check_result(self, permit: int, result: object) -> None:
+        try:
+            check_result(result)
+        except TypeError:
+            self.release(permit)
+            raise
 
     def reject(self) -> None:
         """Raises :class:`CircuitOpenError` where the open time lasts and nobody listens; else :meth:`admit` decides."""
