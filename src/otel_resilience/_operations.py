@@ -231,11 +231,3 @@ def _argument(operation: Any, function: Any, name: str) -> Any:
     defaults: tuple[Any, ...] = function.__defaults__ or ()
     given: Mapping[str, Any] = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))
     return given.get(name, (function.__kwdefaults__ or {}).get(name))
-
-
-def qualified_name(operation: Any) -> str:
-    """Module and qualified name of the function; those of the type for a callable object."""
-    target = operation.func if isinstance(operation, functools.partial) else operation
-    if not hasattr(target, "__qualname__"):
-        target = type(target)
-    return f"{target.__module__}.{target.__qualname__}"

@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable
+from types import NoneType
 
 from otel_resilience import _validation as check
 from otel_resilience import telemetry
@@ -85,6 +86,11 @@ class TokenBucket:
         self.tokens = min(max(tokens, 0.0), self._capacity)
         return self.tokens >= self._capacity
 
+    def enlarge(self, capacity: float) -> None:
+        """Raises the capacity; what is added is full."""
+        self.tokens += capacity - self._capacity
+        self._capacity = capacity
+
     def give(self, tokens: float) -> bool:
         """Puts tokens back, up to the capacity. ``True`` where the bucket is full."""
         held = self.tokens + tokens
@@ -129,8 +135,10 @@ class RetryBudget:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dependency = check.label("dependency", dependency)
-        self.config = _checked(config)
-        self._clock = check.function("clock", clock)
+        check.instance("config", config, RetryBudgetConfig, NoneType)
+        check.function("clock", clock)
+        self.config = config or RetryBudgetConfig()
+        self._clock = clock
         self._bucket = TokenBucket(self.config, clock())
         self._lock = threading.Lock()
         self._granted = 0
@@ -147,14 +155,25 @@ class RetryBudget:
         dependency: str,
         config: RetryBudgetConfig | None = None,
         *,
+        at_least: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> RetryBudget:
         """The bucket of ``dependency`` in this process, made by the first caller and shared while it is in use.
 
-        A bucket of other sizes is another one, and so is one on another ``clock``. Different sizes for one dependency
-        are logged as a warning when the second bucket is made: the dependency then gets the retries of both.
+        ``at_least`` raises its capacity to that many tokens. A bucket of another ``config`` is another one, and so is
+        one on another ``clock``. Different sizes for one dependency are logged as a warning when the second bucket is
+        made: the dependency then gets the retries of both.
         """
-        return _by_name.get(dependency, config, clock)
+        budget = _by_name.get(dependency, config, clock)
+        budget.enlarge(at_least)
+        return budget
+
+    def enlarge(self, capacity: float) -> None:
+        """Raises the capacity to at least ``capacity`` tokens; what is added is full."""
+        with self._lock:
+            if capacity > self.config.capacity:
+                self.config = dataclasses.replace(self.config, capacity=capacity)
+                self._bucket.enlarge(capacity)
 
     def take(self, cost: float) -> bool:
         """Pays for one retry. ``False`` where the bucket does not hold ``cost`` tokens."""
@@ -213,7 +232,8 @@ class _BucketsByName:
         renew_lock_after_fork(self)
 
     def get(self, dependency: str, config: RetryBudgetConfig | None, clock: Callable[[], float]) -> RetryBudget:
-        sizes = _checked(config)
+        check.instance("config", config, RetryBudgetConfig, NoneType)
+        sizes = config or RetryBudgetConfig()
         name = check.label("dependency", dependency), _identity(clock)
         with self._lock:
             budget = self._buckets.get((*name, sizes))
@@ -235,10 +255,6 @@ class _BucketsByName:
         with self._lock:
             self._buckets.clear()
             self._first.clear()
-
-
-def _checked(config: RetryBudgetConfig | None) -> RetryBudgetConfig:
-    return RetryBudgetConfig() if config is None else check.instance("config", config, RetryBudgetConfig)
 
 
 def _identity(clock: Callable[[], float]) -> Hashable:

@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from types import NoneType
 from typing import Any, Generic, TypeVar, overload
 
 from opentelemetry.metrics import _internal as metrics_internal
@@ -83,15 +84,12 @@ class CircuitBreaker:
         rng: Callable[[], float] = random.random,
     ) -> None:
         self.dependency = check.label("dependency", dependency)
-        self.config = (
-            CircuitBreakerConfig() if config is None else check.instance("config", config, CircuitBreakerConfig)
-        )
-        self._classifier = (
-            default_classifier() if classifier is None else check.instance("classifier", classifier, Classifier)
-        )
-        self.clock = check.function("clock", clock)
+        _check_parts(config, classifier, clock, rng)
+        self.config = config or CircuitBreakerConfig()
+        self._classifier = classifier or default_classifier()
+        self.clock = clock
         self._lock = threading.Lock()
-        self._machine = BreakerMachine(self.config, clock(), check.function("rng", rng))
+        self._machine = BreakerMachine(self.config, clock(), rng)
         self._rejections = AtomicCounter()
         self.count_rejection = self._rejections.add
         self._slow_after = self.config.slow_call_duration
@@ -325,6 +323,13 @@ class CircuitBreaker:
             telemetry.stale_result(self.dependency, stale)
 
 
+def _check_parts(config: object, classifier: object, clock: object, rng: object) -> None:
+    check.instance("config", config, CircuitBreakerConfig, NoneType)
+    check.instance("classifier", classifier, Classifier, NoneType)
+    check.function("clock", clock)
+    check.function("rng", rng)
+
+
 class CircuitBreakerRegistry:
     """Breakers by dependency: each is made once, with the configuration given for it or the common one.
 
@@ -342,10 +347,11 @@ class CircuitBreakerRegistry:
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        self._config = None if config is None else check.instance("config", config, CircuitBreakerConfig)
-        self._classifier = None if classifier is None else check.instance("classifier", classifier, Classifier)
-        self._clock = check.function("clock", clock)
-        self._rng = check.function("rng", rng)
+        _check_parts(config, classifier, clock, rng)
+        self._config = config
+        self._classifier = classifier
+        self._clock = clock
+        self._rng = rng
         self._breakers: dict[str, CircuitBreaker] = {}
         self._lock = threading.Lock()
         renew_lock_after_fork(self)
@@ -353,8 +359,7 @@ class CircuitBreakerRegistry:
     def get(self, dependency: str, config: CircuitBreakerConfig | None = None) -> CircuitBreaker:
         """The breaker of ``dependency``. ``config`` is used where it is made by this call."""
         check.label("dependency", dependency)
-        if config is not None:
-            check.instance("config", config, CircuitBreakerConfig)
+        check.instance("config", config, CircuitBreakerConfig, NoneType)
         with self._lock:
             breaker = self._breakers.get(dependency)
             if breaker is None:

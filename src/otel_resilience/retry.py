@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from otel_resilience import _validation as check
-from otel_resilience._operations import qualified_name
 from otel_resilience.backoff import Jitter, ceiling, spread
 from otel_resilience.classification import Classification, Classifier, ErrorClass
 
@@ -197,7 +196,7 @@ def retry(
 
     if dependency is not None:
         return decorate_for(dependency)
-    return lambda function: decorate_for(qualified_name(function))(function)
+    return lambda function: decorate_for(_qualified_name(function))(function)
 
 
 def _predicate(on: type[BaseException] | tuple[type[BaseException], ...] | IsRetryable | None) -> IsRetryable | None:
@@ -205,3 +204,11 @@ def _predicate(on: type[BaseException] | tuple[type[BaseException], ...] | IsRet
         return on
     types = on
     return lambda error: isinstance(error, types)
+
+
+def _qualified_name(function: Any) -> str:
+    """Module and qualified name; those of the type for a callable object."""
+    target = function.func if isinstance(function, functools.partial) else function
+    if not hasattr(target, "__qualname__"):
+        target = type(target)
+    return f"{target.__module__}.{target.__qualname__}"

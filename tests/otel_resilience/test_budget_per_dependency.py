@@ -155,6 +155,15 @@ def test_different_sizes_for_one_dependency_are_logged_once_with_both(caplog: py
     assert len({id(policy.budget) for policy in policies}) == 2
 
 
+def test_a_bucket_is_large_enough_for_all_who_share_it() -> None:
+    budget = RetryBudget.for_dependency("supplier")
+    budget.take(50)
+    assert RetryBudget.for_dependency("supplier", at_least=290) is budget
+    assert RetryBudget.for_dependency("supplier", at_least=200) is budget
+    assert (budget.config.capacity, budget.metrics().tokens) == (290, pytest.approx(240, abs=0.1))
+    assert RetryBudget.for_dependency("supplier").metrics().utilization == pytest.approx(50 / 290, abs=0.01)
+
+
 def test_a_bucket_lasts_as_long_as_someone_uses_it() -> None:
     first = RetryBudget.for_dependency("supplier")
     first.take(50)

@@ -72,7 +72,8 @@ class SharedCircuitBreaker(CircuitBreaker):
         """When the latest of the calls that succeeded was begun."""
         self._leases: dict[int, tuple[Link, str]] = {}
         self._view: BreakerView | None = None
-        self._shared = check.instance("shared", shared, SharedState)
+        check.instance("shared", shared, SharedState)
+        self._shared = shared
         self._fraction = rng
         super().__init__(dependency, config, classifier=classifier, clock=clock, rng=rng)
         self.key = shared.key(dependency)

@@ -38,7 +38,8 @@ class SharedRetryBudget(RetryBudget):
         shared: SharedState,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._shared = check.instance("shared", shared, SharedState)
+        check.instance("shared", shared, SharedState)
+        self._shared = shared
         super().__init__(dependency, config, clock=clock)
         self.key = shared.key(dependency)
         self._given = 0.0
