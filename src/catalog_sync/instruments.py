@@ -21,8 +21,9 @@ from catalog_sync.models import Outcome, SyncReport
 from otel_resilience import classify
 from otel_resilience.cardinality import BoundedNames
 from otel_resilience.contract import ERROR_TYPE, Metric
+from otel_resilience.events import EventLog
 from otel_resilience.redaction import redact
-from otel_resilience.telemetry import EventLog, harmless
+from otel_resilience.telemetry import harmless
 
 MAX_GROUPS = 32
 """Groups that are told apart on metrics; further ones are ``_OTHER``."""

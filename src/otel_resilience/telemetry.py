@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from opentelemetry import _logs as logs_api
@@ -23,6 +23,12 @@ from opentelemetry.metrics import _internal as metrics_internal
 
 from otel_resilience import cardinality, contract, observers
 from otel_resilience.breaker_config import BreakerState, Transition
+from otel_resilience.events import ERROR as ERROR
+from otel_resilience.events import INFO as INFO
+from otel_resilience.events import WARN as WARN
+from otel_resilience.events import Attributes as Attributes
+from otel_resilience.events import EventLog
+from otel_resilience.events import Value as Value
 from otel_resilience.instruments import Instruments, Observe
 from otel_resilience.redaction import redact
 
@@ -37,21 +43,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 W = TypeVar("W")
 
-Value = str | int | float | bool
-Attributes = Mapping[str, Value]
-
 event_log = logging.getLogger("otel_resilience.events")
 """Takes the events where no logger provider of OpenTelemetry is set; an event goes one way only."""
 event_log.addHandler(logging.NullHandler())
 _log = logging.getLogger("otel_resilience")
 _log.addHandler(logging.NullHandler())
 
-INFO, WARN, ERROR = logging.INFO, logging.WARNING, logging.ERROR
-_SEVERITY_NUMBERS = {
-    INFO: logs_api.SeverityNumber.INFO,
-    WARN: logs_api.SeverityNumber.WARN,
-    ERROR: logs_api.SeverityNumber.ERROR,
-}
 _SIGNAL_OPT_IN = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 
 _WORST_FIRST = (
@@ -80,51 +77,6 @@ def harmless(function: Callable[P, None]) -> Callable[P, None]:
             _log.warning("telemetry failed in %s: %s", function.__name__, redact(repr(exc)))
 
     return guarded
-
-
-class EventLog:
-    """Emits each event of one instrumentation scope as one record: through the Logs API where a logger provider is set,
-    else through the standard logger ``standard``.
-
-    ``provider`` comes before the global one, which may be set later. A provider of the SDK that is disabled counts as
-    none. Records of the standard logger hold the name and the attributes of the event in ``otel.event.name`` and
-    ``otel.attributes``.
-    """
-
-    def __init__(
-        self, scope: str, schema_url: str, standard: logging.Logger, provider: logs_api.LoggerProvider | None = None
-    ) -> None:
-        self._scope = scope
-        self._schema_url = schema_url
-        self._standard = standard
-        self._provider = provider
-        self._known: tuple[logs_api.LoggerProvider, logs_api.Logger | None] | None = None
-
-    def emit(self, name: str, level: int, body: str, attributes: Attributes, context: Context | None = None) -> None:
-        """Emits one event; ``level`` is one of :data:`INFO`, :data:`WARN`, :data:`ERROR`."""
-        logger = self._logger()
-        if logger is not None:
-            logger.emit(
-                severity_number=_SEVERITY_NUMBERS[level],
-                severity_text=logging.getLevelName(level),
-                body=body,
-                attributes=dict(attributes),
-                event_name=name,
-                context=context,
-            )
-        elif self._standard.isEnabledFor(level):
-            extra = {"otel.event.name": name, "otel.attributes": dict(attributes)}
-            self._standard.log(level, "%s", body, extra=extra)
-
-    def _logger(self) -> logs_api.Logger | None:
-        provider = self._provider or logs_internal._LOGGER_PROVIDER  # noqa: SLF001  # as in active()
-        if provider is None:
-            return None
-        known = self._known
-        if known is None or known[0] is not provider:
-            logger = provider.get_logger(self._scope, schema_url=self._schema_url)
-            known = self._known = provider, None if isinstance(logger, logs_api.NoOpLogger) else logger
-        return known[1]
 
 
 class Listener:
