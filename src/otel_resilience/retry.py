@@ -196,6 +196,7 @@ def retry(
 
     if dependency is not None:
         return decorate_for(dependency)
+    decorate_for("default")  # refuses here what does not fit together
     return lambda function: decorate_for(_qualified_name(function))(function)
 
 
