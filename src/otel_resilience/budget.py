@@ -269,5 +269,5 @@ _by_name = _BucketsByName()
 
 
 def forget_budgets() -> None:
-    """For tests: whoever asks for a dependency's bucket from now on gets a new one. Those in use stay as they are."""
+    """For tests: the next caller that asks for a dependency's bucket gets a new one. Those in use stay as they are."""
     _by_name.forget()

@@ -212,7 +212,8 @@ class CircuitBreaker:
             raise
 
     def reject(self) -> None:
-        """Raises :class:`CircuitOpenError` where the open time lasts and nobody listens; else :meth:`admit` decides."""
+        """Raises :class:`CircuitOpenError` where the open time lasts and no telemetry is set up; else :meth:`admit`
+        decides."""
         left = self.rejects_until - self.clock()
         if left > 0 and telemetry.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
             self.count_rejection()
