@@ -29,7 +29,7 @@ from otel_resilience import (
     Severity,
 )
 from otel_resilience.storage import DiskStorage, MemoryStorage, SharedCircuitBreaker, SharedState
-from otel_resilience.testing import FakeClock
+from otel_resilience.testing import FakeClock, forget_budgets
 
 ATTEMPTS = 3
 RUNS = 24
@@ -91,6 +91,7 @@ def job(calls: int, gap: float, *, kept: bool = False, seed: int = 1, **parts: A
             if kept:
                 disk = DiskStorage(folder, monotonic=clock, wall_clock=clock, boot=lambda: "the same")
                 shared = SharedState(disk)
+            forget_budgets()  # each run is a process of its own
             policy = Policy("supplier", retry=RETRY, shared=shared, clock=clock, sleep=skip, rng=rng.random, **parts)
             sent = itertools.count()
 
@@ -162,6 +163,7 @@ def fleet(workers: int, *, shared: bool = False, seed: int = 1, **parts: Any) ->
 
     def worker(number: int) -> None:
         state = SharedState(storage) if shared else None
+        forget_budgets()  # each worker is a process of its own
         policy = Policy("supplier", retry=RETRY, shared=state, clock=clock, sleep=skip, rng=rng.random, **parts)
 
         def step() -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from otel_resilience.testing import forget_budgets
 from support import fault_table
 
 # Elsewhere each run looks at new examples; a run that decides over a change looks at the same ones every time.
@@ -55,3 +56,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write(table)
     else:
         Path(target).write_text(table, encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_retry_budgets() -> None:
+    """Policies of one dependency share a retry budget, also with those of an earlier test that are still in memory."""
+    forget_budgets()

@@ -21,6 +21,7 @@ from catalog_sync.models import Outcome, SyncReport
 from otel_resilience import classify
 from otel_resilience.cardinality import BoundedNames
 from otel_resilience.contract import ERROR_TYPE, Metric
+from otel_resilience.events import EventLog
 from otel_resilience.redaction import redact
 from otel_resilience.telemetry import harmless
 
@@ -28,7 +29,7 @@ MAX_GROUPS = 32
 """Groups that are told apart on metrics; further ones are ``_OTHER``."""
 
 event_log = logging.getLogger("catalog_sync.events")
-"""The events are also records of this standard logger, so that they are seen where no OpenTelemetry SDK runs."""
+"""Takes the events where no logger provider of OpenTelemetry is set; an event goes one way only."""
 
 _LEVELS = {
     Outcome.COMPLETE: logging.INFO,
@@ -37,17 +38,12 @@ _LEVELS = {
     Outcome.LOCK_UNAVAILABLE: logging.WARNING,
     Outcome.FAILED: logging.ERROR,
 }
-_SEVERITIES = {
-    logging.INFO: logs_api.SeverityNumber.INFO,
-    logging.WARNING: logs_api.SeverityNumber.WARN,
-    logging.ERROR: logs_api.SeverityNumber.ERROR,
-}
 _bounded_group = BoundedNames(MAX_GROUPS)
 _age: Callable[[], float | None] | None = None
 
 
 class _Instruments:
-    """Tracer, logger and instruments of one set of providers (by default the global ones, also when set later)."""
+    """Tracer, events and instruments of one set of providers (by default the global ones, also when set later)."""
 
     def __init__(
         self,
@@ -57,7 +53,7 @@ class _Instruments:
     ) -> None:
         scope, schema = contract.SCOPE, contract.SCHEMA_URL
         self.tracer = trace_api.get_tracer(scope, tracer_provider=tracer_provider, schema_url=schema)
-        self.logger = logs_api.get_logger(scope, logger_provider=logger_provider, schema_url=schema)
+        self.events = EventLog(scope, schema, event_log, logger_provider)
         meter = metrics_api.get_meter(scope, meter_provider=meter_provider, schema_url=schema)
         self.duration = meter.create_histogram(
             contract.SYNC_DURATION.name,
@@ -194,16 +190,7 @@ def emit_sync_finished(report: SyncReport) -> None:
     body = f"sync {report.kind.value} finished: {report.outcome.value}, {report.bundles} bundles"
     if report.error is not None:
         body += f"; {redact(report.error.message)}"
-    _instruments().logger.emit(
-        severity_number=_SEVERITIES[level],
-        severity_text=logging.getLevelName(level),
-        body=body,
-        attributes=attributes,
-        event_name=contract.EVENT_SYNC_FINISHED,
-    )
-    event_log.log(
-        level, "%s", body, extra={"otel.event.name": contract.EVENT_SYNC_FINISHED, "otel.attributes": attributes}
-    )
+    _instruments().events.emit(contract.EVENT_SYNC_FINISHED, level, body, attributes)
 
 
 def _result(report: SyncReport) -> dict[str, Any]:

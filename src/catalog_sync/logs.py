@@ -54,6 +54,17 @@ def setup_logging(
     return handler
 
 
+def write_event(logger: str, level: int, body: str, name: str, attributes: Mapping[str, Any]) -> None:
+    """Writes an event that went to OpenTelemetry as a line, too: to our own handler alone, so that no other handler
+    exports it once more. Without :func:`setup_logging` nothing is written."""
+    handler = _handler
+    if handler is None or level < handler.level or not logging.getLogger(logger).isEnabledFor(level):
+        return
+    record = logging.LogRecord(logger, level, "", 0, "%s", (body,), None)
+    record.__dict__.update({EVENT_NAME: name, EVENT_ATTRIBUTES: dict(attributes)})
+    handler.handle(record)
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object per line."""
 

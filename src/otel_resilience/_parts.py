@@ -45,7 +45,7 @@ def make_breaker(policy: Policy, breaker: CircuitBreaker | CircuitBreakerConfig 
 
 
 def make_budget(policy: Policy, budget: RetryBudget | RetryBudgetConfig | bool | None) -> RetryBudget | None:
-    """The policy's budget: none where nothing is ever retried."""
+    """The policy's budget: the given one or the bucket of its dependency; none where nothing is ever retried."""
     if isinstance(budget, RetryBudget):
         return budget
     if budget is False or policy.retry.max_attempts == 1:
@@ -55,4 +55,4 @@ def make_budget(policy: Policy, budget: RetryBudget | RetryBudgetConfig | bool |
         from otel_resilience.storage import SharedRetryBudget  # only where state is shared
 
         return SharedRetryBudget(policy.dependency, config, shared=policy.shared, clock=policy.clock)
-    return RetryBudget(policy.dependency, config, clock=policy.clock)
+    return RetryBudget.for_dependency(policy.dependency, config, clock=policy.clock)

@@ -1,4 +1,4 @@
-"""Configuration of a circuit breaker, and the words it speaks: states, reasons, transitions."""
+"""Configuration of a circuit breaker, and its vocabulary: states, reasons, transitions."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class TransitionReason(StrEnum):
     """Another user of the same shared state changed it."""
 
 
-class _Unset(int):
-    """The default of a rule, told apart from a number that the user gave."""
+class _DefaultCount(int):
+    """The number of a rule that was not given: a ``failure_threshold`` switches it off, also one that replaces."""
 
 
-_UNSET_COUNT: int = _Unset()
-_UNSET_RATE: float = _Unset()
+class _DefaultRate(float):
+    """As :class:`_DefaultCount`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,19 +73,25 @@ class CircuitBreakerConfig:
 
     It trips when any enabled rule holds. Defaults: half of at least ten calls within 60 s, or five failures in a row
     (Finagle's rule of two parts, the only shape that works at 0.1 to 2 calls per second as well as at fifty). Raises
-    ``TypeError`` or ``ValueError`` naming the parameter.
+    ``TypeError`` or ``ValueError`` naming the parameter; a configuration that enables no rule is refused unless it is
+    for shadow mode.
+
+        config = CircuitBreakerConfig(failure_threshold=5, monitoring_period=60, reset_timeout=30)
+
+    ``dataclasses.replace`` gives what the constructor gives for the same parameters. Rules that a threshold switched
+    off stay off: who takes the threshold away names another rule.
     """
 
     failure_threshold: int | None = None
-    """Trips on this many failures within ``monitoring_period``. ``None``: off. Where it is set, and ``failure_rate`` or
-    ``consecutive_failures`` are left alone, it is the only rule."""
+    """Trips on this many failures within ``monitoring_period``. ``None``: off. Where it is given, ``failure_rate`` and
+    ``consecutive_failures`` are off unless they are given too."""
     monitoring_period: float = 60.0
     """Seconds that the window covers."""
-    failure_rate: float | None = _UNSET_RATE
+    failure_rate: float | None = _DefaultRate(0.5)
     """Trips when this share of the calls in the window failed, in ``(0, 1]``. ``None``: off."""
     minimum_calls: int = 10
     """Calls in the window before a rate is judged."""
-    consecutive_failures: int | None = _UNSET_COUNT
+    consecutive_failures: int | None = _DefaultCount(5)
     """Trips on this many failures in a row. ``None``: off."""
     slow_call_duration: float | None = None
     """A call that takes this many seconds or longer is slow. ``None``: nothing is slow."""
@@ -101,13 +107,13 @@ class CircuitBreakerConfig:
     half_open_max_calls: int = 1
     """Probes that may run at a time; as many successes in a row close the breaker."""
     probe_lease: float | None = None
-    """Seconds after which a probe that does not answer loses its slot. ``None``: the attempt timeout and a margin where
-    a policy has one, else 60."""
+    """Seconds after which a probe without a result loses its slot, so that another may be sent. Its result still counts
+    when it arrives. ``None``: the attempt timeout and a margin where a policy has one, else 60."""
     shadow: bool = False
     """Only report what would have been rejected."""
 
     def __post_init__(self) -> None:
-        self._resolve_defaults()
+        self._switch_off_what_was_not_given()
         if self.failure_threshold is not None:
             check.count("failure_threshold", self.failure_threshold)
         if self.consecutive_failures is not None:
@@ -126,13 +132,21 @@ class CircuitBreakerConfig:
             raise ValueError(f"max_reset_timeout must be at least {least}, not {self.max_reset_timeout!r}")
         check.count("minimum_calls", self.minimum_calls)
         check.count("half_open_max_calls", self.half_open_max_calls)
+        check.instance("shadow", self.shadow, bool)
+        rules = (self.failure_threshold, self.failure_rate, self.consecutive_failures, self.slow_call_duration)
+        if not self.shadow and all(rule is None for rule in rules):
+            raise ValueError(
+                "a circuit breaker needs a rule: failure_threshold, failure_rate, consecutive_failures and"
+                " slow_call_duration are all None"
+            )
 
-    def _resolve_defaults(self) -> None:
-        only_threshold = self.failure_threshold is not None
-        if self.failure_rate is _UNSET_RATE:
-            object.__setattr__(self, "failure_rate", None if only_threshold else 0.5)
-        if self.consecutive_failures is _UNSET_COUNT:
-            object.__setattr__(self, "consecutive_failures", None if only_threshold else 5)
+    def _switch_off_what_was_not_given(self) -> None:
+        if self.failure_threshold is None:
+            return
+        if isinstance(self.failure_rate, _DefaultRate):
+            object.__setattr__(self, "failure_rate", None)
+        if isinstance(self.consecutive_failures, _DefaultCount):
+            object.__setattr__(self, "consecutive_failures", None)
 
     @property
     def open_time_cap(self) -> float:

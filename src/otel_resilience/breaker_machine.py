@@ -1,7 +1,9 @@
-"""The circuit breaker as a pure state machine: told the time and a random fraction, no lock, no I/O.
+"""The circuit breaker as a pure state machine: time and random fractions are passed in, no lock, no I/O.
 
-Every admission hands out a permit, a number that is never used twice: the generation in the closed state, a lease in
-the half-open one. A result whose permit is no longer valid is stale and is dropped, whatever it says.
+Every admission hands out a permit: the generation in the closed state, and in the half-open state a number that no
+other call ever gets, with a lease on one of the probe slots. A lease that expires costs the slot, not the verdict: the
+result of a probe counts as long as the half-open state that admitted it lasts. Results of an earlier generation are
+stale and are dropped, whatever they say.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class BreakerMachine:
 
     @property
     def lease(self) -> float:
-        """Seconds after which a silent probe loses its slot."""
+        """Seconds after which a probe without a result loses its slot."""
         return self._lease
 
     @property
@@ -85,7 +87,7 @@ class BreakerMachine:
             self.window.roll(now)
             self.window.succeed()
             return self._mark_slow(now) if slow else None
-        if not self._end_lease(permit):
+        if not self._end_probe(permit):
             return None
         if slow:
             return self._open(TransitionReason.SLOW_CALL_RATE, now, None, None)
@@ -103,7 +105,7 @@ class BreakerMachine:
             if reason is not None:
                 return self._open(reason, now, error_type, hint)
             return self._mark_slow(now) if slow else None
-        if not self._end_lease(permit):
+        if not self._end_probe(permit):
             return None
         return self._open(TransitionReason.PROBE_FAILED, now, error_type, hint)
 
@@ -111,7 +113,7 @@ class BreakerMachine:
         """The call of this permit says nothing about the dependency: a probe gives its slot back."""
         if self.state is CLOSED and permit == self.generation:
             return
-        self._end_lease(permit)
+        self._end_probe(permit)
 
     def adopt(
         self,
@@ -162,8 +164,8 @@ class BreakerMachine:
         self._leases.pop(permit, None)
 
     def holds(self, permit: int) -> bool:
-        """Whether the permit belongs to a probe that is under way."""
-        return permit in self._leases
+        """Whether the permit belongs to a probe of the present half-open state, with or without its lease."""
+        return self.state is HALF_OPEN and permit > self.generation
 
     def lease_left(self, now: float) -> float:
         """Seconds that the longest probe under way may still take; 0 where there is none."""
@@ -283,11 +285,17 @@ class BreakerMachine:
             return None
         return self._enter(target, TransitionReason.MANUAL, now)
 
-    def _end_lease(self, permit: int) -> bool:
-        if self._leases.pop(permit, None) is None:
-            self.stale_results += 1
-            return False
-        return True
+    def _end_probe(self, permit: int) -> bool:
+        """Gives the slot back. ``False`` for a stale permit.
+
+        Permits of probes are numbered after the generation that admits them, so that those whose lease expired need
+        not be remembered.
+        """
+        self._leases.pop(permit, None)
+        if self.holds(permit):
+            return True
+        self.stale_results += 1
+        return False
 
     def _drop_expired_leases(self, now: float) -> None:
         expired = [permit for permit, until in self._leases.items() if until <= now]

@@ -7,13 +7,19 @@ that succeeds gives back what it cost; in an outage the bucket runs dry after a 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Hashable
+from types import NoneType
 
 from otel_resilience import _validation as check
+from otel_resilience import telemetry
 from otel_resilience._forks import renew_lock_after_fork
 from otel_resilience.classification import ErrorClass
+
+_log = logging.getLogger("otel_resilience")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +86,11 @@ class TokenBucket:
         self.tokens = min(max(tokens, 0.0), self._capacity)
         return self.tokens >= self._capacity
 
+    def enlarge(self, capacity: float) -> None:
+        """Raises the capacity; what is added is full."""
+        self.tokens += capacity - self._capacity
+        self._capacity = capacity
+
     def give(self, tokens: float) -> bool:
         """Puts tokens back, up to the capacity. ``True`` where the bucket is full."""
         held = self.tokens + tokens
@@ -104,7 +115,14 @@ class RetryBudgetMetrics:
 
 
 class RetryBudget:
-    """A token bucket shared by all calls to one dependency; safe for threads and event loops."""
+    """A token bucket shared by all calls to one dependency; safe for threads and event loops.
+
+    Policies that are given no budget, or the same sizes of one, share the bucket of their dependency's name:
+    :meth:`for_dependency`. A budget made with the constructor is a bucket of its own, for those that are given it.
+
+        budget = RetryBudget("supplier", RetryBudgetConfig(capacity=50))
+        reads, writes = Policy("supplier", retry=RetryConfig(), budget=budget), Policy("orders", ..., budget=budget)
+    """
 
     __slots__ = ("__weakref__", "_bucket", "_clock", "_denied", "_granted", "_lock", "_starved", "config", "dependency",
                  "full")  # fmt: skip
@@ -117,6 +135,8 @@ class RetryBudget:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dependency = check.label("dependency", dependency)
+        check.instance("config", config, RetryBudgetConfig, NoneType)
+        check.function("clock", clock)
         self.config = config or RetryBudgetConfig()
         self._clock = clock
         self._bucket = TokenBucket(self.config, clock())
@@ -127,6 +147,33 @@ class RetryBudget:
         self.full = True
         """Whether nothing can be paid in; read without the lock, as a hint that saves work."""
         renew_lock_after_fork(self)
+        telemetry.watch_budget(self)
+
+    @classmethod
+    def for_dependency(
+        cls,
+        dependency: str,
+        config: RetryBudgetConfig | None = None,
+        *,
+        at_least: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> RetryBudget:
+        """The bucket of ``dependency`` in this process, made by the first caller and shared while it is in use.
+
+        ``at_least`` raises its capacity to that many tokens. A bucket of another ``config`` is another one, and so is
+        one on another ``clock``. Different sizes for one dependency are logged as a warning when the second bucket is
+        made: the dependency then gets the retries of both.
+        """
+        budget = _by_name.get(dependency, config, clock)
+        budget.enlarge(at_least)
+        return budget
+
+    def enlarge(self, capacity: float) -> None:
+        """Raises the capacity to at least ``capacity`` tokens; what is added is full."""
+        with self._lock:
+            if capacity > self.config.capacity:
+                self.config = dataclasses.replace(self.config, capacity=capacity)
+                self._bucket.enlarge(capacity)
 
     def take(self, cost: float) -> bool:
         """Pays for one retry. ``False`` where the bucket does not hold ``cost`` tokens."""
@@ -154,7 +201,7 @@ class RetryBudget:
         return self._bucket.tokens
 
     def enter_starvation(self) -> bool:
-        """``True`` once per episode of an empty bucket, so that it is told once."""
+        """``True`` once per episode of an empty bucket, so that it is reported once."""
         with self._lock:
             first, self._starved = not self._starved, True
             return first
@@ -172,3 +219,55 @@ class RetryBudget:
                 granted=self._granted,
                 denied=self._denied,
             )
+
+
+class _BucketsByName:
+    """The buckets of :meth:`RetryBudget.for_dependency`, as long as they are in use."""
+
+    def __init__(self) -> None:
+        self._buckets: weakref.WeakValueDictionary[tuple[Hashable, ...], RetryBudget] = weakref.WeakValueDictionary()
+        self._first: weakref.WeakValueDictionary[tuple[Hashable, ...], RetryBudget] = weakref.WeakValueDictionary()
+        """Of several that differ in their sizes the one that was made first."""
+        self._lock = threading.Lock()
+        renew_lock_after_fork(self)
+
+    def get(self, dependency: str, config: RetryBudgetConfig | None, clock: Callable[[], float]) -> RetryBudget:
+        check.instance("config", config, RetryBudgetConfig, NoneType)
+        sizes = config or RetryBudgetConfig()
+        name = check.label("dependency", dependency), _identity(clock)
+        with self._lock:
+            budget = self._buckets.get((*name, sizes))
+            if budget is not None:
+                return budget
+            budget = self._buckets[(*name, sizes)] = RetryBudget(dependency, sizes, clock=clock)
+            first = self._first.setdefault(name, budget)
+        if first is not budget:
+            _log.warning(
+                "%r has two retry budgets, %r and %r, and may get the retries of both. Give all its policies the same"
+                " RetryBudgetConfig, or one RetryBudget",
+                dependency,
+                first.config,
+                sizes,
+            )
+        return budget
+
+    def forget(self) -> None:
+        with self._lock:
+            self._buckets.clear()
+            self._first.clear()
+
+
+def _identity(clock: Callable[[], float]) -> Hashable:
+    try:
+        hash(clock)
+    except TypeError:
+        return id(clock)  # the budget keeps the clock, so the number is not used again meanwhile
+    return clock
+
+
+_by_name = _BucketsByName()
+
+
+def forget_budgets() -> None:
+    """For tests: the next caller that asks for a dependency's bucket gets a new one. Those in use stay as they are."""
+    _by_name.forget()

@@ -9,7 +9,8 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar, overload
+from types import NoneType
+from typing import Any, Generic, TypeVar, overload
 
 from opentelemetry.metrics import _internal as metrics_internal
 
@@ -17,7 +18,14 @@ from otel_resilience import _validation as check
 from otel_resilience import telemetry
 from otel_resilience._counting import AtomicCounter
 from otel_resilience._forks import renew_lock_after_fork
-from otel_resilience._operations import discard, is_async_callable, is_awaitable
+from otel_resilience._operations import (
+    check_result,
+    discard,
+    is_async_callable,
+    is_awaitable,
+    plain_types,
+    protectable,
+)
 from otel_resilience.breaker_config import BreakerState, CircuitBreakerConfig, CircuitBreakerMetrics, Transition
 from otel_resilience.breaker_machine import BreakerMachine
 from otel_resilience.classification import BreakerEffect, Classification, Classifier, ErrorClass
@@ -34,12 +42,36 @@ UNRECORDED = -1
 """The permit of a call that shadow mode lets pass although the circuit is open; its result is not counted."""
 
 
+class _Begun(Generic[T]):
+    """An awaitable that a call of the operation returned. A coroutine that is never awaited ends with this object."""
+
+    __slots__ = ("_awaitable",)
+
+    def __init__(self, awaitable: Awaitable[T]) -> None:
+        self._awaitable: Awaitable[T] | None = awaitable
+
+    def take(self) -> Awaitable[T]:
+        """What is to be awaited, once."""
+        awaitable, self._awaitable = self._awaitable, None
+        if awaitable is None:
+            raise RuntimeError("it was awaited already")
+        return awaitable
+
+    def __del__(self) -> None:
+        discard(self._awaitable)
+
+
 class CircuitBreaker:
     """Rejects calls to a dependency that is not well, and finds out when it is again.
 
     Safe for threads and for several event loops. Which errors count is the classifier's decision
     (:attr:`~otel_resilience.Classification.counts`): timeouts, connection faults and 5xx do; a well-formed 4xx counts
     as success; throttling, our own limits and cancellation count as nothing.
+
+    Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+        breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=5, reset_timeout=30))
+        breaker.execute(lambda: client.get("/bundles"))
     """
 
     def __init__(
@@ -52,6 +84,7 @@ class CircuitBreaker:
         rng: Callable[[], float] = random.random,
     ) -> None:
         self.dependency = check.label("dependency", dependency)
+        _check_parts(config, classifier, clock, rng)
         self.config = config or CircuitBreakerConfig()
         self._classifier = classifier or default_classifier()
         self.clock = clock
@@ -123,7 +156,12 @@ class CircuitBreaker:
     def execute(self, operation: Callable[[], T]) -> T: ...
     def execute(self, operation: Callable[[], Any]) -> Any:
         """Runs ``operation`` unless the circuit is open. Raises :class:`CircuitOpenError`, else what the operation
-        raises. For an ``async def`` it returns an awaitable."""
+        raises; ``TypeError`` for what cannot be protected, such as a generator function or a class.
+
+        For an ``async def`` it returns an awaitable, and nothing happens before that is awaited. Within a running event
+        loop that holds as well for a function that only calls one, such as ``lambda: fetch(1)``.
+        """
+        protectable("operation", operation)
         if is_async_callable(operation):
             return self._execute_async(operation)
         permit = self.fast_permit
@@ -139,35 +177,43 @@ class CircuitBreaker:
         except BaseException as exc:
             self.record_error(permit, self._classifier.classify(exc), started, exc)
             raise
-        if is_awaitable(result):
-            self.release(permit)
-            return self._execute_async(operation, result)
+        if type(result) not in plain_types:
+            if is_awaitable(result):
+                self.release(permit)
+                return self._execute_async(operation, _Begun(result))
+            self._check_result(permit, result)
         self.record_success(permit, started)
         return result
 
-    async def _execute_async(self, operation: Callable[[], Awaitable[T]], begun: Awaitable[T] | None = None) -> T:
+    async def _execute_async(self, operation: Callable[[], Awaitable[T]], begun: _Begun[T] | None = None) -> T:
         permit = self.fast_permit
         started = self.clock()
         if not permit:
             left = self.rejects_until - started
-            if left > 0 and begun is None and telemetry.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
+            if left > 0 and telemetry.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
                 self.count_rejection()
                 raise CircuitOpenError(self.dependency, left)
-            try:
-                permit = self.admit()
-            except CircuitOpenError:
-                discard(begun)
-                raise
+            permit = self.admit()
         try:
-            result = await (operation() if begun is None else begun)
+            result = await (operation() if begun is None else begun.take())
         except BaseException as exc:
             self.record_error(permit, self._classifier.classify(exc), started, exc)
             raise
+        if type(result) not in plain_types:
+            self._check_result(permit, result)
         self.record_success(permit, started)
         return result
 
+    def _check_result(self, permit: int, result: object) -> None:
+        try:
+            check_result(result)
+        except TypeError:
+            self.release(permit)
+            raise
+
     def reject(self) -> None:
-        """Raises :class:`CircuitOpenError` where the open time lasts and nobody listens; else :meth:`admit` decides."""
+        """Raises :class:`CircuitOpenError` where the open time lasts and no telemetry is set up; else :meth:`admit`
+        decides."""
         left = self.rejects_until - self.clock()
         if left > 0 and telemetry.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
             self.count_rejection()
@@ -278,8 +324,21 @@ class CircuitBreaker:
             telemetry.stale_result(self.dependency, stale)
 
 
+def _check_parts(config: object, classifier: object, clock: object, rng: object) -> None:
+    check.instance("config", config, CircuitBreakerConfig, NoneType)
+    check.instance("classifier", classifier, Classifier, NoneType)
+    check.function("clock", clock)
+    check.function("rng", rng)
+
+
 class CircuitBreakerRegistry:
-    """Breakers by dependency: each is made once, with the configuration given for it or the common one."""
+    """Breakers by dependency: each is made once, with the configuration given for it or the common one.
+
+        breakers = CircuitBreakerRegistry(CircuitBreakerConfig(failure_threshold=5))
+        breakers.get("supplier").execute(operation)
+
+    Raises ``TypeError`` or ``ValueError`` naming the parameter.
+    """
 
     def __init__(
         self,
@@ -289,6 +348,7 @@ class CircuitBreakerRegistry:
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
+        _check_parts(config, classifier, clock, rng)
         self._config = config
         self._classifier = classifier
         self._clock = clock
@@ -299,6 +359,8 @@ class CircuitBreakerRegistry:
 
     def get(self, dependency: str, config: CircuitBreakerConfig | None = None) -> CircuitBreaker:
         """The breaker of ``dependency``. ``config`` is used where it is made by this call."""
+        check.label("dependency", dependency)
+        check.instance("config", config, CircuitBreakerConfig, NoneType)
         with self._lock:
             breaker = self._breakers.get(dependency)
             if breaker is None:

@@ -157,14 +157,14 @@ BUDGET_UTILIZATION: Final = Metric(
     "gauge",
     "1",
     (DEPENDENCY,),
-    "Share of the retry budget that is spent.",
+    "Share of the retry budget that is spent; of the emptiest where a dependency has several.",
 )
 BREAKER_STATUS: Final = Metric(
     PREFIX + "circuit_breaker.status",
     "updowncounter",
     "1",
     (DEPENDENCY, BREAKER_STATE),
-    "1 for the state of the circuit, 0 for the others.",
+    "1 for the state of the circuit, 0 for the others; the worst state where a dependency has several breakers.",
 )
 BREAKER_TRANSITIONS: Final = Metric(
     PREFIX + "circuit_breaker.transitions",
@@ -313,7 +313,7 @@ EVENTS: Final = (
         "A retry will follow after a wait.",
     ),
     Event(EVENT_RETRY_EXHAUSTED, "WARN", (*_FAILURE, ATTEMPTS), "All attempts were used up."),
-    Event(EVENT_BUDGET_EXHAUSTED, "WARN", (DEPENDENCY,), "The retry budget ran dry; told once per episode."),
+    Event(EVENT_BUDGET_EXHAUSTED, "WARN", (DEPENDENCY,), "The retry budget ran dry; reported once per episode."),
     Event(
         EVENT_STATE_CHANGED,
         "WARN on opening, else INFO",

@@ -94,8 +94,6 @@ class Policy:
         self.budget = make_budget(self, budget)
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
         self._unlimited = self.deadline is None and self.attempt_timeout is None
-        if self.budget is not None:
-            telemetry.watch_budget(self.budget)
 
     @overload
     def execute(

@@ -83,12 +83,13 @@ class RetryConfig:
 class RetryService:
     """Retries operations. Without ``is_retryable`` the classifier decides what is worth a repetition.
 
-    All calls of one service share one retry budget.
+    All calls to one ``dependency`` share one retry budget, whichever service makes them. A service that names none is
+    ``default`` on telemetry and has a budget of its own.
     """
 
     def __init__(
         self,
-        dependency: str = "default",
+        dependency: str | None = None,
         *,
         budget: RetryBudget | RetryBudgetConfig | None = None,
         classifier: Classifier | None = None,
@@ -99,8 +100,13 @@ class RetryService:
     ) -> None:
         from otel_resilience.budget import RetryBudget as Budget
 
-        self.dependency = dependency
-        self.budget = budget if isinstance(budget, Budget) else Budget(dependency, budget, clock=clock)
+        self.dependency = "default" if dependency is None else dependency
+        if isinstance(budget, Budget):
+            self.budget = budget
+        elif dependency is None:
+            self.budget = Budget(self.dependency, budget, clock=clock)
+        else:
+            self.budget = Budget.for_dependency(dependency, budget, clock=clock)
         self._options: dict[str, Any] = {
             "classifier": classifier,
             "clock": clock,
@@ -169,7 +175,7 @@ def retry(
     config: RetryConfig | None = None,
     *,
     on: type[BaseException] | tuple[type[BaseException], ...] | IsRetryable | None,
-    dependency: str = "default",
+    dependency: str | None = None,
     name: str | None = None,
     idempotent: bool | None = None,
     budget: RetryBudget | RetryBudgetConfig | None = None,
@@ -177,12 +183,21 @@ def retry(
     """Decorator that retries a function, ``def`` or ``async def``.
 
     ``on`` says what is retryable and has no default: exception types, a predicate, or ``None`` for the classifier's
-    verdict.
+    verdict. Functions of one ``dependency`` share its retry budget; without one each function is a dependency of its
+    own, named by its module and its qualified name.
     """
     from otel_resilience.policy import Policy as PolicyClass  # policy builds on this module
 
-    policy = PolicyClass(dependency, retry=config or RetryConfig(), budget=budget)
-    return policy.decorator(name=name, idempotent=idempotent, is_retryable=_predicate(on))
+    predicate = _predicate(on)
+
+    def decorate_for(dependency: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        policy = PolicyClass(dependency, retry=config or RetryConfig(), budget=budget)
+        return policy.decorator(name=name, idempotent=idempotent, is_retryable=predicate)
+
+    if dependency is not None:
+        return decorate_for(dependency)
+    decorate_for("default")  # refuses here what does not fit together
+    return lambda function: decorate_for(_qualified_name(function))(function)
 
 
 def _predicate(on: type[BaseException] | tuple[type[BaseException], ...] | IsRetryable | None) -> IsRetryable | None:
@@ -190,3 +205,11 @@ def _predicate(on: type[BaseException] | tuple[type[BaseException], ...] | IsRet
         return on
     types = on
     return lambda error: isinstance(error, types)
+
+
+def _qualified_name(function: Any) -> str:
+    """Module and qualified name; those of the type for a callable object."""
+    target = function.func if isinstance(function, functools.partial) else function
+    if not hasattr(target, "__qualname__"):
+        target = type(target)
+    return f"{target.__module__}.{target.__qualname__}"

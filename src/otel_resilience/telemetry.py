@@ -1,4 +1,4 @@
-"""Where the primitives meet OpenTelemetry: one place that knows whether anybody listens.
+"""Where the primitives meet OpenTelemetry: one place that knows whether telemetry goes anywhere.
 
 Nothing here raises into the application. Without an SDK only a look at two module attributes is paid; spans are made
 only where the trace is sampled.
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from opentelemetry import _logs as logs_api
@@ -24,6 +23,12 @@ from opentelemetry.metrics import _internal as metrics_internal
 
 from otel_resilience import cardinality, contract, observers
 from otel_resilience.breaker_config import BreakerState, Transition
+from otel_resilience.events import ERROR as ERROR
+from otel_resilience.events import INFO as INFO
+from otel_resilience.events import WARN as WARN
+from otel_resilience.events import Attributes as Attributes
+from otel_resilience.events import EventLog
+from otel_resilience.events import Value as Value
 from otel_resilience.instruments import Instruments, Observe
 from otel_resilience.redaction import redact
 
@@ -36,29 +41,29 @@ if TYPE_CHECKING:
     from otel_resilience.storage.links import Link
 
 P = ParamSpec("P")
-W = TypeVar("W", "CircuitBreaker", "RetryBudget")
-
-Value = str | int | float | bool
-Attributes = Mapping[str, Value]
+W = TypeVar("W")
 
 event_log = logging.getLogger("otel_resilience.events")
-"""Every event is also a record of this standard logger, so that it is seen where no OpenTelemetry SDK runs."""
+"""Takes the events where no logger provider of OpenTelemetry is set; an event goes one way only."""
 event_log.addHandler(logging.NullHandler())
 _log = logging.getLogger("otel_resilience")
 _log.addHandler(logging.NullHandler())
 
-INFO, WARN, ERROR = logging.INFO, logging.WARNING, logging.ERROR
-_SEVERITY_NUMBERS = {
-    INFO: logs_api.SeverityNumber.INFO,
-    WARN: logs_api.SeverityNumber.WARN,
-    ERROR: logs_api.SeverityNumber.ERROR,
-}
 _SIGNAL_OPT_IN = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 
-_serial = itertools.count()
+_WORST_FIRST = (
+    BreakerState.FORCED_OPEN,
+    BreakerState.OPEN,
+    BreakerState.HALF_OPEN,
+    BreakerState.SHADOW,
+    BreakerState.CLOSED,
+)
+"""Which state a dependency shows that has several breakers."""
+
 _breakers: weakref.WeakValueDictionary[int, CircuitBreaker] = weakref.WeakValueDictionary()
 _budgets: weakref.WeakValueDictionary[int, RetryBudget] = weakref.WeakValueDictionary()
-_storages: weakref.WeakSet[Link] = weakref.WeakSet()
+_storages: weakref.WeakValueDictionary[int, Link] = weakref.WeakValueDictionary()
+"""What the observable metrics show, by ``id``: once each, for as long as it is in use."""
 
 
 def harmless(function: Callable[P, None]) -> Callable[P, None]:
@@ -75,7 +80,7 @@ def harmless(function: Callable[P, None]) -> Callable[P, None]:
 
 
 class Listener:
-    """Tracer, logger and instruments of one set of providers (by default the global ones, also when set later)."""
+    """Tracer, events and instruments of one set of providers (by default the global ones, also when set later)."""
 
     def __init__(
         self,
@@ -86,9 +91,7 @@ class Listener:
         self.tracer = trace_api.get_tracer(
             contract.SCOPE, tracer_provider=tracer_provider, schema_url=contract.SCHEMA_URL
         )
-        self.logger = logs_api.get_logger(
-            contract.SCOPE, logger_provider=logger_provider, schema_url=contract.SCHEMA_URL
-        )
+        self.events = EventLog(contract.SCOPE, contract.SCHEMA_URL, event_log, logger_provider)
         self.metrics = Instruments(
             metrics_api.get_meter(contract.SCOPE, meter_provider=meter_provider, schema_url=contract.SCHEMA_URL),
             observed=dict(_observed),
@@ -99,6 +102,7 @@ class Listener:
 override: Listener | None = None
 """Set by :func:`use_providers`; comes before the global providers."""
 _global: Listener | None = None
+_global_events = EventLog(contract.SCOPE, contract.SCHEMA_URL, event_log)
 
 
 def active() -> Listener | None:
@@ -148,42 +152,32 @@ def emit(
     context: Context | None = None,
     span: Span | None = None,
 ) -> None:
-    """Emits one event: an OpenTelemetry log record, a standard log record, and by opt-in a span event."""
+    """Emits one event as one record, see :class:`EventLog`. By opt-in it also stands on ``span``."""
     body = redact(body)
     listener = active()
-    if listener is not None:
-        listener.logger.emit(
-            severity_number=_SEVERITY_NUMBERS[level],
-            severity_text=logging.getLevelName(level),
-            body=body,
-            attributes=dict(attributes),
-            event_name=name,
-            context=context,
-        )
-        if span is not None and listener.events_on_spans:
-            span.add_event(name, dict(attributes))
-    if event_log.isEnabledFor(level):
-        event_log.log(level, "%s", body, extra={"otel.event.name": name, "otel.attributes": dict(attributes)})
+    if listener is not None and listener.events_on_spans and span is not None:
+        span.add_event(name, dict(attributes))
+    (_global_events if override is None else override.events).emit(name, level, body, attributes, context)
 
 
 @harmless
 def watch_breaker(breaker: CircuitBreaker) -> None:
-    """Shows the breaker's state from now on, from its first moment."""
-    _breakers[next(_serial)] = breaker
+    """Shows the breaker's state as long as it is in use. Called where it is made."""
+    _breakers[id(breaker)] = breaker
     global_listener()
 
 
 @harmless
 def watch_budget(budget: RetryBudget) -> None:
-    """Shows the budget's utilization from now on."""
-    _budgets[next(_serial)] = budget
+    """Shows the budget's utilization as long as it is in use. Called where it is made."""
+    _budgets[id(budget)] = budget
     global_listener()
 
 
 @harmless
 def watch_storage(link: Link) -> None:
-    """Shows from now on whether shared state can be reached."""
-    _storages.add(link)
+    """Shows whether shared state can be reached as long as ``link`` is in use. Called where it is made."""
+    _storages[id(link)] = link
     global_listener()
 
 
@@ -308,31 +302,36 @@ def _kind(storage: str) -> str:
     return storage if storage in contract.STORAGES else contract.STORAGES[-1]
 
 
-def _newest(watched: weakref.WeakValueDictionary[int, W]) -> Iterable[W]:
-    """Of several with the same dependency the one that was made last: a series has one value."""
-    return {each.dependency: each for each in list(watched.values())}.values()
+def _in_use(watched: weakref.WeakValueDictionary[int, W]) -> Iterator[W]:
+    """What is still in use. A copy of the references is taken at once: other threads may add to them meanwhile."""
+    return (each for reference in watched.valuerefs() if (each := reference()) is not None)
 
 
 def _observe_breakers(_: CallbackOptions) -> Iterable[Observation]:
-    for breaker in _newest(_breakers):
-        current = breaker.state
+    worst: dict[str, BreakerState] = {}
+    for breaker in _in_use(_breakers):
         dependency = cardinality.bounded_dependency(breaker.dependency)
+        states = (breaker.state, worst.get(dependency, BreakerState.CLOSED))
+        worst[dependency] = min(states, key=_WORST_FIRST.index)
+    for dependency, shown in worst.items():
         for state in BreakerState:
             yield Observation(
-                int(state is current), {contract.DEPENDENCY: dependency, contract.BREAKER_STATE: state.value}
+                int(state is shown), {contract.DEPENDENCY: dependency, contract.BREAKER_STATE: state.value}
             )
 
 
 def _observe_budgets(_: CallbackOptions) -> Iterable[Observation]:
-    for budget in _newest(_budgets):
-        yield Observation(
-            budget.metrics().utilization, {contract.DEPENDENCY: cardinality.bounded_dependency(budget.dependency)}
-        )
+    most: dict[str, float] = {}
+    for budget in _in_use(_budgets):
+        dependency = cardinality.bounded_dependency(budget.dependency)
+        most[dependency] = max(budget.metrics().utilization, most.get(dependency, 0.0))
+    for dependency, utilization in most.items():
+        yield Observation(utilization, {contract.DEPENDENCY: dependency})
 
 
 def _observe_storages(_: CallbackOptions) -> Iterable[Observation]:
     degraded: dict[str, bool] = {}
-    for link in list(_storages):
+    for link in _in_use(_storages):
         kind = _kind(link.name)
         degraded[kind] = degraded.get(kind, False) or link.degraded
     for kind, value in degraded.items():

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from otel_resilience import telemetry
+from otel_resilience.budget import forget_budgets as forget_budgets  # offered here
 from otel_resilience.policy import Policy
 
 if TYPE_CHECKING:

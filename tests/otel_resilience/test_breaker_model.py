@@ -50,6 +50,8 @@ CONFIGS = [
 @dataclasses.dataclass(eq=False)
 class Probe:
     until: float
+    era: object
+    """The half-open state that admitted it: its result counts as long as that lasts, with or without the lease."""
 
 
 class Model:
@@ -114,7 +116,7 @@ class Model:
         if len(self.probes) >= self.config.half_open_max_calls:
             return None
         lease = 60.0 if self.config.probe_lease is None else self.config.probe_lease
-        self.probes.append(Probe(now + lease))
+        self.probes.append(Probe(now + lease, self.era))
         return self.probes[-1]
 
     def succeed(self, permit: object, now: float, fraction: float, *, slow: bool) -> None:
@@ -216,10 +218,9 @@ class Model:
             self.results, self.slow_marks = [], []
 
     def _give_back(self, permit: object) -> bool:
-        for probe in self.probes:
-            if probe is permit:
-                self.probes.remove(probe)
-                return True
+        if isinstance(permit, Probe) and permit.era is self.era:
+            self.probes = [probe for probe in self.probes if probe is not permit]
+            return True
         self.stale += 1
         return False
 
@@ -472,6 +473,60 @@ def test_a_slow_probe_opens_it_again() -> None:
     transition = machine.succeed(permit, 8.0, slow=True)
     assert transition is not None
     assert (transition.target, transition.reason) == (OPEN, TransitionReason.SLOW_CALL_RATE)
+
+
+def half_open_with_an_expired_probe(*, slots: int = 1) -> tuple[BreakerMachine, int]:
+    """A machine and the permit of a probe whose lease, of 60 s, expired; another probe has its slot."""
+    config = CircuitBreakerConfig(consecutive_failures=1, half_open_max_calls=slots)
+    machine = BreakerMachine(config, 0.0, lambda: 1.0)
+    machine.fail(machine.generation, 0.0)
+    machine.tick(5.0)
+    late = machine.admit(5.0)
+    assert late is not None
+    for _ in range(slots):
+        assert machine.admit(65.0) is not None
+    return machine, late
+
+
+def test_a_good_probe_closes_the_circuit_also_after_its_lease_expired() -> None:
+    machine, late = half_open_with_an_expired_probe()
+    transition = machine.succeed(late, 80.0)
+    assert transition is not None
+    assert (transition.target, transition.reason) == (CLOSED, TransitionReason.PROBE_SUCCEEDED)
+    assert (machine.expired_probes, machine.stale_results) == (1, 0)
+
+
+def test_a_failed_probe_opens_the_circuit_also_after_its_lease_expired() -> None:
+    machine, late = half_open_with_an_expired_probe()
+    transition = machine.fail(late, 80.0, hint=30.0)
+    assert transition is not None
+    assert (transition.target, transition.reason) == (OPEN, TransitionReason.PROBE_FAILED)
+    assert transition.open_for == 30.0
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_an_expired_probe_that_is_cancelled_gives_back_no_slot_of_another(slots: int) -> None:
+    machine, late = half_open_with_an_expired_probe(slots=slots)
+    machine.release(late)
+    assert machine.admit(66.0) is None
+    assert (machine.state, machine.stale_results) == (HALF_OPEN, 0)
+
+
+def test_with_several_slots_expired_probes_count_towards_the_successes_that_close() -> None:
+    machine, late = half_open_with_an_expired_probe(slots=2)
+    other = machine.admit(125.0)
+    assert other is not None
+    assert machine.succeed(late, 126.0) is None
+    assert machine.succeed(other, 127.0) is not None
+    assert machine.state is CLOSED
+
+
+def test_nothing_is_remembered_of_probes_whose_lease_expired() -> None:
+    machine, _ = half_open_with_an_expired_probe()
+    for number in range(1000):
+        assert machine.admit(1000.0 + 60 * number) is not None
+    assert len(machine._leases) == 1
+    assert machine.expired_probes == 1001
 
 
 def test_a_probe_of_an_earlier_half_open_state_decides_nothing() -> None:

@@ -31,6 +31,7 @@ from otel_resilience import (
     CircuitOpenError,
     Classification,
     Policy,
+    RetryBudget,
     RetryBudgetConfig,
     RetryConfig,
     cardinality,
@@ -318,16 +319,6 @@ class TestEveryName:
             assert record.body
             assert record.severity_number is not None
         assert seen == allowed
-
-    def test_events_are_standard_log_records_too(
-        self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        with caplog.at_level(logging.INFO, logger="otel_resilience.events"):
-            everything(observed, clock)
-        records = [record for record in caplog.records if record.name == "otel_resilience.events"]
-        assert [getattr(record, "otel.event.name") for record in records] == recorded.event_names()
-        for record, event in zip(records, recorded.events, strict=True):
-            assert getattr(record, "otel.attributes") == dict(event.log_record.attributes or {})
 
 
 class TestSpans:
@@ -646,6 +637,60 @@ class TestMetrics:
             if point.value and point.attributes[DEPENDENCY] == breaker.dependency
         ] == ["shadow"]
 
+    @pytest.mark.parametrize("newest_first", [False, True])
+    @pytest.mark.parametrize(
+        ("states", "worst"),
+        [
+            (("closed", "open"), "open"),
+            (("open", "forced_open", "half_open"), "forced_open"),
+            (("closed", "half_open", "closed"), "half_open"),
+            (("shadow", "open"), "open"),
+            (("shadow", "closed"), "shadow"),
+        ],
+    )
+    def test_the_status_of_a_name_is_the_worst_of_all_its_breakers(
+        self, recorded: RecordedTelemetry, clock: FakeClock, states: tuple[str, ...], worst: str, newest_first: bool
+    ) -> None:
+        def breaker_in(state: str) -> CircuitBreaker:
+            config = CircuitBreakerConfig(consecutive_failures=1, shadow=state == "shadow")
+            breaker = CircuitBreaker("several", config, clock=clock, rng=lambda: 1.0)
+            if state == "forced_open":
+                breaker.force_open()
+            elif state in ("open", "half_open"):
+                fault = TransientFault()
+                breaker.record_error(breaker.admit(), fault.classification, clock(), fault)
+                if state == "half_open":
+                    breaker._machine.tick(clock() + 5)
+            return breaker
+
+        breakers = [breaker_in(state) for state in (reversed(states) if newest_first else states)]
+        points = [
+            point
+            for point in recorded.points("resilience.circuit_breaker.status")
+            if point.attributes[DEPENDENCY] == "several"
+        ]
+        assert len(points) == len(STATES)
+        assert [p.attributes["resilience.circuit_breaker.state"] for p in points if p.value] == [worst]
+        assert len(breakers) == len(states)
+
+    def test_dependencies_beyond_the_bound_show_their_worst_state_together(
+        self, recorded: RecordedTelemetry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cardinality, "bounded_dependency", cardinality.BoundedNames(0))
+        breakers = [CircuitBreaker(f"host-{number}") for number in range(5)]
+        breakers[2].force_open()
+        shown = {
+            point.attributes["resilience.circuit_breaker.state"]: point.value
+            for point in recorded.points("resilience.circuit_breaker.status")
+        }
+        assert (shown["forced_open"], shown["closed"]) == (1, 0)
+
+    def test_the_utilization_of_a_name_is_that_of_its_emptiest_bucket(self, recorded: RecordedTelemetry) -> None:
+        budgets = [RetryBudget("buckets") for _ in range(3)]
+        budgets[1].take(50)
+        points = recorded.points("resilience.retry.budget.utilization")
+        assert [p.value for p in points if p.attributes[DEPENDENCY] == "buckets"] == pytest.approx([0.5], abs=0.01)
+
     def test_two_breakers_of_one_dependency_outlive_each_other(self, recorded: RecordedTelemetry) -> None:
         first = CircuitBreaker("twice")
         second = CircuitBreaker("twice")
@@ -893,8 +938,8 @@ class TestBrokenTelemetry:
             tracer_provider.add_span_processor(BrokenProcessor(part))
         if part == "exporter":
             tracer_provider.add_span_processor(SimpleSpanProcessor(BrokenExporter()))
-        logger_provider = LoggerProvider(shutdown_on_exit=False)
-        if part == "logs":
+        logger_provider = None if part == "log handler" else LoggerProvider(shutdown_on_exit=False)
+        if logger_provider is not None and part == "logs":
             logger_provider.add_log_record_processor(BrokenLogProcessor())  # type: ignore[arg-type]
         handler = logging.Handler()
         handler.emit = _break  # type: ignore[method-assign]

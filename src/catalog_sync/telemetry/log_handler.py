@@ -13,8 +13,6 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_value
 from catalog_sync.logs import EVENT_NAME, context_ids, extra_attributes, redact_value
 
 SKIPPED: Final = (
-    "otel_resilience.events",
-    "catalog_sync.events",
     "opentelemetry",
     "urllib3",
     "requests",
@@ -22,7 +20,7 @@ SKIPPED: Final = (
     "httpcore",
     "grpc",
 )
-"""Loggers that are left out: their events went out already, or the exporter would listen to itself."""
+"""Loggers that are left out: the exporter would listen to itself."""
 
 _NUMBERS: Final = (
     (logging.CRITICAL, SeverityNumber.FATAL, "FATAL"),

@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from catalog_sync import contract
 from catalog_sync.errors import ConfigurationError
+from catalog_sync.telemetry.event_lines import EventLines
 from catalog_sync.telemetry.log_handler import OtelLogHandler
 from catalog_sync.telemetry.redacting import (
     RedactingLogExporter,
@@ -149,6 +150,7 @@ def _logger_provider(
     if choice.logs is None and extra is None:
         return None
     provider = LoggerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meters)
+    provider.add_log_record_processor(EventLines())
     if extra is not None:
         provider.add_log_record_processor(RedactingLogProcessor(extra))
     if choice.logs is not None:

@@ -12,8 +12,9 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from otel_resilience import _validation as check
 from otel_resilience import telemetry
 from otel_resilience.breaker_config import (
     BreakerState,
@@ -25,10 +26,8 @@ from otel_resilience.breaker_config import (
 from otel_resilience.circuit_breaker import UNRECORDED, CircuitBreaker
 from otel_resilience.classification import BreakerEffect, Classification, Classifier, ErrorClass
 from otel_resilience.storage.links import Link
+from otel_resilience.storage.shared import SharedState
 from otel_resilience.storage.steps import Action, BreakerStep, BreakerView, Claim, StorageError
-
-if TYPE_CHECKING:
-    from otel_resilience.storage.shared import SharedState
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
@@ -73,6 +72,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         """When the latest of the calls that succeeded was begun."""
         self._leases: dict[int, tuple[Link, str]] = {}
         self._view: BreakerView | None = None
+        check.instance("shared", shared, SharedState)
         self._shared = shared
         self._fraction = rng
         super().__init__(dependency, config, classifier=classifier, clock=clock, rng=rng)

@@ -8,14 +8,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from otel_resilience import _validation as check
 from otel_resilience.budget import RetryBudget, RetryBudgetConfig
 from otel_resilience.storage.links import Link
+from otel_resilience.storage.shared import SharedState
 from otel_resilience.storage.steps import BudgetStep, BudgetView, Merge
-
-if TYPE_CHECKING:
-    from otel_resilience.storage.shared import SharedState
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,8 +38,9 @@ class SharedRetryBudget(RetryBudget):
         shared: SharedState,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(dependency, config, clock=clock)
+        check.instance("shared", shared, SharedState)
         self._shared = shared
+        super().__init__(dependency, config, clock=clock)
         self.key = shared.key(dependency)
         self._given = 0.0
         """Paid in and not told yet."""

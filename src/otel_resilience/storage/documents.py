@@ -146,7 +146,7 @@ class _Breaker:
 
     def _fail(self) -> None:
         if self.step.lease:
-            if self._end_lease():
+            if self._end_probe():
                 self._open(TransitionReason.PROBE_FAILED)
             return
         if not self._is_current():
@@ -202,7 +202,7 @@ class _Breaker:
             self.granted = True
 
     def _succeed(self) -> None:
-        if not self._end_lease():
+        if not self._end_probe():
             return
         if self.step.slow:
             self._open(TransitionReason.SLOW_CALL_RATE)
@@ -226,10 +226,13 @@ class _Breaker:
             self.doc["generation"] += 1
             self._forget()
 
-    def _end_lease(self) -> bool:
+    def _end_probe(self) -> bool:
+        """Gives the slot back. An expired lease costs the slot, not the verdict: that counts as long as the half-open
+        state lasts that granted the lease."""
         held = self.doc["leases"].pop(self.step.lease, None) is not None
-        self.stale = not held
-        return held
+        counts = held or (self.state is HALF_OPEN and self.step.generation == self.doc["generation"])
+        self.stale = not counts
+        return counts
 
     def _open(self, reason: TransitionReason) -> None:
         config, step = self.step.config, self.step

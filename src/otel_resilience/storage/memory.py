@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
+from otel_resilience import _validation as check
 from otel_resilience._forks import renew_lock_after_fork
 from otel_resilience.storage import documents
 from otel_resilience.storage.documents import Document
@@ -22,6 +23,7 @@ class MemoryStorage:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.documents: defaultdict[tuple[str, str], Document] = defaultdict(dict)
         """By kind and key."""
+        check.function("clock", clock)
         self._clock = clock
         self._lock = threading.Lock()
         renew_lock_after_fork(self)

@@ -45,6 +45,8 @@ class RedisStorage:
     ) -> None:
         self._namespace = check.label("namespace", namespace)
         self._keep = int(check.seconds("keep", keep) * 1000)
+        if not isinstance(server, str):
+            check.function("server", server)
         self._make = server if callable(server) else _maker(server)
         self._clock = clock
         self._client: redis.Redis | None = None

@@ -121,11 +121,12 @@ local function current()
   return doc.state == 'closed' and step.generation == doc.generation
 end
 
-local function end_lease()
+local function end_probe()
   local held = doc.leases[step.lease] ~= nil
   doc.leases[step.lease] = nil
-  stale = not held
-  return held
+  local counts = held or (doc.state == 'half_open' and step.generation == doc.generation)
+  stale = not counts
+  return counts
 end
 
 local function slots_used()
@@ -160,7 +161,7 @@ end
 
 function act.fail()
   if step.lease ~= '' then
-    if end_lease() then open('probe_failed') end
+    if end_probe() then open('probe_failed') end
     return
   end
   if not current() then stale = true return end
@@ -192,7 +193,7 @@ function act.probe()
 end
 
 function act.succeed()
-  if not end_lease() then return end
+  if not end_probe() then return end
   if step.slow then return open('slow_call_rate') end
   doc.good = doc.good + 1
   if doc.good >= step.slots then enter('closed', 'probe_succeeded') end

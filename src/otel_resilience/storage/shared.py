@@ -40,6 +40,10 @@ class SharedState:
     def __init__(self, *storages: Storage, wait: float = WAIT, staleness: float = STALENESS, scope: str = "") -> None:
         if not storages:
             raise ValueError("SharedState needs at least one storage")
+        for storage in storages:
+            if isinstance(storage, type) or not callable(getattr(storage, "breaker", None)):
+                raise TypeError(f"SharedState needs storages such as DiskStorage(folder), not {storage!r}")
+        check.instance("scope", scope, str)
         wait = check.seconds("wait", wait)
         self.staleness = check.seconds("staleness", staleness)
         self.links: tuple[Link, ...] = tuple(

@@ -58,9 +58,9 @@ class BreakerStep:
     action: Action
     config: CircuitBreakerConfig
     lease_for: float
-    """Seconds after which a silent probe loses its slot."""
+    """Seconds after which a probe without a result loses its slot."""
     generation: int = 0
-    """The generation in which the calls told here were admitted."""
+    """The generation in which the calls and probes reported here were admitted."""
     successes: int = 0
     """Calls of the closed state that succeeded since the last step, all before what ``action`` tells."""
     success_age: float = 0.0
@@ -101,7 +101,7 @@ class BreakerView:
     granted: bool = False
     """The lease asked for was granted."""
     stale: bool = False
-    """What the step told was of an earlier generation, or of a lease that had ended."""
+    """The result that the step reported was of an earlier generation."""
     expired: int = 0
     """Leases that this step found to have run out."""
     busy_for: float = 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import logging
 import os
 import subprocess
@@ -12,9 +14,12 @@ from collections.abc import Iterator
 
 import pytest
 from opentelemetry import metrics, trace
+from opentelemetry._logs import get_logger
+from opentelemetry.sdk._logs import LoggingHandler
 
-from catalog_sync import instruments
+from catalog_sync import contract, instruments
 from catalog_sync.errors import ApiTimeoutError, ConfigurationError
+from catalog_sync.logs import setup_logging
 from catalog_sync.models import GroupReport, Outcome, SyncKind, SyncReport
 from catalog_sync.telemetry import setup_telemetry
 from catalog_sync.telemetry.selection import choose_signals
@@ -157,6 +162,53 @@ def test_events_of_the_library_arrive_once(sink: OtlpSink) -> None:
     assert not any(log.scope.startswith(("opentelemetry", "urllib3")) for log in sink.logs)
 
 
+@pytest.mark.parametrize("foreign_handler", [False, True])
+def test_an_event_is_one_exported_record_and_one_line_of_the_log(sink: OtlpSink, foreign_handler: bool) -> None:
+    def fails() -> None:
+        raise ConnectionResetError(f"reset {SECRET}")
+
+    stream = io.StringIO()
+    setup_logging(stream=stream, json_lines=True)
+    with setup_telemetry("catalog-sync", os.environ):
+        if foreign_handler:  # of a host that exports standard logs through the same provider
+            with pytest.warns(DeprecationWarning, match="LoggingHandler"):
+                logging.getLogger().addHandler(LoggingHandler())
+        with instruments.sync_span("full", "cli") as span:
+            with pytest.raises(ConnectionResetError):
+                Policy("supplier", retry=RetryConfig(max_attempts=2, base_delay=0)).execute(fails, name="get")
+            instruments.emit_sync_finished(a_report())
+    exported = [log.event_name for log in sink.logs if log.event_name]
+    lines = [line for line in map(json.loads, stream.getvalue().splitlines()) if "event" in line]
+    assert [line["event"] for line in lines] == exported
+    assert exported.count("resilience.attempt.failed") == 2
+    assert exported.count("catalog.sync.finished") == 1
+    assert {line["logger"] for line in lines} == {"otel_resilience.events", "catalog_sync.events"}
+    assert {line["trace_id"] for line in lines} == {f"{span.get_span_context().trace_id:032x}"}
+    assert lines[0]["attributes"]["resilience.dependency"] == "supplier"
+    assert lines[-1]["level"] == "WARNING"
+    assert SECRET not in stream.getvalue()
+
+
+def test_the_level_of_the_log_holds_for_exported_events_too(sink: OtlpSink) -> None:
+    stream = io.StringIO()
+    setup_logging(stream=stream, json_lines=False).setLevel(logging.ERROR)
+    with setup_telemetry("catalog-sync", os.environ):
+        instruments.emit_sync_finished(a_report())
+    assert stream.getvalue() == ""
+    assert [log.event_name for log in sink.logs] == ["catalog.sync.finished"]
+
+
+def test_records_of_others_through_the_logs_api_are_no_lines_of_the_log(sink: OtlpSink) -> None:
+    stream = io.StringIO()
+    setup_logging(stream=stream, json_lines=True)
+    with setup_telemetry("catalog-sync", os.environ):
+        get_logger("somebody.else").emit(body="theirs", event_name="theirs")
+        get_logger(contract.SCOPE).emit(body="no event")
+    assert "theirs" not in stream.getvalue()
+    assert "no event" not in stream.getvalue()
+    assert {log.body for log in sink.logs} == {"theirs", "no event"}
+
+
 def test_the_service_name_of_the_environment_wins(sink: OtlpSink) -> None:
     os.environ["OTEL_SERVICE_NAME"] = "named-by-user"
     with setup_telemetry("catalog-sync", os.environ):
@@ -287,7 +339,7 @@ def test_without_an_endpoint_nothing_of_the_sdk_is_imported(environ: dict[str, s
 
 WORK_THEN_END = """
 import logging, os, time
-from catalog_sync import instruments
+from catalog_sync import contract, instruments
 from catalog_sync.telemetry import setup_telemetry
 from opentelemetry import trace
 telemetry = setup_telemetry("catalog-sync", os.environ)

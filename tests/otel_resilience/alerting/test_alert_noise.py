@@ -94,6 +94,10 @@ def refuse() -> None:
     raise ConnectionRefusedError("nobody listens")
 
 
+def answer() -> bool:
+    return True
+
+
 def play(seed: int) -> tuple[list[tuple[float, Notification]], int]:
     clock = FakeClock(EPOCH)
     inbox = Inbox(clock)
@@ -110,7 +114,7 @@ def play(seed: int) -> tuple[list[tuple[float, Notification]], int]:
             for breaker, fails in zip(breakers, row, strict=True):
                 failures += fails
                 with contextlib.suppress(ConnectionRefusedError, CircuitOpenError):
-                    breaker.execute(refuse if fails else bool)
+                    breaker.execute(refuse if fails else answer)
             if service.book.next_due() <= service.now():
                 service.pump()
             clock.advance(1.0)

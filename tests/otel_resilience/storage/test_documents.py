@@ -103,3 +103,47 @@ def test_a_balance_known_elsewhere(merge: Merge, expected: float) -> None:
     known = {"tokens": 5.0, "at": NOW}
     tokens = documents.budget(known, BudgetStep(config=config, claim=20, merge=merge), NOW).tokens
     assert tokens == (20 if merge is Merge.REPLACE else 5)
+
+
+PROBING = CircuitBreakerConfig(consecutive_failures=1, reset_timeout=8)
+
+
+def half_open_with_an_expired_probe(document: dict[str, Any]) -> int:
+    """Probe ``a`` lost its slot to probe ``b``. Returns the generation of both."""
+    documents.breaker(document, BreakerStep(action=Action.FAIL, config=PROBING, lease_for=6), NOW)
+    for lease, at in (("a", NOW + 8), ("b", NOW + 14)):
+        step = BreakerStep(action=Action.PROBE, config=PROBING, lease_for=6, lease=lease)
+        view = documents.breaker(document, step, at)
+        assert view.granted
+    assert view.expired == 1
+    return view.generation
+
+
+def settled(document: dict[str, Any], action: Action, lease: str, generation: int) -> tuple[str, bool]:
+    step = BreakerStep(action=action, config=PROBING, lease_for=6, lease=lease, generation=generation)
+    view = documents.breaker(document, step, NOW + 17)
+    return view.state.value, view.stale
+
+
+@pytest.mark.parametrize(("action", "state"), [(Action.SUCCEED, "closed"), (Action.FAIL, "open")])
+def test_the_result_of_a_probe_counts_after_its_lease_expired(action: Action, state: str) -> None:
+    document: dict[str, Any] = {}
+    generation = half_open_with_an_expired_probe(document)
+    assert settled(document, action, "a", generation) == (state, False)
+    assert settled(document, Action.SUCCEED, "b", generation) == (state, True)  # of an earlier generation by then
+
+
+def test_an_expired_probe_that_is_released_gives_back_no_slot_of_another() -> None:
+    document: dict[str, Any] = {}
+    generation = half_open_with_an_expired_probe(document)
+    assert settled(document, Action.RELEASE, "a", generation) == ("half_open", False)
+    assert list(document["leases"]) == ["b"]
+
+
+def test_nothing_is_kept_of_expired_leases() -> None:
+    document: dict[str, Any] = {}
+    half_open_with_an_expired_probe(document)
+    for number in range(100):
+        step = BreakerStep(action=Action.PROBE, config=PROBING, lease_for=6, lease=f"{number}")
+        assert documents.breaker(document, step, NOW + 100 + 6 * number).granted
+    assert list(document["leases"]) == ["99"]

@@ -226,12 +226,33 @@ def test_the_slot_of_a_probe_that_hangs_is_free_after_its_lease(clock: FakeClock
     with RecordedTelemetry().recording() as recorded:
         permit = fleet.breakers[1].admit()
         assert recorded.event_names() == ["resilience.circuit_breaker.probe_expired"]
-    fleet.breakers[0].record_success(hanging, 0.0)  # too late to count
-    fleet.look()
-    assert fleet.states() == ["HALF_OPEN"] * 2
-    assert fleet.breakers[0].metrics().stale_results == 1
+    fleet.breakers[0].release(hanging)
+    rejected(fleet.breakers[0])  # a probe without a lease has no slot to give back
     fleet.breakers[1].record_success(permit, 0.0)
     assert fleet.breakers[1].state.name == "CLOSED"
+
+
+@pytest.mark.parametrize(("good", "state"), [(True, "CLOSED"), (False, "OPEN")])
+def test_the_verdict_of_a_probe_holds_for_all_also_after_its_lease_expired(
+    clock: FakeClock, storage: FrailStorage, good: bool, state: str
+) -> None:
+    fleet = opened(clock, storage, 3)
+    clock.advance(8)
+    slow = fleet.breakers[0].admit()
+    clock.advance(6)
+    other = fleet.breakers[1].admit()
+    clock.advance(3)
+    if good:
+        fleet.breakers[0].record_success(slow, 0.0)
+    else:
+        error = TransientFault()
+        fleet.breakers[0].record_error(slow, error.classification, 0.0, error)
+    fleet.look()
+    assert fleet.states() == [state] * 3
+    fleet.breakers[1].record_success(other, 0.0)  # of an earlier generation by then
+    fleet.look()
+    assert fleet.states() == [state] * 3
+    assert [breaker.metrics().stale_results for breaker in fleet.breakers] == [0, 1, 0]
 
 
 @pytest.mark.parametrize("neutral", [ThrottledFault, KeyboardInterrupt])

@@ -1,0 +1,68 @@
+"""Events: one record each, through the Logs API of OpenTelemetry or through a standard logger."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from opentelemetry import _logs as logs_api
+from opentelemetry._logs import _internal as logs_internal
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+Value = str | int | float | bool
+Attributes = Mapping[str, Value]
+
+INFO, WARN, ERROR = logging.INFO, logging.WARNING, logging.ERROR
+_SEVERITY_NUMBERS = {
+    INFO: logs_api.SeverityNumber.INFO,
+    WARN: logs_api.SeverityNumber.WARN,
+    ERROR: logs_api.SeverityNumber.ERROR,
+}
+
+
+class EventLog:
+    """Emits each event of one instrumentation scope as one record: through the Logs API where a logger provider is set,
+    else through the standard logger ``standard``.
+
+    ``provider`` comes before the global one, which may be set later. A provider of the SDK that is disabled counts as
+    none. Records of the standard logger hold the name and the attributes of the event in ``otel.event.name`` and
+    ``otel.attributes``.
+    """
+
+    def __init__(
+        self, scope: str, schema_url: str, standard: logging.Logger, provider: logs_api.LoggerProvider | None = None
+    ) -> None:
+        self._scope = scope
+        self._schema_url = schema_url
+        self._standard = standard
+        self._provider = provider
+        self._known: tuple[logs_api.LoggerProvider, logs_api.Logger | None] | None = None
+
+    def emit(self, name: str, level: int, body: str, attributes: Attributes, context: Context | None = None) -> None:
+        """Emits one event; ``level`` is one of :data:`INFO`, :data:`WARN`, :data:`ERROR`."""
+        logger = self._logger()
+        if logger is not None:
+            logger.emit(
+                severity_number=_SEVERITY_NUMBERS[level],
+                severity_text=logging.getLevelName(level),
+                body=body,
+                attributes=dict(attributes),
+                event_name=name,
+                context=context,
+            )
+        elif self._standard.isEnabledFor(level):
+            extra = {"otel.event.name": name, "otel.attributes": dict(attributes)}
+            self._standard.log(level, "%s", body, extra=extra)
+
+    def _logger(self) -> logs_api.Logger | None:
+        provider = self._provider or logs_internal._LOGGER_PROVIDER  # noqa: SLF001  # the public getter reads the environment on every call
+        if provider is None:
+            return None
+        known = self._known
+        if known is None or known[0] is not provider:
+            logger = provider.get_logger(self._scope, schema_url=self._schema_url)
+            known = self._known = provider, None if isinstance(logger, logs_api.NoOpLogger) else logger
+        return known[1]
