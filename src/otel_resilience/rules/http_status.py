@@ -12,10 +12,8 @@ from typing import Final
 
 from otel_resilience import error_types
 from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Severity
+from otel_resilience.request_shown import is_idempotent
 from otel_resilience.retry_after import parse_rate_limit_reset, parse_retry_after
-
-IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""RFC 9110, 9.2.2."""
 
 CONTROL_NOT_MODIFIED: Final = Classification(ErrorClass.CONTROL, Severity.LOW, "304", BreakerEffect.SUCCESS)
 """304 in the shape of an exception: what the client has is still good."""
@@ -90,11 +88,6 @@ def classify_status(
     if hint is None and method is None:
         return verdict
     return verdict.replace(retry_after=hint, idempotent=None if method is None else is_idempotent(method))
-
-
-def is_idempotent(method: str) -> bool:
-    """Whether HTTP lets a request with this method be repeated."""
-    return method.upper() in IDEMPOTENT_METHODS
 
 
 def _hint(verdict: Classification, headers: Mapping[str, str], now: Callable[[], float]) -> float | None:

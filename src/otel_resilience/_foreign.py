@@ -1,0 +1,142 @@
+"""Reads and marks exceptions that other code made, without relying on how their classes behave.
+
+An exception class may answer anything from ``__getattr__``, raise from a property or from ``__str__``, claim another
+``__class__``, or forbid attributes. Python's own fields are therefore read through the descriptors of
+``BaseException``, ours are kept in the instance's dictionary, and everything else is read by :func:`attribute`.
+Nothing here raises an ``Exception``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final, TypeGuard, TypeVar
+
+T = TypeVar("T")
+
+MAX_CHAIN: Final = 100
+"""Causes that are looked at; the cause of a cause that far away says nothing about an error."""
+_MAX_PAIRS: Final = 1_000
+
+_instance_dict: Final = BaseException.__dict__["__dict__"].__get__
+_get_args: Final = BaseException.__dict__["args"].__get__
+_get_cause: Final = BaseException.__dict__["__cause__"].__get__
+_get_context: Final = BaseException.__dict__["__context__"].__get__
+_get_members: Final = BaseExceptionGroup.__dict__["exceptions"].__get__
+_get_mro: Final = type.__dict__["__mro__"].__get__
+_get_module: Final = type.__dict__["__module__"].__get__
+_get_qualname: Final = type.__dict__["__qualname__"].__get__
+
+
+def is_a(value: object, kinds: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
+    """As ``isinstance``, by the real type: ``isinstance`` also asks the value's ``__class__``, which may raise."""
+    return issubclass(type(value), kinds)
+
+
+def attribute(owner: object, name: str) -> Any:
+    """The attribute, or ``None`` where there is none or reading it fails."""
+    try:
+        return getattr(owner, name, None)
+    except Exception:  # noqa: BLE001  # a property or a ``__getattr__`` that raises has no value to give
+        return None
+
+
+def own(exception: BaseException, name: str) -> Any:
+    """What :func:`set_own` kept under ``name``, or ``None``."""
+    return _instance_dict(exception).get(name)
+
+
+def set_own(exception: BaseException, name: str, value: object) -> None:
+    """Keeps ``value`` on the exception, also where its class forbids attributes, as a frozen dataclass does."""
+    _instance_dict(exception)[name] = value
+
+
+def args_of(exception: BaseException) -> tuple[Any, ...]:
+    """What the exception was made with."""
+    return _get_args(exception)  # type: ignore[no-any-return]
+
+
+def cause_of(exception: BaseException) -> BaseException | None:
+    """The explicit cause (``raise … from cause``)."""
+    return _get_cause(exception)  # type: ignore[no-any-return]
+
+
+def context_of(exception: BaseException) -> BaseException | None:
+    """The exception that was being handled when this one was raised."""
+    return _get_context(exception)  # type: ignore[no-any-return]
+
+
+def causes_of(exception: BaseException) -> Iterator[BaseException]:
+    """The explicit causes, nearest first; ends where they repeat, and after :data:`MAX_CHAIN`."""
+    seen = {id(exception)}
+    cause = cause_of(exception)
+    while cause is not None and id(cause) not in seen and len(seen) <= MAX_CHAIN:
+        yield cause
+        seen.add(id(cause))
+        cause = cause_of(cause)
+
+
+def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The members of a group and of the groups in it that are no groups themselves; each object once."""
+    leaves = []
+    seen: set[int] = set()
+    pending: list[BaseException] = [group]
+    while pending:
+        member = pending.pop()
+        if id(member) in seen:
+            continue
+        seen.add(id(member))
+        if is_a(member, BaseExceptionGroup):
+            pending.extend(reversed(_get_members(member)))
+        else:
+            leaves.append(member)
+    return leaves
+
+
+def bases_of(kind: type) -> tuple[type, ...]:
+    """The class and its bases, in the order in which attributes are looked up."""
+    return _get_mro(kind)  # type: ignore[no-any-return]
+
+
+def name_of(kind: type) -> str:
+    """Module and qualified name of a class; ``?`` for a part that is no text."""
+    parts = (_get_module(kind), _get_qualname(kind))
+    return ".".join(part if isinstance(part, str) else "?" for part in parts)
+
+
+def text_of(exception: BaseException) -> str:
+    """``str(exception)``, or the name of its class where that fails."""
+    try:
+        return str(exception)
+    except Exception:  # noqa: BLE001  # a broken __str__ must not hide what failed
+        return type(exception).__name__
+
+
+def repr_of(exception: BaseException) -> str:
+    """``repr(exception)``, or the name of its class where that fails."""
+    try:
+        return repr(exception)
+    except Exception:  # noqa: BLE001  # as above
+        return type(exception).__name__
+
+
+def pairs_of(mapping: object) -> list[tuple[str, str]]:
+    """Names in lower case and values of something like HTTP headers: a mapping, or a series of pairs. What is neither
+    text nor bytes is left out; empty where it cannot be read."""
+    found = []
+    try:
+        items = getattr(mapping, "items", None)
+        pairs: Any = mapping if items is None else items()
+        for name, value in islice(pairs, _MAX_PAIRS):
+            key, text = _as_text(name), _as_text(value)
+            if key is not None and text is not None:
+                found.append((key.lower(), text))
+    except Exception:  # noqa: BLE001  # an object of any kind, under a name that headers often have
+        return found
+    return found
+
+
+def _as_text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return value if isinstance(value, str) else None

@@ -1,0 +1,66 @@
+"""The rule for exceptions of clients that have no rules of their own but carry the HTTP status of a response."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Iterator
+from typing import Any, Final
+
+from otel_resilience._foreign import attribute, is_a, pairs_of
+from otel_resilience.classification import Classification, Rule
+from otel_resilience.rules.http_status import CONTROL_NOT_MODIFIED, classify_status
+
+
+def classify_carried_status(exception: BaseException) -> Classification | None:
+    """The verdict by the status that ``exception`` carries; ``None`` where it carries none, or one of success.
+
+    The status is an ``int`` from 100 to 599: the ``status_code`` or ``status`` of the attribute ``response``, an
+    attribute ``status_code``, ``status`` or ``http_status`` of the exception, or its ``code`` where something else
+    shows that this is HTTP (many databases number their errors in the same range). ``Retry-After`` is read from the
+    headers of the response or of the exception.
+    """
+    response = attribute(exception, "response")
+    status = next((status for status in map(http_status, _candidates(exception, response)) if status), None)
+    if status is None:
+        return None
+    if status == http.HTTPStatus.NOT_MODIFIED:
+        return CONTROL_NOT_MODIFIED
+    return classify_status(status, _headers(exception, response))
+
+
+RULES: Final[tuple[Rule, ...]] = (classify_carried_status,)
+
+
+def http_status(value: object) -> int | None:
+    """``value`` where it is an HTTP status: an ``int`` (``bool`` is none) from 100 to 599."""
+    if not is_a(value, int) or is_a(value, bool):
+        return None
+    status = int.__index__(value)
+    return status if 100 <= status <= 599 else None
+
+
+def _candidates(exception: BaseException, response: object) -> Iterator[object]:
+    yield attribute(response, "status_code")
+    yield attribute(response, "status")
+    yield _metadata(response).get("HTTPStatusCode")
+    yield attribute(exception, "status_code")
+    yield attribute(exception, "status")
+    yield attribute(exception, "http_status")
+    code = attribute(exception, "code")
+    if is_a(code, http.HTTPStatus) or response is not None or pairs_of(attribute(exception, "headers")):
+        yield code
+
+
+def _metadata(response: object) -> dict[str, Any]:
+    """What botocore says of a response: its errors keep a dictionary under ``response``."""
+    metadata = response.get("ResponseMetadata") if type(response) is dict else None
+    return metadata if type(metadata) is dict else {}
+
+
+def _headers(exception: BaseException, response: object) -> dict[str, str]:
+    found: dict[str, str] = {}
+    of_response = (attribute(response, "headers"), _metadata(response).get("HTTPHeaders"))
+    for source in (*of_response, attribute(exception, "headers")):
+        for name, value in pairs_of(source):
+            found.setdefault(name, value)
+    return found
