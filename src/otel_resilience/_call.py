@@ -13,7 +13,7 @@ from opentelemetry._logs import _internal as logs_internal
 
 from otel_resilience import observers, telemetry
 from otel_resilience._call_telemetry import CallTelemetry, attempt_number
-from otel_resilience._foreign import is_a
+from otel_resilience._foreign import is_a, related_to
 from otel_resilience.classification import CANCELLED, Classification, ErrorClass
 from otel_resilience.correlation import correlation_id
 from otel_resilience.errors import (
@@ -187,7 +187,7 @@ class Call(CallTelemetry):
             and self.is_retryable is None
             and self.idempotent is not False
             and self.deadline is None
-            and error_context(error) is None
+            and not self._exhausted_below(error)
             and (budget is None or self._pay_plain(budget))
         )
         delay = self.delay = 0.0 if at_once else self._next_delay(error, verdict)
@@ -262,7 +262,10 @@ class Call(CallTelemetry):
         return verdict.max_retries is not None and used >= verdict.max_retries
 
     def _exhausted_below(self, error: BaseException) -> bool:
-        context = error_context(error)
+        """Whether a call within this one has used up its retries on ``error``, a cause or a member of it."""
+        return any(self._was_exhausted(error_context(each)) for each in related_to(error))
+
+    def _was_exhausted(self, context: ErrorContext | None) -> bool:
         return (
             context is not None
             and context.exhausted

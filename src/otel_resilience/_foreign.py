@@ -76,6 +76,16 @@ def causes_of(exception: BaseException) -> Iterator[BaseException]:
         cause = cause_of(cause)
 
 
+def related_to(exception: BaseException) -> Iterator[BaseException]:
+    """The exception, its explicit causes, and where it is a group the members with their causes."""
+    yield exception
+    yield from causes_of(exception)
+    if is_a(exception, BaseExceptionGroup):
+        for leaf in leaves_of(exception):
+            yield leaf
+            yield from causes_of(leaf)
+
+
 def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     """The members of a group and of the groups in it that are no groups themselves; each object once."""
     leaves = []
@@ -104,12 +114,12 @@ def name_of(kind: type) -> str:
     return ".".join(part if isinstance(part, str) else "?" for part in parts)
 
 
-def text_of(exception: BaseException) -> str:
-    """``str(exception)``, or the name of its class where that fails."""
+def text_of(value: object) -> str:
+    """``str(value)``, or the name of its class where that fails."""
     try:
-        return str(exception)
+        return str(value)
     except Exception:  # noqa: BLE001  # a broken __str__ must not hide what failed
-        return type(exception).__name__
+        return type(value).__name__
 
 
 def repr_of(exception: BaseException) -> str:
@@ -137,6 +147,6 @@ def pairs_of(mapping: object) -> list[tuple[str, str]]:
 
 
 def _as_text(value: object) -> str | None:
-    if isinstance(value, bytes):
+    if is_a(value, bytes):
         return value.decode("latin-1")
-    return value if isinstance(value, str) else None
+    return value if is_a(value, str) else None

@@ -21,7 +21,7 @@ from otel_resilience import error_types, request_shown
 from otel_resilience._foreign import attribute, cause_of, causes_of, is_a, leaves_of, name_of
 from otel_resilience._once import Once
 from otel_resilience._operations import discard, is_async_callable
-from otel_resilience.control_flow import EXITS, is_control_flow, is_group
+from otel_resilience.control_flow import CANCELLATIONS, is_control_flow, is_group
 
 _log = logging.getLogger("otel_resilience")
 
@@ -283,7 +283,8 @@ class Classifier:
     the verdict on its explicit cause (``raise … from cause``), its being a programming error (``TypeError``,
     ``KeyError`` …: permanent, neutral for a circuit breaker). What is left is :data:`UNCLASSIFIED` and logged once per
     class. Control flow (:mod:`otel_resilience.control_flow`) is never handed to a rule. The verdicts on the members of
-    an ``ExceptionGroup`` are merged by :func:`merge_verdicts`. Where the exception or one of its explicit causes shows
+    an ``ExceptionGroup`` are merged by :func:`merge_verdicts`; one with control flow in it, other than cancelled tasks,
+    is control flow. Where the exception or one of its explicit causes shows
     its request, that decides on ``idempotent`` unless a rule does.
 
     ``by_type`` holds verdicts on exact types whose instances need no look. Rules added by :meth:`extended` come before
@@ -376,8 +377,8 @@ class Classifier:
             return groups.get(key)
         groups[key] = None  # so that a member whose cause is this group does not lead back into it
         leaves = leaves_of(group)
-        if any(is_a(leaf, EXITS) for leaf in leaves):
-            verdict: Classification | None = CANCELLED
+        if any(is_control_flow(leaf) and not is_a(leaf, CANCELLATIONS) for leaf in leaves):
+            verdict: Classification | None = CANCELLED  # it must reach the code that it is meant for
         else:
             judged = (self._judge(leaf, groups, nesting - 1) for leaf in leaves)
             verdict = self_described(group) or merge_verdicts([each for each in judged if each is not None])

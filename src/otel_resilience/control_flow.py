@@ -5,19 +5,20 @@ They pass every layer unchanged: never retried, never counted, never reported as
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import functools
 from typing import Final, TypeGuard
 
 from otel_resilience._foreign import bases_of, is_a, name_of
 
-EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
-"""These must reach whoever they are meant for also where a group holds them beside failures."""
+CANCELLATIONS: Final = (asyncio.CancelledError, concurrent.futures.CancelledError)
+"""In a group beside failures these say no more than that the failures ended the other tasks of the group."""
 
 _BY_NAME: Final = frozenset(
     {
         "builtins.StopIteration",
         "builtins.StopAsyncIteration",
-        "concurrent.futures._base.CancelledError",
         "grpc.FutureCancelledError",
         "twisted.internet.defer.CancelledError",
         "bdb.BdbQuit",
@@ -64,6 +65,6 @@ def is_group(exception: BaseException) -> TypeGuard[BaseExceptionGroup[BaseExcep
 def _is_control_flow(kind: type[BaseException]) -> bool:
     if issubclass(kind, BaseExceptionGroup):
         return False
-    if not issubclass(kind, Exception):
+    if not issubclass(kind, Exception) or issubclass(kind, CANCELLATIONS):
         return True
     return any(name_of(base) in _BY_NAME for base in bases_of(kind))

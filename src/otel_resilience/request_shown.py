@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from otel_resilience._foreign import attribute, pairs_of
+from otel_resilience._foreign import attribute, is_a, pairs_of
 
 IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110, 9.2.2."""
@@ -27,12 +27,12 @@ def shows_idempotent(exception: BaseException) -> bool | None:
     """
     for request in _requests(exception):
         method = attribute(request, "method")
-        if isinstance(method, bytes):
+        if is_a(method, bytes):
             method = method.decode("latin-1")
-        if isinstance(method, str) and method:
+        if is_a(method, str) and method:
             return is_idempotent(method) or _has_key(request)
     method = attribute(exception, "method")
-    if isinstance(method, str) and method.upper() in IDEMPOTENT_METHODS | _UNSAFE_METHODS:
+    if is_a(method, str) and method.upper() in IDEMPOTENT_METHODS | _UNSAFE_METHODS:
         return is_idempotent(method)
     return None
 

@@ -6,7 +6,7 @@ import http
 from collections.abc import Iterator
 from typing import Any, Final
 
-from otel_resilience._foreign import attribute, is_a, pairs_of
+from otel_resilience._foreign import attribute, bases_of, is_a, name_of, pairs_of
 from otel_resilience.classification import Classification, Rule
 from otel_resilience.rules.http_status import CONTROL_NOT_MODIFIED, classify_status
 
@@ -47,8 +47,12 @@ def _candidates(exception: BaseException, response: object) -> Iterator[object]:
     yield attribute(exception, "status")
     yield attribute(exception, "http_status")
     code = attribute(exception, "code")
-    if is_a(code, http.HTTPStatus) or response is not None or pairs_of(attribute(exception, "headers")):
+    if is_a(code, http.HTTPStatus) or response is not None or _is_named_after_http(type(exception)):
         yield code
+
+
+def _is_named_after_http(kind: type) -> bool:
+    return any("http" in name_of(base).rpartition(".")[2].lower() for base in bases_of(kind))
 
 
 def _metadata(response: object) -> dict[str, Any]:
