@@ -130,20 +130,27 @@ def repr_of(exception: BaseException) -> str:
         return type(exception).__name__
 
 
-def pairs_of(mapping: object) -> list[tuple[str, str]]:
-    """Names in lower case and values of something like HTTP headers: a mapping, or a series of pairs. What is neither
-    text nor bytes is left out; empty where it cannot be read."""
-    found = []
+def header_of(headers: object, name: str) -> str | None:
+    """The value of something like HTTP headers under ``name`` (lower case), whatever its spelling there.
+
+    Headers are a mapping, or a series of pairs. ``None`` where there is no such text, or where they cannot be read.
+    """
+    if headers is None:
+        return None
     try:
-        items = getattr(mapping, "items", None)
-        pairs: Any = mapping if items is None else items()
-        for name, value in islice(pairs, _MAX_PAIRS):
-            key, text = _as_text(name), _as_text(value)
-            if key is not None and text is not None:
-                found.append((key.lower(), text))
+        get = getattr(headers, "get", None)
+        value = None if get is None else _as_text(get(name))
+        if value is not None:
+            return value
+        items = getattr(headers, "items", None)
+        pairs: Any = headers if items is None else items()
+        for key, each in islice(pairs, _MAX_PAIRS):
+            text = _as_text(key)
+            if text is not None and text.lower() == name:
+                return _as_text(each)
     except Exception:  # noqa: BLE001  # an object of any kind, under a name that headers often have
-        return found
-    return found
+        return None
+    return None
 
 
 def _as_text(value: object) -> str | None:

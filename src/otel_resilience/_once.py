@@ -27,6 +27,8 @@ class Once:
 
         ``False`` as well after :data:`MAX_NAMES` names, and after :data:`MAX_CLASSES_OF_A_NAME` classes of one name.
         """
+        if kind is not None and kind in self._classes:
+            return False
         with self._lock:
             times = self._names.get(name, 0)
             if kind is not None:

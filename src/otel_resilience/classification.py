@@ -89,6 +89,8 @@ E = TypeVar("E", bound=Enum)
 
 def _member(name: str, value: object, kind: type[E]) -> E:
     """The member of ``kind`` that has ``value``. Raises ``TypeError`` or ``ValueError`` naming the field."""
+    if type(value) is kind:
+        return value
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a member of {kind.__name__}, not {value!r}")
     try:
@@ -103,11 +105,6 @@ def _wait(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
     if not value >= 0:  # NaN as well
         raise ValueError(f"{name} must be at least 0, not {value!r}")
-
-
-def _flag(name: str, value: object) -> None:
-    if value is not True and value is not False:
-        raise TypeError(f"{name} must be True or False, not {value!r}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,22 +141,7 @@ class Classification:
     """Whether it is transient and asks for nothing special: most failures are, and are decided on quickly."""
 
     def __post_init__(self) -> None:
-        if type(self.error_class) is not ErrorClass:
-            object.__setattr__(self, "error_class", _member("error_class", self.error_class, ErrorClass))
-        if type(self.severity) is not Severity:
-            object.__setattr__(self, "severity", _member("severity", self.severity, Severity))
-        if type(self.breaker) is not BreakerEffect:
-            object.__setattr__(self, "breaker", _member("breaker", self.breaker, BreakerEffect))
-        check.label("error_type", self.error_type)
-        if self.retry_after is not None:
-            _wait("retry_after", self.retry_after)
-        if self.max_retries is not None:
-            check.count("max_retries", self.max_retries, minimum=0)
-        _flag("unsent", self.unsent)
-        _flag("unclassified", self.unclassified)
-        _flag("immediate", self.immediate)
-        if self.idempotent is not None:
-            _flag("idempotent", self.idempotent)
+        self._check()
         plain = (
             self.error_class is ErrorClass.TRANSIENT
             and self.retry_after is None
@@ -169,6 +151,25 @@ class Classification:
         )
         object.__setattr__(self, "plain", plain)
         object.__setattr__(self, "retryable", self.granted_retries > 0)
+
+    def _check(self) -> None:
+        if not (
+            type(self.error_class) is ErrorClass
+            and type(self.severity) is Severity
+            and type(self.breaker) is BreakerEffect
+        ):
+            object.__setattr__(self, "error_class", _member("error_class", self.error_class, ErrorClass))
+            object.__setattr__(self, "severity", _member("severity", self.severity, Severity))
+            object.__setattr__(self, "breaker", _member("breaker", self.breaker, BreakerEffect))
+        check.label("error_type", self.error_type)
+        if self.retry_after is not None:
+            _wait("retry_after", self.retry_after)
+        if self.max_retries is not None:
+            check.count("max_retries", self.max_retries, minimum=0)
+        for name in ("unsent", "unclassified", "immediate", "idempotent"):
+            value = getattr(self, name)
+            if not (value is True or value is False or (value is None and name == "idempotent")):
+                raise TypeError(f"{name} must be True or False, not {value!r}")
 
     @property
     def counts(self) -> bool:
@@ -336,7 +337,7 @@ class Classifier:
         if is_control_flow(exception):
             return CANCELLED
         verdict = self._known(exception)
-        causes = tuple(causes_of(exception))
+        causes = () if cause_of(exception) is None else tuple(causes_of(exception))
         if verdict is None:
             verdict = self._by_cause(causes, groups, nesting)
         if verdict is None:

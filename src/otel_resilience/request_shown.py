@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from otel_resilience._foreign import attribute, is_a, pairs_of
+from otel_resilience._foreign import attribute, header_of, is_a
 
 IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110, 9.2.2."""
@@ -44,4 +44,4 @@ def _requests(exception: BaseException) -> Iterator[object]:
 
 
 def _has_key(request: object) -> bool:
-    return any(name == _IDEMPOTENCY_KEY for name, _ in pairs_of(attribute(request, "headers")))
+    return header_of(attribute(request, "headers"), _IDEMPOTENCY_KEY) is not None

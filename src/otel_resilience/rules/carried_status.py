@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import http
 from collections.abc import Iterator
 from typing import Any, Final
 
-from otel_resilience._foreign import attribute, bases_of, is_a, name_of, pairs_of
+from otel_resilience._foreign import attribute, bases_of, header_of, is_a, name_of
 from otel_resilience.classification import Classification, Rule
-from otel_resilience.rules.http_status import CONTROL_NOT_MODIFIED, classify_status
+from otel_resilience.rules.http_status import CONTROL_NOT_MODIFIED, judge_response
 
 
 def classify_carried_status(exception: BaseException) -> Classification | None:
@@ -25,7 +26,7 @@ def classify_carried_status(exception: BaseException) -> Classification | None:
         return None
     if status == http.HTTPStatus.NOT_MODIFIED:
         return CONTROL_NOT_MODIFIED
-    return classify_status(status, _headers(exception, response))
+    return judge_response(status, functools.partial(_header, exception, response))
 
 
 RULES: Final[tuple[Rule, ...]] = (classify_carried_status,)
@@ -61,10 +62,9 @@ def _metadata(response: object) -> dict[str, Any]:
     return metadata if type(metadata) is dict else {}
 
 
-def _headers(exception: BaseException, response: object) -> dict[str, str]:
-    found: dict[str, str] = {}
-    of_response = (attribute(response, "headers"), _metadata(response).get("HTTPHeaders"))
-    for source in (*of_response, attribute(exception, "headers")):
-        for name, value in pairs_of(source):
-            found.setdefault(name, value)
-    return found
+def _header(exception: BaseException, response: object, name: str) -> str | None:
+    """From the response, or where only those are kept, from the exception."""
+    value = header_of(attribute(response, "headers"), name)
+    if value is None:
+        value = header_of(_metadata(response).get("HTTPHeaders"), name)
+    return header_of(attribute(exception, "headers"), name) if value is None else value
