@@ -234,6 +234,7 @@ _WORST_FIRST: Final = (
 )
 _unknown_classes: Final = Once()
 _broken_rules: Final = Once()
+"""Rules that failed, and classes of exceptions that could not be looked at."""
 
 _EFFECT_ORDER: Final = (BreakerEffect.FAILURE, BreakerEffect.NEUTRAL, BreakerEffect.SUCCESS)
 _MAX_NESTING: Final = 20
@@ -285,8 +286,8 @@ class Classifier:
     ``KeyError`` …: permanent, neutral for a circuit breaker). What is left is :data:`UNCLASSIFIED` and logged once per
     class. Control flow (:mod:`otel_resilience.control_flow`) is never handed to a rule. The verdicts on the members of
     an ``ExceptionGroup`` are merged by :func:`merge_verdicts`; one with control flow in it, other than cancelled tasks,
-    is control flow. Where the exception or one of its explicit causes shows
-    its request, that decides on ``idempotent`` unless a rule does.
+    is control flow. Where the exception or one of its explicit causes shows its request, that decides on ``idempotent``
+    unless a rule does.
 
     ``by_type`` holds verdicts on exact types whose instances need no look. Rules added by :meth:`extended` come before
     it, the rules given here after it. Raises ``TypeError`` naming the parameter where a rule is no plain function of
@@ -325,7 +326,9 @@ class Classifier:
                     return verdict
             return self._judge(exception, {}, _MAX_NESTING) or UNCLASSIFIED
         except Exception as broken:  # noqa: BLE001  # nothing may take the place of the error that is looked at
-            _log.warning("an exception of class %s could not be classified: %s", _name(exception), _name(broken))
+            name, problem = _name(exception), _name(broken)
+            if _broken_rules.first(f"{name} {problem}"):
+                _log.warning("an exception of class %s could not be classified: %s", name, problem)
             return UNCLASSIFIED
 
     def _judge(
