@@ -13,10 +13,10 @@ from opentelemetry._logs import _internal as logs_internal
 
 from otel_resilience import observers, telemetry
 from otel_resilience._call_telemetry import CallTelemetry, attempt_number
+from otel_resilience._foreign import is_a, related_to
 from otel_resilience.classification import CANCELLED, Classification, ErrorClass
 from otel_resilience.correlation import correlation_id
 from otel_resilience.errors import (
-    CONTEXT_ATTRIBUTE,
     AttemptTimeoutError,
     CircuitOpenError,
     DeadlineExceededError,
@@ -156,7 +156,7 @@ class Call(CallTelemetry):
         """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
         policy = self.policy
         self.error = error
-        verdict = self.verdict = policy.verdicts.get(type(error)) or policy.classify(error)
+        verdict = self.verdict = policy.classify(error)
         if policy.breaker is not None:
             if verdict.immediate and not self.used_immediate:
                 policy.breaker.release(self.permit)  # an idle connection that was closed says nothing yet
@@ -187,7 +187,7 @@ class Call(CallTelemetry):
             and self.is_retryable is None
             and self.idempotent is not False
             and self.deadline is None
-            and not hasattr(error, CONTEXT_ATTRIBUTE)
+            and not self._exhausted_below(error)
             and (budget is None or self._pay_plain(budget))
         )
         delay = self.delay = 0.0 if at_once else self._next_delay(error, verdict)
@@ -212,7 +212,7 @@ class Call(CallTelemetry):
         self._attach_context(error, verdict, exhausted=exhausted)
         if self.rejected:
             outcome = "rejected"
-        elif self.suppressed == "deadline" or isinstance(error, DeadlineExceededError):
+        elif self.suppressed == "deadline" or is_a(error, DeadlineExceededError):
             outcome = "deadline"
         else:
             outcome = "failed"
@@ -231,13 +231,13 @@ class Call(CallTelemetry):
         if self.is_retryable is None:
             wanted = verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
         else:
-            wanted = not isinstance(error, CircuitOpenError) and self.is_retryable(error)
+            wanted = not is_a(error, CircuitOpenError) and self.is_retryable(error)
         if not wanted:
-            return self._suppress("breaker_open" if isinstance(error, CircuitOpenError) else "not_retryable")
+            return self._suppress("breaker_open" if is_a(error, CircuitOpenError) else "not_retryable")
         idempotent = verdict.idempotent if self.idempotent is None else self.idempotent
         if idempotent is False and not verdict.unsent:
             return self._suppress("not_idempotent")
-        if hasattr(error, CONTEXT_ATTRIBUTE) and self._exhausted_below(error):
+        if self._exhausted_below(error):
             return self._suppress("exhausted_below")
         if verdict.immediate and not self.used_immediate:
             self.used_immediate = True
@@ -262,7 +262,10 @@ class Call(CallTelemetry):
         return verdict.max_retries is not None and used >= verdict.max_retries
 
     def _exhausted_below(self, error: BaseException) -> bool:
-        context = error_context(error)
+        """Whether a call within this one has used up its retries on ``error``, a cause or a member of it."""
+        return any(self._was_exhausted(error_context(each)) for each in related_to(error))
+
+    def _was_exhausted(self, context: ErrorContext | None) -> bool:
         return (
             context is not None
             and context.exhausted

@@ -10,6 +10,7 @@ from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from otel_resilience import contract, error_types, telemetry
+from otel_resilience._foreign import is_a, name_of, text_of
 from otel_resilience.classification import Classification, Severity
 from otel_resilience.errors import ResilienceError
 from otel_resilience.redaction import redact
@@ -142,7 +143,6 @@ class CallTelemetry:
     def _report_failure(self, error: BaseException, verdict: Classification) -> None:
         dependency, operation = self.policy.dependency, self.operation
         message = _text(error)
-        kind = type(error)
         failure: dict[str, telemetry.Value] = {
             contract.DEPENDENCY: dependency,
             contract.OPERATION: operation,
@@ -172,7 +172,7 @@ class CallTelemetry:
                 **failure,
                 contract.ATTEMPT_NUMBER: self.attempts,
                 contract.PREFIX + "attempt.duration": self.policy.clock() - self.started_attempt,
-                "exception.type": f"{kind.__module__}.{kind.__qualname__}",
+                "exception.type": name_of(type(error)),
                 "exception.message": message,
             },
             span=span,
@@ -258,9 +258,6 @@ class CallTelemetry:
 
 def _text(error: BaseException) -> str:
     """The message of an error without secrets; the name of its type where it has none to give."""
-    if isinstance(error, ResilienceError):
+    if is_a(error, ResilienceError):
         return str(error)  # ours: a dependency's name and numbers
-    try:
-        return redact(str(error))
-    except Exception:  # noqa: BLE001  # a broken __str__ must not hide what failed
-        return type(error).__name__
+    return redact(text_of(error))

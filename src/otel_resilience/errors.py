@@ -6,9 +6,11 @@ import dataclasses
 from typing import Any
 
 from otel_resilience import error_types
+from otel_resilience._foreign import attribute, is_a, own, set_own
 from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Severity
 
 CONTEXT_ATTRIBUTE = "__resilience__"
+_NOTES = "__notes__"
 
 
 class ResilienceError(Exception):
@@ -111,23 +113,34 @@ class ErrorContext:
 
 def error_context(exception: BaseException) -> ErrorContext | None:
     """What was attached to ``exception``, or ``None``."""
-    found = getattr(exception, CONTEXT_ATTRIBUTE, None)
-    return found if isinstance(found, ErrorContext) else None
+    found = own(exception, CONTEXT_ATTRIBUTE)
+    return found if is_a(found, ErrorContext) else None
 
 
 def attach_context(exception: BaseException, context: ErrorContext) -> None:
-    """Attaches ``context`` and its note, in place of one from an earlier call that raised the same object."""
+    """Attaches ``context`` and its note, in place of one from an earlier call that raised the same object.
+
+    Notes of a kind that Python would not show (no list) are the user's own affair and stay as they are.
+    """
     previous = error_context(exception)
-    notes = [note for note in getattr(exception, "__notes__", ()) if previous is None or note != previous.note]
+    set_own(exception, CONTEXT_ATTRIBUTE, context)
+    notes = _notes_of(exception)
+    if notes is None:
+        return
+    kept = [note for note in notes if previous is None or type(note) is not str or note != previous.note]
     if context.note:
-        notes.append(context.note)
-    set_attribute(exception, CONTEXT_ATTRIBUTE, context)
-    set_attribute(exception, "__notes__", notes)
+        kept.append(context.note)
+    if kept or notes:
+        set_own(exception, _NOTES, kept)
 
 
-def set_attribute(exception: BaseException, name: str, value: object) -> None:
-    """Sets an attribute also on an exception whose class forbids it, such as a frozen dataclass."""
-    BaseException.__setattr__(exception, name, value)
+def _notes_of(exception: BaseException) -> list[Any] | None:
+    """The notes, empty where there are none; ``None`` where ``__notes__`` was set to something else."""
+    notes = own(exception, _NOTES)
+    if notes is None:
+        notes = attribute(exception, _NOTES)  # of the class, or what a lively ``__getattr__`` makes up
+        return list(list.__iter__(notes)) if is_a(notes, list) else []
+    return list(list.__iter__(notes)) if is_a(notes, list) else None
 
 
 def enrich(exception: BaseException, **details: Any) -> BaseException:
@@ -140,7 +153,7 @@ def enrich(exception: BaseException, **details: Any) -> BaseException:
     context = error_context(exception)
     if context is None:
         context = ErrorContext(correlation_id=correlation_id())
-        set_attribute(exception, CONTEXT_ATTRIBUTE, context)
+        set_own(exception, CONTEXT_ATTRIBUTE, context)
     for key, value in details.items():
         context.details.setdefault(key, value)
     return exception

@@ -6,6 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from otel_resilience._foreign import repr_of
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def tell_error(dependency: str, operation: str, verdict: Classification, error: 
         try:
             observer.on_error(dependency, operation, verdict, error)
         except Exception as broken:  # noqa: BLE001  # an observer must not change the call that it looks at
-            _log.warning("an observer of errors failed: %s", redact(repr(broken)))
+            _log.warning("an observer of errors failed: %s", redact(repr_of(broken)))
 
 
 def tell_transition(dependency: str, transition: Transition) -> None:
@@ -62,4 +63,4 @@ def tell_transition(dependency: str, transition: Transition) -> None:
         try:
             observer.on_transition(dependency, transition)
         except Exception as broken:  # noqa: BLE001  # as above
-            _log.warning("an observer of transitions failed: %s", redact(repr(broken)))
+            _log.warning("an observer of transitions failed: %s", redact(repr_of(broken)))

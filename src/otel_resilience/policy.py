@@ -85,8 +85,6 @@ class Policy:
         self.shared = shared
         """Where the breaker and the budget made here keep their state; ``None``: in themselves."""
         self.classify = self.classifier.classify
-        self.verdicts = self.classifier.by_type
-        """Verdicts on exact types, to be looked into before :attr:`classify` is asked."""
         self.max_attempts = self.retry.max_attempts
         self.eager = self.retry.base_delay == 0
         """Whether transient errors are retried without any wait."""

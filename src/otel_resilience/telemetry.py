@@ -22,6 +22,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.metrics import _internal as metrics_internal
 
 from otel_resilience import cardinality, contract, observers
+from otel_resilience._foreign import repr_of
 from otel_resilience.breaker_config import BreakerState, Transition
 from otel_resilience.events import ERROR as ERROR
 from otel_resilience.events import INFO as INFO
@@ -74,7 +75,7 @@ def harmless(function: Callable[P, None]) -> Callable[P, None]:
         try:
             function(*args, **kwargs)
         except Exception as exc:  # noqa: BLE001  # a broken exporter or processor must not break the application
-            _log.warning("telemetry failed in %s: %s", function.__name__, redact(repr(exc)))
+            _log.warning("telemetry failed in %s: %s", function.__name__, redact(repr_of(exc)))
 
     return guarded
 

@@ -126,10 +126,16 @@ class TestTrip:
                 driver.execute(breaker, Script(error))
         assert breaker.metrics().calls == 0
 
-    def test_a_bug_in_the_operation_counts(self, driver: Driver, clock: FakeClock) -> None:
+    def test_a_bug_in_the_operation_says_nothing_about_the_dependency(self, driver: Driver, clock: FakeClock) -> None:
         breaker = make_breaker(clock, FIRST_FAILURE)
         with pytest.raises(ZeroDivisionError):
             driver.execute(breaker, Script(lambda: 1 / 0))
+        assert breaker.metrics().calls == 0
+
+    def test_an_error_that_no_rule_knows_counts(self, driver: Driver, clock: FakeClock) -> None:
+        breaker = make_breaker(clock, FIRST_FAILURE)
+        with pytest.raises(ValueError, match="of any kind"):
+            driver.execute(breaker, Script(ValueError("of any kind")))
         assert breaker.state is BreakerState.OPEN
 
 

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from otel_resilience._foreign import repr_of
 from otel_resilience.alerting import signals
 from otel_resilience.alerting.alert import Notification, Status
 from otel_resilience.alerting.channels.base import Channel
@@ -144,7 +145,7 @@ class Courier:
             try:
                 self.step()
             except Exception as error:  # noqa: BLE001  # the thread goes on; what is durable lies in the outbox
-                _log.error("a delivery to %s broke off: %s", self.channel.name, redact(repr(error)))
+                _log.error("a delivery to %s broke off: %s", self.channel.name, redact(repr_of(error)))
 
     def _work(self) -> bool:
         """Wait until there is something to send. ``False``: the end."""

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from otel_resilience._foreign import repr_of
 from otel_resilience.alerting import signals
 from otel_resilience.alerting.alert import Alert, Notification, Status
 from otel_resilience.alerting.delivery import DEPENDENCY_PREFIX, Courier, DeliveryConfig
@@ -117,7 +118,7 @@ class Dispatcher:
             try:
                 courier.channel.close()
             except Exception as error:  # noqa: BLE001  # a channel of somebody else's; the others are to be closed too
-                _log.warning("the channel %s could not be closed: %s", courier.channel.name, redact(repr(error)))
+                _log.warning("the channel %s could not be closed: %s", courier.channel.name, redact(repr_of(error)))
         return self._ledger.undelivered()
 
     def delivered(self, channel: str, notification: Notification) -> None:

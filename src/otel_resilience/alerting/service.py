@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from otel_resilience._foreign import repr_of
 from otel_resilience.alerting import signals
 from otel_resilience.alerting.alert import Alert, Notification, Status, fingerprint
 from otel_resilience.alerting.config import AlertConfig
@@ -122,7 +123,7 @@ class AlertService:
             if self._is_here():
                 self._report(in_context(alert), lowest)
         except Exception as error:  # noqa: BLE001  # an alert must not fail what it tells of
-            _log.error("an alert was lost: %s", redact(repr(error)))
+            _log.error("an alert was lost: %s", redact(repr_of(error)))
 
     def resolve(self, kind: str, dependency: str | None = None, *parts: str, certain: bool = False) -> None:
         """The trouble is gone; arguments as those of the alert's fingerprint. See :meth:`IncidentBook.resolve`."""
@@ -237,7 +238,7 @@ class AlertService:
             try:
                 self._on_receipt(receipt)
             except Exception as error:  # noqa: BLE001  # a caller's own code must not stop deliveries
-                _log.warning("a receiver of receipts failed: %s", redact(repr(error)))
+                _log.warning("a receiver of receipts failed: %s", redact(repr_of(error)))
 
     def disabled(self, channel: str, verdict: Classification) -> None:
         """The dispatcher's word: a receiver does not want us any more. Told through the other channels."""
@@ -283,7 +284,7 @@ class AlertService:
             try:
                 self._dispatch()
             except Exception as error:  # noqa: BLE001  # the thread goes on
-                _log.error("alerts could not be told: %s", redact(repr(error)))
+                _log.error("alerts could not be told: %s", redact(repr_of(error)))
                 at_least = 1.0
             with self._changed:
                 unsaved, self._unsaved = self._unsaved and not self._closed, False

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Final
 
+from otel_resilience._foreign import is_a, text_of
 from otel_resilience.alerting import signals
 from otel_resilience.alerting.alert import Alert, Scalar
 from otel_resilience.alerting.config import Thresholds
@@ -60,7 +61,7 @@ class ResilienceSource:
 
     def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
         """A failed attempt counts against the threshold of its severity."""
-        if dependency.startswith(DEPENDENCY_PREFIX) or isinstance(error, CircuitOpenError):
+        if dependency.startswith(DEPENDENCY_PREFIX) or is_a(error, CircuitOpenError):
             return
         if verdict.error_type in self._config.judged_elsewhere.get(dependency, ()):
             return
@@ -94,7 +95,7 @@ class ResilienceSource:
                 kind=AUTHENTICATION,
                 title=f"{name} refuses our credentials ({verdict.error_type})",
                 severity=Severity.CRITICAL,
-                summary=f"{operation}: {error}",
+                summary=f"{operation}: {text_of(error)}",
                 dependency=dependency,
                 error_type=verdict.error_type,
                 error_class=verdict.error_class.value,
@@ -105,7 +106,7 @@ class ResilienceSource:
             kind=CRITICAL_ERROR,
             title=f"{name}: {verdict.error_type}",
             severity=verdict.severity,
-            summary=f"{operation}: {error}",
+            summary=f"{operation}: {text_of(error)}",
             dependency=dependency,
             error_type=verdict.error_type,
             error_class=verdict.error_class.value,
@@ -119,7 +120,7 @@ class ResilienceSource:
             kind=CONTRACT_DRIFT,
             title=f"{self._name(dependency)} changed the shape of its answers: {operation}",
             severity=max(verdict.severity, Severity.HIGH),
-            summary=str(error),
+            summary=text_of(error),
             dependency=dependency,
             error_type=verdict.error_type,
             error_class=verdict.error_class.value,
@@ -135,7 +136,9 @@ class ResilienceSource:
             kind=ERRORS,
             title=f"{self._name(dependency)} keeps failing",
             severity=verdict.severity,
-            summary=f"At least {threshold} {verdict.severity} errors within {window:g} s; {operation}: {error}",
+            summary=(
+                f"At least {threshold} {verdict.severity} errors within {window:g} s; {operation}: {text_of(error)}"
+            ),
             dependency=dependency,
             error_type=verdict.error_type,
             error_class=verdict.error_class.value,

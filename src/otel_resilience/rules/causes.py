@@ -5,26 +5,28 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 
-from otel_resilience.classification import Classification, ErrorClass, Rule, Severity
+from otel_resilience._foreign import args_of, bases_of, cause_of, context_of, leaves_of, name_of
+from otel_resilience.classification import Classification, Rule, merge_verdicts
+from otel_resilience.control_flow import is_group
 
 _MAX_NODES = 200
-"""A longer chain is not searched to its end; this also bounds the recursion into nested groups."""
-
-_RANK = {severity: rank for rank, severity in enumerate(sorted(Severity))}
+"""A longer chain is not searched to its end; this also bounds the recursion into groups."""
 
 
 def nearest_verdict(exception: BaseException, judge: Rule) -> Classification | None:
     """The verdict of ``judge`` on the nearest exception behind ``exception`` that it knows, or ``None``.
 
-    A cause comes before a context. A group counts as its worst member. An earlier exception of the same package that is
-    merely the context (one attempt made while another was handled) is a failure of its own and not looked at.
+    A cause comes before a context. The verdicts on the members of a group are merged. An earlier exception of the same
+    package that is merely the context (one attempt made while another was handled) is a failure of its own and not
+    looked at.
     """
     return _search(exception, judge, {id(exception)})
 
 
 def message_of(exception: BaseException) -> str:
     """The text that an exception was made with; empty where that is no text. Never raises."""
-    first = exception.args[0] if exception.args else ""
+    args = args_of(exception)
+    first = args[0] if args else ""
     return first if isinstance(first, str) else ""
 
 
@@ -37,8 +39,8 @@ def by_class_name(names: Iterable[tuple[str, Classification]]) -> Callable[[Base
 
     @functools.lru_cache(maxsize=512)
     def of_class(kind: type[BaseException]) -> Classification | None:
-        for base in kind.__mro__:
-            verdict = table.get(f"{base.__module__}.{base.__qualname__}")
+        for base in bases_of(kind):
+            verdict = table.get(name_of(base))
             if verdict is not None:
                 return verdict
         return None
@@ -55,7 +57,7 @@ def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classifica
         if id(node) in seen or len(seen) >= _MAX_NODES:
             continue
         seen.add(id(node))
-        verdict = _worst_member(node, judge, seen) if isinstance(node, BaseExceptionGroup) else judge(node)
+        verdict = _merged_members(node, judge, seen) if is_group(node) else judge(node)
         if verdict is not None:
             return verdict
         pending += _behind(node, package)
@@ -64,7 +66,7 @@ def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classifica
 
 def _behind(exception: BaseException, package: str) -> list[BaseException]:
     """What stands directly behind an exception, in the order of a stack: the cause last."""
-    context, cause = exception.__context__, exception.__cause__
+    context, cause = context_of(exception), cause_of(exception)
     found = []
     if context is not None and context is not cause and (package == "builtins" or _package(context) != package):
         found.append(context)
@@ -74,30 +76,16 @@ def _behind(exception: BaseException, package: str) -> list[BaseException]:
 
 
 def _package(exception: BaseException) -> str:
-    module: object = type(exception).__module__
-    return module.partition(".")[0] if isinstance(module, str) else ""
+    return name_of(type(exception)).partition(".")[0]
 
 
-def _worst_member(group: BaseExceptionGroup[BaseException], judge: Rule, seen: set[int]) -> Classification | None:
+def _merged_members(group: BaseExceptionGroup[BaseException], judge: Rule, seen: set[int]) -> Classification | None:
     verdicts = []
-    pending: list[BaseException] = list(group.exceptions)
-    while pending:
-        member = pending.pop()
+    for member in leaves_of(group):
         if id(member) in seen or len(seen) >= _MAX_NODES:
             continue
         seen.add(id(member))
-        if isinstance(member, BaseExceptionGroup):
-            pending += member.exceptions
-            continue
         verdict = judge(member) or _search(member, judge, seen)
         if verdict is not None:
             verdicts.append(verdict)
-    return max(verdicts, key=_badness, default=None)
-
-
-def _badness(verdict: Classification) -> tuple[bool, bool, int]:
-    return (
-        verdict.error_class is ErrorClass.PERMANENT,
-        verdict.error_class is ErrorClass.TRANSIENT_SLOW,
-        _RANK[verdict.severity],
-    )
+    return merge_verdicts(verdicts)

@@ -6,16 +6,16 @@ requests that the server cannot use, HIGH for what a person has to mend, CRITICA
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from otel_resilience import error_types
+from otel_resilience._foreign import header_of
 from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Severity
+from otel_resilience.request_shown import is_idempotent
 from otel_resilience.retry_after import parse_rate_limit_reset, parse_retry_after
-
-IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""RFC 9110, 9.2.2."""
 
 CONTROL_NOT_MODIFIED: Final = Classification(ErrorClass.CONTROL, Severity.LOW, "304", BreakerEffect.SUCCESS)
 """304 in the shape of an exception: what the client has is still good."""
@@ -80,29 +80,35 @@ def classify_status(
     with 429 and 509. ``method`` of the request says whether it may be repeated at all. ``now`` gives the wall clock in
     seconds since the epoch; it is asked only where the headers alone do not tell how long to wait.
     """
+    return judge_response(status, functools.partial(header_of, headers) if headers else None, method=method, now=now)
+
+
+def judge_response(
+    status: int,
+    header: Callable[[str], str | None] | None,
+    *,
+    method: str | None = None,
+    now: Callable[[], float] = time.time,
+) -> Classification | None:
+    """As :func:`classify_status`, with a function that gives the value of a header by its name in lower case."""
     if 200 <= status < 300 or status == 304:
         return None
     verdict = _BY_STATUS.get(status)
     if verdict is None:
         family = _FAMILIES.get(status // 100)
         verdict = _NOT_HTTP if family is None else _verdict(status, family)
-    hint = _hint(verdict, headers, now) if headers and verdict.retryable else None
+    hint = _hint(verdict, header, now) if header is not None and verdict.retryable else None
     if hint is None and method is None:
         return verdict
     return verdict.replace(retry_after=hint, idempotent=None if method is None else is_idempotent(method))
 
 
-def is_idempotent(method: str) -> bool:
-    """Whether HTTP lets a request with this method be repeated."""
-    return method.upper() in IDEMPOTENT_METHODS
-
-
-def _hint(verdict: Classification, headers: Mapping[str, str], now: Callable[[], float]) -> float | None:
-    asked = _header(headers, "retry-after")
-    reset = _header(headers, "x-ratelimit-reset") if verdict.error_class is ErrorClass.THROTTLED else None
+def _hint(verdict: Classification, header: Callable[[str], str | None], now: Callable[[], float]) -> float | None:
+    asked = header("retry-after")
+    reset = header("x-ratelimit-reset") if verdict.error_class is ErrorClass.THROTTLED else None
     if asked is None and reset is None:
         return None
-    date = _header(headers, "date")
+    date = header("date")
     hints = (_read(parse_retry_after, asked, date, now), _read(parse_rate_limit_reset, reset, date, now))
     return max((hint for hint in hints if hint is not None), default=None)
 
@@ -114,10 +120,3 @@ def _read(
         return None
     hint = parse(value, date=date)
     return parse(value, date=date, now=now()) if hint is None else hint
-
-
-def _header(headers: Mapping[str, str], name: str) -> str | None:
-    value = headers.get(name)
-    if value is None:
-        value = next((text for key, text in headers.items() if key.lower() == name), None)
-    return value

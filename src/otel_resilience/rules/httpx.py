@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from otel_resilience import error_types
+from otel_resilience._foreign import attribute
 from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Rule, Severity
+from otel_resilience.request_shown import shows_idempotent
 from otel_resilience.rules import os_errors
+from otel_resilience.rules.carried_status import classify_carried_status
 from otel_resilience.rules.causes import by_class_name, message_of, nearest_verdict
-from otel_resilience.rules.http_status import CONTROL_NOT_MODIFIED, classify_status, is_idempotent
 
 _COUNTED: Final = BreakerEffect.FAILURE
 
@@ -65,9 +67,8 @@ def classify_httpx(exception: BaseException) -> Classification | None:
     verdict = _by_name(exception)
     if verdict is None:
         return None
-    response = getattr(exception, "response", None)
-    if response is not None:
-        verdict = _of_response(response) or verdict
+    if attribute(exception, "response") is not None:
+        verdict = classify_carried_status(exception) or verdict
     elif verdict is _CONNECT:
         behind = nearest_verdict(exception, os_errors.judge)
         verdict = _CONNECT if behind is None else behind.replace(unsent=True)
@@ -79,19 +80,12 @@ def classify_httpx(exception: BaseException) -> Classification | None:
         behind = nearest_verdict(exception, os_errors.judge)
         if behind is not None and behind.error_class is not ErrorClass.TRANSIENT:
             verdict = behind.replace(unsent=False)
-    idempotent = _may_repeat(exception)
+    idempotent = shows_idempotent(exception)
     return verdict if idempotent is None else verdict.replace(idempotent=idempotent)
 
 
 RULES: Final[tuple[Rule, ...]] = (classify_httpx,)
 """Silent on everything that httpx did not raise."""
-
-
-def _of_response(response: Any) -> Classification | None:
-    status = getattr(response, "status_code", None)
-    if not isinstance(status, int):
-        return None
-    return CONTROL_NOT_MODIFIED if status == 304 else classify_status(status, response.headers)
 
 
 def _protocol(text: str) -> Classification:
@@ -104,14 +98,3 @@ def _proxy(text: str) -> Classification:
     if text.startswith("407"):
         return _PROXY_REFUSES.replace(error_type="407")
     return _PROXY_REFUSES if text == "Invalid username/password" else _PROXY
-
-
-def _may_repeat(exception: BaseException) -> bool | None:
-    try:
-        request = getattr(exception, "request", None)
-    except RuntimeError:  # httpx's answer where no request was set
-        return None
-    method = getattr(request, "method", None)
-    if request is None or not isinstance(method, str):
-        return None
-    return is_idempotent(method) or "idempotency-key" in request.headers

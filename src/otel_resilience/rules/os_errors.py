@@ -9,7 +9,8 @@ import ssl
 from typing import Final
 
 from otel_resilience import error_types
-from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Severity
+from otel_resilience._foreign import attribute, is_a
+from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Severity, badness
 from otel_resilience.rules.causes import message_of
 
 BROKEN: Final = Classification(
@@ -92,34 +93,41 @@ _ERRNO_IN_TEXT: Final = re.compile(r"\[Errno (\d{1,4})\]")
 
 def judge(exception: BaseException) -> Classification | None:
     """The verdict on a socket, TLS or file error; ``None`` where the exception alone says too little."""
-    if not isinstance(exception, OSError):
+    if not is_a(exception, OSError):
         return None
-    if isinstance(exception, socket.gaierror):
-        return _BY_EAI.get(exception.errno or 0, RESOLVER_FAILED)
-    if isinstance(exception, ssl.SSLError):  # its errno is a number of OpenSSL's, not of the system's
+    if is_a(exception, socket.gaierror):
+        return _BY_EAI.get(errno_of(exception) or 0, RESOLVER_FAILED)
+    if is_a(exception, ssl.SSLError):  # its errno is a number of OpenSSL's, not of the system's
         return _tls(exception)
-    verdict = _BY_ERRNO.get(exception.errno) if exception.errno is not None else None
+    number = errno_of(exception)
+    verdict = None if number is None else _BY_ERRNO.get(number)
     return verdict or _by_type(exception)
 
 
+def errno_of(exception: BaseException) -> int | None:
+    """The number of the system's error; ``None`` where there is none or it is no number."""
+    number = attribute(exception, "errno")
+    return int.__index__(number) if is_a(number, int) else None
+
+
 def _tls(exception: ssl.SSLError) -> Classification | None:
-    if isinstance(exception, ssl.SSLCertVerificationError):
+    if is_a(exception, ssl.SSLCertVerificationError):
         return CERTIFICATE
-    if isinstance(exception, ssl.SSLWantReadError | ssl.SSLWantWriteError):
+    if is_a(exception, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
         return None  # a handshake that was waiting when something else ended it
-    if isinstance(exception, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+    if is_a(exception, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
         return TLS_BROKEN
     return TLS_REFUSED
 
 
 def _by_type(exception: OSError) -> Classification | None:
-    if isinstance(exception, ConnectionRefusedError):
+    if is_a(exception, ConnectionRefusedError):
         return REFUSED
-    if isinstance(exception, ConnectionError):
+    if is_a(exception, ConnectionError):
         return BROKEN
-    if isinstance(exception, PermissionError):
+    if is_a(exception, PermissionError):
         return DENIED
-    if isinstance(exception, socket.herror):
+    if is_a(exception, socket.herror):
         return RESOLVER_FAILED
     return _several_addresses(message_of(exception))
 
@@ -131,5 +139,5 @@ def _several_addresses(text: str) -> Classification | None:
     verdicts = [_BY_ERRNO.get(int(number), BROKEN) for number in _ERRNO_IN_TEXT.findall(text)]
     if not verdicts:
         return BROKEN
-    order = (DENIED, EXHAUSTED, BROKEN)
-    return min(verdicts, key=lambda verdict: order.index(verdict) if verdict in order else len(order))
+    # The addresses are alternatives for one connection: the worst failure stands for it, as a whole.
+    return min(verdicts, key=badness).replace(unsent=all(verdict.unsent for verdict in verdicts))

@@ -13,6 +13,7 @@ import re
 from typing import Any, Final
 
 from otel_resilience import error_types
+from otel_resilience._foreign import cause_of, context_of
 from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Rule, Severity
 from otel_resilience.rules import os_errors
 from otel_resilience.rules.causes import by_class_name, message_of, nearest_verdict
@@ -184,7 +185,7 @@ def _exec_abort(exception: BaseException) -> Classification:
     reason = _PREFIX.match(message_of(exception).rpartition("because of: ")[2])
     if reason is not None and reason[1] in _BY_PREFIX and reason[1] != "EXECABORT":
         return _BY_PREFIX[reason[1]]
-    for inner in (exception.__cause__, exception.__context__):
+    for inner in (cause_of(exception), context_of(exception)):
         if inner is not None and type(inner) is not type(exception):
             verdict = _by_name(inner)
             if verdict is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from otel_resilience import error_types
+from otel_resilience._foreign import attribute, is_a
 from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Rule, Severity
+from otel_resilience.request_shown import is_idempotent
 from otel_resilience.rules import os_errors
+from otel_resilience.rules.carried_status import classify_carried_status
 from otel_resilience.rules.causes import by_class_name, message_of, nearest_verdict
-from otel_resilience.rules.http_status import CONTROL_NOT_MODIFIED, classify_status
 
 _COUNTED: Final = BreakerEffect.FAILURE
 
@@ -55,6 +57,8 @@ _CLIENT_MISUSE: Final = (
     "different event loop",
     "Event loop is closed",
     "port must be 0-65535",
+    "raised StopIteration",
+    "raised StopAsyncIteration",
 )
 
 
@@ -63,9 +67,9 @@ def classify_stdlib(exception: BaseException) -> Classification | None:
     verdict = _by_name(exception)
     if verdict is not None:
         return verdict
-    if isinstance(exception, OSError):
+    if is_a(exception, OSError):
         return _os_error(exception)
-    if isinstance(exception, (RuntimeError, OverflowError)):
+    if is_a(exception, (RuntimeError, OverflowError)):
         text = message_of(exception)
         return _MISUSE if any(part in text for part in _CLIENT_MISUSE) else None
     return None
@@ -76,31 +80,29 @@ RULES: Final[tuple[Rule, ...]] = (classify_stdlib,)
 
 
 def _os_error(exception: OSError) -> Classification | None:
-    if isinstance(exception, TimeoutError):
-        return _TIMED_OUT if exception.errno is None else os_errors.judge(exception) or _TIMED_OUT
-    kind = type(exception)
-    if kind.__module__ == "urllib.error":
-        return _http_error(exception) if hasattr(exception, "code") else _url_error(exception)
+    if is_a(exception, TimeoutError):
+        return _TIMED_OUT if os_errors.errno_of(exception) is None else os_errors.judge(exception) or _TIMED_OUT
+    if type(exception).__module__ == "urllib.error":
+        return _url_error(exception) if attribute(exception, "code") is None else _http_error(exception)
     return os_errors.judge(exception)
 
 
-def _http_error(exception: Any) -> Classification | None:
-    if "infinite loop" in str(getattr(exception, "msg", "")):
+def _http_error(exception: OSError) -> Classification | None:
+    if "infinite loop" in str(attribute(exception, "msg")):
         return _TOO_MANY_REDIRECTS
-    status = exception.code
-    if not isinstance(status, int):
-        return None
-    if status == 304:
-        return CONTROL_NOT_MODIFIED
-    headers = getattr(exception, "headers", None)
-    return classify_status(status, dict(headers.items()) if headers else None)
+    verdict = classify_carried_status(exception)
+    # The only place where urllib keeps the method of the request is the response in it.
+    method = attribute(attribute(exception, "fp"), "_method")
+    if verdict is None or not isinstance(method, str):
+        return verdict
+    return verdict.replace(idempotent=is_idempotent(method))
 
 
-def _url_error(exception: Any) -> Classification:
-    """Raised while connecting or sending; a text instead of an exception tells of a URL that cannot be used."""
-    reason = getattr(exception, "reason", None)
-    if not isinstance(reason, BaseException):
+def _url_error(exception: OSError) -> Classification:
+    """Raised while connecting or sending; a text instead of an exception means a URL that cannot be used."""
+    reason = attribute(exception, "reason")
+    if not is_a(reason, BaseException):
         return _MISUSE
-    if isinstance(reason, TimeoutError) and reason.errno is None:
+    if is_a(reason, TimeoutError) and os_errors.errno_of(reason) is None:
         return _transient(error_types.CONNECT_TIMEOUT)
     return os_errors.judge(reason) or nearest_verdict(reason, os_errors.judge) or os_errors.BROKEN

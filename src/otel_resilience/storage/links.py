@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from otel_resilience import error_types, telemetry
+from otel_resilience._foreign import repr_of
 from otel_resilience._forks import renew_after_fork, renew_lock_after_fork
 from otel_resilience.defaults import classify
 from otel_resilience.redaction import redact
@@ -93,7 +94,7 @@ class Link(abc.ABC):
             telemetry.storage_step(self.name, self._clock() - started, _error_type(error))
             if isinstance(error, StorageError):
                 raise
-            raise StorageError(redact(repr(error))) from error
+            raise StorageError(redact(repr_of(error))) from error
         telemetry.storage_step(self.name, self._clock() - started, "")
         return answer
 
@@ -307,7 +308,7 @@ class BackgroundLink(Link):
         try:
             use(answer)
         except Exception as error:  # noqa: BLE001  # the thread serves all members: a defect in one is told, not fatal
-            _log.error("an answer of shared state could not be used: %s", redact(repr(error)))
+            _log.error("an answer of shared state could not be used: %s", redact(repr_of(error)))
             return False
         return True
 
@@ -331,7 +332,7 @@ class BackgroundLink(Link):
         except StorageError:
             raise
         except Exception as error:  # noqa: BLE001  # as above: one defect must not take the thread from all
-            _log.error("shared state could not be refreshed: %s", redact(repr(error)))
+            _log.error("shared state could not be refreshed: %s", redact(repr_of(error)))
 
     def _reached(self) -> bool:
         if self._connected and not self.degraded:

@@ -69,6 +69,19 @@ class TestErrors:
         assert message.error_types == {"503": threshold}
         assert message.context == {"operation": "list"}
 
+    def test_an_error_without_a_readable_text_alerts_as_well(self, clock: FakeClock) -> None:
+        class UnreadableFault(Fault):
+            verdict = Classification(ErrorClass.PERMANENT, Severity.HIGH, "503", BreakerEffect.NEUTRAL)
+
+            def __str__(self) -> str:
+                raise RuntimeError("no text")
+
+        with watched(clock, LOWEST) as world:
+            fail(world, UnreadableFault(), 5)
+            world.run(30)
+            (message,) = world.messages()
+        assert "UnreadableFault" in message.summary
+
     def test_low_ones_never_do(self, clock: FakeClock) -> None:
         with watched(clock, LOWEST) as world:
             fail(world, fault(Severity.LOW), 200)

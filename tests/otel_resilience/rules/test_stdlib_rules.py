@@ -64,7 +64,7 @@ ROWS = [
         ExceptionGroup("both", [TimeoutError(), ExceptionGroup("in", [ConnectionResetError()])]),
         "T", "yes", "attempt_timeout"),
     row("ExceptionGroup: worst leaf", ExceptionGroup("mixed", [TimeoutError(), MemoryError()]),
-        "P", "no", "resource_exhausted", severity=CRITICAL),
+        "P", "yes", "resource_exhausted", severity=CRITICAL),
     row("ExceptionGroup: cancelled leaves are dropped",
         BaseExceptionGroup("mixed", [asyncio.CancelledError(), TimeoutError()]), "T", "yes", "attempt_timeout"),
     row("ExceptionGroup: nothing but cancelled leaves", BaseExceptionGroup("all", [asyncio.CancelledError()]),

@@ -1,0 +1,159 @@
+"""Reads and marks exceptions that other code made, without relying on how their classes behave.
+
+An exception class may answer anything from ``__getattr__``, raise from a property or from ``__str__``, claim another
+``__class__``, or forbid attributes. Python's own fields are therefore read through the descriptors of
+``BaseException``, ours are kept in the instance's dictionary, and everything else is read by :func:`attribute`.
+Nothing here raises an ``Exception``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final, TypeGuard, TypeVar
+
+T = TypeVar("T")
+
+MAX_CHAIN: Final = 100
+"""Causes that are looked at; the cause of a cause that far away says nothing about an error."""
+_MAX_PAIRS: Final = 1_000
+
+_instance_dict: Final = BaseException.__dict__["__dict__"].__get__
+_get_args: Final = BaseException.__dict__["args"].__get__
+_get_cause: Final = BaseException.__dict__["__cause__"].__get__
+_get_context: Final = BaseException.__dict__["__context__"].__get__
+_get_members: Final = BaseExceptionGroup.__dict__["exceptions"].__get__
+_get_mro: Final = type.__dict__["__mro__"].__get__
+_get_module: Final = type.__dict__["__module__"].__get__
+_get_qualname: Final = type.__dict__["__qualname__"].__get__
+
+
+def is_a(value: object, kinds: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
+    """As ``isinstance``, by the real type: ``isinstance`` also asks the value's ``__class__``, which may raise."""
+    return issubclass(type(value), kinds)
+
+
+def attribute(owner: object, name: str) -> Any:
+    """The attribute, or ``None`` where there is none or reading it fails."""
+    try:
+        return getattr(owner, name, None)
+    except Exception:  # noqa: BLE001  # a property or a ``__getattr__`` that raises has no value to give
+        return None
+
+
+def own(exception: BaseException, name: str) -> Any:
+    """What :func:`set_own` kept under ``name``, or ``None``."""
+    return _instance_dict(exception).get(name)
+
+
+def set_own(exception: BaseException, name: str, value: object) -> None:
+    """Keeps ``value`` on the exception, also where its class forbids attributes, as a frozen dataclass does."""
+    _instance_dict(exception)[name] = value
+
+
+def args_of(exception: BaseException) -> tuple[Any, ...]:
+    """What the exception was made with."""
+    return _get_args(exception)  # type: ignore[no-any-return]
+
+
+def cause_of(exception: BaseException) -> BaseException | None:
+    """The explicit cause (``raise … from cause``)."""
+    return _get_cause(exception)  # type: ignore[no-any-return]
+
+
+def context_of(exception: BaseException) -> BaseException | None:
+    """The exception that was being handled when this one was raised."""
+    return _get_context(exception)  # type: ignore[no-any-return]
+
+
+def causes_of(exception: BaseException) -> Iterator[BaseException]:
+    """The explicit causes, nearest first; ends where they repeat, and after :data:`MAX_CHAIN`."""
+    seen = {id(exception)}
+    cause = cause_of(exception)
+    while cause is not None and id(cause) not in seen and len(seen) <= MAX_CHAIN:
+        yield cause
+        seen.add(id(cause))
+        cause = cause_of(cause)
+
+
+def related_to(exception: BaseException) -> Iterator[BaseException]:
+    """The exception, its explicit causes, and where it is a group the members with their causes."""
+    yield exception
+    yield from causes_of(exception)
+    if is_a(exception, BaseExceptionGroup):
+        for leaf in leaves_of(exception):
+            yield leaf
+            yield from causes_of(leaf)
+
+
+def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The members of a group and of the groups in it that are no groups themselves; each object once."""
+    leaves = []
+    seen: set[int] = set()
+    pending: list[BaseException] = [group]
+    while pending:
+        member = pending.pop()
+        if id(member) in seen:
+            continue
+        seen.add(id(member))
+        if is_a(member, BaseExceptionGroup):
+            pending.extend(reversed(_get_members(member)))
+        else:
+            leaves.append(member)
+    return leaves
+
+
+def bases_of(kind: type) -> tuple[type, ...]:
+    """The class and its bases, in the order in which attributes are looked up."""
+    return _get_mro(kind)  # type: ignore[no-any-return]
+
+
+def name_of(kind: type) -> str:
+    """Module and qualified name of a class; ``?`` for a part that is no text."""
+    parts = (_get_module(kind), _get_qualname(kind))
+    return ".".join(part if isinstance(part, str) else "?" for part in parts)
+
+
+def text_of(value: object) -> str:
+    """``str(value)``, or the name of its class where that fails."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001  # a broken __str__ must not hide what failed
+        return type(value).__name__
+
+
+def repr_of(exception: BaseException) -> str:
+    """``repr(exception)``, or the name of its class where that fails."""
+    try:
+        return repr(exception)
+    except Exception:  # noqa: BLE001  # as above
+        return type(exception).__name__
+
+
+def header_of(headers: object, name: str) -> str | None:
+    """The value of something like HTTP headers under ``name`` (lower case), whatever its spelling there.
+
+    Headers are a mapping, or a series of pairs. ``None`` where there is no such text, or where they cannot be read.
+    """
+    if headers is None:
+        return None
+    try:
+        get = getattr(headers, "get", None)
+        value = None if get is None else _as_text(get(name))
+        if value is not None:
+            return value
+        items = getattr(headers, "items", None)
+        pairs: Any = headers if items is None else items()
+        for key, each in islice(pairs, _MAX_PAIRS):
+            text = _as_text(key)
+            if text is not None and text.lower() == name:
+                return _as_text(each)
+    except Exception:  # noqa: BLE001  # an object of any kind, under a name that headers often have
+        return None
+    return None
+
+
+def _as_text(value: object) -> str | None:
+    if is_a(value, bytes):
+        return value.decode("latin-1")
+    return value if is_a(value, str) else None

@@ -1,0 +1,47 @@
+"""Whether the request behind an exception may be repeated, where the exception shows that request. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from otel_resilience._foreign import attribute, header_of, is_a
+
+IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""RFC 9110, 9.2.2."""
+
+_UNSAFE_METHODS: Final = frozenset({"POST", "PATCH", "CONNECT"})
+_IDEMPOTENCY_KEY: Final = "idempotency-key"
+
+
+def is_idempotent(method: str) -> bool:
+    """Whether HTTP lets a request with this method be repeated."""
+    return method.upper() in IDEMPOTENT_METHODS
+
+
+def shows_idempotent(exception: BaseException) -> bool | None:
+    """Whether the request may be repeated, by its method or an idempotency key; ``None`` where none is shown.
+
+    Looked for where clients keep it: ``request`` (httpx, requests), ``response.request``, ``request_info`` (aiohttp),
+    and the exception itself.
+    """
+    for request in _requests(exception):
+        method = attribute(request, "method")
+        if is_a(method, bytes):
+            method = method.decode("latin-1")
+        if is_a(method, str) and method:
+            return is_idempotent(method) or _has_key(request)
+    method = attribute(exception, "method")
+    if is_a(method, str) and method.upper() in IDEMPOTENT_METHODS | _UNSAFE_METHODS:
+        return is_idempotent(method)
+    return None
+
+
+def _requests(exception: BaseException) -> Iterator[object]:
+    yield attribute(exception, "request")
+    yield attribute(attribute(exception, "response"), "request")
+    yield attribute(exception, "request_info")
+
+
+def _has_key(request: object) -> bool:
+    return header_of(attribute(request, "headers"), _IDEMPOTENCY_KEY) is not None
