@@ -1,26 +1,39 @@
-"""What an operation is: ``def`` or ``async def``, told fast enough for every call, and its name."""
+"""What an operation is: ``def`` or ``async def``, found out fast enough for every call; what cannot be protected."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dis
 import functools
 import inspect
-from types import CoroutineType
-from typing import Any
+import weakref
+from collections.abc import Mapping
+from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
+from typing import Any, Final, NamedTuple
 
-_COROUTINE_FLAGS = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
-_MAX_KNOWN_TYPES = 1024
+_COROUTINE_FLAGS: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+_MAX_KNOWN_TYPES: Final = 1024
+_MAX_KNOWN_CODES: Final = 4096
 plain_types: set[type] = set()
 """Types of results that were seen and need no await; looking here first saves a call of :func:`is_awaitable`."""
 
 
 def is_async_callable(operation: Any) -> bool:
-    """Whether calling ``operation`` is known to give a coroutine: functions, methods, partials, callable objects."""
+    """Whether calling ``operation`` is known to give a coroutine: functions, methods, partials, callable objects.
+
+    Within a running event loop also a lambda or function that does nothing but call one, such as ``lambda: fetch(1)``.
+    """
     try:
-        return bool(operation.__code__.co_flags & _COROUTINE_FLAGS)
+        if operation.__code__.co_flags & _COROUTINE_FLAGS:
+            return True
     except AttributeError:
-        return inspect.iscoroutinefunction(operation) or inspect.iscoroutinefunction(
+        if inspect.iscoroutinefunction(operation) or inspect.iscoroutinefunction(
             getattr(operation, "__call__", None)  # noqa: B004  # the method itself is wanted, not whether there is one
-        )
+        ):
+            return True
+        return False
+    return asyncio._get_running_loop() is not None and _passes_on_a_coroutine(operation)  # noqa: SLF001  # documented for such use, and does not raise
 
 
 def discard(awaitable: object) -> None:
@@ -36,7 +49,7 @@ def is_awaitable(value: object) -> bool:
         return False
     if kind is CoroutineType or hasattr(kind, "__await__") or inspect.isawaitable(value):
         return True
-    if len(plain_types) < _MAX_KNOWN_TYPES:
+    if len(plain_types) < _MAX_KNOWN_TYPES and kind not in _LAZY_TYPES:
         plain_types.add(kind)
     return False
 
@@ -46,3 +59,169 @@ def function_name(operation: Any) -> str:
     target = operation.func if isinstance(operation, functools.partial) else operation
     name = getattr(target, "__name__", type(target).__name__)
     return "call" if name == "<lambda>" else str(name)
+
+
+# What cannot be protected: its call does none of the work.
+
+_LAZY_TYPES: Final = (
+    GeneratorType,
+    AsyncGeneratorType,
+    contextlib._GeneratorContextManager,  # noqa: SLF001  # the type of what `contextmanager` makes has no public name
+    contextlib._AsyncGeneratorContextManager,  # noqa: SLF001
+)
+
+
+def protectable(name: str, operation: object) -> None:
+    """Raises ``TypeError`` where a call of ``operation`` cannot be protected; ``name`` is the parameter's.
+
+    A call of a generator function, an async generator function or a context manager runs none of its body, so there is
+    nothing to retry or to count; a class would become a function; a property or a classmethod cannot be called.
+    """
+    problem = _unprotectable(operation)
+    if problem:
+        raise TypeError(f"{name} must be a function, def or async def, not {problem}")
+
+
+def _unprotectable(operation: Any) -> str:
+    if type(operation) is FunctionType and not operation.__code__.co_flags & _GENERATOR_FLAGS:  # most are
+        return _CONTEXT_MANAGER if operation.__globals__ is contextlib.__dict__ else ""
+    if isinstance(operation, functools.partial):
+        return "" if isinstance(operation.func, type) else _unprotectable(operation.func)
+    if isinstance(operation, (staticmethod, classmethod, property)):
+        return (
+            f"a {type(operation).__name__}: protect the function inside, with the decorator of the policy below that one"
+        )
+    if isinstance(operation, type):
+        return f"the class {operation.__name__}: protect its methods, or a function that makes the instance"
+    if not callable(operation):
+        return f"{operation!r}, which cannot be called"
+    if isinstance(operation, MethodType):
+        return _unprotectable(operation.__func__)
+    called = operation if isinstance(operation, FunctionType) else getattr(type(operation), "__call__", None)
+    if inspect.isasyncgenfunction(called):
+        return "an async generator: its body runs only while it is iterated; protect each step, or return a list"
+    if inspect.isgeneratorfunction(called):
+        return "a generator: its body runs only while it is iterated; protect each step, or return a list"
+    return ""
+
+
+_GENERATOR_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_CONTEXT_MANAGER: Final = "a context manager: protect the calls in its body"
+
+
+def check_result(result: object) -> None:
+    """Raises ``TypeError`` where ``result`` is work that has not begun: a fresh generator, or a context manager.
+
+    A generator expression passes, since its first iterable was evaluated within the operation.
+    """
+    if not isinstance(result, _LAZY_TYPES):
+        return
+    if isinstance(result, GeneratorType):
+        begun = inspect.getgeneratorstate(result) != inspect.GEN_CREATED
+        if begun or result.gi_code.co_name == "<genexpr>":
+            return
+    elif isinstance(result, AsyncGeneratorType) and (result.ag_running or result.ag_code.co_name == "<genexpr>"):
+        return
+    kind = type(result).__name__.strip("_")
+    raise TypeError(
+        f"the operation returned a {kind} of which nothing has run, so that nothing was protected: "
+        "use it within the operation, or protect the calls inside it"
+    )
+
+
+# Functions that do nothing but call an async function: `lambda: client.get(url)`. Their nature is known without a call.
+
+
+class _Callee(NamedTuple):
+    """Where the one function that is called comes from: a variable and attributes of it."""
+
+    load: str
+    name: str
+    attributes: tuple[str, ...]
+
+
+_callees: dict[int, tuple[weakref.ref[CodeType], _Callee | None]] = {}
+_SKIPPED: Final = frozenset({"RESUME", "COPY_FREE_VARS", "PUSH_NULL", "NOP", "CACHE", "MAKE_CELL", "EXTENDED_ARG"})
+_ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_CALLS: Final = frozenset({"CALL", "CALL_KW", "CALL_FUNCTION_EX"})
+_VARIABLES: Final = {
+    "LOAD_GLOBAL": "global",
+    "LOAD_NAME": "global",
+    "LOAD_DEREF": "closure",
+    "LOAD_FAST": "argument",
+    "LOAD_FAST_BORROW": "argument",
+    "LOAD_FAST_CHECK": "argument",
+}
+
+
+def _passes_on_a_coroutine(operation: Any) -> bool:
+    code = operation.__code__
+    known = _callees.get(id(code))
+    if known is None or known[0]() is not code:
+        if len(_callees) >= _MAX_KNOWN_CODES:
+            _callees.clear()
+        known = weakref.ref(code), _only_callee(code)
+        _callees[id(code)] = known
+    if known[1] is None:
+        return False
+    callee = _resolve(operation, known[1])
+    if isinstance(callee, functools.partial):
+        return inspect.iscoroutinefunction(callee)
+    code = getattr(callee, "__code__", None)
+    return isinstance(code, CodeType) and bool(code.co_flags & _COROUTINE_FLAGS)
+
+
+def _only_callee(code: CodeType) -> _Callee | None:
+    """The function of which ``code`` returns the call, where that is all it does."""
+    if code.co_flags & (_GENERATOR_FLAGS | _COROUTINE_FLAGS):
+        return None
+    steps = [step for step in dis.get_instructions(code) if step.opname not in _SKIPPED]
+    if len(steps) < 3 or steps[0].opname not in _VARIABLES or steps[-1].opname != "RETURN_VALUE":
+        return None
+    attributes: list[str] = []
+    depth = 0
+    for number, step in enumerate(steps[:-1]):
+        if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs or step.opname.startswith(("STORE_", "DELETE_")):
+            return None
+        if number and number == len(attributes) + 1 and step.opname in _ATTRIBUTES:
+            attributes.append(str(step.argval))
+        before, argument = depth, step.arg if step.opcode >= dis.HAVE_ARGUMENT else None
+        depth += dis.stack_effect(step.opcode, argument, jump=False)
+        last = number == len(steps) - 2
+        if step.opname in _CALLS and depth <= 1 and not last:
+            return None  # the result of the first call is used further: not what is returned
+        if last and (step.opname not in _CALLS or before < 1):
+            return None
+    return _Callee(_VARIABLES[steps[0].opname], str(steps[0].argval), tuple(attributes))
+
+
+def _resolve(operation: Any, callee: _Callee) -> Any:
+    function = operation.__func__ if isinstance(operation, MethodType) else operation
+    code: CodeType = function.__code__
+    found: Any = None
+    if callee.load == "global":
+        found = function.__globals__.get(callee.name)
+    elif callee.load == "closure" and callee.name in code.co_freevars:
+        cell: CellType = function.__closure__[code.co_freevars.index(callee.name)]
+        with contextlib.suppress(ValueError):  # not assigned yet
+            found = cell.cell_contents
+    elif callee.load == "argument":
+        found = _argument(operation, function, callee.name)
+    for attribute in callee.attributes:
+        try:
+            found = inspect.getattr_static(found, attribute)
+        except AttributeError:
+            return None
+        if isinstance(found, (staticmethod, classmethod)):
+            found = found.__func__
+    return found
+
+
+def _argument(operation: Any, function: Any, name: str) -> Any:
+    code: CodeType = function.__code__
+    if isinstance(operation, MethodType) and code.co_argcount and code.co_varnames[0] == name:
+        return operation.__self__
+    positional = code.co_varnames[: code.co_argcount]
+    defaults: tuple[Any, ...] = function.__defaults__ or ()
+    given: Mapping[str, Any] = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))
+    return given.get(name, (function.__kwdefaults__ or {}).get(name))
