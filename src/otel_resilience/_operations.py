@@ -13,14 +13,25 @@ from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, Functio
 from typing import Any, Final, NamedTuple
 
 _COROUTINE_FLAGS: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+_running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
 _MAX_KNOWN_TYPES: Final = 1024
 _MAX_KNOWN_CODES: Final = 4096
 plain_types: set[type] = set()
 """Types of results that were seen and need no await; looking here first saves a call of :func:`is_awaitable`."""
 
 
+def is_coroutine_function(operation: Any) -> bool:
+    """Whether ``operation`` itself is an ``async def``: a function, method, partial or callable object."""
+    try:
+        return bool(operation.__code__.co_flags & _COROUTINE_FLAGS)
+    except AttributeError:
+        return inspect.iscoroutinefunction(operation) or inspect.iscoroutinefunction(
+            getattr(operation, "__call__", None)  # noqa: B004  # the method itself is wanted, not whether there is one
+        )
+
+
 def is_async_callable(operation: Any) -> bool:
-    """Whether calling ``operation`` is known to give a coroutine: functions, methods, partials, callable objects.
+    """Whether calling ``operation`` is known to give a coroutine: an ``async def`` in any form.
 
     Within a running event loop also a lambda or function that does nothing but call one, such as ``lambda: fetch(1)``.
     """
@@ -28,12 +39,8 @@ def is_async_callable(operation: Any) -> bool:
         if operation.__code__.co_flags & _COROUTINE_FLAGS:
             return True
     except AttributeError:
-        if inspect.iscoroutinefunction(operation) or inspect.iscoroutinefunction(
-            getattr(operation, "__call__", None)  # noqa: B004  # the method itself is wanted, not whether there is one
-        ):
-            return True
-        return False
-    return asyncio._get_running_loop() is not None and _passes_on_a_coroutine(operation)  # noqa: SLF001  # documented for such use, and does not raise
+        return is_coroutine_function(operation)
+    return _running_loop() is not None and _passes_on_a_coroutine(operation)
 
 
 def discard(awaitable: object) -> None:
@@ -88,16 +95,14 @@ def _unprotectable(operation: Any) -> str:
     if isinstance(operation, functools.partial):
         return "" if isinstance(operation.func, type) else _unprotectable(operation.func)
     if isinstance(operation, (staticmethod, classmethod, property)):
-        return (
-            f"a {type(operation).__name__}: protect the function inside, with the decorator of the policy below that one"
-        )
+        return f"a {type(operation).__name__}: protect the function inside, with the policy's decorator below that one"
     if isinstance(operation, type):
         return f"the class {operation.__name__}: protect its methods, or a function that makes the instance"
     if not callable(operation):
         return f"{operation!r}, which cannot be called"
     if isinstance(operation, MethodType):
         return _unprotectable(operation.__func__)
-    called = operation if isinstance(operation, FunctionType) else getattr(type(operation), "__call__", None)
+    called = operation if isinstance(operation, FunctionType) else type(operation).__call__
     if inspect.isasyncgenfunction(called):
         return "an async generator: its body runs only while it is iterated; protect each step, or return a list"
     if inspect.isgeneratorfunction(called):
@@ -196,13 +201,14 @@ def _only_callee(code: CodeType) -> _Callee | None:
 
 
 def _resolve(operation: Any, callee: _Callee) -> Any:
-    function = operation.__func__ if isinstance(operation, MethodType) else operation
+    function: Any = operation.__func__ if isinstance(operation, MethodType) else operation
     code: CodeType = function.__code__
+    cells: tuple[CellType, ...] = function.__closure__ or ()
     found: Any = None
     if callee.load == "global":
         found = function.__globals__.get(callee.name)
     elif callee.load == "closure" and callee.name in code.co_freevars:
-        cell: CellType = function.__closure__[code.co_freevars.index(callee.name)]
+        cell = cells[code.co_freevars.index(callee.name)]
         with contextlib.suppress(ValueError):  # not assigned yet
             found = cell.cell_contents
     elif callee.load == "argument":

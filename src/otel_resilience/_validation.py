@@ -39,3 +39,32 @@ def label(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a non-empty string, not {value!r}")
     return value
+
+
+def optional_flag(name: str, value: object) -> bool | None:
+    """``True``, ``False``, or ``None`` for what was left open; nothing that only counts as one of them."""
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} must be True, False or None, not {value!r}")
+    return value
+
+
+def optional_label(name: str, value: object) -> str | None:
+    """As :func:`label`, or ``None``."""
+    return None if value is None else label(name, value)
+
+
+def instance(name: str, value: object, *kinds: type) -> None:
+    """Raises ``TypeError`` where ``value`` is of none of these types."""
+    if not isinstance(value, kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} must be {_article(expected)} {expected}, not {value!r}")
+
+
+def function(name: str, value: object) -> None:
+    """Raises ``TypeError`` where ``value`` cannot be called, or is a class."""
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{name} must be a function, not {value!r}")
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "AEIOUaeiou" else "a"

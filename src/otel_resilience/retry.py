@@ -7,10 +7,12 @@ import dataclasses
 import functools
 import random
 import time
+import types
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from otel_resilience import _validation as check
+from otel_resilience._predicates import Retryable, predicate
 from otel_resilience.backoff import Jitter, ceiling, spread
 from otel_resilience.classification import Classification, Classifier, ErrorClass
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 P = ParamSpec("P")
-IsRetryable = Callable[[BaseException], bool]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,8 +99,11 @@ class RetryService:
         rng: Callable[[], float] = random.random,
     ) -> None:
         from otel_resilience.budget import RetryBudget as Budget
+        from otel_resilience.budget import RetryBudgetConfig as BudgetConfig
 
-        self.dependency = dependency
+        self.dependency = check.label("dependency", dependency)
+        check.instance("budget", budget, Budget, BudgetConfig, types.NoneType)
+        check.instance("classifier", classifier, Classifier, types.NoneType)
         self.budget = budget if isinstance(budget, Budget) else Budget(dependency, budget, clock=clock)
         self._options: dict[str, Any] = {
             "classifier": classifier,
@@ -119,7 +123,7 @@ class RetryService:
         self,
         operation: Callable[[], Awaitable[T]],
         config: RetryConfig | None = None,
-        is_retryable: IsRetryable | None = None,
+        is_retryable: Retryable | None = None,
         *,
         name: str | None = None,
         idempotent: bool | None = None,
@@ -130,7 +134,7 @@ class RetryService:
         self,
         operation: Callable[[], T],
         config: RetryConfig | None = None,
-        is_retryable: IsRetryable | None = None,
+        is_retryable: Retryable | None = None,
         *,
         name: str | None = None,
         idempotent: bool | None = None,
@@ -140,7 +144,7 @@ class RetryService:
         self,
         operation: Callable[[], Any],
         config: RetryConfig | None = None,
-        is_retryable: IsRetryable | None = None,
+        is_retryable: Retryable | None = None,
         *,
         name: str | None = None,
         idempotent: bool | None = None,
@@ -151,6 +155,8 @@ class RetryService:
 
         ``idempotent=False`` repeats it only where it was provably not sent. ``deadline`` is in seconds.
         """
+        if config is not None and not isinstance(config, RetryConfig):
+            raise TypeError(f"config must be a RetryConfig, not {config!r}")
         used, policy = self._latest
         if config is not used and config is not None:
             policy = self._policy_of(config)
@@ -168,7 +174,7 @@ class RetryService:
 def retry(
     config: RetryConfig | None = None,
     *,
-    on: type[BaseException] | tuple[type[BaseException], ...] | IsRetryable | None,
+    on: Retryable | None,
     dependency: str = "default",
     name: str | None = None,
     idempotent: bool | None = None,
@@ -176,17 +182,16 @@ def retry(
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorator that retries a function, ``def`` or ``async def``.
 
-    ``on`` says what is retryable and has no default: exception types, a predicate, or ``None`` for the classifier's
-    verdict.
+    ``on`` says what is retryable and has no default: a predicate, an exception type, several of them (a tuple, list,
+    set, frozenset, or a union ``A | B``), or ``None`` for the classifier's verdict. The other parameters are those of
+    :class:`~otel_resilience.Policy`. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+        @retry(RetryConfig(max_attempts=5), on=ConnectionError | TimeoutError, dependency="supplier")
+        def fetch(page: int) -> bytes: ...
     """
     from otel_resilience.policy import Policy as PolicyClass  # policy builds on this module
 
+    check.instance("config", config, RetryConfig, types.NoneType)
+    wanted = predicate("on", on)
     policy = PolicyClass(dependency, retry=config or RetryConfig(), budget=budget)
-    return policy.decorator(name=name, idempotent=idempotent, is_retryable=_predicate(on))
-
-
-def _predicate(on: type[BaseException] | tuple[type[BaseException], ...] | IsRetryable | None) -> IsRetryable | None:
-    if on is None or not isinstance(on, (type, tuple)):
-        return on
-    types = on
-    return lambda error: isinstance(error, types)
+    return policy.decorator(name=name, idempotent=idempotent, is_retryable=wanted)
