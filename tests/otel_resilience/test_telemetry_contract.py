@@ -24,9 +24,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 
 from otel_resilience import (
+    AttemptTimeoutError,
     BreakerEffect,
     BreakerState,
-    AttemptTimeoutError,
     CircuitBreaker,
     CircuitBreakerConfig,
     CircuitOpenError,
