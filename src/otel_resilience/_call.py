@@ -40,28 +40,31 @@ _CANCELLED = ErrorClass.CANCELLED
 _is_logged = telemetry.event_log.isEnabledFor
 
 
-class Call(CallTelemetry, Enclosing):
+class Call(CallTelemetry):
     """State of one protected call."""
 
-    attempts: int = 0
-    permit: int = 0
-    token: Token[Enclosing | None] | None = None
-    paid: float = 0.0
-    error: BaseException | None = None
-    verdict: Classification | None = None
-    below: tuple[Failure, ...] = ()
+    __slots__ = ("below", "bound_by", "deadline", "error", "idempotent", "is_retryable", "paid", "permit", "rejected",
+                 "retries_by_type", "sent", "suppressed", "suspended", "token", "unsent", "used_immediate",
+                 "verdict")  # fmt: skip
+
+    permit: int
+    token: Token[Enclosing | None] | None
+    paid: float
+    error: BaseException | None
+    verdict: Classification | None
+    below: tuple[Failure, ...]
     """Failures of enclosed calls that the last attempt failed with, or because of."""
-    unsent: bool = False
+    unsent: bool
     """Provably the last attempt sent nothing."""
-    sent: bool = False
+    sent: bool
     """Any attempt may have sent something."""
-    bound_by: float | None = None
+    bound_by: float | None
     """The whole deadline, own or of an outer call, where that and not the attempt timeout limits the attempt."""
-    suppressed: str = ""
-    rejected: bool = False
-    suspended: bool = False
-    used_immediate: bool = False
-    retries_by_type: dict[str, int] | None = None
+    suppressed: str
+    rejected: bool
+    suspended: bool
+    used_immediate: bool
+    retries_by_type: dict[str, int] | None
 
     def __init__(
         self,
@@ -72,17 +75,22 @@ class Call(CallTelemetry, Enclosing):
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> None:
+        # All at once, without the initialiser of the base: this is done for every call.
         self.policy = policy
         self.function = function
         self.name = name
         self.idempotent = policy.idempotent if idempotent is None else idempotent
         self.is_retryable = is_retryable
         self.deadline = deadline
-        if deadline is not None:
-            self.seconds = deadline
-        outer = enclosing.get()
-        if outer is not None:
-            self.outer = outer
+        self.seconds = 0.0 if deadline is None else deadline
+        self.outer = enclosing.get()
+        self.listener = self.span = self.context = self.attempt_span = self.attached = None
+        self.token = self.error = self.verdict = self.bound_by = self.retries_by_type = self.failures = None
+        self.attempts = self.permit = 0
+        self.paid = self.delay = 0.0
+        self.below = ()
+        self.suppressed = ""
+        self.sent = self.unsent = self.rejected = self.suspended = self.used_immediate = self.cuts = False
         self.started = policy.clock()
 
     def left(self) -> float | None:
@@ -134,17 +142,18 @@ class Call(CallTelemetry, Enclosing):
     def begin_attempt(self) -> None:
         """Asks the breaker, then opens the attempt. Raises :class:`CircuitOpenError`."""
         policy = self.policy
-        if policy.breaker is not None:
-            self._ask(policy.breaker)
+        breaker = policy.breaker
+        if breaker is not None:
+            self.permit = breaker.fast_permit or self._ask(breaker)
         self.attempts += 1
         self.started_attempt = policy.clock()
         if self.listener is not None:
             self._open_attempt_span(self.listener)
         self.token = enclosing.set(self)
 
-    def _ask(self, breaker: CircuitBreaker) -> None:
+    def _ask(self, breaker: CircuitBreaker) -> int:
         try:
-            self.permit = breaker.fast_permit or breaker.admit()
+            return breaker.admit()
         except CircuitOpenError as rejection:
             self.refused(rejection)
             if self.error is None:
@@ -162,7 +171,9 @@ class Call(CallTelemetry, Enclosing):
     def succeeded(self) -> None:
         """The attempt, and with it the call, succeeded."""
         policy = self.policy
-        self._leave()
+        if self.token is not None:
+            leave(self.token)
+            self.token = None
         if policy.breaker is not None:
             policy.breaker.record_success(self.permit, self.started_attempt)
         budget = policy.budget
@@ -176,7 +187,8 @@ class Call(CallTelemetry, Enclosing):
         if self.listener is not None:
             self._close_attempt_span()
             self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
-        self.deadline = None  # what the operation started and left running is on its own from here
+        if self.deadline is not None:
+            self.deadline = None  # what the operation started and left running is on its own from here
 
     def suspend(self) -> None:
         """The operation returned an awaitable: the attempt is given back, and is begun anew where that is awaited."""
@@ -253,7 +265,7 @@ class Call(CallTelemetry, Enclosing):
         exhausted = exhausted or any(each.exhausted for each in self.below)
         self._attach_context(error, verdict, exhausted=exhausted)
         if self.outer is not None:
-            self.outer.report(Failure(error, exhausted, self._known_idempotent(error, verdict), self.sent))
+            self.outer.report(Failure(error, exhausted, self._known_idempotent(chain(error), verdict), self.sent))
         self.below = ()
         if self.rejected and not self.attempts:
             outcome = "rejected"
@@ -322,10 +334,11 @@ class Call(CallTelemetry, Enclosing):
 
     def _unrepeatable(self, error: BaseException, verdict: Classification) -> str:
         """Why something that may have been sent is not sent again; empty where it may be."""
-        known = self._known_idempotent(error, verdict)
+        errors = chain(error)
+        known = self._known_idempotent(errors, verdict)
         if known is False:
             return "not_idempotent"
-        if known is None and self._was_cut(error):
+        if known is None and self._was_cut(errors):
             self.policy.warn_once(
                 "idempotent",
                 f"{self.operation}: a time limit cut the attempt, and nothing shows whether it may be repeated, so it "
@@ -334,19 +347,19 @@ class Call(CallTelemetry, Enclosing):
             return "idempotency_unknown"
         return ""
 
-    def _known_idempotent(self, error: BaseException, verdict: Classification) -> bool | None:
+    def _known_idempotent(self, errors: tuple[BaseException, ...], verdict: Classification) -> bool | None:
         """Whether what the last attempt sent may be repeated, as declared or seen; ``None``: neither."""
         if self.idempotent is not None:
             return self.idempotent
         if verdict.idempotent is False or any(each.idempotent is False for each in self.below):
             return False
-        if verdict.idempotent is None and shows_unsafe_request(error):
+        if verdict.idempotent is None and shows_unsafe_request(errors):
             return False
-        if self.below and all(each.idempotent for each in self.below) and not self._was_cut(error):
+        if self.below and all(each.idempotent for each in self.below) and not self._was_cut(errors):
             return True
         return verdict.idempotent
 
-    def _was_cut(self, error: BaseException) -> bool:
+    def _was_cut(self, errors: tuple[BaseException, ...]) -> bool:
         """Whether a time limit of ours, here or in an enclosed call, cut something of which no request is known."""
         known = {id(each.error) for each in self.below if each.idempotent}
         return any(
@@ -354,7 +367,7 @@ class Call(CallTelemetry, Enclosing):
             and id(each) not in known
             and getattr(each, "cut", True)
             and each.classification.idempotent is not True  # type: ignore[attr-defined]  # type() looks past a false __class__
-            for each in chain(error)
+            for each in errors
         )
 
     def _in_time(self, delay: float) -> bool:

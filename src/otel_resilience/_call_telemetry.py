@@ -9,6 +9,7 @@ from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from otel_resilience import contract, error_types, telemetry
+from otel_resilience._nesting import Enclosing
 from otel_resilience.classification import Classification, Severity
 from otel_resilience.errors import ResilienceError
 from otel_resilience.redaction import redact
@@ -30,22 +31,24 @@ _LEVELS = {
 }
 
 
-class CallTelemetry:
+class CallTelemetry(Enclosing):
     """The observed side of a call. What only a listener needs is set when one begins to listen."""
+
+    __slots__ = ("attached", "attempt_span", "context", "delay", "function", "listener", "make_current", "name",
+                 "policy", "span", "started", "started_attempt")  # fmt: skip
 
     policy: Policy
     function: object
     name: str | None
     started: float
     started_attempt: float
-    attempts: int = 0
-    delay: float = 0.0
-    listener: Listener | None = None
-    span: Span | None = None
-    context: Context | None = None
-    attempt_span: Span | None = None
-    attached: Token[Context] | None = None
-    make_current: bool = False
+    delay: float
+    listener: Listener | None
+    span: Span | None
+    context: Context | None
+    attempt_span: Span | None
+    attached: Token[Context] | None
+    make_current: bool
 
     @property
     def operation(self) -> str:
@@ -57,6 +60,7 @@ class CallTelemetry:
         if listener is None:
             return
         self.listener = listener
+        self.make_current = False
         self._open_span(listener)
 
     @harmless

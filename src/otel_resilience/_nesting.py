@@ -6,8 +6,6 @@ it what became of the call.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from contextvars import ContextVar, Token
 from typing import NamedTuple
 
@@ -30,14 +28,17 @@ class Failure(NamedTuple):
 class Enclosing:
     """Something that the running code is inside of."""
 
-    outer: Enclosing | None = None
-    attempts: int = 1
-    """Attempts begun so far, the running one included."""
-    cuts: bool = False
-    """Whether the enclosed code is cancelled when the time is over, so that it need not watch the time itself."""
-    seconds: float = math.inf
-    """The whole time that was given."""
-    failures: list[Failure] | None = None
+    __slots__ = ("attempts", "cuts", "failures", "outer", "seconds")
+
+    def __init__(self, outer: Enclosing | None, attempts: int, seconds: float) -> None:
+        self.outer = outer
+        self.attempts = attempts
+        """Attempts begun so far, the running one included."""
+        self.seconds = seconds
+        """The whole time that was given."""
+        self.cuts = False
+        """Whether the enclosed code is cancelled when the time is over, so that it need not watch the time itself."""
+        self.failures: list[Failure] | None = None
 
     def left(self) -> float | None:
         """Seconds until nothing more may begin here; ``None`` where there is no limit."""
@@ -91,15 +92,17 @@ def current_attempt() -> int:
     return 1 if inner is None else inner.attempts
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> tuple[BaseException, ...]:
     """``error``, what it was raised from or while handling, and the members of groups; each once, the nearest first."""
-    pending, seen = [error], set[int]()
-    while pending and len(seen) < _LONGEST_CHAIN:
+    if error.__cause__ is None and error.__context__ is None and not issubclass(type(error), BaseExceptionGroup):
+        return (error,)
+    found: dict[int, BaseException] = {}
+    pending = [error]
+    while pending and len(found) < _LONGEST_CHAIN:
         each = pending.pop(0)
-        if id(each) in seen:
+        if id(each) in found:
             continue
-        seen.add(id(each))
-        yield each
+        found[id(each)] = each
         if issubclass(type(each), BaseExceptionGroup):
             pending.extend(each.exceptions)  # type: ignore[attr-defined]  # type() looks past a false __class__
         cause = each.__cause__
@@ -107,3 +110,4 @@ def chain(error: BaseException) -> Iterator[BaseException]:
             cause = each.__context__
         if cause is not None:
             pending.append(cause)
+    return tuple(found.values())

@@ -70,6 +70,10 @@ def function_name(operation: Any) -> str:
 
 # What cannot be protected: its call does none of the work.
 
+_GENERATOR_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+UNUSUAL_FLAGS: Final = _GENERATOR_FLAGS | inspect.CO_VARARGS
+"""A function without these flags can be protected. What contextlib makes takes any arguments."""
+
 _LAZY_TYPES: Final = (
     GeneratorType,
     AsyncGeneratorType,
@@ -110,7 +114,6 @@ def _unprotectable(operation: Any) -> str:
     return ""
 
 
-_GENERATOR_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _CONTEXT_MANAGER: Final = "a context manager: protect the calls in its body"
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final
 
-from otel_resilience._nesting import Enclosing, chain, enclosing
+from otel_resilience._nesting import Enclosing, enclosing
 from otel_resilience.rules.http_status import is_idempotent
 
 _CLIENTS: Final = frozenset({"aiohttp", "httpx", "httpx2", "requests", "urllib3"})
@@ -40,13 +40,18 @@ _MOST_FRAMES: Final = 500
 _HOLDER: Final = "otel_resilience._time_limits"
 
 
-def shows_unsafe_request(error: BaseException) -> bool:
-    """Whether a request that must not be repeated stands on ``error`` or in the frames that it passed through."""
+def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:
+    """Whether a request that must not be repeated stands on one of these, or in the frames that they passed through."""
+    return any(_shows_unsafe_request(error) for error in errors)
+
+
+def _shows_unsafe_request(error: BaseException) -> bool:
     try:
-        return any(
-            _repeatable(_attribute(each, "request")) is False or _in_stack(_inwards(each)) is False
-            for each in chain(error)
-        )
+        request = _attribute(error, "request")
+        if request is not None and _repeatable(request) is False:
+            return True
+        frames = _frames_of_clients(error)
+        return bool(frames) and _judge(frames) is False
     except Exception:  # noqa: BLE001  # foreign objects and frames: what cannot be read shows nothing
         return False
 
@@ -115,13 +120,20 @@ def _is_iterator_of_future(awaited: Any) -> bool:
     return type(awaited).__name__ in ("FutureIter", "NoneType")
 
 
-def _inwards(error: BaseException) -> Iterator[FrameType]:
+def _frames_of_clients(error: BaseException) -> list[FrameType]:
+    found: list[FrameType] = []
     step = error.__traceback__
-    for _ in range(_MOST_FRAMES):
-        if step is None:
-            return
-        yield step.tb_frame
+    left = _MOST_FRAMES
+    while step is not None and left:
+        if _is_client(step.tb_frame.f_globals.get("__name__")):
+            found.append(step.tb_frame)
         step = step.tb_next
+        left -= 1
+    return found
+
+
+def _is_client(module: object) -> bool:
+    return isinstance(module, str) and (module.partition(".")[0] in _CLIENTS or module in _STDLIB_CLIENTS)
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -133,25 +145,29 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _in_stack(frames: Iterable[FrameType]) -> bool | None:
-    """One stack is one request: it may be repeated where any frame shows an idempotency key, or all a safe method."""
-    answer: bool | None = None
+    """Whether the one request that a stack is in the middle of may be repeated; ``None`` where there may be more."""
+    clients: list[FrameType] = []
     for frame in frames:
         module = frame.f_globals.get("__name__")
         if not isinstance(module, str):
             continue
         if module in _GROUPS and frame.f_code.co_name == "__aexit__":
             return None  # several operations run at once, of which only one would be seen
-        package = module.partition(".")[0]
-        if package in _OTHERS and module not in _STDLIB_CLIENTS:
-            continue
-        if package not in _CLIENTS and module not in _STDLIB_CLIENTS:
-            if _does_more(frame.f_locals.values()):
-                return None
-        else:
-            for method, headers in _in_frame(frame.f_locals):
-                if _has_key(headers):
-                    return True
-                answer = is_idempotent(method) if answer is None else answer and is_idempotent(method)
+        if _is_client(module):
+            clients.append(frame)
+        elif module.partition(".")[0] not in _OTHERS and _does_more(frame.f_locals.values()):
+            return None
+    return _judge(clients)
+
+
+def _judge(frames: Iterable[FrameType]) -> bool | None:
+    """One stack is one request: it may be repeated where any frame shows an idempotency key, or all a safe method."""
+    answer: bool | None = None
+    for frame in frames:
+        for method, headers in _in_frame(frame.f_locals):
+            if _has_key(headers):
+                return True
+            answer = is_idempotent(method) if answer is None else answer and is_idempotent(method)
     return answer
 
 

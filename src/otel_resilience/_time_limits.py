@@ -18,10 +18,11 @@ T = TypeVar("T")
 class CutAttempt(Enclosing):
     """One attempt that may be cut. Once it is, no call that runs inside it begins another attempt."""
 
+    __slots__ = ("_call", "given_up")
+
     def __init__(self, call: Call, seconds: float) -> None:
-        self.outer = self._call = call
-        self.attempts = call.attempts
-        self.seconds = seconds
+        super().__init__(call, call.attempts, seconds)
+        self._call = call
         self.given_up = False
 
     def left(self) -> float | None:

@@ -24,6 +24,7 @@ from otel_resilience import _validation as check
 from otel_resilience import cardinality, telemetry
 from otel_resilience._call import GIVE_UP, Call
 from otel_resilience._operations import (
+    UNUSUAL_FLAGS,
     check_result,
     discard,
     function_name,
@@ -179,7 +180,8 @@ class Policy:
 
             policy.execute(lambda: client.get(url), name="get bundle", is_retryable=ConnectionError | TimeoutError)
         """
-        protectable("operation", operation)
+        if type(operation) is not types.FunctionType or operation.__code__.co_flags & UNUSUAL_FLAGS:
+            protectable("operation", operation)
         if name is not None:
             check.label("name", name)
         if idempotent is not None:
@@ -217,7 +219,10 @@ class Policy:
             while True:
                 limit = call.time_limit()
                 worker = None if self.attempt_timeout is None else self._reserve(limit, call)
-                self._begin_attempt(call, worker)
+                if worker is None:
+                    call.begin_attempt()
+                else:
+                    self._begin_attempt(call, worker)
                 try:
                     result = operation() if worker is None else run_limited(operation, limit, call, worker)
                 except BaseException as error:
@@ -240,12 +245,11 @@ class Policy:
             call.ended(error)
             raise
 
-    def _begin_attempt(self, call: Call, worker: Worker | None) -> None:
+    def _begin_attempt(self, call: Call, worker: Worker) -> None:
         try:
             call.begin_attempt()
         except BaseException:
-            if worker is not None:
-                worker.give_back()
+            worker.give_back()
             raise
 
     def _wait(self, delay: float, call: Call) -> None:
