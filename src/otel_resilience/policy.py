@@ -189,7 +189,8 @@ class Policy:
         if is_retryable is not None:
             is_retryable = predicate("is_retryable", is_retryable)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
-        return self._execute(operation, name, idempotent, deadline, is_retryable)
+        execute = self._execute_async if is_async_callable(operation) else self._execute
+        return execute(operation, name, idempotent, deadline, is_retryable)
 
     def _execute(
         self,
@@ -199,8 +200,6 @@ class Policy:
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> Any:
-        if is_async_callable(operation):
-            return self._execute_async(operation, name, idempotent, deadline, is_retryable)
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until:
             breaker.reject()
@@ -395,7 +394,8 @@ class Policy:
 
             @functools.wraps(function)
             def protected(*args: P.args, **kwargs: P.kwargs) -> T:
-                return self._execute(  # type: ignore[no-any-return]  # what the operation returns
+                execute: Callable[..., Any] = self._execute_async if is_async_callable(function) else self._execute
+                return execute(  # type: ignore[no-any-return]  # what the operation returns
                     (lambda: function(*args, **kwargs)) if args or kwargs else function,
                     operation_name,
                     idempotent,

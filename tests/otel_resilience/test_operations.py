@@ -120,6 +120,19 @@ class TestBeforeTheFirstStep:
         assert len(recorded.spans) == 2  # of the call that was made, and of its attempt
 
 
+async def test_a_decorated_def_that_passes_a_coroutine_on_is_rejected_where_it_is_awaited() -> None:
+    policy = Policy("supplier", breaker=CircuitBreakerConfig())
+    assert policy.breaker is not None
+    policy.breaker.force_open()
+
+    @policy
+    def call(value: object) -> Awaitable[object]:
+        return fetch(value)
+
+    results = await asyncio.gather(*(call(number) for number in range(2)), return_exceptions=True)
+    assert [type(each) for each in results] == [CircuitOpenError] * 2
+
+
 class TestOtherOperationsThatReturnAwaitables:
     """Their nature is known only by calling them."""
 
