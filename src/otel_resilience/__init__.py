@@ -11,7 +11,7 @@ Importing this package needs ``opentelemetry-api`` alone.
 from __future__ import annotations
 
 from otel_resilience import error_types
-from otel_resilience._call_telemetry import current_attempt
+from otel_resilience._nesting import current_attempt, remaining
 from otel_resilience.backoff import Jitter
 from otel_resilience.breaker_config import (
     BreakerState,
@@ -33,6 +33,7 @@ from otel_resilience.classification import (
 from otel_resilience.correlation import correlation_id, correlation_scope, new_correlation_id
 from otel_resilience.defaults import classify, default_classifier
 from otel_resilience.errors import (
+    AttemptThreadsExhaustedError,
     AttemptTimeoutError,
     CircuitOpenError,
     DeadlineExceededError,
@@ -46,6 +47,7 @@ from otel_resilience.retry import RetryConfig, RetryService, retry
 from otel_resilience.retry_after import parse_retry_after
 
 __all__ = [
+    "AttemptThreadsExhaustedError",
     "AttemptTimeoutError",
     "BreakerEffect",
     "BreakerState",
@@ -81,5 +83,6 @@ __all__ = [
     "error_types",
     "new_correlation_id",
     "parse_retry_after",
+    "remaining",
     "retry",
 ]

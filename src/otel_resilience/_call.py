@@ -1,19 +1,24 @@
 """One protected call: what it has used up, and what is to be done after each failure.
 
 The same object serves ``def`` and ``async def``; the two drivers in :mod:`otel_resilience.policy` only run the
-operation and wait.
+operation and wait. While an attempt runs, calls inside it find this one by context (:mod:`otel_resilience._nesting`).
 """
 
 from __future__ import annotations
 
 import logging
+import math
+from contextvars import Token
 from typing import TYPE_CHECKING
 
 from opentelemetry._logs import _internal as logs_internal
 
 from otel_resilience import observers, telemetry
-from otel_resilience._call_telemetry import CallTelemetry, attempt_number
-from otel_resilience._foreign import is_a, related_to
+from otel_resilience._call_telemetry import CallTelemetry
+from otel_resilience._foreign import is_a
+from otel_resilience._nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline
+from otel_resilience._operations import discard, is_awaitable
+from otel_resilience._requests_seen import shows_unsafe_request
 from otel_resilience.classification import CANCELLED, Classification, ErrorClass
 from otel_resilience.correlation import correlation_id
 from otel_resilience.errors import (
@@ -21,15 +26,15 @@ from otel_resilience.errors import (
     CircuitOpenError,
     DeadlineExceededError,
     ErrorContext,
+    ResilienceError,
     attach_context,
     error_context,
 )
 
 if TYPE_CHECKING:
-    from otel_resilience.budget import RetryBudget
+    from otel_resilience._predicates import IsRetryable
     from otel_resilience.circuit_breaker import CircuitBreaker
     from otel_resilience.policy import Policy
-    from otel_resilience.retry import IsRetryable
 
 GIVE_UP = -1.0
 _CANCELLED = ErrorClass.CANCELLED
@@ -39,98 +44,137 @@ _is_logged = telemetry.event_log.isEnabledFor
 class Call(CallTelemetry):
     """State of one protected call."""
 
-    __slots__ = ("deadline", "error", "idempotent", "is_retryable", "paid", "permit", "rejected",
-                 "retries_by_type", "suppressed", "used_immediate", "verdict")  # fmt: skip
+    __slots__ = ("below", "bound_by", "deadline", "error", "idempotent", "is_retryable", "paid", "permit", "rejected",
+                 "retries_by_type", "sent", "suppressed", "suspended", "token", "unsent", "used_immediate",
+                 "verdict")  # fmt: skip
 
     permit: int
+    token: Token[Enclosing | None] | None
+    paid: float
     error: BaseException | None
     verdict: Classification | None
+    below: tuple[Failure, ...]
+    """Failures of enclosed calls that the last attempt failed with, or because of."""
+    unsent: bool
+    """Provably the last attempt sent nothing."""
+    sent: bool
+    """Any attempt may have sent something."""
+    bound_by: float | None
+    """The whole deadline, own or of an outer call, where that and not the attempt timeout limits the attempt."""
+    suppressed: str
+    rejected: bool
+    suspended: bool
+    used_immediate: bool
     retries_by_type: dict[str, int] | None
 
     def __init__(
         self,
         policy: Policy,
-        started: float,
-        deadline: float | None,
-        idempotent: bool | None,  # internal, three-valued
-        is_retryable: IsRetryable | None,
         function: object,
         name: str | None,
-        permit: int | None = None,
+        idempotent: bool | None,  # internal, three-valued
+        deadline: float | None,
+        is_retryable: IsRetryable | None,
     ) -> None:
-        """With a ``permit`` the call takes over after its first attempt, which was made without it."""
+        # All at once, without the initialiser of the base: this is done for every call.
         self.policy = policy
-        self.started = self.started_attempt = started
-        self.deadline = deadline
-        self.idempotent = idempotent
-        self.is_retryable = is_retryable
         self.function = function
         self.name = name
-        self.listener = self.numbered = self.error = self.verdict = self.retries_by_type = None
-        if permit is None:
-            self.attempts = self.permit = 0
-        else:
-            self.attempts = 1
-            self.permit = permit
-        self.delay = self.paid = 0.0
+        self.idempotent = policy.idempotent if idempotent is None else idempotent
+        self.is_retryable = is_retryable
+        self.deadline = deadline
+        self.seconds = 0.0 if deadline is None else deadline
+        self.outer = enclosing.get()
+        self.listener = self.span = self.context = self.attempt_span = self.attached = None
+        self.token = self.error = self.verdict = self.bound_by = self.retries_by_type = self.failures = None
+        self.attempts = self.permit = 0
+        self.paid = self.delay = 0.0
+        self.below = ()
         self.suppressed = ""
-        self.used_immediate = self.rejected = False
+        self.sent = self.unsent = self.rejected = self.suspended = self.used_immediate = self.cuts = False
+        self.started = policy.clock()
 
-    def time_limit(self) -> float | None:
-        """Seconds that the attempt about to run may take, or ``None``. Raises where the deadline has passed."""
+    def left(self) -> float | None:
+        """Seconds until the deadline of this call."""
+        return None if self.deadline is None else self.started + self.deadline - self.policy.clock()
+
+    def report(self, failure: Failure) -> None:
+        """An enclosed call failed; without effect once the attempt has ended."""
+        if self.token is not None:
+            super().report(failure)
+
+    def time_limit(self) -> float:
+        """Seconds that the attempt about to run may take, infinity where nothing limits it.
+
+        Raises :class:`DeadlineExceededError` where the nearest deadline has passed, or the attempt round this call was
+        given up.
+        """
         limit = self.policy.attempt_timeout
-        if self.deadline is not None:
-            left = self.started + self.deadline - self.policy.clock()
-            if left <= 0:
-                raise DeadlineExceededError(self.deadline) from self.error
-            if limit is None or left < limit:
-                return left
-        return limit
+        if limit is None:
+            limit = math.inf
+        if self.deadline is None and self.outer is None:
+            return limit
+        nearest = nearest_deadline(self)
+        if nearest is None:
+            return limit
+        left, owner = nearest
+        if left <= 0:
+            too_late = DeadlineExceededError(owner.seconds)
+            too_late.cut = False
+            too_late.attempts = self.attempts
+            raise too_late from self.error
+        self.bound_by = None
+        if limit <= left or (owner.cuts and owner is not self):
+            return limit
+        self.bound_by = owner.seconds
+        return left
 
-    def time_limit_error(self, limit: float) -> TimeoutError:
-        """The error for an attempt that was cut short after ``limit`` seconds: by its own timeout or the deadline."""
-        timeout = self.policy.attempt_timeout
-        if self.deadline is None or (timeout is not None and limit >= timeout):
-            return AttemptTimeoutError(limit)
-        return DeadlineExceededError(self.deadline)
+    def time_limit_error(self, limit: float, idempotent: bool | None) -> TimeoutError:  # internal, three-valued
+        """The error for an attempt that was cut after ``limit`` seconds, and what its request showed."""
+        if self.bound_by is not None:
+            cut_by_deadline = DeadlineExceededError(self.bound_by)
+            cut_by_deadline.idempotent = idempotent
+            return cut_by_deadline
+        cut = AttemptTimeoutError(limit)
+        if idempotent is not None:
+            cut.classification = cut.classification.replace(idempotent=idempotent)
+        return cut
 
     def begin_attempt(self) -> None:
-        """Asks the breaker, then opens the attempt's span. Raises :class:`CircuitOpenError`."""
-        breaker = self.policy.breaker
+        """Asks the breaker, then opens the attempt. Raises :class:`CircuitOpenError`."""
+        policy = self.policy
+        breaker = policy.breaker
         if breaker is not None:
-            self._ask(breaker)
+            self.permit = breaker.fast_permit or self._ask(breaker)
         self.attempts += 1
-        self.started_attempt = self.policy.clock()
+        self.started_attempt = policy.clock()
         if self.listener is not None:
             self._open_attempt_span(self.listener)
-        if self.attempts > 1:
-            self.numbered = attempt_number.set(self.attempts)
+        self.token = enclosing.set(self)
 
-    def begin_quietly(self, breaker: CircuitBreaker) -> None:
-        """As :meth:`begin_attempt` for a retry that nobody watches; a rejection ends the call."""
+    def _ask(self, breaker: CircuitBreaker) -> int:
         try:
-            self._ask(breaker)
+            return breaker.admit()
         except CircuitOpenError as rejection:
-            self.ended(rejection)
-            raise
-        self.started_attempt = self.policy.clock()
-        self.attempts += 1
-        self.numbered = attempt_number.set(self.attempts)
-
-    def _ask(self, breaker: CircuitBreaker) -> None:
-        try:
-            self.permit = breaker.fast_permit or breaker.admit()
-        except CircuitOpenError as rejection:
-            self._take_back()
-            self.rejected = True
+            self.refused(rejection)
             if self.error is None:
                 raise
             self._suppress("breaker_open")
             raise rejection from self.error
 
+    def refused(self, rejection: ResilienceError) -> None:
+        """The attempt was not begun; what was paid for it is paid back, and the rejection says what was done before."""
+        self._take_back()
+        self.rejected = True
+        if self.attempts:
+            rejection.attempts = self.attempts
+
     def succeeded(self) -> None:
         """The attempt, and with it the call, succeeded."""
         policy = self.policy
+        if self.token is not None:
+            leave(self.token)
+            self.token = None
         if policy.breaker is not None:
             policy.breaker.record_success(self.permit, self.started_attempt)
         budget = policy.budget
@@ -144,19 +188,38 @@ class Call(CallTelemetry):
         if self.listener is not None:
             self._close_attempt_span()
             self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
-        elif self.numbered is not None:
-            attempt_number.reset(self.numbered)
+        if self.deadline is not None:
+            self.deadline = None  # what the operation started and left running is on its own from here
 
-    def abandon(self) -> None:
-        """An attempt that was begun will not be made after all."""
-        if self.attempts and self.policy.breaker is not None:
+    def suspend(self) -> None:
+        """The operation returned an awaitable: the attempt is given back, and is begun anew where that is awaited."""
+        self._leave()
+        self.suspended = True
+        self.attempts -= 1
+        if self.policy.breaker is not None:
+            self.policy.breaker.release(self.permit)
+        self._forget_spans()
+
+    def resume(self) -> None:
+        """Goes on after :meth:`suspend`; a call that had made no attempt begins here."""
+        self.suspended = False
+        if not self.attempts:
+            self.started = self.policy.clock()
+            self.observe(self.listener)
+
+    def release(self) -> None:
+        """The attempt says nothing about the dependency."""
+        self._leave()
+        if self.policy.breaker is not None:
             self.policy.breaker.release(self.permit)
 
     def failed(self, error: BaseException) -> float:
         """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
         policy = self.policy
+        self._leave()
         self.error = error
         verdict = self.verdict = policy.classify(error)
+        self._look_below(error, verdict)
         if policy.breaker is not None:
             if verdict.immediate and not self.used_immediate:
                 policy.breaker.release(self.permit)  # an idle connection that was closed says nothing yet
@@ -176,28 +239,19 @@ class Call(CallTelemetry):
         if listening:
             self._report_failure(error, verdict)
             self._close_attempt_span()
-        elif self.numbered is not None:
-            self.detach()
         if self.attempts >= policy.max_attempts:
             return GIVE_UP
-        budget = policy.budget
-        at_once = (
-            policy.eager
-            and verdict.plain
-            and self.is_retryable is None
-            and self.idempotent is not False
-            and self.deadline is None
-            and not self._exhausted_below(error)
-            and (budget is None or self._pay_plain(budget))
-        )
-        delay = self.delay = 0.0 if at_once else self._next_delay(error, verdict)
+        delay = self.delay = self._next_delay(error, verdict)
         if listening and delay >= 0:
             self._report_retry(verdict)
         return delay
 
     def ended(self, error: BaseException) -> None:
         """The call ends with ``error``, whatever that is: the context is attached, the span closed."""
+        self._leave()
         self._close_attempt_span()
+        if self.sent and is_a(error, ResilienceError):
+            error.attempts = max(error.attempts, self.attempts)
         cause, self.error = self.error, None
         if self.verdict is None or error is not cause:
             self.verdict = self.policy.classify(error)
@@ -206,11 +260,15 @@ class Call(CallTelemetry):
         if verdict.error_class is ErrorClass.CANCELLED:
             self._close("cancelled", CANCELLED)
             return
-        exhausted = self.attempts >= self.policy.retry.max_attempts > 1 and not self.rejected
+        exhausted = self.attempts >= self.policy.max_attempts > 1 and not self.rejected
         if exhausted and not self.suppressed:
             self._report_exhausted(verdict)
+        exhausted = exhausted or any(each.exhausted for each in self.below)
         self._attach_context(error, verdict, exhausted=exhausted)
-        if self.rejected:
+        if self.outer is not None:
+            self.outer.report(Failure(error, exhausted, self._known_idempotent(chain(error), verdict), self.sent))
+        self.below = ()
+        if self.rejected and not self.attempts:
             outcome = "rejected"
         elif self.suppressed == "deadline" or is_a(error, DeadlineExceededError):
             outcome = "deadline"
@@ -218,26 +276,33 @@ class Call(CallTelemetry):
             outcome = "failed"
         self._close(outcome, verdict, error)
 
-    def _pay_plain(self, budget: RetryBudget) -> bool:
-        """Pays for a retry after a plain failure; where that fails, :meth:`_next_delay` finds out and says why."""
-        cost = budget.config.transient_cost
-        if budget.tokens < cost or not budget.take(cost):
-            return False
-        self.paid = cost
-        return True
+    def _leave(self) -> None:
+        if self.token is not None:
+            leave(self.token)
+            self.token = None
+
+    def _look_below(self, error: BaseException, verdict: Classification) -> None:
+        """Which enclosed calls this failure comes from, and whether anything may have been sent."""
+        self.below = ()
+        if self.failures is not None:
+            raised = {id(each) for each in chain(error)}
+            self.below = tuple(each for each in self.failures if id(each.error) in raised)
+            self.failures = None
+        self.unsent = verdict.unsent and not any(each.sent for each in self.below)
+        if not self.unsent:
+            self.sent = True
 
     def _next_delay(self, error: BaseException, verdict: Classification) -> float:
         policy = self.policy
-        if self.is_retryable is None:
-            wanted = verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
-        else:
-            wanted = not is_a(error, CircuitOpenError) and self.is_retryable(error)
-        if not wanted:
-            return self._suppress("breaker_open" if is_a(error, CircuitOpenError) else "not_retryable")
-        idempotent = verdict.idempotent if self.idempotent is None else self.idempotent
-        if idempotent is False and not verdict.unsent:
-            return self._suppress("not_idempotent")
-        if self._exhausted_below(error):
+        if is_a(error, CircuitOpenError):
+            return self._suppress("breaker_open")
+        if not self._wanted(error, verdict):
+            return self._suppress("not_retryable")
+        if not self.unsent and self.idempotent is not True:
+            reason = self._unrepeatable(error, verdict)
+            if reason:
+                return self._suppress(reason)
+        if any(each.exhausted for each in self.below):
             return self._suppress("exhausted_below")
         if verdict.immediate and not self.used_immediate:
             self.used_immediate = True
@@ -247,12 +312,70 @@ class Call(CallTelemetry):
         delay = config.delay(verdict, self.attempts - 1, self.delay, policy.rng)
         if hint is not None and hint > config.max_retry_after:
             return self._suppress("retry_after_too_long")
-        if self.deadline is not None and not self._in_time(delay):
+        if not self._in_time(delay):
             return self._suppress("retry_after_too_long" if delay == hint else "deadline")
         return delay if policy.budget is None or self._pay(verdict) else self._suppress("budget")
 
+    def _wanted(self, error: BaseException, verdict: Classification) -> bool:
+        """Whether a repetition can help, by the caller's predicate or the classifier."""
+        if self.is_retryable is None:
+            return verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
+        try:
+            answer = self.is_retryable(error)
+            if not is_awaitable(answer):
+                return bool(answer)
+            discard(answer)
+            problem = "returned an awaitable"
+        except Exception as broken:  # noqa: BLE001  # a broken predicate must not take the place of the error it looks at
+            problem = f"failed with {type(broken).__name__}"
+        self.policy.warn_once(
+            "is_retryable", f"{self.operation}: the predicate is_retryable {problem}; the error was not retried"
+        )
+        return False
+
+    def _unrepeatable(self, error: BaseException, verdict: Classification) -> str:
+        """Why something that may have been sent is not sent again; empty where it may be."""
+        errors = chain(error)
+        known = self._known_idempotent(errors, verdict)
+        if known is False:
+            return "not_idempotent"
+        if known is None and self._was_cut(errors):
+            self.policy.warn_once(
+                "idempotent",
+                f"{self.operation}: a time limit cut the attempt, and nothing shows whether it may be repeated, so it "
+                "was not; declare it with Policy(idempotent=True) or execute(..., idempotent=True) where it may",
+            )
+            return "idempotency_unknown"
+        return ""
+
+    def _known_idempotent(self, errors: tuple[BaseException, ...], verdict: Classification) -> bool | None:
+        """Whether what the last attempt sent may be repeated, as declared or seen; ``None``: neither."""
+        if self.idempotent is not None:
+            return self.idempotent
+        if verdict.idempotent is False or any(each.idempotent is False for each in self.below):
+            return False
+        if verdict.idempotent is None and shows_unsafe_request(errors):
+            return False
+        if self.below and all(each.idempotent for each in self.below) and not self._was_cut(errors):
+            return True
+        return verdict.idempotent
+
+    def _was_cut(self, errors: tuple[BaseException, ...]) -> bool:
+        """Whether a time limit of ours, here or in an enclosed call, cut something of which no request is known."""
+        known = {id(each.error) for each in self.below if each.idempotent}
+        return any(
+            is_a(each, (AttemptTimeoutError, DeadlineExceededError))
+            and id(each) not in known
+            and getattr(each, "cut", True)
+            and each.classification.idempotent is not True  # type: ignore[attr-defined]  # both kinds have one
+            for each in errors
+        )
+
     def _in_time(self, delay: float) -> bool:
-        return self.deadline is None or self.policy.clock() + delay < self.started + self.deadline
+        if self.deadline is None and self.outer is None:
+            return True
+        nearest = nearest_deadline(self)
+        return nearest is None or delay < nearest[0]
 
     def _used_up(self, verdict: Classification) -> bool:
         if self.retries_by_type is None:
@@ -260,18 +383,6 @@ class Call(CallTelemetry):
         used = self.retries_by_type.get(verdict.error_type, 0)
         self.retries_by_type[verdict.error_type] = used + 1
         return verdict.max_retries is not None and used >= verdict.max_retries
-
-    def _exhausted_below(self, error: BaseException) -> bool:
-        """Whether a call within this one has used up its retries on ``error``, a cause or a member of it."""
-        return any(self._was_exhausted(error_context(each)) for each in related_to(error))
-
-    def _was_exhausted(self, context: ErrorContext | None) -> bool:
-        return (
-            context is not None
-            and context.exhausted
-            and context.owner != id(self.policy)
-            and context.ended_at >= self.started
-        )
 
     def _pay(self, verdict: Classification) -> bool:
         budget = self.policy.budget
@@ -298,17 +409,15 @@ class Call(CallTelemetry):
 
     def _attach_context(self, error: BaseException, verdict: Classification, *, exhausted: bool) -> None:
         existing = error_context(error)
+        nested = any(each.error is error for each in self.below)
+        if existing is not None and nested and self.attempts <= 1:
+            existing.exhausted = exhausted  # the enclosed call knows the rest best
+            return
         policy = self.policy
-        if existing is not None and existing.owner:
-            # What a call within this one attached stays; what an earlier call attached does not.
-            since = existing.ended_at - self.started
-            if since > 0 or (since == 0 and existing.owner != id(policy)):
-                return
-        now = policy.clock()
-        elapsed = now - self.started
-        if existing is not None and not existing.owner:
+        elapsed = policy.clock() - self.started
+        if existing is not None and existing.dependency is None:
             identifier = existing.correlation_id
-        elif self.listener is None or self.span is None:
+        elif self.span is None:
             identifier = correlation_id()
         else:
             identifier = f"{self.span.get_span_context().trace_id:032x}"
@@ -326,9 +435,8 @@ class Call(CallTelemetry):
                 elapsed=elapsed,
                 retry_after=verdict.retry_after,
                 exhausted=exhausted,
-                details={} if existing is None else existing.details,
+                unsent=not self.sent,
+                details=existing.details if existing is not None and (nested or existing.dependency is None) else {},
                 note=note,
-                owner=id(policy),
-                ended_at=now,
             ),
         )

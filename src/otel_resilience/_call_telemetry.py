@@ -1,8 +1,7 @@
-"""What one protected call tells OpenTelemetry: its spans, its events, its points on metrics."""
+"""What one protected call reports to OpenTelemetry: its spans, its events, its points on metrics."""
 
 from __future__ import annotations
 
-import contextvars
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace as trace_api
@@ -11,6 +10,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from otel_resilience import contract, error_types, telemetry
 from otel_resilience._foreign import is_a, name_of, text_of
+from otel_resilience._nesting import Enclosing
 from otel_resilience.classification import Classification, Severity
 from otel_resilience.errors import ResilienceError
 from otel_resilience.redaction import redact
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from otel_resilience.policy import Policy
 
-attempt_number: contextvars.ContextVar[int] = contextvars.ContextVar("otel_resilience_attempt", default=1)
-
 _LEVELS = {
     Severity.LOW: telemetry.INFO,
     Severity.MEDIUM: telemetry.INFO,
@@ -34,30 +32,23 @@ _LEVELS = {
 }
 
 
-def current_attempt() -> int:
-    """The number of the attempt that is running, from 1; 1 outside a protected call as well."""
-    return attempt_number.get()
-
-
-class CallTelemetry:
+class CallTelemetry(Enclosing):
     """The observed side of a call. What only a listener needs is set when one begins to listen."""
 
-    __slots__ = ("attached", "attempt_span", "attempts", "context", "delay", "function", "listener", "make_current",
-                 "name", "numbered", "policy", "span", "started", "started_attempt")  # fmt: skip
+    __slots__ = ("attached", "attempt_span", "context", "delay", "function", "listener", "make_current", "name",
+                 "policy", "span", "started", "started_attempt")  # fmt: skip
 
     policy: Policy
     function: object
     name: str | None
     started: float
     started_attempt: float
-    attempts: int
     delay: float
     listener: Listener | None
     span: Span | None
     context: Context | None
     attempt_span: Span | None
     attached: Token[Context] | None
-    numbered: Token[int] | None
     make_current: bool
 
     @property
@@ -66,11 +57,10 @@ class CallTelemetry:
         return self.policy.operation_name(self.function, self.name)
 
     def observe(self, listener: Listener | None) -> None:
-        """Tells ``listener`` of this call from now on, if there is one."""
+        """Reports this call to ``listener`` from now on, if there is one."""
         if listener is None:
             return
         self.listener = listener
-        self.span = self.context = self.attempt_span = self.attached = None
         self.make_current = False
         self._open_span(listener)
 
@@ -105,33 +95,22 @@ class CallTelemetry:
             self.attached = attach(trace_api.set_span_in_context(span, self.context))
         elif self.make_current and self.context is not None:
             self.attached = attach(self.context)
-        if self.attempts == 1 and attempt_number.get() != 1:
-            self.numbered = attempt_number.set(1)
 
-    def detach(self) -> None:
-        """The attempt goes on elsewhere: in the task that awaits what the operation returned."""
-        if self.numbered is not None:
-            attempt_number.reset(self.numbered)
-            self.numbered = None
-        if self.listener is not None and self.attached is not None:
+    def _detach(self) -> None:
+        if self.attached is not None:
             detach(self.attached)
             self.attached = None
 
-    def reattach(self) -> bool:
-        """Goes on with an attempt that was begun elsewhere. ``False`` where none was."""
+    def _forget_spans(self) -> None:
+        """The attempt was not one after all: its span is dropped, with that of the call where it was the first."""
+        self._detach()
+        self.attempt_span = None
         if not self.attempts:
-            return False
-        if self.listener is None:
-            return True
-        if self.attempt_span is not None:
-            self.attached = attach(trace_api.set_span_in_context(self.attempt_span, self.context))
-        elif self.make_current and self.context is not None:
-            self.attached = attach(self.context)
-        return True
+            self.span = None
 
     def _close_attempt_span(self) -> None:
-        self.detach()
-        if self.listener is not None and self.attempt_span is not None:
+        self._detach()
+        if self.attempt_span is not None:
             self._end_attempt_span(self.attempt_span)
             self.attempt_span = None
 
@@ -150,7 +129,7 @@ class CallTelemetry:
             contract.ERROR_CLASS: verdict.error_class.value,
             contract.ERROR_SEVERITY: verdict.severity.value,
         }
-        span = None if self.listener is None else self.attempt_span
+        span = self.attempt_span
         if span is not None:
             span.set_attributes(
                 {key: failure[key] for key in (contract.ERROR_TYPE, contract.ERROR_CLASS, contract.ERROR_SEVERITY)}
@@ -202,8 +181,8 @@ class CallTelemetry:
                 contract.RETRY_DELAY: self.delay,
                 contract.RETRY_SOURCE: source,
             },
-            context=None if self.listener is None else self.context,
-            span=None if self.listener is None else self.span,
+            context=self.context,
+            span=self.span,
         )
 
     @harmless
@@ -219,8 +198,8 @@ class CallTelemetry:
                 contract.ERROR_TYPE: verdict.error_type,
                 contract.ATTEMPTS: self.attempts,
             },
-            context=None if self.listener is None else self.context,
-            span=None if self.listener is None else self.span,
+            context=self.context,
+            span=self.span,
         )
 
     @harmless

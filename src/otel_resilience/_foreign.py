@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from types import TracebackType
 from typing import Any, Final, TypeGuard, TypeVar
 
 T = TypeVar("T")
@@ -22,6 +23,8 @@ _instance_dict: Final = BaseException.__dict__["__dict__"].__get__
 _get_args: Final = BaseException.__dict__["args"].__get__
 _get_cause: Final = BaseException.__dict__["__cause__"].__get__
 _get_context: Final = BaseException.__dict__["__context__"].__get__
+_get_suppress_context: Final = BaseException.__dict__["__suppress_context__"].__get__
+_get_traceback: Final = BaseException.__dict__["__traceback__"].__get__
 _get_members: Final = BaseExceptionGroup.__dict__["exceptions"].__get__
 _get_mro: Final = type.__dict__["__mro__"].__get__
 _get_module: Final = type.__dict__["__module__"].__get__
@@ -66,6 +69,22 @@ def context_of(exception: BaseException) -> BaseException | None:
     return _get_context(exception)  # type: ignore[no-any-return]
 
 
+def reason_of(exception: BaseException) -> BaseException | None:
+    """What a traceback shows above it: the explicit cause, else the context unless ``from None`` hides it."""
+    cause = cause_of(exception)
+    return context_of(exception) if cause is None and not _get_suppress_context(exception) else cause
+
+
+def traceback_of(exception: BaseException) -> TracebackType | None:
+    """The frames that it has passed through."""
+    return _get_traceback(exception)  # type: ignore[no-any-return]
+
+
+def members_of(group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, ...]:
+    """The exceptions in a group, as they are."""
+    return _get_members(group)  # type: ignore[no-any-return]
+
+
 def causes_of(exception: BaseException) -> Iterator[BaseException]:
     """The explicit causes, nearest first; ends where they repeat, and after :data:`MAX_CHAIN`."""
     seen = {id(exception)}
@@ -97,7 +116,7 @@ def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
             continue
         seen.add(id(member))
         if is_a(member, BaseExceptionGroup):
-            pending.extend(reversed(_get_members(member)))
+            pending.extend(reversed(members_of(member)))
         else:
             leaves.append(member)
     return leaves

@@ -45,14 +45,35 @@ def make_breaker(policy: Policy, breaker: CircuitBreaker | CircuitBreakerConfig 
 
 
 def make_budget(policy: Policy, budget: RetryBudget | RetryBudgetConfig | bool | None) -> RetryBudget | None:
-    """The policy's budget: the given one or the bucket of its dependency; none where nothing is ever retried."""
+    """The policy's budget: the given one or the bucket of its dependency; none where nothing is ever retried.
+
+    Raises ``ValueError`` where it could never pay for all retries of one call; one made by default is large enough.
+    """
+    if isinstance(budget, (RetryBudget, RetryBudgetConfig)):
+        _check_pays(policy, budget.config if isinstance(budget, RetryBudget) else budget)
     if isinstance(budget, RetryBudget):
         return budget
     if budget is False or policy.retry.max_attempts == 1:
         return None
-    config = None if isinstance(budget, bool) else budget
+    given = budget if isinstance(budget, RetryBudgetConfig) else None
+    price = _price(policy, given or RetryBudgetConfig())
     if policy.shared is not None:
         from otel_resilience.storage import SharedRetryBudget  # only where state is shared
 
+        config = given or RetryBudgetConfig(capacity=max(RetryBudgetConfig().capacity, price))
         return SharedRetryBudget(policy.dependency, config, shared=policy.shared, clock=policy.clock)
-    return RetryBudget.for_dependency(policy.dependency, config, clock=policy.clock)
+    return RetryBudget.for_dependency(policy.dependency, given, at_least=price, clock=policy.clock)
+
+
+def _price(policy: Policy, config: RetryBudgetConfig) -> float:
+    """What all retries of one call cost."""
+    return (policy.retry.max_attempts - 1) * max(config.transient_cost, config.throttle_cost)
+
+
+def _check_pays(policy: Policy, config: RetryBudgetConfig) -> None:
+    price = _price(policy, config)
+    if price > config.capacity:
+        raise ValueError(
+            f"max_attempts ({policy.retry.max_attempts}) needs a budget with a capacity of at least {price:g},"
+            f" not {config.capacity:g}: one retry costs up to {max(config.transient_cost, config.throttle_cost):g}"
+        )

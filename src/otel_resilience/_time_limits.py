@@ -1,51 +1,82 @@
-"""Cutting an attempt short when its time limit passes."""
+"""Cutting an attempt when its time limit passes."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import threading
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from otel_resilience._call import Call
+from otel_resilience._nesting import Enclosing, enclosing, leave
+from otel_resilience._requests_seen import seen_in_task, seen_in_thread
+from otel_resilience._threads import Worker
 from otel_resilience.correlation import correlation_id
 
 T = TypeVar("T")
 
 
-def run_limited(operation: Callable[[], T], limit: float, call: Call) -> T:
+class CutAttempt(Enclosing):
+    """One attempt that may be cut. Once it is, no call that runs inside it begins another attempt."""
+
+    __slots__ = ("_call", "given_up")
+
+    def __init__(self, call: Call, seconds: float) -> None:
+        super().__init__(call, call.attempts, seconds)
+        self._call = call
+        self.given_up = False
+
+    def left(self) -> float | None:
+        """None, until it is given up."""
+        return 0.0 if self.given_up else None
+
+    def report(self, failure: Any) -> None:
+        """To the call, while it waits for this attempt."""
+        if not self.given_up:
+            self._call.report(failure)
+
+
+def run_limited(operation: Callable[[], T], limit: float, call: Call, worker: Worker) -> T:
     """Runs a ``def`` operation for at most ``limit`` seconds, in a thread that is left behind when they pass."""
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented for such use, and does not raise
-        return operation()
     correlation_id()  # made here where there is none, so that all attempts and their error share it
-    context = contextvars.copy_context()
-    results: list[T] = []
-    errors: list[BaseException] = []
-    ended = threading.Event()
+    attempt = CutAttempt(call, limit)
 
-    def work() -> None:
-        try:
-            results.append(context.run(operation))
-        except BaseException as error:  # noqa: BLE001  # handed to the caller's thread
-            errors.append(error)
-        finally:
-            ended.set()
+    def on_timeout(thread: int | None) -> BaseException:
+        attempt.given_up = True
+        return call.time_limit_error(limit, seen_in_thread(thread))
 
-    threading.Thread(target=work, name=f"attempt {call.policy.dependency}", daemon=True).start()
-    if not ended.wait(min(limit, threading.TIMEOUT_MAX)):
-        raise call.time_limit_error(limit)
-    if errors:
-        raise errors.pop()
-    return results.pop()
+    token = enclosing.set(attempt)
+    try:
+        return worker.run(operation, limit, on_timeout)  # type: ignore[no-any-return]  # what the operation returns
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            attempt.given_up = True  # interrupted: the thread may be running on
+        raise
+    finally:
+        leave(token)
 
 
 async def run_limited_async(operation: Callable[[], Awaitable[T]] | Awaitable[T], limit: float, call: Call) -> T:
     """Awaits an operation for at most ``limit`` seconds, then cancels it."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    attempt = CutAttempt(call, limit)
+    seen: bool | None = None
+
+    def on_time() -> None:
+        nonlocal seen
+        attempt.given_up = True
+        seen = seen_in_task(task, attempt)
+        scope.reschedule(loop.time())
+
+    token = enclosing.set(attempt)
+    timer = loop.call_later(limit, on_time)
     try:
-        async with asyncio.timeout(limit) as scope:
+        async with asyncio.timeout(None) as scope:
             return await (operation() if callable(operation) else operation)
     except TimeoutError as error:
         if scope.expired():
-            raise call.time_limit_error(limit) from error
+            raise call.time_limit_error(limit, seen) from error
         raise
+    finally:
+        timer.cancel()
+        leave(token)

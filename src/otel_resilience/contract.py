@@ -40,6 +40,7 @@ RETRY_SOURCES: Final = ("backoff", "retry_after")
 SUPPRESS_REASONS: Final = (
     "budget",
     "deadline",
+    "idempotency_unknown",
     "not_idempotent",
     "not_retryable",
     "retry_after_too_long",
@@ -159,6 +160,13 @@ BUDGET_UTILIZATION: Final = Metric(
     (DEPENDENCY,),
     "Share of the retry budget that is spent; of the emptiest where a dependency has several.",
 )
+TIMEOUT_ABANDONED: Final = Metric(
+    PREFIX + "timeout.abandoned",
+    "updowncounter",
+    "{thread}",
+    (DEPENDENCY,),
+    "Threads that still run an attempt which was given up at its time limit.",
+)
 BREAKER_STATUS: Final = Metric(
     PREFIX + "circuit_breaker.status",
     "updowncounter",
@@ -254,6 +262,7 @@ METRICS: Final = (
     DELAY,
     SUPPRESSED,
     BUDGET_UTILIZATION,
+    TIMEOUT_ABANDONED,
     BREAKER_STATUS,
     BREAKER_TRANSITIONS,
     BREAKER_REJECTIONS,

@@ -16,12 +16,16 @@ _NOTES = "__notes__"
 class ResilienceError(Exception):
     """Base of the errors that this library itself decides on."""
 
+    attempts: int = 0
+    """Attempts that the call made before this error ended it. Where there were any, something may have been sent."""
+
 
 class CircuitOpenError(ResilienceError):
-    """Nothing was sent: the circuit of the dependency is open.
+    """The circuit of the dependency is open; the attempt that was to be made was not sent.
 
     Made with the dependency and the seconds until a call may pass. It has no ``__init__`` of its own: the arguments are
-    all there is, and a rejection must cost next to nothing.
+    all there is, and a rejection must cost next to nothing. Where attempts of the call were made before, ``attempts``
+    says how many, and the last of their errors is the cause.
     """
 
     args: tuple[str, float | None]
@@ -43,19 +47,22 @@ class CircuitOpenError(ResilienceError):
 
     @property
     def classification(self) -> Classification:
-        """Transient, neutral for any breaker around, provably unsent."""
+        """Transient, neutral for any breaker around, and provably unsent where no attempt was made."""
         return Classification(
             ErrorClass.TRANSIENT,
             Severity.MEDIUM,
             error_types.CIRCUIT_OPEN,
             retry_after=self.retry_after,
-            unsent=True,
+            unsent=not self.attempts,
             max_retries=0,
         )
 
 
 class AttemptTimeoutError(ResilienceError, TimeoutError):
-    """One attempt took longer than the attempt timeout."""
+    """One attempt took longer than the attempt timeout, and was cut.
+
+    Its ``classification`` says whether the request may be repeated (``idempotent``) where the attempt showed it.
+    """
 
     classification = Classification(
         ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.ATTEMPT_TIMEOUT, BreakerEffect.FAILURE
@@ -71,11 +78,12 @@ class AttemptTimeoutError(ResilienceError, TimeoutError):
 
 
 class DeadlineExceededError(ResilienceError, TimeoutError):
-    """The total deadline of the call ended while an attempt was running."""
+    """The total deadline of the call, or of a call around it, has passed."""
 
-    classification = Classification(
-        ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.DEADLINE_EXCEEDED, BreakerEffect.FAILURE, max_retries=0
-    )
+    idempotent: bool | None = None
+    """Whether the request that was cut may be repeated, by its method or idempotency key; ``None``: none was seen."""
+    cut: bool = True
+    """Whether it cut an attempt that was running; ``False``: it kept one from beginning."""
 
     def __init__(self, deadline: float) -> None:
         super().__init__(deadline)
@@ -84,6 +92,39 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
     def __str__(self) -> str:
         return f"no result within the deadline of {self.deadline:g} s"
+
+    @property
+    def classification(self) -> Classification:
+        """Never retried. A failure of the dependency where an attempt was cut; unsent where none was made."""
+        return Classification(
+            ErrorClass.TRANSIENT,
+            Severity.MEDIUM,
+            error_types.DEADLINE_EXCEEDED,
+            BreakerEffect.FAILURE if self.cut else BreakerEffect.NEUTRAL,
+            unsent=not self.cut and not self.attempts,
+            max_retries=0,
+            idempotent=self.idempotent,
+        )
+
+
+class AttemptThreadsExhaustedError(ResilienceError):
+    """An attempt was refused, since all threads for ``def`` attempts with an ``attempt_timeout`` are in use: each runs
+    an attempt that was given up and has not returned yet, or none became free in time."""
+
+    def __init__(self, dependency: str, limit: int) -> None:
+        super().__init__(dependency, limit)
+        self.dependency = dependency
+        """What was to be called."""
+        self.limit = limit
+        """Threads of the policy."""
+
+    def __str__(self) -> str:
+        return f"all {self.limit} threads for attempts to {self.dependency} are in use"
+
+    @property
+    def classification(self) -> Classification:
+        """A shortage of our own: it says nothing about the dependency."""
+        return Classification(ErrorClass.LOCAL, Severity.HIGH, error_types.POOL_EXHAUSTED, unsent=not self.attempts)
 
 
 @dataclasses.dataclass(slots=True)
@@ -101,14 +142,12 @@ class ErrorContext:
     """Seconds that the dependency asked us to wait."""
     exhausted: bool = False
     """All attempts were used up: an outer layer of retries leaves it alone."""
+    unsent: bool = False
+    """Provably nothing was sent, by any attempt of the call."""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What the callers added."""
     note: str = ""
     """What was added to the exception's notes."""
-    owner: int = 0
-    """Identity of the policy that attached this; 0 where none did."""
-    ended_at: float = 0.0
-    """When the call ended, on the policy's clock."""
 
 
 def error_context(exception: BaseException) -> ErrorContext | None:

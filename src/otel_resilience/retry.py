@@ -7,10 +7,13 @@ import dataclasses
 import functools
 import random
 import time
+import types
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from otel_resilience import _validation as check
+from otel_resilience._operations import protectable
+from otel_resilience._predicates import Retryable, predicate
 from otel_resilience.backoff import Jitter, ceiling, spread
 from otel_resilience.classification import Classification, Classifier, ErrorClass
 
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 P = ParamSpec("P")
-IsRetryable = Callable[[BaseException], bool]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,8 +101,11 @@ class RetryService:
         rng: Callable[[], float] = random.random,
     ) -> None:
         from otel_resilience.budget import RetryBudget as Budget
+        from otel_resilience.budget import RetryBudgetConfig as BudgetConfig
 
-        self.dependency = "default" if dependency is None else dependency
+        check.instance("budget", budget, Budget, BudgetConfig, types.NoneType)
+        check.instance("classifier", classifier, Classifier, types.NoneType)
+        self.dependency = "default" if dependency is None else check.label("dependency", dependency)
         if isinstance(budget, Budget):
             self.budget = budget
         elif dependency is None:
@@ -125,7 +130,7 @@ class RetryService:
         self,
         operation: Callable[[], Awaitable[T]],
         config: RetryConfig | None = None,
-        is_retryable: IsRetryable | None = None,
+        is_retryable: Retryable | None = None,
         *,
         name: str | None = None,
         idempotent: bool | None = None,
@@ -136,7 +141,7 @@ class RetryService:
         self,
         operation: Callable[[], T],
         config: RetryConfig | None = None,
-        is_retryable: IsRetryable | None = None,
+        is_retryable: Retryable | None = None,
         *,
         name: str | None = None,
         idempotent: bool | None = None,
@@ -146,7 +151,7 @@ class RetryService:
         self,
         operation: Callable[[], Any],
         config: RetryConfig | None = None,
-        is_retryable: IsRetryable | None = None,
+        is_retryable: Retryable | None = None,
         *,
         name: str | None = None,
         idempotent: bool | None = None,
@@ -157,6 +162,8 @@ class RetryService:
 
         ``idempotent=False`` repeats it only where it was provably not sent. ``deadline`` is in seconds.
         """
+        if config is not None and not isinstance(config, RetryConfig):
+            raise TypeError(f"config must be a RetryConfig, not {config!r}")
         used, policy = self._latest
         if config is not used and config is not None:
             policy = self._policy_of(config)
@@ -174,7 +181,7 @@ class RetryService:
 def retry(
     config: RetryConfig | None = None,
     *,
-    on: type[BaseException] | tuple[type[BaseException], ...] | IsRetryable | None,
+    on: Retryable | None,
     dependency: str | None = None,
     name: str | None = None,
     idempotent: bool | None = None,
@@ -182,29 +189,33 @@ def retry(
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorator that retries a function, ``def`` or ``async def``.
 
-    ``on`` says what is retryable and has no default: exception types, a predicate, or ``None`` for the classifier's
-    verdict. Functions of one ``dependency`` share its retry budget; without one each function is a dependency of its
-    own, named by its module and its qualified name.
+    ``on`` says what is retryable and has no default: a predicate, an exception type, several of them (a tuple, list,
+    set, frozenset, or a union ``A | B``), or ``None`` for the classifier's verdict. Functions of one ``dependency``
+    share its retry budget; without one each function is a dependency of its own, named by its module and its qualified
+    name. The other parameters are those of :class:`~otel_resilience.Policy`. Raises ``TypeError`` or ``ValueError``
+    naming the parameter.
+
+        @retry(RetryConfig(max_attempts=5), on=ConnectionError | TimeoutError, dependency="supplier")
+        def fetch(page: int) -> bytes: ...
     """
     from otel_resilience.policy import Policy as PolicyClass  # policy builds on this module
 
-    predicate = _predicate(on)
+    check.instance("config", config, RetryConfig, types.NoneType)
+    wanted = predicate("on", on)
 
     def decorate_for(dependency: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         policy = PolicyClass(dependency, retry=config or RetryConfig(), budget=budget)
-        return policy.decorator(name=name, idempotent=idempotent, is_retryable=predicate)
+        return policy.decorator(name=name, idempotent=idempotent, is_retryable=wanted)
 
     if dependency is not None:
         return decorate_for(dependency)
     decorate_for("default")  # refuses here what does not fit together
-    return lambda function: decorate_for(_qualified_name(function))(function)
 
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        protectable("a protected function", function)
+        return decorate_for(_qualified_name(function))(function)
 
-def _predicate(on: type[BaseException] | tuple[type[BaseException], ...] | IsRetryable | None) -> IsRetryable | None:
-    if on is None or not isinstance(on, (type, tuple)):
-        return on
-    types = on
-    return lambda error: isinstance(error, types)
+    return decorate
 
 
 def _qualified_name(function: Any) -> str:

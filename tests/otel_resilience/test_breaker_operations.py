@@ -175,7 +175,7 @@ REFUSED: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("operation", REFUSED, ids=repr)
+@pytest.mark.parametrize("operation", REFUSED)
 def test_what_cannot_be_protected_is_refused_and_counts_as_nothing(clock: FakeClock, operation: Any) -> None:
     breaker = CircuitBreakerRegistry(CONFIG, clock=clock).get("supplier")
     with pytest.raises(TypeError, match="operation must be a function"):

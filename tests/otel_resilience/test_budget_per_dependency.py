@@ -238,5 +238,5 @@ def test_twenty_thousand_policies_of_one_name_have_one_bucket_and_one_series() -
 
 
 def test_a_decorator_that_names_no_dependency_refuses_a_wrong_budget_where_it_is_handed_in() -> None:
-    with pytest.raises(TypeError, match="config must be a RetryBudgetConfig"):
+    with pytest.raises(TypeError, match="budget must be a RetryBudget"):
         retry(THREE, on=None, budget=100)  # type: ignore[arg-type]

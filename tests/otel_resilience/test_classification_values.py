@@ -99,21 +99,19 @@ NO_RULES: list[Any] = [
 
 
 class TestRules:
-    @pytest.mark.parametrize("rule", NO_RULES, ids=repr)
+    @pytest.mark.parametrize("rule", NO_RULES)
     def test_what_is_no_rule_is_refused(self, rule: Any) -> None:
         with pytest.raises(TypeError, match=r"^rules\[1\] must "):
             Classifier([lambda _: None, rule])
         with pytest.raises(TypeError, match=r"^rules\[0\] must "):
             default_classifier().extended(rule)
 
-    @pytest.mark.parametrize("rules", [3, None, "rules", lambda _: MINE, {ValueError: MINE}], ids=repr)
+    @pytest.mark.parametrize("rules", [3, None, "rules", lambda _: MINE, {ValueError: MINE}])
     def test_what_is_no_series_of_rules_is_refused(self, rules: Any) -> None:
         with pytest.raises(TypeError, match=r"^rules must be "):
             Classifier(rules)
 
-    @pytest.mark.parametrize(
-        "by_type", [3, [ValueError], {"ValueError": MINE}, {ValueError: "transient"}, {int: MINE}], ids=repr
-    )
+    @pytest.mark.parametrize("by_type", [3, [ValueError], {"ValueError": MINE}, {ValueError: "transient"}, {int: MINE}])
     def test_what_is_no_table_of_verdicts_is_refused(self, by_type: Any) -> None:
         with pytest.raises(TypeError, match=r"^by_type"):
             Classifier((), by_type)
@@ -134,7 +132,7 @@ class TestRules:
         ):
             assert Classifier([rule]).classify(ValueError()) is MINE
 
-    @pytest.mark.parametrize("answer", [True, "transient", ErrorClass.TRANSIENT, (MINE,), object()], ids=repr)
+    @pytest.mark.parametrize("answer", [True, "transient", ErrorClass.TRANSIENT, (MINE,), object()])
     def test_a_rule_that_answers_with_something_else_is_passed_over_and_said_once(
         self, answer: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -171,7 +169,7 @@ class TestRules:
         assert len(messages) == 1
 
 
-@pytest.mark.parametrize("exception", ["timeout", None, TimeoutError], ids=repr)
+@pytest.mark.parametrize("exception", ["timeout", None, TimeoutError])
 def test_what_is_no_exception_is_not_classified(exception: Any) -> None:
     with pytest.raises(TypeError, match=r"^exception must be "):
         classify(exception)

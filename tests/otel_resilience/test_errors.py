@@ -59,7 +59,7 @@ class TestOwnErrors:
         assert classify(CircuitOpenError("supplier", None)).retry_after is None
 
     @pytest.mark.parametrize(
-        "error", [CircuitOpenError("supplier", 3.0), AttemptTimeoutError(2.0), DeadlineExceededError(2.0)], ids=repr
+        "error", [CircuitOpenError("supplier", 3.0), AttemptTimeoutError(2.0), DeadlineExceededError(2.0)]
     )
     def test_they_survive_pickling_and_copying(self, error: Exception) -> None:
         for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):

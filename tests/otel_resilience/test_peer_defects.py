@@ -458,7 +458,9 @@ class TestBudgets:
 
     def test_the_quota_never_refills(self, driver: Driver, clock: FakeClock) -> None:
         """aws-sdk-go-v2: once empty, empty for ever."""
-        policy = make_policy(clock, breaker=None, budget=RetryBudgetConfig(capacity=10))
+        policy = make_policy(
+            clock, breaker=None, retry=RetryConfig(max_attempts=2), budget=RetryBudgetConfig(capacity=10)
+        )
         for _ in range(3):
             with pytest.raises(TransientFault):
                 driver.execute(policy, Script(TransientFault()))

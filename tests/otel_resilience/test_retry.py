@@ -211,7 +211,12 @@ class TestBudget:
         assert attempts == [3] * 12 + [2, 1, 1]  # 12 calls of 8 tokens, one retry of 4, then none
 
     def test_first_attempts_are_never_blocked(self, driver: Driver, clock: FakeClock) -> None:
-        policy = make_policy(clock, breaker=None, budget=RetryBudgetConfig(capacity=10, refill_rate=0))
+        policy = make_policy(
+            clock,
+            breaker=None,
+            retry=RetryConfig(max_attempts=2),
+            budget=RetryBudgetConfig(capacity=10, refill_rate=0),
+        )
         with pytest.raises(TransientFault):
             driver.execute(policy, Script(TransientFault()))
         assert tokens(policy) == 0

@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 
 from otel_resilience import (
+    AttemptTimeoutError,
     BreakerEffect,
     BreakerState,
     CircuitBreaker,
@@ -67,6 +68,7 @@ DESIGN_METRICS = {
     "resilience.retry.delay": ("histogram", "s", {DEPENDENCY, "resilience.retry.source"}),
     "resilience.retry.suppressed": ("counter", "{retry}", {DEPENDENCY, "resilience.retry.suppress_reason"}),
     "resilience.retry.budget.utilization": ("gauge", "1", {DEPENDENCY}),
+    "resilience.timeout.abandoned": ("updowncounter", "{thread}", {DEPENDENCY}),
     "resilience.circuit_breaker.status": ("updowncounter", "1", {DEPENDENCY, "resilience.circuit_breaker.state"}),
     "resilience.circuit_breaker.transitions": (
         "counter",
@@ -101,7 +103,7 @@ CLOSED_SETS = {
     "resilience.retry.source": {"backoff", "retry_after"},
     "resilience.retry.suppress_reason": {
         "budget", "deadline", "not_idempotent", "not_retryable", "retry_after_too_long", "breaker_open",
-        "exhausted_below",
+        "exhausted_below", "idempotency_unknown",
     },
     "resilience.circuit_breaker.state": STATES,
     "resilience.from": STATES,
@@ -169,7 +171,14 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     attempt(policy, TransientFault(), idempotent=False)
     attempt(policy, KeyboardInterrupt())
     attempt(policy, "value", deadline=0)
-    poor = make_policy(clock, breaker=None, budget=RetryBudgetConfig(capacity=10, refill_rate=0))
+    attempt(policy, AttemptTimeoutError(1.0))
+    poor = make_policy(
+        clock,
+        breaker=None,
+        retry=RetryConfig(max_attempts=2),
+        budget=RetryBudgetConfig(capacity=10, refill_rate=0),
+    )
+    attempt(poor, TransientFault())
     attempt(poor, TransientFault())
     operation = driver.operation(Script(TransientFault()).play)
     attempt(make_policy(clock, breaker=None), lambda: run_inner(make_policy(clock, breaker=None), operation))
@@ -202,9 +211,12 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     attempt(shadow, TransientFault())
     attempt(shadow, "value")
     share_state(clock)
+    cutting = make_policy(clock, attempt_timeout=10)
+    cutting.execute(lambda: "value")
+    watched.append(cutting)
 
 
-watched: list[SharedState] = []
+watched: list[object] = []
 
 
 def share_state(clock: FakeClock) -> None:
@@ -366,7 +378,7 @@ class TestSpans:
         assert attributes(operation)[OUTCOME] == "failed"
         assert [attributes(span).get("resilience.retry.delay") for span in attempt_spans(recorded)] == [None, 0.05, 0.1]
 
-    @pytest.mark.parametrize("error", [KeyboardInterrupt(), asyncio.CancelledError(), SystemExit()], ids=repr)
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), asyncio.CancelledError(), SystemExit()])
     def test_cancellation_is_no_error(
         self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock, error: BaseException
     ) -> None:
@@ -404,7 +416,8 @@ class TestSpans:
         with pytest.raises(CircuitOpenError):
             observed.execute(policy, Script(TransientFault()))
         assert len(attempt_spans(recorded)) == 1
-        assert attributes(recorded.spans[-1])[OUTCOME] == "rejected"
+        assert attributes(recorded.spans[-1])[OUTCOME] == "failed"
+        assert attributes(recorded.spans[-1])["resilience.attempts"] == 1
         assert value(recorded, "resilience.retry.suppressed", resilience__retry__suppress_reason="breaker_open") == 1
 
     def test_a_deadline(self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:

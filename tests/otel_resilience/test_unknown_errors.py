@@ -60,6 +60,9 @@ class Parts:
     def __init__(self, **attributes: object) -> None:
         vars(self).update(attributes)
 
+    def __repr__(self) -> str:
+        return f"Parts({vars(self)})"
+
 
 class TestCarriedStatus:
     @pytest.mark.parametrize(
@@ -93,7 +96,6 @@ class TestCarriedStatus:
             {"status": 200},
             {"response": {"ResponseMetadata": None}},
         ],
-        ids=str,
     )
     def test_anything_else_is_no_status(self, attributes: dict[str, object]) -> None:
         assert classify(Carrier(**attributes)).unclassified
@@ -122,7 +124,7 @@ class TestCarriedStatus:
         metadata = {"HTTPStatusCode": 429, "HTTPHeaders": {"retry-after": "3"}}
         assert classify(Carrier(response={"ResponseMetadata": metadata})).retry_after == 3
 
-    @pytest.mark.parametrize("headers", [3, "text", [1, 2], {"retry-after": object()}, {1: 2}], ids=str)
+    @pytest.mark.parametrize("headers", [3, "text", [1, 2], {"retry-after": object()}, {1: 2}])
     def test_headers_that_cannot_be_read_are_none(self, headers: object) -> None:
         assert classify(Carrier(status=503, headers=headers)) == classify_status(503)
 
@@ -140,7 +142,6 @@ class TestCarriedStatus:
             ({"request": Parts(method=None)}, None),
             ({}, None),
         ],
-        ids=str,
     )
     def test_the_method_of_the_request_says_whether_it_may_be_repeated(
         self, attributes: dict[str, object], idempotent: bool | None
@@ -249,7 +250,6 @@ class TestExplicitCause:
             ExceptionGroup("both", [ConnectionResetError(), TimeoutError()]),
             from_cause(ConnectionResetError()),
         ],
-        ids=repr,
     )
     def test_an_unknown_exception_means_what_its_explicit_cause_means(self, cause: BaseException) -> None:
         verdict = classify(from_cause(cause))
@@ -305,11 +305,11 @@ class TestExplicitCause:
             error = wrapper
         assert classify(error).unclassified
 
-    @pytest.mark.parametrize("cause", [asyncio.CancelledError(), StopIteration(), KeyboardInterrupt()], ids=repr)
+    @pytest.mark.parametrize("cause", [asyncio.CancelledError(), StopIteration(), KeyboardInterrupt()])
     def test_control_flow_that_was_turned_into_an_error_is_an_error(self, cause: BaseException) -> None:
         assert classify(from_cause(cause)).unclassified
 
-    @pytest.mark.parametrize("known", [TimeoutError(), ApiDown(), RuntimeError("?")], ids=repr)
+    @pytest.mark.parametrize("known", [TimeoutError(), ApiDown(), RuntimeError("?")])
     def test_a_post_behind_a_wrapper_is_not_repeated(self, known: BaseException) -> None:
         late = httpx.ReadTimeout("late", request=httpx.Request("POST", "http://supplier.test/"))
         assert classify(from_cause(late, known)).idempotent is False
@@ -340,7 +340,7 @@ class TestProgrammingErrors:
         RuntimeError("generator raised StopIteration"),
     )
 
-    @pytest.mark.parametrize("error", MISTAKES, ids=repr)
+    @pytest.mark.parametrize("error", MISTAKES)
     def test_a_mistake_of_the_program_is_permanent_and_says_nothing_about_the_dependency(
         self, error: Exception
     ) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from otel_resilience import error_types
 from otel_resilience._foreign import attribute, is_a
+from otel_resilience._requests_seen import seen_in_frames
 from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Rule, Severity
 from otel_resilience.request_shown import is_idempotent
 from otel_resilience.rules import os_errors
@@ -95,7 +96,8 @@ def _http_error(exception: OSError) -> Classification | None:
     method = attribute(attribute(exception, "fp"), "_method")
     if verdict is None or not isinstance(method, str):
         return verdict
-    return verdict.replace(idempotent=is_idempotent(method))
+    # An idempotency key stands in the frames of urllib alone.
+    return verdict.replace(idempotent=is_idempotent(method) or seen_in_frames(exception) is True)
 
 
 def _url_error(exception: OSError) -> Classification:

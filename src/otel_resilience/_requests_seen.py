@@ -1,0 +1,233 @@
+"""Which HTTP request an attempt was in the middle of, where the error or the stack shows it.
+
+Clients attach the request to their errors (httpx, requests) or not (urllib, http.client, any client whose call was cut
+by a time limit). In the latter case it stands in a local variable of the client's own functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
+from typing import Any, Final
+
+from otel_resilience._foreign import traceback_of
+from otel_resilience._nesting import Enclosing, enclosing
+from otel_resilience.request_shown import is_idempotent
+
+_CLIENTS: Final = frozenset({"aiohttp", "httpx", "httpx2", "requests", "urllib3"})
+_STDLIB_CLIENTS: Final = frozenset({"http.client", "urllib.request"})
+_GROUPS: Final = frozenset({"asyncio.taskgroups", "anyio._backends._asyncio"})
+_OTHERS: Final = frozenset(
+    {
+        "anyio",
+        "asyncio",
+        "concurrent",
+        "contextlib",
+        "http",
+        "httpcore",
+        "otel_resilience",
+        "socket",
+        "ssl",
+        "threading",
+    }
+)
+"""Packages whose own tasks and threads send no requests of the operation."""
+_AT_ONCE: Final = (asyncio.Future, concurrent.futures.Future, concurrent.futures.Executor, threading.Thread)
+_MOST_FRAMES: Final = 500
+_HOLDER: Final = "otel_resilience._time_limits"
+
+
+def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:
+    """Whether a request that must not be repeated stands on one of these, or in the frames that they passed through."""
+    return any(_shows_unsafe_request(error) for error in errors)
+
+
+def seen_in_frames(error: BaseException) -> bool | None:
+    """Whether the request may be repeated whose client raised ``error``; ``None`` where none is seen."""
+    try:
+        return _judge(_frames_of_clients(error))
+    except Exception:  # noqa: BLE001  # foreign frames: what cannot be read shows nothing
+        return None
+
+
+def _shows_unsafe_request(error: BaseException) -> bool:
+    try:
+        request = _attribute(error, "request")
+        if request is not None and _repeatable(request) is False:
+            return True
+        return seen_in_frames(error) is False
+    except Exception:  # noqa: BLE001  # foreign objects and frames: what cannot be read shows nothing
+        return False
+
+
+def seen_in_thread(identifier: int | None) -> bool | None:
+    """Whether the request that the thread with this ``ident`` waits for may be repeated; ``None``: none is seen."""
+    try:
+        frames = sys._current_frames()  # noqa: SLF001  # the documented way
+        return _in_stack(_outwards(None if identifier is None else frames.get(identifier)))
+    except Exception:  # noqa: BLE001  # as above
+        return None
+
+
+def seen_in_task(task: asyncio.Task[Any] | None, attempt: Enclosing) -> bool | None:
+    """The same for a task that is suspended in ``attempt``. ``None`` also where it waits for other tasks: of several
+    requests only one would be seen."""
+    if task is None:
+        return None
+    try:
+        frames, awaited = _suspended(task)
+        if awaited is None or isinstance(awaited, asyncio.Task) or type(awaited) is not type(asyncio.Future()):
+            return None
+        return None if _has_tasks_of_its_own(task, attempt) else _in_stack(_inside(attempt, frames))
+    except Exception:  # noqa: BLE001  # as above
+        return None
+
+
+def _has_tasks_of_its_own(task: asyncio.Task[Any], attempt: Enclosing) -> bool:
+    for other in asyncio.all_tasks():
+        context = getattr(other, "get_context", None)  # from Python 3.12; before, such tasks are not found
+        inner = None if other is task or context is None else context().get(enclosing)
+        while inner is not None:
+            if inner is attempt:
+                return True
+            inner = inner.outer
+    return False
+
+
+def _inside(attempt: Enclosing, frames: list[FrameType]) -> list[FrameType]:
+    """What runs in ``attempt``: the frames further in than the one that holds it in a variable of that name."""
+    for number, frame in enumerate(frames):
+        if frame.f_globals.get("__name__") == _HOLDER and frame.f_locals.get("attempt") is attempt:
+            return frames[number + 1 :]
+    return frames
+
+
+def _suspended(task: asyncio.Task[Any]) -> tuple[list[FrameType], Any]:
+    """The frames of a suspended task from the outside in, and the future it waits for."""
+    frames: list[FrameType] = []
+    awaited: Any = task.get_coro()
+    while len(frames) < _MOST_FRAMES:
+        if isinstance(awaited, CoroutineType):
+            frame, awaited = awaited.cr_frame, awaited.cr_await
+        elif isinstance(awaited, GeneratorType):
+            frame, awaited = awaited.gi_frame, awaited.gi_yieldfrom
+        elif isinstance(awaited, AsyncGeneratorType):
+            frame, awaited = awaited.ag_frame, awaited.ag_await
+        else:
+            break
+        if frame is not None:
+            frames.append(frame)
+    return frames, getattr(task, "_fut_waiter", None) if _is_iterator_of_future(awaited) else awaited
+
+
+def _is_iterator_of_future(awaited: Any) -> bool:
+    return type(awaited).__name__ in ("FutureIter", "NoneType")
+
+
+def _frames_of_clients(error: BaseException) -> list[FrameType]:
+    found: list[FrameType] = []
+    step = traceback_of(error)
+    left = _MOST_FRAMES
+    while step is not None and left:
+        if _is_client(step.tb_frame.f_globals.get("__name__")):
+            found.append(step.tb_frame)
+        step = step.tb_next
+        left -= 1
+    return found
+
+
+def _is_client(module: object) -> bool:
+    return isinstance(module, str) and (module.partition(".")[0] in _CLIENTS or module in _STDLIB_CLIENTS)
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    for _ in range(_MOST_FRAMES):
+        if frame is None:
+            return
+        yield frame
+        frame = frame.f_back
+
+
+def _in_stack(frames: Iterable[FrameType]) -> bool | None:
+    """Whether the one request that a stack is in the middle of may be repeated; ``None`` where there may be more."""
+    clients: list[FrameType] = []
+    for frame in frames:
+        module = frame.f_globals.get("__name__")
+        if not isinstance(module, str):
+            continue
+        if module in _GROUPS and frame.f_code.co_name == "__aexit__":
+            return None  # several operations run at once, of which only one would be seen
+        if _is_client(module):
+            clients.append(frame)
+        elif module.partition(".")[0] not in _OTHERS and _does_more(frame.f_locals.values()):
+            return None
+    return _judge(clients)
+
+
+def _judge(frames: Iterable[FrameType]) -> bool | None:
+    """One stack is one request: it may be repeated where any frame shows an idempotency key, or all a safe method."""
+    answer: bool | None = None
+    for frame in frames:
+        for method, headers in _in_frame(frame.f_locals):
+            if _has_key(headers):
+                return True
+            answer = is_idempotent(method) if answer is None else answer and is_idempotent(method)
+    return answer
+
+
+def _does_more(variables: Iterable[Any]) -> bool:
+    """Whether a function of the operation holds tasks, futures or threads: it may send more than the request seen."""
+    for variable in variables:
+        members = (
+            variable if isinstance(variable, (list, tuple, set)) and len(variable) <= _MOST_FRAMES else (variable,)
+        )
+        if any(isinstance(each, _AT_ONCE) or type(each).__name__ == "TaskGroup" for each in members):
+            return True
+    return False
+
+
+def _in_frame(variables: Any) -> Iterator[tuple[str, Any]]:
+    for name in ("request", "req"):
+        request = variables.get(name)
+        method = _method_of(request)
+        if method is not None:
+            yield method, _attribute(request, "headers")
+    method = variables.get("method")
+    if isinstance(method, str):
+        yield method, variables.get("headers")
+    method = _attribute(variables.get("self"), "_method")  # http.client, which keeps it nowhere else
+    if isinstance(method, str):
+        yield method, None
+
+
+def _method_of(request: Any) -> str | None:
+    if request is None:
+        return None
+    method = _attribute(request, "method")
+    if not isinstance(method, str):
+        get_method = _attribute(request, "get_method")  # urllib
+        method = get_method() if callable(get_method) else None
+    return method if isinstance(method, str) else None
+
+
+def _repeatable(request: Any) -> bool | None:
+    method = _method_of(request)
+    return None if method is None else is_idempotent(method) or _has_key(_attribute(request, "headers"))
+
+
+def _has_key(headers: Any) -> bool:
+    try:
+        return any(str(name).lower() == "idempotency-key" for name in headers or ())
+    except TypeError:
+        return False
+
+
+def _attribute(value: Any, name: str) -> Any:
+    try:
+        return getattr(value, name, None)
+    except Exception:  # noqa: BLE001  # httpx raises where no request was set, others whatever they like
+        return None

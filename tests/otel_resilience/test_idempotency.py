@@ -1,0 +1,372 @@
+"""What may have been sent is not sent again, unless it is declared or seen to be safe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import http.server
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import requests
+
+from otel_resilience import (
+    AttemptTimeoutError,
+    CircuitBreakerConfig,
+    CircuitOpenError,
+    DeadlineExceededError,
+    Policy,
+    RetryConfig,
+)
+from otel_resilience.testing import FakeClock, RecordedTelemetry
+from support.resilience import Driver, Script, TransientFault, make_policy, run_fake
+
+LIMIT = 0.2
+AT_ONCE = RetryConfig(base_delay=0)
+
+
+class Server:
+    """Answers 503 at once, or anything only after its release."""
+
+    def __init__(self, *, slow: bool) -> None:
+        self.received: list[str] = []
+        self.released = threading.Event()
+        if not slow:
+            self.released.set()
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.received.append(self.command)
+                server.released.wait(10)
+                self.send_response(503)
+                self.send_header("Content-Length", "0")
+                with contextlib.suppress(OSError):  # the client has gone
+                    self.end_headers()
+
+            do_POST = do_PUT = do_GET  # noqa: N815  # names of http.server
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._httpd.server_port}/"
+        self._thread = threading.Thread(target=self._httpd.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self.released.set()
+        self._httpd.shutdown()
+        self._httpd.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def slow_server() -> Iterator[Server]:
+    server = Server(slow=True)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def failing_server() -> Iterator[Server]:
+    server = Server(slow=False)
+    yield server
+    server.close()
+
+
+def cutting(**options: Any) -> Policy:
+    return Policy("supplier", retry=AT_ONCE, attempt_timeout=LIMIT, **options)
+
+
+def send_httpx(method: str, url: str, **headers: str) -> None:
+    httpx.request(method, url, headers=headers, timeout=10, trust_env=False)
+
+
+def send_requests(method: str, url: str, **headers: str) -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        session.request(method, url, headers=headers, timeout=10)
+
+
+def send_urllib(method: str, url: str, **headers: str) -> None:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method, headers=headers), timeout=10):
+        pass
+
+
+CLIENTS = pytest.mark.parametrize("send", [send_httpx, send_requests, send_urllib], ids=["httpx", "requests", "urllib"])
+
+
+class TestOurOwnTimeLimit:
+    """A time limit of ours says nothing of the request that it cuts; the attempt may show it."""
+
+    @CLIENTS
+    def test_a_post_is_sent_once(self, slow_server: Server, send: Callable[..., None]) -> None:
+        with pytest.raises(AttemptTimeoutError):
+            cutting().execute(lambda: send("POST", slow_server.url))
+        assert slow_server.received == ["POST"]
+
+    @CLIENTS
+    def test_a_get_that_is_seen_is_repeated(self, slow_server: Server, send: Callable[..., None]) -> None:
+        with pytest.raises(AttemptTimeoutError):
+            cutting().execute(lambda: send("GET", slow_server.url))
+        assert slow_server.received == ["GET"] * 3
+
+    @CLIENTS
+    def test_a_post_with_an_idempotency_key_is_repeated(self, slow_server: Server, send: Callable[..., None]) -> None:
+        with pytest.raises(AttemptTimeoutError):
+            cutting().execute(lambda: send("POST", slow_server.url, **{"Idempotency-Key": "1"}))
+        assert slow_server.received == ["POST"] * 3
+
+    @pytest.mark.parametrize(
+        ("method", "headers", "times"), [("POST", {}, 1), ("GET", {}, 3), ("POST", {"Idempotency-Key": "1"}, 3)]
+    )
+    async def test_an_async_client_shows_its_request_too(
+        self, slow_server: Server, method: str, headers: dict[str, str], times: int
+    ) -> None:
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            with pytest.raises(AttemptTimeoutError):
+                await cutting().execute(lambda: client.request(method, slow_server.url, headers=headers))
+        assert slow_server.received == [method] * times
+
+    @pytest.mark.parametrize("how", ["gathered", "task group", "task beside a get"])
+    async def test_a_post_among_several_requests_is_sent_once(self, slow_server: Server, how: str) -> None:
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+
+            async def gathered() -> None:
+                await asyncio.gather(client.get(slow_server.url), client.post(slow_server.url))
+
+            async def task_group() -> None:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(client.post(slow_server.url))
+                    group.create_task(client.get(slow_server.url))
+
+            async def task_beside_a_get() -> None:
+                post = asyncio.create_task(client.post(slow_server.url))
+                try:
+                    await client.get(slow_server.url)
+                finally:
+                    post.cancel()
+                    await asyncio.wait([post])
+
+            operation = {"gathered": gathered, "task group": task_group, "task beside a get": task_beside_a_get}[how]
+            with pytest.raises(AttemptTimeoutError):
+                await cutting().execute(operation)
+        assert slow_server.received.count("POST") == 1
+
+    def test_what_shows_no_request_is_not_repeated_and_the_log_says_once_how_to_declare_it(
+        self, clock: FakeClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        policy = make_policy(clock, attempt_timeout=1.0, breaker=None)
+        calls: list[int] = []
+
+        async def hangs() -> None:
+            calls.append(1)
+            await asyncio.sleep(100)
+
+        recorded = RecordedTelemetry()
+        with recorded.recording():
+            for _ in range(3):
+                with pytest.raises(AttemptTimeoutError):
+                    run_fake(clock, policy.execute(hangs))
+        assert len(calls) == 3
+        reasons = [point.attributes for point in recorded.points("resilience.retry.suppressed")]
+        assert [reason["resilience.retry.suppress_reason"] for reason in reasons] == ["idempotency_unknown"]
+        said = [record.getMessage() for record in caplog.records if record.name == "otel_resilience"]
+        assert len(said) == 1
+        assert "execute(..., idempotent=True)" in said[0]
+
+    def test_what_is_declared_idempotent_is_repeated(self, clock: FakeClock) -> None:
+        calls: list[int] = []
+
+        async def hangs() -> None:
+            calls.append(1)
+            await asyncio.sleep(100)
+
+        for policy, options in (
+            (make_policy(clock, attempt_timeout=1.0, idempotent=True), {}),
+            (make_policy(clock, attempt_timeout=1.0), {"idempotent": True}),
+            (make_policy(clock, attempt_timeout=1.0, idempotent=False), {"idempotent": True}),
+        ):
+            calls.clear()
+            with pytest.raises(AttemptTimeoutError):
+                run_fake(clock, policy.execute(hangs, **options))
+            assert len(calls) == 3
+
+    def test_the_word_of_the_call_comes_before_that_of_the_policy(self, driver: Driver, clock: FakeClock) -> None:
+        script = Script(TransientFault())
+        with pytest.raises(TransientFault):
+            driver.execute(make_policy(clock, idempotent=True), script, idempotent=False)
+        assert script.calls == 1
+
+    def test_a_predicate_does_not_override_it(self, clock: FakeClock) -> None:
+        calls: list[int] = []
+
+        async def hangs() -> None:
+            calls.append(1)
+            await asyncio.sleep(100)
+
+        with pytest.raises(AttemptTimeoutError):
+            run_fake(clock, make_policy(clock, attempt_timeout=1.0).execute(hangs, is_retryable=TimeoutError))
+        assert len(calls) == 1
+
+    @pytest.mark.parametrize(
+        "error", [AttemptTimeoutError(1.0), DeadlineExceededError(1.0)], ids=["attempt", "deadline"]
+    )
+    @pytest.mark.parametrize("how", ["alone", "wrapped", "gathered", "while handling"])
+    def test_a_cut_of_an_enclosed_call_is_not_repeated_either(
+        self, driver: Driver, clock: FakeClock, error: Exception, how: str
+    ) -> None:
+        class ApiDownError(Exception):
+            classification = TransientFault.verdict
+
+        def play() -> None:
+            match how:
+                case "alone":
+                    raise error
+                case "wrapped":
+                    raise ApiDownError from error
+                case "gathered":
+                    raise ExceptionGroup("both", [TransientFault(), error])
+            try:
+                raise error
+            except TimeoutError:
+                raise ApiDownError  # noqa: B904  # without a cause, on purpose
+
+        script = Script(play)
+        with pytest.raises((TimeoutError, ApiDownError, ExceptionGroup)):
+            driver.execute(make_policy(clock, breaker=None), script, is_retryable=lambda _: True)
+        assert script.calls == 1
+
+
+class TestSeenRequests:
+    def test_an_error_of_urllib_shows_its_request(self, failing_server: Server) -> None:
+        policy = Policy("supplier", retry=AT_ONCE)
+        for method, times in (("POST", 1), ("GET", 3), ("PUT", 3)):
+            failing_server.received.clear()
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                policy.execute(functools.partial(send_urllib, method, failing_server.url))
+            caught.value.close()
+            assert failing_server.received == [method] * times
+
+    def test_with_a_key_it_is_repeated(self, failing_server: Server) -> None:
+        send = functools.partial(send_urllib, "POST", failing_server.url, **{"Idempotency-Key": "1"})
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            Policy("supplier", retry=AT_ONCE).execute(send)
+        caught.value.close()
+        assert failing_server.received == ["POST"] * 3
+
+    async def test_a_timeout_within_the_operation_shows_it_too(self, slow_server: Server) -> None:
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+
+            async def post() -> None:
+                async with asyncio.timeout(LIMIT):
+                    await client.post(slow_server.url)
+
+            with pytest.raises(TimeoutError):
+                await Policy("supplier", retry=AT_ONCE).execute(post)
+        assert slow_server.received == ["POST"]
+
+    def test_an_error_with_a_post_on_it_is_not_repeated(self, driver: Driver, clock: FakeClock) -> None:
+        class ClientError(Exception):
+            classification = TransientFault.verdict
+
+            def __init__(self, request: object) -> None:
+                super().__init__()
+                self.request = request
+
+        for method, times in (("POST", 1), ("GET", 3)):
+            script = Script(ClientError(httpx.Request(method, "http://supplier/")))
+            with pytest.raises(ClientError):
+                driver.execute(make_policy(clock), script)
+            assert script.calls == times
+
+    def test_other_errors_without_a_request_are_retried(self, driver: Driver, clock: FakeClock) -> None:
+        script = Script(TimeoutError("the operation's own"))
+        with pytest.raises(TimeoutError):
+            driver.execute(make_policy(clock), script)
+        assert script.calls == 3
+
+    def test_what_was_provably_not_sent_is_repeated_whatever_was_declared(
+        self, driver: Driver, clock: FakeClock
+    ) -> None:
+        script = Script(ConnectionRefusedError(111, "refused"))
+        with pytest.raises(ConnectionRefusedError):
+            driver.execute(make_policy(clock, idempotent=False), script)
+        assert script.calls == 3
+
+
+class TestEnclosedCalls:
+    """An outer layer of retries knows what the call inside it declared, and what that has sent."""
+
+    def nested(self, driver: Driver, inner: Policy, script: Script, **options: Any) -> Callable[[], Any]:
+        operation = driver.operation(script.play)
+        if not driver.asynchronous:
+            return lambda: inner.execute(operation, **options)
+
+        async def call() -> Any:
+            return await inner.execute(operation, **options)
+
+        return call
+
+    def test_a_call_that_was_declared_unsafe_inside_is_not_repeated_outside(
+        self, driver: Driver, clock: FakeClock
+    ) -> None:
+        script = Script(TransientFault())
+        inner = make_policy(clock, breaker=None)
+        with pytest.raises(TransientFault):
+            driver.run(make_policy(clock, breaker=None).execute(self.nested(driver, inner, script, idempotent=False)))
+        assert script.calls == 1
+
+    def test_a_call_that_was_declared_safe_inside_is_repeated_outside(self, clock: FakeClock) -> None:
+        calls: list[int] = []
+
+        async def hangs() -> None:
+            calls.append(1)
+            await asyncio.sleep(100)
+
+        inner = make_policy(clock, retry=None, attempt_timeout=1.0, idempotent=True)
+
+        async def call() -> None:
+            await inner.execute(hangs)
+
+        with pytest.raises(AttemptTimeoutError):
+            run_fake(clock, make_policy(clock).execute(call))
+        assert len(calls) == 3
+
+    def test_a_refused_connection_after_a_request_was_sent_is_no_proof(self, driver: Driver, clock: FakeClock) -> None:
+        """The second attempt was provably not sent; the first one may have been."""
+        script = Script(TransientFault(), ConnectionRefusedError(111, "refused"))
+        inner = make_policy(clock, breaker=None, retry=RetryConfig(max_attempts=2))
+        operation = self.nested(driver, inner, script)
+        with pytest.raises(ConnectionRefusedError):
+            driver.run(make_policy(clock, breaker=None).execute(operation, idempotent=False))
+        assert script.calls == 2
+
+    def test_nor_is_a_circuit_that_opened_after_a_request(self, driver: Driver, clock: FakeClock) -> None:
+        script = Script(TransientFault())
+        inner = make_policy(clock, breaker=CircuitBreakerConfig(consecutive_failures=1))
+        operation = self.nested(driver, inner, script)
+        with pytest.raises(CircuitOpenError):
+            driver.run(
+                make_policy(clock, breaker=None).execute(operation, idempotent=False, is_retryable=lambda _: True)
+            )
+        assert script.calls == 1
+
+
+def test_an_attempt_that_was_cut_while_it_slept_shows_nothing() -> None:
+    calls: list[int] = []
+
+    def sleeps() -> None:
+        calls.append(1)
+        time.sleep(0.3)
+
+    with pytest.raises(AttemptTimeoutError):
+        Policy("supplier", retry=AT_ONCE, attempt_timeout=0.05).execute(sleeps)
+    assert calls == [1]
