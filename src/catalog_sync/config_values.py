@@ -15,7 +15,7 @@ from otel_resilience import Jitter, Severity
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?")
-_VISIBLE = re.compile(r"[\x21-\x7e]+")
+VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"(?i)(?=.{1,253}\.?$)(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 _BOOLEANS: Final = {
     "true": True, "1": True, "yes": True, "on": True,
@@ -125,7 +125,7 @@ def severity(text: str) -> Severity:
 
 def secret(text: str) -> Secret:
     """A key as it can stand in an HTTP header."""
-    if not _VISIBLE.fullmatch(text):
+    if not VISIBLE.fullmatch(text):
         raise ValueError("visible ASCII characters without spaces")
     return Secret(text)
 
@@ -236,7 +236,7 @@ def folder(text: str) -> Path:
 
 
 def _split(text: str, allowed: str) -> SplitResult:
-    if not _VISIBLE.fullmatch(text):
+    if not VISIBLE.fullmatch(text):
         raise ValueError(allowed + ", percent-encoded, without spaces")
     try:
         parts = urlsplit(text)
