@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -16,7 +17,16 @@ from catalog_sync.errors import ConfigurationError
 from otel_resilience import CircuitBreakerConfig, RetryConfig, Severity
 from otel_resilience.alerting.config import EscalationStep, Silence
 
-__all__ = ["SECRET_NAMES", "VARIABLES", "AlertSettings", "ApiSettings", "Secret", "Settings", "Variable", "default_state_dir"]
+__all__ = [
+    "SECRET_NAMES",
+    "VARIABLES",
+    "AlertSettings",
+    "ApiSettings",
+    "Secret",
+    "Settings",
+    "Variable",
+    "default_state_dir",
+]
 
 SECRET_NAMES: Final = frozenset(variable.name for variable in VARIABLES if variable.secret)
 """Variables whose whole value is a secret."""
@@ -155,6 +165,18 @@ class Settings:
         if not self.api_key:
             raise ConfigurationError("ESIM_GO_API_KEY is not set: the API key of eSIM Go is needed to ask the supplier")
         return self.api_key
+
+    def require_state_dir(self) -> None:
+        """Makes the state folder and writes to it. Raises ``ConfigurationError`` where that cannot be done."""
+        try:
+            self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.NamedTemporaryFile(dir=self.state_dir, prefix=".check"):
+                pass
+        except OSError as error:
+            raise ConfigurationError(
+                f"CATALOG_STATE_DIR={str(self.state_dir)!r} is not usable: it cannot be written:"
+                f" {error.strerror or type(error).__name__}"
+            ) from error
 
 
 def default_state_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:

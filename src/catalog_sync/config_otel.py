@@ -220,9 +220,7 @@ _OF_THE_SDK: Final = (
     _variable("OTEL_METRIC_EXPORT_INTERVAL", read=_milliseconds),
     _variable("OTEL_METRIC_EXPORT_TIMEOUT", read=_milliseconds),
     _variable("OTEL_METRICS_EXEMPLAR_FILTER", read=values.one_of("always_on", "always_off", "trace_based")),
-    _variable(
-        f"{OTLP}METRICS_TEMPORALITY_PREFERENCE", read=values.one_of("cumulative", "delta", "lowmemory")
-    ),
+    _variable(f"{OTLP}METRICS_TEMPORALITY_PREFERENCE", read=values.one_of("cumulative", "delta", "lowmemory")),
     _variable(
         f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
         read=values.one_of("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),

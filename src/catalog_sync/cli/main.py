@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_codes.BROKEN_PIPE
     except output.UsageError as error:
         return answer.usage_error(error)
-    except Exception as error:  # noqa: BLE001  # the last stop: classified, redacted, told with its correlation ID
+    except Exception as error:  # noqa: BLE001  # the last stop: classified, redacted, reported with its correlation ID
         return answer.failed(error)
 
 
@@ -54,6 +54,9 @@ def _run(args: argparse.Namespace, answer: output.Answer, signals: StopSignals) 
     if args.command == "simulate":  # it has its own handling of signals
         return _command("catalog_sync.simulator.command", "run")(args)
     signals.install()
+    from catalog_sync.programs import know_secrets
+
+    know_secrets()
     code = _command(f"catalog_sync.cli.{args.module}", args.function)(args, answer, signals)
     sys.stdout.flush()  # so that a reader that has left is noticed here
     return code

@@ -96,6 +96,13 @@ class SharedTraces:
             except (RedisError, OSError) as error:
                 raise translated("push spans", error) from error
 
+    async def ping(self) -> None:
+        """Whether Redis answers, past the policy. Raises the ``Cache…Error`` that says why it does not."""
+        try:
+            await heeding_cancellation(self._redis.raw.ping())
+        except (RedisError, OSError) as error:
+            raise translated("ping", error) from error
+
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
         """The last failed traces, newest first."""
         ids = await self._redis.command("list failed traces", "ZREVRANGE", FAILED, 0, limit - 1)
