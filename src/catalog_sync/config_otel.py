@@ -176,10 +176,6 @@ def _readable_file(text: str) -> Path:
         raise ValueError("a file that can be read") from error
 
 
-def _optional_count(text: str) -> int | None:
-    return None if text.lower() == "unset" else int(str(values.whole(0, 2**31)(text)))
-
-
 _count: Final = values.whole(1, 2**31)
 _milliseconds: Final = values.number(0, _LONGEST, exclusive=True, unit="milliseconds")
 _whole_milliseconds: Final = values.whole(1, int(_LONGEST))
@@ -226,7 +222,7 @@ _OF_THE_SDK: Final = (
         read=values.one_of("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
     ),
     *(
-        _variable(name, read=_optional_count)
+        _variable(name, read=values.whole(0, 2**31))
         for name in (
             "OTEL_ATTRIBUTE_COUNT_LIMIT",
             "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",

@@ -13,7 +13,7 @@ from catalog_sync.errors import ConfigurationError
 from otel_resilience.redaction import redact_url
 
 _MAX_SHOWN = 80
-_ADDRESS = re.compile(r"(?i)(?:[a-z][a-z0-9+.-]*://)?(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]*)?(?:/[^?#]*)?")
+_ADDRESS = re.compile(r"(?i)(?:[a-z][a-z0-9+.-]*://)?(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]*)?(?:/(?!/)[^?#:]*)?")
 """Scheme, host, port and path: what a URL may show of itself."""
 
 
