@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 EXPORT_TIMEOUT: Final = 3.0
 """Seconds for one export, repetitions included, where the user sets none; the SDK's own 10 s would outlast our end."""
+OWN_VARIABLES: Final = ("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "OTEL_SEMCONV_STABILITY_OPT_IN")
+"""Set by this application where the user has not."""
 METRIC_INTERVAL_MS: Final = 15_000.0
 SCHEDULE_DELAY_MS: Final = 2_000.0
 _READER_SHUTDOWN_MS: Final = 5_000.0
@@ -72,7 +74,7 @@ def build(
         loggers = _logger_provider(resource, choice, meters, log_processor)
     except Exception as error:
         # Whatever was not foreseen in config_otel: components of other packages read variables of their own.
-        names = ", ".join(sorted(name for name in os.environ if name.startswith(("OTEL_", "_OTEL_"))))
+        names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_") and name not in OWN_VARIABLES))
         raise ConfigurationError(
             f"telemetry cannot be set up with {names}: {type(error).__name__}: {redact(str(error))}"
         ) from error

@@ -237,11 +237,10 @@ def _begin(**_: Any) -> None:
     try:
         _start_process()
     except ConfigurationError as error:
-        complain(PROGRAM, str(error))
-        _give_up(USAGE_ERROR)
+        _give_up(USAGE_ERROR, error)
     except Exception as error:  # noqa: BLE001  whatever it is, this process can do no step
         _log.critical("a process of the pool cannot start: %s", type(error).__name__, exc_info=error)
-        _give_up(FAILED)
+        _give_up(FAILED, error)
 
 
 def _start_process() -> None:
@@ -255,8 +254,10 @@ def _start_process() -> None:
     signals.task_postrun.connect(_current.push_spans, weak=False)
 
 
-def _give_up(code: int) -> NoReturn:
+def _give_up(code: int, error: Exception) -> NoReturn:
+    """End this process and its worker; of several that fail alike the first one says so."""
     if _failure is not None and _failure.report(code):
+        complain(PROGRAM, str(error) or type(error).__name__)
         os.kill(os.getppid(), signal.SIGTERM)
     sys.stderr.flush()
     os._exit(code)
