@@ -11,7 +11,7 @@ import os
 import string
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -87,6 +87,15 @@ def assert_hidden(secret: str) -> None:
         assert secret not in logged
 
 
+def refusal(check: Callable[[Mapping[str, str]], object], environ: Mapping[str, str]) -> str:
+    """What is said about settings that cannot be used; nothing where they can."""
+    try:
+        check(environ)
+    except ConfigurationError as error:
+        return str(error)
+    return ""
+
+
 def logged_line(message: str, *args: object) -> str:
     out = io.StringIO()
     handler = setup_logging(stream=out, json_lines=True)
@@ -106,10 +115,7 @@ def test_a_key_for_the_collector_is_hidden_however_the_headers_are_written(form:
         environ = {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": form.format(secret)}
         register_secrets(environ, SECRET_NAMES)
         assert_hidden(secret)
-        try:
-            check_otel(environ)
-        except ConfigurationError as error:
-            assert secret not in str(error)
+        assert secret not in refusal(check_otel, environ)
 
 
 @pytest.mark.parametrize("name", URLS)
@@ -139,11 +145,9 @@ def test_a_password_in_a_url_is_hidden_also_where_the_url_is_malformed(name: str
             assert written not in said
             if ":" not in secret and "@" not in secret and "://" not in secret:
                 assert_hidden(secret)
-            try:
-                Settings.from_env(environ)
-            except ConfigurationError as error:
-                assert secret not in str(error)
-                assert written not in str(error)
+            said = refusal(Settings.from_env, environ)
+            assert secret not in said
+            assert written not in said
 
 
 @pytest.mark.parametrize("name", sorted(SECRET_NAMES))
@@ -153,10 +157,7 @@ def test_a_secret_setting_is_hidden_whatever_stands_round_it(name: str, secret: 
     with pytest.MonkeyPatch.context() as patch:
         forget(patch)
         environ = {name: padding.format(secret)}
-        try:
-            Settings.from_env(environ)
-        except ConfigurationError as error:
-            assert secret not in str(error)
+        assert secret not in refusal(Settings.from_env, environ)
         assert_hidden(secret)
 
 

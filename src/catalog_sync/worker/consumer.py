@@ -42,7 +42,7 @@ class SteadyConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
     """Celery connects again at once where a connection could be made; a server that is up and refuses is asked less."""
 
     pauses: ClassVar = Pauses()
-    sleep: ClassVar[Callable[[float], None]] = staticmethod(time.sleep)
+    sleep = staticmethod(time.sleep)
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
         """Log it as Celery does, and wait."""

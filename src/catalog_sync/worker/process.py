@@ -10,6 +10,7 @@ import mmap
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -39,7 +40,8 @@ T = TypeVar("T")
 
 PROGRAM: Final = "catalog-worker"
 
-MAX_BUFFERED = 3000
+MAX_BUFFERED = 16 * 1024 * 1024
+"""Bytes of memory that spans take which wait to be shown to the API."""
 SHARED_STATE_WITHIN = 1.0
 """Seconds that a new process waits to hear what the others know of the supplier."""
 PROBE_LIMIT = 2.0
@@ -53,20 +55,25 @@ _log = logging.getLogger(__name__)
 
 
 class SpanBuffer:
-    """The spans that ended since they were last taken, the newest :data:`MAX_BUFFERED`. Safe for threads."""
+    """The spans that ended since they were last taken, the newest :data:`MAX_BUFFERED` bytes. Safe for threads."""
 
     def __init__(self) -> None:
-        self._spans: deque[SpanRecord] = deque(maxlen=MAX_BUFFERED)
+        self._spans: deque[SpanRecord] = deque()
+        self._size = 0
+        self._lock = threading.Lock()
 
     def add(self, span: SpanRecord) -> None:
         """One more."""
-        self._spans.append(span)
+        with self._lock:
+            self._spans.append(span)
+            self._size += span.size
+            while self._size > MAX_BUFFERED:
+                self._size -= self._spans.popleft().size
 
     def take(self) -> list[SpanRecord]:
         """All of them, oldest first; afterwards there are none."""
-        taken = []
-        while self._spans:
-            taken.append(self._spans.popleft())
+        with self._lock:
+            taken, self._spans, self._size = list(self._spans), deque(), 0
         return taken
 
 

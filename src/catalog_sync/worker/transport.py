@@ -3,8 +3,8 @@
 Kombu reads an entry of the queue before anything of Celery sees it, and what it cannot read ends the process. Where
 Redis is away when a message is done, kombu counts that message as not done: with every place taken so, the worker asks
 for nothing more, and as it asks for nothing it never finds out that its connection is lost. And only a lost
-connection makes kombu connect again; any other error that Redis replies with (READONLY after a failover, UNBLOCKED, OOM,
-LOADING, NOAUTH, CLUSTERDOWN …) ends the process.
+connection makes kombu connect again; any other error that Redis replies with (READONLY after a failover, UNBLOCKED,
+OOM, LOADING, NOAUTH, CLUSTERDOWN …) ends the process.
 """
 
 from __future__ import annotations
