@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
 from catalog_sync.models import Outcome, SyncRequest
+from catalog_sync.worker.consumer import CALM_AFTER, Pauses
+from support.api_process import TOKEN as API_TOKEN
+from support.api_process import ApiProcess
 from support.redis_server import RedisServer, free_port
-from support.worker_world import WorkerWorld
+from support.worker_world import WorkerWorld, process_environment
 
 MakeWorld = Callable[..., WorkerWorld]
 Trouble = Callable[[RedisServer], contextlib.AbstractContextManager[None]]
@@ -133,3 +139,53 @@ async def test_a_worker_lives_through(trouble: Trouble, make_world: MakeWorld) -
         assert not any("Frequent restarts" in line["message"] for line in worker.lines()), world.logs()
         warnings = [line for line in worker.lines() if line["logger"].startswith("celery.worker.consumer")]
         assert len(warnings) < 10 * LASTS, "it does not connect as fast as it can"
+
+
+@pytest.mark.parametrize(
+    "trouble", [readonly, password_changed, killed, masterdown, out_of_memory], ids=lambda trouble: trouble.__name__
+)
+async def test_the_api_lives_through(trouble: Trouble, make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world()
+    async with world.opened():
+        world.start_worker()
+        with ApiProcess(tmp_path, {**process_environment(), **world.env}) as api:
+            async with httpx.AsyncClient(base_url=api.base_url, trust_env=False, timeout=10) as client:
+                with trouble(world.redis):
+                    await asyncio.sleep(LASTS)
+                    assert (await client.get("/health/live")).status_code == 200
+                    for path in ("/syncs", "/health", "/overview", "/traces"):
+                        assert (await client.get(path)).status_code in {200, 503}, path
+                assert api.process.poll() is None
+                job_id = await accepted(client)
+                assert (await world.ended(job_id, 40)).outcome is Outcome.COMPLETE
+                assert await last_event(client, job_id) == "finished"
+
+
+async def accepted(client: httpx.AsyncClient) -> str:
+    """The ID of a sync, asked for until the circuit round Redis is closed again."""
+    async with asyncio.timeout(20):
+        while True:
+            answer = await client.post(
+                "/syncs", json={"kind": "full"}, headers={"Authorization": f"Bearer {API_TOKEN}"}
+            )
+            if answer.status_code == 202:
+                return str(answer.json()["id"])
+            assert answer.status_code == 503, answer.text
+            await asyncio.sleep(0.3)
+
+
+async def last_event(client: httpx.AsyncClient, job_id: str) -> str:
+    """The status in the last event of a sync that has ended."""
+    async with client.stream("GET", f"/syncs/{job_id}/events") as stream:
+        data = [line.partition(": ")[2] async for line in stream.aiter_lines() if line.startswith("data: ")]
+    return str(json.loads(data[-1])["status"])
+
+
+def test_pauses_grow_with_errors_that_follow_soon_and_are_short_again_after_a_calm_time() -> None:
+    now = [100.0]
+    pauses = Pauses(clock=lambda: now[0], draw=lambda: 1.0)
+    assert [pauses.after_error() for _ in range(5)] == pytest.approx([0.4, 0.8, 1.6, 3.0, 3.0])
+    now[0] += CALM_AFTER + 1
+    assert pauses.after_error() == pytest.approx(0.4)
+    spread = Pauses(clock=lambda: now[0], draw=lambda: 0.0)
+    assert spread.after_error() == pytest.approx(0.2)
