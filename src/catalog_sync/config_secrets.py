@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote, unquote_plus
 
-from otel_resilience.redaction import MAX_SECRET, register_secret
+from otel_resilience.redaction import MAX_SECRET, is_secret_name, register_secret
 
 MIN_PART: Final = 8
 """Characters of a part of a secret from which it is registered by itself; shorter ones are ordinary words."""
@@ -20,6 +20,7 @@ MIN_PATH: Final = 16
 _URL_NAMES: Final = re.compile(r"(?i).*(?:_URL|_URI|_DSN|_ENDPOINT|_PROXY|_PROXY_URL|_BACKEND)|.*PROXY")
 """Variables of any program that hold URLs, and with them passwords."""
 _HEADERS: Final = re.compile(r"OTEL_EXPORTER_OTLP_(?:[A-Z]+_)?HEADERS")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SEPARATORS: Final = re.compile(r"[\s,;=:{}\[\]()<>\"'`|&\\]+")
 _NO_SECRETS: Final = frozenset(
     {
@@ -60,19 +61,19 @@ def _register_headers(text: str) -> None:
     for pair in text.split(","):
         name, _, value = pair.partition("=")
         if value.strip():
-            _register_words(value)
+            _register_words(value, short=is_secret_name(name) or not _NAME.fullmatch(name.strip()))
         else:
             # No name can be told from a value here: all of it counts, percent-encoded separators too.
-            _register_words(name)
+            _register_words(name, short=True)
 
 
-def _register_words(text: str) -> None:
+def _register_words(text: str, *, short: bool) -> None:
+    """``short``: the last word is registered also where it is short: "Bearer k3y", "x-api-key: k3y"."""
     for form in _forms(text):
         _register(form.strip(" \t=:"), MIN_PART)
         words = [word for word in _SEPARATORS.split(form) if word]
-        for number, word in enumerate(words):
-            # The last word is the key itself: "Bearer k3y", "x-api-key: k3y".
-            _register(word, MIN_PART if number < len(words) - 1 else 4)
+        for number, word in enumerate(words, start=1):
+            _register(word, 0 if short and number == len(words) else MIN_PART)
         for word in form.split():
             _register(word, MIN_PART)
 

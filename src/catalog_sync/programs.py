@@ -44,10 +44,13 @@ def run_program(name: str, body: Callable[[], int]) -> int:
 
 
 def know_secrets() -> None:
-    """Registers the secrets of this process's environment, before anything can write them anywhere."""
+    """Registers the secrets of this process's environment, and masks them in what is logged before logs are set up."""
     from catalog_sync.config import SECRET_NAMES
+    from catalog_sync.logs import HumanFormatter
 
     register_secrets(os.environ, SECRET_NAMES)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(HumanFormatter())
 
 
 def log_uncaught() -> None:

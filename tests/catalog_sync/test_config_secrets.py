@@ -186,7 +186,54 @@ def test_a_url_that_cannot_be_used_is_shown_only_where_nothing_in_it_can_be_a_pa
 
 def test_ordinary_words_of_headers_stay_readable() -> None:
     register_secrets({"OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=shop,content-type=application/json"}, SECRET_NAMES)
-    assert redaction.redact("catalog-sync sent application/json") == "catalog-sync sent application/json"
+    text = "catalog-sync of the shop sent application/json"
+    assert redaction.redact(text) == text
+
+
+def test_a_short_key_under_a_secret_name_is_hidden() -> None:
+    register_secrets({"OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=shop,x-api-key=k3y5"}, SECRET_NAMES)
+    assert redaction.redact("sent k3y5 of the shop") == "sent *** of the shop"
+
+
+def test_what_is_logged_before_logs_are_set_up_is_masked_too() -> None:
+    code = (
+        "import logging\n"
+        "from catalog_sync.programs import know_secrets\n"
+        "know_secrets()\n"
+        f"logging.getLogger('a.library').warning('header %s', {SECRET!r})\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "ESIM_GO_API_KEY": SECRET},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "header ***" in ended.stderr
+
+
+def test_what_a_thread_of_a_program_raises_is_masked_too() -> None:
+    code = (
+        "import threading\n"
+        "from catalog_sync.programs import run_program\n"
+        "def fail(): raise RuntimeError('refused: ' + __import__('os').environ['ESIM_GO_API_KEY'])\n"
+        "def body():\n"
+        "    thread = threading.Thread(target=fail); thread.start(); thread.join(); fail()\n"
+        "raise SystemExit(run_program('a-program', body))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "ESIM_GO_API_KEY": SECRET},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("refused: ***") >= 2
+    assert SECRET not in ended.stderr
+    assert ended.stderr.splitlines()[-1] == "a-program: unexpected error: RuntimeError: refused: ***"
 
 
 SECRET = "hidden-Key-0815-4711"

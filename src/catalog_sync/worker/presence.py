@@ -74,10 +74,10 @@ class Presence:
             self._ask_for_sweep()
 
     def _probe_pool(self) -> None:
-        """One probe at a time; while every process does a step it waits, and the steps show that the worker is well."""
+        """One probe at a time, and none while every process does a step: then the steps show the health."""
         now = self._clock()
         recent = self._probed is not None and now - self._probed < (PROBE_GIVEN_UP if self._probing else PROBE_EVERY)
-        if self._worker is None or recent:
+        if self._worker is None or recent or self._worker.semaphore.value <= 0:
             return
         self._probed, self._probing = now, True
         # As Celery does for a step: no more is given to the pool than it has processes.

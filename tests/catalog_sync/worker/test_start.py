@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from catalog_sync.models import Outcome, SyncRequest
+from catalog_sync.worker.celery_app import configure
 from support.redis_server import RedisServer
 from support.worker_world import WorkerProcess, WorkerWorld, process_environment
 
@@ -86,8 +87,19 @@ def test_what_only_a_process_of_the_pool_finds_out_ends_the_worker_with_2_too(
     lines = [line for line in ended.stderr.splitlines() if line.startswith("catalog-worker:")]
     assert set(lines) == {lines[0]}
     assert "RETRYABLE_ERROR_CODES" in lines[0]
-    assert "Traceback" not in ended.stderr
     assert not health.exists()
+
+
+@pytest.mark.parametrize("name", ["CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"])
+def test_the_broker_is_that_of_redis_url_whatever_celery_reads_itself(
+    name: str, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world()
+    monkeypatch.setenv(name, "redis://elsewhere:1/0")
+    app = configure(world.settings)
+    ports = {app.connection_for_write().port, app.connection_for_read().port}
+    assert ports == {world.redis.port}
+    assert name in caplog.text
 
 
 def test_beside_a_worker_that_cannot_start_a_sync_ends(make_world: MakeWorld) -> None:
