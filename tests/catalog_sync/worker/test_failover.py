@@ -189,3 +189,26 @@ def test_pauses_grow_with_errors_that_follow_soon_and_are_short_again_after_a_ca
     assert pauses.after_error() == pytest.approx(0.4)
     spread = Pauses(clock=lambda: now[0], draw=lambda: 0.0)
     assert spread.after_error() == pytest.approx(0.2)
+
+
+SLOW = {"name": "slow groups", "rules": [{"fault": "latency", "delay_s": 0.8, "when": {"endpoint": "catalogue"}}]}
+
+
+@pytest.mark.parametrize("trouble", [readonly, password_changed, out_of_memory], ids=lambda trouble: trouble.__name__)
+async def test_a_sync_that_is_under_way_ends_and_the_next_one_completes(
+    trouble: Trouble, make_world: MakeWorld
+) -> None:
+    world = make_world()
+    async with world.opened():
+        workers = [world.start_worker(), world.start_worker()]
+        world.supplier.play(SLOW)
+        job = await world.jobs.submit(SyncRequest())
+        await world.until(job.id, lambda seen: any(group.status == "running" for group in seen.groups))
+        with trouble(world.redis):
+            await asyncio.sleep(LASTS)
+        world.supplier.reset()
+        assert (await world.ended(job.id, 60)).outcome in {Outcome.COMPLETE, Outcome.PARTIAL, Outcome.FAILED}
+        assert [worker.process.poll() for worker in workers] == [None, None], world.logs()
+        following = await world.jobs.submit(SyncRequest())
+        ended = await world.ended(following.id, 40)
+        assert ended.outcome is Outcome.COMPLETE, ended.report
