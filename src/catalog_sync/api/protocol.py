@@ -17,6 +17,8 @@ HEAD_TIMEOUT: Final = 10.0
 """Seconds from the opening of a connection, or the first byte of a further request, to the end of its headers."""
 
 
+MAX_PIPELINED: Final = 32
+"""Requests that may wait behind the one that is being answered. One packet could hold ten thousand of them."""
 SEND_TIMEOUT: Final = 30.0
 """Seconds for which a client may take nothing of an answer that waits for it."""
 
@@ -71,6 +73,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = False, 0
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
             self._refuse_head()
+            return
+        if self._refused:
+            return
+        if len(self.pipeline) >= MAX_PIPELINED:
+            # An answer to this one would arrive before those to the others.
+            self._refused = True
+            self.transport.abort()
             return
         super().on_headers_complete()
 

@@ -36,6 +36,7 @@ def _run() -> int:
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty())
     try:
         settings = read_settings()
+        settings.require_state_dir()
         if os.environ.get("ESIM_GO_BASE_URL"):
             settings.require_api_key()
         with _redis(settings) as redis_url:

@@ -248,3 +248,51 @@ def test_the_schedulers_health_is_that_of_its_messages(make_world: MakeWorld, tm
         process.terminate()
         assert process.wait(20) == 0
         log.close()
+
+
+PROGRAMS = (
+    ("catalog_sync.worker.beat",),
+    ("catalog_sync.api.command",),
+    ("catalog_sync.up",),
+    ("catalog_sync.simulator",),
+    ("catalog_sync", "simulate"),
+    ("catalog_sync", "run"),
+    ("catalog_sync", "search"),
+    ("catalog_sync", "status"),
+    ("catalog_sync", "alerts"),
+    ("catalog_sync", "doctor"),
+    ("catalog_sync", "demo", "--fast"),
+)
+NEVER_ALLOWED = (
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+    ("OTEL_PROPAGATORS", "b3"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+    ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "variable"),
+    [(program, NEVER_ALLOWED[number % len(NEVER_ALLOWED)]) for number, program in enumerate(PROGRAMS)],
+    ids=lambda value: " ".join(value),
+)
+def test_every_program_ends_with_2_and_names_a_variable_that_is_not_allowed(
+    program: tuple[str, ...], variable: tuple[str, str], tmp_path: Path
+) -> None:
+    name, value = variable
+    env = {
+        "CATALOG_STATE_DIR": str(tmp_path),
+        "ESIM_GO_API_KEY": "key-of-the-tests",
+        "REDIS_URL": "redis://127.0.0.1:9/0",
+        name: value,
+    }
+    ended = run(program[0], env, *program[1:])
+    assert ended.returncode == 2, ended.stderr
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert f"{name}='{value}' is not allowed" in ended.stderr
+
+
+def test_the_parts_that_run_together_do_not_start_without_a_state_folder(tmp_path: Path) -> None:
+    ended = run("catalog_sync.up", {"CATALOG_STATE_DIR": "/dev/null/state"})
+    assert ended.returncode == 2, ended.stderr
+    assert "CATALOG_STATE_DIR" in ended.stderr
