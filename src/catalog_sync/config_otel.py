@@ -16,7 +16,7 @@ from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
 from catalog_sync import config_values as values
-from catalog_sync.config_variables import Variable, shown_address
+from catalog_sync.config_variables import Variable
 from catalog_sync.errors import ConfigurationError
 
 Protocol = Literal["http/protobuf", "grpc"]
@@ -116,7 +116,7 @@ def _check_endpoint(name: str, text: str, protocol: Protocol) -> None:
         usable = False
     if not usable or not values.VISIBLE.fullmatch(text):
         allowed = "http:// or https:// URL" if protocol == "http/protobuf" else "URL or host:port of a gRPC endpoint"
-        raise ConfigurationError(f"{name}={shown_address(text)} is not allowed: it must be an {allowed}")
+        raise ConfigurationError(f"{name}={values.shown_address(text)} is not allowed: it must be an {allowed}")
 
 
 def _check_batch(environ: Mapping[str, str], prefix: str) -> None:

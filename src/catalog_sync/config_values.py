@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from otel_resilience import Jitter, Severity
+from otel_resilience.redaction import redact_url
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?")
@@ -22,6 +23,12 @@ _BOOLEANS: Final = {
     "false": False, "0": False, "no": False, "off": False,
 }  # fmt: skip
 BOOLEAN_WORDS: Final = "true, false, 1, 0, yes, no, on or off"
+
+_MAX_SHOWN: Final = 80
+_ADDRESS: Final = re.compile(
+    r"(?i)(?:[a-z][a-z0-9+.-]*://)?(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]*)?(?:/(?!/)[^?#:]*)?"
+)
+"""Scheme, host, port and path: what a URL may show of itself."""
 
 Reader = Callable[[str], object]
 
@@ -252,3 +259,16 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def shown_address(text: str) -> str:
+    """A URL as a message may show it, malformed ones too: ``***`` where anything in it may be a credential."""
+    head, mark, _ = text.partition("?")
+    if "@" in text or not _ADDRESS.fullmatch(head):
+        return "***"
+    return shortened(redact_url(head) + (mark and "?***"))
+
+
+def shortened(text: str) -> str:
+    """As a message may quote it."""
+    return repr(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…")

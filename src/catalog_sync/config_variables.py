@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,10 +10,6 @@ from catalog_sync import config_alerts as alert_values
 from catalog_sync import config_values as values
 from catalog_sync.errors import ConfigurationError
 from otel_resilience.redaction import redact_url
-
-_MAX_SHOWN = 80
-_ADDRESS = re.compile(r"(?i)(?:[a-z][a-z0-9+.-]*://)?(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]*)?(?:/(?!/)[^?#:]*)?")
-"""Scheme, host, port and path: what a URL may show of itself."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,8 +24,6 @@ class Variable:
     read: values.Reader
     secret: bool = False
     """Its value is never shown."""
-    address: bool = False
-    """It holds a URL, which may hold credentials: no more of it is shown than scheme, host, port and path."""
 
     def value(self, environ: Mapping[str, str]) -> Any:
         """The value from the environment or the default, ``None`` where there is neither.
@@ -50,21 +43,9 @@ class Variable:
         """The value as a message may show it: short, on one line, no secret."""
         if self.secret:
             return "***"
-        if self.address or "://" in text or "@" in text:
-            return shown_address(text)
-        return _shortened(redact_url(text))
-
-
-def shown_address(text: str) -> str:
-    """A URL as a message may show it, malformed ones too: ``***`` where anything in it may be a credential."""
-    head, mark, _ = text.partition("?")
-    if "@" in text or not _ADDRESS.fullmatch(head):
-        return "***"
-    return _shortened(redact_url(head) + (mark and "?***"))
-
-
-def _shortened(text: str) -> str:
-    return repr(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…")
+        if self.name.endswith("_URL") or "://" in text or "@" in text:
+            return values.shown_address(text)
+        return values.shortened(redact_url(text))
 
 
 VARIABLES: Final = (
@@ -76,14 +57,7 @@ VARIABLES: Final = (
         values.secret,
         secret=True,
     ),
-    Variable(
-        "ESIM_GO_BASE_URL",
-        "https://api.esim-go.com/v2.5",
-        "",
-        "Base URL of the eSIM Go API.",
-        values.base_url,
-        address=True,
-    ),
+    Variable("ESIM_GO_BASE_URL", "https://api.esim-go.com/v2.5", "", "Base URL of the eSIM Go API.", values.base_url),
     Variable(
         "REDIS_URL",
         "",
@@ -91,7 +65,6 @@ VARIABLES: Final = (
         "The store: `redis://`, `rediss://` or `unix://`. Not set: a private `redis-server` where one is on the PATH,"
         " else an in-process store.",
         values.redis_url,
-        address=True,
     ),
     Variable(
         "CATALOG_STATE_DIR",
@@ -176,7 +149,6 @@ VARIABLES: Final = (
         "",
         "Where PagerDuty events are sent.",
         values.web_url,
-        address=True,
     ),
     Variable("ERROR_ALERT_WEBHOOK_SECRET", "", "", "Key that signs the generic webhook.", values.secret, secret=True),
     Variable(
@@ -285,24 +257,9 @@ VARIABLES: Final = (
         "",
         "Link to a trace, with `{trace_id}`.",
         values.template("trace_id", required=True),
-        address=True,
     ),
-    Variable(
-        "ERROR_ALERT_DASHBOARD_URL",
-        "",
-        "",
-        "Link to a dashboard; may hold `{name}`.",
-        values.template("name"),
-        address=True,
-    ),
-    Variable(
-        "ERROR_ALERT_RUNBOOK_URL",
-        "",
-        "",
-        "Link to a runbook; may hold `{name}`.",
-        values.template("name"),
-        address=True,
-    ),
+    Variable("ERROR_ALERT_DASHBOARD_URL", "", "", "Link to a dashboard; may hold `{name}`.", values.template("name")),
+    Variable("ERROR_ALERT_RUNBOOK_URL", "", "", "Link to a runbook; may hold `{name}`.", values.template("name")),
     Variable(
         "CATALOG_ATTEMPT_TIMEOUT_MS",
         "10000",

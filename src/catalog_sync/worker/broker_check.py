@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError
 from redis.retry import Retry
 
-from catalog_sync.config_variables import shown_address
+from catalog_sync.config_values import shown_address
 from catalog_sync.errors import ConfigurationError
 from otel_resilience.redaction import redact
 
