@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote, urlsplit
 
+from catalog_sync.config_otel import check_otel
+from catalog_sync.config_secrets import register_secrets
 from catalog_sync.config_values import Secret
 from catalog_sync.config_variables import VARIABLES, Variable
 from catalog_sync.errors import ConfigurationError
 from otel_resilience import CircuitBreakerConfig, RetryConfig, Severity
 from otel_resilience.alerting.config import EscalationStep, Silence
-from otel_resilience.redaction import register_secret
 
-__all__ = ["VARIABLES", "AlertSettings", "ApiSettings", "Secret", "Settings", "Variable", "default_state_dir"]
+__all__ = [
+    "SECRET_NAMES",
+    "VARIABLES",
+    "AlertSettings",
+    "ApiSettings",
+    "Secret",
+    "Settings",
+    "Variable",
+    "default_state_dir",
+]
 
+SECRET_NAMES: Final = frozenset(variable.name for variable in VARIABLES if variable.secret)
+"""Variables whose whole value is a secret."""
 THROTTLE_BASE_DELAY: Final = 1.0
 """Least base delay in seconds after the supplier asked to slow down without naming a time."""
 
@@ -111,12 +123,13 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Reads and checks every variable, and registers the secrets with :mod:`otel_resilience.redaction`.
+        """Reads and checks every variable, those of OpenTelemetry too, and registers all secrets first.
 
-        Raises ``ConfigurationError`` with one line that names the variable, its value unless secret, and what is
-        allowed.
+        Raises ``ConfigurationError`` with one line that names the variable, its value unless it may hold a secret, and
+        what is allowed.
         """
-        _register_secrets(environ)
+        register_secrets(environ, SECRET_NAMES)
+        check_otel(environ)
         read = {variable.name: variable.value(environ) for variable in VARIABLES}
         _check_together(read, environ)
         return cls(
@@ -153,6 +166,18 @@ class Settings:
             raise ConfigurationError("ESIM_GO_API_KEY is not set: the API key of eSIM Go is needed to ask the supplier")
         return self.api_key
 
+    def require_state_dir(self) -> None:
+        """Makes the state folder and writes to it. Raises ``ConfigurationError`` where that cannot be done."""
+        try:
+            self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.NamedTemporaryFile(dir=self.state_dir, prefix=".check"):
+                pass
+        except OSError as error:
+            raise ConfigurationError(
+                f"CATALOG_STATE_DIR={str(self.state_dir)!r} is not usable: it cannot be written:"
+                f" {error.strerror or type(error).__name__}"
+            ) from error
+
 
 def default_state_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
     """The user's folder for state that outlives a process."""
@@ -161,19 +186,6 @@ def default_state_dir(environ: Mapping[str, str], platform: str = sys.platform) 
         return home / "Library" / "Application Support" / "catalog-sync"
     state = Path(environ.get("XDG_STATE_HOME", ""))
     return (state if state.is_absolute() else home / ".local" / "state") / "catalog-sync"
-
-
-def _register_secrets(environ: Mapping[str, str]) -> None:
-    for variable in VARIABLES:
-        if variable.secret:
-            register_secret(environ.get(variable.name, ""))
-    for name in ("REDIS_URL", "ESIM_GO_BASE_URL"):
-        try:
-            password = urlsplit(environ.get(name, "").strip()).password or ""
-        except ValueError:
-            continue  # reported when the variable is read
-        register_secret(password)
-        register_secret(unquote(password))
 
 
 def _check_together(read: Mapping[str, Any], environ: Mapping[str, str]) -> None:

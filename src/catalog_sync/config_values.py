@@ -12,16 +12,23 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from otel_resilience import Jitter, Severity
+from otel_resilience.redaction import redact_url
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?")
-_VISIBLE = re.compile(r"[\x21-\x7e]+")
+VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"(?i)(?=.{1,253}\.?$)(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 _BOOLEANS: Final = {
     "true": True, "1": True, "yes": True, "on": True,
     "false": False, "0": False, "no": False, "off": False,
 }  # fmt: skip
 BOOLEAN_WORDS: Final = "true, false, 1, 0, yes, no, on or off"
+
+_MAX_SHOWN: Final = 80
+_ADDRESS: Final = re.compile(
+    r"(?i)(?:[a-z][a-z0-9+.-]*://)?(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]*)?(?:/(?!/)[^?#:]*)?"
+)
+"""Scheme, host, port and path: what a URL may show of itself."""
 
 Reader = Callable[[str], object]
 
@@ -125,7 +132,7 @@ def severity(text: str) -> Severity:
 
 def secret(text: str) -> Secret:
     """A key as it can stand in an HTTP header."""
-    if not _VISIBLE.fullmatch(text):
+    if not VISIBLE.fullmatch(text):
         raise ValueError("visible ASCII characters without spaces")
     return Secret(text)
 
@@ -236,7 +243,7 @@ def folder(text: str) -> Path:
 
 
 def _split(text: str, allowed: str) -> SplitResult:
-    if not _VISIBLE.fullmatch(text):
+    if not VISIBLE.fullmatch(text):
         raise ValueError(allowed + ", percent-encoded, without spaces")
     try:
         parts = urlsplit(text)
@@ -252,3 +259,16 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def shown_address(text: str) -> str:
+    """A URL as a message may show it, malformed ones too: ``***`` where anything in it may be a credential."""
+    head, mark, _ = text.partition("?")
+    if "@" in text or not _ADDRESS.fullmatch(head):
+        return "***"
+    return shortened(redact_url(head) + (mark and "?***"))
+
+
+def shortened(text: str) -> str:
+    """As a message may quote it."""
+    return repr(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…")

@@ -11,8 +11,6 @@ from catalog_sync import config_values as values
 from catalog_sync.errors import ConfigurationError
 from otel_resilience.redaction import redact_url
 
-_MAX_SHOWN = 80
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Variable:
@@ -43,10 +41,11 @@ class Variable:
 
     def shown(self, text: str) -> str:
         """The value as a message may show it: short, on one line, no secret."""
-        if self.secret or ("@" in text and "://" not in text):
+        if self.secret:
             return "***"
-        masked = redact_url(text)
-        return repr(masked if len(masked) <= _MAX_SHOWN else masked[:_MAX_SHOWN] + "…")
+        if self.name.endswith("_URL") or "://" in text or "@" in text:
+            return values.shown_address(text)
+        return values.shortened(redact_url(text))
 
 
 VARIABLES: Final = (

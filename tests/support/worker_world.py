@@ -38,12 +38,17 @@ __all__ = ["API_KEY", "PERSISTENT", "WorkerProcess", "WorkerWorld", "running_sup
 class WorkerProcess:
     """One ``python -m catalog_sync.worker`` with its log."""
 
-    def __init__(self, name: str, env: dict[str, str], log: Path, concurrency: int) -> None:
+    def __init__(
+        self, name: str, env: dict[str, str], log: Path, concurrency: int, health_file: Path | None = None
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "catalog_sync.worker", "--name", name, "--concurrency", str(concurrency)],
+                [
+                    *(sys.executable, "-m", "catalog_sync.worker", "--name", name, "--concurrency", str(concurrency)),
+                    *(() if health_file is None else ("--health-file", str(health_file))),
+                ],
                 env=env,
                 stdout=output,
                 stderr=output,
@@ -85,10 +90,10 @@ class WorkerWorld:
         self.ledger: JobLedger
         self.jobs: RedisJobs
 
-    def start_worker(self, *, concurrency: int = 1, **changes: str) -> WorkerProcess:
+    def start_worker(self, *, concurrency: int = 1, health_file: Path | None = None, **changes: str) -> WorkerProcess:
         name = f"w{len(self.workers)}"
         environment = {**process_environment(), **self.env, **changes}
-        worker = WorkerProcess(name, environment, self.directory / f"{name}.log", concurrency)
+        worker = WorkerProcess(name, environment, self.directory / f"{name}.log", concurrency, health_file)
         self.workers.append(worker)
         return worker
 

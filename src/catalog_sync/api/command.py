@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.cli import exit_codes
-from catalog_sync.errors import ConfigurationError
+from catalog_sync.programs import run_program
 
 if TYPE_CHECKING:
     from catalog_sync.alerts import CatalogAlerts
@@ -30,20 +30,16 @@ _log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then 0; 2 where a setting is wrong, 1 where something else failed."""
-    args = _parser().parse_args(argv)
-    try:
-        from catalog_sync.cli.app import alerting
-        from catalog_sync.config import Settings
-        from catalog_sync.contract import SERVICE_API
+    return run_program(PROGRAM, lambda: _run(_parser().parse_args(argv)))
 
-        settings = Settings.from_env(os.environ)
-        with _observed() as traces, alerting(settings, SERVICE_API) as alerts:
-            asyncio.run(_serve(settings, traces, alerts, as_json=args.json))
-    except ConfigurationError as error:
-        sys.stderr.write(f"{PROGRAM}: {error}\n")
-        return exit_codes.USAGE
-    except KeyboardInterrupt:  # before the signal handlers are there
-        return exit_codes.of_signal(2)
+
+def _run(args: argparse.Namespace) -> int:
+    from catalog_sync.cli.app import alerting, read_settings
+    from catalog_sync.contract import SERVICE_API
+
+    settings = read_settings()
+    with _observed() as traces, alerting(settings, SERVICE_API) as alerts:
+        asyncio.run(_serve(settings, traces, alerts, as_json=args.json))
     return exit_codes.OK
 
 

@@ -29,6 +29,8 @@ from otel_resilience.correlation import BAGGAGE_KEY, new_correlation_id
 
 QUIET: Final = 10.0
 """Seconds for which the same kind of outage is not logged again."""
+MAX_PATH: Final = 1024
+"""Characters of a path that a span keeps while it waits to be exported."""
 SLOW: Final = 1.0
 """Seconds from which an answer is worth a line in the log."""
 
@@ -107,7 +109,8 @@ class RequestContext:
 
     def _start(self, scope: Scope, parent: otel_context.Context) -> Span:
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
-        attributes = {HTTP_REQUEST_METHOD: method, URL_PATH: scope["path"], URL_SCHEME: scope["scheme"]}
+        path = scope["path"][:MAX_PATH]
+        attributes = {HTTP_REQUEST_METHOD: method, URL_PATH: path, URL_SCHEME: scope["scheme"]}
         if scope["query_string"]:
             attributes[URL_QUERY] = scope["query_string"].decode("latin-1")
         return self._tracer.start_span(

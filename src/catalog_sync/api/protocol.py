@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from catalog_sync.api.problems import MEDIA_TYPE, TITLES, TYPE_PREFIX
 from otel_resilience.correlation import new_correlation_id
@@ -17,6 +17,8 @@ HEAD_TIMEOUT: Final = 10.0
 """Seconds from the opening of a connection, or the first byte of a further request, to the end of its headers."""
 
 
+MAX_PIPELINED: Final = 32
+"""Requests that may wait behind the one that is being answered. One packet could hold ten thousand of them."""
 SEND_TIMEOUT: Final = 30.0
 """Seconds for which a client may take nothing of an answer that waits for it."""
 
@@ -35,6 +37,10 @@ class BoundedProtocol(HttpToolsProtocol):
     _send_timer: asyncio.TimerHandle | None = None
     _refused = False
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._cycles: list[RequestResponseCycle] = []
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
@@ -44,6 +50,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """The client has gone."""
         self._stop_timer()
         self._stop_send_timer()
+        # Uvicorn says so to the last request alone, which need not be the one that is being answered.
+        for cycle in self._open_cycles():
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._cycles.clear()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -72,7 +84,18 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
             self._refuse_head()
             return
+        if self._refused:
+            return
+        if len(self.pipeline) >= MAX_PIPELINED:
+            # An answer to this one would arrive before those to the others.
+            self._refused = True
+            self.transport.abort()
+            return
         super().on_headers_complete()
+        self._cycles = [*self._open_cycles(), self.cycle]
+
+    def _open_cycles(self) -> list[RequestResponseCycle]:
+        return [cycle for cycle in self._cycles if not cycle.response_complete]
 
     def on_body(self, body: bytes) -> None:
         """A part of a body."""

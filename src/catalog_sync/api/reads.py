@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Set
 from typing import Any, Final, NamedTuple
@@ -13,31 +14,45 @@ from starlette.responses import Response
 from catalog_sync import instruments
 from catalog_sync.api.catalogue import LiveCatalogue, View
 from catalog_sync.api.parameters import no_parameters, search_query
+from catalog_sync.api.sending import Sent, UnderWay
 from catalog_sync.models import Source
 from catalog_sync.reader import Query, epoch
 
 CACHED_BYTES: Final = 32 * 1024 * 1024
-"""Of encoded answers to the served version that are kept."""
+"""Of memory that kept answers to the served version take, all that is kept for them included."""
+MAX_HEADS: Final = 64
+"""Sets of headers that are shared by answers."""
+PER_ANSWER: Final = 768
+"""Bytes that an answer takes besides its key and its body: the objects that hold it, and its place in the table."""
 MAX_AGE: Final = 5
 """Seconds for which a client may use a fresh answer without asking again."""
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-class Encoded(NamedTuple):
-    """An answer as it is sent, again and again: a response of Starlette does not change when it is sent."""
+class Head:
+    """What all answers have in common that were made of one version in one state: made once, kept once."""
 
-    response: Response
-    not_modified: Response
-    tag: str
-    source: Source
+    __slots__ = ("headers", "not_modified", "source", "tag")
+
+    def __init__(self, headers: Mapping[str, str], source: Source) -> None:
+        self.source = source
+        self.tag = headers["ETag"]
+        self.not_modified = Response(None, 304, headers)
+        self.headers = Response(None, 200, headers, "application/json").raw_headers
+
+
+class Encoded(NamedTuple):
+    """An answer as it is sent, again and again."""
+
+    head: Head
+    body: bytes
     good_until: float
     """Seconds since the epoch after which it must be judged again."""
 
-    @property
-    def size(self) -> int:
-        """Bytes of the body."""
-        return len(self.response.body)
+    def size_under(self, key: str) -> int:
+        """Bytes of memory that it takes where it is kept under ``key``."""
+        return sys.getsizeof(self.body) + sys.getsizeof(key) + PER_ANSWER
 
 
 class _Answers:
@@ -46,26 +61,40 @@ class _Answers:
     def __init__(self) -> None:
         self._of: tuple[str, Source] | None = None
         self._kept: OrderedDict[str, Encoded] = OrderedDict()
+        self._heads: dict[tuple[str, ...], Head] = {}
         self._size = 0
 
     def get(self, of: tuple[str, Source], key: str, now: float) -> Encoded | None:
         """A kept answer that is still true."""
         if of != self._of:
             self._of, self._size = of, 0
-            self._kept.clear()
+            # New ones: what is cleared keeps its table at the size of its fullest day.
+            self._kept, self._heads = OrderedDict(), {}
             return None
         found = self._kept.get(key)
         return found if found is not None and now < found.good_until else None
 
     def put(self, of: tuple[str, Source], key: str, answer: Encoded) -> None:
         """Keep an answer; the ones that were kept first go first."""
-        if of != self._of or answer.size > CACHED_BYTES // 8:
+        size = answer.size_under(key)
+        if of != self._of or size > CACHED_BYTES // 8:
             return
         before = self._kept.pop(key, None)
-        self._size += answer.size - (before.size if before else 0)
+        self._size += size - (before.size_under(key) if before else 0)
         self._kept[key] = answer
         while self._size > CACHED_BYTES:
-            self._size -= self._kept.popitem(last=False)[1].size
+            oldest, dropped = self._kept.popitem(last=False)
+            self._size -= dropped.size_under(oldest)
+
+    def head(self, headers: Mapping[str, str], source: Source) -> Head:
+        """The one head with these headers; an answer is fresh or stale as of few times, so there are few heads."""
+        values = tuple(headers.values())
+        head = self._heads.get(values)
+        if head is None:
+            if len(self._heads) >= MAX_HEADS:
+                self._heads.clear()
+            head = self._heads[values] = Head(headers, source)
+        return head
 
 
 class Reads:
@@ -75,6 +104,7 @@ class Reads:
         self._live = live
         self._wall_clock = wall_clock
         self._answers = _Answers()
+        self._under_way = UnderWay()
         self._cacheable = f"{'public' if shared else 'private'}, max-age={MAX_AGE}"
 
     async def bundles(self, request: Request) -> Response:
@@ -136,11 +166,11 @@ class Reads:
             answer = self._encoded(await make(view))
             self._answers.put(of, key, answer)
         else:
-            instruments.count_read(answer.source)
+            instruments.count_read(answer.head.source)
         known = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
-        if known is not None and _matches(known.decode("latin-1"), answer.tag):
-            return answer.not_modified
-        return answer.response
+        if known is not None and _matches(known.decode("latin-1"), answer.head.tag):
+            return answer.head.not_modified
+        return Sent(answer.head.headers, answer.body, self._under_way)
 
     def _encoded(self, document: Mapping[str, Any]) -> Encoded:
         source, as_of, stale, version = (document[name] for name in ("source", "as_of", "stale", "version"))
@@ -155,10 +185,8 @@ class Reads:
             "X-Catalog-Version": version,
         }
         return Encoded(
-            Response(body, 200, headers, "application/json"),
-            Response(None, 304, headers),
-            tag,
-            source,
+            self._answers.head(headers, source),
+            body,
             epoch(as_of) + self._live.stale_after if not stale else float("inf"),
         )
 

@@ -68,9 +68,14 @@ def observed(*, quiet: bool = False, silent: bool = False) -> Iterator[Telemetry
 
 
 def read_settings() -> Settings:
-    """The settings of this process. Raises ``ConfigurationError``."""
-    from catalog_sync.config import Settings
+    """The settings of this process, those of OpenTelemetry checked too. Raises ``ConfigurationError``.
 
+    To be called before anything of OpenTelemetry's SDK or its propagators is imported.
+    """
+    from catalog_sync.config import Settings
+    from catalog_sync.config_otel import tidy_otel
+
+    tidy_otel(os.environ)
     return Settings.from_env(os.environ)
 
 

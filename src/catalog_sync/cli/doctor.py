@@ -24,19 +24,24 @@ _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
-    """Run every check. Returns 0 where none failed, else 1; wrong settings are a failed check too."""
+    """Run every check. Returns 0 where none failed, else 1; 2 where a setting cannot be used, with that one finding."""
     del args
+    unusable = False
     try:
         settings = app.read_settings()
         with app.observed(quiet=True):
             found = signals.run(lambda: _examine(settings))
     except ConfigurationError as error:
+        unusable = True
         found = [checks.fail("settings", str(error), "set the variable to an allowed value")]
+        answer.complain(str(error))
     healthy = all(check.status != "fail" for check in found)
     if answer.as_json:
         answer.json({"ok": healthy, "checks": [dataclasses.asdict(check) for check in found]})
     else:
         _print(found)
+    if unusable:
+        return exit_codes.USAGE
     return exit_codes.OK if healthy else exit_codes.FAILED
 
 

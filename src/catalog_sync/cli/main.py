@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     answer = output.Answer(as_json=_wants_json(arguments))
     signals = StopSignals()
     try:
-        return _run(_parse(arguments), answer, signals)
+        return _run(_parse(arguments), answer, signals, own_process=argv is None)
     except SystemExit as stop:  # --help and --version
         return stop.code if isinstance(stop.code, int) else exit_codes.OK
     except StopRequested as stop:
@@ -46,14 +46,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_codes.BROKEN_PIPE
     except output.UsageError as error:
         return answer.usage_error(error)
-    except Exception as error:  # noqa: BLE001  # the last stop: classified, redacted, told with its correlation ID
+    except Exception as error:  # noqa: BLE001  # the last stop: classified, redacted, reported with its correlation ID
         return answer.failed(error)
 
 
-def _run(args: argparse.Namespace, answer: output.Answer, signals: StopSignals) -> int:
+def _run(args: argparse.Namespace, answer: output.Answer, signals: StopSignals, *, own_process: bool) -> int:
     if args.command == "simulate":  # it has its own handling of signals
         return _command("catalog_sync.simulator.command", "run")(args)
     signals.install()
+    from catalog_sync.programs import know_secrets, log_uncaught
+
+    know_secrets()
+    if own_process:
+        log_uncaught()
     code = _command(f"catalog_sync.cli.{args.module}", args.function)(args, answer, signals)
     sys.stdout.flush()  # so that a reader that has left is noticed here
     return code

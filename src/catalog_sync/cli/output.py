@@ -57,11 +57,20 @@ class Answer:
         else:
             _log.warning("%s", message)
 
+    def complain(self, message: str) -> None:
+        """One line on stderr."""
+        _complain(message)
+
     def usage_error(self, error: UsageError) -> int:
         """Wrong arguments: one line."""
-        _complain(f"{error.command}: {error}; see {error.command} --help")
+        from catalog_sync.programs import know_secrets
+        from otel_resilience.redaction import redact
+
+        know_secrets()
+        message = redact(str(error))
+        _complain(f"{error.command}: {message}; see {error.command} --help")
         if self.as_json:
-            self.json({"error": _error_json("usage", "permanent", "HIGH", str(error))})
+            self.json({"error": _error_json("usage", "permanent", "HIGH", message)})
         return exit_codes.USAGE
 
     def stopped(self, number: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from catalog_sync.programs import run_program
 from catalog_sync.simulator import command
 
 
@@ -12,7 +13,7 @@ def main() -> int:
     """Run the simulator with the options of ``catalog-sync simulate``."""
     parser = argparse.ArgumentParser(prog="catalog-sync simulate")
     command.add_arguments(parser)
-    return command.run(parser.parse_args())
+    return run_program(parser.prog, lambda: command.run(parser.parse_args()))
 
 
 if __name__ == "__main__":

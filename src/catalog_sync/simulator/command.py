@@ -65,7 +65,20 @@ def _whole(lowest: int, highest: int) -> Any:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; 0 then, 2 for wrong options, a file that is no catalogue or a port in use."""
+    from catalog_sync.config_otel import check_otel, tidy_otel
     from catalog_sync.errors import ConfigurationError
+    from catalog_sync.programs import know_secrets
+
+    know_secrets()
+    tidy_otel(os.environ)
+    try:
+        check_otel(os.environ)  # before propagators are imported
+        return _run(args)
+    except ConfigurationError as error:
+        return _fail(str(error), args.json)
+
+
+def _run(args: argparse.Namespace) -> int:
     from catalog_sync.simulator.app import SimulatorConfig
     from catalog_sync.simulator.scenarios import load_scenario
     from catalog_sync.telemetry import setup_telemetry
@@ -85,8 +98,6 @@ def run(args: argparse.Namespace) -> int:
             max_per_page_status=args.max_per_page_status,
         )
         return asyncio.run(_serve(config, quiet=args.json, exit_with_stdin=args.exit_with_stdin))
-    except ConfigurationError as error:
-        return _fail(str(error), args.json)
     except OSError as error:
         return _fail(f"cannot listen on {args.host}:{args.port}: {error.strerror or error}", args.json)
     finally:

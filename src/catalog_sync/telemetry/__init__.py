@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any
 
+from catalog_sync.config import SECRET_NAMES
+from catalog_sync.config_otel import check_otel
+from catalog_sync.config_secrets import register_secrets
 from catalog_sync.telemetry.continuation import trace_of
 from catalog_sync.telemetry.propagation import extract_context, headers_allowed, inject
 from catalog_sync.telemetry.selection import choose_signals
 from catalog_sync.telemetry.session import SHUTDOWN_TIMEOUT, Telemetry
-from otel_resilience.redaction import register_secret
 
 if TYPE_CHECKING:
     import httpx
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
     from catalog_sync.traces.records import SpanRecord
-
-_MIN_HEADER_SECRET: Final = 8
 
 __all__ = [
     "SHUTDOWN_TIMEOUT",
@@ -61,12 +60,13 @@ def setup_telemetry(
 
     Raises ``ConfigurationError`` naming the variable where an ``OTEL_*`` variable cannot be used.
     """
+    register_secrets(environ, SECRET_NAMES)
+    check_otel(environ)
     choice = choose_signals(environ)
     extras = (extra_span_processor, extra_metric_reader, extra_log_processor)
     if choice.disabled or not (choice.any or any(extra is not None for extra in extras)):
         return Telemetry()
     _use_stable_conventions()
-    _register_header_secrets(environ)
     from catalog_sync.telemetry.providers import build  # loads the SDK
 
     return build(service_name, choice, extra_span_processor, extra_metric_reader, extra_log_processor)
@@ -138,16 +138,6 @@ def untraced() -> Iterator[None]:
 
     with suppress_instrumentation():
         yield
-
-
-def _register_header_secrets(environ: Mapping[str, str]) -> None:
-    """Keys for the collector stand in the values of ``OTEL_EXPORTER_OTLP_*HEADERS``."""
-    for name, value in environ.items():
-        if name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("HEADERS"):
-            for pair in value.split(","):
-                for word in unquote(pair.partition("=")[2]).split():
-                    if len(word) >= _MIN_HEADER_SECRET:
-                        register_secret(word)
 
 
 def _use_stable_conventions() -> None:

@@ -1,4 +1,8 @@
-"""Which hosts may see trace headers, and reading them from requests that arrive."""
+"""Which hosts may see trace headers, and reading them from requests that arrive.
+
+``opentelemetry.propagate`` is imported late: it reads ``OTEL_PROPAGATORS`` when it is imported, and raises where it
+cannot use it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import ipaddress
 import re
 from collections.abc import Mapping, MutableMapping
 
-from opentelemetry import propagate
 from opentelemetry.context import Context
 
 ALWAYS_GUARDED = frozenset({"traceparent", "tracestate", "baggage"})
@@ -35,14 +38,20 @@ def headers_allowed(host: str, trace_headers_to: tuple[str, ...]) -> bool:
 
 def guarded_headers() -> frozenset[str]:
     """The headers that the configured propagators write, in lower case."""
+    from opentelemetry import propagate
+
     return ALWAYS_GUARDED | {name.lower() for name in propagate.get_global_textmap().fields}
 
 
 def inject(headers: MutableMapping[str, str]) -> None:
     """Writes the current trace context and baggage."""
+    from opentelemetry import propagate
+
     propagate.inject(headers)
 
 
 def extract_context(headers: Mapping[str, str]) -> Context:
     """The remote context of a request that arrives; header names in any case."""
+    from opentelemetry import propagate
+
     return propagate.extract({name.lower(): value for name, value in headers.items()})

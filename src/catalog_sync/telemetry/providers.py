@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 EXPORT_TIMEOUT: Final = 3.0
 """Seconds for one export, repetitions included, where the user sets none; the SDK's own 10 s would outlast our end."""
+OWN_VARIABLES: Final = ("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "OTEL_SEMCONV_STABILITY_OPT_IN")
+"""Set by this application where the user has not."""
 METRIC_INTERVAL_MS: Final = 15_000.0
 SCHEDULE_DELAY_MS: Final = 2_000.0
 _READER_SHUTDOWN_MS: Final = 5_000.0
@@ -71,8 +73,12 @@ def build(
         meters = _meter_provider(resource, choice, metric_reader)
         tracers = _tracer_provider(resource, choice, meters, span_processor)
         loggers = _logger_provider(resource, choice, meters, log_processor)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"an OTEL_* variable cannot be used: {redact(str(error))}") from error
+    except Exception as error:
+        # Whatever was not foreseen in config_otel: components of other packages read variables of their own.
+        names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_") and name not in OWN_VARIABLES))
+        raise ConfigurationError(
+            f"telemetry cannot be set up with {names}: {type(error).__name__}: {redact(str(error))}"
+        ) from error
     if meters is not None:
         metrics_api.set_meter_provider(meters)
         shutdowns.append(functools.partial(meters.shutdown, timeout_millis=_READER_SHUTDOWN_MS))
@@ -178,8 +184,7 @@ def _exporter(target: Target, signal: str, meters: MeterProvider | None = None) 
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    if not target.compression_set:
-        options["compression"] = Compression.Gzip
+    options["compression"] = Compression(target.compression)
     return {"traces": OTLPSpanExporter, "metrics": OTLPMetricExporter, "logs": OTLPLogExporter}[signal](**options)
 
 
@@ -189,6 +194,6 @@ def _grpc_exporter(target: Target, signal: str, options: dict[str, Any]) -> Any:
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-    if not target.compression_set:
-        options["compression"] = Compression.Gzip
+    kinds = {"gzip": Compression.Gzip, "deflate": Compression.Deflate, "none": Compression.NoCompression}
+    options["compression"] = kinds[target.compression]
     return {"traces": OTLPSpanExporter, "metrics": OTLPMetricExporter, "logs": OTLPLogExporter}[signal](**options)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import Literal, get_args
 
-from catalog_sync.errors import ConfigurationError
-from otel_resilience.redaction import redact_url
+from catalog_sync.config_otel import OTLP, Protocol, otlp_endpoint, otlp_protocol, sdk_disabled
 
-Protocol = Literal["http/protobuf", "grpc"]
+Compression = Literal["gzip", "deflate", "none"]
 
-_BASE = "OTEL_EXPORTER_OTLP_"
-_SCHEMES = {"http/protobuf": ("http", "https"), "grpc": ("http", "https", "unix", "dns", "")}
 _log = logging.getLogger(__name__)
 
 
@@ -26,7 +22,7 @@ class Target:
     protocol: Protocol
     timeout_set: bool
     """The user set a timeout."""
-    compression_set: bool
+    compression: Compression
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +46,7 @@ class Choice:
 
 def choose_signals(environ: Mapping[str, str]) -> Choice:
     """Reads the standard variables. Raises ``ConfigurationError`` naming the one that cannot be used."""
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if sdk_disabled(environ):
         return Choice(disabled=True)
     return Choice(
         traces=_target(environ, "TRACES"),
@@ -70,50 +66,22 @@ def _target(environ: Mapping[str, str], signal: str) -> Target | None:
                 "OTEL_%s_EXPORTER=%s: only otlp and none are known; nothing is exported", signal, ",".join(wanted)
             )
         return None
-    own = environ.get(f"{_BASE}{signal}_ENDPOINT", "").strip()
-    base = environ.get(f"{_BASE}ENDPOINT", "").strip()
-    if not (own or base):
+    endpoint = otlp_endpoint(environ, signal)
+    if endpoint is None:
         return None
-    name = f"{_BASE}{signal}_ENDPOINT" if own else f"{_BASE}ENDPOINT"
-    protocol = _protocol(environ, signal)
-    _check_endpoint(name, own or base, protocol)
-    endpoint = own or base
-    if protocol == "http/protobuf" and not own:
-        endpoint = f"{base.removesuffix('/')}/v1/{signal.lower()}"
     return Target(
         endpoint,
-        protocol,
-        timeout_set=_is_set(environ, signal, "TIMEOUT"),
-        compression_set=_is_set(environ, signal, "COMPRESSION"),
+        otlp_protocol(environ, signal),
+        timeout_set=bool(_of_signal(environ, signal, "TIMEOUT")),
+        compression=_compression(_of_signal(environ, signal, "COMPRESSION")),
     )
 
 
-def _protocol(environ: Mapping[str, str], signal: str) -> Protocol:
-    for name in (f"{_BASE}{signal}_PROTOCOL", f"{_BASE}PROTOCOL"):
-        given = environ.get(name, "").strip().lower()
-        if given == "grpc":
-            return "grpc"
-        if given == "http/protobuf":
-            return "http/protobuf"
-        if given:
-            raise ConfigurationError(f"{name}={given!r} is not allowed: it must be http/protobuf or grpc")
-    return "http/protobuf"
+def _of_signal(environ: Mapping[str, str], signal: str, what: str) -> str:
+    own = environ.get(f"{OTLP}{signal}_{what}", "").strip()
+    return own or environ.get(f"{OTLP}{what}", "").strip()
 
 
-def _check_endpoint(name: str, text: str, protocol: Protocol) -> None:
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in _SCHEMES[protocol] and bool(parts.netloc or parts.path)
-        if protocol == "http/protobuf":
-            usable = usable and bool(parts.hostname) and parts.port != 0
-        elif ":" in text and "://" not in text:
-            usable = True  # host:port
-    except ValueError:
-        usable = False
-    if not usable:
-        allowed = "http:// or https:// URL" if protocol == "http/protobuf" else "URL or host:port of a gRPC endpoint"
-        raise ConfigurationError(f"{name}={redact_url(text)!r} is not allowed: it must be an {allowed}")
-
-
-def _is_set(environ: Mapping[str, str], signal: str, what: str) -> bool:
-    return bool(environ.get(f"{_BASE}{signal}_{what}") or environ.get(f"{_BASE}{what}"))
+def _compression(text: str) -> Compression:
+    """Gzip where nothing is said."""
+    return next((known for known in get_args(Compression) if known == text.lower()), "gzip")

@@ -14,6 +14,8 @@ MAX_TEXT: Final = 1000
 """Characters of a text that are kept."""
 MAX_ATTRIBUTES: Final = 64
 MAX_EVENTS: Final = 32
+MAX_SPAN: Final = 16_000
+"""Characters of all the texts of a span that are kept, attributes before events, later events before earlier ones."""
 
 _NANOS: Final = 1e9
 _STATUSES: Final[Mapping[StatusCode, Status]] = {
@@ -64,6 +66,7 @@ def record_of(span: ReadableSpan) -> SpanRecord:
         raise ValueError("the span has no context")
     start = span.start_time or 0
     message = span.status.description
+    room = _Room(MAX_SPAN)
     return SpanRecord(
         trace_id=f"{context.trace_id:032x}",
         span_id=f"{context.span_id:016x}",
@@ -75,11 +78,8 @@ def record_of(span: ReadableSpan) -> SpanRecord:
         end=(span.end_time or start) / _NANOS,
         status=_STATUSES[span.status.status_code],
         message=None if message is None else message[:MAX_TEXT],
-        attributes=_attributes(span.attributes),
-        events=tuple(
-            SpanEvent(event.name, event.timestamp / _NANOS, _attributes(event.attributes))
-            for event in span.events[-MAX_EVENTS:]
-        ),
+        attributes=_attributes(span.attributes, room),
+        events=_events(span, room),
         links=tuple(
             SpanLink(f"{link.context.trace_id:032x}", f"{link.context.span_id:016x}")
             for link in span.links[:MAX_EVENTS]
@@ -87,13 +87,36 @@ def record_of(span: ReadableSpan) -> SpanRecord:
     )
 
 
-def _attributes(given: Mapping[str, Any] | None) -> dict[str, Value]:
-    return {key: _value(value) for key, value in list((given or {}).items())[:MAX_ATTRIBUTES]}
+class _Room:
+    """Characters that are left for the texts of one span."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def take(self, text: str) -> str:
+        """As much of ``text`` as may be kept."""
+        kept = text[: max(0, min(MAX_TEXT, self.left))]
+        self.left -= len(kept)
+        return kept
 
 
-def _value(value: Any) -> Value:
+def _events(span: ReadableSpan, room: _Room) -> tuple[SpanEvent, ...]:
+    kept = [
+        SpanEvent(room.take(event.name), event.timestamp / _NANOS, _attributes(event.attributes, room))
+        for event in reversed(span.events[-MAX_EVENTS:])
+        if room.left > 0
+    ]
+    return tuple(reversed(kept))
+
+
+def _attributes(given: Mapping[str, Any] | None, room: _Room) -> dict[str, Value]:
+    items = list((given or {}).items())[:MAX_ATTRIBUTES]
+    return {room.take(key): _value(value, room) for key, value in items if room.left > 0}
+
+
+def _value(value: Any, room: _Room) -> Value:
     if isinstance(value, bool | int | float):
         return value
     if isinstance(value, list | tuple):
-        return [item if isinstance(item, bool | int | float) else str(item)[:MAX_TEXT] for item in value[:MAX_EVENTS]]
-    return str(value)[:MAX_TEXT]
+        return [item if isinstance(item, bool | int | float) else room.take(str(item)) for item in value[:MAX_EVENTS]]
+    return room.take(str(value))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from catalog_sync import contract
 
@@ -13,6 +14,28 @@ Status = Literal["unset", "ok", "error"]
 
 _EVIDENCE = frozenset({"CLIENT", "PRODUCER"})
 _ATTEMPT = "attempt"
+
+
+_PER_SPAN: Final = 1_024
+_PER_EVENT: Final = 384
+_PER_LINK: Final = 256
+_PER_ATTRIBUTE: Final = 160
+
+
+def _size(text: str) -> int:
+    return sys.getsizeof(text)
+
+
+def _size_of(attributes: Mapping[str, Value]) -> int:
+    return sum(_PER_ATTRIBUTE + _size_of_value(value) for value in attributes.values())
+
+
+def _size_of_value(value: Value) -> int:
+    if isinstance(value, str):
+        return _size(value)
+    if isinstance(value, bool | int | float):
+        return 0
+    return 64 + sum(_PER_ATTRIBUTE // 2 + (_size(item) if isinstance(item, str) else 0) for item in value)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,6 +75,13 @@ class SpanRecord:
     attributes: Mapping[str, Value]
     events: tuple[SpanEvent, ...] = ()
     links: tuple[SpanLink, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """About the bytes of memory that it takes, rather more than less."""
+        events = sum(_PER_EVENT + _size(event.name) + _size_of(event.attributes) for event in self.events)
+        texts = _size(self.name) + _size(self.service) + _size(self.message or "")
+        return _PER_SPAN + texts + _size_of(self.attributes) + events + _PER_LINK * len(self.links)
 
     @property
     def of_sync(self) -> bool:

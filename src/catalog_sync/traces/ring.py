@@ -12,14 +12,19 @@ from catalog_sync.traces.records import SpanRecord, TraceSummary
 MAX_SPANS: Final = 2000
 """Spans of one trace; of what comes later only errors are kept, up to half as many again."""
 MAX_TOTAL: Final = 20_000
-"""Spans of all traces together: about 30 MB."""
+"""Spans of all traces together."""
+MAX_BYTES: Final = 32 * 1024 * 1024
+"""Of memory that all of them take."""
+MAX_TRACE_BYTES: Final = 8 * 1024 * 1024
+"""Of memory that the spans of one trace take; later ones are dropped."""
 
 
 class _Trace:
-    __slots__ = ("failed", "of_sync", "spans")
+    __slots__ = ("failed", "of_sync", "size", "spans")
 
     def __init__(self) -> None:
         self.spans: list[SpanRecord] = []
+        self.size = 0
         self.failed = False
         self.of_sync = False
 
@@ -28,7 +33,7 @@ class TraceRing:
     """Takes spans as they end and forgets the oldest traces. Safe for threads; implements ``TraceStore``.
 
     Three bounds: ``syncs`` failed traces of syncs, ``others`` further failed ones, and ``recent`` that are under way or
-    went well. A flood of failed reads therefore pushes out no sync.
+    went well. A flood of failed reads therefore pushes out no sync. All of them together take at most ``max_bytes``.
     """
 
     def __init__(
@@ -39,12 +44,16 @@ class TraceRing:
         recent: int = 32,
         max_spans: int = MAX_SPANS,
         max_total: int = MAX_TOTAL,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._bounds = {"syncs": syncs, "others": others, "recent": recent}
         self._max_spans = max_spans
         self._max_total = max_total
+        self._max_bytes = max_bytes
+        self._max_trace_bytes = min(MAX_TRACE_BYTES, max_bytes // 2)
         self._traces: dict[str, OrderedDict[str, _Trace]] = {name: OrderedDict() for name in self._bounds}
         self._total = 0
+        self._size = 0
         self._lock = threading.Lock()
 
     def add(self, span: SpanRecord) -> None:
@@ -52,9 +61,12 @@ class TraceRing:
         with self._lock:
             shelf, trace = self._find(span.trace_id) or ("recent", _Trace())
             room = self._max_spans if span.status != "error" else self._max_spans * 3 // 2
-            if len(trace.spans) < room:
+            size = span.size
+            if len(trace.spans) < room and trace.size + size <= self._max_trace_bytes:
                 trace.spans.append(span)
+                trace.size += size
                 self._total += 1
+                self._size += size
             trace.failed = trace.failed or span.failed
             trace.of_sync = trace.of_sync or span.of_sync
             self._traces[shelf].pop(span.trace_id, None)
@@ -83,12 +95,16 @@ class TraceRing:
         return None
 
     def _forget(self, grown: str) -> None:
-        shelf = self._traces[grown]
-        while len(shelf) > self._bounds[grown]:
-            self._total -= len(shelf.popitem(last=False)[1].spans)
-        while self._total > self._max_total:
+        while len(self._traces[grown]) > self._bounds[grown]:
+            self._drop_oldest(grown)
+        while self._total > self._max_total or self._size > self._max_bytes:
             # The trace that has just grown is the newest on its shelf: it stays.
             names = [name for name in ("recent", "others", "syncs") if len(self._traces[name]) > (name == grown)]
             if not names:
                 return
-            self._total -= len(self._traces[names[0]].popitem(last=False)[1].spans)
+            self._drop_oldest(names[0])
+
+    def _drop_oldest(self, name: str) -> None:
+        dropped = self._traces[name].popitem(last=False)[1]
+        self._total -= len(dropped.spans)
+        self._size -= dropped.size

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MAX_FAILED: Final = 40
 MAX_SPANS: Final = 3000
 """Spans of one trace; later ones are dropped."""
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of the spans of one trace, which are read whole when somebody looks at it; later ones are dropped."""
 KEPT_FAILED: Final = 7 * 86_400
 KEPT_OTHER: Final = 1_800
 SHARE_AFTER: Final = 0.3
@@ -42,9 +44,13 @@ local id, prefix = ARGV[1], ARGV[2]
 local spans, summary = prefix .. id, prefix .. id .. ':summary'
 local first, last, count, errors, failed = tonumber(ARGV[3]), tonumber(ARGV[4]), 0, tonumber(ARGV[6]), ARGV[7]
 local room = tonumber(ARGV[9]) - redis.call('LLEN', spans)
-for i = 13, #ARGV do
-  if room > 0 then redis.call('RPUSH', spans, ARGV[i]); room = room - 1; count = count + 1 end
+local bytes = tonumber(redis.call('HGET', summary, 'bytes') or '0')
+for i = 14, #ARGV do
+  if room > 0 and bytes + #ARGV[i] <= tonumber(ARGV[13]) then
+    redis.call('RPUSH', spans, ARGV[i]); room = room - 1; count = count + 1; bytes = bytes + #ARGV[i]
+  end
 end
+redis.call('HSET', summary, 'bytes', bytes)
 local start = tonumber(redis.call('HGET', summary, 'start'))
 if not start or first < start then redis.call('HSET', summary, 'start', ARGV[3], 'name', ARGV[5]) end
 local ended = tonumber(redis.call('HGET', summary, 'end'))
@@ -62,7 +68,7 @@ if #over > 0 then redis.call('ZREM', KEYS[1], unpack(over)) end
 return 1
 """
 """KEYS: failed traces. ARGV: trace, prefix, first start, last end, name of the first span, errors, whether one failed,
-service, most spans, seconds to keep a failed and another trace, most failed traces, span, ..."""
+service, most spans, seconds to keep a failed and another trace, most failed traces, most bytes, span, ..."""
 
 
 _log = logging.getLogger(__name__)
@@ -95,6 +101,13 @@ class SharedTraces:
                 await heeding_cancellation(self._push(keys=[FAILED], args=args))
             except (RedisError, OSError) as error:
                 raise translated("push spans", error) from error
+
+    async def ping(self) -> None:
+        """Whether Redis answers, past the policy. Raises the ``Cache…Error`` that says why it does not."""
+        try:
+            await heeding_cancellation(self._redis.raw.ping())
+        except (RedisError, OSError) as error:
+            raise translated("ping", error) from error
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
         """The last failed traces, newest first."""
@@ -161,7 +174,7 @@ class JoinedTraces:
 def _figures(summary: TraceSummary) -> list[str | int]:
     figures: list[str | int] = [summary.trace_id, PREFIX, repr(summary.start), repr(summary.end), summary.name]
     figures += [summary.errors, "1" if summary.failed else "0", summary.services[0]]
-    return [*figures, MAX_SPANS, KEPT_FAILED, KEPT_OTHER, MAX_FAILED]
+    return [*figures, MAX_SPANS, KEPT_FAILED, KEPT_OTHER, MAX_FAILED, MAX_BYTES]
 
 
 def _order(span: SpanRecord) -> tuple[float, float]:

@@ -14,32 +14,37 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import quote
 
+from catalog_sync.cli.app import read_settings
 from catalog_sync.config import Settings
 from catalog_sync.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.logs import setup_logging
+from catalog_sync.programs import FAILED, complain, run_program
 from catalog_sync.store.private import PrivateRedis
 from catalog_sync.up.supervisor import NotReadyError, Program, Supervisor
 
-FAILED: Final = 1
-USAGE_ERROR: Final = 2
+PROGRAM: Final = "up"
 
 _log = logging.getLogger(__name__)
 
 
 def main() -> int:
     """Run until SIGINT or SIGTERM, then 0; 2 where a setting cannot be used, 1 where something did not start."""
+    return run_program(PROGRAM, _run)
+
+
+def _run() -> int:
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty())
     try:
-        settings = Settings.from_env(os.environ)
+        settings = read_settings()
+        settings.require_state_dir()
         if os.environ.get("ESIM_GO_BASE_URL"):
             settings.require_api_key()
         with _redis(settings) as redis_url:
             return asyncio.run(_up(settings, {**os.environ, "REDIS_URL": redis_url}))
-    except ConfigurationError as error:
-        _say(str(error))
-        return USAGE_ERROR
+    except ConfigurationError:
+        raise
     except (NotReadyError, CatalogSyncError, OSError) as error:
-        _say(str(error))
+        complain(PROGRAM, str(error))
         return FAILED
 
 

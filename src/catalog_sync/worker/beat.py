@@ -3,50 +3,89 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import redis
 from celery import beat
 
 from catalog_sync import contract
 from catalog_sync.cli.app import read_settings
-from catalog_sync.errors import ConfigurationError
 from catalog_sync.jobs.dispatch import DUE_TASK
 from catalog_sync.logs import setup_logging
+from catalog_sync.programs import run_program
+from catalog_sync.worker import transport
+from catalog_sync.worker.broker_check import check_broker
 from catalog_sync.worker.celery_app import configure
+from catalog_sync.worker.health_file import health_file
+from otel_resilience.redaction import redact
 
-USAGE_ERROR: Final = 2
+if TYPE_CHECKING:
+    from catalog_sync.config import Settings
+
+PROGRAM: Final = "catalog-beat"
+REDIS_TIMEOUT: Final = 1.0
 ASK_EVERY: Final = 60.0
 """Seconds between two questions whether a sync is due."""
 LONGEST_LOOP: Final = 5.0
 
+_log = logging.getLogger(__name__)
+
 
 class Scheduler(beat.Scheduler):  # type: ignore[misc]  # Celery has no types
-    """Celery's scheduler without a file: what it asks is harmless to ask again. It shows that it is well."""
+    """Celery's scheduler without a file: what it asks is harmless to ask again.
+
+    It shows its health while its messages go out and the broker answers it.
+    """
 
     health_file: Path | None = None
+    ping: Callable[[], object] = staticmethod(lambda: None)
+    """Raises where the broker does not answer."""
+    _sends = True
 
     def tick(self, *args: Any, **options: Any) -> float:
         """Send what is due to be sent. Seconds until the next time."""
         seconds: float = super().tick(*args, **options)
-        if self.health_file is not None:
-            self.health_file.touch()
+        self._show_health()
         return seconds
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """Send one message, and remember whether that worked."""
+        self._sends = False
+        sent = super().apply_async(*args, **options)
+        self._sends = True
+        return sent
+
+    def _show_health(self) -> None:
+        if self.health_file is None or not self._sends:
+            return
+        try:
+            type(self).ping()
+            self.health_file.touch()
+        except (redis.RedisError, OSError) as error:
+            _log.warning("the scheduler shows no health: %s", redact(str(error)))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT. 2 where the configuration cannot be used."""
-    parser = argparse.ArgumentParser(prog="catalog-beat", description="Asks the workers whether a sync is due.")
-    parser.add_argument("--health-file", type=Path, help="file that is touched while the scheduler is well")
-    args = parser.parse_args(arguments)
-    try:
-        app = configure(read_settings())
-    except ConfigurationError as error:
-        sys.stderr.write(f"catalog-beat: {error}\n")
-        return USAGE_ERROR
-    Scheduler.health_file = args.health_file
+    """Run until SIGTERM or SIGINT, then 0. 2 where a setting cannot be used, 1 where anything else ends it."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Asks the workers whether a sync is due.")
+    parser.add_argument(
+        "--health-file", type=health_file, metavar="FILE", help="file that is touched while the scheduler is well"
+    )
+    return run_program(PROGRAM, lambda: _run(parser.parse_args(arguments)))
+
+
+def _run(args: argparse.Namespace) -> int:
+    settings = read_settings()
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=contract.SERVICE_WORKER)
+    app = configure(settings)
+    check_broker(settings)
+    transport.install()
+    Scheduler.health_file = args.health_file
+    Scheduler.ping = staticmethod(_client(settings).ping)
     app.conf.update(
         beat_schedule={"due": {"task": DUE_TASK, "schedule": ASK_EVERY, "options": {"expires": ASK_EVERY}}},
         beat_max_loop_interval=LONGEST_LOOP,
@@ -55,6 +94,12 @@ def main(arguments: list[str] | None = None) -> int:
     _stop_on_signals(service)
     service.start()
     return 0
+
+
+def _client(settings: Settings) -> redis.Redis:
+    return redis.Redis.from_url(
+        settings.redis_url or "", socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
+    )
 
 
 def _stop_on_signals(service: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import TYPE_CHECKING, Final
 
 from celery import Celery
@@ -15,14 +17,29 @@ if TYPE_CHECKING:
 UNSAMPLED: Final = {"traceparent": f"00-{'5' * 32}-{'5' * 16}-00"}
 """Headers of messages that nobody asked for: looking after jobs every few seconds makes no traces."""
 
+CELERY_VARIABLES: Final = (
+    "CELERY_BROKER_URL",
+    "CELERY_BROKER_READ_URL",
+    "CELERY_BROKER_WRITE_URL",
+    "CELERY_RESULT_BACKEND",
+    "CELERY_CONFIG_MODULE",
+)
+"""Variables that Celery reads itself."""
+
+_log = logging.getLogger(__name__)
+
 app: Final = Celery("catalog-worker", set_as_current=True)
 
 
 def configure(settings: Settings) -> Celery:
     """Gives the application its settings. Once per process, before anything is sent or run.
 
-    Raises ``ConfigurationError`` where there is no ``REDIS_URL``.
+    Celery lets variables of its own in the environment win over what an application sets; here they do not count, and a
+    line in the log says so. Raises ``ConfigurationError`` where there is no ``REDIS_URL``.
     """
+    for name in CELERY_VARIABLES:
+        if os.environ.pop(name, None):
+            _log.warning("%s is ignored: the broker is the Redis of REDIS_URL", name)
     app.conf.update(celery_settings(settings))
     return app
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -28,14 +29,26 @@ class StepStoppedError(Exception):
 
 
 class Heart:
-    """``async with Heart(...)``: extends the claim in the background, stops the body that is not wanted any more."""
+    """``async with Heart(...)``: extends the claim in the background, stops the body that is not wanted any more.
 
-    def __init__(self, ledger: JobLedger, job_id: str, step: str, claim: str, lease: float) -> None:
+    ``on_beat`` is called after every beat that Redis has confirmed.
+    """
+
+    def __init__(
+        self,
+        ledger: JobLedger,
+        job_id: str,
+        step: str,
+        claim: str,
+        lease: float,
+        on_beat: Callable[[], object] | None = None,
+    ) -> None:
         self._ledger = ledger
         self._job_id = job_id
         self._step = step
         self._claim = claim
         self._lease = lease
+        self._on_beat = on_beat
         self._task: asyncio.Task[Any] | None = None
         self._beating: asyncio.Task[None] | None = None
         self._cancelling = 0
@@ -77,6 +90,8 @@ class Heart:
                     if self._task is not None:
                         self._task.cancel()
                     return
+                if self._on_beat is not None:
+                    self._on_beat()
             await asyncio.sleep(min(LONGEST_PAUSE, self._lease / 3))
 
     async def _tell_progress(self) -> None:

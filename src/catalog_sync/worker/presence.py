@@ -1,6 +1,8 @@
-"""The parent process of a worker: it says that it lives, and sees to it that lost steps are looked for.
+"""The parent process of a worker: it registers the worker, asks for sweeps, and probes the processes of its pool.
 
-Runs in the loop of Celery's consumer, every other second; before the fork, so nothing of telemetry is touched here.
+Runs in the loop of Celery's consumer, every other second; before the fork, so nothing of telemetry is touched here. The
+parent does no step, so it gives no sign of health either: a process of the pool does, by each beat of a step, and where
+no step runs by a probe that the parent sends to it the way steps are sent.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
@@ -18,6 +20,7 @@ from celery import signals
 
 from catalog_sync.jobs.dispatch import SWEEP_TASK
 from catalog_sync.jobs.keys import SWEPT, WORKER_PREFIX
+from catalog_sync.worker.process import probe
 
 if TYPE_CHECKING:
     from catalog_sync.config import Settings
@@ -26,6 +29,12 @@ REDIS_TIMEOUT: Final = 1.0
 PRESENT_FOR: Final = 15
 """Seconds after which a silent worker is not shown any more."""
 SWEEPS_PER_LEASE: Final = 3
+PROBE_EVERY: Final = 4.0
+"""Seconds between two probes of the pool."""
+PROBE_LIMIT: Final = 30.0
+"""Seconds after which a process that has begun a probe and does not end it is killed and replaced."""
+PROBE_GIVEN_UP: Final = 2 * PROBE_LIMIT
+"""Seconds after which another process is probed where one has not even begun."""
 
 _log = logging.getLogger(__name__)
 _errors = (redis.RedisError, OSError)
@@ -34,37 +43,61 @@ _errors = (redis.RedisError, OSError)
 class Presence:
     """What the parent of one worker does at every heartbeat."""
 
-    def __init__(self, settings: Settings, name: str, health_file: Path | None) -> None:
+    def __init__(self, settings: Settings, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         url = settings.redis_url or ""
         self._redis = redis.Redis.from_url(
             url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT, retry_on_error=[]
         )
         self._name = name
-        self._health_file = health_file
+        self._clock = clock
+        self._worker: Any = None
+        self._probed: float | None = None
+        self._probing = False
         self._sweep_every_ms = int(settings.job_lease * 1000 / SWEEPS_PER_LEASE)
         self._since = time.time()
 
+    def started(self, sender: Any = None, **_: Any) -> None:
+        """The consumer is connected; ``sender`` is it."""
+        self._worker = sender.controller
+
     def beat(self, **_: Any) -> None:
-        """Say that this worker lives; ask for a sweep where the last one is not recent."""
+        """Register this worker; ask for a sweep and probe the pool where the last time is not recent."""
+        self._probe_pool()
         who = {"name": self._name, "host": socket.gethostname(), "pid": os.getpid(), "since": int(self._since)}
         try:
             self._redis.set(f"{WORKER_PREFIX}{self._name}", json.dumps(who), ex=PRESENT_FOR)
             due = self._redis.set(SWEPT, self._name, nx=True, px=self._sweep_every_ms)
         except _errors as error:
-            _log.warning("the worker cannot say that it lives: %s", type(error).__name__)
+            _log.warning("the worker cannot be registered: %s", type(error).__name__)
             return
         if due:
             self._ask_for_sweep()
-        if self._health_file is not None:
-            self._health_file.touch()
+
+    def _probe_pool(self) -> None:
+        """One probe at a time, and none while every process does a step: then the steps show the health."""
+        now = self._clock()
+        recent = self._probed is not None and now - self._probed < (PROBE_GIVEN_UP if self._probing else PROBE_EVERY)
+        if self._worker is None or recent or self._worker.semaphore.value <= 0:
+            return
+        self._probed, self._probing = now, True
+        # As Celery does for a step: no more is given to the pool than it has processes.
+        self._worker.semaphore.acquire(self._send_probe)
+
+    def _send_probe(self) -> None:
+        self._worker.pool.apply_async(
+            probe, (), {}, callback=self._probe_ended, error_callback=self._probe_ended, timeout=PROBE_LIMIT
+        )
+
+    def _probe_ended(self, _: Any) -> None:
+        self._probing = False
 
     def leave(self, **_: Any) -> None:
-        """Say that this worker ends."""
+        """Take this worker off the list."""
         try:
             self._redis.delete(f"{WORKER_PREFIX}{self._name}")
             self._redis.close()
         except _errors as error:
-            _log.debug("the worker cannot say that it ends: %s", type(error).__name__)
+            _log.debug("the worker cannot be taken off the list: %s", type(error).__name__)
 
     def _ask_for_sweep(self) -> None:
         from catalog_sync.worker.celery_app import UNSAMPLED, app
@@ -75,9 +108,10 @@ class Presence:
             _log.warning("a sweep could not be asked for: %s", type(error).__name__)
 
 
-def announce(settings: Settings, name: str, health_file: Path | None) -> Presence:
+def announce(settings: Settings, name: str) -> Presence:
     """Does all this from the first heartbeat of the worker in this process to its end."""
-    presence = Presence(settings, name, health_file)
+    presence = Presence(settings, name)
+    signals.worker_ready.connect(presence.started, weak=False)
     signals.heartbeat_sent.connect(presence.beat, weak=False)
     signals.worker_shutdown.connect(presence.leave, weak=False)
     return presence

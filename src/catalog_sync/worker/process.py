@@ -6,20 +6,25 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import mmap
 import os
+import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from celery import signals
 
 from catalog_sync import contract
 from catalog_sync.cli.app import Policies, alerting, open_catalogue, open_client, read_settings
-from catalog_sync.errors import CatalogSyncError
+from catalog_sync.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.jobs.dispatch import Dispatcher
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.logs import setup_logging
+from catalog_sync.programs import FAILED, USAGE_ERROR, complain
 from catalog_sync.supplier.protection import open_shared_state
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.telemetry import instrument_celery, keep_spans, setup_telemetry, untraced
@@ -33,9 +38,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_BUFFERED = 3000
+PROGRAM: Final = "catalog-worker"
+
+MAX_BUFFERED = 16 * 1024 * 1024
+"""Bytes of memory that spans take which wait to be shown to the API."""
 SHARED_STATE_WITHIN = 1.0
 """Seconds that a new process waits to hear what the others know of the supplier."""
+PROBE_LIMIT = 2.0
+"""Seconds that Redis gets to answer the probe of an idle process."""
 PUSH_LIMIT = 1.0
 """Seconds that showing spans to the API may take."""
 TELEMETRY_END = 2.0
@@ -45,35 +55,43 @@ _log = logging.getLogger(__name__)
 
 
 class SpanBuffer:
-    """The spans that ended since they were last taken, the newest :data:`MAX_BUFFERED`. Safe for threads."""
+    """The spans that ended since they were last taken, the newest :data:`MAX_BUFFERED` bytes. Safe for threads."""
 
     def __init__(self) -> None:
-        self._spans: deque[SpanRecord] = deque(maxlen=MAX_BUFFERED)
+        self._spans: deque[SpanRecord] = deque()
+        self._size = 0
+        self._lock = threading.Lock()
 
     def add(self, span: SpanRecord) -> None:
         """One more."""
-        self._spans.append(span)
+        with self._lock:
+            self._spans.append(span)
+            self._size += span.size
+            while self._size > MAX_BUFFERED:
+                self._size -= self._spans.popleft().size
 
     def take(self) -> list[SpanRecord]:
         """All of them, oldest first; afterwards there are none."""
-        taken = []
-        while self._spans:
-            taken.append(self._spans.popleft())
+        with self._lock:
+            taken, self._spans, self._size = list(self._spans), deque(), 0
         return taken
 
 
 class WorkerProcess:
     """What a process of the pool needs to run steps, one at a time."""
 
-    def __init__(self, settings: Settings, telemetry: Telemetry, spans: SpanBuffer) -> None:
+    def __init__(
+        self, settings: Settings, telemetry: Telemetry, spans: SpanBuffer, health_file: Path | None = None
+    ) -> None:
         self._telemetry = telemetry
         self._spans = spans
+        self._health_file = health_file
         self._loop = asyncio.new_event_loop()
         self._stack = contextlib.AsyncExitStack()
         self._alerting = contextlib.ExitStack()
         alerts = self._alerting.enter_context(alerting(settings, contract.SERVICE_WORKER))
         self._worker, self._traces = self._loop.run_until_complete(
-            self._stack.enter_async_context(open_worker(settings, alerts.sync_ended))
+            self._stack.enter_async_context(open_worker(settings, alerts.sync_ended, self.show_health))
         )
 
     def run(self, step: Callable[[Worker], Awaitable[T]]) -> T:
@@ -83,6 +101,30 @@ class WorkerProcess:
             return await step(self._worker)
 
         return self._loop.run_until_complete(self._loop.create_task(body(), context=contextvars.copy_context()))
+
+    def show_health(self) -> None:
+        """Touch the health file: something that needs this process, its event loop and Redis has just been done."""
+        if self._health_file is None:
+            return
+        try:
+            self._health_file.touch()
+        except OSError as error:
+            _log.warning("the health file cannot be written: %s", error.strerror)
+
+    def probe(self) -> None:
+        """What an idle process does instead of a step: it asks Redis, and shows its health where that answers."""
+
+        async def ask() -> None:
+            with untraced():
+                async with asyncio.timeout(PROBE_LIMIT):
+                    await self._traces.ping()
+
+        try:
+            self._loop.run_until_complete(ask())
+        except (CatalogSyncError, TimeoutError) as error:
+            _log.warning("this process shows no health, Redis does not answer it: %s", error_info(error).message)
+        else:
+            self.show_health()
 
     def push_spans(self, **_: Any) -> None:
         """Let the API see the spans of the step that has ended. What cannot be pushed soon is dropped."""
@@ -110,7 +152,7 @@ class WorkerProcess:
 
 @contextlib.asynccontextmanager
 async def open_worker(
-    settings: Settings, on_report: OnReport | None = None
+    settings: Settings, on_report: OnReport | None = None, on_sign_of_life: Callable[[], object] | None = None
 ) -> AsyncIterator[tuple[Worker, SharedTraces]]:
     """A worker with its connections. Breaker, retry budget and rate limit of the supplier are those of all workers."""
     shared = open_shared_state(settings)
@@ -123,14 +165,42 @@ async def open_worker(
             shared.ready(SHARED_STATE_WITHIN)
             ledger = JobLedger(store.redis)
             worker = Worker(
-                settings, supplier, store, snapshot, ledger, Dispatcher(ledger), shared, on_report=on_report
+                settings,
+                supplier,
+                store,
+                snapshot,
+                ledger,
+                Dispatcher(ledger),
+                shared,
+                on_report=on_report,
+                on_sign_of_life=on_sign_of_life,
             )
             yield worker, SharedTraces(store.redis)
     finally:
         await asyncio.to_thread(shared.close)
 
 
+class StartFailure:
+    """The exit code that a process of the pool leaves for its parent where it cannot start. Made before the fork."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 1)
+
+    @property
+    def code(self) -> int:
+        """0 while none has failed."""
+        return self._shared[0]
+
+    def report(self, code: int) -> bool:
+        """Leave the code. Whether this is the first failure."""
+        first = not self._shared[0]
+        self._shared[0] = code
+        return first
+
+
 _current: WorkerProcess | None = None
+_failure: StartFailure | None = None
+_health_file: Path | None = None
 
 
 def current() -> WorkerProcess:
@@ -140,11 +210,23 @@ def current() -> WorkerProcess:
     return _current
 
 
-def install() -> None:
-    """Makes every process that the worker in this process forks a :class:`WorkerProcess`."""
+def probe() -> None:
+    """See :meth:`WorkerProcess.probe`. The parent sends this to its pool while no step runs."""
+    current().probe()
+
+
+def install(health_file: Path | None = None) -> StartFailure:
+    """Makes every process that the worker in this process forks a :class:`WorkerProcess`.
+
+    Celery only logs what its signal handlers raise, and such a process would fail every step that it takes. So a
+    process that cannot start ends itself and its worker, and what it leaves in the result is the exit code of both.
+    """
+    global _failure, _health_file  # one worker per process
+    _failure, _health_file = StartFailure(), health_file
     signals.setup_logging.connect(_set_up_logging, weak=False)
     signals.worker_process_init.connect(_begin, weak=False)
     signals.worker_process_shutdown.connect(_end, weak=False)
+    return _failure
 
 
 def _set_up_logging(**_: Any) -> None:
@@ -159,14 +241,33 @@ def _set_up_logging(**_: Any) -> None:
 
 def _begin(**_: Any) -> None:
     """After the fork: nothing was measured, connected or instrumented before, so nothing is counted twice."""
+    try:
+        _start_process()
+    except ConfigurationError as error:
+        _give_up(USAGE_ERROR, error)
+    except Exception as error:  # noqa: BLE001  whatever it is, this process can do no step
+        _log.critical("a process of the pool cannot start: %s", type(error).__name__, exc_info=error)
+        _give_up(FAILED, error)
+
+
+def _start_process() -> None:
     global _current  # one per process
     _set_up_logging()
     spans = SpanBuffer()
     telemetry = setup_telemetry(contract.SERVICE_WORKER, os.environ, extra_span_processor=keep_spans(spans.add))
     instrument_celery()
-    _current = WorkerProcess(read_settings(), telemetry, spans)
+    _current = WorkerProcess(read_settings(), telemetry, spans, _health_file)
     # After the instrumentation, so that the span of the message has ended as well.
     signals.task_postrun.connect(_current.push_spans, weak=False)
+
+
+def _give_up(code: int, error: Exception) -> NoReturn:
+    """End this process and its worker; of several that fail alike the first one says so."""
+    if _failure is not None and _failure.report(code):
+        complain(PROGRAM, str(error) or type(error).__name__)
+        os.kill(os.getppid(), signal.SIGTERM)
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _end(**_: Any) -> None:

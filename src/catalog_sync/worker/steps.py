@@ -77,6 +77,7 @@ class Worker:
         shared: SharedState,
         *,
         on_report: OnReport | None = None,
+        on_sign_of_life: Callable[[], object] | None = None,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
         self._settings = settings
@@ -87,6 +88,7 @@ class Worker:
         self._dispatcher = dispatcher
         self._shared = shared
         self._on_report = on_report
+        self._on_sign_of_life = on_sign_of_life
         self._jobs = RedisJobs(ledger, dispatcher, sync_deadline=settings.sync_deadline, now=now)
         self._now = now
 
@@ -158,7 +160,9 @@ class Worker:
         record = await self._ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
             try:
-                async with Heart(self._ledger, job_id, step, claim, self._settings.job_lease) as heart:
+                async with Heart(
+                    self._ledger, job_id, step, claim, self._settings.job_lease, self._on_sign_of_life
+                ) as heart:
                     await work(record, started, heart)
             except StepStoppedError as stopped:
                 _log.info("%s of job %s stops: %s", step, job_id, stopped)

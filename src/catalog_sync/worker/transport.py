@@ -1,8 +1,10 @@
-"""Celery's Redis transport, made safe against two ways in which kombu stops a worker for good.
+"""Celery's Redis transport, made safe against three ways in which kombu stops a worker for good.
 
-Kombu reads an entry of the queue before anything of Celery sees it, and what it cannot read ends the process. And where
+Kombu reads an entry of the queue before anything of Celery sees it, and what it cannot read ends the process. Where
 Redis is away when a message is done, kombu counts that message as not done: with every place taken so, the worker asks
-for nothing more, and as it asks for nothing it never finds out that its connection is lost.
+for nothing more, and as it asks for nothing it never finds out that its connection is lost. And only a lost
+connection makes kombu connect again; any other error that Redis replies with (READONLY after a failover, UNBLOCKED,
+OOM, LOADING, NOAUTH, CLUSTERDOWN …) ends the process.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,9 +74,11 @@ class GuardedChannel(redis.Channel):
 
 
 class GuardedTransport(redis.Transport):
-    """Kombu's Redis transport with guarded channels."""
+    """Kombu's Redis transport with guarded channels. After any error of Redis it connects again."""
 
     Channel = GuardedChannel
+    connection_errors = (*redis.Transport.connection_errors, RedisError)
+    channel_errors = tuple(error for error in redis.Transport.channel_errors if not issubclass(error, RedisError))
 
 
 def install() -> None:

@@ -153,3 +153,38 @@ async def test_a_client_that_takes_its_time_is_not(port: int, monkeypatch: pytes
         for _ in range(30):
             assert await reader.read(200_000)
             await asyncio.sleep(0.05)
+
+
+async def test_requests_that_are_sent_ahead_are_answered_in_turn_up_to_a_bound(port: int) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * protocol.MAX_PIPELINED)
+        async with asyncio.timeout(5):
+            answers = [await reader.readuntil(b"ok") for _ in range(protocol.MAX_PIPELINED)]
+        assert all(text.startswith(b"HTTP/1.1 200") for text in answers)
+
+
+async def test_a_packet_of_thousands_of_requests_keeps_only_a_few(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = 0
+    begin = BoundedProtocol.on_message_begin
+
+    def counting(self: BoundedProtocol) -> None:
+        nonlocal longest
+        longest = max(longest, len(self.pipeline))
+        begin(self)
+
+    monkeypatch.setattr(BoundedProtocol, "on_message_begin", counting)
+    async with connected(port) as (reader, writer):
+        writer.write(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n" + b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 5000)
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(5):
+                while await reader.read(1 << 16):
+                    pass
+    assert 0 < longest <= protocol.MAX_PIPELINED
+    await asyncio.wait_for(answer.ended.wait(), 5)
+
+
+async def test_an_answer_ends_with_its_client_also_where_more_requests_wait(port: int) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await status(reader)).startswith(b"HTTP/1.1 200")
+    await asyncio.wait_for(answer.ended.wait(), 5)

@@ -47,7 +47,7 @@ def test_what_does_not_work_fails(cli: Cli, changes: dict[str, str], failed: str
 
 
 def test_a_wrong_setting_is_a_failed_check(cli: Cli) -> None:
-    assert statuses(cli, CATALOG_PAGE_SIZE="many") == (1, {"settings": "fail"})
+    assert statuses(cli, CATALOG_PAGE_SIZE="many") == (2, {"settings": "fail"})
 
 
 def test_an_outage_of_the_supplier_fails_within_its_limit(cli: Cli, supplier: Supplier) -> None:

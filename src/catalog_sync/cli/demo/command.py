@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 
 def demo(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
-    """Play the four acts. Returns 0 where all went as they should, else 1."""
+    """Play the four acts. Returns 0 where all went as they should, else 1.
+
+    Raises ``ConfigurationError`` where a variable of the environment cannot be used.
+    """
+    app.read_settings()  # the demo sets its own, but a variable that no program can use is not passed over
     scale = Scale.of(fast=args.fast)
     out = None if answer.as_json else console(sys.stdout)
     started = time.monotonic()

@@ -1,0 +1,118 @@
+"""Registers every secret of the environment with :mod:`otel_resilience.redaction`, in whatever form it was written.
+
+Nothing here relies on a setting being well formed: it is the malformed one that a library quotes in its warning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+from urllib.parse import unquote, unquote_plus
+
+from otel_resilience.redaction import MAX_SECRET, is_secret_name, register_secret
+
+MIN_PART: Final = 8
+"""Characters of a part of a secret from which it is registered by itself; shorter ones are ordinary words."""
+MIN_PATH: Final = 16
+"""The same for parts of a URL's path, which often name a service."""
+
+_URL_NAMES: Final = re.compile(r"(?i).*(?:_URL|_URI|_DSN|_ENDPOINT|_PROXY|_PROXY_URL|_BACKEND)|.*PROXY")
+"""Variables of any program that hold URLs, and with them passwords."""
+_HEADERS: Final = re.compile(r"OTEL_EXPORTER_OTLP_(?:[A-Z]+_)?HEADERS")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+_SEPARATORS: Final = re.compile(r"[\s,;=:{}\[\]()<>\"'`|&\\]+")
+_NO_SECRETS: Final = frozenset(
+    {
+        "authorization", "proxy-authorization", "application", "application/json", "application/x-protobuf", "identity",
+        "content-type", "content-encoding", "user-agent", "x-api-key", "catalog-sync", "catalog-api", "catalog-worker",
+        "esim-go-simulator", "localhost", "127.0.0.1", "production", "development",
+    }
+)  # fmt: skip
+"""Words of headers and URLs that are long enough to be taken for a secret."""
+
+
+def register_secrets(environ: Mapping[str, str], names: frozenset[str]) -> None:
+    """Registers the values of the variables ``names``, the headers for the collector and the credentials of all URLs.
+
+    A value is registered as it stands, without the quotes round it, percent-decoded, and in the parts into which a
+    parser or a line break may cut it.
+    """
+    for name, text in environ.items():
+        if name in names:
+            _register_value(text)
+        elif _HEADERS.fullmatch(name):
+            _register_headers(text)
+        elif _URL_NAMES.fullmatch(name):
+            _register_user_information(text)
+
+
+def _register_value(text: str) -> None:
+    for form in _forms(text):
+        _register(form)
+        for part in form.split():
+            _register(part, MIN_PART)
+        if "://" in form:
+            _register_user_information(form)
+            _register_path_and_query(form)
+
+
+def _register_headers(text: str) -> None:
+    for pair in text.split(","):
+        name, _, value = pair.partition("=")
+        if value.strip():
+            _register_words(value, short=is_secret_name(name) or not _NAME.fullmatch(name.strip()))
+        else:
+            # No name can be told from a value here: all of it counts, percent-encoded separators too.
+            _register_words(name, short=True)
+
+
+def _register_words(text: str, *, short: bool) -> None:
+    """``short``: the last word is registered also where it is short: "Bearer k3y", "x-api-key: k3y"."""
+    for form in _forms(text):
+        _register(form.strip(" \t=:"), MIN_PART)
+        words = [word for word in _SEPARATORS.split(form) if word]
+        for number, word in enumerate(words, start=1):
+            _register(word, 0 if short and number == len(words) else MIN_PART)
+        for word in form.split():
+            _register(word, MIN_PART)
+
+
+def _register_user_information(text: str) -> None:
+    """Everything before the last @, whatever characters it holds: a URL that is cut at the first slash is malformed."""
+    for form in _forms(text):
+        rest = form.partition("://")[2] if "://" in form else form
+        credentials, at, _ = rest.rpartition("@")
+        if not at:
+            continue
+        user, colon, password = credentials.partition(":")
+        for secret in (credentials, password if colon else user):
+            _register(secret)
+            _register(unquote(secret))
+        _register(user, MIN_PART)
+
+
+def _register_path_and_query(text: str) -> None:
+    """Of a URL that is itself a credential: libraries quote its path without the host."""
+    head, _, query = text.partition("://")[2].partition("?")
+    path = head.partition("/")[2]
+    _register(path, MIN_PATH)
+    for part in path.split("/"):
+        _register(part, MIN_PATH)
+    for pair in query.partition("#")[0].split("&"):
+        value = pair.partition("=")[2]
+        _register(value, MIN_PART)
+        _register(unquote_plus(value), MIN_PART)
+
+
+def _forms(text: str) -> Iterator[str]:
+    stripped = text.strip().strip("\"'`").strip()
+    yield from dict.fromkeys((text.strip(), stripped, unquote(stripped), unquote_plus(stripped)))
+
+
+def _register(secret: str, least: int = 0) -> None:
+    """One spelling, in pieces that are short enough to be looked for whole."""
+    if len(secret) < least or secret.lower() in _NO_SECRETS:
+        return
+    for start in range(0, len(secret), MAX_SECRET):
+        register_secret(secret[start : start + MAX_SECRET])

@@ -1,0 +1,80 @@
+"""How every program of ours ends: with an exit code, and with one line, without a secret, where it cannot go on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync.config_secrets import register_secrets
+from catalog_sync.errors import ConfigurationError
+from otel_resilience.redaction import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+FAILED: Final = 1
+USAGE_ERROR: Final = 2
+INTERRUPTED: Final = 130
+
+_log = logging.getLogger(__name__)
+
+
+def run_program(name: str, body: Callable[[], int]) -> int:
+    """Runs ``body`` and returns the exit code: its own, 2 for a ``ConfigurationError``, 1 for any other error.
+
+    The line about an error names the program; the traceback of an unexpected one goes to the log.
+    """
+    know_secrets()
+    log_uncaught()
+    try:
+        return body()
+    except ConfigurationError as error:
+        complain(name, str(error))
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last stop of a program
+        _log_uncaught(type(error), error, error.__traceback__)
+        complain(name, f"unexpected error: {type(error).__name__}: {error}")
+        return FAILED
+
+
+def know_secrets() -> None:
+    """Registers the secrets of this process's environment, and masks them in what is logged before logs are set up."""
+    from catalog_sync.config import SECRET_NAMES
+    from catalog_sync.logs import HumanFormatter
+
+    register_secrets(os.environ, SECRET_NAMES)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(HumanFormatter())
+
+
+def log_uncaught() -> None:
+    """From now on what nobody catches goes to the log, redacted; Python's own report would show the values of secrets.
+
+    For programs: it is set for the whole process, threads included.
+    """
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def complain(name: str, message: str) -> None:
+    """One redacted line on stderr."""
+    sys.stderr.write(f"{name}: {' '.join(redact(message).split())}\n")
+    sys.stderr.flush()
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    del traceback  # it is a part of the error
+    if error is None or issubclass(kind, SystemExit | KeyboardInterrupt):
+        return
+    if not logging.getLogger().handlers:  # it happened before logs were set up
+        from catalog_sync.logs import setup_logging
+
+        setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty())
+    _log.error("unexpected error: %s", kind.__name__, exc_info=error)

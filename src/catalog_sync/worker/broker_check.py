@@ -1,0 +1,51 @@
+"""Whether the Redis of ``REDIS_URL`` takes us, asked once at the start of a program that cannot do without it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError
+from redis.retry import Retry
+
+from catalog_sync.config_values import shown_address
+from catalog_sync.errors import ConfigurationError
+from otel_resilience.redaction import redact
+
+if TYPE_CHECKING:
+    from catalog_sync.config import Settings
+
+WITHIN: Final = 2.0
+"""Seconds that the server gets to answer."""
+_REFUSALS: Final = ("db index is out of range", "invalid db index", "select is not allowed")
+
+_log = logging.getLogger(__name__)
+
+
+def check_broker(settings: Settings) -> None:
+    """Raises ``ConfigurationError`` where the server answers that it will not take this URL: its credentials, database.
+
+    A server that is away, loading or changing its role is waited for later, like one that goes away in the meantime.
+    """
+    url = settings.redis_url or ""
+    try:
+        with redis.Redis.from_url(
+            url, socket_timeout=WITHIN, socket_connect_timeout=WITHIN, retry=Retry(NoBackoff(), 0)
+        ) as client:
+            client.ping()
+    except (AuthenticationError, AuthorizationError) as error:
+        raise _refused(url, error) from error
+    except redis.ResponseError as error:
+        if any(reason in str(error).lower() for reason in _REFUSALS):
+            raise _refused(url, error) from error
+        _log.warning("Redis does not take commands yet: %s", redact(str(error)))
+    except (redis.RedisError, OSError) as error:
+        _log.warning("Redis does not answer yet: %s", redact(str(error)))
+    except (ValueError, TypeError, LookupError) as error:
+        raise _refused(url, error) from error
+
+
+def _refused(url: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: {redact(str(error))}")

@@ -1,0 +1,153 @@
+"""Every ``OTEL_*`` variable is checked when the settings are read; the line names the variable."""
+
+from __future__ import annotations
+
+import logging
+import os
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.util.re import parse_env_headers
+
+from catalog_sync.config import Settings
+from catalog_sync.config_otel import check_otel, tidy_otel
+from catalog_sync.errors import ConfigurationError
+from catalog_sync.telemetry import setup_telemetry
+from support.otel_globals import fresh_otel_globals
+
+BASE = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+GRPC = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+
+BAD = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:70000"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector: 4318"),
+    ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "collector"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+    ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "udp"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+    ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "brotli"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+    ("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "-1"),
+    ("OTEL_EXPORTER_OTLP_INSECURE", "maybe"),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem"),
+    ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/nowhere/key.pem"),
+    ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/"),
+    ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sometimes"),
+    ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "bars"),
+    ("OTEL_PROPAGATORS", "b3"),
+    ("OTEL_PROPAGATORS", "tracecontext,,baggage"),
+    ("OTEL_PYTHON_CONTEXT", "green_threads"),
+    ("OTEL_PYTHON_TRACER_PROVIDER", "mine"),
+    ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER", "vault"),
+    ("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "moon"),
+    ("OTEL_TRACES_SAMPLER", "some"),
+    ("OTEL_TRACES_SAMPLER_ARG", "half"),
+    ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
+    ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+    ("OTEL_METRIC_EXPORT_INTERVAL", "often"),
+    ("OTEL_METRIC_EXPORT_TIMEOUT", "-3"),
+    ("OTEL_METRICS_EXEMPLAR_FILTER", "all"),
+    ("OTEL_BSP_SCHEDULE_DELAY", "2s"),
+    ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+    ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "5000"),
+    ("OTEL_BSP_EXPORT_TIMEOUT", "x"),
+    ("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "1.5"),
+    ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
+    ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "long"),
+    ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name"),
+    ("OTEL_SDK_DISABLED", "perhaps"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key: 0123456789"),
+    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", '{"x-api-key": "0123456789"}'),
+    ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-api-key%3D0123456789"),
+    ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "x-api-key=ok,0123456789"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=0123%0A456789"),
+]
+GOOD = [
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "deflate"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "2.5"),
+    ("OTEL_PROPAGATORS", "baggage, tracecontext"),
+    ("OTEL_PROPAGATORS", "none"),
+    ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+    ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+    ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "0"),
+    ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2048"),
+    ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,team=a%20b"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic dXNlcjpwYXNz,x-tenant=7"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20abc%3D%3D"),
+    ("OTEL_BSP_SCHEDULE_DELAY", " "),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_variable_that_the_sdk_would_read_late_is_refused_with_the_settings(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name}=") as refused:
+        Settings.from_env({**BASE, name: value})
+    assert len(str(refused.value).splitlines()) == 1
+    assert "0123" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_program_without_settings_of_ours_refuses_it_too(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name}="):
+        setup_telemetry("esim-go-simulator", {**BASE, name: value})
+
+
+@pytest.mark.parametrize("base", [BASE, GRPC], ids=["http", "grpc"])
+@pytest.mark.parametrize(("name", "value"), GOOD)
+def test_what_is_accepted_sets_the_sdk_up_without_a_warning(
+    name: str, value: str, base: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for given_name, text in {**base, name: value}.items():
+        monkeypatch.setenv(given_name, text)
+    tidy_otel(os.environ)
+    with fresh_otel_globals(), caplog.at_level(logging.WARNING, "opentelemetry"):
+        Settings.from_env(os.environ)
+        setup_telemetry("catalog-sync", os.environ).shutdown(timeout=0.1)
+    said = [record.getMessage() for record in caplog.records if "xport" not in record.getMessage()]
+    assert not said
+
+
+def test_an_unset_variable_and_one_set_to_nothing_are_the_same() -> None:
+    environ = {"OTEL_PROPAGATORS": "", "OTEL_BSP_SCHEDULE_DELAY": " ", "OTEL_TRACES_SAMPLER": " always_on ", "HOME": ""}
+    tidy_otel(environ)
+    assert environ == {"OTEL_TRACES_SAMPLER": "always_on", "HOME": ""}
+
+
+def test_with_the_sdk_disabled_only_what_is_read_all_the_same_is_checked() -> None:
+    check_otel({"OTEL_SDK_DISABLED": "true", "OTEL_METRIC_EXPORT_INTERVAL": "0"})
+    with pytest.raises(ConfigurationError, match="OTEL_PROPAGATORS"):
+        check_otel({"OTEL_SDK_DISABLED": "true", "OTEL_PROPAGATORS": "b3"})
+
+
+def test_a_certificate_that_can_be_read_is_accepted(tmp_path: Path) -> None:
+    certificate = tmp_path / "ca.pem"
+    certificate.write_text("-----BEGIN CERTIFICATE-----")
+    check_otel({"OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificate)})
+
+
+HEADER_TEXT = st.text(st.sampled_from(string.ascii_letters + string.digits + " =:,;%\"'{}[]\\\t-_.é\n"), max_size=40)
+
+
+@given(HEADER_TEXT)
+def test_headers_that_are_accepted_are_those_that_the_sdk_takes_without_a_warning(text: str) -> None:
+    try:
+        check_otel({"OTEL_EXPORTER_OTLP_HEADERS": text})
+    except ConfigurationError:
+        return
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger = logging.getLogger("opentelemetry.util.re")
+    logger.addHandler(handler)
+    try:
+        parse_env_headers(text.strip(), liberal=True)
+    finally:
+        logger.removeHandler(handler)
+    assert not records

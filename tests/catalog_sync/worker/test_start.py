@@ -1,0 +1,298 @@
+"""A worker that cannot work ends with 2 and says which variable is wrong; one that works shows it, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from catalog_sync.models import Outcome, SyncRequest
+from catalog_sync.worker.celery_app import configure
+from support.redis_server import RedisServer
+from support.worker_world import WorkerProcess, WorkerWorld, process_environment
+
+MakeWorld = Callable[..., WorkerWorld]
+
+SLOW = {"name": "slow groups", "rules": [{"fault": "latency", "delay_s": 6.0, "when": {"endpoint": "catalogue"}}]}
+STALE = 8.0
+"""Seconds: twice the time between two signs of an idle worker."""
+
+
+def run(program: str, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", program, *arguments],
+        env={**process_environment(), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+UNUSABLE = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+    ("OTEL_PROPAGATORS", "b3"),
+    ("REDIS_URL", "redis://127.0.0.1:{port}/77"),
+    ("REDIS_URL", ""),
+    ("ESIM_GO_API_KEY", ""),
+    ("CATALOG_STATE_DIR", "/dev/null/state"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), UNUSABLE)
+def test_a_worker_that_cannot_work_ends_with_2_and_one_line_that_names_the_variable(
+    name: str, value: str, make_world: MakeWorld, tmp_path: Path
+) -> None:
+    world = make_world()
+    health = tmp_path / "alive"
+    env = {**world.env, name: value.format(port=world.redis.port)}
+    ended = run("catalog_sync.worker", {n: v for n, v in env.items() if v}, "--health-file", str(health))
+    assert ended.returncode == 2, ended.stderr
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert name in ended.stderr
+    assert "4711" not in ended.stderr
+    assert not health.exists()
+
+
+def test_a_wrong_password_ends_a_worker_that_starts(make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world()
+    with RedisServer(tmp_path / "guarded", password="right-0815") as guarded:
+        for password in ("wrong-4711", None):
+            ended = run("catalog_sync.worker", {**world.env, "REDIS_URL": guarded.url_with(password)})
+            assert ended.returncode == 2, ended.stderr
+            assert len(ended.stderr.splitlines()) == 1, ended.stderr
+            assert "REDIS_URL" in ended.stderr
+            assert "4711" not in ended.stderr
+
+
+def test_what_only_a_process_of_the_pool_finds_out_ends_the_worker_with_2_too(
+    make_world: MakeWorld, tmp_path: Path
+) -> None:
+    """The parent sets up no telemetry; and Celery swallows what the start of a pool's process raises."""
+    world = make_world(
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
+        OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+        OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES="NONSENSE",
+    )
+    health = tmp_path / "alive"
+    ended = run("catalog_sync.worker", world.env, "--concurrency", "3", "--health-file", str(health))
+    assert ended.returncode == 2, ended.stderr
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("catalog-worker:")]
+    assert set(lines) == {lines[0]}
+    assert "RETRYABLE_ERROR_CODES" in lines[0]
+    assert not health.exists()
+
+
+@pytest.mark.parametrize("name", ["CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"])
+def test_the_broker_is_that_of_redis_url_whatever_celery_reads_itself(
+    name: str, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world()
+    monkeypatch.setenv(name, "redis://elsewhere:1/0")
+    app = configure(world.settings)
+    ports = {app.connection_for_write().port, app.connection_for_read().port}
+    assert ports == {world.redis.port}
+    assert name in caplog.text
+
+
+def test_beside_a_worker_that_cannot_start_a_sync_ends(make_world: MakeWorld) -> None:
+    world = make_world()
+
+    async def sync() -> None:
+        async with world.opened():
+            broken = world.start_worker(OTEL_EXPORTER_OTLP_ENDPOINT="collector:4318")
+            world.start_worker()
+            job = await world.jobs.submit(SyncRequest())
+            assert (await world.ended(job.id)).outcome is Outcome.COMPLETE
+            assert await asyncio.to_thread(broken.process.wait, 20) == 2
+
+    asyncio.run(sync())
+
+
+async def touched(health: Path, *, within: float = 30.0) -> None:
+    """Return once the file has been touched after now."""
+    began, give_up = time.time(), time.monotonic() + within
+    while not health.exists() or health.stat().st_mtime < began:
+        assert time.monotonic() < give_up, "the health file is not touched"
+        await asyncio.sleep(0.1)
+
+
+async def stays_untouched(health: Path) -> bool:
+    await asyncio.sleep(1.0)  # what was under way
+    seen = health.stat().st_mtime
+    await asyncio.sleep(STALE)
+    return health.stat().st_mtime == seen
+
+
+def start(world: WorkerWorld, health: Path, **changes: str) -> WorkerProcess:
+    return world.start_worker(health_file=health, **changes)
+
+
+async def test_an_idle_worker_is_well_while_a_process_of_its_pool_can_reach_redis(
+    make_world: MakeWorld, tmp_path: Path
+) -> None:
+    world = make_world()
+    health = tmp_path / "alive"
+    async with world.opened():
+        worker = start(world, health)
+        await touched(health)
+        [child] = worker.children
+        os.kill(child, signal.SIGSTOP)
+        try:
+            assert await stays_untouched(health), "the parent lives, and nothing that could do a step"
+        finally:
+            os.kill(child, signal.SIGCONT)
+        await touched(health)
+        world.redis.pause()
+        try:
+            await asyncio.sleep(3.0)
+            assert await stays_untouched(health), "no step can be done without Redis"
+        finally:
+            world.redis.resume()
+        await touched(health)
+
+
+async def test_a_worker_is_well_while_its_steps_go_on(make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world(CATALOG_ATTEMPT_TIMEOUT_MS="10000")
+    health = tmp_path / "alive"
+    async with world.opened():
+        start(world, health)
+        await touched(health)
+        world.supplier.play(SLOW)
+        job = await world.jobs.submit(SyncRequest())
+        await world.until(job.id, lambda seen: any(group.status == "running" for group in seen.groups))
+        for _ in range(3):
+            await touched(health, within=3.0)
+        world.supplier.reset()
+
+
+async def test_a_worker_whose_processes_die_again_and_again_is_not_well(make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world()
+    health = tmp_path / "alive"
+    async with world.opened():
+        worker = start(world, health)
+        await touched(health)
+        until = time.monotonic() + STALE
+        while time.monotonic() < until:
+            for child in worker.children:
+                os.kill(child, signal.SIGKILL)
+            await asyncio.sleep(0.2)
+        assert time.time() - health.stat().st_mtime > STALE - 2
+        await touched(health)
+
+
+async def test_a_worker_whose_consumer_is_stopped_is_not_well(make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world()
+    health = tmp_path / "alive"
+    async with world.opened():
+        worker = start(world, health)
+        await touched(health)
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        try:
+            assert await stays_untouched(health)
+        finally:
+            os.kill(worker.process.pid, signal.SIGCONT)
+
+
+def test_a_worker_that_ends_unasked_does_not_end_with_0(make_world: MakeWorld, redis_server: RedisServer) -> None:
+    """Celery ends with 0 where its loop stops by itself."""
+    world = make_world()
+    code = (
+        "import sys\n"
+        "from celery.worker.consumer import Consumer\n"
+        "from celery.exceptions import WorkerTerminate\n"
+        "def start(self): raise WorkerTerminate(0)\n"
+        "Consumer.start = start\n"
+        "from catalog_sync.worker.__main__ import main\n"
+        "sys.exit(main([]))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**process_environment(), **world.env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+
+
+def test_the_schedulers_health_is_that_of_its_messages(make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world()
+    health = tmp_path / "alive"
+    log = (tmp_path / "beat.log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "catalog_sync.worker.beat", "--health-file", str(health)],
+        env={**process_environment(), **world.env},
+        stdout=log,
+        stderr=log,
+    )
+    try:
+        asyncio.run(touched(health))
+        world.redis.kill()
+        try:
+            asyncio.run(asyncio.sleep(3.0))
+            assert asyncio.run(stays_untouched(health))
+        finally:
+            world.redis.start()
+        asyncio.run(touched(health))
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        log.close()
+
+
+PROGRAMS = (
+    ("catalog_sync.worker.beat",),
+    ("catalog_sync.api.command",),
+    ("catalog_sync.up",),
+    ("catalog_sync.simulator",),
+    ("catalog_sync", "simulate"),
+    ("catalog_sync", "run"),
+    ("catalog_sync", "search"),
+    ("catalog_sync", "status"),
+    ("catalog_sync", "alerts"),
+    ("catalog_sync", "doctor"),
+    ("catalog_sync", "demo", "--fast"),
+)
+NEVER_ALLOWED = (
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+    ("OTEL_PROPAGATORS", "b3"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+    ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "variable"),
+    [(program, NEVER_ALLOWED[number % len(NEVER_ALLOWED)]) for number, program in enumerate(PROGRAMS)],
+    ids=lambda value: " ".join(value),
+)
+def test_every_program_ends_with_2_and_names_a_variable_that_is_not_allowed(
+    program: tuple[str, ...], variable: tuple[str, str], tmp_path: Path
+) -> None:
+    name, value = variable
+    env = {
+        "CATALOG_STATE_DIR": str(tmp_path),
+        "ESIM_GO_API_KEY": "key-of-the-tests",
+        "REDIS_URL": "redis://127.0.0.1:9/0",
+        name: value,
+    }
+    ended = run(program[0], env, *program[1:])
+    assert ended.returncode == 2, ended.stderr
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert f"{name}='{value}' is not allowed" in ended.stderr
+
+
+def test_the_parts_that_run_together_do_not_start_without_a_state_folder(tmp_path: Path) -> None:
+    ended = run("catalog_sync.up", {"CATALOG_STATE_DIR": "/dev/null/state"})
+    assert ended.returncode == 2, ended.stderr
+    assert "CATALOG_STATE_DIR" in ended.stderr
