@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.port import GroupProgress, Job, JobStatus
 from catalog_sync.models import LockHolder, Outcome, SyncKind, SyncRequest
 from catalog_sync.store.errors import CorruptEntryError
@@ -61,6 +62,7 @@ class Record:
             since=self.job.created_at,
             started_at=self.job.started_at or self.job.created_at,
             token=self.token,
+            record=JobKeys(self.job.id).record,
             attempt=attempt,
             refused_by=None if self.refused_by is None else LockHolder(**self.refused_by),
         )

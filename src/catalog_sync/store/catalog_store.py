@@ -27,13 +27,14 @@ from catalog_sync.store.keys import (
     FENCE,
     FENCE_SEQ,
     HASHES,
+    LOCK,
     META_JSON,
     META_MANIFEST,
     VERSION_PREFIX,
     VersionKeys,
     receipt_key,
 )
-from catalog_sync.store.lock import LOCK_TTL, LockLease, SyncLock
+from catalog_sync.store.lock import LOCK_TTL, LockLease, SharedOwner, SyncLock, lock_lost
 from catalog_sync.store.staging import CHUNK, Staging, chunks, decode, scan_hash
 
 Backend = Literal["redis", "private-redis", "in-process"]
@@ -122,34 +123,36 @@ class CatalogStore:
         return staging
 
     async def commit(
-        self, staging: Staging, meta: CatalogueMeta, fence: int, *, grace: int = GRACE, receipt: str | None = None
+        self, staging: Staging, meta: CatalogueMeta, lease: LockLease, *, grace: int = GRACE, receipt: str | None = None
     ) -> str | None:
-        """Makes the sealed version the live one and returns the one it replaces.
+        """Makes the sealed version the live one, if the lock is still that of ``lease``; returns the one it replaces.
 
         ``receipt`` names the sync to which several versions may belong, of which one at most is published: raises
-        :class:`AlreadyPublishedError` where another one was. Raises :class:`StaleFenceError` where a later run has
-        published, :class:`StagingIncompleteError` where a part of the version is missing. May be repeated. ``grace`` in
-        seconds.
+        :class:`AlreadyPublishedError` where another one was. Raises :class:`LockLostError` where the lock is not held
+        by ``lease`` any more, :class:`StaleFenceError` where a later run has published,
+        :class:`StagingIncompleteError` where a part of the version is missing. May be repeated. ``grace`` in seconds.
         """
         if staging.manifest is None:
             raise StagingIncompleteError(f"version {staging.version} was not sealed")
-        if staging.version != meta.version or meta.fence != fence:
+        if staging.version != meta.version or meta.fence != lease.token:
             raise StagingIncompleteError("the meta belongs to another version or another run")
         counts = [staging.manifest[name] for name in HASHES]
         answer = await self._redis.script(
             "commit",
             scripts.COMMIT,
-            keys=[CURRENT, FENCE, FENCE_SEQ, *staging.keys.all, *([receipt_key(receipt)] if receipt else [])],
-            args=[staging.version, fence, grace, *counts, VERSION_PREFIX, *HASHES, "meta"],
+            keys=[CURRENT, FENCE, FENCE_SEQ, LOCK, *staging.keys.all, *([receipt_key(receipt)] if receipt else [])],
+            args=[staging.version, lease.token, lease.claim, grace, *counts, VERSION_PREFIX, *HASHES, "meta"],
         )
         status, *details = [bytes(part).decode() for part in answer]
         if status == "published":
             raise AlreadyPublishedError(details[0])
         if status == "stale":
             raise StaleFenceError(
-                f"a later run has published (token {details[0]}, ours is {fence})",
-                context={"token": fence, "highest": int(details[0])},
+                f"a later run has published (token {details[0]}, ours is {lease.token})",
+                context={"token": lease.token, "highest": int(details[0])},
             )
+        if status == "lock lost":
+            raise lock_lost(lease.token)
         if status == "incomplete":
             raise StagingIncompleteError(
                 f"{details[0]} has {details[1]} fields, {details[2]} were expected", context={"version": meta.version}
@@ -223,15 +226,15 @@ class CatalogStore:
         version = await self._redis.command("read receipt", "GET", receipt_key(name))
         return None if version is None else bytes(version).decode()
 
-    async def highest_fence(self) -> int:
-        """The highest fencing token that has published; 0 where nobody has."""
-        return int(await self._redis.command("read fence", "GET", FENCE) or 0)
-
     async def acquire_lock(
-        self, holder: str, *, token_floor: int = 0, owner: str | None = None, since: str | None = None
+        self, holder: str, *, token_floor: int = 0, shared: SharedOwner | None = None
     ) -> LockLease | LockHolder:
         """The sync lock for the run with the correlation ID ``holder``, or who has it; see :class:`SyncLock`."""
-        return await self._lock.acquire(holder, token_floor=token_floor, owner=owner, since=since)
+        return await self._lock.acquire(holder, token_floor=token_floor, shared=shared)
+
+    async def renew_lock(self, holder: str, shared: SharedOwner) -> Literal["ok", "free", "lost", "ended"]:
+        """Extends the lease of a job that holds the lock and is under way; see :meth:`SyncLock.renew`."""
+        return await self._lock.renew(holder, shared)
 
     async def lock_holder(self) -> LockHolder | None:
         """Who holds the sync lock."""

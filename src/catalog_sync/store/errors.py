@@ -10,6 +10,10 @@ class StaleFenceError(LockLostError):
     """A run with a higher fencing token has published: this one lost its lease without noticing."""
 
 
+class SyncEndedError(LockLostError):
+    """The job that asks for the lock is over: a late step of it must not take the lock from the next sync."""
+
+
 class AlreadyPublishedError(CatalogSyncError):
     """Another attempt of the same sync has published ``version``: this one must not do so again."""
 

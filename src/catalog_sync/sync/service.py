@@ -23,7 +23,7 @@ from catalog_sync.models import (
     SyncReport,
     SyncRequest,
 )
-from catalog_sync.store.errors import AlreadyPublishedError, VersionGoneError
+from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.builder import CatalogueBuilder
 from catalog_sync.sync.full import build_full
@@ -143,6 +143,8 @@ class SyncService:
         """Lock busy, lock broken and work done are three different outcomes."""
         try:
             lock = await self._acquire()
+        except SyncEndedError:
+            raise  # a late step of a job that is over has nothing to report
         except LockLostError as error:
             result.error = _told(error)
             return
@@ -199,10 +201,11 @@ class SyncService:
             candidate = await self._within_deadline(run, staging)
             meta = self._meta(run, staging, candidate, lease.token)
             with instruments.publish_span():
+                await lease.confirm()
                 await staging.seal(run.builder.index, meta)
                 committing = True
                 try:
-                    await self._commit(staging, meta, candidate, result)
+                    await self._commit(staging, meta, lease, candidate, result)
                 except AlreadyPublishedError as earlier:
                     committing = False
                     meta = await self._published_before(meta, earlier.version)
@@ -240,10 +243,12 @@ class SyncService:
             last_full_sync=rfc3339(self._now()) if completes else before,
         )
 
-    async def _commit(self, staging: Staging, meta: CatalogueMeta, candidate: Candidate, result: _Result) -> None:
+    async def _commit(
+        self, staging: Staging, meta: CatalogueMeta, lease: LockLease, candidate: Candidate, result: _Result
+    ) -> None:
         """Commit; a cancellation waits, for a bounded time, until it is known whether the version is live."""
         receipt = self._ticket.job if self._ticket else None
-        commit = asyncio.ensure_future(self._store.commit(staging, meta, meta.fence, receipt=receipt))
+        commit = asyncio.ensure_future(self._store.commit(staging, meta, lease, receipt=receipt))
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError:

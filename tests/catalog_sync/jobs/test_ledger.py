@@ -179,7 +179,7 @@ async def test_a_job_that_has_begun_is_not_ended_as_a_queued_one(ledger: JobLedg
 async def test_the_lock_goes_with_the_job_that_owns_it(ledger: JobLedger, store: CatalogStore) -> None:
     await planned(ledger, "A")
     ticket = (await ledger.read(job_id())).ticket()
-    assert isinstance(await store.acquire_lock(CORRELATION, owner=ticket.owner, since=ticket.since), LockLease)
+    assert isinstance(await store.acquire_lock(CORRELATION, shared=ticket.lock_owner), LockLease)
     await ledger.end(job_id(), JobStatus.FINISHED, Outcome.COMPLETE, {}, finished_at=LATER)
     assert await store.lock_holder() is None
 
