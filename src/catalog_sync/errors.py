@@ -181,6 +181,19 @@ class PublishRefusedError(CatalogSyncError):
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "publish_refused")
 
 
+class CatalogueDamagedError(CatalogSyncError):
+    """The published catalogue is not whole any more, so that a part of it cannot be renewed; a full sync mends it."""
+
+    dependency = STORE
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "version_gone")
+
+
+class NotDurableError(CatalogSyncError):
+    """The new catalogue exists in this process alone and ends with it: no server keeps it, and no disk took it."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "not_durable")
+
+
 class SyncDeadlineError(CatalogSyncError):
     """The sync did not end within ``CATALOG_SYNC_DEADLINE_MS``."""
 

@@ -63,6 +63,8 @@ def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
         due.remember_pause(one.policies, report)
         for notice in one.notices:
             answer.notice(notice)
+        if one.in_process and report.outcome != Outcome.FAILED:
+            answer.notice(app.IN_PROCESS_BANNER)
         write_last_run(settings.state_dir, report, (one.policies.supplier, one.policies.store))
         if answer.as_json:
             answer.json(report.to_json())
@@ -89,6 +91,7 @@ class _OneRun:
     def __init__(self, settings: Settings, request: SyncRequest, signals: StopSignals, on_report: OnReport) -> None:
         self.policies = app.Policies.of(settings)
         self.stopped = False
+        self.in_process = False
         self.notices: list[str] = []
         self._settings = settings
         self._request = request
@@ -103,8 +106,7 @@ class _OneRun:
         report: SyncReport | None = None
         try:
             async with app.open_sync(self._settings, self.policies, self._watch(on_progress), self._on_report) as parts:
-                if parts.store.degraded:
-                    self.notices.append(app.IN_PROCESS_BANNER)
+                self.in_process = parts.store.degraded
                 try:
                     report = await parts.service.run(self._request)
                 except asyncio.CancelledError:

@@ -18,7 +18,7 @@ from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import ACTIVE, CHANGES, DEAD, DEAD_COUNT, INDEX, JobKeys, is_job_id
 from catalog_sync.jobs.port import GroupProgress, JobNotFoundError, JobStatus
 from catalog_sync.jobs.records import Record, progress_field, progress_json, read_record, step_of
-from catalog_sync.models import Outcome
+from catalog_sync.models import Outcome, SyncRequest
 from catalog_sync.store.client import GuardedRedis, translated
 from catalog_sync.store.keys import LOCK
 from catalog_sync.sync.staged import Part
@@ -137,12 +137,15 @@ class JobLedger:
         plan: Part,
         scopes: Sequence[str],
         *,
+        request: SyncRequest | None = None,
         token: int | None,
         refused_by: Mapping[str, Any] | None,
         carrier: Mapping[str, str],
     ) -> bool:
-        """Note the plan; ``False`` where there is one already."""
+        """Note the plan; ``False`` where there is one already. ``request``: what is done, where that was changed."""
         fields = ["scopes", json.dumps(list(scopes)), "carrier", json.dumps(dict(carrier))]
+        if request is not None:
+            fields += ["kind", request.kind.value, "scope", json.dumps(request.scope)]
         if token is not None:
             fields += ["token", str(token)]
         if refused_by is not None:

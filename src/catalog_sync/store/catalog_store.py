@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal
 
-from catalog_sync.errors import CacheAuthenticationError, CacheWritesPausedError
+from catalog_sync.errors import CacheAuthenticationError, CacheWritesPausedError, CatalogSyncError
 from catalog_sync.index import DIMENSIONS, CatalogueIndex, Filter
 from catalog_sync.models import Bundle, CatalogueMeta, LockHolder
 from catalog_sync.store import scripts
@@ -72,6 +72,20 @@ class CatalogStore:
         """Whether the catalogue lives only as long as this process (apart from its snapshot)."""
         return self.backend == "in-process"
 
+    async def outlives_process(self) -> bool:
+        """Whether what is published here is still there when this process has ended, apart from the snapshot.
+
+        A private server has to say that its disk took everything; a configured one is somebody else's to look after.
+        """
+        if self.backend != "private-redis":
+            return not self.degraded
+        try:
+            info = await self._redis.call("info", lambda client: client.info("persistence"))
+        except CatalogSyncError as error:
+            log.warning("whether the private redis-server keeps the catalogue cannot be seen: %s", error)
+            return False
+        return bool(info.get("aof_last_write_status") == "ok")
+
     @property
     def policy(self) -> ExecutesCalls:
         """What protects the calls to Redis."""
@@ -82,17 +96,35 @@ class CatalogStore:
         await self._redis.command("ping", "PING")
 
     async def current_version(self) -> str | None:
-        """The version that the pointer names."""
+        """The version that the pointer names. Raises :class:`CorruptEntryError` where it names none."""
         pointer = await self._redis.command("read pointer", "GET", CURRENT)
-        return None if pointer is None else bytes(pointer).decode()
+        if pointer is None:
+            return None
+        try:
+            return VersionKeys(bytes(pointer).decode()).version
+        except ValueError as error:
+            raise CorruptEntryError("the pointer to the published version names no version") from error
+
+    async def has_published(self) -> bool:
+        """Whether a catalogue was ever published here, also where its pointer is lost."""
+        return bool(await self._redis.command("find publications", "EXISTS", CURRENT, FENCE))
 
     async def current(self) -> CatalogueMeta | None:
-        """What the live version says about itself; ``None`` where nothing was ever published.
+        """What the live version says about itself; ``None`` where there is no pointer: see :meth:`has_published`.
 
-        Raises :class:`VersionGoneError` where the pointer leads to something that is not whole.
+        Raises :class:`VersionGoneError` or :class:`CorruptEntryError` where the pointer leads to something that is not
+        whole.
         """
         version = await self.current_version()
         return None if version is None else await self.meta(version)
+
+    async def whole(self) -> CatalogueMeta | None:
+        """As :meth:`current`, with ``None`` for a damaged version too: in both cases a full sync is due."""
+        try:
+            return await self.current()
+        except (VersionGoneError, CorruptEntryError) as error:
+            log.warning("the published version cannot be used: %s", error)
+            return None
 
     async def meta(self, version: str) -> CatalogueMeta:
         """The meta of a version, after a check that all its parts are there."""
@@ -106,10 +138,12 @@ class CatalogStore:
         try:
             meta = CatalogueMeta.from_json(json.loads(document))
             expected = [int(json.loads(manifest)[name]) for name in HASHES]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptEntryError(f"the meta of version {version} cannot be read") from error
         if lengths != expected or expected[0] != meta.bundles:
-            raise VersionGoneError(f"version {version} lacks a part", context={"version": version})
+            damaged = VersionGoneError(f"version {version} lacks a part", context={"version": version})
+            damaged.meta = meta
+            raise damaged
         return meta
 
     def part(self, version: str, *, ttl: int) -> Staging:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from catalog_sync.errors import CatalogSyncError, InvalidDataError, LockLostError
 from otel_resilience import Classification, ErrorClass, Severity, error_types
+
+if TYPE_CHECKING:
+    from catalog_sync.models import CatalogueMeta
 
 
 class StaleFenceError(LockLostError):
@@ -34,6 +39,9 @@ class VersionGoneError(InvalidDataError):
     """A version that was asked for is not in Redis any more, or lacks a part (expired, evicted, deleted)."""
 
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "version_gone")
+
+    meta: CatalogueMeta | None = None
+    """What the version said about itself, where only another part of it is lost."""
 
 
 class CorruptEntryError(InvalidDataError):

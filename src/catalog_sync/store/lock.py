@@ -194,9 +194,7 @@ def _holder(value: bytes, ttl_ms: int) -> LockHolder:
 class LockLease:
     """A held lock. Use :meth:`hold` around the work."""
 
-    def __init__(
-        self, lock: SyncLock, claim: str, token: int, leased_at: float, *, record: str | None = None
-    ) -> None:
+    def __init__(self, lock: SyncLock, claim: str, token: int, leased_at: float, *, record: str | None = None) -> None:
         self._lock = lock
         self._record = record
         self._leased_at = leased_at

@@ -69,10 +69,11 @@ async def _fetch_group(run: Run, group: str, failures: dict[str, CatalogSyncErro
 async def _keep_last_good(run: Run, group: str) -> str | None:
     """Carry the group over from the previous version. Returns the age of its data, ``None`` where it has none."""
     previous = run.previous
-    if previous is None or group not in previous.meta.groups:
+    known = None if previous is None else previous.kept(group)
+    if previous is None or known is None:
         return None
     await run.builder.carry_over(group, previous.in_group(group))
-    return previous.meta.groups[group].as_of
+    return known.as_of
 
 
 def _report(group: str, meta: GroupMeta | None, failure: CatalogSyncError | None) -> GroupReport:
@@ -91,5 +92,8 @@ def _check(run: Run, metas: dict[str, GroupMeta], *, discovered: bool) -> None:
         before = {name: group.bundles for name, group in run.previous.meta.groups.items()}
         if discovered:
             guards.check_groups(before, {name: group.bundles for name, group in metas.items()})
-        guards.check_drop(run.previous.meta.bundles, total, limits.max_drop_ratio)
+        guards.check_drop(run.previous.meta.bundles, total + run.unusable, limits.max_drop_ratio)
+    elif run.damage is not None:
+        guards.check_all_fetched(run.damage, [name for name, report in run.groups.items() if report.status != "ok"])
+        _log.warning("nothing to compare the new catalogue with: %s", run.damage)
     guards.check_not_empty(total)

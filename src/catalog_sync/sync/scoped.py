@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from catalog_sync.errors import BundleNotFoundError, NotFoundError
+from catalog_sync.errors import BundleNotFoundError, CatalogueDamagedError, NotFoundError
 from catalog_sync.models import Bundle, GroupMeta, GroupReport, Outcome
+from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.supplier.port import Scope
 from catalog_sync.sync import guards
 from catalog_sync.sync.fetch import discover, fetch_scope
@@ -74,12 +75,16 @@ async def build_bundle(run: Run, name: str) -> Candidate:
 
 
 async def _start_from_previous(run: Run) -> None:
-    """Make the staged version equal to the previous one."""
+    """Make the staged version equal to the previous one, or raise: what is left out here would vanish."""
+    if run.damage is not None:
+        raise CatalogueDamagedError(f"{run.damage}: a part of it cannot be renewed; run a full sync")
     if run.previous is None:
         return
     builder = run.builder
     if run.previous.in_store:
-        await builder.staging.copy_all(run.previous.meta.version)
+        version = run.previous.meta.version
+        if await builder.staging.copy_all(version) != run.previous.meta.bundles:
+            raise VersionGoneError(f"version {version} lacks bundles", context={"version": version})
         builder.index = await run.previous.index()
     else:
         await builder.copy(run.previous.bundles())
@@ -93,7 +98,7 @@ def _check(run: Run, before: int, after: int) -> None:
     if run.request.force:
         return
     guards.check_bad_rows(run.rows, run.quarantined, run.settings.max_bad_row_ratio)
-    guards.check_drop(before, after, run.settings.max_drop_ratio)
+    guards.check_drop(before, after + run.unusable, run.settings.max_drop_ratio)
 
 
 def _candidate(run: Run, renewed: str | None = None) -> Candidate:

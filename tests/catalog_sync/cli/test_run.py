@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.alert_receivers import FakeWebhook, served
 from support.cli import Cli, Supplier, wait_until
 from support.redis_server import RedisServer
 
@@ -138,6 +139,20 @@ def test_without_any_redis_there_is_a_banner_and_others_read_the_snapshot(cli: C
     found = cli("search", "--json", REDIS_URL="", PATH="/nonexistent")
     assert found.code == 0
     assert (found.json["source"], found.json["total"]) == ("snapshot", 300)
+
+
+def test_a_run_that_keeps_nothing_exits_1_and_sends_no_heartbeat(cli: Cli, tmp_path: Path) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_text("in the way")
+    with served(FakeWebhook()) as heart:
+        beat = {"ERROR_ALERT_HEARTBEAT_URL": heart.url}
+        result = cli("run", "--json", REDIS_URL="", CATALOG_STATE_DIR=str(blocked / "state"), **beat)
+        assert result.code == 1
+        assert (result.json["outcome"], result.json["version"]) == ("FAILED", None)
+        assert "CATALOG_STATE_DIR" in result.json["error"]["message"]
+        assert not heart.requests
+        assert cli("run", "--json", **beat).code == 0
+        assert len(heart.requests) == 1
 
 
 def test_a_run_leaves_its_report_breakers_and_budgets(cli: Cli) -> None:
