@@ -119,10 +119,10 @@ class CatalogStore:
         return None if version is None else await self.meta(version)
 
     async def whole(self) -> CatalogueMeta | None:
-        """As :meth:`current`, with ``None`` for a damaged version too: in both cases a full sync is due."""
+        """As :meth:`current`, with ``None`` for a version that has lost a part too: in both cases a full sync is due."""
         try:
             return await self.current()
-        except (VersionGoneError, CorruptEntryError) as error:
+        except VersionGoneError as error:
             log.warning("the published version cannot be used: %s", error)
             return None
 

@@ -19,7 +19,7 @@ from catalog_sync.models import Bundle
 from catalog_sync.reader import CatalogReader, Query
 from catalog_sync.store import CatalogStore, StagingIncompleteError, StaleFenceError, VersionGoneError, open_store
 from catalog_sync.store.keys import VersionKeys
-from support.published import lease_of, StoreSettings, make_bundle, make_meta, publish, quick_policy
+from support.published import StoreSettings, lease_of, make_bundle, make_meta, publish, quick_policy
 from support.redis_server import RedisServer
 
 TESTS = Path(__file__).parents[2]
