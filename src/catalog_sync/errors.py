@@ -141,6 +141,18 @@ class CatalogueChangedError(InvalidDataError):
     default = Classification(ErrorClass.PERMANENT, Severity.MEDIUM, error_types.INVALID_RESPONSE)
 
 
+class UnusableGroupsError(InvalidDataError):
+    """Some entries of the supplier's list of groups have no usable name; ``usable`` are the names of the others.
+
+    The group behind such an entry fails alone.
+    """
+
+    default = Classification(
+        ErrorClass.PERMANENT, Severity.MEDIUM, error_types.INVALID_RESPONSE, BreakerEffect.NEUTRAL, max_retries=0
+    )
+    usable: tuple[str, ...] = ()
+
+
 class RedirectRefusedError(CatalogSyncError):
     """The supplier redirects to another host or to plain http; not followed, and the key was not sent there."""
 

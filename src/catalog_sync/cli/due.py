@@ -70,7 +70,7 @@ async def _look(settings: Settings, policies: app.Policies) -> tuple[Due, ErrorI
 async def _published(settings: Settings, policies: app.Policies) -> CatalogueMeta | None:
     """What is published: in the store, or where that lives in this process alone, in the snapshot."""
     async with app.open_catalogue(settings, policies.store) as (store, snapshot):
-        meta = await store.whole()
+        meta = await store.current()
         if meta is None and store.degraded:
             file = await snapshot.load()
             return None if file is None else file.meta

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import signal
@@ -9,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 from catalog_sync.cli import exit_codes
+from catalog_sync.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +44,12 @@ class Answer:
         if self.answered:
             return
         self.answered = True
-        sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+        line = json.dumps(data, ensure_ascii=False)
+        try:
+            line.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:  # an ASCII terminal; the same object, escaped
+            line = json.dumps(data)
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
     def text(self, line: str) -> None:
@@ -92,14 +99,30 @@ class Answer:
         return exit_codes.NO_CATALOGUE if isinstance(error, CatalogUnavailableError) else exit_codes.FAILED
 
 
+def accept_any_text() -> None:
+    """Let both streams take every text: what their encoding lacks is escaped instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def console(stream: TextIO | None = None) -> Console:
     """A console for people: colours and the real width on a terminal, plain text of 100 columns elsewhere."""
     from rich.console import Console
+    from rich.table import Table
 
     class Plain(Console):
         def on_broken_pipe(self) -> NoReturn:
             """Not rich's own exit: :mod:`catalog_sync.cli.main` handles it for all output alike."""
             raise BrokenPipeError
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            """As ever, except that a table which is too wide wraps its values: rich would cut them."""
+            for table in objects:
+                if isinstance(table, Table):
+                    for column in table.columns:
+                        column.overflow, column.no_wrap = "fold", False
+            super().print(*objects, **options)
 
     file = sys.stdout if stream is None else stream
     return Plain(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
@@ -107,7 +130,8 @@ def console(stream: TextIO | None = None) -> Console:
 
 def error_line(error: ErrorInfo) -> str:
     """An error for a person, on one line."""
-    text = f"{error.type} ({error.error_class}, {error.severity}): {' '.join(error.message.split())}"
+    message = printable(" ".join(error.message.split()))
+    text = f"{error.type} ({error.error_class}, {error.severity}): {message}"
     return text if error.retry_after_s is None else f"{text}; try again in {error.retry_after_s:.1f} s"
 
 
@@ -125,7 +149,7 @@ def _log_unexpected(error: BaseException, info: ErrorInfo) -> None:
 
 
 def _complain(message: str) -> None:
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     sys.stderr.write(f"catalog-sync: {line.removeprefix('catalog-sync: ')}\n")
 
 

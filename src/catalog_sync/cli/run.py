@@ -20,6 +20,7 @@ from catalog_sync.cli.progress import progress_bar
 from catalog_sync.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.models import ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.sync.reporting import error_info
+from catalog_sync.text import printable
 from otel_resilience import correlation_id
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def _summarise(report: SyncReport, answer: Answer) -> None:
 
 def summary(report: SyncReport) -> Iterator[str]:
     """The report for a person."""
-    scope = f" of {report.kind.value} {report.scope}" if report.scope else ""
+    scope = f" of {report.kind.value} {printable(report.scope)}" if report.scope else ""
     yield f"{report.outcome.value}: sync{scope} in {report.duration_s:.1f} s"
     if report.version is None:
         yield "  catalogue       none published"
@@ -236,7 +237,7 @@ def summary(report: SyncReport) -> Iterator[str]:
         yield f"  catalogue       {report.bundles:,} bundles, version {report.version}"
     for group in report.groups:
         reason = f"  {error_line(group.error)}" if group.error else ""
-        yield f"  {group.status:<15} {group.name}: {group.bundles:,} bundles{reason}"
+        yield f"  {group.status:<15} {printable(group.name)}: {group.bundles:,} bundles{reason}"
     yield f"  requests        {report.attempts}, of them {report.retries} repeated"
     if report.quarantined:
         reasons = ", ".join(sorted({row.reason for row in report.quarantined_rows}))

@@ -12,6 +12,7 @@ from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
 from catalog_sync.cli.last_run import read_last_run
 from catalog_sync.cli.output import console
 from catalog_sync.cli.protection import with_shared_state
+from catalog_sync.cli.tables import folded
 
 if TYPE_CHECKING:
     import argparse
@@ -129,7 +130,7 @@ def _print(data: dict[str, Any]) -> None:
     }
     for name, lines in sections.items():
         for number, line in enumerate(lines):
-            table.add_row(Text(name if number == 0 else "", style="bold"), Text(line))
+            table.add_row(Text(name if number == 0 else "", style="bold"), folded(line))
     console(sys.stdout).print(table)
 
 

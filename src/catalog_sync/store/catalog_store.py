@@ -118,14 +118,6 @@ class CatalogStore:
         version = await self.current_version()
         return None if version is None else await self.meta(version)
 
-    async def whole(self) -> CatalogueMeta | None:
-        """As :meth:`current`, with ``None`` for a version that has lost a part too: in both cases a full sync is due."""
-        try:
-            return await self.current()
-        except VersionGoneError as error:
-            log.warning("the published version cannot be used: %s", error)
-            return None
-
     async def meta(self, version: str) -> CatalogueMeta:
         """The meta of a version, after a check that all its parts are there."""
         keys = VersionKeys(version)

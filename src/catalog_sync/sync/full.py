@@ -8,7 +8,7 @@ import logging
 from functools import partial
 
 from catalog_sync import instruments
-from catalog_sync.errors import CatalogSyncError
+from catalog_sync.errors import CatalogSyncError, UnusableGroupsError
 from catalog_sync.models import GroupMeta, GroupReport, Outcome
 from catalog_sync.supplier.port import Scope
 from catalog_sync.sync import guards
@@ -22,12 +22,13 @@ _log = logging.getLogger(__name__)
 
 async def build_full(run: Run) -> Candidate:
     """Stage the whole catalogue. Raises ``CatalogSyncError`` where nothing may be published."""
-    groups, discovery_failure = await discover(run, run.previous)
+    listed, discovery_failure = await discover(run, run.previous)
+    failures = _behind_unusable_names(run, listed, discovery_failure)
+    groups = [*listed, *failures]
     run.builder.names = GroupNames(groups)
     run.progress.begin(groups)
-    failures: dict[str, CatalogSyncError] = {}
     async with asyncio.TaskGroup() as tasks:
-        for group in groups:
+        for group in listed:
             tasks.create_task(_fetch_group(run, group, failures))
     if len(failures) == len(groups):
         known = run.previous.meta.groups if run.previous else {}
@@ -41,7 +42,7 @@ async def build_full(run: Run) -> Candidate:
         if failure is None or group in kept:
             metas[group] = GroupMeta(counts.get(group, 0), kept.get(group, run.as_of), stale=group in kept)
         run.groups[group] = _report(group, metas.get(group), failure)
-    _check(run, metas, discovered=discovery_failure is None)
+    _check(run, metas, discovered=discovery_failure is None or isinstance(discovery_failure, UnusableGroupsError))
     partial_outcome = bool(failures) or discovery_failure is not None
     return Candidate(
         Outcome.PARTIAL if partial_outcome else Outcome.COMPLETE,
@@ -49,6 +50,16 @@ async def build_full(run: Run) -> Candidate:
         run.as_of,
         None if discovery_failure is None else error_info(discovery_failure),
     )
+
+
+def _behind_unusable_names(
+    run: Run, listed: list[str], failure: CatalogSyncError | None
+) -> dict[str, CatalogSyncError]:
+    """The groups of the previous version that may be the ones whose names cannot be used now: each has failed."""
+    if not isinstance(failure, UnusableGroupsError) or run.previous is None:
+        return {}
+    names = GroupNames(listed)
+    return {group: failure for group in run.previous.meta.groups if names.listed(group) is None}
 
 
 async def _fetch_group(run: Run, group: str, failures: dict[str, CatalogSyncError]) -> None:

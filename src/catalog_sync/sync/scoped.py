@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from catalog_sync.errors import BundleNotFoundError, CatalogueDamagedError, NotFoundError
+from catalog_sync.errors import BundleNotFoundError, CatalogueDamagedError, NotFoundError, UnusableGroupsError
 from catalog_sync.models import Bundle, GroupMeta, GroupReport, Outcome
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.supplier.port import Scope
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 async def build_group(run: Run, asked: str) -> Candidate:
     """Renew one group; its bundles that did not come again leave it. Raises ``CatalogSyncError``."""
-    groups, _ = await discover(run, run.previous)
+    groups, failure = await discover(run, run.previous)
     run.builder.names = GroupNames(groups)
     group = run.builder.names.listed(asked)
+    if group is None and isinstance(failure, UnusableGroupsError):
+        raise failure  # it may be one of those
     if group is None:
         raise NotFoundError(f"no group {asked!r}; the supplier lists {', '.join(map(repr, groups))}")
     await _start_from_previous(run)

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from catalog_sync import instruments, schedule
 from catalog_sync.cli.last_run import write_last_run
-from catalog_sync.errors import CacheConnectionError, CatalogSyncError, LockLostError, SyncDeadlineError
+from catalog_sync.errors import (
+    CacheConnectionError,
+    CatalogSyncError,
+    LockLostError,
+    SyncDeadlineError,
+    UnusableGroupsError,
+)
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
 from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobStatus, PoisonedStepError
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
@@ -124,7 +130,7 @@ class Worker:
         if not every:
             return
         try:
-            meta = await self._store.whole()
+            meta = await self._store.current()
             jobs = await self._jobs.latest(limit=20)
         except CatalogSyncError as error:
             _log.warning("whether a sync is due cannot be seen: %s", error)
@@ -221,7 +227,8 @@ class Worker:
             failed = self._counted(Part(error=error), before)
             await self._heed(failed, started)
             return failed, []
-        plan = self._counted(Part(groups=() if failure else tuple(groups), error=failure), before)
+        listed = failure is None or isinstance(failure, UnusableGroupsError)
+        plan = self._counted(Part(groups=tuple(groups) if listed else (), error=failure), before)
         if request.scope is None:
             return plan, groups
         group = GroupNames(groups).listed(request.scope)

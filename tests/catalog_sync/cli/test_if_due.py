@@ -121,12 +121,3 @@ def test_a_damaged_file_of_state_is_set_aside_and_the_run_goes_on(
     assert len(warnings) == 1
     assert file.with_suffix(".damaged").read_text("utf-8") == "{"
     assert json.loads(file.read_text("utf-8"))["format"] == 1
-
-
-@pytest.mark.parametrize("part", ["bundles", "meta"])
-def test_a_damaged_catalogue_is_due_however_young(cli: Cli, redis_server: RedisServer, part: str) -> None:
-    version = cli("run", "--json").json["version"]
-    redis_server.command("DEL", f"{{cat}}:v:{version}:{part}")
-    result = cli("run", "--if-due", "--json")
-    assert result.json["outcome"] == "COMPLETE"
-    assert cli("search", "--json").json["source"] == "fresh"
