@@ -122,6 +122,16 @@ class NotFoundError(CatalogSyncError):
     default = Classification(ErrorClass.PERMANENT, Severity.LOW, "404", BreakerEffect.SUCCESS)
 
 
+class UnknownScopeError(CatalogSyncError):
+    """There is no such group, country or bundle: a mistake of whoever asked, and no failure of anything."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "unknown_scope")
+
+
+UNKNOWN_SCOPE_TYPES: Final = frozenset({"unknown_scope", "bundle_not_found"})
+"""Values of ``error.type`` of a sync that was asked for something that does not exist."""
+
+
 class InvalidDataError(CatalogSyncError):
     """The supplier's answer cannot be used: not JSON, the wrong shape, or contradicting itself."""
 

@@ -81,11 +81,17 @@ class Answer:
 
     def failed(self, error: BaseException) -> int:
         """An error that the command did not turn into a result: one redacted line, the traceback in the JSON log."""
-        from catalog_sync.errors import CatalogSyncError, CatalogUnavailableError, ConfigurationError
+        from catalog_sync.errors import (
+            CatalogSyncError,
+            CatalogUnavailableError,
+            ConfigurationError,
+            UnknownScopeError,
+        )
         from catalog_sync.sync.reporting import error_info
 
         info = error_info(error)
-        if isinstance(error, ConfigurationError):
+        users_mistake = isinstance(error, ConfigurationError | UnknownScopeError)
+        if users_mistake:
             _complain(info.message)
         elif isinstance(error, CatalogSyncError):
             _complain(f"{info.message} (correlation ID {info.correlation_id})")
@@ -94,7 +100,7 @@ class Answer:
             _complain(f"unexpected error: {info.message} (correlation ID {info.correlation_id})")
         if self.as_json:
             self.json({"error": info.to_json()})
-        if isinstance(error, ConfigurationError):
+        if users_mistake:
             return exit_codes.USAGE
         return exit_codes.NO_CATALOGUE if isinstance(error, CatalogUnavailableError) else exit_codes.FAILED
 

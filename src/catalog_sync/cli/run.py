@@ -17,9 +17,10 @@ from catalog_sync.cli import app, due, exit_codes
 from catalog_sync.cli.last_run import write_last_run
 from catalog_sync.cli.output import error_line
 from catalog_sync.cli.progress import progress_bar
-from catalog_sync.errors import CatalogSyncError, ConfigurationError
+from catalog_sync.errors import UNKNOWN_SCOPE_TYPES, CatalogSyncError, ConfigurationError, UnknownScopeError
 from catalog_sync.models import ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.sync.reporting import error_info
+from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
 from catalog_sync.text import printable
 from otel_resilience import correlation_id
 
@@ -45,10 +46,14 @@ _log = logging.getLogger(__name__)
 
 
 def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
-    """Sync once. Returns the exit code of the outcome; 130 or 143 where a signal stopped it."""
+    """Sync once. Returns the exit code of the outcome; 130 or 143 where a signal stopped it.
+
+    Raises ``UnknownScopeError`` where there is no such group or country.
+    """
     settings = app.read_settings()
     settings.require_api_key()
     request = _request(args)
+    check_shape(request)
     with contextlib.ExitStack() as stack:
         stack.enter_context(app.observed())
         alerts = stack.enter_context(app.alerting(settings))
@@ -75,6 +80,8 @@ def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
             alerts.flush_within = STOPPED_WITHIN
     if signals.received is not None and one.stopped:
         return exit_codes.of_signal(signals.received)
+    if report.error is not None and report.error.type in UNKNOWN_SCOPE_TYPES:
+        return exit_codes.USAGE
     return exit_codes.OF_OUTCOME[report.outcome]
 
 
@@ -108,6 +115,8 @@ class _OneRun:
         try:
             async with app.open_sync(self._settings, self.policies, self._watch(on_progress), self._on_report) as parts:
                 self.in_process = parts.store.degraded
+                if self._request.scope is not None:
+                    check_scope(self._request, await known_scopes(parts.store, parts.snapshot))
                 try:
                     report = await parts.service.run(self._request)
                 except asyncio.CancelledError:
@@ -119,7 +128,7 @@ class _OneRun:
             if report is not None:  # the signal came while connections were closed: the sync itself had ended
                 return report
             return await self._stopped(self._uncancelled(), "no lock was held", None, 0, 0)
-        except ConfigurationError:
+        except (ConfigurationError, UnknownScopeError):
             raise
         except (CatalogSyncError, OSError) as error:
             if report is not None:

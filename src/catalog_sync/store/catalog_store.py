@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal
 
 from catalog_sync.errors import CacheAuthenticationError, CacheWritesPausedError, CatalogSyncError
-from catalog_sync.index import DIMENSIONS, CatalogueIndex, Filter
+from catalog_sync.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
 from catalog_sync.models import Bundle, CatalogueMeta, LockHolder
 from catalog_sync.store import scripts
 from catalog_sync.store.client import ExecutesCalls, GuardedRedis
@@ -197,6 +197,11 @@ class CatalogStore:
         if len(index) != int(await self._redis.command("count", "HLEN", keys.bundles)):
             raise VersionGoneError(f"the index of version {version} lacks a part", context={"version": version})
         return index
+
+    async def values(self, version: str, dimension: Dimension) -> frozenset[str]:
+        """The groups, countries, regions or durations that occur in a version."""
+        values = await self._redis.command("read index", "HKEYS", VersionKeys(version).hash(dimension))
+        return frozenset(bytes(value).decode() for value in values)
 
     async def select(self, version: str, wanted: Filter) -> list[str]:
         """The names in a version that ``wanted`` describes, sorted. Reads only the index entries it needs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from catalog_sync.errors import BundleNotFoundError, CatalogueDamagedError, NotFoundError, UnusableGroupsError
+from catalog_sync.errors import CatalogueDamagedError, NotFoundError, UnknownScopeError, UnusableGroupsError
 from catalog_sync.models import Bundle, GroupMeta, GroupReport, Outcome
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.supplier.port import Scope
@@ -13,6 +13,7 @@ from catalog_sync.sync import guards
 from catalog_sync.sync.fetch import discover, fetch_scope
 from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.run import Candidate, Run
+from catalog_sync.sync.scopes import unknown_bundle, unknown_group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ async def build_group(run: Run, asked: str) -> Candidate:
     if group is None and isinstance(failure, UnusableGroupsError):
         raise failure  # it may be one of those
     if group is None:
-        raise NotFoundError(f"no group {asked!r}; the supplier lists {', '.join(map(repr, groups))}")
+        raise unknown_group(asked, groups)
     await _start_from_previous(run)
     builder = run.builder
     before = builder.index.group_counts().get(group, 0)
@@ -43,7 +44,7 @@ async def build_group(run: Run, asked: str) -> Candidate:
 
 async def build_country(run: Run, asked: str) -> Candidate:
     """Renew the bundles of one country; those that did not come again are withdrawn. Raises ``CatalogSyncError``."""
-    country = asked.upper()
+    country = asked.strip().upper()
     await _start_from_previous(run)
     before = set(run.builder.index.country(country))
     seen: set[str] = set()
@@ -57,6 +58,8 @@ async def build_country(run: Run, asked: str) -> Candidate:
     run.progress.begin([country])
     await fetch_scope(run, Scope(country=country), put, seen.clear)
     run.progress.group_done(country)
+    if not before and not run.rows:
+        raise UnknownScopeError(f"neither the supplier nor the catalogue has bundles for the country {country}")
     _check(run, len(before), len(seen))
     await run.builder.remove(sorted(before - seen))
     return _candidate(run)
@@ -69,7 +72,7 @@ async def build_bundle(run: Run, name: str) -> Candidate:
         bundle = await run.supplier.get_bundle(name, deadline=run.deadline)
     except NotFoundError as gone:
         if name not in run.builder.index:
-            raise BundleNotFoundError(f"neither the supplier nor the catalogue has a bundle {name!r}") from gone
+            raise unknown_bundle(name, run.builder.index) from gone
         await run.builder.remove([name])
     else:
         await run.builder.replace([bundle])

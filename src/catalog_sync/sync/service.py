@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from catalog_sync import instruments
 from catalog_sync.errors import (
+    UNKNOWN_SCOPE_TYPES,
     CacheConnectionError,
     CatalogSyncError,
     LockLostError,
@@ -318,7 +319,9 @@ class SyncService:
             for row in tally.rejected:
                 key = (scope if scope in counts else "_OTHER", row.reason.value)
                 quarantined[key] = quarantined.get(key, 0) + 1
-        instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
+        if report.error is None or report.error.type not in UNKNOWN_SCOPE_TYPES:
+            # A typo is no failed sync: nothing that counts those may hear of it.
+            instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
         instruments.emit_sync_finished(report)
         if self._on_report is not None:
             self._on_report(report, age)

@@ -214,7 +214,7 @@ class Worker:
     ) -> tuple[Part, list[str]]:
         """What is to be fetched. An error is part of the plan: the last step meets it where one process would."""
         if request.kind is SyncKind.COUNTRY and request.scope is not None:
-            return Part(), [request.scope.upper()]
+            return Part(), [request.scope.strip().upper()]
         if request.kind is SyncKind.BUNDLE and request.scope is not None:
             return Part(), [request.scope]
         before = dataclasses.replace(self._supplier.counts)

@@ -60,6 +60,58 @@ def test_a_part_of_the_catalogue(cli: Cli, option: str, kind: str) -> None:
     assert result.json["bundles"] == 300
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "hint"),
+    [
+        ("--country", "Portugal", "PT (Portugal)"),
+        ("--country", "ZZ", "no country code"),
+        ("--group", "Standard - Fixd", "'Standard - Fixed'"),
+        ("--bundle", "..", "cannot be the name"),
+        ("--bundle", "a\nb", "cannot be the name"),
+    ],
+)
+def test_a_typo_is_refused_before_the_sync_and_pages_no_one(
+    cli: Cli, supplier: Supplier, option: str, value: str, hint: str
+) -> None:
+    before = cli("run", "--json").json
+    asked = supplier.requests()
+    with served(FakeWebhook()) as webhook:
+        result = cli("run", option, value, "--json", ERROR_ALERT_WEBHOOK_URL=webhook.url)
+        assert not webhook.requests
+    assert result.code == 2
+    assert (result.json["error"]["type"], result.json["error"]["severity"]) == ("unknown_scope", "LOW")
+    assert hint in result.json["error"]["message"]
+    assert supplier.requests() == asked
+    status = cli("status", "--json").json
+    assert status["catalogue"]["version"] == before["version"]
+    assert status["last_sync"]["correlation_id"] == before["correlation_id"]
+    assert status["alerts"]["incidents"] == []
+
+
+def test_a_bundle_that_neither_supplier_nor_catalogue_has_exits_2_and_pages_no_one(cli: Cli) -> None:
+    before = cli("run", "--json").json
+    with served(FakeWebhook()) as webhook:
+        result = cli("run", "--bundle", "NOPE", "--json", ERROR_ALERT_WEBHOOK_URL=webhook.url)
+        assert not webhook.requests
+    assert result.code == 2
+    assert result.json["error"]["type"] == "bundle_not_found"
+    assert result.json["version"] == before["version"]
+    assert cli("status", "--json").json["alerts"]["incidents"] == []
+
+
+def test_a_group_of_a_first_sync_that_the_supplier_does_not_list_exits_2(cli: Cli) -> None:
+    result = cli("run", "--group", "No such", "--json")
+    assert result.code == 2
+    assert result.json["error"]["type"] == "unknown_scope"
+    assert "Standard - Fixed" in result.json["error"]["message"]
+
+
+def test_a_group_in_the_spelling_of_a_search_is_synced(cli: Cli) -> None:
+    cli("run")
+    assert cli("search", "--json", "--group", "standardfixed").json["total"] > 0
+    assert cli("run", "--json", "--group", "standardfixed").json["outcome"] == "COMPLETE"
+
+
 def test_a_failed_sync_exits_1_and_keeps_the_catalogue(cli: Cli, supplier: Supplier) -> None:
     good = cli("run", "--json").json
     supplier.play("outage")

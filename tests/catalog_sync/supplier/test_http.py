@@ -192,9 +192,7 @@ def test_one_bad_value_costs_its_row_and_no_other(bad: bytes) -> None:
     assert len(page.rejected) == 1
 
 
-@pytest.mark.parametrize(
-    "value", [b"[" * 9000 + b"]" * 9000, b'{"a":' * 5000 + b'"]}"' + b"}" * 5000, b'"]]}}\\"["']
-)
+@pytest.mark.parametrize("value", [b"[" * 9000 + b"]" * 9000, b'{"a":' * 5000 + b'"]}"' + b"}" * 5000, b'"]]}}\\"["'])
 def test_what_nobody_reads_may_be_nested_as_deep_as_it_likes(value: bytes) -> None:
     body = b'{"rows":1,"bundles":[{"extra":' + value + b"," + GOOD[1:] + b"]}"
     assert [bundle.name for bundle in parse_page(parse_json(received(body)), 1).bundles] == ["good"]

@@ -169,7 +169,9 @@ def test_an_unusable_group_list_is_an_error_never_a_silent_default(data: object)
         parse_groups(data)
 
 
-@pytest.mark.parametrize("bad", [{}, {"name": None}, {"name": " "}, {"name": "half \ud83d"}, {"name": "x" * 600}, 7, None])
+@pytest.mark.parametrize(
+    "bad", [{}, {"name": None}, {"name": " "}, {"name": "half \ud83d"}, {"name": "x" * 600}, 7, None]
+)
 def test_an_entry_without_a_usable_name_leaves_the_other_groups(bad: object) -> None:
     with pytest.raises(UnusableGroupsError, match="1 of 3 groups") as caught:
         parse_groups({"groups": [{"name": "A"}, bad, {"name": "B"}]})

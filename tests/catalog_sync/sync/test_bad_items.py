@@ -24,7 +24,6 @@ from support.settings import make_settings
 from support.sync_world import World
 
 
-
 class Listing:
     """A supplier of one page per group, given as the bytes on the wire."""
 
