@@ -15,6 +15,7 @@ from catalog_sync.errors import LockLostError, SyncDeadlineError
 from catalog_sync.jobs.port import JobAbandonedError, JobStatus
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.models import Outcome, SyncReport
+from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.sync.failures import error_to_json
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.run import rfc3339
@@ -47,7 +48,11 @@ async def sweep(
     now: datetime.datetime,
 ) -> None:
     """Look after the one job that is under way. ``lease``: seconds between two signs of life of a step."""
-    record = await ledger.active()
+    try:
+        record = await ledger.active()
+    except CorruptEntryError:
+        await ledger.end_unreadable(finished_at=rfc3339(now))
+        return
     if record is None:
         return
     correlation_id = record.job.correlation_id

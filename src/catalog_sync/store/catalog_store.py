@@ -130,7 +130,7 @@ class CatalogStore:
         try:
             meta = CatalogueMeta.from_json(json.loads(document))
             expected = [int(json.loads(manifest)[name]) for name in HASHES]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptEntryError(f"the meta of version {version} cannot be read") from error
         if lengths != expected or expected[0] != meta.bundles:
             damaged = VersionGoneError(f"version {version} lacks a part", context={"version": version})

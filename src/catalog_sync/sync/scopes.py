@@ -37,7 +37,7 @@ class KnownScopes:
 
 
 async def known_scopes(store: CatalogStore, snapshot: Snapshot) -> KnownScopes | None:
-    """What may be asked for; ``None`` where there is no catalogue or it cannot be read: the sync itself reports that."""
+    """What may be asked for; ``None`` where there is no catalogue or it cannot be read, as the sync reports."""
     try:
         meta = await store.current()
         if meta is not None:

@@ -86,7 +86,12 @@ def test_sync_and_search_have_one_rule_of_spelling(asked: str) -> None:
 
 def test_a_listed_name_means_itself_also_where_another_is_spelled_alike() -> None:
     names = GroupNames(["Fixed", "FIXED", "fix-ed"])
-    assert [names.listed(name) for name in ("Fixed", "FIXED", "fix-ed", "fixed")] == ["Fixed", "FIXED", "fix-ed", "Fixed"]
+    assert [names.listed(name) for name in ("Fixed", "FIXED", "fix-ed", "fixed")] == [
+        "Fixed",
+        "FIXED",
+        "fix-ed",
+        "Fixed",
+    ]
     assert names.all() == {"Fixed", "FIXED", "fix-ed"}
 
 
