@@ -281,7 +281,7 @@ VARIABLES: Final = (
         "CATALOG_MAX_BAD_ROW_RATIO",
         "0.05",
         "",
-        "Share of unusable rows above which a sync refuses to publish. One bad row among good ones passes, except at 0.",
+        "Share of unusable rows above which a sync refuses to publish; a single one passes, unless this is 0.",
         values.number(0, 1),
     ),
     Variable(
