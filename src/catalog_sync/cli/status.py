@@ -74,14 +74,17 @@ async def _collect(settings: Settings) -> dict[str, Any]:
 
 
 async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> dict[str, Any]:
-    from catalog_sync.errors import CatalogSyncError
+    from catalog_sync.errors import CatalogSyncError, InvalidDataError
     from catalog_sync.jobs.overview import overview
     from catalog_sync.sync.reporting import error_info
 
     reachable: dict[str, Any] = {"backend": store.backend, "reachable": True, "error": None}
     catalogue = jobs = None
     try:
-        meta = await store.current()
+        try:
+            meta = await store.current()
+        except InvalidDataError as damage:  # Redis answers; what it holds is not whole
+            meta, reachable["error"] = None, error_info(damage).to_json()
         if meta is not None:
             catalogue = _catalogue(meta, settings, "fresh")
         holder = await store.lock_holder()
@@ -166,6 +169,8 @@ def _catalogue_lines(catalogue: dict[str, Any] | None) -> list[str]:
 
 
 def _store_lines(store: dict[str, Any]) -> list[str]:
+    if store["reachable"] and store["error"]:
+        return [f"{store['backend']}, answers; DAMAGED: {store['error']['message']}; a full sync mends it"]
     if store["reachable"]:
         return [f"{store['backend']}, answers"]
     return [f"{store['backend'] or 'none'}, does NOT answer: {store['error']['message']}"]
