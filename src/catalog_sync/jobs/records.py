@@ -114,7 +114,7 @@ def shown_job(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         _log.warning("%s", error)
     correlation_id = raw.get(b"correlation_id", b"").decode("ascii", "replace")
     error_info = ErrorInfo(
-        "unreadable_record",
+        CorruptEntryError.default.error_type,
         "permanent",
         "MEDIUM",
         "the record of this sync cannot be read; what became of it is not known",

@@ -262,7 +262,7 @@ async def test_one_unreadable_record_is_shown_as_such_and_spoils_no_list(
     unreadable = await ledger.shown(job_id(2))
     assert unreadable in shown
     assert unreadable.report is not None
-    assert unreadable.report["error"]["type"] == "unreadable_record"
+    assert "cannot be read" in unreadable.report["error"]["message"]
     json.dumps(unreadable.to_json())
 
 
