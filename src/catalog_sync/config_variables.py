@@ -280,7 +280,7 @@ VARIABLES: Final = (
         "CATALOG_MAX_BAD_ROW_RATIO",
         "0.05",
         "",
-        "Share of unusable rows above which a sync refuses to publish.",
+        "Share of unusable rows above which a sync refuses to publish; a single one passes, unless this is 0.",
         values.number(0, 1),
     ),
     Variable(

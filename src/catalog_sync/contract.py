@@ -46,9 +46,11 @@ ERROR_TYPES: Final = (
     "job_not_found",
     "job_poisoned",
     "lock_lost",
+    "not_durable",
     "publish_refused",
     "staging_incomplete",
     "sync_conflict",
+    "unknown_scope",
     "version_gone",
 )
 """What the application adds to the vocabulary of ``error.type``."""

@@ -122,6 +122,16 @@ class NotFoundError(CatalogSyncError):
     default = Classification(ErrorClass.PERMANENT, Severity.LOW, "404", BreakerEffect.SUCCESS)
 
 
+class UnknownScopeError(CatalogSyncError):
+    """There is no such group, country or bundle: a mistake of whoever asked, and no failure of anything."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "unknown_scope")
+
+
+UNKNOWN_SCOPE_TYPES: Final = frozenset({"unknown_scope", "bundle_not_found"})
+"""Values of ``error.type`` of a sync that was asked for something that does not exist."""
+
+
 class InvalidDataError(CatalogSyncError):
     """The supplier's answer cannot be used: not JSON, the wrong shape, or contradicting itself."""
 
@@ -139,6 +149,18 @@ class CatalogueChangedError(InvalidDataError):
     """The catalogue changed while it was paged, so that the pages do not fit together; paging starts again."""
 
     default = Classification(ErrorClass.PERMANENT, Severity.MEDIUM, error_types.INVALID_RESPONSE)
+
+
+class UnusableGroupsError(InvalidDataError):
+    """Some entries of the supplier's list of groups have no usable name; ``usable`` are the names of the others.
+
+    The group behind such an entry fails alone.
+    """
+
+    default = Classification(
+        ErrorClass.PERMANENT, Severity.MEDIUM, error_types.INVALID_RESPONSE, BreakerEffect.NEUTRAL, max_retries=0
+    )
+    usable: tuple[str, ...] = ()
 
 
 class RedirectRefusedError(CatalogSyncError):
@@ -179,6 +201,19 @@ class PublishRefusedError(CatalogSyncError):
     """A guard refused the publication: too many bad rows, a large drop, or a vanished group."""
 
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "publish_refused")
+
+
+class CatalogueDamagedError(CatalogSyncError):
+    """The published catalogue is not whole any more, so that a part of it cannot be renewed; a full sync mends it."""
+
+    dependency = STORE
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "version_gone")
+
+
+class NotDurableError(CatalogSyncError):
+    """The new catalogue exists in this process alone and ends with it: no server keeps it, and no disk took it."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "not_durable")
 
 
 class SyncDeadlineError(CatalogSyncError):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,6 +95,16 @@ class SyncRequest:
         """Raises ``ValueError`` where kind and scope do not fit."""
         if (self.kind is SyncKind.FULL) != (self.scope is None):
             raise ValueError("a full sync has no scope, every other kind needs one")
+
+    def widened(self, damage: str | None) -> SyncRequest:
+        """The sync that is done instead where the published catalogue is damaged: a full one.
+
+        To renew a part of it would publish that part as the whole. ``damage`` says what is wrong; ``None``: nothing.
+        """
+        if damage is None or self.kind is SyncKind.FULL:
+            return self
+        _log.warning("a full sync is done instead of one of %s %r: %s", self.kind.value, self.scope, damage)
+        return dataclasses.replace(self, kind=SyncKind.FULL, scope=None)
 
 
 class Outcome(StrEnum):

@@ -45,7 +45,7 @@ async def publish_one(store: CatalogStore, lease: LockLease, version: str, size:
         await staging.put([index.add(row) for row in rows])
     meta = make_meta(version, index, fence=lease.token)
     await staging.seal(index, meta)
-    await store.commit(staging, meta, lease.token)
+    await store.commit(staging, meta, lease)
 
 
 def fork_writer(url: str, directory: Path, size: int) -> int:

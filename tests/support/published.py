@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from catalog_sync.index import CatalogueIndex
 from catalog_sync.models import Bundle, CatalogueMeta, GroupMeta, SyncKind
-from catalog_sync.store import CatalogStore
+from catalog_sync.store import CatalogStore, LockLease
 from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig
 
 AS_OF = "2026-11-24T02:00:00Z"
@@ -72,13 +73,30 @@ def make_meta(version: str, index: CatalogueIndex, *, fence: int = 1, as_of: str
 
 
 async def publish(
-    store: CatalogStore, version: str, bundles: Iterable[Bundle], *, fence: int = 1, as_of: str = AS_OF
+    store: CatalogStore,
+    version: str,
+    bundles: Iterable[Bundle],
+    *,
+    lease: LockLease | None = None,
+    as_of: str = AS_OF,
 ) -> CatalogueMeta:
-    """Stages, seals and commits."""
+    """Stages, seals and commits, under ``lease`` or a lease of its own."""
+    own = None if lease is not None else await lease_of(store)
+    held = lease or own
+    assert held is not None
     staging = await store.begin(version)
     index = CatalogueIndex()
     await staging.put([index.add(bundle) for bundle in bundles])
-    meta = make_meta(version, index, fence=fence, as_of=as_of)
+    meta = make_meta(version, index, fence=held.token, as_of=as_of)
     await staging.seal(index, meta)
-    await store.commit(staging, meta, fence)
+    await store.commit(staging, meta, held)
+    if own is not None:
+        await own.release()
     return meta
+
+
+async def lease_of(store: CatalogStore, holder: str = "a" * 32, **options: Any) -> LockLease:
+    """The sync lock, which must be free."""
+    lease = await store.acquire_lock(holder, **options)
+    assert isinstance(lease, LockLease)
+    return lease

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.errors import STORE, SUPPLIER
+from catalog_sync.errors import STORE, SUPPLIER, UNKNOWN_SCOPE_TYPES
 from catalog_sync.models import Outcome, SyncKind
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, Inhibition, fingerprint
@@ -69,8 +69,9 @@ def raised(
     report: SyncReport, *, age: float | None, stale_after: float, partial_threshold: int, credential: str | None
 ) -> Iterator[Alert]:
     """The alerts for this report. ``age``: seconds since readers' data was fetched, ``None`` where there is none."""
-    if report.outcome is Outcome.FAILED and report.error is not None and report.error.error_class != "cancelled":
-        yield _failed(report, report.error, credential)
+    if report.outcome is Outcome.FAILED and report.error is not None:
+        if report.error.error_class != "cancelled" and report.error.type not in UNKNOWN_SCOPE_TYPES:
+            yield _failed(report, report.error, credential)
     elif report.outcome is Outcome.LOCK_UNAVAILABLE and report.error is not None:
         yield _failed(report, report.error, credential, STORE_UNAVAILABLE)
     elif report.outcome is Outcome.PARTIAL:

@@ -21,6 +21,7 @@ from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.store.snapshot import SnapshotCorruptError, SnapshotFile
 from catalog_sync.store.staging import decode
 from catalog_sync.sync.reporting import error_info
+from catalog_sync.sync.scopes import KnownScopes
 from catalog_sync.telemetry import trace_of
 from otel_resilience.correlation import new_correlation_id
 
@@ -84,6 +85,11 @@ class Copy:
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @property
+    def known_scopes(self) -> KnownScopes:
+        """Its groups and countries."""
+        return KnownScopes(self.meta.groups, self._places["countries"])
 
     async def current(self) -> CatalogueMeta:
         """What the version says about itself."""
@@ -190,6 +196,11 @@ class LiveCatalogue:
     def meta(self) -> CatalogueMeta | None:
         """What the served version says about itself."""
         return None if self._copy is None else self._copy.meta
+
+    @property
+    def known_scopes(self) -> KnownScopes | None:
+        """The groups and countries of the served version, of which syncs may be asked for."""
+        return None if self._copy is None else self._copy.known_scopes
 
     @property
     def source(self) -> Source:

@@ -27,7 +27,7 @@ _STATUS_TEXTS: Final = {
     413: "The body is too large.",
     414: "The query is too long.",
     415: "The body is not announced as JSON.",
-    422: "The body is JSON, but not what is needed.",
+    422: "The body is JSON, but not what is needed, or there is no such group or country.",
     503: "Nothing to read, the store does not answer, or too many requests.",
 }
 

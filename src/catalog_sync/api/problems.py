@@ -18,6 +18,7 @@ from catalog_sync.errors import (
     CatalogSyncError,
     CatalogUnavailableError,
     ConfigurationError,
+    UnknownScopeError,
 )
 from catalog_sync.jobs import JobConflictError, JobNotFoundError
 from catalog_sync.sync.reporting import error_info
@@ -32,6 +33,7 @@ TITLES: Final[Mapping[str, str]] = {
     "bad_request": "The request cannot be understood",
     "invalid_parameters": "A query parameter is wrong",
     "invalid_body": "The body is not what is needed",
+    "unknown_scope": "There is no such group or country",
     "unauthorized": "A token is needed",
     "forbidden": "Writing is not set up",
     "not_found": "There is nothing at this address",
@@ -100,6 +102,10 @@ def problem_of(error: BaseException) -> ProblemError:
         return ProblemError(404, "sync_not_found", error_info(error).message)
     if isinstance(error, BundleNotFoundError):
         return ProblemError(404, "bundle_not_found", error_info(error).message)
+    if isinstance(error, UnknownScopeError):
+        return ProblemError(
+            422, "unknown_scope", str(error), errors=[{"pointer": "/scope", "detail": error_info(error).message}]
+        )
     if isinstance(error, CatalogSyncError):
         return _unavailable(error)
     return ProblemError(500, "internal_error", "The error is recorded under this correlation ID.")

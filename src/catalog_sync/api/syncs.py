@@ -18,6 +18,7 @@ from catalog_sync.config import AlertSettings
 from catalog_sync.errors import CacheConnectionError
 from catalog_sync.jobs import Job, Jobs
 from catalog_sync.reader import epoch
+from catalog_sync.sync.scopes import check_scope
 from catalog_sync.traces import TraceStore
 from otel_resilience.correlation import is_correlation_id
 
@@ -59,6 +60,7 @@ class Syncs:
         body = await sync_body(request, self._max_body_bytes)
         if self._health.draining:
             raise ProblemError(503, "stopping", "Ask again in a moment.", headers={"Retry-After": "5"})
+        check_scope(body.request(), self._live.known_scopes)
         async with _in_time():
             job = await self._jobs.submit(body.request())
         document = self.document(job)

@@ -8,7 +8,7 @@ OK: Final = 0
 FAILED: Final = 1
 """A failed sync, a failing check, no such bundle, or something unexpected."""
 USAGE: Final = 2
-"""Wrong arguments or wrong settings."""
+"""Wrong arguments or wrong settings; also a group, country or bundle that does not exist."""
 PARTIAL: Final = 3
 SKIPPED_LOCKED: Final = 4
 LOCK_UNAVAILABLE: Final = 5

@@ -57,11 +57,22 @@ def read_last_run(state_dir: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         _log.warning("%s cannot be read: %s", FILE_NAME, type(error).__name__)
         return None
-    expected = isinstance(data, dict) and isinstance(data.get("report"), dict)
-    if not expected or not all(isinstance(data.get(key), list) for key in ("breakers", "budgets")):
-        _log.warning("%s is not of our making", FILE_NAME)
+    if not _expected(data):
+        _log.warning("%s has an unexpected format", FILE_NAME)
         return None
     return data
+
+
+def _expected(data: Any) -> bool:
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("breakers", "budgets")):
+        return False
+    report = data.get("report")
+    return (
+        isinstance(report, dict)
+        and all(isinstance(report.get(key), str) for key in ("outcome", "kind", "started_at", "correlation_id"))
+        and isinstance(report.get("duration_s"), int | float)
+        and isinstance(report.get("error"), dict | None)
+    )
 
 
 def breaker_json(policy: Policy, at: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Nothing but ``SystemExit`` of a hard stop is ever raised."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    output.accept_any_text()
     answer = output.Answer(as_json=_wants_json(arguments))
     signals = StopSignals()
     try:

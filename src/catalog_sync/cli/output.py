@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import signal
@@ -9,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 from catalog_sync.cli import exit_codes
+from catalog_sync.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +44,12 @@ class Answer:
         if self.answered:
             return
         self.answered = True
-        sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+        line = json.dumps(data, ensure_ascii=False)
+        try:
+            line.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:  # an ASCII terminal; the same object, escaped
+            line = json.dumps(data)
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
     def text(self, line: str) -> None:
@@ -83,11 +90,17 @@ class Answer:
 
     def failed(self, error: BaseException) -> int:
         """An error that the command did not turn into a result: one redacted line, the traceback in the JSON log."""
-        from catalog_sync.errors import CatalogSyncError, CatalogUnavailableError, ConfigurationError
+        from catalog_sync.errors import (
+            CatalogSyncError,
+            CatalogUnavailableError,
+            ConfigurationError,
+            UnknownScopeError,
+        )
         from catalog_sync.sync.reporting import error_info
 
         info = error_info(error)
-        if isinstance(error, ConfigurationError):
+        users_mistake = isinstance(error, ConfigurationError | UnknownScopeError)
+        if users_mistake:
             _complain(info.message)
         elif isinstance(error, CatalogSyncError):
             _complain(f"{info.message} (correlation ID {info.correlation_id})")
@@ -96,19 +109,35 @@ class Answer:
             _complain(f"unexpected error: {info.message} (correlation ID {info.correlation_id})")
         if self.as_json:
             self.json({"error": info.to_json()})
-        if isinstance(error, ConfigurationError):
+        if users_mistake:
             return exit_codes.USAGE
         return exit_codes.NO_CATALOGUE if isinstance(error, CatalogUnavailableError) else exit_codes.FAILED
+
+
+def accept_any_text() -> None:
+    """Let both streams take every text: what their encoding lacks is escaped instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def console(stream: TextIO | None = None) -> Console:
     """A console for people: colours and the real width on a terminal, plain text of 100 columns elsewhere."""
     from rich.console import Console
+    from rich.table import Table
 
     class Plain(Console):
         def on_broken_pipe(self) -> NoReturn:
             """Not rich's own exit: :mod:`catalog_sync.cli.main` handles it for all output alike."""
             raise BrokenPipeError
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            """As ever, except that a table which is too wide wraps its values: rich would cut them."""
+            for table in objects:
+                if isinstance(table, Table):
+                    for column in table.columns:
+                        column.overflow, column.no_wrap = "fold", False
+            super().print(*objects, **options)
 
     file = sys.stdout if stream is None else stream
     return Plain(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
@@ -116,7 +145,8 @@ def console(stream: TextIO | None = None) -> Console:
 
 def error_line(error: ErrorInfo) -> str:
     """An error for a person, on one line."""
-    text = f"{error.type} ({error.error_class}, {error.severity}): {' '.join(error.message.split())}"
+    message = printable(" ".join(error.message.split()))
+    text = f"{error.type} ({error.error_class}, {error.severity}): {message}"
     return text if error.retry_after_s is None else f"{text}; try again in {error.retry_after_s:.1f} s"
 
 
@@ -134,7 +164,7 @@ def _log_unexpected(error: BaseException, info: ErrorInfo) -> None:
 
 
 def _complain(message: str) -> None:
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     sys.stderr.write(f"catalog-sync: {line.removeprefix('catalog-sync: ')}\n")
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.progress import ProgressColumn
+
     from catalog_sync.sync import OnProgress, Progress
+
+WITH_DETAILS: Final = 56
+WITH_TIME: Final = 64
+WITH_BAR: Final = 90
+"""Columns of the terminal from which details, the time and the bar are shown, with room for six digits of bundles."""
 
 
 @contextlib.contextmanager
@@ -18,19 +25,12 @@ def progress_bar(title: str) -> Iterator[OnProgress | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
     from catalog_sync.cli.output import console
 
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("pages · {task.fields[groups]} groups · {task.fields[bundles]} bundles"),
-        TimeElapsedColumn(),
-    )
-    with Bar(*columns, console=console(sys.stderr), transient=True) as bar:
+    out = console(sys.stderr)
+    with Bar(*_columns(out.width), console=out, transient=True) as bar:
         task = bar.add_task(title, total=None, groups="?", bundles="0")
 
         def show(progress: Progress) -> None:
@@ -43,3 +43,17 @@ def progress_bar(title: str) -> Iterator[OnProgress | None]:
             )
 
         yield show
+
+
+def _columns(width: int) -> Iterator[ProgressColumn]:
+    """What fits into ``width`` columns of the terminal: rich would cut the rest."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+    yield TextColumn("[bold]{task.description}")
+    if width >= WITH_BAR:
+        yield BarColumn(bar_width=24)
+    yield MofNCompleteColumn()
+    if width >= WITH_DETAILS:
+        yield TextColumn("pages · {task.fields[groups]} groups · {task.fields[bundles]} bundles")
+    if width >= WITH_TIME:
+        yield TimeElapsedColumn()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from catalog_sync.cli import app, exit_codes
 from catalog_sync.cli.output import console
+from catalog_sync.cli.tables import Column, folded, print_table
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from catalog_sync.cli.output import Answer
     from catalog_sync.cli.signals import StopSignals
@@ -92,36 +93,26 @@ def price(bundle: Bundle) -> str:
 
 
 def _print_bundles(found: Found, offset: int) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     out = console(sys.stdout)
     if found.bundles:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("name", overflow="fold", min_width=20)
-        table.add_column("group", overflow="fold")
-        table.add_column("countries", overflow="fold")
-        table.add_column("data", justify="right", no_wrap=True)
-        table.add_column("days", justify="right", no_wrap=True)
-        table.add_column("price", justify="right", no_wrap=True)
-        for bundle in found.bundles:
-            mark = " (stale)" if bundle.stale else ""
-            table.add_row(
-                Text(bundle.name + mark),
-                Text(", ".join(bundle.groups)),
-                Text(_countries(bundle)),
-                data_amount(bundle),
-                str(bundle.duration_days),
-                price(bundle),
-            )
-        out.print(table)
+        print_table(out, _columns(found.bundles))
     shown = (
         f"{offset + 1:,} to {offset + len(found.bundles):,} of {found.total:,}"
         if found.bundles
         else f"none of {found.total:,}"
     )
-    out.print(Text(f"{shown} bundles · {origin(found.source, found.as_of, found.version)}"))
+    out.print(folded(f"{shown} bundles · {origin(found.source, found.as_of, found.version)}"))
+
+
+def _columns(bundles: Sequence[Bundle]) -> list[Column]:
+    return [
+        Column("name", [bundle.name + (" (stale)" if bundle.stale else "") for bundle in bundles], narrowest=16),
+        Column("countries", [_countries(bundle) for bundle in bundles], narrowest=12, optional=True),
+        Column("group", [", ".join(bundle.groups) for bundle in bundles], narrowest=12, optional=True),
+        Column("data", [data_amount(bundle) for bundle in bundles]),
+        Column("days", [str(bundle.duration_days) for bundle in bundles]),
+        Column("price", [price(bundle) for bundle in bundles]),
+    ]
 
 
 def _countries(bundle: Bundle) -> str:
@@ -133,7 +124,6 @@ def _countries(bundle: Bundle) -> str:
 
 def _print_bundle(found: BundleAnswer) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     bundle = found.bundle
     table = Table.grid(padding=(0, 2))
@@ -149,8 +139,8 @@ def _print_bundle(found: BundleAnswer) -> None:
         "speeds": ", ".join(bundle.speeds) or "?",
     }
     for name, value in rows.items():
-        table.add_row(Text(name, style="dim"), Text(value))
+        table.add_row(folded(name, "dim"), folded(value))
     out = console(sys.stdout)
     out.print(table)
     stale = "kept from an earlier version · " if bundle.stale else ""
-    out.print(Text(stale + origin(found.source, found.as_of, found.version)))
+    out.print(folded(stale + origin(found.source, found.as_of, found.version)))

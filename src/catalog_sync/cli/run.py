@@ -17,9 +17,11 @@ from catalog_sync.cli import app, due, exit_codes
 from catalog_sync.cli.last_run import write_last_run
 from catalog_sync.cli.output import error_line
 from catalog_sync.cli.progress import progress_bar
-from catalog_sync.errors import CatalogSyncError, ConfigurationError
+from catalog_sync.errors import UNKNOWN_SCOPE_TYPES, CatalogSyncError, ConfigurationError, UnknownScopeError
 from catalog_sync.models import ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.sync.reporting import error_info
+from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
+from catalog_sync.text import printable
 from otel_resilience import correlation_id
 
 if TYPE_CHECKING:
@@ -44,10 +46,14 @@ _log = logging.getLogger(__name__)
 
 
 def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
-    """Sync once. Returns the exit code of the outcome; 130 or 143 where a signal stopped it."""
+    """Sync once. Returns the exit code of the outcome; 130 or 143 where a signal stopped it.
+
+    Raises ``UnknownScopeError`` where there is no such group or country.
+    """
     settings = app.read_settings()
     settings.require_api_key()
     request = _request(args)
+    check_shape(request)
     with contextlib.ExitStack() as stack:
         stack.enter_context(app.observed())
         alerts = stack.enter_context(app.alerting(settings))
@@ -63,6 +69,8 @@ def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
         due.remember_pause(one.policies, report)
         for notice in one.notices:
             answer.notice(notice)
+        if one.in_process and report.outcome != Outcome.FAILED:
+            answer.notice(app.IN_PROCESS_BANNER)
         write_last_run(settings.state_dir, report, (one.policies.supplier, one.policies.store))
         if answer.as_json:
             answer.json(report.to_json())
@@ -72,6 +80,8 @@ def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
             alerts.flush_within = STOPPED_WITHIN
     if signals.received is not None and one.stopped:
         return exit_codes.of_signal(signals.received)
+    if report.error is not None and report.error.type in UNKNOWN_SCOPE_TYPES:
+        return exit_codes.USAGE
     return exit_codes.OF_OUTCOME[report.outcome]
 
 
@@ -89,6 +99,7 @@ class _OneRun:
     def __init__(self, settings: Settings, request: SyncRequest, signals: StopSignals, on_report: OnReport) -> None:
         self.policies = app.Policies.of(settings)
         self.stopped = False
+        self.in_process = False
         self.notices: list[str] = []
         self._settings = settings
         self._request = request
@@ -103,8 +114,9 @@ class _OneRun:
         report: SyncReport | None = None
         try:
             async with app.open_sync(self._settings, self.policies, self._watch(on_progress), self._on_report) as parts:
-                if parts.store.degraded:
-                    self.notices.append(app.IN_PROCESS_BANNER)
+                self.in_process = parts.store.degraded
+                if self._request.scope is not None:
+                    check_scope(self._request, await known_scopes(parts.store, parts.snapshot))
                 try:
                     report = await parts.service.run(self._request)
                 except asyncio.CancelledError:
@@ -116,7 +128,7 @@ class _OneRun:
             if report is not None:  # the signal came while connections were closed: the sync itself had ended
                 return report
             return await self._stopped(self._uncancelled(), "no lock was held", None, 0, 0)
-        except ConfigurationError:
+        except (ConfigurationError, UnknownScopeError):
             raise
         except (CatalogSyncError, OSError) as error:
             if report is not None:
@@ -226,7 +238,7 @@ def _summarise(report: SyncReport, answer: Answer) -> None:
 
 def summary(report: SyncReport) -> Iterator[str]:
     """The report for a person."""
-    scope = f" of {report.kind.value} {report.scope}" if report.scope else ""
+    scope = f" of {report.kind.value} {printable(report.scope)}" if report.scope else ""
     yield f"{report.outcome.value}: sync{scope} in {report.duration_s:.1f} s"
     if report.version is None:
         yield "  catalogue       none published"
@@ -234,7 +246,7 @@ def summary(report: SyncReport) -> Iterator[str]:
         yield f"  catalogue       {report.bundles:,} bundles, version {report.version}"
     for group in report.groups:
         reason = f"  {error_line(group.error)}" if group.error else ""
-        yield f"  {group.status:<15} {group.name}: {group.bundles:,} bundles{reason}"
+        yield f"  {group.status:<15} {printable(group.name)}: {group.bundles:,} bundles{reason}"
     yield f"  requests        {report.attempts}, of them {report.retries} repeated"
     if report.quarantined:
         reasons = ", ".join(sorted({row.reason for row in report.quarantined_rows}))

@@ -12,6 +12,7 @@ from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
 from catalog_sync.cli.last_run import read_last_run
 from catalog_sync.cli.output import console
 from catalog_sync.cli.protection import with_shared_state
+from catalog_sync.cli.tables import folded
 
 if TYPE_CHECKING:
     import argparse
@@ -73,14 +74,17 @@ async def _collect(settings: Settings) -> dict[str, Any]:
 
 
 async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> dict[str, Any]:
-    from catalog_sync.errors import CatalogSyncError
+    from catalog_sync.errors import CatalogSyncError, InvalidDataError
     from catalog_sync.jobs.overview import overview
     from catalog_sync.sync.reporting import error_info
 
     reachable: dict[str, Any] = {"backend": store.backend, "reachable": True, "error": None}
     catalogue = jobs = None
     try:
-        meta = await store.current()
+        try:
+            meta = await store.current()
+        except InvalidDataError as damage:  # Redis answers; what it holds is not whole
+            meta, reachable["error"] = None, error_info(damage).to_json()
         if meta is not None:
             catalogue = _catalogue(meta, settings, "fresh")
         holder = await store.lock_holder()
@@ -129,7 +133,7 @@ def _print(data: dict[str, Any]) -> None:
     }
     for name, lines in sections.items():
         for number, line in enumerate(lines):
-            table.add_row(Text(name if number == 0 else "", style="bold"), Text(line))
+            table.add_row(Text(name if number == 0 else "", style="bold"), folded(line))
     console(sys.stdout).print(table)
 
 
@@ -165,6 +169,8 @@ def _catalogue_lines(catalogue: dict[str, Any] | None) -> list[str]:
 
 
 def _store_lines(store: dict[str, Any]) -> list[str]:
+    if store["reachable"] and store["error"]:
+        return [f"{store['backend']}, answers; DAMAGED: {store['error']['message']}; a full sync mends it"]
     if store["reachable"]:
         return [f"{store['backend']}, answers"]
     return [f"{store['backend'] or 'none'}, does NOT answer: {store['error']['message']}"]

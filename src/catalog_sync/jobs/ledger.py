@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
@@ -16,10 +17,11 @@ from redis.exceptions import RedisError
 from catalog_sync.cancellation import heeding_cancellation
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import ACTIVE, CHANGES, DEAD, DEAD_COUNT, INDEX, JobKeys, is_job_id
-from catalog_sync.jobs.port import GroupProgress, JobNotFoundError, JobStatus
-from catalog_sync.jobs.records import Record, progress_field, progress_json, read_record, step_of
-from catalog_sync.models import Outcome
+from catalog_sync.jobs.port import GroupProgress, Job, JobNotFoundError, JobStatus
+from catalog_sync.jobs.records import Record, progress_field, progress_json, read_record, shown_job, step_of
+from catalog_sync.models import Outcome, SyncRequest
 from catalog_sync.store.client import GuardedRedis, translated
+from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.store.keys import LOCK
 from catalog_sync.sync.staged import Part
 from catalog_sync.telemetry import untraced
@@ -32,6 +34,8 @@ KEPT_LETTERS: Final = 100
 MAX_STARTS: Final = 5
 """How often a step is begun before it counts as one that kills its worker."""
 CHANGES_WAIT_MS: Final = 1_000
+
+_log = logging.getLogger(__name__)
 
 Refusal = Literal["gone", "ended", "done", "early", "stopped", "busy", "dead"]
 
@@ -76,7 +80,7 @@ class JobLedger:
         return read_record(job_id, cast("Mapping[bytes, bytes]", raw))
 
     async def active(self) -> Record | None:
-        """The job that is queued or running."""
+        """The job that is queued or running. Raises :class:`CorruptEntryError` where its record cannot be read."""
         job_id = await self.redis.command("read active job", "GET", ACTIVE)
         if job_id is None:
             return None
@@ -86,14 +90,54 @@ class JobLedger:
             return None
         return None if record.job.status.ended else record
 
-    async def latest(self, limit: int, offset: int) -> list[Record]:
-        """The last records, newest first."""
+    async def end_unreadable(self, *, finished_at: str) -> None:
+        """End the job that is queued or running where its record cannot be read.
+
+        No worker can go on with it, and while it counts as under way there is no other.
+        """
+        job_id = await self.redis.command("read active job", "GET", ACTIVE)
+        identifier = "" if job_id is None else bytes(job_id).decode("utf-8", "replace")
+        if not is_job_id(identifier) or await self._readable(identifier):
+            return
+        _log.error("job %s is ended: its record cannot be read", identifier)
+        try:
+            await self.end(identifier, JobStatus.FINISHED, Outcome.FAILED, None, finished_at=finished_at)
+        except CorruptEntryError:  # no record at all
+            await self.redis.command("drop what is no record", "UNLINK", JobKeys(identifier).record)
+        await self.redis.command("forget active job", "UNLINK", ACTIVE)
+
+    async def _readable(self, job_id: str) -> bool:
+        try:
+            await self.read(job_id)
+        except CorruptEntryError:
+            return False
+        except JobNotFoundError:
+            pass  # nothing that could be in the way
+        return True
+
+    async def shown(self, job_id: str) -> Job:
+        """One job, for people: also one whose record cannot be read. Raises :class:`JobNotFoundError`."""
+        [raw] = await self._raw([job_id]) if is_job_id(job_id) else [{}]
+        if raw == {}:
+            raise JobNotFoundError(f"there is no job {job_id!r}, or not any more")
+        return shown_job(job_id, raw or {})
+
+    async def latest(self, limit: int, offset: int) -> list[Job]:
+        """The last jobs, newest first; one whose record cannot be read is shown as such."""
         raw_ids = await self.redis.command("list jobs", "ZREVRANGE", INDEX, offset, offset + limit - 1)
-        ids = [bytes(job_id).decode() for job_id in raw_ids]
-        if not ids:
-            return []
-        found = await self.redis.read_many("read jobs", [("HGETALL", JobKeys(job_id).record) for job_id in ids])
-        return [read_record(job_id, raw) for job_id, raw in zip(ids, found, strict=True) if raw]
+        ids = [job_id for raw_id in raw_ids if is_job_id(job_id := bytes(raw_id).decode("utf-8", "replace"))]
+        found = await self._raw(ids)
+        return [shown_job(job_id, raw or {}) for job_id, raw in zip(ids, found, strict=True) if raw != {}]
+
+    async def _raw(self, ids: Sequence[str]) -> list[Mapping[bytes, bytes] | None]:
+        """The records as they stand; empty for one that is not there, ``None`` for what is no record at all."""
+        commands = [("HGETALL", JobKeys(job_id).record) for job_id in ids]
+        try:
+            return await self.redis.read_many("read jobs", commands) if commands else []
+        except CorruptEntryError:
+            if len(ids) == 1:
+                return [None]
+            return [raw for job_id in ids for raw in await self._raw([job_id])]
 
     async def start(
         self, job_id: str, step: str, claim: str, *, lease: float, now: str, time_limit: float
@@ -137,12 +181,15 @@ class JobLedger:
         plan: Part,
         scopes: Sequence[str],
         *,
+        request: SyncRequest | None = None,
         token: int | None,
         refused_by: Mapping[str, Any] | None,
         carrier: Mapping[str, str],
     ) -> bool:
-        """Note the plan; ``False`` where there is one already."""
+        """Note the plan; ``False`` where there is one already. ``request``: what is done, where that was changed."""
         fields = ["scopes", json.dumps(list(scopes)), "carrier", json.dumps(dict(carrier))]
+        if request is not None:
+            fields += ["kind", request.kind.value, "scope", json.dumps(request.scope)]
         if token is not None:
             fields += ["token", str(token)]
         if refused_by is not None:
@@ -245,7 +292,7 @@ class JobLedger:
         count, letters = await self.redis.read_many(
             "read dead letters", [("GET", DEAD_COUNT), ("LRANGE", DEAD, 0, limit - 1)]
         )
-        return int(count or 0), [json.loads(letter) for letter in letters]
+        return int(count or 0), [_letter(text) for text in letters]
 
     async def changed(self) -> AsyncIterator[list[str]]:
         """The jobs that change from now on, some at a time, each once; an empty list now and then where none does.
@@ -274,6 +321,17 @@ class JobLedger:
 
     async def _script(self, name: str, text: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         return await self.redis.script(name, text, keys=keys, args=args)
+
+
+def _letter(text: bytes) -> dict[str, Any]:
+    """A dead letter, as it was put aside; one that cannot be read says so and leaves the others readable."""
+    letter: dict[str, Any] = dict.fromkeys(("job", "step", "scope", "correlation_id"))
+    letter |= {"starts": 0, "at": "at an unknown time", "reason": "this dead letter cannot be read"}
+    try:
+        read = json.loads(text)
+    except (ValueError, RecursionError):
+        return letter
+    return letter | read if isinstance(read, dict) else letter
 
 
 def _ms(seconds: float) -> int:

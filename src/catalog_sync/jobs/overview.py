@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from catalog_sync.jobs.keys import WORKER_PREFIX
 from catalog_sync.jobs.ledger import JobLedger
+from catalog_sync.jobs.port import Job
 from catalog_sync.store.client import GuardedRedis
+from catalog_sync.store.errors import CorruptEntryError
 
 SHOWN_LETTERS: Final = 10
 
@@ -15,13 +17,32 @@ SHOWN_LETTERS: Final = 10
 async def overview(redis: GuardedRedis) -> dict[str, Any]:
     """Workers seen lately, the job under way, and the last dead letters. Raises the ``Cache…Error`` of the store."""
     ledger = JobLedger(redis)
-    active = await ledger.active()
+    active = await _active(ledger)
     count, letters = await ledger.dead_letters(SHOWN_LETTERS)
     return {
         "workers": await _workers(redis),
-        "active": None if active is None else active.job.to_json(),
+        "active": None if active is None else active.to_json(),
         "dead_letters": {"count": count, "last": letters},
     }
+
+
+async def _active(ledger: JobLedger) -> Job | None:
+    """The job under way; of one whose record cannot be read what is known of it."""
+    try:
+        record = await ledger.active()
+    except CorruptEntryError:
+        return next(iter(await ledger.latest(1, 0)), None)
+    return None if record is None else record.job
+
+
+def _worker(key: bytes, text: bytes) -> dict[str, Any]:
+    """What a worker says of itself; of one that cannot be read its name."""
+    unreadable = {"name": bytes(key).decode("utf-8", "replace").removeprefix(WORKER_PREFIX), "unreadable": True}
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return unreadable
+    return said if isinstance(said, dict) and isinstance(said.get("name"), str) else unreadable
 
 
 async def _workers(redis: GuardedRedis) -> list[dict[str, Any]]:
@@ -33,6 +54,6 @@ async def _workers(redis: GuardedRedis) -> list[dict[str, Any]]:
         )
         if keys:
             texts = await redis.command("read workers", "MGET", *keys)
-            found += [json.loads(text) for text in texts if text is not None]
+            found += [_worker(key, text) for key, text in zip(keys, texts, strict=True) if text is not None]
         if int(cursor) == 0:
             return sorted(found, key=lambda worker: str(worker["name"]))

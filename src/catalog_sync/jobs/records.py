@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.port import GroupProgress, Job, JobStatus
-from catalog_sync.models import LockHolder, Outcome, SyncKind, SyncRequest
+from catalog_sync.models import ErrorInfo, LockHolder, Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.store.errors import CorruptEntryError
+from catalog_sync.store.lock import rfc3339
 from catalog_sync.sync.ticket import Ticket
+from otel_resilience.correlation import is_correlation_id
 
+_log = logging.getLogger(__name__)
+
+NO_CORRELATION_ID = "0" * 32
+"""Of a record that does not say which it has."""
 PLAN = "plan"
 """The first step: the lock and the list of groups."""
 PUBLISH = "publish"
@@ -61,6 +69,7 @@ class Record:
             since=self.job.created_at,
             started_at=self.job.started_at or self.job.created_at,
             token=self.token,
+            record=JobKeys(self.job.id).record,
             attempt=attempt,
             refused_by=None if self.refused_by is None else LockHolder(**self.refused_by),
         )
@@ -93,8 +102,53 @@ def read_record(job_id: str, raw: Mapping[bytes, bytes]) -> Record:
     """The record of a job. Raises ``CorruptEntryError`` where it is none."""
     try:
         return _read(job_id, {name.decode(): value.decode() for name, value in raw.items()})
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptEntryError(f"the record of job {job_id} cannot be read") from error
+
+
+def shown_job(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
+    """The job of a record; where that cannot be read a stand-in that says so, so that it spoils no list."""
+    try:
+        return read_record(job_id, raw).job
+    except CorruptEntryError as error:
+        _log.warning("%s", error)
+    correlation_id = raw.get(b"correlation_id", b"").decode("ascii", "replace")
+    error_info = ErrorInfo(
+        CorruptEntryError.default.error_type,
+        "permanent",
+        "MEDIUM",
+        "the record of this sync cannot be read; what became of it is not known",
+        None,
+        correlation_id if is_correlation_id(correlation_id) else NO_CORRELATION_ID,
+    )
+    created_ms = raw.get(b"created_ms", b"")
+    created_at = rfc3339(int(created_ms[:14]) / 1000 if created_ms.isdigit() else 0.0)
+    report = SyncReport(
+        outcome=Outcome.FAILED,
+        kind=SyncKind.FULL,
+        scope=None,
+        correlation_id=error_info.correlation_id,
+        version=None,
+        bundles=0,
+        quarantined=0,
+        groups=(),
+        started_at=created_at,
+        duration_s=0.0,
+        attempts=0,
+        retries=0,
+        error=error_info,
+    )
+    return Job(
+        id=job_id,
+        correlation_id=report.correlation_id,
+        kind=report.kind,
+        scope=None,
+        force=False,
+        status=JobStatus.FINISHED,
+        created_at=created_at,
+        outcome=report.outcome,
+        report=report.to_json(),
+    )
 
 
 def _read(job_id: str, fields: Mapping[str, str]) -> Record:

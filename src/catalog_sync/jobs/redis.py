@@ -69,11 +69,11 @@ class RedisJobs:
 
     async def get(self, job_id: str) -> Job:
         """One job. Raises :class:`JobNotFoundError`."""
-        return (await self._ledger.read(job_id)).job
+        return await self._ledger.shown(job_id)
 
     async def latest(self, *, limit: int = 50, offset: int = 0) -> Sequence[Job]:
         """The last jobs, newest first."""
-        return [record.job for record in await self._ledger.latest(min(limit, MAX_LATEST), offset)]
+        return await self._ledger.latest(min(limit, MAX_LATEST), offset)
 
     async def cancel(self, job_id: str) -> Job:
         """Ask for the job to stop: what waits is not begun, what runs stops at its next heartbeat.
@@ -108,6 +108,9 @@ class RedisJobs:
         try:
             record = await self._ledger.read(job_id)
         except JobNotFoundError:
+            return True
+        except CorruptEntryError:
+            await self._ledger.end_unreadable(finished_at=rfc3339(self._now()))
             return True
         return await end_abandoned(self._ledger, record, self._sync_deadline, self._now())
 

@@ -15,10 +15,11 @@ from catalog_sync.errors import LockLostError, SyncDeadlineError
 from catalog_sync.jobs.port import JobAbandonedError, JobStatus
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.models import Outcome, SyncReport
+from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.sync.failures import error_to_json
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.run import rfc3339
-from catalog_sync.sync.ticket import adopt_lease
+from catalog_sync.sync.ticket import keep_lease
 from catalog_sync.telemetry import trace_of
 from otel_resilience import correlation_scope
 
@@ -47,7 +48,11 @@ async def sweep(
     now: datetime.datetime,
 ) -> None:
     """Look after the one job that is under way. ``lease``: seconds between two signs of life of a step."""
-    record = await ledger.active()
+    try:
+        record = await ledger.active()
+    except CorruptEntryError:
+        await ledger.end_unreadable(finished_at=rfc3339(now))
+        return
     if record is None:
         return
     correlation_id = record.job.correlation_id
@@ -114,11 +119,11 @@ async def end_with_error(ledger: JobLedger, record: Record, error: CatalogSyncEr
 
 
 async def _keep_lock(ledger: JobLedger, store: CatalogStore, record: Record) -> None:
-    """Extend the lease while a step waits for a worker; a lock that is lost ends the sync."""
+    """Extend the lease while a step waits for a worker; a lock that another run holds ends the sync."""
     if record.token is None or record.fatal is not None:
         return
     try:
-        await adopt_lease(store, record.ticket())
+        await keep_lease(store, record.ticket())
     except LockLostError as error:
         await ledger.fail(record.job.id, error_to_json(error))
 

@@ -11,7 +11,7 @@ from catalog_sync.store.errors import (
     StaleFenceError,
     VersionGoneError,
 )
-from catalog_sync.store.lock import LockLease
+from catalog_sync.store.lock import LockLease, SharedOwner
 from catalog_sync.store.snapshot import Snapshot, SnapshotFile
 from catalog_sync.store.staging import Staging
 
@@ -20,6 +20,7 @@ __all__ = [
     "CatalogStore",
     "CorruptEntryError",
     "LockLease",
+    "SharedOwner",
     "Snapshot",
     "SnapshotFile",
     "Staging",

@@ -9,8 +9,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal
 
-from catalog_sync.errors import CacheAuthenticationError, CacheWritesPausedError
-from catalog_sync.index import DIMENSIONS, CatalogueIndex, Filter
+from catalog_sync.errors import CacheAuthenticationError, CacheWritesPausedError, CatalogSyncError
+from catalog_sync.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
 from catalog_sync.models import Bundle, CatalogueMeta, LockHolder
 from catalog_sync.store import scripts
 from catalog_sync.store.client import ExecutesCalls, GuardedRedis
@@ -27,13 +27,14 @@ from catalog_sync.store.keys import (
     FENCE,
     FENCE_SEQ,
     HASHES,
+    LOCK,
     META_JSON,
     META_MANIFEST,
     VERSION_PREFIX,
     VersionKeys,
     receipt_key,
 )
-from catalog_sync.store.lock import LOCK_TTL, LockLease, SyncLock
+from catalog_sync.store.lock import LOCK_TTL, LockLease, SharedOwner, SyncLock, lock_lost
 from catalog_sync.store.staging import CHUNK, Staging, chunks, decode, scan_hash
 
 Backend = Literal["redis", "private-redis", "in-process"]
@@ -71,6 +72,20 @@ class CatalogStore:
         """Whether the catalogue lives only as long as this process (apart from its snapshot)."""
         return self.backend == "in-process"
 
+    async def outlives_process(self) -> bool:
+        """Whether what is published here is still there when this process has ended, apart from the snapshot.
+
+        A private server has to say that its disk took everything; a configured one is somebody else's to look after.
+        """
+        if self.backend != "private-redis":
+            return not self.degraded
+        try:
+            info = await self._redis.call("info", lambda client: client.info("persistence"))
+        except CatalogSyncError as error:
+            log.warning("whether the private redis-server keeps the catalogue cannot be seen: %s", error)
+            return False
+        return bool(info.get("aof_last_write_status") == "ok")
+
     @property
     def policy(self) -> ExecutesCalls:
         """What protects the calls to Redis."""
@@ -81,14 +96,24 @@ class CatalogStore:
         await self._redis.command("ping", "PING")
 
     async def current_version(self) -> str | None:
-        """The version that the pointer names."""
+        """The version that the pointer names. Raises :class:`CorruptEntryError` where it names none."""
         pointer = await self._redis.command("read pointer", "GET", CURRENT)
-        return None if pointer is None else bytes(pointer).decode()
+        if pointer is None:
+            return None
+        try:
+            return VersionKeys(bytes(pointer).decode()).version
+        except ValueError as error:
+            raise CorruptEntryError("the pointer to the published version names no version") from error
+
+    async def has_published(self) -> bool:
+        """Whether a catalogue was ever published here, also where its pointer is lost."""
+        return bool(await self._redis.command("find publications", "EXISTS", CURRENT, FENCE))
 
     async def current(self) -> CatalogueMeta | None:
-        """What the live version says about itself; ``None`` where nothing was ever published.
+        """What the live version says about itself; ``None`` where there is no pointer: see :meth:`has_published`.
 
-        Raises :class:`VersionGoneError` where the pointer leads to something that is not whole.
+        Raises :class:`VersionGoneError` or :class:`CorruptEntryError` where the pointer leads to something that is not
+        whole.
         """
         version = await self.current_version()
         return None if version is None else await self.meta(version)
@@ -105,10 +130,12 @@ class CatalogStore:
         try:
             meta = CatalogueMeta.from_json(json.loads(document))
             expected = [int(json.loads(manifest)[name]) for name in HASHES]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptEntryError(f"the meta of version {version} cannot be read") from error
         if lengths != expected or expected[0] != meta.bundles:
-            raise VersionGoneError(f"version {version} lacks a part", context={"version": version})
+            damaged = VersionGoneError(f"version {version} lacks a part", context={"version": version})
+            damaged.meta = meta
+            raise damaged
         return meta
 
     def part(self, version: str, *, ttl: int) -> Staging:
@@ -122,34 +149,36 @@ class CatalogStore:
         return staging
 
     async def commit(
-        self, staging: Staging, meta: CatalogueMeta, fence: int, *, grace: int = GRACE, receipt: str | None = None
+        self, staging: Staging, meta: CatalogueMeta, lease: LockLease, *, grace: int = GRACE, receipt: str | None = None
     ) -> str | None:
-        """Makes the sealed version the live one and returns the one it replaces.
+        """Makes the sealed version the live one, if the lock is still that of ``lease``; returns the one it replaces.
 
         ``receipt`` names the sync to which several versions may belong, of which one at most is published: raises
-        :class:`AlreadyPublishedError` where another one was. Raises :class:`StaleFenceError` where a later run has
-        published, :class:`StagingIncompleteError` where a part of the version is missing. May be repeated. ``grace`` in
-        seconds.
+        :class:`AlreadyPublishedError` where another one was. Raises :class:`LockLostError` where the lock is not held
+        by ``lease`` any more, :class:`StaleFenceError` where a later run has published,
+        :class:`StagingIncompleteError` where a part of the version is missing. May be repeated. ``grace`` in seconds.
         """
         if staging.manifest is None:
             raise StagingIncompleteError(f"version {staging.version} was not sealed")
-        if staging.version != meta.version or meta.fence != fence:
+        if staging.version != meta.version or meta.fence != lease.token:
             raise StagingIncompleteError("the meta belongs to another version or another run")
         counts = [staging.manifest[name] for name in HASHES]
         answer = await self._redis.script(
             "commit",
             scripts.COMMIT,
-            keys=[CURRENT, FENCE, FENCE_SEQ, *staging.keys.all, *([receipt_key(receipt)] if receipt else [])],
-            args=[staging.version, fence, grace, *counts, VERSION_PREFIX, *HASHES, "meta"],
+            keys=[CURRENT, FENCE, FENCE_SEQ, LOCK, *staging.keys.all, *([receipt_key(receipt)] if receipt else [])],
+            args=[staging.version, lease.token, lease.claim, grace, *counts, VERSION_PREFIX, *HASHES, "meta"],
         )
         status, *details = [bytes(part).decode() for part in answer]
         if status == "published":
             raise AlreadyPublishedError(details[0])
         if status == "stale":
             raise StaleFenceError(
-                f"a later run has published (token {details[0]}, ours is {fence})",
-                context={"token": fence, "highest": int(details[0])},
+                f"a later run has published (token {details[0]}, ours is {lease.token})",
+                context={"token": lease.token, "highest": int(details[0])},
             )
+        if status == "lock lost":
+            raise lock_lost(lease.token)
         if status == "incomplete":
             raise StagingIncompleteError(
                 f"{details[0]} has {details[1]} fields, {details[2]} were expected", context={"version": meta.version}
@@ -168,6 +197,11 @@ class CatalogStore:
         if len(index) != int(await self._redis.command("count", "HLEN", keys.bundles)):
             raise VersionGoneError(f"the index of version {version} lacks a part", context={"version": version})
         return index
+
+    async def values(self, version: str, dimension: Dimension) -> frozenset[str]:
+        """The groups, countries, regions or durations that occur in a version."""
+        values = await self._redis.command("read index", "HKEYS", VersionKeys(version).hash(dimension))
+        return frozenset(bytes(value).decode() for value in values)
 
     async def select(self, version: str, wanted: Filter) -> list[str]:
         """The names in a version that ``wanted`` describes, sorted. Reads only the index entries it needs."""
@@ -223,15 +257,15 @@ class CatalogStore:
         version = await self._redis.command("read receipt", "GET", receipt_key(name))
         return None if version is None else bytes(version).decode()
 
-    async def highest_fence(self) -> int:
-        """The highest fencing token that has published; 0 where nobody has."""
-        return int(await self._redis.command("read fence", "GET", FENCE) or 0)
-
     async def acquire_lock(
-        self, holder: str, *, token_floor: int = 0, owner: str | None = None, since: str | None = None
+        self, holder: str, *, token_floor: int = 0, shared: SharedOwner | None = None
     ) -> LockLease | LockHolder:
         """The sync lock for the run with the correlation ID ``holder``, or who has it; see :class:`SyncLock`."""
-        return await self._lock.acquire(holder, token_floor=token_floor, owner=owner, since=since)
+        return await self._lock.acquire(holder, token_floor=token_floor, shared=shared)
+
+    async def renew_lock(self, holder: str, shared: SharedOwner) -> Literal["ok", "free", "lost", "ended"]:
+        """Extends the lease of a job that holds the lock and is under way; see :meth:`SyncLock.renew`."""
+        return await self._lock.renew(holder, shared)
 
     async def lock_holder(self) -> LockHolder | None:
         """Who holds the sync lock."""

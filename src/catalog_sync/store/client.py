@@ -55,7 +55,8 @@ _CREDENTIAL_ERRORS = (
     redis_errors.AuthorizationError,
     redis_errors.NoPermissionError,
 )
-_PIPELINE_TEXT = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+_PIPELINE_TEXT = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: (?:\(['\"])?", re.DOTALL)
+"""redis-py puts the command before the server's reply, and newer versions the reply into a tuple."""
 
 
 class ExecutesCalls(Protocol):

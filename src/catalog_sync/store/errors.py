@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from catalog_sync.errors import CatalogSyncError, InvalidDataError, LockLostError
 from otel_resilience import Classification, ErrorClass, Severity, error_types
+
+if TYPE_CHECKING:
+    from catalog_sync.models import CatalogueMeta
 
 
 class StaleFenceError(LockLostError):
     """A run with a higher fencing token has published: this one lost its lease without noticing."""
+
+
+class SyncEndedError(LockLostError):
+    """The job that asks for the lock is over: a late step of it must not take the lock from the next sync."""
 
 
 class AlreadyPublishedError(CatalogSyncError):
@@ -30,6 +39,9 @@ class VersionGoneError(InvalidDataError):
     """A version that was asked for is not in Redis any more, or lacks a part (expired, evicted, deleted)."""
 
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "version_gone")
+
+    meta: CatalogueMeta | None = None
+    """What the version said about itself, where only another part of it is lost."""
 
 
 class CorruptEntryError(InvalidDataError):

@@ -1,13 +1,15 @@
 """The sync lock: a lease with an owner and a fencing token.
 
-The lock keeps two runs from working at once; that nobody publishes out of turn is what the token is for, which the
-commit checks.
+The lock keeps two runs from working at once. That no run publishes out of turn is checked by the commit: the lock must
+still hold the owner and the token of this run, and no higher token may have published. What extends a lease never
+acquires the lock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime as dt
 import json
 import logging
@@ -17,14 +19,14 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from catalog_sync.errors import CatalogSyncError, LockLostError
 from catalog_sync.models import LockHolder
 from catalog_sync.store import scripts
 from catalog_sync.store.client import GuardedRedis
-from catalog_sync.store.errors import CorruptEntryError
-from catalog_sync.store.keys import CURRENT, FENCE, FENCE_SEQ, LOCK, VERSION_PREFIX
+from catalog_sync.store.errors import CorruptEntryError, StaleFenceError, SyncEndedError
+from catalog_sync.store.keys import CURRENT, FENCE, FENCE_SEQ, LOCK, VERSION_PREFIX, receipt_key
 
 LOCK_TTL = 30.0
 """Seconds after which an abandoned lock is free again."""
@@ -41,6 +43,30 @@ def rfc3339(epoch: float) -> str:
     """A moment as ``2026-11-24T02:00:00.123Z``."""
     moment = dt.datetime.fromtimestamp(epoch, dt.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SharedOwner:
+    """The owner of a lock that several processes share, as the steps of a job do."""
+
+    owner: str
+    since: str
+    """RFC 3339; part of the owner's identity."""
+    record: str | None = None
+    """Key of the job's record: the lock is given and extended only while its status is queued or running."""
+    receipt: str = ""
+    """Under which the job publishes at most once: with it published, a lost lock may be taken back to report that."""
+    token: int | None = None
+    """The token that the job had before; ``None`` before its first step."""
+
+    def claim(self, correlation_id: str) -> str:
+        """What the lock holds, up to the token."""
+        return _claim(self.owner, self.since, correlation_id)
+
+
+def _claim(owner: str, since: str, correlation_id: str) -> str:
+    who = {"owner": owner, "since": since, "correlation_id": correlation_id}
+    return json.dumps(who)[:-1] + ', "token": '
 
 
 class SyncLock:
@@ -69,34 +95,67 @@ class SyncLock:
         return max(1, int(self.ttl * 1000))
 
     async def acquire(
-        self, correlation_id: str, *, token_floor: int = 0, owner: str | None = None, since: str | None = None
+        self, correlation_id: str, *, token_floor: int = 0, shared: SharedOwner | None = None
     ) -> LockLease | LockHolder:
         """The lease, or who holds it. The token is higher than ``token_floor`` and every one known to Redis.
 
-        Without ``owner`` the lease belongs to this call alone. Processes that name the same owner, the same ``since``
-        and the same correlation ID share one lease: whoever asks starts it anew and gets its token.
+        Without ``shared`` the lease belongs to this call alone. Processes that name the same owner and the same
+        correlation ID share one lease: each that asks extends it and gets its token.
 
-        Raises :class:`CacheConnectionError` and its relatives where Redis cannot say.
+        Raises :class:`LockLostError` where a shared owner must not have the lock any more, and
+        :class:`CacheConnectionError` and its relatives where Redis cannot say.
         """
-        shared = owner is not None
-        owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
-        who = {"owner": owner, "since": since or rfc3339(self._wall_clock()), "correlation_id": correlation_id}
-        claim = json.dumps(who)[:-1] + ', "token": '
+        claim = shared.claim(correlation_id) if shared else self._own_claim(correlation_id)
+        record = shared.record if shared else None
+        keys = [LOCK, FENCE_SEQ, FENCE, CURRENT]
+        if shared is not None and record is not None:
+            keys += [record, receipt_key(shared.receipt)]
+        resumed = "" if shared is None or shared.token is None else str(shared.token)
         asked_at = self.clock()
         try:
             answer = await self.redis.script(
                 "acquire lock",
                 scripts.LOCK_ACQUIRE,
-                keys=[LOCK, FENCE_SEQ, FENCE, CURRENT],
-                args=[claim, self.ttl_ms, token_floor, VERSION_PREFIX],
+                keys=keys,
+                args=[claim, self.ttl_ms, token_floor, VERSION_PREFIX, resumed],
             )
         except asyncio.CancelledError:
-            if not shared:
+            if shared is None:
                 await self._withdraw(claim)
             raise
-        if answer[0] == b"ok":
-            return LockLease(self, claim, owner, int(answer[1]), asked_at)
-        return _holder(answer[1], int(answer[2]))
+        word, *details = answer
+        if word == b"ok":
+            return LockLease(self, claim, int(details[0]), asked_at, record=record)
+        if word == b"busy":
+            return _holder(details[0], int(details[1]))
+        reason = bytes(details[0]).decode()
+        if word == b"ended":
+            raise SyncEndedError(f"the sync is {reason}: its steps get no lock any more", context={"status": reason})
+        raise StaleFenceError(
+            f"the lease ran out between two steps of the sync, and another run has published (token {reason})",
+            context={"highest": int(reason)},
+        )
+
+    async def renew(self, correlation_id: str, shared: SharedOwner) -> Literal["ok", "free", "lost", "ended"]:
+        """Extends the lease of ``shared`` where it holds the lock and its job is under way; else nothing changes.
+
+        ``free``: nobody holds the lock; ``lost``: another run does; ``ended``: the job is over.
+        """
+        return await self.extend(shared.claim(correlation_id), shared.record)
+
+    async def extend(
+        self, claim: str, record: str | None, *, deadline: float | None = None
+    ) -> Literal["ok", "free", "lost", "ended"]:
+        """See :meth:`renew`; ``deadline`` in seconds."""
+        keys = [LOCK] if record is None else [LOCK, record]
+        answer = await self.redis.script(
+            "renew lock", scripts.LOCK_RENEW, keys=keys, args=[claim, self.ttl_ms], deadline=deadline
+        )
+        return cast("Literal['ok', 'free', 'lost', 'ended']", bytes(answer).decode())
+
+    def _own_claim(self, correlation_id: str) -> str:
+        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+        return _claim(owner, rfc3339(self._wall_clock()), correlation_id)
 
     async def _withdraw(self, claim: str) -> None:
         """Gives back what a cancelled request may have got."""
@@ -110,6 +169,13 @@ class SyncLock:
         """Who holds the lock now."""
         value, ttl_ms = await self.redis.read_many("read lock", [("GET", LOCK), ("PTTL", LOCK)])
         return None if value is None else _holder(value, int(ttl_ms))
+
+
+def lock_lost(token: int) -> LockLostError:
+    """The error of a run whose lease is gone."""
+    return LockLostError(
+        "the lease of the sync lock was lost; another run may own the catalogue now", context={"token": token}
+    )
 
 
 def _holder(value: bytes, ttl_ms: int) -> LockHolder:
@@ -128,11 +194,13 @@ def _holder(value: bytes, ttl_ms: int) -> LockHolder:
 class LockLease:
     """A held lock. Use :meth:`hold` around the work."""
 
-    def __init__(self, lock: SyncLock, claim: str, owner: str, token: int, leased_at: float) -> None:
+    def __init__(self, lock: SyncLock, claim: str, token: int, leased_at: float, *, record: str | None = None) -> None:
         self._lock = lock
-        self._claim = claim
+        self._record = record
         self._leased_at = leased_at
-        self.owner = owner
+        self.owner: str = json.loads(f"{claim}{token}}}")["owner"]
+        self.claim = claim
+        """What the lock holds, up to the token; the commit compares it."""
         self.token = token
         """The fencing token, for the commit."""
         self.lost = False
@@ -149,17 +217,20 @@ class LockLease:
     async def renew(self, *, deadline: float | None = None) -> bool:
         """Starts the lease anew; ``False`` where it is not ours any more."""
         asked_at = self._lock.clock()
-        answer = await self._lock.redis.script(
-            "renew lock", scripts.LOCK_RENEW, keys=[LOCK], args=[self._claim, self._lock.ttl_ms], deadline=deadline
-        )
-        if answer == 1:
+        extended = await self._lock.extend(self.claim, self._record, deadline=deadline) == "ok"
+        if extended:
             self._leased_at = asked_at
-        return bool(answer == 1)
+        return extended
+
+    async def confirm(self) -> None:
+        """Starts the lease anew. Raises :class:`LockLostError` where it is not ours any more."""
+        if not await self.renew():
+            raise lock_lost(self.token)
 
     async def release(self, *, deadline: float | None = None) -> bool:
         """Gives the lock back; ``False`` where it was not ours any more, and then nothing happens."""
         answer = await self._lock.redis.script(
-            "release lock", scripts.LOCK_RELEASE, keys=[LOCK], args=[self._claim], deadline=deadline
+            "release lock", scripts.LOCK_RELEASE, keys=[LOCK], args=[self.claim], deadline=deadline
         )
         return bool(answer == 1)
 
@@ -219,10 +290,7 @@ class _Hold:
                 await self._absorb_cancellation()
         await self._finish()
         if cancelled_by_us and kind is not None and issubclass(kind, asyncio.CancelledError):
-            raise LockLostError(
-                "the lease of the sync lock was lost; another run may own the catalogue now",
-                context={"token": self._lease.token},
-            ) from error
+            raise lock_lost(self._lease.token) from error
 
     async def _absorb_cancellation(self) -> None:
         """The body ended before the cancellation of the loss reached it; what it published was fenced."""

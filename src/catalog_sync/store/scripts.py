@@ -29,76 +29,109 @@ return present
 """
 """KEYS: hash. ARGV: field, ..."""
 
-COMMIT = """
-local version, token, grace = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-if redis.call('HGET', KEYS[9], 'committed') == ARGV[2] then
-  return {'ok', redis.call('HGET', KEYS[9], 'previous') or ''}
+_OWN_LOCK = """
+local function own(held, claim) return held and string.sub(held, 1, #claim) == claim end
+"""
+
+COMMIT = (
+    _OWN_LOCK
+    + """
+local version, token, claim, grace = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if redis.call('HGET', KEYS[10], 'committed') == token then
+  return {'ok', redis.call('HGET', KEYS[10], 'previous') or ''}
 end
-local receipt = KEYS[10] and redis.call('GET', KEYS[10])
+local receipt = KEYS[11] and redis.call('GET', KEYS[11])
 if receipt and receipt ~= version then return {'published', receipt} end
-local highest = tonumber(redis.call('GET', KEYS[2]) or '0')
-if token < highest then return {'stale', tostring(highest)} end
-for i = 4, 8 do
+local highest = redis.call('GET', KEYS[2]) or '0'
+if tonumber(token) < tonumber(highest) then return {'stale', highest} end
+if redis.call('GET', KEYS[4]) ~= claim .. token .. '}' then return {'lock lost'} end
+for i = 5, 9 do
   local actual = redis.call('HLEN', KEYS[i])
   if actual ~= tonumber(ARGV[i]) then return {'incomplete', KEYS[i], tostring(actual), ARGV[i]} end
 end
-if redis.call('HEXISTS', KEYS[9], 'json') == 0 then return {'incomplete', KEYS[9], '0', '1'} end
+if redis.call('HEXISTS', KEYS[10], 'json') == 0 then return {'incomplete', KEYS[10], '0', '1'} end
 local previous = redis.call('GET', KEYS[1])
-for i = 4, 9 do redis.call('PERSIST', KEYS[i]) end
-redis.call('HSET', KEYS[9], 'committed', ARGV[2], 'previous', previous or '')
-redis.call('SET', KEYS[2], ARGV[2])
-if tonumber(redis.call('GET', KEYS[3]) or '0') < token then redis.call('SET', KEYS[3], ARGV[2]) end
+for i = 5, 10 do redis.call('PERSIST', KEYS[i]) end
+redis.call('HSET', KEYS[10], 'committed', token, 'previous', previous or '')
+redis.call('SET', KEYS[2], token)
+if tonumber(redis.call('GET', KEYS[3]) or '0') < tonumber(token) then redis.call('SET', KEYS[3], token) end
 redis.call('SET', KEYS[1], version)
-if KEYS[10] then redis.call('SET', KEYS[10], version, 'EX', 86400) end
+if KEYS[11] then redis.call('SET', KEYS[11], version, 'EX', 86400) end
 if previous and previous ~= version then
-  for i = 10, #ARGV do redis.call('EXPIRE', ARGV[9] .. previous .. ':' .. ARGV[i], grace) end
+  for i = 11, #ARGV do redis.call('EXPIRE', ARGV[10] .. previous .. ':' .. ARGV[i], grace) end
 end
 return {'ok', previous or ''}
 """
-"""KEYS: current, fence, fence:seq, the five data hashes, meta; the receipt where there is one. ARGV: version, token,
-grace in s, the five counts, prefix of version keys, names of a version's hashes. The keys of the previous version carry
-the same hash tag."""
+)
+"""KEYS: current, fence, fence:seq, lock, the five data hashes, meta; the receipt where there is one. ARGV: version,
+token, claim of the lock, grace in s, the five counts, prefix of version keys, names of a version's hashes. The keys of
+the previous version carry the same hash tag.
 
-LOCK_ACQUIRE = """
-local held = redis.call('GET', KEYS[1])
-local claim = ARGV[1]
-if held then
-  if string.sub(held, 1, #claim) == claim then
-    redis.call('PEXPIRE', KEYS[1], ARGV[2])
-    return {'ok', string.sub(held, #claim + 1, -2)}
-  end
-  return {'busy', held, redis.call('PTTL', KEYS[1])}
+The lock must still be the one of this run, token included: after FLUSHALL or the promotion of an older replica the
+highest published token may be any number, and alone says nothing."""
+
+LOCK_ACQUIRE = (
+    _OWN_LOCK
+    + """
+local claim, ttl, resumed = ARGV[1], ARGV[2], ARGV[5]
+if KEYS[5] then
+  local status = redis.call('HGET', KEYS[5], 'status') or 'gone'
+  if status ~= 'queued' and status ~= 'running' then return {'ended', status} end
 end
-local floor = tonumber(ARGV[3])
-local fence = tonumber(redis.call('GET', KEYS[3]) or '0')
-if fence > floor then floor = fence end
+local held = redis.call('GET', KEYS[1])
+if own(held, claim) then
+  redis.call('PEXPIRE', KEYS[1], ttl)
+  return {'ok', string.sub(held, #claim + 1, -2)}
+end
+if held then return {'busy', held, redis.call('PTTL', KEYS[1])} end
+local published = tonumber(redis.call('GET', KEYS[3]) or '0')
 local current = redis.call('GET', KEYS[4])
 if current then
-  local published = tonumber(redis.call('HGET', ARGV[4] .. current .. ':meta', 'fence') or '0')
-  if published and published > floor then floor = published end
+  published = math.max(published, tonumber(redis.call('HGET', ARGV[4] .. current .. ':meta', 'fence')) or 0)
 end
-local token = redis.call('INCR', KEYS[2])
-if token <= floor then
-  token = floor + 1
-  redis.call('SET', KEYS[2], string.format('%.0f', token))
+if resumed ~= '' and published > tonumber(resumed) and not (KEYS[6] and redis.call('GET', KEYS[6])) then
+  return {'published', string.format('%.0f', published)}
 end
+local time = redis.call('TIME')
+local counted = tonumber(redis.call('GET', KEYS[2]) or '0')
+local token = math.max(time[1] * 1000000 + time[2], counted + 1, published + 1, tonumber(ARGV[3]) + 1)
 local text = string.format('%.0f', token)
-redis.call('SET', KEYS[1], claim .. text .. '}', 'PX', ARGV[2])
+redis.call('SET', KEYS[2], text)
+redis.call('SET', KEYS[1], claim .. text .. '}', 'PX', ttl)
 return {'ok', text}
 """
-"""KEYS: lock, fence:seq, fence, current. ARGV: claim (JSON up to the token), TTL in ms, lowest token seen elsewhere,
-prefix of version keys. The counter may go back in a failover, so the token is also kept above everything published."""
+)
+"""KEYS: lock, fence:seq, fence, current; for a job its record and the receipt of its publication. ARGV: claim (JSON up
+to the token), TTL in ms, lowest token seen elsewhere, prefix of version keys, the token that the job had before or
+nothing.
 
-LOCK_RENEW = """
+The token is the server's clock in microseconds, raised above every token that the server knows: it does not repeat
+after FLUSHALL or a failover to a replica that lags, where a counter would start again. Doubles hold it exactly until
+the year 2255. A job gets the lock only while it is queued or running, and gets a lost one back only where nobody else
+has published meanwhile."""
+
+LOCK_RENEW = (
+    _OWN_LOCK
+    + """
+if KEYS[2] then
+  local status = redis.call('HGET', KEYS[2], 'status')
+  if status ~= 'queued' and status ~= 'running' then return 'ended' end
+end
 local held = redis.call('GET', KEYS[1])
-if held and string.sub(held, 1, #ARGV[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+if not held then return 'free' end
+if not own(held, ARGV[1]) then return 'lost' end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 'ok'
+"""
+)
+"""KEYS: lock; for a job its record. ARGV: claim, TTL in ms. Extends a lock that is held, and never acquires one:
+``free``, ``lost`` (another run has it) and ``ended`` (the job is over) change nothing."""
+
+LOCK_RELEASE = (
+    _OWN_LOCK
+    + """
+if own(redis.call('GET', KEYS[1]), ARGV[1]) then return redis.call('DEL', KEYS[1]) end
 return 0
 """
-"""KEYS: lock. ARGV: claim, TTL in ms."""
-
-LOCK_RELEASE = """
-local held = redis.call('GET', KEYS[1])
-if held and string.sub(held, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
+)
 """KEYS: lock. ARGV: claim."""

@@ -87,6 +87,10 @@ class Snapshot:
         """The newest whole snapshot, checked to its end. Damaged ones are set aside with a warning."""
         return await asyncio.to_thread(self._load)
 
+    async def was_written(self) -> bool:
+        """Whether there ever was a snapshot here, also where it is damaged or cannot be read."""
+        return await asyncio.to_thread(lambda: any(self._directory.glob("catalogue.snapshot.*")))
+
     async def _write(self, meta: CatalogueMeta, batches: AsyncIterator[list[bytes]]) -> None:
         writer = await asyncio.to_thread(_Writer, self._directory, meta)
         try:

@@ -75,7 +75,8 @@ class Staging:
     async def copy_all(self, version: str) -> int:
         """Takes over every bundle of a published version and returns their number. Raises :class:`VersionGoneError`.
 
-        Replaces what was put before, so call it first.
+        A hash that is gone reads like an empty one: compare the number with what the version says of itself. Replaces
+        what was put before, so call it first.
         """
         source = VersionKeys(version)
         args = [self._ttl]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from catalog_sync.errors import InvalidDataError
+from catalog_sync.errors import InvalidDataError, UnusableGroupsError
 from catalog_sync.supplier.http import CONFIRM_ONCE
 from catalog_sync.supplier.port import Page
-from catalog_sync.supplier.rows import validate_rows
+from catalog_sync.supplier.rows import MAX_NAME, validate_rows
+from catalog_sync.text import is_encodable, printable
 from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity, error_types
 
 if TYPE_CHECKING:
@@ -52,18 +53,31 @@ def parse_page(data: Any, number: int) -> Page:
 
 
 def parse_groups(data: Any) -> list[str]:
-    """The names of ``{groups: [{name}]}`` or of a bare array, without repetitions. Raises ``InvalidDataError``."""
+    """The names of ``{groups: [{name}]}`` or of a bare array, without repetitions.
+
+    Raises ``InvalidDataError`` where there is no usable name, ``UnusableGroupsError`` where some entries have none.
+    """
     groups = data.get("groups") if isinstance(data, dict) else data
     if not isinstance(groups, list):
         raise InvalidDataError("the answer has no list of groups", classification=CONFIRM_ONCE)
     names: dict[str, None] = {}
+    unusable: list[str] = []
     for group in groups:
         name = group.get("name") if isinstance(group, dict) else group
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidDataError("a group has no name", classification=CONFIRM_ONCE)
-        names[name] = None
+        if isinstance(name, str) and name.strip() and len(name) <= MAX_NAME and is_encodable(name):
+            names[name] = None
+        else:
+            unusable.append(printable(repr(name) if not isinstance(name, str) else name, limit=40))
     if not names:
-        raise InvalidDataError("the supplier lists no groups at all", classification=CONFIRM_ONCE)
+        what = "lists no groups at all" if not groups else "lists no group with a usable name"
+        raise InvalidDataError(f"the supplier {what}", classification=CONFIRM_ONCE)
+    if unusable:
+        shown = ", ".join(f'"{name}"' for name in unusable[:3])
+        error = UnusableGroupsError(
+            f"{len(unusable)} of {len(groups)} groups have no usable name: {shown}", context={"groups": len(groups)}
+        )
+        error.usable = tuple(names)
+        raise error
     return list(names)
 
 

@@ -12,13 +12,21 @@ from urllib.parse import quote
 
 import httpx
 
-from catalog_sync.errors import SUPPLIER, AccessDeniedError, AuthenticationError, CatalogSyncError, InvalidDataError
+from catalog_sync.errors import (
+    SUPPLIER,
+    AccessDeniedError,
+    AuthenticationError,
+    CatalogSyncError,
+    InvalidDataError,
+    NotFoundError,
+)
 from catalog_sync.supplier import envelope
 from catalog_sync.supplier.calls import ProtectedCalls
 from catalog_sync.supplier.failures import response_rule
 from catalog_sync.supplier.paging import follow_pages
 from catalog_sync.supplier.port import Deadline, Page, RateLimit, RequestCounts, Scope
 from catalog_sync.supplier.shared_limit import open_limiter
+from catalog_sync.text import is_encodable
 from otel_resilience import (
     BreakerEffect,
     Classification,
@@ -194,7 +202,10 @@ class EsimGoClient:
         )
 
     async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
-        """``GET /catalogue/bundle/{name}``. Raises ``NotFoundError`` where it is gone."""
+        """``GET /catalogue/bundle/{name}``. Raises ``NotFoundError`` where it is gone, or cannot be a bundle's name."""
+        if name in {"", ".", ".."} or not is_encodable(name):
+            # As a part of a path it would ask another address, with the key.
+            raise NotFoundError(f"no bundle has the name {name!r}")
         path = f"/catalogue/bundle/{quote(name, safe='')}"
         return await self._allowed(
             self._calls.get(

@@ -17,6 +17,7 @@ from catalog_sync.errors import (
     SupplierUnavailableError,
     SyncDeadlineError,
 )
+from catalog_sync.text import printable
 from otel_resilience import CircuitOpenError, Classification, Classifier, DeadlineExceededError
 from otel_resilience.redaction import redact
 
@@ -66,6 +67,6 @@ def translate(error: Exception, operation: str, classifier: Classifier) -> Catal
         kind = ApiTimeoutError
     elif isinstance(error, httpx.TransportError | OSError):
         kind = ApiConnectionError
-    text = redact(str(error)) or type(error).__name__
+    text = printable(redact(str(error))) or type(error).__name__
     message = text if text.startswith(operation) else f"{operation}: {text}"
     return kind(message, classification=classifier.classify(error), context=context)

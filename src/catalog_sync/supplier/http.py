@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import zlib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import httpx
 
 from catalog_sync.errors import InvalidDataError, PayloadTooLargeError, RedirectRefusedError
+from catalog_sync.text import printable
 from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity, error_types
 from otel_resilience.redaction import redact
 
@@ -26,6 +28,16 @@ SAMPLE_CHARS: Final = 200
 
 MAX_ERROR_BODY: Final = 65_536
 """Bytes read of the body of an error answer; the rest is not needed."""
+
+MAX_DEPTH: Final = 64
+"""Arrays and objects within each other; a catalogue needs five."""
+
+MAX_DIGITS: Final = 400
+"""Digits of a number, or of its exponent's size; doubles end at 309."""
+
+_NO_NUMBER: Final = Decimal("NaN")
+_TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+"""Strings, so that brackets within them do not count, and brackets."""
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -150,11 +162,14 @@ def sample(body: bytes) -> str:
     """The start of a body for a message: redacted, on one line."""
     # Redaction comes before the cut: a secret that is cut in two would not be recognised.
     text = redact(body[: 8 * SAMPLE_CHARS].decode("utf-8", "replace"))
-    return " ".join(text.split())[:SAMPLE_CHARS]
+    return printable(" ".join(text.split()))[:SAMPLE_CHARS]
 
 
 def parse_json(answer: Answer) -> Any:
     """The JSON of a successful answer, numbers with a fraction as ``Decimal``.
+
+    One bad value costs no more than itself: bytes that are not UTF-8 become halves of surrogate pairs, numbers beyond
+    any use NaN, and what is nested deeper than :data:`MAX_DEPTH` ``None``; the validation of rows refuses those.
 
     Raises ``InvalidDataError``, to be confirmed by one retry, where it is empty, HTML, truncated or no JSON.
     """
@@ -165,16 +180,48 @@ def parse_json(answer: Answer) -> Any:
     if body.startswith(b"<") or content_type in {"text/html", "application/xhtml+xml"}:
         _invalid(answer, "the answer is a web page", content_type)
     try:
-        return json.loads(body, parse_float=_decimal, parse_constant=Decimal)
+        encoding = json.detect_encoding(body)
+        text = body.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "surrogatepass")
+        try:
+            return _loads(text)
+        except RecursionError:
+            return _loads(_flattened(text))
     except (ValueError, RecursionError) as error:
         _invalid(answer, "the answer is not JSON, or cut off", content_type, error)
 
 
+def _loads(text: str) -> Any:
+    return json.loads(text, parse_float=_decimal, parse_int=_integer, parse_constant=Decimal)
+
+
 def _decimal(text: str) -> Decimal:
     try:
-        return Decimal(text)
+        number = Decimal(text)
     except ArithmeticError:  # an exponent beyond the range of decimals: no price, but no reason to lose the page
-        return Decimal("NaN")
+        return _NO_NUMBER
+    # Some arithmetic on 1e999999999 would write all its digits out.
+    return number if abs(number.adjusted()) <= MAX_DIGITS else _NO_NUMBER
+
+
+def _integer(text: str) -> int | Decimal:
+    return int(text) if len(text) <= MAX_DIGITS else _NO_NUMBER
+
+
+def _flattened(text: str) -> str:
+    """``text`` with ``null`` in place of every array and object that lies deeper than :data:`MAX_DEPTH`."""
+    kept: list[str] = []
+    depth = end = start = 0
+    for token in _TOKENS.finditer(text):
+        if token[0] in "[{":
+            depth += 1
+            if depth == MAX_DEPTH + 1:
+                start = token.start()
+        elif token[0] in "]}":
+            depth -= 1
+            if depth == MAX_DEPTH:
+                kept += (text[end:start], "null")
+                end = token.end()
+    return "".join((*kept, text[end:]))
 
 
 def _invalid(answer: Answer, what: str, content_type: str, cause: BaseException | None = None) -> NoReturn:

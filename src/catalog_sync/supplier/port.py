@@ -27,6 +27,8 @@ class QuarantineReason(StrEnum):
     BAD_COUNTRY = "bad_country"
     BAD_DURATION = "bad_duration"
     BAD_DATA_AMOUNT = "bad_data_amount"
+    BAD_TEXT = "bad_text"
+    """A text holds what cannot be encoded, such as half of an emoji or bytes that are not UTF-8."""
     BAD_TYPE = "bad_type"
     """Not an object, or another field is of the wrong type."""
 
@@ -36,6 +38,7 @@ class Rejected:
     """A row that was set aside."""
 
     name: str | None
+    """Its name as far as it can be shown."""
     reason: QuarantineReason
     field: str | None
     """The field that decided; ``None`` where the row is no object."""
@@ -114,7 +117,10 @@ class Supplier(Protocol):
         ...
 
     async def list_groups(self, *, deadline: Deadline) -> list[str]:
-        """The groups that the account can see, in the supplier's order."""
+        """The groups that the account can see, in the supplier's order.
+
+        Raises :class:`catalog_sync.errors.UnusableGroupsError`, which has the others, where some have no usable name.
+        """
         ...
 
     def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from catalog_sync.models import Bundle
 from catalog_sync.supplier.port import QuarantineReason, Rejected
+from catalog_sync.text import is_encodable, printable
 
 UNLIMITED: Final = -1
 """``dataAmount`` of an unlimited plan."""
@@ -18,37 +29,69 @@ UNLIMITED: Final = -1
 NOT_COUNTRIES: Final = frozenset({"XX", "ZZ"})
 """ISO 3166 sets these aside for "unknown"."""
 
+MAX_NAME: Final = 512
+"""Characters of the name of a bundle or a group."""
+
 MIN_ROWS_FOR_SCHEMA_MISMATCH: Final = 3
 """Fewer rows that all lack the same field are bad rows, not a changed contract."""
+
+_PLAIN: Final = re.compile(r"\s*[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?\s*", re.ASCII)
+
+
+def _usable_name(name: str) -> str:
+    if not name.strip() or name in {".", ".."}:
+        raise ValueError("cannot be a part of an address")
+    return name
+
+
+def _encodable(text: str) -> str:
+    if not is_encodable(text):
+        raise PydanticCustomError(QuarantineReason.BAD_TEXT.value, "cannot be encoded")
+    return text
+
+
+def _plain_number(value: object) -> object:
+    """Refuses what only Python takes for a number: ``true``, ``"1_000"``, digits of other scripts."""
+    if isinstance(value, bool) or (isinstance(value, str) and not _PLAIN.fullmatch(value)):
+        raise ValueError("is no number")
+    return value
+
 
 _CountryCode = Annotated[
     str, StringConstraints(strip_whitespace=True, to_upper=True, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,3})?$")
 ]
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    AfterValidator(_usable_name),
+]
+_Text = Annotated[str, AfterValidator(_encodable)]
+_Number = BeforeValidator(_plain_number)
 
 
 class CountryRow(BaseModel):
     """A country of a bundle."""
 
     iso: _CountryCode
-    region: str | None = None
+    region: _Text | None = None
 
 
 class BundleRow(BaseModel):
-    """A bundle as the supplier sends it. Unknown fields and unknown values of open sets are no errors."""
-
-    model_config = ConfigDict(extra="allow")
+    """A bundle as the supplier sends it. Unknown fields are not looked at, nor are their names; unknown values of open
+    sets are no errors."""
 
     name: _Name
-    duration: int = Field(ge=1, le=36_500)
-    price: Decimal = Field(gt=0, lt=10**9, decimal_places=12, allow_inf_nan=False)
-    description: str | None = None
-    groups: list[str] | None = None
+    duration: Annotated[int, _Number] = Field(ge=1, le=36_500)
+    price: Annotated[Decimal, _Number] = Field(gt=0, lt=10**9, decimal_places=12, allow_inf_nan=False)
+    description: _Text | None = None
+    groups: list[_Text] | None = None
     countries: list[CountryRow | _CountryCode] | None = None
-    dataAmount: int | None = Field(default=None, ge=UNLIMITED, lt=10**12)  # noqa: N815  the supplier's spelling
+    dataAmount: Annotated[int, _Number] | None = Field(  # noqa: N815  the supplier's spelling
+        default=None, ge=UNLIMITED, lt=10**12
+    )
     unlimited: bool | None = None
-    speed: list[str] | None = None
-    currency: str | None = None
+    speed: list[_Text] | None = None
+    currency: _Text | None = None
 
 
 class ValidatedRows(NamedTuple):
@@ -68,6 +111,7 @@ class ValidatedRows(NamedTuple):
 
 
 _PAGE: Final = TypeAdapter(list[BundleRow])
+_FIELDS: Final = frozenset(BundleRow.model_fields)
 
 _REASONS: Final[Mapping[str, QuarantineReason]] = {
     "name": QuarantineReason.BAD_NAME,
@@ -81,6 +125,7 @@ _REASONS: Final[Mapping[str, QuarantineReason]] = {
 def validate_rows(rows: Sequence[object]) -> ValidatedRows:
     """Validate the rows of one page, each on its own: a bad row never takes a good one with it."""
     result = ValidatedRows([], [])
+    rows = [_known_fields(row) for row in rows]
     try:
         valid = _PAGE.validate_python(rows)
     except ValidationError:
@@ -93,6 +138,11 @@ def validate_rows(rows: Sequence[object]) -> ValidatedRows:
         for row in valid:
             _sort_in(row, result)
     return result
+
+
+def _known_fields(row: object) -> object:
+    """The row without what nobody reads, whatever is there or it is called."""
+    return {name: row[name] for name in _FIELDS if name in row} if isinstance(row, Mapping) else row
 
 
 def _sort_in(row: BundleRow, result: ValidatedRows) -> None:
@@ -134,9 +184,10 @@ def _rejection(row: object, error: ValidationError) -> Rejected:
     first = next((entry for entry in errors if entry["type"] == "missing" and len(entry["loc"]) == 1), errors[0])
     field = str(first["loc"][0])
     name = row.get("name")
-    reason = (
-        QuarantineReason.MISSING_FIELD
-        if first["type"] == "missing" and len(first["loc"]) == 1
-        else _REASONS.get(field, QuarantineReason.BAD_TYPE)
-    )
-    return Rejected(name[:512] if isinstance(name, str) else None, reason, field)
+    if first["type"] == "missing" and len(first["loc"]) == 1:
+        reason = QuarantineReason.MISSING_FIELD
+    elif first["type"] == QuarantineReason.BAD_TEXT.value:
+        reason = QuarantineReason.BAD_TEXT
+    else:
+        reason = _REASONS.get(field, QuarantineReason.BAD_TYPE)
+    return Rejected(printable(name, limit=MAX_NAME) if isinstance(name, str) else None, reason, field)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.errors import CatalogSyncError, CatalogueChangedError, InvalidDataError
+from catalog_sync.errors import CatalogSyncError, CatalogueChangedError, InvalidDataError, UnusableGroupsError
 from catalog_sync.models import Bundle
 from catalog_sync.supplier.envelope import SCHEMA_MISMATCH
 from catalog_sync.sync.run import FATAL, Fetch, Tally
@@ -72,17 +72,20 @@ async def _one_pass(run: Fetch, scope: Scope, put: Put) -> Tally:
 
 
 async def discover(run: Fetch, previous: Previous | None) -> tuple[list[str], CatalogSyncError | None]:
-    """The groups to fetch, and what went wrong where they are only the ones of the previous version.
+    """The groups to fetch, and what went wrong where they are not simply those that the supplier lists.
 
-    Raises that error where there is no previous version, and always where it ends the run.
+    Where the list cannot be had they are those of the previous version; raises its error where there is no previous
+    version, and always where it ends the run. Where some entries of the list are unusable they are the others.
     """
     try:
-        groups, failure = await run.supplier.list_groups(deadline=run.deadline), None
+        return await run.supplier.list_groups(deadline=run.deadline), None
     except FATAL:
         raise
+    except UnusableGroupsError as error:
+        _log.warning("%s", error)
+        return list(error.usable), error
     except CatalogSyncError as error:
         if previous is None or not previous.meta.groups:
             raise
-        groups, failure = list(previous.meta.groups), error
         _log.warning("the group list of version %s is used: %s", previous.meta.version, error)
-    return groups, failure
+        return list(previous.meta.groups), error

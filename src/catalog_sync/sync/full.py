@@ -8,7 +8,7 @@ import logging
 from functools import partial
 
 from catalog_sync import instruments
-from catalog_sync.errors import CatalogSyncError
+from catalog_sync.errors import CatalogSyncError, UnusableGroupsError
 from catalog_sync.models import GroupMeta, GroupReport, Outcome
 from catalog_sync.supplier.port import Scope
 from catalog_sync.sync import guards
@@ -22,12 +22,13 @@ _log = logging.getLogger(__name__)
 
 async def build_full(run: Run) -> Candidate:
     """Stage the whole catalogue. Raises ``CatalogSyncError`` where nothing may be published."""
-    groups, discovery_failure = await discover(run, run.previous)
+    listed, discovery_failure = await discover(run, run.previous)
+    failures = _behind_unusable_names(run, listed, discovery_failure)
+    groups = [*listed, *failures]
     run.builder.names = GroupNames(groups)
     run.progress.begin(groups)
-    failures: dict[str, CatalogSyncError] = {}
     async with asyncio.TaskGroup() as tasks:
-        for group in groups:
+        for group in listed:
             tasks.create_task(_fetch_group(run, group, failures))
     if len(failures) == len(groups):
         known = run.previous.meta.groups if run.previous else {}
@@ -41,7 +42,7 @@ async def build_full(run: Run) -> Candidate:
         if failure is None or group in kept:
             metas[group] = GroupMeta(counts.get(group, 0), kept.get(group, run.as_of), stale=group in kept)
         run.groups[group] = _report(group, metas.get(group), failure)
-    _check(run, metas, discovered=discovery_failure is None)
+    _check(run, metas, discovered=discovery_failure is None or isinstance(discovery_failure, UnusableGroupsError))
     partial_outcome = bool(failures) or discovery_failure is not None
     return Candidate(
         Outcome.PARTIAL if partial_outcome else Outcome.COMPLETE,
@@ -49,6 +50,16 @@ async def build_full(run: Run) -> Candidate:
         run.as_of,
         None if discovery_failure is None else error_info(discovery_failure),
     )
+
+
+def _behind_unusable_names(
+    run: Run, listed: list[str], failure: CatalogSyncError | None
+) -> dict[str, CatalogSyncError]:
+    """The groups of the previous version that may be the ones whose names cannot be used now: each has failed."""
+    if not isinstance(failure, UnusableGroupsError) or run.previous is None:
+        return {}
+    names = GroupNames(listed)
+    return {group: failure for group in run.previous.meta.groups if names.listed(group) is None}
 
 
 async def _fetch_group(run: Run, group: str, failures: dict[str, CatalogSyncError]) -> None:
@@ -69,10 +80,11 @@ async def _fetch_group(run: Run, group: str, failures: dict[str, CatalogSyncErro
 async def _keep_last_good(run: Run, group: str) -> str | None:
     """Carry the group over from the previous version. Returns the age of its data, ``None`` where it has none."""
     previous = run.previous
-    if previous is None or group not in previous.meta.groups:
+    known = None if previous is None else previous.kept(group)
+    if previous is None or known is None:
         return None
     await run.builder.carry_over(group, previous.in_group(group))
-    return previous.meta.groups[group].as_of
+    return known.as_of
 
 
 def _report(group: str, meta: GroupMeta | None, failure: CatalogSyncError | None) -> GroupReport:
@@ -91,5 +103,8 @@ def _check(run: Run, metas: dict[str, GroupMeta], *, discovered: bool) -> None:
         before = {name: group.bundles for name, group in run.previous.meta.groups.items()}
         if discovered:
             guards.check_groups(before, {name: group.bundles for name, group in metas.items()})
-        guards.check_drop(run.previous.meta.bundles, total, limits.max_drop_ratio)
+        guards.check_drop(run.previous.meta.bundles, total + run.unusable, limits.max_drop_ratio)
+    elif run.damage is not None:
+        guards.check_all_fetched(run.damage, [name for name, report in run.groups.items() if report.status != "ok"])
+        _log.warning("nothing to compare the new catalogue with: %s", run.damage)
     guards.check_not_empty(total)

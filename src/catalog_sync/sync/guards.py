@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 from catalog_sync.errors import PublishRefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def check_bad_rows(rows: int, quarantined: int, max_ratio: float) -> None:
-    """Refuse where more than ``max_ratio`` of the fetched rows were set aside."""
-    if rows and quarantined / rows > max_ratio:
+    """Refuse where more than ``max_ratio`` of the fetched rows were set aside.
+
+    A single bad row among good ones is tolerated however few there are, unless ``max_ratio`` is 0.
+    """
+    tolerated = max(1, max_ratio * rows) if max_ratio and rows > 1 else 0
+    if quarantined > tolerated:
         raise PublishRefusedError(
             f"{quarantined} of {rows} rows cannot be used ({quarantined / rows:.1%}), {max_ratio:.1%} are tolerated",
             context={"guard": "bad_rows", "rows": rows, "quarantined": quarantined},
@@ -36,6 +40,15 @@ def check_groups(before: Mapping[str, int], after: Mapping[str, int]) -> None:
         raise PublishRefusedError(
             f"no bundles any more in {_listed(gone)}; --force publishes it",
             context={"guard": "vanished_group", "groups": ", ".join(gone[:10]), "count": len(gone)},
+        )
+
+
+def check_all_fetched(damage: str, failed: Sequence[str]) -> None:
+    """Refuse a partial catalogue where it cannot be told what would be lost with the groups that failed."""
+    if failed:
+        raise PublishRefusedError(
+            f"{damage}, so the last good data of {_listed(failed)} cannot be kept; --force publishes without",
+            context={"guard": "damaged_catalogue", "groups": ", ".join(failed[:10]), "count": len(failed)},
         )
 
 

@@ -1,13 +1,14 @@
-"""The catalogue before this run: the published version, or where the store has none the snapshot on disk."""
+"""The catalogue before this run: the published version, or where the store has no whole one the snapshot on disk."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from catalog_sync.errors import InvalidDataError
-from catalog_sync.models import Bundle, CatalogueMeta
+from catalog_sync.models import Bundle, CatalogueMeta, GroupMeta
 from catalog_sync.store.errors import CorruptEntryError, VersionGoneError
 from catalog_sync.sync.builder import chunks, members
 
@@ -19,32 +20,57 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Published:
+    """What was published before this run, as far as that can be read."""
+
+    previous: Previous | None
+    """``None`` where nothing of it can be read, and where nothing was ever published."""
+    damage: str | None = None
+    """Why it is not, or not wholly, in the store any more. Then a part of it cannot be renewed; a full sync mends it.
+
+    ``None`` where the version is whole, and where nothing was ever published.
+    """
+
+    @classmethod
+    async def load(cls, store: CatalogStore, snapshot: Snapshot) -> Published:
+        """Look at the store first, then at the snapshot. Other errors of the store than damage pass through."""
+        damaged: CatalogueMeta | None = None
+        pointer: str | None = None
+        damage: str | None = None
+        try:
+            pointer = await store.current_version()
+            meta = None if pointer is None else await store.meta(pointer)
+        except (VersionGoneError, CorruptEntryError) as error:
+            damage, meta = str(error), None
+            damaged = error.meta if isinstance(error, VersionGoneError) else None
+        if meta is not None:
+            return cls(Previous(meta, store, None))
+        if damage is None and await store.has_published():
+            damage = "the pointer to the published version is lost"
+        saved = await snapshot.load()
+        if saved is not None and (saved.path == snapshot.path if store.degraded else saved.meta.version == pointer):
+            # The snapshot is what was published, whole. Its predecessor on disk and older ones are not.
+            return cls(Previous(saved.meta, None, saved))
+        if damage is None and await snapshot.was_written():
+            damage = "the store has lost the catalogue that a snapshot was made of"
+        if damage is not None:
+            _log.warning("the published catalogue cannot be used as it is: %s", damage)
+        known = damaged or (saved.meta if saved else None)
+        return cls(None if known is None else Previous(known, None, saved), damage)
+
+
 class Previous:
     """What guards compare with and what failed groups keep."""
 
     def __init__(self, meta: CatalogueMeta, store: CatalogStore | None, snapshot: SnapshotFile | None) -> None:
         self.meta = meta
+        """What it says of itself; of a damaged version also where its bundles are lost."""
         self.in_store = store is not None
         """Whether it stands in the store, so that it can be copied there."""
         self._store = store
         self._snapshot = snapshot
         self._index: CatalogueIndex | None = None
-
-    @classmethod
-    async def load(cls, store: CatalogStore, snapshot: Snapshot) -> Previous | None:
-        """The published version, else the snapshot, else ``None``.
-
-        A version that is not whole any more counts as none. Other errors of the store pass through.
-        """
-        try:
-            meta = await store.current()
-        except (VersionGoneError, CorruptEntryError) as error:
-            _log.warning("the published version cannot be used: %s", error)
-            meta = None
-        if meta is not None:
-            return cls(meta, store, None)
-        saved = await snapshot.load()
-        return None if saved is None else cls(saved.meta, None, saved)
 
     async def index(self) -> CatalogueIndex:
         """Its index. Only for a version in the store."""
@@ -55,7 +81,7 @@ class Previous:
         return self._index
 
     async def bundles(self) -> AsyncIterator[Bundle]:
-        """All its bundles."""
+        """All its bundles; none where they are lost."""
         if self._store is not None:
             async for bundle in self._store.iter_bundles(self.meta.version):
                 yield bundle
@@ -65,6 +91,11 @@ class Previous:
                     yield bundle
             except (OSError, ValueError) as error:
                 raise InvalidDataError("the snapshot changed while it was read") from error
+
+    def kept(self, group: str) -> GroupMeta | None:
+        """What is said of the bundles of ``group`` that :meth:`in_group` gives; ``None`` where there are none."""
+        source = self._snapshot.meta if self._snapshot is not None else self.meta if self.in_store else None
+        return None if source is None else source.groups.get(group)
 
     async def in_group(self, group: str) -> AsyncIterator[Bundle]:
         """Its bundles of ``group``."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from catalog_sync.errors import CatalogSyncError
 from catalog_sync.models import ErrorInfo
+from catalog_sync.text import printable
 from otel_resilience import classify, correlation_id
 from otel_resilience.redaction import redact
 
@@ -23,7 +24,7 @@ def error_info(error: BaseException) -> ErrorInfo:
         type=verdict.error_type,
         error_class=verdict.error_class.value,
         severity=verdict.severity.value,
-        message=redact(text)[:MAX_MESSAGE],
+        message=printable(redact(text).strip(), limit=MAX_MESSAGE),
         retry_after_s=verdict.retry_after,
         correlation_id=error.correlation_id if isinstance(error, CatalogSyncError) else correlation_id(),
         dependency=error.dependency if isinstance(error, CatalogSyncError) else None,

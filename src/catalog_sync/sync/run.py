@@ -72,6 +72,8 @@ class Run(Fetch):
     settings: Settings
     builder: CatalogueBuilder
     previous: Previous | None
+    damage: str | None = None
+    """Why the published catalogue is not whole; see :class:`catalog_sync.sync.previous.Published`."""
     as_of: str
     """When the run began to fetch, RFC 3339, UTC."""
     replayed: bool = False
@@ -87,6 +89,12 @@ class Run(Fetch):
     def quarantined(self) -> int:
         """Rows that were set aside."""
         return sum(len(tally.rejected) for tally in self.tallies.values())
+
+    @property
+    def unusable(self) -> int:
+        """Different bundles among the rows that were set aside: the supplier has them."""
+        rejected = [row.name for tally in self.tallies.values() for row in tally.rejected]
+        return len({name for name in rejected if name is not None}) + rejected.count(None)
 
     def quarantined_rows(self) -> Sequence[Quarantined]:
         """The first of them."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from catalog_sync.errors import BundleNotFoundError, NotFoundError
+from catalog_sync.errors import CatalogueDamagedError, NotFoundError, UnknownScopeError, UnusableGroupsError
 from catalog_sync.models import Bundle, GroupMeta, GroupReport, Outcome
+from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.supplier.port import Scope
 from catalog_sync.sync import guards
 from catalog_sync.sync.fetch import discover, fetch_scope
 from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.run import Candidate, Run
+from catalog_sync.sync.scopes import unknown_bundle, unknown_group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
 
 async def build_group(run: Run, asked: str) -> Candidate:
     """Renew one group; its bundles that did not come again leave it. Raises ``CatalogSyncError``."""
-    groups, _ = await discover(run, run.previous)
+    groups, failure = await discover(run, run.previous)
     run.builder.names = GroupNames(groups)
     group = run.builder.names.listed(asked)
+    if group is None and isinstance(failure, UnusableGroupsError):
+        raise failure  # it may be one of those
     if group is None:
-        raise NotFoundError(f"no group {asked!r}; the supplier lists {', '.join(map(repr, groups))}")
+        raise unknown_group(asked, groups)
     await _start_from_previous(run)
     builder = run.builder
     before = builder.index.group_counts().get(group, 0)
@@ -40,7 +44,7 @@ async def build_group(run: Run, asked: str) -> Candidate:
 
 async def build_country(run: Run, asked: str) -> Candidate:
     """Renew the bundles of one country; those that did not come again are withdrawn. Raises ``CatalogSyncError``."""
-    country = asked.upper()
+    country = asked.strip().upper()
     await _start_from_previous(run)
     before = set(run.builder.index.country(country))
     seen: set[str] = set()
@@ -54,6 +58,8 @@ async def build_country(run: Run, asked: str) -> Candidate:
     run.progress.begin([country])
     await fetch_scope(run, Scope(country=country), put, seen.clear)
     run.progress.group_done(country)
+    if not before and not run.rows:
+        raise UnknownScopeError(f"neither the supplier nor the catalogue has bundles for the country {country}")
     _check(run, len(before), len(seen))
     await run.builder.remove(sorted(before - seen))
     return _candidate(run)
@@ -66,7 +72,7 @@ async def build_bundle(run: Run, name: str) -> Candidate:
         bundle = await run.supplier.get_bundle(name, deadline=run.deadline)
     except NotFoundError as gone:
         if name not in run.builder.index:
-            raise BundleNotFoundError(f"neither the supplier nor the catalogue has a bundle {name!r}") from gone
+            raise unknown_bundle(name, run.builder.index) from gone
         await run.builder.remove([name])
     else:
         await run.builder.replace([bundle])
@@ -74,12 +80,16 @@ async def build_bundle(run: Run, name: str) -> Candidate:
 
 
 async def _start_from_previous(run: Run) -> None:
-    """Make the staged version equal to the previous one."""
+    """Make the staged version equal to the previous one, or raise: what is left out here would vanish."""
+    if run.damage is not None:
+        raise CatalogueDamagedError(f"{run.damage}: a part of it cannot be renewed; run a full sync")
     if run.previous is None:
         return
     builder = run.builder
     if run.previous.in_store:
-        await builder.staging.copy_all(run.previous.meta.version)
+        version = run.previous.meta.version
+        if await builder.staging.copy_all(version) != run.previous.meta.bundles:
+            raise VersionGoneError(f"version {version} lacks bundles", context={"version": version})
         builder.index = await run.previous.index()
     else:
         await builder.copy(run.previous.bundles())
@@ -93,7 +103,7 @@ def _check(run: Run, before: int, after: int) -> None:
     if run.request.force:
         return
     guards.check_bad_rows(run.rows, run.quarantined, run.settings.max_bad_row_ratio)
-    guards.check_drop(before, after, run.settings.max_drop_ratio)
+    guards.check_drop(before, after + run.unusable, run.settings.max_drop_ratio)
 
 
 def _candidate(run: Run, renewed: str | None = None) -> Candidate:

@@ -12,7 +12,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync import instruments
-from catalog_sync.errors import CacheConnectionError, CatalogSyncError, LockLostError, SyncDeadlineError
+from catalog_sync.errors import (
+    UNKNOWN_SCOPE_TYPES,
+    CacheConnectionError,
+    CatalogSyncError,
+    LockLostError,
+    NotDurableError,
+    SyncDeadlineError,
+)
 from catalog_sync.index import CatalogueIndex
 from catalog_sync.models import (
     CatalogueMeta,
@@ -23,12 +30,12 @@ from catalog_sync.models import (
     SyncReport,
     SyncRequest,
 )
-from catalog_sync.store.errors import AlreadyPublishedError, VersionGoneError
+from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.builder import CatalogueBuilder
 from catalog_sync.sync.full import build_full
 from catalog_sync.sync.merge import GroupNames
-from catalog_sync.sync.previous import Previous
+from catalog_sync.sync.previous import Published
 from catalog_sync.sync.progress import OnProgress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
 from catalog_sync.sync.run import Candidate, Run, rfc3339
@@ -119,10 +126,11 @@ class SyncService:
             result = _Result()
             await self._under_lock(request, result)
             run = result.run
+            done = request if run is None else run.request
             report = SyncReport(
                 outcome=result.outcome,
-                kind=request.kind,
-                scope=request.scope,
+                kind=done.kind,
+                scope=done.scope,
                 correlation_id=identifier,
                 version=result.meta.version if result.meta else None,
                 bundles=result.meta.bundles if result.meta else 0,
@@ -143,6 +151,8 @@ class SyncService:
         """Lock busy, lock broken and work done are three different outcomes."""
         try:
             lock = await self._acquire()
+        except SyncEndedError:
+            raise  # a late step of a job that is over has nothing to report
         except LockLostError as error:
             result.error = _told(error)
             return
@@ -177,8 +187,11 @@ class SyncService:
         return self._ticket.refused_by or await adopt_lease(self._store, self._ticket)
 
     async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:
-        previous = await Previous.load(self._store, self._snapshot)
+        published = await Published.load(self._store, self._snapshot)
+        previous = published.previous
         result.meta = previous.meta if previous else None
+        if self._ticket is None:  # the parts of a shared sync are fetched already: its first step has widened it
+            request = request.widened(published.damage)
         began = self._now()
         ticket = self._ticket
         suffix = ticket.attempt if ticket else correlation_id()[:8]
@@ -191,6 +204,7 @@ class SyncService:
                 supplier=self._supplier,
                 builder=CatalogueBuilder(self._store, staging, CatalogueIndex(), GroupNames(())),
                 previous=previous,
+                damage=published.damage,
                 progress=ProgressTracker(self._on_progress),
                 deadline=Deadline(self._settings.sync_deadline, self._clock),
                 as_of=ticket.started_at if ticket else rfc3339(began),
@@ -199,10 +213,11 @@ class SyncService:
             candidate = await self._within_deadline(run, staging)
             meta = self._meta(run, staging, candidate, lease.token)
             with instruments.publish_span():
+                await lease.confirm()
                 await staging.seal(run.builder.index, meta)
                 committing = True
                 try:
-                    await self._commit(staging, meta, candidate, result)
+                    await self._commit(staging, meta, lease, candidate, result)
                 except AlreadyPublishedError as earlier:
                     committing = False
                     meta = await self._published_before(meta, earlier.version)
@@ -211,7 +226,7 @@ class SyncService:
             # Once the commit was sent the version may be live: then it is left alone.
             if not committing:
                 await self._discard(staging)
-        await self._save(meta)
+        await self._save(meta, result)
 
     async def _within_deadline(self, run: Run, staging: Staging) -> Candidate:
         timeout = asyncio.timeout(self._settings.sync_deadline)
@@ -240,10 +255,12 @@ class SyncService:
             last_full_sync=rfc3339(self._now()) if completes else before,
         )
 
-    async def _commit(self, staging: Staging, meta: CatalogueMeta, candidate: Candidate, result: _Result) -> None:
+    async def _commit(
+        self, staging: Staging, meta: CatalogueMeta, lease: LockLease, candidate: Candidate, result: _Result
+    ) -> None:
         """Commit; a cancellation waits, for a bounded time, until it is known whether the version is live."""
         receipt = self._ticket.job if self._ticket else None
-        commit = asyncio.ensure_future(self._store.commit(staging, meta, meta.fence, receipt=receipt))
+        commit = asyncio.ensure_future(self._store.commit(staging, meta, lease, receipt=receipt))
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError:
@@ -261,12 +278,26 @@ class SyncService:
         except VersionGoneError:
             return dataclasses.replace(meta, version=version)
 
-    async def _save(self, meta: CatalogueMeta) -> None:
-        """Write the last-good snapshot. Its failure is told and does not undo the publication."""
+    async def _save(self, meta: CatalogueMeta, result: _Result) -> None:
+        """Write the last-good snapshot. Where it cannot be written, the publication stands if a server keeps it."""
         try:
             await self._snapshot.write_version(meta, self._store)
         except (CatalogSyncError, OSError, ValueError) as error:
-            _log.error("the snapshot of version %s was not written: %s", meta.version, error_info(error).message)
+            reason = (error.strerror if isinstance(error, OSError) else None) or error_info(error).message
+            if await self._store.outlives_process():
+                _log.error(
+                    "the snapshot of version %s was not written to %s: %s", meta.version, self._snapshot.path, reason
+                )
+                return
+            lost = NotDurableError(
+                f"the catalogue ends with this process: {self._snapshot.path.parent} cannot be written ({reason}) and "
+                "no Redis keeps it; set CATALOG_STATE_DIR to a folder that can be written, or REDIS_URL",
+                context={"version": meta.version},
+            )
+            lost.__cause__ = error
+            previous = result.run.previous if result.run else None
+            result.outcome, result.error = Outcome.FAILED, error_info(lost)
+            result.meta = previous.meta if previous else None
 
     async def _discard(self, staging: Staging) -> None:
         try:
@@ -288,7 +319,9 @@ class SyncService:
             for row in tally.rejected:
                 key = (scope if scope in counts else "_OTHER", row.reason.value)
                 quarantined[key] = quarantined.get(key, 0) + 1
-        instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
+        if report.error is None or report.error.type not in UNKNOWN_SCOPE_TYPES:
+            # A typo is no failed sync: nothing that counts those may hear of it.
+            instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
         instruments.emit_sync_finished(report)
         if self._on_report is not None:
             self._on_report(report, age)

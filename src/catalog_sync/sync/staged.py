@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from catalog_sync.errors import CatalogSyncError
+from catalog_sync.errors import CatalogSyncError, UnusableGroupsError
 from catalog_sync.store.errors import StagingIncompleteError
 from catalog_sync.supplier.port import Page, QuarantineReason, Rejected, RequestCounts, Scope
 from catalog_sync.sync.builder import chunked
@@ -36,7 +36,7 @@ class Part:
     """Where its bundles are staged."""
     bundles: int = 0
     groups: tuple[str, ...] = ()
-    """Of the plan: the groups that the supplier lists."""
+    """Of the plan: the groups that the supplier lists; where its error is about some of them, the others."""
     rejected: tuple[Rejected, ...] = ()
     sent: int = 0
     """Requests to the supplier."""
@@ -133,6 +133,8 @@ class StagedSupplier:
         """The groups of the plan, or its error."""
         del deadline
         self._begin()
+        if isinstance(self._plan.error, UnusableGroupsError):
+            self._plan.error.usable = self._plan.groups
         if self._plan.error is not None:
             raise self._plan.error
         return list(self._plan.groups)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from catalog_sync.errors import LockLostError
 from catalog_sync.models import LockHolder
+from catalog_sync.store.lock import SharedOwner
 
 if TYPE_CHECKING:
     from catalog_sync.store.catalog_store import CatalogStore
@@ -36,10 +37,13 @@ class Ticket:
     refused_by: LockHolder | None = None
     """Who held the lock when the first step asked for it."""
 
+    record: str | None = None
+    """Key of the record whose status says whether the sync is under way; the lock is given to no other."""
+
     @property
-    def owner(self) -> str:
+    def lock_owner(self) -> SharedOwner:
         """The owner of the lock, the same in every process."""
-        return f"job:{self.job}"
+        return SharedOwner(f"job:{self.job}", self.since, self.record, self.job, self.token)
 
     def duration(self, now: datetime.datetime) -> float:
         """Seconds since it began. Several processes share nothing but the wall clock, which may jump: at least 0."""
@@ -50,22 +54,27 @@ async def adopt_lease(store: CatalogStore, ticket: Ticket) -> LockLease | LockHo
     """The lease of the sync, taken over from the step before. Before the first step: the lease, or who holds it.
 
     A lease that ran out while no step was running is taken anew where nobody has published meanwhile. Raises
-    ``LockLostError`` where the sync owned the lock and another run owns it now, or has published since.
+    ``LockLostError`` where the sync owned the lock and another run owns it now, or has published since, and where the
+    sync is over.
     """
-    lease = await store.acquire_lock(ticket.correlation_id, owner=ticket.owner, since=ticket.since)
-    if ticket.token is None:
-        return lease
-    if isinstance(lease, LockHolder):
-        raise LockLostError(
-            f"the lease ran out between two steps of the sync; {lease.owner} holds the lock now",
-            context={"token": ticket.token},
-        )
-    if lease.token > ticket.token and await store.receipt(ticket.job) is None:
-        highest = await store.highest_fence()
-        if highest > ticket.token:
-            await lease.release()
-            raise LockLostError(
-                f"the lease ran out between two steps of the sync, and another run has published (token {highest})",
-                context={"token": ticket.token, "highest": highest},
-            )
+    lease = await store.acquire_lock(ticket.correlation_id, shared=ticket.lock_owner)
+    if ticket.token is not None and isinstance(lease, LockHolder):
+        raise _held_by_another(ticket, lease.owner)
     return lease
+
+
+async def keep_lease(store: CatalogStore, ticket: Ticket) -> None:
+    """Extend the lease while no step runs. A lock that is free stays free: the next step takes it, or learns why not.
+
+    Raises ``LockLostError`` where another run holds the lock.
+    """
+    if await store.renew_lock(ticket.correlation_id, ticket.lock_owner) == "lost":
+        holder = await store.lock_holder()
+        raise _held_by_another(ticket, "another run" if holder is None else holder.owner)
+
+
+def _held_by_another(ticket: Ticket, owner: str) -> LockLostError:
+    return LockLostError(
+        f"the lease ran out between two steps of the sync; {owner} holds the lock now",
+        context={"token": ticket.token},
+    )

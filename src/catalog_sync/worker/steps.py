@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from catalog_sync import instruments, schedule
 from catalog_sync.cli.last_run import write_last_run
-from catalog_sync.errors import CacheConnectionError, CatalogSyncError, LockLostError, SyncDeadlineError
+from catalog_sync.errors import (
+    CacheConnectionError,
+    CatalogSyncError,
+    LockLostError,
+    SyncDeadlineError,
+    UnusableGroupsError,
+)
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
 from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobStatus, PoisonedStepError
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
@@ -26,7 +32,7 @@ from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
 from catalog_sync.sync.failures import error_from_json, error_to_json
 from catalog_sync.sync.fetch import discover
 from catalog_sync.sync.merge import GroupNames
-from catalog_sync.sync.previous import Previous
+from catalog_sync.sync.previous import Published
 from catalog_sync.sync.progress import Progress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
 from catalog_sync.sync.run import Fetch, rfc3339
@@ -47,6 +53,7 @@ if TYPE_CHECKING:
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.store.staging import Staging
     from catalog_sync.supplier.esim_go import EsimGoClient
+    from catalog_sync.sync.previous import Previous
     from catalog_sync.sync.service import OnReport
     from otel_resilience.storage import SharedState
 
@@ -181,19 +188,24 @@ class Worker:
 
     async def _plan(self, record: Record, started: Started, heart: Heart) -> None:
         del heart
-        request, job_id = record.request, record.job.id
+        job_id = record.job.id
         lease = await adopt_lease(self._store, record.ticket())
         token, refused_by = None, None
         scopes: list[str] = []
         plan = Part()
+        request = record.request
         if isinstance(lease, LockHolder):
             refused_by = lease.to_json()
         else:
             token = lease.token
             async with lease.hold(release=False):
-                plan, scopes = await self._scopes(record, started)
+                published = await Published.load(self._store, self._snapshot)
+                request = record.request.widened(published.damage)
+                plan, scopes = await self._scopes(request, published.previous, started)
         carrier = inject_context()
-        await self._ledger.planned(job_id, plan, scopes, token=token, refused_by=refused_by, carrier=carrier)
+        await self._ledger.planned(
+            job_id, plan, scopes, request=request, token=token, refused_by=refused_by, carrier=carrier
+        )
         stands = await self._ledger.read(job_id)  # another attempt may have been first
         _log.info("sync %s: %d scopes are fetched for %s", job_id, len(stands.scopes), request.kind.value)
         for number in range(len(stands.scopes)):
@@ -201,24 +213,26 @@ class Worker:
         if not stands.scopes:
             await self._dispatcher.publish(job_id, stands.carrier)
 
-    async def _scopes(self, record: Record, started: Started) -> tuple[Part, list[str]]:
+    async def _scopes(
+        self, request: SyncRequest, previous: Previous | None, started: Started
+    ) -> tuple[Part, list[str]]:
         """What is to be fetched. An error is part of the plan: the last step meets it where one process would."""
-        request = record.request
         if request.kind is SyncKind.COUNTRY and request.scope is not None:
-            return Part(), [request.scope.upper()]
+            return Part(), [request.scope.strip().upper()]
         if request.kind is SyncKind.BUNDLE and request.scope is not None:
             return Part(), [request.scope]
         before = dataclasses.replace(self._supplier.counts)
         fetch = self._new_fetch(started, None)
         try:
-            groups, failure = await discover(fetch, await Previous.load(self._store, self._snapshot))
+            groups, failure = await discover(fetch, previous)
         except _AGAIN:
             raise
         except CatalogSyncError as error:
             failed = self._counted(Part(error=error), before)
             await self._heed(failed, started)
             return failed, []
-        plan = self._counted(Part(groups=() if failure else tuple(groups), error=failure), before)
+        listed = failure is None or isinstance(failure, UnusableGroupsError)
+        plan = self._counted(Part(groups=tuple(groups) if listed else (), error=failure), before)
         if request.scope is None:
             return plan, groups
         group = GroupNames(groups).listed(request.scope)

@@ -152,6 +152,8 @@ def test_every_answer_is_as_described(
         assert answer.status_code != 500
         if answer.status_code == 414:
             return  # what is wrong with a query that is too long to be read is nobody's business
+        if answer.status_code == 422 and answer.json()["type"].endswith(":unknown_scope"):
+            return  # which groups and countries there are is in the catalogue and not in the description
         case.validate_response(answer)
 
     try:

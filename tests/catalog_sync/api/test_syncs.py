@@ -279,3 +279,21 @@ async def test_a_process_that_ends_takes_no_orders(world: ApiWorld) -> None:
     world.api.drain()
     answer = await world.ask()
     assert (answer.status_code, kind_of(answer)) == (503, "stopping")
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [
+        ({"kind": "group", "scope": "Standard Fixd"}, "Standard Fixed"),
+        ({"kind": "country", "scope": "Portugal"}, "PT (Portugal)"),
+        ({"kind": "bundle", "scope": ".."}, "cannot be the name"),
+    ],
+)
+async def test_what_does_not_exist_is_refused_with_the_nearest_names(
+    world: ApiWorld, body: dict[str, str], hint: str
+) -> None:
+    response = await world.http.post("/syncs", json=body, headers=AUTHORIZED)
+    problem = response.json()
+    assert (response.status_code, problem["type"]) == (422, "urn:catalog-sync:problem:unknown_scope")
+    assert hint in problem["detail"]
+    assert problem["errors"][0]["pointer"] == "/scope"

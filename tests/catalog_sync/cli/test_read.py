@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from support.cli import Cli, Supplier
@@ -153,3 +155,26 @@ def test_status_survives_a_damaged_last_run(synced: Cli) -> None:
     result = synced("status", "--json")
     assert result.code == 0
     assert result.json["last_sync"] is None
+
+
+@pytest.mark.parametrize("part", ["bundles", "meta"])
+def test_a_damaged_catalogue_is_told_from_a_store_that_does_not_answer(
+    synced: Cli, redis_server: RedisServer, part: str
+) -> None:
+    version = synced("status", "--json").json["catalogue"]["version"]
+    redis_server.command("DEL", f"{{cat}}:v:{version}:{part}")
+    found = synced("status", "--json").json
+    assert found["store"]["reachable"]
+    assert found["store"]["error"]["type"] == "version_gone"
+    assert found["catalogue"]["source"] == "snapshot"
+    assert found["lock"]["state"] == "free"
+    assert "a full sync mends it" in " ".join(synced("status").out.split())
+
+
+@pytest.mark.parametrize("report", [{}, {"outcome": 7}, None, []])
+def test_a_report_of_the_last_run_that_cannot_be_read_spoils_nothing_else(synced: Cli, report: object) -> None:
+    file = synced.state_dir / "last_run.json"
+    file.write_text(json.dumps({"report": report, "breakers": [], "budgets": []}))
+    result = synced("status")
+    assert result.code == 0
+    assert "no run yet" in result.out

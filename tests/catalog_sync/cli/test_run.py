@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.alert_receivers import FakeWebhook, served
 from support.cli import Cli, Supplier, wait_until
 from support.redis_server import RedisServer
 
@@ -57,6 +58,58 @@ def test_a_part_of_the_catalogue(cli: Cli, option: str, kind: str) -> None:
     assert result.code == 0
     assert result.json["kind"] == kind
     assert result.json["bundles"] == 300
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "hint"),
+    [
+        ("--country", "Portugal", "PT (Portugal)"),
+        ("--country", "ZZ", "no country code"),
+        ("--group", "Standard - Fixd", "'Standard - Fixed'"),
+        ("--bundle", "..", "cannot be the name"),
+        ("--bundle", "a\nb", "cannot be the name"),
+    ],
+)
+def test_a_typo_is_refused_before_the_sync_and_pages_no_one(
+    cli: Cli, supplier: Supplier, option: str, value: str, hint: str
+) -> None:
+    before = cli("run", "--json").json
+    asked = supplier.requests()
+    with served(FakeWebhook()) as webhook:
+        result = cli("run", option, value, "--json", ERROR_ALERT_WEBHOOK_URL=webhook.url)
+        assert not webhook.requests
+    assert result.code == 2
+    assert (result.json["error"]["type"], result.json["error"]["severity"]) == ("unknown_scope", "LOW")
+    assert hint in result.json["error"]["message"]
+    assert supplier.requests() == asked
+    status = cli("status", "--json").json
+    assert status["catalogue"]["version"] == before["version"]
+    assert status["last_sync"]["correlation_id"] == before["correlation_id"]
+    assert status["alerts"]["incidents"] == []
+
+
+def test_a_bundle_that_neither_supplier_nor_catalogue_has_exits_2_and_pages_no_one(cli: Cli) -> None:
+    before = cli("run", "--json").json
+    with served(FakeWebhook()) as webhook:
+        result = cli("run", "--bundle", "NOPE", "--json", ERROR_ALERT_WEBHOOK_URL=webhook.url)
+        assert not webhook.requests
+    assert result.code == 2
+    assert result.json["error"]["type"] == "bundle_not_found"
+    assert result.json["version"] == before["version"]
+    assert cli("status", "--json").json["alerts"]["incidents"] == []
+
+
+def test_a_group_of_a_first_sync_that_the_supplier_does_not_list_exits_2(cli: Cli) -> None:
+    result = cli("run", "--group", "No such", "--json")
+    assert result.code == 2
+    assert result.json["error"]["type"] == "unknown_scope"
+    assert "Standard - Fixed" in result.json["error"]["message"]
+
+
+def test_a_group_in_the_spelling_of_a_search_is_synced(cli: Cli) -> None:
+    cli("run")
+    assert cli("search", "--json", "--group", "standardfixed").json["total"] > 0
+    assert cli("run", "--json", "--group", "standardfixed").json["outcome"] == "COMPLETE"
 
 
 def test_a_failed_sync_exits_1_and_keeps_the_catalogue(cli: Cli, supplier: Supplier) -> None:
@@ -138,6 +191,20 @@ def test_without_any_redis_there_is_a_banner_and_others_read_the_snapshot(cli: C
     found = cli("search", "--json", REDIS_URL="", PATH="/nonexistent")
     assert found.code == 0
     assert (found.json["source"], found.json["total"]) == ("snapshot", 300)
+
+
+def test_a_run_that_keeps_nothing_exits_1_and_sends_no_heartbeat(cli: Cli, tmp_path: Path) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_text("in the way")
+    with served(FakeWebhook()) as heart:
+        beat = {"ERROR_ALERT_HEARTBEAT_URL": heart.url}
+        result = cli("run", "--json", REDIS_URL="", CATALOG_STATE_DIR=str(blocked / "state"), **beat)
+        assert result.code == 1
+        assert (result.json["outcome"], result.json["version"]) == ("FAILED", None)
+        assert "CATALOG_STATE_DIR" in result.json["error"]["message"]
+        assert not heart.requests
+        assert cli("run", "--json", **beat).code == 0
+        assert len(heart.requests) == 1
 
 
 def test_a_run_leaves_its_report_breakers_and_budgets(cli: Cli) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 from catalog_sync.errors import AuthenticationError, NotFoundError
 from catalog_sync.jobs import GroupProgress, JobNotFoundError, JobStatus
-from catalog_sync.jobs.keys import JobKeys
+from catalog_sync.jobs.keys import DEAD, WORKER_PREFIX, JobKeys
 from catalog_sync.jobs.ledger import KEPT_JOBS, MAX_STARTS, JobLedger, Started
+from catalog_sync.jobs.overview import overview
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.models import Outcome, SyncKind
 from catalog_sync.store.catalog_store import CatalogStore
+from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.lock import LockLease
 from catalog_sync.sync.staged import Part
 from support.job_records import CORRELATION, LATER, NOW, fields, finish, job_id, planned, start
@@ -37,7 +40,7 @@ async def test_one_job_at_a_time(ledger: JobLedger) -> None:
         await ledger.read(job_id(2))
     await ledger.end(job_id(1), JobStatus.FINISHED, Outcome.COMPLETE, {}, finished_at=LATER)
     assert await ledger.submit(job_id(2), fields()) == job_id(2)
-    assert [record.job.id for record in await ledger.latest(10, 0)] == [job_id(2), job_id(1)]
+    assert [job.id for job in await ledger.latest(10, 0)] == [job_id(2), job_id(1)]
 
 
 async def test_a_submission_repeated_after_a_lost_answer_is_the_same_job(ledger: JobLedger) -> None:
@@ -179,7 +182,7 @@ async def test_a_job_that_has_begun_is_not_ended_as_a_queued_one(ledger: JobLedg
 async def test_the_lock_goes_with_the_job_that_owns_it(ledger: JobLedger, store: CatalogStore) -> None:
     await planned(ledger, "A")
     ticket = (await ledger.read(job_id())).ticket()
-    assert isinstance(await store.acquire_lock(CORRELATION, owner=ticket.owner, since=ticket.since), LockLease)
+    assert isinstance(await store.acquire_lock(CORRELATION, shared=ticket.lock_owner), LockLease)
     await ledger.end(job_id(), JobStatus.FINISHED, Outcome.COMPLETE, {}, finished_at=LATER)
     assert await store.lock_holder() is None
 
@@ -227,3 +230,65 @@ async def test_changes_name_each_job_once_however_often_it_changed(ledger: JobLe
     await finish(ledger, 0, Part())
     assert await anext(changes) == [job_id()]
     assert await anext(changes) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("HSET", "scopes", "{"),
+        ("HSET", "kind", "unheard of"),
+        ("HSET", "report", "\x00"),
+        ("HSET", "scope", "[" * 5000),
+        ("HDEL", "correlation_id"),
+        ("SET", "no record"),
+    ],
+    ids=lambda damage: " ".join(damage)[:20],
+)
+async def test_one_unreadable_record_is_shown_as_such_and_spoils_no_list(
+    ledger: JobLedger, redis_server: RedisServer, damage: tuple[str, ...]
+) -> None:
+    for number in (1, 2, 3):
+        await ledger.submit(job_id(number), fields())
+        await ledger.end(job_id(number), JobStatus.FINISHED, Outcome.COMPLETE, {"version": "v"}, finished_at=LATER)
+    command, *arguments = damage
+    if command == "SET":
+        redis_server.command("DEL", JobKeys(job_id(2)).record)
+    redis_server.command(command, JobKeys(job_id(2)).record, *arguments)
+
+    shown = await ledger.latest(10, 0)
+
+    assert sorted(job.id for job in shown) == [job_id(1), job_id(2), job_id(3)]
+    assert {job.outcome for job in shown if job.id != job_id(2)} == {Outcome.COMPLETE}
+    unreadable = await ledger.shown(job_id(2))
+    assert unreadable in shown
+    assert unreadable.report is not None
+    assert "cannot be read" in unreadable.report["error"]["message"]
+    json.dumps(unreadable.to_json())
+
+
+async def test_a_job_under_way_whose_record_cannot_be_read_does_not_block_the_next(
+    ledger: JobLedger, redis_server: RedisServer
+) -> None:
+    await planned(ledger, "A")
+    redis_server.command("HSET", JobKeys(job_id()).record, "scopes", "{")
+
+    await ledger.end_unreadable(finished_at=LATER)
+
+    assert await ledger.active() is None
+    assert await ledger.submit(job_id(2), fields()) == job_id(2)
+
+
+async def test_one_unreadable_dead_letter_or_worker_spoils_no_list(
+    ledger: JobLedger, redis: GuardedRedis, redis_server: RedisServer
+) -> None:
+    await ledger.bury({"job": "first", "at": NOW, "step": "plan", "reason": "why"})
+    for text in ("{", "7", "\x00"):
+        redis_server.command("LPUSH", DEAD, text)
+    redis_server.command("SET", f"{WORKER_PREFIX}good", '{"name": "good"}')
+    redis_server.command("SET", f"{WORKER_PREFIX}bad", "{")
+
+    found = await overview(redis)
+
+    assert [letter["job"] for letter in found["dead_letters"]["last"]] == [None, None, None, "first"]
+    assert "cannot be read" in found["dead_letters"]["last"][0]["reason"]
+    assert [worker["name"] for worker in found["workers"]] == ["bad", "good"]

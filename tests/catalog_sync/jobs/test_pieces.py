@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,19 @@ from catalog_sync.errors import (
 )
 from catalog_sync.index import CatalogueIndex
 from catalog_sync.jobs.broker import broker_url, celery_settings
+from catalog_sync.jobs.keys import JobKeys
+from catalog_sync.jobs.ledger import JobLedger
+from catalog_sync.jobs.port import JobStatus
 from catalog_sync.models import LockHolder
 from catalog_sync.store.catalog_store import CatalogStore
-from catalog_sync.store.errors import AlreadyPublishedError, VersionGoneError
+from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.store.lock import LockLease
 from catalog_sync.sync.failures import error_from_json, error_to_json
 from catalog_sync.sync.run import FATAL
 from catalog_sync.sync.ticket import Ticket, adopt_lease
 from otel_resilience import classify
-from support.published import make_bundle, make_meta, publish
+from support.job_records import LATER, job_id, planned
+from support.published import lease_of, make_bundle, make_meta, publish
 from support.redis_server import RedisServer
 from support.settings import make_settings
 
@@ -125,24 +130,70 @@ async def test_a_publication_of_another_run_between_two_steps_ends_the_sync(
     first = await adopt_lease(store, ticket())
     assert isinstance(first, LockLease)
     redis_server.command("DEL", "{cat}:lock")
-    await publish(store, "other", [make_bundle("a")], fence=first.token + 1)
+    await publish(store, "other", [make_bundle("a")])
     with pytest.raises(LockLostError, match="has published"):
         await adopt_lease(store, ticket(first.token))
     assert await store.lock_holder() is None
 
 
 async def test_one_version_at_most_is_published_under_a_receipt(store: CatalogStore) -> None:
-    async def attempt(version: str, fence: int) -> None:
-        staging = await store.begin(version)
-        index = CatalogueIndex()
-        await staging.put([index.add(make_bundle("a"))])
-        meta = make_meta(version, index, fence=fence)
-        await staging.seal(index, meta)
-        await store.commit(staging, meta, fence, receipt="a" * 16)
+    async def attempt(version: str) -> None:
+        lease = await lease_of(store)
+        async with lease.hold():
+            staging = await store.begin(version)
+            index = CatalogueIndex()
+            await staging.put([index.add(make_bundle("a"))])
+            meta = make_meta(version, index, fence=lease.token)
+            await staging.seal(index, meta)
+            await store.commit(staging, meta, lease, receipt="a" * 16)
 
-    await attempt("first", 1)
-    await attempt("first", 1)
+    await attempt("first")
+    await attempt("first")
     with pytest.raises(AlreadyPublishedError) as published:
-        await attempt("second", 2)
+        await attempt("second")
     assert published.value.version == "first"
     assert await store.current_version() == await store.receipt("a" * 16) == "first"
+
+
+def job_ticket(token: int | None = None) -> Ticket:
+    return dataclasses.replace(ticket(token, job_id()), record=JobKeys(job_id()).record)
+
+
+@pytest.mark.parametrize("owned_before", [True, False])
+async def test_a_late_step_of_a_job_that_ended_does_not_take_the_lock(
+    ledger: JobLedger, store: CatalogStore, *, owned_before: bool
+) -> None:
+    """The step read the record while the job was under way, and asks for the lock when it is over."""
+    await planned(ledger, "A")
+    token = None
+    if owned_before:
+        lease = await adopt_lease(store, job_ticket())
+        assert isinstance(lease, LockLease)
+        token = lease.token
+    await ledger.end(job_id(), JobStatus.FINISHED, None, None, finished_at=LATER)
+
+    with pytest.raises(SyncEndedError):
+        await adopt_lease(store, job_ticket(token))
+
+    assert await store.lock_holder() is None
+    assert isinstance(await store.acquire_lock("d" * 32), LockLease)
+
+
+async def test_a_renewal_after_the_end_of_its_job_extends_nothing(
+    ledger: JobLedger, store: CatalogStore, redis_server: RedisServer
+) -> None:
+    await planned(ledger, "A")
+    lease = await adopt_lease(store, job_ticket())
+    assert isinstance(lease, LockLease)
+    redis_server.command("HSET", JobKeys(job_id()).record, "status", "cancelled")
+    redis_server.command("PEXPIRE", "{cat}:lock", 500)
+
+    assert not await lease.renew()
+
+    assert redis_server.command("PTTL", "{cat}:lock") <= 500
+
+
+async def test_a_job_whose_record_is_lost_gets_no_lock(store: CatalogStore) -> None:
+    with pytest.raises(SyncEndedError, match="gone"):
+        await adopt_lease(store, job_ticket(7))
+    assert await store.lock_holder() is None

@@ -15,11 +15,11 @@ from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.jobs.sweep import sweep
 from catalog_sync.models import Outcome
 from catalog_sync.store.catalog_store import CatalogStore
-from catalog_sync.store.lock import LockLease
+from catalog_sync.store.lock import LockLease, SharedOwner
 from catalog_sync.sync.failures import error_from_json
 from catalog_sync.sync.staged import Part
 from catalog_sync.telemetry import trace_of
-from support.job_records import CORRELATION, fields, finish, job_id, planned, start
+from support.job_records import CORRELATION, LATER, fields, finish, job_id, planned, start
 from support.redis_server import RedisServer
 
 LEASE = 10.0
@@ -163,9 +163,38 @@ async def test_a_lock_that_another_run_took_meanwhile_ends_the_sync(
     assert await look(ledger, store, sent) == [PUBLISH]
 
 
+async def test_a_lock_that_is_free_is_not_acquired_by_the_sweep(
+    ledger: JobLedger, store: CatalogStore, sent: Sent, redis_server: RedisServer
+) -> None:
+    await held(ledger, store)
+    redis_server.command("DEL", "{cat}:lock")
+    await look(ledger, store, sent)
+    assert await store.lock_holder() is None
+    assert (await ledger.read(job_id())).fatal is None
+
+
+async def test_a_job_that_ends_while_the_sweep_looks_at_it_leaves_the_lock_free(
+    ledger: JobLedger, store: CatalogStore, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the reading of the record and the extension of the lock the job ends: the next sync gets the lock."""
+    await held(ledger, store)
+    active = ledger.active
+
+    async def ends_then() -> Any:
+        record = await active()
+        await ledger.end(job_id(), JobStatus.FINISHED, Outcome.COMPLETE, {}, finished_at=LATER)
+        return record
+
+    monkeypatch.setattr(ledger, "active", ends_then)
+    await look(ledger, store, sent)
+
+    assert isinstance(await store.acquire_lock("d" * 32), LockLease)
+
+
 async def held(ledger: JobLedger, store: CatalogStore) -> LockLease:
     """The lock of the job, with a plan that knows its token."""
-    lease = await store.acquire_lock(CORRELATION, owner=f"job:{job_id()}", since="2026-11-24T02:00:00.000Z")
+    owner = SharedOwner(f"job:{job_id()}", "2026-11-24T02:00:00.000Z")
+    lease = await store.acquire_lock(CORRELATION, shared=owner)
     assert isinstance(lease, LockLease)
     await planned(ledger, "A", token=lease.token)
     return lease

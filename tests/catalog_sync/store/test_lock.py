@@ -12,17 +12,11 @@ import pytest
 
 from catalog_sync.errors import CacheConnectionError, LockLostError
 from catalog_sync.models import LockHolder
-from catalog_sync.store import CatalogStore, LockLease, StaleFenceError, open_store
+from catalog_sync.store import CatalogStore, LockLease, SharedOwner, StaleFenceError, open_store
 from catalog_sync.store.client import GuardedRedis, connect_url
 from catalog_sync.store.lock import SyncLock
-from support.published import StoreSettings, publish, quick_policy
+from support.published import StoreSettings, lease_of, publish, quick_policy
 from support.redis_server import RedisServer
-
-
-async def lease_of(store: CatalogStore, holder: str = "a" * 32, **options: Any) -> LockLease:
-    lease = await store.acquire_lock(holder, **options)
-    assert isinstance(lease, LockLease)
-    return lease
 
 
 @asynccontextmanager
@@ -54,7 +48,7 @@ async def test_holding_renews_and_the_end_frees(server: RedisServer, tmp_path: P
         assert not lease.lost
 
 
-async def test_a_lost_lease_cancels_the_work_and_the_next_owner_has_the_next_token(
+async def test_a_lost_lease_cancels_the_work_and_the_next_owner_has_a_higher_token(
     server: RedisServer, tmp_path: Path
 ) -> None:
     async with short_lock(server, tmp_path, 0.3) as store:
@@ -71,7 +65,7 @@ async def test_a_lost_lease_cancels_the_work_and_the_next_owner_has_the_next_tok
             await work()
         other = others[0]
         assert lease.lost
-        assert (lease.token, other.token) == (1, 2)
+        assert other.token > lease.token
         holder = await store.lock_holder()
         assert holder is not None
         assert holder.owner == other.owner
@@ -83,9 +77,10 @@ async def test_the_commit_of_a_run_that_stalled_is_refused(store: CatalogStore, 
     stalled = await lease_of(store)
     server.command("DEL", "{cat}:lock")
     other = await lease_of(store)
-    await publish(store, "v2", [], fence=other.token)
+    newer = await publish(store, "v2", [], lease=other)
     with pytest.raises(StaleFenceError):
-        await publish(store, "v1", [], fence=stalled.token)
+        await publish(store, "v1", [], lease=stalled)
+    assert await store.current() == newer
 
 
 async def test_a_redis_that_dies_under_the_lease_ends_the_work_when_the_lease_ends(
@@ -169,7 +164,9 @@ async def test_a_repeated_acquisition_is_the_same_lease(server: RedisServer) -> 
         lock = SyncLock(redis, ttl=30)
         lease = await lock.acquire("a" * 32)
         assert isinstance(lease, LockLease)
-        assert lease.token == 1
+        holder = await lock.holder()
+        assert holder is not None
+        assert holder.owner == lease.owner
     finally:
         await redis.aclose()
 
@@ -177,12 +174,89 @@ async def test_a_repeated_acquisition_is_the_same_lease(server: RedisServer) -> 
 async def test_tokens_rise_also_after_a_failover_that_lost_the_counter(
     store: CatalogStore, server: RedisServer
 ) -> None:
-    for key in ("{cat}:fence", "{cat}:fence:seq"):
-        server.command("SET", key, 41)
-    await publish(store, "v1", [], fence=57)
+    """Even where the clock of the new master is far behind."""
+    ahead = 8_000_000_000_000_000
+    lease = await lease_of(store, token_floor=ahead)
+    assert lease.token == ahead + 1
+    await publish(store, "v1", [], lease=lease)
+    await lease.release()
     server.command("SET", "{cat}:fence", 41)
     server.command("SET", "{cat}:fence:seq", 3)
     lease = await lease_of(store)
-    assert lease.token == 58
+    assert lease.token == ahead + 2
     await lease.release()
-    assert (await lease_of(store, token_floor=99)).token == 100
+    assert (await lease_of(store)).token == ahead + 3
+
+
+async def test_a_token_does_not_repeat_after_everything_was_deleted(store: CatalogStore, server: RedisServer) -> None:
+    tokens = []
+    for _ in range(20):
+        tokens.append((await lease_of(store)).token)
+        server.command("FLUSHALL")
+    assert tokens == sorted(set(tokens))
+
+
+async def test_the_commit_of_a_run_whose_lock_is_gone_is_refused(store: CatalogStore, server: RedisServer) -> None:
+    old = await publish(store, "v1", [])
+    lease = await lease_of(store)
+    server.command("DEL", "{cat}:lock")
+    with pytest.raises(LockLostError):
+        await publish(store, "v2", [], lease=lease)
+    assert await store.current() == old
+
+
+async def test_the_commit_is_refused_after_flushall_although_no_higher_token_is_known(
+    store: CatalogStore, server: RedisServer
+) -> None:
+    first = await lease_of(store, "a" * 32)
+    server.command("FLUSHALL")
+    second = await lease_of(store, "b" * 32)
+    with pytest.raises(LockLostError):
+        await publish(store, "of-the-first", [], lease=first)
+    newer = await publish(store, "of-the-second", [], lease=second)
+    await second.release()
+    with pytest.raises(LockLostError):
+        await publish(store, "of-the-first", [], lease=first)
+    assert await store.current() == newer
+
+
+async def test_the_commit_is_refused_after_an_older_replica_was_promoted(
+    store: CatalogStore, server: RedisServer
+) -> None:
+    """The replica has not heard of the first run's lock, so a second run works at the same time."""
+    await publish(store, "v1", [])
+    older = {key: server.command("GET", key) for key in ("{cat}:fence", "{cat}:fence:seq", "{cat}:current")}
+    first = await lease_of(store, "a" * 32)
+    for key, value in older.items():
+        server.command("SET", key, value)
+    server.command("DEL", "{cat}:lock")
+    second = await lease_of(store, "b" * 32)
+    assert second.token > first.token
+    with pytest.raises(LockLostError):
+        await publish(store, "of-the-first", [], lease=first)
+    newer = await publish(store, "of-the-second", [], lease=second)
+    assert await store.current() == newer
+
+
+async def test_the_commit_is_refused_where_only_the_token_of_the_lock_is_another(
+    store: CatalogStore, server: RedisServer
+) -> None:
+    """A shared owner that lost its lock and took it back: what was begun under the old token is not published."""
+    owner = SharedOwner("job:a", "2026-11-24T02:00:00.000Z")
+    before = await lease_of(store, shared=owner)
+    server.command("DEL", "{cat}:lock")
+    after = await lease_of(store, shared=owner)
+    assert after.token > before.token
+    with pytest.raises(LockLostError):
+        await publish(store, "v1", [], lease=before)
+
+
+async def test_a_renewal_never_acquires(store: CatalogStore, server: RedisServer) -> None:
+    lease = await lease_of(store)
+    server.command("DEL", "{cat}:lock")
+    assert not await lease.renew()
+    with pytest.raises(LockLostError):
+        await lease.confirm()
+    assert await store.lock_holder() is None
+    assert await store.renew_lock("a" * 32, SharedOwner("job:a", "2026-11-24T02:00:00.000Z")) == "free"
+    assert await store.lock_holder() is None

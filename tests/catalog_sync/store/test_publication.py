@@ -19,7 +19,7 @@ from catalog_sync.models import Bundle
 from catalog_sync.reader import CatalogReader, Query
 from catalog_sync.store import CatalogStore, StagingIncompleteError, StaleFenceError, VersionGoneError, open_store
 from catalog_sync.store.keys import VersionKeys
-from support.published import StoreSettings, make_bundle, make_meta, publish, quick_policy
+from support.published import StoreSettings, lease_of, make_bundle, make_meta, publish, quick_policy
 from support.redis_server import RedisServer
 
 TESTS = Path(__file__).parents[2]
@@ -77,15 +77,18 @@ async def test_commit_says_what_it_replaced_and_may_be_repeated(store: CatalogSt
     staging = await store.begin("v2")
     index = CatalogueIndex()
     await staging.put([index.add(bundle) for bundle in bundles(2)])
-    meta = make_meta("v2", index, fence=2)
+    lease = await lease_of(store)
+    meta = make_meta("v2", index, fence=lease.token)
     await staging.seal(index, meta)
-    assert [await store.commit(staging, meta, 2) for _ in range(3)] == ["v1"] * 3
+    assert [await store.commit(staging, meta, lease) for _ in range(3)] == ["v1"] * 3
 
 
-async def test_commit_rejects_a_token_lower_than_the_highest_seen(store: CatalogStore) -> None:
-    newer = await publish(store, "v5", bundles(2), fence=5)
-    with pytest.raises(StaleFenceError, match="token 5, ours is 4"):
-        await publish(store, "v4", bundles(2), fence=4)
+async def test_commit_rejects_a_token_lower_than_the_highest_seen(store: CatalogStore, server: RedisServer) -> None:
+    lease = await lease_of(store)
+    newer = await publish(store, "v5", bundles(2), lease=lease)
+    server.command("SET", "{cat}:fence", lease.token + 1)
+    with pytest.raises(StaleFenceError, match=f"token {lease.token + 1}, ours is {lease.token}"):
+        await publish(store, "v4", bundles(2), lease=lease)
     assert await store.current() == newer
 
 
@@ -94,11 +97,12 @@ async def test_commit_rejects_a_version_with_a_missing_field(store: CatalogStore
     staging = await store.begin("v2")
     index = CatalogueIndex()
     await staging.put([index.add(bundle) for bundle in bundles(4)])
-    meta = make_meta("v2", index)
+    lease = await lease_of(store)
+    meta = make_meta("v2", index, fence=lease.token)
     await staging.seal(index, meta)
     server.command("HDEL", VersionKeys("v2").bundles, "esim_3")
     with pytest.raises(StagingIncompleteError, match="3 fields, 4 were expected"):
-        await store.commit(staging, meta, 1)
+        await store.commit(staging, meta, lease)
     assert await store.current() == old
 
 
@@ -114,7 +118,7 @@ async def test_sealing_rejects_names_other_than_those_of_the_index(store: Catalo
 async def test_an_unsealed_version_is_not_committed(store: CatalogStore) -> None:
     staging = await store.begin("v1")
     with pytest.raises(StagingIncompleteError, match="not sealed"):
-        await store.commit(staging, make_meta("v1", CatalogueIndex()), 1)
+        await store.commit(staging, make_meta("v1", CatalogueIndex()), await lease_of(store))
 
 
 async def test_a_partial_takes_over_what_it_did_not_fetch(store: CatalogStore, server: RedisServer) -> None:
@@ -127,9 +131,10 @@ async def test_a_partial_takes_over_what_it_did_not_fetch(store: CatalogStore, s
     await staging.remove(["esim_0", "never there"])
     index = await store.load_index("v1")
     index.discard("esim_0")
-    meta = make_meta("v2", index)
+    lease = await lease_of(store)
+    meta = make_meta("v2", index, fence=lease.token)
     await staging.seal(index, meta)
-    await store.commit(staging, meta, 1)
+    await store.commit(staging, meta, lease)
     found = await store.get_bundles("v2", ["esim_0", "esim_1", "esim_2", "esim_3"])
     assert [None if bundle is None else bundle.stale for bundle in found] == [None, True, True, False]
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from catalog_sync.errors import InvalidDataError, PayloadTooLargeError, RedirectRefusedError
+from catalog_sync.supplier.envelope import parse_page
 from catalog_sync.supplier.http import Answer, exchange, parse_json, raise_for_status, redirect_target
 from otel_resilience.redaction import register_secret
 from support.scripted_http import answer, scripted_server
@@ -162,3 +163,49 @@ def test_a_redirect_to_another_host_or_to_plain_http_is_refused(location: str) -
 
     assert caught.value.error_type == "redirect_refused"
     assert not caught.value.classification.counts
+
+
+GOOD = b'{"name":"good","duration":1,"price":1.5}'
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(b'{"name":"bad","duration":1,"price":1,"description":"caf\xe9"}', id="Latin-1"),
+        pytest.param(b'{"name":"bad","duration":1,"price":1,"description":"\xf0\x9f\x98"}', id="half of a character"),
+        pytest.param(b'{"name":"bad","duration":1,"price":1,"description":"\\ud83d"}', id="half of a pair"),
+        pytest.param(b'{"name":"bad","duration":' + b"9" * 5000 + b',"price":1}', id="5,000 digits"),
+        pytest.param(b'{"name":"bad","duration":1,"price":' + b"9" * 5000 + b"}", id="5,000 digits of a price"),
+        pytest.param(b'{"name":"bad","duration":1,"price":1,"dataAmount":1e999999999}', id="exponent"),
+        pytest.param(b'{"name":"bad","duration":1,"price":1e-999999999999999999999}', id="no decimal"),
+        pytest.param(b'{"name":"bad","duration":1,"price":NaN}', id="NaN"),
+        pytest.param(b'{"name":"bad","duration":1,"price":-Infinity}', id="Infinity"),
+        pytest.param(b'{"name":"bad","duration":1,"price":1,"groups":' + b"[" * 9000 + b"]" * 9000 + b"}", id="deep"),
+        pytest.param(b'{"name":"bad","name":5,"duration":1,"price":1}', id="a key twice"),
+        pytest.param(b"[" * 9000 + b"]" * 9000, id="no object"),
+    ],
+)
+def test_one_bad_value_costs_its_row_and_no_other(bad: bytes) -> None:
+    page = parse_page(parse_json(received(b'{"rows":3,"bundles":[' + GOOD + b"," + bad + b"," + GOOD + b"]}")), 1)
+
+    assert [bundle.name for bundle in page.bundles] == ["good", "good"]
+    assert len(page.rejected) == 1
+
+
+@pytest.mark.parametrize("value", [b"[" * 9000 + b"]" * 9000, b'{"a":' * 5000 + b'"]}"' + b"}" * 5000, b'"]]}}\\"["'])
+def test_what_nobody_reads_may_be_nested_as_deep_as_it_likes(value: bytes) -> None:
+    body = b'{"rows":1,"bundles":[{"extra":' + value + b"," + GOOD[1:] + b"]}"
+    assert [bundle.name for bundle in parse_page(parse_json(received(body)), 1).bundles] == ["good"]
+
+
+@pytest.mark.parametrize("body", [b"[" * 9000, b"[" * 9000 + b"]" * 8999, b'{"a":[' + b"[" * 9000 + b"]" * 9000])
+def test_deep_nesting_that_is_cut_off_is_no_answer(body: bytes) -> None:
+    with pytest.raises(InvalidDataError, match="not JSON"):
+        parse_json(received(body))
+
+
+def test_a_sample_of_a_body_is_safe_for_terminals_and_logs() -> None:
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        raise_for_status(received(b"\x1b]0;owned\x07 \xff \x00", 500), "list bundles")
+    assert "\\x1b]0;owned" in str(caught.value)
+    assert not any(character in str(caught.value) for character in "\x1b\x07\x00")

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from catalog_sync.errors import CatalogueChangedError, InvalidDataError
+from catalog_sync.errors import CatalogueChangedError, InvalidDataError, UnusableGroupsError
 from catalog_sync.models import Bundle
 from catalog_sync.supplier.envelope import parse_groups, parse_page
 from catalog_sync.supplier.paging import follow_pages
@@ -167,3 +167,14 @@ def test_groups_come_as_objects_or_as_a_bare_array(data: object) -> None:
 def test_an_unusable_group_list_is_an_error_never_a_silent_default(data: object) -> None:
     with pytest.raises(InvalidDataError):
         parse_groups(data)
+
+
+@pytest.mark.parametrize(
+    "bad", [{}, {"name": None}, {"name": " "}, {"name": "half \ud83d"}, {"name": "x" * 600}, 7, None]
+)
+def test_an_entry_without_a_usable_name_leaves_the_other_groups(bad: object) -> None:
+    with pytest.raises(UnusableGroupsError, match="1 of 3 groups") as caught:
+        parse_groups({"groups": [{"name": "A"}, bad, {"name": "B"}]})
+    assert caught.value.usable == ("A", "B")
+    assert str(caught.value).encode()
+    assert not caught.value.classification.retryable

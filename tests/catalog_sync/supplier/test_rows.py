@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from catalog_sync.models import Bundle
 from catalog_sync.supplier.port import QuarantineReason
@@ -168,3 +170,74 @@ def test_a_field_that_all_rows_lack_was_renamed() -> None:
     assert validate_rows([*renamed, ROW]).lacking_everywhere() is None
     assert validate_rows(renamed[:2]).lacking_everywhere() is None
     assert validate_rows([]).lacking_everywhere() is None
+
+
+HALF = "caf\u00e9 \ud83d"
+"""What a JavaScript ``substring`` leaves of an emoji."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"name": HALF}, QuarantineReason.BAD_NAME),
+        ({"name": "a\x00b"}, QuarantineReason.BAD_NAME),
+        ({"name": ".."}, QuarantineReason.BAD_NAME),
+        ({"name": " "}, QuarantineReason.BAD_NAME),
+        ({"description": HALF}, QuarantineReason.BAD_TEXT),
+        ({"currency": HALF}, QuarantineReason.BAD_TEXT),
+        ({"groups": ["A", HALF]}, QuarantineReason.BAD_TEXT),
+        ({"speed": [HALF]}, QuarantineReason.BAD_TEXT),
+        ({"countries": [{"iso": "PT", "region": HALF}]}, QuarantineReason.BAD_TEXT),
+        ({"countries": [{"iso": HALF}]}, QuarantineReason.BAD_COUNTRY),
+        ({"countries": [HALF]}, QuarantineReason.BAD_COUNTRY),
+        ({"price": "1_000"}, QuarantineReason.BAD_PRICE),
+        ({"price": "\u0663"}, QuarantineReason.BAD_PRICE),
+        ({"price": True}, QuarantineReason.BAD_PRICE),
+        ({"duration": True}, QuarantineReason.BAD_DURATION),
+        ({"dataAmount": False}, QuarantineReason.BAD_DATA_AMOUNT),
+        ({"dataAmount": Decimal("NaN")}, QuarantineReason.BAD_DATA_AMOUNT),
+    ],
+)
+def test_a_row_that_could_not_be_stored_or_shown_is_set_aside_alone(
+    changes: dict[str, Any], reason: QuarantineReason
+) -> None:
+    result = validate_rows([ROW, {**ROW, "name": "bad", **changes}, {**ROW, "name": "c"}])
+
+    assert [bundle.name for bundle in result.bundles] == [ROW["name"], "c"]
+    (rejected,) = result.rejected
+    assert rejected.reason is reason
+    assert rejected.name is None or rejected.name.encode().isascii() or "caf\u00e9" in rejected.name
+
+
+def test_the_name_of_a_field_that_nobody_reads_spoils_nothing() -> None:
+    assert bundle(**{HALF: 1, "": 2, "\x00": {HALF: [HALF]}}).name == ROW["name"]
+    assert bundle(countries=[{"iso": "PT", HALF: 1}]).countries == ("PT",)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**500), 10**500)
+    | st.decimals(allow_nan=True, allow_infinity=True)
+    | st.text(st.characters(exclude_categories=()), max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=()), max_size=9), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+fields = st.sampled_from([*ROW, "currency", "iso", "", "\ud83d"])
+
+
+@given(st.dictionaries(fields, json_values, max_size=6) | json_values)
+def test_any_row_is_accepted_or_set_aside_and_its_neighbours_stand(odd: Any) -> None:
+    row = {**ROW, "name": "odd", **odd} if isinstance(odd, dict) else odd
+    result = validate_rows([ROW, row, {**ROW, "name": "last"}])
+
+    assert [found.name for found in result.bundles][:: len(result.bundles) - 1] == [ROW["name"], "last"]
+    assert len(result.bundles) + len(result.rejected) == 3
+    for found in result.bundles:
+        json.dumps(found.to_json(), ensure_ascii=False).encode()
+    for rejected in result.rejected:
+        assert rejected.name is None or rejected.name.encode()

@@ -8,16 +8,21 @@ from catalog_sync.errors import PublishRefusedError
 from catalog_sync.sync import guards
 
 
-@pytest.mark.parametrize(("rows", "quarantined"), [(0, 0), (100, 0), (100, 5), (20, 1)])
+@pytest.mark.parametrize(("rows", "quarantined"), [(0, 0), (100, 0), (100, 5), (20, 1), (5, 1), (2, 1)])
 def test_few_bad_rows_are_tolerated(rows: int, quarantined: int) -> None:
     guards.check_bad_rows(rows, quarantined, 0.05)
 
 
-@pytest.mark.parametrize(("rows", "quarantined"), [(100, 6), (1, 1)])
+@pytest.mark.parametrize(("rows", "quarantined"), [(100, 6), (20, 2), (1, 1)])
 def test_too_many_bad_rows_refuse_the_publication(rows: int, quarantined: int) -> None:
     with pytest.raises(PublishRefusedError, match="cannot be used") as caught:
         guards.check_bad_rows(rows, quarantined, 0.05)
     assert caught.value.error_type == "publish_refused"
+
+
+def test_with_a_ratio_of_zero_no_bad_row_is_tolerated() -> None:
+    with pytest.raises(PublishRefusedError):
+        guards.check_bad_rows(100, 1, 0.0)
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 10), (100, 70), (100, 500)])

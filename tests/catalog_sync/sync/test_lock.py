@@ -169,6 +169,51 @@ async def test_a_lost_lease_stops_the_run_and_publishes_nothing(redis_server: Re
         assert await world.store.current() is None
 
 
+async def lose_everything(redis_server: RedisServer) -> None:
+    redis_server.command("FLUSHALL")
+
+
+async def forget_the_run(redis_server: RedisServer) -> None:
+    """As the promotion of a replica that lags: neither lock nor counter know of the run."""
+    for key in ("{cat}:lock", "{cat}:fence:seq"):
+        redis_server.command("DEL", key)
+
+
+@pytest.mark.parametrize("accident", [lose_everything, forget_the_run])
+@pytest.mark.parametrize("second", [True, False], ids=["a second run publishes", "no second run"])
+async def test_a_run_that_lost_its_lock_publishes_nothing_over_another(
+    world: World, redis_server: RedisServer, accident: Any, *, second: bool
+) -> None:
+    """Both would say COMPLETE otherwise, and the older catalogue would stand."""
+    begun = asyncio.Event()
+    go_on = asyncio.Event()
+
+    class Slow(SyncService):
+        """Waits with everything fetched, before it publishes."""
+
+        async def _within_deadline(self, *arguments: Any) -> Any:
+            candidate = await super()._within_deadline(*arguments)
+            begun.set()
+            await go_on.wait()
+            return candidate
+
+    first = asyncio.create_task(Slow(world.settings, world.supplier, world.store, world.snapshot).run())
+    await begun.wait()
+    await accident(redis_server)
+    newer = await world.sync() if second else None
+    go_on.set()
+    report = await first
+
+    assert report.outcome is Outcome.FAILED
+    assert report.error is not None
+    assert report.error.type == "lock_lost"
+    if newer is None:
+        assert await world.store.current() is None
+    else:
+        assert newer.outcome is Outcome.COMPLETE
+        assert (await world.meta()).version == newer.version
+
+
 async def test_a_sync_beyond_its_deadline_fails_as_such(world: World) -> None:
     await world.sync()
     before = await world.meta()

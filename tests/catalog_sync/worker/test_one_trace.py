@@ -178,7 +178,7 @@ def test_no_key_and_no_token_is_in_any_signal(story: Story) -> None:
 
 def test_a_supplier_that_is_not_ours_gets_neither_trace_nor_baggage(redis_server: RedisServer, tmp_path: Path) -> None:
     redis_server.command("FLUSHALL")
-    with otlp_sink() as sink, running_supplier(50, OTEL_EXPORTER_OTLP_ENDPOINT=sink.url) as supplier:
+    with otlp_sink() as sink, running_supplier(300, OTEL_EXPORTER_OTLP_ENDPOINT=sink.url) as supplier:
         changes = {"CATALOG_TRACE_HEADERS_TO": "elsewhere.example"}
         with worker_world(tmp_path, redis_server, supplier, **changes) as world, running_api(world, sink) as api:
             world.start_worker(OTEL_EXPORTER_OTLP_ENDPOINT=sink.url)

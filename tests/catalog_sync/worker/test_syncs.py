@@ -86,6 +86,24 @@ async def test_reports_and_catalogues_are_those_of_one_process(world: WorkerWorl
     assert await world.store.lock_holder() is None
 
 
+@pytest.mark.parametrize("part", ["bundles", "meta", "pointer"])
+async def test_a_scoped_sync_on_a_damaged_catalogue_becomes_a_full_one(world: WorkerWorld, part: str) -> None:
+    """Its country alone would otherwise be published as the whole."""
+    await sync(world)
+    version = await published(world)
+    whole = (await world.store.meta(version)).bundles
+    for file in world.settings.state_dir.glob("catalogue.snapshot*"):
+        file.unlink()
+    world.redis.command("DEL", "{cat}:current" if part == "pointer" else f"{{cat}}:v:{version}:{part}")
+
+    job = await sync(world, SyncKind.COUNTRY, "PT")
+
+    assert (job.outcome, job.kind, job.scope) == (Outcome.COMPLETE, SyncKind.FULL, None)
+    assert job.report is not None
+    assert (job.report["kind"], job.report["bundles"]) == ("full", whole)
+    assert (await world.store.meta(await published(world))).bundles == whole
+
+
 async def test_a_group_that_fails_keeps_its_last_good_data(world: WorkerWorld, tmp_path: Path) -> None:
     await sync(world)
     world.supplier.play(GROUP_DOWN)

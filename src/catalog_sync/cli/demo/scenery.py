@@ -146,7 +146,7 @@ def _worst_call(out: Console, act: Act) -> None:
     title = "The worst call" if act.errors else "The slowest call"
     out.print(Text.assemble((f"\n{title}", "bold"), f"  trace and correlation ID {root.trace_id}"))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=True, header_style="dim")
-    table.add_column("span", no_wrap=True)
+    table.add_column("span", max_width=_NAME_WIDTH, overflow="fold")
     table.add_column("service", no_wrap=True, style="dim")
     table.add_column("at", justify="right", no_wrap=True)
     table.add_column("took", justify="right", no_wrap=True)
@@ -154,9 +154,7 @@ def _worst_call(out: Console, act: Act) -> None:
     for prefix, span in _lines(act.worst, "", ""):
         name = f"{prefix}{span.name}{_detail(span)}"
         table.add_row(
-            Text(
-                name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 1] + "…", style="red" if span.failed else ""
-            ),
+            Text(name, style="red" if span.failed else ""),
             Text(span.service.removeprefix("esim-go-")),
             f"{span.start - root.start:.2f} s",
             f"{span.duration:.3f} s",

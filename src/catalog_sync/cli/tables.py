@@ -1,0 +1,110 @@
+"""Tables that fit: a value is wrapped, or its column is left out and named, but it is never cut."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+GAP: Final = 3
+"""Columns of the terminal between two columns of a table."""
+
+COMFORTABLE: Final = 32
+"""Columns of the terminal that are enough for a necessary column, however long its values are."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """A column of a table and its values."""
+
+    title: str
+    values: Sequence[str]
+    narrowest: int | None = None
+    """Columns of the terminal below which wrapped values are hard to read; ``None``: values are not wrapped."""
+    optional: bool = False
+    """Left out where the table is too wide; the last optional column goes first."""
+
+    def width(self) -> int:
+        """What its longest value takes; wide characters count twice."""
+        from rich.cells import cell_len
+
+        return max(map(cell_len, (self.title, *self.values)))
+
+    def least(self) -> int:
+        """What it needs at all."""
+        return self.width() if self.narrowest is None else min(self.narrowest, self.width())
+
+    def comfortable(self) -> int:
+        """What it should have before optional columns get anything."""
+        return self.least() if self.narrowest is None or self.optional else min(self.width(), COMFORTABLE)
+
+
+def fit(columns: Sequence[Column], width: int) -> dict[Column, int]:
+    """The columns that fit into ``width`` and how wide each is; empty where not even the necessary ones fit."""
+    shown = list(columns)
+    while any(column.optional for column in shown) and _total(shown, Column.comfortable) > width:
+        shown.remove([column for column in shown if column.optional][-1])
+    spare = width - _total(shown, Column.least)
+    if spare < 0:
+        return {}
+    widths = {}
+    for column in shown:
+        more = min(spare, column.width() - column.least())
+        widths[column] = column.least() + more
+        spare -= more
+    return widths
+
+
+def _total(columns: Sequence[Column], of: Callable[[Column], int]) -> int:
+    return sum(map(of, columns)) + GAP * (len(columns) - 1)
+
+
+def print_table(out: Console, columns: Sequence[Column]) -> None:
+    """Print the rows as a table, or where that would be too wide each as a block of lines."""
+    from rich.text import Text
+
+    columns = [dataclasses.replace(column, values=tuple(map(printable, column.values))) for column in columns]
+    widths = fit(columns, out.width)
+    if not widths:
+        for line in _blocks(columns):
+            out.print(line)
+        return
+    out.print(_table(widths))
+    missing = [column.title for column in columns if column not in widths]
+    if missing:
+        out.print(Text(f"not shown for lack of width: {', '.join(missing)}", style="dim"))
+
+
+def _table(widths: dict[Column, int]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column, width in widths.items():
+        right = column.narrowest is None
+        table.add_column(column.title, width=width, justify="right" if right else "left", overflow="fold")
+    for row in zip(*(column.values for column in widths), strict=True):
+        table.add_row(*map(folded, row))
+    return table
+
+
+def _blocks(columns: Sequence[Column]) -> Iterator[Text]:
+    for row in zip(*(column.values for column in columns), strict=True):
+        for column, value in zip(columns, row, strict=True):
+            yield folded(f"{column.title}: {value}")
+        yield folded("")
+
+
+def folded(text: str, style: str = "") -> Text:
+    """A value for a person: what a terminal must not get is escaped, and what is too long is wrapped."""
+    from rich.text import Text
+
+    return Text(printable(text), style=style, overflow="fold")

@@ -1,0 +1,114 @@
+"""Whether there can be such a group, country or bundle: asked before a sync, so that a typo is no failed sync."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import difflib
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync.countries import COUNTRIES
+from catalog_sync.errors import CatalogSyncError, UnknownScopeError
+from catalog_sync.index import same_spelling
+from catalog_sync.models import SyncKind, SyncRequest
+from catalog_sync.store.snapshot import SnapshotCorruptError
+from catalog_sync.sync.merge import GroupNames
+from catalog_sync.text import printable
+
+if TYPE_CHECKING:
+    from catalog_sync.store.catalog_store import CatalogStore
+    from catalog_sync.store.snapshot import Snapshot, SnapshotFile
+
+SUGGESTIONS: Final = 3
+MAX_LISTED: Final = 12
+"""Groups that are listed where none is near."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KnownScopes:
+    """What the published catalogue has."""
+
+    groups: Collection[str]
+    countries: Collection[str]
+
+
+async def known_scopes(store: CatalogStore, snapshot: Snapshot) -> KnownScopes | None:
+    """What may be asked for; ``None`` where there is no catalogue or it cannot be read, as the sync reports."""
+    try:
+        meta = await store.current()
+        if meta is not None:
+            return KnownScopes(tuple(meta.groups), await store.values(meta.version, "countries"))
+        file = await snapshot.load()
+        return None if file is None else await asyncio.to_thread(_of_snapshot, file)
+    except (CatalogSyncError, SnapshotCorruptError, OSError) as error:
+        _log.debug("the names in the catalogue cannot be read: %s", type(error).__name__)
+        return None
+
+
+def check_scope(request: SyncRequest, known: KnownScopes | None) -> None:
+    """Raise :class:`UnknownScopeError`, with the nearest names, where there is no such group or country.
+
+    Without ``known`` a group may be any, and a country any of :data:`COUNTRIES`. A bundle may always be new: the
+    supplier knows.
+    """
+    check_shape(request)
+    scope = request.scope
+    if scope is None:
+        return
+    if request.kind is SyncKind.GROUP and known is not None and GroupNames(known.groups).listed(scope) is None:
+        raise unknown_group(scope, known.groups)
+    if request.kind is SyncKind.COUNTRY:
+        code = scope.strip().upper()
+        if code not in COUNTRIES and (known is None or code not in known.countries):
+            raise _unknown_country(scope)
+
+
+def check_shape(request: SyncRequest) -> None:
+    """Raise :class:`UnknownScopeError` where nothing can have such a name: control characters, ``..``, no text."""
+    scope = request.scope
+    if scope is not None and (not scope.strip() or printable(scope) != scope or scope.strip() in {".", ".."}):
+        raise UnknownScopeError(f"{printable(repr(scope))} cannot be the name of a {request.kind.value}")
+
+
+def unknown_group(scope: str, groups: Iterable[str]) -> UnknownScopeError:
+    """The error of a group that is not listed."""
+    by_spelling = {same_spelling(group): group for group in groups}
+    near = [by_spelling[found] for found in nearest(same_spelling(scope), by_spelling)]
+    listed = near or list(by_spelling.values())[:MAX_LISTED]
+    return UnknownScopeError(
+        f"there is no group {scope!r}; {'nearest' if near else 'there are'}: {', '.join(map(repr, listed)) or 'none'}"
+    )
+
+
+def unknown_bundle(scope: str, names: Iterable[str]) -> UnknownScopeError:
+    """The error of a bundle that neither the supplier nor the catalogue has."""
+    near = nearest(scope, names)
+    hint = f"; nearest: {', '.join(map(repr, near))}" if near else ""
+    return UnknownScopeError(
+        f"neither the supplier nor the catalogue has a bundle {scope!r}{hint}",
+        classification=UnknownScopeError.default.replace(error_type="bundle_not_found"),
+    )
+
+
+def _unknown_country(scope: str) -> UnknownScopeError:
+    names: Mapping[str, str] = {name.casefold(): code for code, name in COUNTRIES.items()}
+    near = [names[name] for name in nearest(scope.strip().casefold(), names)]
+    near += [code for code in nearest(scope.strip().upper(), COUNTRIES) if code not in near]
+    hint = ", ".join(f"{code} ({COUNTRIES[code]})" for code in near[:SUGGESTIONS])
+    return UnknownScopeError(
+        f"{scope!r} is no country code; " + (f"nearest: {hint}" if hint else "ISO 3166-1 alpha-2 is expected, as PT")
+    )
+
+
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """The known words that look most like ``word``, at most :data:`SUGGESTIONS`."""
+    return difflib.get_close_matches(word[:200], list(known), n=SUGGESTIONS, cutoff=0.6)
+
+
+def _of_snapshot(file: SnapshotFile) -> KnownScopes:
+    countries = {code for bundle in file.bundles() for code in bundle.countries}
+    return KnownScopes(tuple(file.meta.groups), countries)

@@ -1,0 +1,117 @@
+"""A run of which no copy outlives the process is FAILED, and says what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog_sync.models import Outcome, SyncReport
+from catalog_sync.store import backend
+from catalog_sync.store.backend import open_store
+from catalog_sync.store.snapshot import Snapshot
+from catalog_sync.sync import SyncService
+from support.settings import make_settings
+from support.sync_world import BUNDLES, World
+
+
+def a_file_above_it(directory: Path) -> None:
+    directory.parent.rmdir()
+    directory.parent.write_text("in the way")
+
+
+def a_link_to_nowhere(directory: Path) -> None:
+    directory.symlink_to(directory.parent / "gone" / "further")
+
+
+def a_folder_for_others(directory: Path) -> None:
+    directory.mkdir(mode=0o500)
+    if os.access(directory, os.W_OK):
+        pytest.skip("this user may write everywhere")
+
+
+async def run_in(world: World, state_dir: Path) -> tuple[SyncReport, Any]:
+    """A sync of a process without REDIS_URL."""
+    settings = make_settings(world.settings.base_url, state_dir)
+    async with open_store(settings) as store:
+        report = await SyncService(settings, world.supplier, store, Snapshot(state_dir)).run()
+        return report, store.backend
+
+
+@pytest.fixture(params=[a_file_above_it, a_link_to_nowhere, a_folder_for_others])
+def unwritable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    directory = tmp_path / "state" / "of catalog-sync"
+    directory.parent.mkdir(exist_ok=True)
+    prepare: Callable[[Path], None] = request.param
+    prepare(directory)
+    return directory
+
+
+@pytest.fixture(params=[True, False], ids=["redis-server", "no redis-server"])
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not request.param:
+        monkeypatch.setattr(backend.shutil, "which", lambda _: None)
+
+
+@pytest.mark.usefixtures("machine")
+async def test_a_run_that_leaves_nothing_behind_is_failed(world: World, unwritable: Path) -> None:
+    report, used = await run_in(world, unwritable)
+
+    assert used == "in-process"
+    assert report.outcome is Outcome.FAILED
+    assert (report.version, report.bundles) == (None, 0)
+    assert report.error is not None
+    assert report.error.type == "not_durable"
+    for word in (str(unwritable), "CATALOG_STATE_DIR", "REDIS_URL"):
+        assert word in report.error.message
+    assert "\n" not in report.error.message
+
+
+async def test_a_full_disk_fails_a_run_whose_snapshot_was_its_only_copy(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend.shutil, "which", lambda _: None)
+
+    async def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Snapshot, "write_version", full)
+    report, _ = await run_in(world, tmp_path / "state")
+
+    assert report.outcome is Outcome.FAILED
+    assert report.error is not None
+    assert report.error.type == "not_durable"
+    assert "No space left" in report.error.message
+
+
+async def test_the_snapshot_alone_is_enough(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend.shutil, "which", lambda _: None)
+    report, used = await run_in(world, tmp_path / "state")
+    assert (used, report.outcome, report.bundles) == ("in-process", Outcome.COMPLETE, BUNDLES)
+
+
+@pytest.mark.parametrize("takes", [True, False])
+async def test_a_private_server_counts_only_while_its_own_disk_takes_everything(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, takes: bool
+) -> None:
+    state = tmp_path / "state"
+    settings = make_settings(world.settings.base_url, state)
+    blocked = tmp_path / "a file"
+    blocked.write_text("in the way")
+    async with open_store(settings) as store:
+        assert store.backend == "private-redis"
+        if not takes:
+            call = store.redis.call
+
+            async def info(name: str, operation: Any, **options: Any) -> Any:
+                found = await call(name, operation, **options)
+                return {**found, "aof_last_write_status": "err"} if name == "info" else found
+
+            monkeypatch.setattr(store.redis, "call", info)
+        report = await SyncService(settings, world.supplier, store, Snapshot(blocked / "state")).run()
+
+    assert report.outcome is (Outcome.COMPLETE if takes else Outcome.FAILED)
