@@ -58,13 +58,16 @@ class Outbox:
         for path in sorted(self._dead.glob("*.json"))[:-MAX_DEAD_LETTERS]:
             path.unlink(missing_ok=True)
 
-    def take(self) -> list[Notification]:
-        """What earlier processes left and no living one is at, oldest first. Too old ones become dead letters."""
+    def take(self, is_ours: Callable[[Notification], bool] = lambda _: True) -> list[Notification]:
+        """What earlier processes left and no living one is at, oldest first. Too old ones become dead letters.
+
+        Notifications that are not ``is_ours``, as those of another service with the same folder, stay where they are.
+        """
         taken = []
         for folder in self._left_behind():
             for path in sorted(folder.glob("*.json")):
                 notification = _read(path)
-                if notification is None:
+                if notification is None or not is_ours(notification):
                     continue
                 path.rename(self._mine() / path.name)
                 if self._now() - notification.caused_at > MAX_AGE:
