@@ -17,7 +17,7 @@ from opentelemetry import trace as trace_api
 from opentelemetry.metrics import _internal as metrics_internal
 
 from otel_resilience import _validation as check
-from otel_resilience import cardinality, telemetry
+from otel_resilience import cardinality, observers, telemetry
 from otel_resilience._call import GIVE_UP, Call
 from otel_resilience._call_telemetry import attempt_number
 from otel_resilience._operations import discard, function_name, is_async_callable, is_awaitable, plain_types
@@ -154,6 +154,7 @@ class Policy:
             and telemetry.override is None
             and trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # as telemetry.active(), without the call
             and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
+            and not observers.awaited
         ):
             call = Call(self, self.clock(), self._shorter(deadline), idempotent, is_retryable, operation, name)
             call.observe(telemetry.active())
@@ -213,6 +214,7 @@ class Policy:
             and telemetry.override is None
             and trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # as telemetry.active(), without the call
             and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
+            and not observers.awaited
         ):
             call = Call(self, self.clock(), self._shorter(deadline), idempotent, is_retryable, operation, name)
             call.observe(telemetry.active())

@@ -28,8 +28,8 @@ def is_durable(notification: Notification) -> bool:
 class Archive:
     """Where the two cannot be used, messages are sent all the same, and that is logged."""
 
-    def __init__(self, store: IncidentStore, outbox: Outbox | None, owner: tuple[str, ...] = ()) -> None:
-        """``owner``: whose incidents these are; those of other services in the same store are left alone."""
+    def __init__(self, store: IncidentStore | None, outbox: Outbox | None, owner: tuple[str, ...] = ()) -> None:
+        """Without a ``store`` the incidents are those of this process alone. ``owner``: whose incidents these are; those of other services in the same store are left alone."""
         self._store = store
         self._outbox = outbox
         self._owner = owner
@@ -38,7 +38,9 @@ class Archive:
         self.dead_letters = 0 if outbox is None else len(outbox.dead_letters())
 
     def incidents(self) -> list[Incident] | None:
-        """All that the store holds; ``None`` where it could not be asked."""
+        """All that the store holds; ``None`` where there is none, or it could not be asked."""
+        if self._store is None:
+            return None
         with _Tolerated("the incidents of other processes could not be read"):
             records = [record for record in self._store.load() if record.get("owner") == list(self._owner)]
             return [incident for incident in map(_readable, records) if incident is not None]
@@ -49,6 +51,8 @@ class Archive:
 
         ``record`` is the dump of the incident, as it is to be stored; ``now`` are seconds since the epoch.
         """
+        if self._store is None:
+            return None
         expected = record["revision"]
         record = {**record, "revision": secrets.token_hex(8), "saved_at": now, "owner": list(self._owner)}
         with _Tolerated("an incident could not be written down"):

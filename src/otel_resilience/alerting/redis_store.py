@@ -21,7 +21,7 @@ local held = redis.call('HGET', KEYS[1], ARGV[1])
 local revision = ''
 if held then
     local readable, record = pcall(cjson.decode, held)
-    if readable and type(record) == 'table' then revision = '=' .. tostring(record['revision'] or '') end
+    if readable and type(record) == 'table' and record['revision'] then revision = '=' .. record['revision'] end
 end
 if revision ~= ARGV[2] then return {0, held} end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
@@ -64,7 +64,7 @@ class RedisStore:
         answer: Any = self._asked(lambda: self._client.eval(_SWAP, 1, self._key, *arguments))
         if answer[0]:
             return Swap(True, None)
-        return Swap(False, _object(answer[1]) if len(answer) > 1 else None)
+        return Swap(False, None if answer[1] is None else _object(answer[1]))
 
     def _all(self) -> list[Record]:
         found: list[Record] = []

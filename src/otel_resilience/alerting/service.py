@@ -32,7 +32,7 @@ from otel_resilience.alerting.ledger import Route
 from otel_resilience.alerting.outbox import Outbox
 from otel_resilience.alerting.receipt import Receipt, in_context
 from otel_resilience.alerting.recovery import DURABLE, Archive, is_durable, message_number
-from otel_resilience.alerting.store import IncidentStore, MemoryStore, Record
+from otel_resilience.alerting.store import IncidentStore, Record
 from otel_resilience.classification import Classification, Severity
 from otel_resilience.redaction import redact
 
@@ -99,7 +99,7 @@ class AlertService:
         self._epoch = wall_clock() - clock()
         self._on_receipt = on_receipt
         self._sleep = sleep or time.sleep
-        self._archive = Archive(store or MemoryStore(), outbox, config.owner)
+        self._archive = Archive(store, outbox, config.owner)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._dispatcher = Dispatcher(
@@ -163,17 +163,31 @@ class AlertService:
 
     def resolve_fingerprint(self, wanted: str, *, certain: bool = False) -> None:
         """As :meth:`resolve`, by the alert's fingerprint."""
-        self._resolve(GoodSign(at=self.now(), certain=certain, fingerprint=self.config.identify(wanted)))
+        self.note(GoodSign(at=self.now(), certain=certain, fingerprint=self.config.identify(wanted)))
 
     def resolve_dependency(
         self, dependency: str, *, kinds: frozenset[str] | None = None, certain: bool = False
     ) -> None:
         """All incidents of a dependency, of these kinds, are over: see :meth:`resolve`."""
-        self._resolve(GoodSign(at=self.now(), certain=certain, dependency=dependency, kinds=kinds))
+        self.note(GoodSign(at=self.now(), certain=certain, dependency=dependency, kinds=kinds))
 
     def resolve_kinds(self, kinds: frozenset[str], *, certain: bool = False) -> None:
         """All incidents of these kinds are over, whatever their dependency: see :meth:`resolve`."""
-        self._resolve(GoodSign(at=self.now(), certain=certain, kinds=kinds))
+        self.note(GoodSign(at=self.now(), certain=certain, kinds=kinds))
+
+    def note(self, sign: GoodSign) -> None:
+        """The trouble of all incidents that match was gone at this time; also of what other processes saw before it."""
+        if not self._is_here():
+            return
+        with self._changed:
+            self._signs.pop(sign.subject, None)
+            self._signs[sign.subject] = sign
+            if len(self._signs) > MAX_SIGNS:
+                del self._signs[next(iter(self._signs))]
+            self._behind = True
+            self.book.apply(sign)
+            self._tidy()
+            self._changed.notify_all()
 
     def goes_on(self, kind: str, dependency: str | None = None, *parts: str) -> None:
         """The trouble of an open incident is still there, though it did not occur again: a good sign that another
@@ -193,19 +207,6 @@ class AlertService:
                 self._checks = [each for each in self._checks if each is not check]
 
         return forget
-
-    def _resolve(self, sign: GoodSign) -> None:
-        if not self._is_here():
-            return
-        with self._changed:
-            self._signs.pop(sign.subject, None)
-            self._signs[sign.subject] = sign
-            if len(self._signs) > MAX_SIGNS:
-                del self._signs[next(iter(self._signs))]
-            self._behind = True
-            self.book.apply(sign)
-            self._tidy()
-            self._changed.notify_all()
 
     def incidents(self) -> list[Incident]:
         """Those that people are, or will be, notified of, and those that a cause inhibits."""

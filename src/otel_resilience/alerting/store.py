@@ -62,8 +62,9 @@ class IncidentStore(Protocol):
 
 
 def revision_of(record: Record | None) -> str | None:
-    """The revision of a stored record; ``None`` where there is none."""
-    return None if record is None else str(record.get("revision", ""))
+    """The revision of a stored record; ``None`` where there is none, as where it is damaged."""
+    revision = None if record is None else record.get("revision")
+    return None if revision is None else str(revision)
 
 
 class MemoryStore:
