@@ -108,6 +108,8 @@ class Settings:
     """Hosts that get trace headers; empty: loopback and names without a dot; ``*``: all."""
     alerts: AlertSettings
     api: ApiSettings
+    environment: str | None = None
+    """``deployment.environment.name``."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -145,6 +147,7 @@ class Settings:
             trace_headers_to=read["CATALOG_TRACE_HEADERS_TO"] or (),
             alerts=_group(AlertSettings, "ERROR_ALERT_", read),
             api=_group(ApiSettings, "CATALOG_API_", read),
+            environment=read["CATALOG_ENVIRONMENT"] or _deployment_environment(environ),
         )
 
     def require_api_key(self) -> Secret:
@@ -161,6 +164,13 @@ def default_state_dir(environ: Mapping[str, str], platform: str = sys.platform) 
         return home / "Library" / "Application Support" / "catalog-sync"
     state = Path(environ.get("XDG_STATE_HOME", ""))
     return (state if state.is_absolute() else home / ".local" / "state") / "catalog-sync"
+
+
+def _deployment_environment(environ: Mapping[str, str]) -> str | None:
+    """``deployment.environment.name`` as the standard variable of OpenTelemetry gives it."""
+    pairs = (part.partition("=") for part in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    given = {name.strip(): unquote(value.strip()) for name, _, value in pairs}
+    return given.get("deployment.environment.name") or None
 
 
 def _register_secrets(environ: Mapping[str, str]) -> None:

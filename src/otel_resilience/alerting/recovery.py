@@ -29,7 +29,10 @@ class Archive:
     """Where the two cannot be used, messages are sent all the same, and that is logged."""
 
     def __init__(self, store: IncidentStore | None, outbox: Outbox | None, owner: tuple[str, ...] = ()) -> None:
-        """Without a ``store`` the incidents are those of this process alone. ``owner``: whose incidents these are; those of other services in the same store are left alone."""
+        """Without a ``store`` the incidents are those of this process alone.
+
+        ``owner``: whose incidents these are; those of other services in the same store are left alone.
+        """
         self._store = store
         self._outbox = outbox
         self._owner = owner

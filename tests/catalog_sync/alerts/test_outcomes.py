@@ -142,10 +142,7 @@ class World:
 
     def ends(self, of: SyncReport) -> list[tuple[str, str]]:
         for ending in outcomes.ended(of):
-            if ending.fingerprint is not None:
-                self.service.resolve_fingerprint(ending.fingerprint, certain=True)
-            if ending.dependency is not None:
-                self.service.resolve_dependency(ending.dependency, certain=True)
+            ending.end(self.service)
         for alert in raised(of):
             self.service.report(alert)
         self.service.pump()
