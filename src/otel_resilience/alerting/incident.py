@@ -297,9 +297,9 @@ class Incident:
             back.not_before = self.told_at + config.rate_limit if self.messages else self.not_before
         return back
 
-    def withdraw(self) -> None:
-        """It is over before a message was sent about it. What is known of earlier ones stays."""
-        self.phase = Phase.OVER
+    def withdraw(self, at: float) -> None:
+        """It was over at this time, before a message was sent about it. What is known of earlier ones stays."""
+        self.phase, self.calm_since = Phase.OVER, at
         self.untold, self.due, self.unsaved = 0, math.inf, True
         self.recent.clear()
 

@@ -235,8 +235,10 @@ class IncidentBook:
         if own.revision == stored.revision:
             return
         if own.phase is Phase.OVER and own.id == stored.id and own.ended_at >= stored.last_seen:
-            own.revision, own.unsaved = stored.revision, stored.phase is not Phase.OVER
-            return
+            if stored.phase is not Phase.OPEN or own.messages > stored.messages:
+                own.revision, own.unsaved = stored.revision, stored.phase is not Phase.OVER
+                return
+            own.fresh.calm_since = own.ended_at  # there is a message about it by now, so its end takes another
         if stored.phase is Phase.OVER:
             self._take_end(own, stored, now)
             return
@@ -374,7 +376,7 @@ class IncidentBook:
         if incident.revision is None and not incident.returns and not was_pending:
             self.forget(incident.fingerprint)
         else:
-            incident.withdraw()
+            incident.withdraw(now)
         if was_pending:
             self.suppressed.append(("cancelled", 1))
             self._release_consequences(cause_was_open=False, now=now)
@@ -388,7 +390,7 @@ class IncidentBook:
                 if other.revision is None:
                     self.forget(other.fingerprint)
                 else:
-                    other.withdraw()
+                    other.withdraw(now)
             else:
                 self._wait(other, now, urgent=False)
 
