@@ -40,7 +40,10 @@ class EscalationStep:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
-    """Alerts that match all given fields are not told until ``until``: seconds since the epoch, by default for ever."""
+    """No message about alerts that match all given fields until ``until``, in seconds since the epoch, or for ever.
+
+    Of an incident that is open already, only the end is sent meanwhile.
+    """
 
     kind: str | None = None
     dependency: str | None = None
@@ -55,7 +58,11 @@ class Silence:
 
     def covers(self, alert: Alert, now: float) -> bool:
         """Whether ``alert`` is silenced at ``now``."""
-        return now < self.until and all(
+        return now < self.until and self.matches(alert)
+
+    def matches(self, alert: Alert) -> bool:
+        """Whether ``alert`` is one of those that it silences while it lasts."""
+        return all(
             wanted is None or wanted == given
             for wanted, given in (
                 (self.kind, alert.kind),

@@ -38,6 +38,10 @@ class Owner(Protocol):
         """A channel's receiver does not want us any more."""
         ...
 
+    def is_outdated(self, notification: Notification) -> bool:
+        """Whether another process sent the end of its incident."""
+        ...
+
 
 class Dispatcher:
     """The channels with their queues and threads, and the ledger of who has what. Shares the lock of its owner."""
@@ -165,6 +169,16 @@ class Dispatcher:
         with self._lock:
             self._ledger.revoked.add(channel)
         self._owner.disabled(channel, verdict)
+
+    def is_outdated(self, channel: str, notification: Notification) -> bool:
+        """A courier asks before it sends: the end of an incident is not followed by its earlier messages."""
+        with self._lock:
+            if not self._owner.is_outdated(notification):
+                return False
+            signals.suppressed("cancelled")
+            for done in self._ledger.replace(channel, [notification]):
+                self._archive.done(done)
+            return True
 
     def grouped(self, channel: str, notifications: list[Notification], into: Notification) -> None:
         """A courier's word: several leave as one."""

@@ -99,6 +99,8 @@ class IncidentBook:
         """Suppressions that were decided outside a report; the caller takes them."""
         self.withdrawn: deque[Incident] = deque()
         """Incidents whose first message is not sent, for now or at all; the caller takes them."""
+        self.ended_elsewhere: deque[Incident] = deque()
+        """Open incidents that another process ended; the caller takes them."""
 
     def __iter__(self) -> Iterator[Incident]:
         return iter(tuple(self._incidents.values()))
@@ -278,6 +280,8 @@ class IncidentBook:
         """Another process ended the incident. What was seen after that is the next one."""
         observed, own.fresh = own.fresh, Observed()
         self.withdrawn.append(own)
+        if own.phase is Phase.OPEN and own.id == over.id:
+            self.ended_elsewhere.append(over)
         self._incidents[over.fingerprint] = over
         over.watched_since = own.watched_since
         if own.phase is not Phase.OVER:
@@ -428,16 +432,19 @@ class IncidentBook:
     def _plans(self, incident: Incident, ends_at: float) -> Iterator[tuple[float, str]]:
         """When there is another message about an open incident, and why; the most important first."""
         config = self.config
-        calm_until = incident.told_at + config.rate_limit
+        silenced_until = max(
+            (each.until for each in config.silences if each.matches(incident.alert)), default=-math.inf
+        )
+        calm_until = max(incident.told_at + config.rate_limit, silenced_until)
         judged_from = max(calm_until, incident.judged_from(config))
         yield ends_at, "resolved"
         if incident.severity > incident.told_severity:
-            yield incident.due, "raised"
+            yield max(incident.due, silenced_until), "raised"
         for number, step in enumerate(config.escalation):
             if number not in incident.steps:
                 yield max(step_at(incident, step), judged_from), "escalated"
         if self._has_more(incident):
-            yield min(incident.due, calm_until), "more"
+            yield max(min(incident.due, calm_until), silenced_until), "more"
         yield max(incident.told_at + config.repeat_interval, judged_from), "repeat"
 
     def _batches(self) -> dict[str, float]:

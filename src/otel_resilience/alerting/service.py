@@ -118,6 +118,10 @@ class AlertService:
         self._due: deque[_Draft] = deque()
         """Messages that are sent unless another process was faster."""
         self._signs: dict[tuple[object, ...], GoodSign] = {}
+        self._opened: deque[tuple[str, str, float]] = deque(maxlen=MAX_SIGNS)
+        """What firing messages were delivered: incident, channel, when."""
+        self._ended_elsewhere: deque[str] = deque(maxlen=MAX_SIGNS)
+        """Incidents that another process ended while they were open here."""
         self._checks: list[Callable[[], None]] = []
         self._behind = True
         """Whether there is a reason to look at what other processes wrote."""
@@ -280,6 +284,10 @@ class AlertService:
             with self._changed:
                 incident = self.book.get(delivered.fingerprint)
                 if incident is not None and incident.id == delivered.incident:
+                    if delivered.status is Status.FIRING:
+                        self._opened.append((incident.id, receipt.channel, self.now()))
+                        if self.is_outdated(delivered):
+                            self._end_again(incident, {receipt.channel})
                     held = self._dispatcher.holds(receipt)
                     incident.confirm(receipt.channel, self.now(), receipt.seconds, held=held)
                 disabled = self.config.identify(fingerprint(DISABLED_KIND, DEPENDENCY_PREFIX + receipt.channel))
@@ -295,6 +303,18 @@ class AlertService:
     def disabled(self, channel: str, verdict: Classification) -> None:
         """The dispatcher reports: a receiver refuses us. People are notified through the other channels."""
         self.report(disabled_alert(channel, verdict))
+
+    def is_outdated(self, notification: Notification) -> bool:
+        """The dispatcher asks: whether another process sent the end of its incident."""
+        return notification.status is Status.FIRING and notification.incident in self._ended_elsewhere
+
+    def _end_again(self, incident: Incident, channels: set[str]) -> None:
+        """A message of ours overtook, or was overtaken by, the end that another process sent: send that once more."""
+        reason, sender = "resolved", self.book.sender
+        end = incident.notification(self.config, self.now(), reason, Status.RESOLVED, sender=sender)
+        self._dispatcher.send(
+            dataclasses.replace(end, id=f"{end.id}-{sender}", count=0, channels=tuple(sorted(channels)))
+        )
 
     def _is_here(self) -> bool:
         """Whether the threads are in this process: a fork of it sends nothing, and the lock may be held."""
@@ -335,6 +355,12 @@ class AlertService:
         """With the lock, after more than a report: what is to be sent survives the process, what is not is dropped."""
         while self.book.withdrawn:
             self._archive.drop(self.book.withdrawn.popleft())
+        while self.book.ended_elsewhere:
+            over = self.book.ended_elsewhere.popleft()
+            self._ended_elsewhere.append(over.id)
+            late = {channel for incident, channel, at in self._opened if incident == over.id and at >= over.told_at}
+            if late:
+                self._end_again(over, late)
         for incident in self.book:
             if incident.phase is Phase.OVER and not incident.messages:
                 self._archive.drop(incident)

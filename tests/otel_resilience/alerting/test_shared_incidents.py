@@ -27,6 +27,7 @@ from otel_resilience.alerting import (
 from otel_resilience.alerting.store import Swap
 from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, Inbox, World
+from support.resilience import TransientFault
 
 CONFIG = AlertConfig(service="catalogue", escalation=(EscalationStep(after=3600.0),))
 FLAPPING = AlertConfig(service="catalogue", escalation=(EscalationStep(returns=3),))
@@ -386,6 +387,45 @@ class TestA4TwoServicesWithOneStore:
         again = self.make(clock, store, tmp_path, service="shop")
         again.run(60)
         assert len(again.inbox.messages) == 1
+
+
+class TestMessagesThatOvertakeEachOther:
+    """A receiver that holds incidents open must not be left with one that another process ended."""
+
+    def test_a_message_that_could_not_be_delivered_does_not_follow_the_end(self) -> None:
+        processes = Processes()
+        one = processes.start()
+        processes.inbox.fails = TransientFault()
+        one.report(severity=Severity.CRITICAL)
+        one.run(10)
+        processes.inbox.fails = None
+        two = processes.start()
+        two.resolve(certain=True)
+        two.run(1)
+        processes.run(900)
+        assert processes.reasons == ["resolved"]
+        assert one.service.queue_sizes() == {"inbox": 0}
+
+    @pytest.mark.parametrize("learned", ["before", "after"])
+    def test_one_that_was_under_way_is_followed_by_the_end_once_more(self, learned: str) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        deliver = processes.inbox.deliver
+
+        def slow(notification: Notification, *, timeout: float) -> None:
+            processes.inbox.deliver = deliver  # type: ignore[method-assign]
+            processes.clock.advance(1)
+            two.resolve(certain=True)
+            two.run(1)
+            if learned == "before":
+                one.service._catch_up()
+            deliver(notification, timeout=timeout)
+
+        processes.inbox.deliver = slow  # type: ignore[method-assign]
+        one.report(severity=Severity.CRITICAL)
+        processes.run(60)
+        assert processes.reasons == ["resolved", "new", "resolved"]
+        assert processes.inbox.messages[-1].count == 0
 
 
 class SlowStore(MemoryStore):
