@@ -269,12 +269,12 @@ class IncidentBook:
 
     def to_save(self) -> list[Incident]:
         """The incidents of which other processes are to learn something."""
-        return [
-            each
-            for each in self
-            if each.needs_saving
-            and (each.revision is not None or each.phase in {Phase.PENDING, Phase.OPEN} or _is_long_watch(each))
-        ]
+        return [each for each in self if each.needs_saving and self.is_shared(each)]
+
+    def is_shared(self, incident: Incident) -> bool:
+        """Whether other processes are to know of it: not of occurrences below a threshold of seconds or minutes."""
+        known = incident.revision is not None or incident.phase in {Phase.PENDING, Phase.OPEN}
+        return known or (incident.phase is Phase.WATCHING and incident.alert.window > LONG_WATCH)
 
     def _take_end(self, own: Incident, over: Incident, now: float) -> None:
         """Another process ended the incident. What was seen after that is the next one."""
@@ -489,7 +489,3 @@ class IncidentBook:
         if incident.phase is not Phase.OPEN:
             return math.inf
         return min(at for at, _ in self._plans(incident, self._ends_at(incident, batches)))
-
-
-def _is_long_watch(incident: Incident) -> bool:
-    return incident.phase is Phase.WATCHING and incident.alert.window > LONG_WATCH

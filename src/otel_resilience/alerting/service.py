@@ -45,7 +45,7 @@ SAVE_SHARE: Final = 0.2
 CATCH_UP_EVERY: Final = 15.0
 """Seconds after which is looked at what other processes wrote, without any other reason."""
 
-SHARE_EVERY: Final = 5.0
+SHARE_EVERY: Final = 1.0
 """Seconds after which further occurrences are written down for other processes; all else is at once."""
 
 SHARED_AT_ONCE: Final = 20
@@ -338,7 +338,8 @@ class AlertService:
             self._secure(incident)
             if self._closed and incident.phase is Phase.PENDING:
                 incident.due = max(self.now(), incident.not_before)
-            if incident.unsaved or self.book.told_next(incident) < self._planned:
+            shared_at = self._shared_at + SHARE_EVERY if self.book.is_shared(incident) else math.inf
+            if incident.unsaved or min(self.book.told_next(incident), shared_at) < self._planned:
                 self._changed.notify_all()
 
     def _secure(self, incident: Incident) -> None:
@@ -462,6 +463,7 @@ class AlertService:
             signals.suppressed("dedup", max(1, notification.count))
             self._archive.drop(incident)
             incident.phase = Phase.PENDING if notification.reason in {"new", "back"} else Phase.OPEN
+        self._shared_at = -math.inf  # what could not be written is to be tried again at once
         draft.observed.add(incident.fresh)
         incident.fresh = draft.observed
         self.book.merge(stored, self.now())
