@@ -438,6 +438,8 @@ class IncidentBook:
         calm_until = max(incident.told_at + config.rate_limit, silenced_until)
         judged_from = max(calm_until, incident.judged_from(config))
         yield ends_at, "resolved"
+        if incident.calm_since is not None:
+            return
         if incident.severity > incident.told_severity:
             yield max(incident.due, silenced_until), "raised"
         for number, step in enumerate(config.escalation):

@@ -406,14 +406,19 @@ class AlertService:
             for check in checks:
                 check()
             self._catch_up()
+            self._look_at_channels()
         with self._changed:
             self._judge()
+            changed = bool(self._due)
         while self._due:
             try:
                 self._send(self._due[0])
             finally:
                 self._due.popleft()
         self._share()
+        if changed:
+            for check in checks:
+                check()
         with self._changed:
             if self._closed:
                 self._changed.notify_all()
@@ -446,6 +451,18 @@ class AlertService:
                 if now > sign.at + SIGN_MEMORY:
                     del self._signs[subject]
             self._tidy()
+
+    def _look_at_channels(self) -> None:
+        """A channel that is disabled here is so still; elsewhere its incident ends, as where it was removed."""
+        with self._changed:
+            disabled = {DEPENDENCY_PREFIX + name for name in self._dispatcher.revoked()}
+            for incident in self.book:
+                if incident.kind != DISABLED_KIND or incident.phase is not Phase.OPEN:
+                    continue
+                if incident.dependency in disabled:
+                    self.book.goes_on(incident.fingerprint, self.now())
+                elif incident.calm_since is None:
+                    self.book.resolve(incident.fingerprint, self.now())
 
     def _send(self, draft: _Draft) -> None:
         """Send a message, unless another process wrote the incident down first: then judge anew."""
