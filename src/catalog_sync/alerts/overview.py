@@ -72,5 +72,7 @@ def _incident(incident: Incident) -> dict[str, Any]:
         "count": incident.total,
         "escalation": incident.escalation,
         "returns": incident.returns,
+        "acknowledged_at": None if incident.acknowledged_at is None else rfc3339(incident.acknowledged_at),
+        "silenced_until": None if incident.silenced_until <= 0 else rfc3339(incident.silenced_until),
         "deliveries": incident.deliveries,
     }

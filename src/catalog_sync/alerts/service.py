@@ -70,11 +70,12 @@ class CatalogAlerts:
     ) -> None:
         self._settings = settings
         store, self._close_store = open_store(settings)
+        self._outbox = Outbox(settings.state_dir / FOLDER)
         self.routes = _routes(settings)
         self.service = AlertService(
             config(settings),
             self.routes,
-            outbox=Outbox(settings.state_dir / FOLDER),
+            outbox=self._outbox,
             store=store,
             on_receipt=on_receipt,
         )
@@ -122,6 +123,13 @@ class CatalogAlerts:
 
     def _beat_confirmed(self) -> None:
         self.service.resolve_dependency(HEARTBEAT, certain=True)
+
+    def resend_dead_letter(self, identifier: str) -> Notification | None:
+        """Send what no channel took once more, by the ID of the message; ``None`` where there is none."""
+        notification = self._outbox.revive(identifier)
+        if notification is not None:
+            self.service.send(notification)
+        return notification
 
     def end_test(self, notification: Notification) -> None:
         """Close what a test opened, at receivers that hold it open."""

@@ -29,7 +29,7 @@ SETTLE: Final = 900.0
 repeats it without a sign of its own."""
 
 _SEVERITIES: Final = tuple(Severity)
-_LOCAL: Final = frozenset({"watched_since", "begun_here", "heard", "fresh", "unsaved"})
+_LOCAL: Final = frozenset({"watched_since", "begun_here", "heard", "resend", "fresh", "unsaved"})
 """Fields that concern one process."""
 
 
@@ -61,9 +61,13 @@ class Observed:
     over_at: float | None = None
     deliveries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     holders: tuple[str, ...] = ()
+    acknowledged_at: float | None = None
+    silenced_until: float = -math.inf
 
     def __bool__(self) -> bool:
-        return bool(self.count or self.deliveries or self.calm_since is not None or math.isfinite(self.last_bad))
+        times = (self.calm_since, self.acknowledged_at)
+        known = any(at is not None for at in times) or max(self.last_bad, self.silenced_until) > -math.inf
+        return known or bool(self.count or self.deliveries)
 
     def see(self, alert: Alert, at: float) -> None:
         """One more occurrence."""
@@ -99,6 +103,8 @@ class Observed:
             self.over_at = later.over_at if self.over_at is None else self.over_at
         self.deliveries += later.deliveries
         self.holders = tuple(dict.fromkeys((*self.holders, *later.holders)))
+        self.acknowledged_at = self.acknowledged_at or later.acknowledged_at
+        self.silenced_until = max(self.silenced_until, later.silenced_until)
 
 
 @dataclasses.dataclass(slots=True)
@@ -153,6 +159,12 @@ class Incident:
     """Channels whose receiver holds it open until it is told of the end."""
     deliveries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """The last confirmations: channel, time, seconds from the cause to the confirmation."""
+    acknowledged_at: float | None = None
+    """When a person took it: from then on it is neither escalated nor repeated."""
+    silenced_until: float = -math.inf
+    """Until then only its end is sent."""
+    resend: bool = False
+    """A person asked for its message once more. Not stored."""
     revision: str | None = None
     """Of the stored record that this copy builds on; ``None``: it was never stored."""
     fresh: Observed = dataclasses.field(default_factory=Observed)
@@ -234,6 +246,21 @@ class Incident:
             self.over_at = self.fresh.over_at = at
             self.fresh.calm_since = self.calm_since
 
+    def acknowledge(self, at: float) -> None:
+        """A person takes it."""
+        self.acknowledged_at = self.fresh.acknowledged_at = self.acknowledged_at or at
+        self.unsaved = True
+
+    def silence(self, until: float) -> None:
+        """A person wants to hear nothing but its end until then."""
+        self.silenced_until = self.fresh.silenced_until = max(self.silenced_until, until)
+        self.unsaved = True
+
+    def close(self, at: float) -> None:
+        """A person says that it is over; an occurrence after that is another incident."""
+        self.calm_since = self.fresh.calm_since = max(at, self.last_seen)
+        self.over_at = self.fresh.over_at = self.calm_since
+
     def absorb(self, observed: Observed) -> None:
         """Add what this process observed to what the store holds. Of bad and good signs the later one counts."""
         if observed.count and observed.alert is not None:
@@ -248,6 +275,8 @@ class Incident:
             self.calm_since = min(observed.calm_since, self.calm_since or math.inf)
             if observed.over_at is not None:
                 self.over_at = min(observed.over_at, self.over_at or math.inf)
+        self.acknowledged_at = self.acknowledged_at or observed.acknowledged_at
+        self.silenced_until = max(self.silenced_until, observed.silenced_until)
         for delivery in observed.deliveries:
             self._deliver(delivery, observed.holders)
         self.fresh = observed
@@ -353,6 +382,7 @@ class Incident:
             self.told_count = self.untold
         self.untold = 0
         self.due = math.inf
+        self.resend = False
         return notification
 
     def confirm(self, channel: str, now: float, seconds: float, *, held: bool = False) -> None:
@@ -467,6 +497,7 @@ class Incident:
             watched_since=fields["last_seen"],
             due=math.inf if fields["due"] is None else fields["due"],
             not_before=-math.inf if fields["not_before"] is None else fields["not_before"],
+            silenced_until=-math.inf if fields["silenced_until"] is None else fields["silenced_until"],
         )
         for name in ("first_seen", "last_seen", "told_at", "untold_since", "total", "untold"):
             if not isinstance(fields[name], (int, float)):

@@ -432,22 +432,24 @@ class IncidentBook:
     def _plans(self, incident: Incident, ends_at: float) -> Iterator[tuple[float, str]]:
         """When there is another message about an open incident, and why; the most important first."""
         config = self.config
-        silenced_until = max(
-            (each.until for each in config.silences if each.matches(incident.alert)), default=-math.inf
-        )
+        silences = (each.until for each in config.silences if each.matches(incident.alert))
+        silenced_until = max(incident.silenced_until, *silences, -math.inf)
         calm_until = max(incident.told_at + config.rate_limit, silenced_until)
         judged_from = max(calm_until, incident.judged_from(config))
         yield ends_at, "resolved"
+        if incident.resend:
+            yield -math.inf, "repeat"
         if incident.calm_since is not None:
             return
         if incident.severity > incident.told_severity:
             yield max(incident.due, silenced_until), "raised"
         for number, step in enumerate(config.escalation):
-            if number not in incident.steps:
+            if number not in incident.steps and incident.acknowledged_at is None:
                 yield max(step_at(incident, step), judged_from), "escalated"
         if self._has_more(incident):
             yield max(min(incident.due, calm_until), silenced_until), "more"
-        yield max(incident.told_at + config.repeat_interval, judged_from), "repeat"
+        if incident.acknowledged_at is None:
+            yield max(incident.told_at + config.repeat_interval, judged_from), "repeat"
 
     def _batches(self) -> dict[str, float]:
         """When the last of those that began in one group is over, as far as that is known."""

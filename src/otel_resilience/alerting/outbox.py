@@ -7,6 +7,7 @@ left there. One lock for all, since open files are scarce and a storm of alerts 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import logging
@@ -94,6 +95,20 @@ class Outbox:
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 _log.warning("the dead letter %s cannot be read: %s", path.name, type(error).__name__)
         return letters
+
+    def revive(self, identifier: str) -> Notification | None:
+        """Take the dead letter of this ID out, to send it again; ``None`` where there is none. Raises ``OSError``."""
+        for path in sorted(self._dead.glob("*.json")):
+            try:
+                notification = Notification.load(json.loads(path.read_text("utf-8"))["notification"])
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # :meth:`dead_letters` logs it
+            if notification.id == identifier:
+                notification = dataclasses.replace(notification, caused_at=self._now())
+                self.put(notification)
+                path.unlink(missing_ok=True)
+                return notification
+        return None
 
     def close(self) -> None:
         """Let go of what is still held: the next process takes it."""

@@ -212,6 +212,42 @@ class AlertService:
 
         return forget
 
+    def acknowledge(self, identifier: str) -> Incident | None:
+        """A person takes an incident: it is neither escalated nor repeated any more.
+
+        ``identifier``: its ID, or its fingerprint. Returns the incident, ``None`` where none of these is open. The
+        same holds for :meth:`silence`, :meth:`close_incident` and :meth:`resend`.
+        """
+        return self._by_hand(identifier, lambda incident: incident.acknowledge(self.now()))
+
+    def silence(self, identifier: str, seconds: float) -> Incident | None:
+        """For so long, only the end of an incident is sent."""
+        return self._by_hand(identifier, lambda incident: incident.silence(self.now() + seconds))
+
+    def close_incident(self, identifier: str) -> Incident | None:
+        """An incident is over, and that is sent; should it be seen again, that is another one."""
+        return self._by_hand(identifier, lambda incident: incident.close(self.now()))
+
+    def resend(self, identifier: str) -> Incident | None:
+        """Send how an incident stands, to all its channels, now."""
+
+        def once_more(incident: Incident) -> None:
+            incident.resend = True
+
+        return self._by_hand(identifier, once_more)
+
+    def _by_hand(self, identifier: str, act: Callable[[Incident], None]) -> Incident | None:
+        if not self._is_here():
+            return None
+        with self._changed:
+            for incident in self.book:
+                if incident.phase is Phase.OPEN and identifier in (incident.id, incident.fingerprint):
+                    act(incident)
+                    self._behind = True
+                    self._changed.notify_all()
+                    return incident
+            return None
+
     def incidents(self) -> list[Incident]:
         """Those that people are, or will be, notified of, and those that a cause inhibits."""
         with self._changed:

@@ -389,6 +389,60 @@ class TestA4TwoServicesWithOneStore:
         assert len(again.inbox.messages) == 1
 
 
+class TestWhatAPersonDecides:
+    """It holds for every process, also for one that writes down something else at the same time."""
+
+    @pytest.fixture
+    def incident(self, processes: Processes) -> str:
+        one = processes.start()
+        processes.start()
+        one.report()
+        processes.run(30)
+        return one.service.incidents()[0].id
+
+    def test_an_acknowledged_incident_is_neither_escalated_nor_repeated(
+        self, processes: Processes, incident: str
+    ) -> None:
+        one, two = processes.alive
+        assert two.service.acknowledge(incident) is not None
+        one.report()
+        one.run(1)
+        processes.run(10 * 3600, step=60)
+        assert processes.reasons == ["new"]
+        one.report(severity=Severity.CRITICAL)
+        processes.run(60)
+        one.resolve(certain=True)
+        processes.run(60)
+        assert processes.reasons == ["new", "raised", "resolved"]
+
+    def test_of_a_silenced_one_only_the_end_is_sent(self, processes: Processes, incident: str) -> None:
+        one, two = processes.alive
+        assert two.service.silence(incident, 7200) is not None
+        one.report(severity=Severity.CRITICAL)
+        processes.run(7000, step=60)
+        assert processes.reasons == ["new"]
+        processes.run(300, step=60)
+        assert processes.reasons == ["new", "raised"]
+
+    def test_a_closed_one_is_over_also_where_it_came_back_before(self, processes: Processes, incident: str) -> None:
+        one, two = processes.alive
+        one.resolve(certain=True)
+        processes.run(70)
+        one.report()
+        processes.run(70)
+        (again,) = two.service.incidents()
+        assert two.service.close_incident(again.fingerprint) is not None
+        processes.run(20)
+        assert processes.reasons == ["new", "resolved", "back", "resolved"]
+        assert two.service.close_incident(again.id) is None
+
+    def test_one_is_sent_again(self, processes: Processes, incident: str) -> None:
+        _, two = processes.alive
+        assert two.service.resend(incident) is not None
+        processes.run(600)
+        assert processes.reasons == ["new", "repeat"]
+
+
 class TestMessagesThatOvertakeEachOther:
     """A receiver that holds incidents open must not be left with one that another process ended."""
 
