@@ -418,6 +418,7 @@ class TestWhatAPersonDecides:
     def test_of_a_silenced_one_only_the_end_is_sent(self, processes: Processes, incident: str) -> None:
         one, two = processes.alive
         assert two.service.silence(incident, 7200) is not None
+        two.run(1)
         one.report(severity=Severity.CRITICAL)
         processes.run(7000, step=60)
         assert processes.reasons == ["new"]
