@@ -231,13 +231,17 @@ class IncidentBook:
         """Take in how the store knows an incident; what this process observed meanwhile is added to it."""
         own = self._incidents.get(stored.fingerprint)
         if own is None:
-            if self.adopt(stored, now) and stored.phase is Phase.PENDING:
+            forgotten = stored.phase is Phase.OVER and now >= stored.last_seen + self.config.remember
+            if not forgotten and self.adopt(stored, now) and stored.phase is Phase.PENDING:
                 stored.due += HEAD_START
             return
         if own.revision == stored.revision:
             return
+        if own.id == stored.id and own.messages > stored.messages:  # the store went back, as to an older replica
+            own.revision, own.unsaved = stored.revision, True
+            return
         if own.phase is Phase.OVER and own.id == stored.id and own.ended_at >= stored.last_seen:
-            if stored.phase is not Phase.OPEN or own.messages > stored.messages:
+            if stored.phase is not Phase.OPEN:
                 own.revision, own.unsaved = stored.revision, stored.phase is not Phase.OVER
                 return
             own.fresh.calm_since = own.ended_at  # there is a message about it by now, so its end takes another

@@ -516,6 +516,7 @@ class AlertService:
             signals.suppressed("dedup", max(1, notification.count))
             self._archive.drop(incident)
             incident.phase = Phase.PENDING if notification.reason in {"new", "back"} else Phase.OPEN
+            incident.messages -= 1
         self._shared_at = -math.inf  # what could not be written is to be tried again at once
         draft.observed.add(incident.fresh)
         incident.fresh = draft.observed

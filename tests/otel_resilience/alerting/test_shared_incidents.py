@@ -259,6 +259,40 @@ class TestA1AnIncidentBelongsToTheStore:
         processes.run(5)
         assert processes.reasons == ["new", "resolved"]
 
+    def test_a_store_that_goes_back_to_an_older_state_makes_nothing_happen_twice(self) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        one.report()
+        processes.run(30)
+        assert isinstance(processes.store, MemoryStore)
+        older = dict(processes.store._records)
+        processes.run(3600)
+        processes.store._records.update(older)
+        processes.run(1800)
+        assert processes.reasons == ["new", "escalated"]
+        older = dict(processes.store._records)
+        two.resolve(certain=True)
+        processes.run(30)
+        processes.store._records.update(older)
+        processes.run(7200)
+        assert processes.reasons == ["new", "escalated", "resolved"]
+        processes.start()
+        processes.run(7200)
+        assert processes.reasons == ["new", "escalated", "resolved"]
+
+    def test_what_is_over_for_a_day_is_looked_at_no_more(self, processes: Processes) -> None:
+        one, two = processes.start(), processes.start()
+        one.report()
+        processes.run(30)
+        two.resolve(certain=True)
+        processes.run(30)
+        processes.clock.advance(86_400)
+        processes.start()
+        processes.run(60)
+        for world in processes.alive:
+            assert len(world.book) == 0
+            assert world.service._next_look() > processes.clock.now
+
     def test_a_killed_process_has_not_sent_what_the_store_did_not_accept(self, tmp_path: Path) -> None:
         """It keeps its first message for the case that it is killed; another process sends that."""
         processes = Processes(config=CONFIG)
