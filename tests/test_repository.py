@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MAX_LINES = 400
 
 SECRETS = {
     "private key": re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----"),
@@ -37,11 +36,6 @@ def test_no_tracked_file_holds_a_secret() -> None:
         if shape.search(path.read_text(encoding="utf-8", errors="replace"))
     ]
     assert found == []
-
-
-def test_no_module_is_too_long_to_read() -> None:
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in tracked("src/*.py")}
-    assert {str(path.relative_to(ROOT)) for path, length in lengths.items() if length > MAX_LINES} == set()
 
 
 def test_every_relative_link_in_the_documentation_leads_somewhere() -> None:

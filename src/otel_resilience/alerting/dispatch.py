@@ -38,8 +38,8 @@ class Owner(Protocol):
         """A channel's receiver does not want us any more."""
         ...
 
-    def is_outdated(self, notification: Notification) -> bool:
-        """Whether another process sent the end of its incident."""
+    def is_outdated(self, notification: Notification, *, one_at_a_time: bool) -> bool:
+        """Whether it is not to be sent any more, to a receiver that holds one incident of a fingerprint, or several."""
         ...
 
 
@@ -171,9 +171,9 @@ class Dispatcher:
         self._owner.disabled(channel, verdict)
 
     def is_outdated(self, channel: str, notification: Notification) -> bool:
-        """A courier asks before it sends: the end of an incident is not followed by its earlier messages."""
+        """A courier asks before it sends: what another process sent may have come first."""
         with self._lock:
-            if not self._owner.is_outdated(notification):
+            if not self._owner.is_outdated(notification, one_at_a_time=channel in self._keeping):
                 return False
             signals.suppressed("cancelled")
             for done in self._ledger.replace(channel, [notification]):

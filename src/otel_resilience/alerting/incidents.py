@@ -23,7 +23,8 @@ from typing import Final
 
 from otel_resilience.alerting.alert import Alert, Notification, Status
 from otel_resilience.alerting.config import AlertConfig
-from otel_resilience.alerting.incident import Incident, Observed, Phase, step_at
+from otel_resilience.alerting.incident import Incident, Phase, step_at
+from otel_resilience.alerting.observed import Observed
 from otel_resilience.classification import Severity
 
 OVERFLOW_KIND: Final = "overflow"

@@ -26,9 +26,10 @@ from otel_resilience.alerting.alert import Alert, Notification, Status, fingerpr
 from otel_resilience.alerting.config import AlertConfig
 from otel_resilience.alerting.delivery import DEPENDENCY_PREFIX, DeliveryConfig
 from otel_resilience.alerting.dispatch import DISABLED_KIND, Dispatcher, disabled_alert
-from otel_resilience.alerting.incident import Incident, Observed, Phase
+from otel_resilience.alerting.incident import Incident, Phase
 from otel_resilience.alerting.incidents import GoodSign, IncidentBook
 from otel_resilience.alerting.ledger import Route
+from otel_resilience.alerting.observed import Observed
 from otel_resilience.alerting.outbox import Outbox
 from otel_resilience.alerting.receipt import Receipt, in_context
 from otel_resilience.alerting.recovery import DURABLE, Archive, is_durable, message_number
@@ -322,7 +323,7 @@ class AlertService:
                 if incident is not None and incident.id == delivered.incident:
                     if delivered.status is Status.FIRING:
                         self._opened.append((incident.id, receipt.channel, self.now()))
-                        if self.is_outdated(delivered):
+                        if delivered.incident in self._ended_elsewhere:
                             self._end_again(incident, {receipt.channel})
                     held = self._dispatcher.holds(receipt)
                     incident.confirm(receipt.channel, self.now(), receipt.seconds, held=held)
@@ -340,9 +341,13 @@ class AlertService:
         """The dispatcher reports: a receiver refuses us. People are notified through the other channels."""
         self.report(disabled_alert(channel, verdict))
 
-    def is_outdated(self, notification: Notification) -> bool:
-        """The dispatcher asks: whether another process sent the end of its incident."""
-        return notification.status is Status.FIRING and notification.incident in self._ended_elsewhere
+    def is_outdated(self, notification: Notification, *, one_at_a_time: bool) -> bool:
+        """The dispatcher asks: a message must not follow the end that another process sent, nor must an end that is
+        late close the incident after it, at a receiver that keeps one at a time."""
+        if notification.status is Status.FIRING:
+            return notification.incident in self._ended_elsewhere
+        later = self.book.get(notification.fingerprint) if one_at_a_time else None
+        return later is not None and later.phase is Phase.OPEN and later.id != notification.incident
 
     def _end_again(self, incident: Incident, channels: set[str]) -> None:
         """A message of ours overtook, or was overtaken by, the end that another process sent: send that once more."""

@@ -423,6 +423,30 @@ class TestA4TwoServicesWithOneStore:
         assert len(again.inbox.messages) == 1
 
 
+@pytest.mark.parametrize("one_at_a_time", [True, False])
+def test_an_end_that_is_late_does_not_close_the_incident_after_it(one_at_a_time: bool, tmp_path: Path) -> None:
+    processes = Processes()
+    processes.inbox.keeps_incidents = one_at_a_time
+    one, two = processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock)), processes.start()
+    two.report()
+    processes.run(70)
+    one.resolve(certain=True)
+    processes.inbox.fails = TransientFault()
+    one.run(1)
+    assert one.service._archive._outbox is not None
+    one.service._archive._outbox.close()
+    processes.kill(one)
+    processes.inbox.fails = None
+    processes.clock.advance(60)
+    two.report()
+    processes.run(70)
+    assert processes.reasons == ["new", "back"]
+    processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock))
+    processes.run(10)
+    assert processes.reasons == (["new", "back"] if one_at_a_time else ["new", "back", "resolved"])
+    assert Outbox(tmp_path).waiting() == []
+
+
 class TestWhatAPersonDecides:
     """It holds for every process, also for one that writes down something else at the same time."""
 
