@@ -400,7 +400,7 @@ class AlertService:
         while self.book.ended_elsewhere:
             over = self.book.ended_elsewhere.popleft()
             self._ended_elsewhere.append(over.id)
-            late = {channel for incident, channel, at in self._opened if incident == over.id and at >= over.told_at}
+            late = {channel for incident, channel, at in self._opened if incident == over.id and at > over.told_at}
             if late:
                 self._end_again(over, late)
         for incident in self.book:

@@ -530,6 +530,7 @@ class TestMessagesThatOvertakeEachOther:
             processes.clock.advance(1)
             two.resolve(certain=True)
             two.run(1)
+            processes.clock.advance(0.5)
             if learned == "before":
                 one.service._catch_up()
             deliver(notification, timeout=timeout)
