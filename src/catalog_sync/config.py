@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 from catalog_sync.config_otel import check_otel
 from catalog_sync.config_secrets import register_secrets
@@ -120,6 +121,8 @@ class Settings:
     """Hosts that get trace headers; empty: loopback and names without a dot; ``*``: all."""
     alerts: AlertSettings
     api: ApiSettings
+    environment: str | None = None
+    """``deployment.environment.name``."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -158,6 +161,7 @@ class Settings:
             trace_headers_to=read["CATALOG_TRACE_HEADERS_TO"] or (),
             alerts=_group(AlertSettings, "ERROR_ALERT_", read),
             api=_group(ApiSettings, "CATALOG_API_", read),
+            environment=read["CATALOG_ENVIRONMENT"] or _deployment_environment(environ),
         )
 
     def require_api_key(self) -> Secret:
@@ -186,6 +190,13 @@ def default_state_dir(environ: Mapping[str, str], platform: str = sys.platform) 
         return home / "Library" / "Application Support" / "catalog-sync"
     state = Path(environ.get("XDG_STATE_HOME", ""))
     return (state if state.is_absolute() else home / ".local" / "state") / "catalog-sync"
+
+
+def _deployment_environment(environ: Mapping[str, str]) -> str | None:
+    """``deployment.environment.name`` as the standard variable of OpenTelemetry gives it."""
+    pairs = (part.partition("=") for part in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    given = {name.strip(): unquote(value.strip()) for name, _, value in pairs}
+    return given.get("deployment.environment.name") or None
 
 
 def _check_together(read: Mapping[str, Any], environ: Mapping[str, str]) -> None:

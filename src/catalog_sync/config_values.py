@@ -219,6 +219,13 @@ def listen_host(text: str) -> str:
     return host
 
 
+def name(text: str) -> str:
+    """A name of at most 63 letters, digits, dots, dashes and underscores."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", text):
+        raise ValueError("a name of at most 63 letters, digits, dots, dashes and underscores")
+    return text
+
+
 def one_of(*words: str) -> Reader:
     """One of ``words``, in any case."""
 

@@ -367,6 +367,14 @@ VARIABLES: Final = (
     ),
     Variable("CATALOG_WORKERS", "2", "processes", "Workers that `make up` starts.", values.whole(1, 64)),
     Variable(
+        "CATALOG_ENVIRONMENT",
+        "",
+        "",
+        "Where this installation runs, as `production`: `deployment.environment.name` of its telemetry, and part of the"
+        " identity of every incident.",
+        values.name,
+    ),
+    Variable(
         "CATALOG_TRACE_HEADERS_TO",
         "",
         "",

@@ -42,6 +42,7 @@ ERROR_TYPES: Final = (
     "catalog_too_old",
     "catalog_unavailable",
     "configuration",
+    "incident_not_found",
     "job_abandoned",
     "job_not_found",
     "job_poisoned",

@@ -232,3 +232,9 @@ class BundleNotFoundError(CatalogSyncError):
     """The catalogue has no bundle of this name."""
 
     default = Classification(ErrorClass.PERMANENT, Severity.LOW, "bundle_not_found")
+
+
+class IncidentNotFoundError(CatalogSyncError):
+    """No open incident, and no dead letter, has this ID."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "incident_not_found")

@@ -185,6 +185,8 @@ class Call(CallTelemetry):
             elif self.attempts == 1 and not budget.full:
                 budget.give(budget.config.success_credit)
         self.error = None
+        if policy.dependency in observers.awaited:
+            observers.tell_success(policy.dependency, self.operation)
         if self.listener is not None:
             self._close_attempt_span()
             self._close("ok_after_retry" if self.attempts > 1 else "ok", None)

@@ -29,8 +29,20 @@ class Observer(Protocol):
         ...
 
 
+class SuccessObserver(Protocol):
+    """As :class:`Observer`, for the successes that it asks for with :func:`await_success`."""
+
+    def on_success(self, dependency: str, operation: str) -> None:
+        """A call succeeded."""
+        ...
+
+
 subscribed: tuple[Observer, ...] = ()
 """Looked at on every failure, so it is a plain tuple, replaced as a whole."""
+
+awaited: frozenset[str] = frozenset()
+"""Dependencies of which an observer wants to know the next success; looked at on every call."""
+_awaiting: tuple[tuple[SuccessObserver, frozenset[str]], ...] = ()
 
 
 def subscribe(observer: Observer) -> None:
@@ -46,6 +58,25 @@ def unsubscribe(observer: Observer) -> None:
     global subscribed  # one list per process
     with _lock:
         subscribed = tuple(each for each in subscribed if each is not observer)
+
+
+def await_success(observer: SuccessObserver, dependencies: frozenset[str]) -> None:
+    """Notify ``observer`` of successful calls to these dependencies alone; an empty set: of none any more."""
+    global awaited, _awaiting  # one list per process
+    with _lock:
+        others = tuple(each for each in _awaiting if each[0] is not observer)
+        _awaiting = (*others, (observer, dependencies)) if dependencies else others
+        awaited = frozenset().union(*(wanted for _, wanted in _awaiting))
+
+
+def tell_success(dependency: str, operation: str) -> None:
+    """A call to an awaited dependency succeeded."""
+    for observer, wanted in _awaiting:
+        if dependency in wanted:
+            try:
+                observer.on_success(dependency, operation)
+            except Exception as broken:  # noqa: BLE001  # as below
+                _log.warning("an observer of successes failed: %s", redact(repr(broken)))
 
 
 def tell_error(dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:

@@ -168,6 +168,11 @@ def watch_breaker(breaker: CircuitBreaker) -> None:
     global_listener()
 
 
+def living_breakers() -> tuple[CircuitBreaker, ...]:
+    """Every circuit breaker of this process that is in use."""
+    return tuple(_breakers.values())
+
+
 @harmless
 def watch_budget(budget: RetryBudget) -> None:
     """Shows the budget's utilization as long as it is in use. Called where it is made."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from catalog_sync.models import ErrorInfo, SyncReport
+    from otel_resilience.alerting import AlertService
     from otel_resilience.alerting.alert import Scalar
 
 AUTHENTICATION: Final = "authentication"
@@ -30,6 +31,9 @@ KINDS: Final = (AUTHENTICATION, SYNC_FAILED, SYNC_PARTIAL, PUBLISH_REFUSED, LOCK
 
 NAMES: Final = {SUPPLIER: "eSIM Go", STORE: "Redis"}
 """What people call our dependencies."""
+
+_ENDED_BY_A_FULL_SYNC: Final = frozenset({SYNC_FAILED, SYNC_PARTIAL, PUBLISH_REFUSED, LOCK_LOST, STALE})
+"""Of every scope: a full sync reads and publishes what each scoped one would."""
 
 _OF_A_SYNC: Final = frozenset({SYNC_FAILED, SYNC_PARTIAL, STALE, STORE_UNAVAILABLE})
 INHIBITIONS: Final = (
@@ -63,15 +67,25 @@ class Ending:
     fingerprint: str | None = None
     dependency: str | None = None
     """All incidents of this dependency."""
+    kinds: frozenset[str] | None = None
+    """All incidents of these kinds; where a dependency is given, those of it alone."""
+
+    def end(self, service: AlertService) -> None:
+        """End them, whichever process opened them."""
+        if self.fingerprint is not None:
+            service.resolve_fingerprint(self.fingerprint, certain=True)
+        elif self.dependency is not None:
+            service.resolve_dependency(self.dependency, kinds=self.kinds, certain=True)
+        elif self.kinds is not None:
+            service.resolve_kinds(self.kinds, certain=True)
 
 
 def raised(
     report: SyncReport, *, age: float | None, stale_after: float, partial_threshold: int, credential: str | None
 ) -> Iterator[Alert]:
     """The alerts for this report. ``age``: seconds since readers' data was fetched, ``None`` where there is none."""
-    if report.outcome is Outcome.FAILED and report.error is not None:
-        if report.error.error_class != "cancelled" and report.error.type not in UNKNOWN_SCOPE_TYPES:
-            yield _failed(report, report.error, credential)
+    if report.outcome is Outcome.FAILED and report.error is not None and not _is_harmless(report.error):
+        yield _failed(report, report.error, credential)
     elif report.outcome is Outcome.LOCK_UNAVAILABLE and report.error is not None:
         yield _failed(report, report.error, credential, STORE_UNAVAILABLE)
     elif report.outcome is Outcome.PARTIAL:
@@ -80,14 +94,17 @@ def raised(
         yield _stale(report, age)
 
 
-def ended(report: SyncReport) -> Iterator[Ending]:
-    """What a sync of this outcome proves to be over."""
+def ended(report: SyncReport, *, age: float | None = None, stale_after: float = 0.0) -> Iterator[Ending]:
+    """What a sync of this outcome proves to be over, whichever process saw it begin. Arguments as those of
+    :func:`raised`."""
     whole = report.kind is SyncKind.FULL
+    worked = report.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}
     if report.outcome is Outcome.COMPLETE:
-        yield Ending(
-            dependency=SUPPLIER if whole else None, fingerprint=fingerprint(SYNC_FAILED, SUPPLIER, *_scope(report))
-        )
-    if report.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}:
+        yield Ending(fingerprint=fingerprint(SYNC_FAILED, SUPPLIER, *_scope(report)))
+        if whole:
+            yield Ending(dependency=SUPPLIER)
+            yield Ending(kinds=_ENDED_BY_A_FULL_SYNC)
+    if worked:
         yield Ending(dependency=STORE)
         for kind, dependency in ((LOCK_LOST, None), (STALE, SUPPLIER)):
             if whole or kind is LOCK_LOST:
@@ -95,6 +112,17 @@ def ended(report: SyncReport) -> Iterator[Ending]:
         for dependency in (SUPPLIER, STORE, None):
             yield Ending(fingerprint=fingerprint(SYNC_FAILED, dependency, *_scope(report)))
         yield Ending(fingerprint=fingerprint(PUBLISH_REFUSED, None, *_scope(report)))
+    if report.outcome is Outcome.COMPLETE or (worked and any(group.status == "ok" for group in report.groups)):
+        yield Ending(dependency=SUPPLIER, kinds=frozenset({AUTHENTICATION}))
+    if report.outcome is Outcome.SKIPPED_LOCKED:
+        yield Ending(dependency=STORE, kinds=frozenset({STORE_UNAVAILABLE}))
+    if age is not None and age <= stale_after:
+        yield Ending(kinds=frozenset({STALE}))
+
+
+def _is_harmless(error: ErrorInfo) -> bool:
+    """Somebody stopped the sync, or asked for a scope that does not exist: the report says so, nobody is paged."""
+    return error.error_class == "cancelled" or error.type in UNKNOWN_SCOPE_TYPES
 
 
 def _failed(report: SyncReport, error: ErrorInfo, credential: str | None, kind: str | None = None) -> Alert:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.alerts.routes import routes
-from catalog_sync.alerts.service import folder, open_store
+from catalog_sync.alerts.service import config, folder, open_store
 from otel_resilience.alerting import Incident, Outbox, Phase
 from otel_resilience.alerting.alert import rfc3339
 from otel_resilience.alerting.recovery import Archive
@@ -23,17 +23,13 @@ def overview(settings: Settings) -> dict[str, Any]:
     outbox = Outbox(folder(settings))
     store, close = open_store(settings)
     try:
-        known: dict[str, Incident] = {}
-        for each in Archive(store, None).incidents():
-            known.setdefault(each.fingerprint, each)
+        known = Archive(store, None, config(settings).owner).incidents() or []
     finally:
         close()
     return {
         "channels": [route.name for route in routes(settings.alerts)],
         "incidents": [
-            _incident(each)
-            for each in sorted(known.values(), key=lambda each: each.first_seen)
-            if each.phase is Phase.OPEN
+            _incident(each) for each in sorted(known, key=lambda each: each.first_seen) if each.phase is Phase.OPEN
         ],
         "outbox": [each.to_json() for each in outbox.waiting()],
         "dead_letters": outbox.dead_letters(),
@@ -76,5 +72,7 @@ def _incident(incident: Incident) -> dict[str, Any]:
         "count": incident.total,
         "escalation": incident.escalation,
         "returns": incident.returns,
+        "acknowledged_at": None if incident.acknowledged_at is None else rfc3339(incident.acknowledged_at),
+        "silenced_until": None if incident.silenced_until <= 0 else rfc3339(incident.silenced_until),
         "deliveries": incident.deliveries,
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from catalog_sync.alerts import outcomes
 from catalog_sync.alerts.routes import routes
+from catalog_sync.contract import SERVICE_SYNC
 from catalog_sync.errors import SUPPLIER, ConfigurationError
 from catalog_sync.models import Outcome
 from otel_resilience import Severity
@@ -28,6 +29,7 @@ from otel_resilience.alerting import (
     Status,
     Thresholds,
 )
+from otel_resilience.alerting.heartbeat import DEPENDENCY as HEARTBEAT
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -42,8 +44,14 @@ if TYPE_CHECKING:
 FOLDER: Final = "alerts"
 """Inside the state folder: outbox, dead letters, incidents."""
 
+SYSTEM: Final = SERVICE_SYNC
+"""Whose incidents these are, whichever process reports them: command line, API and workers are one system."""
+
 FLUSH_WITHIN: Final = 3.0
-"""Seconds that the end of a process may take to tell what is due."""
+"""Seconds that the end of a process may take to send what is due."""
+
+HEARTBEAT_SHARE: Final = 0.5
+"""Share of that time in which the last heartbeat may be confirmed."""
 
 REDIS_TIMEOUT: Final = 0.5
 """Seconds for one question to the shared store of incidents."""
@@ -52,9 +60,9 @@ _log = logging.getLogger(__name__)
 
 
 class CatalogAlerts:
-    """Tells people about this application. A context manager: runs within its block, and flushes at its end.
+    """Notifies people about this application. A context manager: runs within its block, and flushes at its end.
 
-    Nothing it does raises into a sync or delays one.
+    Nothing it does raises into a sync or delays one. ``service_name`` is that of the process.
     """
 
     def __init__(
@@ -62,20 +70,24 @@ class CatalogAlerts:
     ) -> None:
         self._settings = settings
         store, self._close_store = open_store(settings)
+        self._outbox = Outbox(settings.state_dir / FOLDER)
         self.routes = _routes(settings)
         self.service = AlertService(
-            config(settings, service_name),
+            config(settings),
             self.routes,
-            outbox=Outbox(settings.state_dir / FOLDER),
+            outbox=self._outbox,
             store=store,
             on_receipt=on_receipt,
         )
         self.flush_within = FLUSH_WITHIN
         """Seconds that the end of the block may take."""
+        self._process = service_name
         self._credential = credential_name(settings)
         self._source = ResilienceSource(self.service, self._source_config())
         url = settings.alerts.heartbeat_url
-        self._heartbeat = None if url is None else Heartbeat(url.reveal(), on_failure=_heartbeat_failed)
+        self._heartbeat: Heartbeat | None = None
+        if url is not None:
+            self._heartbeat = Heartbeat(url.reveal(), on_failure=_heartbeat_failed, on_success=self._beat_confirmed)
 
     def __enter__(self) -> Self:
         self.service.start()
@@ -85,11 +97,12 @@ class CatalogAlerts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._source.__exit__(kind, error, traceback)
         until = time.monotonic() + self.flush_within
-        self.service.close(self.flush_within)
-        if self._heartbeat is not None and not self._heartbeat.close(max(0.0, until - time.monotonic())):
+        # First, for what comes of it opens or ends an incident.
+        if self._heartbeat is not None and not self._heartbeat.close(HEARTBEAT_SHARE * self.flush_within):
             _log.warning("the heartbeat was not confirmed in time")
+        self._source.__exit__(kind, error, traceback)
+        self.service.close(max(0.0, until - time.monotonic()))
         self._close_store()
 
     def sync_ended(self, report: SyncReport, age: float | None) -> None:
@@ -97,11 +110,8 @@ class CatalogAlerts:
         settings = self._settings
         if report.outcome is Outcome.COMPLETE and self._heartbeat is not None:
             self._heartbeat.beat()
-        for ending in outcomes.ended(report):
-            if ending.fingerprint is not None:
-                self.service.resolve_fingerprint(ending.fingerprint, certain=True)
-            if ending.dependency is not None:
-                self.service.resolve_dependency(ending.dependency, certain=True)
+        for ending in outcomes.ended(report, age=age, stale_after=settings.stale_after):
+            ending.end(self.service)
         for alert in outcomes.raised(
             report,
             age=age,
@@ -109,7 +119,17 @@ class CatalogAlerts:
             partial_threshold=settings.alerts.partial_threshold,
             credential=self._credential,
         ):
-            self.service.report(alert)
+            self.service.report(dataclasses.replace(alert, context={**alert.context, "process": self._process}))
+
+    def _beat_confirmed(self) -> None:
+        self.service.resolve_dependency(HEARTBEAT, certain=True)
+
+    def resend_dead_letter(self, identifier: str) -> Notification | None:
+        """Send what no channel took once more, by the ID of the message; ``None`` where there is none."""
+        notification = self._outbox.revive(identifier)
+        if notification is not None:
+            self.service.send(notification)
+        return notification
 
     def end_test(self, notification: Notification) -> None:
         """Close what a test opened, at receivers that hold it open."""
@@ -150,11 +170,12 @@ def _routes(settings: Settings) -> list[Route]:
         raise ConfigurationError(f"an ERROR_ALERT_* variable cannot be used: {error}") from error
 
 
-def config(settings: Settings, service_name: str) -> AlertConfig:
-    """The noise control that the settings ask for."""
+def config(settings: Settings) -> AlertConfig:
+    """The identity and the noise control that the settings ask for."""
     alerts = settings.alerts
     return AlertConfig(
-        service=service_name,
+        service=SYSTEM,
+        environment=settings.environment,
         min_severity=alerts.min_severity,
         group_wait=alerts.group_wait,
         rate_limit=alerts.rate_limit,
@@ -190,7 +211,8 @@ def open_store(settings: Settings) -> tuple[IncidentStore, Callable[[], None]]:
     client = redis.Redis.from_url(
         settings.redis_url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT, retry=None
     )
-    return FallbackStore(RedisStore(client, prefix="catalog:alerts:incident:"), local), client.close
+    prefix = ":".join(("catalog:alerts", *filter(None, config(settings).owner), ""))
+    return FallbackStore(RedisStore(client, prefix=prefix), local), client.close
 
 
 def _heartbeat_failed(error: BaseException) -> None:

@@ -16,17 +16,27 @@ if TYPE_CHECKING:
 
     from catalog_sync.cli.output import Answer
     from catalog_sync.cli.signals import StopSignals
-    from otel_resilience.alerting import Notification, Receipt
+    from otel_resilience.alerting import Incident, Notification, Receipt
 
 TEST_WITHIN: Final = 15.0
-"""Seconds that a test waits for confirmations."""
+"""Seconds to wait for confirmations."""
+
+_SENDS: Final = frozenset({"close", "resend"})
+"""Actions that send a message."""
+
+_DONE: Final = {"ack": "acknowledged", "silence": "silenced", "close": "closed", "resend": "sent again"}
 
 
 def alerts(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
-    """Show incidents, outbox and dead letters, or send a test. Returns 0; 1 where a test was not confirmed."""
+    """Show incidents, outbox and dead letters, act on one of them, or send a test.
+
+    Returns 0; 1 where a message was not confirmed. Raises ``IncidentNotFoundError``.
+    """
     del signals
     if args.action == "test":
         return _test(args, answer)
+    if args.action != "list":
+        return _act(args, answer)
     from catalog_sync.alerts.overview import overview
 
     settings = app.read_settings()
@@ -71,6 +81,43 @@ def _test(args: argparse.Namespace, answer: Answer) -> int:
     return exit_codes.OK if good else exit_codes.FAILED
 
 
+def _act(args: argparse.Namespace, answer: Answer) -> int:
+    """What a person decides about one incident; what is sent for it is waited for."""
+    from catalog_sync.alerts import CatalogAlerts
+    from catalog_sync.contract import SERVICE_SYNC
+    from catalog_sync.errors import IncidentNotFoundError
+    from otel_resilience.alerting import Notification
+
+    confirmations = _Confirmations()
+    with (
+        app.observed(quiet=True),
+        CatalogAlerts(app.read_settings(), service_name=SERVICE_SYNC, on_receipt=confirmations.note) as told,
+    ):
+        service = told.service
+        found: Incident | Notification | None
+        if args.action == "ack":
+            found = service.acknowledge(args.id)
+        elif args.action == "silence":
+            found = service.silence(args.id, args.seconds)
+        elif args.action == "close":
+            found = service.close_incident(args.id)
+        else:
+            found = service.resend(args.id) or told.resend_dead_letter(args.id)
+        if found is None:
+            raise IncidentNotFoundError(f"there is no open incident {args.id!r}; catalog-sync alerts shows them")
+        incident = found.incident if isinstance(found, Notification) else found.id
+        names = [route.name for route in told.routes if not route.fallback]
+        receipts = confirmations.of_incident(incident, names, TEST_WITHIN) if args.action in _SENDS else {}
+    results = [_result(name, receipt) for name, receipt in receipts.items()]
+    good = args.action not in _SENDS or any(result["confirmed"] for result in results)
+    if answer.as_json:
+        answer.json({"ok": good, "action": args.action, "incident": incident, "channels": results})
+    else:
+        answer.text(f"{_DONE[args.action]}: {incident}")
+        _print_results(results)
+    return exit_codes.OK if good else exit_codes.FAILED
+
+
 class _Confirmations:
     """Collects receipts from the service's threads."""
 
@@ -82,6 +129,21 @@ class _Confirmations:
         with self._changed:
             self._receipts[receipt.notification.id, receipt.channel] = receipt
             self._changed.notify_all()
+
+    def of_incident(self, incident: str, channels: list[str], timeout: float) -> dict[str, Receipt]:
+        """What became of messages about an incident, by channel, once one took it or each failed."""
+        until = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                known = {
+                    channel: receipt
+                    for (_, channel), receipt in self._receipts.items()
+                    if receipt.notification.incident == incident
+                }
+                left = until - time.monotonic()
+                if len(known) >= len(channels) or left <= 0:
+                    return known
+                self._changed.wait(left)
 
     def wait(self, identifier: str, channels: list[str], timeout: float) -> dict[str, Receipt]:
         """What became known of each channel within ``timeout`` seconds."""
@@ -175,7 +237,11 @@ def incident_lines(data: dict[str, Any]) -> list[str]:
         times = f", {each['count']:,} times" if each["count"] > 1 else ""
         calm = f", calm since {each['calm_since']}" if each["calm_since"] else ""
         lines.append(f"{each['severity']}  {each['title']}, since {each['first_seen']}{times}{calm}")
-        lines.append(f"  correlation ID {each['correlation_id']}, fingerprint {each['fingerprint']}")
+        lines.append(f"  ID {each['id']}, correlation ID {each['correlation_id']}")
+        if each["acknowledged_at"]:
+            lines.append(f"  acknowledged at {each['acknowledged_at']}")
+        if each["silenced_until"]:
+            lines.append(f"  silenced until {each['silenced_until']}")
         lines += [f"  told by {told['channel']} after {told['seconds']:.1f} s" for told in each["deliveries"][-1:]]
     return lines
 

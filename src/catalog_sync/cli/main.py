@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -18,6 +19,9 @@ PROGRAM: Final = "catalog-sync"
 
 _SIMULATE_HELP: Final = "run a simulator of the eSIM Go API, with fault scenarios"
 _EPILOG: Final = "Every command takes --json: one JSON object on stdout and nothing else, also when it fails."
+
+_ON_AN_INCIDENT: Final = ("ack", "close", "silence", "resend")
+"""Actions of ``alerts`` that need an ID."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,8 +116,22 @@ def _add_demo(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _add_alerts(commands: argparse._SubParsersAction[_Parser]) -> None:
-    alerts = _add(commands, "alerts", "alerts", "show incidents, outbox and dead letters; or send a test")
-    alerts.add_argument("action", nargs="?", choices=("list", "test"), default="list", help="(default: %(default)s)")
+    alerts = _add(
+        commands, "alerts", "alerts", "show incidents, outbox and dead letters; act on an incident; or send a test"
+    )
+    actions = ("list", "test", *_ON_AN_INCIDENT)
+    alerts.add_argument("action", nargs="?", choices=actions, default="list", help="(default: %(default)s)")
+    alerts.add_argument(
+        "id", nargs="?", type=_text, metavar="ID", help="of the incident; for `resend` also of a letter"
+    )
+    alerts.add_argument(
+        "--for",
+        dest="seconds",
+        type=_duration,
+        default=14_400,
+        metavar="T",
+        help="of `silence`, as 30m, 4h (default), 2d",
+    )
     alerts.add_argument(
         "--severity", type=str.upper, choices=("LOW", "MEDIUM", "HIGH", "CRITICAL"), default="HIGH", help="of the test"
     )
@@ -159,6 +177,9 @@ def _add_simulate(commands: argparse._SubParsersAction[_Parser], arguments: Sequ
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.command == "run" and args.if_due and (args.group or args.country or args.bundle):
         parser.error("--if-due is about the whole catalogue: it cannot be combined with --group, --country or --bundle")
+    if args.command == "alerts" and (args.id is None) is (args.action in _ON_AN_INCIDENT):
+        needs = "the ID of an incident, see catalog-sync alerts" if args.id is None else "no ID"
+        parser.error(f"alerts {args.action} needs {needs}")
     if args.command != "search" or args.min_days is None or args.max_days is None:
         return
     if args.min_days > args.max_days:
@@ -169,6 +190,13 @@ def _text(value: str) -> str:
     if not value.strip():
         raise argparse.ArgumentTypeError("must not be empty")
     return value
+
+
+def _duration(value: str) -> float:
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", value)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be a number and one of s, m, h, d, as in 30m, not {value!r}")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
 def _count(value: str) -> int:

@@ -96,9 +96,14 @@ def build(
     return Telemetry(shutdowns, flushes, handler)
 
 
+DEPLOYMENT_ENVIRONMENT: Final = "deployment.environment.name"
+
+
 def _resource(service_name: str) -> Resource:
     given = OTELResourceDetector().detect().attributes
-    return Resource.create({SERVICE_NAME: service_name, SERVICE_VERSION: _version(), **given})
+    environment = os.environ.get("CATALOG_ENVIRONMENT", "").strip()
+    own = {DEPLOYMENT_ENVIRONMENT: environment} if environment else {}
+    return Resource.create({SERVICE_NAME: service_name, SERVICE_VERSION: _version(), **given, **own})
 
 
 def _version() -> str:

@@ -148,6 +148,10 @@ class Notification:
     """When the incident was over; resolved ones only."""
     quiet_after: float | None = None
     """As that of the alert."""
+    environment: str | None = None
+    """``deployment.environment.name`` of the service."""
+    sender: str = ""
+    """The process that made it."""
     merged: tuple[str, ...] = ()
     """IDs of the messages that this one stands for, in their order; empty where it stands for itself."""
 
@@ -182,6 +186,8 @@ class Notification:
             "context": dict(self.context),
             "service": self.service,
         }
+        if self.environment is not None:
+            data["environment"] = self.environment
         if self.merged:
             data["merged"] = list(self.merged)
         if self.status is Status.RESOLVED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Final
@@ -39,7 +40,10 @@ class EscalationStep:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
-    """Alerts that match all given fields are not told until ``until``: seconds since the epoch, by default for ever."""
+    """No message about alerts that match all given fields until ``until``, in seconds since the epoch, or for ever.
+
+    Of an incident that is open already, only the end is sent meanwhile.
+    """
 
     kind: str | None = None
     dependency: str | None = None
@@ -54,7 +58,11 @@ class Silence:
 
     def covers(self, alert: Alert, now: float) -> bool:
         """Whether ``alert`` is silenced at ``now``."""
-        return now < self.until and all(
+        return now < self.until and self.matches(alert)
+
+    def matches(self, alert: Alert) -> bool:
+        """Whether ``alert`` is one of those that it silences while it lasts."""
+        return all(
             wanted is None or wanted == given
             for wanted, given in (
                 (self.kind, alert.kind),
@@ -73,6 +81,8 @@ class Inhibition:
     consequences: frozenset[str]
 
 
+UNKNOWN_SERVICE: Final = "unknown_service"
+
 DEFAULT_ESCALATION: Final = (
     EscalationStep(after=3600.0),
     EscalationStep(returns=3),
@@ -87,7 +97,11 @@ class AlertConfig:
     within 60 s although a breaker may take 53 s to open (alert-noise simulation).
     """
 
-    service: str = "unknown_service"
+    service: str = UNKNOWN_SERVICE
+    """The name of the system whose incidents these are: the same in all its processes. It is part of every fingerprint,
+    so that services which share a store or a routing key keep their incidents apart."""
+    environment: str | None = None
+    """``deployment.environment.name``, part of every fingerprint too."""
     min_severity: Severity = Severity.HIGH
     group_wait: float = 5.0
     """How long the first message waits for others to group with; CRITICAL ones do not wait."""
@@ -101,6 +115,8 @@ class AlertConfig:
     """How long an incident that is over is remembered, to notice that it comes back."""
     more_from: int = 10
     """A first message that could not wait is followed up by one that tells of this many times as many occurrences."""
+    expire_after: float = 604_800.0
+    """An incident that no process has seen for this long is over, whatever its kind: what reported it is gone."""
     max_incidents: int = 1000
     """Incidents kept apart; what comes beyond is one incident of kind ``overflow``."""
     escalation: tuple[EscalationStep, ...] = DEFAULT_ESCALATION
@@ -117,12 +133,27 @@ class AlertConfig:
 
     def __post_init__(self) -> None:
         check.label("service", self.service)
+        if self.environment is not None:
+            check.label("environment", self.environment)
         for name in ("group_wait", "rate_limit", "keep_firing"):
             check.seconds(name, getattr(self, name), zero=True)
-        for name in ("repeat_interval", "remember"):
+        for name in ("repeat_interval", "remember", "expire_after"):
             check.seconds(name, getattr(self, name))
         for name in ("more_from", "max_incidents"):
             check.count(name, getattr(self, name))
+
+    @property
+    def owner(self) -> tuple[str, ...]:
+        """Whose incidents these are; empty where the service has no name."""
+        if self.service == UNKNOWN_SERVICE and self.environment is None:
+            return ()
+        return (self.service, self.environment or "")
+
+    def identify(self, fingerprint: str) -> str:
+        """The fingerprint of an incident: that of its alerts, and the :attr:`owner`. 16 hex digits."""
+        if not self.owner:
+            return fingerprint
+        return hashlib.sha256("\x1f".join((*self.owner, fingerprint)).encode()).hexdigest()[:16]
 
     def links(self, kind: str, correlation_id: str | None) -> Links:
         """The links of a notification about an incident of this kind."""

@@ -78,6 +78,10 @@ class Listener(Protocol):
         """Several left as one."""
         ...
 
+    def is_outdated(self, channel: str, notification: Notification) -> bool:
+        """Whether it is not to be sent any more; then it is done with at this channel."""
+        ...
+
     def settled(self) -> None:
         """While closing: the courier has done what it could so far."""
         ...
@@ -235,6 +239,8 @@ class Courier:
         """Whether to go on with the next one."""
         if self.revoked is not None:
             self._listener.failed(self.channel.name, notification, self.revoked, final=True)
+            return True
+        if self._listener.is_outdated(self.channel.name, notification):
             return True
         with signals.delivery(self.channel.name, notification) as span:
             try:

@@ -39,6 +39,10 @@ class Owner(Protocol):
         """A channel's receiver does not want us any more."""
         ...
 
+    def is_outdated(self, notification: Notification, *, one_at_a_time: bool) -> bool:
+        """Whether it is not to be sent any more, to a receiver that holds one incident of a fingerprint, or several."""
+        ...
+
 
 class Dispatcher:
     """The channels with their queues and threads, and the ledger of who has what. Shares the lock of its owner."""
@@ -166,6 +170,16 @@ class Dispatcher:
         with self._lock:
             self._ledger.revoked.add(channel)
         self._owner.disabled(channel, verdict)
+
+    def is_outdated(self, channel: str, notification: Notification) -> bool:
+        """A courier asks before it sends: what another process sent may have come first."""
+        with self._lock:
+            if not self._owner.is_outdated(notification, one_at_a_time=channel in self._keeping):
+                return False
+            signals.suppressed("cancelled")
+            for done in self._ledger.replace(channel, [notification]):
+                self._archive.done(done)
+            return True
 
     def grouped(self, channel: str, notifications: list[Notification], into: Notification) -> None:
         """A courier's word: several leave as one."""

@@ -13,6 +13,9 @@ from otel_resilience.policy import Policy
 from otel_resilience.redaction import register_secret
 from otel_resilience.retry import RetryConfig
 
+DEPENDENCY: Final = "heartbeat"
+"""The ``resilience.dependency`` of its requests."""
+
 _OTHER_METHOD: Final = frozenset({405, 501})
 
 
@@ -22,13 +25,22 @@ class Heartbeat:
     By GET; by POST where the receiver takes no GET.
     """
 
-    def __init__(self, url: str, *, timeout: float = 3.0, on_failure: Callable[[BaseException], None]) -> None:
-        """``timeout``: seconds for one request. ``on_failure`` is told when a heartbeat was given up."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 3.0,
+        on_failure: Callable[[BaseException], None],
+        on_success: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``timeout``: seconds for one request. ``on_failure`` is called when a heartbeat was given up, ``on_success``
+        when one was confirmed; both in the heartbeat's thread."""
         register_secret(url)
         self._url = url
         self._timeout = timeout
         self._on_failure = on_failure
-        self._policy = Policy("heartbeat", retry=RetryConfig(max_attempts=3, base_delay=0.5), attempt_timeout=timeout)
+        self._on_success = on_success
+        self._policy = Policy(DEPENDENCY, retry=RetryConfig(max_attempts=3, base_delay=0.5), attempt_timeout=timeout)
         self._thread: threading.Thread | None = None
 
     def beat(self) -> None:
@@ -45,8 +57,10 @@ class Heartbeat:
     def _send(self) -> None:
         try:
             self._policy.execute(self._ask, name="beat", idempotent=True)
-        except Exception as error:  # noqa: BLE001  # told to the owner; there is nobody else in this thread
+        except Exception as error:  # noqa: BLE001  # passed to the owner; nothing else runs in this thread
             self._on_failure(error)
+        else:
+            self._on_success()
 
     def _ask(self) -> None:
         import httpx  # optional to the library

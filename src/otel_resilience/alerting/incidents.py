@@ -1,12 +1,16 @@
-"""The incidents as they stand, and what is to be told of them when. Pure: told the time, no I/O, no threads.
+"""The incidents as they stand, and which message about them is due when. Pure: given the time, no I/O, no threads.
 
     watching -> pending -> open -> over
                  |  ^
                  v  |
               inhibited
 
-*Watching*: fewer occurrences than the threshold. *Pending*: will be told when its group wait ends. *Inhibited*: a cause
-is told already. *Open*: told, until it was calm for long enough. *Over*: remembered, to notice that it comes back.
+*Watching*: fewer occurrences than the threshold. *Pending*: the first message waits for its group. *Inhibited*: there
+is a message about its cause already. *Open*: a message was sent, until it was calm for long enough. *Over*: remembered,
+to notice that it comes back.
+
+All processes of a service share their incidents through a store. A book holds the copies of one process:
+:meth:`IncidentBook.merge` takes in what others wrote, :meth:`IncidentBook.to_save` says what they are to learn.
 """
 
 from __future__ import annotations
@@ -14,18 +18,55 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from otel_resilience.alerting.alert import Alert, Notification, Status
 from otel_resilience.alerting.config import AlertConfig
 from otel_resilience.alerting.incident import Incident, Phase, step_at
+from otel_resilience.alerting.observed import Observed
 from otel_resilience.classification import Severity
 
 OVERFLOW_KIND: Final = "overflow"
 
 Suppression = tuple[str, int]
 """A reason of the contract, and how many alerts it held back."""
+
+
+LONG_WATCH: Final = 3600.0
+"""Seconds: a threshold whose window is longer counts across processes."""
+
+HEAD_START: Final = 2.0
+"""Seconds that the process which saw an incident first has to send its first message before another one does."""
+
+CONFIRM_EVERY: Final = 60.0
+"""Seconds after which it is noted again that a trouble without further occurrences goes on."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GoodSign:
+    """At this time the trouble of all incidents that match was gone. Incidents seen later are not concerned."""
+
+    at: float
+    """Seconds since the epoch."""
+    certain: bool = False
+    """It is more than a first good sign: the incident is over at once."""
+    fingerprint: str | None = None
+    dependency: str | None = None
+    kinds: frozenset[str] | None = None
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        """What it is about; a later sign with the same subject stands for both."""
+        return (self.fingerprint, self.dependency, self.kinds)
+
+    def matches(self, incident: Incident) -> bool:
+        """Whether the incident is one of those."""
+        return (
+            self.fingerprint in (None, incident.fingerprint)
+            and self.dependency in (None, incident.dependency)
+            and (self.kinds is None or incident.kind in self.kinds)
+        )
 
 
 @dataclasses.dataclass(slots=True)
@@ -38,10 +79,12 @@ class Outcome:
 
 
 class IncidentBook:
-    """All incidents of a process. Not safe for threads."""
+    """The incidents of a service as one process knows them. Not safe for threads."""
 
-    def __init__(self, config: AlertConfig) -> None:
+    def __init__(self, config: AlertConfig, *, sender: str = "") -> None:
+        """``sender`` tells processes apart in the stored incidents."""
         self.config = config
+        self.sender = sender
         self._incidents: dict[str, Incident] = {}
         self._full_until = -math.inf
         self._overflowing = Alert(
@@ -56,7 +99,9 @@ class IncidentBook:
         self.suppressed: deque[Suppression] = deque()
         """Suppressions that were decided outside a report; the caller takes them."""
         self.withdrawn: deque[Incident] = deque()
-        """Incidents that were to be told and are not, for now; the caller takes them."""
+        """Incidents whose first message is not sent, for now or at all; the caller takes them."""
+        self.ended_elsewhere: deque[Incident] = deque()
+        """Open incidents that another process ended; the caller takes them."""
 
     def __iter__(self) -> Iterator[Incident]:
         return iter(tuple(self._incidents.values()))
@@ -81,9 +126,9 @@ class IncidentBook:
 
     def _seen(self, incident: Incident, alert: Alert, now: float) -> str | None:
         if incident.phase is Phase.WATCHING:
-            return self._begin(incident, alert, now)
+            return self._begin(incident, now, urgent=alert.at_once)
         if incident.phase is Phase.INHIBITED:
-            return "inhibited" if self._inhibited(incident) else self._begin(incident, alert, now)
+            return "inhibited" if self._inhibited(incident) else self._begin(incident, now, urgent=alert.at_once)
         if incident.phase is Phase.PENDING:
             if incident.severity is Severity.CRITICAL or alert.at_once:
                 incident.due = min(incident.due, max(now, incident.not_before))
@@ -109,14 +154,34 @@ class IncidentBook:
                 self._remember_cancelled(fingerprint, now)
             self._withdraw(incident, now)
             return incident
-        if incident.calm_since is None:
-            incident.calm_since = now
-        if certain and not incident.returns:
-            incident.over_at = now
+        incident.becomes_calm(now, certain=certain)
         return incident
 
+    def apply(self, sign: GoodSign) -> list[Incident]:
+        """Resolve all that the sign concerns; consequences before their causes, which would set them free."""
+        return self._resolve_all(sign, [each for each in self if each.last_seen <= sign.at])
+
+    def apply_again(self, sign: GoodSign) -> list[Incident]:
+        """As :meth:`apply`, to what was merged since; what this process saw at the very time of the sign came later."""
+        concerned = [each for each in self if each.last_seen < sign.at + (0.0 if each.heard else 1e-6)]
+        return self._resolve_all(sign, concerned)
+
+    def _resolve_all(self, sign: GoodSign, incidents: Iterable[Incident]) -> list[Incident]:
+        concerned = [each for each in incidents if sign.matches(each)]
+        concerned.sort(key=lambda each: each.phase is not Phase.INHIBITED)
+        found = [self.resolve(each.fingerprint, sign.at, certain=sign.certain) for each in concerned]
+        return [each for each in found if each is not None]
+
+    def goes_on(self, fingerprint: str, now: float) -> None:
+        """The trouble of an open incident is still there, although there was no further occurrence."""
+        incident = self._incidents.get(fingerprint)
+        if incident is None or incident.phase is not Phase.OPEN:
+            return
+        if incident.calm_since is not None or not incident.heard or now - incident.last_seen >= CONFIRM_EVERY:
+            incident.goes_on(now)
+
     def due(self, now: float) -> list[tuple[Incident, Notification]]:
-        """What is to be told now, in the order in which it became due."""
+        """The messages to send now, in the order in which they became due."""
         told = []
         batches = self._batches()
         for incident in sorted(self, key=lambda each: each.due):
@@ -130,15 +195,16 @@ class IncidentBook:
         return told
 
     def flush(self, now: float) -> None:
-        """The process ends: what waits for its group is due now, and so is what was left out of the first message."""
+        """The process ends: its first messages and what was left out of them are due now, and what was calm ends."""
         for incident in self:
-            if incident.phase is Phase.PENDING:
+            if incident.phase is Phase.PENDING and incident.heard:
                 incident.due = min(incident.due, max(now, incident.not_before))
             elif incident.phase is Phase.OPEN:
                 if incident.begun_here and incident.untold >= self.config.more_from:
                     incident.rushed, incident.told_count = True, 0
                 if self._has_more(incident) or incident.severity > incident.told_severity:
                     incident.due = now
+                incident.end_with_process(self.config, now)
 
     def next_due(self) -> float:
         """When :meth:`due` may have something to say; infinity where nothing is planned."""
@@ -152,30 +218,85 @@ class IncidentBook:
         return incident.due
 
     def adopt(self, incident: Incident, now: float) -> bool:
-        """Take in an incident of an earlier process. ``False`` where this one knows as much or more."""
+        """Take in an incident that this book does not know. ``False`` where it does, or has no room."""
         own = self._incidents.get(incident.fingerprint)
         if own is not None and (own.id == incident.id or own.phase not in {Phase.WATCHING, Phase.OVER}):
             return False
         if incident.phase is not Phase.OPEN and (own is not None or len(self) >= self.config.max_incidents):
             return False
-        incident.watched_since = now  # nobody watched in between: silence says nothing
+        incident.watched_since = now
         self._incidents[incident.fingerprint] = incident
         return True
 
-    def give_way(self, own: Incident, other: Incident, untold: int, now: float) -> None:
-        """Another process told of it already: what this one saw, ``untold`` of the last message too, counts there."""
-        if self._incidents.get(own.fingerprint) is not own:
+    def merge(self, stored: Incident, now: float) -> None:
+        """Take in how the store knows an incident; what this process observed meanwhile is added to it."""
+        own = self._incidents.get(stored.fingerprint)
+        if own is None:
+            forgotten = stored.phase is Phase.OVER and now >= stored.last_seen + self.config.remember
+            if not forgotten and self.adopt(stored, now) and stored.phase is Phase.PENDING:
+                stored.due += HEAD_START
             return
-        if other.id == own.id:
-            own.untold += untold
+        if own.revision == stored.revision:
             return
-        other.total += own.total
-        other.untold += own.untold + untold
-        other.untold_since = own.first_seen
-        other.last_seen = max(other.last_seen, own.last_seen)
-        other.calm_since, other.over_at = own.calm_since, own.over_at
-        other.watched_since = now
-        self._incidents[own.fingerprint] = other
+        if own.id == stored.id and own.messages > stored.messages:  # the store went back, as to an older replica
+            own.revision, own.unsaved = stored.revision, True
+            return
+        if own.phase is Phase.OVER and own.id == stored.id and own.ended_at >= stored.last_seen:
+            if stored.phase is not Phase.OPEN:
+                own.revision, own.unsaved = stored.revision, stored.phase is not Phase.OVER
+                return
+            own.fresh.calm_since = own.ended_at  # there is a message about it by now, so its end takes another
+        if stored.phase is Phase.OVER:
+            self._take_end(own, stored, now)
+            return
+        if own.id == stored.id:
+            stored.begun_here = own.begun_here
+        elif own.phase in {Phase.PENDING, Phase.INHIBITED, Phase.WATCHING}:
+            self.withdrawn.append(own)
+        stored.heard, stored.watched_since = own.heard, own.watched_since
+        observed, own.fresh = own.fresh, Observed()
+        stored.absorb(observed)
+        self._incidents[stored.fingerprint] = stored
+        if stored.phase is Phase.WATCHING:
+            self._begin(stored, now, urgent=stored.alert.at_once)
+        elif stored.severity > stored.told_severity and observed.alert is not None:
+            self._seen(stored, observed.alert, now)
+
+    def forgotten(self, known: Container[str]) -> None:
+        """The store holds only these fingerprints: what it has lost is written again."""
+        for incident in self:
+            if incident.revision is not None and incident.fingerprint not in known:
+                incident.revision, incident.unsaved = None, incident.phase is not Phase.OVER
+
+    def settle(self, now: float) -> None:
+        """After a merge: consequences whose cause ended in another process are over."""
+        self._release_consequences(cause_was_open=True, now=now)
+
+    def to_save(self) -> list[Incident]:
+        """The incidents of which other processes are to learn something."""
+        return [each for each in self if each.needs_saving and self.is_shared(each)]
+
+    def is_shared(self, incident: Incident) -> bool:
+        """Whether other processes are to know of it: not of occurrences below a threshold of seconds or minutes."""
+        known = incident.revision is not None or incident.phase in {Phase.PENDING, Phase.OPEN}
+        return known or (incident.phase is Phase.WATCHING and incident.alert.window > LONG_WATCH)
+
+    def _take_end(self, own: Incident, over: Incident, now: float) -> None:
+        """Another process ended the incident. What was seen after that is the next one."""
+        observed, own.fresh = own.fresh, Observed()
+        self.withdrawn.append(own)
+        if own.phase is Phase.OPEN and own.id == over.id:
+            self.ended_elsewhere.append(over)
+        self._incidents[over.fingerprint] = over
+        over.watched_since = own.watched_since
+        if own.phase is not Phase.OVER:
+            self._release_consequences(cause_was_open=over.messages > 0, now=now)
+        if observed.alert is None or observed.last_bad <= over.ended_at:
+            return
+        back = over.comes_back(observed.alert, observed.first_at, self.config)
+        back.absorb(observed)
+        self._incidents[over.fingerprint] = back
+        self._begin(back, now, urgent=observed.alert.at_once)
 
     def forget(self, fingerprint: str) -> None:
         """Drop an incident without a word."""
@@ -184,14 +305,16 @@ class IncidentBook:
     def _find(self, alert: Alert, now: float) -> tuple[Incident, Alert]:
         """The incident that the alert counts for, and the alert as it counts there: another one where there is no
         room for it."""
-        known = self._incidents.get(alert.fingerprint)
+        fingerprint = self.config.identify(alert.fingerprint)
+        known = self._incidents.get(fingerprint)
         if known is None and len(self._incidents) >= self.config.max_incidents and not self._make_room(now):
             alert = self._overflow(alert)
-            known = self._incidents.get(alert.fingerprint)
+            fingerprint = self.config.identify(alert.fingerprint)
+            known = self._incidents.get(fingerprint)
         if known is not None and known.phase is not Phase.OVER:
             return known, alert
-        found = Incident.of(alert, now) if known is None else known.comes_back(alert, now, self.config)
-        self._incidents[alert.fingerprint] = found
+        found = Incident.of(alert, now, fingerprint) if known is None else known.comes_back(alert, now, self.config)
+        self._incidents[fingerprint] = found
         return found, alert
 
     def _overflow(self, alert: Alert) -> Alert:
@@ -216,24 +339,24 @@ class IncidentBook:
         self._full_until = now + 1.0
         return False
 
-    def _begin(self, incident: Incident, alert: Alert, now: float) -> str | None:
-        if not incident.threshold_reached(alert, now):
+    def _begin(self, incident: Incident, now: float, *, urgent: bool) -> str | None:
+        if not incident.threshold_reached():
             return "threshold"
         if self._inhibited(incident):
             incident.phase = Phase.INHIBITED
             return "inhibited"
         self._escalate(incident, now)
         flapping = now - self._cancelled.pop(incident.fingerprint, -math.inf) <= self.config.keep_firing
-        self._wait(incident, now, urgent=alert.at_once or flapping)
+        self._wait(incident, now, urgent=urgent or flapping)
         return "cooldown" if incident.not_before > now else None
 
     def _wait(self, incident: Incident, now: float, *, urgent: bool) -> None:
         urgent = urgent or incident.severity is Severity.CRITICAL
-        incident.phase = Phase.PENDING
+        incident.phase, incident.unsaved = Phase.PENDING, True
         incident.due = max(now if urgent else now + self.config.group_wait, incident.not_before)
 
     def _inhibited(self, incident: Incident) -> bool:
-        """Whether a cause that is at least as severe is told, or will be."""
+        """Whether there is, or will be, a message about a cause that is at least as severe."""
         return any(
             incident.kind in rule.consequences and self._cause_open(rule.causes, incident)
             for rule in self.config.inhibitions
@@ -257,30 +380,39 @@ class IncidentBook:
             self._cancelled[fingerprint] = now
 
     def _withdraw(self, incident: Incident, now: float) -> None:
-        """It is over before it was told."""
-        del self._incidents[incident.fingerprint]
-        if incident.returns:
-            self._incidents[incident.fingerprint] = incident.before_it_came_back(self.config)
-        if incident.phase is not Phase.PENDING:
-            return
-        self.suppressed.append(("cancelled", 1))
+        """It is over before a message was sent about it. Where the store knows it, or an earlier one, it is kept."""
+        was_pending = incident.phase is Phase.PENDING
+        if incident.revision is None and not incident.returns and not was_pending:
+            self.forget(incident.fingerprint)
+        else:
+            incident.withdraw(now)
+        if was_pending:
+            self.suppressed.append(("cancelled", 1))
+            self._release_consequences(cause_was_open=False, now=now)
+
+    def _release_consequences(self, *, cause_was_open: bool, now: float) -> None:
+        """A cause is over: its consequences are, too, where there was a message about it; else they go on."""
         for other in self:
-            if other.phase is Phase.INHIBITED and not self._inhibited(other):
-                if other.alert.quiet_after is None:  # it goes on, and nobody was told of its cause
-                    self._wait(other, now, urgent=False)
-                else:
+            if other.phase is not Phase.INHIBITED or self._inhibited(other):
+                continue
+            if cause_was_open or other.alert.quiet_after is not None:
+                if other.revision is None:
                     self.forget(other.fingerprint)
+                else:
+                    other.withdraw(now)
+            else:
+                self._wait(other, now, urgent=False)
 
     def _look(self, incident: Incident, now: float, ends_at: float) -> Notification | None:
         if incident.phase is Phase.PENDING and incident.due <= now:
             if self._inhibited(incident):
-                incident.phase = Phase.INHIBITED
+                incident.phase, incident.unsaved = Phase.INHIBITED, True
                 self.suppressed.append(("inhibited", 1))
                 self.withdrawn.append(incident)
                 return None
             incident.phase, incident.begun_here = Phase.OPEN, True
             incident.rushed = incident.severity is Severity.CRITICAL or incident.alert.at_once
-            return incident.tell(self.config, now, "back" if incident.returns else "new")
+            return self._tell(incident, now, "back" if incident.returns else "new")
         if incident.phase is Phase.OPEN:
             return self._look_at_open(incident, now, ends_at)
         if incident.phase is Phase.OVER and now >= incident.last_seen + self.config.remember:
@@ -296,25 +428,36 @@ class IncidentBook:
             if reason == "escalated" and not self._escalate(incident, now):
                 continue
             incident.followed_up |= reason == "more"
-            return incident.tell(self.config, now, reason)
+            return self._tell(incident, now, reason)
         return None
 
+    def _tell(self, incident: Incident, now: float, reason: str, status: Status = Status.FIRING) -> Notification:
+        return incident.tell(self.config, now, reason, status, sender=self.sender)
+
     def _plans(self, incident: Incident, ends_at: float) -> Iterator[tuple[float, str]]:
-        """When an open incident is told again, and why; the most important first."""
+        """When there is another message about an open incident, and why; the most important first."""
         config = self.config
-        calm_until = incident.told_at + config.rate_limit
+        silences = (each.until for each in config.silences if each.matches(incident.alert))
+        silenced_until = max(incident.silenced_until, *silences, -math.inf)
+        calm_until = max(incident.told_at + config.rate_limit, silenced_until)
+        judged_from = max(calm_until, incident.judged_from(config))
         yield ends_at, "resolved"
+        if incident.resend:
+            yield -math.inf, "repeat"
+        if incident.calm_since is not None:
+            return
         if incident.severity > incident.told_severity:
-            yield incident.due, "raised"
+            yield max(incident.due, silenced_until), "raised"
         for number, step in enumerate(config.escalation):
-            if number not in incident.steps:
-                yield max(step_at(incident, step), calm_until), "escalated"
+            if number not in incident.steps and incident.acknowledged_at is None:
+                yield max(step_at(incident, step), judged_from), "escalated"
         if self._has_more(incident):
-            yield min(incident.due, calm_until), "more"
-        yield incident.told_at + max(config.repeat_interval, config.rate_limit), "repeat"
+            yield max(min(incident.due, calm_until), silenced_until), "more"
+        if incident.acknowledged_at is None:
+            yield max(incident.told_at + config.repeat_interval, judged_from), "repeat"
 
     def _batches(self) -> dict[str, float]:
-        """When the last of those that were told together is over, as far as that is known."""
+        """When the last of those that began in one group is over, as far as that is known."""
         latest: dict[str, float] = {}
         for each in self:
             if each.batch is not None and each.phase is Phase.OPEN:
@@ -322,7 +465,7 @@ class IncidentBook:
         return latest
 
     def _ends_at(self, incident: Incident, batches: Mapping[str, float]) -> float:
-        """When it is over. Incidents that were told together end together: one waits for the others, for a while."""
+        """When it is over. Incidents of one group end together: one waits for the others, for a while."""
         own = incident.ends_at(self.config)
         if incident.batch is None or incident.over_at is not None or math.isinf(own):
             return own
@@ -330,10 +473,8 @@ class IncidentBook:
 
     def _end(self, incident: Incident, now: float) -> Notification:
         incident.phase = Phase.OVER
-        for other in self:
-            if other.phase is Phase.INHIBITED and not self._inhibited(other):
-                self.forget(other.fingerprint)  # a consequence of what is over now
-        return incident.tell(self.config, now, "resolved", Status.RESOLVED)
+        self._release_consequences(cause_was_open=True, now=now)
+        return self._tell(incident, now, "resolved", Status.RESOLVED)
 
     def _has_more(self, incident: Incident) -> bool:
         """Whether a first message that could not wait left out far more than it told."""

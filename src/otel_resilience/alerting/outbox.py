@@ -7,6 +7,7 @@ left there. One lock for all, since open files are scarce and a storm of alerts 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import logging
@@ -58,13 +59,16 @@ class Outbox:
         for path in sorted(self._dead.glob("*.json"))[:-MAX_DEAD_LETTERS]:
             path.unlink(missing_ok=True)
 
-    def take(self) -> list[Notification]:
-        """What earlier processes left and no living one is at, oldest first. Too old ones become dead letters."""
+    def take(self, is_ours: Callable[[Notification], bool] = lambda _: True) -> list[Notification]:
+        """What earlier processes left and no living one is at, oldest first. Too old ones become dead letters.
+
+        Notifications that are not ``is_ours``, as those of another service with the same folder, stay where they are.
+        """
         taken = []
         for folder in self._left_behind():
             for path in sorted(folder.glob("*.json")):
                 notification = _read(path)
-                if notification is None:
+                if notification is None or not is_ours(notification):
                     continue
                 path.rename(self._mine() / path.name)
                 if self._now() - notification.caused_at > MAX_AGE:
@@ -91,6 +95,20 @@ class Outbox:
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 _log.warning("the dead letter %s cannot be read: %s", path.name, type(error).__name__)
         return letters
+
+    def revive(self, identifier: str) -> Notification | None:
+        """Take the dead letter of this ID out, to send it again; ``None`` where there is none. Raises ``OSError``."""
+        for path in sorted(self._dead.glob("*.json")):
+            try:
+                notification = Notification.load(json.loads(path.read_text("utf-8"))["notification"])
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # :meth:`dead_letters` logs it
+            if notification.id == identifier:
+                notification = dataclasses.replace(notification, caused_at=self._now())
+                self.put(notification)
+                path.unlink(missing_ok=True)
+                return notification
+        return None
 
     def close(self) -> None:
         """Let go of what is still held: the next process takes it."""

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator
+import secrets
+from collections.abc import Iterable
 from typing import Final
 
 from otel_resilience.alerting.alert import Alert, Notification, Status
 from otel_resilience.alerting.incident import Incident, Phase
 from otel_resilience.alerting.outbox import MAX_DEAD_LETTERS, Outbox
-from otel_resilience.alerting.store import IncidentStore, Record
+from otel_resilience.alerting.store import IncidentStore, Record, revision_of
 from otel_resilience.classification import Severity
 
 DURABLE: Final = Severity.HIGH
 """From this severity on, notifications survive the process in the outbox."""
-
-LONG_WATCH: Final = 3600.0
-"""Seconds: a threshold whose window is longer counts across processes."""
 
 _log = logging.getLogger("otel_resilience.alerting")
 
@@ -27,44 +25,65 @@ def is_durable(notification: Notification) -> bool:
     return notification.severity >= DURABLE and notification.reason != "test"
 
 
-def is_of_an_incident(notification: Notification) -> bool:
-    """Whether it is one of the numbered messages of its incident."""
-    return notification.id.rpartition("-")[0] == notification.incident
-
-
 class Archive:
-    """Where the two cannot be used, alerts are told all the same, and that is logged."""
+    """Where the two cannot be used, messages are sent all the same, and that is logged."""
 
-    def __init__(self, store: IncidentStore, outbox: Outbox | None) -> None:
+    def __init__(self, store: IncidentStore | None, outbox: Outbox | None, owner: tuple[str, ...] = ()) -> None:
+        """Without a ``store`` the incidents are those of this process alone.
+
+        ``owner``: whose incidents these are; those of other services in the same store are left alone.
+        """
         self._store = store
         self._outbox = outbox
+        self._owner = owner
         self._kept: dict[str, Notification] = {}
-        """By incident: what lies in the outbox and was not told yet."""
-        self._unwatched: set[str] = set()
-        """Fingerprints that the store is to forget."""
+        """By incident: what lies in the outbox and was not sent yet."""
         self.dead_letters = 0 if outbox is None else len(outbox.dead_letters())
 
-    def incidents(self) -> Iterator[Incident]:
-        """Those of earlier and of other processes."""
-        records = []
-        with _Tolerated("the incidents of earlier runs could not be read"):
-            records = list(self._store.load())
-        for record in records:
-            try:
-                yield Incident.load(record)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                _log.warning("an incident of an earlier run cannot be read: %s", type(error).__name__)
+    def incidents(self) -> list[Incident] | None:
+        """All that the store holds; ``None`` where there is none, or it could not be asked."""
+        if self._store is None:
+            return None
+        with _Tolerated("the incidents of other processes could not be read"):
+            records = [record for record in self._store.load() if record.get("owner") == list(self._owner)]
+            return [incident for incident in map(_readable, records) if incident is not None]
+        return None
+
+    def write(self, incident: Incident, record: Record, now: float) -> Incident | None:
+        """Write what this process made of an incident. The stored one where another process was faster.
+
+        ``record`` is the dump of the incident, as it is to be stored; ``now`` are seconds since the epoch.
+        """
+        if self._store is None:
+            return None
+        expected = record["revision"]
+        record = {**record, "revision": secrets.token_hex(8), "saved_at": now, "owner": list(self._owner)}
+        with _Tolerated("an incident could not be written down"):
+            for _ in range(3):
+                answer = self._store.swap(incident.fingerprint, record, expected)
+                if answer.done:
+                    incident.revision = record["revision"]
+                    return None
+                if answer.current is not None:
+                    found = _readable(answer.current)
+                    if found is not None:
+                        return found
+                expected = revision_of(answer.current)
+        return None
 
     def left_over(self) -> list[Notification]:
         """Undelivered notifications that no living process is at."""
         if self._outbox is None:
             return []
         with _Tolerated("the outbox could not be read"):
-            return self._outbox.take()
+            return self._outbox.take(self._is_ours)
         return []
 
+    def _is_ours(self, notification: Notification) -> bool:
+        return not self._owner or (notification.service, notification.environment or "") == self._owner
+
     def revive(self, notification: Notification, earlier: Incident | None = None) -> Incident:
-        """The incident that a notification was about, as far as that tells; told, as far as anybody knows.
+        """The incident that an undelivered notification was about, as far as that says.
 
         ``earlier``: what is remembered of the same fingerprint.
         """
@@ -79,7 +98,7 @@ class Archive:
             span_id=notification.span_id,
             quiet_after=notification.quiet_after,
         )
-        revived = Incident(
+        return Incident(
             id=notification.incident,
             fingerprint=notification.fingerprint,
             alert=alert,
@@ -92,9 +111,10 @@ class Archive:
             told_at=notification.caused_at,
             told_severity=notification.severity,
             returns=0 if earlier is None else earlier.returns + 1,
+            messages=message_number(notification),
+            senders=(notification.sender,),
+            revision=None if earlier is None else earlier.revision,
         )
-        revived.catch_up(notification)
-        return revived
 
     def keeps(self, incident: Incident) -> bool:
         """Whether it survives the process already, as severe as it is now."""
@@ -102,7 +122,7 @@ class Archive:
         return known is not None and known.severity is incident.severity
 
     def keep(self, notification: Notification) -> None:
-        """It will be told: from now on it survives the process."""
+        """It will be sent: from now on it survives the process."""
         self._kept[notification.incident] = notification
         self._put(notification)
 
@@ -116,18 +136,10 @@ class Archive:
         self._put(dataclasses.replace(notification, channels=tuple(sorted(channels))))
 
     def drop(self, incident: Incident) -> None:
-        """It is not to be told after all."""
+        """No message about it is sent after all."""
         kept = self._kept.pop(incident.id, None)
         if kept is not None:
             self.done(kept)
-        if incident.phase is Phase.WATCHING and incident.alert.window > LONG_WATCH:
-            self._unwatched.add(incident.fingerprint)
-
-    def forget_unwatched(self) -> None:
-        """Tell the store what :meth:`drop` left for the thread that may wait for it."""
-        while self._unwatched:
-            with _Tolerated("an incident could not be forgotten"):
-                self._store.forget(self._unwatched.pop())
 
     def done(self, notification: Notification) -> None:
         """It was delivered."""
@@ -148,34 +160,6 @@ class Archive:
             with _Tolerated("a dead letter could not be written"):
                 self._outbox.bury(notification, reason)
 
-    def contest(self, record: Record, notification: Notification) -> Incident | None:
-        """The incident as another process told it already; ``None`` where this one is to tell it as ``record``."""
-        with _Tolerated("the store of incidents could not be asked"):
-            return self._told_by_another(record, notification)
-        return None
-
-    def _told_by_another(self, record: Record, notification: Notification) -> Incident | None:
-        fingerprint = notification.fingerprint
-        if notification.status is Status.RESOLVED:
-            return None if self._store.release(fingerprint, record) else Incident.load(record)
-        found = self._store.claim(fingerprint, record)
-        if found is None:
-            return None
-        if found["id"] == record["id"] and found["messages"] < record["messages"]:
-            self._store.save(fingerprint, record)
-            return None
-        return Incident.load(found)
-
-    def save(self, records: Iterable[tuple[str, Phase, Record]]) -> None:
-        """Write down how incidents stand: fingerprint, phase, record."""
-        self.forget_unwatched()
-        for fingerprint, phase, record in records:
-            with _Tolerated("an incident could not be written down"):
-                if phase is Phase.OPEN:
-                    self._store.save(fingerprint, record)
-                else:
-                    self._store.watch(fingerprint, record)
-
     def close(self, undelivered: Iterable[Notification]) -> None:
         """Let go of the outbox; say what is lost."""
         for notification in undelivered:
@@ -186,13 +170,18 @@ class Archive:
                 self._outbox.close()
 
 
-def to_save(book: Iterable[Incident]) -> list[tuple[str, Phase, Record]]:
-    """What :meth:`Archive.save` takes: open incidents, and those whose threshold is a matter of hours."""
-    return [
-        (each.fingerprint, each.phase, each.dump())
-        for each in book
-        if each.phase is Phase.OPEN or (each.phase is Phase.WATCHING and each.alert.window > LONG_WATCH)
-    ]
+def message_number(notification: Notification) -> int:
+    """Which message of its incident it is, counted from 1; 0 where it is none of them."""
+    incident, _, number = notification.id.rpartition("-")
+    return int(number) if incident == notification.incident and number.isdecimal() else 0
+
+
+def _readable(record: Record) -> Incident | None:
+    try:
+        return Incident.load(record)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        _log.warning("a stored incident cannot be read: %s", type(error).__name__)
+        return None
 
 
 class _Tolerated:

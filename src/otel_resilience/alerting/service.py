@@ -1,7 +1,9 @@
 """The alert service: what is reported becomes incidents, incidents become notifications, channels deliver them.
 
 Nothing here raises into the application, and no caller waits for a network: :meth:`AlertService.report` updates the
-incident and, for what must not be lost, writes one file. Everything else happens in threads of its own.
+incident and, for what must not be lost, writes one file. Everything else happens in threads of its own: they take in
+what other processes of the service wrote, judge, and send a message only when the store has accepted it as the next one
+of its incident.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import logging
 import math
 import os
 import random
+import secrets
 import threading
 import time
 from collections import deque
@@ -25,12 +28,13 @@ from otel_resilience.alerting.config import AlertConfig
 from otel_resilience.alerting.delivery import DEPENDENCY_PREFIX, DeliveryConfig
 from otel_resilience.alerting.dispatch import DISABLED_KIND, Dispatcher, disabled_alert
 from otel_resilience.alerting.incident import Incident, Phase
-from otel_resilience.alerting.incidents import IncidentBook
+from otel_resilience.alerting.incidents import GoodSign, IncidentBook
 from otel_resilience.alerting.ledger import Route
+from otel_resilience.alerting.observed import Observed
 from otel_resilience.alerting.outbox import Outbox
 from otel_resilience.alerting.receipt import Receipt, in_context
-from otel_resilience.alerting.recovery import DURABLE, Archive, is_durable, is_of_an_incident, to_save
-from otel_resilience.alerting.store import IncidentStore, MemoryStore, Record
+from otel_resilience.alerting.recovery import DURABLE, Archive, is_durable, message_number
+from otel_resilience.alerting.store import IncidentStore, Record
 from otel_resilience.classification import Classification, Severity
 from otel_resilience.redaction import redact
 
@@ -40,14 +44,40 @@ CLOSE_WITHIN: Final = 3.0
 SAVE_SHARE: Final = 0.2
 """Share of that time that is left for writing down how the incidents stand."""
 
+CATCH_UP_EVERY: Final = 15.0
+"""Seconds after which is looked at what other processes wrote, without any other reason."""
+
+SHARE_EVERY: Final = 1.0
+"""Seconds after which further occurrences are written down for other processes; all else is at once."""
+
+SHARED_AT_ONCE: Final = 20
+"""Incidents that are written down before the next look at what is due."""
+
+SIGN_MEMORY: Final = 60.0
+"""Seconds for which a good sign is kept, to end what another process saw before it and wrote down after it."""
+
+MAX_SIGNS: Final = 1000
+
 _log = logging.getLogger("otel_resilience.alerting")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Draft:
+    """The next state of an incident, to be written down, and the message that may be sent once it is."""
+
+    incident: Incident
+    record: Record
+    observed: Observed
+    """What the record adds to the stored one."""
+    notification: Notification | None = None
+
+
 class AlertService:
-    """Tells people of trouble, once. Safe for threads; make it after a fork, not before.
+    """Notifies people of trouble, once. Safe for threads; make it after a fork, not before.
 
     ``outbox`` and ``store`` let incidents and undelivered notifications outlive the process; without them they end with
-    it. ``on_receipt`` is called, in a thread of the service, with every confirmation and failure.
+    it. Processes with the same ``store`` share their incidents: each is opened, escalated and ended once, by whichever
+    process sees that. ``on_receipt`` is called, in a thread of the service, with every confirmation and failure.
     """
 
     def __init__(
@@ -66,12 +96,12 @@ class AlertService:
     ) -> None:
         """Raises ``ValueError`` where two channels have the same name."""
         self.config = config
-        self.book = IncidentBook(config)
+        self.book = IncidentBook(config, sender=secrets.token_hex(4))
         self._clock = clock
         self._epoch = wall_clock() - clock()
         self._on_receipt = on_receipt
         self._sleep = sleep or time.sleep
-        self._archive = Archive(store or MemoryStore(), outbox)
+        self._archive = Archive(store, outbox, config.owner)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._dispatcher = Dispatcher(
@@ -87,11 +117,18 @@ class AlertService:
         )
         self._threads: list[threading.Thread] = []
         self._planned = math.inf
-        self._due: deque[tuple[Incident, Notification, Record]] = deque()
-        """What is to be told, unless another process does; with the incident as it is told."""
-        self._closed = self._ended = self._forked = False
-        self._unsaved = False
-        """Whether the store is to learn of a confirmation."""
+        self._due: deque[_Draft] = deque()
+        """Messages that are sent unless another process was faster."""
+        self._signs: dict[tuple[object, ...], GoodSign] = {}
+        self._opened: deque[tuple[str, str, float]] = deque(maxlen=MAX_SIGNS)
+        """What firing messages were delivered: incident, channel, when."""
+        self._ended_elsewhere: deque[str] = deque(maxlen=MAX_SIGNS)
+        """Incidents that another process ended while they were open here."""
+        self._checks: list[Callable[[], None]] = []
+        self._behind = True
+        """Whether there is a reason to look at what other processes wrote."""
+        self._caught_up_at = self._shared_at = -math.inf
+        self._closed = self._flushed = self._ended = self._forked = False
         self._process = os.getpid()
         signals.watch(self)
 
@@ -100,11 +137,9 @@ class AlertService:
         return self._epoch + self._clock()
 
     def load(self) -> None:
-        """Take in the incidents and the undelivered notifications of earlier processes."""
-        found = list(self._archive.incidents())
+        """Take in the incidents of other processes, and the undelivered notifications of earlier ones."""
+        self._catch_up()
         with self._changed:
-            for incident in found:
-                self.book.adopt(incident, self.now())
             left = self._archive.left_over()
         for notification in left:
             self._resume(notification)
@@ -118,7 +153,7 @@ class AlertService:
         return self
 
     def report(self, alert: Alert, *, lowest: Severity | None = None) -> None:
-        """Something happened. ``lowest`` replaces the least severity that is told."""
+        """Something happened. ``lowest`` replaces :attr:`AlertConfig.min_severity`."""
         try:
             if self._is_here():
                 self._report(in_context(alert), lowest)
@@ -126,39 +161,97 @@ class AlertService:
             _log.error("an alert was lost: %s", redact(repr_of(error)))
 
     def resolve(self, kind: str, dependency: str | None = None, *parts: str, certain: bool = False) -> None:
-        """The trouble is gone; arguments as those of the alert's fingerprint. See :meth:`IncidentBook.resolve`."""
+        """The trouble is gone, whichever process saw it begin; arguments as those of the alert's fingerprint.
+
+        See :meth:`IncidentBook.resolve`.
+        """
         self.resolve_fingerprint(fingerprint(kind, dependency, *parts), certain=certain)
 
     def resolve_fingerprint(self, wanted: str, *, certain: bool = False) -> None:
-        """As :meth:`resolve`, by the fingerprint itself."""
-        if not self._is_here():
-            return
-        with self._changed:
-            dropped = self.book.resolve(wanted, self.now(), certain=certain)
-            if dropped is not None and dropped.phase is not Phase.OPEN:
-                self._archive.drop(dropped)
-                for incident in self.book:
-                    self._secure(incident)
-            signals.all_suppressed(self.book.suppressed)
-            if dropped is not None:
-                self._changed.notify_all()
+        """As :meth:`resolve`, by the alert's fingerprint."""
+        self.note(GoodSign(at=self.now(), certain=certain, fingerprint=self.config.identify(wanted)))
 
     def resolve_dependency(
         self, dependency: str, *, kinds: frozenset[str] | None = None, certain: bool = False
     ) -> None:
         """All incidents of a dependency, of these kinds, are over: see :meth:`resolve`."""
+        self.note(GoodSign(at=self.now(), certain=certain, dependency=dependency, kinds=kinds))
+
+    def resolve_kinds(self, kinds: frozenset[str], *, certain: bool = False) -> None:
+        """All incidents of these kinds are over, whatever their dependency: see :meth:`resolve`."""
+        self.note(GoodSign(at=self.now(), certain=certain, kinds=kinds))
+
+    def note(self, sign: GoodSign) -> None:
+        """The trouble of all incidents that match was gone at this time; also of what other processes saw before it."""
         if not self._is_here():
             return
         with self._changed:
-            over = [
-                each for each in self.book if each.dependency == dependency and (kinds is None or each.kind in kinds)
-            ]
-            # Consequences before their causes, which would set them free.
-            for incident in sorted(over, key=lambda each: each.phase is not Phase.INHIBITED):
-                self.resolve_fingerprint(incident.fingerprint, certain=certain)
+            self._signs.pop(sign.subject, None)
+            self._signs[sign.subject] = sign
+            if len(self._signs) > MAX_SIGNS:
+                del self._signs[next(iter(self._signs))]
+            self._behind = True
+            self.book.apply(sign)
+            self._tidy()
+            self._changed.notify_all()
+
+    def goes_on(self, kind: str, dependency: str | None = None, *parts: str) -> None:
+        """The trouble of an open incident is still there, though it did not occur again: a good sign that another
+        process saw is void. Arguments as those of the alert's fingerprint."""
+        if self._is_here():
+            with self._changed:
+                self.book.goes_on(self.config.identify(fingerprint(kind, dependency, *parts)), self.now())
+
+    def check_with(self, check: Callable[[], None]) -> Callable[[], None]:
+        """Call ``check``, which may :meth:`resolve` incidents or say that they go on, each time before incidents are
+        judged. Returns what ends that."""
+        with self._changed:
+            self._checks.append(check)
+
+        def forget() -> None:
+            with self._changed:
+                self._checks = [each for each in self._checks if each is not check]
+
+        return forget
+
+    def acknowledge(self, identifier: str) -> Incident | None:
+        """A person takes an incident: it is neither escalated nor repeated any more.
+
+        ``identifier``: its ID, or its fingerprint. Returns the incident, ``None`` where none of these is open. The
+        same holds for :meth:`silence`, :meth:`close_incident` and :meth:`resend`.
+        """
+        return self._by_hand(identifier, lambda incident: incident.acknowledge(self.now()))
+
+    def silence(self, identifier: str, seconds: float) -> Incident | None:
+        """For so long, only the end of an incident is sent."""
+        return self._by_hand(identifier, lambda incident: incident.silence(self.now() + seconds))
+
+    def close_incident(self, identifier: str) -> Incident | None:
+        """An incident is over, and that is sent; should it be seen again, that is another one."""
+        return self._by_hand(identifier, lambda incident: incident.close(self.now()))
+
+    def resend(self, identifier: str) -> Incident | None:
+        """Send how an incident stands, to all its channels, now."""
+
+        def once_more(incident: Incident) -> None:
+            incident.resend = True
+
+        return self._by_hand(identifier, once_more)
+
+    def _by_hand(self, identifier: str, act: Callable[[Incident], None]) -> Incident | None:
+        if not self._is_here():
+            return None
+        with self._changed:
+            for incident in self.book:
+                if incident.phase is Phase.OPEN and identifier in (incident.id, incident.fingerprint):
+                    act(incident)
+                    self._behind = True
+                    self._changed.notify_all()
+                    return incident
+            return None
 
     def incidents(self) -> list[Incident]:
-        """Those that are told or will be, and those that a cause inhibits."""
+        """Those that people are, or will be, notified of, and those that a cause inhibits."""
         with self._changed:
             return [each for each in self.book if each.phase in {Phase.PENDING, Phase.INHIBITED, Phase.OPEN}]
 
@@ -187,9 +280,10 @@ class AlertService:
             return min(self.book.next_due(), again)
 
     def close(self, timeout: float = CLOSE_WITHIN) -> bool:
-        """Tell what is due and end, within ``timeout`` seconds. Whether everything was delivered.
+        """Send what is due and end, within ``timeout`` seconds. Whether everything was delivered.
 
-        What waits for its group is told now. What could not be delivered stays in the outbox for the next process.
+        What waits for its group is sent now; what was calm for long enough ends now, for there may be no other process
+        to see that. What could not be delivered stays in the outbox for the next process.
         """
         if not self._is_here():
             return False
@@ -198,8 +292,7 @@ class AlertService:
         with self._changed:
             if self._closed:
                 return True
-            self._closed = True
-            self.book.flush(self.now())
+            self._closed = self._behind = True
             self._changed.notify_all()
         self._dispatcher.close(settle_by)
         if self._threads:
@@ -223,17 +316,22 @@ class AlertService:
         self.close()
 
     def noted(self, receipt: Receipt) -> None:
-        """The dispatcher's word: something was delivered or given up."""
+        """The dispatcher reports: something was delivered or given up."""
         if receipt.delivered:
-            told = receipt.notification
+            delivered = receipt.notification
             with self._changed:
-                incident = self.book.get(told.fingerprint)
-                if incident is not None and incident.id == told.incident:
+                incident = self.book.get(delivered.fingerprint)
+                if incident is not None and incident.id == delivered.incident:
+                    if delivered.status is Status.FIRING:
+                        self._opened.append((incident.id, receipt.channel, self.now()))
+                        if delivered.incident in self._ended_elsewhere:
+                            self._end_again(incident, {receipt.channel})
                     held = self._dispatcher.holds(receipt)
                     incident.confirm(receipt.channel, self.now(), receipt.seconds, held=held)
-                    self._unsaved = True
-                    self._changed.notify_all()
-            self.resolve(DISABLED_KIND, DEPENDENCY_PREFIX + receipt.channel, certain=True)
+                disabled = self.config.identify(fingerprint(DISABLED_KIND, DEPENDENCY_PREFIX + receipt.channel))
+                self.book.resolve(disabled, self.now(), certain=True)
+                self._tidy()
+                self._changed.notify_all()
         if self._on_receipt is not None:
             try:
                 self._on_receipt(receipt)
@@ -241,11 +339,27 @@ class AlertService:
                 _log.warning("a receiver of receipts failed: %s", redact(repr_of(error)))
 
     def disabled(self, channel: str, verdict: Classification) -> None:
-        """The dispatcher's word: a receiver does not want us any more. Told through the other channels."""
+        """The dispatcher reports: a receiver refuses us. People are notified through the other channels."""
         self.report(disabled_alert(channel, verdict))
 
+    def is_outdated(self, notification: Notification, *, one_at_a_time: bool) -> bool:
+        """The dispatcher asks: a message must not follow the end that another process sent, nor must an end that is
+        late close the incident after it, at a receiver that keeps one at a time."""
+        if notification.status is Status.FIRING:
+            return notification.incident in self._ended_elsewhere
+        later = self.book.get(notification.fingerprint) if one_at_a_time else None
+        return later is not None and later.phase is Phase.OPEN and later.id != notification.incident
+
+    def _end_again(self, incident: Incident, channels: set[str]) -> None:
+        """A message of ours overtook, or was overtaken by, the end that another process sent: send that once more."""
+        reason, sender = "resolved", self.book.sender
+        end = incident.notification(self.config, self.now(), reason, Status.RESOLVED, sender=sender)
+        self._dispatcher.send(
+            dataclasses.replace(end, id=f"{end.id}-{sender}", count=0, channels=tuple(sorted(channels)))
+        )
+
     def _is_here(self) -> bool:
-        """Whether the threads are in this process: in a fork of it nothing is told, and the lock may be held."""
+        """Whether the threads are in this process: a fork of it sends nothing, and the lock may be held."""
         here = os.getpid() == self._process
         if not here and not self._forked:
             self._forked = True
@@ -266,17 +380,35 @@ class AlertService:
             self._secure(incident)
             if self._closed and incident.phase is Phase.PENDING:
                 incident.due = max(self.now(), incident.not_before)
-            if self.book.told_next(incident) < self._planned:
+            shared_at = self._shared_at + SHARE_EVERY if self.book.is_shared(incident) else math.inf
+            if incident.unsaved or min(self.book.told_next(incident), shared_at) < self._planned:
                 self._changed.notify_all()
 
     def _secure(self, incident: Incident) -> None:
-        """What is to be told survives the process from now on."""
+        """The next message about it survives the process from now on."""
         rising = incident.phase is Phase.OPEN and incident.severity > incident.told_severity
         if incident.severity < DURABLE or not (rising or incident.phase is Phase.PENDING):
             return
         if not self._archive.keeps(incident):
-            preview = incident.notification(self.config, self.now(), "raised" if rising else "new", Status.FIRING)
+            reason, sender = "raised" if rising else "new", self.book.sender
+            preview = incident.notification(self.config, self.now(), reason, Status.FIRING, sender=sender)
             self._archive.keep(dataclasses.replace(preview, id=incident.next_id))
+
+    def _tidy(self) -> None:
+        """With the lock, after more than a report: what is to be sent survives the process, what is not is dropped."""
+        while self.book.withdrawn:
+            self._archive.drop(self.book.withdrawn.popleft())
+        while self.book.ended_elsewhere:
+            over = self.book.ended_elsewhere.popleft()
+            self._ended_elsewhere.append(over.id)
+            late = {channel for incident, channel, at in self._opened if incident == over.id and at > over.told_at}
+            if late:
+                self._end_again(over, late)
+        for incident in self.book:
+            if incident.phase is Phase.OVER and not incident.messages:
+                self._archive.drop(incident)
+            self._secure(incident)
+        signals.all_suppressed(self.book.suppressed)
 
     def _run(self) -> None:
         while True:
@@ -284,89 +416,183 @@ class AlertService:
             try:
                 self._dispatch()
             except Exception as error:  # noqa: BLE001  # the thread goes on
-                _log.error("alerts could not be told: %s", redact(repr_of(error)))
+                _log.error("alerts could not be sent: %s", redact(repr_of(error)))
                 at_least = 1.0
-            with self._changed:
-                unsaved, self._unsaved = self._unsaved and not self._closed, False
-            if unsaved:
-                self._save()
             with self._changed:
                 if self._ended:
                     break
-                if self._unsaved:
-                    continue
-                self._planned = self.book.next_due()
+                self._planned = self._next_look()
                 wait = max(self._planned - self.now(), at_least)
                 if wait > 0:
-                    self._changed.wait(None if math.isinf(wait) else min(wait, threading.TIMEOUT_MAX))
+                    self._changed.wait(min(wait, CATCH_UP_EVERY))
                 self._planned = math.inf
-        self._save()
+        self._share(everything=True)
 
-    def _save(self) -> None:
-        with self._changed:
-            records = to_save(self.book)
-        self._archive.save(records)
+    def _next_look(self) -> float:
+        """When there is something to do next, on the clock of :meth:`now`; with the lock."""
+        if self._behind or self._due:
+            return -math.inf
+        planned = self.book.next_due()
+        waiting = self.book.to_save()
+        if waiting:
+            planned = min(planned, -math.inf if _is_urgent(waiting) else self._shared_at + SHARE_EVERY)
+        return planned
 
     def _dispatch(self) -> None:
+        """Catch up with other processes, judge, send, and let them know."""
+        now = self.now()
         with self._changed:
-            for incident, notification in self.book.due(self.now()):
-                if is_durable(notification):
-                    self._archive.keep(notification)
-                self._due.append((incident, notification, incident.dump()))
-            while self.book.withdrawn:
-                self._archive.drop(self.book.withdrawn.popleft())
-            signals.all_suppressed(self.book.suppressed)
+            behind = self._behind or self.book.next_due() <= now or now >= self._caught_up_at + CATCH_UP_EVERY
+            checks = tuple(self._checks)
+        if behind:
+            for check in checks:
+                check()
+            self._catch_up()
+            self._look_at_channels()
+        with self._changed:
+            self._judge()
+            changed = bool(self._due)
         while self._due:
             try:
-                self._tell(*self._due[0])
+                self._send(self._due[0])
             finally:
                 self._due.popleft()
-        self._archive.forget_unwatched()
+        self._share()
+        if changed:
+            for check in checks:
+                check()
         with self._changed:
             if self._closed:
                 self._changed.notify_all()
 
-    def _tell(self, incident: Incident, notification: Notification, record: Record) -> None:
-        """Unless another process does."""
-        other = self._archive.contest(record, notification)
+    def _judge(self) -> None:
+        now = self.now()
+        if self._closed and not self._flushed:
+            self._flushed = True
+            self.book.flush(now)
+        for incident, notification in self.book.due(now):
+            if is_durable(notification):
+                self._archive.keep(notification)
+            self._due.append(_draft(incident, notification))
+        self._tidy()
+
+    def _catch_up(self) -> None:
+        """Take in what other processes wrote, and what good signs say about that."""
         with self._changed:
-            if self._ended:
-                return
-            if other is None:
+            self._behind = False
+        found = self._archive.incidents()
+        with self._changed:
+            now = self._caught_up_at = self.now()
+            if found is not None:
+                for incident in found:
+                    self.book.merge(incident, now)
+                self.book.forgotten({incident.fingerprint for incident in found})
+                self.book.settle(now)
+            for subject, sign in tuple(self._signs.items()):
+                self.book.apply_again(sign)
+                if now > sign.at + SIGN_MEMORY:
+                    del self._signs[subject]
+            self._tidy()
+
+    def _look_at_channels(self) -> None:
+        """A channel that is disabled here is so still; elsewhere its incident ends, as where it was removed."""
+        with self._changed:
+            disabled = {DEPENDENCY_PREFIX + name for name in self._dispatcher.revoked()}
+            for incident in self.book:
+                if incident.kind != DISABLED_KIND or incident.phase is not Phase.OPEN:
+                    continue
+                if incident.dependency in disabled:
+                    self.book.goes_on(incident.fingerprint, self.now())
+                elif incident.calm_since is None:
+                    self.book.resolve(incident.fingerprint, self.now())
+
+    def _send(self, draft: _Draft) -> None:
+        """Send a message, unless another process wrote the incident down first: then judge anew."""
+        stored = self._archive.write(draft.incident, draft.record, self.now())
+        notification = draft.notification
+        with self._changed:
+            if stored is not None:
+                self._take_back(draft, stored)
+            elif notification is not None and not self._ended:
                 self._dispatcher.send(notification)
-                return
+
+    def _take_back(self, draft: _Draft, stored: Incident) -> None:
+        incident, notification = draft.incident, draft.notification
+        if notification is not None:
             signals.suppressed("dedup", max(1, notification.count))
             self._archive.drop(incident)
-            if notification.status is Status.FIRING:
-                self.book.give_way(incident, other, notification.count, self.now())
+            incident.phase = Phase.PENDING if notification.reason in {"new", "back"} else Phase.OPEN
+            incident.messages -= 1
+        self._shared_at = -math.inf  # what could not be written is to be tried again at once
+        draft.observed.add(incident.fresh)
+        incident.fresh = draft.observed
+        self.book.merge(stored, self.now())
+        self._tidy()
+
+    def _share(self, *, everything: bool = False) -> None:
+        """Write down what other processes are to learn; ``everything`` where this one ends."""
+        with self._changed:
+            now = self.now()
+            waiting = self.book.to_save()
+            if not everything:
+                if not _is_urgent(waiting) and now < self._shared_at + SHARE_EVERY:
+                    return
+                waiting.sort(key=lambda each: not each.unsaved)
+                del waiting[SHARED_AT_ONCE:]
+            drafts = [_draft(incident) for incident in waiting]
+            self._shared_at = now
+        for draft in drafts:
+            self._send(draft)
 
     def _resume(self, notification: Notification) -> None:
         """Go on with what an earlier process could not deliver."""
+        number = message_number(notification)
         with self._changed:
             known = self.book.get(notification.fingerprint)
-            firing = notification.status is Status.FIRING
-            if known is not None and known.id == notification.incident:
-                ends = known.phase is Phase.OPEN and not firing
-                known.catch_up(notification)
-                record = known.dump()
-            elif firing and is_of_an_incident(notification):
-                if known is not None and known.phase not in {Phase.WATCHING, Phase.OVER}:
-                    signals.suppressed("dedup", max(1, notification.count))
-                    self._archive.done(notification)
-                    return
-                known = self._archive.revive(notification, known)
-                self.book.adopt(known, self.now())
-                self._archive.keep(notification)
-                self._due.append((known, notification, known.dump()))
-                return
+            if number and known is not None and known.id == notification.incident:
+                self._resume_known(known, notification, number)
+            elif number and notification.status is Status.FIRING:
+                self._revive(known, notification)
             else:
-                ends = False
-            self._dispatcher.send(notification)
-        if ends:
-            self._archive.contest(record, notification)  # released now; who tells of it is decided already
+                self._dispatcher.send(notification)
+
+    def _resume_known(self, known: Incident, notification: Notification, number: int) -> None:
+        firing = notification.status is Status.FIRING
+        if number <= known.messages:
+            ours = known.sender_of(number) in (None, notification.sender)
+            if ours and not (firing and known.phase is Phase.OVER):
+                self._dispatcher.send(notification)
+            else:  # sent by another process, or superseded by the end
+                self._archive.done(notification)
+            return
+        # That process did not come to write it down, so it was not sent: the incident is judged with what it says.
+        if firing and known.phase in {Phase.PENDING, Phase.OPEN}:
+            known.untold = max(known.untold, notification.count)
+            known.total = max(known.total, notification.total)
+            known.severity = max(known.severity, notification.severity)
+            known.heard = True
+            if known.phase is Phase.PENDING or known.severity > known.told_severity:
+                known.due = self.now()
+        elif known.phase is Phase.OPEN and not firing and notification.last_seen >= known.last_seen:
+            known.becomes_calm(notification.ended_at or self.now(), certain=True)
+        self._archive.done(notification)
+        self._secure(known)
+
+    def _revive(self, known: Incident | None, notification: Notification) -> None:
+        """The store does not hold the incident that this notification opened."""
+        if known is not None and known.phase is not Phase.WATCHING:
+            superseded = known.phase is not Phase.OVER or notification.last_seen <= known.ended_at
+            if superseded:
+                signals.suppressed("dedup", max(1, notification.count))
+                self._archive.done(notification)
+                return
+        revived = self._archive.revive(notification, known)
+        self.book.adopt(revived, self.now())
+        self._archive.keep(notification)
+        self._due.append(_draft(revived, notification))
 
     def _settled(self) -> bool:
-        return not self._due and self.book.next_due() > self.now() and self._dispatcher.all_settled
+        return self._flushed and not self._due and self.book.next_due() > self.now() and self._dispatcher.all_settled
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -382,7 +608,19 @@ class AlertService:
             left = self._dispatcher.give_back()
             self._archive.close(left)
         if not self._threads:
-            self._spawn("alerts-end", self._save)
+            self._spawn("alerts-end", lambda: self._share(everything=True))
         for thread in self._threads:
             thread.join(max(0.0, give_up_at - self._clock()))
         return not left
+
+
+def _draft(incident: Incident, notification: Notification | None = None) -> _Draft:
+    """Takes what was observed out of the incident: it goes into the record."""
+    observed, incident.fresh = incident.fresh, Observed()
+    incident.unsaved = False
+    return _Draft(incident, incident.dump(), observed, notification)
+
+
+def _is_urgent(waiting: Sequence[Incident]) -> bool:
+    """Whether other processes are to learn at once of one of them: all but further occurrences."""
+    return any(each.unsaved or each.fresh.calm_since is not None for each in waiting)

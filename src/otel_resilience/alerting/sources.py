@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
 from otel_resilience._foreign import is_a, text_of
 from otel_resilience.alerting import signals
 from otel_resilience.alerting.alert import Alert, Scalar
 from otel_resilience.alerting.config import Thresholds
 from otel_resilience.alerting.delivery import DEPENDENCY_PREFIX
+from otel_resilience.alerting.incident import Incident, Phase
+from otel_resilience.alerting.incidents import GoodSign
 from otel_resilience.alerting.service import AlertService
-from otel_resilience.breaker_config import BreakerState, Transition
+from otel_resilience.breaker_config import BreakerState, CircuitBreakerMetrics, Transition
 from otel_resilience.classification import Classification, Severity
 from otel_resilience.errors import CircuitOpenError
-from otel_resilience.observers import subscribe, unsubscribe
+from otel_resilience.observers import await_success, subscribe, unsubscribe
+from otel_resilience.telemetry import living_breakers
 
 CIRCUIT_BREAKER: Final = "circuit_breaker"
 AUTHENTICATION: Final = "authentication"
@@ -27,7 +30,17 @@ AUTHENTICATION_TYPES: Final = frozenset({"401", "403", "407", "redis_auth"})
 """``error.type`` values that mean refused credentials, where the error is CRITICAL."""
 DRIFT_TYPES: Final = frozenset({"schema_mismatch"})
 
+FAILING: Final = 0.5
+"""Share of failures from which on a circuit that is closed, as one of a new process, is no good sign."""
+
+_ENDED_BY_SUCCESS: Final = frozenset({AUTHENTICATION, CRITICAL_ERROR, CONTRACT_DRIFT})
 _OPEN: Final = frozenset({BreakerState.OPEN, BreakerState.FORCED_OPEN})
+
+
+class _Awaited(NamedTuple):
+    fingerprint: str
+    operation: str | None
+    """The only one whose success says something; ``None``: any."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +59,30 @@ class SourceConfig:
 
 
 class ResilienceSource:
-    """An observer of the primitives that feeds an alert service. A context manager: subscribed within its block."""
+    """An observer of the primitives that feeds an alert service. A context manager: subscribed within its block.
+
+    It ends what it opens, also where another process opened it: an open circuit by a breaker that is closed, refused
+    credentials, CRITICAL errors and contract drift by a call that succeeds.
+    """
 
     def __init__(self, service: AlertService, config: SourceConfig | None = None) -> None:
         self._service = service
         self._config = config or SourceConfig()
+        self._awaited: dict[str, list[_Awaited]] = {}
+        """By dependency: incidents that a success ends."""
+        self._forget = _nothing
 
     def __enter__(self) -> ResilienceSource:
         subscribe(self)
+        self._forget = self._service.check_with(self._look)
+        self._look()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._look()
+        self._forget()
+        self._awaited = {}
+        await_success(self, frozenset())
         unsubscribe(self)
 
     def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
@@ -85,6 +111,45 @@ class ResilienceSource:
             self._service.report(self._opened(dependency, transition))
         elif transition.target is BreakerState.CLOSED:
             self._service.resolve(CIRCUIT_BREAKER, dependency)
+
+    def on_success(self, dependency: str, operation: str) -> None:
+        """A good sign for the incidents that wait for it."""
+        for awaited in self._awaited.get(dependency, ()):
+            if awaited.operation in (None, operation):
+                self._service.note(GoodSign(at=self._service.now(), fingerprint=awaited.fingerprint))
+                self._await([each for each in self._service.incidents() if each.fingerprint != awaited.fingerprint])
+
+    def _look(self) -> None:
+        """Compare the open incidents, whichever process opened them, with how things stand in this one."""
+        incidents = [each for each in self._service.incidents() if each.phase is Phase.OPEN]
+        for incident in incidents:
+            if incident.kind == CIRCUIT_BREAKER and incident.dependency is not None:
+                self._look_at_circuit(incident, incident.dependency)
+        self._await(incidents)
+
+    def _look_at_circuit(self, incident: Incident, dependency: str) -> None:
+        known = [breaker.metrics() for breaker in living_breakers() if breaker.dependency == dependency]
+        if any(each.state in _OPEN or (each.calls and each.failure_rate >= FAILING) for each in known):
+            self._service.goes_on(CIRCUIT_BREAKER, dependency)
+        elif incident.calm_since is None and known and all(_is_well(each) for each in known):
+            self._service.resolve(CIRCUIT_BREAKER, dependency)
+
+    def _await(self, incidents: Iterable[Incident]) -> None:
+        awaited: dict[str, list[_Awaited]] = {}
+        for each in incidents:
+            if (
+                each.kind in _ENDED_BY_SUCCESS
+                and each.phase is Phase.OPEN
+                and each.calm_since is None
+                and each.dependency
+            ):
+                bound = each.kind == CONTRACT_DRIFT or each.alert.error_type == "403"
+                operation = each.alert.context.get("operation") if bound else None
+                awaited.setdefault(each.dependency, []).append(
+                    _Awaited(each.fingerprint, None if operation is None else str(operation))
+                )
+        self._awaited = awaited
+        await_success(self, frozenset(awaited))
 
     def critical(self, dependency: str, operation: str, verdict: Classification, error: BaseException | str) -> Alert:
         """The alert for a CRITICAL error: told at once, once per credential or per ``error.type``."""
@@ -172,6 +237,14 @@ class ResilienceSource:
 
     def _name(self, dependency: str) -> str:
         return self._config.titles.get(dependency, dependency)
+
+
+def _is_well(breaker: CircuitBreakerMetrics) -> bool:
+    return breaker.state is BreakerState.CLOSED and breaker.consecutive_failures == 0
+
+
+def _nothing() -> None:
+    """Before the source is entered there is nothing to forget."""
 
 
 def _context(operation: str | None, **more: Scalar) -> dict[str, Scalar]:

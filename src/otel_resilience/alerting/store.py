@@ -1,7 +1,8 @@
-"""Where incidents outlive a process, and where processes agree on who tells of one.
+"""Where incidents live: beyond the process, and shared by all processes of a service.
 
-An incident is *claimed* by the process that tells of it first, and *released* by the one that tells of its end; both
-happen once, however many processes try.
+There is one record per fingerprint. It is replaced by compare-and-set: a process writes what it made of the revision
+that it read, and only the first to do so succeeds. So each message about an incident (its first, an escalation, its
+end) is sent by one process, and no process overwrites what another one saw.
 """
 
 from __future__ import annotations
@@ -12,86 +13,84 @@ import json
 import logging
 import math
 import os
-import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
 
 Record = dict[str, Any]
 """An incident as :meth:`~otel_resilience.alerting.incident.Incident.dump` gives it."""
 
-MAX_AGE: Final = 7 * 86_400.0
-"""Seconds after which a record that nobody touched is dropped: its source may not exist any more."""
+MAX_AGE: Final = 8 * 86_400.0
+"""Seconds after which a record that no process wrote is dropped; later than an incident expires by itself."""
 
-_OPEN, _OVER = ".json", ".over.json"
+MAX_RECORDS: Final = 10_000
+"""Records that are read from one store."""
+
+LOCK_WITHIN: Final = 2.0
+"""Seconds to wait for another process that is writing a record."""
 
 _log = logging.getLogger("otel_resilience.alerting")
 
 
+class Swap(NamedTuple):
+    """What became of a compare-and-set."""
+
+    done: bool
+    current: Record | None
+    """Where it was not done: the record that is there, if any."""
+
+
 class IncidentStore(Protocol):
-    """Called from one thread at a time. May raise ``OSError`` or ``ConnectionError`` where it cannot be reached."""
+    """Called from one thread at a time. May raise ``OSError`` or ``ConnectionError`` where it cannot be reached.
+
+    A record holds ``fingerprint``, ``revision`` (another text with each write) and ``saved_at`` (seconds since the
+    epoch); the rest is the incident's own.
+    """
 
     def load(self) -> Iterable[Record]:
-        """The records of incidents that are open, or over and remembered."""
+        """All records that were written within :data:`MAX_AGE`."""
         ...
 
-    def claim(self, fingerprint: str, record: Record) -> Record | None:
-        """Keep ``record`` unless the fingerprint is claimed; then return what is there."""
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        """Write ``record`` if the stored one has the revision ``expected``; ``None``: if there is none."""
         ...
 
-    def save(self, fingerprint: str, record: Record) -> None:
-        """Replace the record of a claimed fingerprint; without effect where it was released."""
-        ...
 
-    def release(self, fingerprint: str, record: Record) -> bool:
-        """Turn the claim into ``record``, a memory of what is over. ``False`` where another process did already.
-
-        A claim that was lost, as when the store forgets, is released too: somebody has to tell of the end.
-        """
-        ...
-
-    def watch(self, fingerprint: str, record: Record) -> None:
-        """Keep a record of an incident that nobody was told of yet."""
-        ...
-
-    def forget(self, fingerprint: str) -> None:
-        """Drop what :meth:`watch` keeps."""
-        ...
+def revision_of(record: Record | None) -> str | None:
+    """The revision of a stored record; ``None`` where there is none, as where it is damaged."""
+    revision = None if record is None else record.get("revision")
+    return None if revision is None else str(revision)
 
 
 class MemoryStore:
-    """For one process alone; forgets with it."""
+    """For the services of one process; forgets with it."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+        self._lock = threading.Lock()
 
     def load(self) -> Iterable[Record]:
-        """Nothing."""
-        return ()
+        """A copy of every record."""
+        with self._lock:
+            return [dict(record) for record in self._records.values()]
 
-    def claim(self, fingerprint: str, record: Record) -> Record | None:
-        """Always granted."""
-        del fingerprint, record
-        return None
-
-    def save(self, fingerprint: str, record: Record) -> None:
-        """Nothing to do."""
-
-    def release(self, fingerprint: str, record: Record) -> bool:
-        """Always granted."""
-        del fingerprint, record
-        return True
-
-    def watch(self, fingerprint: str, record: Record) -> None:
-        """Nothing to do."""
-
-    def forget(self, fingerprint: str) -> None:
-        """Nothing to do."""
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        """Under a lock."""
+        with self._lock:
+            held = self._records.get(fingerprint)
+            if revision_of(held) != expected:
+                return Swap(False, None if held is None else dict(held))
+            self._records[fingerprint] = dict(record)
+            return Swap(True, None)
 
 
 class DiskStore:
-    """One file per incident in a folder; claims and releases are atomic operations of the file system."""
+    """One file per incident in a folder; a lock that falls with its process guards each write."""
 
     def __init__(self, folder: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
@@ -101,7 +100,7 @@ class DiskStore:
         """Every record that can be read; one that cannot is set aside and logged."""
         if not self._folder.is_dir():
             return
-        for path in sorted(self._folder.glob("*.json")):
+        for path in sorted(self._folder.glob("*.json"))[:MAX_RECORDS]:
             try:
                 if self._now() - path.stat().st_mtime > MAX_AGE:
                     path.unlink()
@@ -110,67 +109,24 @@ class DiskStore:
                 continue  # another process was faster
             record = _read(path)
             if record is not None:
-                if path.name.endswith(_OVER) and record.get("phase") == "open":
-                    record["phase"] = "over"  # its process ended within the release
                 yield record
 
-    def claim(self, fingerprint: str, record: Record) -> Record | None:
-        """Granted to the process that links the file first."""
-        target, over = self._paths(fingerprint)
-        for _ in range(3):
-            with _written(self._folder, record) as temporary:
-                try:
-                    os.link(temporary, target)
-                except FileExistsError:
-                    pass
-                else:
-                    over.unlink(missing_ok=True)
-                    return None
-            found = _read(target)
-            if found is not None:
-                return found
-        return None
-
-    def save(self, fingerprint: str, record: Record) -> None:
-        """Replaced at one stroke."""
-        target, _ = self._paths(fingerprint)
-        if target.exists():
-            with _written(self._folder, record) as temporary:
-                temporary.replace(target)
-
-    def release(self, fingerprint: str, record: Record) -> bool:
-        """Granted to the process that renames the file first."""
-        target, over = self._paths(fingerprint)
-        held = _read(target)
-        if held is not None and held.get("id") != record["id"]:
-            return False
-        try:
-            target.rename(over)
-        except FileNotFoundError:
-            last = _read(over)
-            if last is not None and last.get("id") == record["id"]:
-                return False
-        with _written(self._folder, record) as temporary:
-            temporary.replace(over)
-        return True
-
-    def watch(self, fingerprint: str, record: Record) -> None:
-        """Kept beside what is over."""
-        with _written(self._folder, record) as temporary:
-            temporary.replace(self._paths(fingerprint)[1])
-
-    def forget(self, fingerprint: str) -> None:
-        """Taken away."""
-        self._paths(fingerprint)[1].unlink(missing_ok=True)
-
-    def _paths(self, fingerprint: str) -> tuple[Path, Path]:
-        return self._folder / f"{fingerprint}{_OPEN}", self._folder / f"{fingerprint}{_OVER}"
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        """Read, compared and replaced under the folder's lock."""
+        path = self._folder / f"{fingerprint}.json"
+        with _locked(self._folder):
+            held = _read(path)
+            if revision_of(held) != expected:
+                return Swap(False, held)
+            write_synced(self._folder, path.name, record)
+            return Swap(True, None)
 
 
 class FallbackStore:
     """A shared store, and a local one that takes over while the shared one cannot be reached.
 
-    Both are written; the shared one decides. Told once per outage that processes no longer see each other's claims.
+    Both are written; the shared one decides. That processes on other machines are not seen is logged once per outage;
+    what was written meanwhile is brought to the shared store when it is back.
     """
 
     def __init__(
@@ -187,54 +143,33 @@ class FallbackStore:
         self._pause = pause
         self._clock = clock
         self._away_until = -math.inf
-        self._local_only: set[str] = set()
-        """Claimed while the shared store was away: it knows nothing of them."""
         self.degraded = False
 
     def load(self) -> Iterable[Record]:
-        """Of both, the shared one's first, which goes before where both know an incident."""
-        found: dict[Any, Record] = {}
-        for record in (*(self._ask(lambda: list(self._shared.load())) or ()), *self._local.load()):
-            found.setdefault(record.get("id"), record)
-        return found.values()
+        """Those of the shared store, and what only the local one holds."""
+        shared = self._ask(lambda: list(self._shared.load()))
+        local = {str(record.get("fingerprint")): record for record in self._local.load()}
+        if shared is None:
+            return list(local.values())
+        found = [self._newer(record, local.pop(str(record.get("fingerprint")), None)) for record in shared]
+        return [*found, *local.values()]
 
-    def claim(self, fingerprint: str, record: Record) -> Record | None:
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
         """The shared store decides, the local one where it cannot."""
-        answer = self._ask(lambda: (self._shared.claim(fingerprint, record),))
+        answer = self._ask(lambda: self._shared.swap(fingerprint, record, expected))
         if answer is None:
-            own = self._local.claim(fingerprint, record)
-            if own is None:
-                self._local_only.add(fingerprint)
-            return own
-        told = record if answer[0] is None else answer[0]
-        if self._local.claim(fingerprint, told) is not None:
-            self._local.save(fingerprint, told)
-        return answer[0]
+            return self._local.swap(fingerprint, record, expected)
+        if answer.done:
+            _force(self._local, fingerprint, record)
+        return answer
 
-    def save(self, fingerprint: str, record: Record) -> None:
-        """In both."""
-        self._ask(lambda: self._shared.save(fingerprint, record))
-        self._local.save(fingerprint, record)
-
-    def release(self, fingerprint: str, record: Record) -> bool:
-        """The shared store decides, the local one where it cannot, or where it alone was there at the claim."""
-        answer = self._ask(lambda: (self._shared.release(fingerprint, record),))
-        own = self._local.release(fingerprint, record)
-        if answer is None:
-            return own
-        alone = fingerprint in self._local_only
-        self._local_only.discard(fingerprint)
-        return answer[0] or (alone and own)
-
-    def watch(self, fingerprint: str, record: Record) -> None:
-        """In both."""
-        self._ask(lambda: self._shared.watch(fingerprint, record))
-        self._local.watch(fingerprint, record)
-
-    def forget(self, fingerprint: str) -> None:
-        """In both."""
-        self._ask(lambda: self._shared.forget(fingerprint))
-        self._local.forget(fingerprint)
+    def _newer(self, shared: Record, local: Record | None) -> Record:
+        """The local record of the same incident where it went on while the shared store was away."""
+        if local is None or local.get("id") != shared.get("id") or _messages(local) <= _messages(shared):
+            return shared
+        fingerprint = str(shared.get("fingerprint"))
+        answer = self._ask(lambda: self._shared.swap(fingerprint, local, revision_of(shared)))
+        return local if answer is None or answer.done else answer.current or local
 
     def _ask(self, question: Callable[[], T]) -> T | None:
         if self._clock() < self._away_until:
@@ -244,7 +179,7 @@ class FallbackStore:
         except (OSError, ConnectionError) as error:
             if not self.degraded:
                 _log.warning(
-                    "the shared store of incidents is away (%s): processes may tell of one incident each for itself",
+                    "the shared store of incidents is away (%s): processes on other machines are not seen",
                     type(error).__name__,
                 )
             self.degraded = True
@@ -254,6 +189,41 @@ class FallbackStore:
             _log.info("the shared store of incidents is back")
             self.degraded = False
         return answer
+
+
+def _force(store: IncidentStore, fingerprint: str, record: Record) -> None:
+    """Write a record whatever is there; another process may be faster a few times."""
+    expected: str | None = None
+    for _ in range(5):
+        answer = store.swap(fingerprint, record, expected)
+        if answer.done:
+            return
+        expected = revision_of(answer.current)
+
+
+def _messages(record: Record) -> float:
+    number = record.get("messages")
+    return number if isinstance(number, (int, float)) else -1
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder's lock. Raises ``TimeoutError`` where another process holds it for too long."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        give_up_at = time.monotonic() + LOCK_WITHIN
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= give_up_at:
+                    raise TimeoutError("another process holds the lock of the incidents") from error
+                time.sleep(0.005)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path) -> Record | None:
@@ -269,17 +239,6 @@ def _read(path: Path) -> Record | None:
         set_aside(path)
         return None
     return record
-
-
-@contextlib.contextmanager
-def _written(folder: Path, record: Record) -> Iterator[Path]:
-    """A file with the record, on the disk, under a name of its own; gone afterwards unless it was renamed."""
-    temporary = folder / f".{secrets.token_hex(8)}"
-    write_synced(folder, temporary.name, record)
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> None:

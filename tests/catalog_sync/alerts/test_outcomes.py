@@ -23,29 +23,7 @@ from catalog_sync.sync.reporting import error_info
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, AlertConfig, AlertService, fingerprint
 from otel_resilience.testing import FakeClock
-
-
-def report(outcome: Outcome, error: CatalogSyncError | None = None, **changes: Any) -> SyncReport:
-    fields: dict[str, Any] = {
-        "outcome": outcome,
-        "kind": SyncKind.FULL,
-        "scope": None,
-        "correlation_id": "ab" * 16,
-        "version": "v1",
-        "bundles": 10,
-        "quarantined": 0,
-        "groups": (),
-        "started_at": "2026-01-01T00:00:00Z",
-        "duration_s": 1.5,
-        "attempts": 4,
-        "retries": 2,
-        "error": None if error is None else error_info(error),
-    }
-    return SyncReport(**{**fields, **changes})
-
-
-def raised(of: SyncReport, *, age: float | None = 60.0, partial_threshold: int = 2) -> list[Alert]:
-    return list(outcomes.raised(of, age=age, stale_after=3600, partial_threshold=partial_threshold, credential="cafe"))
+from support.sync_reports import raised, report
 
 
 @pytest.mark.parametrize(
@@ -142,10 +120,7 @@ class World:
 
     def ends(self, of: SyncReport) -> list[tuple[str, str]]:
         for ending in outcomes.ended(of):
-            if ending.fingerprint is not None:
-                self.service.resolve_fingerprint(ending.fingerprint, certain=True)
-            if ending.dependency is not None:
-                self.service.resolve_dependency(ending.dependency, certain=True)
+            ending.end(self.service)
         for alert in raised(of):
             self.service.report(alert)
         self.service.pump()

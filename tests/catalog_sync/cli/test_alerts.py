@@ -154,3 +154,74 @@ def test_an_open_incident_is_listed_with_its_confirmation(told: Cli, supplier: S
     assert incident["dependency"] == "esim-go"
     assert [each["channel"] for each in incident["deliveries"]] == ["webhook"]
     assert "eSIM Go" in told("alerts").out or "catalogue sync failed" in told("alerts").out
+
+
+class TestWhatAPersonDecides:
+    @pytest.fixture
+    def incident(self, told: Cli, supplier: Supplier) -> str:
+        """The ID of one that is open."""
+        supplier.play("outage")
+        assert told("run").code == 1
+        (open_one,) = told("alerts", "--json").json["incidents"]
+        return str(open_one["id"])
+
+    def test_a_closed_incident_is_over_for_every_receiver(self, told: Cli, webhook: FakeWebhook, incident: str) -> None:
+        answer = told("alerts", "close", incident, "--json")
+        assert (answer.code, answer.json["ok"], answer.json["incident"]) == (0, True, incident)
+        assert [each["confirmed"] for each in answer.json["channels"]] == [True]
+        assert [each["status"] for each in webhook.accepted] == ["firing", "resolved"]
+        assert told("alerts", "--json").json["incidents"] == []
+
+    def test_one_that_was_closed_too_early_comes_back(self, told: Cli, webhook: FakeWebhook, incident: str) -> None:
+        told("alerts", "close", incident)
+        told("run", ERROR_ALERT_RATE_LIMIT="1")
+        assert [each["reason"] for each in webhook.accepted][:2] == ["new", "resolved"]
+        (again,) = told("alerts", "--json").json["incidents"]
+        assert again["id"] != incident
+
+    def test_an_acknowledged_one_says_so_and_is_not_escalated(
+        self, told: Cli, webhook: FakeWebhook, incident: str
+    ) -> None:
+        assert told("alerts", "ack", incident).code == 0
+        told("run", ERROR_ALERT_ESCALATION="after=1", ERROR_ALERT_RATE_LIMIT="1")
+        assert [each["reason"] for each in webhook.accepted] == ["new"]
+        (seen,) = told("alerts", "--json").json["incidents"]
+        assert seen["acknowledged_at"] is not None
+        assert "acknowledged at" in told("alerts").out
+
+    def test_a_silenced_one_is_heard_of_again_only_at_its_end(
+        self, told: Cli, supplier: Supplier, webhook: FakeWebhook, incident: str
+    ) -> None:
+        assert told("alerts", "silence", incident, "--for", "2h").code == 0
+        told("run", ERROR_ALERT_ESCALATION="after=1", ERROR_ALERT_RATE_LIMIT="1")
+        assert "silenced until" in told("alerts").out
+        supplier.reset()
+        told("run")
+        assert [each["reason"] for each in webhook.accepted] == ["new", "resolved"], webhook.accepted
+
+    def test_one_is_sent_again_to_all_its_channels(self, told: Cli, webhook: FakeWebhook, incident: str) -> None:
+        assert told("alerts", "resend", incident).code == 0
+        assert [(each["reason"], each["incident"]) for each in webhook.accepted] == [
+            ("new", incident),
+            ("repeat", incident),
+        ]
+
+    def test_a_dead_letter_is_sent_again(self, told: Cli, supplier: Supplier, webhook: FakeWebhook) -> None:
+        supplier.play("outage")
+        webhook.script(400, forever=True)
+        told("run")
+        (letter,) = told("alerts", "--json").json["dead_letters"]
+        webhook.script()
+        assert told("alerts", "resend", letter["id"]).code == 0
+        assert [each["id"] for each in webhook.accepted] == [letter["id"]]
+        assert told("alerts", "--json").json["dead_letters"] == []
+
+    @pytest.mark.parametrize("action", ["ack", "close", "silence", "resend"])
+    def test_an_id_that_is_none_is_said(self, told: Cli, action: str) -> None:
+        answer = told("alerts", action, "0123456789abcdef", "--json")
+        assert (answer.code, answer.json["error"]["type"]) == (1, "incident_not_found")
+        assert told("alerts", action).code == 2
+
+    @pytest.mark.parametrize("duration", ["4", "4 h", "h", "0h", "-1h", "1w"])
+    def test_a_duration_has_a_unit(self, told: Cli, duration: str) -> None:
+        assert told("alerts", "silence", "0123456789abcdef", f"--for={duration}").code == 2

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
 from otel_resilience import Severity
-from otel_resilience.alerting import AlertConfig, EscalationStep, Inhibition, Phase, Silence, Status, fingerprint
-from otel_resilience.alerting.incident import MAX_ERROR_TYPES, Incident
+from otel_resilience.alerting import (
+    AlertConfig,
+    DiskStore,
+    EscalationStep,
+    Inhibition,
+    Phase,
+    Silence,
+    Status,
+    fingerprint,
+)
+from otel_resilience.alerting.incident import Incident
 from otel_resilience.alerting.incidents import OVERFLOW_KIND, IncidentBook
+from otel_resilience.alerting.observed import MAX_ERROR_TYPES
+from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, World, alert
 
 CONFIG = AlertConfig(escalation=())
@@ -478,6 +490,31 @@ class TestSilences:
         world.run(10)
         assert [m.count for m in world.messages()] == [1]
 
+    def test_of_an_open_incident_only_the_end_is_sent(self, tmp_path: Path) -> None:
+        clock = FakeClock(EPOCH)
+        for silences in ((), (Silence(kind="trouble", until=EPOCH + 90_000),)):
+            store = DiskStore(tmp_path, wall_clock=clock)
+            world = World(config=AlertConfig(silences=silences), clock=clock, store=store)
+            world.report()
+            world.run(60)
+            told = [m.reason for m in world.messages()]
+            assert told == ([] if silences else ["new"])
+        world.report(severity=Severity.CRITICAL)
+        world.run(86_400)
+        assert world.messages() == []
+        world.resolve(certain=True)
+        world.run(1)
+        assert [m.reason for m in world.messages()] == ["resolved"]
+
+    def test_after_it_the_open_incident_goes_on_as_usual(self) -> None:
+        silences = (Silence(kind="trouble", until=EPOCH + 7200),)
+        book = IncidentBook(AlertConfig(silences=silences))
+        incident = Incident.of(alert(), EPOCH)
+        incident.phase, incident.heard = Phase.OPEN, True
+        book.adopt(incident, EPOCH)
+        assert book.due(EPOCH + 7199) == []
+        assert [message.reason for _, message in book.due(EPOCH + 7200)] == ["escalated"]
+
     def test_one_needs_a_field(self) -> None:
         with pytest.raises(ValueError, match="at least one"):
             Silence()
@@ -542,7 +579,7 @@ def test_everything_of_an_incident_survives_a_dump() -> None:
     for number in range(3):
         book.report(alert(threshold=5, context={"a": number}, error_type="503"), float(number))
     (incident,) = book
-    assert Incident.load(incident.dump()) == incident
+    assert Incident.load(incident.dump()).dump() == incident.dump()
     book.report(alert(severity=Severity.CRITICAL), 4.0)
     book.due(4.0)
     incident.confirm("pager", 5.0, 1.0, held=True)

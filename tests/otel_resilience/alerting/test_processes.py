@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.alert_receivers import FakeWebhook, Reply, served
+from support.alert_receivers import FakePagerDuty, FakeWebhook, Reply, served
 from support.redis_server import RedisServer
 
 TESTS = Path(__file__).parents[2]
@@ -39,6 +40,8 @@ def run(*arguments: Any) -> tuple[list[str], str]:
 
 
 KILLS = 24
+KILLS_OF_THE_STORM = int(os.environ.get("STORM_KILLS", "10"))
+"""More of them by hand."""
 
 
 def test_sigkill_between_an_error_and_its_delivery_loses_no_critical_alert(
@@ -88,3 +91,47 @@ class TestF54SeveralProcessesOnOneOutage:
         assert lines == ["exit codes [0]"], errors
         assert outcomes(webhook) == ONE_INCIDENT
         assert errors.count("the shared store of incidents is away") == 2  # once by each process
+
+
+class TestA1FourProcessesOfWhichOneSeesTheEnd:
+    def test_are_one_firing_one_escalation_and_one_resolved_at_every_receiver(
+        self, webhook: FakeWebhook, tmp_path: Path
+    ) -> None:
+        with RedisServer(tmp_path / "redis") as server, served(FakePagerDuty()) as pagerduty:
+            lines, errors = run("hand-over", webhook.url, pagerduty.url, tmp_path, server.url)
+        assert lines == ["exit codes [0]"], errors
+        messages = [(message["reason"], message["severity"]) for message in webhook.accepted]
+        assert messages == [("new", "HIGH"), ("escalated", "CRITICAL"), ("resolved", "CRITICAL")]
+        assert sum(message["count"] for message in webhook.accepted) == webhook.accepted[-1]["total"] == 60
+        (incident,) = pagerduty.incidents
+        assert (incident.status, incident.triggers) == ("resolved", 2)
+        assert incident.dedup_key == f"catalogue:test:{webhook.accepted[0]['fingerprint']}"
+        assert pagerduty.dropped == []
+
+
+class TestKillStorm:
+    def check(self, webhook: FakeWebhook) -> Counter[str]:
+        """Each incident is opened at most once, has an end, and nothing comes after it but the same message again."""
+        seen: dict[str, dict[str, tuple[str, str]]] = {}
+        for message in webhook.accepted:
+            messages = seen.setdefault(message["incident"], {})
+            if messages and list(messages.values())[-1][1] == "resolved":
+                assert message["id"] in messages or message["status"] == "resolved", messages
+            messages[message["id"]] = (message["reason"], message["status"])
+        reasons: Counter[str] = Counter()
+        for messages in seen.values():
+            own = Counter(reason for reason, _ in messages.values())
+            reasons += own
+            assert own["new"] + own["back"] <= 1, messages
+            assert own["escalated"] <= 1, messages
+            assert list(messages.values())[-1][1] == "resolved", messages
+        return reasons
+
+    def test_leaves_no_incident_open_and_escalates_none_after_its_end(
+        self, webhook: FakeWebhook, tmp_path: Path
+    ) -> None:
+        with RedisServer(tmp_path / "redis") as server:
+            lines, errors = run("storm", webhook.url, tmp_path, server.url, KILLS_OF_THE_STORM, 3)
+        assert lines == ["exit codes [0]"], errors
+        assert self.check(webhook)["resolved"] >= 1
+        assert not list(tmp_path.glob("*/outbox/*/*.json"))

@@ -28,7 +28,7 @@ from otel_resilience.alerting import (
     Route,
 )
 from otel_resilience.alerting.channels import SlackChannel, WebhookChannel
-from otel_resilience.alerting.store import Record
+from otel_resilience.alerting.store import Record, Swap
 from otel_resilience.classification import Classification, ErrorClass
 from support.alert_receivers import BLACK_HOLE, FakeSlack, FakeWebhook, Reply, served
 from support.alerting import Inbox, World, alert
@@ -242,25 +242,15 @@ class TestClosing:
 class HangingStore(MemoryStore):
     """A store whose every question takes as long as the test."""
 
-    def __init__(self, *, first_answers: int = 0) -> None:
+    def __init__(self, *, hangs: bool = True) -> None:
+        super().__init__()
         self.stop = threading.Event()
-        self.asked = 0
-        self._answers = first_answers
+        self.hangs = hangs
 
-    def _hang(self) -> None:
-        self.asked += 1
-        if self.asked > self._answers:
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        if self.hangs:
             self.stop.wait(30)
-
-    def claim(self, fingerprint: str, record: Record) -> Record | None:
-        self._hang()
-        return super().claim(fingerprint, record)
-
-    def save(self, fingerprint: str, record: Record) -> None:
-        self._hang()
-
-    def forget(self, fingerprint: str) -> None:
-        self._hang()
+        return super().swap(fingerprint, record, expected)
 
 
 class TestAStoreThatHangs:
@@ -292,12 +282,13 @@ class TestAStoreThatHangs:
         assert [message["kind"] for message in webhook.accepted] == ["trouble"]
 
     def test_at_the_end_costs_no_more_than_the_bound(self, webhook: FakeWebhook) -> None:
-        store = HangingStore(first_answers=20)
+        store = HangingStore(hangs=False)
         try:
             with Real(Route(WebhookChannel(webhook.url)), store=store) as real:
                 for number in range(20):
                     real.service.report(alert(f"kind {number}", severity=Severity.CRITICAL))
                 real.wait_for(20)
+                store.hangs = True
                 with takes_at_most(1.2):
                     assert real.service.close(1.0)
         finally:
@@ -305,10 +296,10 @@ class TestAStoreThatHangs:
 
     def test_one_that_breaks_keeps_nobody_from_being_told(self, caplog: pytest.LogCaptureFixture) -> None:
         class Broken(MemoryStore):
-            def claim(self, fingerprint: str, record: Record) -> Record | None:
+            def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
                 raise RuntimeError("no store at all")
 
-            load = release = save = watch = claim  # type: ignore[assignment]
+            load = swap  # type: ignore[assignment]
 
         world = World(config=QUICK, store=Broken())
         world.report()

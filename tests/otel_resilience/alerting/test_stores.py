@@ -1,11 +1,14 @@
-"""Processes agree on who tells of an incident, and on who tells of its end: on a disk, and through Redis."""
+"""Of several processes that write an incident one succeeds: on a disk, and through Redis."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 import redis
 
 from otel_resilience.alerting import DiskStore, FallbackStore, IncidentStore, MemoryStore, RedisStore
-from otel_resilience.alerting.store import Record
+from otel_resilience.alerting.store import MAX_AGE, Record, Swap
 from otel_resilience.testing import FakeClock
 from support.redis_server import RedisServer
 
@@ -27,11 +30,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 Make = Callable[[], IncidentStore]
 
 
-@pytest.fixture(params=["disk", "redis", "fallback"])
+@pytest.fixture(params=["memory", "disk", "redis", "fallback"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Makes stores, each as in a process of its own, on the same folder and Redis."""
     if request.param == "disk":
         yield lambda: DiskStore(tmp_path)
+        return
+    if request.param == "memory":
+        memory = MemoryStore()
+        yield lambda: memory
         return
     running: RedisServer = request.getfixturevalue("server")
     running.command("FLUSHALL")
@@ -42,125 +49,115 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
             yield lambda: FallbackStore(RedisStore(client), DiskStore(tmp_path))
 
 
-def record(identifier: str, fingerprint: str = "f", **more: Any) -> Record:
-    return {"id": identifier, "fingerprint": fingerprint, "phase": "open", "messages": 1, **more}
+def record(identifier: str, revision: str = "1", fingerprint: str = "f", **more: Any) -> Record:
+    return {"id": identifier, "fingerprint": fingerprint, "revision": revision, "saved_at": time.time(), "messages": 1,
+            **more}  # fmt: skip
 
 
 def known(store: IncidentStore) -> dict[str, str]:
-    """ID to phase."""
-    return {each["id"]: each["phase"] for each in store.load()}
+    """ID to revision."""
+    return {each["id"]: each["revision"] for each in store.load()}
 
 
 class TestEveryStore:
-    def test_one_process_tells_of_an_incident(self, make: Make) -> None:
+    def test_the_first_to_write_a_record_is_the_one(self, make: Make) -> None:
         one, two = make(), make()
-        assert one.claim("f", record("a")) is None
-        assert two.claim("f", record("b")) == record("a")
-        assert known(two) == {"a": "open"}
+        first = record("a")
+        assert one.swap("f", first, None) == Swap(True, None)
+        assert two.swap("f", record("b"), None) == Swap(False, first)
+        assert known(two) == {"a": "1"}
 
-    def test_one_process_tells_of_its_end(self, make: Make) -> None:
+    def test_a_record_is_replaced_by_who_read_it_last(self, make: Make) -> None:
         one, two = make(), make()
-        one.claim("f", record("a"))
-        assert two.release("f", record("a", phase="over"))
-        assert not one.release("f", record("a", phase="over"))
-        assert known(one) == {"a": "over"}
+        one.swap("f", record("a"), None)
+        second = record("a", "2")
+        assert two.swap("f", second, "1").done
+        assert one.swap("f", record("a", "3"), "1") == Swap(False, second)
+        assert known(one) == {"a": "2"}
 
-    def test_what_is_over_can_be_claimed_anew(self, make: Make) -> None:
-        one, two = make(), make()
-        one.claim("f", record("a"))
-        one.release("f", record("a", phase="over"))
-        assert two.claim("f", record("b")) is None
-        assert known(one) == {"b": "open"}
+    def test_what_is_gone_is_said_to_be(self, make: Make) -> None:
+        assert make().swap("f", record("a", "2"), "1") == Swap(False, None)
+        assert known(make()) == {}
 
-    def test_a_late_word_about_an_earlier_incident_does_not_end_the_present_one(self, make: Make) -> None:
-        one, two = make(), make()
-        one.claim("f", record("a"))
-        one.release("f", record("a", phase="over"))
-        one.claim("f", record("b"))
-        assert not two.release("f", record("a", phase="over"))
-        assert known(two) == {"b": "open"}
-
-    def test_the_end_is_told_although_the_store_forgot_the_beginning(self, make: Make) -> None:
-        one, two = make(), make()
-        assert one.release("f", record("a", phase="over"))
-        assert not two.release("f", record("a", phase="over"))
-
-    def test_a_record_is_replaced_while_it_is_claimed(self, make: Make) -> None:
+    def test_records_of_different_incidents_are_apart(self, make: Make) -> None:
         one = make()
-        one.save("f", record("a"))
-        assert known(one) == {}
-        one.claim("f", record("a"))
-        one.save("f", record("a", messages=2))
-        assert [each["messages"] for each in make().load()] == [2]
-
-    def test_what_is_watched_is_kept_until_it_is_claimed_or_forgotten(self, make: Make) -> None:
-        one, two = make(), make()
-        one.watch("f", record("a", phase="watching"))
-        assert known(two) == {"a": "watching"}
-        two.forget("f")
-        assert known(one) == {}
-        one.watch("f", record("a", phase="watching"))
-        assert two.claim("f", record("b")) is None
-        assert known(one) == {"b": "open"}
+        assert one.swap("f", record("a"), None).done
+        assert one.swap("g", record("b", fingerprint="g"), None).done
+        assert known(make()) == {"a": "1", "b": "1"}
 
     def test_of_many_at_once_one_gets_it(self, make: Make) -> None:
         stores = [make() for _ in range(8)]
         barrier = threading.Barrier(8)
-        claims: list[bool] = []
-        releases: list[bool] = []
+        done: list[tuple[int, bool]] = []
 
         def work(number: int, store: IncidentStore) -> None:
-            for round_ in range(5):
+            expected: str | None = None
+            for round_ in range(6):
                 barrier.wait(60)
-                claims.append(store.claim(f"{round_}", record(f"{number} of {round_}", f"{round_}")) is None)
-                barrier.wait(60)
-                mine = next(each["id"] for each in store.load() if each["fingerprint"] == f"{round_}")
-                barrier.wait(60)
-                releases.append(store.release(f"{round_}", record(mine, f"{round_}", phase="over")))
+                done.append((round_, store.swap("f", record(f"{number}", f"{round_}"), expected).done))
+                expected = f"{round_}"
 
         threads = [threading.Thread(target=work, args=pair) for pair in enumerate(stores)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(100)
-        assert (len(claims), sum(claims)) == (40, 5)
-        assert (len(releases), sum(releases)) == (40, 5)
+        assert len(done) == 48
+        assert sorted(round_ for round_, first in done if first) == list(range(6))
 
 
 class TestTheDisk:
     def test_a_record_is_whole_or_not_there(self, tmp_path: Path) -> None:
         store = DiskStore(tmp_path)
-        store.claim("f", record("a"))
-        store.save("f", record("a", messages=2))
-        store.release("f", record("a", phase="over"))
-        assert [path.name for path in tmp_path.iterdir()] == ["f.over.json"]
+        store.swap("f", record("a"), None)
+        store.swap("f", record("a", "2"), "1")
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "f.json"]
 
     @pytest.mark.parametrize("damage", ["", "[]", "{", "\x00"])
     def test_a_damaged_record_is_set_aside(self, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
         store = DiskStore(tmp_path)
-        store.claim("f", record("a"))
+        store.swap("f", record("a"), None)
         (tmp_path / "f.json").write_text(damage)
-        assert store.claim("f", record("b")) is None
-        assert known(store) == {"b": "open"}
+        assert store.swap("f", record("b"), None).done
+        assert known(store) == {"b": "1"}
         assert (tmp_path / "f.json.damaged").read_text() == damage
         assert "set aside" in caplog.text
 
-    def test_what_nobody_touched_for_a_week_is_dropped(self, tmp_path: Path) -> None:
+    def test_what_nobody_touched_for_long_is_dropped(self, tmp_path: Path) -> None:
         clock = FakeClock(1e9)
         store = DiskStore(tmp_path, wall_clock=clock)
         for number in (1, 2):
-            store.claim(f"{number}", record(f"{number}", f"{number}"))
+            store.swap(f"{number}", record(f"{number}", fingerprint=f"{number}"), None)
         os.utime(tmp_path / "1.json", (clock.now, clock.now))
         os.utime(tmp_path / "2.json", (clock.now + 10, clock.now + 10))
-        clock.advance(7 * 86_400 + 5)
-        assert known(store) == {"2": "open"}
+        clock.advance(MAX_AGE + 5)
+        assert known(store) == {"2": "1"}
 
-    def test_a_process_that_was_killed_within_a_release_leaves_an_incident_that_is_over(self, tmp_path: Path) -> None:
-        store = DiskStore(tmp_path)
-        store.claim("f", record("a"))
-        (tmp_path / "f.json").rename(tmp_path / "f.over.json")
-        assert known(store) == {"a": "over"}
-        assert not store.release("f", record("a", phase="over"))
+    def test_a_process_that_was_killed_while_it_wrote_holds_up_nobody(self, tmp_path: Path) -> None:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:  # pragma: no cover  # another process
+            tmp_path.mkdir(exist_ok=True)
+            fcntl.flock(os.open(tmp_path / ".lock", os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)
+            os.write(writing, b"!")
+            time.sleep(60)
+            os._exit(0)
+        assert os.read(reading, 1) == b"!"
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert DiskStore(tmp_path).swap("f", record("a"), None).done
+
+    def test_one_that_hangs_while_it_writes_is_waited_for_a_while(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("otel_resilience.alerting.store.LOCK_WITHIN", 0.05)
+        descriptor = os.open(tmp_path / ".lock", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            with pytest.raises(TimeoutError):
+                DiskStore(tmp_path).swap("f", record("a"), None)
+        finally:
+            os.close(descriptor)
 
     def test_nothing_there_is_nothing(self, tmp_path: Path) -> None:
         assert list(DiskStore(tmp_path / "none").load()) == []
@@ -169,28 +166,37 @@ class TestTheDisk:
 class TestRedis:
     def test_records_expire_by_themselves(self, server: RedisServer) -> None:
         server.command("FLUSHALL")
+        clock = FakeClock(time.time())
         with server.client() as client:
-            store = RedisStore(client, prefix="p:", max_age=100)
-            store.claim("f", record("a"))
-            store.claim("g", record("b", "g"))
-            store.release("g", record("b", "g", phase="over"))
-            store.watch("h", record("c", "h"))
-            keys = server.command("KEYS", "*")
-            assert sorted(keys) == [b"p:f", b"p:over:g", b"p:over:h"]
-            assert all(0 < server.command("TTL", key) <= 100 for key in keys)
+            store = RedisStore(client, prefix="p:", max_age=100, wall_clock=clock)
+            store.swap("f", record("a"), None)
+            clock.advance(60)
+            store.swap("g", record("b", fingerprint="g", saved_at=clock.now), None)
+            assert server.command("KEYS", "*") == [b"p:incidents"]
+            assert 0 < server.command("TTL", "p:incidents") <= 100
+            clock.advance(60)
+            assert known(store) == {"b": "1"}
+            assert server.command("HKEYS", "p:incidents") == [b"g"]
 
-    @pytest.mark.parametrize("trouble", ["nobody there", "wrong type", "no JSON"])
+    @pytest.mark.parametrize("damage", ["x", "[]", "7", ""])
+    def test_a_damaged_record_counts_as_none(self, server: RedisServer, damage: str) -> None:
+        server.command("FLUSHALL")
+        server.command("HSET", "alerts:incidents", "f", damage)
+        with server.client() as client:
+            store = RedisStore(client)
+            assert store.swap("f", record("a"), None).done
+            assert known(store) == {"a": "1"}
+
+    @pytest.mark.parametrize("trouble", ["nobody there", "wrong type"])
     def test_what_goes_wrong_is_a_connection_error(self, server: RedisServer, trouble: str) -> None:
         server.command("FLUSHALL")
         client = server.client()
         if trouble == "nobody there":
             client = redis.Redis(port=1, retry=None)
-        elif trouble == "wrong type":
-            server.command("LPUSH", "alerts:incident:f", "x")
         else:
-            server.command("SET", "alerts:incident:f", "x")
+            server.command("LPUSH", "alerts:incidents", "x")
         with client, pytest.raises(ConnectionError):
-            RedisStore(client).claim("f", record("a"))
+            RedisStore(client).swap("f", record("a"), None)
 
 
 class Shared(MemoryStore):
@@ -199,15 +205,21 @@ class Shared(MemoryStore):
     def __init__(self, folder: Path) -> None:
         self.away = False
         self.asked = 0
+        super().__init__()
         self._store = DiskStore(folder)
 
-    def __getattribute__(self, name: str) -> Any:
-        if name not in {"load", "claim", "save", "release", "watch", "forget"}:
-            return super().__getattribute__(name)
+    def load(self) -> Iterable[Record]:
+        self._answer()
+        return self._store.load()
+
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        self._answer()
+        return self._store.swap(fingerprint, record, expected)
+
+    def _answer(self) -> None:
         self.asked += 1
         if self.away:
             raise ConnectionError("away")
-        return getattr(self._store, name)
 
 
 class TestFallback:
@@ -227,69 +239,65 @@ class TestFallback:
         self, store: FallbackStore, shared: Shared, caplog: pytest.LogCaptureFixture, tmp_path: Path, clock: FakeClock
     ) -> None:
         shared.away = True
-        assert store.claim("f", record("a")) is None
+        first = record("a")
+        assert store.swap("f", first, None).done
         clock.advance(60)
         neighbour = FallbackStore(shared, DiskStore(tmp_path / "local"), clock=clock)
-        assert neighbour.claim("f", record("b")) == record("a")
+        assert neighbour.swap("f", record("b"), None) == Swap(False, first)
         clock.advance(60)
-        assert store.claim("g", record("c", "g")) is None
+        assert store.swap("g", record("c", fingerprint="g"), None).done
         assert store.degraded
         assert caplog.text.count("the shared store of incidents is away") == 2  # once by each of the two
 
     def test_it_is_not_asked_all_the_time(self, store: FallbackStore, shared: Shared, clock: FakeClock) -> None:
         shared.away = True
         for number in range(50):
-            store.claim(f"{number}", record("a", f"{number}"))
+            store.swap(f"{number}", record("a", fingerprint=f"{number}"), None)
         assert shared.asked == 1
         clock.advance(5)
-        store.claim("f", record("a"))
+        store.swap("f", record("a"), None)
         assert shared.asked == 2
 
-    def test_an_incident_that_began_without_the_shared_store_ends_with_it(
+    def test_what_began_without_the_shared_store_is_there_when_it_is_back(
         self, store: FallbackStore, shared: Shared, clock: FakeClock
     ) -> None:
         shared.away = True
-        store.claim("f", record("a"))
+        store.swap("f", record("a"), None)
         shared.away = False
         clock.advance(60)
-        assert store.release("f", record("a", phase="over"))
+        assert known(store) == {"a": "1"}
+        assert store.swap("f", record("a", "2"), None).done
+        assert known(shared) == {"a": "2"}
 
-    def test_also_where_another_machine_has_one_of_its_own(
-        self, store: FallbackStore, shared: Shared, clock: FakeClock, tmp_path: Path
-    ) -> None:
-        shared.away = True
-        store.claim("f", record("a"))
-        shared.away = False
-        other = FallbackStore(shared, DiskStore(tmp_path / "other machine"), clock=clock)
-        other.claim("f", record("b"))
-        clock.advance(60)
-        assert store.release("f", record("a", phase="over"))
-        assert other.release("f", record("b", phase="over"))
-
-    def test_an_incident_that_began_with_it_ends_without_it(
+    def test_what_ended_without_it_is_not_open_there_when_it_is_back(
         self, store: FallbackStore, shared: Shared, clock: FakeClock
     ) -> None:
-        store.claim("f", record("a"))
+        store.swap("f", record("a"), None)
         shared.away = True
-        assert store.release("f", record("a", phase="over"))
-        assert not store.release("f", record("a", phase="over"))
+        assert store.swap("f", record("a", "2", messages=2), "1").done
+        shared.away = False
+        clock.advance(60)
+        assert known(store) == {"a": "2"}
+        assert known(shared) == {"a": "2"}
 
-    def test_what_another_machine_told_is_remembered_as_that(
+    def test_what_another_machine_wrote_is_known_when_it_is_away(
         self, store: FallbackStore, shared: Shared, clock: FakeClock, tmp_path: Path
     ) -> None:
-        FallbackStore(shared, DiskStore(tmp_path / "other machine")).claim("f", record("b"))
-        assert store.claim("f", record("a")) == record("b")
+        other = FallbackStore(shared, DiskStore(tmp_path / "other machine"))
+        other.swap("f", record("b"), None)
+        assert not store.swap("f", record("a"), None).done
+        assert store.swap("f", record("b", "2"), "1").done
         shared.away = True
-        assert known(store) == {"b": "open"}
+        assert known(store) == {"b": "2"}
 
-    def test_what_was_lost_there_is_claimed_anew_on_both_sides(
+    def test_what_was_lost_there_is_written_anew_on_both_sides(
         self, store: FallbackStore, shared: Shared, tmp_path: Path
     ) -> None:
-        store.claim("f", record("a"))
+        store.swap("f", record("a"), None)
         (tmp_path / "shared" / "f.json").unlink()
-        assert store.claim("f", record("a", messages=2)) is None
+        assert store.swap("f", record("a", "2"), None).done
         for folder in ("shared", "local"):
-            assert json.loads((tmp_path / folder / "f.json").read_text())["messages"] == 2
+            assert json.loads((tmp_path / folder / "f.json").read_text())["revision"] == "2"
 
     def test_its_recovery_is_said(
         self, store: FallbackStore, shared: Shared, clock: FakeClock, caplog: pytest.LogCaptureFixture
@@ -302,11 +310,3 @@ class TestFallback:
         store.load()
         assert "the shared store of incidents is back" in caplog.text
         assert not store.degraded
-
-
-def test_memory_is_for_one_process() -> None:
-    store = MemoryStore()
-    assert store.claim("f", record("a")) is None
-    assert store.claim("f", record("b")) is None
-    assert store.release("f", record("a"))
-    assert list(store.load()) == []

@@ -31,8 +31,9 @@ _SEVERITIES: Final = {
 class PagerDutyChannel:
     """Opens an incident in PagerDuty with the first message, updates it with further ones, resolves it in the end.
 
-    All messages about an incident carry one ``dedup_key``, ``{service}:{fingerprint}``, on every machine. So a repeated
-    trigger joins the open incident, and leaves one that somebody acknowledged as it is.
+    All messages about an incident carry one ``dedup_key``, ``{service}:{environment}:{fingerprint}``, whichever process
+    of the system sends them. So a repeated trigger joins the open incident, and leaves one that somebody acknowledged
+    as it is.
     """
 
     keeps_incidents = True
@@ -68,12 +69,14 @@ class PagerDutyChannel:
 
 
 def dedup_key(notification: Notification) -> str:
-    """``{service}:{fingerprint}``; a service name that is too long for that is cut and told apart by its hash."""
-    service, tail = readable(notification.service), f":{readable(notification.fingerprint)}"
-    if len(service) + len(tail) > MAX_DEDUP_KEY:
-        digest = hashlib.sha256((service + tail).encode()).hexdigest()
-        return f"{service[:100]}:{digest}"
-    return service + tail
+    """``{service}:{environment}:{fingerprint}``, without the environment where there is none; names that are too long
+    for that are cut and told apart by their hash."""
+    environment = () if notification.environment is None else (notification.environment,)
+    key = ":".join(map(readable, (notification.service, *environment, notification.fingerprint)))
+    if len(key) > MAX_DEDUP_KEY:
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return f"{readable(notification.service)[:100]}:{digest}"
+    return key
 
 
 def build_event(notification: Notification) -> dict[str, Any]:

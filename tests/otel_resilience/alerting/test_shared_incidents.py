@@ -1,0 +1,660 @@
+"""An incident belongs to the store: of all processes that see it, one opens it, one escalates it, one ends it."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from otel_resilience import Severity
+from otel_resilience.alerting import (
+    AlertConfig,
+    DiskStore,
+    EscalationStep,
+    IncidentStore,
+    Inhibition,
+    MemoryStore,
+    Notification,
+    Outbox,
+    Phase,
+    Route,
+    Status,
+)
+from otel_resilience.alerting.store import Swap
+from otel_resilience.testing import FakeClock
+from support.alerting import EPOCH, Inbox, World
+from support.resilience import TransientFault
+
+CONFIG = AlertConfig(service="catalogue", escalation=(EscalationStep(after=3600.0),))
+FLAPPING = AlertConfig(service="catalogue", escalation=(EscalationStep(returns=3),))
+
+
+class Processes:
+    """Processes of one service: a clock, a store and a receiver in common."""
+
+    def __init__(self, store: IncidentStore | None = None, config: AlertConfig = CONFIG) -> None:
+        self.clock = FakeClock(EPOCH)
+        self.inbox = Inbox(self.clock, keeps_incidents=True)
+        self.store = store or MemoryStore()
+        self.config = config
+        self.alive: list[World] = []
+
+    def start(self, **options: object) -> World:
+        world = World([Route(self.inbox)], self.config, clock=self.clock, store=self.store, **options)
+        self.alive.append(world)
+        return world
+
+    def kill(self, world: World) -> None:
+        self.alive.remove(world)
+
+    def end(self, world: World) -> None:
+        self.alive.remove(world)
+        world.service.close()
+
+    def run(self, seconds: float, step: float = 5.0) -> None:
+        """Time passes for all of them, in turns."""
+        until = self.clock.now + seconds
+        while True:
+            for world in self.alive:
+                world.service.pump()
+            if self.clock.now >= until:
+                break
+            self.clock.now = min(until, self.clock.now + step)
+
+    def job(self, *, fails: bool, seconds: float = 2.0) -> None:
+        """A process that lives for two seconds."""
+        world = self.start()
+        if fails:
+            world.report()
+        self.run(seconds, step=1.0)
+        if not fails:
+            world.resolve(certain=True)
+        self.end(world)
+
+    @property
+    def reasons(self) -> list[str]:
+        return [message.reason for message in self.inbox.messages]
+
+
+@pytest.fixture(params=["memory", "disk"])
+def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Processes:
+    return Processes(DiskStore(tmp_path) if request.param == "disk" else MemoryStore())
+
+
+class TestA1AnIncidentBelongsToTheStore:
+    def test_what_one_process_saw_begin_another_one_ends_at_once(self, processes: Processes) -> None:
+        one, two, *_ = (processes.start() for _ in range(4))
+        one.report()
+        processes.run(60)
+        two.resolve(certain=True)
+        processes.run(2)
+        assert processes.reasons == ["new", "resolved"]
+        processes.run(8 * 3600, step=60)
+        assert processes.reasons == ["new", "resolved"]
+        assert all(world.service.incidents() == [] for world in processes.alive)
+
+    def test_also_where_the_other_one_was_started_before_and_saw_nothing_of_it(self, processes: Processes) -> None:
+        two = processes.start()
+        one = processes.start()
+        one.report()
+        one.run(6)
+        two.resolve(certain=True)
+        two.run(1)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_also_within_the_group_wait_and_then_there_is_no_message(self, processes: Processes) -> None:
+        one, two = processes.start(), processes.start()
+        one.report()
+        one.run(2)
+        two.resolve(certain=True)
+        two.run(1)
+        processes.run(3600)
+        assert processes.reasons == []
+
+    def test_also_by_two_good_signs_of_which_the_first_came_too_early(self, processes: Processes) -> None:
+        one, two = processes.start(), processes.start()
+        two.resolve(certain=True)
+        processes.clock.advance(0.01)
+        one.report()
+        processes.run(30)
+        assert processes.reasons == ["new"]
+        two.resolve(certain=True)
+        processes.run(30)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_it_is_escalated_once_by_whoever_comes_first(self, processes: Processes) -> None:
+        worlds = [processes.start() for _ in range(4)]
+        for _ in range(6):
+            for world in worlds:
+                world.report()
+                processes.run(10)
+            processes.run(900)
+        assert processes.reasons == ["new", "escalated"]
+        assert sum(message.count for message in processes.inbox.messages) <= 24
+
+    def test_it_is_escalated_although_who_saw_it_begin_is_gone(self, processes: Processes) -> None:
+        one = processes.start()
+        processes.start()
+        one.report()
+        processes.run(30)
+        processes.kill(one)
+        processes.run(3600)
+        assert processes.reasons == ["new", "escalated"]
+
+    def test_it_is_not_escalated_by_a_process_with_an_old_copy(self, processes: Processes) -> None:
+        one, two = processes.start(), processes.start()
+        one.report()
+        processes.run(3500)
+        two.resolve(certain=True)
+        two.run(1)
+        processes.clock.advance(200)
+        one.run(3600)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_what_all_of_them_saw_is_counted(self, processes: Processes) -> None:
+        worlds = [processes.start() for _ in range(4)]
+        for world in worlds:
+            for _ in range(3):
+                world.report(error_type="503")
+            world.run(1)
+        processes.run(10)
+        worlds[2].report(error_type="timeout")
+        processes.run(20)
+        worlds[1].resolve(certain=True)
+        processes.run(5)
+        assert sum(message.count for message in processes.inbox.messages) == 13
+        last = processes.inbox.messages[-1]
+        assert (last.status, last.total) == (Status.RESOLVED, 13)
+        assert last.error_types == {"503": 12, "timeout": 1}
+
+    def test_what_a_process_saw_after_the_end_is_another_incident(self, processes: Processes) -> None:
+        one, two = processes.start(), processes.start()
+        one.report()
+        processes.run(70)
+        two.resolve(certain=True)
+        two.run(1)
+        processes.clock.advance(1)
+        one.report()
+        processes.run(70)
+        assert processes.reasons == ["new", "resolved", "back"]
+        assert len({message.incident for message in processes.inbox.messages}) == 2
+
+    def test_what_it_saw_before_the_end_is_not(self, processes: Processes) -> None:
+        one, two = processes.start(), processes.start()
+        one.report()
+        processes.run(70)
+        one.report()
+        processes.clock.advance(1)
+        two.resolve(certain=True)
+        two.run(1)
+        processes.run(600)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_a_row_of_partial_syncs_is_counted_over_all_processes(self, processes: Processes) -> None:
+        one, two, three = (processes.start() for _ in range(3))
+        one.report("partial", threshold=2, window=7 * 86_400.0)
+        processes.run(20)
+        two.report("partial", threshold=2, window=7 * 86_400.0)
+        processes.run(20)
+        assert processes.reasons == ["new"]
+        three.resolve("partial", certain=True)
+        processes.run(20)
+        one.report("partial", threshold=2, window=7 * 86_400.0)
+        processes.run(60)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_a_row_that_another_process_broke_begins_anew(self, processes: Processes) -> None:
+        one, two = processes.start(), processes.start()
+        one.report("partial", threshold=2, window=7 * 86_400.0)
+        one.run(1)
+        processes.clock.advance(1)
+        two.resolve("partial", certain=True)
+        two.run(1)
+        processes.clock.advance(1)
+        one.report("partial", threshold=2, window=7 * 86_400.0)
+        processes.run(60)
+        assert processes.reasons == []
+
+    def test_a_consequence_waits_for_a_cause_that_another_process_saw(self) -> None:
+        rules = (Inhibition(frozenset({"circuit_breaker"}), frozenset({"sync_failed"})),)
+        processes = Processes(config=AlertConfig(escalation=(), inhibitions=rules))
+        one, two = processes.start(), processes.start()
+        one.report("circuit_breaker")
+        processes.run(30)
+        two.report("sync_failed")
+        processes.run(600)
+        assert [message.kind for message in processes.inbox.messages] == ["circuit_breaker"]
+        one.resolve("circuit_breaker", certain=True)
+        processes.run(600)
+        assert processes.reasons == ["new", "resolved"]
+        assert all(world.service.incidents() == [] for world in processes.alive)
+
+    def test_a_trouble_that_goes_on_elsewhere_outlives_a_good_sign(self, processes: Processes) -> None:
+        one, two = processes.start(), processes.start()
+        one.report()
+        processes.run(30)
+        for _ in range(100):
+            two.resolve()
+            processes.run(10)
+            one.service.goes_on("trouble", "supplier")
+            processes.run(10)
+        assert processes.reasons == ["new"]
+        two.resolve()
+        processes.run(400)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_a_store_that_forgets_everything_loses_no_end(self) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        one.report()
+        processes.run(30)
+        assert isinstance(processes.store, MemoryStore)
+        processes.store._records.clear()
+        processes.run(30)
+        two.resolve(certain=True)
+        processes.run(5)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_a_store_that_goes_back_to_an_older_state_makes_nothing_happen_twice(self) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        one.report()
+        processes.run(30)
+        assert isinstance(processes.store, MemoryStore)
+        older = dict(processes.store._records)
+        processes.run(3600)
+        processes.store._records.update(older)
+        processes.run(1800)
+        assert processes.reasons == ["new", "escalated"]
+        older = dict(processes.store._records)
+        two.resolve(certain=True)
+        processes.run(30)
+        processes.store._records.update(older)
+        processes.run(7200)
+        assert processes.reasons == ["new", "escalated", "resolved"]
+        processes.start()
+        processes.run(7200)
+        assert processes.reasons == ["new", "escalated", "resolved"]
+
+    def test_what_is_over_for_a_day_is_looked_at_no_more(self, processes: Processes) -> None:
+        one, two = processes.start(), processes.start()
+        one.report()
+        processes.run(30)
+        two.resolve(certain=True)
+        processes.run(30)
+        processes.clock.advance(86_400)
+        processes.start()
+        processes.run(60)
+        for world in processes.alive:
+            assert len(world.book) == 0
+            assert world.service._next_look() > processes.clock.now
+
+    def test_a_killed_process_has_not_sent_what_the_store_did_not_accept(self, tmp_path: Path) -> None:
+        """It keeps its first message for the case that it is killed; another process sends that."""
+        processes = Processes(config=CONFIG)
+        one = processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock))
+        processes.start()
+        one.report()
+        one.run(1)
+        archive = one.service._archive
+        assert archive._outbox is not None
+        archive._outbox.close()
+        processes.kill(one)
+        processes.run(60)
+        assert processes.reasons == ["new"]
+        processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock))
+        processes.run(60)
+        assert processes.reasons == ["new"]
+        assert Outbox(tmp_path).waiting() == []
+
+
+class TestA3ProcessesThatLiveForSeconds:
+    def test_a_good_job_of_two_seconds_ends_what_a_bad_one_opened(self, processes: Processes) -> None:
+        processes.job(fails=True)
+        processes.clock.advance(600)
+        processes.job(fails=False)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_an_incident_that_came_back_ends_too(self) -> None:
+        processes = Processes(config=FLAPPING)
+        for _ in range(2):
+            processes.job(fails=True)
+            processes.clock.advance(3600)
+            processes.job(fails=False)
+            processes.clock.advance(3600)
+        assert processes.reasons == ["new", "resolved", "back", "resolved"]
+
+    def test_what_ends_by_silence_ends_in_a_job_that_has_seen_nothing_of_it(self, processes: Processes) -> None:
+        one = processes.start()
+        one.report("errors", quiet_after=300.0)
+        processes.run(10)
+        processes.end(one)
+        for _ in range(3):
+            processes.clock.advance(120)
+            processes.end(processes.start())
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_a_first_good_sign_is_kept_for_the_jobs_that_follow(self, processes: Processes) -> None:
+        processes.job(fails=True)
+        processes.clock.advance(60)
+        world = processes.start()
+        world.resolve()
+        processes.end(world)
+        assert processes.reasons == ["new"]
+        processes.clock.advance(300)
+        processes.end(processes.start())
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_a_daily_job_that_works_again_is_resolved_and_not_escalated_before(self, processes: Processes) -> None:
+        processes.job(fails=True)
+        processes.clock.advance(86_400)
+        processes.job(fails=False, seconds=20)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_one_that_still_fails_is_escalated_when_that_is_seen(self, processes: Processes) -> None:
+        processes.job(fails=True)
+        processes.clock.advance(86_400)
+        processes.job(fails=True)
+        assert processes.reasons == ["new", "escalated"]
+
+    def test_a_process_that_only_looks_escalates_nothing(self, processes: Processes) -> None:
+        processes.job(fails=True)
+        for _ in range(10):
+            processes.clock.advance(3600)
+            processes.end(processes.start())
+        assert processes.reasons == ["new"]
+
+    def test_what_no_process_has_seen_for_a_week_is_over(self, processes: Processes) -> None:
+        processes.job(fails=True)
+        for _ in range(8):
+            processes.clock.advance(86_400)
+            processes.end(processes.start())
+        assert processes.reasons == ["new", "resolved"]
+
+
+class TestA4TwoServicesWithOneStore:
+    def make(self, clock: FakeClock, store: IncidentStore, folder: Path, **identity: str) -> World:
+        config = AlertConfig(escalation=(), group_wait=0, **identity)  # type: ignore[arg-type]
+        inbox = Inbox(clock, keeps_incidents=True)
+        world = World([Route(inbox)], config, clock=clock, store=store, outbox=Outbox(folder, wall_clock=clock))
+        world.inbox = inbox
+        return world
+
+    @pytest.mark.parametrize(
+        "identities",
+        [
+            ({"service": "shop"}, {"service": "warehouse"}),
+            ({"service": "shop", "environment": "staging"}, {"service": "shop", "environment": "production"}),
+            ({"service": "shop"}, {"service": "shop", "environment": "production"}),
+        ],
+    )
+    def test_each_notifies_its_own_channel_of_its_own_incidents(
+        self, tmp_path: Path, identities: tuple[dict[str, str], dict[str, str]]
+    ) -> None:
+        clock, store = FakeClock(EPOCH), DiskStore(tmp_path / "incidents")
+        one, two = (self.make(clock, store, tmp_path, **identity) for identity in identities)
+        one.report()
+        one.run(30)
+        two.report()
+        two.run(30)
+        assert [len(world.inbox.messages) for world in (one, two)] == [1, 1]
+        assert one.inbox.messages[0].fingerprint != two.inbox.messages[0].fingerprint
+        one.resolve(certain=True)
+        one.run(30)
+        two.run(30)
+        assert [world.inbox.told[-1][1] for world in (one, two)] == ["resolved", "firing"]
+        assert len(two.service.incidents()) == 1
+
+    def test_what_one_could_not_deliver_the_other_one_does_not_send(self, tmp_path: Path) -> None:
+        clock, store = FakeClock(EPOCH), MemoryStore()
+        one = self.make(clock, store, tmp_path, service="shop")
+        one.report(severity=Severity.CRITICAL)
+        assert one.service._archive._outbox is not None
+        one.service._archive._outbox.close()  # as by SIGKILL
+        two = self.make(clock, store, tmp_path, service="warehouse")
+        two.run(60)
+        assert two.inbox.messages == []
+        again = self.make(clock, store, tmp_path, service="shop")
+        again.run(60)
+        assert len(again.inbox.messages) == 1
+
+
+@pytest.mark.parametrize("one_at_a_time", [True, False])
+def test_an_end_that_is_late_does_not_close_the_incident_after_it(one_at_a_time: bool, tmp_path: Path) -> None:
+    processes = Processes()
+    processes.inbox.keeps_incidents = one_at_a_time
+    one, two = processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock)), processes.start()
+    two.report()
+    processes.run(70)
+    one.resolve(certain=True)
+    processes.inbox.fails = TransientFault()
+    one.run(1)
+    assert one.service._archive._outbox is not None
+    one.service._archive._outbox.close()
+    processes.kill(one)
+    processes.inbox.fails = None
+    processes.clock.advance(60)
+    two.report()
+    processes.run(70)
+    assert processes.reasons == ["new", "back"]
+    processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock))
+    processes.run(10)
+    assert processes.reasons == (["new", "back"] if one_at_a_time else ["new", "back", "resolved"])
+    assert Outbox(tmp_path).waiting() == []
+
+
+class TestWhatAPersonDecides:
+    """It holds for every process, also for one that writes down something else at the same time."""
+
+    @pytest.fixture
+    def incident(self, processes: Processes) -> str:
+        one = processes.start()
+        processes.start()
+        one.report()
+        processes.run(30)
+        return one.service.incidents()[0].id
+
+    def test_an_acknowledged_incident_is_neither_escalated_nor_repeated(
+        self, processes: Processes, incident: str
+    ) -> None:
+        one, two = processes.alive
+        assert two.service.acknowledge(incident) is not None
+        one.report()
+        one.run(1)
+        processes.run(10 * 3600, step=60)
+        assert processes.reasons == ["new"]
+        one.report(severity=Severity.CRITICAL)
+        processes.run(60)
+        one.resolve(certain=True)
+        processes.run(60)
+        assert processes.reasons == ["new", "raised", "resolved"]
+
+    def test_of_a_silenced_one_only_the_end_is_sent(self, processes: Processes, incident: str) -> None:
+        one, two = processes.alive
+        assert two.service.silence(incident, 7200) is not None
+        two.run(1)
+        one.report(severity=Severity.CRITICAL)
+        processes.run(7000, step=60)
+        assert processes.reasons == ["new"]
+        processes.run(300, step=60)
+        assert processes.reasons == ["new", "raised"]
+
+    def test_a_closed_one_is_over_also_where_it_came_back_before(self, processes: Processes, incident: str) -> None:
+        one, two = processes.alive
+        one.resolve(certain=True)
+        processes.run(70)
+        one.report()
+        processes.run(70)
+        (again,) = two.service.incidents()
+        assert two.service.close_incident(again.fingerprint) is not None
+        processes.run(20)
+        assert processes.reasons == ["new", "resolved", "back", "resolved"]
+        assert two.service.close_incident(again.id) is None
+
+    def test_one_is_sent_again(self, processes: Processes, incident: str) -> None:
+        _, two = processes.alive
+        assert two.service.resend(incident) is not None
+        processes.run(600)
+        assert processes.reasons == ["new", "repeat"]
+
+
+class TestMessagesThatOvertakeEachOther:
+    """A receiver that holds incidents open must not be left with one that another process ended."""
+
+    def test_a_message_that_could_not_be_delivered_does_not_follow_the_end(self) -> None:
+        processes = Processes()
+        one = processes.start()
+        processes.inbox.fails = TransientFault()
+        one.report(severity=Severity.CRITICAL)
+        one.run(10)
+        processes.inbox.fails = None
+        two = processes.start()
+        two.resolve(certain=True)
+        two.run(1)
+        processes.run(900)
+        assert processes.reasons == ["resolved"]
+        assert one.service.queue_sizes() == {"inbox": 0}
+
+    @pytest.mark.parametrize("learned", ["before", "after"])
+    def test_one_that_was_under_way_is_followed_by_the_end_once_more(self, learned: str) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        deliver = processes.inbox.deliver
+
+        def slow(notification: Notification, *, timeout: float) -> None:
+            processes.inbox.deliver = deliver  # type: ignore[method-assign]
+            processes.clock.advance(1)
+            two.resolve(certain=True)
+            two.run(1)
+            processes.clock.advance(0.5)
+            if learned == "before":
+                one.service._catch_up()
+            deliver(notification, timeout=timeout)
+
+        processes.inbox.deliver = slow  # type: ignore[method-assign]
+        one.report(severity=Severity.CRITICAL)
+        processes.run(60)
+        assert processes.reasons == ["resolved", "new", "resolved"]
+        assert processes.inbox.messages[-1].count == 0
+
+
+class SlowStore(MemoryStore):
+    """Another process is faster, now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.between: list[World] = []
+
+    def swap(self, fingerprint: str, record: dict[str, object], expected: str | None) -> Swap:
+        if self.between:
+            self.between.pop().service.pump()
+        return super().swap(fingerprint, record, expected)
+
+
+def test_of_two_that_judge_at_the_same_time_one_sends() -> None:
+    store = SlowStore()
+    processes = Processes(store)
+    one, two = processes.start(), processes.start()
+    for world in (one, two):
+        world.report(severity=Severity.CRITICAL)
+    store.between = [two]
+    one.service.pump()
+    assert processes.reasons == ["new"]
+    processes.run(60)
+    processes.clock.advance(5)
+    one.resolve(certain=True)
+    two.resolve(certain=True)
+    store.between = [two]
+    one.service.pump()
+    processes.run(60)
+    assert processes.reasons == ["new", "resolved"]
+    assert processes.inbox.count == 2
+
+
+class SharedIncidents(RuleBasedStateMachine):
+    """Three processes that report, recover, die and are replaced in any order."""
+
+    @initialize()
+    def begin(self) -> None:
+        steps = (EscalationStep(after=900.0), EscalationStep(returns=2))
+        config = AlertConfig(service="catalogue", remember=4000.0, repeat_interval=2000.0, escalation=steps)
+        self.store = SlowStore()
+        self.processes = Processes(self.store, config)
+        for _ in range(3):
+            self.processes.start()
+
+    def pick(self, number: int) -> World:
+        return self.processes.alive[number]
+
+    @rule(number=st.integers(0, 2), kind=st.sampled_from("ab"), severity=st.sampled_from(["HIGH", "CRITICAL"]))
+    def report(self, number: int, kind: str, severity: str) -> None:
+        self.pick(number).report(kind, Severity(severity))
+        self.processes.clock.advance(0.01)
+
+    @rule(number=st.integers(0, 2), kind=st.sampled_from("ab"), certain=st.booleans())
+    def resolve(self, number: int, kind: str, certain: bool) -> None:
+        self.pick(number).resolve(kind, certain=certain)
+        self.processes.clock.advance(0.01)
+
+    @rule(number=st.integers(0, 2))
+    def one_works(self, number: int) -> None:
+        self.pick(number).service.pump()
+        self.processes.clock.advance(0.01)
+
+    @rule(number=st.integers(0, 2), faster=st.integers(0, 2))
+    def one_works_and_another_is_faster(self, number: int, faster: int) -> None:
+        if number != faster:
+            self.store.between = [self.pick(faster)]
+        self.one_works(number)
+        self.store.between = []
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, 70.0, 400.0, 1000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.processes.run(seconds, step=max(1.0, seconds / 20))
+
+    @rule(number=st.integers(0, 2), killed=st.booleans())
+    def one_is_replaced(self, number: int, killed: bool) -> None:
+        world = self.pick(number)
+        (self.processes.kill if killed else self.processes.end)(world)
+        self.processes.start()
+
+    def by_incident(self) -> dict[str, list[Notification]]:
+        found: dict[str, list[Notification]] = {}
+        for message in self.processes.inbox.messages:
+            found.setdefault(message.incident, []).append(message)
+        return found
+
+    @invariant()
+    def each_incident_is_opened_once_and_nothing_follows_its_end(self) -> None:
+        for messages in self.by_incident().values():
+            assert [message.id.rpartition("-")[2] for message in messages] == [
+                str(number) for number in range(1, len(messages) + 1)
+            ]
+            assert [message.reason in {"new", "back"} for message in messages] == [True] + [False] * (len(messages) - 1)
+            assert Status.RESOLVED not in [message.status for message in messages[:-1]]
+            assert messages[-1].total == sum(message.count for message in messages)
+
+    @invariant()
+    def of_a_fingerprint_one_incident_is_open(self) -> None:
+        open_ones = [messages[-1].fingerprint for messages in self.by_incident().values()
+                     if messages[-1].status is Status.FIRING]  # fmt: skip
+        assert len(open_ones) == len(set(open_ones))
+
+    def teardown(self) -> None:
+        if not hasattr(self, "processes"):
+            return
+        self.processes.clock.advance(1)
+        for kind in "ab":
+            self.pick(0).resolve(kind)
+        self.processes.run(1500, step=5)
+        assert all(messages[-1].status is Status.RESOLVED for messages in self.by_incident().values())
+        known = itertools.chain.from_iterable(world.service.incidents() for world in self.processes.alive)
+        assert [each for each in known if each.phase is Phase.OPEN] == []
+
+
+SharedIncidents.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestSharedIncidents = SharedIncidents.TestCase
