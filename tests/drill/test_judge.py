@@ -120,6 +120,7 @@ def test_alerts_that_do_not_end_are_a_problem() -> None:
 SILENT = Expectation("job", "nobody starts the job", rules=frozenset({"NoSyncSeen"}), dead_man=True)
 
 
+@pytest.mark.fault("F59")
 def test_a_silent_application_is_missed_by_whoever_waits_for_its_heartbeats() -> None:
     told = message(5, "page", "NoSyncSeen")
     line = judged(told, expected=SILENT, beats=[BEGAN - 100, BEGAN - 25], silence=30.0)

@@ -101,6 +101,7 @@ class TestTrip:
         assert (config.failure_rate, config.consecutive_failures) == (None, 4)
         assert (CircuitBreakerConfig().failure_rate, CircuitBreakerConfig().consecutive_failures) == (0.5, 5)
 
+    @pytest.mark.fault("F09")
     def test_slow_calls_open_it(self, driver: Driver, clock: FakeClock) -> None:
         config = CircuitBreakerConfig(slow_call_duration=2.0, slow_call_rate=0.5, minimum_calls=4)
         breaker = make_breaker(clock, config)
@@ -218,6 +219,7 @@ class TestHalfOpen:
         assert transition is not None
         assert transition.open_duration == 35
 
+    @pytest.mark.fault("F34")
     def test_a_herd_of_a_thousand_makes_exactly_one_probe(self, clock: FakeClock) -> None:
         breaker = make_breaker(clock)
         trip(Driver(clock, asynchronous=False), breaker)
@@ -239,6 +241,7 @@ class TestHalfOpen:
         assert breaker.metrics().rejected == 999
         assert breaker.state is BreakerState.CLOSED
 
+    @pytest.mark.fault("F35")
     def test_a_cancelled_probe_is_neutral_and_gives_its_slot_back(self, clock: FakeClock) -> None:
         breaker = make_breaker(clock)
         driver = Driver(clock, asynchronous=True)
@@ -275,6 +278,7 @@ class TestHalfOpen:
         driver.execute(breaker, Script("value"))
         assert breaker.state is BreakerState.CLOSED
 
+    @pytest.mark.fault("F36")
     def test_a_probe_that_hangs_loses_its_lease(self, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
         breaker = make_breaker(clock, CircuitBreakerConfig(consecutive_failures=1, probe_lease=11))
         trip(Driver(clock, asynchronous=False), breaker, times=1)
@@ -299,6 +303,7 @@ class TestHalfOpen:
         assert breaker.metrics().stale_results == 1
 
     @pytest.mark.parametrize("outcome", ["success", "failure"])
+    @pytest.mark.fault("F37")
     def test_a_late_result_of_the_closed_era_is_dropped(self, clock: FakeClock, outcome: str) -> None:
         breaker = make_breaker(clock, FIRST_FAILURE)
         started = clock()
@@ -472,6 +477,7 @@ class TestConcurrency:
         assert not together.broken
         assert breaker.metrics().calls == 8
 
+    @pytest.mark.fault("F57")
     def test_threads_and_loops_share_one_state(self, clock: FakeClock) -> None:
         breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=10**6), clock=clock)
         wrong: list[BaseException] = []
@@ -541,6 +547,7 @@ class TestConcurrency:
         assert (len(probes), len(rejected)) == (1, 7)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
+    @pytest.mark.fault("F57")
     def test_a_forked_child_does_not_inherit_a_held_lock(self) -> None:
         script = textwrap.dedent(
             """
@@ -584,6 +591,7 @@ class TestConcurrency:
         assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.fault("F39")
 def test_the_wall_clock_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
     def guard(read: Any) -> Any:
         def jumped() -> Any:

@@ -43,6 +43,7 @@ def opened(clock: FakeClock, config: CircuitBreakerConfig = ONE) -> CircuitBreak
 
 class TestHalfOpen:
     @pytest.mark.parametrize("callers", [100])
+    @pytest.mark.fault("F34")
     def test_half_open_herd(self, clock: FakeClock, callers: int) -> None:
         """aiobreaker, circuitbreaker, purgatory, hyx, pyresilience, resilient-circuit: all 100 reach the dependency."""
         breaker = opened(clock)
@@ -98,6 +99,7 @@ class TestHalfOpen:
         assert breaker.execute(lambda: "value") == "value"
         assert breaker.state is BreakerState.CLOSED
 
+    @pytest.mark.fault("F36")
     def test_hung_probe_wedges_the_circuit(self, clock: FakeClock) -> None:
         """Polly, resilience4j, gobreaker: a probe that never returns keeps the circuit half-open for ever."""
         breaker = opened(clock)

@@ -50,6 +50,7 @@ def breaker_of(policy: Policy) -> CircuitBreaker:
 
 
 class TestDeadline:
+    @pytest.mark.fault("F32")
     def test_a_wait_that_would_end_past_it_is_not_begun(self, driver: Driver, clock: FakeClock) -> None:
         policy = make_policy(clock, deadline=1.0)
         fault = ThrottledFault()
@@ -135,6 +136,7 @@ class TestDeadline:
 
 
 class TestAttemptTimeout:
+    @pytest.mark.fault("F08")
     def test_an_async_attempt_that_hangs_is_cut_and_repeated(self, clock: FakeClock) -> None:
         policy = make_policy(clock, attempt_timeout=2.0, deadline=30.0, idempotent=True)
         cancelled: list[int] = []
@@ -295,6 +297,7 @@ class TestBreakerPerAttempt:
         assert breaker_of(outer).metrics().calls == 0  # neutral: it says nothing about the outer dependency
         assert tokens(outer) == 100
 
+    @pytest.mark.fault("F21")
     def test_a_hint_of_the_server_extends_the_open_time(self, driver: Driver, clock: FakeClock) -> None:
         policy = make_policy(clock, retry=None)
         for _ in range(5):
@@ -309,6 +312,7 @@ class TestBreakerPerAttempt:
                 driver.execute(policy, Script(ThrottledFault()))
         assert breaker_of(policy).metrics().calls == 0
 
+    @pytest.mark.fault("F33")
     def test_breakers_opened_by_others_during_the_sleep_end_the_call(self, driver: Driver, clock: FakeClock) -> None:
         breaker = CircuitBreaker("supplier", clock=clock)
         fault = TransientFault()
@@ -660,6 +664,7 @@ class TestConfiguration:
         assert script.calls == 1
 
 
+@pytest.mark.fault("F57")
 def test_one_policy_serves_threads_and_loops_at_once() -> None:
     policy = Policy("supplier", retry=RetryConfig(base_delay=0), breaker=CircuitBreakerConfig(failure_threshold=10**6))
     failures: list[BaseException] = []

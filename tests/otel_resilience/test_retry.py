@@ -200,6 +200,7 @@ class TestRetryAfter:
 
 
 class TestBudget:
+    @pytest.mark.fault("F20")
     def test_an_outage_of_throttling_drains_it_as_computed(self, driver: Driver, clock: FakeClock) -> None:
         policy = make_policy(clock, deadline=None)
         attempts = []
@@ -441,6 +442,7 @@ class TestDecorator:
 
 
 class TestCancellation:
+    @pytest.mark.fault("F38")
     def test_in_the_sleep_it_passes_and_gives_the_token_back(self, clock: FakeClock) -> None:
         policy = make_policy(clock, async_sleep=asyncio.sleep, retry=RetryConfig(base_delay=5.0))
 
@@ -458,6 +460,7 @@ class TestCancellation:
         assert (script.calls, tokens(policy)) == (1, 100)
 
     @pytest.mark.parametrize("failures", [0, 1], ids=["first attempt", "retry"])
+    @pytest.mark.fault("F38")
     def test_in_the_request_it_passes_and_gives_the_token_back(self, clock: FakeClock, failures: int) -> None:
         policy = make_policy(clock)
         started: list[int] = []

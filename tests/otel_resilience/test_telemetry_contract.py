@@ -836,6 +836,7 @@ class TestCardinality:
         monkeypatch.setattr(cardinality, "bounded_dependency", cardinality.BoundedNames(cardinality.MAX_DEPENDENCIES))
         monkeypatch.setattr(cardinality, "bounded_error_type", cardinality.BoundedNames(cardinality.MAX_ERROR_TYPES))
 
+    @pytest.mark.fault("F58")
     def test_a_hundred_thousand_operation_names(self, recorded: RecordedTelemetry, clock: FakeClock) -> None:
         policy = make_policy(clock)
         names = {policy.operation_name(None, f"GET /bundles/{number}") for number in range(100_000)}
@@ -845,6 +846,7 @@ class TestCardinality:
         assert len(recorded.points("resilience.operation.duration")) <= cardinality.MAX_OPERATIONS + 1
         assert len({span.name for span in operation_spans(recorded)}) <= cardinality.MAX_OPERATIONS + 1
 
+    @pytest.mark.fault("F58")
     def test_many_dependencies(self, recorded: RecordedTelemetry, clock: FakeClock) -> None:
         policies = [make_policy(clock, dependency=f"host{number}.example") for number in range(500)]
         for policy in policies:
@@ -862,6 +864,7 @@ class TestCardinality:
         assert len(recorded.points("resilience.errors")) <= cardinality.MAX_ERROR_TYPES + 1
         assert len(recorded.points("resilience.operation.duration")) <= cardinality.MAX_ERROR_TYPES + 1
 
+    @pytest.mark.fault("F58")
     def test_memory_of_attribute_sets_is_bounded(self, recorded: RecordedTelemetry, clock: FakeClock) -> None:
         listener = telemetry.active()
         assert listener is not None
@@ -968,6 +971,7 @@ class TestBrokenTelemetry:
         finally:
             telemetry.event_log.removeHandler(handler)
 
+    @pytest.mark.fault("F50")
     def test_the_result_is_the_same(
         self, broken: list[ReadableSpan], part: str, observed: Driver, clock: FakeClock
     ) -> None:

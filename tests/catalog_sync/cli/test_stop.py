@@ -15,6 +15,7 @@ BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
 @BOTH
+@pytest.mark.fault("F52")
 def test_a_stopped_run_frees_the_lock_and_says_so(
     cli: Cli, supplier: Supplier, redis_server: RedisServer, number: signal.Signals
 ) -> None:
@@ -116,6 +117,7 @@ def test_it_ends_in_time_also_with_a_collector_that_does_not_answer(
     assert not redis_server.command("EXISTS", LOCK)
 
 
+@pytest.mark.fault("F51")
 def test_the_next_run_starts_clean_after_sigkill(cli: Cli, supplier: Supplier, redis_server: RedisServer) -> None:
     good = cli("run", "--json").json
     supplier.play("slow")

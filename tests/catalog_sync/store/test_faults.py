@@ -70,6 +70,7 @@ async def replica(server: RedisServer, tmp_path: Path) -> AsyncIterator[RedisSer
         yield running
 
 
+@pytest.mark.fault("F40")
 async def test_f40_a_refused_port_is_a_connection_error(tmp_path: Path) -> None:
     async with open_store(StoreSettings(tmp_path, f"redis://127.0.0.1:{free_port()}/0"), quick_policy()) as store:
         with pytest.raises(CacheConnectionError) as caught:
@@ -77,6 +78,7 @@ async def test_f40_a_refused_port_is_a_connection_error(tmp_path: Path) -> None:
         assert caught.value.__cause__ is not None
 
 
+@pytest.mark.fault("F41")
 async def test_f41_a_redis_that_dies_and_comes_back_is_used_again(store: CatalogStore, server: RedisServer) -> None:
     await store.ping()
     server.kill()
@@ -86,6 +88,7 @@ async def test_f41_a_redis_that_dies_and_comes_back_is_used_again(store: Catalog
     await store.ping()
 
 
+@pytest.mark.fault("F41")
 async def test_f41_the_policy_of_the_store_rides_out_a_restart(server: RedisServer, tmp_path: Path) -> None:
     settings = StoreSettings(tmp_path, server.url)
     async with open_store(settings) as store:
@@ -95,6 +98,7 @@ async def test_f41_the_policy_of_the_store_rides_out_a_restart(server: RedisServ
         await store.ping()
 
 
+@pytest.mark.fault("F44")
 async def test_f44_a_wrong_password_is_sent_at_most_twice_under_the_policy_of_the_store(tmp_path: Path) -> None:
     async with (
         ScriptedRedis(b"-WRONGPASS invalid username-password pair\r\n") as scripted,
@@ -105,6 +109,7 @@ async def test_f44_a_wrong_password_is_sent_at_most_twice_under_the_policy_of_th
         assert scripted.commands <= 2
 
 
+@pytest.mark.fault("F42")
 async def test_f42_a_replica_refuses_writes_as_a_passing_fault(replica: RedisServer, tmp_path: Path) -> None:
     async with open_store(StoreSettings(tmp_path, replica.url), quick_policy()) as store:
         with pytest.raises(CacheConnectionError) as caught:
@@ -128,6 +133,7 @@ async def test_f42_a_replica_refuses_writes_as_a_passing_fault(replica: RedisSer
         ),
     ],
 )
+@pytest.mark.fault("F42", "F43", "F44")
 async def test_f42_f43_f44_replies_become_typed_errors(
     reply: bytes, error: type[Exception], error_type: str | None, tmp_path: Path
 ) -> None:
@@ -142,6 +148,7 @@ async def test_f42_f43_f44_replies_become_typed_errors(
         assert scripted.commands == 1
 
 
+@pytest.mark.fault("F44")
 async def test_f44_a_wrong_password_is_no_connection_error_and_stays_secret(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "server", password=PASSWORD) as server:
         for wrong in (None, "wrong-wrong-wrong"):
@@ -154,6 +161,7 @@ async def test_f44_a_wrong_password_is_no_connection_error_and_stays_secret(tmp_
             assert await store.current() is None
 
 
+@pytest.mark.fault("F45")
 async def test_f45_a_slow_redis_is_given_up_after_the_attempt_timeout(server: RedisServer, tmp_path: Path) -> None:
     async with open_store(StoreSettings(tmp_path, server.url), quick_policy(0.1)) as store:
         await store.ping()

@@ -134,6 +134,7 @@ async def test_a_state_directory_with_a_long_path_gets_a_short_socket(tmp_path: 
     assert not short.parent.exists()
 
 
+@pytest.mark.fault("F53")
 async def test_f53_damaged_data_is_set_aside_and_the_start_is_empty(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

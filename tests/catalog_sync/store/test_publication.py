@@ -176,6 +176,7 @@ async def test_the_same_works_inside_the_process(tmp_path: Path, monkeypatch: py
         assert (await store.load_index("v1")).names() == sorted(b.name for b in bundles(300))
 
 
+@pytest.mark.fault("F43")
 async def test_a_full_redis_keeps_the_old_version_and_says_so(store: CatalogStore, server: RedisServer) -> None:
     old = await publish(store, "v1", bundles(2000, "x" * 300))
     used = server.command("INFO", "memory")["used_memory"]
@@ -231,6 +232,7 @@ def killer(server: RedisServer, tmp_path: Path) -> Iterator[Callable[..., subpro
         process.stdout.close()
 
 
+@pytest.mark.fault("F51")
 async def test_f51_a_writer_killed_while_staging_leaves_only_what_expires(
     server: RedisServer, store: CatalogStore, killer: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -245,6 +247,7 @@ async def test_f51_a_writer_killed_while_staging_leaves_only_what_expires(
     assert len([b async for b in store.iter_bundles("v0")]) == 5
 
 
+@pytest.mark.fault("F51")
 async def test_100_writers_killed_while_publishing_never_show_a_reader_a_mixed_catalogue(
     server: RedisServer, store: CatalogStore, killer: Callable[..., subprocess.Popen[str]]
 ) -> None:

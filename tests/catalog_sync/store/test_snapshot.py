@@ -57,6 +57,7 @@ async def test_an_empty_catalogue_is_a_catalogue(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200, -1, -9, -40])
+@pytest.mark.fault("F53")
 async def test_f53_a_truncated_file_is_set_aside_and_the_previous_one_is_read(
     tmp_path: Path, keep: int, caplog: pytest.LogCaptureFixture
 ) -> None:

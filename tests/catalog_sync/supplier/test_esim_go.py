@@ -121,6 +121,7 @@ async def test_a_bundle_name_is_one_path_segment(tmp_path: Path) -> None:
         (answer(b"x", Content_Encoding="gzip"), InvalidDataError, 2, "invalid_response", ErrorClass.PERMANENT),
     ],
 )
+@pytest.mark.fault("F23", "F24", "F25", "F27")
 async def test_what_becomes_of_each_answer(
     tmp_path: Path,
     reply: bytes,
@@ -187,6 +188,7 @@ async def test_a_denied_group_with_a_working_key_is_not_a_dead_key(tmp_path: Pat
 
 
 @pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.fault("F25")
 async def test_a_dead_key_is_critical_and_probed_once_for_all(tmp_path: Path, status: int) -> None:
     async with scripted_server(failing(status, "access denied")) as server, client_of(server.url, tmp_path) as client:
         results = await asyncio.gather(*(names_of(client) for _ in range(5)), return_exceptions=True)
@@ -236,6 +238,7 @@ async def test_a_page_size_that_is_never_accepted_is_an_error(tmp_path: Path) ->
     assert [request.query["perPage"] for request in server.requests] == ["50", "25", "10"]
 
 
+@pytest.mark.fault("F28")
 async def test_a_redirect_to_another_host_never_sees_the_key(tmp_path: Path) -> None:
     async with scripted_server(listing("a")) as other:
         reply = answer(b"", 302, Location=other.url.replace("127.0.0.1", "localhost") + "/catalogue")
@@ -258,6 +261,7 @@ async def test_a_redirect_on_the_same_host_is_followed(tmp_path: Path) -> None:
         assert (client.counts.sent, client.counts.repeated) == (2, 0)
 
 
+@pytest.mark.fault("F28")
 async def test_a_redirect_loop_ends(tmp_path: Path) -> None:
     reply = answer(b"", 302, Location="/catalogue")
     async with scripted_server(reply) as server, client_of(server.url, tmp_path) as client:
@@ -272,6 +276,7 @@ async def test_a_redirect_loop_ends(tmp_path: Path) -> None:
     ("start", "error_type"),
     [(b"", "read_timeout"), (b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\n{", "attempt_timeout")],
 )
+@pytest.mark.fault("F07", "F08")
 async def test_a_hang_and_a_drip_end_at_the_attempt_timeout(tmp_path: Path, start: bytes, error_type: str) -> None:
     async def respond(request: Request, writer: Writer) -> None:
         writer.write(start)
@@ -345,6 +350,7 @@ async def test_an_attempt_that_waits_for_the_limit_is_not_sent_once_the_circuit_
     assert len(server.requests) == 1
 
 
+@pytest.mark.fault("F17")
 async def test_a_throttled_answer_pauses_all_callers(tmp_path: Path) -> None:
     arrivals: list[float] = []
 
@@ -371,6 +377,7 @@ async def test_waiting_for_the_limit_is_not_charged_to_the_attempt(tmp_path: Pat
     assert len(server.requests) == 9
 
 
+@pytest.mark.fault("F32")
 async def test_nothing_is_sent_after_the_deadline(tmp_path: Path) -> None:
     async with scripted_server(listing("a")) as server, client_of(server.url, tmp_path) as client:
         with pytest.raises(SyncDeadlineError):

@@ -49,6 +49,7 @@ async def test_compressed_bodies_are_decompressed(encoding: str, encode: object)
         pytest.param(b"HTTP/1.1 200 X\r\nContent-Length: " + b"9" * 18 + b"\r\n\r\n", id="absurd"),
     ],
 )
+@pytest.mark.fault("F29", "F30")
 async def test_a_body_beyond_the_limit_is_refused(reply: bytes) -> None:
     with pytest.raises(PayloadTooLargeError) as caught:
         await get(reply)
@@ -71,6 +72,7 @@ async def test_a_body_at_the_limit_passes(body: bytes) -> None:
         pytest.param(answer(b"[1]", Content_Encoding="br"), id="not asked for"),
     ],
 )
+@pytest.mark.fault("F30")
 async def test_a_broken_encoding_is_confirmed_by_one_retry(reply: bytes) -> None:
     with pytest.raises(InvalidDataError) as caught:
         await get(reply)
@@ -119,6 +121,7 @@ def test_messages_show_a_short_and_redacted_sample() -> None:
         (b"[" * 100_000, "application/json", "not JSON"),
     ],
 )
+@pytest.mark.fault("F13", "F14")
 def test_wrong_content_with_status_200_is_confirmed_by_one_retry(body: bytes, content_type: str, what: str) -> None:
     with pytest.raises(InvalidDataError, match=what) as caught:
         parse_json(received(body, content_type=content_type))
@@ -157,6 +160,7 @@ def test_a_redirect_within_the_host_is_followed(location: str) -> None:
         "https://[broken",
     ],
 )
+@pytest.mark.fault("F28")
 def test_a_redirect_to_another_host_or_to_plain_http_is_refused(location: str) -> None:
     with pytest.raises(RedirectRefusedError) as caught:
         redirect_target(received(b"", 302, location=location))

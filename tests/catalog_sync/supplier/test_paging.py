@@ -148,6 +148,7 @@ def test_envelopes_and_bare_arrays_are_pages(data: object, rows: int | None, pag
     assert (result.rows, result.page_count) == (rows, pages)
 
 
+@pytest.mark.fault("F15")
 def test_a_renamed_field_is_a_schema_mismatch_and_not_repeated() -> None:
     with pytest.raises(InvalidDataError, match="'price'") as caught:
         parse_page([{"name": f"n{i}", "duration": 1, "cost": 1} for i in range(5)], 1)

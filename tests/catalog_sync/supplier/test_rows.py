@@ -140,6 +140,7 @@ def test_open_sets_and_unknown_fields_are_no_errors(unusual: dict[str, Any]) -> 
         ({"speed": 5}, QuarantineReason.BAD_TYPE, "speed"),
     ],
 )
+@pytest.mark.fault("F16")
 def test_a_bad_row_is_set_aside_with_its_reason(changes: dict[str, Any], reason: QuarantineReason, field: str) -> None:
     result = validate_rows([{**ROW, **changes}, ROW])
 
@@ -163,6 +164,7 @@ def test_a_row_that_is_no_object_is_set_aside(row: object) -> None:
     assert validate_rows([row]).rejected[0].reason is QuarantineReason.BAD_TYPE
 
 
+@pytest.mark.fault("F15")
 def test_a_field_that_all_rows_lack_was_renamed() -> None:
     renamed = [{("cost" if key == "price" else key): value for key, value in ROW.items()}] * 5
 

@@ -69,6 +69,7 @@ async def test_every_failed_attempt_is_recorded_exactly_once(world: World, recor
     assert recorded.event_names().count("catalog.sync.finished") == 1
 
 
+@pytest.mark.fault("F16")
 async def test_a_bad_row_is_counted_and_is_no_error(world: World, recorded: RecordedTelemetry) -> None:
     world.simulator.set_scenario({"rules": [{"fault": "bad_rows", "ratio": 0.02}]})
 

@@ -167,6 +167,7 @@ def deliveries(recorded: RecordedTelemetry) -> list[ReadableSpan]:
     return [span for span in recorded.spans if span.name == "alert.deliver"]
 
 
+@pytest.mark.fault("F46")
 def test_f46_one_failed_delivery_is_one_of_each(recorded: RecordedTelemetry, clock: FakeClock) -> None:
     down, fallback = Inbox(clock, "down"), Inbox(clock, "fallback")
     down.fails = TransientFault()

@@ -116,6 +116,7 @@ class TestOneChannel:
 class TestThrottling:
     """F47."""
 
+    @pytest.mark.fault("F47")
     def test_the_wait_that_was_asked_for_is_kept_and_what_came_meanwhile_leaves_as_one(self, clock: FakeClock) -> None:
         inbox = Inbox(clock, min_interval=1.0, coalesce_from=2)
         inbox.next_outcomes = [ThrottledFault(retry_after=30.0)]
@@ -220,6 +221,7 @@ class TestFallback:
         world.run(100)
         assert (len(down.messages), fallback.messages) == (1, [])
 
+    @pytest.mark.fault("F46")
     def test_takes_over_once_and_the_channel_gets_it_after_its_recovery(
         self, world: World, down: Inbox, fallback: Inbox
     ) -> None:
@@ -267,6 +269,7 @@ class TestFallback:
 class TestTheEndWhileAChannelIsDown:
     """F56."""
 
+    @pytest.mark.fault("F56")
     def test_is_one_message_with_the_duration_and_all_occurrences(self) -> None:
         world = World(config=QUICK)
         world.inbox.fails = TransientFault()
@@ -306,6 +309,7 @@ class TestRevocation:
     """F48."""
 
     @pytest.mark.parametrize("status", ["401", "403", "404", "410"])
+    @pytest.mark.fault("F48")
     def test_disables_the_channel_and_says_so_elsewhere(self, clock: FakeClock, status: str) -> None:
         gone, fallback = Inbox(clock, "gone"), Inbox(clock, "fallback")
         gone.fails = RevokedFault(error_type=status)

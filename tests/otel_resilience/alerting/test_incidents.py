@@ -193,6 +193,7 @@ class TestTheEnd:
         assert message.to_json()["duration_s"] == 65
         assert "Over after 65 s." in message.summary
 
+    @pytest.mark.fault("F55")
     def test_flapping_is_one_incident(self, world: World) -> None:
         for _ in range(20):
             world.report()
@@ -254,6 +255,7 @@ class TestTheEnd:
 
 
 class TestWithinTheGroupWait:
+    @pytest.mark.fault("F56")
     def test_what_is_over_before_it_was_told_is_not_told(self, world: World) -> None:
         world.report()
         world.run(4)

@@ -68,6 +68,7 @@ ONE_INCIDENT = [("outage", "firing"), ("outage", "resolved")]
 
 
 class TestF54SeveralProcessesOnOneOutage:
+    @pytest.mark.fault("F54")
     def test_make_one_incident_on_one_disk(self, webhook: FakeWebhook, tmp_path: Path) -> None:
         lines, errors = run("share", webhook.url, tmp_path, 4, "-")
         assert lines == ["exit codes [0]"], errors
@@ -75,6 +76,7 @@ class TestF54SeveralProcessesOnOneOutage:
         assert len({message["fingerprint"] for message in webhook.accepted}) == 1
         assert webhook.repeated == []
 
+    @pytest.mark.fault("F54")
     def test_make_one_incident_through_redis(self, webhook: FakeWebhook, tmp_path: Path) -> None:
         with RedisServer(tmp_path / "redis") as server:
             lines, errors = run("share", webhook.url, tmp_path, 3, server.url)

@@ -214,6 +214,7 @@ class TestCircuits:
             (message,) = world.messages()
         assert (message.status.value, message.ended_at) == ("resolved", closed)
 
+    @pytest.mark.fault("F22", "F55")
     def test_one_that_flaps_is_one_incident(self, clock: FakeClock, policy: Policy) -> None:
         """F55."""
         with watched(clock) as world:
@@ -226,6 +227,7 @@ class TestCircuits:
             world.run(400)
             assert [m.status.value for m in world.messages()] == ["resolved"]
 
+    @pytest.mark.fault("F56")
     def test_one_that_closes_within_the_group_wait_is_not_told(self, clock: FakeClock, policy: Policy) -> None:
         """F56."""
         with watched(clock, AlertConfig(group_wait=30.0)) as world:

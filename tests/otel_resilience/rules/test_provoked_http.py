@@ -82,6 +82,7 @@ async def verdict_of(url: str, client: httpx.AsyncClient | None = None, **reques
     pytest.fail(f"answered {response.status_code}")
 
 
+@pytest.mark.fault("F01")
 async def test_refused(closed_port: int) -> None:
     verdict = await verdict_of(f"http://127.0.0.1:{closed_port}/")
     assert_verdict(verdict, "T", "yes", "connection_error", unsent=True, idempotent=True)
@@ -106,6 +107,7 @@ def test_refused_for_the_synchronous_clients(closed_port: int) -> None:
     assert_verdict(classify(plain.value), "T", "yes", "connection_error", unsent=True)
 
 
+@pytest.mark.fault("F12")
 async def test_closed_without_response() -> None:
     async with answering(b"") as port:
         verdict = await verdict_of(f"http://127.0.0.1:{port}/")
@@ -134,12 +136,14 @@ def _plain_get(port: int) -> None:
     ],
     ids=["truncated body", "truncated chunk", "garbage", "bad gzip"],
 )
+@pytest.mark.fault("F11")
 async def test_broken_answers(data: bytes, kind: str, error_type: str, max_retries: int | None) -> None:
     async with answering(data) as port:
         verdict = await verdict_of(f"http://127.0.0.1:{port}/")
     assert_verdict(verdict, kind, "yes", error_type, max_retries=max_retries)
 
 
+@pytest.mark.fault("F10")
 async def test_reset_in_mid_body() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65_536)
@@ -155,11 +159,13 @@ async def test_reset_in_mid_body() -> None:
     assert_verdict(verdict, "T", "yes", "response_ended")
 
 
+@pytest.mark.fault("F07")
 async def test_read_timeout() -> None:
     async with answering(None) as port:
         assert_verdict(await verdict_of(f"http://127.0.0.1:{port}/"), "T", "yes", "read_timeout", idempotent=True)
 
 
+@pytest.mark.fault("F31")
 async def test_pool_timeout() -> None:
     timeout = httpx.Timeout(5, pool=0.05)
     async with (
@@ -185,6 +191,7 @@ async def test_an_answer_that_asks_to_wait() -> None:
     assert_verdict(classify(caught.value), "RateLimit", "no", "429", retry_after=3, idempotent=True)
 
 
+@pytest.mark.fault("F28")
 async def test_a_loop_of_redirects() -> None:
     data = b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     async with answering(data) as port:
@@ -235,6 +242,7 @@ async def test_closed_during_the_handshake() -> None:
     assert_verdict(verdict, "T", "yes", "secure_connection_error", unsent=True)
 
 
+@pytest.mark.fault("F05")
 async def test_a_handshake_that_stalls() -> None:
     async with answering(None) as port:
         client = httpx.AsyncClient(trust_env=False, timeout=httpx.Timeout(5, connect=0.2))
@@ -242,6 +250,7 @@ async def test_a_handshake_that_stalls() -> None:
     assert_verdict(verdict, "T", "yes", "connect_timeout", unsent=True)
 
 
+@pytest.mark.fault("F04")
 async def test_a_self_signed_certificate(tmp_path: Path) -> None:
     openssl = require_program("openssl")
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"

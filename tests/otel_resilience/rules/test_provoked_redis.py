@@ -122,6 +122,7 @@ REPLIES = [
 @pytest.mark.parametrize(
     ("text", "kind", "breaker", "error_type", "fields"), REPLIES, ids=[case[0] for case in REPLIES]
 )
+@pytest.mark.fault("F42", "F43", "F44")
 async def test_each_reply_for_both_clients(
     server: _Server, text: str, kind: str, breaker: str, error_type: str, fields: dict[str, Any]
 ) -> None:
@@ -143,6 +144,7 @@ def test_replies_inside_a_pipeline(server: _Server, text: str) -> None:
     assert classify(caught.value).error_type == f"redis_{text.split()[0].lower()}"
 
 
+@pytest.mark.fault("F44")
 async def test_a_wrong_password(server: _Server) -> None:
     server.reply = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
     for verdict in (sync_verdict(_port(server), password="no"), await async_verdict(_port(server), password="no")):

@@ -173,6 +173,7 @@ def damaged_files() -> list[Any]:
 
 
 @pytest.mark.parametrize("content", damaged_files(), ids=lambda content: content[:60].decode("latin-1"))
+@pytest.mark.fault("F53")
 def test_a_damaged_file_is_set_aside_and_its_state_starts_empty(machine: Machine, content: bytes) -> None:
     path = machine.storage().path("supplier")
     path.parent.mkdir()

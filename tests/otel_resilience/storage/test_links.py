@@ -117,6 +117,7 @@ def test_successes_are_told_without_anybody_waiting(server: RedisServer, share: 
     soon(lambda: others_budget.metrics().tokens >= 95)
 
 
+@pytest.mark.fault("F40")
 def test_redis_down_at_the_start_is_told_once_and_calls_go_on(share: Any) -> None:
     with RecordedTelemetry().recording() as recorded:
         shared = share(RedisStorage(f"redis://127.0.0.1:{free_port()}/0"))
@@ -136,6 +137,7 @@ def test_redis_down_at_the_start_is_told_once_and_calls_go_on(share: Any) -> Non
         assert degraded(recorded) == [1]
 
 
+@pytest.mark.fault("F41")
 def test_redis_dies_and_comes_back_and_nothing_is_opened_again(server: RedisServer, share: Any) -> None:
     with RecordedTelemetry().recording() as recorded:
         one = breaker(ready(share(RedisStorage(server.url))))
@@ -162,6 +164,7 @@ def test_redis_dies_and_comes_back_and_nothing_is_opened_again(server: RedisServ
         assert degraded(recorded) == [0]
 
 
+@pytest.mark.fault("F45")
 def test_a_slow_redis_costs_a_call_50_ms_once_and_then_nothing(server: RedisServer, share: Any) -> None:
     shared = ready(share(RedisStorage(server.url), wait=0.05, staleness=0.25))
     one = breaker(shared)
