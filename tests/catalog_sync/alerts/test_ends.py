@@ -19,6 +19,7 @@ from catalog_sync.errors import (
     CatalogSyncError,
     InvalidDataError,
     LockLostError,
+    NotFoundError,
     PublishRefusedError,
     UnknownScopeError,
 )
