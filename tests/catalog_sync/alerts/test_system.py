@@ -84,6 +84,7 @@ def test_a1_what_a_worker_saw_fail_the_command_line_ends(system: System) -> None
         worker, *_ = [stack.enter_context(system.process(name)) for name in names]
         worker.sync_ended(FAILED, 60.0)
         system.wait(lambda: system.pages == ["triggered"])
+        system.wait(lambda: system.statuses == ["firing"])
         with system.process(SERVICE_SYNC) as cli:
             cli.sync_ended(COMPLETE, 1.0)
         system.wait(lambda: system.pages == ["resolved"])
