@@ -1,11 +1,11 @@
-"""A batch that a store refuses for ever costs itself: everything else arrives, at every exporter, on one tier and on two."""
+"""A batch that a store refuses for ever costs itself: all else arrives, at every exporter, on one tier and on two."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 
@@ -146,7 +146,9 @@ class Sampler(TraceServiceServicer):  # type: ignore[misc]  # generated without 
         self.refused = 0
         self._code = code
 
-    def Export(self, request: ExportTraceServiceRequest, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
+    def Export(  # noqa: N802  # named by the base class
+        self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
+    ) -> ExportTraceServiceResponse:
         """One batch of a gateway."""
         names = [s.name for of in request.resource_spans for scope in of.scope_spans for s in scope.spans]
         if any(POISON in name for name in names):
@@ -196,5 +198,3 @@ def test_a_sampler_passes_traces_and_span_metrics_that_its_stores_refuse(tmp_pat
         stores.tempo.wait_for(lambda sink: sink.refused)
         sender.spans(span("good", new_trace(), status=ERROR))
         stores.tempo.wait_for(lambda sink: b"good" in sink.everything())
-
-
