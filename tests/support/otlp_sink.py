@@ -16,7 +16,6 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-
 REMOTE_WRITE = "/api/v1/write"
 """Path of Prometheus' remote write. Its bodies are kept raw: Snappy leaves short texts readable."""
 
@@ -232,6 +231,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(status)
             self.send_header("content-length", "0")
             self.end_headers()
+
+    def do_GET(self) -> None:
+        """What a store answers when Prometheus scrapes it: no metric, and nothing at all while it is away."""
+        self.send_response(200 if self.sink.mode == "accept" else 503)
+        self.send_header("content-type", "text/plain; version=0.0.4")
+        self.send_header("content-length", "0")
+        self.end_headers()
 
     def log_message(self, *_: Any) -> None:
         """Silent."""

@@ -143,12 +143,15 @@ def _collector_losing(settings: Settings) -> Rule:
     )
 
 
+_STORES_UP: Final = 'min by (job) (up{job=~"tempo|loki"})'
+
+
 def _stuck(settings: Settings) -> Rule:
     """A request takes milliseconds: one that is always under way is tried again and again."""
     under_way = IN_RULE.named("otelcol_exporter_in_flight_requests", WITH_QUEUE)
     return Rule(
         name="CollectorExportStuck",
-        expr=f"max by (instance, exporter, data_type) ({under_way})",
+        expr=f"max by (instance, exporter, data_type) ({under_way}) unless on () ({_STORES_UP} < 1)",
         operator=">",
         threshold=0,
         severity="warning",
@@ -157,11 +160,10 @@ def _stuck(settings: Settings) -> Rule:
         " take.",
         dashboard="catalog-telemetry",
         panel="Requests under way",
-        meaning="A request to a store has been under way at every look for more than a minute. Either the store is"
-        " down, slow or over a limit, and the queue grows; or it refuses one request again and again, and the"
-        " others pass.",
+        meaning="A request to a store has been under way at every look for more than a minute. Either the store takes"
+        " nothing, and the queue grows; or it refuses one request again and again, and the others pass. Silent while"
+        " StoreDown fires.",
         look=(
-            "Does StoreDown or PrometheusDown fire? Then see there.",
             "Panel *Queues to the stores*: grows it, or does it stay small?",
             "The Collector's log: `Exporting failed` names the answer of the store.",
         ),
@@ -221,7 +223,7 @@ def _store_down() -> Rule:
     """A scrape may be 15 s away and an evaluation 10 s: it fires within a minute of the death of a store."""
     return Rule(
         name="StoreDown",
-        expr='min by (job) (up{job=~"tempo|loki"})',
+        expr=_STORES_UP,
         operator="<",
         threshold=1,
         severity="warning",
