@@ -196,13 +196,13 @@ def verdict(
         _counted(by_rules),
         _counted(by_application),
         tuple(dict.fromkeys(strangers)),
-        missing=tuple(sorted(expected.every - names_told(by_rules))),
+        missing=tuple(sorted(expected.every - names_begun(by_rules))),
     )
     return with_problems(line)
 
 
-def names_told(messages: Iterable[Message]) -> set[str]:
-    """The alerts that were told to have begun."""
+def names_begun(messages: Iterable[Message]) -> set[str]:
+    """The alerts that were sent as firing."""
     return {alert.name for message in messages for alert in message.alerts if alert.firing}
 
 
@@ -267,7 +267,7 @@ def _problems(line: Verdict) -> Iterable[str]:
             if number > MOST_MESSAGES:
                 yield f"{number} messages at {way} about {group}"
     for name in line.missing:
-        yield f"{name} was not told"
+        yield f"{name} did not come"
     if line.false_alarms:
         yield f"false: {', '.join(line.false_alarms)}"
     if line.overdue:

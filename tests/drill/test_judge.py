@@ -90,7 +90,7 @@ def test_a_warning_may_take_longer_because_nobody_is_woken() -> None:
 
 def test_an_alert_that_must_come_and_does_not_is_a_problem() -> None:
     expected = dataclasses.replace(OUTAGE, every=frozenset({"StoreDown"}))
-    assert judged(*GOOD, expected=expected).problems == ("StoreDown was not told",)
+    assert judged(*GOOD, expected=expected).problems == ("StoreDown did not come",)
     told = message(12, "team", "StoreDown", group="telemetry")
     assert judged(*GOOD, told, expected=expected).problems == ()
 

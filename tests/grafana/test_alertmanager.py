@@ -50,7 +50,7 @@ class Alerts:
         return [message for message in self._receiver.messages() if message.way == way]
 
     def counted(self, way: str = "page") -> Counter[tuple[str, bool]]:
-        """How often each alert was told to have begun (True) or to be over."""
+        """How often each alert was sent as firing (True) or resolved."""
         return Counter((alert.name, alert.firing) for message in self.messages(way) for alert in message.alerts)
 
     def wait_for(self, name: str, firing: bool = True, times: int = 1) -> None:
@@ -91,7 +91,7 @@ def test_each_alert_is_two_messages_however_many_there_are(alerts: Alerts) -> No
     assert all(len(message.alerts) == 1 for message in alerts.messages())
 
 
-def test_an_alert_that_comes_back_after_its_end_is_told_within_a_minute(alerts: Alerts) -> None:
+def test_an_alert_that_comes_back_after_its_end_is_sent_within_a_minute(alerts: Alerts) -> None:
     """Alertmanager remembers its group for half a minute."""
     alerts.fire("StoreFailing")
     alerts.wait_for("StoreFailing")

@@ -80,7 +80,7 @@ def test_a_condition_asks_prometheus_alone_so_that_no_link_can_silence_its_rule(
 
 
 @EACH_RULE
-def test_a_rule_that_cannot_be_evaluated_keeps_its_state_and_one_rule_tells(rule: dict[str, Any]) -> None:
+def test_a_rule_that_cannot_be_evaluated_keeps_its_state_and_one_rule_fires(rule: dict[str, Any]) -> None:
     """Error or OK would end the alerts that fire."""
     unknown = ("Alerting", "Alerting") if rule["title"] == "PrometheusDown" else ("OK", "KeepLast")
     assert (rule["noDataState"], rule["execErrState"]) == unknown

@@ -87,7 +87,7 @@ def test_a_cause_that_the_collector_counts_seconds_later_is_still_the_only_page(
 
 
 @EACH_CAUSE
-def test_a_cause_is_told_within_half_a_minute_whatever_fired_before_it(
+def test_a_cause_fires_within_half_a_minute_whatever_fired_before_it(
     timeline: Start, around: list[Series], cause: str
 ) -> None:
     """A sync that failed for no known cause fires first; half an hour later another one fails."""

@@ -411,7 +411,7 @@ def test_a_dead_collector_is_told_within_half_a_minute(timeline: Start, scraped:
 IN_FLIGHT = 'otelcol_exporter_in_flight_requests{instance="c", exporter="otlp_http/loki", data_type="logs"}'
 
 
-def test_a_request_that_a_store_refuses_again_and_again_is_told_within_two_minutes_also_while_others_pass(
+def test_a_request_that_a_store_refuses_again_and_again_fires_within_two_minutes_also_while_others_pass(
     timeline: Start, around: list[dict[str, str]]
 ) -> None:
     told = Told(
@@ -437,7 +437,7 @@ def test_an_exporter_at_work_is_not_stuck(timeline: Start, around: list[dict[str
 
 
 @pytest.mark.parametrize("store", ["tempo", "loki"])
-def test_a_dead_store_is_told_within_two_minutes(timeline: Start, around: list[dict[str, str]], store: str) -> None:
+def test_a_dead_store_fires_within_two_minutes(timeline: Start, around: list[dict[str, str]], store: str) -> None:
     told = Told(
         "StoreDown",
         f"The store {store} does not answer: alerts still fire, their evidence waits in the Collector.",
@@ -455,7 +455,7 @@ def test_a_dead_store_is_told_within_two_minutes(timeline: Start, around: list[d
     )
 
 
-def test_a_prometheus_that_cannot_reach_itself_is_told(timeline: Start, around: list[dict[str, str]]) -> None:
+def test_a_prometheus_that_cannot_reach_itself_fires(timeline: Start, around: list[dict[str, str]]) -> None:
     """In Grafana a query that fails or brings nothing fires the same rule: see test_provisioning.py."""
     up = process('up{job="prometheus"}', (1, HAPPENS // 15), (0, 40))
     timeline(*around, up, evaluate_every=10).at(HAPPENS + 2 * MINUTE, "PrometheusDown").check()

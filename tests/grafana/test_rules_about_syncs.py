@@ -54,7 +54,7 @@ def test_a_failed_job_is_told_at_once_and_until_a_later_one_works(
     )
 
 
-def test_a_failure_is_told_after_twenty_seconds(timeline: Start, around: list[dict[str, str]]) -> None:
+def test_a_failure_fires_after_twenty_seconds(timeline: Start, around: list[dict[str, str]]) -> None:
     """With up to 15 s until a process pushes, 10 s until an evaluation and 5 s of grouping the page leaves in time."""
     timeline(*around, job(syncs("FAILED", "a"), MINUTE, 1), evaluate_every=10).at(90, "SyncFailed").check()
 

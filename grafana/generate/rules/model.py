@@ -66,7 +66,7 @@ class Rule:
     no_data: Unknown = "OK"
     """No data is normal for a rule about failures."""
     not_evaluated: Unknown = "KeepLast"
-    """An alert that fires goes on, and none begins, while Prometheus does not answer; one rule tells that."""
+    """An alert that fires goes on, and none begins, while Prometheus does not answer: one rule fires then."""
 
     @property
     def condition(self) -> str:
