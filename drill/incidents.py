@@ -140,9 +140,9 @@ def _stores_back(world: World) -> None:
 
 
 def _workers_in(world: World) -> None:
-    """The job orders its syncs from the API from now on, and workers do them."""
-    world.job.pause()
+    """The job orders its syncs from the API from now on, and a worker does them; it goes on until that one is there."""
     world.fleet.start()
+    world.job.pause()
     world.job.order = world.fleet.sync
     world.job.go()
 

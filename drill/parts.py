@@ -33,6 +33,8 @@ ALERTMANAGERS: Final = ("prometheus-alertmanager", "alertmanager")
 BUNDLES: Final = 600
 START_WITHIN: Final = 30.0
 """Seconds that a program may take to start."""
+FLEET_WITHIN: Final = 60.0
+"""Seconds that API and worker may take to start on a busy machine."""
 RUN_WITHIN: Final = 90.0
 """Seconds that one command may take."""
 GAP: Final = 1.0
@@ -263,13 +265,19 @@ class Fleet:
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self._environment = _inherited() | environment | {"CATALOG_JOBS": "workers"}
         self._folder = folder
+        self._alive = folder / "worker.alive"
         self._running = contextlib.ExitStack()
         self._api: ApiProcess | None = None
 
     def start(self) -> None:
-        """Returns when the API answers."""
+        """Returns when the API answers and the worker works. Raises ``RuntimeError`` when that takes too long."""
         self._api = self._running.enter_context(ApiProcess(self._folder, self._environment))
         self._running.enter_context(self._worker())
+        give_up = time.monotonic() + FLEET_WITHIN
+        while not self._alive.exists():
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"the worker did not start: {self._folder / 'worker.log'}")
+            time.sleep(0.1)
 
     def stop(self) -> None:
         """Ends both."""
@@ -278,7 +286,7 @@ class Fleet:
 
     @contextlib.contextmanager
     def _worker(self) -> Iterator[None]:
-        command = [sys.executable, "-m", "catalog_sync.worker", "--concurrency", "2"]
+        command = [sys.executable, "-m", "catalog_sync.worker", "--concurrency", "2", "--health-file", str(self._alive)]
         with (self._folder / "worker.log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         try:

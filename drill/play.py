@@ -46,6 +46,8 @@ def _one(world: World, incident: Incident) -> Verdict:
     _say(f"{expected.name}: {expected.title}")
     if incident.prepare is not None:
         incident.prepare(world)
+        settled = len(world.job.runs)
+        _until(lambda: any(run.outcome == "COMPLETE" for run in world.job.runs[settled:]), TELL_WITHIN)
         _quiet(world)
     world.alertmanager.forget()
     started = now()

@@ -86,3 +86,8 @@ def test_what_a_scenario_begins_calm_ends() -> None:
     outage.begin(world)
     outage.end(world)
     assert world.turned == ["outage", "calm"]
+
+
+@pytest.mark.parametrize("incident", INCIDENTS, ids=each)
+def test_what_is_prepared_for_an_incident_is_undone_after_it(incident: Incident) -> None:
+    assert (incident.prepare is None) is (incident.restore is None)
