@@ -57,7 +57,7 @@ bench: $(STAMP) ## Measure against peers and print the tables (nine minutes)
 collector: ## Build the Collector with Go (minutes, once) and print where it is
 	@sh otel-collector/build
 
-drill: $(STAMP) ## Play twelve incidents against the real programs and print who was told, and when (twelve minutes)
+drill: $(STAMP) ## Play fourteen incidents against the real programs and print who was notified, and when (14 minutes)
 	@sh .ci/tools
 	@PYTHONPATH=tests $(BIN)/python -m drill $(DRILL_OPTIONS)
 

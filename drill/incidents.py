@@ -1,4 +1,4 @@
-"""The twelve incidents: how each begins and ends, who must tell it, and what its trace must show."""
+"""The incidents: how each begins and ends, which alerts must come, and what the traces that they link to must show."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ class Incident:
     expectation: Expectation
     begin: Action
     end: Action
+    prepare: Action | None = None
+    """What must run before it begins."""
+    restore: Action | None = None
+    """Undoes ``prepare`` when it is over."""
     short: bool = False
     """Part of the shortened drill."""
     due: Due | None = None
@@ -123,6 +127,31 @@ def _missed_from(world: World) -> float:
 
 def _job_goes_on(_: World) -> None:
     """The play starts it again after every incident."""
+
+
+def _outage_without_stores(world: World) -> None:
+    world.tempo.mode = world.loki.mode = "unavailable"
+    world.supplier.play("outage")
+
+
+def _stores_back(world: World) -> None:
+    world.tempo.mode = world.loki.mode = "accept"
+    world.supplier.play("calm")
+
+
+def _workers_in(world: World) -> None:
+    """The job orders its syncs from the API from now on, and a worker does them; it goes on until that one is there."""
+    world.fleet.start()
+    world.job.pause()
+    world.job.order = world.fleet.sync
+    world.job.go()
+
+
+def _workers_out(world: World) -> None:
+    world.job.pause()
+    world.job.order = None
+    world.fleet.stop()
+    world.job.go()
 
 
 EVERYDAY: Final[dict[str, Any]] = {
@@ -289,7 +318,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "job-never-ran",
-            "nobody starts the job any more",
+            "the job is not started any more",
             rules=frozenset({"NoSyncSeen"}),
             dead_man=True,
         ),
@@ -298,6 +327,35 @@ INCIDENTS: Final = (
         due=_missed_from,
         lead=_SILENCE,
         short=True,
+    ),
+    Incident(
+        Expectation(
+            "stores-down",
+            "Tempo and Loki are away while the supplier is down",
+            rules=_SYNC | {"CircuitBreakerOpen"},
+            every=frozenset({"StoreDown"}),
+            also=_CONSEQUENCES,
+            kinds=frozenset({"sync_failed", "circuit_breaker"}),
+            also_kinds=frozenset({"errors"}),
+            shows=SUPPLIER_TYPES,
+        ),
+        _outage_without_stores,
+        _stores_back,
+    ),
+    Incident(
+        Expectation(
+            "workers-outage",
+            "the supplier is down while workers run the syncs, with shared protection",
+            rules=_SYNC | {"CircuitBreakerOpen"},
+            also=_CONSEQUENCES,
+            kinds=frozenset({"sync_failed", "circuit_breaker"}),
+            also_kinds=frozenset({"errors"}),
+            shows=SUPPLIER_TYPES,
+        ),
+        _scenario("outage"),
+        _calm,
+        prepare=_workers_in,
+        restore=_workers_out,
     ),
 )  # fmt: skip
 

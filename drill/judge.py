@@ -32,7 +32,9 @@ class Told:
     firing: bool
     labels: tuple[tuple[str, str], ...] = ()
     traceql: str | None = None
-    """The search for traces that the message holds."""
+    """The search for traces that the message links to."""
+    logql: str | None = None
+    """The search for log records that it links to."""
     trace_id: str | None = None
     """The trace that the message leads to."""
     title: str = ""
@@ -65,6 +67,7 @@ def from_alertmanager(way: str, at: float, body: dict[str, Any]) -> Message:
             firing=alert["status"] == "firing",
             labels=tuple(sorted(alert["labels"].items())),
             traceql=alert["annotations"].get("traceql"),
+            logql=alert["annotations"].get("logql"),
             key=alert["fingerprint"],
         )
         for alert in body["alerts"]
@@ -94,6 +97,8 @@ class Expectation:
     title: str
     rules: frozenset[str]
     """Alerts of ours that recognise it; the first one that is told counts."""
+    every: frozenset[str] = frozenset()
+    """Alerts of which none may be missing."""
     also: frozenset[str] = frozenset()
     """Alerts that are a consequence of it: told too, and no false alarm."""
     kinds: frozenset[str] = frozenset()
@@ -148,6 +153,8 @@ class Verdict:
     rule_messages: Counts
     application_messages: Counts
     false_alarms: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    """Alerts that had to come and did not."""
     overdue: bool = False
     """It was still told when the next one was to begin."""
     problems: tuple[str, ...] = field(default=())
@@ -180,12 +187,23 @@ def verdict(
     application = _first(by_application, expected.kinds, played.began, speed, traces)
     if expected.dead_man and silence is not None:
         application = _missed(beats, played, silence, speed)
-    strangers = _strangers(by_rules, expected.rules | expected.also)
+    strangers = _strangers(by_rules, expected.rules | expected.every | expected.also)
     strangers += _strangers(by_application, expected.kinds | expected.also_kinds)
     line = Verdict(
-        expected, rule, application, _counted(by_rules), _counted(by_application), tuple(dict.fromkeys(strangers))
+        expected,
+        rule,
+        application,
+        _counted(by_rules),
+        _counted(by_application),
+        tuple(dict.fromkeys(strangers)),
+        missing=tuple(sorted(expected.every - names_begun(by_rules))),
     )
     return with_problems(line)
+
+
+def names_begun(messages: Iterable[Message]) -> set[str]:
+    """The alerts that were sent as firing."""
+    return {alert.name for message in messages for alert in message.alerts if alert.firing}
 
 
 def calm_verdict(began: float, ended: float, messages: Sequence[Message]) -> Verdict:
@@ -248,6 +266,8 @@ def _problems(line: Verdict) -> Iterable[str]:
         for (way, group), number in counts.items():
             if number > MOST_MESSAGES:
                 yield f"{number} messages at {way} about {group}"
+    for name in line.missing:
+        yield f"{name} did not come"
     if line.false_alarms:
         yield f"false: {', '.join(line.false_alarms)}"
     if line.overdue:

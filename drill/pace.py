@@ -46,13 +46,12 @@ DAY: Final = {"no_sync_after": 20.0, "first_sync_grace": 7.5, "stale_after": 80.
 
 def settings(pace: Pace) -> Settings:
     """The thresholds of an installation whose job runs all the time, so that they come out as :data:`DAY` says."""
-    life = Settings()
     return dataclasses.replace(
-        life,
+        Settings(),
         no_sync_after=round(DAY["no_sync_after"] * pace.memory),
         first_sync_grace=round(DAY["first_sync_grace"] * pace.waits),
         stale_after=round(DAY["stale_after"]),
-        slow_call=life.slow_call / pace.waits,
+        memory=pace.memory,
     )
 
 

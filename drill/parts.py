@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,6 +20,7 @@ import yaml
 from drill import pace as paces
 from drill.receiver import BEAT, Receiver, running_receiver
 from support import loopback
+from support.api_process import TOKEN, ApiProcess
 from support.cli import API_KEY, Supplier
 from support.collector import FOLDER, Collector
 from support.otlp_sink import OtlpSink, otlp_sink
@@ -32,6 +33,8 @@ ALERTMANAGERS: Final = ("prometheus-alertmanager", "alertmanager")
 BUNDLES: Final = 600
 START_WITHIN: Final = 30.0
 """Seconds that a program may take to start."""
+FLEET_WITHIN: Final = 60.0
+"""Seconds that API and worker may take to start on a busy machine."""
 RUN_WITHIN: Final = 90.0
 """Seconds that one command may take."""
 GAP: Final = 1.0
@@ -163,6 +166,8 @@ class Job:
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.arguments: tuple[str, ...] = ()
         """Beyond ``run --json``."""
+        self.order: Callable[[], dict[str, Any]] | None = None
+        """Runs a sync in another way than by the command: returns its report."""
         self.runs: list[Run] = []
         self._environment = _inherited() | environment
         self._log = log
@@ -221,6 +226,9 @@ class Job:
 
     def _once(self) -> None:
         started, arguments = time.time(), self.arguments
+        if self.order is not None:
+            self._note(started, self.order(), 0, arguments)
+            return
         with self._log.open("ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "catalog_sync", "run", "--json", *arguments],
@@ -234,19 +242,82 @@ class Job:
         except subprocess.TimeoutExpired:
             self._process.kill()
             out, _ = self._process.communicate()
-        report = json.loads(out) if out.strip() else {}
+        self._note(started, json.loads(out) if out.strip() else {}, self._process.returncode, arguments)
+
+    def _note(self, started: float, report: dict[str, Any], code: int, arguments: tuple[str, ...]) -> None:
         error = report.get("error") or {}
         self.runs.append(
             Run(
                 started,
                 time.time(),
-                self._process.returncode,
+                code,
                 report.get("outcome", "none"),
                 error.get("type"),
                 report.get("correlation_id"),
                 bool(arguments),
             )
         )
+
+
+class Fleet:
+    """The API and a worker: syncs that are ordered, and run by another process."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self._environment = _inherited() | environment | {"CATALOG_JOBS": "workers"}
+        self._folder = folder
+        self._alive = folder / "worker.alive"
+        self._running = contextlib.ExitStack()
+        self._api: ApiProcess | None = None
+
+    def start(self) -> None:
+        """Returns when the API answers and the worker works. Raises ``RuntimeError`` when that takes too long."""
+        self._api = self._running.enter_context(ApiProcess(self._folder, self._environment))
+        self._running.enter_context(self._worker())
+        give_up = time.monotonic() + FLEET_WITHIN
+        while not self._alive.exists():
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"the worker did not start: {self._folder / 'worker.log'}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Ends both."""
+        self._running.close()
+        self._api = None
+
+    @contextlib.contextmanager
+    def _worker(self) -> Iterator[None]:
+        command = [sys.executable, "-m", "catalog_sync.worker", "--concurrency", "2", "--health-file", str(self._alive)]
+        with (self._folder / "worker.log").open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def sync(self) -> dict[str, Any]:
+        """Orders a full sync and waits for its end: its report, or nothing where it does not come."""
+        import httpx
+
+        api = self._api
+        if api is None:
+            return {}
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with contextlib.suppress(httpx.TransportError):
+            order = loopback.post(f"{api.base_url}/syncs", json={"kind": "full"}, headers=headers)
+            if order.status_code != 202:
+                return {"outcome": f"refused {order.status_code}"}
+            give_up = time.monotonic() + RUN_WITHIN
+            while time.monotonic() < give_up:
+                job = loopback.get(f"{api.base_url}/syncs/{order.json()['id']}").json()
+                if job["status"] in {"finished", "cancelled"}:
+                    return job["report"] or {}
+                time.sleep(0.1)
+        return {}
 
 
 @dataclass(slots=True)
@@ -263,6 +334,7 @@ class World:
     tempo: OtlpSink
     loki: OtlpSink
     job: Job
+    fleet: Fleet
     notes: list[str] = field(default_factory=list)
 
     def firing(self) -> set[str]:
@@ -282,7 +354,8 @@ def running_world(folder: Path, pace: paces.Pace) -> Iterator[World]:
         tempo, loki = start(otlp_sink()), start(otlp_sink())
         alerting = start(Alertmanager(folder / "alertmanager", paces.routing(pace, receiver.url)))
         own = free_port()
-        prometheus = _prometheus(folder / "prometheus", pace, alerting.port, own)
+        targets = {"otel-collector": f"127.0.0.1:{own}", "tempo": address(tempo.url), "loki": address(loki.url)}
+        prometheus = _prometheus(folder / "prometheus", pace, alerting.port, targets)
         start(prometheus)
         collector = Collector(
             "single",
@@ -309,10 +382,17 @@ def running_world(folder: Path, pace: paces.Pace) -> Iterator[World]:
             "ERROR_ALERT_TRACE_URL": "http://localhost:3000/explore?trace={trace_id}",
         }
         job = start(Job(environment, folder / "job.log"))
-        yield World(pace, supplier, redis, collector, prometheus, alerting, receiver, tempo, loki, job)
+        fleet = Fleet(environment, folder)
+        stack.callback(fleet.stop)
+        yield World(pace, supplier, redis, collector, prometheus, alerting, receiver, tempo, loki, job, fleet)
 
 
-def _prometheus(folder: Path, pace: paces.Pace, alerting_port: int, collector_port: int) -> Prometheus:
+def address(url: str) -> str:
+    """Host and port of a base URL."""
+    return url.partition("://")[2]
+
+
+def _prometheus(folder: Path, pace: paces.Pace, alerting_port: int, targets: dict[str, str]) -> Prometheus:
     """Our configuration with the targets that are here, compressed, and our rules."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in paces.rule_files(pace).items():
@@ -321,7 +401,7 @@ def _prometheus(folder: Path, pace: paces.Pace, alerting_port: int, collector_po
     config = paces.compressed(config, pace)
     config["rule_files"] = [str(folder / name) for name in ("alerts.yml", "recording.yml")]
     config["scrape_configs"] = [
-        {"job_name": "otel-collector", "static_configs": [{"targets": [f"127.0.0.1:{collector_port}"]}]}
+        {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()
     ]
     config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alerting_port}"]}]}]}
     options = (

@@ -44,6 +44,11 @@ def play(world: World, incidents: Iterable[Incident], calm: float) -> Iterator[V
 def _one(world: World, incident: Incident) -> Verdict:
     expected = incident.expectation
     _say(f"{expected.name}: {expected.title}")
+    if incident.prepare is not None:
+        incident.prepare(world)
+        settled = len(world.job.runs)
+        _until(lambda: any(run.outcome == "COMPLETE" for run in world.job.runs[settled:]), TELL_WITHIN)
+        _quiet(world)
     world.alertmanager.forget()
     started = now()
     incident.begin(world)
@@ -56,6 +61,8 @@ def _one(world: World, incident: Incident) -> Verdict:
     world.job.go()
     overdue = not _quiet(world)
     played = Played(expected, started, began, ended, now())
+    if incident.restore is not None:
+        incident.restore(world)
     messages = world.receiver.messages()
     line = judge.verdict(
         played,
@@ -82,6 +89,7 @@ def _is_told(world: World, incident: Incident, started: float) -> bool:
         if alert.firing
     }
     by_rule = any((True, name) in names for name in expected.rules)
+    by_rule = by_rule and all((True, name) in names for name in expected.every)
     by_application = not expected.kinds or any((False, name) in names for name in expected.kinds)
     return by_rule and by_application
 
@@ -115,7 +123,6 @@ def traces(world: World, played: Played, messages: Iterable[Message]) -> dict[st
     expected = played.expectation
     if not expected.shows:
         return {}
-    logql = {rule.name: rule.trace.logql for rule in paces.rules(world.pace) if rule.trace is not None}
     found: dict[str, bool | None] = {}
     for message in messages:
         if not played.started <= message.at < played.quiet:
@@ -124,22 +131,22 @@ def traces(world: World, played: Played, messages: Iterable[Message]) -> dict[st
             key = trace_key(message.way, alert.name)
             if alert.firing and key not in found:
                 own = message.way in APPLICATION_WAYS
-                ids = [alert.trace_id] if own else _of_rule(world, played, alert, logql)
+                ids = [alert.trace_id] if own else _linked(world, played, alert)
                 shows = (own and expected.told_shows) or expected.shows
-                found[key] = any(each and _shows(world, each, shows) for each in ids) if ids else None
+                found[key] = all(each is not None and _shows(world, each, shows) for each in ids) if ids else None
     return found
 
 
-def _of_rule(world: World, played: Played, alert: judge.Told, logql: dict[str, str]) -> list[str | None]:
-    """By the log query that puts the trace into the alert in Grafana; else by the search that the message holds."""
-    since, until = played.started, played.quiet
-    if alert.name not in logql:
+def _linked(world: World, played: Played, alert: judge.Told) -> list[str | None]:
+    """The first result behind each link of an alert: of the search for traces, and of the search for log records.
+
+    Everything since the beginning of the drill is searched, as a person would find it.
+    """
+    if alert.traceql is None or alert.logql is None:
         return []
-    by_log = stores.latest_trace(logql[alert.name], world.loki.logs, since, until, dict(alert.labels))
-    if by_log is not None:
-        return [by_log]
-    by_search = stores.search(alert.traceql or "{ }", world.tempo.spans, since, until, speed=world.pace.waits)
-    return [*by_search] or [None]
+    traces = stores.search(alert.traceql, world.tempo.spans, 0.0, played.quiet)
+    records = stores.records(alert.logql, world.loki.logs, 0.0, played.quiet)
+    return [next(iter(traces), None), records[0].trace_id if records else None]
 
 
 def _shows(world: World, trace_id: str, shows: frozenset[str]) -> bool:

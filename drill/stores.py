@@ -6,18 +6,12 @@ Only the forms that :mod:`grafana.generate.logql` writes are understood; another
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
-_LATEST: Final = re.compile(
-    r"topk\(1, sum by \((?P<by>[^)]*)\) \(count_over_time\((?P<stream>\{[^}]*\}) \| (?P<filters>.*)"
-    r" \[(?P<window>\w+)\]\)\) or vector\(0\)\)"
-)
 _FILTER: Final = re.compile(r'^(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"$')
 _SPAN: Final = re.compile(r'^(name|span\.[\w.]+)\s*(=~|!~|!=|=)\s*"([^"]*)"$')
-_NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+_NEWEST_FIRST: Final = " with (most_recent=true)"
 _DURATION: Final = re.compile(r"^duration > (\d+(?:\.\d+)?)s$")
 
 
@@ -42,40 +36,29 @@ class Span(Protocol):
     end: float
 
 
-def latest_trace(
-    query: str, logs: Sequence[Log], since: float, until: float, alert: Mapping[str, str] = _NO_LABELS
-) -> str | None:
-    """The trace that the LogQL of a rule puts into an alert with these labels, from the records of this time.
+def records(query: str, logs: Sequence[Log], since: float, until: float) -> list[Log]:
+    """The records of this time that a LogQL search of an alert finds, the newest first, as Explore shows them.
 
-    The query gives the group with the most records; Grafana joins it where its labels are those of the alert.
+    Nothing is left out that the query does not leave out: a record without a trace is a row that leads nowhere.
     """
-    found = _LATEST.fullmatch(query)
-    if found is None:
-        raise ValueError(f"not a query that a rule makes: {query}")
-    accepts = [_label_filter(part) for part in (*_inside(found["stream"]), *found["filters"].split(" | "))]
-    by = [name.strip() for name in found["by"].split(",") if name.strip() != "trace_id"]
-    groups: Counter[tuple[str, ...]] = Counter()
-    for log in logs:
-        labels = _labels(log)
-        if since <= log.time <= until and log.trace_id and all(accept(labels) for accept in accepts):
-            groups[log.trace_id, *(labels.get(name, "") for name in by)] += 1
-    if not groups:
-        return None
-    trace_id, *values = groups.most_common(1)[0][0]
-    return trace_id if all(alert.get(name) == value for name, value in zip(by, values, strict=True)) else None
+    stream, *filters = query.split(" | ")
+    if not (stream.startswith("{") and stream.endswith("}") and filters):
+        raise ValueError(f"not a search that an alert links to: {query}")
+    accepts = [_label_filter(part) for part in (*_inside(stream), *filters)]
+    found = [log for log in logs if since <= log.time <= until and all(accept(_labels(log)) for accept in accepts)]
+    return sorted(found, key=lambda log: log.time, reverse=True)
 
 
-def search(query: str, spans: Sequence[Span], since: float, until: float, *, speed: float = 1.0) -> list[str]:
-    """The traces with a span of this time that a TraceQL search finds. ``speed``: how much longer spans count."""
-    inner = query.strip()
-    if not (inner.startswith("{") and inner.endswith("}")):
+def search(query: str, spans: Sequence[Span], since: float, until: float) -> list[str]:
+    """The traces with a span of this time that a TraceQL search finds; the newest first where it asks for that."""
+    conditions = query.strip().removesuffix(_NEWEST_FIRST)
+    if not (conditions.startswith("{") and conditions.endswith("}")):
         raise ValueError(f"not a search of spans: {query}")
-    accepts = [_span_filter(part.strip(), speed) for part in inner[1:-1].split("&&")]
-    return list(
-        dict.fromkeys(
-            span.trace_id for span in spans if since <= span.start <= until and all(accept(span) for accept in accepts)
-        )
-    )
+    accepts = [_span_filter(part.strip()) for part in conditions[1:-1].split("&&")]
+    found = [span for span in spans if since <= span.start <= until and all(accept(span) for accept in accepts)]
+    if query.strip().endswith(_NEWEST_FIRST):
+        found.sort(key=lambda span: span.start, reverse=True)
+    return list(dict.fromkeys(span.trace_id for span in found))
 
 
 def failures(trace_id: str, spans: Iterable[Span]) -> set[str]:
@@ -109,12 +92,12 @@ def _label_filter(text: str) -> Callable[[dict[str, str]], bool]:
     return lambda labels: _compare(labels.get(name, ""), operator, value)
 
 
-def _span_filter(text: str, speed: float) -> Callable[[Span], bool]:
+def _span_filter(text: str) -> Callable[[Span], bool]:
     if text == "status = error":
         return lambda span: span.status == "ERROR"
     if (longer := _DURATION.match(text)) is not None:
         limit = float(longer[1])
-        return lambda span: (span.end - span.start) * speed > limit
+        return lambda span: span.end - span.start > limit
     found = _SPAN.match(text)
     if found is None:
         raise ValueError(f"not a condition on a span: {text}")

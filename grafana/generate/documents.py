@@ -56,11 +56,13 @@ def alerts_page(rules: Sequence[Rule], dashboards: Sequence[Dashboard]) -> str:
 def _alerts(rules: Sequence[Rule], titles: dict[str, str]) -> Iterator[str]:
     yield "# Runbook of alerts"
     yield ""
-    yield f"Each alert links to its section here, to its panel, and to a trace. {_GENERATED}"
+    yield f"Each alert links to its section here, to its panel, and to searches for what happened. {_GENERATED}"
     yield "What the outcomes of a sync mean: [runbook.md](runbook.md)."
     yield ""
-    yield "From an alert to the failed attempt: open the *trace* link of the message; choose the red `attempt` span;"
-    yield "read its `error.type` and its events. *Logs for this span* shows what was logged around it."
+    yield "From an alert to the failed attempt: open the *trace* link of the message, which lists the newest first;"
+    yield "open the first; choose the red `attempt` span; read its `error.type` and its events. *Logs for this span*"
+    yield "shows what was logged around it. The *logs* link finds the same in Loki. When messages come, and how many:"
+    yield "[grafana/README.md](../grafana/README.md#a-page-within-a-minute-and-two-messages-an-incident)."
     yield ""
     for severity, meaning in SEVERITIES.items():
         yield f"- **{severity}**: {meaning}"

@@ -38,6 +38,7 @@ SERIES: Final[dict[str, tuple[str, ...]]] = {
     # The Collector's own, scraped from its pull reader: without _total (pushed by OTLP they would have it).
     "otelcol_exporter_queue_size": _EXPORTER,
     "otelcol_exporter_queue_capacity": _EXPORTER,
+    "otelcol_exporter_in_flight_requests": ("instance", *_EXPORTER),
     "otelcol_exporter_enqueue_failed_spans": _EXPORTER,
     "otelcol_exporter_enqueue_failed_metric_points": _EXPORTER,
     "otelcol_exporter_enqueue_failed_log_records": _EXPORTER,

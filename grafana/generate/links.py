@@ -39,6 +39,12 @@ def traces(
     return explore("{datasource}", query, (since, "now"), {"datasource": datasource} | holes)
 
 
+def logs(logql: str, holes: dict[str, str], *, datasource: str, since: str) -> str:
+    """A search for log records, the newest first; words ``{name}`` of the query are filled from ``holes``."""
+    query = {"queryType": "range", "expr": logql, "direction": "backward", "editorMode": "code"}
+    return explore("{datasource}", query, (since, "now"), {"datasource": datasource} | holes)
+
+
 def dashboard(uid: str) -> str:
     """A dashboard of ours, with the time range of the one that it is opened from."""
     return f"/d/{uid}?${{__url_time_range}}"

@@ -1,4 +1,4 @@
-"""Who is told, how and how often.
+"""Who is notified, how and how often.
 
 Contact points, policies, a mute timing and templates for Grafana, and the same routing for Alertmanager.
 
@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-GROUP_BY: Final = ["component"]
-"""One message for all alerts of an incident: an outage opens the circuit, fails the sync and burns the budget."""
-
-# A change of an open incident (one more alert, one less) is told after ``group_interval``. It is longer than an alert
-# outlasts its cause, so that a short incident makes two messages: it began, it is over.
-_PAGE: Final = {"group_wait": "15s", "group_interval": "15m", "repeat_interval": "4h"}
-_TEAM: Final = {"group_wait": "30s", "group_interval": "15m", "repeat_interval": "12h"}
-_HEARTBEAT: Final = {"group_wait": "0s", "group_interval": "1m", "repeat_interval": "5m"}
+# A page is a group of its own, so that it never waits for the group_interval of an alert that fired before it: one
+# message when it begins, one when it is over. That an incident is one page is up to the rules
+# (grafana.generate.rules.causes). Warnings of a component share a message; what is added to it or ends in it is sent
+# after group_interval, which is longer than an alert outlasts its cause.
+_PAGE: Final = {"group_by": ["..."], "group_wait": "5s", "group_interval": "30s", "repeat_interval": "4h"}
+_TEAM: Final = {"group_by": ["component"], "group_wait": "30s", "group_interval": "15m", "repeat_interval": "12h"}
+_HEARTBEAT: Final = {"group_by": ["component"], "group_wait": "0s", "group_interval": "30s", "repeat_interval": "1m"}
 _MAINTENANCE: Final = {
     "name": "maintenance",
     "time_intervals": [
@@ -45,6 +44,7 @@ TEMPLATES: Final = """\
 {{ define "catalog.alert" -}}
 *{{ .Labels.alertname }}* ({{ .Labels.severity }}): {{ .Annotations.summary }}
 {{ if .Annotations.trace_url }}Trace: {{ .Annotations.trace_url }}
+{{ end }}{{ if .Annotations.logs_url }}Logs: {{ .Annotations.logs_url }}
 {{ end }}{{ if .PanelURL }}Panel: {{ .PanelURL }}
 {{ end }}Runbook: {{ .Annotations.runbook_url }}
 {{ if .SilenceURL }}Silence: {{ .SilenceURL }}
@@ -105,7 +105,6 @@ def policies() -> dict[str, Any]:
         {
             "receiver": receiver,
             "object_matchers": [[name, "=", value]],
-            "group_by": GROUP_BY,
             **times,
             **({"mute_time_intervals": list(mutes)} if mutes else {}),
         }
@@ -113,7 +112,7 @@ def policies() -> dict[str, Any]:
     ]
     return {
         "apiVersion": 1,
-        "policies": [{"orgId": 1, "receiver": "team", "group_by": GROUP_BY, **_TEAM, "routes": routes}],
+        "policies": [{"orgId": 1, "receiver": "team", **_TEAM, "routes": routes}],
     }
 
 
@@ -133,7 +132,6 @@ def alertmanager(receiver_base: str = "http://127.0.0.1:8025") -> dict[str, Any]
         {
             "receiver": receiver,
             "matchers": [f'{name}="{value}"'],
-            "group_by": GROUP_BY,
             **times,
             **({"mute_time_intervals": list(mutes)} if mutes else {}),
         }
@@ -147,7 +145,7 @@ def alertmanager(receiver_base: str = "http://127.0.0.1:8025") -> dict[str, Any]
         for receiver, *_ in _ROUTES
     ]
     return {
-        "route": {"receiver": "team", "group_by": GROUP_BY, **_TEAM, "routes": routes},
+        "route": {"receiver": "team", **_TEAM, "routes": routes},
         "receivers": receivers,
         "time_intervals": [_MAINTENANCE],
     }

@@ -48,9 +48,21 @@ class Settings:
     """Share of protected calls that should succeed in the end, over 30 days."""
     least_calls: int = 20
     """Below so many calls in its short window an error budget says nothing."""
-    slow_call: float = 10.0
-    """95th percentile of a protected call from which a dependency is called slow."""
+    slow_call: float = 2.5
+    """Seconds; a bound of the histogram's buckets. A protected call that takes longer counts as slow."""
+    slow_share: float = 0.05
+    """Share of slow calls from which a dependency is called slow, if it is also four times the usual share."""
+    cut_share: float = 0.02
+    """Attempts that a time limit cut, per call, from which a dependency is called slow."""
+    least_cut: int = 3
+    """Fewer cut attempts than this within ``recent`` say nothing."""
     throttled: int = 10
     """Answers "too many requests" in the window of ``recent``."""
+    memory: float = 1.0
+    """Divides the seconds that stand as numbers beside windows; for a drill whose windows are divided likewise."""
     queue_share: float = 0.5
     """Of the capacity of a queue in the Collector."""
+
+    def remembered(self, seconds: int) -> str:
+        """So many seconds as a number in a query."""
+        return f"{seconds / self.memory:g}"

@@ -15,9 +15,9 @@ from catalog_sync.simulator.faults import parse_scenario
 from otel_resilience.alerting import sources
 
 RULES = {rule.name: rule for rule in all_rules(Settings())}
-TWELVE = [
+INCIDENT_NAMES = [
     "outage", "brownout", "429-storm", "bad-payload", "key-revoked", "redis-down", "redis-full", "stale-catalogue",
-    "refused-publication", "webhook-down", "collector-down", "job-never-ran",
+    "refused-publication", "webhook-down", "collector-down", "job-never-ran", "stores-down", "workers-outage",
 ]  # fmt: skip
 
 
@@ -25,15 +25,15 @@ def each(incident: Incident) -> str:
     return incident.name
 
 
-def test_there_are_twelve() -> None:
-    assert [incident.name for incident in INCIDENTS] == TWELVE
+def test_the_twelve_and_what_they_could_not_show_are_played() -> None:
+    assert [incident.name for incident in INCIDENTS] == INCIDENT_NAMES
 
 
 @pytest.mark.parametrize("incident", INCIDENTS, ids=each)
 def test_its_rules_exist_and_one_of_them_leads_to_a_trace_where_there_is_one(incident: Incident) -> None:
     expected = incident.expectation
     assert expected.rules
-    assert expected.rules | expected.also <= RULES.keys()
+    assert expected.rules | expected.every | expected.also <= RULES.keys()
     if expected.shows:
         assert all(RULES[name].trace for name in expected.rules)
 
@@ -86,3 +86,8 @@ def test_what_a_scenario_begins_calm_ends() -> None:
     outage.begin(world)
     outage.end(world)
     assert world.turned == ["outage", "calm"]
+
+
+@pytest.mark.parametrize("incident", INCIDENTS, ids=each)
+def test_what_is_prepared_for_an_incident_is_undone_after_it(incident: Incident) -> None:
+    assert (incident.prepare is None) is (incident.restore is None)

@@ -88,6 +88,13 @@ def test_a_warning_may_take_longer_because_nobody_is_woken() -> None:
     assert in_time.problems == ()
 
 
+def test_an_alert_that_must_come_and_does_not_is_a_problem() -> None:
+    expected = dataclasses.replace(OUTAGE, every=frozenset({"StoreDown"}))
+    assert judged(*GOOD, expected=expected).problems == ("StoreDown did not come",)
+    told = message(12, "team", "StoreDown", group="telemetry")
+    assert judged(*GOOD, told, expected=expected).problems == ()
+
+
 def test_a_consequence_is_neither_a_detection_nor_a_false_alarm() -> None:
     line = judged(GOOD[0], message(10, "page", "CircuitBreakerOpen"))
     assert line.rule is None
@@ -153,7 +160,7 @@ def test_a_notification_of_alertmanager_is_read() -> None:
             {
                 "status": "firing",
                 "labels": {"alertname": "SyncFailed", "severity": "critical"},
-                "annotations": {"traceql": "{ status = error }"},
+                "annotations": {"traceql": "{ status = error }", "logql": '{a=~"b"} | c'},
                 "fingerprint": "f1",
             },
             {"status": "resolved", "labels": {"alertname": "B"}, "annotations": {}, "fingerprint": "f2"},
@@ -161,9 +168,9 @@ def test_a_notification_of_alertmanager_is_read() -> None:
     }
     got = judge.from_alertmanager("page", 5.0, body)
     assert (got.at, got.way, got.group, got.firing) == (5.0, "page", "catalogue", True)
-    assert [(alert.name, alert.firing, alert.traceql, alert.key) for alert in got.alerts] == [
-        ("SyncFailed", True, "{ status = error }", "f1"),
-        ("B", False, None, "f2"),
+    assert [(alert.name, alert.firing, alert.traceql, alert.logql, alert.key) for alert in got.alerts] == [
+        ("SyncFailed", True, "{ status = error }", '{a=~"b"} | c', "f1"),
+        ("B", False, None, None, "f2"),
     ]
 
 

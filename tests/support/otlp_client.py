@@ -106,10 +106,14 @@ def log(body: Any, *, attributes: dict[str, Any] | None = None, event_name: str 
     )
 
 
-def gauge(name: str, number: float, *, attributes: dict[str, Any], exemplar: dict[str, Any] | None = None) -> Metric:
-    """A gauge with one point of now."""
+def gauge(
+    name: str, number: float, *, attributes: dict[str, Any], exemplar: dict[str, Any] | None = None, age: float = 0.0
+) -> Metric:
+    """A gauge with one point of now, or of ``age`` seconds ago; negative is the future."""
     metric = Metric(name=name)
-    point = metric.gauge.data_points.add(time_unix_nano=time.time_ns(), as_double=number, attributes=pairs(attributes))
+    point = metric.gauge.data_points.add(
+        time_unix_nano=time.time_ns() - int(age * 1e9), as_double=number, attributes=pairs(attributes)
+    )
     if exemplar is not None:
         point.exemplars.add(
             time_unix_nano=time.time_ns(),

@@ -16,6 +16,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+REMOTE_WRITE = "/api/v1/write"
+"""Path of Prometheus' remote write. Its bodies are kept raw: Snappy leaves short texts readable."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SinkSpan:
@@ -83,6 +86,10 @@ class OtlpSink:
         self.requests = 0
         self.mode = "accept"
         """``accept``, ``hang`` (no answer until the sink is closed) or ``unavailable`` (503)."""
+        self.refusals: dict[bytes, int] = {}
+        """Status for every body that contains this text, whatever the mode: a batch that is refused for ever."""
+        self.refused = 0
+        """Requests answered so."""
         self.url = ""
         self.released = threading.Event()
         self._lock = threading.Lock()
@@ -96,14 +103,19 @@ class OtlpSink:
         if self.mode == "unavailable":
             return 503
         decompress: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "deflate": zlib.decompress}
-        data = decompress[encoding](body) if encoding else body
+        data = decompress[encoding](body) if encoding in decompress else body
         with self._lock:
+            for text, status in self.refusals.items():
+                if text in data:
+                    self.refused += 1
+                    return status
             self.encodings.add(encoding)
             self.raw.append(data)
             decoders: dict[str, Callable[[bytes], None]] = {
                 "/v1/traces": self._traces,
                 "/v1/logs": self._logs,
                 "/v1/metrics": self._metrics,
+                REMOTE_WRITE: lambda _: None,
             }
             decode = decoders.get(path)
             if decode is None:
@@ -219,6 +231,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(status)
             self.send_header("content-length", "0")
             self.end_headers()
+
+    def do_GET(self) -> None:
+        """What a store answers when Prometheus scrapes it: no metric, and nothing at all while it is away."""
+        self.send_response(200 if self.sink.mode == "accept" else 503)
+        self.send_header("content-type", "text/plain; version=0.0.4")
+        self.send_header("content-length", "0")
+        self.end_headers()
 
     def log_message(self, *_: Any) -> None:
         """Silent."""

@@ -26,6 +26,8 @@ from otel_resilience.contract import ERROR_TYPE, Metric
 _SDK: Final[dict[str, Metric]] = {metric.name: metric for metric in foreign.SDK}
 _QUEUE_LIMITS: Final = thresholds((None, GREEN), (0.5, YELLOW), (0.9, RED))
 _LOSSES: Final = thresholds((None, GREEN), (1, RED))
+WITH_QUEUE: Final = 'exporter!="prometheus_remote_write"'
+"""The exporters that count what is lost; this one has no queue and counts tries."""
 _ITEMS: Final = ("spans", "metric_points", "log_records")
 _SIGNALS: Final = {"spans": "span", "logs": "log"}
 _EXPORTED: Final = {"spans": "span", "logs": "log", "metric points": "metric_data_point"}
@@ -51,10 +53,11 @@ def _sdk_queue(signal: str) -> str:
     return f"max by (job) ({by} ({size}) / {by} ({capacity}))"
 
 
-def _collector(stem: str, *by: str) -> list[Target]:
+def _collector(stem: str, *by: str, matchers: tuple[str, ...] = ()) -> list[Target]:
     """A counter of the Collector per kind of item. Its receiver ``otlp/relay`` only takes what goes to Prometheus."""
     legend = "".join(f"{{{{{name}}}}} " for name in by)
-    matchers = ['receiver="otlp"'] if "_receiver_" in stem else []
+    if "_receiver_" in stem:
+        matchers = ('receiver="otlp"',)
     return [
         prom(total(ON_DASHBOARD.named(f"{stem}_{item}", *matchers), INTERVAL, *by), f"{legend}{item.replace('_', ' ')}")
         for item in _ITEMS
@@ -63,6 +66,7 @@ def _collector(stem: str, *by: str) -> list[Target]:
 
 def _collector_losses() -> str:
     lost = [ON_DASHBOARD.named(f"otelcol_exporter_enqueue_failed_{item}") for item in _ITEMS]
+    lost += [ON_DASHBOARD.named(f"otelcol_exporter_send_failed_{item}", WITH_QUEUE) for item in _ITEMS]
     refused = [ON_DASHBOARD.named(f"otelcol_receiver_refused_{item}", 'receiver="otlp"') for item in _ITEMS]
     parts = [f"({total(selector, RANGE)} or vector(0))" for selector in (*lost, *refused)]
     return " + ".join(parts)
@@ -71,6 +75,10 @@ def _collector_losses() -> str:
 _QUEUE: Final = (
     f"max by (job, exporter, data_type) ({ON_DASHBOARD.named('otelcol_exporter_queue_size')})"
     f" / max by (job, exporter, data_type) ({ON_DASHBOARD.named('otelcol_exporter_queue_capacity')})"
+)
+
+_UNDER_WAY: Final = (
+    f"max by (job, exporter, data_type) ({ON_DASHBOARD.named('otelcol_exporter_in_flight_requests', WITH_QUEUE)})"
 )
 
 _PROCESSES: Final = Row(
@@ -137,7 +145,7 @@ _COLLECTOR: Final = Row(
     (
         stat(
             "Lost in the Collector",
-            "Items refused at the door or thrown away at a full queue within the time range.",
+            "Items refused at the receiver, refused by a store, or dropped at a full queue within the time range.",
             [prom(_collector_losses())],
             limits=_LOSSES,
             none="0",
@@ -157,6 +165,14 @@ _COLLECTOR: Final = Row(
             maximum=1,
             limits=_QUEUE_LIMITS,
             width=20,
+        ),
+        timeseries(
+            "Requests under way",
+            "Requests that an exporter holds, those between two tries included. More than none for minutes: a store is"
+            " down, or refuses one of them again and again.",
+            [prom(_UNDER_WAY, "{{exporter}} {{data_type}}")],
+            width=24,
+            height=7,
         ),
         timeseries(
             "Received",
@@ -182,8 +198,8 @@ _COLLECTOR: Final = Row(
         ),
         timeseries(
             "Failed exports",
-            "Given up after retries. With endless retry nothing appears here; look at the queues.",
-            _collector("otelcol_exporter_send_failed", "exporter"),
+            "Lost: refused for good by a store, or given up after OTELCOL_RETRY_FOR.",
+            _collector("otelcol_exporter_send_failed", "exporter", matchers=(WITH_QUEUE,)),
             bars=True,
             width=12,
         ),

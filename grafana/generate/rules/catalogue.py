@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.generate.logql import FAILED, latest_trace, span_attribute, spans, where
-from grafana.generate.promql import IN_RULE, match, total
+from grafana.generate.logql import FAILED, span_attribute, spans, where, with_trace
+from grafana.generate.promql import total
+from grafana.generate.rules import causes
 from grafana.generate.rules.model import Rule, Trace
-from grafana.generate.rules.recording import (
-    FAILED_OUTCOMES,
-    JUST_NOW,
-    PUBLISHED_AT,
-    SYNC_FAILED_AT,
-    SYNC_WORKED_AT,
-    syncs,
-)
-from grafana.generate.settings import Settings, duration
+from grafana.generate.rules.recording import FAILED_OUTCOMES, PUBLISHED_AT, last_sync_failed, syncs
+from grafana.generate.settings import EVALUATION_INTERVAL, Settings, duration
 
 from catalog_sync import contract
 from otel_resilience.contract import ERROR_TYPE
@@ -23,13 +17,14 @@ from otel_resilience.contract import ERROR_TYPE
 _DASHBOARD: Final = "catalog-sync"
 
 
-def _failed_trace(
-    settings: Settings, *conditions: str, by: tuple[str, ...] = (), traceql: tuple[str, ...] = ()
-) -> Trace:
-    name = f'name = "{contract.SYNC_SPAN}"'
+_OF_KIND: Final = (span_attribute(contract.KIND, "{kind}"),)
+_KIND: Final = where(contract.KIND, "{kind}")
+
+
+def _sync_trace(*conditions: str, traceql: tuple[str, ...] = (FAILED,)) -> Trace:
     return Trace(
-        logql=latest_trace(contract.EVENT_SYNC_FINISHED, duration(settings.recent * 3), *conditions, by=by),
-        traceql=spans(name, FAILED, *traceql),
+        traceql=spans(f'name = "{contract.SYNC_SPAN}"', *traceql),
+        logql=with_trace(contract.EVENT_SYNC_FINISHED, *conditions),
     )
 
 
@@ -39,12 +34,13 @@ def rules(settings: Settings) -> tuple[Rule, ...]:
 
 
 def _failed(settings: Settings) -> Rule:
-    """The last sync of its kind failed. Told at once, kept until a later one works."""
-    just_now = total(syncs(FAILED_OUTCOMES), JUST_NOW, contract.KIND)
-    not_cured = f"{SYNC_FAILED_AT} > ({SYNC_WORKED_AT} or 0 * {SYNC_FAILED_AT})"
+    """The last sync of its kind failed, and no other critical rule says why.
+
+    The wait is for the cause: what a sync failed with is counted by the Collector, seconds after the sync itself is.
+    """
     return Rule(
         name="SyncFailed",
-        expr=f"({just_now} > 0) or (({not_cured}) > time() - {settings.watched})",
+        expr=f"{last_sync_failed(settings)} {causes.unless_explained(settings)}",
         operator=">",
         threshold=0,
         severity="critical",
@@ -54,7 +50,8 @@ def _failed(settings: Settings) -> Rule:
         panel="Failed syncs",
         meaning="The latest sync of this kind ended FAILED or LOCK_UNAVAILABLE after all retries, and none has worked"
         " since. Nothing was published. The alert ends with the next COMPLETE or PARTIAL sync of the same kind, or"
-        " after a day.",
+        " after a day. Silent while CircuitBreakerOpen, AuthenticationFailed, StoreFailing or PublicationRefused says"
+        " why; that alert then lasts until a sync works.",
         look=(
             "The trace in the alert: the red `attempt` span names the call, the attempt and the error.",
             "Dashboard *Catalogue sync*, table *Failed syncs*: is it always the same error?",
@@ -65,7 +62,8 @@ def _failed(settings: Settings) -> Rule:
             "LOCK_UNAVAILABLE: Redis is not there; see StoreFailing.",
             "`catalog-sync doctor` checks every connection and says what to do.",
         ),
-        trace=_failed_trace(settings, where(contract.OUTCOME, FAILED_OUTCOMES, "=~"), by=(contract.KIND,)),
+        wait=2 * EVALUATION_INTERVAL,
+        trace=_sync_trace(where(contract.OUTCOME, FAILED_OUTCOMES, "=~"), _KIND, traceql=(FAILED, *_OF_KIND)),
     )  # fmt: skip
 
 
@@ -84,25 +82,20 @@ def _partial(settings: Settings) -> Rule:
         look=("Table *Failed groups and publications*: which group, which call.",),
         act=("`catalog-sync run --group NAME` repeats one group. If it stays away, ask the supplier.",),
         hold=settings.hold,
-        trace=_failed_trace(settings, where(contract.OUTCOME, "PARTIAL"), by=(contract.KIND,)),
+        trace=_sync_trace(
+            where(contract.OUTCOME, "PARTIAL"),
+            _KIND,
+            traceql=(span_attribute(contract.OUTCOME, "PARTIAL"), *_OF_KIND),
+        ),
     )
-
-
-def _failed_syncs_with(error_types: str, window: str) -> str:
-    """Failed syncs by what they failed with: the Collector's span metrics know the error, our histogram does not."""
-    selector = IN_RULE.named(
-        "traces_span_metrics_calls_total", f'span_name="{contract.SYNC_SPAN}"', match(ERROR_TYPE, error_types, "=~")
-    )
-    return total(selector, window)
 
 
 def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
-    window = duration(settings.recent)
-    refused = "publish_refused|staging_incomplete"
+    refused = causes.REFUSED_ERRORS
     return (
         Rule(
-            name="PublicationRefused",
-            expr=_failed_syncs_with(refused, window),
+            name=causes.REFUSED,
+            expr=causes.until_a_sync_works(causes.REFUSED, settings),
             operator=">",
             threshold=0,
             severity="critical",
@@ -123,13 +116,13 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
                 "If it is: `catalog-sync run --force` publishes it.",
             ),
             hold=settings.hold,
-            trace=_failed_trace(
-                settings, where(ERROR_TYPE, refused, "=~"), traceql=(span_attribute(ERROR_TYPE, refused, "=~"),)
+            trace=_sync_trace(
+                where(ERROR_TYPE, refused, "=~"), traceql=(span_attribute(ERROR_TYPE, refused, "=~"), FAILED)
             ),
         ),
         Rule(
             name="LockLost",
-            expr=_failed_syncs_with("lock_lost", window),
+            expr=causes.failed_syncs_with("lock_lost", settings),
             operator=">",
             threshold=0,
             severity="warning",
@@ -143,8 +136,8 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
             look=("The trace: where is the gap in which nothing renewed the lock?", "CPU and memory of the host."),
             act=("One case heals with the next run. If it repeats, the host stalls or Redis is too slow.",),
             hold=settings.hold,
-            trace=_failed_trace(
-                settings, where(ERROR_TYPE, "lock_lost"), traceql=(span_attribute(ERROR_TYPE, "lock_lost"),)
+            trace=_sync_trace(
+                where(ERROR_TYPE, "lock_lost"), traceql=(span_attribute(ERROR_TYPE, "lock_lost"), FAILED)
             ),
         ),
     )  # fmt: skip
@@ -169,7 +162,7 @@ def _stale(settings: Settings) -> Rule:
             "`catalog-sync run` by hand; its exit code and report say what is wrong.",
             "Check that cron or the beat service still starts it.",
         ),
-        trace=_failed_trace(settings),
+        trace=_sync_trace(where(contract.OUTCOME, FAILED_OUTCOMES, "=~")),
     )  # fmt: skip
 
 
@@ -200,7 +193,7 @@ def _unseen(settings: Settings) -> Rule:
 
 
 def heartbeat() -> Rule:
-    """Always fires, so that whoever waits for it notices when Grafana, its rules or the way out are dead."""
+    """Always fires, so that a service that waits for it notices when alerting itself is dead."""
     return Rule(
         name="Watchdog",
         expr="vector(1)",
@@ -211,8 +204,8 @@ def heartbeat() -> Rule:
         summary="Alerting is alive.",
         dashboard="catalog-alerting",
         panel="Grafana's notifications",
-        meaning="Always fires. Its notification goes to ALERT_HEARTBEAT_URL again and again; a service there calls"
-        " when it stops.",
+        meaning="Always fires. Its notification goes to GRAFANA_HEARTBEAT_URL every minute; a service there calls"
+        " when it stops for two.",
         look=("Nothing, while it fires.",),
         act=("If it stopped: is Grafana up, does it evaluate rules, does it reach the network?",),
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.generate.logql import FAILED, latest_trace, span_attribute, spans, where
+from grafana.generate.logql import FAILED, span_attribute, spans, where, with_trace
 from grafana.generate.names import label
-from grafana.generate.promql import IN_RULE, match, quantile, ratio, total
+from grafana.generate.promql import IN_RULE, match, ratio, total
+from grafana.generate.rules import causes
 from grafana.generate.rules.model import Rule, Severity, Trace
 from grafana.generate.rules.recording import FAILED_OUTCOMES, syncs
 from grafana.generate.settings import Settings, duration
@@ -14,10 +15,9 @@ from grafana.generate.settings import Settings, duration
 from otel_resilience import contract
 
 _BY: Final = contract.DEPENDENCY
-_STORE: Final = "redis"
-_CREDENTIAL_ERRORS: Final = "401|403|redis_auth|redis_noauth|redis_wrongpass|redis_noperm"
 _DRIFT_ERRORS: Final = "schema_mismatch|invalid_response"
 _LOST_OUTCOMES: Final = "failed|rejected|deadline"
+_CUT_ERRORS: Final = "attempt_timeout|read_timeout|write_timeout|connect_timeout"
 
 
 def rules(settings: Settings) -> tuple[Rule, ...]:
@@ -38,23 +38,20 @@ def _errors(*matchers: str) -> str:
     return IN_RULE.of(contract.ERRORS, *matchers)
 
 
-def _attempt_trace(
-    settings: Settings, *conditions: str, by: tuple[str, ...] = (_BY,), traceql: tuple[str, ...] = ()
-) -> Trace:
-    window = duration(settings.recent * 3)
+_OF_DEPENDENCY: Final = where(_BY, "{dependency}")
+
+
+def _attempt_trace(*conditions: str, traceql: tuple[str, ...] = ()) -> Trace:
     return Trace(
-        logql=latest_trace(contract.EVENT_ATTEMPT_FAILED, window, *conditions, by=by),
         traceql=spans(span_attribute(_BY, "{dependency}"), FAILED, *traceql),
+        logql=with_trace(contract.EVENT_ATTEMPT_FAILED, _OF_DEPENDENCY, *conditions),
     )
 
 
 def _breaker_open(settings: Settings) -> Rule:
-    is_open = IN_RULE.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, "open|forced_open", "=~"))
-    opened = IN_RULE.of(contract.BREAKER_TRANSITIONS, match(contract.BREAKER_TO, "open|forced_open", "=~"))
-    by = label(_BY)
     return Rule(
-        name="CircuitBreakerOpen",
-        expr=f"(max by ({by}) ({is_open}) > 0) or {total(opened, '1m', _BY)}",
+        name=causes.CIRCUIT_OPEN,
+        expr=causes.until_a_sync_works(causes.CIRCUIT_OPEN, settings, _BY),
         operator=">",
         threshold=0,
         severity="critical",
@@ -63,10 +60,10 @@ def _breaker_open(settings: Settings) -> Rule:
         dashboard="catalog-breakers",
         panel="State of the circuits",
         meaning="So many calls failed that the breaker turns further ones away, which gives the dependency time and"
-        " keeps our"
-        " own processes free. It tries a probe by itself when its open time ends.",
+        " keeps our own processes free. It tries a probe by itself when its open time ends. After a failed sync the"
+        " alert lasts until a sync works. Silent for Redis while StoreFailing fires.",
         look=(
-            "The trace in the alert: the call whose failure opened the circuit.",
+            "The newest trace of the search: a call whose failure opened the circuit.",
             "Dashboard *Errors*, *Which dependency is it?*: timeouts, 5xx, refused connections?",
             "The dependency's own status page.",
         ),
@@ -75,22 +72,14 @@ def _breaker_open(settings: Settings) -> Rule:
             "Dependency well, circuit forced open: somebody opened it by hand and must close it.",
         ),
         hold=settings.hold,
-        trace=Trace(
-            logql=latest_trace(
-                contract.EVENT_STATE_CHANGED,
-                duration(settings.recent * 3),
-                where(contract.BREAKER_TO, "open|forced_open", "=~"),
-                by=(_BY,),
-            ),
-            traceql=spans(span_attribute(_BY, "{dependency}"), FAILED),
-        ),
+        trace=_attempt_trace(traceql=(span_attribute(contract.ERROR_TYPE, "circuit_open", "!="),)),
     )
 
 
 def _authentication(settings: Settings) -> Rule:
     return Rule(
-        name="AuthenticationFailed",
-        expr=total(_errors(match(contract.ERROR_TYPE, _CREDENTIAL_ERRORS, "=~")), duration(settings.recent), _BY),
+        name=causes.AUTHENTICATION,
+        expr=causes.until_a_sync_works(causes.AUTHENTICATION, settings, _BY),
         operator=">",
         threshold=0,
         severity="critical",
@@ -108,33 +97,21 @@ def _authentication(settings: Settings) -> Rule:
         ),
         hold=settings.hold,
         trace=_attempt_trace(
-            settings,
-            where(contract.ERROR_TYPE, _CREDENTIAL_ERRORS, "=~"),
-            traceql=(span_attribute(contract.ERROR_TYPE, _CREDENTIAL_ERRORS, "=~"),),
+            where(contract.ERROR_TYPE, causes.CREDENTIAL_ERRORS, "=~"),
+            traceql=(span_attribute(contract.ERROR_TYPE, causes.CREDENTIAL_ERRORS, "=~"),),
         ),
     )
 
 
 def _store(settings: Settings) -> Rule:
-    """Errors that retries cure now and then are no news; grave ones are."""
-
-    def errors(severities: str) -> str:
-        selector = _errors(
-            match(_BY, _STORE),
-            match(contract.ERROR_TYPE, _CREDENTIAL_ERRORS, "!~"),
-            match(contract.ERROR_SEVERITY, severities, "=~"),
-        )
-        return total(selector, duration(settings.recent), _BY, contract.ERROR_TYPE)
-
     return Rule(
-        name="StoreFailing",
-        expr=f"{errors('HIGH|CRITICAL')} > 0 or {errors('LOW|MEDIUM')} > 2",
+        name=causes.STORE,
+        expr=causes.until_a_sync_works(causes.STORE, settings, _BY),
         operator=">",
         threshold=0,
         severity="critical",
         component="catalogue",
-        summary="Redis fails with {{ $labels.error_type }}: nothing can be published, readers fall back to the"
-        " snapshot.",
+        summary="Redis fails: nothing can be published, readers fall back to the snapshot.",
         dashboard="catalog-errors",
         panel="Errors by type",
         meaning="Commands fail again and again: connection_error or a timeout where Redis is down, redis_oom where it"
@@ -147,7 +124,7 @@ def _store(settings: Settings) -> Rule:
             "Read-only: REDIS_URL names a replica, or the disk is full.",
         ),
         hold=settings.hold,
-        trace=_attempt_trace(settings, where(_BY, _STORE), by=(_BY, contract.ERROR_TYPE)),
+        trace=_attempt_trace(),
     )
 
 
@@ -169,7 +146,6 @@ def _drift(settings: Settings) -> Rule:
         act=("Compare an answer with docs of the supplier; adapt the reader of rows, or tell the supplier.",),
         hold=settings.hold,
         trace=_attempt_trace(
-            settings,
             where(contract.ERROR_TYPE, _DRIFT_ERRORS, "=~"),
             traceql=(span_attribute(contract.ERROR_TYPE, _DRIFT_ERRORS, "=~"),),
         ),
@@ -194,7 +170,7 @@ def _budget(settings: Settings) -> Rule:
         act=("Treat the cause. Raise the budget only if the dependency can carry the load.",),
         hold=settings.hold,
         trace=Trace(
-            logql=latest_trace(contract.EVENT_BUDGET_EXHAUSTED, duration(settings.recent * 3), by=(_BY,)),
+            logql=with_trace(contract.EVENT_BUDGET_EXHAUSTED, _OF_DEPENDENCY),
             traceql=spans(span_attribute(_BY, "{dependency}"), FAILED),
         ),
     )
@@ -222,35 +198,62 @@ def _throttled(settings: Settings) -> Rule:
         ),
         act=("Lower CATALOG_SUPPLIER_RATE_PER_S, or ask the supplier for a higher limit.",),
         hold=settings.hold,
-        trace=_attempt_trace(settings, where(contract.ERROR_TYPE, "429")),
+        trace=_attempt_trace(where(contract.ERROR_TYPE, "429"), traceql=(span_attribute(contract.ERROR_TYPE, "429"),)),
     )
 
 
+_TIMES_USUAL: Final = 4
+"""A dependency is slow when the share of slow calls is so many times that of the last day."""
+
+
+def _slow_calls(settings: Settings, window: str) -> str:
+    def at_most(bound: str) -> str:
+        selector = IN_RULE.of(contract.OPERATION_DURATION, match("le", bound), suffix="_bucket")
+        return total(selector, window, _BY)
+
+    every = at_most("+Inf")
+    return f"({every} - ({at_most(f'{settings.slow_call:g}')} or 0 * {every}))"
+
+
+def _usual_share_of_slow(settings: Settings) -> str:
+    """That of the last day without the last minutes."""
+    now, day = duration(settings.recent), "1d"
+    counted = IN_RULE.of(contract.OPERATION_DURATION, suffix="_count")
+    calls = f"({total(counted, day, _BY)} - {total(counted, now, _BY)} > 0)"
+    return f"(({_slow_calls(settings, day)} - {_slow_calls(settings, now)}) / {calls})"
+
+
 def _slow(settings: Settings) -> Rule:
-    buckets = IN_RULE.of(contract.OPERATION_DURATION, suffix="_bucket")
-    calls = IN_RULE.of(contract.OPERATION_DURATION, suffix="_count")
     window = duration(settings.recent)
-    enough = f"on ({label(_BY)}) ({total(calls, window, _BY)} >= {settings.least_calls})"
-    waits_as_told = f"on ({label(_BY)}) ({_told_to_slow_down(settings)} > {settings.throttled})"
+    by = f"on ({label(_BY)})"
+    calls = total(IN_RULE.of(contract.OPERATION_DURATION, suffix="_count"), window, _BY)
+    cut = total(_errors(match(contract.ERROR_TYPE, _CUT_ERRORS, "=~")), window, _BY)
+    share_cut = f"(({ratio(cut, calls)}) > {settings.cut_share:g} and {by} ({cut} >= {settings.least_cut}))"
+    usual = f"({_TIMES_USUAL} * ({_usual_share_of_slow(settings)} or 0 * {calls}))"
+    share = ratio(_slow_calls(settings, window), calls)
+    share_slow = f"(({share}) > {settings.slow_share:g} and {by} ({calls} >= {settings.least_calls}))"
+    waits_as_told = f"{by} ({_told_to_slow_down(settings)} > {settings.throttled})"
     return Rule(
         name="DependencySlow",
-        expr=f"{quantile(0.95, buckets, window, _BY)} and {enough} unless {waits_as_told}",
+        expr=f"({share_cut} or {share_slow} > {usual}) unless {waits_as_told}",
         operator=">",
-        threshold=settings.slow_call,
+        threshold=0,
         severity="warning",
         component="catalogue",
-        summary="{{ $labels.resilience_dependency }} is slow: one call in twenty takes more than {{ $value |"
-        " humanizeDuration }}.",
+        summary="{{ $labels.resilience_dependency }} is slow: {{ $value | humanizePercentage }} of calls are slow or"
+        " cut by a time limit.",
         dashboard="catalog-errors",
         panel="Duration of calls by dependency",
-        meaning="A brownout: calls still come home, but waits and retries make them slow. Silent while Throttled tells"
-        " why.",
+        meaning="A brownout: calls still succeed, but time limits cut attempts"
+        f" ({settings.cut_share:.0%} of calls or more), or more calls than usual take longer than"
+        f" {settings.slow_call:g} s ({settings.slow_share:.0%} or more, and four times the share of the last day). Both"
+        " are shares, so fast calls in between hide nothing. Silent while Throttled says why.",
         look=("Dots on the panel open slow traces: is it one long attempt, or many with waits between them?",),
         act=("Slow attempts: the dependency or the network. Many attempts: see its errors.",),
         hold=settings.hold,
         trace=Trace(
-            logql=latest_trace(contract.EVENT_RETRY_SCHEDULED, window, by=(_BY,)),
-            traceql=spans(span_attribute(_BY, "{dependency}"), "duration > 5s"),
+            traceql=spans(span_attribute(_BY, "{dependency}"), f"duration > {settings.slow_call:g}s"),
+            logql=with_trace(contract.EVENT_RETRY_SCHEDULED, _OF_DEPENDENCY),
         ),
     )
 
@@ -276,9 +279,12 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
 
     enough = f"({total(calls, duration(short), _BY)} >= {settings.least_calls})"
     told_already = f"({total(syncs(FAILED_OUTCOMES), duration(short))} > 0)"
+    seen = IN_RULE.named(causes.CAUSE_SEEN_AT, f'{label(_BY)}!=""')
+    caused = f"(max by ({label(_BY)}) ({seen}) > time() - {settings.remembered(short)})"
     return Rule(
         name=name,
-        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough} unless on () {told_already}",
+        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough} unless on () {told_already}"
+        f" unless {by} {caused}",
         operator=">",
         threshold=rate,
         severity=severity,
@@ -292,10 +298,11 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
         f" ({rate:g} times the allowed one or more, over {duration(long)} and still over {duration(short)}) the budget"
         f" for"
         f" failures is gone in {30 * 24 / rate:.0f} hours."
-        " Silent while a failed sync of the shorter window tells the same.",
+        " Silent while a failed sync, or a critical alert about the same dependency, of the shorter window says"
+        " the same.",
         look=("Dashboard *Errors*, *What does one look like?*: the top fingerprint and its traces.",),
         act=("Treat the top fingerprint: see the rule for its error, or ask the dependency's owner.",),
         hold=settings.hold,
         every=every,
-        trace=_attempt_trace(settings),
+        trace=_attempt_trace(),
     )  # fmt: skip

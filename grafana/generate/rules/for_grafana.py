@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from grafana.generate import links
 from grafana.generate.dashboard import Dashboard
 from grafana.generate.rules.model import Rule
+from grafana.generate.rules.searches import links_of
 from grafana.generate.settings import DATASOURCE_UIDS, Settings, duration
 
 FOLDER: Final = "catalog-sync"
@@ -47,8 +47,8 @@ def _rule(rule: Rule, settings: Settings, dashboards: dict[str, Dashboard]) -> d
         "data": _data(rule),
         "dashboardUid": rule.dashboard,
         "panelId": panel,
-        "noDataState": "OK",
-        "execErrState": "Error",
+        "noDataState": rule.no_data,
+        "execErrState": rule.not_evaluated,
         "for": f"{rule.wait}s",
         "keepFiringFor": f"{rule.hold}s",
         "annotations": {
@@ -56,7 +56,7 @@ def _rule(rule: Rule, settings: Settings, dashboards: dict[str, Dashboard]) -> d
             "runbook_url": f"{settings.runbook_base}#{rule.anchor}",
             "__dashboardUid__": rule.dashboard,
             "__panelId__": str(panel),
-            **_trace(rule),
+            **links_of(rule, "{{ externalURL }}"),  # ends in a slash
         },
         "labels": {"severity": rule.severity, "component": rule.component},
         "isPaused": False,
@@ -64,7 +64,8 @@ def _rule(rule: Rule, settings: Settings, dashboards: dict[str, Dashboard]) -> d
 
 
 def _data(rule: Rule) -> list[dict[str, Any]]:
-    queries = [
+    """What the condition needs and nothing else: a query that fails takes its rule with it."""
+    return [
         _query("A", DATASOURCE_UIDS["prometheus"], {"expr": rule.expr, "instant": True, "range": False}),
         _query(
             "C",
@@ -76,24 +77,7 @@ def _data(rule: Rule) -> list[dict[str, Any]]:
             },
         ),
     ]
-    if rule.trace is not None:
-        model = {"expr": rule.trace.logql, "queryType": "instant", "editorMode": "code"}
-        queries.insert(1, _query("B", DATASOURCE_UIDS["loki"], model) | {"queryType": "instant"})
-    return queries
 
 
 def _query(ref: str, datasource: str, model: dict[str, Any]) -> dict[str, Any]:
     return {"refId": ref, "relativeTimeRange": _RANGE, "datasourceUid": datasource, "model": {"refId": ref} | model}
-
-
-def _trace(rule: Rule) -> dict[str, str]:
-    """The trace that query B found, else a search for such traces."""
-    if rule.trace is None:
-        return {}
-    found = links.trace("{{ $values.B.Labels.trace_id }}", datasource="tempo").removeprefix("/")
-    hole = {"dependency": "{{ $labels.resilience_dependency | urlquery }}"}
-    search = links.traces(rule.trace.traceql, hole, datasource="tempo").removeprefix("/")
-    base = "{{ externalURL }}"  # ends in a slash
-    return {
-        "trace_url": f"{{{{ if $values.B.Labels.trace_id }}}}{base}{found}{{{{ else }}}}{base}{search}{{{{ end }}}}"
-    }

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from grafana.generate import links
+from grafana.generate.logql import newest
 from grafana.generate.rules.model import Rule
+from grafana.generate.rules.searches import filled, links_of
 from grafana.generate.settings import GRAFANA_URL, Settings, duration
-
-_LABEL = "{{ $labels.resilience_dependency | urlquery }}"
 
 
 def rule_file(rules: tuple[Rule, ...], settings: Settings) -> dict[str, Any]:
@@ -37,16 +36,13 @@ def _rule(rule: Rule, settings: Settings) -> dict[str, Any]:
             "summary": rule.summary,
             "runbook_url": f"{settings.runbook_base}#{rule.anchor}",
             "dashboard_url": f"{GRAFANA_URL}/d/{rule.dashboard}",
-            **_trace(rule),
+            **links_of(rule, f"{GRAFANA_URL}/"),
+            **_searches(rule),
         },
     }
 
 
-def _trace(rule: Rule) -> dict[str, str]:
+def _searches(rule: Rule) -> dict[str, str]:
     if rule.trace is None:
         return {}
-    search = links.traces(rule.trace.traceql, {"dependency": _LABEL}, datasource="tempo")
-    return {
-        "trace_url": GRAFANA_URL + search,
-        "traceql": rule.trace.traceql.replace("{dependency}", "{{ $labels.resilience_dependency }}"),
-    }
+    return {"traceql": filled(newest(rule.trace.traceql)), "logql": filled(rule.trace.logql)}

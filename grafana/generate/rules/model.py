@@ -15,18 +15,28 @@ Operator = Literal[">", "<"]
 SEVERITIES: Final[dict[Severity, str]] = {
     "critical": "A person is called at any hour.",
     "warning": "Somebody looks at it in working hours.",
-    "none": "A sign of life; nobody is told.",
+    "none": "A sign of life; no one is notified.",
 }
+
+
+HOLES: Final = {"dependency": "resilience_dependency", "kind": "catalog_kind", "channel": "resilience_channel"}
+"""Words that a search of :class:`Trace` may hold in braces, and the label of the alert that each stands for."""
+
+Unknown = Literal["OK", "KeepLast", "Alerting"]
+"""What becomes of a rule in Grafana that has no data or cannot be evaluated."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trace:
-    """How the rule finds the trace that shows what happened."""
+    """What a person who has got the alert searches for, newest first. Links only: no condition depends on these stores.
 
-    logql: str
-    """An instant query for one series with ``trace_id`` (:func:`grafana.generate.logql.latest_trace`)."""
+    Words in braces stand for labels of the alert, see :data:`HOLES`.
+    """
+
     traceql: str
-    """A search for where the query above finds nothing, with ``{dependency}`` for the alert's label."""
+    """In Tempo: the traces that show what happened."""
+    logql: str
+    """In Loki: the events that tell it, each with its trace; the way that is left where Tempo is down."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,12 +57,16 @@ class Rule:
     look: tuple[str, ...]
     act: tuple[str, ...]
     wait: int = 0
-    """Seconds that the condition must hold before anybody is told (``for``)."""
+    """Seconds that the condition must hold before the alert fires (``for``)."""
     hold: int = 0
     """Seconds that the alert stays after the condition has passed (``keep_firing_for``)."""
     every: int = EVALUATION_INTERVAL
     """Seconds between two evaluations; rules over days of samples need not be quick."""
     trace: Trace | None = None
+    no_data: Unknown = "OK"
+    """No data is normal for a rule about failures."""
+    not_evaluated: Unknown = "KeepLast"
+    """An alert that fires goes on, and none begins, while Prometheus does not answer: one rule fires then."""
 
     @property
     def condition(self) -> str:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from grafana.generate.names import label
 from grafana.generate.promql import IN_RULE, match, total
+from grafana.generate.rules.causes import CAUSE_LABEL, CAUSE_SEEN_AT, EXPLAINED_FROM, conditions
 from grafana.generate.settings import EVALUATION_INTERVAL, Settings, duration
 
 from catalog_sync import contract
 
 FAILED_OUTCOMES: Final = "FAILED|LOCK_UNAVAILABLE"
 GOOD_OUTCOMES: Final = "COMPLETE|PARTIAL"
-JUST_NOW: Final = "2m"
-"""Samples that arrive later than this after their time are not noticed as new."""
+JUST_NOW: Final = 120
+"""Seconds. Samples that arrive later than this after their time are not noticed as new."""
 
 SYNC_FAILED_AT: Final = "catalog_kind:catalog_sync_failed:timestamp_seconds"
 SYNC_WORKED_AT: Final = "catalog_kind:catalog_sync_worked:timestamp_seconds"
@@ -25,6 +27,8 @@ SERIES: Final[dict[str, frozenset[str]]] = {
     SYNC_FAILED_AT: frozenset({"catalog_kind"}),
     SYNC_WORKED_AT: frozenset({"catalog_kind"}),
     PUBLISHED_AT: frozenset(),
+    CAUSE_SEEN_AT: frozenset({CAUSE_LABEL, "resilience_dependency"}),
+    EXPLAINED_FROM: frozenset({"catalog_kind"}),
 }
 """Each with its labels."""
 
@@ -35,6 +39,37 @@ def syncs(outcomes: str = "") -> str:
     return IN_RULE.of(contract.SYNC_DURATION, *matchers, suffix="_count")
 
 
+def last_sync_failed(settings: Settings) -> str:
+    """The kinds of sync of which the last one failed; of a failure and a success just now, it is the failure."""
+    just_now = total(syncs(FAILED_OUTCOMES), duration(JUST_NOW), contract.KIND)
+    not_cured = f"{SYNC_FAILED_AT} > {_worked_at()}"
+    return f"({just_now} > 0 or ({not_cured}) > time() - {settings.watched})"
+
+
+def _worked_at() -> str:
+    return f"({SYNC_WORKED_AT} or 0 * {SYNC_FAILED_AT})"
+
+
+def _explained_from(settings: Settings) -> str:
+    """The last good sync, or a while before the failed one, whichever is later. Both moments lag by up to JUST_NOW."""
+    by = f"and on ({label(contract.KIND)}) {last_sync_failed(settings)}"
+    since_good = f"{_worked_at()} - {settings.remembered(JUST_NOW)}"
+    since_before = f"{SYNC_FAILED_AT} - {settings.remembered(settings.recent)}"
+    return f"(({since_before} > {since_good}) or ({since_good})) {by}"
+
+
+def _causes(settings: Settings) -> list[dict[str, Any]]:
+    def seen(name: str, condition: str) -> str:
+        before = f"{CAUSE_SEEN_AT}{{{match(CAUSE_LABEL, name)}}}[{duration(settings.watched)}]"
+        unlabelled = f"max without ({CAUSE_LABEL}) (last_over_time({before}))"
+        return f"time() * ({condition} > bool 0) > 0 or {unlabelled}"
+
+    return [
+        {"record": CAUSE_SEEN_AT, "expr": seen(name, condition), "labels": {CAUSE_LABEL: name}}
+        for name, condition in conditions(settings).items()
+    ]
+
+
 def rule_file(settings: Settings) -> dict[str, Any]:
     """As Prometheus loads it."""
     watched = duration(settings.watched)
@@ -43,7 +78,7 @@ def rule_file(settings: Settings) -> dict[str, Any]:
         return {"record": name, "expr": f"{expr} or last_over_time({name}[{watched}])"}
 
     def moment(outcomes: str) -> str:
-        return f"time() * ({total(syncs(outcomes), JUST_NOW, contract.KIND)} > bool 0) > 0"
+        return f"time() * ({total(syncs(outcomes), duration(JUST_NOW), contract.KIND)} > bool 0) > 0"
 
     age = IN_RULE.of(contract.AGE)
     published = f"max((timestamp({age}) - {age}) or last_over_time({PUBLISHED_AT}[{watched}]))"
@@ -56,6 +91,8 @@ def rule_file(settings: Settings) -> dict[str, Any]:
                     remembered(SYNC_FAILED_AT, moment(FAILED_OUTCOMES)),
                     remembered(SYNC_WORKED_AT, moment(GOOD_OUTCOMES)),
                     {"record": PUBLISHED_AT, "expr": published},
+                    *_causes(settings),
+                    {"record": EXPLAINED_FROM, "expr": _explained_from(settings)},
                 ],
             }
         ]

@@ -1,11 +1,12 @@
-"""Rules about the way of an alert and of telemetry itself: who does not hear the bell cannot be woken."""
+"""Rules about the delivery of alerts and about telemetry itself: without these no other rule can be relied on."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from grafana.generate import foreign
-from grafana.generate.logql import FAILED, latest_trace, spans
+from grafana.generate.dashboards.telemetry import WITH_QUEUE
+from grafana.generate.logql import FAILED, spans, where, with_trace
 from grafana.generate.names import label
 from grafana.generate.promql import IN_RULE, match, total
 from grafana.generate.rules.catalogue import heartbeat
@@ -25,8 +26,11 @@ def rules(settings: Settings) -> tuple[Rule, ...]:
         _grafana_delivery(settings),
         _dropped(settings),
         _collector_losing(settings),
+        _stuck(settings),
         _queue(settings),
         _collector_down(),
+        _store_down(),
+        _prometheus_down(),
         heartbeat(),
     )
 
@@ -50,8 +54,8 @@ def _delivery(settings: Settings) -> Rule:
         act=("Correct the channel's ERROR_ALERT_* variable; `catalog-sync alerts test` tries it.",),
         hold=settings.hold,
         trace=Trace(
-            logql=latest_trace(contract.EVENT_ALERT_FAILED, duration(settings.recent * 3), by=(contract.CHANNEL,)),
             traceql=spans(f'name = "{contract.DELIVERY_SPAN}"', FAILED),
+            logql=with_trace(contract.EVENT_ALERT_FAILED, where(contract.CHANNEL, "{channel}")),
         ),
     )  # fmt: skip
 
@@ -106,8 +110,12 @@ def _dropped(settings: Settings) -> Rule:
 
 
 def _collector_losing(settings: Settings) -> Rule:
-    """The receiver ``otlp/relay`` is the Collector's own way to Prometheus: what it refuses is sent again."""
+    """The receiver ``otlp/relay`` and ``prometheus_remote_write`` are the end of the Collector's own way to Prometheus.
+
+    What those refuse or fail to send is tried again by ``otlp_http/metrics``.
+    """
     lost = [IN_RULE.named(f"otelcol_exporter_enqueue_failed_{item}") for item in _ITEMS]
+    lost += [IN_RULE.named(f"otelcol_exporter_send_failed_{item}", WITH_QUEUE) for item in _ITEMS]
     refused = [IN_RULE.named(f"otelcol_receiver_refused_{item}", 'receiver="otlp"') for item in _ITEMS]
     parts = [total(selector, duration(settings.recent)) for selector in (*lost, *refused)]
     return Rule(
@@ -120,9 +128,50 @@ def _collector_losing(settings: Settings) -> Rule:
         summary="The Collector refuses or throws away telemetry: {{ $value }} items in five minutes.",
         dashboard="catalog-telemetry",
         panel="Refused and thrown away",
-        meaning="A queue to a store was full, or the memory limiter refused data.",
-        look=("Panel *Queues to the stores*: which store is behind?", "Panel *Memory*."),
-        act=("Bring the store back; raise the queue or the limit of memory in otel-collector/ if it recurs.",),
+        meaning="A queue to a store was full, the memory limiter refused data, or a store refused a request for good"
+        " (400, 401, 413), or for a day.",
+        look=(
+            "Panel *Failed exports*: which store refuses? The Collector's log has its answer.",
+            "Panel *Queues to the stores*: which store is behind?",
+            "Panel *Memory*.",
+        ),
+        act=(
+            "Refused: correct what the answer names: credentials, limits, the clock of a host.",
+            "Full: bring the store back; raise the queue or the limit of memory in otel-collector/ if it recurs.",
+        ),
+        hold=settings.hold,
+    )
+
+
+_STORES_UP: Final = 'min by (job) (up{job=~"tempo|loki"})'
+
+
+def _stuck(settings: Settings) -> Rule:
+    """A request takes milliseconds: one that is always under way is tried again and again."""
+    under_way = IN_RULE.named("otelcol_exporter_in_flight_requests", WITH_QUEUE)
+    return Rule(
+        name="CollectorExportStuck",
+        expr=f"max by (instance, exporter, data_type) ({under_way}) unless on () ({_STORES_UP} < 1)",
+        operator=">",
+        threshold=0,
+        severity="warning",
+        component="telemetry",
+        summary="The Collector's exporter {{ $labels.exporter }} has {{ $value }} requests that its store does not"
+        " take.",
+        dashboard="catalog-telemetry",
+        panel="Requests under way",
+        meaning="A request to a store has been under way at every look for more than a minute. Either the store takes"
+        " nothing, and the queue grows; or it refuses one request again and again, and the others pass. Silent while"
+        " StoreDown fires.",
+        look=(
+            "Panel *Queues to the stores*: grows it, or does it stay small?",
+            "The Collector's log: `Exporting failed` names the answer of the store.",
+        ),
+        act=(
+            "Queue grows: bring the store back, or raise its limit.",
+            "Queue small: correct what the answer names. The request is given up after OTELCOL_RETRY_FOR.",
+        ),
+        wait=75,
         hold=settings.hold,
     )
 
@@ -167,4 +216,47 @@ def _collector_down() -> Rule:
         look=("`docker compose logs otel-collector`, or the journal of its host.",),
         act=("Start it. Its queues on disk are sent then; what the SDKs dropped meanwhile is gone.",),
         wait=EVALUATION_INTERVAL,
+    )
+
+
+def _store_down() -> Rule:
+    """A scrape may be 15 s away and an evaluation 10 s: it fires within a minute of the death of a store."""
+    return Rule(
+        name="StoreDown",
+        expr=_STORES_UP,
+        operator="<",
+        threshold=1,
+        severity="warning",
+        component="telemetry",
+        summary="The store {{ $labels.job }} does not answer: alerts still fire, their evidence waits in the"
+        " Collector.",
+        dashboard="catalog-telemetry",
+        panel="Targets that answer",
+        meaning="Prometheus cannot scrape Tempo or Loki. No rule depends on them: only links of alerts lead to nothing"
+        " until it is back. What comes meanwhile waits in the Collector's queue on disk.",
+        look=("`docker compose logs tempo loki`: is the disk full, is it out of memory?",),
+        act=("Start it. The queue drains by itself.",),
+        wait=2 * EVALUATION_INTERVAL,
+    )
+
+
+def _prometheus_down() -> Rule:
+    """Fires in Grafana because its query fails; a Prometheus that evaluates this itself is not down."""
+    return Rule(
+        name="PrometheusDown",
+        expr='up{job="prometheus"}',
+        operator="<",
+        threshold=1,
+        severity="critical",
+        component="telemetry",
+        summary="Prometheus does not answer: no rule can be evaluated, each keeps its last state.",
+        dashboard="catalog-telemetry",
+        panel="Targets that answer",
+        meaning="Grafana gets no data from Prometheus. Alerts that fire go on, no other one can begin. The services'"
+        " own alerts still go out. Where Prometheus evaluates the rules itself, Watchdog falls silent instead.",
+        look=("`docker compose logs prometheus`: is the disk full, is it out of memory, does it replay its log?",),
+        act=("Start it. Samples of the time wait in the Collector's queue on disk.",),
+        wait=2 * EVALUATION_INTERVAL,
+        no_data="Alerting",
+        not_evaluated="Alerting",
     )

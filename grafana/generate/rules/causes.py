@@ -1,0 +1,99 @@
+"""Why syncs fail, as conditions of their own.
+
+A failed sync has a cause that another critical rule names, or none that we know. Only one of the two pages: where a
+cause is known, *SyncFailed* is silent, and the alert of the cause lasts until a sync works. So an incident is one
+alert, and no alert has to wait for another one in the same group of messages.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate.names import label
+from grafana.generate.promql import IN_RULE, match, total
+from grafana.generate.settings import Settings, duration
+
+from catalog_sync import contract as catalog
+from otel_resilience import contract
+
+CIRCUIT_OPEN: Final = "CircuitBreakerOpen"
+AUTHENTICATION: Final = "AuthenticationFailed"
+STORE: Final = "StoreFailing"
+REFUSED: Final = "PublicationRefused"
+
+CREDENTIAL_ERRORS: Final = "401|403|redis_auth|redis_noauth|redis_wrongpass|redis_noperm"
+REFUSED_ERRORS: Final = "publish_refused|staging_incomplete"
+STORE_DEPENDENCY: Final = "redis"
+
+CAUSE_LABEL: Final = "catalog_cause"
+CAUSE_SEEN_AT: Final = "catalog_cause:catalog_failure_cause:timestamp_seconds"
+"""When the condition of a cause was last true, by the rule that names it and the dependency it is about."""
+EXPLAINED_FROM: Final = "catalog_kind:catalog_failure_explained_from:timestamp_seconds"
+"""While the last sync of a kind is a failed one: a cause seen since this moment explains it."""
+
+
+def conditions(settings: Settings) -> dict[str, str]:
+    """The condition of each cause by the name of its rule; true where positive."""
+    return {
+        CIRCUIT_OPEN: _circuit_open(settings),
+        AUTHENTICATION: _errors(settings.recent, match(contract.ERROR_TYPE, CREDENTIAL_ERRORS, "=~")),
+        STORE: _store_failing(settings.recent),
+        REFUSED: failed_syncs_with(REFUSED_ERRORS, settings),
+    }
+
+
+def until_a_sync_works(name: str, settings: Settings, *by: str) -> str:
+    """The condition of a cause, and after it as long as it explains a failed sync that no good one has followed."""
+    seen = IN_RULE.named(CAUSE_SEEN_AT, match(CAUSE_LABEL, name))
+    newest = f"max by ({', '.join(map(label, by))}) ({seen})" if by else f"max({seen})"
+    return f"{conditions(settings)[name]} > 0 or {newest} - on () group_left () min({EXPLAINED_FROM}) > 0"
+
+
+def unless_explained(settings: Settings) -> str:
+    """Leaves out the kinds of sync of which a cause explains the failure.
+
+    A refused publication is counted by the Collector, seconds after the sync; no recording rule may delay it further.
+    """
+    by_cause = f"{EXPLAINED_FROM} < on () group_left () max({CAUSE_SEEN_AT})"
+    refused = f"{failed_syncs_with(REFUSED_ERRORS, settings)} > 0"
+    return f"unless on ({label(catalog.KIND)}) ({by_cause}) unless on () ({refused})"
+
+
+def failed_syncs_with(error_types: str, settings: Settings) -> str:
+    """Failed syncs by what they failed with: the Collector's span metrics know the error, our histogram does not."""
+    selector = IN_RULE.named(
+        "traces_span_metrics_calls_total",
+        f'span_name="{catalog.SYNC_SPAN}"',
+        match(contract.ERROR_TYPE, error_types, "=~"),
+    )
+    return total(selector, duration(settings.recent))
+
+
+def _errors(window: int, *matchers: str) -> str:
+    return total(IN_RULE.of(contract.ERRORS, *matchers), duration(window), contract.DEPENDENCY)
+
+
+def _circuit_open(settings: Settings) -> str:
+    """Where Redis itself is the trouble, StoreFailing names it: both would be two pages for one outage.
+
+    A circuit is seen for minutes after its process has ended, so the errors are looked for over a longer time.
+    """
+    is_open = IN_RULE.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, "open|forced_open", "=~"))
+    opened = IN_RULE.of(contract.BREAKER_TRANSITIONS, match(contract.BREAKER_TO, "open|forced_open", "=~"))
+    by = label(contract.DEPENDENCY)
+    either = f"(max by ({by}) ({is_open}) > 0 or {total(opened, '1m', contract.DEPENDENCY)})"
+    return f"({either} unless on ({by}) ({_store_failing(settings.recent * 3)}))"
+
+
+def _store_failing(window: int) -> str:
+    """Errors that retries cure now and then are normal; grave ones are not."""
+
+    def errors(severities: str) -> str:
+        return _errors(
+            window,
+            match(contract.DEPENDENCY, STORE_DEPENDENCY),
+            match(contract.ERROR_TYPE, CREDENTIAL_ERRORS, "!~"),
+            match(contract.ERROR_SEVERITY, severities, "=~"),
+        )
+
+    return f"({errors('HIGH|CRITICAL')} > 0 or {errors('LOW|MEDIUM')} > 2)"

@@ -1,0 +1,105 @@
+"""Our rules in a real Prometheus, on what a real Collector reports: what it loses, and what a store refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from drill import pace as paces
+from support.cli import wait_until
+from support.collector import Collector, require_collector
+from support.otlp_client import ERROR, Sender, log, new_trace, span
+from support.otlp_sink import OtlpSink, otlp_sink
+from support.prometheus import Prometheus
+from support.redis_server import free_port
+
+ROOT = Path(__file__).parents[2]
+PACE: Final = paces.Pace(waits=10, memory=1)
+LIMIT: Final = PACE.wall(180)
+"""Three minutes, in seconds of this test."""
+POISON = "poisoned"
+
+
+class World:
+    """A Collector, its stores, and a Prometheus with our rules that watches them."""
+
+    def __init__(self, collector: Collector, prometheus: Prometheus, loki: OtlpSink) -> None:
+        self.collector = collector
+        self.prometheus = prometheus
+        self.loki = loki
+
+    def firing(self) -> list[dict[str, Any]]:
+        """Without CollectorDown, which fires here until the first scrape."""
+        return [
+            found["metric"]
+            for found in self.prometheus.query(
+                'ALERTS{alertstate="firing", component="telemetry", alertname!="CollectorDown"}'
+            )
+        ]
+
+    def wait_for(self, **labels: str) -> None:
+        """Until an alert with these labels fires, and no other one of the telemetry."""
+        wait_until(lambda: any(labels.items() <= alert.items() for alert in self.firing()), LIMIT)
+        assert {alert["alertname"] for alert in self.firing()} == {labels["alertname"]}
+
+
+def configuration(folder: Path, targets: dict[str, int | str]) -> str:
+    """Ours, with the targets that are here."""
+    for name, content in paces.rule_files(PACE).items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    config = paces.compressed(
+        yaml.safe_load((ROOT / "grafana/prometheus/prometheus.yml").read_text(encoding="utf-8")), PACE
+    )
+    config["rule_files"] = [str(folder / "alerts.yml"), str(folder / "recording.yml")]
+    config["scrape_configs"] = [
+        {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for job, port in targets.items()
+    ]
+    return yaml.safe_dump(config)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    require_collector()
+    own = free_port()
+    with otlp_sink() as tempo, otlp_sink() as loki:
+        ports = {"otel-collector": own, **{n: s.url.rpartition(":")[2] for n, s in (("tempo", tempo), ("loki", loki))}}
+        prometheus = Prometheus(tmp_path / "prometheus", configuration(tmp_path, ports))
+        endpoints = {
+            "TEMPO_OTLP_ENDPOINT": tempo.url,
+            "LOKI_OTLP_ENDPOINT": loki.url,
+            "PROMETHEUS_REMOTE_WRITE_ENDPOINT": prometheus.remote_write,
+        }
+        collector = Collector("single", tmp_path / "collector", OTELCOL_SELF_PORT=str(own), **endpoints)
+        with prometheus, collector:
+            yield World(collector, prometheus, loki)
+
+
+def send_both(world: World) -> None:
+    sender = Sender(world.collector.url)
+    sender.logs(log(POISON))
+    sender.logs(log("good"))
+    sender.spans(span("good", new_trace(), status=ERROR))
+
+
+def test_what_a_store_refuses_for_good_is_seen_as_lost(world: World) -> None:
+    world.loki.refusals[POISON.encode()] = 400
+    send_both(world)
+    world.wait_for(alertname="CollectorLosingTelemetry")
+
+
+def test_what_a_store_refuses_again_and_again_is_seen_while_everything_else_passes(world: World) -> None:
+    world.loki.refusals[POISON.encode()] = 503
+    send_both(world)
+    world.wait_for(alertname="CollectorExportStuck", exporter="otlp_http/loki", data_type="logs")
+    assert any(record.body == "good" for record in world.loki.logs)
+
+
+def test_a_store_that_dies_with_data_under_way_is_one_alert(world: World) -> None:
+    world.loki.mode = "unavailable"
+    send_both(world)
+    world.wait_for(alertname="StoreDown", job="loki")
