@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.errors import STORE, SUPPLIER, UNKNOWN_SCOPE_TYPES
+from catalog_sync.errors import STORE, SUPPLIER
 from catalog_sync.models import Outcome, SyncKind
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, Inhibition, fingerprint
@@ -70,7 +70,7 @@ def raised(
 ) -> Iterator[Alert]:
     """The alerts for this report. ``age``: seconds since readers' data was fetched, ``None`` where there is none."""
     if report.outcome is Outcome.FAILED and report.error is not None:
-        if report.error.error_class != "cancelled" and report.error.type not in UNKNOWN_SCOPE_TYPES:
+        if report.error.error_class != "cancelled" and not report.unknown_scope:
             yield _failed(report, report.error, credential)
     elif report.outcome is Outcome.LOCK_UNAVAILABLE and report.error is not None:
         yield _failed(report, report.error, credential, STORE_UNAVAILABLE)

@@ -16,6 +16,7 @@ from catalog_sync.sync.fetch import discover, fetch_scope
 from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.run import FATAL, Candidate, Run
+from catalog_sync.sync.scopes import confirm_asked
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 async def build_full(run: Run) -> Candidate:
     """Stage the whole catalogue. Raises ``CatalogSyncError`` where nothing may be published."""
     listed, discovery_failure = await discover(run, run.previous)
+    if discovery_failure is None:
+        await confirm_asked(run.asked, listed, run.supplier, run.deadline)
     failures = _behind_unusable_names(run, listed, discovery_failure)
     groups = [*listed, *failures]
     run.builder.names = GroupNames(groups)

@@ -81,10 +81,9 @@ async def build_bundle(run: Run, name: str) -> Candidate:
 
 async def _start_from_previous(run: Run) -> None:
     """Make the staged version equal to the previous one, or raise: what is left out here would vanish."""
-    if run.damage is not None:
-        raise CatalogueDamagedError(f"{run.damage}: a part of it cannot be renewed; run a full sync")
-    if run.previous is None:
-        return
+    if run.damage is not None or run.previous is None:
+        reason = run.damage or "no catalogue is published"
+        raise CatalogueDamagedError(f"{reason}: a part of it cannot be renewed; run a full sync")
     builder = run.builder
     if run.previous.in_store:
         version = run.previous.meta.version

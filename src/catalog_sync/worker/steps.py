@@ -17,6 +17,7 @@ from catalog_sync.cli.last_run import write_last_run
 from catalog_sync.errors import (
     CacheConnectionError,
     CatalogSyncError,
+    InvalidDataError,
     LockLostError,
     SyncDeadlineError,
     UnusableGroupsError,
@@ -36,6 +37,7 @@ from catalog_sync.sync.previous import Published
 from catalog_sync.sync.progress import Progress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
 from catalog_sync.sync.run import Fetch, rfc3339
+from catalog_sync.sync.scopes import confirm_asked
 from catalog_sync.sync.service import SyncService
 from catalog_sync.sync.staged import Part, StagedSupplier, fetch_bundle_part, fetch_part
 from catalog_sync.sync.ticket import adopt_lease
@@ -127,19 +129,25 @@ class Worker:
         )
 
     async def ask_if_due(self) -> None:
-        """Ask for a full sync where one is due. What cannot be read is not due."""
+        """Ask for a full sync where one is due: also where a part of the catalogue is lost, not where Redis is away."""
         every = self._settings.sync_every
         if not every:
             return
+        damaged = False
         try:
-            meta = await self._store.current()
             jobs = await self._jobs.latest(limit=20)
+            try:
+                meta = await self._store.current()
+            except InvalidDataError as damage:
+                _log.warning("the published catalogue is damaged: %s", damage)
+                meta, damaged = None, True
         except CatalogSyncError as error:
             _log.warning("whether a sync is due cannot be seen: %s", error)
             return
         pause = await asyncio.to_thread(self._shared.pause, DEPENDENCY)
         now = self._now()
-        if just_tried(jobs, every, now) or not schedule.decide(meta, now, every=every, paused_for=pause).due:
+        found = schedule.decide(meta, now, every=every, damaged=damaged, paused_for=pause)
+        if just_tried(jobs, every, now) or not found.due:
             return
         try:
             job = await self._jobs.submit(SyncRequest(trigger="schedule"))
@@ -200,8 +208,8 @@ class Worker:
             token = lease.token
             async with lease.hold(release=False):
                 published = await Published.load(self._store, self._snapshot)
-                request = record.request.widened(published.damage)
-                plan, scopes = await self._scopes(request, published.previous, started)
+                request = record.request.widened(published.obstacle)
+                plan, scopes = await self._scopes(record.request, request, published.previous, started)
         carrier = inject_context()
         await self._ledger.planned(
             job_id, plan, scopes, request=request, token=token, refused_by=refused_by, carrier=carrier
@@ -214,9 +222,9 @@ class Worker:
             await self._dispatcher.publish(job_id, stands.carrier)
 
     async def _scopes(
-        self, request: SyncRequest, previous: Previous | None, started: Started
+        self, asked: SyncRequest, request: SyncRequest, previous: Previous | None, started: Started
     ) -> tuple[Part, list[str]]:
-        """What is to be fetched. An error is part of the plan: the last step meets it where one process would."""
+        """What is to be fetched for ``request``, which is done for what was ``asked``. An error is part of the plan: the last step meets it where one process would."""
         if request.kind is SyncKind.COUNTRY and request.scope is not None:
             return Part(), [request.scope.strip().upper()]
         if request.kind is SyncKind.BUNDLE and request.scope is not None:
@@ -225,6 +233,8 @@ class Worker:
         fetch = self._new_fetch(started, None)
         try:
             groups, failure = await discover(fetch, previous)
+            if request is not asked and failure is None:
+                await confirm_asked(asked, groups, self._supplier, fetch.deadline)
         except _AGAIN:
             raise
         except CatalogSyncError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.trace import StatusCode
 
 from catalog_sync import instruments
 from catalog_sync.alerts.outcomes import raised
@@ -134,6 +136,10 @@ async def test_what_only_the_supplier_could_know_is_neither_published_nor_counte
     assert hint in report.error.message
     assert await world.meta() == before
     assert recorded.points("catalog.sync.duration") == []
+    [span] = [span for span in recorded.spans if span.name == "catalog.sync"]
+    assert span.status.status_code is StatusCode.UNSET
+    [event] = [e.log_record for e in recorded.events if e.log_record.event_name == "catalog.sync.finished"]
+    assert event.severity_number is SeverityNumber.WARN
     assert not list(raised(report, age=1.0, stale_after=86_400.0, partial_threshold=3, credential=None))
 
 
