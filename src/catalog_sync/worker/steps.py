@@ -23,10 +23,10 @@ from catalog_sync.errors import (
     UnusableGroupsError,
 )
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
-from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobStatus, PoisonedStepError
+from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.jobs.redis import RedisJobs
-from catalog_sync.jobs.sweep import end_with_error, sweep
+from catalog_sync.jobs.sweep import end_lost, end_with_error, sweep
 from catalog_sync.models import LockHolder, SyncKind, SyncReport, SyncRequest
 from catalog_sync.supplier.esim_go import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
@@ -126,6 +126,7 @@ class Worker:
             lease=self._settings.job_lease,
             sync_deadline=self._settings.sync_deadline,
             now=self._now(),
+            on_report=self._on_report,
         )
 
     async def ask_if_due(self) -> None:
@@ -181,12 +182,24 @@ class Worker:
                     await work(record, started, heart)
             except StepStoppedError as stopped:
                 _log.info("%s of job %s stops: %s", step, job_id, stopped)
-                if not stopped.lost:
+                if not await self._is_lost(record) and not stopped.lost:
                     await self._dispatcher.publish(job_id, record.carrier)
+            except JobNotFoundError:
+                await self._is_lost(record)
             except _AGAIN as error:
+                if await self._is_lost(record):
+                    return
                 _log.warning("%s of job %s will be begun again: %s", step, job_id, error)
                 await self._give_back(job_id, step, claim)
                 raise
+
+    async def _is_lost(self, record: Record) -> bool:
+        """Whether Redis has lost the job, which is reported then. What cannot be seen is not lost."""
+        try:
+            return await end_lost(self._ledger, record, self._now(), self._on_report)
+        except CatalogSyncError as error:
+            _log.warning("whether job %s is still there cannot be seen: %s", record.job.id, error)
+            return False
 
     async def _give_back(self, job_id: str, step: str, claim: str) -> None:
         try:
@@ -262,6 +275,8 @@ class Worker:
             info = None if part.error is None else error_info(part.error).to_json()
             progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
             first, ready = await self._ledger.finish(job_id, number, part, progress)
+            if not first:
+                await self._is_lost(record)
             kept = first and part.error is None
         finally:
             if not kept:
@@ -384,7 +399,7 @@ class Worker:
             )
             _log.error("%s of job %s is a dead letter: %s", step, job_id, error)
             if number is None or scope is None:
-                await end_with_error(self._ledger, record, error, self._now())
+                await end_with_error(self._ledger, record, error, self._now(), self._on_report)
                 await self._tidy_up(record)
                 return
             progress = GroupProgress(scope, "failed", 0, error_info(error).to_json())
