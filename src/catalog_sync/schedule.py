@@ -69,8 +69,9 @@ def decide(
 ) -> Due:
     """Whether a full sync is due at ``now`` (with a time zone).
 
-    ``meta``: what is published, ``None`` for nothing and where it is ``damaged``: then one is due at once. ``every``: the age in seconds from which it is due, less a jitter
-    of at most :data:`JITTER` that stays the same until the next publication. ``paused_for``: seconds for which the
+    ``meta``: what is published, ``None`` for nothing and where it is ``damaged``: then one is due at once. ``every``:
+    the age in seconds from which it is due, less a jitter of at most :data:`JITTER` that stays the same until the next
+    publication. ``paused_for``: seconds for which the
     supplier wants to be left alone. ``place`` tells installations apart.
     """
     pause_ends = now + datetime.timedelta(seconds=paused_for)

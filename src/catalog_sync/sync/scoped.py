@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from catalog_sync.countries import country_code
 from catalog_sync.errors import CatalogueDamagedError, NotFoundError, UnknownScopeError, UnusableGroupsError
 from catalog_sync.models import Bundle, GroupMeta, GroupReport, Outcome
 from catalog_sync.store.errors import VersionGoneError
@@ -44,7 +45,7 @@ async def build_group(run: Run, asked: str) -> Candidate:
 
 async def build_country(run: Run, asked: str) -> Candidate:
     """Renew the bundles of one country; those that did not come again are withdrawn. Raises ``CatalogSyncError``."""
-    country = asked.strip().upper()
+    country = country_code(asked)
     await _start_from_previous(run)
     before = set(run.builder.index.country(country))
     seen: set[str] = set()

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.countries import COUNTRIES
+from catalog_sync.countries import COUNTRIES, country_code
 from catalog_sync.errors import CatalogSyncError, NotFoundError, UnknownScopeError
 from catalog_sync.index import same_spelling
 from catalog_sync.models import SyncKind, SyncRequest
@@ -63,7 +63,7 @@ def check_scope(request: SyncRequest, known: KnownScopes | None) -> None:
     if request.kind is SyncKind.GROUP and known is not None and GroupNames(known.groups).listed(scope) is None:
         raise unknown_group(scope, known.groups)
     if request.kind is SyncKind.COUNTRY:
-        code = scope.strip().upper()
+        code = country_code(scope)
         if code not in COUNTRIES and (known is None or code not in known.countries):
             raise _unknown_country(scope)
 
@@ -119,7 +119,7 @@ def unknown_bundle(scope: str, names: Iterable[str]) -> UnknownScopeError:
 def _unknown_country(scope: str) -> UnknownScopeError:
     names: Mapping[str, str] = {name.casefold(): code for code, name in COUNTRIES.items()}
     near = [names[name] for name in nearest(scope.strip().casefold(), names)]
-    near += [code for code in nearest(scope.strip().upper(), COUNTRIES) if code not in near]
+    near += [code for code in nearest(country_code(scope), COUNTRIES) if code not in near]
     hint = ", ".join(f"{code} ({COUNTRIES[code]})" for code in near[:SUGGESTIONS])
     return UnknownScopeError(
         f"{scope!r} is no country code; " + (f"nearest: {hint}" if hint else "ISO 3166-1 alpha-2 is expected, as PT")

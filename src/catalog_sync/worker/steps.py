@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from catalog_sync import instruments, schedule
 from catalog_sync.cli.last_run import write_last_run
+from catalog_sync.countries import country_code
 from catalog_sync.errors import (
     CacheConnectionError,
     CatalogSyncError,
@@ -237,9 +238,12 @@ class Worker:
     async def _scopes(
         self, asked: SyncRequest, request: SyncRequest, previous: Previous | None, started: Started
     ) -> tuple[Part, list[str]]:
-        """What is to be fetched for ``request``, which is done for what was ``asked``. An error is part of the plan: the last step meets it where one process would."""
+        """What is to be fetched for ``request``, which is done for what was ``asked``.
+
+        An error is part of the plan: the last step meets it where one process would.
+        """
         if request.kind is SyncKind.COUNTRY and request.scope is not None:
-            return Part(), [request.scope.strip().upper()]
+            return Part(), [country_code(request.scope)]
         if request.kind is SyncKind.BUNDLE and request.scope is not None:
             return Part(), [request.scope]
         before = dataclasses.replace(self._supplier.counts)

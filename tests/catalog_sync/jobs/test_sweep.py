@@ -58,9 +58,7 @@ async def look(ledger: JobLedger, store: CatalogStore, sent: Sent, on_report: On
     sent.steps.clear()
     dispatcher: Any = sent
     with trace_of("5" * 32, sampled=False):
-        await sweep(
-            ledger, store, dispatcher, lease=LEASE, sync_deadline=DEADLINE, now=NOW, on_report=on_report
-        )
+        await sweep(ledger, store, dispatcher, lease=LEASE, sync_deadline=DEADLINE, now=NOW, on_report=on_report)
     return sent.steps
 
 
@@ -145,6 +143,7 @@ async def test_a_sync_that_nobody_ends_is_given_up_and_told(
     assert [record.message for record in caplog.records if "finished: FAILED" in record.message]
 
 
+@pytest.mark.fault("S4")
 async def test_a_job_whose_record_is_gone_is_noted_and_reported_once(
     ledger: JobLedger, redis_server: RedisServer
 ) -> None:
@@ -191,6 +190,7 @@ async def test_a_lock_that_another_run_took_meanwhile_ends_the_sync(
     assert await look(ledger, store, sent) == [PUBLISH]
 
 
+@pytest.mark.fault("W11")
 async def test_a_lock_that_is_free_is_not_acquired_by_the_sweep(
     ledger: JobLedger, store: CatalogStore, sent: Sent, redis_server: RedisServer
 ) -> None:
@@ -201,6 +201,7 @@ async def test_a_lock_that_is_free_is_not_acquired_by_the_sweep(
     assert (await ledger.read(job_id())).fatal is None
 
 
+@pytest.mark.fault("W11")
 async def test_a_job_that_ends_while_the_sweep_looks_at_it_leaves_the_lock_free(
     ledger: JobLedger, store: CatalogStore, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

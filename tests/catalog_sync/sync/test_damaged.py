@@ -43,6 +43,7 @@ async def scope_of(world: World, kind: SyncKind) -> str:
     return {SyncKind.GROUP: bundle.groups[0], SyncKind.COUNTRY: bundle.countries[0], SyncKind.BUNDLE: bundle.name}[kind]
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("kind", [SyncKind.COUNTRY, SyncKind.GROUP, SyncKind.BUNDLE])
 async def test_a_scoped_sync_on_a_damaged_catalogue_becomes_a_full_one(
@@ -79,6 +80,7 @@ async def test_a_scoped_sync_may_build_on_a_snapshot_of_the_very_version_that_is
     assert await world.bundles() == before
 
 
+@pytest.mark.fault("S3")
 async def test_an_older_snapshot_is_no_base_for_a_scoped_sync(
     world: World, without_snapshot: Callable[[], World], redis_server: RedisServer
 ) -> None:
@@ -138,6 +140,7 @@ async def test_a_typo_is_refused_also_where_a_full_sync_would_be_done_instead(
     assert report.unknown_scope
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.parametrize("part", ["bundles", "groups", "meta", "pointer"])
 async def test_a_group_that_fails_over_a_damaged_catalogue_does_not_vanish(
     world: World, without_snapshot: Callable[[], World], redis_server: RedisServer, part: str
@@ -185,6 +188,7 @@ async def test_the_drop_guard_compares_with_a_damaged_catalogue_too(
     assert report.error.type == "publish_refused"
 
 
+@pytest.mark.fault("S3")
 async def test_a_full_sync_mends_a_damaged_catalogue(world: World, redis_server: RedisServer) -> None:
     await world.sync()
     redis_server.command("SET", "{cat}:current", "../not a version")
@@ -195,6 +199,7 @@ async def test_a_full_sync_mends_a_damaged_catalogue(world: World, redis_server:
     assert len(await world.bundles()) == BUNDLES
 
 
+@pytest.mark.fault("S3")
 async def test_a_bundle_hash_lost_between_two_looks_ends_the_run(
     world: World, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +222,7 @@ async def test_a_bundle_hash_lost_between_two_looks_ends_the_run(
     assert await world.store.current_version() == version
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.parametrize("predecessor", [True, False])
 async def test_a_damaged_snapshot_that_was_the_only_copy_makes_a_scoped_sync_a_full_one(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, predecessor: bool

@@ -41,6 +41,7 @@ def test_what_may_exist_passes(kind: SyncKind, scope: str) -> None:
     check_scope(SyncRequest(), KNOWN)
 
 
+@pytest.mark.fault("A3")
 @pytest.mark.parametrize(
     ("kind", "scope", "nearest"),
     [
@@ -51,6 +52,7 @@ def test_what_may_exist_passes(kind: SyncKind, scope: str) -> None:
         (SyncKind.COUNTRY, "PRT", "PT (Portugal)"),
         (SyncKind.COUNTRY, "ZZ", "ISO 3166-1 alpha-2"),
         (SyncKind.COUNTRY, "P T", "PT (Portugal)"),
+        (SyncKind.COUNTRY, "\u00df", "ISO 3166-1 alpha-2"),
         (SyncKind.BUNDLE, "..", "cannot be the name of a bundle"),
         (SyncKind.BUNDLE, ".", "cannot be"),
         (SyncKind.BUNDLE, " ", "cannot be"),
@@ -109,6 +111,7 @@ async def test_what_is_known_comes_from_the_store_or_the_snapshot(world: World, 
     assert set(in_store.countries) == set(in_snapshot.countries) > {"PT"}
 
 
+@pytest.mark.fault("A3")
 @pytest.mark.parametrize(
     ("kind", "scope", "hint"),
     [
