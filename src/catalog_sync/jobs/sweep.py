@@ -121,7 +121,7 @@ async def end_with_error(
 async def end_lost(
     ledger: JobLedger, record: Record, now: datetime.datetime, on_report: OnReport | None = None
 ) -> bool:
-    """Whether the record of the job is gone, as after FLUSHALL. Who sees that first notes and reports that it failed."""
+    """Whether the record of the job is gone, as after FLUSHALL. The first call notes and reports that it failed."""
     error = JobAbandonedError("the record of the sync is gone: Redis was emptied, or an older replica took over")
     report = _failed(record, error, now)
     lost = await ledger.end_lost(record, report.to_json(), finished_at=rfc3339(now))
