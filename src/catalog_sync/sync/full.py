@@ -101,7 +101,11 @@ def _check(run: Run, metas: dict[str, GroupMeta], *, discovered: bool) -> None:
         return
     limits = run.settings
     total = len(run.builder.index)
-    guards.check_bad_rows(run.rows, run.quarantined, limits.max_bad_row_ratio)
+    # A group that failed publishes none of its rows: what it says of itself is that it failed.
+    used = [run.tallies[name] for name, group in run.groups.items() if group.status == "ok"]
+    guards.check_bad_rows(
+        sum(tally.rows for tally in used), sum(len(tally.rejected) for tally in used), limits.max_bad_row_ratio
+    )
     if run.previous is not None:
         before = {name: group.bundles for name, group in run.previous.meta.groups.items()}
         if discovered:

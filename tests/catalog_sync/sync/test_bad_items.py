@@ -94,12 +94,16 @@ async def test_one_bad_row_of_a_small_group_does_not_refuse_its_own_sync(tmp_pat
 
 
 @pytest.mark.fault("S1")
-async def test_a_group_of_bad_rows_alone_fails_alone_and_keeps_its_last_good_data(tmp_path: Path) -> None:
-    await sync(Listing(A=[*map(row, range(20))], B=[row(30)]), tmp_path)
+@pytest.mark.parametrize("size", [1, 20])
+async def test_a_group_of_bad_rows_alone_fails_alone_and_keeps_its_last_good_data(tmp_path: Path, size: int) -> None:
+    of_b = range(30, 30 + size)
+    await sync(Listing(A=[*map(row, range(20))], B=[*map(row, of_b)]), tmp_path)
 
-    report = await sync(Listing(A=[*map(row, range(20))], B=[row(30, description="\ud83d")]), tmp_path)
+    report = await sync(
+        Listing(A=[*map(row, range(20))], B=[row(number, description="\ud83d") for number in of_b]), tmp_path
+    )
 
-    assert (report.outcome, report.bundles) == (Outcome.PARTIAL, 21)
+    assert (report.outcome, report.bundles) == (Outcome.PARTIAL, 20 + size)
     assert {group.name: group.status for group in report.groups} == {"A": "ok", "B": "stale"}
 
 
