@@ -27,7 +27,7 @@ from catalog_sync.jobs.ledger import MAX_STARTS, Started
 from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.jobs.redis import RedisJobs
-from catalog_sync.jobs.sweep import end_lost, end_with_error, sweep
+from catalog_sync.jobs.sweep import GRACE, end_lost, end_with_error, sweep
 from catalog_sync.models import LockHolder, SyncKind, SyncReport, SyncRequest
 from catalog_sync.supplier.esim_go import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
@@ -101,6 +101,8 @@ class Worker:
         self._on_sign_of_life = on_sign_of_life
         self._jobs = RedisJobs(ledger, dispatcher, sync_deadline=settings.sync_deadline, now=now)
         self._now = now
+        self._interrupted: Record | None = None
+        """The job of the last step that Redis interrupted: where its record is lost, only its workers know of it."""
 
     async def plan(self, job_id: str) -> None:
         """The first step."""
@@ -129,6 +131,7 @@ class Worker:
             now=self._now(),
             on_report=self._on_report,
         )
+        await self._report_loss()
 
     async def ask_if_due(self) -> None:
         """Ask for a full sync where one is due: also where a part of the catalogue is lost, not where Redis is away."""
@@ -171,6 +174,8 @@ class Worker:
         )
         if not isinstance(started, Started):
             _log.info("%s of job %s is not begun: %s", step, job_id, started)
+            if started == "gone":
+                await self._report_loss()
             if started == "dead":
                 await self._bury(job_id, step, number)
             return
@@ -190,9 +195,29 @@ class Worker:
             except _AGAIN as error:
                 if await self._is_lost(record):
                     return
+                self._interrupted = record
                 _log.warning("%s of job %s will be begun again: %s", step, job_id, error)
                 await self._give_back(job_id, step, claim)
                 raise
+
+    async def _report_loss(self) -> None:
+        """Report the job of an interrupted step where Redis has come back without it.
+
+        The record of a job that has ended is deleted one day, too; it outlives the longest sync by far.
+        """
+        record = self._interrupted
+        if record is None:
+            return
+        over = record.ticket().duration(self._now()) > self._settings.sync_deadline + GRACE
+        if over or await self._is_lost(record) or await self._has_ended(record.job.id):
+            self._interrupted = None
+
+    async def _has_ended(self, job_id: str) -> bool:
+        try:
+            return (await self._ledger.shown(job_id)).status.ended
+        except CatalogSyncError as error:
+            _log.debug("whether job %s has ended cannot be seen: %s", job_id, error)
+            return False
 
     async def _is_lost(self, record: Record) -> bool:
         """Whether Redis has lost the job, which is reported then. What cannot be seen is not lost."""

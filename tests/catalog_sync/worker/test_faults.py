@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from catalog_sync.errors import CacheConnectionError
 from catalog_sync.jobs import Job, JobNotFoundError, JobStatus
 from catalog_sync.jobs.broker import QUEUE_KEY
 from catalog_sync.jobs.dispatch import Dispatcher
@@ -132,12 +133,30 @@ async def test_a_sync_whose_redis_is_emptied_is_reported_as_failed_and_the_next_
         assert [worker.process.poll() for worker in workers] == [None, None]
 
 
+@pytest.mark.fault("S4")
+async def test_a_sync_whose_redis_comes_back_empty_is_reported_as_failed(make_world: MakeWorld) -> None:
+    """No step can see at once what was lost, for Redis is away; the next sweep does."""
+    world = make_world()
+    async with world.opened():
+        world.start_worker()
+        job = await slow_sync(world)
+        world.redis.kill()
+        world.redis.forget()
+        await asyncio.sleep(1.0)
+        world.redis.start()
+        ended = await shown_again(world, job)
+        assert (ended.status, ended.outcome) == (JobStatus.FINISHED, Outcome.FAILED)
+        world.supplier.reset()
+        again = await world.jobs.submit(SyncRequest())
+        assert (await world.ended(again.id, 40)).outcome is Outcome.COMPLETE
+
+
 async def shown_again(world: WorkerWorld, job: Job) -> Job:
     give_up = time.monotonic() + 20
     while True:
         try:
             return await world.jobs.get(job.id)
-        except JobNotFoundError:
+        except (CacheConnectionError, JobNotFoundError):
             assert time.monotonic() < give_up, world.logs()
         await asyncio.sleep(0.1)
 
