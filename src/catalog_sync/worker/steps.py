@@ -101,6 +101,8 @@ class Worker:
         self._on_sign_of_life = on_sign_of_life
         self._jobs = RedisJobs(ledger, dispatcher, sync_deadline=settings.sync_deadline, now=now)
         self._now = now
+        self._ended_here = ""
+        """The last job whose last step was done here: its record may be deleted."""
         self._interrupted: Record | None = None
         """The job of the last step that Redis interrupted: where its record is lost, only its workers know of it."""
 
@@ -221,6 +223,8 @@ class Worker:
 
     async def _is_lost(self, record: Record) -> bool:
         """Whether Redis has lost the job, which is reported then. What cannot be seen is not lost."""
+        if record.job.id == self._ended_here:
+            return False
         try:
             return await end_lost(self._ledger, record, self._now(), self._on_report)
         except CatalogSyncError as error:
@@ -361,6 +365,7 @@ class Worker:
             _log.info("sync %s was cancelled", job.id)
         else:
             await self._conclude(record, started)
+        self._ended_here = job.id
         await self._tidy_up(record)
 
     async def _conclude(self, record: Record, started: Started) -> None:
