@@ -59,3 +59,9 @@ COUNTRIES: Final[Mapping[str, str]] = MappingProxyType(
     {**dict(entry.strip().split("=", 1) for entry in _ISO_3166.split(";")), **_OF_THE_SUPPLIER}
 )
 """Code to name."""
+
+
+def country_code(text: str) -> str:
+    """A country code as it is written: ``"PT"`` for ``" pt"``. Only ASCII has cases here: ``"ß"`` is not ``"SS"``."""
+    stripped = text.strip()
+    return stripped.upper() if stripped.isascii() else stripped

@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
+from catalog_sync.countries import country_code
 from catalog_sync.models import Bundle
 
 Dimension = Literal["groups", "countries", "regions", "durations"]
@@ -87,7 +88,7 @@ class Filter:
         if dimension == "groups":
             return self.group is None or same_spelling(value) == same_spelling(self.group)
         if dimension == "countries":
-            return self.country is None or value.upper() == self.country.strip().upper()
+            return self.country is None or country_code(value) == country_code(self.country)
         if dimension == "regions":
             return self.region is None or same_spelling(value) == same_spelling(self.region)
         days = int(value)

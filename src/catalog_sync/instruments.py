@@ -183,10 +183,10 @@ def emit_sync_finished(report: SyncReport) -> None:
     span = trace_api.get_current_span()
     if span.is_recording():
         span.set_attributes(attributes)
-        if report.outcome is Outcome.FAILED:
+        if report.outcome is Outcome.FAILED and not report.unknown_scope:
             span.set_status(Status(StatusCode.ERROR, redact(report.error.message) if report.error else None))
     attributes |= {contract.DURATION: report.duration_s, contract.CORRELATION_ID: report.correlation_id}
-    level = _LEVELS[report.outcome]
+    level = logging.WARNING if report.unknown_scope else _LEVELS[report.outcome]
     body = f"sync {report.kind.value} finished: {report.outcome.value}, {report.bundles} bundles"
     if report.error is not None:
         body += f"; {redact(report.error.message)}"

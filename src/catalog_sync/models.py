@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
+from catalog_sync.errors import UNKNOWN_SCOPE_TYPES
+
 _log = logging.getLogger(__name__)
 
 
@@ -96,14 +98,14 @@ class SyncRequest:
         if (self.kind is SyncKind.FULL) != (self.scope is None):
             raise ValueError("a full sync has no scope, every other kind needs one")
 
-    def widened(self, damage: str | None) -> SyncRequest:
-        """The sync that is done instead where the published catalogue is damaged: a full one.
+    def widened(self, obstacle: str | None) -> SyncRequest:
+        """The sync that is done instead where no whole catalogue is published: a full one.
 
-        To renew a part of it would publish that part as the whole. ``damage`` says what is wrong; ``None``: nothing.
+        To renew a part of it would publish that part as the whole. ``obstacle`` says what is wrong; ``None``: nothing.
         """
-        if damage is None or self.kind is SyncKind.FULL:
+        if obstacle is None or self.kind is SyncKind.FULL:
             return self
-        _log.warning("a full sync is done instead of one of %s %r: %s", self.kind.value, self.scope, damage)
+        _log.warning("a full sync is done instead of one of %s %r: %s", self.kind.value, self.scope, obstacle)
         return dataclasses.replace(self, kind=SyncKind.FULL, scope=None)
 
 
@@ -220,6 +222,11 @@ class SyncReport:
     """At most the first 100."""
     holder: LockHolder | None = None
     error: ErrorInfo | None = None
+
+    @property
+    def unknown_scope(self) -> bool:
+        """Whether it was asked for something that does not exist: an operator's mistake, and no failed sync."""
+        return self.error is not None and self.error.type in UNKNOWN_SCOPE_TYPES
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``catalog-sync run --json``."""

@@ -29,8 +29,10 @@ class DueReason(StrEnum):
     YOUNG = "young"
     PAUSED = "paused"
     """The supplier asked to come back later."""
+    DAMAGED = "damaged"
+    """A part of what is published is lost: only a full sync mends it."""
     UNREADABLE = "unreadable"
-    """What is published cannot be read: that says nothing about its age."""
+    """The store does not answer: that says nothing about the age of what is published."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,17 +59,24 @@ UNREADABLE: Final = Due(due=False, reason=DueReason.UNREADABLE)
 
 
 def decide(
-    meta: CatalogueMeta | None, now: datetime.datetime, *, every: float, paused_for: float = 0.0, place: str = ""
+    meta: CatalogueMeta | None,
+    now: datetime.datetime,
+    *,
+    every: float,
+    damaged: bool = False,
+    paused_for: float = 0.0,
+    place: str = "",
 ) -> Due:
     """Whether a full sync is due at ``now`` (with a time zone).
 
-    ``meta``: what is published, ``None`` for nothing. ``every``: the age in seconds from which it is due, less a jitter
-    of at most :data:`JITTER` that stays the same until the next publication. ``paused_for``: seconds for which the
+    ``meta``: what is published, ``None`` for nothing and where it is ``damaged``: then one is due at once. ``every``:
+    the age in seconds from which it is due, less a jitter of at most :data:`JITTER` that stays the same until the next
+    publication. ``paused_for``: seconds for which the
     supplier wants to be left alone. ``place`` tells installations apart.
     """
     pause_ends = now + datetime.timedelta(seconds=paused_for)
     if meta is None:
-        due_at, reason = now, DueReason.NEVER_SYNCED
+        due_at, reason = now, DueReason.DAMAGED if damaged else DueReason.NEVER_SYNCED
     else:
         share = 1 - JITTER * _fraction(f"{place} {meta.version}")
         due_at = datetime.datetime.fromisoformat(meta.as_of) + datetime.timedelta(seconds=every * share)

@@ -34,6 +34,12 @@ def test_nothing_published_is_due() -> None:
     assert decide(None, NOW, every=HOUR) == Due(due=True, reason=DueReason.NEVER_SYNCED)
 
 
+@pytest.mark.fault("S3")
+def test_a_damaged_catalogue_is_due_but_not_while_the_supplier_wants_to_be_left_alone() -> None:
+    assert decide(None, NOW, every=HOUR, damaged=True) == Due(due=True, reason=DueReason.DAMAGED)
+    assert not decide(None, NOW, every=HOUR, damaged=True, paused_for=90).due
+
+
 def test_an_old_catalogue_is_due_and_a_young_one_is_not() -> None:
     assert decide(published(HOUR), NOW, every=HOUR) == Due(due=True, reason=DueReason.OLD)
     young = decide(published(HOUR * (1 - JITTER) - 1), NOW, every=HOUR)

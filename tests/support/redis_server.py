@@ -94,6 +94,10 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    def forget(self) -> None:
+        """Delete what a server that was killed has on disk."""
+        shutil.rmtree(self._directory / "appendonlydir", ignore_errors=True)
+
     def pause(self) -> None:
         """It keeps its connections and answers nothing."""
         assert self._process is not None

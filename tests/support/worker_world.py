@@ -19,12 +19,14 @@ import kombu.pools
 from catalog_sync.config import Settings
 from catalog_sync.jobs.broker import QUEUE_KEY
 from catalog_sync.jobs.dispatch import Dispatcher
+from catalog_sync.jobs.keys import INDEX, JobKeys
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job
 from catalog_sync.jobs.redis import RedisJobs
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.worker.celery_app import app, configure
+from catalog_sync.worker.heart import LONGEST_PAUSE
 from support.cli import API_KEY, Supplier, running_supplier
 from support.redis_server import RedisServer
 
@@ -113,6 +115,9 @@ class WorkerWorld:
     def clear(self) -> None:
         """Forget catalogue and jobs; what workers and broker have agreed on stays."""
         with self.redis.client() as client:
+            jobs = [JobKeys(job.decode()).record for job in client.zrange(INDEX, 0, -1)]
+            if any(client.hget(job, "outcome") != b"COMPLETE" for job in jobs):
+                time.sleep(LONGEST_PAUSE + 0.5)  # a step that still runs for it would take its record for lost
             for key in client.scan_iter("{cat}:*"):
                 client.delete(key)
             client.delete(QUEUE_KEY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.errors import STORE, SUPPLIER, UNKNOWN_SCOPE_TYPES
+from catalog_sync.errors import STORE, SUPPLIER
 from catalog_sync.models import Outcome, SyncKind
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, Inhibition, fingerprint
@@ -84,7 +84,7 @@ def raised(
     report: SyncReport, *, age: float | None, stale_after: float, partial_threshold: int, credential: str | None
 ) -> Iterator[Alert]:
     """The alerts for this report. ``age``: seconds since readers' data was fetched, ``None`` where there is none."""
-    if report.outcome is Outcome.FAILED and report.error is not None and not _is_harmless(report.error):
+    if report.outcome is Outcome.FAILED and report.error is not None and not _is_harmless(report):
         yield _failed(report, report.error, credential)
     elif report.outcome is Outcome.LOCK_UNAVAILABLE and report.error is not None:
         yield _failed(report, report.error, credential, STORE_UNAVAILABLE)
@@ -120,9 +120,9 @@ def ended(report: SyncReport, *, age: float | None = None, stale_after: float = 
         yield Ending(kinds=frozenset({STALE}))
 
 
-def _is_harmless(error: ErrorInfo) -> bool:
+def _is_harmless(report: SyncReport) -> bool:
     """Somebody stopped the sync, or asked for a scope that does not exist: the report says so, nobody is paged."""
-    return error.error_class == "cancelled" or error.type in UNKNOWN_SCOPE_TYPES
+    return report.unknown_scope or (report.error is not None and report.error.error_class == "cancelled")
 
 
 def _failed(report: SyncReport, error: ErrorInfo, credential: str | None, kind: str | None = None) -> Alert:

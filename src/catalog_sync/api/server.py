@@ -55,7 +55,8 @@ async def open_parts(
     protection: Protection | None = None,
     on_report: OnReport | None = None,
 ) -> AsyncIterator[Parts]:
-    """Everything that the API serves. Without ``jobs`` syncs run inside this process; ``on_report`` is told of those.
+    """Everything that the API serves. Without ``jobs`` syncs run inside this process. ``on_report`` hears of those, and
+    of syncs of workers that are given up here.
 
     Raises ``ConfigurationError``. A store that cannot be had is no error: the snapshot is read, and syncs end as
     LOCK_UNAVAILABLE.
@@ -75,7 +76,7 @@ async def open_parts(
             _log.warning("%s", composition.IN_PROCESS_BANNER)
         live = LiveCatalogue(store, snapshot, stale_after=settings.stale_after)
         if jobs is None and settings.jobs == "workers":
-            jobs, traces = _workers(settings, store, traces)
+            jobs, traces = _workers(settings, store, traces, on_report)
         if jobs is None:
             supplier = await stack.enter_async_context(composition.open_client(settings, policies.supplier))
             local = _local_jobs(settings, policies, supplier, store, snapshot, on_report)
@@ -103,7 +104,9 @@ def _what_workers_know(settings: Settings, stack: contextlib.AsyncExitStack) -> 
     return shared
 
 
-def _workers(settings: Settings, store: CatalogStore | None, traces: TraceStore) -> tuple[Jobs, TraceStore]:
+def _workers(
+    settings: Settings, store: CatalogStore | None, traces: TraceStore, on_report: OnReport | None
+) -> tuple[Jobs, TraceStore]:
     """Jobs that workers do, and the traces of all of them."""
     from catalog_sync.jobs.dispatch import Dispatcher
     from catalog_sync.jobs.ledger import JobLedger
@@ -123,6 +126,7 @@ def _workers(settings: Settings, store: CatalogStore | None, traces: TraceStore)
         Dispatcher(ledger),
         sync_deadline=settings.sync_deadline,
         on_submitted=lambda job: joined.share_soon(job.correlation_id),
+        on_report=on_report,
     )
     return jobs, joined
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import functools
+import logging
 import socket
 from typing import TYPE_CHECKING
 
 from catalog_sync import schedule
 from catalog_sync.cli import app, exit_codes
 from catalog_sync.cli.output import error_line
-from catalog_sync.errors import CatalogSyncError, ConfigurationError
+from catalog_sync.errors import CatalogSyncError, ConfigurationError, InvalidDataError
 from catalog_sync.schedule import Due, DueReason
 from catalog_sync.supplier.esim_go import DEPENDENCY
 from catalog_sync.sync.reporting import error_info
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 _SAID = {
     DueReason.YOUNG: "the catalogue is young enough",
     DueReason.PAUSED: "the supplier asked to be left alone",
-    DueReason.UNREADABLE: "what is published cannot be read, which says nothing about its age",
+    DueReason.UNREADABLE: "the store does not answer, which says nothing about the age of the catalogue",
 }
+
+_log = logging.getLogger(__name__)
 
 
 def unless_due(settings: Settings, policies: app.Policies, answer: Answer, signals: StopSignals) -> int | None:
@@ -52,11 +55,12 @@ def remember_pause(policies: app.Policies, report: SyncReport) -> None:
 
 async def _look(settings: Settings, policies: app.Policies) -> tuple[Due, ErrorInfo | None]:
     try:
-        meta = await _published(settings, policies)
+        meta, damaged = await _published(settings, policies)
         found = schedule.decide(
             meta,
             datetime.datetime.now(datetime.UTC),
             every=settings.sync_every,
+            damaged=damaged,
             paused_for=policies.shared.pause(DEPENDENCY),
             place=socket.gethostname(),
         )
@@ -67,11 +71,16 @@ async def _look(settings: Settings, policies: app.Policies) -> tuple[Due, ErrorI
     return found, None
 
 
-async def _published(settings: Settings, policies: app.Policies) -> CatalogueMeta | None:
-    """What is published: in the store, or where that lives in this process alone, in the snapshot."""
+async def _published(settings: Settings, policies: app.Policies) -> tuple[CatalogueMeta | None, bool]:
+    """What is published, in the store, or where that lives in this process alone, in the snapshot; and whether it is
+    damaged."""
     async with app.open_catalogue(settings, policies.store) as (store, snapshot):
-        meta = await store.current()
+        try:
+            meta = await store.current()
+        except InvalidDataError as damage:
+            _log.warning("the published catalogue is damaged: %s", damage)
+            return None, True
         if meta is None and store.degraded:
             file = await snapshot.load()
-            return None if file is None else file.meta
-        return meta
+            return (None if file is None else file.meta), False
+        return meta, False

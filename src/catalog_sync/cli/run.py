@@ -17,7 +17,7 @@ from catalog_sync.cli import app, due, exit_codes
 from catalog_sync.cli.last_run import write_last_run
 from catalog_sync.cli.output import error_line
 from catalog_sync.cli.progress import progress_bar
-from catalog_sync.errors import UNKNOWN_SCOPE_TYPES, CatalogSyncError, ConfigurationError, UnknownScopeError
+from catalog_sync.errors import CatalogSyncError, ConfigurationError, UnknownScopeError
 from catalog_sync.models import ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
             alerts.flush_within = STOPPED_WITHIN
     if signals.received is not None and one.stopped:
         return exit_codes.of_signal(signals.received)
-    if report.error is not None and report.error.type in UNKNOWN_SCOPE_TYPES:
+    if report.unknown_scope:
         return exit_codes.USAGE
     return exit_codes.OF_OUTCOME[report.outcome]
 

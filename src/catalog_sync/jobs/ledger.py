@@ -18,7 +18,15 @@ from catalog_sync.cancellation import heeding_cancellation
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import ACTIVE, CHANGES, DEAD, DEAD_COUNT, INDEX, JobKeys, is_job_id
 from catalog_sync.jobs.port import GroupProgress, Job, JobNotFoundError, JobStatus
-from catalog_sync.jobs.records import Record, progress_field, progress_json, read_record, shown_job, step_of
+from catalog_sync.jobs.records import (
+    Record,
+    progress_field,
+    progress_json,
+    read_record,
+    record_fields,
+    shown_job,
+    step_of,
+)
 from catalog_sync.models import Outcome, SyncRequest
 from catalog_sync.store.client import GuardedRedis, translated
 from catalog_sync.store.errors import CorruptEntryError
@@ -275,6 +283,27 @@ class JobLedger:
             [job_id, status.value, KEPT_SECONDS, "queued" if only_queued else "", *fields],
         )
         return bool(bytes(answer) == b"ok")
+
+    async def end_lost(self, record: Record, report: Mapping[str, Any], *, finished_at: str) -> bool:
+        """Note the failure of a job whose record is gone, as after FLUSHALL. ``False`` where it is there."""
+        job = record.job
+        fields = {
+            "status": JobStatus.FINISHED.value,
+            "outcome": Outcome.FAILED.value,
+            "report": json.dumps(dict(report)),
+            "started_at": job.started_at or job.created_at,
+            "finished_at": finished_at,
+        }
+        submitted = record_fields(
+            record.request, correlation_id=job.correlation_id, created_at=job.created_at, carrier=record.carrier
+        )
+        answer = await self._script(
+            "end lost job",
+            scripts.END_LOST,
+            [INDEX, JobKeys(job.id).record, CHANGES],
+            [job.id, KEPT_SECONDS, *submitted, *(part for pair in fields.items() for part in pair)],
+        )
+        return bool(answer)
 
     async def now_ms(self) -> int:
         """The clock of Redis."""

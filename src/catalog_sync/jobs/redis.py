@@ -7,7 +7,7 @@ import datetime
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 
@@ -22,13 +22,19 @@ from catalog_sync.sync.run import rfc3339
 from catalog_sync.telemetry import inject_context, trace_of
 from otel_resilience import correlation_scope
 
+if TYPE_CHECKING:
+    from catalog_sync.sync.service import OnReport
+
 MAX_LATEST: Final = 200
 
 _log = logging.getLogger(__name__)
 
 
 class RedisJobs:
-    """Implements ``Jobs``. One event loop; ``configure`` of :mod:`catalog_sync.worker.celery_app` was called before."""
+    """Implements ``Jobs``. One event loop; ``configure`` of :mod:`catalog_sync.worker.celery_app` was called before.
+
+    ``on_report`` hears of a sync that is given up here.
+    """
 
     def __init__(
         self,
@@ -37,6 +43,7 @@ class RedisJobs:
         *,
         sync_deadline: float,
         on_submitted: Callable[[Job], object] | None = None,
+        on_report: OnReport | None = None,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
@@ -44,6 +51,7 @@ class RedisJobs:
         self._dispatcher = dispatcher
         self._sync_deadline = sync_deadline
         self._on_submitted = on_submitted
+        self._on_report = on_report
         self._now = now
         self._new_id = new_id
 
@@ -112,7 +120,7 @@ class RedisJobs:
         except CorruptEntryError:
             await self._ledger.end_unreadable(finished_at=rfc3339(self._now()))
             return True
-        return await end_abandoned(self._ledger, record, self._sync_deadline, self._now())
+        return await end_abandoned(self._ledger, record, self._sync_deadline, self._now(), self._on_report)
 
 
 def _within_trace(identifier: str) -> contextlib.AbstractContextManager[None]:

@@ -187,6 +187,20 @@ return 'ok'
 it only where it has not begun, field, value, ... The lock goes with the job that owns it: whoever sees that it has
 ended can begin the next one."""
 
+END_LOST = (
+    _NOW
+    + """
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+redis.call('HSET', KEYS[2], 'created_ms', now, unpack(ARGV, 3))
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+tell(ARGV[1])
+return 1
+"""
+)
+"""KEYS: index, record, changes. ARGV: job, seconds to keep the record, field, value, ... Notes the end of a job whose
+record is gone, once."""
+
 BURY = """
 redis.call('LPUSH', KEYS[1], ARGV[1])
 redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1)

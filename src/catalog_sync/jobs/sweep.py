@@ -6,6 +6,7 @@ longest job. The ledger knows after seconds that a step has no heartbeat.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import logging
 from typing import TYPE_CHECKING, Final
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from catalog_sync.jobs.ledger import JobLedger, StepState
     from catalog_sync.jobs.records import Record
     from catalog_sync.store.catalog_store import CatalogStore
+    from catalog_sync.sync.service import OnReport
 
 GRACE: Final = 60.0
 """Seconds after its deadline in which a sync may still come to its own end."""
@@ -46,8 +48,12 @@ async def sweep(
     lease: float,
     sync_deadline: float,
     now: datetime.datetime,
+    on_report: OnReport | None = None,
 ) -> None:
-    """Look after the one job that is under way. ``lease``: seconds between two signs of life of a step."""
+    """Look after the one job that is under way. ``lease``: seconds between two signs of life of a step.
+
+    ``on_report`` hears of a sync that is ended here.
+    """
     try:
         record = await ledger.active()
     except CorruptEntryError:
@@ -57,7 +63,7 @@ async def sweep(
         return
     correlation_id = record.job.correlation_id
     with correlation_scope(correlation_id), trace_of(correlation_id, sampled=False):
-        if await end_abandoned(ledger, record, sync_deadline, now):
+        if await end_abandoned(ledger, record, sync_deadline, now, on_report):
             return
         now_ms = await ledger.now_ms()
         if record.deadline_ms is not None and now_ms > record.deadline_ms and record.fatal is None:
@@ -80,7 +86,13 @@ async def sweep(
                 await dispatcher.publish(record.job.id, record.carrier, every=every)
 
 
-async def end_abandoned(ledger: JobLedger, record: Record, sync_deadline: float, now: datetime.datetime) -> bool:
+async def end_abandoned(
+    ledger: JobLedger,
+    record: Record,
+    sync_deadline: float,
+    now: datetime.datetime,
+    on_report: OnReport | None = None,
+) -> bool:
     """End a job that is past its time and that nobody ends. Whether it is ended."""
     now_ms = await ledger.now_ms()
     give_up = (record.deadline_ms or record.created_ms + int(sync_deadline * 1000)) + int(GRACE * 1000)
@@ -88,34 +100,63 @@ async def end_abandoned(ledger: JobLedger, record: Record, sync_deadline: float,
         return False
     what = "no worker took it" if record.deadline_ms is None else "its workers are gone"
     with trace_of(record.job.correlation_id, sampled=False):
-        await end_with_error(ledger, record, JobAbandonedError(f"the sync was given up: {what}"), now)
+        await end_with_error(ledger, record, JobAbandonedError(f"the sync was given up: {what}"), now, on_report)
     return True
 
 
-async def end_with_error(ledger: JobLedger, record: Record, error: CatalogSyncError, now: datetime.datetime) -> None:
-    """End a job that cannot be ended by its own last step, and tell it like any other sync that failed."""
+async def end_with_error(
+    ledger: JobLedger,
+    record: Record,
+    error: CatalogSyncError,
+    now: datetime.datetime,
+    on_report: OnReport | None = None,
+) -> None:
+    """End a job that cannot be ended by its own last step, and report it like any other sync that failed."""
+    report = _failed(record, error, now)
+    finished_at = rfc3339(now)
+    if await ledger.end(record.job.id, JobStatus.FINISHED, report.outcome, report.to_json(), finished_at=finished_at):
+        _publish(report, on_report)
+
+
+async def end_lost(
+    ledger: JobLedger, record: Record, now: datetime.datetime, on_report: OnReport | None = None
+) -> bool:
+    """Whether the record of the job is gone, as after FLUSHALL. The first call notes and reports that it failed."""
+    error = JobAbandonedError("the record of the sync is gone: Redis was emptied, or an older replica took over")
+    report = _failed(record, error, now)
+    lost = await ledger.end_lost(record, report.to_json(), finished_at=rfc3339(now))
+    if lost:
+        _publish(report, on_report)
+    return lost
+
+
+def _failed(record: Record, error: CatalogSyncError, now: datetime.datetime) -> SyncReport:
     job = record.job
     with correlation_scope(job.correlation_id):
-        info = error_info(error)
-        report = SyncReport(
-            outcome=Outcome.FAILED,
-            kind=job.kind,
-            scope=job.scope,
-            correlation_id=job.correlation_id,
-            version=None,
-            bundles=0,
-            quarantined=0,
-            groups=(),
-            started_at=job.started_at or job.created_at,
-            duration_s=record.ticket().duration(now),
-            attempts=0,
-            retries=0,
-            error=info,
-        )
-        finished_at = rfc3339(now)
-        if await ledger.end(job.id, JobStatus.FINISHED, report.outcome, report.to_json(), finished_at=finished_at):
-            instruments.record_sync(report.kind, report.outcome, report.duration_s, {}, {})
-            instruments.emit_sync_finished(report)
+        info = dataclasses.replace(error_info(error), correlation_id=job.correlation_id)
+    return SyncReport(
+        outcome=Outcome.FAILED,
+        kind=job.kind,
+        scope=job.scope,
+        correlation_id=job.correlation_id,
+        version=None,
+        bundles=0,
+        quarantined=0,
+        groups=(),
+        started_at=job.started_at or job.created_at,
+        duration_s=record.ticket().duration(now),
+        attempts=0,
+        retries=0,
+        error=info,
+    )
+
+
+def _publish(report: SyncReport, on_report: OnReport | None) -> None:
+    with correlation_scope(report.correlation_id):
+        instruments.record_sync(report.kind, report.outcome, report.duration_s, {}, {})
+        instruments.emit_sync_finished(report)
+        if on_report is not None:
+            on_report(report, None)
 
 
 async def _keep_lock(ledger: JobLedger, store: CatalogStore, record: Record) -> None:

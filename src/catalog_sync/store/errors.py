@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from catalog_sync.errors import CatalogSyncError, InvalidDataError, LockLostError
+from catalog_sync.errors import STORE, CatalogSyncError, InvalidDataError, LockLostError
 from otel_resilience import Classification, ErrorClass, Severity, error_types
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class StagingIncompleteError(CatalogSyncError):
 class VersionGoneError(InvalidDataError):
     """A version that was asked for is not in Redis any more, or lacks a part (expired, evicted, deleted)."""
 
+    dependency = STORE
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "version_gone")
 
     meta: CatalogueMeta | None = None
@@ -47,6 +48,7 @@ class VersionGoneError(InvalidDataError):
 class CorruptEntryError(InvalidDataError):
     """A stored entry cannot be read back."""
 
+    dependency = STORE
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE)
 
 

@@ -29,12 +29,22 @@ return present
 """
 """KEYS: hash. ARGV: field, ..."""
 
-_OWN_LOCK = """
+_READING = """
 local function own(held, claim) return held and string.sub(held, 1, #claim) == claim end
+local function text(...)
+  local found = redis.pcall(...)
+  return type(found) == 'string' and found
+end
+local function token_in(...)
+  local number = tonumber(text(...) or '')
+  return number and number > 0 and number < 2^53 and number or 0
+end
 """
+"""``text``: the answer of a reading command; false also where the key holds another type of data. ``token_in``: the
+fencing token in it; 0 where it is none, so that damaged keys are replaced by the next publication and block none."""
 
 COMMIT = (
-    _OWN_LOCK
+    _READING
     + """
 local version, token, claim, grace = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('HGET', KEYS[10], 'committed') == token then
@@ -42,19 +52,19 @@ if redis.call('HGET', KEYS[10], 'committed') == token then
 end
 local receipt = KEYS[11] and redis.call('GET', KEYS[11])
 if receipt and receipt ~= version then return {'published', receipt} end
-local highest = redis.call('GET', KEYS[2]) or '0'
-if tonumber(token) < tonumber(highest) then return {'stale', highest} end
+local highest = token_in('GET', KEYS[2])
+if tonumber(token) < highest then return {'stale', string.format('%.0f', highest)} end
 if redis.call('GET', KEYS[4]) ~= claim .. token .. '}' then return {'lock lost'} end
 for i = 5, 9 do
   local actual = redis.call('HLEN', KEYS[i])
   if actual ~= tonumber(ARGV[i]) then return {'incomplete', KEYS[i], tostring(actual), ARGV[i]} end
 end
 if redis.call('HEXISTS', KEYS[10], 'json') == 0 then return {'incomplete', KEYS[10], '0', '1'} end
-local previous = redis.call('GET', KEYS[1])
+local previous = text('GET', KEYS[1])
 for i = 5, 10 do redis.call('PERSIST', KEYS[i]) end
 redis.call('HSET', KEYS[10], 'committed', token, 'previous', previous or '')
 redis.call('SET', KEYS[2], token)
-if tonumber(redis.call('GET', KEYS[3]) or '0') < tonumber(token) then redis.call('SET', KEYS[3], token) end
+if token_in('GET', KEYS[3]) < tonumber(token) then redis.call('SET', KEYS[3], token) end
 redis.call('SET', KEYS[1], version)
 if KEYS[11] then redis.call('SET', KEYS[11], version, 'EX', 86400) end
 if previous and previous ~= version then
@@ -71,7 +81,7 @@ The lock must still be the one of this run, token included: after FLUSHALL or th
 highest published token may be any number, and alone says nothing."""
 
 LOCK_ACQUIRE = (
-    _OWN_LOCK
+    _READING
     + """
 local claim, ttl, resumed = ARGV[1], ARGV[2], ARGV[5]
 if KEYS[5] then
@@ -84,16 +94,14 @@ if own(held, claim) then
   return {'ok', string.sub(held, #claim + 1, -2)}
 end
 if held then return {'busy', held, redis.call('PTTL', KEYS[1])} end
-local published = tonumber(redis.call('GET', KEYS[3]) or '0')
-local current = redis.call('GET', KEYS[4])
-if current then
-  published = math.max(published, tonumber(redis.call('HGET', ARGV[4] .. current .. ':meta', 'fence')) or 0)
-end
+local published = token_in('GET', KEYS[3])
+local current = text('GET', KEYS[4])
+if current then published = math.max(published, token_in('HGET', ARGV[4] .. current .. ':meta', 'fence')) end
 if resumed ~= '' and published > tonumber(resumed) and not (KEYS[6] and redis.call('GET', KEYS[6])) then
   return {'published', string.format('%.0f', published)}
 end
 local time = redis.call('TIME')
-local counted = tonumber(redis.call('GET', KEYS[2]) or '0')
+local counted = token_in('GET', KEYS[2])
 local token = math.max(time[1] * 1000000 + time[2], counted + 1, published + 1, tonumber(ARGV[3]) + 1)
 local text = string.format('%.0f', token)
 redis.call('SET', KEYS[2], text)
@@ -111,7 +119,7 @@ the year 2255. A job gets the lock only while it is queued or running, and gets 
 has published meanwhile."""
 
 LOCK_RENEW = (
-    _OWN_LOCK
+    _READING
     + """
 if KEYS[2] then
   local status = redis.call('HGET', KEYS[2], 'status')
@@ -128,7 +136,7 @@ return 'ok'
 ``free``, ``lost`` (another run has it) and ``ended`` (the job is over) change nothing."""
 
 LOCK_RELEASE = (
-    _OWN_LOCK
+    _READING
     + """
 if own(redis.call('GET', KEYS[1]), ARGV[1]) then return redis.call('DEL', KEYS[1]) end
 return 0

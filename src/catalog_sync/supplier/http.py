@@ -147,9 +147,8 @@ def raise_for_status(answer: Answer, operation: str) -> None:
     """Raise ``httpx.HTTPStatusError`` unless the answer is a success; headers and start of the body stay with it."""
     if 200 <= answer.status < 300:
         return
-    headers = [
-        (k, v) for k, v in answer.headers.multi_items() if k.lower() not in {"content-encoding", "content-length"}
-    ]
+    # As bytes: httpx reads headers in any encoding and writes text as ASCII alone.
+    headers = [(k, v) for k, v in answer.headers.raw if k.lower() not in {b"content-encoding", b"content-length"}]
     response = httpx.Response(answer.status, headers=headers, content=answer.body, request=answer.request)
     raise httpx.HTTPStatusError(
         f"{operation}: the supplier answered {answer.status}: {sample(answer.body)}",

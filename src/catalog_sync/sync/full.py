@@ -16,6 +16,7 @@ from catalog_sync.sync.fetch import discover, fetch_scope
 from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.run import FATAL, Candidate, Run
+from catalog_sync.sync.scopes import confirm_asked
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ _log = logging.getLogger(__name__)
 async def build_full(run: Run) -> Candidate:
     """Stage the whole catalogue. Raises ``CatalogSyncError`` where nothing may be published."""
     listed, discovery_failure = await discover(run, run.previous)
+    if discovery_failure is None:
+        await confirm_asked(run.asked, listed, run.supplier, run.deadline)
     failures = _behind_unusable_names(run, listed, discovery_failure)
     groups = [*listed, *failures]
     run.builder.names = GroupNames(groups)
@@ -98,7 +101,11 @@ def _check(run: Run, metas: dict[str, GroupMeta], *, discovered: bool) -> None:
         return
     limits = run.settings
     total = len(run.builder.index)
-    guards.check_bad_rows(run.rows, run.quarantined, limits.max_bad_row_ratio)
+    # A group that failed publishes none of its rows: what it says of itself is that it failed.
+    used = [run.tallies[name] for name, group in run.groups.items() if group.status == "ok"]
+    guards.check_bad_rows(
+        sum(tally.rows for tally in used), sum(len(tally.rejected) for tally in used), limits.max_bad_row_ratio
+    )
     if run.previous is not None:
         before = {name: group.bundles for name, group in run.previous.meta.groups.items()}
         if discovered:

@@ -27,10 +27,18 @@ class Published:
     previous: Previous | None
     """``None`` where nothing of it can be read, and where nothing was ever published."""
     damage: str | None = None
-    """Why it is not, or not wholly, in the store any more. Then a part of it cannot be renewed; a full sync mends it.
+    """Why it is not, or not wholly, in the store any more; a full sync mends it.
 
     ``None`` where the version is whole, and where nothing was ever published.
     """
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why no part of it can be renewed; ``None`` where one can.
+
+        A store that was emptied and has no snapshot looks like one where nothing was ever published.
+        """
+        return self.damage or ("no catalogue is published" if self.previous is None else None)
 
     @classmethod
     async def load(cls, store: CatalogStore, snapshot: Snapshot) -> Published:

@@ -13,6 +13,7 @@ from catalog_sync.errors import (
     CacheWritesPausedError,
     LockLostError,
     SyncDeadlineError,
+    UnknownScopeError,
 )
 from catalog_sync.models import ErrorInfo, GroupMeta, GroupReport, Outcome, Quarantined, SyncRequest
 from catalog_sync.store.errors import CacheReplyError, CorruptEntryError, StagingIncompleteError, VersionGoneError
@@ -31,6 +32,7 @@ MAX_REPORTED_ROWS: Final = 100
 FATAL: Final = (
     AuthenticationError,
     SyncDeadlineError,
+    UnknownScopeError,
     LockLostError,
     CacheConnectionError,
     CacheAuthenticationError,
@@ -69,6 +71,8 @@ class Run(Fetch):
     """One sync while it runs."""
 
     request: SyncRequest
+    asked: SyncRequest
+    """What was asked for; another one than ``request`` where a full sync is done instead."""
     settings: Settings
     builder: CatalogueBuilder
     previous: Previous | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from catalog_sync.countries import country_code
 from catalog_sync.errors import CatalogueDamagedError, NotFoundError, UnknownScopeError, UnusableGroupsError
 from catalog_sync.models import Bundle, GroupMeta, GroupReport, Outcome
 from catalog_sync.store.errors import VersionGoneError
@@ -44,7 +45,7 @@ async def build_group(run: Run, asked: str) -> Candidate:
 
 async def build_country(run: Run, asked: str) -> Candidate:
     """Renew the bundles of one country; those that did not come again are withdrawn. Raises ``CatalogSyncError``."""
-    country = asked.strip().upper()
+    country = country_code(asked)
     await _start_from_previous(run)
     before = set(run.builder.index.country(country))
     seen: set[str] = set()
@@ -81,10 +82,9 @@ async def build_bundle(run: Run, name: str) -> Candidate:
 
 async def _start_from_previous(run: Run) -> None:
     """Make the staged version equal to the previous one, or raise: what is left out here would vanish."""
-    if run.damage is not None:
-        raise CatalogueDamagedError(f"{run.damage}: a part of it cannot be renewed; run a full sync")
-    if run.previous is None:
-        return
+    if run.damage is not None or run.previous is None:
+        reason = run.damage or "no catalogue is published"
+        raise CatalogueDamagedError(f"{reason}: a part of it cannot be renewed; run a full sync")
     builder = run.builder
     if run.previous.in_store:
         version = run.previous.meta.version

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.countries import COUNTRIES
-from catalog_sync.errors import CatalogSyncError, UnknownScopeError
+from catalog_sync.countries import COUNTRIES, country_code
+from catalog_sync.errors import CatalogSyncError, NotFoundError, UnknownScopeError
 from catalog_sync.index import same_spelling
 from catalog_sync.models import SyncKind, SyncRequest
 from catalog_sync.store.snapshot import SnapshotCorruptError
@@ -20,6 +20,7 @@ from catalog_sync.text import printable
 if TYPE_CHECKING:
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.snapshot import Snapshot, SnapshotFile
+    from catalog_sync.supplier.port import Deadline, Supplier
 
 SUGGESTIONS: Final = 3
 MAX_LISTED: Final = 12
@@ -62,9 +63,30 @@ def check_scope(request: SyncRequest, known: KnownScopes | None) -> None:
     if request.kind is SyncKind.GROUP and known is not None and GroupNames(known.groups).listed(scope) is None:
         raise unknown_group(scope, known.groups)
     if request.kind is SyncKind.COUNTRY:
-        code = scope.strip().upper()
+        code = country_code(scope)
         if code not in COUNTRIES and (known is None or code not in known.countries):
             raise _unknown_country(scope)
+
+
+async def confirm_asked(asked: SyncRequest, listed: Collection[str], supplier: Supplier, deadline: Deadline) -> None:
+    """Raise :class:`UnknownScopeError` where the supplier has no such group or bundle.
+
+    For a full sync that is done instead of one of a part: its result would not show that there is no such part.
+    ``listed``: the supplier's groups.
+    """
+    scope = asked.scope
+    if scope is None:
+        return
+    if asked.kind is SyncKind.GROUP and GroupNames(listed).listed(scope) is None:
+        raise unknown_group(scope, listed)
+    if asked.kind is SyncKind.BUNDLE:
+        try:
+            await supplier.get_bundle(scope, deadline=deadline)
+        except NotFoundError as error:
+            raise UnknownScopeError(
+                f"the supplier has no bundle {scope!r}",
+                classification=UnknownScopeError.default.replace(error_type="bundle_not_found"),
+            ) from error
 
 
 def check_shape(request: SyncRequest) -> None:
@@ -97,7 +119,7 @@ def unknown_bundle(scope: str, names: Iterable[str]) -> UnknownScopeError:
 def _unknown_country(scope: str) -> UnknownScopeError:
     names: Mapping[str, str] = {name.casefold(): code for code, name in COUNTRIES.items()}
     near = [names[name] for name in nearest(scope.strip().casefold(), names)]
-    near += [code for code in nearest(scope.strip().upper(), COUNTRIES) if code not in near]
+    near += [code for code in nearest(country_code(scope), COUNTRIES) if code not in near]
     hint = ", ".join(f"{code} ({COUNTRIES[code]})" for code in near[:SUGGESTIONS])
     return UnknownScopeError(
         f"{scope!r} is no country code; " + (f"nearest: {hint}" if hint else "ISO 3166-1 alpha-2 is expected, as PT")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from catalog_sync import instruments
 from catalog_sync.errors import (
-    UNKNOWN_SCOPE_TYPES,
     CacheConnectionError,
     CatalogSyncError,
     LockLostError,
@@ -190,8 +189,9 @@ class SyncService:
         published = await Published.load(self._store, self._snapshot)
         previous = published.previous
         result.meta = previous.meta if previous else None
+        asked = request
         if self._ticket is None:  # the parts of a shared sync are fetched already: its first step has widened it
-            request = request.widened(published.damage)
+            request = request.widened(published.obstacle)
         began = self._now()
         ticket = self._ticket
         suffix = ticket.attempt if ticket else correlation_id()[:8]
@@ -200,6 +200,7 @@ class SyncService:
         try:
             run = result.run = Run(
                 request=request,
+                asked=asked,
                 settings=self._settings,
                 supplier=self._supplier,
                 builder=CatalogueBuilder(self._store, staging, CatalogueIndex(), GroupNames(())),
@@ -319,7 +320,7 @@ class SyncService:
             for row in tally.rejected:
                 key = (scope if scope in counts else "_OTHER", row.reason.value)
                 quarantined[key] = quarantined.get(key, 0) + 1
-        if report.error is None or report.error.type not in UNKNOWN_SCOPE_TYPES:
+        if not report.unknown_scope:
             # A typo is no failed sync: nothing that counts those may hear of it.
             instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
         instruments.emit_sync_finished(report)

@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Final
 
 from catalog_sync import instruments, schedule
 from catalog_sync.cli.last_run import write_last_run
+from catalog_sync.countries import country_code
 from catalog_sync.errors import (
     CacheConnectionError,
     CatalogSyncError,
+    InvalidDataError,
     LockLostError,
     SyncDeadlineError,
     UnusableGroupsError,
 )
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
-from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobStatus, PoisonedStepError
+from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.jobs.redis import RedisJobs
-from catalog_sync.jobs.sweep import end_with_error, sweep
+from catalog_sync.jobs.sweep import GRACE, end_lost, end_with_error, sweep
 from catalog_sync.models import LockHolder, SyncKind, SyncReport, SyncRequest
 from catalog_sync.supplier.esim_go import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
@@ -36,6 +38,7 @@ from catalog_sync.sync.previous import Published
 from catalog_sync.sync.progress import Progress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
 from catalog_sync.sync.run import Fetch, rfc3339
+from catalog_sync.sync.scopes import confirm_asked
 from catalog_sync.sync.service import SyncService
 from catalog_sync.sync.staged import Part, StagedSupplier, fetch_bundle_part, fetch_part
 from catalog_sync.sync.ticket import adopt_lease
@@ -98,6 +101,10 @@ class Worker:
         self._on_sign_of_life = on_sign_of_life
         self._jobs = RedisJobs(ledger, dispatcher, sync_deadline=settings.sync_deadline, now=now)
         self._now = now
+        self._ended_here = ""
+        """The last job whose last step was done here: its record may be deleted."""
+        self._interrupted: Record | None = None
+        """The job of the last step that Redis interrupted: where its record is lost, only its workers know of it."""
 
     async def plan(self, job_id: str) -> None:
         """The first step."""
@@ -124,22 +131,30 @@ class Worker:
             lease=self._settings.job_lease,
             sync_deadline=self._settings.sync_deadline,
             now=self._now(),
+            on_report=self._on_report,
         )
+        await self._report_loss()
 
     async def ask_if_due(self) -> None:
-        """Ask for a full sync where one is due. What cannot be read is not due."""
+        """Ask for a full sync where one is due: also where a part of the catalogue is lost, not where Redis is away."""
         every = self._settings.sync_every
         if not every:
             return
+        damaged = False
         try:
-            meta = await self._store.current()
             jobs = await self._jobs.latest(limit=20)
+            try:
+                meta = await self._store.current()
+            except InvalidDataError as damage:
+                _log.warning("the published catalogue is damaged: %s", damage)
+                meta, damaged = None, True
         except CatalogSyncError as error:
             _log.warning("whether a sync is due cannot be seen: %s", error)
             return
         pause = await asyncio.to_thread(self._shared.pause, DEPENDENCY)
         now = self._now()
-        if just_tried(jobs, every, now) or not schedule.decide(meta, now, every=every, paused_for=pause).due:
+        found = schedule.decide(meta, now, every=every, damaged=damaged, paused_for=pause)
+        if just_tried(jobs, every, now) or not found.due:
             return
         try:
             job = await self._jobs.submit(SyncRequest(trigger="schedule"))
@@ -161,6 +176,8 @@ class Worker:
         )
         if not isinstance(started, Started):
             _log.info("%s of job %s is not begun: %s", step, job_id, started)
+            if started == "gone":
+                await self._report_loss()
             if started == "dead":
                 await self._bury(job_id, step, number)
             return
@@ -173,12 +190,46 @@ class Worker:
                     await work(record, started, heart)
             except StepStoppedError as stopped:
                 _log.info("%s of job %s stops: %s", step, job_id, stopped)
-                if not stopped.lost:
+                if not await self._is_lost(record) and not stopped.lost:
                     await self._dispatcher.publish(job_id, record.carrier)
+            except JobNotFoundError:
+                await self._is_lost(record)
             except _AGAIN as error:
+                if await self._is_lost(record):
+                    return
+                self._interrupted = record
                 _log.warning("%s of job %s will be begun again: %s", step, job_id, error)
                 await self._give_back(job_id, step, claim)
                 raise
+
+    async def _report_loss(self) -> None:
+        """Report the job of an interrupted step where Redis has come back without it.
+
+        The record of a job that has ended is deleted one day, too; it outlives the longest sync by far.
+        """
+        record = self._interrupted
+        if record is None:
+            return
+        over = record.ticket().duration(self._now()) > self._settings.sync_deadline + GRACE
+        if over or await self._is_lost(record) or await self._has_ended(record.job.id):
+            self._interrupted = None
+
+    async def _has_ended(self, job_id: str) -> bool:
+        try:
+            return (await self._ledger.shown(job_id)).status.ended
+        except CatalogSyncError as error:
+            _log.debug("whether job %s has ended cannot be seen: %s", job_id, error)
+            return False
+
+    async def _is_lost(self, record: Record) -> bool:
+        """Whether Redis has lost the job, which is reported then. What cannot be seen is not lost."""
+        if record.job.id == self._ended_here:
+            return False
+        try:
+            return await end_lost(self._ledger, record, self._now(), self._on_report)
+        except CatalogSyncError as error:
+            _log.warning("whether job %s is still there cannot be seen: %s", record.job.id, error)
+            return False
 
     async def _give_back(self, job_id: str, step: str, claim: str) -> None:
         try:
@@ -200,8 +251,8 @@ class Worker:
             token = lease.token
             async with lease.hold(release=False):
                 published = await Published.load(self._store, self._snapshot)
-                request = record.request.widened(published.damage)
-                plan, scopes = await self._scopes(request, published.previous, started)
+                request = record.request.widened(published.obstacle)
+                plan, scopes = await self._scopes(record.request, request, published.previous, started)
         carrier = inject_context()
         await self._ledger.planned(
             job_id, plan, scopes, request=request, token=token, refused_by=refused_by, carrier=carrier
@@ -214,17 +265,22 @@ class Worker:
             await self._dispatcher.publish(job_id, stands.carrier)
 
     async def _scopes(
-        self, request: SyncRequest, previous: Previous | None, started: Started
+        self, asked: SyncRequest, request: SyncRequest, previous: Previous | None, started: Started
     ) -> tuple[Part, list[str]]:
-        """What is to be fetched. An error is part of the plan: the last step meets it where one process would."""
+        """What is to be fetched for ``request``, which is done for what was ``asked``.
+
+        An error is part of the plan: the last step meets it where one process would.
+        """
         if request.kind is SyncKind.COUNTRY and request.scope is not None:
-            return Part(), [request.scope.strip().upper()]
+            return Part(), [country_code(request.scope)]
         if request.kind is SyncKind.BUNDLE and request.scope is not None:
             return Part(), [request.scope]
         before = dataclasses.replace(self._supplier.counts)
         fetch = self._new_fetch(started, None)
         try:
             groups, failure = await discover(fetch, previous)
+            if request is not asked and failure is None:
+                await confirm_asked(asked, groups, self._supplier, fetch.deadline)
         except _AGAIN:
             raise
         except CatalogSyncError as error:
@@ -252,6 +308,8 @@ class Worker:
             info = None if part.error is None else error_info(part.error).to_json()
             progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
             first, ready = await self._ledger.finish(job_id, number, part, progress)
+            if not first:
+                await self._is_lost(record)
             kept = first and part.error is None
         finally:
             if not kept:
@@ -307,6 +365,7 @@ class Worker:
             _log.info("sync %s was cancelled", job.id)
         else:
             await self._conclude(record, started)
+        self._ended_here = job.id
         await self._tidy_up(record)
 
     async def _conclude(self, record: Record, started: Started) -> None:
@@ -374,7 +433,7 @@ class Worker:
             )
             _log.error("%s of job %s is a dead letter: %s", step, job_id, error)
             if number is None or scope is None:
-                await end_with_error(self._ledger, record, error, self._now())
+                await end_with_error(self._ledger, record, error, self._now(), self._on_report)
                 await self._tidy_up(record)
                 return
             progress = GroupProgress(scope, "failed", 0, error_info(error).to_json())

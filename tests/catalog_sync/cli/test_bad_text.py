@@ -39,6 +39,7 @@ def supplier(tmp_path: Path) -> Iterator[Supplier]:
         yield running
 
 
+@pytest.mark.fault("S1")
 def test_one_row_with_half_an_emoji_costs_itself_and_every_program_goes_on_printing(cli: Cli) -> None:
     report = cli("run", "--json").json
     assert (report["outcome"], report["bundles"], report["quarantined"]) == ("COMPLETE", ROWS - 1, 1)
@@ -62,6 +63,7 @@ def test_an_argument_that_is_no_text_is_refused_in_one_line(cli: Cli) -> None:
     assert "cannot be the name of a group" in result.json["error"]["message"]
 
 
+@pytest.mark.fault("U1")
 @pytest.mark.parametrize("width", [20, 40, 56, 60, 64, 80, 90, 120])
 def test_the_progress_of_a_sync_is_not_cropped(width: int) -> None:
     out = Console(file=io.StringIO(), width=width, force_terminal=True)

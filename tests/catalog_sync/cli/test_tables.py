@@ -50,6 +50,7 @@ def printed(columns: list[Column], width: int) -> str:
     return file.getvalue()
 
 
+@pytest.mark.fault("U1")
 @pytest.mark.parametrize("width", [10, 20, 25, 40, 60, 79, 80, 81, 100, 200])
 def test_no_value_of_a_search_is_cropped(width: int) -> None:
     text = printed(_columns(ODD), width)
@@ -63,6 +64,7 @@ def test_no_value_of_a_search_is_cropped(width: int) -> None:
             assert any(f"{number}" in line for line in text.splitlines()), number
 
 
+@pytest.mark.fault("U1")
 def test_at_60_columns_name_and_price_stand_on_one_line_and_what_is_left_out_is_named() -> None:
     text = printed(_columns(ODD[:2]), 60)
     assert "esim_100GB_180D_RGBL_V2" in text
@@ -110,6 +112,7 @@ def test_columns_fit_and_each_has_what_it_needs(columns: list[Column], width: in
         assert sum(c.least() for c in columns if not c.optional) > width - GAP * len(columns)
 
 
+@pytest.mark.fault("U1")
 @pytest.mark.parametrize("width", [20, 40, 60])
 def test_facts_about_a_bundle_are_not_cropped(width: int, terminal: Terminal) -> None:
     terminal.set_width(width)
@@ -120,6 +123,7 @@ def test_facts_about_a_bundle_are_not_cropped(width: int, terminal: Terminal) ->
         assert Counter("v" * 80) <= shown
 
 
+@pytest.mark.fault("U1")
 def test_every_table_of_every_command_wraps_what_is_too_wide(terminal: Terminal) -> None:
     """Also one whose columns were told not to wrap, which rich would cut."""
     terminal.set_width(30)
@@ -133,6 +137,7 @@ def test_every_table_of_every_command_wraps_what_is_too_wide(terminal: Terminal)
     assert "…" not in text
 
 
+@pytest.mark.fault("U1")
 def test_status_wraps_identifiers(terminal: Terminal) -> None:
     terminal.set_width(40)
     identifier = "0123456789abcdef" * 3

@@ -12,11 +12,12 @@ from catalog_sync.jobs import JobStatus
 from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
-from catalog_sync.jobs.sweep import sweep
-from catalog_sync.models import Outcome
+from catalog_sync.jobs.sweep import end_lost, sweep
+from catalog_sync.models import Outcome, SyncReport
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.store.lock import LockLease, SharedOwner
 from catalog_sync.sync.failures import error_from_json
+from catalog_sync.sync.service import OnReport
 from catalog_sync.sync.staged import Part
 from catalog_sync.telemetry import trace_of
 from support.job_records import CORRELATION, LATER, fields, finish, job_id, planned, start
@@ -52,12 +53,12 @@ def sent() -> Sent:
     return Sent()
 
 
-async def look(ledger: JobLedger, store: CatalogStore, sent: Sent) -> list[str]:
+async def look(ledger: JobLedger, store: CatalogStore, sent: Sent, on_report: OnReport | None = None) -> list[str]:
     """As a worker looks, within the trace of the message that asked for it."""
     sent.steps.clear()
     dispatcher: Any = sent
     with trace_of("5" * 32, sampled=False):
-        await sweep(ledger, store, dispatcher, lease=LEASE, sync_deadline=DEADLINE, now=NOW)
+        await sweep(ledger, store, dispatcher, lease=LEASE, sync_deadline=DEADLINE, now=NOW, on_report=on_report)
     return sent.steps
 
 
@@ -131,13 +132,39 @@ async def test_a_sync_that_nobody_ends_is_given_up_and_told(
     else:
         await ledger.submit(job_id(), fields())
         redis_server.command("HINCRBY", JobKeys(job_id()).record, "created_ms", -970_000)
-    assert await look(ledger, store, sent) == []
+    reported: list[SyncReport] = []
+    assert await look(ledger, store, sent, lambda report, age: reported.append(report)) == []
     job = (await ledger.read(job_id())).job
     assert (job.status, job.outcome) == (JobStatus.FINISHED, Outcome.FAILED)
+    assert [report.to_json() for report in reported] == [job.report]
     assert job.report is not None
     assert job.report["error"]["type"] == "job_abandoned"
     assert job.report["correlation_id"] == job.report["error"]["correlation_id"] == CORRELATION
     assert [record.message for record in caplog.records if "finished: FAILED" in record.message]
+
+
+@pytest.mark.fault("S4")
+async def test_a_job_whose_record_is_gone_is_noted_and_reported_once(
+    ledger: JobLedger, redis_server: RedisServer
+) -> None:
+    """As after FLUSHALL, seen by two steps that were under way."""
+    await planned(ledger, "A", "B")
+    record = await ledger.read(job_id())
+    reported: list[SyncReport] = []
+    assert not await end_lost(ledger, record, NOW, lambda report, age: reported.append(report))
+    redis_server.command("FLUSHALL")
+
+    seen = [await end_lost(ledger, record, NOW, lambda report, age: reported.append(report)) for _ in range(2)]
+
+    assert seen == [True, False]
+    job = (await ledger.read(job_id())).job
+    assert (job.status, job.outcome) == (JobStatus.FINISHED, Outcome.FAILED)
+    assert [report.to_json() for report in reported] == [job.report]
+    assert job.report is not None
+    assert job.report["error"]["type"] == "job_abandoned"
+    assert job.report["error"]["correlation_id"] == job.correlation_id == CORRELATION
+    assert await ledger.latest(10, 0) == [job]
+    assert await ledger.active() is None
 
 
 async def test_the_lease_is_kept_while_steps_wait_for_a_worker(
@@ -163,6 +190,7 @@ async def test_a_lock_that_another_run_took_meanwhile_ends_the_sync(
     assert await look(ledger, store, sent) == [PUBLISH]
 
 
+@pytest.mark.fault("W11")
 async def test_a_lock_that_is_free_is_not_acquired_by_the_sweep(
     ledger: JobLedger, store: CatalogStore, sent: Sent, redis_server: RedisServer
 ) -> None:
@@ -173,6 +201,7 @@ async def test_a_lock_that_is_free_is_not_acquired_by_the_sweep(
     assert (await ledger.read(job_id())).fatal is None
 
 
+@pytest.mark.fault("W11")
 async def test_a_job_that_ends_while_the_sweep_looks_at_it_leaves_the_lock_free(
     ledger: JobLedger, store: CatalogStore, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

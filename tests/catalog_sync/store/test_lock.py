@@ -188,6 +188,7 @@ async def test_tokens_rise_also_after_a_failover_that_lost_the_counter(
     assert (await lease_of(store)).token == ahead + 3
 
 
+@pytest.mark.fault("S4")
 async def test_a_token_does_not_repeat_after_everything_was_deleted(store: CatalogStore, server: RedisServer) -> None:
     tokens = []
     for _ in range(20):
@@ -196,6 +197,7 @@ async def test_a_token_does_not_repeat_after_everything_was_deleted(store: Catal
     assert tokens == sorted(set(tokens))
 
 
+@pytest.mark.fault("S4")
 async def test_the_commit_of_a_run_whose_lock_is_gone_is_refused(store: CatalogStore, server: RedisServer) -> None:
     old = await publish(store, "v1", [])
     lease = await lease_of(store)
@@ -205,6 +207,7 @@ async def test_the_commit_of_a_run_whose_lock_is_gone_is_refused(store: CatalogS
     assert await store.current() == old
 
 
+@pytest.mark.fault("S4")
 async def test_the_commit_is_refused_after_flushall_although_no_higher_token_is_known(
     store: CatalogStore, server: RedisServer
 ) -> None:
@@ -220,6 +223,7 @@ async def test_the_commit_is_refused_after_flushall_although_no_higher_token_is_
     assert await store.current() == newer
 
 
+@pytest.mark.fault("S4")
 async def test_the_commit_is_refused_after_an_older_replica_was_promoted(
     store: CatalogStore, server: RedisServer
 ) -> None:
@@ -238,6 +242,7 @@ async def test_the_commit_is_refused_after_an_older_replica_was_promoted(
     assert await store.current() == newer
 
 
+@pytest.mark.fault("S4")
 async def test_the_commit_is_refused_where_only_the_token_of_the_lock_is_another(
     store: CatalogStore, server: RedisServer
 ) -> None:
@@ -251,6 +256,7 @@ async def test_the_commit_is_refused_where_only_the_token_of_the_lock_is_another
         await publish(store, "v1", [], lease=before)
 
 
+@pytest.mark.fault("W11")
 async def test_a_renewal_never_acquires(store: CatalogStore, server: RedisServer) -> None:
     lease = await lease_of(store)
     server.command("DEL", "{cat}:lock")

@@ -12,6 +12,7 @@ import pytest
 from catalog_sync.errors import InvalidDataError, PayloadTooLargeError, RedirectRefusedError
 from catalog_sync.supplier.envelope import parse_page
 from catalog_sync.supplier.http import Answer, exchange, parse_json, raise_for_status, redirect_target
+from otel_resilience import classify
 from otel_resilience.redaction import register_secret
 from support.scripted_http import answer, scripted_server
 
@@ -86,6 +87,17 @@ async def test_a_large_error_body_is_cut_short_and_keeps_its_status() -> None:
 
     assert reply.status == 500
     assert len(reply.body) < 100_000
+
+
+@pytest.mark.fault("S1")
+async def test_headers_that_are_no_ascii_leave_the_status_to_be_judged() -> None:
+    """A gateway's own words; a caller that cannot write them down must still see the 503."""
+    headers = b"HTTP/1.1 503 Gew\xf6lbe\r\nserver: Pr\xfcfer\r\nretry-after: \xff\x01\r\nx-message: \xe2\x82\xac\r\n"
+    got = await get(headers + b"content-length: 2\r\n\r\n{}")
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        raise_for_status(got, "list bundles")
+    assert classify(caught.value).error_type == "503"
+    assert caught.value.response.headers["server"] == "Pr\xfcfer"
 
 
 @pytest.mark.parametrize("status", [301, 304, 400, 401, 404, 429, 500, 503])

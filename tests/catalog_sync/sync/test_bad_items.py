@@ -61,6 +61,7 @@ async def sync(supplier: Any, state: Path, *, kind: SyncKind = SyncKind.FULL, sc
             return await service.run(SyncRequest(kind, scope))
 
 
+@pytest.mark.fault("S1")
 async def test_one_row_of_21_with_half_an_emoji_is_set_aside_and_the_others_are_published(tmp_path: Path) -> None:
     rows = [*map(row, range(20)), row(20, description="Data plan \ud83d")]
 
@@ -72,6 +73,7 @@ async def test_one_row_of_21_with_half_an_emoji_is_set_aside_and_the_others_are_
     json.dumps(report.to_json(), ensure_ascii=False).encode()
 
 
+@pytest.mark.fault("S1")
 @pytest.mark.parametrize("rows", [2, 3, 5, 20])
 async def test_one_bad_row_of_few_does_not_refuse_the_others(tmp_path: Path, rows: int) -> None:
     good = [*map(row, range(rows))]
@@ -91,15 +93,21 @@ async def test_one_bad_row_of_a_small_group_does_not_refuse_its_own_sync(tmp_pat
     assert (report.outcome, report.bundles, report.quarantined) == (Outcome.COMPLETE, 21, 1)
 
 
-async def test_a_group_of_bad_rows_alone_fails_alone_and_keeps_its_last_good_data(tmp_path: Path) -> None:
-    await sync(Listing(A=[*map(row, range(20))], B=[row(30)]), tmp_path)
+@pytest.mark.fault("S1")
+@pytest.mark.parametrize("size", [1, 20])
+async def test_a_group_of_bad_rows_alone_fails_alone_and_keeps_its_last_good_data(tmp_path: Path, size: int) -> None:
+    of_b = range(30, 30 + size)
+    await sync(Listing(A=[*map(row, range(20))], B=[*map(row, of_b)]), tmp_path)
 
-    report = await sync(Listing(A=[*map(row, range(20))], B=[row(30, description="\ud83d")]), tmp_path)
+    report = await sync(
+        Listing(A=[*map(row, range(20))], B=[row(number, description="\ud83d") for number in of_b]), tmp_path
+    )
 
-    assert (report.outcome, report.bundles) == (Outcome.PARTIAL, 21)
+    assert (report.outcome, report.bundles) == (Outcome.PARTIAL, 20 + size)
     assert {group.name: group.status for group in report.groups} == {"A": "ok", "B": "stale"}
 
 
+@pytest.mark.fault("S1")
 @pytest.mark.parametrize("name", ["B \ud83d", None, "", 5])
 async def test_a_group_whose_name_cannot_be_used_any_more_fails_alone(tmp_path: Path, name: object) -> None:
     rows = {"A": [*map(row, range(20))], "B": [row(30), row(31)]}
@@ -146,6 +154,7 @@ odd_values = st.recursive(
 known = st.sampled_from(["name", "duration", "price", "description", "groups", "countries", "speed", "currency"])
 
 
+@pytest.mark.fault("S1")
 @given(st.dictionaries(known | odd_text, odd_values, max_size=5) | odd_values, st.integers(0, 20))
 @settings(max_examples=40)
 async def test_whatever_one_row_holds_the_other_twenty_are_published(

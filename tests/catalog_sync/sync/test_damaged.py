@@ -43,6 +43,7 @@ async def scope_of(world: World, kind: SyncKind) -> str:
     return {SyncKind.GROUP: bundle.groups[0], SyncKind.COUNTRY: bundle.countries[0], SyncKind.BUNDLE: bundle.name}[kind]
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("kind", [SyncKind.COUNTRY, SyncKind.GROUP, SyncKind.BUNDLE])
 async def test_a_scoped_sync_on_a_damaged_catalogue_becomes_a_full_one(
@@ -79,6 +80,7 @@ async def test_a_scoped_sync_may_build_on_a_snapshot_of_the_very_version_that_is
     assert await world.bundles() == before
 
 
+@pytest.mark.fault("S3")
 async def test_an_older_snapshot_is_no_base_for_a_scoped_sync(
     world: World, without_snapshot: Callable[[], World], redis_server: RedisServer
 ) -> None:
@@ -93,13 +95,52 @@ async def test_an_older_snapshot_is_no_base_for_a_scoped_sync(
     assert (report.outcome, report.kind, report.bundles) == (Outcome.COMPLETE, SyncKind.FULL, BUNDLES)
 
 
-async def test_where_nothing_was_ever_published_a_scoped_sync_publishes_its_scope(world: World) -> None:
-    report = await world.sync(SyncKind.COUNTRY, "PT")
+@pytest.mark.fault("S3")
+@pytest.mark.parametrize("kind", [SyncKind.COUNTRY, SyncKind.GROUP, SyncKind.BUNDLE])
+async def test_a_scoped_sync_becomes_a_full_one_where_the_store_was_emptied_and_no_disk_remembers(
+    world: World, without_snapshot: Callable[[], World], redis_server: RedisServer, kind: SyncKind
+) -> None:
+    """That looks like a store in which nothing was ever published, so a first sync is always a full one."""
+    await world.sync()
+    scope = await scope_of(world, kind)
+    redis_server.command("FLUSHALL")
 
-    assert (report.outcome, report.kind, report.scope) == (Outcome.COMPLETE, SyncKind.COUNTRY, "PT")
-    assert 0 < report.bundles < BUNDLES
+    report = await without_snapshot().sync(kind, scope)
+
+    assert (report.outcome, report.kind, report.bundles) == (Outcome.COMPLETE, SyncKind.FULL, BUNDLES)
 
 
+@pytest.mark.fault("S3", "A3")
+@pytest.mark.parametrize("emptied", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "scope", "error_type"),
+    [(SyncKind.GROUP, "Standard - Fixd", "unknown_scope"), (SyncKind.BUNDLE, "esim_typo", "bundle_not_found")],
+)
+async def test_a_typo_is_refused_also_where_a_full_sync_would_be_done_instead(
+    world: World,
+    without_snapshot: Callable[[], World],
+    redis_server: RedisServer,
+    kind: SyncKind,
+    scope: str,
+    error_type: str,
+    *,
+    emptied: bool,
+) -> None:
+    await world.sync()
+    if emptied:
+        redis_server.command("FLUSHALL")
+    else:
+        lose(redis_server, (await world.meta()).version, "countries")
+
+    report = await without_snapshot().sync(kind, scope)
+
+    assert report.outcome is Outcome.FAILED
+    assert report.error is not None
+    assert report.error.type == error_type
+    assert report.unknown_scope
+
+
+@pytest.mark.fault("S3")
 @pytest.mark.parametrize("part", ["bundles", "groups", "meta", "pointer"])
 async def test_a_group_that_fails_over_a_damaged_catalogue_does_not_vanish(
     world: World, without_snapshot: Callable[[], World], redis_server: RedisServer, part: str
@@ -147,6 +188,7 @@ async def test_the_drop_guard_compares_with_a_damaged_catalogue_too(
     assert report.error.type == "publish_refused"
 
 
+@pytest.mark.fault("S3")
 async def test_a_full_sync_mends_a_damaged_catalogue(world: World, redis_server: RedisServer) -> None:
     await world.sync()
     redis_server.command("SET", "{cat}:current", "../not a version")
@@ -157,6 +199,7 @@ async def test_a_full_sync_mends_a_damaged_catalogue(world: World, redis_server:
     assert len(await world.bundles()) == BUNDLES
 
 
+@pytest.mark.fault("S3")
 async def test_a_bundle_hash_lost_between_two_looks_ends_the_run(
     world: World, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +222,7 @@ async def test_a_bundle_hash_lost_between_two_looks_ends_the_run(
     assert await world.store.current_version() == version
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.parametrize("predecessor", [True, False])
 async def test_a_damaged_snapshot_that_was_the_only_copy_makes_a_scoped_sync_a_full_one(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, predecessor: bool

@@ -57,6 +57,7 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(backend.shutil, "which", lambda _: None)
 
 
+@pytest.mark.fault("S2")
 @pytest.mark.usefixtures("machine")
 async def test_a_run_that_leaves_nothing_behind_is_failed(world: World, unwritable: Path) -> None:
     report, used = await run_in(world, unwritable)
@@ -71,6 +72,7 @@ async def test_a_run_that_leaves_nothing_behind_is_failed(world: World, unwritab
     assert "\n" not in report.error.message
 
 
+@pytest.mark.fault("S2")
 async def test_a_full_disk_fails_a_run_whose_snapshot_was_its_only_copy(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,12 +90,14 @@ async def test_a_full_disk_fails_a_run_whose_snapshot_was_its_only_copy(
     assert "No space left" in report.error.message
 
 
+@pytest.mark.fault("S2")
 async def test_the_snapshot_alone_is_enough(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend.shutil, "which", lambda _: None)
     report, used = await run_in(world, tmp_path / "state")
     assert (used, report.outcome, report.bundles) == ("in-process", Outcome.COMPLETE, BUNDLES)
 
 
+@pytest.mark.fault("S2")
 @pytest.mark.parametrize("takes", [True, False])
 async def test_a_private_server_counts_only_while_its_own_disk_takes_everything(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, takes: bool

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from catalog_sync.errors import CacheConnectionError, LockLostError
-from catalog_sync.models import LockHolder, Outcome
+from catalog_sync.models import LockHolder, Outcome, SyncReport
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.sync import SyncService
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, free_port
 from support.settings import make_settings
 from support.sync_world import BUNDLES, World, world_with
 
@@ -179,6 +179,7 @@ async def forget_the_run(redis_server: RedisServer) -> None:
         redis_server.command("DEL", key)
 
 
+@pytest.mark.fault("S4")
 @pytest.mark.parametrize("accident", [lose_everything, forget_the_run])
 @pytest.mark.parametrize("second", [True, False], ids=["a second run publishes", "no second run"])
 async def test_a_run_that_lost_its_lock_publishes_nothing_over_another(
@@ -212,6 +213,67 @@ async def test_a_run_that_lost_its_lock_publishes_nothing_over_another(
     else:
         assert newer.outcome is Outcome.COMPLETE
         assert (await world.meta()).version == newer.version
+
+
+@pytest.mark.fault("S4")
+async def test_a_run_from_before_the_promotion_of_a_replica_that_lags_publishes_nothing(tmp_path: Path) -> None:
+    """Two real servers: the replica stops to follow before the run takes its lock, and is promoted in mid-run."""
+    with RedisServer(tmp_path / "primary") as primary, RedisServer(tmp_path / "replica") as replica:
+        replica.command("REPLICAOF", "127.0.0.1", primary.port)
+        async with world_with(primary.url, tmp_path / "state") as world:
+            published = await world.sync()
+            assert primary.command("WAIT", 1, 5000) == 1
+            await until_followed(primary, replica)
+            replica.command("REPLICAOF", "127.0.0.1", free_port())
+            commit = world.store.commit
+            second: list[SyncReport] = []
+
+            async def after_the_failover(*arguments: Any, **options: Any) -> Any:
+                world.store.commit = commit  # type: ignore[method-assign]
+                replica.command("REPLICAOF", "NO", "ONE")
+                pool = world.store.redis.raw.connection_pool
+                pool.connection_kwargs["port"] = replica.port
+                await pool.disconnect()
+                pool.reset()  # connections that are made anew lead to the new primary
+                assert (await world.meta()).version == published.version
+                second.append(await world.sync())
+                return await commit(*arguments, **options)
+
+            world.store.commit = after_the_failover  # type: ignore[method-assign]
+            first = await world.sync()
+
+            assert (first.outcome, first.error and first.error.type) == (Outcome.FAILED, "lock_lost")
+            assert second[0].outcome is Outcome.COMPLETE
+            assert (await world.meta()).version == second[0].version
+            assert len(await world.bundles()) == BUNDLES
+
+
+async def until_followed(primary: RedisServer, replica: RedisServer) -> None:
+    for _ in range(500):
+        if primary.command("INFO", "replication")["master_repl_offset"] <= (
+            replica.command("INFO", "replication").get("slave_repl_offset", -1)
+        ):
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("the replica does not follow")
+
+
+@pytest.mark.fault("S4")
+@pytest.mark.parametrize("key", ["{cat}:fence", "{cat}:fence:seq", "{cat}:current"])
+@pytest.mark.parametrize("damage", [("LPUSH", "x"), ("SET", "abc"), ("SET", "1e400"), ("SET", "99999999999999999999")])
+async def test_a_damaged_counter_or_pointer_neither_blocks_syncs_nor_makes_tokens_repeat(
+    world: World, redis_server: RedisServer, key: str, damage: tuple[str, str]
+) -> None:
+    await world.sync()
+    before = (await world.meta()).fence
+    command, value = damage
+    redis_server.command("DEL", key)
+    redis_server.command(command, key, value)
+
+    reports = [await world.sync() for _ in range(2)]
+
+    assert [report.outcome for report in reports] == [Outcome.COMPLETE] * 2
+    assert before < (await world.meta()).fence < 2**53
 
 
 async def test_a_sync_beyond_its_deadline_fails_as_such(world: World) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.trace import StatusCode
 
 from catalog_sync import instruments
 from catalog_sync.alerts.outcomes import raised
@@ -39,6 +41,7 @@ def test_what_may_exist_passes(kind: SyncKind, scope: str) -> None:
     check_scope(SyncRequest(), KNOWN)
 
 
+@pytest.mark.fault("A3")
 @pytest.mark.parametrize(
     ("kind", "scope", "nearest"),
     [
@@ -49,6 +52,7 @@ def test_what_may_exist_passes(kind: SyncKind, scope: str) -> None:
         (SyncKind.COUNTRY, "PRT", "PT (Portugal)"),
         (SyncKind.COUNTRY, "ZZ", "ISO 3166-1 alpha-2"),
         (SyncKind.COUNTRY, "P T", "PT (Portugal)"),
+        (SyncKind.COUNTRY, "\u00df", "ISO 3166-1 alpha-2"),
         (SyncKind.BUNDLE, "..", "cannot be the name of a bundle"),
         (SyncKind.BUNDLE, ".", "cannot be"),
         (SyncKind.BUNDLE, " ", "cannot be"),
@@ -107,6 +111,7 @@ async def test_what_is_known_comes_from_the_store_or_the_snapshot(world: World, 
     assert set(in_store.countries) == set(in_snapshot.countries) > {"PT"}
 
 
+@pytest.mark.fault("A3")
 @pytest.mark.parametrize(
     ("kind", "scope", "hint"),
     [
@@ -134,6 +139,10 @@ async def test_what_only_the_supplier_could_know_is_neither_published_nor_counte
     assert hint in report.error.message
     assert await world.meta() == before
     assert recorded.points("catalog.sync.duration") == []
+    [span] = [span for span in recorded.spans if span.name == "catalog.sync"]
+    assert span.status.status_code is StatusCode.UNSET
+    [event] = [e.log_record for e in recorded.events if e.log_record.event_name == "catalog.sync.finished"]
+    assert event.severity_number is SeverityNumber.WARN
     assert not list(raised(report, age=1.0, stale_after=86_400.0, partial_threshold=3, credential=None))
 
 

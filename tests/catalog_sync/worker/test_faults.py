@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from catalog_sync.jobs import Job, JobStatus
+import pytest
+
+from catalog_sync.errors import CacheConnectionError
+from catalog_sync.jobs import Job, JobNotFoundError, JobStatus
 from catalog_sync.jobs.broker import QUEUE_KEY
 from catalog_sync.jobs.dispatch import Dispatcher
 from catalog_sync.jobs.keys import JobKeys
@@ -106,6 +109,56 @@ async def test_a_step_that_outlives_its_lease_is_not_done_twice(make_world: Make
         assert set(starts.values()) == {1}, starts
         assert ended.report is not None
         assert ended.report["attempts"] == world.supplier.requests()
+
+
+@pytest.mark.fault("S4")
+async def test_a_sync_whose_redis_is_emptied_is_reported_as_failed_and_the_next_one_completes(
+    make_world: MakeWorld,
+) -> None:
+    world = make_world()
+    async with world.opened():
+        workers = [world.start_worker(), world.start_worker()]
+        job = await slow_sync(world)
+        world.redis.command("FLUSHALL")
+        ended = await shown_again(world, job)
+
+        assert (ended.status, ended.outcome) == (JobStatus.FINISHED, Outcome.FAILED)
+        assert ended.report is not None
+        assert ended.report["error"]["type"] == "job_abandoned"
+        finished = [line for worker in workers for line in worker.lines() if "finished: FAILED" in line["message"]]
+        assert [line["correlation_id"] for line in finished] == [job.correlation_id]
+        world.supplier.reset()
+        again = await world.jobs.submit(SyncRequest())
+        assert (await world.ended(again.id, 40)).outcome is Outcome.COMPLETE
+        assert [worker.process.poll() for worker in workers] == [None, None]
+
+
+@pytest.mark.fault("S4")
+async def test_a_sync_whose_redis_comes_back_empty_is_reported_as_failed(make_world: MakeWorld) -> None:
+    """No step can see at once what was lost, for Redis is away; the next sweep does."""
+    world = make_world()
+    async with world.opened():
+        world.start_worker()
+        job = await slow_sync(world)
+        world.redis.kill()
+        world.redis.forget()
+        await asyncio.sleep(1.0)
+        world.redis.start()
+        ended = await shown_again(world, job)
+        assert (ended.status, ended.outcome) == (JobStatus.FINISHED, Outcome.FAILED)
+        world.supplier.reset()
+        again = await world.jobs.submit(SyncRequest())
+        assert (await world.ended(again.id, 40)).outcome is Outcome.COMPLETE
+
+
+async def shown_again(world: WorkerWorld, job: Job) -> Job:
+    give_up = time.monotonic() + 20
+    while True:
+        try:
+            return await world.jobs.get(job.id)
+        except (CacheConnectionError, JobNotFoundError):
+            assert time.monotonic() < give_up, world.logs()
+        await asyncio.sleep(0.1)
 
 
 async def test_messages_that_come_twice_or_too_late_do_nothing(make_world: MakeWorld) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from catalog_sync.errors import UNKNOWN_SCOPE_TYPES
 from catalog_sync.jobs import Job, JobConflictError, JobStatus
 from catalog_sync.jobs.dispatch import DUE_TASK
 from catalog_sync.models import Outcome, SyncKind, SyncRequest
@@ -86,6 +87,7 @@ async def test_reports_and_catalogues_are_those_of_one_process(world: WorkerWorl
     assert await world.store.lock_holder() is None
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.parametrize("part", ["bundles", "meta", "pointer"])
 async def test_a_scoped_sync_on_a_damaged_catalogue_becomes_a_full_one(world: WorkerWorld, part: str) -> None:
     """Its country alone would otherwise be published as the whole."""
@@ -102,6 +104,25 @@ async def test_a_scoped_sync_on_a_damaged_catalogue_becomes_a_full_one(world: Wo
     assert job.report is not None
     assert (job.report["kind"], job.report["bundles"]) == ("full", whole)
     assert (await world.store.meta(await published(world))).bundles == whole
+
+
+@pytest.mark.fault("S3", "A3")
+@pytest.mark.parametrize("emptied", [True, False])
+async def test_a_typo_is_refused_also_where_a_full_sync_would_be_done_instead(
+    world: WorkerWorld, tmp_path: Path, *, emptied: bool
+) -> None:
+    if not emptied:
+        await sync(world)
+        world.redis.command("DEL", f"{{cat}}:v:{await published(world)}:groups")
+    for file in world.settings.state_dir.glob("catalogue.snapshot*"):
+        file.unlink()
+    for kind, scope in ((SyncKind.GROUP, "Standard - Fixd"), (SyncKind.BUNDLE, "esim_typo")):
+        job = await sync(world, kind, scope)
+        alone = await in_one_process(world, tmp_path / "other", SyncRequest(kind, scope))
+        assert job.outcome is Outcome.FAILED
+        assert job.report is not None
+        assert job.report["error"]["message"] == alone["error"]["message"]
+        assert job.report["error"]["type"] in UNKNOWN_SCOPE_TYPES
 
 
 async def test_a_group_that_fails_keeps_its_last_good_data(world: WorkerWorld, tmp_path: Path) -> None:
@@ -180,9 +201,8 @@ def unordered(bundle: Any) -> dict[str, Any]:
     return {**bundle.to_json(), "groups": sorted(bundle.groups)}
 
 
-async def test_the_scheduler_asks_once_where_a_sync_is_due_and_never_for_what_cannot_be_read(
-    world: WorkerWorld,
-) -> None:
+@pytest.mark.fault("S3")
+async def test_the_scheduler_asks_once_where_a_sync_is_due_and_mends_a_damaged_catalogue(world: WorkerWorld) -> None:
     app.tasks[DUE_TASK].apply_async()
     app.tasks[DUE_TASK].apply_async()
     [asked] = await until_jobs(world, 1)
@@ -190,8 +210,9 @@ async def test_the_scheduler_asks_once_where_a_sync_is_due_and_never_for_what_ca
     version = await published(world)
     world.redis.command("DEL", f"{{cat}}:v:{version}:meta", "{cat}:jobs:index")
     app.tasks[DUE_TASK].apply_async()
-    await asyncio.sleep(1.0)
-    assert await world.jobs.latest() == []
+    [mending] = await until_jobs(world, 1)
+    assert (await world.ended(mending.id)).outcome is Outcome.COMPLETE
+    assert (await world.store.meta(await published(world))).bundles
 
 
 async def until_jobs(world: WorkerWorld, number: int) -> list[Job]:
