@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from otel_resilience import Jitter, Severity
-from otel_resilience.redaction import redact_url
+from otel_resilience.redaction import MIN_SECRET, redact_url
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?")
@@ -132,8 +132,8 @@ def severity(text: str) -> Severity:
 
 def secret(text: str) -> Secret:
     """A key as it can stand in an HTTP header."""
-    if not VISIBLE.fullmatch(text):
-        raise ValueError("visible ASCII characters without spaces")
+    if not VISIBLE.fullmatch(text) or len(text) < MIN_SECRET:
+        raise ValueError(f"{MIN_SECRET} or more visible ASCII characters without spaces")
     return Secret(text)
 
 
