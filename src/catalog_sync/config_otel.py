@@ -99,6 +99,11 @@ def otlp_endpoint(environ: Mapping[str, str], signal: str) -> str | None:
     if not base:
         return None
     _check_endpoint(f"{OTLP}ENDPOINT", base, protocol)
+    if protocol != "grpc" and ("?" in base or "#" in base):
+        raise ConfigurationError(
+            f"{OTLP}ENDPOINT={values.shown_address(base)} is not allowed: a path is added to it, so it must be without"
+            f" query and fragment; {OTLP}{signal}_ENDPOINT may have them"
+        )
     return base if protocol == "grpc" else f"{base.removesuffix('/')}/v1/{signal.lower()}"
 
 

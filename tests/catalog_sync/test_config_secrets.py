@@ -106,6 +106,7 @@ def logged_line(message: str, *args: object) -> str:
     return str(json.loads(out.getvalue())["message"])
 
 
+@pytest.mark.fault("T1")
 @pytest.mark.parametrize("form", HEADER_FORMS)
 @given(secret=KEY)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -118,6 +119,7 @@ def test_a_key_for_the_collector_is_hidden_however_the_headers_are_written(form:
         assert secret not in refusal(check_otel, environ)
 
 
+@pytest.mark.fault("T1")
 @pytest.mark.parametrize("name", URLS)
 @pytest.mark.parametrize(
     "form",
@@ -151,6 +153,7 @@ def test_a_password_in_a_url_is_hidden_also_where_the_url_is_malformed(name: str
             assert written not in said
 
 
+@pytest.mark.fault("T1")
 @pytest.mark.parametrize("name", sorted(SECRET_NAMES))
 @given(secret=PUNCTUATED, padding=st.sampled_from(["{}", " {} ", "{}\n", '"{}"', "\t{}"]))
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -193,7 +196,9 @@ def test_a_key_that_was_percent_encoded_more_than_once_is_hidden(secret: str, ti
 
 
 @pytest.mark.fault("T1")
-@pytest.mark.parametrize("name", sorted(name for name in SECRET_NAMES if not name.endswith("_URL") and "_URL_" not in name))
+@pytest.mark.parametrize(
+    "name", sorted(name for name in SECRET_NAMES if not name.endswith("_URL") and "_URL_" not in name)
+)
 def test_a_secret_too_short_to_be_masked_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"{name}=\*\*\* is not allowed: it must be 4 or more visible"):
         Settings.from_env({name: "k3y"})
@@ -291,6 +296,7 @@ PROGRAMS = (
 )
 
 
+@pytest.mark.fault("T1")
 @pytest.mark.parametrize(
     ("program", "environ"),
     [(program, MALFORMED[number % len(MALFORMED)]) for number, program in enumerate(PROGRAMS)],

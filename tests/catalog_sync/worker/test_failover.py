@@ -122,6 +122,7 @@ TROUBLES = [
 ]
 
 
+@pytest.mark.fault("W2")
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
 async def test_a_worker_lives_through(trouble: Trouble, make_world: MakeWorld) -> None:
     world = make_world()
@@ -174,6 +175,7 @@ async def test_a_worker_lives_through_the_reply(reply: str, make_world: MakeWorl
             assert ended.outcome is Outcome.COMPLETE, ended.report
 
 
+@pytest.mark.fault("W2")
 @pytest.mark.parametrize(
     "trouble", [readonly, password_changed, killed, masterdown, out_of_memory], ids=lambda trouble: trouble.__name__
 )
@@ -227,6 +229,7 @@ def test_pauses_grow_with_errors_that_follow_soon_and_are_short_again_after_a_ca
 SLOW = {"name": "slow groups", "rules": [{"fault": "latency", "delay_s": 0.8, "when": {"endpoint": "catalogue"}}]}
 
 
+@pytest.mark.fault("W2")
 @pytest.mark.parametrize("trouble", [readonly, password_changed, out_of_memory], ids=lambda trouble: trouble.__name__)
 async def test_a_sync_that_is_under_way_ends_and_the_next_one_completes(
     trouble: Trouble, make_world: MakeWorld
