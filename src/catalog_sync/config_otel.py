@@ -11,7 +11,6 @@ import functools
 import re
 from collections.abc import Mapping, MutableMapping
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -100,6 +99,11 @@ def otlp_endpoint(environ: Mapping[str, str], signal: str) -> str | None:
     if not base:
         return None
     _check_endpoint(f"{OTLP}ENDPOINT", base, protocol)
+    if protocol != "grpc" and ("?" in base or "#" in base):
+        raise ConfigurationError(
+            f"{OTLP}ENDPOINT={values.shown_address(base)} is not allowed: a path is added to it, so it must be without"
+            f" query and fragment; {OTLP}{signal}_ENDPOINT may have them"
+        )
     return base if protocol == "grpc" else f"{base.removesuffix('/')}/v1/{signal.lower()}"
 
 
@@ -167,15 +171,6 @@ def _propagators(text: str) -> str:
     return text if text.lower() == "none" else str(_installed("opentelemetry_propagator", "none")(text))
 
 
-def _readable_file(text: str) -> Path:
-    path = Path(text)
-    try:
-        with path.open("rb"):
-            return path
-    except (OSError, ValueError) as error:
-        raise ValueError("a file that can be read") from error
-
-
 _count: Final = values.whole(1, 2**31)
 _milliseconds: Final = values.number(0, _LONGEST, exclusive=True, unit="milliseconds")
 _whole_milliseconds: Final = values.whole(1, int(_LONGEST))
@@ -186,9 +181,9 @@ _of_otlp: Final[dict[str, values.Reader]] = {
     "TIMEOUT": _seconds,
     "COMPRESSION": values.one_of("gzip", "deflate", "none"),
     "INSECURE": _flag,
-    "CERTIFICATE": _readable_file,
-    "CLIENT_KEY": _readable_file,
-    "CLIENT_CERTIFICATE": _readable_file,
+    "CERTIFICATE": values.readable_file,
+    "CLIENT_KEY": values.readable_file,
+    "CLIENT_CERTIFICATE": values.readable_file,
 }
 _of_batches: Final[dict[str, values.Reader]] = {
     "SCHEDULE_DELAY": _whole_milliseconds,

@@ -16,12 +16,15 @@ MIN_PART: Final = 8
 """Characters of a part of a secret from which it is registered by itself; shorter ones are ordinary words."""
 MIN_PATH: Final = 16
 """The same for parts of a URL's path, which often name a service."""
+MAX_ENCODINGS: Final = 3
+"""How often a value may have been percent-encoded over."""
 
 _URL_NAMES: Final = re.compile(r"(?i).*(?:_URL|_URI|_DSN|_ENDPOINT|_PROXY|_PROXY_URL|_BACKEND)|.*PROXY")
 """Variables of any program that hold URLs, and with them passwords."""
 _HEADERS: Final = re.compile(r"OTEL_EXPORTER_OTLP_(?:[A-Z]+_)?HEADERS")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SEPARATORS: Final = re.compile(r"[\s,;=:{}\[\]()<>\"'`|&\\]+")
+_URL_SEPARATORS: Final = re.compile(r"[:/@?#&=]+")
 _NO_SECRETS: Final = frozenset(
     {
         "authorization", "proxy-authorization", "application", "application/json", "application/x-protobuf", "identity",
@@ -45,6 +48,7 @@ def register_secrets(environ: Mapping[str, str], names: frozenset[str]) -> None:
             _register_headers(text)
         elif _URL_NAMES.fullmatch(name):
             _register_user_information(text)
+            _register_secret_parameters(text)
 
 
 def _register_value(text: str) -> None:
@@ -86,10 +90,21 @@ def _register_user_information(text: str) -> None:
         if not at:
             continue
         user, colon, password = credentials.partition(":")
-        for secret in (credentials, password if colon else user):
-            _register(secret)
-            _register(unquote(secret))
-        _register(user, MIN_PART)
+        secret = password if colon else user
+        for spelling in (credentials, secret, secret.lstrip("/:")):  # "redis:/:password@host"
+            _register(spelling)
+            _register(unquote(spelling))
+        for part in _URL_SEPARATORS.split(credentials):  # as a parser cuts what is not percent-encoded
+            _register(part, MIN_PART)
+
+
+def _register_secret_parameters(text: str) -> None:
+    """The values of a URL's query whose names say that they are secret."""
+    for pair in text.partition("?")[2].partition("#")[0].split("&"):
+        name, _, value = pair.partition("=")
+        if is_secret_name(unquote_plus(name)):
+            _register(value.strip())
+            _register(unquote_plus(value).strip())
 
 
 def _register_path_and_query(text: str) -> None:
@@ -107,7 +122,12 @@ def _register_path_and_query(text: str) -> None:
 
 def _forms(text: str) -> Iterator[str]:
     stripped = text.strip().strip("\"'`").strip()
-    yield from dict.fromkeys((text.strip(), stripped, unquote(stripped), unquote_plus(stripped)))
+    forms = [text.strip(), stripped, unquote_plus(stripped)]
+    decoded = stripped
+    for _ in range(MAX_ENCODINGS):
+        decoded = unquote(decoded)
+        forms.append(decoded)
+    yield from dict.fromkeys(forms)
 
 
 def _register(secret: str, least: int = 0) -> None:

@@ -9,10 +9,10 @@ import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from otel_resilience import Jitter, Severity
-from otel_resilience.redaction import redact_url
+from otel_resilience.redaction import MIN_SECRET, redact_url
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?")
@@ -132,8 +132,8 @@ def severity(text: str) -> Severity:
 
 def secret(text: str) -> Secret:
     """A key as it can stand in an HTTP header."""
-    if not VISIBLE.fullmatch(text):
-        raise ValueError("visible ASCII characters without spaces")
+    if not VISIBLE.fullmatch(text) or len(text) < MIN_SECRET:
+        raise ValueError(f"{MIN_SECRET} or more visible ASCII characters without spaces")
     return Secret(text)
 
 
@@ -170,6 +170,9 @@ def redis_url(text: str) -> str:
     """A URL of a Redis server."""
     allowed = "a URL that starts with redis://, rediss:// or unix://"
     parts = _split(text, allowed)
+    if parts.fragment:
+        raise ValueError(allowed + ", with a # in the password written as %23")
+    _check_redis_options(parts, allowed)
     if parts.scheme == "unix":
         if not parts.path:
             raise ValueError(allowed + "; unix:// needs the path of a socket")
@@ -179,6 +182,16 @@ def redis_url(text: str) -> str:
     if not re.fullmatch(r"/?[0-9]{0,5}", parts.path):
         raise ValueError(allowed + ", with the number of a database as its path")
     return text
+
+
+def readable_file(text: str) -> Path:
+    """A file whose content can be read."""
+    path = Path(text)
+    try:
+        with path.open("rb"):
+            return path
+    except (OSError, ValueError) as error:
+        raise ValueError("a file that can be read") from error
 
 
 def template(*names: str, required: bool = False) -> Reader:
@@ -247,6 +260,33 @@ def folder(text: str) -> Path:
     if path.exists() and not path.is_dir():
         raise ValueError("the path of a folder; this is a file")
     return path
+
+
+_REDIS_OPTIONS: Final[dict[str, dict[str, Reader]]] = {
+    "unix": {"db": whole(0, 99_999)},
+    "rediss": {
+        "ssl_cert_reqs": one_of("none", "optional", "required"),
+        "ssl_check_hostname": one_of("true", "false"),
+        "ssl_ca_certs": readable_file,
+        "ssl_certfile": readable_file,
+        "ssl_keyfile": readable_file,
+    },
+}
+"""What may follow the question mark, by scheme: all that every client of Redis here takes, Celery's included."""
+
+
+def _check_redis_options(parts: SplitResult, allowed: str) -> None:
+    readers = _REDIS_OPTIONS.get(parts.scheme, {})
+    seen: set[str] = set()
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in readers or name in seen:
+            known = f"no other option than {', '.join(sorted(readers))}, each once" if readers else "no options"
+            raise ValueError(f"{allowed}, with {known} after a question mark")
+        seen.add(name)
+        try:
+            readers[name](value)
+        except ValueError as error:
+            raise ValueError(f"{allowed}, its {name} {error}") from error
 
 
 def _split(text: str, allowed: str) -> SplitResult:

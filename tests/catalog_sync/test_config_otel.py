@@ -24,6 +24,7 @@ GRPC = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317", "OTEL_EXPORTER_O
 BAD = [
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318?tenant=4"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:70000"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector: 4318"),
     ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "collector"),
@@ -85,6 +86,7 @@ GOOD = [
 ]
 
 
+@pytest.mark.fault("W1")
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_a_variable_that_the_sdk_would_read_late_is_refused_with_the_settings(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{name}=") as refused:
@@ -135,6 +137,7 @@ def test_a_certificate_that_can_be_read_is_accepted(tmp_path: Path) -> None:
 HEADER_TEXT = st.text(st.sampled_from(string.ascii_letters + string.digits + " =:,;%\"'{}[]\\\t-_.é\n"), max_size=40)
 
 
+@pytest.mark.fault("T1")
 @given(HEADER_TEXT)
 def test_headers_that_are_accepted_are_those_that_the_sdk_takes_without_a_warning(text: str) -> None:
     try:

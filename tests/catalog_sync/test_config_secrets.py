@@ -114,6 +114,7 @@ def logged_line(message: str, *args: object) -> str:
     return str(json.loads(out.getvalue())["message"])
 
 
+@pytest.mark.fault("T1")
 @pytest.mark.parametrize("form", HEADER_FORMS)
 @given(secret=KEY)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -126,6 +127,7 @@ def test_a_key_for_the_collector_is_hidden_however_the_headers_are_written(form:
         assert secret not in refusal(check_otel, environ)
 
 
+@pytest.mark.fault("T1")
 @pytest.mark.parametrize("name", URLS)
 @pytest.mark.parametrize(
     "form",
@@ -137,6 +139,7 @@ def test_a_key_for_the_collector_is_hidden_however_the_headers_are_written(form:
         "user:{}@host",
         " 'redis://:{}@redis:6379/0' ",
         "redis//:{}@redis",
+        "redis:/:{}@redis",
     ],
 )
 @given(secret=PUNCTUATED)
@@ -158,6 +161,7 @@ def test_a_password_in_a_url_is_hidden_also_where_the_url_is_malformed(name: str
             assert written not in said
 
 
+@pytest.mark.fault("T1")
 @pytest.mark.parametrize("name", sorted(SECRET_NAMES))
 @given(secret=PUNCTUATED, padding=st.sampled_from(["{}", " {} ", "{}\n", '"{}"', "\t{}"]))
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -165,8 +169,47 @@ def test_a_secret_setting_is_hidden_whatever_stands_round_it(name: str, secret: 
     with pytest.MonkeyPatch.context() as patch:
         forget(patch)
         environ = {name: padding.format(secret)}
-        assert secret not in refusal(Settings.from_env, environ)
+        assert secret not in refusal(Settings.from_env, environ).replace(name, "")
         assert_hidden(secret)
+
+
+@pytest.mark.fault("T1")
+@pytest.mark.parametrize("name", [*URLS, "ERROR_ALERT_TRACE_URL"])
+@pytest.mark.parametrize(
+    "form", ["http://host/path?password={}", "redis://h?username=u&password={}#end", "h?x=1&api_key={}&auth_token= {}"]
+)
+@given(secret=KEY)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_secret_in_the_query_of_a_url_is_hidden(name: str, form: str, secret: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        forget(patch)
+        environ = {name: form.replace("{}", secret)}
+        register_secrets(environ, SECRET_NAMES)
+        assert_hidden(secret)
+        assert secret not in refusal(Settings.from_env, environ)
+
+
+@pytest.mark.fault("T1")
+@given(secret=PUNCTUATED, times=st.integers(1, 3))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_key_that_was_percent_encoded_more_than_once_is_hidden(secret: str, times: int) -> None:
+    written = secret
+    for _ in range(times):
+        written = quote(written, safe="")
+    with pytest.MonkeyPatch.context() as patch:
+        forget(patch)
+        register_secrets({"OTEL_EXPORTER_OTLP_HEADERS": f"x-api-key={written}"}, SECRET_NAMES)
+        assert secret not in redaction.redact(f"sent {secret} to the collector")
+        assert written not in redaction.redact(f"sent {written} to the collector")
+
+
+@pytest.mark.fault("T1")
+@pytest.mark.parametrize(
+    "name", sorted(name for name in SECRET_NAMES if not name.endswith("_URL") and "_URL_" not in name)
+)
+def test_a_secret_too_short_to_be_masked_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{name}=\*\*\* is not allowed: it must be 4 or more visible"):
+        Settings.from_env({name: "k3y"})
 
 
 def test_a_long_token_is_hidden_to_its_end() -> None:
@@ -261,6 +304,7 @@ PROGRAMS = (
 )
 
 
+@pytest.mark.fault("T1")
 @pytest.mark.parametrize(
     ("program", "environ"),
     [(program, MALFORMED[number % len(MALFORMED)]) for number, program in enumerate(PROGRAMS)],

@@ -38,6 +38,8 @@ def _run(args: argparse.Namespace) -> int:
     from catalog_sync.contract import SERVICE_API
 
     settings = read_settings()
+    if settings.jobs == "process":  # this process does syncs, and what they leave is kept there
+        settings.require_state_dir()
     with _observed() as traces, alerting(settings, SERVICE_API) as alerts:
         asyncio.run(_serve(settings, traces, alerts, as_json=args.json))
     return exit_codes.OK

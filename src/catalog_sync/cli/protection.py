@@ -21,16 +21,18 @@ def with_shared_state(settings: Settings, last: Mapping[str, Any]) -> dict[str, 
     policies = app.Policies.of(settings)
     try:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        breaker, budget = breaker_json(policies.supplier, now), budget_json(policies.supplier, now)
+        breaker = breaker_json(policies.supplier, now)
+        budget = None if policies.supplier.budget is None else budget_json(policies.supplier, now)
         pause = policies.shared.pause(policies.supplier.dependency)
     finally:
         policies.close()
-    untouched = breaker["last_transition"] is None and not breaker["calls"] and budget["tokens"] == budget["capacity"]
+    full = budget is None or budget["tokens"] == budget["capacity"]
+    untouched = breaker["last_transition"] is None and not breaker["calls"] and full
     if not last and untouched:
         return {"breakers": [], "budgets": [], "paused_for_s": round(pause, 3)}
     return {
         "breakers": _merged(last.get("breakers", []), breaker),
-        "budgets": _merged(last.get("budgets", []), budget),
+        "budgets": last.get("budgets", []) if budget is None else _merged(last.get("budgets", []), budget),
         "paused_for_s": round(pause, 3),
     }
 

@@ -105,6 +105,9 @@ class SharedRateLimiter(RateLimiter):
         self._limit = max(1, int(rate))
         self._window = self._limit / rate * (1 + MARGIN)
         self._gap = self._window / self._limit
+        self._latest = (self._window - self._limit / rate) / 2
+        """Seconds by which a turn may be used late: half of what the margin leaves, the way to the supplier has the
+        rest."""
         self._keys = [f"{{{key}}}:rate", f"{{{key}}}:processes"]
         self._name = secrets.token_hex(8)
         self._script = client.register_script(TAKE)
@@ -141,7 +144,7 @@ class SharedRateLimiter(RateLimiter):
             await self._sleep(wait)
             now = self._clock()
             # A turn that was missed is somebody else's time, and a pause may have begun.
-            if now - turn > self._gap or self._log.ready_at(now, cost) > now:
+            if now - turn > self._latest or self._log.ready_at(now, cost) > now:
                 return min(self._gap, LONGEST_TURN)
         return await self._taken(cost)
 

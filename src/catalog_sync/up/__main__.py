@@ -21,6 +21,7 @@ from catalog_sync.logs import setup_logging
 from catalog_sync.programs import FAILED, complain, run_program
 from catalog_sync.store.private import PrivateRedis
 from catalog_sync.up.supervisor import NotReadyError, Program, Supervisor
+from catalog_sync.up.supervisor import unusable as unusable_setting
 
 PROGRAM: Final = "up"
 
@@ -75,13 +76,17 @@ async def _up(settings: Settings, env: dict[str, str]) -> int:
     starting: asyncio.Task[None] | None = None
     async with Supervisor() as up:
         stopped = asyncio.create_task(stop.wait())
+        unusable = asyncio.create_task(up.first_unusable())
         starting = asyncio.create_task(_start(up, settings, env))
-        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([starting, stopped, unusable], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            await stopped
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
+            await asyncio.wait([stopped, unusable], return_when=asyncio.FIRST_COMPLETED)
+        for task in (starting, stopped, unusable):
+            task.cancel()
+        await asyncio.gather(starting, stopped, unusable, return_exceptions=True)
+        if not unusable.cancelled():
+            raise unusable_setting(unusable.result())
         _say("stopping; what is under way may end")
     return 0
 

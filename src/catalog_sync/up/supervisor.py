@@ -14,6 +14,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from catalog_sync.errors import ConfigurationError
+from catalog_sync.programs import USAGE_ERROR
+
 FIRST_PAUSE: Final = 1.0
 """Seconds before a process that ended is started again; doubled each time, up to the longest."""
 LONGEST_PAUSE: Final = 30.0
@@ -48,12 +51,13 @@ class Supervisor:
     def __init__(self) -> None:
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []
+        self._unusable: asyncio.Future[Program] = asyncio.get_running_loop().create_future()
         self._ending = False
 
     async def start(self, program: Program) -> dict[str, Any]:
         """Start a process and keep it running from then on. What it says once it is ready, else nothing.
 
-        Raises :class:`NotReadyError`.
+        Raises :class:`NotReadyError`, or ``ConfigurationError`` where it cannot use a setting.
         """
         process, said = await self._launch(program)
         self._keepers.append(asyncio.create_task(self._keep(program, process), name=program.name))
@@ -74,6 +78,8 @@ class Supervisor:
         try:
             async with asyncio.timeout(READY_WITHIN):
                 line = await process.stdout.readline()
+                if not line and await process.wait() == USAGE_ERROR:
+                    raise unusable(program)
             said = json.loads(line)
         except (TimeoutError, ValueError) as error:
             raise NotReadyError(f"{program.name} did not become ready") from error
@@ -88,6 +94,9 @@ class Supervisor:
             code = await process.wait()
             if self._ending:
                 return
+            if code == USAGE_ERROR:
+                self._give_up(program)
+                return
             if time.monotonic() - began > STEADY_AFTER:
                 pause = FIRST_PAUSE
             _log.warning("%s ended with %s; it is started again in %.0f s", program.name, code, pause)
@@ -96,9 +105,20 @@ class Supervisor:
             pause = min(2 * pause, LONGEST_PAUSE)
             try:
                 process, _ = await self._launch(program)
+            except ConfigurationError:
+                self._give_up(program)
+                return
             except NotReadyError as error:
                 _log.error("%s", error)
                 process = self._running[program.name]
+
+    def _give_up(self, program: Program) -> None:
+        if not self._unusable.done():
+            self._unusable.set_result(program)
+
+    async def first_unusable(self) -> Program:
+        """Waits for the first program that ends with 2. It is not started again: it would end so again."""
+        return await asyncio.shield(self._unusable)
 
     async def __aenter__(self) -> Supervisor:
         return self
@@ -120,6 +140,11 @@ class Supervisor:
             for keeper in self._keepers:
                 keeper.cancel()
             await asyncio.gather(*waiting, *self._keepers, return_exceptions=True)
+
+
+def unusable(program: Program) -> ConfigurationError:
+    """The error of a program that ended with 2; its own line says which setting it is."""
+    return ConfigurationError(f"{program.name} cannot use a setting; its own line says which")
 
 
 def _end_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

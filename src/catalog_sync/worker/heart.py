@@ -54,6 +54,14 @@ class Heart:
         self._cancelling = 0
         self._stopped: StepStoppedError | None = None
         self._progress: tuple[int, GroupProgress] | None = None
+        self._concluding = False
+
+    def conclude(self) -> None:
+        """From here on nothing stops the body: its next write gives the claim back, and the ledger judges that write.
+
+        A sign of life that reaches Redis after it would find no claim, and take that for a loss.
+        """
+        self._concluding = True
 
     def note(self, number: int, progress: GroupProgress) -> None:
         """Progress to be told with the next sign of life."""
@@ -85,6 +93,8 @@ class Heart:
             except CatalogSyncError as error:
                 _log.warning("a sign of life of %s could not be given: %s", self._step, error)
             else:
+                if answer != "ok" and self._concluding:
+                    return
                 if answer != "ok":
                     self._stopped = StepStoppedError(lost=answer == "lost")
                     if self._task is not None:

@@ -238,7 +238,6 @@ class Worker:
             _log.warning("the claim of %s is left to expire: %s", step, error)
 
     async def _plan(self, record: Record, started: Started, heart: Heart) -> None:
-        del heart
         job_id = record.job.id
         lease = await adopt_lease(self._store, record.ticket())
         token, refused_by = None, None
@@ -254,6 +253,7 @@ class Worker:
                 request = record.request.widened(published.obstacle)
                 plan, scopes = await self._scopes(record.request, request, published.previous, started)
         carrier = inject_context()
+        heart.conclude()
         await self._ledger.planned(
             job_id, plan, scopes, request=request, token=token, refused_by=refused_by, carrier=carrier
         )
@@ -307,10 +307,12 @@ class Worker:
             bundles = part.bundles if part.error is None else 0
             info = None if part.error is None else error_info(part.error).to_json()
             progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
+            heart.conclude()
+            kept = True  # while the answer is out: where it is lost, the result may stand
             first, ready = await self._ledger.finish(job_id, number, part, progress)
+            kept = first and part.error is None
             if not first:
                 await self._is_lost(record)
-            kept = first and part.error is None
         finally:
             if not kept:
                 await self._discard(staging)
@@ -358,17 +360,17 @@ class Worker:
             return await fetch_part(fetch, Scope(group=scope), staging)
 
     async def _publish(self, record: Record, started: Started, heart: Heart) -> None:
-        del heart
         job = record.job
         if job.cancel_requested:
+            heart.conclude()
             await self._ledger.end(job.id, JobStatus.CANCELLED, None, None, finished_at=rfc3339(self._now()))
             _log.info("sync %s was cancelled", job.id)
         else:
-            await self._conclude(record, started)
+            await self._conclude(record, started, heart)
         self._ended_here = job.id
         await self._tidy_up(record)
 
-    async def _conclude(self, record: Record, started: Started) -> None:
+    async def _conclude(self, record: Record, started: Started, heart: Heart) -> None:
         job = record.job
         done = await self._ledger.parts(job.id)
         parts = {scope: part for number, scope in enumerate(record.scopes) if (part := done.get(step_of(number)))}
@@ -392,6 +394,7 @@ class Worker:
             for group in report.groups
         }
         groups = [reported.get(group.name, group) for group in (await self._ledger.read(job.id)).job.groups]
+        heart.conclude()
         await self._ledger.end(
             job.id,
             JobStatus.FINISHED,

@@ -36,6 +36,7 @@ def memory() -> int:
     return tracemalloc.get_traced_memory()[0]
 
 
+@pytest.mark.fault("W3")
 @pytest.mark.parametrize(
     "path",
     [
@@ -91,6 +92,7 @@ LONG = {"attributes": {"url.path": "/" + "p" * 999, "url.query": "q" * 1000}}
 MANY = {"attributes": {f"k{each}": [secrets.token_hex(8)] * 32 for each in range(64)}, "events": ()}
 
 
+@pytest.mark.fault("W3")
 @pytest.mark.parametrize(
     "changes", [{}, LONG, MANY, {"attributes": {}, "events": ()}], ids=["usual", "long", "many", "small"]
 )
@@ -111,6 +113,7 @@ async def test_one_trace_that_goes_on_pushes_out_no_other(traced: None) -> None:
     assert await ring.get("a" * 32)
 
 
+@pytest.mark.fault("W3")
 def test_spans_that_wait_in_a_worker_are_bounded_too(monkeypatch: pytest.MonkeyPatch, traced: None) -> None:
     monkeypatch.setattr("catalog_sync.worker.process.MAX_BUFFERED", BOUND)
     buffer = SpanBuffer()
@@ -149,6 +152,7 @@ GET = {"type": "http", "method": "GET"}
 HEADERS = [(b"content-type", b"application/json")]
 
 
+@pytest.mark.fault("W3")
 async def test_long_answers_to_slow_clients_are_bounded_and_a_shared_one_counts_once() -> None:
     under_way = UnderWay(limit=10 * PART)
     shared, other, third = (letter * 4 * PART for letter in (b"a", b"b", b"c"))

@@ -163,6 +163,7 @@ async def test_requests_that_are_sent_ahead_are_answered_in_turn_up_to_a_bound(p
         assert all(text.startswith(b"HTTP/1.1 200") for text in answers)
 
 
+@pytest.mark.fault("W3")
 async def test_a_packet_of_thousands_of_requests_keeps_only_a_few(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     longest = 0
     begin = BoundedProtocol.on_message_begin

@@ -141,6 +141,12 @@ def test_status_before_anything_happened(cli: Cli) -> None:
     assert cli("status").code == 0
 
 
+def test_status_without_retries_has_no_budget_of_the_supplier(synced: Cli) -> None:
+    result = synced("status", "--json", ERROR_RETRY_MAX_ATTEMPTS="1")
+    assert result.code == 0, result.err
+    assert [entry["dependency"] for entry in result.json["breakers"]][:1] == ["esim-go"]
+
+
 def test_status_without_redis_shows_the_snapshot(synced: Cli, redis_server: RedisServer) -> None:
     redis_server.kill()
     result = synced("status", "--json")

@@ -217,3 +217,30 @@ def test_four_processes_never_exceed_it_together(server: RedisServer) -> None:
         assert target.most_within(1.0) <= rate
         times = sorted(seen.sent_at for seen in target.seen)
         assert times[-1] - times[0] <= each * workers / rate * (1 + MARGIN) + 2
+
+
+@pytest.mark.parametrize("rate", [2.0, 5.0, 20.0])
+async def test_turns_that_are_used_late_stay_within_the_limit(server: RedisServer, rate: float) -> None:
+    """A process that wakes late, as on a loaded machine, does not send into the turn of another one."""
+    grants: list[float] = []
+    naps = iter((0.9, 0.0, 0.45, 0.0, 0.8, 0.1) * 100)
+    ended = time.monotonic() + 6.0
+
+    async def oversleep(seconds: float) -> None:
+        await asyncio.sleep(seconds + next(naps) / rate)
+
+    async def work(limiter: SharedRateLimiter) -> None:
+        while time.monotonic() < ended and len(grants) < 25:
+            await limiter.acquire()
+            grants.append(time.monotonic())
+
+    async with limiters(server.url) as make:
+        several = [make(rate) for _ in range(3)]
+        for limiter in several:
+            limiter._sleep = oversleep
+            await limiter.reach()
+        await asyncio.gather(*map(work, several))
+    grants.sort()
+    most = max(sum(1 for at in grants[index:] if at < start + 1) for index, start in enumerate(grants))
+    assert most <= rate
+    assert len(grants) >= min(25, 6 * rate / 3), "they still get on"

@@ -17,6 +17,7 @@ from catalog_sync.models import Outcome, SyncRequest
 from catalog_sync.worker.consumer import CALM_AFTER, Pauses
 from support.api_process import TOKEN as API_TOKEN
 from support.api_process import ApiProcess
+from support.redis_proxy import RedisProxy
 from support.redis_server import RedisServer, free_port
 from support.worker_world import WorkerWorld, process_environment
 
@@ -121,6 +122,7 @@ TROUBLES = [
 ]
 
 
+@pytest.mark.fault("W2")
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
 async def test_a_worker_lives_through(trouble: Trouble, make_world: MakeWorld) -> None:
     world = make_world()
@@ -141,6 +143,39 @@ async def test_a_worker_lives_through(trouble: Trouble, make_world: MakeWorld) -
         assert len(warnings) < 10 * LASTS, "it does not connect as fast as it can"
 
 
+REPLIES = [
+    "LOADING Redis is loading the dataset in memory",
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk",
+    "CLUSTERDOWN The cluster is down",
+    "TRYAGAIN Multiple keys request during rehashing of slot",
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    "ERR max number of clients reached",
+    "WRONGPASS invalid username-password pair or user is disabled.",
+    "MOVED 1234 127.0.0.1:1",
+]
+
+
+@pytest.mark.fault("W2")
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: " ".join(reply.split()[:2]))
+async def test_a_worker_lives_through_the_reply(reply: str, make_world: MakeWorld) -> None:
+    world = make_world()
+    with RedisProxy(world.redis.port) as proxy:
+        async with world.opened():
+            worker = world.start_worker(REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0")
+            first = await world.jobs.submit(SyncRequest())
+            assert (await world.ended(first.id)).outcome is Outcome.COMPLETE
+            children = worker.children
+            with proxy.answering(reply):
+                await asyncio.sleep(LASTS)
+            assert proxy.refused > 0
+            assert worker.process.poll() is None, world.logs()
+            assert worker.children == children, "no process of the pool was lost either"
+            job = await world.jobs.submit(SyncRequest())
+            ended = await world.ended(job.id, 40)
+            assert ended.outcome is Outcome.COMPLETE, ended.report
+
+
+@pytest.mark.fault("W2")
 @pytest.mark.parametrize(
     "trouble", [readonly, password_changed, killed, masterdown, out_of_memory], ids=lambda trouble: trouble.__name__
 )
@@ -194,6 +229,7 @@ def test_pauses_grow_with_errors_that_follow_soon_and_are_short_again_after_a_ca
 SLOW = {"name": "slow groups", "rules": [{"fault": "latency", "delay_s": 0.8, "when": {"endpoint": "catalogue"}}]}
 
 
+@pytest.mark.fault("W2")
 @pytest.mark.parametrize("trouble", [readonly, password_changed, out_of_memory], ids=lambda trouble: trouble.__name__)
 async def test_a_sync_that_is_under_way_ends_and_the_next_one_completes(
     trouble: Trouble, make_world: MakeWorld

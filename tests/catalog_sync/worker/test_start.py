@@ -46,6 +46,7 @@ UNUSABLE = [
 ]
 
 
+@pytest.mark.fault("W1")
 @pytest.mark.parametrize(("name", "value"), UNUSABLE)
 def test_a_worker_that_cannot_work_ends_with_2_and_one_line_that_names_the_variable(
     name: str, value: str, make_world: MakeWorld, tmp_path: Path
@@ -61,6 +62,7 @@ def test_a_worker_that_cannot_work_ends_with_2_and_one_line_that_names_the_varia
     assert not health.exists()
 
 
+@pytest.mark.fault("W1")
 def test_a_wrong_password_ends_a_worker_that_starts(make_world: MakeWorld, tmp_path: Path) -> None:
     world = make_world()
     with RedisServer(tmp_path / "guarded", password="right-0815") as guarded:
@@ -72,6 +74,7 @@ def test_a_wrong_password_ends_a_worker_that_starts(make_world: MakeWorld, tmp_p
             assert "4711" not in ended.stderr
 
 
+@pytest.mark.fault("W1")
 def test_what_only_a_process_of_the_pool_finds_out_ends_the_worker_with_2_too(
     make_world: MakeWorld, tmp_path: Path
 ) -> None:
@@ -102,6 +105,7 @@ def test_the_broker_is_that_of_redis_url_whatever_celery_reads_itself(
     assert name in caplog.text
 
 
+@pytest.mark.fault("W1")
 def test_beside_a_worker_that_cannot_start_a_sync_ends(make_world: MakeWorld) -> None:
     world = make_world()
 
@@ -135,6 +139,7 @@ def start(world: WorkerWorld, health: Path, **changes: str) -> WorkerProcess:
     return world.start_worker(health_file=health, **changes)
 
 
+@pytest.mark.fault("W1")
 async def test_an_idle_worker_is_well_while_a_process_of_its_pool_can_reach_redis(
     make_world: MakeWorld, tmp_path: Path
 ) -> None:
@@ -173,6 +178,7 @@ async def test_a_worker_is_well_while_its_steps_go_on(make_world: MakeWorld, tmp
         world.supplier.reset()
 
 
+@pytest.mark.fault("W1")
 async def test_a_worker_whose_processes_die_again_and_again_is_not_well(make_world: MakeWorld, tmp_path: Path) -> None:
     world = make_world()
     health = tmp_path / "alive"
@@ -188,6 +194,7 @@ async def test_a_worker_whose_processes_die_again_and_again_is_not_well(make_wor
         await touched(health)
 
 
+@pytest.mark.fault("W1")
 async def test_a_worker_whose_consumer_is_stopped_is_not_well(make_world: MakeWorld, tmp_path: Path) -> None:
     world = make_world()
     health = tmp_path / "alive"
@@ -201,6 +208,7 @@ async def test_a_worker_whose_consumer_is_stopped_is_not_well(make_world: MakeWo
             os.kill(worker.process.pid, signal.SIGCONT)
 
 
+@pytest.mark.fault("W2")
 def test_a_worker_that_ends_unasked_does_not_end_with_0(make_world: MakeWorld, redis_server: RedisServer) -> None:
     """Celery ends with 0 where its loop stops by itself."""
     world = make_world()
@@ -224,6 +232,7 @@ def test_a_worker_that_ends_unasked_does_not_end_with_0(make_world: MakeWorld, r
     assert ended.returncode == 1, ended.stderr
 
 
+@pytest.mark.fault("W1")
 def test_the_schedulers_health_is_that_of_its_messages(make_world: MakeWorld, tmp_path: Path) -> None:
     world = make_world()
     health = tmp_path / "alive"
@@ -268,9 +277,11 @@ NEVER_ALLOWED = (
     ("OTEL_PROPAGATORS", "b3"),
     ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
     ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere"),
 )
 
 
+@pytest.mark.fault("W1")
 @pytest.mark.parametrize(
     ("program", "variable"),
     [(program, NEVER_ALLOWED[number % len(NEVER_ALLOWED)]) for number, program in enumerate(PROGRAMS)],
@@ -292,7 +303,27 @@ def test_every_program_ends_with_2_and_names_a_variable_that_is_not_allowed(
     assert f"{name}='{value}' is not allowed" in ended.stderr
 
 
-def test_the_parts_that_run_together_do_not_start_without_a_state_folder(tmp_path: Path) -> None:
-    ended = run("catalog_sync.up", {"CATALOG_STATE_DIR": "/dev/null/state"})
+@pytest.mark.fault("W1")
+@pytest.mark.parametrize(
+    "program", [program for program in PROGRAMS if program[-1] not in {"simulate", "--fast", "catalog_sync.simulator"}]
+)
+def test_every_program_of_the_catalogue_refuses_an_option_of_redis_that_not_all_clients_take(
+    program: tuple[str, ...], tmp_path: Path
+) -> None:
+    env = {
+        "CATALOG_STATE_DIR": str(tmp_path),
+        "ESIM_GO_API_KEY": "key-of-the-tests",
+        "REDIS_URL": "redis://127.0.0.1:9/0?decode_responses=true",
+    }
+    ended = run(program[0], env, *program[1:])
+    assert ended.returncode == 2, ended.stderr
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert "REDIS_URL='redis://127.0.0.1:9/0?***' is not allowed" in ended.stderr
+
+
+@pytest.mark.fault("W1")
+@pytest.mark.parametrize("program", ["catalog_sync.up", "catalog_sync.api.command"])
+def test_what_does_syncs_does_not_start_without_a_state_folder(program: str) -> None:
+    ended = run(program, {"CATALOG_STATE_DIR": "/dev/null/state"})
     assert ended.returncode == 2, ended.stderr
     assert "CATALOG_STATE_DIR" in ended.stderr

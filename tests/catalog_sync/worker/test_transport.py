@@ -36,6 +36,7 @@ def taken(connection: Connection) -> tuple[Message, Any]:
     return message, queue.channel
 
 
+@pytest.mark.fault("W2")
 @pytest.mark.parametrize("end", [Message.ack, Message.reject, Message.requeue], ids=["ack", "reject", "requeue"])
 def test_what_ends_while_redis_is_away_makes_room(connection: Connection, redis_server: RedisServer, end: End) -> None:
     message, channel = taken(connection)
@@ -48,6 +49,7 @@ def test_what_ends_while_redis_is_away_makes_room(connection: Connection, redis_
         redis_server.start()
 
 
+@pytest.mark.fault("W2")
 @pytest.mark.parametrize("url", ["redis://h:6379/0", "rediss://h:6379/0", "redis+socket:///run/redis.sock"])
 def test_a_worker_meets_no_broker_without_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for scheme in ("redis", "rediss"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -17,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from support.redis_server import free_port, require_redis_server
+from support.redis_server import RedisServer, free_port, require_redis_server
 from support.worker_world import process_environment
 
 TOKEN = "token-of-up"
@@ -143,7 +142,24 @@ def test_a_port_that_is_taken_ends_it_with_everything_it_started(tmp_path: Path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         up = Up(tmp_path, CATALOG_API_PORT=str(port), CATALOG_WORKERS="1")
-        assert up.process.wait(60) == 1
-    assert "api did not become ready" in json.dumps(up.said())
+        assert up.process.wait(60) == 2
+    assert "CATALOG_API_PORT" in up.log.read_text()
+    assert up.said()[-1] == "up: api cannot use a setting; its own line says which"
     assert up.descendants() == {}
     assert up.redis_servers() == []
+
+
+@pytest.mark.fault("W1")
+def test_a_part_that_cannot_use_a_setting_ends_everything_with_2(tmp_path: Path) -> None:
+    """Nothing is started again that would end so again: only Redis itself knows that it has no such database."""
+    with RedisServer(tmp_path / "redis") as server:
+        up = Up(tmp_path, REDIS_URL=f"redis://127.0.0.1:{server.port}/77")
+        assert up.process.wait(60) == 2
+    log = up.log.read_text()
+    assert "REDIS_URL='redis://127.0.0.1" in log
+    assert "started again" not in log
+    assert "Traceback" not in log
+    assert up.said()[-1] in {
+        f"up: {name} cannot use a setting; its own line says which" for name in ("worker-1", "worker-2", "beat")
+    }
+    assert up.descendants() == {}

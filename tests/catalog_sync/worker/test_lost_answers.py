@@ -1,0 +1,82 @@
+"""Answers of Redis that get lost or come late while the result of a step is noted: what was noted stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from catalog_sync.errors import CacheConnectionError
+from catalog_sync.models import Outcome, SyncRequest
+from catalog_sync.worker.heart import LONGEST_PAUSE
+from catalog_sync.worker.process import open_worker
+from catalog_sync.worker.steps import Worker
+from support.worker_world import WorkerWorld
+
+MakeWorld = Callable[..., WorkerWorld]
+
+
+@pytest.fixture
+async def world(make_world: MakeWorld) -> AsyncIterator[WorkerWorld]:
+    made = make_world()
+    async with made.opened():
+        yield made
+
+
+async def sync(world: WorkerWorld, worker: Worker) -> str:
+    """Every step of a sync, one after the other in this process; the ID of the job."""
+    job = await world.jobs.submit(SyncRequest())
+    await worker.plan(job.id)
+    for number in range(len((await world.ledger.read(job.id)).scopes)):
+        try:
+            await worker.fetch(job.id, number)
+        except CacheConnectionError:
+            await worker.fetch(job.id, number)  # as Celery gives the message out again
+    await worker.publish(job.id)
+    return job.id
+
+
+@pytest.mark.fault("W2")
+async def test_a_result_whose_confirmation_is_lost_keeps_what_it_staged(
+    world: WorkerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+    async with open_worker(world.settings) as (worker, _):
+        finish = worker._ledger.finish
+
+        async def confirmed_to_nobody(job_id: str, number: int, *args: Any) -> tuple[bool, bool]:
+            answer = await finish(job_id, number, *args)
+            if not lost:
+                lost.append(job_id)
+                raise CacheConnectionError("the connection was killed after the write")
+            return answer
+
+        monkeypatch.setattr(worker._ledger, "finish", confirmed_to_nobody)
+        job = await world.jobs.get(await sync(world, worker))
+    assert lost == [job.id]
+    assert job.outcome is Outcome.COMPLETE, job.report
+
+
+@pytest.mark.fault("W2")
+@pytest.mark.parametrize("write", ["planned", "finish", "end"])
+async def test_a_sign_of_life_after_the_last_write_stops_no_step(
+    write: str, world: WorkerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_worker(world.settings) as (worker, _):
+        noted = getattr(worker._ledger, write)
+        slow: list[str] = []
+
+        async def answers_late(*args: Any, **options: Any) -> Any:
+            answer = await noted(*args, **options)
+            if not slow:
+                slow.append(write)
+                await asyncio.sleep(1.5 * LONGEST_PAUSE)  # a sign of life finds the claim given back
+            return answer
+
+        monkeypatch.setattr(worker._ledger, write, answers_late)
+        job = await world.jobs.get(await sync(world, worker))
+    assert slow == [write]
+    assert job.outcome is Outcome.COMPLETE, job.report
+    assert world.redis.command("KEYS", "{cat}:v:part.*") == [], "no part is left behind"
