@@ -92,6 +92,7 @@ class Call(CallTelemetry):
         self.below = ()
         self.suppressed = ""
         self.sent = self.unsent = self.rejected = self.suspended = self.used_immediate = self.cuts = False
+        self.sent_inside = self.unsafe_inside = False
         self.started = policy.clock()
 
     def left(self) -> float | None:
@@ -102,6 +103,11 @@ class Call(CallTelemetry):
         """An enclosed call failed; without effect once the attempt has ended."""
         if self.token is not None:
             super().report(failure)
+
+    def note_sent(self, *, unsafe: bool) -> None:
+        """As :meth:`report`."""
+        if self.token is not None:
+            super().note_sent(unsafe=unsafe)
 
     def time_limit(self) -> float:
         """Seconds that the attempt about to run may take, infinity where nothing limits it.
@@ -185,6 +191,8 @@ class Call(CallTelemetry):
             elif self.attempts == 1 and not budget.full:
                 budget.give(budget.config.success_credit)
         self.error = None
+        if self.outer is not None:
+            self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
         if self.listener is not None:
             self._close_attempt_span()
             self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
@@ -258,6 +266,8 @@ class Call(CallTelemetry):
         verdict = self.verdict
         self._take_back()
         if verdict.error_class is ErrorClass.CANCELLED:
+            if self.outer is not None and self.attempts:
+                self.outer.note_sent(unsafe=self._known_idempotent(chain(error), verdict) is False)
             self._close("cancelled", CANCELLED)
             return
         exhausted = self.attempts >= self.policy.max_attempts > 1 and not self.rejected
@@ -288,7 +298,8 @@ class Call(CallTelemetry):
             raised = {id(each) for each in chain(error)}
             self.below = tuple(each for each in self.failures if id(each.error) in raised)
             self.failures = None
-        self.unsent = verdict.unsent and not any(each.sent for each in self.below)
+        self.unsent = verdict.unsent and not self.sent_inside
+        self.sent_inside = False
         if not self.unsent:
             self.sent = True
 
@@ -352,6 +363,11 @@ class Call(CallTelemetry):
         """Whether what the last attempt sent may be repeated, as declared or seen; ``None``: neither."""
         if self.idempotent is not None:
             return self.idempotent
+        if self.unsafe_inside:
+            return False
+        for each in self.below:
+            if each.error is errors[0] and each.idempotent is not None:
+                return each.idempotent
         if verdict.idempotent is False or any(each.idempotent is False for each in self.below):
             return False
         if verdict.idempotent is None and shows_unsafe_request(errors):

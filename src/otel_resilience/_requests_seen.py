@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -29,15 +30,17 @@ _OTHERS: Final = frozenset(
         "contextlib",
         "http",
         "httpcore",
-        "otel_resilience",
         "socket",
         "ssl",
         "threading",
     }
 )
 """Packages whose own tasks and threads send no requests of the operation."""
+_STEPS: Final = frozenset({"coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable"})
+"""What is awaited in ``async for``, in ``async with`` of an async generator, and by an ``__await__`` of a coroutine."""
 _AT_ONCE: Final = (asyncio.Future, concurrent.futures.Future, concurrent.futures.Executor, threading.Thread)
 _MOST_FRAMES: Final = 500
+_OURS: Final = __name__.partition(".")[0]
 _HOLDER: Final = "otel_resilience._time_limits"
 
 
@@ -82,7 +85,9 @@ def seen_in_task(task: asyncio.Task[Any] | None, attempt: Enclosing) -> bool | N
         frames, awaited = _suspended(task)
         if awaited is None or isinstance(awaited, asyncio.Task) or type(awaited) is not type(asyncio.Future()):
             return None
-        return None if _has_tasks_of_its_own(task, attempt) else _in_stack(_inside(attempt, frames))
+        if _has_tasks_of_its_own(task, attempt):
+            return None
+        return _in_stack(reversed(_inside(attempt, frames)))
     except Exception:  # noqa: BLE001  # as above
         return None
 
@@ -117,11 +122,19 @@ def _suspended(task: asyncio.Task[Any]) -> tuple[list[FrameType], Any]:
             frame, awaited = awaited.gi_frame, awaited.gi_yieldfrom
         elif isinstance(awaited, AsyncGeneratorType):
             frame, awaited = awaited.ag_frame, awaited.ag_await
+        elif type(awaited).__name__ in _STEPS:
+            frame, awaited = None, _stepped(awaited)
         else:
             break
         if frame is not None:
             frames.append(frame)
     return frames, getattr(task, "_fut_waiter", None) if _is_iterator_of_future(awaited) else awaited
+
+
+def _stepped(step: Any) -> Any:
+    """The coroutine or async generator that a step of it runs; the step itself does not name it."""
+    kinds = (CoroutineType, AsyncGeneratorType)
+    return next((each for each in gc.get_referents(step) if isinstance(each, kinds)), None)
 
 
 def _is_iterator_of_future(awaited: Any) -> bool:
@@ -153,19 +166,37 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _in_stack(frames: Iterable[FrameType]) -> bool | None:
-    """Whether the one request that a stack is in the middle of may be repeated; ``None`` where there may be more."""
+    """Whether what a stack, from the inside out, is in the middle of may be repeated; ``None`` where there may be more
+    than the one request that is seen. What an enclosed call declares stands for everything inside it."""
     clients: list[FrameType] = []
+    declared: bool | None = None
+    several = False
     for frame in frames:
         module = frame.f_globals.get("__name__")
         if not isinstance(module, str):
             continue
-        if module in _GROUPS and frame.f_code.co_name == "__aexit__":
-            return None  # several operations run at once, of which only one would be seen
-        if _is_client(module):
+        package = module.partition(".")[0]
+        if package == _OURS:
+            said = _declared(frame.f_locals.get("call"))
+            if said is not None:
+                declared, several = said, False
+                clients.clear()
+        elif module in _GROUPS and frame.f_code.co_name == "__aexit__":
+            several = True
+        elif _is_client(module):
             clients.append(frame)
-        elif module.partition(".")[0] not in _OTHERS and _does_more(frame.f_locals.values()):
-            return None
-    return _judge(clients)
+        elif package not in _OTHERS and _does_more(frame.f_locals.values()):
+            several = True
+    if several:
+        return None
+    seen = _judge(clients)
+    return seen if declared is None else declared and seen is not False
+
+
+def _declared(call: Any) -> bool | None:
+    """``idempotent`` of an enclosed call."""
+    said = getattr(call, "idempotent", None) if isinstance(call, Enclosing) else None
+    return said if isinstance(said, bool) else None
 
 
 def _judge(frames: Iterable[FrameType]) -> bool | None:
@@ -191,17 +222,18 @@ def _does_more(variables: Iterable[Any]) -> bool:
 
 
 def _in_frame(variables: Any) -> Iterator[tuple[str, Any]]:
-    for name in ("request", "req"):
-        request = variables.get(name)
+    this = variables.get("self")
+    for request in (variables.get("request"), variables.get("req"), _attribute(this, "request")):
         method = _method_of(request)
         if method is not None:
             yield method, _attribute(request, "headers")
     method = variables.get("method")
     if isinstance(method, str):
         yield method, variables.get("headers")
-    method = _attribute(variables.get("self"), "_method")  # http.client, which keeps it nowhere else
-    if isinstance(method, str):
-        yield method, None
+    for name in ("_method", "method"):  # http.client and aiohttp, whose responses keep no request
+        method = _attribute(this, name)
+        if isinstance(method, str):
+            yield method, _attribute(_attribute(this, "request_info"), "headers")
 
 
 def _method_of(request: Any) -> str | None:
