@@ -506,8 +506,8 @@ class TestEnclosedCalls:
 
             async def both() -> None:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(policy.execute(failing))
-                    group.create_task(policy.execute(lambda: client.post(slow_server.url)))
+                    group.create_task(policy(failing)())
+                    group.create_task(policy(client.post)(slow_server.url))
 
             with pytest.raises(ExceptionGroup):
                 await Policy("order", retry=AT_ONCE).execute(both)
