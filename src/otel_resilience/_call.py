@@ -18,7 +18,7 @@ from otel_resilience._call_telemetry import CallTelemetry
 from otel_resilience._foreign import is_a
 from otel_resilience._nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline
 from otel_resilience._operations import discard, is_awaitable
-from otel_resilience._requests_seen import shows_unsafe_request
+from otel_resilience._requests_seen import left_running, shows_unsafe_request
 from otel_resilience.classification import CANCELLED, Classification, ErrorClass
 from otel_resilience.correlation import correlation_id
 from otel_resilience.errors import (
@@ -298,10 +298,18 @@ class Call(CallTelemetry):
             raised = {id(each) for each in chain(error)}
             self.below = tuple(each for each in self.failures if id(each.error) in raised)
             self.failures = None
+        if self.cuts and (verdict.unsent or self.attempts < self.policy.max_attempts):
+            self._look_beside()
         self.unsent = verdict.unsent and not self.sent_inside
         self.sent_inside = False
         if not self.unsent:
             self.sent = True
+
+    def _look_beside(self) -> None:
+        repeatable = left_running(self)
+        if repeatable is not None:
+            self.sent_inside = True
+            self.unsafe_inside = self.unsafe_inside or not repeatable
 
     def _next_delay(self, error: BaseException, verdict: Classification) -> float:
         policy = self.policy

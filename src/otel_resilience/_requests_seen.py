@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import gc
+import math
 import sys
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final
@@ -40,6 +43,8 @@ _STEPS: Final = frozenset({"coroutine_wrapper", "async_generator_asend", "async_
 """What is awaited in ``async for``, in ``async with`` of an async generator, and by an ``__await__`` of a coroutine."""
 _AT_ONCE: Final = (asyncio.Future, concurrent.futures.Future, concurrent.futures.Executor, threading.Thread)
 _MOST_FRAMES: Final = 500
+_CROWDED: Final = 1000
+"""Tasks of a loop. To look through so many takes about a millisecond."""
 _OURS: Final = __name__.partition(".")[0]
 _HOLDER: Final = "otel_resilience._time_limits"
 
@@ -85,22 +90,82 @@ def seen_in_task(task: asyncio.Task[Any] | None, attempt: Enclosing) -> bool | N
         frames, awaited = _suspended(task)
         if awaited is None or isinstance(awaited, asyncio.Task) or type(awaited) is not type(asyncio.Future()):
             return None
-        if _has_tasks_of_its_own(task, attempt):
+        if any(other is not task for other in _tasks_inside(attempt)):
             return None
         return _in_stack(reversed(_inside(attempt, frames)))
     except Exception:  # noqa: BLE001  # as above
         return None
 
 
-def _has_tasks_of_its_own(task: asyncio.Task[Any], attempt: Enclosing) -> bool:
-    for other in asyncio.all_tasks():
-        context = getattr(other, "get_context", None)  # from Python 3.12; before, such tasks are not found
-        inner = None if other is task or context is None else context().get(enclosing)
-        while inner is not None:
-            if inner is attempt:
-                return True
-            inner = inner.outer
-    return False
+def left_running(call: Enclosing) -> bool | None:
+    """Whether what tasks of ``call`` are still in the middle of may be repeated: ``False`` where one shows a request
+    that must not, ``None`` where no task is left. Not looked for in a loop that is :data:`_CROWDED`, where each failure
+    of a call would cost milliseconds.
+
+    ``asyncio.gather`` raises the first error while the other requests go on.
+    """
+    try:
+        if _crowded(asyncio.get_running_loop()):
+            return None
+        tasks = _tasks_inside(call)
+        return not any(_in_stack(reversed(_suspended(task)[0])) is False for task in tasks) if tasks else None
+    except Exception:  # noqa: BLE001  # as above
+        return None
+
+
+class _Snapshot:
+    """The tasks of a loop by what encloses them, during one iteration: many calls that fail at once share it.
+
+    A task that is made after it has not run yet.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.tasks: dict[int, list[asyncio.Task[Any]]] = {}
+        for task in asyncio.all_tasks(loop):
+            inner = _enclosing_of(task)
+            while inner is not None:
+                self.tasks.setdefault(id(inner), []).append(task)
+                inner = inner.outer
+
+
+_snapshots = threading.local()
+_counts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[float, bool]] = weakref.WeakKeyDictionary()
+
+
+def _crowded(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop has so many tasks that looking through them is dear; counted once a second."""
+    now = loop.time()
+    counted, crowded = _counts.get(loop, (-math.inf, False))
+    if now >= counted + 1.0:
+        crowded = len(asyncio.all_tasks(loop)) > _CROWDED
+        _counts[loop] = now, crowded
+    return crowded
+
+
+def _tasks_inside(attempt: Enclosing) -> list[asyncio.Task[Any]]:
+    """The tasks, other than the current one, that run inside ``attempt``."""
+    loop = asyncio.get_running_loop()
+    snapshot: _Snapshot | None = getattr(_snapshots, "latest", None)
+    if snapshot is None or snapshot.loop is not loop:
+        snapshot = _snapshots.latest = _Snapshot(loop)
+        loop.call_soon(_forget_snapshot, context=contextvars.Context())
+    current = asyncio.current_task()
+    return [task for task in snapshot.tasks.get(id(attempt), ()) if task is not current and not task.done()]
+
+
+def _forget_snapshot() -> None:
+    _snapshots.latest = None
+
+
+def _enclosing_of(task: asyncio.Task[Any]) -> Enclosing | None:
+    """What encloses the code of a task; ``None`` where it has not begun."""
+    if sys.version_info >= (3, 12):
+        return task.get_context().get(enclosing)
+    for callback, context in getattr(getattr(task, "_fut_waiter", None), "_callbacks", None) or ():
+        if getattr(callback, "__self__", None) is task:
+            return context.get(enclosing)  # type: ignore[no-any-return]  # of a private field
+    return None
 
 
 def _inside(attempt: Enclosing, frames: list[FrameType]) -> list[FrameType]:

@@ -12,6 +12,7 @@ IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT",
 
 _UNSAFE_METHODS: Final = frozenset({"POST", "PATCH", "CONNECT"})
 _IDEMPOTENCY_KEY: Final = "idempotency-key"
+_MOST_REDIRECTS: Final = 50
 
 
 def is_idempotent(method: str) -> bool:
@@ -23,14 +24,12 @@ def shows_idempotent(exception: BaseException) -> bool | None:
     """Whether the request may be repeated, by its method or an idempotency key; ``None`` where none is shown.
 
     Looked for where clients keep it: ``request`` (httpx, requests), ``response.request``, ``request_info`` (aiohttp),
-    and the exception itself.
+    and the exception itself. A request that was redirected counts as well: a POST that was answered with 303 was sent.
     """
     for request in _requests(exception):
-        method = attribute(request, "method")
-        if is_a(method, bytes):
-            method = method.decode("latin-1")
-        if is_a(method, str) and method:
-            return is_idempotent(method) or _has_key(request)
+        shown = _is_repeatable(request)
+        if shown is not None:
+            return shown and not any(_is_repeatable(each) is False for each in _redirected(exception))
     method = attribute(exception, "method")
     if is_a(method, str) and method.upper() in IDEMPOTENT_METHODS | _UNSAFE_METHODS:
         return is_idempotent(method)
@@ -41,6 +40,23 @@ def _requests(exception: BaseException) -> Iterator[object]:
     yield attribute(exception, "request")
     yield attribute(attribute(exception, "response"), "request")
     yield attribute(exception, "request_info")
+
+
+def _is_repeatable(request: object) -> bool | None:
+    method = attribute(request, "method")
+    if is_a(method, bytes):
+        method = method.decode("latin-1")
+    return is_idempotent(method) or _has_key(request) if is_a(method, str) and method else None
+
+
+def _redirected(exception: BaseException) -> Iterator[object]:
+    """The earlier requests of a chain of redirects, from the responses in ``history``."""
+    for owner in (attribute(exception, "response"), exception):
+        history = attribute(owner, "history")
+        if is_a(history, (list, tuple)):
+            for response in history[:_MOST_REDIRECTS]:
+                request = attribute(response, "request")
+                yield attribute(response, "request_info") if request is None else request
 
 
 def _has_key(request: object) -> bool:

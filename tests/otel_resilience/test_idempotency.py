@@ -351,6 +351,27 @@ class TestSeenRequests:
                 driver.execute(make_policy(clock), script)
             assert script.calls == times
 
+    @pytest.mark.parametrize(("method", "times"), [("POST", 1), ("GET", 3)])
+    def test_a_request_that_was_redirected_counts_too(
+        self, driver: Driver, clock: FakeClock, method: str, times: int
+    ) -> None:
+        """A POST that was answered with "see other" was sent, whatever the GET that follows it meets."""
+        received: list[str] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            received.append(request.method)
+            if request.url.path == "/":
+                return httpx.Response(303, headers={"Location": "/result"})
+            return httpx.Response(503)
+
+        def send() -> None:
+            with httpx.Client(transport=httpx.MockTransport(answer), follow_redirects=True) as client:
+                client.request(method, "http://supplier/").raise_for_status()
+
+        with pytest.raises(httpx.HTTPStatusError):
+            driver.execute(make_policy(clock), Script(send))
+        assert received == [method, "GET"] * times
+
     def test_other_errors_without_a_request_are_retried(self, driver: Driver, clock: FakeClock) -> None:
         script = Script(TimeoutError("the operation's own"))
         with pytest.raises(TimeoutError):
@@ -364,6 +385,49 @@ class TestSeenRequests:
         with pytest.raises(ConnectionRefusedError):
             driver.execute(make_policy(clock, idempotent=False), script)
         assert script.calls == 3
+
+
+class TestRequestsLeftRunning:
+    """``asyncio.gather`` raises the first error while the other requests of the attempt go on."""
+
+    async def send(self, server: Server, method: str, error: Exception, **options: Any) -> list[str]:
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            posted: list[asyncio.Task[httpx.Response]] = []
+
+            async def failing() -> None:
+                while len(server.received) < len(posted):
+                    await asyncio.sleep(0.01)
+                raise error
+
+            async def both() -> None:
+                posted.append(asyncio.create_task(client.request(method, server.url)))
+                await asyncio.gather(failing(), posted[-1])
+
+            with pytest.raises(type(error)):
+                await Policy("supplier", retry=AT_ONCE).execute(both, **options)
+            for each in posted:
+                each.cancel()
+            await asyncio.wait(posted)
+        return server.received
+
+    @pytest.mark.parametrize(
+        "error", [TransientFault(), ConnectionRefusedError(111, "refused")], ids=["503", "refused"]
+    )
+    @pytest.mark.parametrize(
+        ("method", "declared", "times"),
+        [("POST", None, 1), ("POST", False, 1), ("POST", True, 3), ("GET", None, 3), ("GET", False, 1)],
+    )
+    async def test_a_post_among_them_is_sent_once(
+        self, slow_server: Server, error: Exception, method: str, declared: bool | None, times: int
+    ) -> None:
+        assert await self.send(slow_server, method, error, idempotent=declared) == [method] * times
+
+    async def test_the_error_does_not_claim_that_nothing_was_sent(self, slow_server: Server) -> None:
+        refused = ConnectionRefusedError(111, "refused")
+        await self.send(slow_server, "POST", refused)
+        context = error_context(refused)
+        assert context is not None
+        assert not context.unsent
 
 
 class TestEnclosedCalls:
