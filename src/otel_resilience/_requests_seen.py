@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final
 
-from otel_resilience._foreign import traceback_of
+from otel_resilience._foreign import attribute, traceback_of
 from otel_resilience._nesting import Enclosing, enclosing
-from otel_resilience.request_shown import is_idempotent
+from otel_resilience.request_shown import has_key, is_idempotent, method_of, shows_idempotent
 
 _CLIENTS: Final = frozenset({"aiohttp", "httpx", "httpx2", "requests", "urllib3"})
 _STDLIB_CLIENTS: Final = frozenset({"http.client", "urllib.request"})
@@ -51,7 +51,7 @@ _HOLDER: Final = "otel_resilience._time_limits"
 
 def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:
     """Whether a request that must not be repeated stands on one of these, or in the frames that they passed through."""
-    return any(_shows_unsafe_request(error) for error in errors)
+    return any(shows_idempotent(error) is False or seen_in_frames(error) is False for error in errors)
 
 
 def seen_in_frames(error: BaseException) -> bool | None:
@@ -60,16 +60,6 @@ def seen_in_frames(error: BaseException) -> bool | None:
         return _judge(_frames_of_clients(error))
     except Exception:  # noqa: BLE001  # foreign frames: what cannot be read shows nothing
         return None
-
-
-def _shows_unsafe_request(error: BaseException) -> bool:
-    try:
-        request = _attribute(error, "request")
-        if request is not None and _repeatable(request) is False:
-            return True
-        return seen_in_frames(error) is False
-    except Exception:  # noqa: BLE001  # foreign objects and frames: what cannot be read shows nothing
-        return False
 
 
 def seen_in_thread(identifier: int | None) -> bool | None:
@@ -269,7 +259,7 @@ def _judge(frames: Iterable[FrameType]) -> bool | None:
     answer: bool | None = None
     for frame in frames:
         for method, headers in _in_frame(frame.f_locals):
-            if _has_key(headers):
+            if has_key(headers):
                 return True
             answer = is_idempotent(method) if answer is None else answer and is_idempotent(method)
     return answer
@@ -288,43 +278,14 @@ def _does_more(variables: Iterable[Any]) -> bool:
 
 def _in_frame(variables: Any) -> Iterator[tuple[str, Any]]:
     this = variables.get("self")
-    for request in (variables.get("request"), variables.get("req"), _attribute(this, "request")):
-        method = _method_of(request)
+    for request in (variables.get("request"), variables.get("req"), attribute(this, "request")):
+        method = method_of(request)
         if method is not None:
-            yield method, _attribute(request, "headers")
+            yield method, attribute(request, "headers")
     method = variables.get("method")
     if isinstance(method, str):
         yield method, variables.get("headers")
     for name in ("_method", "method"):  # http.client and aiohttp, whose responses keep no request
-        method = _attribute(this, name)
+        method = attribute(this, name)
         if isinstance(method, str):
-            yield method, _attribute(_attribute(this, "request_info"), "headers")
-
-
-def _method_of(request: Any) -> str | None:
-    if request is None:
-        return None
-    method = _attribute(request, "method")
-    if not isinstance(method, str):
-        get_method = _attribute(request, "get_method")  # urllib
-        method = get_method() if callable(get_method) else None
-    return method if isinstance(method, str) else None
-
-
-def _repeatable(request: Any) -> bool | None:
-    method = _method_of(request)
-    return None if method is None else is_idempotent(method) or _has_key(_attribute(request, "headers"))
-
-
-def _has_key(headers: Any) -> bool:
-    try:
-        return any(str(name).lower() == "idempotency-key" for name in headers or ())
-    except TypeError:
-        return False
-
-
-def _attribute(value: Any, name: str) -> Any:
-    try:
-        return getattr(value, name, None)
-    except Exception:  # noqa: BLE001  # httpx raises where no request was set, others whatever they like
-        return None
+            yield method, attribute(attribute(this, "request_info"), "headers")

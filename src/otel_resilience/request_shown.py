@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from otel_resilience._foreign import attribute, header_of, is_a
+from otel_resilience._foreign import attribute, bases_of, header_of, is_a, name_of
 
 IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110, 9.2.2."""
@@ -42,11 +42,24 @@ def _requests(exception: BaseException) -> Iterator[object]:
     yield attribute(exception, "request_info")
 
 
-def _is_repeatable(request: object) -> bool | None:
+def method_of(request: object) -> str | None:
+    """The method of a request object of any HTTP client; ``None`` where it is no request."""
     method = attribute(request, "method")
+    if method is None and any(name_of(kind) == "urllib.request.Request" for kind in bases_of(type(request))):
+        method = request.get_method()  # type: ignore[attr-defined]  # not imported: that takes 50 ms
     if is_a(method, bytes):
         method = method.decode("latin-1")
-    return is_idempotent(method) or _has_key(request) if is_a(method, str) and method else None
+    return method if is_a(method, str) and method else None
+
+
+def has_key(headers: object) -> bool:
+    """Whether there is an idempotency key among the headers of a request."""
+    return header_of(headers, _IDEMPOTENCY_KEY) is not None
+
+
+def _is_repeatable(request: object) -> bool | None:
+    method = method_of(request)
+    return None if method is None else is_idempotent(method) or has_key(attribute(request, "headers"))
 
 
 def _redirected(exception: BaseException) -> Iterator[object]:
@@ -57,7 +70,3 @@ def _redirected(exception: BaseException) -> Iterator[object]:
             for response in history[:_MOST_REDIRECTS]:
                 request = attribute(response, "request")
                 yield attribute(response, "request_info") if request is None else request
-
-
-def _has_key(request: object) -> bool:
-    return header_of(attribute(request, "headers"), _IDEMPOTENCY_KEY) is not None
