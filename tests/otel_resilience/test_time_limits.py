@@ -325,6 +325,21 @@ class TestThreads:
             caller.join()
         assert results == ["value"] * 4
 
+    @pytest.mark.parametrize("outer", [False, True], ids=["own deadline", "outer deadline"])
+    def test_the_wait_for_one_does_not_move_the_deadline(self, release: threading.Event, outer: bool) -> None:
+        policy = Policy("supplier", attempt_timeout=0.5, max_attempt_threads=1, deadline=None if outer else 0.5)
+        around = Policy("order", deadline=0.5)
+        busy = threading.Thread(target=policy.execute, args=(functools.partial(time.sleep, 0.3),))
+        busy.start()
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceededError):
+            if outer:
+                around.execute(lambda: policy.execute(release.wait))
+            else:
+                policy.execute(release.wait)
+        assert time.monotonic() - began < 0.7
+        busy.join()
+
     def test_those_left_behind_are_counted_until_they_come_back(self, release: threading.Event) -> None:
         policy = Policy("supplier of threads", attempt_timeout=0.01)
         recorded = RecordedTelemetry()
