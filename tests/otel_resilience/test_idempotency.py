@@ -116,6 +116,7 @@ def send_urllib(method: str, url: str, **headers: str) -> None:
 CLIENTS = pytest.mark.parametrize("send", [send_httpx, send_requests, send_urllib], ids=["httpx", "requests", "urllib"])
 
 
+@pytest.mark.fault("L1")
 class TestOurOwnTimeLimit:
     """A time limit of ours says nothing of the request that it cuts; the attempt may show it."""
 
@@ -309,6 +310,7 @@ class TestOurOwnTimeLimit:
         assert script.calls == 1
 
 
+@pytest.mark.fault("L1")
 class TestSeenRequests:
     def test_an_error_of_urllib_shows_its_request(self, failing_server: Server) -> None:
         policy = Policy("supplier", retry=AT_ONCE)
@@ -387,6 +389,7 @@ class TestSeenRequests:
         assert script.calls == 3
 
 
+@pytest.mark.fault("L1")
 class TestRequestsLeftRunning:
     """``asyncio.gather`` raises the first error while the other requests of the attempt go on."""
 
@@ -430,6 +433,7 @@ class TestRequestsLeftRunning:
         assert not context.unsent
 
 
+@pytest.mark.fault("L1")
 class TestEnclosedCalls:
     """An outer layer of retries knows what the call inside it declared, and what that has sent."""
 
@@ -477,6 +481,7 @@ class TestEnclosedCalls:
             driver.run(make_policy(clock, breaker=None).execute(operation, idempotent=False))
         assert script.calls == 2
 
+    @pytest.mark.fault("L4")
     def test_nor_is_a_circuit_that_opened_after_a_request(self, driver: Driver, clock: FakeClock) -> None:
         script = Script(TransientFault())
         inner = make_policy(clock, breaker=CircuitBreakerConfig(consecutive_failures=1))
@@ -534,6 +539,7 @@ class TestEnclosedCalls:
             driver.run(outer.execute(play_async if driver.asynchronous else play))
         assert charge.calls == (1 if declared is False else 3)
 
+    @pytest.mark.fault("L4")
     @pytest.mark.parametrize("ending", ["succeeds", "fails and is handled"])
     def test_nothing_is_proven_unsent_where_one_may_have_sent_something(
         self, driver: Driver, clock: FakeClock, ending: str
@@ -578,6 +584,7 @@ class TestEnclosedCalls:
         assert slow_server.received == ["POST"]
 
 
+@pytest.mark.fault("L1")
 def test_an_attempt_that_was_cut_while_it_slept_shows_nothing() -> None:
     calls: list[int] = []
 

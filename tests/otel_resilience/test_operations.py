@@ -77,6 +77,7 @@ def half_open(clock: FakeClock) -> CircuitBreaker:
     return breaker
 
 
+@pytest.mark.fault("L15")
 @pytest.mark.parametrize("operation", AWAITED.values(), ids=AWAITED)
 class TestBeforeTheFirstStep:
     def test_a_rejection_surfaces_where_it_is_awaited(
@@ -126,6 +127,7 @@ class TestBeforeTheFirstStep:
         assert len(recorded.spans) == 2  # of the call that was made, and of its attempt
 
 
+@pytest.mark.fault("L15")
 async def test_several_requests_at_once_are_rejected_where_they_are_awaited() -> None:
     policy = Policy("supplier", breaker=CircuitBreakerConfig())
     assert policy.breaker is not None
@@ -137,6 +139,7 @@ async def test_several_requests_at_once_are_rejected_where_they_are_awaited() ->
     assert list(await policy.execute(lambda: asyncio.gather(fetch(1), fetch(2)))) == [1, 2]
 
 
+@pytest.mark.fault("L15")
 async def test_a_decorated_def_that_passes_a_coroutine_on_is_rejected_where_it_is_awaited() -> None:
     policy = Policy("supplier", breaker=CircuitBreakerConfig())
     assert policy.breaker is not None
@@ -150,6 +153,7 @@ async def test_a_decorated_def_that_passes_a_coroutine_on_is_rejected_where_it_i
     assert [type(each) for each in results] == [CircuitOpenError] * 2
 
 
+@pytest.mark.fault("L15")
 class TestOtherOperationsThatReturnAwaitables:
     """Their nature is known only by calling them."""
 

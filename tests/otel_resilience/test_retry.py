@@ -360,6 +360,7 @@ class TestRetryService:
                 )
         assert service.budget.metrics().tokens == 70
 
+    @pytest.mark.fault("L11")
     @pytest.mark.parametrize("dependency", [None, "supplier"])
     def test_its_own_budget_pays_for_all_attempts(self, clock: FakeClock, dependency: str | None) -> None:
         service = RetryService(dependency, clock=clock, sleep=clock.sleep)
@@ -373,6 +374,7 @@ class TestRetryService:
             assert (context.attempts, context.exhausted) == (attempts, True)
             clock.advance(10_000)  # the bucket fills up again
 
+    @pytest.mark.fault("L11")
     def test_one_that_was_given_and_cannot_pay_is_refused(self) -> None:
         service = RetryService(budget=RetryBudgetConfig(capacity=100))
         script = Script("never")

@@ -58,6 +58,7 @@ def release() -> Iterator[threading.Event]:
     event.set()
 
 
+@pytest.mark.fault("L8")
 class TestDeadlineOfADef:
     def test_it_stays_in_the_thread_of_its_caller(self) -> None:
         assert Policy("supplier", deadline=30).execute(threading.get_ident) == threading.get_ident()
@@ -95,6 +96,7 @@ class TestDeadlineOfADef:
         assert (script.calls, clock.sleeps) == (1, [])
 
 
+@pytest.mark.fault("L9")
 class TestRemaining:
     def test_there_is_none_without_a_deadline(self, driver: Driver, clock: FakeClock) -> None:
         assert remaining() is None
@@ -186,6 +188,7 @@ class Stubborn:
         assert self.refused
 
 
+@pytest.mark.fault("L9")
 class TestOuterDeadline:
     def test_a_wait_that_would_end_past_it_is_not_begun(self, driver: Driver, clock: FakeClock) -> None:
         inner = make_policy(clock, deadline=None)
@@ -268,6 +271,7 @@ class TestOuterDeadline:
         assert (verdict.unsent, verdict.counts) == (False, True)
 
 
+@pytest.mark.fault("L8")
 class TestThreads:
     def test_they_are_reused(self) -> None:
         policy = Policy("supplier", attempt_timeout=5)
@@ -332,11 +336,9 @@ class TestThreads:
         busy = threading.Thread(target=policy.execute, args=(functools.partial(time.sleep, 0.3),))
         busy.start()
         began = time.monotonic()
+        call = functools.partial(policy.execute, release.wait)
         with pytest.raises(DeadlineExceededError):
-            if outer:
-                around.execute(lambda: policy.execute(release.wait))
-            else:
-                policy.execute(release.wait)
+            around.execute(call) if outer else call()
         assert time.monotonic() - began < 0.7
         busy.join()
 
@@ -445,6 +447,7 @@ class TestThreads:
         assert ended.stdout == "cut\n"
 
 
+@pytest.mark.fault("L10")
 class TestInARunningLoop:
     def said(self, caplog: pytest.LogCaptureFixture) -> list[str]:
         return [record.getMessage() for record in caplog.records if record.name == "otel_resilience"]
