@@ -18,7 +18,7 @@ from otel_resilience._call_telemetry import CallTelemetry
 from otel_resilience._foreign import is_a
 from otel_resilience._nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline
 from otel_resilience._operations import discard, is_awaitable
-from otel_resilience._requests_seen import shows_unsafe_request
+from otel_resilience._requests_seen import left_running, shows_unsafe_request
 from otel_resilience.classification import CANCELLED, Classification, ErrorClass
 from otel_resilience.correlation import correlation_id
 from otel_resilience.errors import (
@@ -92,6 +92,7 @@ class Call(CallTelemetry):
         self.below = ()
         self.suppressed = ""
         self.sent = self.unsent = self.rejected = self.suspended = self.used_immediate = self.cuts = False
+        self.sent_inside = self.unsafe_inside = False
         self.started = policy.clock()
 
     def left(self) -> float | None:
@@ -102,6 +103,11 @@ class Call(CallTelemetry):
         """An enclosed call failed; without effect once the attempt has ended."""
         if self.token is not None:
             super().report(failure)
+
+    def note_sent(self, *, unsafe: bool) -> None:
+        """As :meth:`report`."""
+        if self.token is not None:
+            super().note_sent(unsafe=unsafe)
 
     def time_limit(self) -> float:
         """Seconds that the attempt about to run may take, infinity where nothing limits it.
@@ -187,6 +193,8 @@ class Call(CallTelemetry):
         self.error = None
         if policy.dependency in observers.awaited:
             observers.tell_success(policy.dependency, self.operation)
+        if self.outer is not None:
+            self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
         if self.listener is not None:
             self._close_attempt_span()
             self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
@@ -260,6 +268,8 @@ class Call(CallTelemetry):
         verdict = self.verdict
         self._take_back()
         if verdict.error_class is ErrorClass.CANCELLED:
+            if self.outer is not None and self.attempts:
+                self.outer.note_sent(unsafe=self._known_idempotent(chain(error), verdict) is False)
             self._close("cancelled", CANCELLED)
             return
         exhausted = self.attempts >= self.policy.max_attempts > 1 and not self.rejected
@@ -290,9 +300,18 @@ class Call(CallTelemetry):
             raised = {id(each) for each in chain(error)}
             self.below = tuple(each for each in self.failures if id(each.error) in raised)
             self.failures = None
-        self.unsent = verdict.unsent and not any(each.sent for each in self.below)
+        if self.cuts and (verdict.unsent or self.attempts < self.policy.max_attempts):
+            self._look_beside()
+        self.unsent = verdict.unsent and not self.sent_inside
+        self.sent_inside = False
         if not self.unsent:
             self.sent = True
+
+    def _look_beside(self) -> None:
+        repeatable = left_running(self)
+        if repeatable is not None:
+            self.sent_inside = True
+            self.unsafe_inside = self.unsafe_inside or not repeatable
 
     def _next_delay(self, error: BaseException, verdict: Classification) -> float:
         policy = self.policy
@@ -354,6 +373,11 @@ class Call(CallTelemetry):
         """Whether what the last attempt sent may be repeated, as declared or seen; ``None``: neither."""
         if self.idempotent is not None:
             return self.idempotent
+        if self.unsafe_inside:
+            return False
+        for each in self.below:
+            if each.error is errors[0] and each.idempotent is not None:
+                return each.idempotent
         if verdict.idempotent is False or any(each.idempotent is False for each in self.below):
             return False
         if verdict.idempotent is None and shows_unsafe_request(errors):

@@ -6,13 +6,14 @@ it what became of the call.
 
 from __future__ import annotations
 
+from collections import deque
 from contextvars import ContextVar, Token
 from typing import NamedTuple
 
 from otel_resilience._foreign import is_a, members_of, reason_of
 
-_LONGEST_CHAIN = 64
-"""Exceptions looked at below one error."""
+_LONGEST_CHAIN = 1000
+"""Exceptions looked at below one error, and failures of enclosed calls that are kept for that."""
 
 
 class Failure(NamedTuple):
@@ -30,7 +31,7 @@ class Failure(NamedTuple):
 class Enclosing:
     """Something that the running code is inside of."""
 
-    __slots__ = ("attempts", "cuts", "failures", "outer", "seconds")
+    __slots__ = ("attempts", "cuts", "failures", "outer", "seconds", "sent_inside", "unsafe_inside")
 
     def __init__(self, outer: Enclosing | None, attempts: int, seconds: float) -> None:
         self.outer = outer
@@ -40,7 +41,11 @@ class Enclosing:
         """The whole time that was given."""
         self.cuts = False
         """Whether the enclosed code is cancelled when the time is over, so that it need not watch the time itself."""
-        self.failures: list[Failure] | None = None
+        self.failures: deque[Failure] | None = None
+        self.sent_inside = False
+        """Whether an enclosed call may have sent something, however it ended."""
+        self.unsafe_inside = False
+        """Whether one may have sent what must not be repeated."""
 
     def left(self) -> float | None:
         """Seconds until nothing more may begin here; ``None`` where there is no limit."""
@@ -49,8 +54,16 @@ class Enclosing:
     def report(self, failure: Failure) -> None:
         """An enclosed call failed. Safe for threads."""
         if self.failures is None:
-            self.failures = []
+            self.failures = deque(maxlen=_LONGEST_CHAIN)
         self.failures.append(failure)
+        if failure.sent:
+            self.note_sent(unsafe=failure.idempotent is False)
+
+    def note_sent(self, *, unsafe: bool) -> None:
+        """An enclosed call may have sent something; ``unsafe``: what must not be repeated. Safe for threads."""
+        self.sent_inside = True
+        if unsafe:
+            self.unsafe_inside = True
 
 
 enclosing: ContextVar[Enclosing | None] = ContextVar("otel_resilience_enclosing", default=None)
@@ -99,9 +112,9 @@ def chain(error: BaseException) -> tuple[BaseException, ...]:
     if reason_of(error) is None and not is_a(error, BaseExceptionGroup):
         return (error,)
     found: dict[int, BaseException] = {}
-    pending = [error]
+    pending = deque([error])
     while pending and len(found) < _LONGEST_CHAIN:
-        each = pending.pop(0)
+        each = pending.popleft()
         if id(each) in found:
             continue
         found[id(each)] = each

@@ -31,16 +31,18 @@ def is_coroutine_function(operation: Any) -> bool:
 
 
 def is_async_callable(operation: Any) -> bool:
-    """Whether calling ``operation`` is known to give a coroutine: an ``async def`` in any form.
+    """Whether calling ``operation`` is known to give an awaitable: an ``async def`` in any form.
 
-    Within a running event loop also a lambda or function that does nothing but call one, such as ``lambda: fetch(1)``.
+    Within a running event loop also a lambda or function, as a ``functools.partial`` too, that does nothing but call
+    one or a function of asyncio that returns a future, such as ``lambda: fetch(1)``.
     """
     try:
         if operation.__code__.co_flags & _COROUTINE_FLAGS:
             return True
     except AttributeError:
-        return is_coroutine_function(operation)
-    return _running_loop() is not None and _passes_on_a_coroutine(operation)
+        if is_coroutine_function(operation) or not isinstance(operation, functools.partial):
+            return is_coroutine_function(operation)
+    return _running_loop() is not None and _passes_on_an_awaitable(operation)
 
 
 def discard(awaitable: object) -> None:
@@ -139,6 +141,19 @@ def check_result(result: object) -> None:
 
 # Functions that do nothing but call an async function: `lambda: client.get(url)`. Their nature is known without a call.
 
+_GIVE_FUTURES: Final = (
+    asyncio.create_task,
+    asyncio.ensure_future,
+    asyncio.gather,
+    asyncio.shield,
+    asyncio.wrap_future,
+    asyncio.BaseEventLoop.create_future,
+    asyncio.BaseEventLoop.create_task,
+    asyncio.BaseEventLoop.run_in_executor,
+    asyncio.TaskGroup.create_task,
+)
+"""Functions, none of them an ``async def``, that always return an awaitable."""
+
 
 class _Callee(NamedTuple):
     """Where the one function that is called comes from: a variable and attributes of it."""
@@ -162,8 +177,10 @@ _VARIABLES: Final = {
 }
 
 
-def _passes_on_a_coroutine(operation: Any) -> bool:
-    code = operation.__code__
+def _passes_on_an_awaitable(operation: Any) -> bool:
+    code = getattr(_function_of(operation), "__code__", None)
+    if not isinstance(code, CodeType):
+        return False
     known = _callees.get(id(code))
     if known is None or known[0]() is not code:
         if len(_callees) >= _MAX_KNOWN_CODES:
@@ -173,10 +190,7 @@ def _passes_on_a_coroutine(operation: Any) -> bool:
     if known[1] is None:
         return False
     callee = _resolve(operation, known[1])
-    if isinstance(callee, functools.partial):
-        return inspect.iscoroutinefunction(callee)
-    code = getattr(callee, "__code__", None)
-    return isinstance(code, CodeType) and bool(code.co_flags & _COROUTINE_FLAGS)
+    return callee is not None and (any(callee is each for each in _GIVE_FUTURES) or is_coroutine_function(callee))
 
 
 def _only_callee(code: CodeType) -> _Callee | None:
@@ -203,8 +217,14 @@ def _only_callee(code: CodeType) -> _Callee | None:
     return _Callee(_VARIABLES[steps[0].opname], str(steps[0].argval), tuple(attributes))
 
 
+def _function_of(operation: Any) -> Any:
+    """The plain function in a ``functools.partial`` or a method."""
+    inner = operation.func if isinstance(operation, functools.partial) else operation
+    return inner.__func__ if isinstance(inner, MethodType) else inner
+
+
 def _resolve(operation: Any, callee: _Callee) -> Any:
-    function: Any = operation.__func__ if isinstance(operation, MethodType) else operation
+    function: Any = _function_of(operation)
     code: CodeType = function.__code__
     cells: tuple[CellType, ...] = function.__closure__ or ()
     found: Any = None
@@ -228,9 +248,16 @@ def _resolve(operation: Any, callee: _Callee) -> Any:
 
 def _argument(operation: Any, function: Any, name: str) -> Any:
     code: CodeType = function.__code__
-    if isinstance(operation, MethodType) and code.co_argcount and code.co_varnames[0] == name:
-        return operation.__self__
     positional = code.co_varnames[: code.co_argcount]
+    first: tuple[Any, ...] = ()
+    if isinstance(operation, functools.partial):
+        if name in operation.keywords:
+            return operation.keywords[name]
+        first, operation = operation.args, operation.func
+    if isinstance(operation, MethodType):
+        first = (operation.__self__, *first)
+    if name in positional[: len(first)]:
+        return first[positional.index(name)]
     defaults: tuple[Any, ...] = function.__defaults__ or ()
     given: Mapping[str, Any] = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))
     return given.get(name, (function.__kwdefaults__ or {}).get(name))

@@ -56,7 +56,7 @@ def make_budget(policy: Policy, budget: RetryBudget | RetryBudgetConfig | bool |
     if budget is False or policy.retry.max_attempts == 1:
         return None
     given = budget if isinstance(budget, RetryBudgetConfig) else None
-    price = _price(policy, given or RetryBudgetConfig())
+    price = (given or RetryBudgetConfig()).price(policy.max_attempts - 1)
     if policy.shared is not None:
         from otel_resilience.storage import SharedRetryBudget  # only where state is shared
 
@@ -65,15 +65,10 @@ def make_budget(policy: Policy, budget: RetryBudget | RetryBudgetConfig | bool |
     return RetryBudget.for_dependency(policy.dependency, given, at_least=price, clock=policy.clock)
 
 
-def _price(policy: Policy, config: RetryBudgetConfig) -> float:
-    """What all retries of one call cost."""
-    return (policy.retry.max_attempts - 1) * max(config.transient_cost, config.throttle_cost)
-
-
 def _check_pays(policy: Policy, config: RetryBudgetConfig) -> None:
-    price = _price(policy, config)
+    price = config.price(policy.max_attempts - 1)
     if price > config.capacity:
         raise ValueError(
             f"max_attempts ({policy.retry.max_attempts}) needs a budget with a capacity of at least {price:g},"
-            f" not {config.capacity:g}: one retry costs up to {max(config.transient_cost, config.throttle_cost):g}"
+            f" not {config.capacity:g}: one retry costs up to {config.price(1):g}"
         )

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
+import gc
+import math
 import sys
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final
 
-from otel_resilience._foreign import traceback_of
+from otel_resilience._foreign import attribute, traceback_of
 from otel_resilience._nesting import Enclosing, enclosing
-from otel_resilience.request_shown import is_idempotent
+from otel_resilience.request_shown import has_key, is_idempotent, method_of, shows_idempotent
 
 _CLIENTS: Final = frozenset({"aiohttp", "httpx", "httpx2", "requests", "urllib3"})
 _STDLIB_CLIENTS: Final = frozenset({"http.client", "urllib.request"})
@@ -29,21 +33,25 @@ _OTHERS: Final = frozenset(
         "contextlib",
         "http",
         "httpcore",
-        "otel_resilience",
         "socket",
         "ssl",
         "threading",
     }
 )
 """Packages whose own tasks and threads send no requests of the operation."""
+_STEPS: Final = frozenset({"coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable"})
+"""What is awaited in ``async for``, in ``async with`` of an async generator, and by an ``__await__`` of a coroutine."""
 _AT_ONCE: Final = (asyncio.Future, concurrent.futures.Future, concurrent.futures.Executor, threading.Thread)
 _MOST_FRAMES: Final = 500
+_CROWDED: Final = 1000
+"""Tasks of a loop. To look through so many takes about a millisecond."""
+_OURS: Final = __name__.partition(".")[0]
 _HOLDER: Final = "otel_resilience._time_limits"
 
 
 def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:
     """Whether a request that must not be repeated stands on one of these, or in the frames that they passed through."""
-    return any(_shows_unsafe_request(error) for error in errors)
+    return any(shows_idempotent(error) is False or seen_in_frames(error) is False for error in errors)
 
 
 def seen_in_frames(error: BaseException) -> bool | None:
@@ -52,16 +60,6 @@ def seen_in_frames(error: BaseException) -> bool | None:
         return _judge(_frames_of_clients(error))
     except Exception:  # noqa: BLE001  # foreign frames: what cannot be read shows nothing
         return None
-
-
-def _shows_unsafe_request(error: BaseException) -> bool:
-    try:
-        request = _attribute(error, "request")
-        if request is not None and _repeatable(request) is False:
-            return True
-        return seen_in_frames(error) is False
-    except Exception:  # noqa: BLE001  # foreign objects and frames: what cannot be read shows nothing
-        return False
 
 
 def seen_in_thread(identifier: int | None) -> bool | None:
@@ -82,20 +80,82 @@ def seen_in_task(task: asyncio.Task[Any] | None, attempt: Enclosing) -> bool | N
         frames, awaited = _suspended(task)
         if awaited is None or isinstance(awaited, asyncio.Task) or type(awaited) is not type(asyncio.Future()):
             return None
-        return None if _has_tasks_of_its_own(task, attempt) else _in_stack(_inside(attempt, frames))
+        if any(other is not task for other in _tasks_inside(attempt)):
+            return None
+        return _in_stack(reversed(_inside(attempt, frames)))
     except Exception:  # noqa: BLE001  # as above
         return None
 
 
-def _has_tasks_of_its_own(task: asyncio.Task[Any], attempt: Enclosing) -> bool:
-    for other in asyncio.all_tasks():
-        context = getattr(other, "get_context", None)  # from Python 3.12; before, such tasks are not found
-        inner = None if other is task or context is None else context().get(enclosing)
-        while inner is not None:
-            if inner is attempt:
-                return True
-            inner = inner.outer
-    return False
+def left_running(call: Enclosing) -> bool | None:
+    """Whether what tasks of ``call`` are still in the middle of may be repeated: ``False`` where one shows a request
+    that must not, ``None`` where no task is left. Not looked for in a loop that is :data:`_CROWDED`, where each failure
+    of a call would cost milliseconds.
+
+    ``asyncio.gather`` raises the first error while the other requests go on.
+    """
+    try:
+        if _crowded(asyncio.get_running_loop()):
+            return None
+        tasks = _tasks_inside(call)
+        return not any(_in_stack(reversed(_suspended(task)[0])) is False for task in tasks) if tasks else None
+    except Exception:  # noqa: BLE001  # as above
+        return None
+
+
+class _Snapshot:
+    """The tasks of a loop by what encloses them, during one iteration: many calls that fail at once share it.
+
+    A task that is made after it has not run yet.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.tasks: dict[int, list[asyncio.Task[Any]]] = {}
+        for task in asyncio.all_tasks(loop):
+            inner = _enclosing_of(task)
+            while inner is not None:
+                self.tasks.setdefault(id(inner), []).append(task)
+                inner = inner.outer
+
+
+_snapshots = threading.local()
+_counts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[float, bool]] = weakref.WeakKeyDictionary()
+
+
+def _crowded(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop has so many tasks that looking through them is dear; counted once a second."""
+    now = loop.time()
+    counted, crowded = _counts.get(loop, (-math.inf, False))
+    if now >= counted + 1.0:
+        crowded = len(asyncio.all_tasks(loop)) > _CROWDED
+        _counts[loop] = now, crowded
+    return crowded
+
+
+def _tasks_inside(attempt: Enclosing) -> list[asyncio.Task[Any]]:
+    """The tasks, other than the current one, that run inside ``attempt``."""
+    loop = asyncio.get_running_loop()
+    snapshot: _Snapshot | None = getattr(_snapshots, "latest", None)
+    if snapshot is None or snapshot.loop is not loop:
+        snapshot = _snapshots.latest = _Snapshot(loop)
+        loop.call_soon(_forget_snapshot, context=contextvars.Context())
+    current = asyncio.current_task()
+    return [task for task in snapshot.tasks.get(id(attempt), ()) if task is not current and not task.done()]
+
+
+def _forget_snapshot() -> None:
+    _snapshots.latest = None
+
+
+def _enclosing_of(task: asyncio.Task[Any]) -> Enclosing | None:
+    """What encloses the code of a task; ``None`` where it has not begun."""
+    if sys.version_info >= (3, 12):
+        return task.get_context().get(enclosing)
+    for callback, context in getattr(getattr(task, "_fut_waiter", None), "_callbacks", None) or ():
+        if getattr(callback, "__self__", None) is task:
+            return context.get(enclosing)  # type: ignore[no-any-return]  # of a private field
+    return None
 
 
 def _inside(attempt: Enclosing, frames: list[FrameType]) -> list[FrameType]:
@@ -117,11 +177,19 @@ def _suspended(task: asyncio.Task[Any]) -> tuple[list[FrameType], Any]:
             frame, awaited = awaited.gi_frame, awaited.gi_yieldfrom
         elif isinstance(awaited, AsyncGeneratorType):
             frame, awaited = awaited.ag_frame, awaited.ag_await
+        elif type(awaited).__name__ in _STEPS:
+            frame, awaited = None, _stepped(awaited)
         else:
             break
         if frame is not None:
             frames.append(frame)
     return frames, getattr(task, "_fut_waiter", None) if _is_iterator_of_future(awaited) else awaited
+
+
+def _stepped(step: Any) -> Any:
+    """The coroutine or async generator that a step of it runs; the step itself does not name it."""
+    kinds = (CoroutineType, AsyncGeneratorType)
+    return next((each for each in gc.get_referents(step) if isinstance(each, kinds)), None)
 
 
 def _is_iterator_of_future(awaited: Any) -> bool:
@@ -153,19 +221,37 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _in_stack(frames: Iterable[FrameType]) -> bool | None:
-    """Whether the one request that a stack is in the middle of may be repeated; ``None`` where there may be more."""
+    """Whether what a stack, from the inside out, is in the middle of may be repeated; ``None`` where there may be more
+    than the one request that is seen. What an enclosed call declares stands for everything inside it."""
     clients: list[FrameType] = []
+    declared: bool | None = None
+    several = False
     for frame in frames:
         module = frame.f_globals.get("__name__")
         if not isinstance(module, str):
             continue
-        if module in _GROUPS and frame.f_code.co_name == "__aexit__":
-            return None  # several operations run at once, of which only one would be seen
-        if _is_client(module):
+        package = module.partition(".")[0]
+        if package == _OURS:
+            said = _declared(frame.f_locals.get("call"))
+            if said is not None:
+                declared, several = said, False
+                clients.clear()
+        elif module in _GROUPS and frame.f_code.co_name == "__aexit__":
+            several = True
+        elif _is_client(module):
             clients.append(frame)
-        elif module.partition(".")[0] not in _OTHERS and _does_more(frame.f_locals.values()):
-            return None
-    return _judge(clients)
+        elif package not in _OTHERS and _does_more(frame.f_locals.values()):
+            several = True
+    if several:
+        return None
+    seen = _judge(clients)
+    return seen if declared is None else declared and seen is not False
+
+
+def _declared(call: Any) -> bool | None:
+    """``idempotent`` of an enclosed call."""
+    said = getattr(call, "idempotent", None) if isinstance(call, Enclosing) else None
+    return said if isinstance(said, bool) else None
 
 
 def _judge(frames: Iterable[FrameType]) -> bool | None:
@@ -173,7 +259,7 @@ def _judge(frames: Iterable[FrameType]) -> bool | None:
     answer: bool | None = None
     for frame in frames:
         for method, headers in _in_frame(frame.f_locals):
-            if _has_key(headers):
+            if has_key(headers):
                 return True
             answer = is_idempotent(method) if answer is None else answer and is_idempotent(method)
     return answer
@@ -191,43 +277,15 @@ def _does_more(variables: Iterable[Any]) -> bool:
 
 
 def _in_frame(variables: Any) -> Iterator[tuple[str, Any]]:
-    for name in ("request", "req"):
-        request = variables.get(name)
-        method = _method_of(request)
+    this = variables.get("self")
+    for request in (variables.get("request"), variables.get("req"), attribute(this, "request")):
+        method = method_of(request)
         if method is not None:
-            yield method, _attribute(request, "headers")
+            yield method, attribute(request, "headers")
     method = variables.get("method")
     if isinstance(method, str):
         yield method, variables.get("headers")
-    method = _attribute(variables.get("self"), "_method")  # http.client, which keeps it nowhere else
-    if isinstance(method, str):
-        yield method, None
-
-
-def _method_of(request: Any) -> str | None:
-    if request is None:
-        return None
-    method = _attribute(request, "method")
-    if not isinstance(method, str):
-        get_method = _attribute(request, "get_method")  # urllib
-        method = get_method() if callable(get_method) else None
-    return method if isinstance(method, str) else None
-
-
-def _repeatable(request: Any) -> bool | None:
-    method = _method_of(request)
-    return None if method is None else is_idempotent(method) or _has_key(_attribute(request, "headers"))
-
-
-def _has_key(headers: Any) -> bool:
-    try:
-        return any(str(name).lower() == "idempotency-key" for name in headers or ())
-    except TypeError:
-        return False
-
-
-def _attribute(value: Any, name: str) -> Any:
-    try:
-        return getattr(value, name, None)
-    except Exception:  # noqa: BLE001  # httpx raises where no request was set, others whatever they like
-        return None
+    for name in ("_method", "method"):  # http.client and aiohttp, whose responses keep no request
+        method = attribute(this, name)
+        if isinstance(method, str):
+            yield method, attribute(attribute(this, "request_info"), "headers")

@@ -34,6 +34,11 @@ class CutAttempt(Enclosing):
         if not self.given_up:
             self._call.report(failure)
 
+    def note_sent(self, *, unsafe: bool) -> None:
+        """As :meth:`report`."""
+        if not self.given_up:
+            self._call.note_sent(unsafe=unsafe)
+
 
 def run_limited(operation: Callable[[], T], limit: float, call: Call, worker: Worker) -> T:
     """Runs a ``def`` operation for at most ``limit`` seconds, in a thread that is left behind when they pass."""

@@ -48,6 +48,10 @@ class RetryBudgetConfig:
         """The price of a retry after an error of this class."""
         return self.throttle_cost if error_class is ErrorClass.THROTTLED else self.transient_cost
 
+    def price(self, retries: int) -> float:
+        """The most that so many retries can cost."""
+        return retries * max(self.transient_cost, self.throttle_cost)
+
 
 class TokenBucket:
     """The bucket itself: pure, told the time, not safe for threads."""

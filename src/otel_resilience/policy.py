@@ -217,7 +217,7 @@ class Policy:
                 if worker is None:
                     call.begin_attempt()
                 else:
-                    self._begin_attempt(call, worker)
+                    limit = self._begin_attempt(call, worker)
                 try:
                     result = operation() if worker is None else run_limited(operation, limit, call, worker)
                 except BaseException as error:
@@ -240,12 +240,15 @@ class Policy:
             call.ended(error)
             raise
 
-    def _begin_attempt(self, call: Call, worker: Worker) -> None:
+    def _begin_attempt(self, call: Call, worker: Worker) -> float:
+        """Begins an attempt in that thread; what it may take after the wait for the thread."""
         try:
+            limit = call.time_limit()
             call.begin_attempt()
         except BaseException:
             worker.give_back()
             raise
+        return limit
 
     def _wait(self, delay: float, call: Call) -> None:
         if _running_loop() is not None:

@@ -86,7 +86,8 @@ class RetryService:
     """Retries operations. Without ``is_retryable`` the classifier decides what is worth a repetition.
 
     All calls to one ``dependency`` share one retry budget, whichever service makes them. A service that names none is
-    ``default`` on telemetry and has a budget of its own.
+    ``default`` on telemetry and has a budget of its own. A budget that is given must pay for all retries of one call,
+    else that call raises ``ValueError``; the one made by default is large enough.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class RetryService:
             self.budget = Budget(self.dependency, budget, clock=clock)
         else:
             self.budget = Budget.for_dependency(dependency, budget, clock=clock)
+        self._sized = budget is not None
         self._options: dict[str, Any] = {
             "classifier": classifier,
             "clock": clock,
@@ -160,7 +162,8 @@ class RetryService:
         """Runs ``operation`` until it succeeds, its error is not worth a repetition, or the attempts end; then the
         original exception is raised with a note. A value, or an awaitable for an async operation.
 
-        ``idempotent=False`` repeats it only where it was provably not sent. ``deadline`` is in seconds.
+        ``idempotent=False`` repeats it only where it was provably not sent. ``deadline`` is in seconds. Raises
+        ``ValueError`` where ``config`` allows more attempts than the budget that was given could ever pay for.
         """
         if config is not None and not isinstance(config, RetryConfig):
             raise TypeError(f"config must be a RetryConfig, not {config!r}")
@@ -175,6 +178,8 @@ class RetryService:
     def _make_policy(self, config: RetryConfig) -> Policy:
         from otel_resilience.policy import Policy as PolicyClass  # policy builds on this module
 
+        if not self._sized:
+            self.budget.enlarge(self.budget.config.price(config.max_attempts - 1))
         return PolicyClass(self.dependency, retry=config, budget=self.budget, **self._options)
 
 

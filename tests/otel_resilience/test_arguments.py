@@ -221,6 +221,7 @@ class TestWhatIsRetryable:
             retry(on=Predicate)  # type: ignore[arg-type]  # on purpose
 
 
+@pytest.mark.fault("L11")
 class TestPartsThatContradictEachOther:
     def test_a_budget_that_could_never_pay_for_all_attempts_is_refused(self) -> None:
         for budget in (RetryBudgetConfig(), RetryBudget("supplier")):

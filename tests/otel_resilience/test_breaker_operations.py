@@ -69,6 +69,7 @@ def _observed(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.mark.fault("L15")
 @pytest.mark.usefixtures("_observed")
 @pytest.mark.parametrize("way", WAYS)
 def test_a_rejection_is_raised_where_the_awaitable_is_awaited(clock: FakeClock, way: str) -> None:
@@ -80,6 +81,7 @@ def test_a_rejection_is_raised_where_the_awaitable_is_awaited(clock: FakeClock, 
     assert [type(result) for result in asyncio.run(main())] == [CircuitOpenError] * 3
 
 
+@pytest.mark.fault("L15")
 @pytest.mark.usefixtures("_observed")
 @pytest.mark.parametrize("way", [*WAYS, *UNKNOWN])
 def test_a_call_that_is_cancelled_before_its_first_step_takes_no_probe_slot(clock: FakeClock, way: str) -> None:
@@ -96,6 +98,7 @@ def test_a_call_that_is_cancelled_before_its_first_step_takes_no_probe_slot(cloc
     assert asyncio.run(main()) == 2
 
 
+@pytest.mark.fault("L15")
 @pytest.mark.filterwarnings("ignore:coroutine 'CircuitBreaker._execute_async' was never awaited")
 @pytest.mark.parametrize("way", [*WAYS, "unknown"])
 def test_a_call_that_is_never_awaited_takes_nothing_and_leaves_nothing(clock: FakeClock, way: str) -> None:

@@ -70,6 +70,7 @@ verdicts = st.builds(
 )
 
 
+@pytest.mark.fault("L2")
 class TestFields:
     def test_a_group_is_never_unsent_since_what_succeeded_beside_its_members_is_not_seen(self) -> None:
         assert classify(ConnectionRefusedError()).unsent
@@ -125,6 +126,7 @@ class TestFields:
         assert verdict_on(status_error(502), status_error(503), status_error(500)).error_type == "500"
 
 
+@pytest.mark.fault("L2")
 class TestProperties:
     @given(st.lists(verdicts, min_size=1, max_size=6), st.randoms())
     def test_the_order_does_not_matter(self, members: list[Classification], random: Any) -> None:
@@ -203,6 +205,7 @@ class TestGraphs:
         assert classify(group).counts
 
 
+@pytest.mark.fault("L2")
 class TestCalls:
     """Two calls side by side, both of which fail; the group of their errors reaches a policy."""
 

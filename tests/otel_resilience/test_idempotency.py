@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 import requests
@@ -24,6 +25,7 @@ from otel_resilience import (
     DeadlineExceededError,
     Policy,
     RetryConfig,
+    error_context,
 )
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import Driver, Script, TransientFault, make_policy, run_fake
@@ -33,9 +35,9 @@ AT_ONCE = RetryConfig(base_delay=0)
 
 
 class Server:
-    """Answers 503 at once, or anything only after its release."""
+    """Answers 503 at once, or anything only after its release; with ``stalls`` the head at once and the body then."""
 
-    def __init__(self, *, slow: bool) -> None:
+    def __init__(self, *, slow: bool, stalls: bool = False) -> None:
         self.received: list[str] = []
         self.released = threading.Event()
         if not slow:
@@ -45,11 +47,15 @@ class Server:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.received.append(self.command)
-                server.released.wait(10)
-                self.send_response(503)
-                self.send_header("Content-Length", "0")
+                if not stalls:
+                    server.released.wait(10)
+                self.send_response(200 if stalls else 503)
+                self.send_header("Content-Length", "1" if stalls else "0")
                 with contextlib.suppress(OSError):  # the client has gone
                     self.end_headers()
+                    if stalls:
+                        self.wfile.flush()
+                        server.released.wait(10)
 
             do_POST = do_PUT = do_GET  # noqa: N815  # names of http.server
 
@@ -70,6 +76,13 @@ class Server:
 @pytest.fixture
 def slow_server() -> Iterator[Server]:
     server = Server(slow=True)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def stalling_server() -> Iterator[Server]:
+    server = Server(slow=True, stalls=True)
     yield server
     server.close()
 
@@ -103,6 +116,7 @@ def send_urllib(method: str, url: str, **headers: str) -> None:
 CLIENTS = pytest.mark.parametrize("send", [send_httpx, send_requests, send_urllib], ids=["httpx", "requests", "urllib"])
 
 
+@pytest.mark.fault("L1")
 class TestOurOwnTimeLimit:
     """A time limit of ours says nothing of the request that it cuts; the attempt may show it."""
 
@@ -134,6 +148,57 @@ class TestOurOwnTimeLimit:
             with pytest.raises(AttemptTimeoutError):
                 await cutting().execute(lambda: client.request(method, slow_server.url, headers=headers))
         assert slow_server.received == [method] * times
+
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_a_body_that_stalls_is_judged_by_its_request(self, stalling_server: Server, method: str) -> None:
+        def read() -> None:
+            with (
+                httpx.Client(timeout=10, trust_env=False) as client,
+                client.stream(method, stalling_server.url) as response,
+            ):
+                response.read()
+
+        with pytest.raises(AttemptTimeoutError):
+            cutting().execute(read)
+        assert stalling_server.received == [method] * (3 if method == "GET" else 1)
+
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    @pytest.mark.parametrize("how", ["httpx", "httpx stream", "aiohttp", "aiohttp awaited"])
+    @pytest.mark.parametrize("server", ["slow_server", "stalling_server"])
+    async def test_so_is_one_of_an_async_client_in_any_way_of_use(
+        self, request: pytest.FixtureRequest, server: str, how: str, method: str
+    ) -> None:
+        running: Server = request.getfixturevalue(server)
+
+        async def with_httpx() -> None:
+            async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+                await client.request(method, running.url)
+
+        async def with_httpx_stream() -> None:
+            async with (
+                httpx.AsyncClient(timeout=10, trust_env=False) as client,
+                client.stream(method, running.url) as response,
+            ):
+                await response.aread()
+
+        async def with_aiohttp() -> None:
+            async with aiohttp.ClientSession() as session, session.request(method, running.url) as response:
+                await response.read()
+
+        async def with_aiohttp_awaited() -> None:
+            async with aiohttp.ClientSession() as session:
+                response = await session.request(method, running.url)
+                await response.read()
+
+        operations = {
+            "httpx": with_httpx,
+            "httpx stream": with_httpx_stream,
+            "aiohttp": with_aiohttp,
+            "aiohttp awaited": with_aiohttp_awaited,
+        }
+        with pytest.raises(AttemptTimeoutError):
+            await cutting().execute(operations[how])
+        assert running.received == [method] * (3 if method == "GET" else 1)
 
     @pytest.mark.parametrize("how", ["gathered", "task group", "task beside a get"])
     async def test_a_post_among_several_requests_is_sent_once(self, slow_server: Server, how: str) -> None:
@@ -245,6 +310,7 @@ class TestOurOwnTimeLimit:
         assert script.calls == 1
 
 
+@pytest.mark.fault("L1")
 class TestSeenRequests:
     def test_an_error_of_urllib_shows_its_request(self, failing_server: Server) -> None:
         policy = Policy("supplier", retry=AT_ONCE)
@@ -287,6 +353,27 @@ class TestSeenRequests:
                 driver.execute(make_policy(clock), script)
             assert script.calls == times
 
+    @pytest.mark.parametrize(("method", "times"), [("POST", 1), ("GET", 3)])
+    def test_a_request_that_was_redirected_counts_too(
+        self, driver: Driver, clock: FakeClock, method: str, times: int
+    ) -> None:
+        """A POST that was answered with "see other" was sent, whatever the GET that follows it meets."""
+        received: list[str] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            received.append(request.method)
+            if request.url.path == "/":
+                return httpx.Response(303, headers={"Location": "/result"})
+            return httpx.Response(503)
+
+        def send() -> None:
+            with httpx.Client(transport=httpx.MockTransport(answer), follow_redirects=True) as client:
+                client.request(method, "http://supplier/").raise_for_status()
+
+        with pytest.raises(httpx.HTTPStatusError):
+            driver.execute(make_policy(clock), Script(send))
+        assert received == [method, "GET"] * times
+
     def test_other_errors_without_a_request_are_retried(self, driver: Driver, clock: FakeClock) -> None:
         script = Script(TimeoutError("the operation's own"))
         with pytest.raises(TimeoutError):
@@ -302,6 +389,51 @@ class TestSeenRequests:
         assert script.calls == 3
 
 
+@pytest.mark.fault("L1")
+class TestRequestsLeftRunning:
+    """``asyncio.gather`` raises the first error while the other requests of the attempt go on."""
+
+    async def send(self, server: Server, method: str, error: Exception, **options: Any) -> list[str]:
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            posted: list[asyncio.Task[httpx.Response]] = []
+
+            async def failing() -> None:
+                while len(server.received) < len(posted):
+                    await asyncio.sleep(0.01)
+                raise error
+
+            async def both() -> None:
+                posted.append(asyncio.create_task(client.request(method, server.url)))
+                await asyncio.gather(failing(), posted[-1])
+
+            with pytest.raises(type(error)):
+                await Policy("supplier", retry=AT_ONCE).execute(both, **options)
+            for each in posted:
+                each.cancel()
+            await asyncio.wait(posted)
+        return server.received
+
+    @pytest.mark.parametrize(
+        "error", [TransientFault(), ConnectionRefusedError(111, "refused")], ids=["503", "refused"]
+    )
+    @pytest.mark.parametrize(
+        ("method", "declared", "times"),
+        [("POST", None, 1), ("POST", False, 1), ("POST", True, 3), ("GET", None, 3), ("GET", False, 1)],
+    )
+    async def test_a_post_among_them_is_sent_once(
+        self, slow_server: Server, error: Exception, method: str, declared: bool | None, times: int
+    ) -> None:
+        assert await self.send(slow_server, method, error, idempotent=declared) == [method] * times
+
+    async def test_the_error_does_not_claim_that_nothing_was_sent(self, slow_server: Server) -> None:
+        refused = ConnectionRefusedError(111, "refused")
+        await self.send(slow_server, "POST", refused)
+        context = error_context(refused)
+        assert context is not None
+        assert not context.unsent
+
+
+@pytest.mark.fault("L1")
 class TestEnclosedCalls:
     """An outer layer of retries knows what the call inside it declared, and what that has sent."""
 
@@ -349,6 +481,7 @@ class TestEnclosedCalls:
             driver.run(make_policy(clock, breaker=None).execute(operation, idempotent=False))
         assert script.calls == 2
 
+    @pytest.mark.fault("L4")
     def test_nor_is_a_circuit_that_opened_after_a_request(self, driver: Driver, clock: FakeClock) -> None:
         script = Script(TransientFault())
         inner = make_policy(clock, breaker=CircuitBreakerConfig(consecutive_failures=1))
@@ -359,7 +492,99 @@ class TestEnclosedCalls:
             )
         assert script.calls == 1
 
+    @pytest.mark.parametrize(("declared", "method", "times"), [(False, "GET", 1), (True, "POST", 3)])
+    async def test_what_it_declared_stands_before_the_request_that_is_seen(
+        self, slow_server: Server, declared: bool, method: str, times: int
+    ) -> None:
+        inner = Policy("supplier", retry=AT_ONCE)
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
 
+            async def call() -> None:
+                await inner.execute(lambda: client.request(method, slow_server.url), idempotent=declared)
+
+            with pytest.raises(AttemptTimeoutError):
+                await cutting().execute(call)
+        assert slow_server.received == [method] * times
+
+    @pytest.mark.parametrize(("declared", "method", "times"), [(False, "GET", 1), (True, "POST", 3)])
+    def test_also_in_a_thread(self, slow_server: Server, declared: bool, method: str, times: int) -> None:
+        inner = Policy("supplier", retry=AT_ONCE)
+        call = functools.partial(inner.execute, lambda: send_httpx(method, slow_server.url), idempotent=declared)
+        with pytest.raises(AttemptTimeoutError):
+            cutting().execute(call)
+        assert slow_server.received == [method] * times
+
+    @pytest.mark.parametrize("declared", [None, True, False])
+    @pytest.mark.parametrize("ending", ["succeeds", "fails and is handled"])
+    def test_one_beside_the_failure_counts_too(
+        self, driver: Driver, clock: FakeClock, ending: str, declared: bool | None
+    ) -> None:
+        """A charge that was made is not made again because what follows it fails."""
+        charge = Script("done" if ending == "succeeds" else TransientFault())
+        inner = make_policy(clock, retry=None, breaker=None)
+        call = self.nested(driver, inner, charge, idempotent=declared)
+
+        def play() -> None:
+            with contextlib.suppress(TransientFault):
+                call()
+            raise TransientFault("what follows")
+
+        async def play_async() -> None:
+            with contextlib.suppress(TransientFault):
+                await call()
+            raise TransientFault("what follows")
+
+        outer = make_policy(clock, breaker=None)
+        with pytest.raises(TransientFault, match="what follows"):
+            driver.run(outer.execute(play_async if driver.asynchronous else play))
+        assert charge.calls == (1 if declared is False else 3)
+
+    @pytest.mark.fault("L4")
+    @pytest.mark.parametrize("ending", ["succeeds", "fails and is handled"])
+    def test_nothing_is_proven_unsent_where_one_may_have_sent_something(
+        self, driver: Driver, clock: FakeClock, ending: str
+    ) -> None:
+        first = Script("done" if ending == "succeeds" else TransientFault())
+        call = self.nested(driver, make_policy(clock, retry=None, breaker=None), first)
+
+        def play() -> None:
+            with contextlib.suppress(TransientFault):
+                call()
+            raise ConnectionRefusedError(111, "refused")
+
+        async def play_async() -> None:
+            with contextlib.suppress(TransientFault):
+                await call()
+            raise ConnectionRefusedError(111, "refused")
+
+        outer = make_policy(clock, breaker=None)
+        with pytest.raises(ConnectionRefusedError) as caught:
+            driver.run(outer.execute(play_async if driver.asynchronous else play, idempotent=False))
+        assert first.calls == 1
+        context = error_context(caught.value)
+        assert context is not None
+        assert not context.unsent
+
+    async def test_one_that_a_task_group_cancels_counts_too(self, slow_server: Server) -> None:
+        policy = Policy("supplier", retry=RetryConfig(max_attempts=1))
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+
+            async def failing() -> None:
+                while not slow_server.received:
+                    await asyncio.sleep(0.01)
+                raise TransientFault
+
+            async def both() -> None:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(policy(failing)())
+                    group.create_task(policy(client.post)(slow_server.url))
+
+            with pytest.raises(ExceptionGroup):
+                await Policy("order", retry=AT_ONCE).execute(both)
+        assert slow_server.received == ["POST"]
+
+
+@pytest.mark.fault("L1")
 def test_an_attempt_that_was_cut_while_it_slept_shows_nothing() -> None:
     calls: list[int] = []
 

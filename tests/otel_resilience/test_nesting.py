@@ -42,6 +42,7 @@ def enclosed(driver: Driver, inner: Policy, play: Callable[[], Any], **options: 
     return call
 
 
+@pytest.mark.fault("L4")
 class TestClaims:
     def test_a_circuit_that_opens_between_attempts_does_not_claim_that_nothing_was_sent(
         self, driver: Driver, clock: FakeClock
@@ -117,6 +118,7 @@ class TestClaims:
         assert context is not None
         assert not context.unsent
 
+    @pytest.mark.fault("L11")
     @pytest.mark.parametrize("attempts", [2, 11, 12, 30, 100])
     def test_max_attempts_is_what_is_tried(self, driver: Driver, clock: FakeClock, attempts: int) -> None:
         fault = TransientFault()
@@ -131,6 +133,7 @@ class TestClaims:
         assert (script.calls, context.attempts, context.exhausted) == (attempts, attempts, True)
 
 
+@pytest.mark.fault("L19")
 class TestExhaustedBelow:
     def test_a_layer_without_retries_in_between_passes_it_on(self, driver: Driver, clock: FakeClock) -> None:
         innermost, middle, outer = (make_policy(clock, breaker=None) for _ in range(3))
@@ -226,6 +229,7 @@ class TestExhaustedBelow:
         return around
 
 
+@pytest.mark.fault("L19")
 class TestOneExceptionInTwoCalls:
     async def test_two_tasks_do_not_learn_from_each_other(self) -> None:
         lost = ConnectionError("connection lost")

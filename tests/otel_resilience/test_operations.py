@@ -58,6 +58,12 @@ AWAITED: dict[str, Callable[[], Any]] = {
     "lambda with unpacking": lambda: CLIENT.get(*["value"], **OTHER),
     "lambda of a static method": lambda: Client.static(),
     "lambda with a default": lambda call=fetch: call("value"),
+    "lambda of a callable object": lambda: CLIENT(),
+    "lambda of a task": lambda: asyncio.create_task(fetch()),
+    "lambda of a shielded call": lambda: asyncio.shield(fetch()),
+    "partial of a lambda": functools.partial(lambda value: fetch(value), "value"),
+    "partial that names the function": functools.partial(lambda call, value: call(value), fetch, value="value"),
+    "partial of a def that passes it on": functools.partial(Client.passes_on, CLIENT),
     "def that passes it on": CLIENT.passes_on,
 }
 
@@ -71,6 +77,7 @@ def half_open(clock: FakeClock) -> CircuitBreaker:
     return breaker
 
 
+@pytest.mark.fault("L15")
 @pytest.mark.parametrize("operation", AWAITED.values(), ids=AWAITED)
 class TestBeforeTheFirstStep:
     def test_a_rejection_surfaces_where_it_is_awaited(
@@ -120,6 +127,19 @@ class TestBeforeTheFirstStep:
         assert len(recorded.spans) == 2  # of the call that was made, and of its attempt
 
 
+@pytest.mark.fault("L15")
+async def test_several_requests_at_once_are_rejected_where_they_are_awaited() -> None:
+    policy = Policy("supplier", breaker=CircuitBreakerConfig())
+    assert policy.breaker is not None
+    policy.breaker.force_open()
+    rejected = policy.execute(lambda: asyncio.gather(fetch(1), fetch(2)))
+    with pytest.raises(CircuitOpenError):
+        await rejected
+    policy.breaker.close()
+    assert list(await policy.execute(lambda: asyncio.gather(fetch(1), fetch(2)))) == [1, 2]
+
+
+@pytest.mark.fault("L15")
 async def test_a_decorated_def_that_passes_a_coroutine_on_is_rejected_where_it_is_awaited() -> None:
     policy = Policy("supplier", breaker=CircuitBreakerConfig())
     assert policy.breaker is not None
@@ -133,6 +153,7 @@ async def test_a_decorated_def_that_passes_a_coroutine_on_is_rejected_where_it_i
     assert [type(each) for each in results] == [CircuitOpenError] * 2
 
 
+@pytest.mark.fault("L15")
 class TestOtherOperationsThatReturnAwaitables:
     """Their nature is known only by calling them."""
 
@@ -232,6 +253,9 @@ class TestTheNatureOfALambda:
             lambda: len([fetch]),
             lambda: fetch,
             lambda: fetch() if OTHER else 3,
+            functools.partial(lambda call=fetch: call(), call=len),
+            functools.partial(lambda call: call(), len),
+            functools.partial(len, []),
             lambda: [fetch()],
             lambda: fetch().close(),
             lambda: nowhere(),  # type: ignore[name-defined]  # noqa: F821  # on purpose

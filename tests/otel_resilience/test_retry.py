@@ -361,6 +361,28 @@ class TestRetryService:
                 )
         assert service.budget.metrics().tokens == 70
 
+    @pytest.mark.fault("L11")
+    @pytest.mark.parametrize("dependency", [None, "supplier"])
+    def test_its_own_budget_pays_for_all_attempts(self, clock: FakeClock, dependency: str | None) -> None:
+        service = RetryService(dependency, clock=clock, sleep=clock.sleep)
+        for attempts in (30, 2, 101):
+            script = Script(TransientFault())
+            with pytest.raises(TransientFault) as caught:
+                service.execute_with_retry(script.play, RetryConfig(max_attempts=attempts, base_delay=0))
+            assert script.calls == attempts
+            context = error_context(caught.value)
+            assert context is not None
+            assert (context.attempts, context.exhausted) == (attempts, True)
+            clock.advance(10_000)  # the bucket fills up again
+
+    @pytest.mark.fault("L11")
+    def test_one_that_was_given_and_cannot_pay_is_refused(self) -> None:
+        service = RetryService(budget=RetryBudgetConfig(capacity=100))
+        script = Script("never")
+        with pytest.raises(ValueError, match=r"max_attempts \(12\) needs a budget with a capacity of at least 110"):
+            service.execute_with_retry(script.play, RetryConfig(max_attempts=12))
+        assert script.calls == 0
+
     def test_deadline_and_idempotency_can_be_given(self, driver: Driver, clock: FakeClock) -> None:
         service = self.service(clock)
         script = Script(ThrottledFault())

@@ -58,6 +58,7 @@ def release() -> Iterator[threading.Event]:
     event.set()
 
 
+@pytest.mark.fault("L8")
 class TestDeadlineOfADef:
     def test_it_stays_in_the_thread_of_its_caller(self) -> None:
         assert Policy("supplier", deadline=30).execute(threading.get_ident) == threading.get_ident()
@@ -95,6 +96,7 @@ class TestDeadlineOfADef:
         assert (script.calls, clock.sleeps) == (1, [])
 
 
+@pytest.mark.fault("L9")
 class TestRemaining:
     def test_there_is_none_without_a_deadline(self, driver: Driver, clock: FakeClock) -> None:
         assert remaining() is None
@@ -186,6 +188,7 @@ class Stubborn:
         assert self.refused
 
 
+@pytest.mark.fault("L9")
 class TestOuterDeadline:
     def test_a_wait_that_would_end_past_it_is_not_begun(self, driver: Driver, clock: FakeClock) -> None:
         inner = make_policy(clock, deadline=None)
@@ -268,6 +271,7 @@ class TestOuterDeadline:
         assert (verdict.unsent, verdict.counts) == (False, True)
 
 
+@pytest.mark.fault("L8")
 class TestThreads:
     def test_they_are_reused(self) -> None:
         policy = Policy("supplier", attempt_timeout=5)
@@ -324,6 +328,19 @@ class TestThreads:
         for caller in callers:
             caller.join()
         assert results == ["value"] * 4
+
+    @pytest.mark.parametrize("outer", [False, True], ids=["own deadline", "outer deadline"])
+    def test_the_wait_for_one_does_not_move_the_deadline(self, release: threading.Event, outer: bool) -> None:
+        policy = Policy("supplier", attempt_timeout=0.5, max_attempt_threads=1, deadline=None if outer else 0.5)
+        around = Policy("order", deadline=0.5)
+        busy = threading.Thread(target=policy.execute, args=(functools.partial(time.sleep, 0.3),))
+        busy.start()
+        began = time.monotonic()
+        call = functools.partial(policy.execute, release.wait)
+        with pytest.raises(DeadlineExceededError):
+            around.execute(call) if outer else call()
+        assert time.monotonic() - began < 0.7
+        busy.join()
 
     def test_those_left_behind_are_counted_until_they_come_back(self, release: threading.Event) -> None:
         policy = Policy("supplier of threads", attempt_timeout=0.01)
@@ -430,6 +447,7 @@ class TestThreads:
         assert ended.stdout == "cut\n"
 
 
+@pytest.mark.fault("L10")
 class TestInARunningLoop:
     def said(self, caplog: pytest.LogCaptureFixture) -> list[str]:
         return [record.getMessage() for record in caplog.records if record.name == "otel_resilience"]
