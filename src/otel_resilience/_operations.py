@@ -25,6 +25,10 @@ def is_coroutine_function(operation: Any) -> bool:
     try:
         return bool(operation.__code__.co_flags & _COROUTINE_FLAGS)
     except AttributeError:
+        if isinstance(operation, functools.partial):
+            return is_coroutine_function(operation.func)
+        if isinstance(operation, type):
+            return False
         return inspect.iscoroutinefunction(operation) or inspect.iscoroutinefunction(
             getattr(operation, "__call__", None)  # noqa: B004  # the method itself is wanted, not whether there is one
         )
@@ -40,7 +44,7 @@ def is_async_callable(operation: Any) -> bool:
             return True
     except AttributeError:
         return is_coroutine_function(operation)
-    return _running_loop() is not None and _passes_on_a_coroutine(operation)
+    return _running_loop() is not None and passes_on_a_coroutine(operation)
 
 
 def discard(awaitable: object) -> None:
@@ -104,6 +108,8 @@ def _unprotectable(operation: Any) -> str:
         return f"the class {operation.__name__}: protect its methods, or a function that makes the instance"
     if not callable(operation):
         return f"{operation!r}, which cannot be called"
+    if isinstance(operation, (contextlib.ContextDecorator, contextlib.AsyncContextDecorator)):
+        return _CONTEXT_MANAGER
     if isinstance(operation, MethodType):
         return _unprotectable(operation.__func__)
     called = operation if isinstance(operation, FunctionType) else type(operation).__call__
@@ -162,7 +168,8 @@ _VARIABLES: Final = {
 }
 
 
-def _passes_on_a_coroutine(operation: Any) -> bool:
+def passes_on_a_coroutine(operation: Any) -> bool:
+    """Whether ``operation`` is a Python function that does nothing but call an async one: ``lambda: fetch(1)``."""
     code = operation.__code__
     known = _callees.get(id(code))
     if known is None or known[0]() is not code:
@@ -174,7 +181,7 @@ def _passes_on_a_coroutine(operation: Any) -> bool:
         return False
     callee = _resolve(operation, known[1])
     if isinstance(callee, functools.partial):
-        return inspect.iscoroutinefunction(callee)
+        return is_coroutine_function(callee)
     code = getattr(callee, "__code__", None)
     return isinstance(code, CodeType) and bool(code.co_flags & _COROUTINE_FLAGS)
 

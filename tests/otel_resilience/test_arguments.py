@@ -30,6 +30,11 @@ async def asks_later(_: BaseException) -> bool:
     return True
 
 
+class AsksLater:
+    async def __call__(self, _: BaseException) -> bool:
+        return True
+
+
 def generates(_: BaseException) -> Any:
     yield True
 
@@ -165,7 +170,17 @@ class TestWhatIsRetryable:
             (True, TypeError),
             (asks_later, TypeError),
             (functools.partial(asks_later), TypeError),
+            (AsksLater(), TypeError),
+            (functools.partial(AsksLater()), TypeError),
+            (lambda error: asks_later(error), TypeError),
             (generates, TypeError),
+            (lambda: True, TypeError),
+            (lambda one, two: True, TypeError),
+            (lambda *, error: True, TypeError),
+            (functools.partial(lambda error: True, KeyError()), TypeError),
+            (type[KeyError], TypeError),
+            (list[KeyError], TypeError),
+            (typing.NewType("Missing", KeyError), TypeError),
         ],
     )
     def test_what_says_nothing_of_errors_is_refused_at_once(self, on: Any, error: type[Exception]) -> None:
@@ -176,7 +191,7 @@ class TestWhatIsRetryable:
         with pytest.raises(error, match="is_retryable must"):
             Policy("supplier").decorator(is_retryable=on)
 
-    @pytest.mark.parametrize("kind", ["raises", "returns a coroutine", "returns what has no truth", "wrong number"])
+    @pytest.mark.parametrize("kind", ["raises", "returns a coroutine", "returns what has no truth", "looks too far"])
     def test_a_broken_predicate_never_replaces_the_error(
         self, driver: Driver, clock: FakeClock, kind: str, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -191,7 +206,7 @@ class TestWhatIsRetryable:
             "raises": raises,
             "returns a coroutine": lambda error: asks_later(error) or None,
             "returns what has no truth": lambda _: NoTruth(),
-            "wrong number": lambda: True,
+            "looks too far": lambda *errors: errors[1],
         }
         policy = make_policy(clock, breaker=None)
         for _ in range(3):

@@ -94,6 +94,7 @@ async def async_generator_rule(_: BaseException) -> AsyncIterator[Classification
 
 NO_RULES: list[Any] = [
     3, "rule", None, MINE, ConnectionError, Classification, async_rule, AsyncRule(), functools.partial(async_rule),
+    functools.partial(AsyncRule()), lambda error: async_rule(error),
     generator_rule, async_generator_rule, lambda: MINE, lambda one, two: MINE, lambda *, error: MINE,
 ]  # fmt: skip
 
@@ -111,7 +112,9 @@ class TestRules:
         with pytest.raises(TypeError, match=r"^rules must be "):
             Classifier(rules)
 
-    @pytest.mark.parametrize("by_type", [3, [ValueError], {"ValueError": MINE}, {ValueError: "transient"}, {int: MINE}])
+    @pytest.mark.parametrize(
+        "by_type", [3, 0, "", [], [ValueError], {"ValueError": MINE}, {ValueError: "transient"}, {int: MINE}]
+    )
     def test_what_is_no_table_of_verdicts_is_refused(self, by_type: Any) -> None:
         with pytest.raises(TypeError, match=r"^by_type"):
             Classifier((), by_type)
@@ -147,7 +150,7 @@ class TestRules:
         assert broken_rule.__qualname__ in record.getMessage()
 
     def test_a_rule_that_hides_a_coroutine_leaves_none_unawaited(self) -> None:
-        classifier = default_classifier().extended(lambda error: async_rule(error))  # type: ignore[arg-type,return-value]
+        classifier = default_classifier().extended(lambda error: async_rule(error) or None)  # type: ignore[arg-type,return-value]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert classifier.classify(TimeoutError()) == classify(TimeoutError())
