@@ -420,9 +420,8 @@ def _check_functions(shared: object, clock: object, sleep: object, async_sleep: 
         from otel_resilience.storage import SharedState as SharedStateClass  # only where state is shared
 
         check.instance("shared", shared, SharedStateClass)
-    for name, function in (("clock", clock), ("sleep", sleep), ("async_sleep", async_sleep), ("rng", rng)):
-        check.function(name, function)
-    if is_coroutine_function(sleep):
-        raise TypeError(f"sleep must be a def function, not {sleep!r}; async_sleep is for async operations")
+    for name, function in (("clock", clock), ("sleep", sleep), ("rng", rng)):
+        check.def_function(name, function)
+    check.function("async_sleep", async_sleep)
     if isinstance(async_sleep, types.BuiltinFunctionType):
         raise TypeError(f"async_sleep must be an async function, not {async_sleep!r}")

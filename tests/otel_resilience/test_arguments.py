@@ -17,9 +17,13 @@ from otel_resilience import (
     RetryBudgetConfig,
     RetryConfig,
     RetryService,
+    correlation_scope,
+    enrich,
     error_context,
+    parse_retry_after,
     retry,
 )
+from otel_resilience.storage import DiskStorage, MemoryStorage, RedisStorage
 from otel_resilience.testing import FakeClock
 from support.resilience import Driver, PermanentFault, Script, TransientFault, make_policy, tokens
 
@@ -55,6 +59,8 @@ class TestPolicyParameters:
             ({"idempotent": "no"}, TypeError, "idempotent must be True, False or None, not 'no'"),
             ({"idempotent": 1}, TypeError, "idempotent must be True, False or None, not 1"),
             ({"clock": 5}, TypeError, "clock must be a function, not 5"),
+            ({"clock": asks_later}, TypeError, "clock must be a def function"),
+            ({"rng": functools.partial(AsksLater())}, TypeError, "rng must be a def function"),
             ({"sleep": 0.1}, TypeError, "sleep must be a function"),
             ({"sleep": asks_later}, TypeError, "sleep must be a def function"),
             ({"async_sleep": time.sleep}, TypeError, "async_sleep must be an async function"),
@@ -116,6 +122,58 @@ class TestPolicyParameters:
             RetryService(classifier="x")  # type: ignore[arg-type]  # on purpose
         with pytest.raises(TypeError, match="config must be a RetryConfig, not 3"):
             RetryService().execute_with_retry(lambda: None, 3)  # type: ignore[call-overload]  # on purpose
+
+
+class TestOtherParameters:
+    """Of what is public besides policies: the message begins with the name of the parameter."""
+
+    @pytest.mark.parametrize("value", [3.5, b"7", ["7"], object])
+    def test_of_a_hint_to_wait(self, value: Any) -> None:
+        with pytest.raises(TypeError, match=r"^value must be a string"):
+            parse_retry_after(value)
+        with pytest.raises(TypeError, match=r"^date must be a string"):
+            parse_retry_after("7", date=value)
+        with pytest.raises(TypeError, match=r"^now must be a number"):
+            parse_retry_after("7", now="x")  # type: ignore[arg-type]  # on purpose
+
+    @pytest.mark.parametrize("amount", ["10", float("nan"), -1, None, True])
+    def test_of_a_budget(self, amount: Any) -> None:
+        budget = RetryBudget("supplier")
+        with pytest.raises((TypeError, ValueError), match=r"^cost must be "):
+            budget.take(amount)
+        with pytest.raises((TypeError, ValueError), match=r"^tokens must be "):
+            budget.give(amount)
+        with pytest.raises((TypeError, ValueError), match=r"^at_least must be "):
+            RetryBudget.for_dependency("supplier", at_least=amount)
+        assert budget.metrics().tokens == 100
+
+    @pytest.mark.parametrize("value", [3, "error", ValueError, None])
+    def test_of_an_error_that_is_none(self, value: Any) -> None:
+        for function in (enrich, error_context):
+            with pytest.raises(TypeError, match=r"^exception must be an exception"):
+                function(value)
+
+    @pytest.mark.parametrize("value", [3, b"x", ["x"]])
+    def test_of_a_correlation_scope(self, value: Any) -> None:
+        with pytest.raises(TypeError, match=r"^identifier must be a string"), correlation_scope(value):
+            pass
+
+    @pytest.mark.parametrize(
+        ("make", "name"),
+        [
+            (lambda value: DiskStorage(value), "folder"),
+            (lambda value: DiskStorage("x", monotonic=value), "monotonic"),
+            (lambda value: DiskStorage("x", wall_clock=value), "wall_clock"),
+            (lambda value: DiskStorage("x", boot=value), "boot"),
+            (lambda value: MemoryStorage(clock=value), "clock"),
+            (lambda value: RedisStorage(value), "server"),
+            (lambda value: RedisStorage("redis://127.0.0.1", clock=value), "clock"),
+        ],
+    )
+    @pytest.mark.parametrize("value", [3, b"x", {}])
+    def test_of_a_storage(self, make: Callable[[Any], object], name: str, value: Any) -> None:
+        with pytest.raises(TypeError, match=f"^{name} must be "):
+            make(value)
 
 
 class TestWhatIsRetryable:

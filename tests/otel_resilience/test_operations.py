@@ -285,6 +285,8 @@ UNPROTECTABLE: dict[str, tuple[Any, str]] = {
     "object whose call generates": (Odd(), "a generator"),
     "context manager": (managed, "a context manager"),
     "async context manager": (managed_async, "a context manager"),
+    "context manager that was made": (managed(), "a context manager"),
+    "async context manager that was made": (managed_async(), "a context manager"),
     "class": (Client, "the class Client"),
     "property": (Odd.__dict__["attribute"], "a property"),
     "staticmethod": (staticmethod(fetch), "a staticmethod"),

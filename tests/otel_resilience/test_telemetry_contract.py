@@ -845,6 +845,17 @@ class TestCardinality:
         assert len(recorded.points("resilience.operation.duration")) <= cardinality.MAX_OPERATIONS + 1
         assert len({span.name for span in operation_spans(recorded)}) <= cardinality.MAX_OPERATIONS + 1
 
+    @pytest.mark.fault("L14")
+    def test_many_policies_of_one_dependency_with_an_operation_each(
+        self, recorded: RecordedTelemetry, clock: FakeClock
+    ) -> None:
+        for number in range(200):
+            policy = make_policy(clock, budget=False, breaker=None)
+            with contextlib.suppress(PermanentFault):
+                policy.execute(Script(PermanentFault()).play, name=f"op{number}")
+        for metric in ("resilience.operation.duration", "resilience.operation.attempts", "resilience.errors"):
+            assert len(recorded.points(metric)) == cardinality.MAX_OPERATIONS + 1
+
     def test_many_dependencies(self, recorded: RecordedTelemetry, clock: FakeClock) -> None:
         policies = [make_policy(clock, dependency=f"host{number}.example") for number in range(500)]
         for policy in policies:
