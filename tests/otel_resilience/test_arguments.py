@@ -43,6 +43,7 @@ def generates(_: BaseException) -> Any:
     yield True
 
 
+@pytest.mark.fault("L17")
 class TestPolicyParameters:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
@@ -124,6 +125,7 @@ class TestPolicyParameters:
             RetryService().execute_with_retry(lambda: None, 3)  # type: ignore[call-overload]  # on purpose
 
 
+@pytest.mark.fault("L17")
 class TestOtherParameters:
     """Of what is public besides policies: the message begins with the name of the parameter."""
 
@@ -176,6 +178,7 @@ class TestOtherParameters:
             make(value)
 
 
+@pytest.mark.fault("L17")
 class TestWhatIsRetryable:
     @pytest.mark.parametrize(
         "on",

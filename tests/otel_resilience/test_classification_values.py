@@ -28,6 +28,7 @@ MINE = Classification(ErrorClass.TRANSIENT, Severity.LOW, "mine")
 FIELDS: dict[str, Any] = {"error_class": ErrorClass.TRANSIENT, "severity": Severity.LOW, "error_type": "503"}
 
 
+@pytest.mark.fault("L17")
 class TestClassification:
     def test_the_text_of_an_enumeration_is_accepted_as_its_member(self) -> None:
         verdict = Classification("throttled", "HIGH", "429", "failure")  # type: ignore[arg-type]
@@ -99,6 +100,7 @@ NO_RULES: list[Any] = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault("L17")
 class TestRules:
     @pytest.mark.parametrize("rule", NO_RULES)
     def test_what_is_no_rule_is_refused(self, rule: Any) -> None:

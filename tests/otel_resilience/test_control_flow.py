@@ -55,6 +55,7 @@ def make(kind: Any) -> BaseException:
     return signal
 
 
+@pytest.mark.fault("L7")
 @every_signal
 def test_it_is_neutral(kind: Any) -> None:
     verdict = classify(make(kind))
@@ -63,12 +64,14 @@ def test_it_is_neutral(kind: Any) -> None:
     assert not verdict.unclassified
 
 
+@pytest.mark.fault("L7")
 @every_signal
 def test_no_rule_is_asked_about_it(kind: Any) -> None:
     catch_all = Classification(ErrorClass.TRANSIENT, Severity.HIGH, "503", BreakerEffect.FAILURE)
     assert default_classifier().extended(lambda _: catch_all).classify(make(kind)).error_class is ErrorClass.CANCELLED
 
 
+@pytest.mark.fault("L7")
 @every_signal
 def test_a_policy_passes_it_on_at_once(kind: Any, clock: FakeClock, path: str) -> None:
     signal = make(kind)
@@ -92,6 +95,7 @@ def test_a_policy_passes_it_on_at_once(kind: Any, clock: FakeClock, path: str) -
     assert not getattr(signal, "__notes__", ())
 
 
+@pytest.mark.fault("L7")
 @pytest.mark.parametrize("kind", [Retry, Reject, GreenletExit, concurrent.futures.CancelledError])
 def test_a_circuit_breaker_counts_it_as_nothing(kind: Any, driver: Driver, clock: FakeClock) -> None:
     policy = Policy("supplier", breaker=CircuitBreakerConfig(failure_threshold=1), clock=clock)
@@ -103,6 +107,7 @@ def test_a_circuit_breaker_counts_it_as_nothing(kind: Any, driver: Driver, clock
     assert (breaker.state.name, breaker.metrics().calls) == ("CLOSED", 0)
 
 
+@pytest.mark.fault("L7")
 def test_a_half_open_probe_that_is_left_by_control_flow_decides_nothing(clock: FakeClock) -> None:
     policy = Policy("supplier", breaker=CircuitBreakerConfig(failure_threshold=1, reset_timeout=5), clock=clock)
     with pytest.raises(TransientFault):

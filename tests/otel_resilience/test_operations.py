@@ -296,6 +296,7 @@ UNPROTECTABLE: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.fault("L16")
 @pytest.mark.parametrize(("operation", "named"), UNPROTECTABLE.values(), ids=UNPROTECTABLE)
 class TestWhatCannotBeProtected:
     def test_it_is_refused_by_execute(self, operation: Any, named: str) -> None:
@@ -315,6 +316,7 @@ class TestWhatCannotBeProtected:
             RetryService().execute_with_retry(operation)
 
 
+@pytest.mark.fault("L16")
 class TestWorkThatHasNotBegun:
     @pytest.mark.parametrize("make", [generating, generating_async, managed, managed_async])
     def test_it_is_refused_as_a_result(self, make: Callable[[], Any]) -> None:

@@ -650,6 +650,7 @@ class TestMetrics:
             if point.value and point.attributes[DEPENDENCY] == breaker.dependency
         ] == ["shadow"]
 
+    @pytest.mark.fault("L13")
     @pytest.mark.parametrize("newest_first", [False, True])
     @pytest.mark.parametrize(
         ("states", "worst"),
@@ -698,6 +699,7 @@ class TestMetrics:
         }
         assert (shown["forced_open"], shown["closed"]) == (1, 0)
 
+    @pytest.mark.fault("L13")
     def test_the_utilization_of_a_name_is_that_of_its_emptiest_bucket(self, recorded: RecordedTelemetry) -> None:
         budgets = [RetryBudget("buckets") for _ in range(3)]
         budgets[1].take(50)
