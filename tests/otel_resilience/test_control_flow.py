@@ -133,6 +133,41 @@ def test_it_is_no_error_in_logs_and_metrics(caplog: pytest.LogCaptureFixture) ->
     assert [span.name for span in recorded.spans] == ["attempt", "supplier list"]
 
 
+def step(awaitable: Any) -> None:
+    """Runs it as a framework other than asyncio would."""
+    awaitable.__await__().send(None)
+
+
+@pytest.mark.fault("L7")
+def test_outside_asyncio_the_user_gets_the_error_where_the_wait_before_a_retry_cannot_be_kept(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def failing() -> None:
+        raise ConnectionResetError("theirs")
+
+    policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig())
+    for _ in range(2):
+        with pytest.raises(ConnectionResetError, match="theirs"):
+            step(policy.execute(failing))
+    assert policy.budget is not None
+    assert policy.budget.metrics().tokens == 100
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "otel_resilience"]
+    assert "async_sleep" in said
+
+
+@pytest.mark.fault("L7")
+def test_outside_asyncio_a_time_limit_that_cannot_be_kept_is_refused_and_not_counted() -> None:
+    async def never() -> None:
+        pytest.fail("begun")
+
+    policy = Policy("supplier", attempt_timeout=1.0, breaker=CircuitBreakerConfig(consecutive_failures=1))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no running event loop of asyncio"):
+            step(policy.execute(never))
+    assert policy.breaker is not None
+    assert policy.breaker.state.name == "CLOSED"
+
+
 async def test_an_async_operation_that_leaks_stop_iteration_is_a_mistake_of_the_program() -> None:
     async def leaking() -> None:
         raise StopIteration
