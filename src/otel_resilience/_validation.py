@@ -12,14 +12,18 @@ def number(name: str, value: object, *, minimum: float, exclusive: bool = False,
     for NaN, infinity and what lies outside."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    if math.isnan(value) or value > maximum or value < minimum or (exclusive and value == minimum):
+    try:
+        amount = float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} must be finite, and no integer that is too large for a float") from error
+    if math.isnan(amount) or amount > maximum or amount < minimum or (exclusive and amount == minimum):
         least = "a number" if math.isinf(minimum) else f"at least {minimum:g}"
         above = f"greater than {minimum:g}" if exclusive else least
         bound = "" if math.isinf(maximum) else f" and at most {maximum:g}"
         raise ValueError(f"{name} must be {above}{bound}, not {value!r}")
-    if math.isinf(value):
+    if math.isinf(amount):
         raise ValueError(f"{name} must be finite, not {value!r}")
-    return float(value)
+    return amount
 
 
 def seconds(name: str, value: object, *, zero: bool = False) -> float:

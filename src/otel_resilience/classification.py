@@ -103,8 +103,8 @@ def _member(name: str, value: object, kind: type[E]) -> E:
 def _wait(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not value >= 0:  # NaN as well
-        raise ValueError(f"{name} must be at least 0, not {value!r}")
+    if value != math.inf:
+        check.number(name, value, minimum=0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ class TestPolicyParameters:
             ({"async_sleep": time.sleep}, TypeError, "async_sleep must be an async function"),
             ({"rng": None}, TypeError, "rng must be a function, not None"),
             ({"deadline": True}, TypeError, "deadline must be a number, not True"),
+            ({"deadline": 10**400}, ValueError, "deadline must be finite"),
             ({"attempt_timeout": "5"}, TypeError, "attempt_timeout must be a number, not '5'"),
             ({"attempt_timeout": float("inf")}, ValueError, "attempt_timeout must be finite"),
             ({"max_attempt_threads": 0}, ValueError, "max_attempt_threads must be at least 1, not 0"),

@@ -54,6 +54,7 @@ class TestClassification:
             ("retry_after", True),
             ("retry_after", -1),
             ("retry_after", math.nan),
+            ("retry_after", 10**400),
             ("max_retries", True),
             ("max_retries", 1.5),
             ("max_retries", -1),

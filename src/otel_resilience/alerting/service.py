@@ -67,9 +67,7 @@ class AlertService:
     ) -> None:
         """Raises ``TypeError`` naming the parameter, ``ValueError`` where two channels have the same name."""
         check.instance("config", config, AlertConfig)
-        if isinstance(routes, (str, bytes)) or not isinstance(routes, Sequence):
-            raise TypeError(f"routes must be a series of Route, not {routes!r}")
-        check.series("routes", list(routes), Route)
+        check.series("routes", routes, Route)
         check.instance("delivery", delivery, DeliveryConfig, NoneType)
         check.instance("outbox", outbox, Outbox, NoneType)
         for name, function in (("clock", clock), ("wall_clock", wall_clock), ("rng", rng)):
