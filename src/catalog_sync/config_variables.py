@@ -63,8 +63,8 @@ VARIABLES: Final = (
         "",
         "",
         "The store: `redis://`, `rediss://` or `unix://`. After a question mark only what every client of ours takes:"
-        " `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`, `db`"
-        " with `unix://`. Not set: a private `redis-server` where one is on the PATH,"
+        " `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`,"
+        " `db` with `unix://`. Not set: a private `redis-server` where one is on the PATH,"
         " else an in-process store.",
         values.redis_url,
     ),

@@ -25,6 +25,10 @@ def is_coroutine_function(operation: Any) -> bool:
     try:
         return bool(operation.__code__.co_flags & _COROUTINE_FLAGS)
     except AttributeError:
+        if isinstance(operation, functools.partial):
+            return is_coroutine_function(operation.func)
+        if isinstance(operation, type):
+            return False
         return inspect.iscoroutinefunction(operation) or inspect.iscoroutinefunction(
             getattr(operation, "__call__", None)  # noqa: B004  # the method itself is wanted, not whether there is one
         )
@@ -42,7 +46,7 @@ def is_async_callable(operation: Any) -> bool:
     except AttributeError:
         if is_coroutine_function(operation) or not isinstance(operation, functools.partial):
             return is_coroutine_function(operation)
-    return _running_loop() is not None and _passes_on_an_awaitable(operation)
+    return _running_loop() is not None and passes_on_an_awaitable(operation)
 
 
 def discard(awaitable: object) -> None:
@@ -106,6 +110,8 @@ def _unprotectable(operation: Any) -> str:
         return f"the class {operation.__name__}: protect its methods, or a function that makes the instance"
     if not callable(operation):
         return f"{operation!r}, which cannot be called"
+    if isinstance(operation, (contextlib.ContextDecorator, contextlib.AsyncContextDecorator)):
+        return _CONTEXT_MANAGER
     if isinstance(operation, MethodType):
         return _unprotectable(operation.__func__)
     called = operation if isinstance(operation, FunctionType) else type(operation).__call__
@@ -177,7 +183,8 @@ _VARIABLES: Final = {
 }
 
 
-def _passes_on_an_awaitable(operation: Any) -> bool:
+def passes_on_an_awaitable(operation: Any) -> bool:
+    """Whether ``operation`` is a Python function that does nothing but call an async one: ``lambda: fetch(1)``."""
     code = getattr(_function_of(operation), "__code__", None)
     if not isinstance(code, CodeType):
         return False

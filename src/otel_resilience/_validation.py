@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 
+from otel_resilience._operations import is_coroutine_function
+
 
 def number(name: str, value: object, *, minimum: float, exclusive: bool = False, maximum: float = math.inf) -> float:
     """``value`` as a float within bounds. Raises ``TypeError`` for what is no number (``bool`` is none), ``ValueError``
     for NaN, infinity and what lies outside."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    if math.isnan(value) or value > maximum or value < minimum or (exclusive and value == minimum):
+    try:
+        amount = float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} must be finite, and no integer that is too large for a float") from error
+    if math.isnan(amount) or amount > maximum or amount < minimum or (exclusive and amount == minimum):
         least = "a number" if math.isinf(minimum) else f"at least {minimum:g}"
         above = f"greater than {minimum:g}" if exclusive else least
         bound = "" if math.isinf(maximum) else f" and at most {maximum:g}"
         raise ValueError(f"{name} must be {above}{bound}, not {value!r}")
-    if math.isinf(value):
+    if math.isinf(amount):
         raise ValueError(f"{name} must be finite, not {value!r}")
-    return float(value)
+    return amount
 
 
 def seconds(name: str, value: object, *, zero: bool = False) -> float:
@@ -64,6 +70,31 @@ def function(name: str, value: object) -> None:
     """Raises ``TypeError`` where ``value`` cannot be called, or is a class."""
     if not callable(value) or isinstance(value, type):
         raise TypeError(f"{name} must be a function, not {value!r}")
+
+
+def def_function(name: str, value: object) -> None:
+    """As :func:`function`, and refuses what answers with a coroutine."""
+    function(name, value)
+    if is_coroutine_function(value):
+        raise TypeError(f"{name} must be a def function, not {value!r}")
+
+
+def text(name: str, value: object) -> str:
+    """A string, also an empty one. Raises ``TypeError``."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {value!r}")
+    return value
+
+
+def optional_text(name: str, value: object) -> str | None:
+    """As :func:`text`, or ``None``."""
+    return None if value is None else text(name, value)
+
+
+def series(name: str, value: object, kind: type) -> None:
+    """Raises ``TypeError`` unless ``value`` is a tuple, list or set of that type."""
+    if not isinstance(value, (tuple, list, set, frozenset)) or not all(isinstance(each, kind) for each in value):
+        raise TypeError(f"{name} must hold {kind.__name__} alone, not be {value!r}")
 
 
 def _article(noun: str) -> str:

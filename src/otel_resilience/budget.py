@@ -39,10 +39,12 @@ class RetryBudgetConfig:
 
     def __post_init__(self) -> None:
         check.number("capacity", self.capacity, minimum=0, exclusive=True)
-        for name in ("transient_cost", "throttle_cost"):
-            check.number(name, getattr(self, name), minimum=0, exclusive=True, maximum=self.capacity)
-        for name in ("success_credit", "refill_rate"):
-            check.number(name, getattr(self, name), minimum=0, maximum=self.capacity)
+        for name in ("transient_cost", "throttle_cost", "success_credit", "refill_rate"):
+            exclusive = name.endswith("cost")
+            value = check.number(name, getattr(self, name), minimum=0, exclusive=exclusive)
+            if value > self.capacity:
+                least = "greater than 0" if exclusive else "at least 0"
+                raise ValueError(f"{name} must be {least} and at most {self.capacity:g}, the capacity, not {value:g}")
 
     def cost(self, error_class: ErrorClass) -> float:
         """The price of a retry after an error of this class."""
@@ -140,7 +142,7 @@ class RetryBudget:
     ) -> None:
         self.dependency = check.label("dependency", dependency)
         check.instance("config", config, RetryBudgetConfig, NoneType)
-        check.function("clock", clock)
+        check.def_function("clock", clock)
         self.config = config or RetryBudgetConfig()
         self._clock = clock
         self._bucket = TokenBucket(self.config, clock())
@@ -168,12 +170,15 @@ class RetryBudget:
         one on another ``clock``. Different sizes for one dependency are logged as a warning when the second bucket is
         made: the dependency then gets the retries of both.
         """
+        check.def_function("clock", clock)
+        check.number("at_least", at_least, minimum=0)
         budget = _by_name.get(dependency, config, clock)
         budget.enlarge(at_least)
         return budget
 
     def enlarge(self, capacity: float) -> None:
         """Raises the capacity to at least ``capacity`` tokens; what is added is full."""
+        check.number("capacity", capacity, minimum=0)
         with self._lock:
             if capacity > self.config.capacity:
                 self.config = dataclasses.replace(self.config, capacity=capacity)
@@ -181,6 +186,7 @@ class RetryBudget:
 
     def take(self, cost: float) -> bool:
         """Pays for one retry. ``False`` where the bucket does not hold ``cost`` tokens."""
+        check.number("cost", cost, minimum=0)
         now = self._clock()
         with self._lock:
             paid = self._bucket.take(cost, now)
@@ -196,6 +202,7 @@ class RetryBudget:
 
     def give(self, tokens: float) -> None:
         """Pays in: a refund, or the credit of a first-try success."""
+        check.number("tokens", tokens, minimum=0)
         with self._lock:
             self.full = self._bucket.give(tokens)
 

@@ -327,8 +327,8 @@ class CircuitBreaker:
 def _check_parts(config: object, classifier: object, clock: object, rng: object) -> None:
     check.instance("config", config, CircuitBreakerConfig, NoneType)
     check.instance("classifier", classifier, Classifier, NoneType)
-    check.function("clock", clock)
-    check.function("rng", rng)
+    check.def_function("clock", clock)
+    check.def_function("rng", rng)
 
 
 class CircuitBreakerRegistry:

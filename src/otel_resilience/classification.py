@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -20,7 +19,8 @@ from otel_resilience import _validation as check
 from otel_resilience import error_types, request_shown
 from otel_resilience._foreign import attribute, cause_of, causes_of, is_a, leaves_of, name_of
 from otel_resilience._once import Once
-from otel_resilience._operations import discard, is_async_callable
+from otel_resilience._operations import discard
+from otel_resilience._predicates import judges_errors
 from otel_resilience.control_flow import CANCELLATIONS, is_control_flow, is_group
 
 _log = logging.getLogger("otel_resilience")
@@ -103,8 +103,8 @@ def _member(name: str, value: object, kind: type[E]) -> E:
 def _wait(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not value >= 0:  # NaN as well
-        raise ValueError(f"{name} must be at least 0, not {value!r}")
+    if value != math.inf:
+        check.number(name, value, minimum=0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ class Classifier:
 
     def __init__(self, rules: Iterable[Rule] = (), by_type: Mapping[type[BaseException], Classification] | None = None):
         self._first: tuple[Rule, ...] = ()
-        self._by_type = _checked_types(by_type or {})
+        self._by_type = {} if by_type is None else _checked_types(by_type)
         self._rules = _checked_rules("rules", rules)
 
     @property
@@ -440,16 +440,7 @@ def _checked_rule(name: str, rule: object) -> Rule:
     """``rule``, which must be a function that takes one exception and answers at once."""
     if not callable(rule) or isinstance(rule, type):
         raise TypeError(f"{name} must be a function of an exception, not {rule!r}")
-    if is_async_callable(rule) or inspect.isgeneratorfunction(rule) or inspect.isasyncgenfunction(rule):
-        raise TypeError(f"{name} must be a plain function, not a coroutine or generator function ({rule!r})")
-    try:
-        signature = inspect.signature(rule)
-    except (TypeError, ValueError):  # a function without a signature, such as some that are written in C
-        return rule
-    try:
-        signature.bind(None)
-    except TypeError as error:
-        raise TypeError(f"{name} must take one exception as its only argument: {rule!r}") from error
+    judges_errors(name, rule)
     return rule
 
 

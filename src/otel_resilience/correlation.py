@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 from opentelemetry import baggage, context, trace
 
+from otel_resilience import _validation as check
+
 BAGGAGE_KEY = "correlation.id"
 """The baggage entry under which the ID travels."""
 
@@ -59,8 +61,8 @@ def correlation_scope(identifier: str | None = None) -> Iterator[str]:
     """
     if identifier is None:
         identifier = correlation_id()
-    elif not is_correlation_id(identifier):
-        raise ValueError("a correlation ID is 32 lower-case hex digits, not all zero")
+    elif not is_correlation_id(check.text("identifier", identifier)):
+        raise ValueError("identifier: a correlation ID is 32 lower-case hex digits, not all zero")
     token = context.attach(baggage.set_baggage(BAGGAGE_KEY, identifier))
     try:
         yield identifier

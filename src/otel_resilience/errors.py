@@ -151,7 +151,9 @@ class ErrorContext:
 
 
 def error_context(exception: BaseException) -> ErrorContext | None:
-    """What was attached to ``exception``, or ``None``."""
+    """What was attached to ``exception``, or ``None``. Raises ``TypeError`` where it is no exception."""
+    if not is_a(exception, BaseException):
+        raise TypeError(f"exception must be an exception, not {exception!r}")
     found = own(exception, CONTEXT_ATTRIBUTE)
     return found if is_a(found, ErrorContext) else None
 
@@ -185,7 +187,8 @@ def _notes_of(exception: BaseException) -> list[Any] | None:
 def enrich(exception: BaseException, **details: Any) -> BaseException:
     """Attaches correlation ID and ``details`` to an exception, once, wherever it is caught; returns the exception.
 
-    What is attached already stays: the place nearest to the failure knows best.
+    What is attached already stays: the place nearest to the failure knows best. Raises ``TypeError`` where it is no
+    exception.
     """
     from otel_resilience.correlation import correlation_id  # only needed where something failed
 

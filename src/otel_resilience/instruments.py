@@ -41,6 +41,8 @@ class Instruments:
             self.observe(metric, observe)
         self._sets: dict[tuple[str, ...], tuple[AttributeSet, AttributeSet]] = {}
         self._dependencies: dict[str, AttributeSet] = {}
+        self._operations: dict[object, cardinality.BoundedNames] = {}
+        """The operations of each dependency, whichever policies name them."""
 
     def observe(self, metric: contract.Metric, observe: Observe) -> None:
         """Collects a gauge or an up-down counter by asking."""
@@ -67,8 +69,7 @@ class Instruments:
         self.errors.add(
             1,
             {
-                **self._of(dependency),
-                contract.OPERATION: operation,
+                **self._of_operation(dependency, operation),
                 contract.ERROR_TYPE: cardinality.bounded_error_type(verdict.error_type),
                 contract.ERROR_CLASS: verdict.error_class.value,
                 contract.ERROR_SEVERITY: verdict.severity.value,
@@ -117,10 +118,18 @@ class Instruments:
     def _make_sets(
         self, dependency: str, operation: str, outcome: str, error_type: str
     ) -> tuple[AttributeSet, AttributeSet]:
-        common = {**self._of(dependency), contract.OPERATION: operation, contract.OUTCOME: outcome}
+        common = {**self._of_operation(dependency, operation), contract.OUTCOME: outcome}
         if not error_type:
             return common, common
         return {**common, contract.ERROR_TYPE: cardinality.bounded_error_type(error_type)}, common
+
+    def _of_operation(self, dependency: str, operation: str) -> AttributeSet:
+        attributes = self._of(dependency)
+        shown = attributes[contract.DEPENDENCY]
+        names = self._operations.get(shown)
+        if names is None:
+            names = self._operations.setdefault(shown, cardinality.BoundedNames(cardinality.MAX_OPERATIONS))
+        return {**attributes, contract.OPERATION: names(operation)}
 
     def _of(self, dependency: str) -> AttributeSet:
         found = self._dependencies.get(dependency)

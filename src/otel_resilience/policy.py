@@ -318,6 +318,8 @@ class Policy:
                 call.resume()
             while True:
                 limit = call.time_limit()
+                if limit != math.inf and _running_loop() is None:
+                    raise RuntimeError(f"no running event loop of asyncio, which alone can cut {call.operation}")
                 call.begin_attempt()
                 awaitable, begun = begun, None
                 try:
@@ -327,7 +329,7 @@ class Policy:
                         result = await run_limited_async(operation if awaitable is None else awaitable, limit, call)
                 except BaseException as error:
                     delay = call.failed(error)
-                    if delay == GIVE_UP:
+                    if delay == GIVE_UP or (delay > 0 and not self._can_wait(call)):
                         raise
                 else:
                     if type(result) not in plain_types:
@@ -353,6 +355,16 @@ class Policy:
             f"{call.operation}: within a running event loop {what} a def operation; "
             "make it an async def, or call it with asyncio.to_thread",
         )
+
+    def _can_wait(self, call: Call) -> bool:
+        if self.async_sleep is not asyncio.sleep or _running_loop() is not None:
+            return True
+        self.warn_once(
+            "async_sleep",
+            f"{call.operation}: asyncio.sleep cannot wait outside asyncio, so the error was not retried; "
+            "set async_sleep to that of the running framework, such as trio.sleep",
+        )
+        return False
 
     @overload
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]: ...
@@ -423,9 +435,8 @@ def _check_functions(shared: object, clock: object, sleep: object, async_sleep: 
         from otel_resilience.storage import SharedState as SharedStateClass  # only where state is shared
 
         check.instance("shared", shared, SharedStateClass)
-    for name, function in (("clock", clock), ("sleep", sleep), ("async_sleep", async_sleep), ("rng", rng)):
-        check.function(name, function)
-    if is_coroutine_function(sleep):
-        raise TypeError(f"sleep must be a def function, not {sleep!r}; async_sleep is for async operations")
+    for name, function in (("clock", clock), ("sleep", sleep), ("rng", rng)):
+        check.def_function(name, function)
+    check.function("async_sleep", async_sleep)
     if isinstance(async_sleep, types.BuiltinFunctionType):
         raise TypeError(f"async_sleep must be an async function, not {async_sleep!r}")

@@ -11,6 +11,8 @@ import math
 import re
 from typing import Final
 
+from otel_resilience import _validation as check
+
 MAX_RETRY_AFTER: Final = float(2**31)
 """Seconds. Longer hints are cut to this, as RFC 9111, 1.2.2 does with delta-seconds that overflow."""
 
@@ -35,12 +37,14 @@ _LONGEST: Final = 64
 
 
 def parse_retry_after(value: str | None, *, date: str | None = None, now: float | None = None) -> float | None:
-    """Seconds to wait, from 0 to :data:`MAX_RETRY_AFTER`, or ``None`` where ``value`` does not say. Never raises.
+    """Seconds to wait, from 0 to :data:`MAX_RETRY_AFTER`, or ``None`` where ``value`` does not say.
 
     ``value`` is the header: whole seconds, or a date in any of the three formats of HTTP. ``date`` is the response's
     ``Date`` header; ``now``, used where that is missing or unreadable, is the wall clock in seconds since the epoch.
-    Negative numbers, dates that are not in the future and anything else give ``None``.
+    Negative numbers, dates that are not in the future and any other text give ``None``. Raises ``TypeError`` naming the
+    parameter where ``value`` or ``date`` is no text, or ``now`` no number.
     """
+    _check(value, date, now)
     if value is None:
         return None
     text = value.strip()
@@ -57,6 +61,7 @@ def parse_rate_limit_reset(value: str | None, *, date: str | None = None, now: f
     As :func:`parse_retry_after` otherwise. A time without an offset is UTC. Bare numbers give ``None``: some servers
     mean seconds to wait by them, others seconds since the epoch.
     """
+    _check(value, date, now)
     if value is None:
         return None
     text = value.strip()
@@ -70,6 +75,13 @@ def parse_rate_limit_reset(value: str | None, *, date: str | None = None, now: f
     except (ValueError, OverflowError):
         return None
     return _until(target, date, _finite(now))
+
+
+def _check(value: object, date: object, now: object) -> None:
+    check.optional_text("value", value)
+    check.optional_text("date", date)
+    if now is not None and (isinstance(now, bool) or not isinstance(now, (int, float))):
+        raise TypeError(f"now must be a number, not {now!r}")
 
 
 def _until(target: float | None, date: str | None, now: float | None) -> float | None:

@@ -17,9 +17,13 @@ from otel_resilience import (
     RetryBudgetConfig,
     RetryConfig,
     RetryService,
+    correlation_scope,
+    enrich,
     error_context,
+    parse_retry_after,
     retry,
 )
+from otel_resilience.storage import DiskStorage, MemoryStorage, RedisStorage
 from otel_resilience.testing import FakeClock
 from support.resilience import Driver, PermanentFault, Script, TransientFault, make_policy, tokens
 
@@ -30,10 +34,16 @@ async def asks_later(_: BaseException) -> bool:
     return True
 
 
+class AsksLater:
+    async def __call__(self, _: BaseException) -> bool:
+        return True
+
+
 def generates(_: BaseException) -> Any:
     yield True
 
 
+@pytest.mark.fault("L17")
 class TestPolicyParameters:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
@@ -50,11 +60,14 @@ class TestPolicyParameters:
             ({"idempotent": "no"}, TypeError, "idempotent must be True, False or None, not 'no'"),
             ({"idempotent": 1}, TypeError, "idempotent must be True, False or None, not 1"),
             ({"clock": 5}, TypeError, "clock must be a function, not 5"),
+            ({"clock": asks_later}, TypeError, "clock must be a def function"),
+            ({"rng": functools.partial(AsksLater())}, TypeError, "rng must be a def function"),
             ({"sleep": 0.1}, TypeError, "sleep must be a function"),
             ({"sleep": asks_later}, TypeError, "sleep must be a def function"),
             ({"async_sleep": time.sleep}, TypeError, "async_sleep must be an async function"),
             ({"rng": None}, TypeError, "rng must be a function, not None"),
             ({"deadline": True}, TypeError, "deadline must be a number, not True"),
+            ({"deadline": 10**400}, ValueError, "deadline must be finite"),
             ({"attempt_timeout": "5"}, TypeError, "attempt_timeout must be a number, not '5'"),
             ({"attempt_timeout": float("inf")}, ValueError, "attempt_timeout must be finite"),
             ({"max_attempt_threads": 0}, ValueError, "max_attempt_threads must be at least 1, not 0"),
@@ -113,6 +126,60 @@ class TestPolicyParameters:
             RetryService().execute_with_retry(lambda: None, 3)  # type: ignore[call-overload]  # on purpose
 
 
+@pytest.mark.fault("L17")
+class TestOtherParameters:
+    """Of what is public besides policies: the message begins with the name of the parameter."""
+
+    @pytest.mark.parametrize("value", [3.5, b"7", ["7"], object])
+    def test_of_a_hint_to_wait(self, value: Any) -> None:
+        with pytest.raises(TypeError, match=r"^value must be a string"):
+            parse_retry_after(value)
+        with pytest.raises(TypeError, match=r"^date must be a string"):
+            parse_retry_after("7", date=value)
+        with pytest.raises(TypeError, match=r"^now must be a number"):
+            parse_retry_after("7", now="x")  # type: ignore[arg-type]  # on purpose
+
+    @pytest.mark.parametrize("amount", ["10", float("nan"), -1, None, True])
+    def test_of_a_budget(self, amount: Any) -> None:
+        budget = RetryBudget("supplier")
+        with pytest.raises((TypeError, ValueError), match=r"^cost must be "):
+            budget.take(amount)
+        with pytest.raises((TypeError, ValueError), match=r"^tokens must be "):
+            budget.give(amount)
+        with pytest.raises((TypeError, ValueError), match=r"^at_least must be "):
+            RetryBudget.for_dependency("supplier", at_least=amount)
+        assert budget.metrics().tokens == 100
+
+    @pytest.mark.parametrize("value", [3, "error", ValueError, None])
+    def test_of_an_error_that_is_none(self, value: Any) -> None:
+        for function in (enrich, error_context):
+            with pytest.raises(TypeError, match=r"^exception must be an exception"):
+                function(value)
+
+    @pytest.mark.parametrize("value", [3, b"x", ["x"]])
+    def test_of_a_correlation_scope(self, value: Any) -> None:
+        with pytest.raises(TypeError, match=r"^identifier must be a string"), correlation_scope(value):
+            pass
+
+    @pytest.mark.parametrize(
+        ("make", "name"),
+        [
+            (lambda value: DiskStorage(value), "folder"),
+            (lambda value: DiskStorage("x", monotonic=value), "monotonic"),
+            (lambda value: DiskStorage("x", wall_clock=value), "wall_clock"),
+            (lambda value: DiskStorage("x", boot=value), "boot"),
+            (lambda value: MemoryStorage(clock=value), "clock"),
+            (lambda value: RedisStorage(value), "server"),
+            (lambda value: RedisStorage("redis://127.0.0.1", clock=value), "clock"),
+        ],
+    )
+    @pytest.mark.parametrize("value", [3, b"x", {}])
+    def test_of_a_storage(self, make: Callable[[Any], object], name: str, value: Any) -> None:
+        with pytest.raises(TypeError, match=f"^{name} must be "):
+            make(value)
+
+
+@pytest.mark.fault("L17")
 class TestWhatIsRetryable:
     @pytest.mark.parametrize(
         "on",
@@ -165,7 +232,17 @@ class TestWhatIsRetryable:
             (True, TypeError),
             (asks_later, TypeError),
             (functools.partial(asks_later), TypeError),
+            (AsksLater(), TypeError),
+            (functools.partial(AsksLater()), TypeError),
+            (lambda error: asks_later(error), TypeError),
             (generates, TypeError),
+            (lambda: True, TypeError),
+            (lambda one, two: True, TypeError),
+            (lambda *, error: True, TypeError),
+            (functools.partial(lambda error: True, KeyError()), TypeError),
+            (type[KeyError], TypeError),
+            (list[KeyError], TypeError),
+            (typing.NewType("Missing", KeyError), TypeError),
         ],
     )
     def test_what_says_nothing_of_errors_is_refused_at_once(self, on: Any, error: type[Exception]) -> None:
@@ -176,7 +253,7 @@ class TestWhatIsRetryable:
         with pytest.raises(error, match="is_retryable must"):
             Policy("supplier").decorator(is_retryable=on)
 
-    @pytest.mark.parametrize("kind", ["raises", "returns a coroutine", "returns what has no truth", "wrong number"])
+    @pytest.mark.parametrize("kind", ["raises", "returns a coroutine", "returns what has no truth", "looks too far"])
     def test_a_broken_predicate_never_replaces_the_error(
         self, driver: Driver, clock: FakeClock, kind: str, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -191,7 +268,7 @@ class TestWhatIsRetryable:
             "raises": raises,
             "returns a coroutine": lambda error: asks_later(error) or None,
             "returns what has no truth": lambda _: NoTruth(),
-            "wrong number": lambda: True,
+            "looks too far": lambda *errors: errors[1],
         }
         policy = make_policy(clock, breaker=None)
         for _ in range(3):

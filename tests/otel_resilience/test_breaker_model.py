@@ -488,6 +488,7 @@ def half_open_with_an_expired_probe(*, slots: int = 1) -> tuple[BreakerMachine, 
     return machine, late
 
 
+@pytest.mark.fault("L3")
 def test_a_good_probe_closes_the_circuit_also_after_its_lease_expired() -> None:
     machine, late = half_open_with_an_expired_probe()
     transition = machine.succeed(late, 80.0)
@@ -496,6 +497,7 @@ def test_a_good_probe_closes_the_circuit_also_after_its_lease_expired() -> None:
     assert (machine.expired_probes, machine.stale_results) == (1, 0)
 
 
+@pytest.mark.fault("L3")
 def test_a_failed_probe_opens_the_circuit_also_after_its_lease_expired() -> None:
     machine, late = half_open_with_an_expired_probe()
     transition = machine.fail(late, 80.0, hint=30.0)
@@ -512,6 +514,7 @@ def test_an_expired_probe_that_is_cancelled_gives_back_no_slot_of_another(slots:
     assert (machine.state, machine.stale_results) == (HALF_OPEN, 0)
 
 
+@pytest.mark.fault("L3")
 def test_with_several_slots_expired_probes_count_towards_the_successes_that_close() -> None:
     machine, late = half_open_with_an_expired_probe(slots=2)
     other = machine.admit(125.0)

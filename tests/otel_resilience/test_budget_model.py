@@ -164,6 +164,7 @@ def test_threads_never_overdraw_it() -> None:
         ({"capacity": 0}, ValueError, "capacity must be greater than 0"),
         ({"capacity": float("nan")}, ValueError, "capacity"),
         ({"transient_cost": 101}, ValueError, "transient_cost must be greater than 0 and at most 100"),
+        ({"capacity": 3}, ValueError, "at most 3, the capacity"),
         ({"throttle_cost": -1}, ValueError, "throttle_cost"),
         ({"success_credit": "1"}, TypeError, "success_credit must be a number, not '1'"),
         ({"refill_rate": True}, TypeError, "refill_rate must be a number, not True"),

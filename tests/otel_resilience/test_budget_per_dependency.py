@@ -70,6 +70,7 @@ def service_of_its_own(down: Down) -> Callable[[], object]:
 WAYS = [decorated, policy_of_its_own, policy_with_the_same_sizes, service_of_its_own]
 
 
+@pytest.mark.fault("L13")
 @pytest.mark.parametrize("way", WAYS)
 def test_twenty_that_call_one_dependency_draw_on_one_bucket(way: Callable[[Down], Callable[[], object]]) -> None:
     down = Down()
@@ -77,12 +78,14 @@ def test_twenty_that_call_one_dependency_draw_on_one_bucket(way: Callable[[Down]
     assert down.requests == 1010  # 100 tokens pay for ten retries
 
 
+@pytest.mark.fault("L13")
 def test_all_ways_of_naming_a_dependency_lead_to_the_same_bucket() -> None:
     down = Down()
     call_in_vain([way(down) for way in WAYS], 1000)
     assert down.requests == 1010
 
 
+@pytest.mark.fault("L13")
 def test_functions_that_name_no_dependency_do_not_starve_each_other() -> None:
     down, well = Down(), [0]
 
@@ -212,6 +215,7 @@ def test_a_forked_child_goes_on_with_buckets_breakers_and_telemetry_of_its_own()
 # Nothing grows
 
 
+@pytest.mark.fault("L14")
 @pytest.mark.parametrize("observed", ["plain", "observed"])
 def test_nothing_is_kept_of_policies_breakers_budgets_and_storages_that_are_gone(observed: str) -> None:
     command = [sys.executable, str(Path(module_state.__file__)), observed]
@@ -220,6 +224,7 @@ def test_nothing_is_kept_of_policies_breakers_budgets_and_storages_that_are_gone
     assert after <= before
 
 
+@pytest.mark.fault("L14")
 def test_twenty_thousand_policies_on_one_budget_watch_it_once() -> None:
     budget = RetryBudget("watched-once")
     before = len(telemetry._budgets)
@@ -228,6 +233,7 @@ def test_twenty_thousand_policies_on_one_budget_watch_it_once() -> None:
     assert len(policies) == 20_000
 
 
+@pytest.mark.fault("L14")
 def test_twenty_thousand_policies_of_one_name_have_one_bucket_and_one_series() -> None:
     recorded = RecordedTelemetry()
     policies = [Policy("one-name", retry=THREE) for _ in range(20_000)]

@@ -28,6 +28,7 @@ MINE = Classification(ErrorClass.TRANSIENT, Severity.LOW, "mine")
 FIELDS: dict[str, Any] = {"error_class": ErrorClass.TRANSIENT, "severity": Severity.LOW, "error_type": "503"}
 
 
+@pytest.mark.fault("L17")
 class TestClassification:
     def test_the_text_of_an_enumeration_is_accepted_as_its_member(self) -> None:
         verdict = Classification("throttled", "HIGH", "429", "failure")  # type: ignore[arg-type]
@@ -53,6 +54,7 @@ class TestClassification:
             ("retry_after", True),
             ("retry_after", -1),
             ("retry_after", math.nan),
+            ("retry_after", 10**400),
             ("max_retries", True),
             ("max_retries", 1.5),
             ("max_retries", -1),
@@ -94,10 +96,12 @@ async def async_generator_rule(_: BaseException) -> AsyncIterator[Classification
 
 NO_RULES: list[Any] = [
     3, "rule", None, MINE, ConnectionError, Classification, async_rule, AsyncRule(), functools.partial(async_rule),
+    functools.partial(AsyncRule()), lambda error: async_rule(error),
     generator_rule, async_generator_rule, lambda: MINE, lambda one, two: MINE, lambda *, error: MINE,
 ]  # fmt: skip
 
 
+@pytest.mark.fault("L17")
 class TestRules:
     @pytest.mark.parametrize("rule", NO_RULES)
     def test_what_is_no_rule_is_refused(self, rule: Any) -> None:
@@ -111,7 +115,9 @@ class TestRules:
         with pytest.raises(TypeError, match=r"^rules must be "):
             Classifier(rules)
 
-    @pytest.mark.parametrize("by_type", [3, [ValueError], {"ValueError": MINE}, {ValueError: "transient"}, {int: MINE}])
+    @pytest.mark.parametrize(
+        "by_type", [3, 0, "", [], [ValueError], {"ValueError": MINE}, {ValueError: "transient"}, {int: MINE}]
+    )
     def test_what_is_no_table_of_verdicts_is_refused(self, by_type: Any) -> None:
         with pytest.raises(TypeError, match=r"^by_type"):
             Classifier((), by_type)
@@ -147,7 +153,7 @@ class TestRules:
         assert broken_rule.__qualname__ in record.getMessage()
 
     def test_a_rule_that_hides_a_coroutine_leaves_none_unawaited(self) -> None:
-        classifier = default_classifier().extended(lambda error: async_rule(error))  # type: ignore[arg-type,return-value]
+        classifier = default_classifier().extended(lambda error: async_rule(error) or None)  # type: ignore[arg-type,return-value]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert classifier.classify(TimeoutError()) == classify(TimeoutError())

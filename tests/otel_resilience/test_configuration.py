@@ -54,6 +54,7 @@ def failures_until_open(config: CircuitBreakerConfig) -> int:
 # A breaker's rules
 
 
+@pytest.mark.fault("L20")
 @pytest.mark.parametrize(
     "config",
     [
@@ -69,6 +70,7 @@ def test_a_threshold_that_replaces_the_default_rules_is_the_only_rule(config: Ci
     assert failures_until_open(dataclasses.replace(config, failure_threshold=50)) == 50
 
 
+@pytest.mark.fault("L20")
 def test_rules_that_were_given_stay_beside_a_threshold_that_is_given_later() -> None:
     config = CircuitBreakerConfig(consecutive_failures=5)
     assert failures_until_open(dataclasses.replace(config, failure_threshold=50)) == 5
@@ -76,6 +78,7 @@ def test_rules_that_were_given_stay_beside_a_threshold_that_is_given_later() -> 
     assert failures_until_open(dataclasses.replace(config, failure_threshold=50)) == 10
 
 
+@pytest.mark.fault("L20")
 def test_a_threshold_that_is_taken_away_without_another_rule_is_refused() -> None:
     config = CircuitBreakerConfig(failure_threshold=5)
     with pytest.raises(ValueError, match="needs a rule: failure_threshold, failure_rate"):
@@ -83,6 +86,7 @@ def test_a_threshold_that_is_taken_away_without_another_rule_is_refused() -> Non
     assert failures_until_open(dataclasses.replace(config, failure_threshold=None, consecutive_failures=3)) == 3
 
 
+@pytest.mark.fault("L20")
 @pytest.mark.parametrize("slow", [None, 2.0])
 @pytest.mark.parametrize("shadow", [False, True])
 def test_a_breaker_without_any_rule_is_refused_unless_in_shadow(slow: float | None, shadow: bool) -> None:
@@ -98,6 +102,7 @@ def test_a_breaker_without_any_rule_is_refused_unless_in_shadow(slow: float | No
         assert make().failure_threshold is None
 
 
+@pytest.mark.fault("L20")
 def test_the_defaults_that_people_see_are_those_that_hold() -> None:
     config = CircuitBreakerConfig()
     shown = {name: each.default for name, each in inspect.signature(CircuitBreakerConfig).parameters.items()}
@@ -121,6 +126,7 @@ RULES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.fault("L20")
 @given(first=RULES, second=RULES)
 def test_to_replace_is_to_write_it_so_from_the_start(first: dict[str, Any], second: dict[str, Any]) -> None:
     def made(make: Callable[[], CircuitBreakerConfig]) -> CircuitBreakerConfig | str:

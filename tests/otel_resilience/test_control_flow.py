@@ -55,6 +55,7 @@ def make(kind: Any) -> BaseException:
     return signal
 
 
+@pytest.mark.fault("L7")
 @every_signal
 def test_it_is_neutral(kind: Any) -> None:
     verdict = classify(make(kind))
@@ -63,12 +64,14 @@ def test_it_is_neutral(kind: Any) -> None:
     assert not verdict.unclassified
 
 
+@pytest.mark.fault("L7")
 @every_signal
 def test_no_rule_is_asked_about_it(kind: Any) -> None:
     catch_all = Classification(ErrorClass.TRANSIENT, Severity.HIGH, "503", BreakerEffect.FAILURE)
     assert default_classifier().extended(lambda _: catch_all).classify(make(kind)).error_class is ErrorClass.CANCELLED
 
 
+@pytest.mark.fault("L7")
 @every_signal
 def test_a_policy_passes_it_on_at_once(kind: Any, clock: FakeClock, path: str) -> None:
     signal = make(kind)
@@ -92,6 +95,7 @@ def test_a_policy_passes_it_on_at_once(kind: Any, clock: FakeClock, path: str) -
     assert not getattr(signal, "__notes__", ())
 
 
+@pytest.mark.fault("L7")
 @pytest.mark.parametrize("kind", [Retry, Reject, GreenletExit, concurrent.futures.CancelledError])
 def test_a_circuit_breaker_counts_it_as_nothing(kind: Any, driver: Driver, clock: FakeClock) -> None:
     policy = Policy("supplier", breaker=CircuitBreakerConfig(failure_threshold=1), clock=clock)
@@ -103,6 +107,7 @@ def test_a_circuit_breaker_counts_it_as_nothing(kind: Any, driver: Driver, clock
     assert (breaker.state.name, breaker.metrics().calls) == ("CLOSED", 0)
 
 
+@pytest.mark.fault("L7")
 def test_a_half_open_probe_that_is_left_by_control_flow_decides_nothing(clock: FakeClock) -> None:
     policy = Policy("supplier", breaker=CircuitBreakerConfig(failure_threshold=1, reset_timeout=5), clock=clock)
     with pytest.raises(TransientFault):
@@ -126,6 +131,41 @@ def test_it_is_no_error_in_logs_and_metrics(caplog: pytest.LogCaptureFixture) ->
     assert duration.attributes["resilience.outcome"] == "cancelled"
     assert all(span.status.is_unset for span in recorded.spans)
     assert [span.name for span in recorded.spans] == ["attempt", "supplier list"]
+
+
+def step(awaitable: Any) -> None:
+    """Runs it as a framework other than asyncio would."""
+    awaitable.__await__().send(None)
+
+
+@pytest.mark.fault("L7")
+def test_outside_asyncio_the_user_gets_the_error_where_the_wait_before_a_retry_cannot_be_kept(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def failing() -> None:
+        raise ConnectionResetError("theirs")
+
+    policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig())
+    for _ in range(2):
+        with pytest.raises(ConnectionResetError, match="theirs"):
+            step(policy.execute(failing))
+    assert policy.budget is not None
+    assert policy.budget.metrics().tokens == 100
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "otel_resilience"]
+    assert "async_sleep" in said
+
+
+@pytest.mark.fault("L7")
+def test_outside_asyncio_a_time_limit_that_cannot_be_kept_is_refused_and_not_counted() -> None:
+    async def never() -> None:
+        pytest.fail("begun")
+
+    policy = Policy("supplier", attempt_timeout=1.0, breaker=CircuitBreakerConfig(consecutive_failures=1))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no running event loop of asyncio"):
+            step(policy.execute(never))
+    assert policy.breaker is not None
+    assert policy.breaker.state.name == "CLOSED"
 
 
 async def test_an_async_operation_that_leaks_stop_iteration_is_a_mistake_of_the_program() -> None:

@@ -61,6 +61,7 @@ EXPECTED = [
 ]
 
 
+@pytest.mark.fault("L12")
 def test_events_are_exported_once_where_standard_logs_are_exported_too(clock: FakeClock) -> None:
     exported = Exported()
     exported.export_standard_logs()
@@ -69,6 +70,7 @@ def test_events_are_exported_once_where_standard_logs_are_exported_too(clock: Fa
     assert exported.names() == EXPECTED
 
 
+@pytest.mark.fault("L12")
 def test_events_are_exported_once_where_only_standard_logs_are_exported(clock: FakeClock) -> None:
     exported = Exported()
     exported.export_standard_logs()
@@ -76,6 +78,7 @@ def test_events_are_exported_once_where_only_standard_logs_are_exported(clock: F
     assert exported.names() == EXPECTED
 
 
+@pytest.mark.fault("L12")
 def test_events_of_storages_are_exported_once_as_well(tmp_path: Path) -> None:
     exported = Exported()
     exported.export_standard_logs()
@@ -86,6 +89,7 @@ def test_events_of_storages_are_exported_once_as_well(tmp_path: Path) -> None:
     assert exported.names() == ["resilience.storage.damaged"]
 
 
+@pytest.mark.fault("L12")
 def test_with_a_logger_provider_the_standard_logger_gets_no_events(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -235,6 +235,7 @@ def reaches(error: BaseException, call: Any) -> bool:
     return [id(each) for each in raised(call)] == [id(error)]
 
 
+@pytest.mark.fault("L18")
 class TestTheUsersErrorReachesTheUser:
     @every_kind
     def test_through_a_policy(self, kind: Any, driver: Driver) -> None:
@@ -332,6 +333,7 @@ class TestWhatIsSaidOfIt:
         assert classify(ClassLies()).unclassified
 
 
+@pytest.mark.fault("L18")
 class TestNotes:
     @pytest.mark.parametrize("kind", [RaisesOnAnyName, AnswersNone, NotesAreNone, Frozen, ForbidsAttributes, IsFalse])
     def test_the_note_is_shown(self, kind: Any) -> None:

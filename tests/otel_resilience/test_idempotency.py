@@ -30,7 +30,7 @@ from otel_resilience import (
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import Driver, Script, TransientFault, make_policy, run_fake
 
-LIMIT = 0.2
+LIMIT = 0.5
 AT_ONCE = RetryConfig(base_delay=0)
 
 

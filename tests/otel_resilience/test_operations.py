@@ -309,6 +309,8 @@ UNPROTECTABLE: dict[str, tuple[Any, str]] = {
     "object whose call generates": (Odd(), "a generator"),
     "context manager": (managed, "a context manager"),
     "async context manager": (managed_async, "a context manager"),
+    "context manager that was made": (managed(), "a context manager"),
+    "async context manager that was made": (managed_async(), "a context manager"),
     "class": (Client, "the class Client"),
     "property": (Odd.__dict__["attribute"], "a property"),
     "staticmethod": (staticmethod(fetch), "a staticmethod"),
@@ -318,6 +320,7 @@ UNPROTECTABLE: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.fault("L16")
 @pytest.mark.parametrize(("operation", "named"), UNPROTECTABLE.values(), ids=UNPROTECTABLE)
 class TestWhatCannotBeProtected:
     def test_it_is_refused_by_execute(self, operation: Any, named: str) -> None:
@@ -337,6 +340,7 @@ class TestWhatCannotBeProtected:
             RetryService().execute_with_retry(operation)
 
 
+@pytest.mark.fault("L16")
 class TestWorkThatHasNotBegun:
     @pytest.mark.parametrize("make", [generating, generating_async, managed, managed_async])
     def test_it_is_refused_as_a_result(self, make: Callable[[], Any]) -> None:

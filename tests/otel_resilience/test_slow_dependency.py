@@ -68,6 +68,7 @@ def play(clock: FakeClock, breakers: list[CircuitBreaker], *, duration: float, i
     return traffic
 
 
+@pytest.mark.fault("L3")
 def test_one_blip_of_a_dependency_that_takes_75_seconds_costs_one_probe_and_not_the_hour() -> None:
     clock = FakeClock()
     breaker = CircuitBreaker("model", clock=clock, rng=lambda: 0.5)
@@ -79,6 +80,7 @@ def test_one_blip_of_a_dependency_that_takes_75_seconds_costs_one_probe_and_not_
     assert traffic.rejected <= 33
 
 
+@pytest.mark.fault("L3")
 @pytest.mark.parametrize("processes", [1, 2, 5])
 @settings(max_examples=60)
 @given(

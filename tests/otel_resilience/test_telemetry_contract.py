@@ -650,6 +650,7 @@ class TestMetrics:
             if point.value and point.attributes[DEPENDENCY] == breaker.dependency
         ] == ["shadow"]
 
+    @pytest.mark.fault("L13")
     @pytest.mark.parametrize("newest_first", [False, True])
     @pytest.mark.parametrize(
         ("states", "worst"),
@@ -698,6 +699,7 @@ class TestMetrics:
         }
         assert (shown["forced_open"], shown["closed"]) == (1, 0)
 
+    @pytest.mark.fault("L13")
     def test_the_utilization_of_a_name_is_that_of_its_emptiest_bucket(self, recorded: RecordedTelemetry) -> None:
         budgets = [RetryBudget("buckets") for _ in range(3)]
         budgets[1].take(50)
@@ -845,6 +847,17 @@ class TestCardinality:
             policy.execute(lambda: None, name=f"GET /bundles/{number}")
         assert len(recorded.points("resilience.operation.duration")) <= cardinality.MAX_OPERATIONS + 1
         assert len({span.name for span in operation_spans(recorded)}) <= cardinality.MAX_OPERATIONS + 1
+
+    @pytest.mark.fault("L14")
+    def test_many_policies_of_one_dependency_with_an_operation_each(
+        self, recorded: RecordedTelemetry, clock: FakeClock
+    ) -> None:
+        for number in range(200):
+            policy = make_policy(clock, budget=False, breaker=None)
+            with contextlib.suppress(PermanentFault):
+                policy.execute(Script(PermanentFault()).play, name=f"op{number}")
+        for metric in ("resilience.operation.duration", "resilience.operation.attempts", "resilience.errors"):
+            assert len(recorded.points(metric)) == cardinality.MAX_OPERATIONS + 1
 
     @pytest.mark.fault("F58")
     def test_many_dependencies(self, recorded: RecordedTelemetry, clock: FakeClock) -> None:

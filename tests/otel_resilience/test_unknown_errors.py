@@ -64,6 +64,7 @@ class Parts:
         return f"Parts({vars(self)})"
 
 
+@pytest.mark.fault("L6")
 class TestCarriedStatus:
     @pytest.mark.parametrize(
         "error",
@@ -168,6 +169,7 @@ class TestCarriedStatus:
         assert classify(from_cause(ConnectionResetError(), MissingKeyError("plan"))).error_type == "404"
 
 
+@pytest.mark.fault("L6")
 class TestRealClients:
     """Real responses over loopback, through clients that have no rules of their own."""
 
@@ -239,6 +241,7 @@ class TestRealClients:
         assert sent == 1
 
 
+@pytest.mark.fault("L5")
 class TestExplicitCause:
     @pytest.mark.parametrize(
         "cause",
@@ -319,6 +322,7 @@ class TestExplicitCause:
         assert script.calls == 1
 
 
+@pytest.mark.fault("L6")
 class TestProgrammingErrors:
     MISTAKES: tuple[Exception, ...] = (
         TypeError("an argument too many"),
@@ -366,6 +370,7 @@ class TestProgrammingErrors:
         assert classify(from_cause(ConnectionResetError(), KeyError("price"))).counts
 
 
+@pytest.mark.fault("L6")
 class TestWhatIsLeft:
     def test_it_is_permanent_high_and_counts(self) -> None:
         verdict = classify(ApiDown())

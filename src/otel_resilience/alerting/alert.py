@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
+from otel_resilience import _validation as check
 from otel_resilience.classification import Severity
 from otel_resilience.redaction import REDACTED, is_secret_name, redact, redact_url
 
@@ -34,7 +35,8 @@ class Alert:
     """Something that may be worth telling a person. Secrets are taken out of every text when it is made.
 
     Two alerts with the same fingerprint belong to the same incident. It is ``kind``, ``dependency`` and
-    ``fingerprint_by`` put together: add to the latter what should keep incidents apart.
+    ``fingerprint_by`` put together: add to the latter what should keep incidents apart. Raises ``TypeError`` or
+    ``ValueError`` naming the parameter.
     """
 
     kind: str
@@ -61,6 +63,7 @@ class Alert:
     :meth:`~otel_resilience.alerting.AlertService.resolve`."""
 
     def __post_init__(self) -> None:
+        self._check()
         put = object.__setattr__
         put(self, "kind", _clean(self.kind, 60))
         put(self, "title", _clean(self.title, MAX_TITLE))
@@ -70,8 +73,21 @@ class Alert:
         for name in ("dependency", "error_type", "error_class"):
             value = getattr(self, name)
             put(self, name, None if value is None else _clean(value, MAX_TITLE))
-        if self.threshold < 1:
-            raise ValueError(f"threshold must be at least 1, not {self.threshold!r}")
+
+    def _check(self) -> None:
+        for name in ("kind", "title", "summary"):
+            check.text(name, getattr(self, name))
+        for name in ("dependency", "error_type", "error_class", "correlation_id", "span_id"):
+            check.optional_text(name, getattr(self, name))
+        check.instance("severity", self.severity, Severity)
+        check.series("fingerprint_by", self.fingerprint_by, str)
+        if not isinstance(self.context, Mapping):
+            raise TypeError(f"context must be a mapping, not of type {type(self.context).__name__}")
+        check.instance("at_once", self.at_once, bool)
+        check.count("threshold", self.threshold)
+        check.seconds("window", self.window)
+        if self.quiet_after is not None:
+            check.seconds("quiet_after", self.quiet_after, zero=True)
 
     def with_clean(self, **changes: Any) -> Alert:
         """A copy with changes that hold no secret: those are not looked for, which would take most of the time."""

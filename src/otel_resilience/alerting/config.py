@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
+from types import NoneType
 from typing import Final
 
 from otel_resilience import _validation as check
@@ -17,7 +18,7 @@ from otel_resilience.classification import Severity
 class EscalationStep:
     """An incident that goes on for ``after`` seconds, or came back ``returns`` times, is told again, louder.
 
-    Exactly one of the two is given. Raises ``ValueError``.
+    Exactly one of the two is given. Raises ``TypeError`` or ``ValueError`` naming the parameter.
     """
 
     after: float | None = None
@@ -36,13 +37,16 @@ class EscalationStep:
             check.seconds("after", self.after)
         if self.returns is not None:
             check.count("returns", self.returns)
+        check.instance("severity", self.severity, Severity, NoneType)
+        check.series("channels", self.channels, str)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
-    """No message about alerts that match all given fields until ``until``, in seconds since the epoch, or for ever.
+    """No message about alerts that match all given fields until ``until``: seconds since the epoch, or for ever.
 
-    Of an incident that is open already, only the end is sent meanwhile.
+    Of an incident that is open already, only the end is sent meanwhile. Raises ``TypeError`` or ``ValueError`` naming
+    the parameter.
     """
 
     kind: str | None = None
@@ -55,6 +59,11 @@ class Silence:
         """Raises ``ValueError`` where no field is given: it would silence everything."""
         if (self.kind, self.dependency, self.error_type, self.severity) == (None, None, None, None):
             raise ValueError("a silence needs at least one of kind, dependency, error_type, severity")
+        for name in ("kind", "dependency", "error_type"):
+            check.optional_text(name, getattr(self, name))
+        check.instance("severity", self.severity, Severity, NoneType)
+        if self.until != math.inf:
+            check.number("until", self.until, minimum=0)
 
     def covers(self, alert: Alert, now: float) -> bool:
         """Whether ``alert`` is silenced at ``now``."""
@@ -75,10 +84,17 @@ class Silence:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inhibition:
-    """While an incident of one of the ``causes`` is open, ``consequences`` of the same dependency are not told."""
+    """While an incident of one of the ``causes`` is open, ``consequences`` of the same dependency are not sent.
+
+    Raises ``TypeError`` naming the parameter.
+    """
 
     causes: frozenset[str]
     consequences: frozenset[str]
+
+    def __post_init__(self) -> None:
+        check.series("causes", self.causes, str)
+        check.series("consequences", self.consequences, str)
 
 
 UNKNOWN_SERVICE: Final = "unknown_service"
@@ -141,6 +157,12 @@ class AlertConfig:
             check.seconds(name, getattr(self, name))
         for name in ("more_from", "max_incidents"):
             check.count(name, getattr(self, name))
+        check.instance("min_severity", self.min_severity, Severity)
+        check.series("escalation", self.escalation, EscalationStep)
+        check.series("silences", self.silences, Silence)
+        check.series("inhibitions", self.inhibitions, Inhibition)
+        for name in ("trace_url", "dashboard_url", "runbook_url"):
+            check.optional_text(name, getattr(self, name))
 
     @property
     def owner(self) -> tuple[str, ...]:
@@ -179,7 +201,9 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         check.seconds("window", self.window)
+        check.instance("by_severity", self.by_severity, Mapping)
         for severity, threshold in self.by_severity.items():
+            check.instance("by_severity", severity, Severity)
             if threshold is not None:
                 check.count(f"by_severity[{severity}]", threshold)
 

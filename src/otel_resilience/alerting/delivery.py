@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from otel_resilience import _validation as check
 from otel_resilience._foreign import repr_of
 from otel_resilience.alerting import signals
 from otel_resilience.alerting.alert import Notification, Status
@@ -33,7 +34,7 @@ _log = logging.getLogger("otel_resilience.alerting")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryConfig:
-    """How a channel is tried. Durations in seconds."""
+    """How a channel is tried. Durations in seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter."""
 
     attempt_timeout: float = 5.0
     """One message on its way, the answer included."""
@@ -51,6 +52,15 @@ class DeliveryConfig:
     """Most messages of a channel in any minute; what comes beyond waits and leaves together."""
     max_queue: int = 1000
     """Notifications that may wait for a channel; beyond it the two oldest become one."""
+
+    def __post_init__(self) -> None:
+        check.instance("retry", self.retry, RetryConfig)
+        check.instance("breaker", self.breaker, CircuitBreakerConfig)
+        check.seconds("attempt_timeout", self.attempt_timeout)
+        for name in ("first_pause", "longest_pause"):
+            check.seconds(name, getattr(self, name), zero=True)
+        for name in ("per_minute", "max_queue"):
+            check.count(name, getattr(self, name))
 
 
 class InterruptedDeliveryError(ResilienceError):

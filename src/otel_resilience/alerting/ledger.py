@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from otel_resilience import _validation as check
 from otel_resilience.alerting.alert import Notification
 from otel_resilience.alerting.channels.base import Channel
 from otel_resilience.classification import Severity
@@ -12,7 +13,7 @@ from otel_resilience.classification import Severity
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Route:
-    """A channel, and what goes there."""
+    """A channel, and what goes there. Raises ``TypeError`` naming the parameter."""
 
     channel: Channel
     lowest: Severity = Severity.LOW
@@ -20,6 +21,14 @@ class Route:
     """Severities that it is for, where it is not for all from ``lowest`` on."""
     fallback: bool = False
     """It gets nothing unless another channel fails."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.channel, type) or not callable(getattr(self.channel, "deliver", None)):
+            raise TypeError(f"channel must be a channel such as WebhookChannel(url), not {self.channel!r}")
+        check.instance("lowest", self.lowest, Severity)
+        if self.only is not None:
+            check.series("only", self.only, Severity)
+        check.instance("fallback", self.fallback, bool)
 
     @property
     def name(self) -> str:

@@ -18,9 +18,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Final, Self
 
+from otel_resilience import _validation as check
 from otel_resilience._foreign import repr_of
 from otel_resilience.alerting import signals
 from otel_resilience.alerting.alert import Alert, Notification, Status, fingerprint
@@ -94,7 +95,16 @@ class AlertService:
         sleep: Callable[[float], None] | None = None,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        """Raises ``ValueError`` where two channels have the same name."""
+        """Raises ``TypeError`` naming the parameter, ``ValueError`` where two channels have the same name."""
+        check.instance("config", config, AlertConfig)
+        check.series("routes", routes, Route)
+        check.instance("delivery", delivery, DeliveryConfig, NoneType)
+        check.instance("outbox", outbox, Outbox, NoneType)
+        for name, function in (("clock", clock), ("wall_clock", wall_clock), ("rng", rng)):
+            check.def_function(name, function)
+        for name, optional in (("sleep", sleep), ("on_receipt", on_receipt)):
+            if optional is not None:
+                check.def_function(name, optional)
         self.config = config
         self.book = IncidentBook(config, sender=secrets.token_hex(4))
         self._clock = clock

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from types import NoneType
 from typing import Final, NamedTuple
 
+from otel_resilience import _validation as check
 from otel_resilience._foreign import is_a, text_of
 from otel_resilience.alerting import signals
 from otel_resilience.alerting.alert import Alert, Scalar
@@ -45,7 +47,7 @@ class _Awaited(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SourceConfig:
-    """What the primitives' reports mean."""
+    """What the primitives' reports mean. Raises ``TypeError`` naming the parameter."""
 
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
     breaker_severity: Severity = Severity.HIGH
@@ -57,6 +59,12 @@ class SourceConfig:
     titles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """By dependency, what people call it."""
 
+    def __post_init__(self) -> None:
+        check.instance("thresholds", self.thresholds, Thresholds)
+        check.instance("breaker_severity", self.breaker_severity, Severity)
+        for name in ("credentials", "judged_elsewhere", "titles"):
+            check.instance(name, getattr(self, name), Mapping)
+
 
 class ResilienceSource:
     """An observer of the primitives that feeds an alert service. A context manager: subscribed within its block.
@@ -66,6 +74,7 @@ class ResilienceSource:
     """
 
     def __init__(self, service: AlertService, config: SourceConfig | None = None) -> None:
+        check.instance("config", config, SourceConfig, NoneType)
         self._service = service
         self._config = config or SourceConfig()
         self._awaited: dict[str, list[_Awaited]] = {}

@@ -57,6 +57,7 @@ _CLIENT_MISUSE: Final = (
     "different loop",
     "different event loop",
     "Event loop is closed",
+    "no running event loop",
     "port must be 0-65535",
     "raised StopIteration",
     "raised StopAsyncIteration",

@@ -54,6 +54,7 @@ class SharedRetryBudget(RetryBudget):
 
     def take(self, cost: float) -> bool:
         """As of :class:`~otel_resilience.RetryBudget`."""
+        check.number("cost", cost, minimum=0)
         for link in self._shared.links:
             seen: list[bool] = []
 
@@ -72,6 +73,7 @@ class SharedRetryBudget(RetryBudget):
 
     def give(self, tokens: float) -> None:
         """As of :class:`~otel_resilience.RetryBudget`."""
+        check.number("tokens", tokens, minimum=0)
         with self._lock:
             self.full = self._bucket.give(tokens)
             self._given = min(self._given + tokens, self.config.capacity)

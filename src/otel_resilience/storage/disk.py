@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from otel_resilience import _validation as check
 from otel_resilience import telemetry
 from otel_resilience.storage import documents, validity
 from otel_resilience.storage.documents import Document
@@ -48,7 +49,8 @@ def boot_id() -> str:
 class DiskStorage:
     """A :class:`~otel_resilience.storage.Storage` in ``folder``, which is made when first needed.
 
-    A file that cannot be used is set aside as ``*.damaged``, told once, and its state starts empty.
+    A file that cannot be used is set aside as ``*.damaged``, logged once, and its state starts empty. Raises
+    ``TypeError`` naming the parameter.
     """
 
     name = "disk"
@@ -62,6 +64,9 @@ class DiskStorage:
         wall_clock: Callable[[], float] = time.time,
         boot: Callable[[], str] = boot_id,
     ) -> None:
+        check.instance("folder", folder, Path, str)
+        for name, function in (("monotonic", monotonic), ("wall_clock", wall_clock), ("boot", boot)):
+            check.def_function(name, function)
         self._folder = Path(folder)
         self._monotonic = monotonic
         self._wall_clock = wall_clock

@@ -23,7 +23,7 @@ class MemoryStorage:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.documents: defaultdict[tuple[str, str], Document] = defaultdict(dict)
         """By kind and key."""
-        check.function("clock", clock)
+        check.def_function("clock", clock)
         self._clock = clock
         self._lock = threading.Lock()
         renew_lock_after_fork(self)

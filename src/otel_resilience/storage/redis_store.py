@@ -46,9 +46,9 @@ class RedisStorage:
         self._namespace = check.label("namespace", namespace)
         self._keep = int(check.seconds("keep", keep) * 1000)
         if not isinstance(server, str):
-            check.function("server", server)
+            check.def_function("server", server)
         self._make = server if callable(server) else _maker(server)
-        self._clock = clock
+        self._clock = check.text("clock", clock)
         self._client: redis.Redis | None = None
         self._scripts: dict[str, Any] = {}
 
@@ -172,5 +172,7 @@ def _maker(url: str) -> Callable[[], redis.Redis]:
     try:
         make()
     except (ValueError, RedisError):
-        raise ValueError("the URL of Redis is not usable: expected redis://, rediss:// or unix://") from None
+        raise ValueError(
+            "server is a URL of Redis that is not usable: expected redis://, rediss:// or unix://"
+        ) from None
     return make

@@ -232,6 +232,7 @@ def test_the_slot_of_a_probe_that_hangs_is_free_after_its_lease(clock: FakeClock
     assert fleet.breakers[1].state.name == "CLOSED"
 
 
+@pytest.mark.fault("L3")
 @pytest.mark.parametrize(("good", "state"), [(True, "CLOSED"), (False, "OPEN")])
 def test_the_verdict_of_a_probe_holds_for_all_also_after_its_lease_expired(
     clock: FakeClock, storage: FrailStorage, good: bool, state: str

@@ -1,0 +1,91 @@
+"""What the alert service is configured with is checked where it is handed in, and the message names the parameter."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from otel_resilience import Severity
+from otel_resilience.alerting import (
+    Alert,
+    AlertConfig,
+    AlertService,
+    DeliveryConfig,
+    EscalationStep,
+    Inhibition,
+    Route,
+    Silence,
+    SourceConfig,
+    Thresholds,
+)
+from otel_resilience.alerting.channels import LogChannel
+
+ALERT = Alert(kind="trouble", title="Trouble", severity=Severity.HIGH)
+GOOD: list[Any] = [
+    ALERT, AlertConfig(), DeliveryConfig(), EscalationStep(after=60.0), Inhibition(frozenset({"a"}), frozenset({"b"})),
+    Route(LogChannel()), Silence(kind="trouble"), SourceConfig(), Thresholds(),
+]  # fmt: skip
+WRONG: list[Any] = [object(), b"x", {"x": 1}, float("nan"), ["x"], Severity]
+HOLDS_TEXTS = ("channels", "causes", "consequences", "fingerprint_by")
+MAPS_TEXTS = ("context", "credentials", "judged_elsewhere", "titles")
+
+
+def wrong_values(name: str) -> list[Any]:
+    """Values that a parameter of that name cannot have."""
+    allowed = list if name in HOLDS_TEXTS else dict if name in MAPS_TEXTS else ()
+    return [value for value in WRONG if not isinstance(value, allowed)]
+
+
+@pytest.mark.fault("L17")
+@pytest.mark.parametrize(
+    ("good", "name"),
+    [
+        pytest.param(good, field.name, id=f"{type(good).__name__}.{field.name}")
+        for good in GOOD
+        for field in dataclasses.fields(good)
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused_by_name(good: Any, name: str) -> None:
+    for value in wrong_values(name):
+        with pytest.raises((TypeError, ValueError), match=name):
+            dataclasses.replace(good, **{name: value})
+
+
+@pytest.mark.fault("L20")
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [
+        (AlertConfig(), {"group_wait": 0.0, "silences": (Silence(kind="x"),), "min_severity": Severity.LOW}),
+        (AlertConfig(escalation=()), {"rate_limit": 1.0}),
+        (EscalationStep(after=60.0), {"after": None, "returns": 2}),
+        (Silence(kind="x"), {"kind": None, "dependency": "d"}),
+        (Thresholds(), {"window": 5.0}),
+        (DeliveryConfig(), {"per_minute": 5}),
+        (Route(LogChannel()), {"only": frozenset({Severity.HIGH})}),
+        (ALERT, {"severity": Severity.LOW, "threshold": 5}),
+    ],
+)
+def test_a_copy_with_changes_has_what_is_written(config: Any, changes: dict[str, Any]) -> None:
+    copy = dataclasses.replace(config, **changes)
+    for field in dataclasses.fields(config):
+        assert getattr(copy, field.name) == changes.get(field.name, getattr(config, field.name))
+
+
+@pytest.mark.fault("L17")
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"config": None}, "config"),
+        ({"routes": "webhook"}, "routes"),
+        ({"routes": [LogChannel()]}, "routes"),
+        ({"delivery": 5}, "delivery"),
+        ({"outbox": "folder"}, "outbox"),
+        ({"clock": 5}, "clock"),
+        ({"on_receipt": 5}, "on_receipt"),
+    ],
+)
+def test_a_wrong_part_of_the_service_is_refused_by_name(options: dict[str, Any], name: str) -> None:
+    with pytest.raises(TypeError, match=f"^{name} must "):
+        AlertService(**{"config": AlertConfig(), "routes": [], **options})
