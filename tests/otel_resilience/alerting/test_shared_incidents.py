@@ -24,6 +24,8 @@ from otel_resilience.alerting import (
     Route,
     Status,
 )
+from otel_resilience.alerting.incidents import CONFIRMED_WITHIN
+from otel_resilience.alerting.service import CATCH_UP_EVERY
 from otel_resilience.alerting.store import Swap
 from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, Inbox, World
@@ -505,32 +507,67 @@ class TestWhatAPersonDecides:
 class TestMessagesThatOvertakeEachOther:
     """A receiver that holds incidents open must not be left with one that another process ended."""
 
-    def test_a_message_that_could_not_be_delivered_does_not_follow_the_end(self) -> None:
+    @pytest.mark.parametrize(
+        ("keeps_incidents", "severity", "received"),
+        [
+            (False, Severity.CRITICAL, ["resolved"]),
+            (True, Severity.HIGH, ["resolved"]),
+            (True, Severity.CRITICAL, ["resolved", "new", "resolved"]),
+        ],
+    )
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_a_message_follows_the_end_only_where_a_critical_incident_would_go_unseen(
+        self, killed: bool, keeps_incidents: bool, severity: Severity, received: list[str], tmp_path: Path
+    ) -> None:
+        """A receiver that keeps incidents ignores the end of one that it does not know."""
         processes = Processes()
-        one = processes.start()
+        processes.inbox.keeps_incidents = keeps_incidents
+        outbox = Outbox(tmp_path, wall_clock=processes.clock)
+        one, two = processes.start(outbox=outbox), processes.start()
         processes.inbox.fails = TransientFault()
-        one.report(severity=Severity.CRITICAL)
-        one.run(10)
+        one.report(severity=severity)
+        one.run(20)
         processes.inbox.fails = None
-        two = processes.start()
         two.resolve(certain=True)
         two.run(1)
-        processes.run(900)
         assert processes.reasons == ["resolved"]
-        assert one.service.queue_sizes() == {"inbox": 0}
+        if killed:
+            outbox.close()
+            processes.kill(one)
+            processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock))
+        processes.clock.advance(CATCH_UP_EVERY)
+        processes.run(900)
+        assert processes.reasons == received
+        assert len({message.incident for message in processes.inbox.messages}) == 1
+        assert Outbox(tmp_path).waiting() == []
+
+    def test_a_living_process_sends_what_a_killed_one_could_not_before_the_end(self, tmp_path: Path) -> None:
+        processes = Processes(DiskStore(tmp_path / "incidents", wall_clock=lambda: processes.clock.now))
+        outbox = Outbox(tmp_path, wall_clock=processes.clock)
+        one = processes.start(outbox=outbox)
+        processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock))
+        one.report(severity=Severity.CRITICAL)
+        one.service._dispatch()
+        outbox.close()
+        processes.kill(one)
+        two = processes.alive[0]
+        two.resolve(certain=True)
+        processes.run(60)
+        assert processes.reasons == ["new", "resolved"]
+        assert Outbox(tmp_path).waiting() == []
 
     @pytest.mark.parametrize("learned", ["before", "after"])
-    def test_one_that_was_under_way_is_followed_by_the_end_once_more(self, learned: str) -> None:
+    @pytest.mark.parametrize("took", [3.0, 8.0])
+    def test_the_end_waits_a_while_for_a_message_that_is_under_way(self, took: float, learned: str) -> None:
+        """Where that takes longer, the end is sent once more: which of the two came first is not known."""
         processes = Processes()
         one, two = processes.start(), processes.start()
         deliver = processes.inbox.deliver
 
         def slow(notification: Notification, *, timeout: float) -> None:
             processes.inbox.deliver = deliver  # type: ignore[method-assign]
-            processes.clock.advance(1)
             two.resolve(certain=True)
-            two.run(1)
-            processes.clock.advance(0.5)
+            two.run(took)
             if learned == "before":
                 one.service._catch_up()
             deliver(notification, timeout=timeout)
@@ -538,8 +575,35 @@ class TestMessagesThatOvertakeEachOther:
         processes.inbox.deliver = slow  # type: ignore[method-assign]
         one.report(severity=Severity.CRITICAL)
         processes.run(60)
+        if took < CONFIRMED_WITHIN:
+            assert processes.reasons == ["new", "resolved"]
+        else:
+            assert processes.reasons == ["resolved", "new", "resolved"]
+            assert processes.inbox.messages[-1].count == 0
+
+    @pytest.mark.parametrize("ahead", [-3.0, 3.0])
+    def test_clocks_that_differ_make_no_second_end(self, ahead: float) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        one.service._epoch += ahead
+        one.report(severity=Severity.CRITICAL)
+        processes.clock.advance(4.0)
+        one.run(1)
+        two.resolve(certain=True)
+        two.run(1)
+        processes.run(60)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_a_process_that_ends_does_not_wait(self) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        one.report(severity=Severity.CRITICAL)
+        one.service._dispatch()
+        two.resolve(certain=True)
+        processes.end(two)
+        assert processes.reasons == ["resolved"]
+        processes.run(60)
         assert processes.reasons == ["resolved", "new", "resolved"]
-        assert processes.inbox.messages[-1].count == 0
 
 
 class SlowStore(MemoryStore):
