@@ -317,9 +317,8 @@ class AlertService:
             with self._changed:
                 incident = self.book.get(delivered.fingerprint)
                 if incident is not None and incident.id == delivered.incident:
-                    if delivered.status is Status.FIRING:
-                        if delivered.incident in self._ended_elsewhere:
-                            self._end_again(incident, {receipt.channel})
+                    if delivered.status is Status.FIRING and incident.id in self._ended_elsewhere:
+                        self._end_again(incident, {receipt.channel})
                     held = self._dispatcher.holds(receipt)
                     number = message_number(delivered)
                     incident.confirm(receipt.channel, self.now(), receipt.seconds, message=number, held=held)

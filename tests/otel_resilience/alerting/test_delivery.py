@@ -298,7 +298,6 @@ class TestTheEndWhileAChannelIsDown:
         assert [(m.status.value, m.count) for m in world.messages()] == [("resolved", 1)]
         assert Outbox(tmp_path).waiting() == []
 
-
     @pytest.mark.parametrize("asleep", [False, True])
     def test_does_not_stand_for_a_critical_message_at_a_receiver_that_keeps_incidents(self, asleep: bool) -> None:
         """It would ignore the end of one that it does not know, and no one would see it."""
