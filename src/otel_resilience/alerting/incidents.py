@@ -253,6 +253,9 @@ class IncidentBook:
                 own.revision, own.unsaved = stored.revision, stored.phase is not Phase.OVER
                 return
             own.fresh.calm_since = own.ended_at  # there is a message about it by now, so its end takes another
+        if own.phase is Phase.OPEN and stored.phase is Phase.OVER and stored.ended_at < own.first_seen:
+            own.revision, own.unsaved = stored.revision, True  # the store went back to the incident before it
+            return
         if stored.phase is Phase.OVER:
             self._take_end(own, stored, now)
             return

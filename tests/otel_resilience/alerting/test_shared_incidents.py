@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from otel_resilience.alerting import (
     AlertConfig,
     DiskStore,
     EscalationStep,
+    FallbackStore,
     IncidentStore,
     Inhibition,
     MemoryStore,
@@ -26,13 +28,29 @@ from otel_resilience.alerting import (
 )
 from otel_resilience.alerting.incidents import CONFIRMED_WITHIN
 from otel_resilience.alerting.service import CATCH_UP_EVERY
-from otel_resilience.alerting.store import Swap
+from otel_resilience.alerting.store import Record, Swap
 from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, Inbox, World
 from support.resilience import TransientFault
 
 CONFIG = AlertConfig(service="catalogue", escalation=(EscalationStep(after=3600.0),))
 FLAPPING = AlertConfig(service="catalogue", escalation=(EscalationStep(returns=3),))
+
+
+class AwayStore(MemoryStore):
+    """A shared store that cannot be reached at times."""
+
+    away = False
+
+    def load(self) -> Iterable[Record]:
+        if self.away:
+            raise ConnectionError("away")
+        return super().load()
+
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        if self.away:
+            raise ConnectionError("away")
+        return super().swap(fingerprint, record, expected)
 
 
 class Processes:
@@ -281,6 +299,40 @@ class TestA1AnIncidentBelongsToTheStore:
         processes.start()
         processes.run(7200)
         assert processes.reasons == ["new", "escalated", "resolved"]
+
+    @pytest.mark.fault("A1")
+    @pytest.mark.parametrize("replaced", [False, True])
+    def test_one_that_began_while_the_shared_store_was_away_has_an_end(self, replaced: bool, tmp_path: Path) -> None:
+        """Also where that comes back with the incident before it, which is over."""
+        shared, processes = AwayStore(), Processes()
+
+        def machine(name: str) -> IncidentStore:
+            local = DiskStore(tmp_path / name, wall_clock=processes.clock)
+            return FallbackStore(shared, local, clock=processes.clock)
+
+        processes.store = machine("one")
+        one = processes.start()
+        processes.store = machine("two")
+        two = processes.start()
+        one.report()
+        processes.run(30)
+        two.resolve(certain=True)
+        processes.run(600)
+        shared.away = True
+        processes.run(30)
+        one.report()
+        one.run(30)
+        if replaced:
+            processes.kill(one)
+            processes.store = machine("one")
+            one = processes.start()
+        shared.away = False
+        processes.run(60)
+        assert [each.phase for each in two.service.incidents()] == [Phase.OPEN]
+        two.resolve(certain=True)
+        processes.run(900)
+        assert processes.reasons == ["new", "resolved", "back", "resolved"]
+        assert one.service.incidents() == []
 
     def test_what_is_over_for_a_day_is_looked_at_no_more(self, processes: Processes) -> None:
         one, two = processes.start(), processes.start()
