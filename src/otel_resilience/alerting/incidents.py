@@ -245,7 +245,7 @@ class IncidentBook:
             return
         if own.revision == stored.revision:
             return
-        if own.id == stored.id and own.messages > stored.messages:  # the store went back, as to an older replica
+        if _is_older(stored, own):  # the store went back, as to an older replica
             own.revision, own.unsaved = stored.revision, True
             return
         if own.phase is Phase.OVER and own.id == stored.id and own.ended_at >= stored.last_seen:
@@ -253,9 +253,6 @@ class IncidentBook:
                 own.revision, own.unsaved = stored.revision, stored.phase is not Phase.OVER
                 return
             own.fresh.calm_since = own.ended_at  # there is a message about it by now, so its end takes another
-        if own.phase is Phase.OPEN and stored.phase is Phase.OVER and stored.ended_at < own.first_seen:
-            own.revision, own.unsaved = stored.revision, True  # the store went back to the incident before it
-            return
         if stored.phase is Phase.OVER:
             self._take_end(own, stored, now)
             return
@@ -522,3 +519,10 @@ class IncidentBook:
         if incident.phase is not Phase.OPEN:
             return math.inf
         return min(at for at, _ in self._plans(incident, self._ends_at(incident, batches)))
+
+
+def _is_older(stored: Incident, own: Incident) -> bool:
+    """Whether the store holds an earlier state of an incident, or the incident before it."""
+    if own.id == stored.id:
+        return own.messages > stored.messages
+    return own.phase is Phase.OPEN and stored.phase is Phase.OVER and stored.ended_at < own.first_seen

@@ -213,8 +213,9 @@ def _is_ahead(local: Record, shared: Record) -> bool:
     if local.get("id") == shared.get("id"):
         return _messages(local) > _messages(shared)
     ended, began = shared.get("last_seen"), local.get("first_seen")
-    known = isinstance(ended, (int, float)) and isinstance(began, (int, float))
-    return shared.get("phase") == "over" and known and began > ended
+    if not (isinstance(ended, (int, float)) and isinstance(began, (int, float))):
+        return False
+    return shared.get("phase") == "over" and began > ended
 
 
 def _messages(record: Record) -> float:

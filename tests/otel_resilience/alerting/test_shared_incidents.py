@@ -300,6 +300,23 @@ class TestA1AnIncidentBelongsToTheStore:
         processes.run(7200)
         assert processes.reasons == ["new", "escalated", "resolved"]
 
+    def test_a_store_that_goes_back_to_the_incident_before_loses_no_end(self) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        assert isinstance(processes.store, MemoryStore)
+        one.report()
+        processes.run(30)
+        two.resolve(certain=True)
+        processes.run(600)
+        older = dict(processes.store._records)
+        one.report()
+        processes.run(60)
+        processes.store._records.update(older)
+        processes.run(60)
+        two.resolve(certain=True)
+        processes.run(900)
+        assert processes.reasons == ["new", "resolved", "back", "resolved"]
+
     @pytest.mark.fault("A1")
     @pytest.mark.parametrize("replaced", [False, True])
     def test_one_that_began_while_the_shared_store_was_away_has_an_end(self, replaced: bool, tmp_path: Path) -> None:
