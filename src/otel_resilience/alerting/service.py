@@ -47,6 +47,9 @@ SAVE_SHARE: Final = 0.2
 CATCH_UP_EVERY: Final = 15.0
 """Seconds after which is looked at what other processes wrote, without any other reason."""
 
+CATCH_UP_WHILE_OPEN: Final = 5.0
+"""The same while an incident is open, for a store that lost it is to hold it again before its end."""
+
 SHARE_EVERY: Final = 1.0
 """Seconds after which further occurrences are written down for other processes; all else is at once."""
 
@@ -428,7 +431,10 @@ class AlertService:
         self._share(everything=True)
 
     def _catch_up_every(self) -> float:
-        return SHARE_EVERY if self.book.awaits_confirmation(self.now()) else CATCH_UP_EVERY
+        if self.book.awaits_confirmation(self.now()):
+            return SHARE_EVERY
+        is_open = any(each.phase is Phase.OPEN for each in self.book)
+        return CATCH_UP_WHILE_OPEN if is_open else CATCH_UP_EVERY
 
     def _next_look(self) -> float:
         """When there is something to do next, on the clock of :meth:`now`; with the lock."""
