@@ -105,6 +105,7 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Processes:
     return Processes(DiskStore(tmp_path) if request.param == "disk" else MemoryStore())
 
 
+@pytest.mark.fault("A1")
 class TestA1AnIncidentBelongsToTheStore:
     def test_what_one_process_saw_begin_another_one_ends_at_once(self, processes: Processes) -> None:
         one, two, *_ = (processes.start() for _ in range(4))
@@ -317,7 +318,6 @@ class TestA1AnIncidentBelongsToTheStore:
         processes.run(900)
         assert processes.reasons == ["new", "resolved", "back", "resolved"]
 
-    @pytest.mark.fault("A1")
     @pytest.mark.parametrize("replaced", [False, True])
     def test_one_that_began_while_the_shared_store_was_away_has_an_end(self, replaced: bool, tmp_path: Path) -> None:
         """Also where that comes back with the incident before it, which is over."""
@@ -383,6 +383,7 @@ class TestA1AnIncidentBelongsToTheStore:
         assert Outbox(tmp_path).waiting() == []
 
 
+@pytest.mark.fault("A3")
 class TestA3ProcessesThatLiveForSeconds:
     def test_a_good_job_of_two_seconds_ends_what_a_bad_one_opened(self, processes: Processes) -> None:
         processes.job(fails=True)
@@ -447,6 +448,7 @@ class TestA3ProcessesThatLiveForSeconds:
         assert processes.reasons == ["new", "resolved"]
 
 
+@pytest.mark.fault("A4")
 class TestA4TwoServicesWithOneStore:
     def make(self, clock: FakeClock, store: IncidentStore, folder: Path, **identity: str) -> World:
         config = AlertConfig(escalation=(), group_wait=0, **identity)  # type: ignore[arg-type]
@@ -518,6 +520,7 @@ def test_an_end_that_is_late_does_not_close_the_incident_after_it(one_at_a_time:
     assert Outbox(tmp_path).waiting() == []
 
 
+@pytest.mark.fault("A3")
 class TestWhatAPersonDecides:
     """It holds for every process, also for one that writes down something else at the same time."""
 
@@ -573,6 +576,7 @@ class TestWhatAPersonDecides:
         assert processes.reasons == ["new", "repeat"]
 
 
+@pytest.mark.fault("A1")
 class TestMessagesThatOvertakeEachOther:
     """A receiver that holds incidents open must not be left with one that another process ended."""
 
