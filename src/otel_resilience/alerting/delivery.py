@@ -17,7 +17,7 @@ from otel_resilience.alerting.alert import Notification, Status
 from otel_resilience.alerting.channels.base import Channel
 from otel_resilience.alerting.digest import digest
 from otel_resilience.breaker_config import CircuitBreakerConfig
-from otel_resilience.classification import CANCELLED, Classification
+from otel_resilience.classification import CANCELLED, Classification, Severity
 from otel_resilience.errors import CircuitOpenError, ResilienceError
 from otel_resilience.policy import Policy
 from otel_resilience.redaction import redact
@@ -143,7 +143,10 @@ class Courier:
         return len(self._queue)
 
     def put(self, notification: Notification) -> None:
-        """Queue it; the end of an incident takes the place of its own messages that are still queued."""
+        """Queue it; the end of an incident takes the place of its own messages that are still queued.
+
+        Not so for a CRITICAL one at a receiver that keeps incidents: it ignores the end of one that it does not know.
+        """
         with self._changed:
             if notification.status is Status.RESOLVED:
                 notification = self._replace_unsent(notification)
@@ -234,9 +237,14 @@ class Courier:
         return merged
 
     def _replace_unsent(self, resolved: Notification) -> Notification:
-        unsent = [each for each in self._queue if each.incident == resolved.incident]
-        self._queue = deque(each for each in self._queue if each.incident != resolved.incident)
+        unsent = [each for each in self._queue if each.incident == resolved.incident and not self._must_precede(each)]
+        self._queue = deque(each for each in self._queue if each not in unsent)
         return self._in_place_of(unsent, resolved)
+
+    def _must_precede(self, notification: Notification) -> bool:
+        """Whether the end of its incident does not stand for it at this channel."""
+        critical = notification.status is Status.FIRING and notification.severity is Severity.CRITICAL
+        return critical and self.channel.keeps_incidents
 
     def _in_place_of(self, unsent: list[Notification], resolved: Notification) -> Notification:
         """The end of an incident with the occurrences that were not told before."""
@@ -302,9 +310,11 @@ class Courier:
         return False
 
     def _put_back(self, notification: Notification) -> None:
-        """Where the end of its incident is queued by now, that takes its place."""
+        """Where the end of its incident is queued by now, that takes its place as in :meth:`put`."""
         with self._changed:
             for place, each in enumerate(self._queue):
+                if self._must_precede(notification):
+                    break
                 if each.incident == notification.incident and each.status is Status.RESOLVED:
                     self._queue[place] = self._in_place_of([notification], each)
                     return

@@ -39,8 +39,9 @@ class Owner(Protocol):
         """A channel's receiver does not want us any more."""
         ...
 
-    def is_outdated(self, notification: Notification, *, one_at_a_time: bool) -> bool:
-        """Whether it is not to be sent any more, to a receiver that holds one incident of a fingerprint, or several."""
+    def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool:
+        """Whether it is not to be sent any more. ``keeper``: the channel, where its receiver keeps incidents, one of a
+        fingerprint at a time."""
         ...
 
 
@@ -174,7 +175,7 @@ class Dispatcher:
     def is_outdated(self, channel: str, notification: Notification) -> bool:
         """A courier asks before it sends: what another process sent may have come first."""
         with self._lock:
-            if not self._owner.is_outdated(notification, one_at_a_time=channel in self._keeping):
+            if not self._owner.is_outdated(notification, keeper=channel if channel in self._keeping else None):
                 return False
             signals.suppressed("cancelled")
             for done in self._ledger.replace(channel, [notification]):

@@ -93,7 +93,7 @@ class Incident:
     holders: tuple[str, ...] = ()
     """Channels whose receiver holds it open until it is told of the end."""
     deliveries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """The last confirmations: channel, time, seconds from the cause to the confirmation."""
+    """The last confirmations: channel, number of the message, time, seconds from the cause to the confirmation."""
     acknowledged_at: float | None = None
     """When a person took it: from then on it is neither escalated nor repeated."""
     silenced_until: float = -math.inf
@@ -156,6 +156,11 @@ class Incident:
         """The process that sent the message of this number; ``None`` where that is not known any more."""
         place = message - 1 - (self.messages - len(self.senders))
         return self.senders[place] if 0 <= place < len(self.senders) else None
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a channel confirmed the last message."""
+        return any(delivery.get("message") == self.messages for delivery in self.deliveries)
 
     def see(self, alert: Alert, now: float) -> None:
         """One more occurrence."""
@@ -320,9 +325,9 @@ class Incident:
         self.resend = False
         return notification
 
-    def confirm(self, channel: str, now: float, seconds: float, *, held: bool = False) -> None:
-        """A channel took a message about it, ``seconds`` after its cause. ``held``: its receiver holds it open now."""
-        delivery = {"channel": channel, "at": rfc3339(now), "seconds": round(seconds, 3)}
+    def confirm(self, channel: str, now: float, seconds: float, *, message: int = 0, held: bool = False) -> None:
+        """A channel took a ``message`` about it, ``seconds`` after its cause. ``held``: its receiver holds it open."""
+        delivery = {"channel": channel, "message": message, "at": rfc3339(now), "seconds": round(seconds, 3)}
         holders = (channel,) if held else ()
         self._deliver(delivery, holders)
         self.fresh.deliveries.append(delivery)
@@ -438,6 +443,12 @@ class Incident:
             if not isinstance(fields[name], (int, float)):
                 raise TypeError(f"{name} is no number")
         return cls(**fields)
+
+
+def message_number(notification: Notification) -> int:
+    """Which message of its incident it is, counted from 1; 0 where it is none of them."""
+    incident, _, number = notification.id.rpartition("-")
+    return int(number) if incident == notification.incident and number.isdecimal() else 0
 
 
 def step_at(incident: Incident, step: EscalationStep) -> float:

@@ -39,6 +39,10 @@ LONG_WATCH: Final = 3600.0
 HEAD_START: Final = 2.0
 """Seconds that the process which saw an incident first has to send its first message before another one does."""
 
+CONFIRMED_WITHIN: Final = 5.0
+"""Seconds for which the end of an incident waits until another process has delivered the message before it, so that
+receivers get them in their order. A process that ends does not wait."""
+
 CONFIRM_EVERY: Final = 60.0
 """Seconds after which it is noted again that a trouble without further occurrences goes on."""
 
@@ -100,8 +104,10 @@ class IncidentBook:
         """Suppressions that were decided outside a report; the caller takes them."""
         self.withdrawn: deque[Incident] = deque()
         """Incidents whose first message is not sent, for now or at all; the caller takes them."""
-        self.ended_elsewhere: deque[Incident] = deque()
-        """Open incidents that another process ended; the caller takes them."""
+        self.ended_elsewhere: deque[tuple[Incident, set[str]]] = deque()
+        """Open incidents that another process ended, with the channels of whose confirmations it did not know; the
+        caller takes them."""
+        self._flushed = False
 
     def __iter__(self) -> Iterator[Incident]:
         return iter(tuple(self._incidents.values()))
@@ -196,6 +202,7 @@ class IncidentBook:
 
     def flush(self, now: float) -> None:
         """The process ends: its first messages and what was left out of them are due now, and what was calm ends."""
+        self._flushed = True
         for incident in self:
             if incident.phase is Phase.PENDING and incident.heard:
                 incident.due = min(incident.due, max(now, incident.not_before))
@@ -238,7 +245,7 @@ class IncidentBook:
             return
         if own.revision == stored.revision:
             return
-        if own.id == stored.id and own.messages > stored.messages:  # the store went back, as to an older replica
+        if _is_older(stored, own):  # the store went back, as to an older replica
             own.revision, own.unsaved = stored.revision, True
             return
         if own.phase is Phase.OVER and own.id == stored.id and own.ended_at >= stored.last_seen:
@@ -286,7 +293,7 @@ class IncidentBook:
         observed, own.fresh = own.fresh, Observed()
         self.withdrawn.append(own)
         if own.phase is Phase.OPEN and own.id == over.id:
-            self.ended_elsewhere.append(over)
+            self.ended_elsewhere.append((over, {delivery["channel"] for delivery in observed.deliveries}))
         self._incidents[over.fingerprint] = over
         over.watched_since = own.watched_since
         if own.phase is not Phase.OVER:
@@ -467,9 +474,23 @@ class IncidentBook:
     def _ends_at(self, incident: Incident, batches: Mapping[str, float]) -> float:
         """When it is over. Incidents of one group end together: one waits for the others, for a while."""
         own = incident.ends_at(self.config)
-        if incident.batch is None or incident.over_at is not None or math.isinf(own):
-            return own
-        return min(batches.get(incident.batch, own), own + self.config.keep_firing)
+        if incident.batch is not None and incident.over_at is None and math.isfinite(own):
+            own = min(batches.get(incident.batch, own), own + self.config.keep_firing)
+        return max(own, self._in_flight_until(incident, own))
+
+    def _in_flight_until(self, incident: Incident, end: float) -> float:
+        """Until when its last message may be on its way from another process."""
+        ours = incident.sender_of(incident.messages) in (None, self.sender)
+        if self._flushed or ours or incident.is_confirmed:
+            return -math.inf
+        return min(incident.told_at, end) + CONFIRMED_WITHIN  # the other one's clock may be ahead
+
+    def awaits_confirmation(self, now: float) -> bool:
+        """Whether an end waits until another process has delivered the message before it."""
+        return any(
+            each.phase is Phase.OPEN and each.ends_at(self.config) <= now < self._in_flight_until(each, now)
+            for each in self._incidents.values()
+        )
 
     def _end(self, incident: Incident, now: float) -> Notification:
         incident.phase = Phase.OVER
@@ -498,3 +519,10 @@ class IncidentBook:
         if incident.phase is not Phase.OPEN:
             return math.inf
         return min(at for at, _ in self._plans(incident, self._ends_at(incident, batches)))
+
+
+def _is_older(stored: Incident, own: Incident) -> bool:
+    """Whether the store holds an earlier state of an incident, or the incident before it."""
+    if own.id == stored.id:
+        return own.messages > stored.messages
+    return own.phase is Phase.OPEN and stored.phase is Phase.OVER and stored.ended_at < own.first_seen

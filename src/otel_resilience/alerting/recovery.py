@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from otel_resilience.alerting.alert import Alert, Notification, Status
-from otel_resilience.alerting.incident import Incident, Phase
+from otel_resilience.alerting.incident import Incident, Phase, message_number
 from otel_resilience.alerting.outbox import MAX_DEAD_LETTERS, Outbox
 from otel_resilience.alerting.store import IncidentStore, Record, revision_of
 from otel_resilience.classification import Severity
@@ -168,12 +168,6 @@ class Archive:
         if self._outbox is not None:
             with _Tolerated("the outbox could not be closed"):
                 self._outbox.close()
-
-
-def message_number(notification: Notification) -> int:
-    """Which message of its incident it is, counted from 1; 0 where it is none of them."""
-    incident, _, number = notification.id.rpartition("-")
-    return int(number) if incident == notification.incident and number.isdecimal() else 0
 
 
 def _readable(record: Record) -> Incident | None:

@@ -28,13 +28,13 @@ from otel_resilience.alerting.alert import Alert, Notification, Status, fingerpr
 from otel_resilience.alerting.config import AlertConfig
 from otel_resilience.alerting.delivery import DEPENDENCY_PREFIX, DeliveryConfig
 from otel_resilience.alerting.dispatch import DISABLED_KIND, Dispatcher, disabled_alert
-from otel_resilience.alerting.incident import Incident, Phase
+from otel_resilience.alerting.incident import Incident, Phase, message_number
 from otel_resilience.alerting.incidents import GoodSign, IncidentBook
 from otel_resilience.alerting.ledger import Route
 from otel_resilience.alerting.observed import Observed
 from otel_resilience.alerting.outbox import Outbox
 from otel_resilience.alerting.receipt import Receipt, in_context
-from otel_resilience.alerting.recovery import DURABLE, Archive, is_durable, message_number
+from otel_resilience.alerting.recovery import DURABLE, Archive, is_durable
 from otel_resilience.alerting.store import IncidentStore, Record
 from otel_resilience.classification import Classification, Severity
 from otel_resilience.redaction import redact
@@ -47,6 +47,9 @@ SAVE_SHARE: Final = 0.2
 
 CATCH_UP_EVERY: Final = 15.0
 """Seconds after which is looked at what other processes wrote, without any other reason."""
+
+CATCH_UP_WHILE_OPEN: Final = 5.0
+"""The same while an incident is open, for a store that lost it is to hold it again before its end."""
 
 SHARE_EVERY: Final = 1.0
 """Seconds after which further occurrences are written down for other processes; all else is at once."""
@@ -130,10 +133,8 @@ class AlertService:
         self._due: deque[_Draft] = deque()
         """Messages that are sent unless another process was faster."""
         self._signs: dict[tuple[object, ...], GoodSign] = {}
-        self._opened: deque[tuple[str, str, float]] = deque(maxlen=MAX_SIGNS)
-        """What firing messages were delivered: incident, channel, when."""
         self._ended_elsewhere: deque[str] = deque(maxlen=MAX_SIGNS)
-        """Incidents that another process ended while they were open here."""
+        """Incidents that another process ended while this one had messages about them."""
         self._checks: list[Callable[[], None]] = []
         self._behind = True
         """Whether there is a reason to look at what other processes wrote."""
@@ -147,12 +148,8 @@ class AlertService:
         return self._epoch + self._clock()
 
     def load(self) -> None:
-        """Take in the incidents of other processes, and the undelivered notifications of earlier ones."""
+        """Take in the incidents of other processes, and the undelivered notifications of those that are gone."""
         self._catch_up()
-        with self._changed:
-            left = self._archive.left_over()
-        for notification in left:
-            self._resume(notification)
 
     def start(self) -> Self:
         """:meth:`load`, then run the threads. Returns the service."""
@@ -286,6 +283,7 @@ class AlertService:
         on the clock of :meth:`now`; infinity where nothing is planned."""
         self._dispatch()
         again = self._dispatcher.step() + self._epoch
+        self._share()
         with self._changed:
             return min(self.book.next_due(), again)
 
@@ -332,12 +330,11 @@ class AlertService:
             with self._changed:
                 incident = self.book.get(delivered.fingerprint)
                 if incident is not None and incident.id == delivered.incident:
-                    if delivered.status is Status.FIRING:
-                        self._opened.append((incident.id, receipt.channel, self.now()))
-                        if delivered.incident in self._ended_elsewhere:
-                            self._end_again(incident, {receipt.channel})
+                    if delivered.status is Status.FIRING and incident.id in self._ended_elsewhere:
+                        self._end_again(incident, {receipt.channel})
                     held = self._dispatcher.holds(receipt)
-                    incident.confirm(receipt.channel, self.now(), receipt.seconds, held=held)
+                    number = message_number(delivered)
+                    incident.confirm(receipt.channel, self.now(), receipt.seconds, message=number, held=held)
                 disabled = self.config.identify(fingerprint(DISABLED_KIND, DEPENDENCY_PREFIX + receipt.channel))
                 self.book.resolve(disabled, self.now(), certain=True)
                 self._tidy()
@@ -352,13 +349,19 @@ class AlertService:
         """The dispatcher reports: a receiver refuses us. People are notified through the other channels."""
         self.report(disabled_alert(channel, verdict))
 
-    def is_outdated(self, notification: Notification, *, one_at_a_time: bool) -> bool:
+    def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool:
         """The dispatcher asks: a message must not follow the end that another process sent, nor must an end that is
-        late close the incident after it, at a receiver that keeps one at a time."""
-        if notification.status is Status.FIRING:
-            return notification.incident in self._ended_elsewhere
-        later = self.book.get(notification.fingerprint) if one_at_a_time else None
-        return later is not None and later.phase is Phase.OPEN and later.id != notification.incident
+        late close the incident after it, at a receiver that keeps one at a time.
+
+        Such a receiver ignored the end of a CRITICAL incident that it did not know: it gets both.
+        """
+        known = self.book.get(notification.fingerprint) if keeper is not None else None
+        superseded = known is not None and known.phase is Phase.OPEN and known.id != notification.incident
+        if notification.status is not Status.FIRING or superseded:
+            return superseded
+        unseen = known is not None and known.id == notification.incident and keeper not in known.holders
+        critical = notification.severity is Severity.CRITICAL
+        return notification.incident in self._ended_elsewhere and not (critical and unseen)
 
     def _end_again(self, incident: Incident, channels: set[str]) -> None:
         """A message of ours overtook, or was overtaken by, the end that another process sent: send that once more."""
@@ -409,11 +412,10 @@ class AlertService:
         while self.book.withdrawn:
             self._archive.drop(self.book.withdrawn.popleft())
         while self.book.ended_elsewhere:
-            over = self.book.ended_elsewhere.popleft()
+            over, unknown = self.book.ended_elsewhere.popleft()
             self._ended_elsewhere.append(over.id)
-            late = {channel for incident, channel, at in self._opened if incident == over.id and at > over.told_at}
-            if late:
-                self._end_again(over, late)
+            if unknown:
+                self._end_again(over, unknown)
         for incident in self.book:
             if incident.phase is Phase.OVER and not incident.messages:
                 self._archive.drop(incident)
@@ -434,9 +436,15 @@ class AlertService:
                 self._planned = self._next_look()
                 wait = max(self._planned - self.now(), at_least)
                 if wait > 0:
-                    self._changed.wait(min(wait, CATCH_UP_EVERY))
+                    self._changed.wait(min(wait, self._catch_up_every()))
                 self._planned = math.inf
         self._share(everything=True)
+
+    def _catch_up_every(self) -> float:
+        if self.book.awaits_confirmation(self.now()):
+            return SHARE_EVERY
+        is_open = any(each.phase is Phase.OPEN for each in self.book)
+        return CATCH_UP_WHILE_OPEN if is_open else CATCH_UP_EVERY
 
     def _next_look(self) -> float:
         """When there is something to do next, on the clock of :meth:`now`; with the lock."""
@@ -452,7 +460,7 @@ class AlertService:
         """Catch up with other processes, judge, send, and let them know."""
         now = self.now()
         with self._changed:
-            behind = self._behind or self.book.next_due() <= now or now >= self._caught_up_at + CATCH_UP_EVERY
+            behind = self._behind or self.book.next_due() <= now or now >= self._caught_up_at + self._catch_up_every()
             checks = tuple(self._checks)
         if behind:
             for check in checks:
@@ -487,7 +495,7 @@ class AlertService:
         self._tidy()
 
     def _catch_up(self) -> None:
-        """Take in what other processes wrote, and what good signs say about that."""
+        """Take in what other processes wrote, or left behind, and what good signs say about that."""
         with self._changed:
             self._behind = False
         found = self._archive.incidents()
@@ -498,6 +506,8 @@ class AlertService:
                     self.book.merge(incident, now)
                 self.book.forgotten({incident.fingerprint for incident in found})
                 self.book.settle(now)
+            for notification in () if self._ended else self._archive.left_over():
+                self._resume(notification)
             for subject, sign in tuple(self._signs.items()):
                 self.book.apply_again(sign)
                 if now > sign.at + SIGN_MEMORY:
@@ -569,11 +579,12 @@ class AlertService:
     def _resume_known(self, known: Incident, notification: Notification, number: int) -> None:
         firing = notification.status is Status.FIRING
         if number <= known.messages:
-            ours = known.sender_of(number) in (None, notification.sender)
-            if ours and not (firing and known.phase is Phase.OVER):
-                self._dispatcher.send(notification)
-            else:  # sent by another process, or superseded by the end
+            if known.sender_of(number) not in (None, notification.sender):  # another process sent it
                 self._archive.done(notification)
+                return
+            if firing and known.phase is Phase.OVER:
+                self._ended_elsewhere.append(known.id)
+            self._dispatcher.send(notification)
             return
         # That process did not come to write it down, so it was not sent: the incident is judged with what it says.
         if firing and known.phase in {Phase.PENDING, Phase.OPEN}:
@@ -633,4 +644,4 @@ def _draft(incident: Incident, notification: Notification | None = None) -> _Dra
 
 def _is_urgent(waiting: Sequence[Incident]) -> bool:
     """Whether other processes are to learn at once of one of them: all but further occurrences."""
-    return any(each.unsaved or each.fresh.calm_since is not None for each in waiting)
+    return any(each.unsaved or each.fresh.calm_since is not None or each.fresh.deliveries for each in waiting)

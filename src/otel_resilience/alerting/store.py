@@ -151,8 +151,8 @@ class FallbackStore:
         local = {str(record.get("fingerprint")): record for record in self._local.load()}
         if shared is None:
             return list(local.values())
-        found = [self._newer(record, local.pop(str(record.get("fingerprint")), None)) for record in shared]
-        return [*found, *local.values()]
+        found = [self._agreed(record, local.pop(str(record.get("fingerprint")), None)) for record in shared]
+        return [*found, *(self._brought(record, None) for record in local.values())]
 
     def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
         """The shared store decides, the local one where it cannot."""
@@ -163,12 +163,18 @@ class FallbackStore:
             _force(self._local, fingerprint, record)
         return answer
 
-    def _newer(self, shared: Record, local: Record | None) -> Record:
-        """The local record of the same incident where it went on while the shared store was away."""
-        if local is None or local.get("id") != shared.get("id") or _messages(local) <= _messages(shared):
+    def _agreed(self, shared: Record, local: Record | None) -> Record:
+        """The shared record, unless the local one went on while the shared store was away; then both stores hold it."""
+        if local is None or revision_of(local) == revision_of(shared):
             return shared
-        fingerprint = str(shared.get("fingerprint"))
-        answer = self._ask(lambda: self._shared.swap(fingerprint, local, revision_of(shared)))
+        if _is_ahead(local, shared):
+            return self._brought(local, revision_of(shared))
+        _force(self._local, str(shared.get("fingerprint")), shared)
+        return shared
+
+    def _brought(self, local: Record, expected: str | None) -> Record:
+        """A local record, written to the shared store unless that holds another one by now."""
+        answer = self._ask(lambda: self._shared.swap(str(local.get("fingerprint")), local, expected))
         return local if answer is None or answer.done else answer.current or local
 
     def _ask(self, question: Callable[[], T]) -> T | None:
@@ -199,6 +205,17 @@ def _force(store: IncidentStore, fingerprint: str, record: Record) -> None:
         if answer.done:
             return
         expected = revision_of(answer.current)
+
+
+def _is_ahead(local: Record, shared: Record) -> bool:
+    """Whether the local record tells what happened after the shared one was written: the same incident with more
+    messages, or one that began after the end of the shared one."""
+    if local.get("id") == shared.get("id"):
+        return _messages(local) > _messages(shared)
+    ended, began = shared.get("last_seen"), local.get("first_seen")
+    if not (isinstance(ended, (int, float)) and isinstance(began, (int, float))):
+        return False
+    return shared.get("phase") == "over" and began > ended
 
 
 def _messages(record: Record) -> float:

@@ -193,6 +193,7 @@ def of_kind(kind: str | None, *jobs: Job) -> list[Notification]:
 
 @pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
 @pytest.mark.parametrize("name", [*ENDS, *MORE])
+@pytest.mark.fault("A3")
 def test_a_good_job_of_two_seconds_ends_it(name: str, killed: bool, tmp_path: Path, clock: FakeClock) -> None:
     opens, works = {**ENDS, **MORE}[name]
     with process(tmp_path, clock, killed=killed) as first:
@@ -209,6 +210,7 @@ def test_a_good_job_of_two_seconds_ends_it(name: str, killed: bool, tmp_path: Pa
         assert [each for each in third.world.service.incidents() if kind in (None, each.kind)] == []
 
 
+@pytest.mark.fault("A3")
 def test_all_kinds_are_here() -> None:
     of_the_library = {sources.CIRCUIT_BREAKER, sources.AUTHENTICATION, sources.CONTRACT_DRIFT, sources.ERRORS,
                       sources.CRITICAL_ERROR, DISABLED_KIND, OVERFLOW_KIND}  # fmt: skip
@@ -225,6 +227,7 @@ def test_all_kinds_are_in_the_documentation_with_their_end() -> None:
     [("authentication", "401", "success"), ("critical_error", "tls_certificate", "success"),
      ("contract_drift", "schema_mismatch", "success"), ("contract_drift", "schema_mismatch", "another operation")],
 )  # fmt: skip
+@pytest.mark.fault("A3")
 def test_in_a_process_that_goes_on_a_success_ends_it_after_a_while(
     kind: str, error_type: str, last: str, tmp_path: Path, clock: FakeClock
 ) -> None:
@@ -256,6 +259,7 @@ def test_calls_cost_nothing_more_while_nothing_waits_for_their_success(tmp_path:
 
 @pytest.mark.parametrize("error", [UnknownScopeError("no group 'NOPE'"), BundleNotFoundError("no bundle 'NOPE'")])
 @pytest.mark.parametrize("kind", [SyncKind.GROUP, SyncKind.BUNDLE])
+@pytest.mark.fault("A3")
 def test_a_scope_that_does_not_exist_pages_no_one(
     error: CatalogSyncError, kind: SyncKind, tmp_path: Path, clock: FakeClock
 ) -> None:

@@ -78,6 +78,7 @@ def system(redis_server: RedisServer, tmp_path: Path) -> Iterator[System]:
         yield System(tmp_path, redis_server, webhook, pagerduty)
 
 
+@pytest.mark.fault("A1")
 def test_a1_what_a_worker_saw_fail_the_command_line_ends(system: System) -> None:
     names = [SERVICE_WORKER, "another-worker", SERVICE_API]
     with contextlib.ExitStack() as stack:
@@ -94,6 +95,7 @@ def test_a1_what_a_worker_saw_fail_the_command_line_ends(system: System) -> None
     assert overview(system.settings("a person"))["incidents"] == []
 
 
+@pytest.mark.fault("A2")
 def test_a2_one_key_whoever_speaks(system: System) -> None:
     with system.process(SERVICE_API) as api:
         api.sync_ended(FAILED, 60.0)
@@ -112,6 +114,7 @@ def test_a2_one_key_whoever_speaks(system: System) -> None:
 
 
 @pytest.mark.parametrize("variable", ["CATALOG_ENVIRONMENT", "OTEL_RESOURCE_ATTRIBUTES"])
+@pytest.mark.fault("A2")
 def test_a2_staging_and_production_with_one_key_are_apart(system: System, variable: str) -> None:
     prefix = "" if variable == "CATALOG_ENVIRONMENT" else "team=blue,deployment.environment.name="
     environments = [{variable: f"{prefix}{name}"} for name in ("staging", "production")]
@@ -126,6 +129,7 @@ def test_a2_staging_and_production_with_one_key_are_apart(system: System, variab
     assert [message["environment"] for message in system.webhook.accepted] == ["staging", "production", "staging"]
 
 
+@pytest.mark.fault("A4")
 def test_a4_two_installations_with_one_redis_each_notify_their_own_channel(system: System, tmp_path: Path) -> None:
     with served(FakeWebhook()) as other:
         own: dict[str, Any] = {"CATALOG_ENVIRONMENT": "production"}
@@ -143,6 +147,7 @@ def test_a4_two_installations_with_one_redis_each_notify_their_own_channel(syste
     assert kinds == ["sync_failed"]
 
 
+@pytest.mark.fault("A3")
 def test_a3_a_refused_heartbeat_ends_with_a_confirmed_one(system: System) -> None:
     with served(FakeWebhook()) as heart:
         heartbeat = {"ERROR_ALERT_HEARTBEAT_URL": heart.url}

@@ -298,6 +298,25 @@ class TestTheEndWhileAChannelIsDown:
         assert [(m.status.value, m.count) for m in world.messages()] == [("resolved", 1)]
         assert Outbox(tmp_path).waiting() == []
 
+    @pytest.mark.parametrize("asleep", [False, True])
+    def test_does_not_stand_for_a_critical_message_at_a_receiver_that_keeps_incidents(self, asleep: bool) -> None:
+        """It would ignore the end of one that it does not know, and no one would see it."""
+        world = World(config=QUICK)
+        world.inbox.keeps_incidents = True
+        world.inbox.fails = TransientFault()
+        critical(world, "a")
+        if asleep:
+            world.clock.sleep = lambda seconds: end_while_asleep(world, seconds)  # type: ignore[method-assign]
+            world.service._dispatcher.couriers["inbox"].policy.sleep = world.clock.sleep
+        world.run(1)
+        if not asleep:
+            world.resolve("a", certain=True)
+        world.run(50)
+        world.inbox.fails = None
+        world.run(600)
+        assert [(m.reason, m.count) for m in world.messages()] == [("new", 1), ("resolved", 0)]
+        assert world.service._dispatcher._ledger._tracked == {}
+
 
 def end_while_asleep(world: World, seconds: float) -> None:
     world.clock.advance(seconds)

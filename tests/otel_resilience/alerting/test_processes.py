@@ -95,6 +95,7 @@ class TestF54SeveralProcessesOnOneOutage:
         assert errors.count("the shared store of incidents is away") == 2  # once by each process
 
 
+@pytest.mark.fault("A1")
 class TestA1FourProcessesOfWhichOneSeesTheEnd:
     def test_are_one_firing_one_escalation_and_one_resolved_at_every_receiver(
         self, webhook: FakeWebhook, tmp_path: Path
@@ -111,6 +112,7 @@ class TestA1FourProcessesOfWhichOneSeesTheEnd:
         assert pagerduty.dropped == []
 
 
+@pytest.mark.fault("A1")
 class TestKillStorm:
     def check(self, webhook: FakeWebhook) -> Counter[str]:
         """Each incident is opened at most once, has an end, and nothing comes after it but the same message again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from otel_resilience.alerting import (
     AlertConfig,
     DiskStore,
     EscalationStep,
+    FallbackStore,
     IncidentStore,
     Inhibition,
     MemoryStore,
@@ -24,13 +26,31 @@ from otel_resilience.alerting import (
     Route,
     Status,
 )
-from otel_resilience.alerting.store import Swap
+from otel_resilience.alerting.incidents import CONFIRMED_WITHIN
+from otel_resilience.alerting.service import CATCH_UP_EVERY
+from otel_resilience.alerting.store import Record, Swap
 from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, Inbox, World
 from support.resilience import TransientFault
 
 CONFIG = AlertConfig(service="catalogue", escalation=(EscalationStep(after=3600.0),))
 FLAPPING = AlertConfig(service="catalogue", escalation=(EscalationStep(returns=3),))
+
+
+class AwayStore(MemoryStore):
+    """A shared store that cannot be reached at times."""
+
+    away = False
+
+    def load(self) -> Iterable[Record]:
+        if self.away:
+            raise ConnectionError("away")
+        return super().load()
+
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        if self.away:
+            raise ConnectionError("away")
+        return super().swap(fingerprint, record, expected)
 
 
 class Processes:
@@ -85,6 +105,7 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Processes:
     return Processes(DiskStore(tmp_path) if request.param == "disk" else MemoryStore())
 
 
+@pytest.mark.fault("A1")
 class TestA1AnIncidentBelongsToTheStore:
     def test_what_one_process_saw_begin_another_one_ends_at_once(self, processes: Processes) -> None:
         one, two, *_ = (processes.start() for _ in range(4))
@@ -280,6 +301,56 @@ class TestA1AnIncidentBelongsToTheStore:
         processes.run(7200)
         assert processes.reasons == ["new", "escalated", "resolved"]
 
+    def test_a_store_that_goes_back_to_the_incident_before_loses_no_end(self) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        assert isinstance(processes.store, MemoryStore)
+        one.report()
+        processes.run(30)
+        two.resolve(certain=True)
+        processes.run(600)
+        older = dict(processes.store._records)
+        one.report()
+        processes.run(60)
+        processes.store._records.update(older)
+        processes.run(60)
+        two.resolve(certain=True)
+        processes.run(900)
+        assert processes.reasons == ["new", "resolved", "back", "resolved"]
+
+    @pytest.mark.parametrize("replaced", [False, True])
+    def test_one_that_began_while_the_shared_store_was_away_has_an_end(self, replaced: bool, tmp_path: Path) -> None:
+        """Also where that comes back with the incident before it, which is over."""
+        shared, processes = AwayStore(), Processes()
+
+        def machine(name: str) -> IncidentStore:
+            local = DiskStore(tmp_path / name, wall_clock=processes.clock)
+            return FallbackStore(shared, local, clock=processes.clock)
+
+        processes.store = machine("one")
+        one = processes.start()
+        processes.store = machine("two")
+        two = processes.start()
+        one.report()
+        processes.run(30)
+        two.resolve(certain=True)
+        processes.run(600)
+        shared.away = True
+        processes.run(30)
+        one.report()
+        one.run(30)
+        if replaced:
+            processes.kill(one)
+            processes.store = machine("one")
+            one = processes.start()
+        shared.away = False
+        processes.run(60)
+        assert [each.phase for each in two.service.incidents()] == [Phase.OPEN]
+        two.resolve(certain=True)
+        processes.run(900)
+        assert processes.reasons == ["new", "resolved", "back", "resolved"]
+        assert one.service.incidents() == []
+
     def test_what_is_over_for_a_day_is_looked_at_no_more(self, processes: Processes) -> None:
         one, two = processes.start(), processes.start()
         one.report()
@@ -312,6 +383,7 @@ class TestA1AnIncidentBelongsToTheStore:
         assert Outbox(tmp_path).waiting() == []
 
 
+@pytest.mark.fault("A3")
 class TestA3ProcessesThatLiveForSeconds:
     def test_a_good_job_of_two_seconds_ends_what_a_bad_one_opened(self, processes: Processes) -> None:
         processes.job(fails=True)
@@ -376,6 +448,7 @@ class TestA3ProcessesThatLiveForSeconds:
         assert processes.reasons == ["new", "resolved"]
 
 
+@pytest.mark.fault("A4")
 class TestA4TwoServicesWithOneStore:
     def make(self, clock: FakeClock, store: IncidentStore, folder: Path, **identity: str) -> World:
         config = AlertConfig(escalation=(), group_wait=0, **identity)  # type: ignore[arg-type]
@@ -447,6 +520,7 @@ def test_an_end_that_is_late_does_not_close_the_incident_after_it(one_at_a_time:
     assert Outbox(tmp_path).waiting() == []
 
 
+@pytest.mark.fault("A3")
 class TestWhatAPersonDecides:
     """It holds for every process, also for one that writes down something else at the same time."""
 
@@ -502,35 +576,71 @@ class TestWhatAPersonDecides:
         assert processes.reasons == ["new", "repeat"]
 
 
+@pytest.mark.fault("A1")
 class TestMessagesThatOvertakeEachOther:
     """A receiver that holds incidents open must not be left with one that another process ended."""
 
-    def test_a_message_that_could_not_be_delivered_does_not_follow_the_end(self) -> None:
+    @pytest.mark.parametrize(
+        ("keeps_incidents", "severity", "received"),
+        [
+            (False, Severity.CRITICAL, ["resolved"]),
+            (True, Severity.HIGH, ["resolved"]),
+            (True, Severity.CRITICAL, ["resolved", "new", "resolved"]),
+        ],
+    )
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_a_message_follows_the_end_only_where_a_critical_incident_would_go_unseen(
+        self, killed: bool, keeps_incidents: bool, severity: Severity, received: list[str], tmp_path: Path
+    ) -> None:
+        """A receiver that keeps incidents ignores the end of one that it does not know."""
         processes = Processes()
-        one = processes.start()
+        processes.inbox.keeps_incidents = keeps_incidents
+        outbox = Outbox(tmp_path, wall_clock=processes.clock)
+        one, two = processes.start(outbox=outbox), processes.start()
         processes.inbox.fails = TransientFault()
-        one.report(severity=Severity.CRITICAL)
-        one.run(10)
+        one.report(severity=severity)
+        one.run(20)
         processes.inbox.fails = None
-        two = processes.start()
         two.resolve(certain=True)
         two.run(1)
-        processes.run(900)
         assert processes.reasons == ["resolved"]
-        assert one.service.queue_sizes() == {"inbox": 0}
+        if killed:
+            outbox.close()
+            processes.kill(one)
+            processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock))
+        processes.clock.advance(CATCH_UP_EVERY)
+        processes.run(900)
+        assert processes.reasons == received
+        assert len({message.incident for message in processes.inbox.messages}) == 1
+        assert Outbox(tmp_path).waiting() == []
+
+    def test_a_living_process_sends_what_a_killed_one_could_not_before_the_end(self, tmp_path: Path) -> None:
+        processes = Processes(DiskStore(tmp_path / "incidents", wall_clock=lambda: processes.clock.now))
+        outbox = Outbox(tmp_path, wall_clock=processes.clock)
+        one = processes.start(outbox=outbox)
+        processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock))
+        one.report(severity=Severity.CRITICAL)
+        one.service._dispatch()
+        outbox.close()
+        processes.kill(one)
+        two = processes.alive[0]
+        two.resolve(certain=True)
+        processes.run(60)
+        assert processes.reasons == ["new", "resolved"]
+        assert Outbox(tmp_path).waiting() == []
 
     @pytest.mark.parametrize("learned", ["before", "after"])
-    def test_one_that_was_under_way_is_followed_by_the_end_once_more(self, learned: str) -> None:
+    @pytest.mark.parametrize("took", [3.0, 8.0])
+    def test_the_end_waits_a_while_for_a_message_that_is_under_way(self, took: float, learned: str) -> None:
+        """Where that takes longer, the end is sent once more: which of the two came first is not known."""
         processes = Processes()
         one, two = processes.start(), processes.start()
         deliver = processes.inbox.deliver
 
         def slow(notification: Notification, *, timeout: float) -> None:
             processes.inbox.deliver = deliver  # type: ignore[method-assign]
-            processes.clock.advance(1)
             two.resolve(certain=True)
-            two.run(1)
-            processes.clock.advance(0.5)
+            two.run(took)
             if learned == "before":
                 one.service._catch_up()
             deliver(notification, timeout=timeout)
@@ -538,8 +648,35 @@ class TestMessagesThatOvertakeEachOther:
         processes.inbox.deliver = slow  # type: ignore[method-assign]
         one.report(severity=Severity.CRITICAL)
         processes.run(60)
+        if took < CONFIRMED_WITHIN:
+            assert processes.reasons == ["new", "resolved"]
+        else:
+            assert processes.reasons == ["resolved", "new", "resolved"]
+            assert processes.inbox.messages[-1].count == 0
+
+    @pytest.mark.parametrize("ahead", [-3.0, 3.0])
+    def test_clocks_that_differ_make_no_second_end(self, ahead: float) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        one.service._epoch += ahead
+        one.report(severity=Severity.CRITICAL)
+        processes.clock.advance(4.0)
+        one.run(1)
+        two.resolve(certain=True)
+        two.run(1)
+        processes.run(60)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_a_process_that_ends_does_not_wait(self) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        one.report(severity=Severity.CRITICAL)
+        one.service._dispatch()
+        two.resolve(certain=True)
+        processes.end(two)
+        assert processes.reasons == ["resolved"]
+        processes.run(60)
         assert processes.reasons == ["resolved", "new", "resolved"]
-        assert processes.inbox.messages[-1].count == 0
 
 
 class SlowStore(MemoryStore):

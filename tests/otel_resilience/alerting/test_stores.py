@@ -266,8 +266,19 @@ class TestFallback:
         shared.away = False
         clock.advance(60)
         assert known(store) == {"a": "1"}
-        assert store.swap("f", record("a", "2"), None).done
+        assert known(shared) == {"a": "1"}  # so that other machines see it, and its end
+        assert store.swap("f", record("a", "2"), "1").done
         assert known(shared) == {"a": "2"}
+
+    def test_what_ended_elsewhere_is_not_open_again_where_the_shared_store_forgets_it(
+        self, store: FallbackStore, shared: Shared, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        store.swap("f", record("a"), None)
+        other = FallbackStore(shared, DiskStore(tmp_path / "other machine"), clock=clock)
+        assert other.swap("f", record("a", "2", messages=2), "1").done
+        assert known(store) == {"a": "2"}
+        (tmp_path / "shared" / "f.json").unlink()
+        assert known(store) == {"a": "2"}
 
     def test_what_ended_without_it_is_not_open_there_when_it_is_back(
         self, store: FallbackStore, shared: Shared, clock: FakeClock
