@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 # A page is a group of its own, so that it never waits for the group_interval of an alert that fired before it: one
-# message when it begins, one when it is over. That an incident is one page is up to the rules
-# (grafana.generate.rules.causes). Warnings of a component share a message; what is added to it or ends in it is sent
-# after group_interval, which is longer than an alert outlasts its cause.
-_PAGE: Final = {"group_by": ["..."], "group_wait": "5s", "group_interval": "30s", "repeat_interval": "4h"}
+# message when it begins, one when it is over; one that comes back waits for the short group_interval. That an incident
+# is one page is up to the rules (grafana.generate.rules.causes). Warnings of a component share a message; what is added
+# to it or ends in it is sent after group_interval, which is longer than an alert outlasts its cause.
+_PAGE: Final = {"group_by": ["..."], "group_wait": "5s", "group_interval": "10s", "repeat_interval": "4h"}
 _TEAM: Final = {"group_by": ["component"], "group_wait": "30s", "group_interval": "15m", "repeat_interval": "12h"}
 _HEARTBEAT: Final = {"group_by": ["component"], "group_wait": "0s", "group_interval": "30s", "repeat_interval": "1m"}
 _MAINTENANCE: Final = {

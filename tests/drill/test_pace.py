@@ -98,7 +98,7 @@ def test_routes_keep_their_grouping() -> None:
     played = paces.routing(PACE, "http://127.0.0.1:1")["route"]
     page = next(route for route in played["routes"] if route["receiver"] == "page")
     assert page["group_by"] == ["..."]
-    assert (page["group_wait"], page["group_interval"]) == ("1250ms", "1s")
+    assert (page["group_wait"], page["group_interval"]) == ("1250ms", "333ms")
 
 
 def test_a_minute_of_an_incident_is_a_quarter_of_a_minute_here() -> None:

@@ -65,6 +65,7 @@ def alerts(tmp_path: Path) -> Iterator[Alerts]:
         yield Alerts(f"http://127.0.0.1:{running.port}", receiver)
 
 
+@pytest.mark.fault("O8")
 def test_a_second_critical_alert_of_a_component_reaches_a_person_within_a_minute(alerts: Alerts) -> None:
     alerts.fire("SyncFailed")
     alerts.wait_for("SyncFailed")
@@ -77,6 +78,7 @@ def test_a_second_critical_alert_of_a_component_reaches_a_person_within_a_minute
     alerts.wait_for("CircuitBreakerOpen", times=2)
 
 
+@pytest.mark.fault("O8")
 def test_each_alert_is_two_messages_however_many_there_are(alerts: Alerts) -> None:
     names = ("SyncFailed", "AuthenticationFailed", "CatalogueStale")
     for name in names:
@@ -91,6 +93,7 @@ def test_each_alert_is_two_messages_however_many_there_are(alerts: Alerts) -> No
     assert all(len(message.alerts) == 1 for message in alerts.messages())
 
 
+@pytest.mark.fault("O8")
 def test_an_alert_that_comes_back_after_its_end_is_sent_within_a_minute(alerts: Alerts) -> None:
     """Alertmanager remembers its group for half a minute."""
     alerts.fire("StoreFailing")
@@ -110,6 +113,7 @@ def test_a_cause_that_silences_a_failed_sync_before_it_was_sent_leaves_one_page(
     assert alerts.counted() == {("CircuitBreakerOpen", True): 1}
 
 
+@pytest.mark.fault("O8")
 def test_warnings_of_a_component_share_a_message_and_hold_up_no_page(alerts: Alerts) -> None:
     alerts.fire("ContractDrift", "warning")
     alerts.fire("Throttled", "warning")

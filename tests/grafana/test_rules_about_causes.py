@@ -60,6 +60,7 @@ def seen(cause: str, at: int) -> list[Series]:
     return [job(series, at, value) for series, value in CAUSES[cause]]
 
 
+@pytest.mark.fault("O8")
 @EACH_CAUSE
 def test_a_failed_job_of_known_cause_is_one_alert_until_a_sync_works(
     timeline: Start, around: list[Series], cause: str
@@ -86,6 +87,7 @@ def test_a_cause_that_the_collector_counts_seconds_later_is_still_the_only_page(
     ).at(FAILS + 20, "PublicationRefused").at(FAILS + MINUTE, "PublicationRefused").check()
 
 
+@pytest.mark.fault("O8")
 @EACH_CAUSE
 def test_a_cause_fires_within_half_a_minute_whatever_fired_before_it(
     timeline: Start, around: list[Series], cause: str
@@ -158,10 +160,41 @@ def test_a_sync_that_works_a_minute_after_a_failed_one_ends_it_without_another_p
     expected.check()
 
 
+@pytest.mark.fault("O8")
 def test_two_dependencies_in_trouble_are_two_alerts(timeline: Start, around: list[Series]) -> None:
     (
         timeline(*around, job(syncs("FAILED", "a"), FAILS, 1), *seen("StoreFailing", FAILS),
                  *seen("CircuitBreakerOpen", FAILS), evaluate_every=10)
         .at(FAILS + MINUTE, "CircuitBreakerOpen", "StoreFailing")
+        .check()
+    )  # fmt: skip
+
+
+@pytest.mark.fault("O8")
+@pytest.mark.parametrize(
+    ("trouble", "alert"),
+    [
+        (process(circuit("alert-webhook"), (1, 200)), "CircuitBreakerOpen"),
+        (job(errors("heartbeat", "401", "CRITICAL"), FAILS, 1), "AuthenticationFailed"),
+    ],
+    ids=["channel of alerts", "heartbeat"],
+)
+def test_trouble_with_the_way_of_alerts_hides_no_failed_sync(
+    timeline: Start, around: list[Series], trouble: Series, alert: str
+) -> None:
+    timeline(*around, trouble, job(syncs("FAILED", "a"), FAILS, 1), evaluate_every=10).at(
+        FAILS + 30, alert, "SyncFailed"
+    ).check()
+
+
+@pytest.mark.fault("O8")
+def test_a_later_failure_of_unknown_cause_fires_while_the_alert_of_the_earlier_cause_goes_on(
+    timeline: Start, around: list[Series]
+) -> None:
+    second = FAILS + 20 * MINUTE
+    (
+        timeline(*around, job(syncs("FAILED", "a"), FAILS, 1), *seen("CircuitBreakerOpen", FAILS),
+                 job(syncs("FAILED", "b"), second, 1), evaluate_every=10)
+        .at(second + 40, "CircuitBreakerOpen", "SyncFailed")
         .check()
     )  # fmt: skip

@@ -305,6 +305,7 @@ def slow(share: str) -> Told:
     return Told("DependencySlow", f"esim-go is slow: {share} of calls are slow or cut by a time limit.", SUPPLIER)
 
 
+@pytest.mark.fault("O14")
 @pytest.mark.parametrize("runs", [1, 20], ids=["slow machine", "fast machine"])
 @pytest.mark.parametrize("cut", [3, 15], ids=["three cut", "fifteen cut"])
 def test_a_brownout_is_seen_by_the_share_of_cut_attempts_however_many_calls_a_machine_makes(
@@ -322,6 +323,7 @@ def test_a_brownout_is_seen_by_the_share_of_cut_attempts_however_many_calls_a_ma
     )
 
 
+@pytest.mark.fault("O14")
 @pytest.mark.parametrize("runs", [1, 20], ids=["slow machine", "fast machine"])
 def test_a_brownout_below_every_time_limit_is_seen_by_the_share_of_slow_calls(
     timeline: Start, around: list[dict[str, str]], runs: int
@@ -336,6 +338,7 @@ def test_a_brownout_below_every_time_limit_is_seen_by_the_share_of_slow_calls(
     )
 
 
+@pytest.mark.fault("O14")
 def test_a_dependency_that_is_always_slow_is_no_brownout_until_it_is_four_times_as_slow(
     timeline: Start, around: list[dict[str, str]]
 ) -> None:
@@ -351,6 +354,41 @@ def test_a_dependency_that_is_always_slow_is_no_brownout_until_it_is_four_times_
         .at(20 * MINUTE)
         .at(HOUR)
         .at(HOUR + 8 * MINUTE, "DependencySlow")
+        .check()
+    )
+
+
+@pytest.mark.fault("O14")
+def test_five_in_a_hundred_slow_calls_are_a_brownout_as_the_runbook_says(
+    timeline: Start, around: list[dict[str, str]]
+) -> None:
+    timeline(*around, *runs_of_a_job(20, each=100, slow=5, cut=0)).at(HAPPENS + 90, "DependencySlow").check()
+
+
+def daily_runs(*slow: int) -> list[dict[str, str]]:
+    """One run a day of a hundred calls, so many of them slow; a sample every two minutes."""
+    found = []
+    for day, count in enumerate(slow):
+        silent = f"_x{2 + 720 * day} "
+        for series, value in (
+            (calls("ok", f"day {day}"), 100),
+            (bucket("+Inf", f"day {day}"), 100),
+            (bucket("2.5", f"day {day}"), 100 - count),
+            (f'catalog_sync_duration_seconds_count{{instance="day {day}", catalog_outcome="COMPLETE"}}', 1),
+        ):
+            found.append({"series": series, "values": f"{silent}{value}"})
+    return found
+
+
+@pytest.mark.fault("O14")
+@pytest.mark.parametrize(("today", "expected"), [(8, []), (50, ["DependencySlow"])])
+def test_what_is_usual_for_a_daily_job_is_its_run_of_the_day_before(
+    timeline: Start, today: int, expected: list[str]
+) -> None:
+    up = {"series": 'up{job="otel-collector"}', "values": "1x1500"}
+    (
+        timeline(up, *daily_runs(8, 8, today), step=120, evaluate_every=120)
+        .at(2 * 24 * HOUR + 8 * MINUTE, *expected)
         .check()
     )
 
@@ -411,6 +449,7 @@ def test_a_dead_collector_is_told_within_half_a_minute(timeline: Start, scraped:
 IN_FLIGHT = 'otelcol_exporter_in_flight_requests{instance="c", exporter="otlp_http/loki", data_type="logs"}'
 
 
+@pytest.mark.fault("O1")
 def test_a_request_that_a_store_refuses_again_and_again_fires_within_two_minutes_also_while_others_pass(
     timeline: Start, around: list[dict[str, str]]
 ) -> None:
@@ -436,6 +475,7 @@ def test_an_exporter_at_work_is_not_stuck(timeline: Start, around: list[dict[str
     timeline(*around, process(IN_FLIGHT, *busy), process(of_relay, (1, 80)), evaluate_every=10).at(15 * MINUTE).check()
 
 
+@pytest.mark.fault("O7")
 @pytest.mark.parametrize("store", ["tempo", "loki"])
 def test_a_dead_store_fires_within_two_minutes(timeline: Start, around: list[dict[str, str]], store: str) -> None:
     told = Told(
@@ -455,6 +495,18 @@ def test_a_dead_store_fires_within_two_minutes(timeline: Start, around: list[dic
     )
 
 
+@pytest.mark.fault("O7")
+def test_a_dead_store_hides_no_request_that_another_store_refuses(
+    timeline: Start, around: list[dict[str, str]]
+) -> None:
+    tempo, loki = process('up{job="tempo"}', (0, 80)), process(IN_FLIGHT, (1, 80))
+    to_tempo = process(IN_FLIGHT.replace("loki", "tempo"), (1, 80))
+    timeline(*around, tempo, loki, to_tempo, evaluate_every=10).at(
+        10 * MINUTE, "CollectorExportStuck", "StoreDown"
+    ).check()
+
+
+@pytest.mark.fault("O7")
 def test_a_prometheus_that_cannot_reach_itself_fires(timeline: Start, around: list[dict[str, str]]) -> None:
     """In Grafana a query that fails or brings nothing fires the same rule: see test_provisioning.py."""
     up = process('up{job="prometheus"}', (1, HAPPENS // 15), (0, 40))

@@ -19,10 +19,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     TraceServiceServicer,
     add_TraceServiceServicer_to_server,
 )
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 
 from support.cli import wait_until
 from support.collector import Collector, require_collector
-from support.otlp_client import ERROR, Sender, gauge, log, new_trace, span
+from support.otlp_client import ERROR, Sender, gauge, log, new_trace, pairs, span
 from support.otlp_sink import REMOTE_WRITE, OtlpSink, otlp_sink
 from support.prometheus import Prometheus
 
@@ -79,6 +80,7 @@ def stores() -> Iterator[Stores]:
         yield Stores(tempo, loki, prometheus)
 
 
+@pytest.mark.fault("O1")
 @pytest.mark.parametrize("age", [70 / 60 * HOUR, 30 * 24 * HOUR, -70 / 60 * HOUR], ids=["old", "ancient", "future"])
 def test_a_host_with_a_wrong_clock_holds_up_no_metric_of_others_nor_its_own(tmp_path: Path, age: float) -> None:
     """Prometheus 2.42 answers 500 to a sample that is too old; one from the future makes all others too old."""
@@ -96,6 +98,62 @@ def test_a_host_with_a_wrong_clock_holds_up_no_metric_of_others_nor_its_own(tmp_
             assert collector.own_metric("otelcol_exporter_send_failed_metric_points") == 0
 
 
+def exponential_histogram() -> Metric:
+    """As an SDK with ``base2_exponential_bucket_histogram`` sends it."""
+    metric = Metric(name="odd", unit="s")
+    metric.exponential_histogram.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+    point = metric.exponential_histogram.data_points.add(
+        time_unix_nano=time.time_ns(), count=3, sum=4.0, scale=3, attributes=pairs({"le": "5"})
+    )
+    point.positive.bucket_counts.extend([1, 2])
+    return metric
+
+
+def histogram(label: str) -> Metric:
+    """With a label of this name."""
+    metric = Metric(name="odd", unit="s")
+    metric.histogram.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+    metric.histogram.data_points.add(
+        time_unix_nano=time.time_ns(), count=3, sum=4.0, explicit_bounds=[1.0], bucket_counts=[1, 2],
+        attributes=pairs({label: "5"}),
+    )  # fmt: skip
+    return metric
+
+
+def summary() -> Metric:
+    """With a label that the exporter sets too."""
+    metric = Metric(name="odd", unit="s")
+    point = metric.summary.data_points.add(
+        time_unix_nano=time.time_ns(), count=3, sum=4.0, attributes=pairs({"quantile": "0.5"})
+    )
+    point.quantile_values.add(quantile=0.5, value=1.0)
+    return metric
+
+
+@pytest.mark.fault("O1")
+@pytest.mark.parametrize("config", ["single", "gateway"])
+@pytest.mark.parametrize(
+    "odd",
+    [exponential_histogram(), histogram("le"), histogram("__name__"), summary()],
+    ids=["exponential histogram", "le", "__name__", "quantile"],
+)
+def test_a_process_whose_every_metric_prometheus_would_answer_with_500_stops_no_other(
+    tmp_path: Path, odd: Metric, config: str
+) -> None:
+    """Sent more often than the exporter has consumers, each of which a request that is tried again would hold."""
+    require_collector()
+    with Prometheus(tmp_path / "prometheus") as prometheus:
+        endpoints = {"PROMETHEUS_REMOTE_WRITE_ENDPOINT": prometheus.remote_write}
+        with Collector(config, tmp_path / "collector", **endpoints) as collector:
+            sender = Sender(collector.url)
+            for _ in range(40):
+                assert sender.metrics(odd).is_success
+            sender.metrics(gauge("good", 1, attributes={}))
+            prometheus.wait_for("good", 1, timeout=10)
+            prometheus.wait_for("odd_seconds_count", 3, timeout=10)
+            wait_until(lambda: collector.own_metric("otelcol_exporter_in_flight_requests") == 0)
+
+
 def test_a_clock_that_is_a_little_off_keeps_its_time(tmp_path: Path) -> None:
     require_collector()
     with Prometheus(tmp_path / "prometheus") as prometheus:
@@ -107,6 +165,7 @@ def test_a_clock_that_is_a_little_off_keeps_its_time(tmp_path: Path) -> None:
             assert abs(prometheus.value("timestamp(slow_clock)") - (before - 240)) < 5
 
 
+@pytest.mark.fault("O1")
 @pytest.mark.parametrize("status", [RETRYABLE, *FOR_GOOD])
 def test_what_comes_before_between_and_after_refused_batches_arrives(
     tmp_path: Path, stores: Stores, status: int
@@ -125,6 +184,7 @@ def test_what_comes_before_between_and_after_refused_batches_arrives(
         stores.assert_without(POISON)
 
 
+@pytest.mark.fault("O1")
 def test_what_is_refused_again_and_again_is_given_up_in_the_end_and_counted(tmp_path: Path, stores: Stores) -> None:
     stores.refuse(RETRYABLE)
     with Collector("single", tmp_path, OTELCOL_RETRY_FOR="5s", **stores.environment) as collector:
@@ -171,6 +231,7 @@ def running_sampler(code: grpc.StatusCode) -> Iterator[tuple[Sampler, str]]:
         server.stop(None).wait(5)
 
 
+@pytest.mark.fault("O1")
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INVALID_ARGUMENT])
 def test_a_gateway_passes_a_batch_that_its_sampler_refuses(
     tmp_path: Path, stores: Stores, code: grpc.StatusCode
@@ -190,6 +251,7 @@ def test_a_gateway_passes_a_batch_that_its_sampler_refuses(
                     store.wait_for(lambda sink, n=name: n.encode() in sink.everything())
 
 
+@pytest.mark.fault("O1")
 def test_a_sampler_passes_traces_and_span_metrics_that_its_stores_refuse(tmp_path: Path, stores: Stores) -> None:
     stores.refuse(RETRYABLE)
     with Collector("sampler", tmp_path, **stores.environment) as sampler:
@@ -198,3 +260,28 @@ def test_a_sampler_passes_traces_and_span_metrics_that_its_stores_refuse(tmp_pat
         stores.tempo.wait_for(lambda sink: sink.refused)
         sender.spans(span("good", new_trace(), status=ERROR))
         stores.tempo.wait_for(lambda sink: b"good" in sink.everything())
+
+
+@pytest.mark.fault("O1")
+def test_a_refused_batch_among_a_thousand_good_ones_costs_itself_also_at_the_head_of_the_queue_after_a_kill(
+    tmp_path: Path, stores: Stores
+) -> None:
+    stores.refuse(RETRYABLE)
+    with Collector("single", tmp_path, **stores.environment) as collector:
+        sender = Sender(collector.url)
+        send(sender, POISON)
+        stores.wait_until_all_refused()
+        for store in stores.all:
+            store.mode = "unavailable"
+        for number in range(1000):
+            assert sender.logs(log(f"record_{number}_")).is_success
+        send(sender, "good")
+        collector.kill()
+        for store in stores.all:
+            store.mode, store.refused = "accept", 0
+        collector.start()
+        stores.wait_until_all_refused()
+        stores.loki.wait_for(lambda sink: len(sink.logs) == 1001, 30)
+        for store in (stores.loki, stores.prometheus):
+            store.wait_for(lambda sink: b"good" in sink.everything())
+        stores.assert_without(POISON)

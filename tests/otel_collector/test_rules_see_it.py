@@ -86,12 +86,14 @@ def send_both(world: World) -> None:
     sender.spans(span("good", new_trace(), status=ERROR))
 
 
+@pytest.mark.fault("O1")
 def test_what_a_store_refuses_for_good_is_seen_as_lost(world: World) -> None:
     world.loki.refusals[POISON.encode()] = 400
     send_both(world)
     world.wait_for(alertname="CollectorLosingTelemetry")
 
 
+@pytest.mark.fault("O1")
 def test_what_a_store_refuses_again_and_again_is_seen_while_everything_else_passes(world: World) -> None:
     world.loki.refusals[POISON.encode()] = 503
     send_both(world)
@@ -99,6 +101,7 @@ def test_what_a_store_refuses_again_and_again_is_seen_while_everything_else_pass
     assert any(record.body == "good" for record in world.loki.logs)
 
 
+@pytest.mark.fault("O7")
 def test_a_store_that_dies_with_data_under_way_is_one_alert(world: World) -> None:
     world.loki.mode = "unavailable"
     send_both(world)

@@ -15,6 +15,7 @@ from grafana.generate.settings import Settings, duration
 
 from catalog_sync import contract as catalog
 from otel_resilience import contract
+from otel_resilience.alerting import delivery, heartbeat
 
 CIRCUIT_OPEN: Final = "CircuitBreakerOpen"
 AUTHENTICATION: Final = "AuthenticationFailed"
@@ -24,6 +25,9 @@ REFUSED: Final = "PublicationRefused"
 CREDENTIAL_ERRORS: Final = "401|403|redis_auth|redis_noauth|redis_wrongpass|redis_noperm"
 REFUSED_ERRORS: Final = "publish_refused|staging_incomplete"
 STORE_DEPENDENCY: Final = "redis"
+
+NO_SYNC_NEEDS: Final = match(contract.DEPENDENCY, f"{delivery.DEPENDENCY_PREFIX}.*|{heartbeat.DEPENDENCY}", "!~")
+"""The ways of alerts have protection too; trouble with them explains no failed sync."""
 
 CAUSE_LABEL: Final = "catalog_cause"
 CAUSE_SEEN_AT: Final = "catalog_cause:catalog_failure_cause:timestamp_seconds"
@@ -44,7 +48,7 @@ def conditions(settings: Settings) -> dict[str, str]:
 
 def until_a_sync_works(name: str, settings: Settings, *by: str) -> str:
     """The condition of a cause, and after it as long as it explains a failed sync that no good one has followed."""
-    seen = IN_RULE.named(CAUSE_SEEN_AT, match(CAUSE_LABEL, name))
+    seen = IN_RULE.named(CAUSE_SEEN_AT, match(CAUSE_LABEL, name), NO_SYNC_NEEDS)
     newest = f"max by ({', '.join(map(label, by))}) ({seen})" if by else f"max({seen})"
     return f"{conditions(settings)[name]} > 0 or {newest} - on () group_left () min({EXPLAINED_FROM}) > 0"
 
@@ -54,7 +58,7 @@ def unless_explained(settings: Settings) -> str:
 
     A refused publication is counted by the Collector, seconds after the sync; no recording rule may delay it further.
     """
-    by_cause = f"{EXPLAINED_FROM} < on () group_left () max({CAUSE_SEEN_AT})"
+    by_cause = f"{EXPLAINED_FROM} < on () group_left () max({IN_RULE.named(CAUSE_SEEN_AT, NO_SYNC_NEEDS)})"
     refused = f"{failed_syncs_with(REFUSED_ERRORS, settings)} > 0"
     return f"unless on ({label(catalog.KIND)}) ({by_cause}) unless on () ({refused})"
 

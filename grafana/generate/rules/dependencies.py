@@ -216,8 +216,9 @@ def _slow_calls(settings: Settings, window: str) -> str:
 
 
 def _usual_share_of_slow(settings: Settings) -> str:
-    """That of the last day without the last minutes."""
-    now, day = duration(settings.recent), "1d"
+    """That of the last day without the last minutes; a little longer, so that a daily job finds its run of the day
+    before."""
+    now, day = duration(settings.recent), duration(settings.watched)
     counted = IN_RULE.of(contract.OPERATION_DURATION, suffix="_count")
     calls = f"({total(counted, day, _BY)} - {total(counted, now, _BY)} > 0)"
     return f"(({_slow_calls(settings, day)} - {_slow_calls(settings, now)}) / {calls})"
@@ -228,10 +229,10 @@ def _slow(settings: Settings) -> Rule:
     by = f"on ({label(_BY)})"
     calls = total(IN_RULE.of(contract.OPERATION_DURATION, suffix="_count"), window, _BY)
     cut = total(_errors(match(contract.ERROR_TYPE, _CUT_ERRORS, "=~")), window, _BY)
-    share_cut = f"(({ratio(cut, calls)}) > {settings.cut_share:g} and {by} ({cut} >= {settings.least_cut}))"
+    share_cut = f"(({ratio(cut, calls)}) >= {settings.cut_share:g} and {by} ({cut} >= {settings.least_cut}))"
     usual = f"({_TIMES_USUAL} * ({_usual_share_of_slow(settings)} or 0 * {calls}))"
     share = ratio(_slow_calls(settings, window), calls)
-    share_slow = f"(({share}) > {settings.slow_share:g} and {by} ({calls} >= {settings.least_calls}))"
+    share_slow = f"(({share}) >= {settings.slow_share:g} and {by} ({calls} >= {settings.least_calls}))"
     waits_as_told = f"{by} ({_told_to_slow_down(settings)} > {settings.throttled})"
     return Rule(
         name="DependencySlow",
@@ -260,7 +261,7 @@ def _slow(settings: Settings) -> Rule:
 
 _BURN_WINDOWS: Final[tuple[tuple[str, float, int, int, int, Severity], ...]] = (
     ("ErrorBudgetBurnFast", 14.4, 3600, 300, 30, "critical"),
-    ("ErrorBudgetBurn", 6, 21600, 1800, 60, "critical"),
+    ("ErrorBudgetBurn", 6, 21600, 1800, 30, "critical"),
     ("ErrorBudgetBurnSlow", 1, 259200, 21600, 300, "warning"),
 )
 """Name, burn rate, long and short window, interval of evaluation, severity. Rates and windows are those of the SRE

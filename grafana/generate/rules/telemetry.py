@@ -148,10 +148,11 @@ _STORES_UP: Final = 'min by (job) (up{job=~"tempo|loki"})'
 
 def _stuck(settings: Settings) -> Rule:
     """A request takes milliseconds: one that is always under way is tried again and again."""
+    down = f'label_replace({_STORES_UP} < 1, "exporter", "otlp_http/$1", "job", "(.*)")'
     under_way = IN_RULE.named("otelcol_exporter_in_flight_requests", WITH_QUEUE)
     return Rule(
         name="CollectorExportStuck",
-        expr=f"max by (instance, exporter, data_type) ({under_way}) unless on () ({_STORES_UP} < 1)",
+        expr=f"max by (instance, exporter, data_type) ({under_way}) unless on (exporter) ({down})",
         operator=">",
         threshold=0,
         severity="warning",
@@ -162,7 +163,7 @@ def _stuck(settings: Settings) -> Rule:
         panel="Requests under way",
         meaning="A request to a store has been under way at every look for more than a minute. Either the store takes"
         " nothing, and the queue grows; or it refuses one request again and again, and the others pass. Silent while"
-        " StoreDown fires.",
+        " StoreDown fires for the same store.",
         look=(
             "Panel *Queues to the stores*: grows it, or does it stay small?",
             "The Collector's log: `Exporting failed` names the answer of the store.",
