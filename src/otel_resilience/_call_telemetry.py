@@ -8,7 +8,7 @@ from opentelemetry import trace as trace_api
 from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from otel_resilience import contract, error_types, telemetry
+from otel_resilience import contract, error_types, events, telemetry
 from otel_resilience._foreign import is_a, name_of, text_of
 from otel_resilience._nesting import Enclosing
 from otel_resilience.classification import Classification, Severity
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from otel_resilience.policy import Policy
 
 _LEVELS = {
-    Severity.LOW: telemetry.INFO,
-    Severity.MEDIUM: telemetry.INFO,
-    Severity.HIGH: telemetry.WARN,
-    Severity.CRITICAL: telemetry.ERROR,
+    Severity.LOW: events.INFO,
+    Severity.MEDIUM: events.INFO,
+    Severity.HIGH: events.WARN,
+    Severity.CRITICAL: events.ERROR,
 }
 
 
@@ -122,7 +122,7 @@ class CallTelemetry(Enclosing):
     def _report_failure(self, error: BaseException, verdict: Classification) -> None:
         dependency, operation = self.policy.dependency, self.operation
         message = _text(error)
-        failure: dict[str, telemetry.Value] = {
+        failure: dict[str, events.Value] = {
             contract.DEPENDENCY: dependency,
             contract.OPERATION: operation,
             contract.ERROR_TYPE: verdict.error_type,
@@ -145,7 +145,7 @@ class CallTelemetry(Enclosing):
         )
         telemetry.emit(
             contract.EVENT_ATTEMPT_FAILED,
-            telemetry.INFO,
+            events.INFO,
             f"{dependency} {operation}: attempt {self.attempts} failed with {verdict.error_type}",
             {
                 **failure,
@@ -171,7 +171,7 @@ class CallTelemetry(Enclosing):
             self.listener.metrics.retry(dependency, self.delay, source, self.context)
         telemetry.emit(
             contract.EVENT_RETRY_SCHEDULED,
-            telemetry.INFO,
+            events.INFO,
             f"{dependency} {operation}: next attempt in {self.delay:.3f} s",
             {
                 contract.DEPENDENCY: dependency,
@@ -190,7 +190,7 @@ class CallTelemetry(Enclosing):
         dependency, operation = self.policy.dependency, self.operation
         telemetry.emit(
             contract.EVENT_RETRY_EXHAUSTED,
-            telemetry.WARN,
+            events.WARN,
             f"{dependency} {operation}: gave up after {self.attempts} attempts, {verdict.error_type}",
             {
                 contract.DEPENDENCY: dependency,

@@ -24,12 +24,7 @@ from opentelemetry.metrics import _internal as metrics_internal
 from otel_resilience import cardinality, contract, observers
 from otel_resilience._foreign import repr_of
 from otel_resilience.breaker_config import BreakerState, Transition
-from otel_resilience.events import ERROR as ERROR
-from otel_resilience.events import INFO as INFO
-from otel_resilience.events import WARN as WARN
-from otel_resilience.events import Attributes as Attributes
-from otel_resilience.events import EventLog
-from otel_resilience.events import Value as Value
+from otel_resilience.events import INFO, WARN, Attributes, EventLog, Value
 from otel_resilience.instruments import Instruments, Observe
 from otel_resilience.redaction import redact
 

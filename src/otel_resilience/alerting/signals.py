@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, use_span
 
-from otel_resilience import cardinality, contract, telemetry
+from otel_resilience import cardinality, contract, events, telemetry
 from otel_resilience.alerting.alert import Notification
 from otel_resilience.classification import Severity
 from otel_resilience.telemetry import harmless
@@ -62,7 +62,7 @@ def delivered(channel: str, notification: Notification, seconds: float) -> None:
     _count(channel, notification, _DELIVERED, seconds, None)
     telemetry.emit(
         contract.EVENT_ALERT_DELIVERED,
-        telemetry.INFO,
+        events.INFO,
         f"alert delivered to {channel} after {seconds:.1f} s: {notification.title}",
         {**_attributes(channel, notification), contract.PREFIX + "alert.delivery.duration": seconds},
     )
@@ -75,7 +75,7 @@ def failed(channel: str, notification: Notification, error_type: str, seconds: f
     loud = notification.severity >= Severity.HIGH
     telemetry.emit(
         contract.EVENT_ALERT_FAILED,
-        telemetry.ERROR if loud else telemetry.WARN,
+        events.ERROR if loud else events.WARN,
         f"alert not delivered to {channel}, {error_type}: {notification.title}",
         {**_attributes(channel, notification), contract.ERROR_TYPE: error_type},
     )
@@ -147,7 +147,7 @@ def _count(channel: str, notification: Notification, outcome: str, seconds: floa
     listener = telemetry.active()
     if listener is None:
         return
-    attributes: dict[str, telemetry.Value] = {
+    attributes: dict[str, events.Value] = {
         contract.CHANNEL: channel,
         contract.ALERT_SEVERITY: notification.severity.value,
         contract.OUTCOME: outcome,
@@ -158,8 +158,8 @@ def _count(channel: str, notification: Notification, outcome: str, seconds: floa
     listener.metrics.delivery_duration.record(seconds, {contract.CHANNEL: channel, contract.OUTCOME: outcome})
 
 
-def _attributes(channel: str, notification: Notification) -> dict[str, telemetry.Value]:
-    attributes: dict[str, telemetry.Value] = {
+def _attributes(channel: str, notification: Notification) -> dict[str, events.Value]:
+    attributes: dict[str, events.Value] = {
         contract.CHANNEL: channel,
         contract.ALERT_SEVERITY: notification.severity.value,
         contract.ALERT_STATUS: notification.status.value,
