@@ -117,7 +117,7 @@ def logged_line(message: str, *args: object) -> str:
 @pytest.mark.fault("T1")
 @pytest.mark.parametrize("form", HEADER_FORMS)
 @given(secret=KEY)
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_key_for_the_collector_is_hidden_however_the_headers_are_written(form: str, secret: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         forget(patch)
@@ -143,7 +143,7 @@ def test_a_key_for_the_collector_is_hidden_however_the_headers_are_written(form:
     ],
 )
 @given(secret=PUNCTUATED)
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_password_in_a_url_is_hidden_also_where_the_url_is_malformed(name: str, form: str, secret: str) -> None:
     for written in (secret, quote(secret, safe="")):
         with pytest.MonkeyPatch.context() as patch:
@@ -164,7 +164,7 @@ def test_a_password_in_a_url_is_hidden_also_where_the_url_is_malformed(name: str
 @pytest.mark.fault("T1")
 @pytest.mark.parametrize("name", sorted(SECRET_NAMES))
 @given(secret=PUNCTUATED, padding=st.sampled_from(["{}", " {} ", "{}\n", '"{}"', "\t{}"]))
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_secret_setting_is_hidden_whatever_stands_round_it(name: str, secret: str, padding: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         forget(patch)
@@ -179,7 +179,7 @@ def test_a_secret_setting_is_hidden_whatever_stands_round_it(name: str, secret: 
     "form", ["http://host/path?password={}", "redis://h?username=u&password={}#end", "h?x=1&api_key={}&auth_token= {}"]
 )
 @given(secret=KEY)
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_secret_in_the_query_of_a_url_is_hidden(name: str, form: str, secret: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         forget(patch)
@@ -191,7 +191,7 @@ def test_a_secret_in_the_query_of_a_url_is_hidden(name: str, form: str, secret: 
 
 @pytest.mark.fault("T1")
 @given(secret=PUNCTUATED, times=st.integers(1, 3))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_key_that_was_percent_encoded_more_than_once_is_hidden(secret: str, times: int) -> None:
     written = secret
     for _ in range(times):

@@ -101,7 +101,9 @@ def rounded(view: Any) -> dict[str, Any]:
 names = itertools.count()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     config=st.sampled_from(CONFIGS),
     plan=st.lists(st.tuples(QUARTERS | st.just(0.0) | st.just(0.0), BREAKER_STEPS), max_size=30),
@@ -124,7 +126,9 @@ def test_a_breaker_in_redis_takes_the_same_steps(
         generation = expected.generation
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     config=st.sampled_from(BUDGETS),
     plan=st.lists(
@@ -160,7 +164,9 @@ def test_a_budget_in_redis_takes_the_same_steps(
         assert 0 <= found.tokens <= config.capacity
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(plan=st.lists(st.tuples(QUARTERS, QUARTERS), max_size=12))
 def test_pauses_in_redis_are_the_same(remote: OnTestTime, plan: list[tuple[float, float]]) -> None:
     now = 1_700_000_000.0
