@@ -115,7 +115,8 @@ def test_everything_starts_works_comes_back_and_ends(up: Up) -> None:
     wait_until(lambda: any("Ctrl-C" in line for line in up.said()), up)
     assert TOKEN not in up.log.read_text()
     with httpx.Client(base_url=f"http://127.0.0.1:{up.port}", trust_env=False, timeout=10) as client:
-        assert sync(client, up)["outcome"] == "COMPLETE"
+        first = sync(client, up)
+        assert first["outcome"] == "COMPLETE", first["report"]
         api = next(pid for pid, command in up.descendants().items() if "catalog_sync.api.command" in command)
         os.kill(api, signal.SIGKILL)
         wait_until(lambda: client.get("/health/live").status_code == 200, up)
@@ -123,7 +124,8 @@ def test_everything_starts_works_comes_back_and_ends(up: Up) -> None:
         for worker in workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
-        assert sync(client, up)["outcome"] == "COMPLETE"
+        second = sync(client, up)
+        assert second["outcome"] == "COMPLETE", second["report"]
     assert len(up.redis_servers()) == 1
     assert up.stop(signal.SIGINT) == 0
     assert up.descendants() == {}
