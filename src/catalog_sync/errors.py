@@ -123,7 +123,7 @@ class NotFoundError(CatalogSyncError):
 
 
 class UnknownScopeError(CatalogSyncError):
-    """There is no such group, country or bundle: a mistake of whoever asked, and no failure of anything."""
+    """There is no such group, country or bundle: a mistake in the request, not a failure."""
 
     default = Classification(ErrorClass.PERMANENT, Severity.LOW, "unknown_scope")
 

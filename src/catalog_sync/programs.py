@@ -54,7 +54,7 @@ def know_secrets() -> None:
 
 
 def log_uncaught() -> None:
-    """From now on what nobody catches goes to the log, redacted; Python's own report would show the values of secrets.
+    """From now on uncaught exceptions go to the log, redacted; Python's own report would show the values of secrets.
 
     For programs: it is set for the whole process, threads included.
     """

@@ -121,7 +121,7 @@ def ended(report: SyncReport, *, age: float | None = None, stale_after: float = 
 
 
 def _is_harmless(report: SyncReport) -> bool:
-    """Somebody stopped the sync, or asked for a scope that does not exist: the report says so, nobody is paged."""
+    """The sync was stopped, or asked for a scope that does not exist: the report says so, and no alert is raised."""
     return report.unknown_scope or (report.error is not None and report.error.error_class == "cancelled")
 
 

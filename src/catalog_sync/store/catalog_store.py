@@ -75,7 +75,7 @@ class CatalogStore:
     async def outlives_process(self) -> bool:
         """Whether what is published here is still there when this process has ended, apart from the snapshot.
 
-        A private server has to say that its disk took everything; a configured one is somebody else's to look after.
+        A private server has to say that its disk took everything; a configured one is operated elsewhere.
         """
         if self.backend != "private-redis":
             return not self.degraded
