@@ -42,7 +42,7 @@ format: $(STAMP) ## Format the code
 
 docs: $(STAMP) ## Write the generated references anew
 	@$(BIN)/python docs/generate.py
-	@$(BIN)/python -m catalog_sync.config_docs
+	@$(BIN)/python -m catalog_sync.settings.docs
 	@PYTHONPATH=tests $(BIN)/python -m support.fault_table
 
 bench: $(STAMP) ## Measure against peers and print the tables (nine minutes)

@@ -22,9 +22,9 @@ from starlette.routing import Route
 
 from catalog_sync.api.catalogue import Copy
 from catalog_sync.api.server import listening
-from catalog_sync.config import Settings
-from catalog_sync.reader import CatalogReader, Query
+from catalog_sync.settings.settings import Settings
 from catalog_sync.store.backend import open_store
+from catalog_sync.store.reader import CatalogReader, Query
 
 
 async def read_copy(redis_url: str, folder: str) -> Copy:

@@ -159,6 +159,6 @@ def _around(by_hand: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _boundaries(name: str) -> Any:
-    from otel_resilience import contract
+    from otel_resilience.telemetry import contract
 
     return {"duration": contract.OPERATION_DURATION, "attempts": contract.OPERATION_ATTEMPTS}[name].boundaries

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from catalog_sync import contract as catalog
-from otel_resilience import contract as resilience
-from otel_resilience import error_types
-from otel_resilience.contract import Event, Metric, Span
+from catalog_sync.observability import contract as catalog
+from otel_resilience.classification import error_types
+from otel_resilience.telemetry import contract as resilience
+from otel_resilience.telemetry.contract import Event, Metric, Span
 
 TARGET = Path(__file__).with_name("telemetry.md")
 
@@ -22,7 +22,10 @@ def render() -> str:
 def _lines() -> Iterator[str]:
     yield "# Telemetry reference"
     yield ""
-    yield "Generated from the name lists in `otel_resilience.contract` and `catalog_sync.contract` by `make docs`."
+    yield (
+        "Generated from the name lists in `otel_resilience.telemetry.contract` and"
+        " `catalog_sync.observability.contract` by `make docs`."
+    )
     yield "Names are API. Durations are in seconds. Attributes come from closed sets, so that no metric grows for ever:"
     yield "further dependencies, operations or error types than the bounds allow are reported as `_OTHER`."
     for title, module in (("The library", resilience), ("The application", catalog)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_resilience.contract import Metric
+from otel_resilience.telemetry.contract import Metric
 
 _COMPONENT: Final = ("otel.component.name", "otel.component.type", "error.type")
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from grafana.generate.names import label
 
-from catalog_sync import contract as catalog
-from otel_resilience import contract as resilience
+from catalog_sync.observability import contract as catalog
+from otel_resilience.telemetry import contract as resilience
 
 STREAMS: Final = '{service_name=~"catalog-.+"}'
 """Our services; Loki keeps ``service.name`` as an index label and everything else as structured metadata."""

@@ -13,9 +13,9 @@ from typing import Final
 
 from grafana.generate import foreign
 
-from catalog_sync import contract as catalog
-from otel_resilience import contract as resilience
-from otel_resilience.contract import Metric
+from catalog_sync.observability import contract as catalog
+from otel_resilience.telemetry import contract as resilience
+from otel_resilience.telemetry.contract import Metric
 
 _UNITS: Final = {"s": "seconds", "By": "bytes"}
 _HISTOGRAM_SERIES: Final = ("_bucket", "_sum", "_count")

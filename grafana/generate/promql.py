@@ -11,7 +11,7 @@ from typing import Final
 
 from grafana.generate.names import label, prometheus_name
 
-from otel_resilience.contract import Metric
+from otel_resilience.telemetry.contract import Metric
 
 LOOKBACK: Final = "1h"
 """How long a series may be silent without being taken for a new one."""

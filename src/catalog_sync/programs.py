@@ -8,8 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.config_secrets import register_secrets
-from catalog_sync.errors import ConfigurationError
+from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.settings.secrets import register_secrets
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def run_program(name: str, body: Callable[[], int]) -> int:
 
 def know_secrets() -> None:
     """Registers the secrets of this process's environment, and masks them in what is logged before logs are set up."""
-    from catalog_sync.config import SECRET_NAMES
-    from catalog_sync.logs import HumanFormatter
+    from catalog_sync.observability.logs import HumanFormatter
+    from catalog_sync.settings.settings import SECRET_NAMES
 
     register_secrets(os.environ, SECRET_NAMES)
     if logging.lastResort is not None:
@@ -74,7 +74,7 @@ def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceb
     if error is None or issubclass(kind, SystemExit | KeyboardInterrupt):
         return
     if not logging.getLogger().handlers:  # it happened before logs were set up
-        from catalog_sync.logs import setup_logging
+        from catalog_sync.observability.logs import setup_logging
 
         setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty())
     _log.error("unexpected error: %s", kind.__name__, exc_info=error)

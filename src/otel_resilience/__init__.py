@@ -10,28 +10,17 @@ Importing this package needs ``opentelemetry-api`` alone.
 
 from __future__ import annotations
 
-from otel_resilience import error_types
-from otel_resilience._nesting import current_attempt, remaining
-from otel_resilience.backoff import Jitter
-from otel_resilience.breaker_config import (
-    BreakerState,
-    CircuitBreakerConfig,
-    CircuitBreakerMetrics,
-    Transition,
-    TransitionReason,
-)
-from otel_resilience.budget import RetryBudget, RetryBudgetConfig, RetryBudgetMetrics
-from otel_resilience.circuit_breaker import CircuitBreaker, CircuitBreakerRegistry
-from otel_resilience.classification import (
-    BreakerEffect,
-    Classification,
-    Classifier,
-    ErrorClass,
-    Rule,
-    Severity,
-)
+from otel_resilience._internal.nesting import current_attempt, remaining
+from otel_resilience.circuitbreaker.breaker import CircuitBreaker
+from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
+from otel_resilience.circuitbreaker.registry import CircuitBreakerRegistry
+from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
+from otel_resilience.classification import error_types
+from otel_resilience.classification.classifier import Classifier
+from otel_resilience.classification.defaults import classify, default_classifier
+from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Rule, Severity
+from otel_resilience.classification.retry_after import parse_retry_after
 from otel_resilience.correlation import correlation_id, correlation_scope, new_correlation_id
-from otel_resilience.defaults import classify, default_classifier
 from otel_resilience.errors import (
     AttemptThreadsExhaustedError,
     AttemptTimeoutError,
@@ -42,11 +31,17 @@ from otel_resilience.errors import (
     enrich,
     error_context,
 )
-from otel_resilience.policy import Policy
-from otel_resilience.retry import RetryConfig, RetryService, retry
-from otel_resilience.retry_after import parse_retry_after
+from otel_resilience.policy.policy import Policy
+from otel_resilience.policy.service import RetryService, retry
+from otel_resilience.retries.backoff import Jitter
+from otel_resilience.retries.bucket import RetryBudgetConfig
+from otel_resilience.retries.budget import RetryBudget, RetryBudgetMetrics
+from otel_resilience.retries.config import RetryConfig
+
+__version__ = "0.1.0"
 
 __all__ = [
+    "__version__",
     "AttemptThreadsExhaustedError",
     "AttemptTimeoutError",
     "BreakerEffect",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from opentelemetry import baggage, context, trace
 
-from otel_resilience import _validation as check
+from otel_resilience._internal import validation as check
 
 BAGGAGE_KEY = "correlation.id"
 """The baggage entry under which the ID travels."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from otel_resilience import error_types
-from otel_resilience._foreign import attribute, is_a, own, set_own
-from otel_resilience.classification import BreakerEffect, Classification, ErrorClass, Severity
+from otel_resilience._internal.foreign import attribute, is_a, own, set_own
+from otel_resilience.classification import error_types
+from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity
 
 CONTEXT_ATTRIBUTE = "__resilience__"
 _NOTES = "__notes__"

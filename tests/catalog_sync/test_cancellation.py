@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio as redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from catalog_sync.cancellation import heeding_cancellation
+from catalog_sync.domain.cancellation import heeding_cancellation
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.supplier.shared_limit import SharedRateLimiter
 from otel_resilience import Policy, RetryConfig

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.util.re import parse_env_headers
 
-from catalog_sync.config import Settings
-from catalog_sync.config_otel import check_otel, tidy_otel
-from catalog_sync.errors import ConfigurationError
-from catalog_sync.telemetry import setup_telemetry
+from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.observability.sdk import setup_telemetry
+from catalog_sync.settings.otel import check_otel, tidy_otel
+from catalog_sync.settings.settings import Settings
 from support.otel_globals import fresh_otel_globals
 
 BASE = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}

@@ -19,12 +19,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from catalog_sync import config_secrets
-from catalog_sync.config import SECRET_NAMES, Settings
-from catalog_sync.config_otel import check_otel
-from catalog_sync.config_secrets import register_secrets
-from catalog_sync.errors import ConfigurationError
-from catalog_sync.logs import setup_logging
+from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.observability.logs import setup_logging
+from catalog_sync.settings import secrets as config_secrets
+from catalog_sync.settings.otel import check_otel
+from catalog_sync.settings.secrets import register_secrets
+from catalog_sync.settings.settings import SECRET_NAMES, Settings
 from otel_resilience import redaction
 
 URLS = ("REDIS_URL", "ESIM_GO_BASE_URL", "CELERY_BROKER_URL", "OTEL_EXPORTER_OTLP_ENDPOINT", "HTTPS_PROXY", "all_proxy")

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from catalog_sync import contract, instruments
-from catalog_sync.errors import ApiTimeoutError
-from catalog_sync.models import ErrorInfo, GroupReport, Outcome, SyncKind, SyncReport
-from otel_resilience.cardinality import OTHER, BoundedNames
+from catalog_sync.domain.errors import ApiTimeoutError
+from catalog_sync.domain.models import ErrorInfo, GroupReport, Outcome, SyncKind, SyncReport
+from catalog_sync.observability import contract, instruments
+from otel_resilience.telemetry.cardinality import OTHER, BoundedNames
 from otel_resilience.testing import RecordedTelemetry
 
 REPORT = SyncReport(

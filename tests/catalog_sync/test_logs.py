@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from catalog_sync.errors import RateLimitError
-from catalog_sync.logs import setup_logging
+from catalog_sync.domain.errors import RateLimitError
+from catalog_sync.observability.logs import setup_logging
 from otel_resilience import Policy, correlation_scope, redaction
 from support.otel_globals import fresh_otel_globals
 
@@ -23,7 +23,7 @@ SECRET = "log-secret-4711"
 def _isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(redaction, "_known", {})
     monkeypatch.setattr(redaction, "_exact", None)
-    monkeypatch.setattr("catalog_sync.logs._handler", None)
+    monkeypatch.setattr("catalog_sync.observability.logs._handler", None)
     redaction.register_secret(SECRET)
     levels = {
         name: logging.getLogger(name).level for name in ("httpx", "httpcore", "urllib3", "aiohttp.access", "asyncio")
@@ -80,7 +80,7 @@ def test_an_error_is_classified_and_its_text_and_traceback_are_redacted() -> Non
     (line,) = json_lines(stream)
     assert SECRET not in stream.getvalue()
     assert (line["error"]["type"], line["error"]["class"], line["error"]["severity"]) == ("429", "throttled", "MEDIUM")
-    assert line["error"]["exception"] == "catalog_sync.errors.RateLimitError"
+    assert line["error"]["exception"] == "catalog_sync.domain.errors.RateLimitError"
     assert "Traceback" in line["error"]["traceback"]
     assert "ValueError" in line["error"]["traceback"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from catalog_sync.errors import BundleNotFoundError, CatalogUnavailableError
-from catalog_sync.index import CatalogueIndex
-from catalog_sync.models import Bundle, CatalogueMeta
-from catalog_sync.reader import CatalogReader, CatalogTooOldError, Query
+from catalog_sync.domain.errors import BundleNotFoundError, CatalogUnavailableError
+from catalog_sync.domain.index import CatalogueIndex
+from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.store import CatalogStore, Snapshot, open_store
+from catalog_sync.store.reader import CatalogReader, CatalogTooOldError, Query
 from support.published import AS_OF, StoreSettings, make_bundle, make_meta, publish, quick_policy
 from support.redis_server import RedisServer
 

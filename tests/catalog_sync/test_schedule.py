@@ -7,15 +7,8 @@ import datetime
 
 import pytest
 
-from catalog_sync.models import (
-    CatalogueMeta,
-    ErrorInfo,
-    GroupReport,
-    Outcome,
-    SyncKind,
-    SyncReport,
-)
-from catalog_sync.schedule import JITTER, LONGEST_PAUSE, UNREADABLE, Due, DueReason, decide, pause_after
+from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, GroupReport, Outcome, SyncKind, SyncReport
+from catalog_sync.domain.schedule import JITTER, LONGEST_PAUSE, UNREADABLE, Due, DueReason, decide, pause_after
 
 NOW = datetime.datetime(2026, 11, 24, 12, 0, tzinfo=datetime.UTC)
 HOUR = 3600.0

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from catalog_sync import contract as catalog
-from catalog_sync.simulator.server import SimulatorProcess
-from otel_resilience import contract as resilience
+from catalog_sync.observability import contract as catalog
+from esim_go_simulator.server import SimulatorProcess
+from otel_resilience.telemetry import contract as resilience
 from support.otlp_sink import OtlpSink, SinkSpan, otlp_sink
 
 FAILS_ONCE = {

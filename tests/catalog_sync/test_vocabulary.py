@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import catalog_sync
-from catalog_sync import contract
-from catalog_sync.errors import CatalogSyncError
-from otel_resilience import error_types
+from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.observability import contract
+from otel_resilience.classification import error_types
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from grafana.generate.rules import all_rules
 from grafana.generate.settings import Settings
 
 from catalog_sync.alerts import outcomes
-from catalog_sync.simulator.faults import parse_scenario
+from esim_go_simulator.faults import parse_scenario
 from otel_resilience.alerting import sources
 
 RULES = {rule.name: rule for rule in all_rules(Settings())}

@@ -10,9 +10,9 @@ from grafana.generate.logql import newest, where, with_trace
 from grafana.generate.rules import all_rules
 from grafana.generate.settings import Settings
 
-from catalog_sync import contract as application
+from catalog_sync.observability import contract as application
 from drill import stores
-from otel_resilience import contract
+from otel_resilience.telemetry import contract
 
 OF_SYNC = {"service.name": application.SERVICE_SYNC}
 FAILED_ATTEMPT = contract.EVENT_ATTEMPT_FAILED

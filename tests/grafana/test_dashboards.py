@@ -18,8 +18,8 @@ import yaml
 from grafana.generate import foreign, names
 from grafana.generate.rules import recording
 
-from catalog_sync import contract as catalog
-from otel_resilience import contract as resilience
+from catalog_sync.observability import contract as catalog
+from otel_resilience.telemetry import contract as resilience
 from support.node import errors_in, type_errors
 from support.programs import require_program
 from support.promql import filled, grouping, selectors

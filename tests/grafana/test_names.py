@@ -8,9 +8,9 @@ import pytest
 from grafana.generate import names
 from grafana.generate.rules import recording
 
-from catalog_sync import contract as catalog
-from otel_resilience import contract as resilience
-from otel_resilience.contract import Metric
+from catalog_sync.observability import contract as catalog
+from otel_resilience.telemetry import contract as resilience
+from otel_resilience.telemetry.contract import Metric
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from catalog_sync import contract as catalog
-from otel_resilience import contract as resilience
-from otel_resilience.contract import Metric
+from catalog_sync.observability import contract as catalog
+from otel_resilience.telemetry import contract as resilience
+from otel_resilience.telemetry.contract import Metric
 
 METRICS = (*resilience.METRICS, *catalog.METRICS)
 FROM_THE_COLLECTOR = {"__name__", "job", "instance", "service_name", "otel_scope_name", "otel_scope_version"}

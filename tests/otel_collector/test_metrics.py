@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from catalog_sync import contract
-from otel_resilience import contract as library_contract
+from catalog_sync.observability import contract
+from otel_resilience.telemetry import contract as library_contract
 from support.cli import wait_until
 from support.collector import FOLDER, Collector
 from support.otlp_client import ERROR, Sender, gauge, log, new_trace, span

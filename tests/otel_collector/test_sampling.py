@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from catalog_sync import contract
-from otel_resilience import contract as library_contract
+from catalog_sync.observability import contract
+from otel_resilience.telemetry import contract as library_contract
 from support.collector import Collector
 from support.otlp_client import ERROR, Sender, new_trace, span
 from support.otlp_sink import OtlpSink

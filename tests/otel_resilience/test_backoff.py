@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_resilience import BreakerEffect, Classification, ErrorClass, Jitter, RetryConfig, Severity
-from otel_resilience.backoff import ceiling, spread
+from otel_resilience.retries.backoff import ceiling, spread
 
 bases = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 exponents = st.floats(min_value=1, max_value=1e6)

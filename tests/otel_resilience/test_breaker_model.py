@@ -21,7 +21,7 @@ from otel_resilience import (
     CircuitOpenError,
     TransitionReason,
 )
-from otel_resilience.breaker_machine import BreakerMachine
+from otel_resilience.circuitbreaker.machine import BreakerMachine
 from otel_resilience.testing import FakeClock
 from support.resilience import NotFoundFault, ThrottledFault, TransientFault
 

@@ -12,15 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_resilience import (
-    Policy,
-    RetryBudget,
-    RetryBudgetConfig,
-    RetryConfig,
-    RetryService,
-    retry,
-    telemetry,
-)
+from otel_resilience import Policy, RetryBudget, RetryBudgetConfig, RetryConfig, RetryService, retry
+from otel_resilience.retries.budget import budgets_in_use
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support import module_state
 
@@ -227,9 +220,9 @@ def test_nothing_is_kept_of_policies_breakers_budgets_and_storages_that_are_gone
 @pytest.mark.fault("L14")
 def test_twenty_thousand_policies_on_one_budget_watch_it_once() -> None:
     budget = RetryBudget("watched-once")
-    before = len(telemetry._budgets)
+    before = len(budgets_in_use())
     policies = [Policy("watched-once", retry=THREE, budget=budget) for _ in range(20_000)]
-    assert len(telemetry._budgets) == before
+    assert len(budgets_in_use()) == before
     assert len(policies) == 20_000
 
 

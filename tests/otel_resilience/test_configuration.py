@@ -27,7 +27,7 @@ from otel_resilience import (
 )
 from otel_resilience.alerting import AlertConfig, EscalationStep, Silence
 from otel_resilience.alerting.config import Thresholds
-from otel_resilience.alerting.delivery import DeliveryConfig
+from otel_resilience.alerting.delivery.channel_worker import DeliveryConfig
 from otel_resilience.alerting.sources import SourceConfig
 from otel_resilience.storage import (
     MemoryStorage,

@@ -25,7 +25,7 @@ from otel_resilience import (
     error_context,
 )
 from otel_resilience.errors import ErrorContext, attach_context
-from otel_resilience.observers import subscribe, unsubscribe
+from otel_resilience.telemetry.hooks import subscribe, unsubscribe
 from otel_resilience.testing import RecordedTelemetry
 from support.resilience import Driver, PermanentFault, Script, TransientFault, make_policy, run_fake
 

@@ -22,7 +22,7 @@ from otel_resilience import (
     Severity,
     classify,
 )
-from otel_resilience.classification import merge_verdicts
+from otel_resilience.classification.model import merge_verdicts
 from otel_resilience.testing import FakeClock
 from support.resilience import Script, TransientFault, run_fake
 

@@ -21,7 +21,7 @@ from otel_resilience import (
     RetryService,
     retry,
 )
-from otel_resilience._operations import is_async_callable
+from otel_resilience._internal.operations import is_async_callable
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import Script, TransientFault, make_policy, run_fake
 

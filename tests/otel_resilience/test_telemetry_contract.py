@@ -35,14 +35,13 @@ from otel_resilience import (
     RetryBudget,
     RetryBudgetConfig,
     RetryConfig,
-    cardinality,
     classify,
-    contract,
     error_context,
-    error_types,
     telemetry,
 )
+from otel_resilience.classification import error_types
 from otel_resilience.storage import DiskStorage, SharedCircuitBreaker, SharedState
+from otel_resilience.telemetry import cardinality, contract, listener
 from otel_resilience.testing import FakeClock, Point, RecordedTelemetry
 from support.frail_storage import FrailStorage
 from support.resilience import (
@@ -973,7 +972,7 @@ class TestBrokenTelemetry:
         handler = logging.Handler()
         handler.emit = _break  # type: ignore[method-assign]
         if part == "log handler":
-            telemetry.event_log.addHandler(handler)
+            telemetry.events_logger.addHandler(handler)
         try:
             with telemetry.use_providers(
                 tracer_provider=tracer_provider,
@@ -982,7 +981,7 @@ class TestBrokenTelemetry:
             ):
                 yield ended
         finally:
-            telemetry.event_log.removeHandler(handler)
+            telemetry.events_logger.removeHandler(handler)
 
     @pytest.mark.fault("F50")
     def test_the_result_is_the_same(
@@ -1009,7 +1008,7 @@ class TestBrokenTelemetry:
 
 
 def test_without_an_event_logger_and_an_sdk_nothing_is_emitted(clock: FakeClock) -> None:
-    assert telemetry.override is None
+    assert listener.override is None
     policy = make_policy(clock, deadline=None)
     with pytest.raises(TransientFault):
         policy.execute(Script(TransientFault()).play)
@@ -1019,7 +1018,7 @@ def test_where_only_logs_are_set_up_the_events_are_emitted(monkeypatch: pytest.M
     exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
-    monkeypatch.setattr(telemetry.logs_internal, "_LOGGER_PROVIDER", provider)
+    monkeypatch.setattr(listener.logs_internal, "_LOGGER_PROVIDER", provider)
     monkeypatch.setattr(telemetry, "_global", None)
     with pytest.raises(TransientFault):
         make_policy(clock, deadline=None).execute(Script(TransientFault()).play)
@@ -1032,7 +1031,7 @@ def test_global_providers_that_are_set_later_are_used(monkeypatch: pytest.Monkey
     policy = make_policy(clock, deadline=None)
     policy.execute(lambda: None)
     reader = InMemoryMetricReader()
-    monkeypatch.setattr(telemetry.metrics_internal, "_METER_PROVIDER", MeterProvider([reader], shutdown_on_exit=False))
+    monkeypatch.setattr(listener.metrics_internal, "_METER_PROVIDER", MeterProvider([reader], shutdown_on_exit=False))
     monkeypatch.setattr(telemetry, "_global", None)
     policy.execute(lambda: None)
     data = reader.get_metrics_data()

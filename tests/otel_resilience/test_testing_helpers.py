@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from otel_resilience import Policy, RetryConfig, telemetry
+from otel_resilience import Policy, RetryConfig
+from otel_resilience.telemetry import listener
 from otel_resilience.testing import FakeClock, FakeTimeLoop, Point, RecordedTelemetry, no_waits
 from support.resilience import Script, TransientFault
 
@@ -145,9 +146,9 @@ class TestRecordedTelemetry:
             policy.execute(lambda: None)
         policy.execute(lambda: None)
         assert (len(outer.spans), len(inner.spans)) == (2, 2)
-        assert telemetry.override is None
+        assert listener.override is None
 
     def test_the_block_ends_also_with_an_error(self) -> None:
         with pytest.raises(KeyError), RecordedTelemetry().recording():
             raise KeyError
-        assert telemetry.override is None
+        assert listener.override is None

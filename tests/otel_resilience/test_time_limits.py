@@ -32,7 +32,7 @@ from otel_resilience import (
     error_context,
     remaining,
 )
-from otel_resilience._threads import AttemptThreads
+from otel_resilience.limits.threads import AttemptThreads
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import Driver, Script, ThrottledFault, TransientFault, make_policy, run_fake
 
@@ -394,7 +394,7 @@ class TestThreads:
         assert seen == [1, 2, 3]
 
     def test_they_end_when_they_are_idle(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("otel_resilience._threads.IDLE", 0.02)
+        monkeypatch.setattr("otel_resilience.limits.threads.IDLE", 0.02)
         before = threading.active_count()
         policies = [Policy("supplier", attempt_timeout=5) for _ in range(20)]
         for policy in policies:
@@ -403,7 +403,7 @@ class TestThreads:
         assert policies[0].execute(lambda: "value") == "value"  # a new one is made
 
     def test_a_worker_that_was_reserved_in_vain_ends_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("otel_resilience._threads.IDLE", 0.02)
+        monkeypatch.setattr("otel_resilience.limits.threads.IDLE", 0.02)
         threads = AttemptThreads("supplier", 1)
         worker = threads.reserve(1)
         worker.run(lambda: None, 1, lambda _: AssertionError())

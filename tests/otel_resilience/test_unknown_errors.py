@@ -29,8 +29,8 @@ from otel_resilience import (
     classify,
     default_classifier,
 )
-from otel_resilience._once import MAX_CLASSES_OF_A_NAME, Once
-from otel_resilience.rules.http_status import classify_status
+from otel_resilience._internal.once import MAX_CLASSES_OF_A_NAME, Once
+from otel_resilience.classification.rules.http_status import classify_status
 from otel_resilience.testing import FakeClock
 from support.resilience import Script
 from support.scripted_http import answer, scripted_server

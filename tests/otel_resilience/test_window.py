@@ -7,7 +7,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_resilience.window import BUCKETS, SlidingWindow
+from otel_resilience.circuitbreaker.window import BUCKETS, SlidingWindow
 
 PERIOD = 10.0
 WIDTH = PERIOD / BUCKETS

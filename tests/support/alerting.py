@@ -8,7 +8,7 @@ from typing import Any
 
 from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity
 from otel_resilience.alerting import Alert, AlertConfig, AlertService, Notification, Route
-from otel_resilience.alerting.incidents import IncidentBook
+from otel_resilience.alerting.model.book import IncidentBook
 from otel_resilience.testing import FakeClock
 from support.resilience import Fault
 

@@ -15,16 +15,16 @@ import httpx
 from catalog_sync.api.app import Api, Parts
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.ports import NoAlerts
-from catalog_sync.config import Settings
-from catalog_sync.errors import CacheConnectionError
-from catalog_sync.index import CatalogueIndex
+from catalog_sync.domain.errors import CacheConnectionError
+from catalog_sync.domain.index import CatalogueIndex
+from catalog_sync.domain.models import Bundle, CatalogueMeta, Outcome, SyncReport, SyncRequest
 from catalog_sync.jobs.local import LocalJobs
-from catalog_sync.models import Bundle, CatalogueMeta, Outcome, SyncReport, SyncRequest
+from catalog_sync.observability.traces import TraceRing
+from catalog_sync.settings.settings import Settings
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.store.staging import encode
 from catalog_sync.sync.progress import OnProgress, Progress, ScopeProgress
-from catalog_sync.traces import TraceRing
 from otel_resilience import correlation_id
 from support.published import AS_OF, make_bundle, make_meta
 

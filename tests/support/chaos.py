@@ -24,7 +24,7 @@ import httpx
 if __name__ == "__main__":  # as a program: the other helpers lie beside this one
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from catalog_sync.errors import CacheConnectionError
+from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.store.errors import VersionGoneError
 from support.api_process import TOKEN, ApiProcess
 from support.redis_server import RedisServer, free_port

@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from catalog_sync.errors import LockLostError
-from catalog_sync.index import CatalogueIndex
-from catalog_sync.models import LockHolder
+from catalog_sync.domain.errors import LockLostError
+from catalog_sync.domain.index import CatalogueIndex
+from catalog_sync.domain.models import LockHolder
 from catalog_sync.store import CatalogStore, LockLease, StagingIncompleteError, open_store
 from support.published import StoreSettings, make_bundle, make_meta, quick_policy
 

@@ -19,11 +19,11 @@ from otel_resilience import (
     RetryBudgetConfig,
     RetryConfig,
     RetryService,
-    cardinality,
     retry,
 )
-from otel_resilience.rules import default_rules
+from otel_resilience.classification.rules import default_rules
 from otel_resilience.storage import MemoryStorage, SharedState
+from otel_resilience.telemetry import cardinality
 from otel_resilience.testing import RecordedTelemetry
 
 RETRY = RetryConfig(base_delay=0)

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 from otel_resilience import Severity
-from otel_resilience.alerting.alert import Links, Notification, Status, fingerprint
-from otel_resilience.alerting.digest import digest
+from otel_resilience.alerting.model.alert import Links, Notification, Status, fingerprint
+from otel_resilience.alerting.model.digest import digest
 
 BEGAN = 1_795_500_000.0  # 2026-11-24T06:00:00Z
 CORRELATION_ID = "4bf92f3577b34da6a3ce929d0e0e4736"

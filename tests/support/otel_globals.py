@@ -12,7 +12,7 @@ from opentelemetry._logs import _internal as logs_internal
 from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.util._once import Once
 
-import catalog_sync.instruments as application
+import catalog_sync.observability.instruments as application
 import otel_resilience.telemetry as library
 
 _CELLS = (

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from catalog_sync.index import CatalogueIndex
-from catalog_sync.models import Bundle, CatalogueMeta, GroupMeta, SyncKind
+from catalog_sync.domain.index import CatalogueIndex
+from catalog_sync.domain.models import Bundle, CatalogueMeta, GroupMeta, SyncKind
 from catalog_sync.store import CatalogStore, LockLease
 from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from catalog_sync.config import Settings
+from catalog_sync.settings.settings import Settings
 from otel_resilience import RetryConfig
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from catalog_sync.alerts import outcomes
-from catalog_sync.errors import CatalogSyncError
-from catalog_sync.models import Outcome, SyncKind, SyncReport
+from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.domain.models import Outcome, SyncKind, SyncReport
 from catalog_sync.sync.reporting import error_info
 from otel_resilience.alerting import Alert
 

@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from catalog_sync.config import Secret, Settings
-from catalog_sync.models import Bundle, CatalogueMeta, SyncKind, SyncReport, SyncRequest
-from catalog_sync.simulator.app import SimulatorConfig
-from catalog_sync.simulator.server import RunningSimulator, running_simulator
+from catalog_sync.domain.models import Bundle, CatalogueMeta, SyncKind, SyncReport, SyncRequest
+from catalog_sync.settings.settings import Secret, Settings
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.store.snapshot import Snapshot
-from catalog_sync.supplier.esim_go import EsimGoClient, open_supplier
+from catalog_sync.supplier.esim_go.client import EsimGoClient, open_supplier
 from catalog_sync.sync import SyncService
+from esim_go_simulator.app import SimulatorConfig
+from esim_go_simulator.server import RunningSimulator, running_simulator
 from support.settings import make_settings
 
 BUNDLES = 300

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity, classify, error_types
+from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity, classify
+from otel_resilience.classification import error_types
 
 KINDS = {
     "T": ErrorClass.TRANSIENT,

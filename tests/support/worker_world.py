@@ -16,17 +16,17 @@ from typing import Any
 
 import kombu.pools
 
-from catalog_sync.config import Settings
-from catalog_sync.jobs.broker import QUEUE_KEY
-from catalog_sync.jobs.dispatch import Dispatcher
 from catalog_sync.jobs.keys import INDEX, JobKeys
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job
 from catalog_sync.jobs.redis import RedisJobs
+from catalog_sync.settings.settings import Settings
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.worker.celery_app import app, configure
+from catalog_sync.worker.celery_settings import QUEUE_KEY
 from catalog_sync.worker.heart import LONGEST_PAUSE
+from catalog_sync.worker.sender import Dispatcher
 from support.cli import API_KEY, Supplier, running_supplier
 from support.redis_server import RedisServer
 

@@ -23,7 +23,7 @@ from grafana.generate.panels import (
 )  # fmt: skip
 from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, ratio, total
 
-from otel_resilience import contract
+from otel_resilience.telemetry import contract
 
 _TOLD: Final = ON_DASHBOARD.of(contract.ALERT_NOTIFICATIONS)
 _DELIVERED: Final = ON_DASHBOARD.of(contract.ALERT_NOTIFICATIONS, match(contract.OUTCOME, "delivered"))

@@ -22,7 +22,7 @@ from grafana.generate.panels import (
 )  # fmt: skip
 from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, total
 
-from otel_resilience import contract
+from otel_resilience.telemetry import contract
 
 _STATES: Final = {"closed": 0, "half_open": 1, "open": 2, "forced_open": 3, "shadow": 4}
 _SHOWN: Final = {

@@ -26,7 +26,7 @@ from grafana.generate.panels import (
 )  # fmt: skip
 from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, ratio, total
 
-from otel_resilience import contract
+from otel_resilience.telemetry import contract
 
 _ERRORS: Final = OF_DEPENDENCY.of(contract.ERRORS)
 _CALLS: Final = OF_DEPENDENCY.of(contract.OPERATION_DURATION, suffix="_count")

@@ -22,7 +22,7 @@ from grafana.generate.panels import (
 )  # fmt: skip
 from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, ratio, total
 
-from otel_resilience import contract
+from otel_resilience.telemetry import contract
 
 _CALLS: Final = OF_DEPENDENCY.of(contract.OPERATION_DURATION, suffix="_count")
 _ATTEMPTS: Final = OF_DEPENDENCY.of(contract.OPERATION_ATTEMPTS, suffix="_sum")

@@ -25,8 +25,8 @@ from grafana.generate.panels import (
 from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, total
 from grafana.generate.rules.recording import FAILED_OUTCOMES, PUBLISHED_AT, SYNC_WORKED_AT
 
-from catalog_sync import contract
-from otel_resilience import contract as resilience
+from catalog_sync.observability import contract
+from otel_resilience.telemetry import contract as resilience
 
 _COUNT: Final = ON_DASHBOARD.of(contract.SYNC_DURATION, suffix="_count")
 _BUCKETS: Final = ON_DASHBOARD.of(contract.SYNC_DURATION, suffix="_bucket")

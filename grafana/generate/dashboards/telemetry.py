@@ -21,7 +21,7 @@ from grafana.generate.panels import (
 )  # fmt: skip
 from grafana.generate.promql import INTERVAL, OF_JOB, ON_DASHBOARD, RANGE, quantile, total
 
-from otel_resilience.contract import ERROR_TYPE, Metric
+from otel_resilience.telemetry.contract import ERROR_TYPE, Metric
 
 _SDK: Final[dict[str, Metric]] = {metric.name: metric for metric in foreign.SDK}
 _QUEUE_LIMITS: Final = thresholds((None, GREEN), (0.5, YELLOW), (0.9, RED))

@@ -11,8 +11,8 @@ from grafana.generate.rules.model import Rule, Trace
 from grafana.generate.rules.recording import FAILED_OUTCOMES, PUBLISHED_AT, last_sync_failed, syncs
 from grafana.generate.settings import EVALUATION_INTERVAL, Settings, duration
 
-from catalog_sync import contract
-from otel_resilience.contract import ERROR_TYPE
+from catalog_sync.observability import contract
+from otel_resilience.telemetry.contract import ERROR_TYPE
 
 _DASHBOARD: Final = "catalog-sync"
 

@@ -13,9 +13,10 @@ from grafana.generate.names import label
 from grafana.generate.promql import IN_RULE, match, total
 from grafana.generate.settings import Settings, duration
 
-from catalog_sync import contract as catalog
-from otel_resilience import contract
-from otel_resilience.alerting import delivery, heartbeat
+from catalog_sync.observability import contract as catalog
+from otel_resilience.alerting import heartbeat
+from otel_resilience.alerting.delivery import channel_worker as delivery
+from otel_resilience.telemetry import contract
 
 CIRCUIT_OPEN: Final = "CircuitBreakerOpen"
 AUTHENTICATION: Final = "AuthenticationFailed"

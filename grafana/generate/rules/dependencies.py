@@ -12,7 +12,7 @@ from grafana.generate.rules.model import Rule, Severity, Trace
 from grafana.generate.rules.recording import FAILED_OUTCOMES, syncs
 from grafana.generate.settings import Settings, duration
 
-from otel_resilience import contract
+from otel_resilience.telemetry import contract
 
 _BY: Final = contract.DEPENDENCY
 _DRIFT_ERRORS: Final = "schema_mismatch|invalid_response"

@@ -12,7 +12,7 @@ from grafana.generate.promql import IN_RULE, match, total
 from grafana.generate.rules.causes import CAUSE_LABEL, CAUSE_SEEN_AT, EXPLAINED_FROM, conditions
 from grafana.generate.settings import EVALUATION_INTERVAL, Settings, duration
 
-from catalog_sync import contract
+from catalog_sync.observability import contract
 
 FAILED_OUTCOMES: Final = "FAILED|LOCK_UNAVAILABLE"
 GOOD_OUTCOMES: Final = "COMPLETE|PARTIAL"

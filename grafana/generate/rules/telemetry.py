@@ -13,7 +13,7 @@ from grafana.generate.rules.catalogue import heartbeat
 from grafana.generate.rules.model import Rule, Trace
 from grafana.generate.settings import EVALUATION_INTERVAL, Settings, duration
 
-from otel_resilience import contract
+from otel_resilience.telemetry import contract
 
 _SDK: Final = {metric.name: metric for metric in foreign.SDK}
 _ITEMS: Final = ("spans", "metric_points", "log_records")

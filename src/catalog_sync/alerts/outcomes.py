@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.errors import STORE, SUPPLIER
-from catalog_sync.models import Outcome, SyncKind
+from catalog_sync.domain.errors import STORE, SUPPLIER
+from catalog_sync.domain.models import Outcome, SyncKind
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, Inhibition, fingerprint
-from otel_resilience.alerting.incident import spell
+from otel_resilience.alerting.model.incident import spell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from catalog_sync.models import ErrorInfo, SyncReport
+    from catalog_sync.domain.models import ErrorInfo, SyncReport
     from otel_resilience.alerting import AlertService
-    from otel_resilience.alerting.alert import Scalar
+    from otel_resilience.alerting.model.alert import Scalar
 
 AUTHENTICATION: Final = "authentication"
 SYNC_FAILED: Final = "sync_failed"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from catalog_sync.alerts.routes import routes
 from catalog_sync.alerts.service import config, folder, open_store
 from otel_resilience.alerting import Incident, Outbox, Phase
-from otel_resilience.alerting.alert import rfc3339
-from otel_resilience.alerting.recovery import Archive
+from otel_resilience.alerting.model.alert import rfc3339
+from otel_resilience.alerting.persistence.recovery import Archive
 
 if TYPE_CHECKING:
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
 
 
 def overview(settings: Settings) -> dict[str, Any]:

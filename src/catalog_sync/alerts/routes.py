@@ -10,8 +10,8 @@ from otel_resilience.alerting import Route
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from catalog_sync.config import AlertSettings
-    from catalog_sync.config_values import Secret
+    from catalog_sync.settings.settings import AlertSettings
+    from catalog_sync.settings.values import Secret
 
 
 def routes(settings: AlertSettings) -> list[Route]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from catalog_sync.alerts import outcomes
 from catalog_sync.alerts.routes import routes
-from catalog_sync.contract import SERVICE_SYNC
-from catalog_sync.errors import SUPPLIER, ConfigurationError
-from catalog_sync.models import Outcome
+from catalog_sync.domain.errors import SUPPLIER, ConfigurationError
+from catalog_sync.domain.models import Outcome
+from catalog_sync.observability.contract import SERVICE_SYNC
 from otel_resilience import Severity
 from otel_resilience.alerting import (
     AlertConfig,
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from catalog_sync.config import Settings
-    from catalog_sync.models import SyncReport
+    from catalog_sync.domain.models import SyncReport
+    from catalog_sync.settings.settings import Settings
     from otel_resilience.alerting import Notification, Receipt
 
 FOLDER: Final = "alerts"

@@ -22,9 +22,9 @@ from catalog_sync.api.parameters import no_parameters
 from catalog_sync.api.ports import Alerts, Protection
 from catalog_sync.api.reads import Reads
 from catalog_sync.api.syncs import Syncs
-from catalog_sync.config import Settings
 from catalog_sync.jobs import Jobs
-from catalog_sync.traces import TraceStore
+from catalog_sync.observability.traces import TraceStore
+from catalog_sync.settings.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,16 +13,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, NamedTuple, Protocol
 
-from catalog_sync.errors import CatalogSyncError, CatalogUnavailableError
-from catalog_sync.index import DIMENSIONS, Dimension, Filter, profile_of
-from catalog_sync.models import Bundle, CatalogueMeta, ErrorInfo, Source
-from catalog_sync.reader import CatalogReader
+from catalog_sync.domain.errors import CatalogSyncError, CatalogUnavailableError
+from catalog_sync.domain.index import DIMENSIONS, Dimension, Filter, profile_of
+from catalog_sync.domain.models import Bundle, CatalogueMeta, ErrorInfo, Source
+from catalog_sync.observability.sdk import trace_of
 from catalog_sync.store.errors import VersionGoneError
+from catalog_sync.store.reader import CatalogReader
 from catalog_sync.store.snapshot import SnapshotCorruptError, SnapshotFile
 from catalog_sync.store.staging import decode
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import KnownScopes
-from catalog_sync.telemetry import trace_of
 from otel_resilience.correlation import new_correlation_id
 
 POLL: Final = 1.0

@@ -18,8 +18,8 @@ from catalog_sync.programs import run_program
 
 if TYPE_CHECKING:
     from catalog_sync.alerts import CatalogAlerts
-    from catalog_sync.config import Settings
-    from catalog_sync.traces import TraceRing
+    from catalog_sync.observability.traces import TraceRing
+    from catalog_sync.settings.settings import Settings
 
 PROGRAM: Final = "catalog-api"
 TELEMETRY_END: Final = 2.0
@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from catalog_sync.cli.app import alerting, read_settings
-    from catalog_sync.contract import SERVICE_API
+    from catalog_sync.composition import alerting, read_settings
+    from catalog_sync.observability.contract import SERVICE_API
 
     settings = read_settings()
     if settings.jobs == "process":  # this process does syncs, and what they leave is kept there
@@ -59,10 +59,10 @@ def _parser() -> argparse.ArgumentParser:
 @contextlib.contextmanager
 def _observed() -> Iterator[TraceRing]:
     """Logs on stderr, telemetry to where ``OTEL_*`` says, and the last traces kept here."""
-    from catalog_sync.contract import SERVICE_API
-    from catalog_sync.logs import setup_logging
-    from catalog_sync.telemetry import keep_spans, setup_telemetry
-    from catalog_sync.traces import TraceRing
+    from catalog_sync.observability.contract import SERVICE_API
+    from catalog_sync.observability.logs import setup_logging
+    from catalog_sync.observability.sdk import keep_spans, setup_telemetry
+    from catalog_sync.observability.traces import TraceRing
 
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=SERVICE_API)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

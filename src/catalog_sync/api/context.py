@@ -20,11 +20,11 @@ from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURAT
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from catalog_sync import contract
 from catalog_sync.api.guards import Access
 from catalog_sync.api.problems import ProblemError, problem_of, problem_response
-from catalog_sync.telemetry import extract_context
-from otel_resilience import error_types
+from catalog_sync.observability import contract
+from catalog_sync.observability.sdk import extract_context
+from otel_resilience.classification import error_types
 from otel_resilience.correlation import BAGGAGE_KEY, new_correlation_id
 
 QUIET: Final = 10.0

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from catalog_sync.api.parameters import no_parameters
 from catalog_sync.api.problems import RETRY_AFTER, ProblemError
-from catalog_sync.errors import CatalogSyncError
+from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.jobs import Job, Jobs
 from catalog_sync.jobs.watching import Watcher, Watchers
 from catalog_sync.sync.reporting import error_info

@@ -10,7 +10,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from catalog_sync.api.problems import RETRY_AFTER, ProblemError
-from catalog_sync.config_values import Secret
+from catalog_sync.settings.values import Secret
 
 MAX_QUERY: Final = 2048
 """Bytes of a query."""

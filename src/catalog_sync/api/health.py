@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.parameters import no_parameters
 from catalog_sync.api.ports import Alerts, Overview, Protection
-from catalog_sync.reader import epoch
+from catalog_sync.store.reader import epoch
 from catalog_sync.sync.reporting import error_info
 
 LOOK: Final = 0.05

@@ -10,7 +10,7 @@ from catalog_sync.api import schemas
 from catalog_sync.api.parameters import MAX_NUMBER, MAX_TEXT
 from catalog_sync.api.problems import MEDIA_TYPE
 from catalog_sync.api.syncs import MAX_PAGE
-from catalog_sync.reader import DEFAULT_LIMIT
+from catalog_sync.store.reader import DEFAULT_LIMIT
 
 _DESCRIPTION: Final = (
     "Reads the eSIM catalogue and asks for syncs. Every answer carries `X-Correlation-ID`, which is the trace ID, and"

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.requests import ClientDisconnect, Request
 
 from catalog_sync.api.problems import ProblemError, invalid
-from catalog_sync.models import SyncKind, SyncRequest
-from catalog_sync.reader import DEFAULT_LIMIT, Query
+from catalog_sync.domain.models import SyncKind, SyncRequest
+from catalog_sync.store.reader import DEFAULT_LIMIT, Query
 
 MAX_NUMBER: Final = 999_999_999
 MAX_TEXT: Final = 200

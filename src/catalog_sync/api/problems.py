@@ -10,7 +10,7 @@ from typing import Any, Final
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from catalog_sync.errors import (
+from catalog_sync.domain.errors import (
     BundleNotFoundError,
     CacheAuthenticationError,
     CacheConnectionError,

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from catalog_sync.api.parameters import MAX_TEXT, SCOPE
 from catalog_sync.api.problems import TITLES, TYPE_PREFIX
+from catalog_sync.domain.models import Outcome, SyncKind
 from catalog_sync.jobs import JobStatus
-from catalog_sync.models import Outcome, SyncKind
 
 Schema = dict[str, Any]
 

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from catalog_sync import composition
 from catalog_sync.api.app import Api, Parts
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.ports import Alerts, LocalProtection, NoAlerts, Protection
 from catalog_sync.api.protocol import BoundedProtocol
-from catalog_sync.cli import app as composition
-from catalog_sync.cli.last_run import write_last_run
-from catalog_sync.errors import CatalogSyncError, ConfigurationError
+from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
+from catalog_sync.domain.models import CatalogueMeta
 from catalog_sync.jobs import Jobs
 from catalog_sync.jobs.local import LocalJobs
-from catalog_sync.models import CatalogueMeta
+from catalog_sync.last_run import write_last_run
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.sync import SyncService
 
 if TYPE_CHECKING:
-    from catalog_sync.config import Settings
-    from catalog_sync.models import SyncReport
+    from catalog_sync.domain.models import SyncReport
+    from catalog_sync.observability.traces import TraceStore
+    from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
-    from catalog_sync.supplier.esim_go import EsimGoClient
+    from catalog_sync.supplier.esim_go.client import EsimGoClient
     from catalog_sync.sync import OnProgress
     from catalog_sync.sync.service import OnReport
-    from catalog_sync.traces import TraceStore
     from otel_resilience.storage import SharedState
 
 DRAIN: Final = 5
@@ -108,12 +108,12 @@ def _workers(
     settings: Settings, store: CatalogStore | None, traces: TraceStore, on_report: OnReport | None
 ) -> tuple[Jobs, TraceStore]:
     """Jobs that workers do, and the traces of all of them."""
-    from catalog_sync.jobs.dispatch import Dispatcher
     from catalog_sync.jobs.ledger import JobLedger
     from catalog_sync.jobs.redis import RedisJobs
-    from catalog_sync.telemetry import instrument_celery
-    from catalog_sync.traces import JoinedTraces, SharedTraces
+    from catalog_sync.observability.sdk import instrument_celery
+    from catalog_sync.store.traces import JoinedTraces, SharedTraces
     from catalog_sync.worker.celery_app import configure
+    from catalog_sync.worker.sender import Dispatcher
 
     configure(settings)
     if store is None:

@@ -8,7 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from catalog_sync.cli import app, exit_codes
+from catalog_sync import composition as app
+from catalog_sync.cli import exit_codes
 from catalog_sync.cli.output import UsageError, console
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def alerts(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> in
 
 def _test(args: argparse.Namespace, answer: Answer) -> int:
     from catalog_sync.alerts import CatalogAlerts
-    from catalog_sync.contract import SERVICE_SYNC
+    from catalog_sync.observability.contract import SERVICE_SYNC
     from otel_resilience import Severity
 
     settings = app.read_settings()
@@ -84,8 +85,8 @@ def _test(args: argparse.Namespace, answer: Answer) -> int:
 def _act(args: argparse.Namespace, answer: Answer) -> int:
     """What a person decides about one incident; what is sent for it is waited for."""
     from catalog_sync.alerts import CatalogAlerts
-    from catalog_sync.contract import SERVICE_SYNC
-    from catalog_sync.errors import IncidentNotFoundError
+    from catalog_sync.domain.errors import IncidentNotFoundError
+    from catalog_sync.observability.contract import SERVICE_SYNC
     from otel_resilience.alerting import Notification
 
     confirmations = _Confirmations()
@@ -158,7 +159,7 @@ class _Confirmations:
 
 
 def _notification(severity: Any, channels: tuple[str, ...]) -> Notification:
-    from catalog_sync.contract import SERVICE_SYNC
+    from catalog_sync.observability.contract import SERVICE_SYNC
     from otel_resilience import correlation_id
     from otel_resilience.alerting import Links, Notification, Status
 

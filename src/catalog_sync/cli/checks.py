@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from catalog_sync.cli import app
+from catalog_sync import composition as app
 from catalog_sync.cli.output import error_line
-from catalog_sync.errors import (
+from catalog_sync.domain.errors import (
     AccessDeniedError,
     AuthenticationError,
     CacheAuthenticationError,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -130,7 +130,7 @@ def _judge_redis(backend: str, info: Mapping[str, Any]) -> Check:
 
 async def supplier(settings: Settings) -> tuple[Check, str | None]:
     """Whether the supplier answers and takes the key; with it the ``Date`` that it sent."""
-    from catalog_sync.supplier.esim_go import supplier_policy
+    from catalog_sync.supplier.esim_go.client import supplier_policy
     from catalog_sync.supplier.port import Deadline
 
     if not settings.api_key:
@@ -180,7 +180,7 @@ def clock(date: str | None, now: float | None = None) -> Check:
 
 async def otlp(environ: Mapping[str, str]) -> Check:
     """Whether somebody listens where telemetry goes. Nothing is sent."""
-    from catalog_sync.telemetry.selection import choose_signals
+    from catalog_sync.observability.sdk.selection import choose_signals
 
     choice = choose_signals(environ)
     targets = {target.endpoint for target in (choice.traces, choice.metrics, choice.logs) if target is not None}

@@ -8,9 +8,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from catalog_sync.cli import app, checks, exit_codes
+from catalog_sync import composition as app
+from catalog_sync.cli import checks, exit_codes
 from catalog_sync.cli.output import console
-from catalog_sync.errors import ConfigurationError
+from catalog_sync.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import argparse
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from catalog_sync.cli.checks import Check
     from catalog_sync.cli.output import Answer
     from catalog_sync.cli.signals import StopSignals
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
 
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 

@@ -8,19 +8,20 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from catalog_sync import schedule
-from catalog_sync.cli import app, exit_codes
+from catalog_sync import composition as app
+from catalog_sync.cli import exit_codes
 from catalog_sync.cli.output import error_line
-from catalog_sync.errors import CatalogSyncError, ConfigurationError, InvalidDataError
-from catalog_sync.schedule import Due, DueReason
-from catalog_sync.supplier.esim_go import DEPENDENCY
+from catalog_sync.domain import schedule
+from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, InvalidDataError
+from catalog_sync.domain.schedule import Due, DueReason
+from catalog_sync.supplier.esim_go.client import DEPENDENCY
 from catalog_sync.sync.reporting import error_info
 
 if TYPE_CHECKING:
     from catalog_sync.cli.output import Answer
     from catalog_sync.cli.signals import StopSignals
-    from catalog_sync.config import Settings
-    from catalog_sync.models import CatalogueMeta, ErrorInfo, SyncReport
+    from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, SyncReport
+    from catalog_sync.settings.settings import Settings
 
 _SAID = {
     DueReason.YOUNG: "the catalogue is young enough",

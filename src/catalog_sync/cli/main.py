@@ -57,14 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, answer: output.Answer, signals: StopSignals, *, own_process: bool) -> int:
     if args.command == "simulate":  # it has its own handling of signals
-        return _command("catalog_sync.simulator.command", "run")(args)
+        return _command("esim_go_simulator.command", "run")(args)
     signals.install()
     from catalog_sync.programs import know_secrets, log_uncaught
 
     know_secrets()
     if own_process:
         log_uncaught()
-    code = _command(f"catalog_sync.cli.{args.module}", args.function)(args, answer, signals)
+    code = _command(args.module, args.function)(args, answer, signals)
     sys.stdout.flush()  # so that a reader that has left is noticed here
     return code
 
@@ -106,12 +106,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _add(commands: argparse._SubParsersAction[_Parser], name: str, module: str, text: str) -> _Parser:
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
-    parser.set_defaults(module=module, function=name)
+    parser.set_defaults(module=module if "." in module else f"catalog_sync.cli.{module}", function=name)
     return parser
 
 
 def _add_demo(commands: argparse._SubParsersAction[_Parser]) -> None:
-    demo = _add(commands, "demo", "demo.command", "the whole story on this machine: sync, faults, outage, recovery")
+    demo = _add(
+        commands, "demo", "catalog_sync.demo.command", "the whole story on this machine: sync, faults, outage, recovery"
+    )
     demo.add_argument("--fast", action="store_true", help="a smaller catalogue and a shorter outage")
 
 
@@ -167,7 +169,7 @@ def _add_search(commands: argparse._SubParsersAction[_Parser]) -> None:
 def _add_simulate(commands: argparse._SubParsersAction[_Parser], arguments: Sequence[str]) -> None:
     """The simulator's own parser, or for all other commands a stand-in that costs nothing."""
     if next((word for word in arguments if not word.startswith("-")), None) == "simulate":
-        from catalog_sync.simulator.command import add_parser
+        from esim_go_simulator.command import add_parser
 
         add_parser(commands)  # type: ignore[arg-type]  # of our own kind of parser
     else:

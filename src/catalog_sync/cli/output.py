@@ -10,12 +10,12 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 from catalog_sync.cli import exit_codes
-from catalog_sync.text import printable
+from catalog_sync.domain.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from catalog_sync.models import ErrorInfo
+    from catalog_sync.domain.models import ErrorInfo
 
 PLAIN_WIDTH: Final = 100
 """Columns where the output is no terminal."""
@@ -90,7 +90,7 @@ class Answer:
 
     def failed(self, error: BaseException) -> int:
         """An error that the command did not turn into a result: one redacted line, the traceback in the JSON log."""
-        from catalog_sync.errors import (
+        from catalog_sync.domain.errors import (
             CatalogSyncError,
             CatalogUnavailableError,
             ConfigurationError,
@@ -154,7 +154,7 @@ def _log_unexpected(error: BaseException, info: ErrorInfo) -> None:
     """The traceback, redacted, as a line of the JSON log. A terminal is spared it."""
     if sys.stderr.isatty():
         return
-    from catalog_sync.logs import setup_logging
+    from catalog_sync.observability.logs import setup_logging
     from otel_resilience import correlation_scope
 
     if not logging.getLogger().handlers:  # it happened before logs were set up
@@ -169,7 +169,7 @@ def _complain(message: str) -> None:
 
 
 def _error_json(kind: str, error_class: str, severity: str, message: str) -> dict[str, Any]:
-    from catalog_sync.models import ErrorInfo
+    from catalog_sync.domain.models import ErrorInfo
     from otel_resilience import correlation_id
 
     return ErrorInfo(kind, error_class, severity, message, None, correlation_id()).to_json()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from catalog_sync.cli import app
-from catalog_sync.cli.last_run import breaker_json, budget_json
+from catalog_sync import composition as app
+from catalog_sync.last_run import breaker_json, budget_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
 
 _OF_ONE_PROCESS = ("rejected", "opened", "granted", "denied")
 

@@ -6,7 +6,8 @@ import functools
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-from catalog_sync.cli import app, exit_codes
+from catalog_sync import composition as app
+from catalog_sync.cli import exit_codes
 from catalog_sync.cli.output import console
 from catalog_sync.cli.tables import Column, folded, print_table
 
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
     from catalog_sync.cli.output import Answer
     from catalog_sync.cli.signals import StopSignals
-    from catalog_sync.models import Bundle
-    from catalog_sync.reader import Answer as Found
-    from catalog_sync.reader import BundleAnswer, CatalogReader
+    from catalog_sync.domain.models import Bundle
+    from catalog_sync.store.reader import Answer as Found
+    from catalog_sync.store.reader import BundleAnswer, CatalogReader
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ _SHOWN_COUNTRIES = 6
 
 def search(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
     """List bundles. Raises ``CatalogUnavailableError`` where there is nothing to read."""
-    from catalog_sync.reader import Query
+    from catalog_sync.store.reader import Query
 
     query = Query(
         country=args.country,

@@ -13,15 +13,16 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.cli import app, due, exit_codes
-from catalog_sync.cli.last_run import write_last_run
+from catalog_sync import composition as app
+from catalog_sync.cli import due, exit_codes
 from catalog_sync.cli.output import error_line
 from catalog_sync.cli.progress import progress_bar
-from catalog_sync.errors import CatalogSyncError, ConfigurationError, UnknownScopeError
-from catalog_sync.models import ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, UnknownScopeError
+from catalog_sync.domain.models import ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.text import printable
+from catalog_sync.last_run import write_last_run
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
-from catalog_sync.text import printable
 from otel_resilience import correlation_id
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from catalog_sync.cli.output import Answer
     from catalog_sync.cli.signals import StopSignals
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
     from catalog_sync.sync import OnProgress, Progress
     from catalog_sync.sync.service import OnReport

@@ -7,12 +7,13 @@ import datetime
 import sys
 from typing import TYPE_CHECKING, Any
 
-from catalog_sync.cli import app, exit_codes
+from catalog_sync import composition as app
+from catalog_sync.cli import exit_codes
 from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
-from catalog_sync.cli.last_run import read_last_run
 from catalog_sync.cli.output import console
 from catalog_sync.cli.protection import with_shared_state
 from catalog_sync.cli.tables import folded
+from catalog_sync.last_run import read_last_run
 
 if TYPE_CHECKING:
     import argparse
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from catalog_sync.cli.output import Answer
     from catalog_sync.cli.signals import StopSignals
-    from catalog_sync.config import Settings
-    from catalog_sync.models import CatalogueMeta
+    from catalog_sync.domain.models import CatalogueMeta
+    from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
     from catalog_sync.store.snapshot import Snapshot
 
@@ -41,7 +42,7 @@ def status(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> in
 
 async def _collect(settings: Settings) -> dict[str, Any]:
     from catalog_sync.alerts.overview import overview
-    from catalog_sync.errors import CatalogSyncError, ConfigurationError
+    from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
     from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.sync.reporting import error_info
@@ -74,7 +75,7 @@ async def _collect(settings: Settings) -> dict[str, Any]:
 
 
 async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> dict[str, Any]:
-    from catalog_sync.errors import CatalogSyncError, InvalidDataError
+    from catalog_sync.domain.errors import CatalogSyncError, InvalidDataError
     from catalog_sync.jobs.overview import overview
     from catalog_sync.sync.reporting import error_info
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.text import printable
+from catalog_sync.domain.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -14,7 +14,8 @@ from typing import Any, Final, Literal, cast
 
 from redis.exceptions import RedisError
 
-from catalog_sync.cancellation import heeding_cancellation
+from catalog_sync.domain.cancellation import heeding_cancellation
+from catalog_sync.domain.models import Outcome, SyncRequest
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import ACTIVE, CHANGES, DEAD, DEAD_COUNT, INDEX, JobKeys, is_job_id
 from catalog_sync.jobs.port import GroupProgress, Job, JobNotFoundError, JobStatus
@@ -27,12 +28,11 @@ from catalog_sync.jobs.records import (
     shown_job,
     step_of,
 )
-from catalog_sync.models import Outcome, SyncRequest
+from catalog_sync.observability.sdk import untraced
 from catalog_sync.store.client import GuardedRedis, translated
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.store.keys import LOCK
-from catalog_sync.sync.staged import Part
-from catalog_sync.telemetry import untraced
+from catalog_sync.sync.shared.staged import Part
 
 KEPT_JOBS: Final = 200
 """Jobs of which a record is kept."""

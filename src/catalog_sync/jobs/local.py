@@ -11,10 +11,10 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
-from catalog_sync.errors import CatalogSyncError
+from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.domain.models import CatalogueMeta, Outcome, SyncReport, SyncRequest
 from catalog_sync.jobs.port import GroupProgress, Job, JobConflictError, JobNotFoundError, JobStatus
 from catalog_sync.jobs.watching import Watchers
-from catalog_sync.models import CatalogueMeta, Outcome, SyncReport, SyncRequest
 from catalog_sync.sync.progress import OnProgress, Progress
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.run import rfc3339

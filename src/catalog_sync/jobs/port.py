@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
-from catalog_sync.errors import CatalogSyncError
-from catalog_sync.models import Outcome, SyncKind, SyncRequest
+from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
 from otel_resilience import Classification, ErrorClass, Severity
 
 

@@ -8,12 +8,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from catalog_sync.domain.models import ErrorInfo, LockHolder, Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.port import GroupProgress, Job, JobStatus
-from catalog_sync.models import ErrorInfo, LockHolder, Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.store.lock import rfc3339
-from catalog_sync.sync.ticket import Ticket
+from catalog_sync.sync.shared.ticket import Ticket
 from otel_resilience.correlation import is_correlation_id
 
 _log = logging.getLogger(__name__)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 
-from catalog_sync.jobs.dispatch import Dispatcher
+from catalog_sync.domain.models import SyncRequest
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus
 from catalog_sync.jobs.records import record_fields
 from catalog_sync.jobs.sweep import end_abandoned
-from catalog_sync.models import SyncRequest
+from catalog_sync.observability.sdk import inject_context, trace_of
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.sync.run import rfc3339
-from catalog_sync.telemetry import inject_context, trace_of
+from catalog_sync.worker.sender import Dispatcher
 from otel_resilience import correlation_scope
 
 if TYPE_CHECKING:

@@ -11,26 +11,26 @@ import datetime
 import logging
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync import instruments
-from catalog_sync.errors import LockLostError, SyncDeadlineError
+from catalog_sync.domain.errors import LockLostError, SyncDeadlineError
+from catalog_sync.domain.models import Outcome, SyncReport
 from catalog_sync.jobs.port import JobAbandonedError, JobStatus
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
-from catalog_sync.models import Outcome, SyncReport
+from catalog_sync.observability import instruments
+from catalog_sync.observability.sdk import trace_of
 from catalog_sync.store.errors import CorruptEntryError
-from catalog_sync.sync.failures import error_to_json
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.run import rfc3339
-from catalog_sync.sync.ticket import keep_lease
-from catalog_sync.telemetry import trace_of
+from catalog_sync.sync.shared.failures import error_to_json
+from catalog_sync.sync.shared.ticket import keep_lease
 from otel_resilience import correlation_scope
 
 if TYPE_CHECKING:
-    from catalog_sync.errors import CatalogSyncError
-    from catalog_sync.jobs.dispatch import Dispatcher
+    from catalog_sync.domain.errors import CatalogSyncError
     from catalog_sync.jobs.ledger import JobLedger, StepState
     from catalog_sync.jobs.records import Record
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.sync.service import OnReport
+    from catalog_sync.worker.sender import Dispatcher
 
 GRACE: Final = 60.0
 """Seconds after its deadline in which a sync may still come to its own end."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from catalog_sync.errors import STORE
+from catalog_sync.domain.errors import STORE
 from catalog_sync.store.catalog_store import Backend, CatalogStore
 from catalog_sync.store.client import SOCKET_TIMEOUT, ExecutesCalls, GuardedRedis, connect_socket, connect_url
 from catalog_sync.store.errors import PrivateRedisError

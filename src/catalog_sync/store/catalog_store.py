@@ -9,9 +9,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal
 
-from catalog_sync.errors import CacheAuthenticationError, CacheWritesPausedError, CatalogSyncError
-from catalog_sync.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
-from catalog_sync.models import Bundle, CatalogueMeta, LockHolder
+from catalog_sync.domain.errors import CacheAuthenticationError, CacheWritesPausedError, CatalogSyncError
+from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
+from catalog_sync.domain.models import Bundle, CatalogueMeta, LockHolder
 from catalog_sync.store import scripts
 from catalog_sync.store.client import ExecutesCalls, GuardedRedis
 from catalog_sync.store.errors import (

@@ -12,8 +12,8 @@ from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from catalog_sync.cancellation import heeding_cancellation
-from catalog_sync.errors import (
+from catalog_sync.domain.cancellation import heeding_cancellation
+from catalog_sync.domain.errors import (
     CacheAuthenticationError,
     CacheConnectionError,
     CacheWritesPausedError,
@@ -21,13 +21,8 @@ from catalog_sync.errors import (
     ConfigurationError,
 )
 from catalog_sync.store.errors import CacheReplyError, CorruptEntryError
-from otel_resilience import (
-    AttemptTimeoutError,
-    CircuitOpenError,
-    DeadlineExceededError,
-    classify,
-    error_types,
-)
+from otel_resilience import AttemptTimeoutError, CircuitOpenError, DeadlineExceededError, classify
+from otel_resilience.classification import error_types
 from otel_resilience.redaction import redact
 
 T = TypeVar("T")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from catalog_sync.errors import STORE, CatalogSyncError, InvalidDataError, LockLostError
-from otel_resilience import Classification, ErrorClass, Severity, error_types
+from catalog_sync.domain.errors import STORE, CatalogSyncError, InvalidDataError, LockLostError
+from otel_resilience import Classification, ErrorClass, Severity
+from otel_resilience.classification import error_types
 
 if TYPE_CHECKING:
-    from catalog_sync.models import CatalogueMeta
+    from catalog_sync.domain.models import CatalogueMeta
 
 
 class StaleFenceError(LockLostError):

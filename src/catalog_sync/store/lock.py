@@ -21,8 +21,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Literal, cast
 
-from catalog_sync.errors import CatalogSyncError, LockLostError
-from catalog_sync.models import LockHolder
+from catalog_sync.domain.errors import CatalogSyncError, LockLostError
+from catalog_sync.domain.models import LockHolder
 from catalog_sync.store import scripts
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.errors import CorruptEntryError, StaleFenceError, SyncEndedError

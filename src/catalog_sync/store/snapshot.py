@@ -18,7 +18,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from catalog_sync.models import Bundle, CatalogueMeta
+from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.store.staging import chunks, encode
 
 log = logging.getLogger(__name__)

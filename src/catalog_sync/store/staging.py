@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from catalog_sync.index import DIMENSIONS, CatalogueIndex
-from catalog_sync.models import Bundle, CatalogueMeta
+from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex
+from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.store import scripts
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.errors import CorruptEntryError, StagingIncompleteError, VersionGoneError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from catalog_sync.errors import (
+from catalog_sync.domain.errors import (
     AccessDeniedError,
     ApiConnectionError,
     ApiTimeoutError,
@@ -17,14 +17,14 @@ from catalog_sync.errors import (
     SupplierUnavailableError,
     SyncDeadlineError,
 )
-from catalog_sync.text import printable
+from catalog_sync.domain.text import printable
 from otel_resilience import CircuitOpenError, Classification, Classifier, DeadlineExceededError
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catalog_sync.errors import Context
+    from catalog_sync.domain.errors import Context
     from otel_resilience import Rule
 
 _BY_STATUS: dict[int, type[CatalogSyncError]] = {

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from catalog_sync.models import Bundle
+    from catalog_sync.domain.models import Bundle
     from otel_resilience import Classification, Policy
 
 
@@ -104,7 +104,7 @@ class RequestCounts:
 
 
 class Supplier(Protocol):
-    """A supplier of bundles. All errors are :class:`catalog_sync.errors.CatalogSyncError`, cause chained."""
+    """A supplier of bundles. All errors are :class:`catalog_sync.domain.errors.CatalogSyncError`, cause chained."""
 
     @property
     def counts(self) -> RequestCounts:
@@ -119,14 +119,15 @@ class Supplier(Protocol):
     async def list_groups(self, *, deadline: Deadline) -> list[str]:
         """The groups that the account can see, in the supplier's order.
 
-        Raises :class:`catalog_sync.errors.UnusableGroupsError`, which has the others, where some have no usable name.
+        Raises :class:`catalog_sync.domain.errors.UnusableGroupsError`, which has the others, where some have no usable
+        name.
         """
         ...
 
     def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:
         """The pages of ``scope``, from the first to the last.
 
-        Raises :class:`catalog_sync.errors.CatalogueChangedError` where the catalogue changed while it was paged:
+        Raises :class:`catalog_sync.domain.errors.CatalogueChangedError` where the catalogue changed while it was paged:
         then the caller starts this scope again.
         """
         ...

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from catalog_sync.errors import ConfigurationError
+from catalog_sync.domain.errors import ConfigurationError
 from otel_resilience.storage import DiskStorage, RedisStorage, SharedState
 
 if TYPE_CHECKING:
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
     from otel_resilience.storage import Storage
 
 FOLDER: Final = "protection"

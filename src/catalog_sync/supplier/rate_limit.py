@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from catalog_sync.errors import RateLimitError
+from catalog_sync.domain.errors import RateLimitError
 from otel_resilience import Classification, ErrorClass, Severity
 
 if TYPE_CHECKING:

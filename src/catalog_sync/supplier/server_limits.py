@@ -7,7 +7,7 @@ import email.utils
 import math
 from typing import TYPE_CHECKING
 
-from otel_resilience.retry_after import parse_retry_after
+from otel_resilience.classification.retry_after import parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

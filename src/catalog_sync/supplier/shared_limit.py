@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Final
 
 from redis import exceptions as redis_errors
 
-from catalog_sync.cancellation import heeding_cancellation
+from catalog_sync.domain.cancellation import heeding_cancellation
 from catalog_sync.supplier.protection import scope
 from catalog_sync.supplier.rate_limit import RateLimiter
 from otel_resilience import classify
-from otel_resilience.storage.scripts import SERVER_CLOCK
+from otel_resilience.storage.backends.redis_scripts import SERVER_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     import redis.asyncio as redis
 
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
 
 WAIT: Final = 0.05
 """Seconds that a request waits for Redis at most."""

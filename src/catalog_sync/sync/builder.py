@@ -11,8 +11,8 @@ from catalog_sync.sync.merge import GroupNames, Membership
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
-    from catalog_sync.index import CatalogueIndex
-    from catalog_sync.models import Bundle
+    from catalog_sync.domain.index import CatalogueIndex
+    from catalog_sync.domain.models import Bundle
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.staging import Staging
 

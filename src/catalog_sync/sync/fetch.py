@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.errors import CatalogSyncError, CatalogueChangedError, InvalidDataError, UnusableGroupsError
-from catalog_sync.models import Bundle
-from catalog_sync.supplier.envelope import SCHEMA_MISMATCH
+from catalog_sync.domain.errors import CatalogSyncError, CatalogueChangedError, InvalidDataError, UnusableGroupsError
+from catalog_sync.domain.models import Bundle
+from catalog_sync.supplier.esim_go.envelope import SCHEMA_MISMATCH
 from catalog_sync.sync.run import FATAL, Fetch, Tally
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import contextlib
 import logging
 from functools import partial
 
-from catalog_sync import instruments
-from catalog_sync.errors import CatalogSyncError, UnusableGroupsError
-from catalog_sync.models import GroupMeta, GroupReport, Outcome
+from catalog_sync.domain.errors import CatalogSyncError, UnusableGroupsError
+from catalog_sync.domain.models import GroupMeta, GroupReport, Outcome
+from catalog_sync.observability import instruments
 from catalog_sync.supplier.port import Scope
 from catalog_sync.sync import guards
 from catalog_sync.sync.fetch import discover, fetch_scope

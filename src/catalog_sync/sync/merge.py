@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from catalog_sync.index import same_spelling
+from catalog_sync.domain.index import same_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class GroupNames:
     """The spelling that counts for each group: the one under which the supplier lists it.
 
-    Spellings are equal as in :func:`catalog_sync.index.same_spelling`, except that a listed name always means itself.
+    Spellings are equal as in :func:`catalog_sync.domain.index.same_spelling`, except that a listed name always means
+    itself.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

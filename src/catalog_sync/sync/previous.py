@@ -7,13 +7,13 @@ import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from catalog_sync.errors import InvalidDataError
-from catalog_sync.models import Bundle, CatalogueMeta, GroupMeta
+from catalog_sync.domain.errors import InvalidDataError
+from catalog_sync.domain.models import Bundle, CatalogueMeta, GroupMeta
 from catalog_sync.store.errors import CorruptEntryError, VersionGoneError
 from catalog_sync.sync.builder import chunks, members
 
 if TYPE_CHECKING:
-    from catalog_sync.index import CatalogueIndex
+    from catalog_sync.domain.index import CatalogueIndex
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.snapshot import Snapshot, SnapshotFile
 

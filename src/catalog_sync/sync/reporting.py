@@ -5,9 +5,9 @@ from __future__ import annotations
 import traceback
 from typing import Final
 
-from catalog_sync.errors import CatalogSyncError
-from catalog_sync.models import ErrorInfo
-from catalog_sync.text import printable
+from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.domain.models import ErrorInfo
+from catalog_sync.domain.text import printable
 from otel_resilience import classify, correlation_id
 from otel_resilience.redaction import redact
 

@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.errors import (
+from catalog_sync.domain.errors import (
     AuthenticationError,
     CacheAuthenticationError,
     CacheConnectionError,
@@ -15,13 +15,13 @@ from catalog_sync.errors import (
     SyncDeadlineError,
     UnknownScopeError,
 )
-from catalog_sync.models import ErrorInfo, GroupMeta, GroupReport, Outcome, Quarantined, SyncRequest
+from catalog_sync.domain.models import ErrorInfo, GroupMeta, GroupReport, Outcome, Quarantined, SyncRequest
 from catalog_sync.store.errors import CacheReplyError, CorruptEntryError, StagingIncompleteError, VersionGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
     from catalog_sync.supplier.port import Deadline, Rejected, Supplier
     from catalog_sync.sync.builder import CatalogueBuilder
     from catalog_sync.sync.previous import Previous

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from catalog_sync.countries import country_code
-from catalog_sync.errors import CatalogueDamagedError, NotFoundError, UnknownScopeError, UnusableGroupsError
-from catalog_sync.models import Bundle, GroupMeta, GroupReport, Outcome
+from catalog_sync.domain.countries import country_code
+from catalog_sync.domain.errors import CatalogueDamagedError, NotFoundError, UnknownScopeError, UnusableGroupsError
+from catalog_sync.domain.models import Bundle, GroupMeta, GroupReport, Outcome
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.supplier.port import Scope
 from catalog_sync.sync import guards

@@ -9,13 +9,13 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.countries import COUNTRIES, country_code
-from catalog_sync.errors import CatalogSyncError, NotFoundError, UnknownScopeError
-from catalog_sync.index import same_spelling
-from catalog_sync.models import SyncKind, SyncRequest
+from catalog_sync.domain.countries import COUNTRIES, country_code
+from catalog_sync.domain.errors import CatalogSyncError, NotFoundError, UnknownScopeError
+from catalog_sync.domain.index import same_spelling
+from catalog_sync.domain.models import SyncKind, SyncRequest
+from catalog_sync.domain.text import printable
 from catalog_sync.store.snapshot import SnapshotCorruptError
 from catalog_sync.sync.merge import GroupNames
-from catalog_sync.text import printable
 
 if TYPE_CHECKING:
     from catalog_sync.store.catalog_store import CatalogStore

@@ -11,24 +11,16 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync import instruments
-from catalog_sync.errors import (
+from catalog_sync.domain.errors import (
     CacheConnectionError,
     CatalogSyncError,
     LockLostError,
     NotDurableError,
     SyncDeadlineError,
 )
-from catalog_sync.index import CatalogueIndex
-from catalog_sync.models import (
-    CatalogueMeta,
-    ErrorInfo,
-    LockHolder,
-    Outcome,
-    SyncKind,
-    SyncReport,
-    SyncRequest,
-)
+from catalog_sync.domain.index import CatalogueIndex
+from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, LockHolder, Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.observability import instruments
 from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.builder import CatalogueBuilder
@@ -39,13 +31,13 @@ from catalog_sync.sync.progress import OnProgress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
 from catalog_sync.sync.run import Candidate, Run, rfc3339
 from catalog_sync.sync.scoped import build_bundle, build_country, build_group
-from catalog_sync.sync.ticket import Ticket, adopt_lease
+from catalog_sync.sync.shared.ticket import Ticket, adopt_lease
 from otel_resilience import correlation_id, correlation_scope
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.lock import LockLease
     from catalog_sync.store.snapshot import Snapshot

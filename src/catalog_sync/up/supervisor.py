@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from catalog_sync.errors import ConfigurationError
+from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.programs import USAGE_ERROR
 
 FIRST_PAUSE: Final = 1.0

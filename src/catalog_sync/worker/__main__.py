@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from catalog_sync.cli.app import read_settings
+from catalog_sync.composition import read_settings
 from catalog_sync.programs import FAILED, run_program
 from catalog_sync.worker.health_file import health_file
 
@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace) -> int:
 def _work(app: Celery, name: str, concurrency: int, failure: Any) -> int:
     from celery.worker import state
 
-    from catalog_sync.jobs.broker import QUEUE
+    from catalog_sync.worker.celery_settings import QUEUE
     from catalog_sync.worker.consumer import SteadyConsumer
 
     worker = app.Worker(

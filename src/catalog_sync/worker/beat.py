@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from celery import beat
 
-from catalog_sync import contract
-from catalog_sync.cli.app import read_settings
-from catalog_sync.jobs.dispatch import DUE_TASK
-from catalog_sync.logs import setup_logging
+from catalog_sync.composition import read_settings
+from catalog_sync.observability import contract
+from catalog_sync.observability.logs import setup_logging
 from catalog_sync.programs import run_program
 from catalog_sync.worker import transport
 from catalog_sync.worker.broker_check import check_broker
 from catalog_sync.worker.celery_app import configure
 from catalog_sync.worker.health_file import health_file
+from catalog_sync.worker.sender import DUE_TASK
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
 
 PROGRAM: Final = "catalog-beat"
 REDIS_TIMEOUT: Final = 1.0

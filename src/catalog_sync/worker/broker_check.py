@@ -10,12 +10,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError
 from redis.retry import Retry
 
-from catalog_sync.config_values import shown_address
-from catalog_sync.errors import ConfigurationError
+from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.settings.values import shown_address
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
 
 WITHIN: Final = 2.0
 """Seconds that the server gets to answer."""

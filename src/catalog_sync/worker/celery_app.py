@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from celery import Celery
 
-from catalog_sync.jobs.broker import celery_settings
-from catalog_sync.jobs.dispatch import DUE_TASK, FETCH_TASK, PLAN_TASK, PUBLISH_TASK, SWEEP_TASK
+from catalog_sync.worker.celery_settings import celery_settings
+from catalog_sync.worker.sender import DUE_TASK, FETCH_TASK, PLAN_TASK, PUBLISH_TASK, SWEEP_TASK
 
 if TYPE_CHECKING:
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
 
 UNSAMPLED: Final = {"traceparent": f"00-{'5' * 32}-{'5' * 16}-00"}
 """Headers of messages that nobody asked for: looking after jobs every few seconds makes no traces."""

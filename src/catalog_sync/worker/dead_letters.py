@@ -17,7 +17,7 @@ from catalog_sync.worker.transport import GuardedChannel
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
 
 REDIS_TIMEOUT: Final = 1.0
 MAX_TEXT: Final = 300

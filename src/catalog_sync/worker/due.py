@@ -1,4 +1,7 @@
-"""When a sync that did not complete may be tried again. Whether one is due at all: :mod:`catalog_sync.schedule`."""
+"""When a sync that did not complete may be tried again.
+
+Whether one is due at all: :mod:`catalog_sync.domain.schedule`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.models import SyncKind
+from catalog_sync.domain.models import SyncKind
 
 if TYPE_CHECKING:
     from catalog_sync.jobs import Job

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from catalog_sync.errors import CatalogSyncError
+from catalog_sync.domain.errors import CatalogSyncError
 
 if TYPE_CHECKING:
     from catalog_sync.jobs.ledger import JobLedger

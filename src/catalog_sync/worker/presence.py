@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from celery import signals
 
-from catalog_sync.jobs.dispatch import SWEEP_TASK
 from catalog_sync.jobs.keys import SWEPT, WORKER_PREFIX
 from catalog_sync.worker.process import probe
+from catalog_sync.worker.sender import SWEEP_TASK
 
 if TYPE_CHECKING:
-    from catalog_sync.config import Settings
+    from catalog_sync.settings.settings import Settings
 
 REDIS_TIMEOUT: Final = 1.0
 PRESENT_FOR: Final = 15

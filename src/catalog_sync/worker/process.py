@@ -18,23 +18,24 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from celery import signals
 
-from catalog_sync import contract
-from catalog_sync.cli.app import Policies, alerting, open_catalogue, open_client, read_settings
-from catalog_sync.errors import CatalogSyncError, ConfigurationError
-from catalog_sync.jobs.dispatch import Dispatcher
+from catalog_sync.composition import Policies, alerting, open_catalogue, open_client, read_settings
+from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.jobs.ledger import JobLedger
-from catalog_sync.logs import setup_logging
+from catalog_sync.observability import contract
+from catalog_sync.observability.logs import setup_logging
+from catalog_sync.observability.sdk import instrument_celery, keep_spans, setup_telemetry, untraced
+from catalog_sync.observability.traces import SpanRecord
 from catalog_sync.programs import FAILED, USAGE_ERROR, complain
+from catalog_sync.store.traces import SharedTraces
 from catalog_sync.supplier.protection import open_shared_state
 from catalog_sync.sync.reporting import error_info
-from catalog_sync.telemetry import instrument_celery, keep_spans, setup_telemetry, untraced
-from catalog_sync.traces import SharedTraces, SpanRecord
+from catalog_sync.worker.sender import Dispatcher
 from catalog_sync.worker.steps import Worker
 
 if TYPE_CHECKING:
-    from catalog_sync.config import Settings
+    from catalog_sync.observability.sdk import Telemetry
+    from catalog_sync.settings.settings import Settings
     from catalog_sync.sync.service import OnReport
-    from catalog_sync.telemetry import Telemetry
 
 T = TypeVar("T")
 

@@ -12,10 +12,9 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync import instruments, schedule
-from catalog_sync.cli.last_run import write_last_run
-from catalog_sync.countries import country_code
-from catalog_sync.errors import (
+from catalog_sync.domain import schedule
+from catalog_sync.domain.countries import country_code
+from catalog_sync.domain.errors import (
     CacheConnectionError,
     CatalogSyncError,
     InvalidDataError,
@@ -23,15 +22,17 @@ from catalog_sync.errors import (
     SyncDeadlineError,
     UnusableGroupsError,
 )
+from catalog_sync.domain.models import LockHolder, SyncKind, SyncReport, SyncRequest
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
 from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.jobs.redis import RedisJobs
 from catalog_sync.jobs.sweep import GRACE, end_lost, end_with_error, sweep
-from catalog_sync.models import LockHolder, SyncKind, SyncReport, SyncRequest
-from catalog_sync.supplier.esim_go import DEPENDENCY
+from catalog_sync.last_run import write_last_run
+from catalog_sync.observability import instruments
+from catalog_sync.observability.sdk import inject_context
+from catalog_sync.supplier.esim_go.client import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
-from catalog_sync.sync.failures import error_from_json, error_to_json
 from catalog_sync.sync.fetch import discover
 from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.previous import Published
@@ -40,24 +41,24 @@ from catalog_sync.sync.reporting import error_info, first_leaf
 from catalog_sync.sync.run import Fetch, rfc3339
 from catalog_sync.sync.scopes import confirm_asked
 from catalog_sync.sync.service import SyncService
-from catalog_sync.sync.staged import Part, StagedSupplier, fetch_bundle_part, fetch_part
-from catalog_sync.sync.ticket import adopt_lease
-from catalog_sync.telemetry import inject_context
+from catalog_sync.sync.shared.failures import error_from_json, error_to_json
+from catalog_sync.sync.shared.staged import Part, StagedSupplier, fetch_bundle_part, fetch_part
+from catalog_sync.sync.shared.ticket import adopt_lease
 from catalog_sync.worker.due import just_tried
 from catalog_sync.worker.heart import Heart, StepStoppedError
 from otel_resilience import Policy, classify, correlation_scope
 
 if TYPE_CHECKING:
-    from catalog_sync.config import Settings
-    from catalog_sync.jobs.dispatch import Dispatcher
     from catalog_sync.jobs.ledger import JobLedger
     from catalog_sync.jobs.records import Record
+    from catalog_sync.settings.settings import Settings
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.store.staging import Staging
-    from catalog_sync.supplier.esim_go import EsimGoClient
+    from catalog_sync.supplier.esim_go.client import EsimGoClient
     from catalog_sync.sync.previous import Previous
     from catalog_sync.sync.service import OnReport
+    from catalog_sync.worker.sender import Dispatcher
     from otel_resilience.storage import SharedState
 
 PART_MARGIN: Final = 900

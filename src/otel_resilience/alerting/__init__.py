@@ -12,20 +12,20 @@ Importing this package needs ``opentelemetry-api`` alone; channels that use HTTP
 
 from __future__ import annotations
 
-from otel_resilience.alerting.alert import Alert, Links, Notification, Status, fingerprint
 from otel_resilience.alerting.channels.base import Channel
 from otel_resilience.alerting.config import AlertConfig, EscalationStep, Inhibition, Silence, Thresholds
-from otel_resilience.alerting.delivery import DeliveryConfig
+from otel_resilience.alerting.delivery.channel_worker import DeliveryConfig
+from otel_resilience.alerting.delivery.ledger import Route
+from otel_resilience.alerting.delivery.receipt import Receipt
 from otel_resilience.alerting.heartbeat import Heartbeat
-from otel_resilience.alerting.incident import Incident, Phase
-from otel_resilience.alerting.incidents import IncidentBook
-from otel_resilience.alerting.ledger import Route
-from otel_resilience.alerting.outbox import Outbox
-from otel_resilience.alerting.receipt import Receipt
-from otel_resilience.alerting.redis_store import RedisStore
+from otel_resilience.alerting.model.alert import Alert, Links, Notification, Status, fingerprint
+from otel_resilience.alerting.model.book import IncidentBook
+from otel_resilience.alerting.model.incident import Incident, Phase
+from otel_resilience.alerting.persistence.outbox import Outbox
+from otel_resilience.alerting.persistence.redis_store import RedisStore
+from otel_resilience.alerting.persistence.store import DiskStore, FallbackStore, IncidentStore, MemoryStore
 from otel_resilience.alerting.service import AlertService
 from otel_resilience.alerting.sources import ResilienceSource, SourceConfig
-from otel_resilience.alerting.store import DiskStore, FallbackStore, IncidentStore, MemoryStore
 
 __all__ = [
     "Alert",

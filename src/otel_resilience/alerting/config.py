@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Final
 
-from otel_resilience import _validation as check
-from otel_resilience.alerting.alert import Alert, Links
-from otel_resilience.classification import Severity
+from otel_resilience._internal import validation as check
+from otel_resilience.alerting.model.alert import Alert, Links
+from otel_resilience.classification.model import Severity
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

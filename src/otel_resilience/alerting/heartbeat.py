@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from otel_resilience.policy import Policy
+from otel_resilience.policy.policy import Policy
 from otel_resilience.redaction import register_secret
-from otel_resilience.retry import RetryConfig
+from otel_resilience.retries.config import RetryConfig
 
 DEPENDENCY: Final = "heartbeat"
 """The ``resilience.dependency`` of its requests."""

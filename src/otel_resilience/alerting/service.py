@@ -21,22 +21,22 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, TracebackType
 from typing import Final, Self
 
-from otel_resilience import _validation as check
-from otel_resilience._foreign import repr_of
-from otel_resilience.alerting import signals
-from otel_resilience.alerting.alert import Alert, Notification, Status, fingerprint
+from otel_resilience._internal import validation as check
+from otel_resilience._internal.foreign import repr_of
+from otel_resilience.alerting import telemetry as signals
 from otel_resilience.alerting.config import AlertConfig
-from otel_resilience.alerting.delivery import DEPENDENCY_PREFIX, DeliveryConfig
-from otel_resilience.alerting.dispatch import DISABLED_KIND, Dispatcher, disabled_alert
-from otel_resilience.alerting.incident import Incident, Phase, message_number
-from otel_resilience.alerting.incidents import GoodSign, IncidentBook
-from otel_resilience.alerting.ledger import Route
-from otel_resilience.alerting.observed import Observed
-from otel_resilience.alerting.outbox import Outbox
-from otel_resilience.alerting.receipt import Receipt, in_context
-from otel_resilience.alerting.recovery import DURABLE, Archive, is_durable
-from otel_resilience.alerting.store import IncidentStore, Record
-from otel_resilience.classification import Classification, Severity
+from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX, DeliveryConfig
+from otel_resilience.alerting.delivery.dispatch import DISABLED_KIND, Dispatcher, disabled_alert
+from otel_resilience.alerting.delivery.ledger import Route
+from otel_resilience.alerting.delivery.receipt import Receipt, in_context
+from otel_resilience.alerting.model.alert import Alert, Notification, Status, fingerprint
+from otel_resilience.alerting.model.book import GoodSign, IncidentBook
+from otel_resilience.alerting.model.incident import Incident, Phase, message_number
+from otel_resilience.alerting.model.observed import Observed
+from otel_resilience.alerting.persistence.outbox import Outbox
+from otel_resilience.alerting.persistence.recovery import DURABLE, Archive, is_durable
+from otel_resilience.alerting.persistence.store import IncidentStore, Record
+from otel_resilience.classification.model import Classification, Severity
 from otel_resilience.redaction import redact
 
 CLOSE_WITHIN: Final = 3.0

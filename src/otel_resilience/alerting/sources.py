@@ -7,20 +7,22 @@ from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Final, NamedTuple
 
-from otel_resilience import _validation as check
-from otel_resilience._foreign import is_a, text_of
-from otel_resilience.alerting import signals
-from otel_resilience.alerting.alert import Alert, Scalar
+from otel_resilience._internal import validation as check
+from otel_resilience._internal.foreign import is_a, text_of
+from otel_resilience.alerting import telemetry as signals
 from otel_resilience.alerting.config import Thresholds
-from otel_resilience.alerting.delivery import DEPENDENCY_PREFIX
-from otel_resilience.alerting.incident import Incident, Phase
-from otel_resilience.alerting.incidents import GoodSign
+from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX
+from otel_resilience.alerting.model.alert import Alert, Scalar
+from otel_resilience.alerting.model.book import GoodSign
+from otel_resilience.alerting.model.incident import Incident, Phase
 from otel_resilience.alerting.service import AlertService
-from otel_resilience.breaker_config import BreakerState, CircuitBreakerMetrics, Transition
-from otel_resilience.classification import Classification, Severity
+from otel_resilience.circuitbreaker.breaker import CircuitBreaker
+from otel_resilience.circuitbreaker.config import CircuitBreakerMetrics
+from otel_resilience.circuitbreaker.states import BreakerState, Transition
+from otel_resilience.classification.model import Classification, Severity
 from otel_resilience.errors import CircuitOpenError
-from otel_resilience.observers import await_success, subscribe, unsubscribe
-from otel_resilience.telemetry import living_breakers
+from otel_resilience.telemetry.gauges import living_breakers
+from otel_resilience.telemetry.hooks import await_success, subscribe, unsubscribe
 
 CIRCUIT_BREAKER: Final = "circuit_breaker"
 AUTHENTICATION: Final = "authentication"
@@ -137,7 +139,8 @@ class ResilienceSource:
         self._await(incidents)
 
     def _look_at_circuit(self, incident: Incident, dependency: str) -> None:
-        known = [breaker.metrics() for breaker in living_breakers() if breaker.dependency == dependency]
+        breakers = [each for each in living_breakers() if isinstance(each, CircuitBreaker)]
+        known = [breaker.metrics() for breaker in breakers if breaker.dependency == dependency]
         if any(each.state in _OPEN or (each.calls and each.failure_rate >= FAILING) for each in known):
             self._service.goes_on(CIRCUIT_BREAKER, dependency)
         elif incident.calm_since is None and known and all(_is_well(each) for each in known):

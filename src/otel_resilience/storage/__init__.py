@@ -5,13 +5,12 @@ Three storages speak one protocol: in process, on disk, in Redis.
 
 from __future__ import annotations
 
+from otel_resilience.storage.backends.disk import DiskStorage
+from otel_resilience.storage.backends.memory import MemoryStorage
+from otel_resilience.storage.backends.redis import RedisStorage
 from otel_resilience.storage.breaker import SharedCircuitBreaker
 from otel_resilience.storage.budget import SharedRetryBudget
-from otel_resilience.storage.disk import DiskStorage
-from otel_resilience.storage.memory import MemoryStorage
-from otel_resilience.storage.redis_store import RedisStorage
-from otel_resilience.storage.shared import SharedState
-from otel_resilience.storage.steps import (
+from otel_resilience.storage.protocol import (
     Action,
     BreakerStep,
     BreakerView,
@@ -21,6 +20,7 @@ from otel_resilience.storage.steps import (
     Storage,
     StorageError,
 )
+from otel_resilience.storage.state import SharedState
 
 __all__ = [
     "Action",

@@ -14,20 +14,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from otel_resilience import _validation as check
 from otel_resilience import telemetry
-from otel_resilience.breaker_config import (
-    BreakerState,
-    CircuitBreakerConfig,
-    CircuitBreakerMetrics,
-    Transition,
-    TransitionReason,
-)
-from otel_resilience.circuit_breaker import UNRECORDED, CircuitBreaker
-from otel_resilience.classification import BreakerEffect, Classification, Classifier, ErrorClass
+from otel_resilience._internal import validation as check
+from otel_resilience.circuitbreaker.breaker import UNRECORDED, CircuitBreaker
+from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
+from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
+from otel_resilience.classification.classifier import Classifier
+from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass
 from otel_resilience.storage.links import Link
-from otel_resilience.storage.shared import SharedState
-from otel_resilience.storage.steps import Action, BreakerStep, BreakerView, Claim, StorageError
+from otel_resilience.storage.protocol import Action, BreakerStep, BreakerView, Claim, StorageError
+from otel_resilience.storage.state import SharedState
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 

@@ -9,11 +9,12 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-from otel_resilience import _validation as check
-from otel_resilience.budget import RetryBudget, RetryBudgetConfig
+from otel_resilience._internal import validation as check
+from otel_resilience.retries.bucket import RetryBudgetConfig
+from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.storage.links import Link
-from otel_resilience.storage.shared import SharedState
-from otel_resilience.storage.steps import BudgetStep, BudgetView, Merge
+from otel_resilience.storage.protocol import BudgetStep, BudgetView, Merge
+from otel_resilience.storage.state import SharedState
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

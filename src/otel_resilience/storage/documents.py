@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from otel_resilience.breaker_config import BreakerState, TransitionReason
-from otel_resilience.storage.steps import Action, BreakerStep, BreakerView, BudgetStep, BudgetView, Merge
-from otel_resilience.window import BUCKETS
+from otel_resilience.circuitbreaker.states import BreakerState, TransitionReason
+from otel_resilience.circuitbreaker.window import BUCKETS
+from otel_resilience.storage.protocol import Action, BreakerStep, BreakerView, BudgetStep, BudgetView, Merge
 
 Document = dict[str, Any]
 """A JSON object; empty for what was never used. Its times are seconds on the clock of its storage."""

@@ -17,12 +17,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from otel_resilience import error_types, telemetry
-from otel_resilience._foreign import repr_of
-from otel_resilience._forks import renew_after_fork, renew_lock_after_fork
-from otel_resilience.defaults import classify
+from otel_resilience import telemetry
+from otel_resilience._internal.foreign import repr_of
+from otel_resilience._internal.forks import renew_after_fork, renew_lock_after_fork
+from otel_resilience.classification import error_types
+from otel_resilience.classification.defaults import classify
 from otel_resilience.redaction import redact
-from otel_resilience.storage.steps import Storage, StorageError
+from otel_resilience.storage.protocol import Storage, StorageError
 
 _log = logging.getLogger("otel_resilience")
 

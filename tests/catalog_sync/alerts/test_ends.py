@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from catalog_sync.alerts import outcomes
-from catalog_sync.errors import (
+from catalog_sync.domain.errors import (
     AuthenticationError,
     BundleNotFoundError,
     CacheConnectionError,
@@ -23,11 +23,11 @@ from catalog_sync.errors import (
     PublishRefusedError,
     UnknownScopeError,
 )
-from catalog_sync.models import GroupReport, Outcome, SyncKind
+from catalog_sync.domain.models import GroupReport, Outcome, SyncKind
 from otel_resilience import CircuitBreakerConfig, Severity
 from otel_resilience.alerting import AlertConfig, DiskStore, Notification, Outbox, ResilienceSource, Route, sources
-from otel_resilience.alerting.dispatch import DISABLED_KIND
-from otel_resilience.alerting.incidents import OVERFLOW_KIND
+from otel_resilience.alerting.delivery.dispatch import DISABLED_KIND
+from otel_resilience.alerting.model.book import OVERFLOW_KIND
 from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, Inbox, RevokedFault, World, alert
 from support.resilience import PermanentFault, Script, TransientFault, make_policy
@@ -244,17 +244,17 @@ def test_in_a_process_that_goes_on_a_success_ends_it_after_a_while(
 
 
 def test_calls_cost_nothing_more_while_nothing_waits_for_their_success(tmp_path: Path, clock: FakeClock) -> None:
-    from otel_resilience import observers
+    from otel_resilience.telemetry import hooks
 
     with process(tmp_path, clock) as job:
         job.call("value")
-        assert observers.awaited == frozenset()
+        assert hooks.awaited == frozenset()
         job.call(fault("401", Severity.CRITICAL))
         job.world.run(30)
-        assert observers.awaited == {"esim-go"}
+        assert hooks.awaited == {"esim-go"}
         job.call("value")
-        assert observers.awaited == frozenset()
-    assert observers.awaited == frozenset()
+        assert hooks.awaited == frozenset()
+    assert hooks.awaited == frozenset()
 
 
 @pytest.mark.parametrize("error", [UnknownScopeError("no group 'NOPE'"), BundleNotFoundError("no bundle 'NOPE'")])

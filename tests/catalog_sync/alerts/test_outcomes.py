@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from catalog_sync.alerts import outcomes
-from catalog_sync.errors import (
+from catalog_sync.domain.errors import (
     AuthenticationError,
     CacheAuthenticationError,
     CacheConnectionError,
@@ -17,7 +17,7 @@ from catalog_sync.errors import (
     PublishRefusedError,
     SupplierUnavailableError,
 )
-from catalog_sync.models import GroupReport, Outcome, SyncKind, SyncReport
+from catalog_sync.domain.models import GroupReport, Outcome, SyncKind, SyncReport
 from catalog_sync.store.errors import CacheReplyError
 from catalog_sync.sync.reporting import error_info
 from otel_resilience import Severity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from catalog_sync.alerts.routes import routes
-from catalog_sync.config import Settings
+from catalog_sync.settings.settings import Settings
 from otel_resilience import Severity
 from otel_resilience.alerting.channels import LogChannel, PagerDutyChannel, SlackChannel, WebhookChannel
 

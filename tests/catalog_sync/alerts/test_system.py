@@ -12,10 +12,10 @@ import pytest
 
 from catalog_sync.alerts import CatalogAlerts
 from catalog_sync.alerts.overview import overview
-from catalog_sync.config import Settings
-from catalog_sync.contract import SERVICE_API, SERVICE_SYNC, SERVICE_WORKER
-from catalog_sync.errors import InvalidDataError
-from catalog_sync.models import GroupReport, Outcome
+from catalog_sync.domain.errors import InvalidDataError
+from catalog_sync.domain.models import GroupReport, Outcome
+from catalog_sync.observability.contract import SERVICE_API, SERVICE_SYNC, SERVICE_WORKER
+from catalog_sync.settings.settings import Settings
 from support.alert_receivers import ROUTING_KEY, FakePagerDuty, FakeWebhook, served
 from support.redis_server import RedisServer
 from support.sync_reports import report

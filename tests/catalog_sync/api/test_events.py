@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from catalog_sync.api import events
-from catalog_sync.errors import CacheConnectionError
+from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.jobs import Job
 from catalog_sync.jobs.watching import MAX_WAITING, Watcher
 from support.api_world import AUTHORIZED, ApiWorld, api_world

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from catalog_sync.models import GroupMeta
+from catalog_sync.domain.models import GroupMeta
 from support.api_world import CATALOGUE, ApiWorld, api_world
 from support.published import AS_OF
 

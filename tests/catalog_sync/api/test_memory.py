@@ -14,7 +14,7 @@ import pytest
 from catalog_sync.api import reads, sending
 from catalog_sync.api.problems import ProblemError
 from catalog_sync.api.sending import PART, Sent, UnderWay
-from catalog_sync.traces import SpanEvent, SpanRecord, TraceRing
+from catalog_sync.observability.traces import SpanEvent, SpanRecord, TraceRing
 from catalog_sync.worker.process import MAX_BUFFERED, SpanBuffer
 from support.api_world import ApiWorld
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from catalog_sync.api.guards import MAX_QUERY
-from catalog_sync.errors import CacheConnectionError
+from catalog_sync.domain.errors import CacheConnectionError
 from support.api_world import AUTHORIZED, ApiWorld, api_world
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from catalog_sync.index import CatalogueIndex
-from catalog_sync.models import GroupMeta
+from catalog_sync.domain.index import CatalogueIndex
+from catalog_sync.domain.models import GroupMeta
 from support.api_world import CATALOGUE, ApiWorld, api_world
 from support.published import AS_OF, make_bundle, make_meta
 

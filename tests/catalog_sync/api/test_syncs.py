@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from catalog_sync.api.parameters import MAX_TEXT
-from catalog_sync.errors import RateLimitError
-from catalog_sync.models import GroupReport, Outcome, SyncKind, SyncRequest
+from catalog_sync.domain.errors import RateLimitError
+from catalog_sync.domain.models import GroupReport, Outcome, SyncKind, SyncRequest
 from catalog_sync.sync.reporting import error_info
 from support.api_world import AUTHORIZED, TOKEN, ApiWorld, api_world, report_of
 

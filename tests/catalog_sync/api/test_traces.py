@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from catalog_sync import instruments
-from catalog_sync.telemetry import Telemetry, keep_spans, setup_telemetry
-from catalog_sync.traces import SpanEvent, SpanLink, SpanRecord, TraceRing, TraceSummary
+from catalog_sync.observability import instruments
+from catalog_sync.observability.sdk import Telemetry, keep_spans, setup_telemetry
+from catalog_sync.observability.traces import SpanEvent, SpanLink, SpanRecord, TraceRing, TraceSummary
 from support.api_world import AUTHORIZED, ApiWorld, api_world
 from support.otel_globals import fresh_otel_globals
 

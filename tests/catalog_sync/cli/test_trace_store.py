@@ -18,11 +18,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from catalog_sync.cli.demo import figures
-from catalog_sync.cli.demo.receiver import running_receiver
-from catalog_sync.cli.demo.trace_store import Point, Span, TelemetryStore, increase
-from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig, contract
-from otel_resilience.telemetry import use_providers
+from catalog_sync.demo import figures
+from catalog_sync.demo.receiver import running_receiver
+from catalog_sync.demo.trace_store import Point, Span, TelemetryStore, increase
+from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig
+from otel_resilience.telemetry import contract
+from otel_resilience.telemetry.listener import use_providers
 
 
 @pytest.fixture

@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from catalog_sync.errors import (
+from catalog_sync.domain.errors import (
     AuthenticationError,
     CatalogSyncError,
     ConfigurationError,
     LockLostError,
     RateLimitError,
 )
-from catalog_sync.index import CatalogueIndex
-from catalog_sync.jobs.broker import broker_url, celery_settings
+from catalog_sync.domain.index import CatalogueIndex
+from catalog_sync.domain.models import LockHolder
 from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import JobStatus
-from catalog_sync.models import LockHolder
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.store.lock import LockLease
-from catalog_sync.sync.failures import error_from_json, error_to_json
 from catalog_sync.sync.run import FATAL
-from catalog_sync.sync.ticket import Ticket, adopt_lease
+from catalog_sync.sync.shared.failures import error_from_json, error_to_json
+from catalog_sync.sync.shared.ticket import Ticket, adopt_lease
+from catalog_sync.worker.celery_settings import broker_url, celery_settings
 from otel_resilience import classify
 from support.job_records import LATER, job_id, planned
 from support.published import lease_of, make_bundle, make_meta, publish

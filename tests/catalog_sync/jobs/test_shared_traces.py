@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from catalog_sync.errors import CacheConnectionError
+from catalog_sync.domain.errors import CacheConnectionError
+from catalog_sync.observability.traces import SpanRecord, TraceRing
 from catalog_sync.store.client import GuardedRedis
-from catalog_sync.traces import JoinedTraces, SharedTraces, SpanRecord, TraceRing
-from catalog_sync.traces.shared import KEPT_OTHER, MAX_FAILED, PREFIX
+from catalog_sync.store.traces import KEPT_OTHER, MAX_FAILED, PREFIX, JoinedTraces, SharedTraces
 from support.redis_server import RedisServer
 
 

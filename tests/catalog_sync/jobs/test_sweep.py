@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from catalog_sync.errors import SyncDeadlineError
+from catalog_sync.domain.errors import SyncDeadlineError
+from catalog_sync.domain.models import Outcome, SyncReport
 from catalog_sync.jobs import JobStatus
 from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.jobs.sweep import end_lost, sweep
-from catalog_sync.models import Outcome, SyncReport
+from catalog_sync.observability.sdk import trace_of
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.store.lock import LockLease, SharedOwner
-from catalog_sync.sync.failures import error_from_json
 from catalog_sync.sync.service import OnReport
-from catalog_sync.sync.staged import Part
-from catalog_sync.telemetry import trace_of
+from catalog_sync.sync.shared.failures import error_from_json
+from catalog_sync.sync.shared.staged import Part
 from support.job_records import CORRELATION, LATER, fields, finish, job_id, planned, start
 from support.redis_server import RedisServer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog_sync.errors import (
+from catalog_sync.domain.errors import (
     CacheAuthenticationError,
     CacheConnectionError,
     CacheWritesPausedError,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from catalog_sync.errors import CacheConnectionError, LockLostError
-from catalog_sync.models import LockHolder
+from catalog_sync.domain.errors import CacheConnectionError, LockLostError
+from catalog_sync.domain.models import LockHolder
 from catalog_sync.store import CatalogStore, LockLease, SharedOwner, StaleFenceError, open_store
 from catalog_sync.store.client import GuardedRedis, connect_url
 from catalog_sync.store.lock import SyncLock

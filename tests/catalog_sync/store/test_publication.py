@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from catalog_sync.errors import CacheWritesPausedError
-from catalog_sync.index import CatalogueIndex
-from catalog_sync.models import Bundle
-from catalog_sync.reader import CatalogReader, Query
+from catalog_sync.domain.errors import CacheWritesPausedError
+from catalog_sync.domain.index import CatalogueIndex
+from catalog_sync.domain.models import Bundle
 from catalog_sync.store import CatalogStore, StagingIncompleteError, StaleFenceError, VersionGoneError, open_store
 from catalog_sync.store.keys import VersionKeys
+from catalog_sync.store.reader import CatalogReader, Query
 from support.published import StoreSettings, lease_of, make_bundle, make_meta, publish, quick_policy
 from support.redis_server import RedisServer
 

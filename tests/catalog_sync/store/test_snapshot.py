@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from catalog_sync.index import CatalogueIndex
-from catalog_sync.models import Bundle, CatalogueMeta
+from catalog_sync.domain.index import CatalogueIndex
+from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.store import CatalogStore, Snapshot
 from support.published import make_bundle, make_meta, publish
 

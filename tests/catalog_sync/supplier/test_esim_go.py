@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from catalog_sync.errors import (
+from catalog_sync.domain.errors import (
     AccessDeniedError,
     ApiConnectionError,
     ApiTimeoutError,
@@ -24,7 +24,7 @@ from catalog_sync.errors import (
     SupplierUnavailableError,
     SyncDeadlineError,
 )
-from catalog_sync.supplier.esim_go import EsimGoClient, open_supplier
+from catalog_sync.supplier.esim_go.client import EsimGoClient, open_supplier
 from catalog_sync.supplier.port import Deadline, Scope
 from catalog_sync.supplier.rate_limit import RateLimiter
 from otel_resilience import CircuitBreakerConfig, ErrorClass, Severity

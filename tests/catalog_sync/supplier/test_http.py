@@ -9,9 +9,9 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from catalog_sync.errors import InvalidDataError, PayloadTooLargeError, RedirectRefusedError
-from catalog_sync.supplier.envelope import parse_page
-from catalog_sync.supplier.http import Answer, exchange, parse_json, raise_for_status, redirect_target
+from catalog_sync.domain.errors import InvalidDataError, PayloadTooLargeError, RedirectRefusedError
+from catalog_sync.supplier.esim_go.envelope import parse_page
+from catalog_sync.supplier.esim_go.responses import Answer, exchange, parse_json, raise_for_status, redirect_target
 from otel_resilience import classify
 from otel_resilience.redaction import register_secret
 from support.scripted_http import answer, scripted_server

@@ -7,10 +7,10 @@ import contextlib
 
 import pytest
 
-from catalog_sync.errors import CatalogueChangedError, InvalidDataError, UnusableGroupsError
-from catalog_sync.models import Bundle
-from catalog_sync.supplier.envelope import parse_groups, parse_page
-from catalog_sync.supplier.paging import follow_pages
+from catalog_sync.domain.errors import CatalogueChangedError, InvalidDataError, UnusableGroupsError
+from catalog_sync.domain.models import Bundle
+from catalog_sync.supplier.esim_go.envelope import parse_groups, parse_page
+from catalog_sync.supplier.esim_go.paging import follow_pages
 from catalog_sync.supplier.port import Page
 
 

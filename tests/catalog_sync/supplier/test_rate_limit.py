@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog_sync.errors import RateLimitError
+from catalog_sync.domain.errors import RateLimitError
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.supplier.rate_limit import RateLimiter, SlidingLog
 

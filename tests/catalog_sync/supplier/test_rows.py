@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog_sync.models import Bundle
+from catalog_sync.domain.models import Bundle
+from catalog_sync.supplier.esim_go.rows import validate_rows
 from catalog_sync.supplier.port import QuarantineReason
-from catalog_sync.supplier.rows import validate_rows
 
 ROW: dict[str, Any] = {
     "name": "esim_3GB_30D_PT_V2",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog_sync.errors import RateLimitError
+from catalog_sync.domain.errors import RateLimitError
 from catalog_sync.store.client import connect_url
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.supplier.rate_limit import RateLimiter

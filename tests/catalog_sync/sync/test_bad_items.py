@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog_sync.errors import CatalogSyncError
-from catalog_sync.models import Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.domain.models import Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.store import backend
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.snapshot import Snapshot
-from catalog_sync.supplier.envelope import parse_groups, parse_page
-from catalog_sync.supplier.http import Answer, parse_json
+from catalog_sync.supplier.esim_go.envelope import parse_groups, parse_page
+from catalog_sync.supplier.esim_go.responses import Answer, parse_json
 from catalog_sync.supplier.port import Deadline, Page, RequestCounts, Scope
 from catalog_sync.sync import SyncService
 from support.settings import make_settings

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from catalog_sync.models import Outcome, SyncReport
+from catalog_sync.domain.models import Outcome, SyncReport
 from catalog_sync.store import backend
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.snapshot import Snapshot

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from opentelemetry.trace import StatusCode
 
-from catalog_sync import instruments
-from catalog_sync.models import Outcome
+from catalog_sync.domain.models import Outcome
+from catalog_sync.observability import instruments
 from otel_resilience.testing import RecordedTelemetry
 from support.sync_world import World
 

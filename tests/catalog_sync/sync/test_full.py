@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from catalog_sync.models import Outcome
+from catalog_sync.domain.models import Outcome
 from catalog_sync.sync import Progress
 from otel_resilience import CircuitBreakerConfig
 from support.redis_server import RedisServer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from catalog_sync.models import Outcome, SyncKind
+from catalog_sync.domain.models import Outcome, SyncKind
 from support.sync_world import BUNDLES, World
 
 

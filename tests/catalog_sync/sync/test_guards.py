@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from catalog_sync.errors import PublishRefusedError
+from catalog_sync.domain.errors import PublishRefusedError
 from catalog_sync.sync import guards
 
 

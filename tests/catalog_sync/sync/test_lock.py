@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from catalog_sync.errors import CacheConnectionError, LockLostError
-from catalog_sync.models import LockHolder, Outcome, SyncReport
+from catalog_sync.domain.errors import CacheConnectionError, LockLostError
+from catalog_sync.domain.models import LockHolder, Outcome, SyncReport
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.sync import SyncService

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog_sync.models import Outcome
+from catalog_sync.domain.models import Outcome
 from support.redis_server import RedisServer
 from support.sync_world import world_with
 

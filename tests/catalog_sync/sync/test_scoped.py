@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from catalog_sync.models import Bundle, Outcome, SyncKind, SyncRequest
+from catalog_sync.domain.models import Bundle, Outcome, SyncKind, SyncRequest
 from support.sync_world import BUNDLES, World
 
 

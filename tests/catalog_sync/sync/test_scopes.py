@@ -6,12 +6,12 @@ import pytest
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.trace import StatusCode
 
-from catalog_sync import instruments
 from catalog_sync.alerts.outcomes import raised
-from catalog_sync.countries import COUNTRIES
-from catalog_sync.errors import UnknownScopeError
-from catalog_sync.index import Filter
-from catalog_sync.models import Outcome, SyncKind, SyncRequest
+from catalog_sync.domain.countries import COUNTRIES
+from catalog_sync.domain.errors import UnknownScopeError
+from catalog_sync.domain.index import Filter
+from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
+from catalog_sync.observability import instruments
 from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.scopes import KnownScopes, check_scope, known_scopes
 from otel_resilience import Severity

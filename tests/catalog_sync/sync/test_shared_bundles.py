@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from catalog_sync.models import Outcome, SyncKind
+from catalog_sync.domain.models import Outcome, SyncKind
 from support.redis_server import RedisServer
 from support.sync_world import World, world_with
 

@@ -6,8 +6,8 @@ import datetime
 
 import pytest
 
+from catalog_sync.domain.models import SyncKind
 from catalog_sync.jobs import Job, JobStatus
-from catalog_sync.models import SyncKind
 from catalog_sync.worker.due import LEAST_AGAIN_AFTER, just_tried
 
 BEGIN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import redis
 
-from catalog_sync.models import Outcome, SyncRequest
+from catalog_sync.domain.models import Outcome, SyncRequest
 from catalog_sync.worker.consumer import CALM_AFTER, Pauses
 from support.api_process import TOKEN as API_TOKEN
 from support.api_process import ApiProcess

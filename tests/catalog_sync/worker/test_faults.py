@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from catalog_sync.errors import CacheConnectionError
+from catalog_sync.domain.errors import CacheConnectionError
+from catalog_sync.domain.models import Outcome, SyncRequest
 from catalog_sync.jobs import Job, JobNotFoundError, JobStatus
-from catalog_sync.jobs.broker import QUEUE_KEY
-from catalog_sync.jobs.dispatch import Dispatcher
 from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.records import PLAN, step_of
-from catalog_sync.models import Outcome, SyncRequest
-from catalog_sync.telemetry import trace_of
+from catalog_sync.observability.sdk import trace_of
 from catalog_sync.worker.celery_app import app
+from catalog_sync.worker.celery_settings import QUEUE_KEY
+from catalog_sync.worker.sender import Dispatcher
 from support.worker_world import WorkerProcess, WorkerWorld
 
 MakeWorld = Callable[..., WorkerWorld]

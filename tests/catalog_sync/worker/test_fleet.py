@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
 from catalog_sync.jobs import Job
-from catalog_sync.models import Outcome, SyncKind, SyncRequest
 from support.otlp_sink import OtlpSink, otlp_sink
 from support.redis_server import RedisServer
 from support.worker_world import Supplier, WorkerWorld, running_supplier, worker_world

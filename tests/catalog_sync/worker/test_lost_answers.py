@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from catalog_sync.errors import CacheConnectionError
-from catalog_sync.models import Outcome, SyncRequest
+from catalog_sync.domain.errors import CacheConnectionError
+from catalog_sync.domain.models import Outcome, SyncRequest
 from catalog_sync.worker.heart import LONGEST_PAUSE
 from catalog_sync.worker.process import open_worker
 from catalog_sync.worker.steps import Worker

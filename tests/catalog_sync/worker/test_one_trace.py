@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from catalog_sync import contract as catalog
-from otel_resilience import contract as resilience
+from catalog_sync.observability import contract as catalog
+from otel_resilience.telemetry import contract as resilience
 from support.api_process import TOKEN, ApiProcess
 from support.cli import API_KEY, running_supplier
 from support.otlp_sink import OtlpSink, SinkSpan, otlp_sink

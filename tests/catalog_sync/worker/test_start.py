@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog_sync.models import Outcome, SyncRequest
+from catalog_sync.domain.models import Outcome, SyncRequest
 from catalog_sync.worker.celery_app import configure
 from support.redis_server import RedisServer
 from support.worker_world import WorkerProcess, WorkerWorld, process_environment
@@ -263,7 +263,7 @@ PROGRAMS = (
     ("catalog_sync.worker.beat",),
     ("catalog_sync.api.command",),
     ("catalog_sync.up",),
-    ("catalog_sync.simulator",),
+    ("esim_go_simulator",),
     ("catalog_sync", "simulate"),
     ("catalog_sync", "run"),
     ("catalog_sync", "search"),
@@ -305,7 +305,7 @@ def test_every_program_ends_with_2_and_names_a_variable_that_is_not_allowed(
 
 @pytest.mark.fault("W1")
 @pytest.mark.parametrize(
-    "program", [program for program in PROGRAMS if program[-1] not in {"simulate", "--fast", "catalog_sync.simulator"}]
+    "program", [program for program in PROGRAMS if program[-1] not in {"simulate", "--fast", "esim_go_simulator"}]
 )
 def test_every_program_of_the_catalogue_refuses_an_option_of_redis_that_not_all_clients_take(
     program: tuple[str, ...], tmp_path: Path

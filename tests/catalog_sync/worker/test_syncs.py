@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from catalog_sync.errors import UNKNOWN_SCOPE_TYPES
+from catalog_sync.domain.errors import UNKNOWN_SCOPE_TYPES
+from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
 from catalog_sync.jobs import Job, JobConflictError, JobStatus
-from catalog_sync.jobs.dispatch import DUE_TASK
-from catalog_sync.models import Outcome, SyncKind, SyncRequest
 from catalog_sync.store.snapshot import Snapshot
-from catalog_sync.supplier.esim_go import open_supplier
+from catalog_sync.supplier.esim_go.client import open_supplier
 from catalog_sync.sync import SyncService
 from catalog_sync.worker.celery_app import app
+from catalog_sync.worker.sender import DUE_TASK
 from support.redis_server import RedisServer
 from support.worker_world import Supplier, WorkerWorld, worker_world
 

@@ -12,9 +12,10 @@ from opentelemetry.sdk.metrics.export import Histogram, Sum
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from otel_resilience import Severity, contract
+from otel_resilience import Severity
 from otel_resilience.alerting import AlertConfig, AlertService, Inhibition, Route, Silence
 from otel_resilience.alerting.channels import WebhookChannel
+from otel_resilience.telemetry import contract
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.alert_receivers import FakeWebhook, served
 from support.alerting import EPOCH, Inbox, RefusedFault, World, alert

@@ -11,10 +11,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from otel_resilience import Severity
-from otel_resilience.alerting.alert import Alert, Links, Notification, Status
 from otel_resilience.alerting.channels._text import ELLIPSIS, cut, encode, readable, web_link
 from otel_resilience.alerting.channels.pagerduty import build_event
 from otel_resilience.alerting.channels.slack import build_message
+from otel_resilience.alerting.model.alert import Alert, Links, Notification, Status
 from otel_resilience.redaction import register_secret
 from support.alert_payloads import check_generic, check_pagerduty, check_slack, units
 from support.alert_receivers import ROUTING_KEY

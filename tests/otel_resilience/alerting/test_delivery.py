@@ -10,7 +10,7 @@ import pytest
 
 from otel_resilience import CircuitBreakerConfig, RetryConfig, Severity
 from otel_resilience.alerting import AlertConfig, DeliveryConfig, DiskStore, Outbox, Receipt, Route, Status
-from otel_resilience.alerting.dispatch import DISABLED_KIND
+from otel_resilience.alerting.delivery.dispatch import DISABLED_KIND
 from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, Inbox, RefusedFault, RevokedFault, World
 from support.notifications import notification

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from otel_resilience import Severity
-from otel_resilience.alerting.alert import MAX_CONTEXT, Links, Notification, Status
-from otel_resilience.alerting.digest import MORE, digest
+from otel_resilience.alerting.model.alert import MAX_CONTEXT, Links, Notification, Status
+from otel_resilience.alerting.model.digest import MORE, digest
 from support.notifications import BEGAN, LINKS, notification
 
 

@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from otel_resilience import Severity
 from otel_resilience.alerting import AlertConfig, EscalationStep, Inhibition, Notification, Phase, Status
-from otel_resilience.alerting.incident import Incident
-from otel_resilience.alerting.incidents import IncidentBook
+from otel_resilience.alerting.model.book import IncidentBook
+from otel_resilience.alerting.model.incident import Incident
 from support.alerting import EPOCH, alert
 
 CONFIG = AlertConfig(

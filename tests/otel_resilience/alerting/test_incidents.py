@@ -18,9 +18,9 @@ from otel_resilience.alerting import (
     Status,
     fingerprint,
 )
-from otel_resilience.alerting.incident import Incident
-from otel_resilience.alerting.incidents import OVERFLOW_KIND, IncidentBook
-from otel_resilience.alerting.observed import MAX_ERROR_TYPES
+from otel_resilience.alerting.model.book import OVERFLOW_KIND, IncidentBook
+from otel_resilience.alerting.model.incident import Incident
+from otel_resilience.alerting.model.observed import MAX_ERROR_TYPES
 from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, World, alert
 

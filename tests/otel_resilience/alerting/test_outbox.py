@@ -10,8 +10,8 @@ import pytest
 
 from otel_resilience import Severity
 from otel_resilience.alerting import AlertConfig, DiskStore, MemoryStore, Outbox, Route
-from otel_resilience.alerting import outbox as module
-from otel_resilience.alerting.alert import Notification
+from otel_resilience.alerting.model.alert import Notification
+from otel_resilience.alerting.persistence import outbox as module
 from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, Inbox, World
 from support.notifications import BEGAN, SAMPLES, notification
@@ -348,7 +348,7 @@ class TestTheNextProcess:
 
         world = process.start()
         monkeypatch.setattr(module, "write_synced", full)
-        monkeypatch.setattr("otel_resilience.alerting.store.write_synced", full)
+        monkeypatch.setattr("otel_resilience.alerting.persistence.store.write_synced", full)
         world.report("a", Severity.CRITICAL)
         world.run(1)
         assert [m.kind for m in process.inbox.messages] == ["a"]

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from otel_resilience import Policy, RetryConfig, Severity, classify
-from otel_resilience.alerting.alert import Notification
 from otel_resilience.alerting.channels import Channel, WebhookChannel
-from otel_resilience.alerting.digest import digest
+from otel_resilience.alerting.model.alert import Notification
+from otel_resilience.alerting.model.digest import digest
 from support.alert_receivers import FakeWebhook, Received, Receiver, Reply, served
 from support.notifications import SAMPLES, notification
 

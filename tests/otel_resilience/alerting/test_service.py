@@ -28,8 +28,8 @@ from otel_resilience.alerting import (
     Route,
 )
 from otel_resilience.alerting.channels import SlackChannel, WebhookChannel
-from otel_resilience.alerting.store import Record, Swap
-from otel_resilience.classification import Classification, ErrorClass
+from otel_resilience.alerting.persistence.store import Record, Swap
+from otel_resilience.classification.model import Classification, ErrorClass
 from support.alert_receivers import BLACK_HOLE, FakeSlack, FakeWebhook, Reply, served
 from support.alerting import Inbox, World, alert
 from support.notifications import notification

@@ -26,9 +26,9 @@ from otel_resilience.alerting import (
     Route,
     Status,
 )
-from otel_resilience.alerting.incidents import CONFIRMED_WITHIN
+from otel_resilience.alerting.model.book import CONFIRMED_WITHIN
+from otel_resilience.alerting.persistence.store import Record, Swap
 from otel_resilience.alerting.service import CATCH_UP_EVERY
-from otel_resilience.alerting.store import Record, Swap
 from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, Inbox, World
 from support.resilience import TransientFault

@@ -16,10 +16,10 @@ from otel_resilience import (
     Policy,
     RetryConfig,
     Severity,
-    observers,
 )
 from otel_resilience.alerting import AlertConfig, ResilienceSource, SourceConfig, Thresholds
 from otel_resilience.redaction import register_secret
+from otel_resilience.telemetry import hooks
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.alerting import EPOCH, World
 from support.resilience import Fault, Script, make_policy
@@ -276,11 +276,11 @@ class TestOurOwnChannels:
 class TestObservers:
     def test_only_within_the_block(self, clock: FakeClock) -> None:
         with watched(clock) as world:
-            assert len(observers.subscribed) == 1
+            assert len(hooks.subscribed) == 1
         fail(world, fault(Severity.CRITICAL))
         world.run(10)
         assert world.messages() == []
-        assert observers.subscribed == ()
+        assert hooks.subscribed == ()
 
     def test_one_that_breaks_does_not_change_the_call(self, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
         class Broken:
@@ -291,15 +291,15 @@ class TestObservers:
 
         register_secret("abcdef")
         broken = Broken()
-        observers.subscribe(broken)
-        observers.subscribe(broken)
-        assert len(observers.subscribed) == 1
+        hooks.subscribe(broken)
+        hooks.subscribe(broken)
+        assert len(hooks.subscribed) == 1
         try:
             policy = make_policy(clock, breaker=CircuitBreakerConfig(consecutive_failures=1), retry=None)
             with pytest.raises(ConnectionRefusedError):
                 policy.execute(Script(ConnectionRefusedError()).play)
         finally:
-            observers.unsubscribe(broken)
+            hooks.unsubscribe(broken)
         assert "an observer of errors failed" in caplog.text
         assert "an observer of transitions failed" in caplog.text
         assert "abcdef" not in caplog.text

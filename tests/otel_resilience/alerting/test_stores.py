@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from otel_resilience.alerting import DiskStore, FallbackStore, IncidentStore, MemoryStore, RedisStore
-from otel_resilience.alerting.store import MAX_AGE, Record, Swap
+from otel_resilience.alerting.persistence.store import MAX_AGE, Record, Swap
 from otel_resilience.testing import FakeClock
 from support.redis_server import RedisServer
 
@@ -150,7 +150,7 @@ class TestTheDisk:
     def test_one_that_hangs_while_it_writes_is_waited_for_a_while(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("otel_resilience.alerting.store.LOCK_WITHIN", 0.05)
+        monkeypatch.setattr("otel_resilience.alerting.persistence.store.LOCK_WITHIN", 0.05)
         descriptor = os.open(tmp_path / ".lock", os.O_RDWR | os.O_CREAT)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         try:

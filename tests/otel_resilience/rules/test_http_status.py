@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from otel_resilience import ErrorClass, Severity, classify
-from otel_resilience.rules.http_status import classify_status
+from otel_resilience.classification.rules.http_status import classify_status
 from support.verdict_rows import assert_verdict
 
 TABLE: tuple[tuple[str, tuple[int, ...], str, str, int | None, Severity], ...] = (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_resilience.retry_after import MAX_RETRY_AFTER, parse_rate_limit_reset, parse_retry_after
+from otel_resilience.classification.retry_after import MAX_RETRY_AFTER, parse_rate_limit_reset, parse_retry_after
 
 NOW = datetime(2026, 11, 24, 8, 0, 0, tzinfo=UTC)
 MOMENTS = st.integers(31_536_000, 7_258_118_400).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))

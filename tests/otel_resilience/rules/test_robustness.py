@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_resilience import Classification, classify
-from otel_resilience.rules import default_rules
+from otel_resilience.classification.rules import default_rules
 
 KINDS: list[type[BaseException]] = [
     ValueError, OSError, TimeoutError, ConnectionError, RuntimeError, MemoryError, ssl.SSLError, UnicodeError,

@@ -21,7 +21,7 @@ from otel_resilience.storage import (
     SharedState,
     StorageError,
 )
-from otel_resilience.storage import disk as disk_module
+from otel_resilience.storage.backends import disk as disk_module
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import TransientFault
 

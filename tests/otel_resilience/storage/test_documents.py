@@ -8,7 +8,7 @@ import pytest
 
 from otel_resilience import BreakerState, CircuitBreakerConfig, RetryBudgetConfig
 from otel_resilience.storage import Action, BreakerStep, BudgetStep, Claim, documents
-from otel_resilience.storage.steps import Merge
+from otel_resilience.storage.protocol import Merge
 
 NOW = 1000.0
 CONFIG = CircuitBreakerConfig()

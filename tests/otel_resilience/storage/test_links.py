@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from otel_resilience import CircuitBreakerConfig, CircuitOpenError, Policy, RetryConfig
-from otel_resilience.contract import EVENT_STATE_CHANGED as STATE_CHANGED
 from otel_resilience.storage import DiskStorage, RedisStorage, SharedCircuitBreaker, SharedRetryBudget, SharedState
+from otel_resilience.telemetry.contract import EVENT_STATE_CHANGED as STATE_CHANGED
 from otel_resilience.testing import RecordedTelemetry
 from support.redis_server import RedisServer, free_port
 from support.resilience import TransientFault

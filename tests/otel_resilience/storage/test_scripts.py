@@ -24,7 +24,7 @@ from otel_resilience.storage import (
     RedisStorage,
     StorageError,
 )
-from otel_resilience.storage.steps import Merge
+from otel_resilience.storage.protocol import Merge
 from support.redis_server import RedisServer
 
 CONFIGS = [

@@ -21,11 +21,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from opentelemetry import context as otel_context
 
 from otel_resilience.alerting.channels.errors import REVOKED_STATUSES, ChannelError
-from otel_resilience.classification import Classification, ErrorClass, Severity
-from otel_resilience.defaults import classify
+from otel_resilience.classification.defaults import classify
+from otel_resilience.classification.model import Classification, ErrorClass, Severity
+from otel_resilience.classification.rules.http_status import classify_status
 from otel_resilience.errors import AttemptTimeoutError
 from otel_resilience.redaction import is_secret_name, register_secret
-from otel_resilience.rules.http_status import classify_status
 
 if TYPE_CHECKING:
     import httpx

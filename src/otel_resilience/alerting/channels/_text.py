@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from otel_resilience.alerting.alert import Notification, Scalar
+from otel_resilience.alerting.model.alert import Notification, Scalar
 
 ELLIPSIS: Final = "…"
 MAX_LINK: Final = 3000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from otel_resilience.alerting.alert import Notification
+from otel_resilience.alerting.model.alert import Notification
 
 
 @runtime_checkable

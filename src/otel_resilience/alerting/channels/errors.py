@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_resilience.classification import Classification
+from otel_resilience.classification.model import Classification
 from otel_resilience.errors import ResilienceError
 
 REVOKED_STATUSES: Final = frozenset({401, 403, 404, 410})

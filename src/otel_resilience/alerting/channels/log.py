@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from otel_resilience import contract
-from otel_resilience.alerting.alert import Notification, Status
 from otel_resilience.alerting.channels._text import duration, occurrences, readable
-from otel_resilience.classification import Severity
+from otel_resilience.alerting.model.alert import Notification, Status
+from otel_resilience.classification.model import Severity
+from otel_resilience.telemetry import contract
 
 LOGGER: Final = "otel_resilience.alerts"
 

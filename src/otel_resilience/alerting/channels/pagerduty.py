@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from otel_resilience.alerting.alert import Notification, Status, rfc3339
 from otel_resilience.alerting.channels._http import Endpoint
 from otel_resilience.alerting.channels._text import cut, encode, occurrences, readable, shown, web_link
-from otel_resilience.classification import Severity
+from otel_resilience.alerting.model.alert import Notification, Status, rfc3339
+from otel_resilience.classification.model import Severity
 from otel_resilience.redaction import register_secret
 
 EVENTS_URL: Final = "https://events.pagerduty.com/v2/enqueue"

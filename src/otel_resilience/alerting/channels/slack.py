@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from otel_resilience.alerting.alert import Notification, Status
 from otel_resilience.alerting.channels._http import Endpoint
 from otel_resilience.alerting.channels._text import (
     cut,
@@ -18,8 +17,9 @@ from otel_resilience.alerting.channels._text import (
     web_link,
     width,
 )
-from otel_resilience.alerting.digest import DIGEST, MORE
-from otel_resilience.classification import Severity
+from otel_resilience.alerting.model.alert import Notification, Status
+from otel_resilience.alerting.model.digest import DIGEST, MORE
+from otel_resilience.classification.model import Severity
 
 MIN_INTERVAL: Final = 1.0
 """Seconds: Slack takes about one message a second from one webhook."""

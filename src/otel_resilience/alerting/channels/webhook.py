@@ -7,9 +7,9 @@ import hmac
 import time
 from collections.abc import Callable
 
-from otel_resilience.alerting.alert import Notification
 from otel_resilience.alerting.channels._http import Endpoint
 from otel_resilience.alerting.channels._text import encode
+from otel_resilience.alerting.model.alert import Notification
 from otel_resilience.redaction import register_secret
 
 

@@ -7,9 +7,10 @@ import logging
 
 import pytest
 
-from catalog_sync.logs import JsonFormatter
-from otel_resilience import Severity, contract
+from catalog_sync.observability.logs import JsonFormatter
+from otel_resilience import Severity
 from otel_resilience.alerting.channels import LogChannel
+from otel_resilience.telemetry import contract
 from support.notifications import SAMPLES, notification
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from otel_resilience import Severity
-from otel_resilience.alerting.alert import Links
 from otel_resilience.alerting.channels import ChannelError, PagerDutyChannel
 from otel_resilience.alerting.channels.pagerduty import EVENTS_URL, build_event, dedup_key
+from otel_resilience.alerting.model.alert import Links
 from support.alert_receivers import ROUTING_KEY, FakePagerDuty, served
 from support.notifications import LINKS, SAMPLES, notification
 

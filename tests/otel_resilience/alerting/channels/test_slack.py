@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from otel_resilience import Severity
-from otel_resilience.alerting.alert import Links, Status
 from otel_resilience.alerting.channels import ChannelError, SlackChannel
 from otel_resilience.alerting.channels.slack import REASONS, build_message, headline
+from otel_resilience.alerting.model.alert import Links, Status
 from support.alert_payloads import check_slack
 from support.alert_receivers import FakeSlack, served
 from support.notifications import BEGAN, LINKS, SAMPLES, notification

@@ -1,0 +1,201 @@
+"""The composition root: settings, telemetry, policies, store, supplier and sync service, put together once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    import httpx
+
+    from catalog_sync.alerts import CatalogAlerts
+    from catalog_sync.observability.sdk import Telemetry
+    from catalog_sync.settings.settings import Settings
+    from catalog_sync.store import CatalogStore
+    from catalog_sync.store.reader import CatalogReader
+    from catalog_sync.store.snapshot import Snapshot
+    from catalog_sync.supplier.esim_go.client import EsimGoClient
+    from catalog_sync.sync import OnProgress, SyncService
+    from catalog_sync.sync.service import OnReport
+    from otel_resilience import Policy
+    from otel_resilience.storage import SharedState
+
+FIRST_CONTACT: Final = 1.0
+"""Seconds to wait at the start for the Redis that shares breaker and budget."""
+TELEMETRY_END: Final = 2.0
+"""Seconds that the end of telemetry may take, so that a stopped command is gone within its limit."""
+
+_log = logging.getLogger(__name__)
+
+IN_PROCESS_BANNER: Final = (
+    "No Redis: the catalogue is kept inside this process and in its snapshot on disk; other processes read that one."
+    " Install redis-server, or set REDIS_URL."
+)
+
+
+@contextlib.contextmanager
+def observed(*, quiet: bool = False, silent: bool = False) -> Iterator[Telemetry]:
+    """Logs on stderr and telemetry to where ``OTEL_*`` says, under one correlation ID, until the block ends.
+
+    JSON lines where stderr is no terminal, else short lines from WARNING on. ``quiet``: on a terminal errors alone, for
+    commands that answer at once. ``silent``: nothing at all on stderr. Raises ``ConfigurationError`` where an
+    ``OTEL_*`` variable cannot be used.
+    """
+    from catalog_sync.observability.contract import SERVICE_SYNC
+    from catalog_sync.observability.logs import setup_logging
+    from catalog_sync.observability.sdk import setup_telemetry
+    from otel_resilience import correlation_scope
+
+    terminal = sys.stderr.isatty()
+    handler = setup_logging(stream=sys.stderr, json_lines=not terminal)
+    if silent:
+        handler.setLevel(logging.CRITICAL)
+    elif terminal:
+        handler.setLevel(logging.ERROR if quiet else logging.WARNING)
+    telemetry = setup_telemetry(SERVICE_SYNC, os.environ)
+    try:
+        with correlation_scope():
+            yield telemetry
+    finally:
+        telemetry.shutdown(timeout=TELEMETRY_END)
+
+
+def read_settings() -> Settings:
+    """The settings of this process, those of OpenTelemetry checked too. Raises ``ConfigurationError``.
+
+    To be called before anything of OpenTelemetry's SDK or its propagators is imported.
+    """
+    from catalog_sync.settings.otel import tidy_otel
+    from catalog_sync.settings.settings import Settings
+
+    tidy_otel(os.environ)
+    return Settings.from_env(os.environ)
+
+
+@contextlib.contextmanager
+def alerting(settings: Settings, service_name: str = "catalog-sync") -> Iterator[CatalogAlerts]:
+    """Alerts within the block, told to where the settings say; at its end what is due is flushed, within a bound.
+
+    Raises ``ConfigurationError`` where a channel cannot be used as it is set.
+    """
+    from catalog_sync.alerts import CatalogAlerts
+
+    with CatalogAlerts(settings, service_name=service_name) as alerts:
+        yield alerts
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Policies:
+    """The policies of one process."""
+
+    supplier: Policy
+    store: Policy
+    shared: SharedState
+    """Where the supplier's breaker and budget are kept."""
+    owned: bool = True
+    """Whether :meth:`close` closes it."""
+
+    @classmethod
+    def of(cls, settings: Settings, shared: SharedState | None = None) -> Policies:
+        """The supplier's circuit and budget as earlier runs and other processes left them, those of the store as new.
+
+        Without ``shared`` it opens that state itself, waits a little for a Redis that shares it, and closes it at the
+        end. Raises ``ConfigurationError``.
+        """
+        from catalog_sync.store.backend import redis_policy
+        from catalog_sync.supplier.esim_go.client import supplier_policy
+        from catalog_sync.supplier.protection import open_shared_state
+
+        state = open_shared_state(settings) if shared is None else shared
+        policies = cls(supplier_policy(settings, state), redis_policy(settings), state, owned=shared is None)
+        if shared is None:
+            state.ready(FIRST_CONTACT)
+        return policies
+
+    def close(self) -> None:
+        """Tells the shared state what it does not know yet, unless somebody else looks after that."""
+        if self.owned:
+            self.shared.close()
+
+
+@contextlib.asynccontextmanager
+async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore, Snapshot]]:
+    """The store and the snapshot beside it. Raises ``CatalogSyncError`` or ``OSError`` where there can be no store."""
+    from catalog_sync.observability.sdk import instrument_redis
+    from catalog_sync.store.backend import open_store
+    from catalog_sync.store.snapshot import Snapshot
+
+    async with open_store(settings, policy, instrument=instrument_redis) as store:
+        yield store, Snapshot(settings.state_dir)
+
+
+@contextlib.asynccontextmanager
+async def open_client(
+    settings: Settings, policy: Policy, *, instrument: Callable[[httpx.AsyncClient], None] | None = None
+) -> AsyncIterator[EsimGoClient]:
+    """The client of the supplier, traced. ``instrument`` is given the HTTP client as well."""
+    from catalog_sync.observability.sdk import instrument_httpx
+    from catalog_sync.supplier.esim_go.client import open_supplier
+
+    def prepare(client: httpx.AsyncClient) -> None:
+        instrument_httpx(client, settings.trace_headers_to)
+        if instrument is not None:
+            instrument(client)
+
+    async with open_supplier(settings, policy=policy, instrument=prepare) as supplier:
+        yield supplier
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SyncParts:
+    """Everything that a sync needs."""
+
+    service: SyncService
+    supplier: EsimGoClient
+    store: CatalogStore
+    snapshot: Snapshot
+
+
+@contextlib.asynccontextmanager
+async def open_sync(
+    settings: Settings,
+    policies: Policies,
+    on_progress: OnProgress | None = None,
+    on_report: OnReport | None = None,
+) -> AsyncIterator[SyncParts]:
+    """A sync service with its connections. Raises what :func:`open_catalogue` raises."""
+    from catalog_sync.sync import SyncService
+
+    async with (
+        open_catalogue(settings, policies.store) as (store, snapshot),
+        open_client(settings, policies.supplier) as supplier,
+    ):
+        service = SyncService(settings, supplier, store, snapshot, on_progress=on_progress, on_report=on_report)
+        yield SyncParts(service, supplier, store, snapshot)
+
+
+@contextlib.asynccontextmanager
+async def open_reader(settings: Settings) -> AsyncIterator[CatalogReader]:
+    """A reader of the store, or of the snapshot alone where there can be no store. Raises ``ConfigurationError``."""
+    from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
+    from catalog_sync.store.backend import redis_policy
+    from catalog_sync.store.reader import CatalogReader
+    from catalog_sync.store.snapshot import Snapshot
+
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            store, snapshot = await stack.enter_async_context(open_catalogue(settings, redis_policy(settings)))
+        except ConfigurationError:
+            raise
+        except (CatalogSyncError, OSError) as error:
+            _log.warning("there is no store, the snapshot is read: %s", error)
+            yield CatalogReader(None, Snapshot(settings.state_dir), stale_after=settings.stale_after, clock=time.time)
+        else:
+            yield CatalogReader(store, snapshot, stale_after=settings.stale_after, clock=time.time)

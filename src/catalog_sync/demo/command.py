@@ -1,0 +1,70 @@
+"""``catalog-sync demo``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from catalog_sync import composition as app
+from catalog_sync.cli import exit_codes
+from catalog_sync.cli.output import console
+from catalog_sync.cli.progress import progress_bar
+from catalog_sync.demo import acts
+from catalog_sync.demo.stage import Scale, open_stage, prepared
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.console import Console
+
+    from catalog_sync.cli.output import Answer
+    from catalog_sync.cli.signals import StopSignals
+    from catalog_sync.demo.acts import Act
+    from catalog_sync.demo.inbox import Inbox
+    from catalog_sync.demo.trace_store import TelemetryStore
+    from catalog_sync.observability.sdk import Telemetry
+
+
+def demo(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+    """Play the four acts. Returns 0 where all went as they should, else 1.
+
+    Raises ``ConfigurationError`` where a variable of the environment cannot be used.
+    """
+    app.read_settings()  # the demo sets its own, but a variable that no program can use is not passed over
+    scale = Scale.of(fast=args.fast)
+    out = None if answer.as_json else console(sys.stdout)
+    started = time.monotonic()
+    with prepared(scale) as (received, inbox), app.observed(silent=True) as telemetry:
+        played, backend = signals.run(lambda: _play(scale, telemetry, received, inbox, out))
+    seconds = time.monotonic() - started
+    good = all(act.expected for act in played)
+    if out is not None:
+        from catalog_sync.demo import scenery
+
+        scenery.closing(out, played, seconds)
+    else:
+        acts_json = [act.to_json() for act in played]
+        answer.json({"ok": good, "duration_s": round(seconds, 3), "backend": backend, "acts": acts_json})
+    return exit_codes.OK if good else exit_codes.FAILED
+
+
+async def _play(
+    scale: Scale, telemetry: Telemetry, received: TelemetryStore, inbox: Inbox, out: Console | None
+) -> tuple[list[Act], str]:
+    if out is not None:
+        from catalog_sync.demo import scenery
+    played = []
+    async with open_stage(scale, telemetry, received, inbox) as stage:
+        if out is not None:
+            scenery.opening(out, scale, stage)
+        for act, body in acts.programme():
+            if out is not None:
+                scenery.heading(out, act)
+            with progress_bar(f"act {act.number}") as stage.listener:
+                await acts.play(stage, act, body)
+            stage.listener = None
+            if out is not None:
+                scenery.results(out, act)
+            played.append(act)
+        return played, stage.parts.store.backend

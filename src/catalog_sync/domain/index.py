@@ -1,0 +1,265 @@
+"""Which bundles belong to which group, country, region and duration, over all groups of a version.
+
+The index is built from the merged catalogue, never from one group at a time, so that no group's entries overwrite
+another's. It holds 500,000 bundles: a bundle costs its name, one dictionary entry and four bytes, because bundles that
+agree in all indexed properties share one profile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from catalog_sync.domain.countries import country_code
+from catalog_sync.domain.models import Bundle
+
+Dimension = Literal["groups", "countries", "regions", "durations"]
+DIMENSIONS: tuple[Dimension, ...] = ("groups", "countries", "regions", "durations")
+"""The indexed properties; also the names of the index hashes of a version."""
+
+
+class Profile(NamedTuple):
+    """What the index knows about a bundle."""
+
+    groups: frozenset[str]
+    countries: frozenset[str]
+    region: str | None
+    duration_days: int | None
+
+    def values(self, dimension: Dimension) -> Collection[str]:
+        """The values under which a bundle of this profile stands in the index hash of ``dimension``."""
+        if dimension == "groups":
+            return self.groups
+        if dimension == "countries":
+            return self.countries
+        if dimension == "regions":
+            return () if self.region is None else (self.region,)
+        return () if self.duration_days is None else (str(self.duration_days),)
+
+    def tagged(self, dimension: Dimension, value: str) -> Profile:
+        """This profile with one more value."""
+        if dimension == "groups":
+            return self._replace(groups=self.groups | {value})
+        if dimension == "countries":
+            return self._replace(countries=self.countries | {value})
+        if dimension == "regions":
+            return self._replace(region=value)
+        return self._replace(duration_days=int(value))
+
+
+_NOTHING = Profile(frozenset(), frozenset(), None, None)
+_GONE = -1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Filter:
+    """Which bundles are wanted; every given condition must hold.
+
+    ``group`` forgives spelling: case, hyphens and spaces do not matter. ``country`` is a code, case-insensitive.
+    ``min_days`` and ``max_days`` are inclusive. Raises ``ValueError`` where they contradict each other.
+    """
+
+    group: str | None = None
+    country: str | None = None
+    region: str | None = None
+    min_days: int | None = None
+    max_days: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError`` where no duration can satisfy both limits."""
+        if self.min_days is not None and self.max_days is not None and self.min_days > self.max_days:
+            raise ValueError(f"min_days ({self.min_days}) must be at most max_days ({self.max_days})")
+
+    def asks_for(self, dimension: Dimension) -> bool:
+        """Whether there is a condition on ``dimension``."""
+        if dimension == "groups":
+            return self.group is not None
+        if dimension == "countries":
+            return self.country is not None
+        if dimension == "regions":
+            return self.region is not None
+        return self.min_days is not None or self.max_days is not None
+
+    def accepts(self, dimension: Dimension, value: str) -> bool:
+        """Whether a bundle that stands under ``value`` in ``dimension`` meets the condition on it."""
+        if dimension == "groups":
+            return self.group is None or same_spelling(value) == same_spelling(self.group)
+        if dimension == "countries":
+            return self.country is None or country_code(value) == country_code(self.country)
+        if dimension == "regions":
+            return self.region is None or same_spelling(value) == same_spelling(self.region)
+        days = int(value)
+        return (self.min_days is None or days >= self.min_days) and (self.max_days is None or days <= self.max_days)
+
+    def matches(self, profile: Profile) -> bool:
+        """Whether a bundle of this profile is wanted."""
+        return all(
+            any(self.accepts(dimension, value) for value in profile.values(dimension))
+            for dimension in DIMENSIONS
+            if self.asks_for(dimension)
+        )
+
+
+def same_spelling(label: str) -> str:
+    """A form in which labels that differ only in case, hyphens, underscores and spaces are equal."""
+    return "".join(character for character in label.casefold() if character not in "-_ ‐–")
+
+
+def profile_of(bundle: Bundle) -> Profile:
+    """The indexed properties of one bundle."""
+    return Profile(frozenset(bundle.groups), frozenset(bundle.countries), bundle.region, bundle.duration_days)
+
+
+class CatalogueIndex:
+    """Names by group, country, region and duration. Not safe for threads."""
+
+    __slots__ = ("_ids", "_names", "_profile_ids", "_profile_of_id", "_profiles", "_shapes")
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+        self._names: list[str | None] = []
+        self._profile_of_id = array("i")
+        self._profiles: list[Profile] = []
+        self._profile_ids: dict[Profile, int] = {}
+        self._shapes: dict[tuple[object, ...], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._ids
+
+    def __iter__(self) -> Iterator[str]:
+        """The names in the order in which they came."""
+        return iter(self._ids)
+
+    def add(self, bundle: Bundle) -> Bundle:
+        """Takes ``bundle`` in and returns it as it must be stored.
+
+        A bundle that comes again, from another group, keeps the groups it already had; all else is the newcomer's.
+        """
+        shape = (bundle.groups, bundle.countries, bundle.region, bundle.duration_days)
+        profile_id = self._shapes.get(shape)
+        if profile_id is None:
+            profile_id = self._shapes[shape] = self._profile_id(profile_of(bundle))
+        known = self._ids.get(bundle.name)
+        if known is None:
+            self._append(bundle.name, profile_id)
+            return bundle
+        before = self._profiles[self._profile_of_id[known]].groups
+        missing = before.difference(bundle.groups)
+        if missing:
+            bundle = dataclasses.replace(bundle, groups=(*bundle.groups, *sorted(missing)))
+            profile_id = self._profile_id(profile_of(bundle))
+        self._profile_of_id[known] = profile_id
+        return bundle
+
+    def tag(self, dimension: Dimension, value: str, names: Iterable[str]) -> None:
+        """Adds one value of one dimension to ``names``, new or known: the way back from an index hash."""
+        steps: dict[int, int] = {}
+        for name in names:
+            known = self._ids.get(name)
+            before = _GONE if known is None else self._profile_of_id[known]
+            after = steps.get(before)
+            if after is None:
+                profile = _NOTHING if before == _GONE else self._profiles[before]
+                after = steps[before] = self._profile_id(profile.tagged(dimension, value))
+            self._put(name, after)
+
+    def discard(self, name: str) -> None:
+        """Forgets ``name``; nothing happens where it is unknown."""
+        known = self._ids.pop(name, None)
+        if known is not None:
+            self._names[known] = None
+            self._profile_of_id[known] = _GONE
+
+    def profile(self, name: str) -> Profile:
+        """What is known about ``name``. Raises ``KeyError``."""
+        return self._profiles[self._profile_of_id[self._ids[name]]]
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self._ids)
+
+    def match(self, wanted: Filter) -> list[str]:
+        """The names of the bundles that ``wanted`` describes, sorted."""
+        accepted = {profile_id for profile_id, profile in enumerate(self._profiles) if wanted.matches(profile)}
+        return sorted(
+            name
+            for name, profile_id in zip(self._names, self._profile_of_id, strict=True)
+            if name is not None and profile_id in accepted
+        )
+
+    def group(self, name: str) -> list[str]:
+        """The bundles of a group, sorted; spelling as in :class:`Filter`."""
+        return self.match(Filter(group=name))
+
+    def country(self, code: str) -> list[str]:
+        """The bundles that cover a country, sorted."""
+        return self.match(Filter(country=code))
+
+    def region(self, name: str) -> list[str]:
+        """The bundles of a region, sorted."""
+        return self.match(Filter(region=name))
+
+    def duration(self, days: int) -> list[str]:
+        """The bundles that last ``days`` days, sorted."""
+        return self.match(Filter(min_days=days, max_days=days))
+
+    def group_counts(self) -> Mapping[str, int]:
+        """How many bundles each group has."""
+        return {value: len(ids) for value, ids in self._postings("groups").items()}
+
+    def entries(self, dimension: Dimension) -> Iterator[tuple[str, list[str]]]:
+        """The fields of the index hash of ``dimension``: each value with its names, in the order in which they came."""
+        for value, ids in sorted(self._postings(dimension).items()):
+            yield value, [name for name in map(self._names.__getitem__, ids) if name is not None]
+
+    def names_sha256(self) -> str:
+        """SHA-256 over the sorted names, each followed by a newline, in hexadecimal."""
+        return names_sha256(self.names())
+
+    def _postings(self, dimension: Dimension) -> dict[str, array[int]]:
+        postings: dict[str, array[int]] = {}
+        lists_of_profile: dict[int, list[array[int]]] = {}
+        for bundle_id, profile_id in enumerate(self._profile_of_id):
+            if profile_id == _GONE:
+                continue
+            lists = lists_of_profile.get(profile_id)
+            if lists is None:
+                values = self._profiles[profile_id].values(dimension)
+                lists = lists_of_profile[profile_id] = [postings.setdefault(value, array("I")) for value in values]
+            for ids in lists:
+                ids.append(bundle_id)
+        return postings
+
+    def _put(self, name: str, profile_id: int) -> None:
+        known = self._ids.get(name)
+        if known is None:
+            self._append(name, profile_id)
+        else:
+            self._profile_of_id[known] = profile_id
+
+    def _append(self, name: str, profile_id: int) -> None:
+        self._ids[name] = len(self._names)
+        self._names.append(name)
+        self._profile_of_id.append(profile_id)
+
+    def _profile_id(self, profile: Profile) -> int:
+        known = self._profile_ids.get(profile)
+        if known is None:
+            known = self._profile_ids[profile] = len(self._profiles)
+            self._profiles.append(profile)
+        return known
+
+
+def names_sha256(names: Iterable[str]) -> str:
+    """SHA-256 over ``names`` in the given order (sort them first), each followed by a newline, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode())
+        digest.update(b"\n")
+    return digest.hexdigest()

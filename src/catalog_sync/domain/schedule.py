@@ -1,0 +1,114 @@
+"""When the next sync is due: pure, the same for ``run --if-due`` and for a scheduler."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_resilience.classification import error_types
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, SyncReport
+
+JITTER: Final = 0.1
+"""A catalogue is due up to this share of its age earlier, so that not all installations come at the same minute."""
+LONGEST_PAUSE: Final = 86_400.0
+"""Seconds: a supplier that asks for more is asked again after a day."""
+
+
+class DueReason(StrEnum):
+    """Why a sync is due, or is not."""
+
+    NEVER_SYNCED = "never_synced"
+    OLD = "old"
+    YOUNG = "young"
+    PAUSED = "paused"
+    """The supplier asked to come back later."""
+    DAMAGED = "damaged"
+    """A part of what is published is lost: only a full sync mends it."""
+    UNREADABLE = "unreadable"
+    """The store does not answer: that says nothing about the age of what is published."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Due:
+    """Whether a sync is due."""
+
+    due: bool
+    reason: DueReason
+    next_due_at: datetime.datetime | None = None
+    """When it will be, as far as is known now; ``None`` where it is due, or where that is not known."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``run --if-due --json`` prints where nothing is done."""
+        at = self.next_due_at
+        return {
+            "outcome": None,
+            "due": self.due,
+            "reason": self.reason.value,
+            "next_due_at": None if at is None else _rfc3339(at),
+        }
+
+
+UNREADABLE: Final = Due(due=False, reason=DueReason.UNREADABLE)
+
+
+def decide(
+    meta: CatalogueMeta | None,
+    now: datetime.datetime,
+    *,
+    every: float,
+    damaged: bool = False,
+    paused_for: float = 0.0,
+    place: str = "",
+) -> Due:
+    """Whether a full sync is due at ``now`` (with a time zone).
+
+    ``meta``: what is published, ``None`` for nothing and where it is ``damaged``: then one is due at once. ``every``:
+    the age in seconds from which it is due, less a jitter of at most :data:`JITTER` that stays the same until the next
+    publication. ``paused_for``: seconds for which the
+    supplier wants to be left alone. ``place`` tells installations apart.
+    """
+    pause_ends = now + datetime.timedelta(seconds=paused_for)
+    if meta is None:
+        due_at, reason = now, DueReason.DAMAGED if damaged else DueReason.NEVER_SYNCED
+    else:
+        share = 1 - JITTER * _fraction(f"{place} {meta.version}")
+        due_at = datetime.datetime.fromisoformat(meta.as_of) + datetime.timedelta(seconds=every * share)
+        reason = DueReason.OLD
+    if due_at > now:
+        return Due(due=False, reason=DueReason.YOUNG, next_due_at=max(due_at, pause_ends))
+    if paused_for > 0:
+        return Due(due=False, reason=DueReason.PAUSED, next_due_at=pause_ends)
+    return Due(due=True, reason=reason)
+
+
+def pause_after(report: SyncReport) -> float:
+    """Seconds for which nothing should be started after this run: the longest wait that the supplier asked for.
+
+    The wait for a circuit of our own is none: the breaker remembers it by itself.
+    """
+    hints = [error.retry_after_s or 0.0 for error in _errors(report) if error.type != error_types.CIRCUIT_OPEN]
+    return min(max(hints, default=0.0), LONGEST_PAUSE)
+
+
+def _errors(report: SyncReport) -> Iterator[ErrorInfo]:
+    if report.error is not None:
+        yield report.error
+    for group in report.groups:
+        if group.error is not None:
+            yield group.error
+
+
+def _fraction(text: str) -> float:
+    """In ``[0, 1)``, the same for the same text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+def _rfc3339(moment: datetime.datetime) -> str:
+    return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

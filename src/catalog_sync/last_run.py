@@ -1,0 +1,120 @@
+"""What the last ``run`` left for ``status``: its report, and its breakers and budgets as they stood at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from catalog_sync.domain.models import SyncReport
+    from otel_resilience import Policy
+
+FILE_NAME: Final = "last_run.json"
+
+_log = logging.getLogger(__name__)
+
+
+def write_last_run(state_dir: Path, report: SyncReport, policies: Iterable[Policy]) -> None:
+    """Replace the file at one stroke. A disk that takes nothing is logged; the sync stands without it."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    policies = list(policies)
+    data = {
+        "at": now,
+        "report": report.to_json(),
+        "breakers": [breaker_json(policy, now) for policy in policies if policy.breaker is not None],
+        "budgets": [budget_json(policy, now) for policy in policies if policy.budget is not None],
+    }
+    temporary = None
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile("w", dir=state_dir, prefix=FILE_NAME, suffix=".tmp", delete=False) as file:
+            temporary = Path(file.name)
+            json.dump(data, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(state_dir / FILE_NAME)
+    except OSError as error:
+        _log.error("%s was not written: %s", FILE_NAME, error.strerror or type(error).__name__)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def read_last_run(state_dir: Path) -> dict[str, Any] | None:
+    """The file's object; ``None`` where no run left one, or none that can be read, which is logged."""
+    try:
+        data: dict[str, Any] = json.loads((state_dir / FILE_NAME).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        _log.warning("%s cannot be read: %s", FILE_NAME, type(error).__name__)
+        return None
+    if not _expected(data):
+        _log.warning("%s has an unexpected format", FILE_NAME)
+        return None
+    return data
+
+
+def _expected(data: Any) -> bool:
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("breakers", "budgets")):
+        return False
+    report = data.get("report")
+    return (
+        isinstance(report, dict)
+        and all(isinstance(report.get(key), str) for key in ("outcome", "kind", "started_at", "correlation_id"))
+        and isinstance(report.get("duration_s"), int | float)
+        and isinstance(report.get("error"), dict | None)
+    )
+
+
+def breaker_json(policy: Policy, at: str) -> dict[str, Any]:
+    """An entry of ``breakers``: the circuit of a policy that has one, at the moment ``at``."""
+    if policy.breaker is None:
+        raise ValueError(f"the policy of {policy.dependency} has no breaker")
+    metrics = policy.breaker.metrics()
+    last = metrics.last_transition
+    return {
+        "dependency": metrics.dependency,
+        "state": metrics.state.name,
+        "at": at,
+        "time_in_state_s": round(metrics.time_in_state, 3),
+        "calls": metrics.calls,
+        "failures": metrics.failures,
+        "failure_rate": round(metrics.failure_rate, 4),
+        "consecutive_failures": metrics.consecutive_failures,
+        "rejected": metrics.rejected,
+        "opened": metrics.opened,
+        "retry_after_s": None if metrics.retry_after is None else round(metrics.retry_after, 3),
+        "last_transition": None
+        if last is None
+        else {
+            "from": last.source.name,
+            "to": last.target.name,
+            "reason": last.reason.value,
+            "error_type": last.error_type,
+        },
+    }
+
+
+def budget_json(policy: Policy, at: str) -> dict[str, Any]:
+    """An entry of ``budgets``: the retry budget of a policy that has one, at the moment ``at``."""
+    if policy.budget is None:
+        raise ValueError(f"the policy of {policy.dependency} has no retry budget")
+    metrics = policy.budget.metrics()
+    return {
+        "dependency": metrics.dependency,
+        "at": at,
+        "tokens": round(metrics.tokens, 3),
+        "capacity": metrics.capacity,
+        "utilization": round(metrics.utilization, 4),
+        "granted": metrics.granted,
+        "denied": metrics.denied,
+    }

@@ -1,0 +1,213 @@
+"""The spans, metrics and events of the application, over the OpenTelemetry API.
+
+No-ops where no SDK is set up. Nothing here raises into the sync, except what the body of a span raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from opentelemetry import _logs as logs_api
+from opentelemetry import metrics as metrics_api
+from opentelemetry import trace as trace_api
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.trace import Span, Status, StatusCode
+
+from catalog_sync.domain.models import Outcome, SyncReport
+from catalog_sync.observability import contract
+from otel_resilience import classify
+from otel_resilience.redaction import redact
+from otel_resilience.telemetry.cardinality import BoundedNames
+from otel_resilience.telemetry.contract import ERROR_TYPE, Metric
+from otel_resilience.telemetry.event_log import EventLog
+from otel_resilience.telemetry.listener import harmless
+
+MAX_GROUPS = 32
+"""Groups that are told apart on metrics; further ones are ``_OTHER``."""
+
+event_log = logging.getLogger("catalog_sync.events")
+"""Takes the events where no logger provider of OpenTelemetry is set; an event goes one way only."""
+
+_LEVELS = {
+    Outcome.COMPLETE: logging.INFO,
+    Outcome.SKIPPED_LOCKED: logging.INFO,
+    Outcome.PARTIAL: logging.WARNING,
+    Outcome.LOCK_UNAVAILABLE: logging.WARNING,
+    Outcome.FAILED: logging.ERROR,
+}
+_bounded_group = BoundedNames(MAX_GROUPS)
+_age: Callable[[], float | None] | None = None
+
+
+class _Instruments:
+    """Tracer, events and instruments of one set of providers (by default the global ones, also when set later)."""
+
+    def __init__(
+        self,
+        tracer_provider: trace_api.TracerProvider | None = None,
+        meter_provider: metrics_api.MeterProvider | None = None,
+        logger_provider: logs_api.LoggerProvider | None = None,
+    ) -> None:
+        scope, schema = contract.SCOPE, contract.SCHEMA_URL
+        self.tracer = trace_api.get_tracer(scope, tracer_provider=tracer_provider, schema_url=schema)
+        self.events = EventLog(scope, schema, event_log, logger_provider)
+        meter = metrics_api.get_meter(scope, meter_provider=meter_provider, schema_url=schema)
+        self.duration = meter.create_histogram(
+            contract.SYNC_DURATION.name,
+            contract.SYNC_DURATION.unit,
+            contract.SYNC_DURATION.description,
+            explicit_bucket_boundaries_advisory=contract.SYNC_DURATION.boundaries,
+        )
+        self.bundles = meter.create_gauge(*_basics(contract.SYNC_BUNDLES))
+        self.quarantined = meter.create_counter(*_basics(contract.SYNC_QUARANTINED))
+        self.reads = meter.create_counter(*_basics(contract.READS))
+        meter.create_observable_gauge(contract.AGE.name, [_observe_age], contract.AGE.unit, contract.AGE.description)
+
+
+def _basics(metric: Metric) -> tuple[str, str, str]:
+    return metric.name, metric.unit, metric.description
+
+
+_current: _Instruments | None = None
+
+
+def _instruments() -> _Instruments:
+    global _current  # one per process, made when first needed
+    if _current is None:
+        _current = _Instruments()
+    return _current
+
+
+@contextlib.contextmanager
+def use_providers(
+    *,
+    tracer_provider: trace_api.TracerProvider | None = None,
+    meter_provider: metrics_api.MeterProvider | None = None,
+    logger_provider: logs_api.LoggerProvider | None = None,
+) -> Iterator[None]:
+    """Sends the application's telemetry to these providers instead of the global ones within a block."""
+    global _current  # a process-wide switch by design
+    previous, _current = _current, _Instruments(tracer_provider, meter_provider, logger_provider)
+    try:
+        yield
+    finally:
+        _current = previous
+
+
+@contextlib.contextmanager
+def sync_span(kind: str, trigger: str) -> Iterator[Span]:
+    """The span ``catalog.sync`` around a sync; :func:`emit_sync_finished` completes it while it is current."""
+    with _span(contract.SYNC_SPAN, {contract.KIND: str(kind), contract.TRIGGER: trigger}) as span:
+        yield span
+
+
+@contextlib.contextmanager
+def group_span(name: str) -> Iterator[Span]:
+    """The span ``catalog.sync.group`` around the fetching of one group."""
+    with _span(contract.GROUP_SPAN, {contract.GROUP: name}) as span:
+        yield span
+
+
+@contextlib.contextmanager
+def publish_span() -> Iterator[Span]:
+    """The span ``catalog.publish`` around staging, checks and the swap."""
+    with _span(contract.PUBLISH_SPAN, {}) as span:
+        yield span
+
+
+@contextlib.contextmanager
+def _span(name: str, attributes: dict[str, str]) -> Iterator[Span]:
+    """A current span that takes the class of an error from our classification."""
+    with _instruments().tracer.start_as_current_span(
+        name, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as span:
+        try:
+            yield span
+        except BaseException as error:
+            _mark_failed(span, error)
+            raise
+
+
+@harmless
+def _mark_failed(span: Span, error: BaseException) -> None:
+    if span.is_recording():
+        span.set_attribute(ERROR_TYPE, classify(error).error_type)
+        span.set_status(Status(StatusCode.ERROR, redact(str(error)) or type(error).__name__))
+
+
+@harmless
+def record_sync(
+    kind: str,
+    outcome: str,
+    duration: float,
+    group_counts: Mapping[str, int],
+    quarantined: Mapping[tuple[str, str], int],
+) -> None:
+    """Counts a sync: its duration in seconds, bundles per group, and rows set aside per group and reason."""
+    instruments = _instruments()
+    instruments.duration.record(duration, {contract.KIND: str(kind), contract.OUTCOME: str(outcome)})
+    for group, count in group_counts.items():
+        instruments.bundles.set(count, {contract.GROUP: _bounded_group(group)})
+    for (group, reason), count in quarantined.items():
+        instruments.quarantined.add(count, {contract.GROUP: _bounded_group(group), contract.REASON: reason})
+
+
+@harmless
+def count_read(source: str) -> None:
+    """Counts a read by where its answer came from: ``fresh``, ``stale`` or ``snapshot``."""
+    _instruments().reads.add(1, {contract.SOURCE: str(source)})
+
+
+def set_catalog_age(age: Callable[[], float | None] | None) -> None:
+    """Sets where the gauge ``catalog.age`` gets its value: seconds, or ``None`` while there is no catalogue.
+
+    The function runs in the thread of the metric reader; it must be quick and must not block.
+    """
+    global _age  # one gauge per process
+    _age = age
+    _instruments()
+
+
+def _observe_age(_: CallbackOptions) -> Iterable[Observation]:
+    value = None if _age is None else _age()
+    return [] if value is None else [Observation(value)]
+
+
+@harmless
+def emit_sync_finished(report: SyncReport) -> None:
+    """Emits ``catalog.sync.finished`` and writes the result on the current ``catalog.sync`` span."""
+    attributes = _result(report)
+    span = trace_api.get_current_span()
+    if span.is_recording():
+        span.set_attributes(attributes)
+        if report.outcome is Outcome.FAILED and not report.unknown_scope:
+            span.set_status(Status(StatusCode.ERROR, redact(report.error.message) if report.error else None))
+    attributes |= {contract.DURATION: report.duration_s, contract.CORRELATION_ID: report.correlation_id}
+    level = logging.WARNING if report.unknown_scope else _LEVELS[report.outcome]
+    body = f"sync {report.kind.value} finished: {report.outcome.value}, {report.bundles} bundles"
+    if report.error is not None:
+        body += f"; {redact(report.error.message)}"
+    _instruments().events.emit(contract.EVENT_SYNC_FINISHED, level, body, attributes)
+
+
+def _result(report: SyncReport) -> dict[str, Any]:
+    by_status = {status: sum(group.status == status for group in report.groups) for status in ("ok", "stale", "failed")}
+    attributes: dict[str, Any] = {
+        contract.KIND: report.kind.value,
+        contract.OUTCOME: report.outcome.value,
+        contract.BUNDLES: report.bundles,
+        contract.QUARANTINED: report.quarantined,
+        contract.GROUPS_OK: by_status["ok"],
+        contract.GROUPS_STALE: by_status["stale"],
+        contract.GROUPS_FAILED: by_status["failed"],
+        contract.ATTEMPTS: report.attempts,
+        contract.RETRIES: report.retries,
+    }
+    if report.version is not None:
+        attributes[contract.VERSION] = report.version
+    if report.error is not None:
+        attributes[ERROR_TYPE] = report.error.type
+    return attributes

@@ -1,0 +1,145 @@
+"""The one place of the application that sets up the OpenTelemetry SDK and instruments clients.
+
+Nothing of the SDK is imported unless telemetry goes somewhere: an OTLP endpoint is configured, or a processor or a
+reader is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from catalog_sync.observability.sdk.continuation import trace_of
+from catalog_sync.observability.sdk.propagation import extract_context, headers_allowed, inject
+from catalog_sync.observability.sdk.selection import choose_signals
+from catalog_sync.observability.sdk.session import SHUTDOWN_TIMEOUT, Telemetry
+from catalog_sync.settings.otel import check_otel
+from catalog_sync.settings.secrets import register_secrets
+from catalog_sync.settings.settings import SECRET_NAMES
+
+if TYPE_CHECKING:
+    import httpx
+    from opentelemetry.sdk._logs import LogRecordProcessor
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.trace import SpanProcessor
+
+    from catalog_sync.observability.traces.records import SpanRecord
+
+__all__ = [
+    "SHUTDOWN_TIMEOUT",
+    "Telemetry",
+    "extract_context",
+    "headers_allowed",
+    "inject_context",
+    "instrument_celery",
+    "instrument_httpx",
+    "instrument_redis",
+    "keep_spans",
+    "setup_telemetry",
+    "trace_of",
+    "untraced",
+]
+
+
+def setup_telemetry(
+    service_name: str,
+    environ: Mapping[str, str],
+    *,
+    extra_span_processor: SpanProcessor | None = None,
+    extra_log_processor: LogRecordProcessor | None = None,
+    extra_metric_reader: MetricReader | None = None,
+) -> Telemetry:
+    """Sets up traces, metrics and logs, once per process and before clients are instrumented.
+
+    A signal is exported where ``OTEL_EXPORTER_OTLP_ENDPOINT`` or its own endpoint is set, unless
+    ``OTEL_{TRACES,METRICS,LOGS}_EXPORTER`` is ``none``; ``OTEL_SDK_DISABLED=true`` turns all off. The extras get their
+    signal in any case, redacted as exports are. ``environ`` is ``os.environ``, except where a test looks at the choice
+    of signals: the SDK itself reads the environment of the process.
+
+    Raises ``ConfigurationError`` naming the variable where an ``OTEL_*`` variable cannot be used.
+    """
+    register_secrets(environ, SECRET_NAMES)
+    check_otel(environ)
+    choice = choose_signals(environ)
+    extras = (extra_span_processor, extra_metric_reader, extra_log_processor)
+    if choice.disabled or not (choice.any or any(extra is not None for extra in extras)):
+        return Telemetry()
+    _use_stable_conventions()
+    from catalog_sync.observability.sdk.providers import build  # loads the SDK
+
+    return build(service_name, choice, extra_span_processor, extra_metric_reader, extra_log_processor)
+
+
+def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
+    """A span processor for :func:`setup_telemetry` that hands every ended span to ``keep``, in the thread that ends it.
+
+    Loads the SDK. ``keep`` must be quick and must not raise.
+    """
+    from catalog_sync.observability.sdk.span_records import SpanRecords
+
+    return SpanRecords(keep)
+
+
+def instrument_httpx(client: httpx.AsyncClient, trace_headers_to: tuple[str, ...] = ()) -> None:
+    """Gives every request of the client a CLIENT span, and trace headers only where the host may see them.
+
+    Spans are named ``GET {template}`` where the request has an extension ``url_template``. Without an SDK no spans are
+    made; trace headers and baggage still go to the hosts that may see them, and to no other. A client that is
+    instrumented already stays as it is.
+    """
+    _use_stable_conventions()
+    from catalog_sync.observability.sdk.http_client import instrument  # loads httpx
+
+    instrument(client, trace_headers_to)
+
+
+def instrument_redis(client: Any) -> None:
+    """Gives every command of a redis-py client, sync or async, a CLIENT span without the values of its arguments."""
+    from catalog_sync.observability.sdk.session import tracing
+
+    if not tracing() or getattr(client, "_instrumented_by_catalog_sync", False):
+        return
+    _use_stable_conventions()
+    from opentelemetry.instrumentation.redis import RedisInstrumentor  # only where spans are made
+
+    RedisInstrumentor.instrument_client(client)
+    client._instrumented_by_catalog_sync = True  # noqa: SLF001  # our own mark
+
+
+def instrument_celery() -> None:
+    """Gives every message that this process sends a PRODUCER span, and every job that it runs a CONSUMER span.
+
+    The context travels in the headers of the message. For the whole process; repeated calls do nothing.
+    """
+    from catalog_sync.observability.sdk.session import tracing
+
+    if not tracing():
+        return
+    from opentelemetry.instrumentation.celery import CeleryInstrumentor  # loads Celery
+
+    instrumentor = CeleryInstrumentor()  # type: ignore[no-untyped-call]  # it has no types here
+    if not instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.instrument()
+
+
+def inject_context() -> dict[str, str]:
+    """The current trace context and baggage, for what will be done later or elsewhere on our own machines."""
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return carrier
+
+
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
+    """No spans of clients within the block: for waiting and looking around, which nobody asked for."""
+    from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+    with suppress_instrumentation():
+        yield
+
+
+def _use_stable_conventions() -> None:
+    """The instrumentations read this once, when the first of them is used."""
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")

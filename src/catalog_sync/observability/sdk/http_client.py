@@ -1,0 +1,82 @@
+"""The official httpx instrumentation, with redacted URLs, templates, resend counts and a guard on trace headers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from catalog_sync.observability.sdk.propagation import guarded_headers, headers_allowed, inject
+from catalog_sync.observability.sdk.session import tracing
+from otel_resilience import current_attempt
+from otel_resilience.redaction import redact_url
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+TEMPLATE_EXTENSION = "url_template"
+"""Key of ``request.extensions`` that holds the path with placeholders instead of values."""
+
+
+class HeaderGuard(httpx.AsyncBaseTransport):
+    """Takes trace headers and baggage off requests to hosts that must not see them.
+
+    The instrumentation writes them for every host, so this stands between it and the network. Without an
+    instrumentation it writes them itself where they are allowed.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, trace_headers_to: tuple[str, ...], *, inject: bool) -> None:
+        self._transport = transport
+        self._allowed = trace_headers_to
+        self._inject = inject
+        self._guarded = guarded_headers()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Sends the request with the headers that its host may see."""
+        if not headers_allowed(request.url.host, self._allowed):
+            for name in self._guarded:
+                request.headers.pop(name, None)
+        elif self._inject:
+            inject(request.headers)
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Closes the transport behind it."""
+        await self._transport.aclose()
+
+
+def instrument(client: httpx.AsyncClient, trace_headers_to: tuple[str, ...]) -> None:
+    """See :func:`catalog_sync.observability.sdk.instrument_httpx`."""
+    if getattr(client, "_instrumented_by_catalog_sync", False):
+        return
+    wrap = _traced if tracing() else _guarded
+    # httpx has no public way to wrap the transport of a client; the official instrumentation does the same.
+    client._transport = wrap(client._transport, trace_headers_to)  # noqa: SLF001
+    for pattern, transport in client._mounts.items():  # noqa: SLF001
+        if transport is not None:
+            client._mounts[pattern] = wrap(transport, trace_headers_to)  # noqa: SLF001
+    client._instrumented_by_catalog_sync = True  # type: ignore[attr-defined]  # noqa: SLF001  # our own mark
+
+
+def _guarded(transport: httpx.AsyncBaseTransport, trace_headers_to: tuple[str, ...]) -> httpx.AsyncBaseTransport:
+    return HeaderGuard(transport, trace_headers_to, inject=True)
+
+
+def _traced(transport: httpx.AsyncBaseTransport, trace_headers_to: tuple[str, ...]) -> httpx.AsyncBaseTransport:
+    from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport  # only where spans are made
+
+    guard = HeaderGuard(transport, trace_headers_to, inject=False)
+    return AsyncOpenTelemetryTransport(guard, request_hook=_describe_request)
+
+
+async def _describe_request(span: Span, request: Any) -> None:
+    if not span.is_recording():
+        return
+    span.set_attribute("url.full", redact_url(str(request.url)))
+    template = (request.extensions or {}).get(TEMPLATE_EXTENSION)
+    if template:
+        span.set_attribute("url.template", template)
+        span.update_name(f"{request.method.decode('ascii', 'replace')} {template}")
+    resends = current_attempt() - 1
+    if resends > 0:
+        span.set_attribute("http.request.resend_count", resends)

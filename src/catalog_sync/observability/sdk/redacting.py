@@ -1,0 +1,210 @@
+"""The first wall against secrets in telemetry: spans and log records are redacted before they leave.
+
+An ended span cannot be changed, so a copy goes out where something had to be masked.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.sdk._logs import LogRecordProcessor, ReadableLogRecord, ReadWriteLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import Link, Status
+
+from catalog_sync.observability.logs import redact_value
+from otel_resilience.redaction import redact, redact_url
+
+_URL_ATTRIBUTES = frozenset({"url.full", "http.url"})
+
+
+class RedactingSpanExporter(SpanExporter):
+    """Hands redacted spans to another exporter."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Redacts in the exporting thread, away from the application."""
+        return self._exporter.export([redact_span(span) for span in spans])
+
+    def shutdown(self) -> None:
+        """Shuts the other exporter down."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flushes the other exporter."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+class RedactingSpanProcessor(SpanProcessor):
+    """Hands redacted spans to another processor."""
+
+    def __init__(self, processor: SpanProcessor) -> None:
+        self._processor = processor
+
+    def on_start(self, span: Span, parent_context: Any = None) -> None:
+        """Passes the span that starts."""
+        self._processor.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Passes the ended span, redacted. A processor with a method ``wants`` is spared what it would not take."""
+        wants = getattr(self._processor, "wants", None)
+        if wants is None or wants(span):
+            self._processor.on_end(redact_span(span))
+
+    def shutdown(self) -> None:
+        """Shuts the other processor down."""
+        self._processor.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flushes the other processor."""
+        return self._processor.force_flush(timeout_millis)
+
+
+class RedactingLogExporter(LogRecordExporter):
+    """Hands redacted log records to another exporter."""
+
+    def __init__(self, exporter: LogRecordExporter) -> None:
+        self._exporter = exporter
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Redacts in the exporting thread, away from the application."""
+        return self._exporter.export([_redacted_readable(record) for record in batch])
+
+    def shutdown(self) -> None:
+        """Shuts the other exporter down."""
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK left it without types
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flushes the other exporter, where it can."""
+        flush = getattr(self._exporter, "force_flush", None)
+        return True if flush is None else bool(flush(timeout_millis))
+
+
+class RedactingLogProcessor(LogRecordProcessor):
+    """Hands redacted log records to another processor."""
+
+    def __init__(self, processor: LogRecordProcessor) -> None:
+        self._processor = processor
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Passes a redacted copy."""
+        changed = copy.copy(log_record)
+        changed.log_record = _redacted_record(log_record.log_record)
+        self._processor.on_emit(changed)
+
+    def shutdown(self) -> None:
+        """Shuts the other processor down."""
+        self._processor.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flushes the other processor."""
+        return self._processor.force_flush(timeout_millis)
+
+
+class _RedactedSpan(ReadableSpan):
+    """A copy that still knows how much the limits of the SDK had dropped."""
+
+    original: ReadableSpan
+
+    @property
+    def dropped_attributes(self) -> int:
+        return self.original.dropped_attributes
+
+    @property
+    def dropped_events(self) -> int:
+        return self.original.dropped_events
+
+    @property
+    def dropped_links(self) -> int:
+        return self.original.dropped_links
+
+
+def redact_span(span: ReadableSpan) -> ReadableSpan:
+    """The span itself where it holds no secret, else a copy without."""
+    name = redact(span.name)
+    attributes = _redact_attributes(span.attributes)
+    events = [_redact_event(event) for event in span.events]
+    links = [_redact_link(link) for link in span.links]
+    description = span.status.description
+    status = span.status if description is None else Status(span.status.status_code, redact(description))
+    if (
+        name == span.name
+        and attributes is span.attributes
+        and all(new is old for new, old in zip(events, span.events, strict=True))
+        and all(new is old for new, old in zip(links, span.links, strict=True))
+        and status.description == description
+    ):
+        return span
+    changed = _RedactedSpan(
+        name=name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=attributes,
+        events=events,
+        links=links,
+        kind=span.kind,
+        status=status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+    changed.original = span
+    return changed
+
+
+def _redact_event(event: Event) -> Event:
+    attributes = _redact_attributes(event.attributes)
+    return event if attributes is event.attributes else Event(event.name, attributes, event.timestamp)
+
+
+def _redact_link(link: Link) -> Link:
+    attributes = _redact_attributes(link.attributes)
+    return link if attributes is link.attributes else Link(link.context, attributes)
+
+
+def _redact_attributes(attributes: Mapping[str, Any] | None) -> Any:
+    """The same object where nothing changes."""
+    if not attributes:
+        return attributes
+    changed = {key: _redact_attribute(key, value) for key, value in attributes.items()}
+    return (
+        attributes
+        if all(changed[key] is value or changed[key] == value for key, value in attributes.items())
+        else changed
+    )
+
+
+def _redact_attribute(key: str, value: Any) -> Any:
+    if isinstance(value, bytes):
+        masked = redact(value.decode("latin-1"))
+        return value if masked == value.decode("latin-1") else masked.encode("latin-1", "replace")
+    if key in _URL_ATTRIBUTES and isinstance(value, str):
+        return redact_url(value)
+    masked = redact_value(key, value)
+    if isinstance(value, tuple) and isinstance(masked, list):
+        return tuple(masked)
+    return masked
+
+
+def _redacted_record(record: Any) -> Any:
+    changed = copy.copy(record)
+    changed.body = (
+        redact_value("", record.body) if not isinstance(record.body, bytes) else _redact_attribute("", record.body)
+    )
+    changed.attributes = _redact_attributes(record.attributes)
+    return changed
+
+
+def _redacted_readable(record: ReadableLogRecord) -> ReadableLogRecord:
+    return ReadableLogRecord(
+        log_record=_redacted_record(record.log_record),
+        resource=record.resource,
+        instrumentation_scope=record.instrumentation_scope,
+        limits=record.limits,
+    )

@@ -1,0 +1,87 @@
+"""Which signals are exported, and where to, as the standard variables say. Pure; imports nothing of the SDK."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+from catalog_sync.settings.otel import OTLP, Protocol, otlp_endpoint, otlp_protocol, sdk_disabled
+
+Compression = Literal["gzip", "deflate", "none"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """Where one signal goes."""
+
+    endpoint: str
+    protocol: Protocol
+    timeout_set: bool
+    """The user set a timeout."""
+    compression: Compression
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """The signals that are exported."""
+
+    traces: Target | None = None
+    metrics: Target | None = None
+    logs: Target | None = None
+    disabled: bool = False
+    """``OTEL_SDK_DISABLED``: nothing is set up at all."""
+    metric_interval_set: bool = False
+    span_delay_set: bool = False
+    log_delay_set: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is exported."""
+        return not (self.traces is None and self.metrics is None and self.logs is None)
+
+
+def choose_signals(environ: Mapping[str, str]) -> Choice:
+    """Reads the standard variables. Raises ``ConfigurationError`` naming the one that cannot be used."""
+    if sdk_disabled(environ):
+        return Choice(disabled=True)
+    return Choice(
+        traces=_target(environ, "TRACES"),
+        metrics=_target(environ, "METRICS"),
+        logs=_target(environ, "LOGS"),
+        metric_interval_set=bool(environ.get("OTEL_METRIC_EXPORT_INTERVAL")),
+        span_delay_set=bool(environ.get("OTEL_BSP_SCHEDULE_DELAY")),
+        log_delay_set=bool(environ.get("OTEL_BLRP_SCHEDULE_DELAY")),
+    )
+
+
+def _target(environ: Mapping[str, str], signal: str) -> Target | None:
+    wanted = {word.strip().lower() for word in environ.get(f"OTEL_{signal}_EXPORTER", "").split(",") if word.strip()}
+    if wanted and "otlp" not in wanted:
+        if wanted != {"none"}:
+            _log.warning(
+                "OTEL_%s_EXPORTER=%s: only otlp and none are known; nothing is exported", signal, ",".join(wanted)
+            )
+        return None
+    endpoint = otlp_endpoint(environ, signal)
+    if endpoint is None:
+        return None
+    return Target(
+        endpoint,
+        otlp_protocol(environ, signal),
+        timeout_set=bool(_of_signal(environ, signal, "TIMEOUT")),
+        compression=_compression(_of_signal(environ, signal, "COMPRESSION")),
+    )
+
+
+def _of_signal(environ: Mapping[str, str], signal: str, what: str) -> str:
+    own = environ.get(f"{OTLP}{signal}_{what}", "").strip()
+    return own or environ.get(f"{OTLP}{what}", "").strip()
+
+
+def _compression(text: str) -> Compression:
+    """Gzip where nothing is said."""
+    return next((known for known in get_args(Compression) if known == text.lower()), "gzip")

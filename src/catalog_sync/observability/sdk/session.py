@@ -1,0 +1,86 @@
+"""The telemetry of a running process, and its end within bounds. Imports nothing of the SDK."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from opentelemetry import trace
+
+from otel_resilience.redaction import redact
+
+SHUTDOWN_TIMEOUT: Final = 4.5
+"""Seconds that the end of telemetry may take, whatever the collector does: with what else ends, less than five."""
+
+_log = logging.getLogger(__name__)
+
+
+class Telemetry:
+    """What :func:`~catalog_sync.observability.sdk.setup_telemetry` set up. A context manager that shuts it down."""
+
+    def __init__(
+        self,
+        shutdowns: Sequence[Callable[[], object]] = (),
+        flushes: Sequence[Callable[[], object]] = (),
+        log_handler: logging.Handler | None = None,
+    ) -> None:
+        self._shutdowns = tuple(shutdowns)
+        self._flushes = tuple(flushes)
+        self._log_handler = log_handler
+        self._ended = False
+
+    @property
+    def active(self) -> bool:
+        """Whether telemetry goes anywhere."""
+        return bool(self._shutdowns) and not self._ended
+
+    def force_flush(self, timeout: float = SHUTDOWN_TIMEOUT) -> bool:
+        """Sends what has been collected, for at most ``timeout`` seconds. Whether all of it was handled in time."""
+        return _all_within(self._flushes, timeout) if self.active else True
+
+    def shutdown(self, timeout: float = SHUTDOWN_TIMEOUT) -> bool:
+        """Sends what is left and ends, for at most ``timeout`` seconds in all. Whether it ended in time.
+
+        The signals end side by side, since the SDK gives each of them half a minute. What a dead collector did not take
+        by then is lost. Repeated calls do nothing.
+        """
+        if self._ended:
+            return True
+        self._ended = True
+        if self._log_handler is not None:
+            logging.getLogger().removeHandler(self._log_handler)
+        return _all_within(self._shutdowns, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+
+def tracing() -> bool:
+    """Whether a tracer provider is set up in this process, by us or by an application around us."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def _all_within(actions: Sequence[Callable[[], object]], timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    threads = [threading.Thread(target=_quietly, args=(action,), daemon=True) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001  # the end of telemetry must not become an error of the application
+        _log.warning("telemetry did not end properly: %s", redact(repr(error)))

@@ -1,0 +1,16 @@
+"""What a process keeps of its own traces, so that a failed sync can be looked at without any other tool."""
+
+from catalog_sync.observability.traces.records import SpanEvent, SpanLink, SpanRecord, TraceStore, TraceSummary
+from catalog_sync.observability.traces.ring import TraceRing
+from catalog_sync.store.traces import JoinedTraces, SharedTraces
+
+__all__ = [
+    "JoinedTraces",
+    "SharedTraces",
+    "SpanEvent",
+    "SpanLink",
+    "SpanRecord",
+    "TraceRing",
+    "TraceStore",
+    "TraceSummary",
+]

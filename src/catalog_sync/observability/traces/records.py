@@ -1,0 +1,184 @@
+"""Ended spans as plain values, their JSON form, and the port through which kept traces are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, Protocol
+
+from catalog_sync.observability import contract
+
+Value = str | int | float | bool | Sequence[str | int | float | bool]
+Status = Literal["unset", "ok", "error"]
+
+_EVIDENCE = frozenset({"CLIENT", "PRODUCER"})
+_ATTEMPT = "attempt"
+
+
+_PER_SPAN: Final = 1_024
+_PER_EVENT: Final = 384
+_PER_LINK: Final = 256
+_PER_ATTRIBUTE: Final = 160
+
+
+def _size(text: str) -> int:
+    return sys.getsizeof(text)
+
+
+def _size_of(attributes: Mapping[str, Value]) -> int:
+    return sum(_PER_ATTRIBUTE + _size_of_value(value) for value in attributes.values())
+
+
+def _size_of_value(value: Value) -> int:
+    if isinstance(value, str):
+        return _size(value)
+    if isinstance(value, bool | int | float):
+        return 0
+    return 64 + sum(_PER_ATTRIBUTE // 2 + (_size(item) if isinstance(item, str) else 0) for item in value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SpanEvent:
+    """Something that happened within a span. ``at`` in seconds since the epoch."""
+
+    name: str
+    at: float
+    attributes: Mapping[str, Value]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SpanLink:
+    """Another span that has to do with this one."""
+
+    trace_id: str
+    span_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SpanRecord:
+    """An ended span, redacted. IDs are lower-case hex digits, times are seconds since the epoch."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    name: str
+    kind: str
+    """``INTERNAL``, ``CLIENT``, ``SERVER``, ``PRODUCER`` or ``CONSUMER``."""
+    service: str
+    """``service.name`` of the process it comes from."""
+    start: float
+    end: float
+    status: Status
+    message: str | None
+    """What the status says about a failure."""
+    attributes: Mapping[str, Value]
+    events: tuple[SpanEvent, ...] = ()
+    links: tuple[SpanLink, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """About the bytes of memory that it takes, rather more than less."""
+        events = sum(_PER_EVENT + _size(event.name) + _size_of(event.attributes) for event in self.events)
+        texts = _size(self.name) + _size(self.service) + _size(self.message or "")
+        return _PER_SPAN + texts + _size_of(self.attributes) + events + _PER_LINK * len(self.links)
+
+    @property
+    def of_sync(self) -> bool:
+        """Whether it belongs to the work of a sync."""
+        return self.name.startswith(contract.SYNC_SPAN) or self.name == contract.PUBLISH_SPAN
+
+    @property
+    def failed(self) -> bool:
+        """Whether it tells of a failure that nothing below it cured.
+
+        A failed attempt, or the request inside it, may have been repeated with success: then what surrounds them is
+        well.
+        """
+        return self.status == "error" and self.name != _ATTEMPT and self.kind not in _EVIDENCE
+
+    def to_json(self) -> dict[str, Any]:
+        """The plain form, for the API and for other stores."""
+        return {
+            "trace_id": self.trace_id,
+            "span_id": self.span_id,
+            "parent_id": self.parent_id,
+            "name": self.name,
+            "kind": self.kind,
+            "service": self.service,
+            "start": self.start,
+            "end": self.end,
+            "status": self.status,
+            "message": self.message,
+            "attributes": dict(self.attributes),
+            "events": [
+                {"name": event.name, "at": event.at, "attributes": dict(event.attributes)} for event in self.events
+            ],
+            "links": [{"trace_id": link.trace_id, "span_id": link.span_id} for link in self.links],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SpanRecord:
+        """The inverse of :meth:`to_json`. Raises ``KeyError`` or ``TypeError`` on anything else."""
+        return cls(
+            trace_id=data["trace_id"],
+            span_id=data["span_id"],
+            parent_id=data["parent_id"],
+            name=data["name"],
+            kind=data["kind"],
+            service=data["service"],
+            start=data["start"],
+            end=data["end"],
+            status=data["status"],
+            message=data["message"],
+            attributes=data["attributes"],
+            events=tuple(SpanEvent(event["name"], event["at"], event["attributes"]) for event in data["events"]),
+            links=tuple(SpanLink(link["trace_id"], link["span_id"]) for link in data["links"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TraceSummary:
+    """A kept trace in one line. Times are seconds since the epoch."""
+
+    trace_id: str
+    name: str
+    """Of its first span."""
+    start: float
+    end: float
+    spans: int
+    errors: int
+    """Spans with status ``error``, attempts that were repeated among them."""
+    failed: bool
+    services: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spans: Sequence[SpanRecord]) -> TraceSummary:
+        """The summary of at least one span of one trace."""
+        first = min(spans, key=lambda span: span.start)
+        return cls(
+            trace_id=first.trace_id,
+            name=first.name,
+            start=first.start,
+            end=max(span.end for span in spans),
+            spans=len(spans),
+            errors=sum(span.status == "error" for span in spans),
+            failed=any(span.failed for span in spans),
+            services=tuple(sorted({span.service for span in spans})),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """An entry of ``GET /traces``."""
+        return {**dataclasses.asdict(self), "services": list(self.services)}
+
+
+class TraceStore(Protocol):
+    """Reads traces that were kept. Methods may raise ``CacheConnectionError`` where they are kept elsewhere."""
+
+    async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
+        """The last failed traces, newest first."""
+        ...
+
+    async def get(self, trace_id: str) -> Sequence[SpanRecord]:
+        """The spans of a trace by their start, failed or not; empty where it is not kept (any more)."""
+        ...

@@ -1,0 +1,104 @@
+"""Generates ``.env.example`` and ``docs/configuration.md`` from the table of variables.
+
+``python -m catalog_sync.settings.docs`` writes both below the current folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from catalog_sync.settings.variables import VARIABLES, Variable
+
+_STANDARD: Final = (
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "", "OTLP endpoint. Not set: no telemetry is exported, no SDK is loaded."),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "`http/protobuf` or `grpc`."),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "3", "Seconds for one export, repetitions included."),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "", "`name=value` pairs separated by commas, percent-encoded. Secret: never shown."),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "`gzip`, `deflate` or `none`."),
+    ("OTEL_METRIC_EXPORT_INTERVAL", "15000", "Milliseconds between two exports of metrics."),
+    ("OTEL_BSP_SCHEDULE_DELAY", "2000", "Milliseconds between two exports of spans."),
+    ("OTEL_BLRP_SCHEDULE_DELAY", "2000", "Milliseconds between two exports of logs."),
+    ("OTEL_SERVICE_NAME", "", "Not set: the name of the service itself."),
+    ("OTEL_RESOURCE_ATTRIBUTES", "", "Further attributes of the resource."),
+    ("OTEL_TRACES_SAMPLER", "parentbased_always_on", "The sampler of the SDK."),
+    ("OTEL_SDK_DISABLED", "false", "`true`: no telemetry at all."),
+    ("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database", "Stable semantic conventions of HTTP and database spans."),
+    ("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true", "The SDK measures itself: queues, drops, exports."),
+    ("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", "", "`logs`: events as log records alone; else on spans too."),
+)  # fmt: skip
+"""Variables of the SDK whose default differs here, or that matter most."""
+
+_SPECIFICATION: Final = "https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/"
+
+
+def render_env_example() -> str:
+    """The text of ``.env.example``: every variable with its default, nothing set."""
+    lines = ["# Copy to .env and set what differs. Every variable is optional; the values shown are the defaults.", ""]
+    for variable in VARIABLES:
+        unit = f" ({variable.unit})" if variable.unit else ""
+        lines += [f"# {_plain(variable.description)}{unit}", f"#{variable.name}={variable.default}", ""]
+    lines += ["# The standard variables of OpenTelemetry, with the defaults of this application.", ""]
+    for name, default, description in _STANDARD:
+        lines += [f"# {_plain(description)}", f"#{name}={default}", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def render_markdown() -> str:
+    """The text of ``docs/configuration.md``."""
+    lines = [
+        "# Configuration",
+        "",
+        "Environment variables, read once when a command starts. A wrong value ends the command with exit code 2 and",
+        "one line that names the variable, the value (unless it may hold a secret) and what is allowed. A variable",
+        "set to nothing counts as not set.",
+        "",
+        "Every secret is masked in logs, telemetry and messages in any spelling, well formed or not: the values marked",
+        "below, the credentials and secret query parameters in any URL, the headers for the collector. A text shorter",
+        "than four characters cannot be found in other texts: as a key, token or signing secret it is refused.",
+        "",
+        "This page is generated: `python -m catalog_sync.settings.docs`.",
+        "",
+        "| variable | default | unit | meaning |",
+        "|---|---|---|---|",
+        *(_row(variable) for variable in VARIABLES),
+        "",
+        "Some are checked together: `ERROR_RETRY_BASE_DELAY` is at most `ERROR_RETRY_MAX_DELAY`;",
+        "`CATALOG_ATTEMPT_TIMEOUT_MS` is at most `CATALOG_SYNC_DEADLINE_MS`, and at most half of",
+        "`ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD`. `CATALOG_API_OPEN_READS=false` needs `CATALOG_API_TOKEN`.",
+        "",
+        "## OpenTelemetry",
+        "",
+        f"The SDK reads the [standard variables]({_SPECIFICATION}) itself. They are checked with the others,",
+        "whether or not their signal is exported: what the SDK would drop with a warning, or raise later, ends the",
+        "command with exit code 2. Those that have another default here, or matter most:",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+        *(f"| `{name}` | {_code(default)} | {description} |" for name, default, description in _STANDARD),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write(root: Path) -> None:
+    """Writes both files below ``root``."""
+    (root / "docs").mkdir(exist_ok=True)
+    (root / ".env.example").write_text(render_env_example(), encoding="utf-8")
+    (root / "docs" / "configuration.md").write_text(render_markdown(), encoding="utf-8")
+
+
+def _row(variable: Variable) -> str:
+    note = " Secret: never shown." if variable.secret else ""
+    return f"| `{variable.name}` | {_code(variable.default)} | {variable.unit} | {variable.description}{note} |"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _plain(text: str) -> str:
+    return text.replace("`", "")
+
+
+if __name__ == "__main__":
+    write(Path.cwd())

@@ -1,0 +1,252 @@
+"""The ``OTEL_*`` variables that this application passes on to the SDK, checked before the SDK reads them.
+
+The SDK reads most of them late: in a library's import, in a thread, after a fork. What it cannot use it drops with a
+warning that quotes the value, or raises where no handler is. Here each is read once, at the start, by the rules of the
+SDK: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. Imports nothing of the SDK.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, MutableMapping
+from importlib.metadata import entry_points
+from typing import Final, Literal
+from urllib.parse import unquote, urlsplit
+
+from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.settings import values
+from catalog_sync.settings.variables import Variable
+
+Protocol = Literal["http/protobuf", "grpc"]
+
+SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
+OTLP: Final = "OTEL_EXPORTER_OTLP_"
+
+_LONGEST: Final = 1e9
+_SAMPLERS: Final = (
+    "always_on", "always_off", "traceidratio",
+    "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
+)  # fmt: skip
+_SCHEMES: Final = {"http/protobuf": ("http", "https"), "grpc": ("http", "https", "unix", "dns", "")}
+
+# What the SDK takes without a warning; see opentelemetry.util.re.
+_HEADER_NAME: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+")
+_HEADER_VALUE: Final = re.compile(r"[ !#-+\--:<-\[\]-~]*")
+_SENDABLE: Final = re.compile(r"[ -~]*")
+
+
+def check_otel(environ: Mapping[str, str]) -> None:
+    """Checks every ``OTEL_*`` variable that is set to something, whether or not its signal is exported.
+
+    Raises ``ConfigurationError`` with one line that names the variable. The values of headers are never quoted. With
+    ``OTEL_SDK_DISABLED=true`` only what is read all the same is checked.
+    """
+    for variable in _ALWAYS:
+        variable.value(environ)
+    if sdk_disabled(environ):
+        return
+    for variable in _OF_THE_SDK:
+        variable.value(environ)
+    for signal in SIGNALS:
+        otlp_endpoint(environ, signal)
+    for name in ("OTEL_BSP_", "OTEL_BLRP_"):
+        _check_batch(environ, name)
+
+
+def tidy_otel(environ: MutableMapping[str, str]) -> None:
+    """Removes ``OTEL_*`` variables that are set to nothing, and the white space round the others.
+
+    The specification counts an empty variable as not set, the SDK does not. ``environ`` is the environment of the
+    process, before OpenTelemetry is imported.
+    """
+    for name, text in list(environ.items()):
+        if name.startswith("OTEL_") and text != text.strip():
+            environ[name] = text.strip()
+        if name.startswith("OTEL_") and not text.strip():
+            del environ[name]
+
+
+def sdk_disabled(environ: Mapping[str, str]) -> bool:
+    """Whether ``OTEL_SDK_DISABLED`` turns everything off."""
+    return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def otlp_protocol(environ: Mapping[str, str], signal: str) -> Protocol:
+    """The protocol of a signal out of :data:`SIGNALS`. Raises ``ConfigurationError``."""
+    for name in (f"{OTLP}{signal}_PROTOCOL", f"{OTLP}PROTOCOL"):
+        given = environ.get(name, "").strip().lower()
+        if given == "grpc":
+            return "grpc"
+        if given == "http/protobuf":
+            return "http/protobuf"
+        if given:
+            raise ConfigurationError(f"{name}={given!r} is not allowed: it must be http/protobuf or grpc")
+    return "http/protobuf"
+
+
+def otlp_endpoint(environ: Mapping[str, str], signal: str) -> str | None:
+    """The whole endpoint of a signal out of :data:`SIGNALS`, ``None`` where none is set.
+
+    Raises ``ConfigurationError`` naming the variable that holds it.
+    """
+    protocol = otlp_protocol(environ, signal)
+    own = environ.get(f"{OTLP}{signal}_ENDPOINT", "").strip()
+    if own:
+        _check_endpoint(f"{OTLP}{signal}_ENDPOINT", own, protocol)
+        return own
+    base = environ.get(f"{OTLP}ENDPOINT", "").strip()
+    if not base:
+        return None
+    _check_endpoint(f"{OTLP}ENDPOINT", base, protocol)
+    if protocol != "grpc" and ("?" in base or "#" in base):
+        raise ConfigurationError(
+            f"{OTLP}ENDPOINT={values.shown_address(base)} is not allowed: a path is added to it, so it must be without"
+            f" query and fragment; {OTLP}{signal}_ENDPOINT may have them"
+        )
+    return base if protocol == "grpc" else f"{base.removesuffix('/')}/v1/{signal.lower()}"
+
+
+def _check_endpoint(name: str, text: str, protocol: Protocol) -> None:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in _SCHEMES[protocol] and bool(parts.netloc or parts.path)
+        port = parts.port
+        if protocol == "http/protobuf":
+            usable = usable and bool(parts.hostname) and port != 0
+        elif ":" in text and "://" not in text:
+            usable = urlsplit(f"//{text}").port != 0 or parts.scheme in {"unix", "dns"}  # host:port
+    except ValueError:
+        usable = False
+    if not usable or not values.VISIBLE.fullmatch(text):
+        allowed = "http:// or https:// URL" if protocol == "http/protobuf" else "URL or host:port of a gRPC endpoint"
+        raise ConfigurationError(f"{name}={values.shown_address(text)} is not allowed: it must be an {allowed}")
+
+
+def _check_batch(environ: Mapping[str, str], prefix: str) -> None:
+    batch_name, queue_name = f"{prefix}MAX_EXPORT_BATCH_SIZE", f"{prefix}MAX_QUEUE_SIZE"
+    batch = int(environ.get(batch_name, "").strip() or 512)
+    queue = int(environ.get(queue_name, "").strip() or 2048)
+    if batch > queue:
+        raise ConfigurationError(f"{batch_name}={batch} is not allowed: it must be at most {queue_name}={queue}")
+
+
+def _headers(text: str) -> str:
+    """A list of headers as the SDK takes it without a word, and as HTTP and gRPC can send it."""
+    allowed = "name=value pairs separated by commas, the values percent-encoded"
+    for pair in text.split(","):
+        name, equals, value = pair.strip().partition("=")
+        name, value = name.strip(), value.strip()
+        if not pair.strip():
+            continue
+        if not equals or not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(allowed)
+        if not _HEADER_NAME.fullmatch(unquote(name)) or not _SENDABLE.fullmatch(unquote(value)):
+            raise ValueError(f"{allowed}, each of visible ASCII characters")
+    return text
+
+
+def _pairs(text: str) -> str:
+    for pair in text.split(","):
+        name, equals, _ = pair.partition("=")
+        if pair.strip() and not (equals and name.strip()):
+            raise ValueError("key=value pairs separated by commas, percent-encoded")
+    return text
+
+
+def _installed(group: str, *extra: str) -> values.Reader:
+    """Names of components, separated by commas, that installed packages offer."""
+
+    def read(text: str) -> str:
+        known = {*extra, *(point.name for point in entry_points(group=group))}
+        unknown = [name.strip() for name in text.split(",") if name.strip() not in known]
+        if unknown:
+            raise ValueError(f"one of {', '.join(sorted(known))}; others need their package to be installed")
+        return text
+
+    return read
+
+
+def _propagators(text: str) -> str:
+    return text if text.lower() == "none" else str(_installed("opentelemetry_propagator", "none")(text))
+
+
+_count: Final = values.whole(1, 2**31)
+_milliseconds: Final = values.number(0, _LONGEST, exclusive=True, unit="milliseconds")
+_whole_milliseconds: Final = values.whole(1, int(_LONGEST))
+_seconds: Final = values.number(0, _LONGEST, exclusive=True, unit="seconds")
+_flag: Final = values.one_of("true", "false")
+
+_of_otlp: Final[dict[str, values.Reader]] = {
+    "TIMEOUT": _seconds,
+    "COMPRESSION": values.one_of("gzip", "deflate", "none"),
+    "INSECURE": _flag,
+    "CERTIFICATE": values.readable_file,
+    "CLIENT_KEY": values.readable_file,
+    "CLIENT_CERTIFICATE": values.readable_file,
+}
+_of_batches: Final[dict[str, values.Reader]] = {
+    "SCHEDULE_DELAY": _whole_milliseconds,
+    "EXPORT_TIMEOUT": _whole_milliseconds,
+    "MAX_QUEUE_SIZE": _count,
+    "MAX_EXPORT_BATCH_SIZE": _count,
+}
+_variable: Final = functools.partial(Variable, default="", unit="", description="")
+
+_ALWAYS: Final = (
+    _variable("OTEL_SDK_DISABLED", read=_flag),
+    _variable("OTEL_PROPAGATORS", read=_propagators),
+    _variable("OTEL_PYTHON_CONTEXT", read=_installed("opentelemetry_context")),
+    *(
+        _variable(f"OTEL_PYTHON_{kind}_PROVIDER", read=_installed(f"opentelemetry_{kind.lower()}_provider"))
+        for kind in ("TRACER", "METER", "LOGGER")
+    ),
+    *(_variable(f"{OTLP}{part}HEADERS", read=_headers, secret=True) for part in ("", "TRACES_", "METRICS_", "LOGS_")),
+)
+_OF_THE_SDK: Final = (
+    _variable("OTEL_RESOURCE_ATTRIBUTES", read=_pairs, secret=True),
+    _variable("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", read=_installed("opentelemetry_resource_detector", "*")),
+    _variable("OTEL_TRACES_SAMPLER", read=values.one_of(*_SAMPLERS)),
+    _variable("OTEL_TRACES_SAMPLER_ARG", read=values.number(0, 1)),
+    _variable("OTEL_METRIC_EXPORT_INTERVAL", read=_milliseconds),
+    _variable("OTEL_METRIC_EXPORT_TIMEOUT", read=_milliseconds),
+    _variable("OTEL_METRICS_EXEMPLAR_FILTER", read=values.one_of("always_on", "always_off", "trace_based")),
+    _variable(f"{OTLP}METRICS_TEMPORALITY_PREFERENCE", read=values.one_of("cumulative", "delta", "lowmemory")),
+    _variable(
+        f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+        read=values.one_of("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
+    ),
+    *(
+        _variable(name, read=values.whole(0, 2**31))
+        for name in (
+            "OTEL_ATTRIBUTE_COUNT_LIMIT",
+            "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+            "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+            "OTEL_SPAN_EVENT_COUNT_LIMIT",
+            "OTEL_SPAN_LINK_COUNT_LIMIT",
+            "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+            "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+            "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT",
+            "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        )
+    ),
+    *(
+        _variable(f"{prefix}{name}", read=read)
+        for prefix in ("OTEL_BSP_", "OTEL_BLRP_")
+        for name, read in _of_batches.items()
+    ),
+    *(
+        _variable(f"{OTLP}{part}{name}", read=read)
+        for part in ("", "TRACES_", "METRICS_", "LOGS_")
+        for name, read in _of_otlp.items()
+    ),
+    *(
+        _variable(
+            f"OTEL_PYTHON_EXPORTER_OTLP_{protocol}_{part}CREDENTIAL_PROVIDER",
+            read=_installed("opentelemetry_otlp_credential_provider"),
+        )
+        for protocol in ("HTTP", "GRPC")
+        for part in ("", "TRACES_", "METRICS_", "LOGS_")
+    ),
+)

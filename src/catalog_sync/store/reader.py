@@ -1,0 +1,351 @@
+"""Reading the catalogue: the published version, else this process's last good answer, else the snapshot.
+
+Every answer says where it comes from and how old it is. Where nothing can be read there is an error, never an empty
+list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime as dt
+import heapq
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from catalog_sync.domain.errors import BundleNotFoundError, CatalogSyncError, CatalogUnavailableError
+from catalog_sync.domain.index import Filter, profile_of, same_spelling
+from catalog_sync.domain.models import Bundle, CatalogueMeta, Source
+from catalog_sync.observability import instruments
+from catalog_sync.store.errors import VersionGoneError
+from catalog_sync.store.snapshot import SnapshotCorruptError, SnapshotFile
+from otel_resilience import Classification, ErrorClass, Severity, classify
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+DEFAULT_LIMIT = 50
+REMEMBERED_ANSWERS = 256
+"""Answers that one process keeps for an outage."""
+REMEMBERED_BUNDLES = 1000
+"""Larger answers are not kept."""
+_CHUNK = 1000
+
+
+class CatalogTooOldError(CatalogSyncError):
+    """The data is older than the caller accepts, as when prices are read."""
+
+    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "catalog_too_old")
+
+
+class StoreReads(Protocol):
+    """The part of the store that is read."""
+
+    async def current(self) -> CatalogueMeta | None:
+        """What the live version says about itself."""
+
+    async def select(self, version: str, wanted: Filter) -> list[str]:
+        """The names that ``wanted`` describes, sorted."""
+
+    async def get_bundles(self, version: str, names: Sequence[str]) -> list[Bundle | None]:
+        """The bundles of these names."""
+
+
+class SnapshotReads(Protocol):
+    """The part of the snapshot that is read."""
+
+    async def load(self) -> SnapshotFile | None:
+        """The newest whole snapshot."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Query(Filter):
+    """Which bundles are wanted, sorted by name. ``limit`` 0 means all.
+
+    Every word of ``text`` must occur in the name or the description, in any case. Raises ``ValueError`` on a negative
+    limit or offset and where ``min_days`` is above ``max_days``.
+    """
+
+    text: str | None = None
+    limit: int = DEFAULT_LIMIT
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError``."""
+        Filter.__post_init__(self)
+        if self.limit < 0 or self.offset < 0:
+            raise ValueError("limit and offset must not be negative")
+
+    def words(self) -> list[str]:
+        """The words to look for, in the form in which they are compared."""
+        return (self.text or "").casefold().split()
+
+    def page(self, items: Sequence[T]) -> Sequence[T]:
+        """The part of ``items`` that is asked for."""
+        return items[self.offset :] if self.limit == 0 else items[self.offset : self.offset + self.limit]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a search found."""
+
+    source: Source
+    as_of: str
+    """When the oldest of the groups in question was fetched, RFC 3339."""
+    stale: bool
+    version: str
+    total: int
+    """How many bundles there are without limit and offset."""
+    bundles: tuple[Bundle, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``catalog-sync search --json``."""
+        return {
+            "source": self.source,
+            "as_of": self.as_of,
+            "stale": self.stale,
+            "version": self.version,
+            "total": self.total,
+            "bundles": [bundle.to_json() for bundle in self.bundles],
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BundleAnswer:
+    """One bundle."""
+
+    source: Source
+    as_of: str
+    stale: bool
+    version: str
+    bundle: Bundle
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of ``catalog-sync show --json``."""
+        return {
+            "source": self.source,
+            "as_of": self.as_of,
+            "stale": self.stale,
+            "version": self.version,
+            "bundle": self.bundle.to_json(),
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Found:
+    """What was read, before it is judged."""
+
+    meta: CatalogueMeta
+    total: int
+    bundles: tuple[Bundle, ...]
+
+
+class CatalogReader:
+    """Reads the catalogue. ``stale_after`` in seconds, ``clock`` tells the time of day as seconds since the epoch.
+
+    ``source`` is what answers of ``store`` count as at best, for a store that is itself a copy.
+    """
+
+    def __init__(
+        self,
+        store: StoreReads | None,
+        snapshot: SnapshotReads | None,
+        *,
+        stale_after: float,
+        clock: Callable[[], float],
+        source: Source = "fresh",
+    ) -> None:
+        self._store = store
+        self._store_counts_as: Source = source
+        self._snapshot = snapshot
+        self._stale_after = stale_after
+        self._clock = clock
+        self._last_good: OrderedDict[Query | str, _Found] = OrderedDict()
+        self._last_version: str | None = None
+
+    async def search(self, query: Query, *, max_age: float | None = None) -> Answer:
+        """The bundles that ``query`` describes.
+
+        Raises :class:`CatalogUnavailableError` where there is nothing to read, :class:`CatalogTooOldError` where the
+        data is older than ``max_age`` seconds.
+        """
+
+        async def from_store(store: StoreReads, meta: CatalogueMeta) -> _Found:
+            return await _search_store(store, meta, query)
+
+        def from_snapshot(file: SnapshotFile) -> _Found:
+            return _search_bundles(file.meta, file.bundles(), query)
+
+        found, source = await self._read(query, from_store, from_snapshot)
+        wanted = [name for name in found.meta.groups if query.accepts("groups", name)]
+        source, as_of = self._judge(found, wanted, source, max_age)
+        instruments.count_read(source)
+        return Answer(source, as_of, source != "fresh", found.meta.version, found.total, found.bundles)
+
+    async def show(self, name: str, *, max_age: float | None = None) -> BundleAnswer:
+        """The bundle of this name, which is case-sensitive.
+
+        Raises :class:`BundleNotFoundError` where a whole catalogue does not have it, otherwise as :meth:`search`.
+        """
+
+        async def from_store(store: StoreReads, meta: CatalogueMeta) -> _Found:
+            bundles = tuple(b for b in await store.get_bundles(meta.version, [name]) if b is not None)
+            if not bundles and await store.current() != meta:
+                raise VersionGoneError(f"version {meta.version} is not in Redis any more")
+            return _Found(meta, len(bundles), bundles)
+
+        def from_snapshot(file: SnapshotFile) -> _Found:
+            bundles = tuple(bundle for bundle in file.bundles() if bundle.name == name)
+            return _Found(file.meta, len(bundles), bundles)
+
+        found, source = await self._read(name, from_store, from_snapshot)
+        if not found.bundles:
+            raise BundleNotFoundError(f"the catalogue has no bundle {name!r}", context={"version": found.meta.version})
+        bundle = found.bundles[0]
+        source, as_of = self._judge(found, bundle.groups, source, max_age)
+        instruments.count_read(source)
+        return BundleAnswer(source, as_of, source != "fresh", found.meta.version, bundle)
+
+    async def _read(
+        self,
+        key: Query | str,
+        from_store: Callable[[StoreReads, CatalogueMeta], Awaitable[_Found]],
+        from_snapshot: Callable[[SnapshotFile], _Found],
+    ) -> tuple[_Found, Source]:
+        reason: Exception | None = None
+        if self._store is not None:
+            try:
+                found = await self._read_store(self._store, from_store)
+            except CatalogSyncError as error:
+                verdict = classify(error)
+                log.warning("the store cannot be read (%s, %s): %s", verdict.error_type, verdict.severity, error)
+                reason = error
+            else:
+                if found is not None:
+                    self._remember(key, found)
+                    return found, self._store_counts_as
+        file = None if self._snapshot is None else await self._snapshot.load()
+        kept = self._last_good.get(key) if reason is not None else None
+        if kept is not None and (file is None or file.meta.version == kept.meta.version):
+            return kept, "stale"
+        for _ in range(2):
+            if file is None or self._snapshot is None:
+                break
+            try:
+                return await asyncio.to_thread(from_snapshot, file), "snapshot"
+            except (SnapshotCorruptError, OSError) as error:
+                # A new one may have taken its place while it was read.
+                log.warning("the snapshot cannot be read: %s", error)
+                reason = reason or error
+                file = await self._snapshot.load()
+        if kept is not None:
+            return kept, "stale"
+        raise CatalogUnavailableError(
+            "there is no catalogue to read: "
+            + ("nothing was published yet" if reason is None else "the store cannot be read and there is no snapshot")
+        ) from reason
+
+    @staticmethod
+    async def _read_store(
+        store: StoreReads, read: Callable[[StoreReads, CatalogueMeta], Awaitable[_Found]]
+    ) -> _Found | None:
+        """One version for the whole read; where that one goes away meanwhile, the pointer is read once more."""
+        try:
+            meta = await store.current()
+            return None if meta is None else await read(store, meta)
+        except VersionGoneError as error:
+            log.debug("the pointer is read again: %s", error)
+        meta = await store.current()
+        return None if meta is None else await read(store, meta)
+
+    def _remember(self, key: Query | str, found: _Found) -> None:
+        if found.meta.version != self._last_version:
+            self._last_good.clear()
+            self._last_version = found.meta.version
+        if len(found.bundles) <= REMEMBERED_BUNDLES:
+            self._last_good[key] = found
+            self._last_good.move_to_end(key)
+            if len(self._last_good) > REMEMBERED_ANSWERS:
+                self._last_good.popitem(last=False)
+
+    def _judge(self, found: _Found, groups: Iterable[str], source: Source, max_age: float | None) -> tuple[Source, str]:
+        spellings = {same_spelling(name) for name in groups}
+        parts = [meta for name, meta in found.meta.groups.items() if same_spelling(name) in spellings]
+        as_of = min([part.as_of for part in parts] or [found.meta.as_of], key=epoch)
+        age = self._clock() - epoch(as_of)
+        if max_age is not None and age > max_age:
+            raise CatalogTooOldError(
+                f"the catalogue is {age:.0f} s old, at most {max_age:.0f} s were asked for",
+                context={"as_of": as_of, "version": found.meta.version},
+            )
+        doubtful = age > self._stale_after or any(p.stale for p in parts) or any(b.stale for b in found.bundles)
+        return ("stale" if source == "fresh" and doubtful else source), as_of
+
+
+async def _search_store(store: StoreReads, meta: CatalogueMeta, query: Query) -> _Found:
+    names = await store.select(meta.version, query)
+    if query.words():
+        return await _search_text(store, meta, query, names)
+    bundles = await _all_of(store, meta, query.page(names))
+    return _Found(meta, len(names), tuple(bundles))
+
+
+async def _search_text(store: StoreReads, meta: CatalogueMeta, query: Query, names: Sequence[str]) -> _Found:
+    words = query.words()
+    end = None if query.limit == 0 else query.offset + query.limit
+    total = 0
+    kept: list[Bundle] = []
+    for start in range(0, len(names), _CHUNK):
+        for bundle in await _all_of(store, meta, names[start : start + _CHUNK]):
+            if _mentions(bundle, words):
+                if total >= query.offset and (end is None or total < end):
+                    kept.append(bundle)
+                total += 1
+    return _Found(meta, total, tuple(kept))
+
+
+async def _all_of(store: StoreReads, meta: CatalogueMeta, names: Sequence[str]) -> list[Bundle]:
+    found = await store.get_bundles(meta.version, names)
+    bundles = [bundle for bundle in found if bundle is not None]
+    if len(bundles) != len(found):
+        raise VersionGoneError(f"version {meta.version} lacks bundles that its index names")
+    return bundles
+
+
+def _search_bundles(meta: CatalogueMeta, bundles: Iterable[Bundle], query: Query) -> _Found:
+    """The same without an index, in one pass; keeps no more than it answers with."""
+    words = query.words()
+    total = 0
+
+    def matching() -> Iterable[Bundle]:
+        nonlocal total
+        for bundle in bundles:
+            if query.matches(profile_of(bundle)) and _mentions(bundle, words):
+                total += 1
+                yield bundle
+
+    if query.limit == 0:
+        ordered = sorted(matching(), key=_by_name)
+    else:
+        ordered = heapq.nsmallest(query.offset + query.limit, matching(), key=_by_name)
+    return _Found(meta, total, tuple(ordered[query.offset :]))
+
+
+def _by_name(bundle: Bundle) -> str:
+    return bundle.name
+
+
+def _mentions(bundle: Bundle, words: Sequence[str]) -> bool:
+    if not words:
+        return True
+    haystack = f"{bundle.name}\n{bundle.description}".casefold()
+    return all(word in haystack for word in words)
+
+
+def epoch(rfc3339: str) -> float:
+    """Seconds since the epoch. Raises ``ValueError`` on anything but RFC 3339."""
+    moment = dt.datetime.fromisoformat(rfc3339)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()

@@ -1,0 +1,194 @@
+"""Traces that several processes have spans of, kept in Redis: workers push, the API reads.
+
+Spans of a trace come in portions, one per step. A trace that went well is forgotten soon; one that failed stays, the
+last :data:`MAX_FAILED` of them for at most :data:`KEPT_FAILED` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import RedisError
+
+from catalog_sync.domain.cancellation import heeding_cancellation
+from catalog_sync.domain.errors import CacheConnectionError, CatalogSyncError
+from catalog_sync.observability.sdk import untraced
+from catalog_sync.observability.traces.records import SpanRecord, TraceSummary
+from catalog_sync.store.client import translated
+from catalog_sync.store.keys import TAG
+
+if TYPE_CHECKING:
+    from catalog_sync.observability.traces.records import TraceStore
+    from catalog_sync.store.client import GuardedRedis
+
+MAX_FAILED: Final = 40
+MAX_SPANS: Final = 3000
+"""Spans of one trace; later ones are dropped."""
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of the spans of one trace, which are read whole when somebody looks at it; later ones are dropped."""
+KEPT_FAILED: Final = 7 * 86_400
+KEPT_OTHER: Final = 1_800
+SHARE_AFTER: Final = 0.3
+"""Seconds after which a request that was answered has ended its spans."""
+
+FAILED: Final = f"{TAG}:traces:failed"
+"""Sorted set of the IDs of failed traces, by their end."""
+PREFIX: Final = f"{TAG}:trace:"
+
+PUSH: Final = """
+local id, prefix = ARGV[1], ARGV[2]
+local spans, summary = prefix .. id, prefix .. id .. ':summary'
+local first, last, count, errors, failed = tonumber(ARGV[3]), tonumber(ARGV[4]), 0, tonumber(ARGV[6]), ARGV[7]
+local room = tonumber(ARGV[9]) - redis.call('LLEN', spans)
+local bytes = tonumber(redis.call('HGET', summary, 'bytes') or '0')
+for i = 14, #ARGV do
+  if room > 0 and bytes + #ARGV[i] <= tonumber(ARGV[13]) then
+    redis.call('RPUSH', spans, ARGV[i]); room = room - 1; count = count + 1; bytes = bytes + #ARGV[i]
+  end
+end
+redis.call('HSET', summary, 'bytes', bytes)
+local start = tonumber(redis.call('HGET', summary, 'start'))
+if not start or first < start then redis.call('HSET', summary, 'start', ARGV[3], 'name', ARGV[5]) end
+local ended = tonumber(redis.call('HGET', summary, 'end'))
+if not ended or last > ended then redis.call('HSET', summary, 'end', ARGV[4]) else last = ended end
+redis.call('HINCRBY', summary, 'spans', count)
+redis.call('HINCRBY', summary, 'errors', errors)
+redis.call('HSET', summary, 'service:' .. ARGV[8], '1')
+if failed == '1' then redis.call('ZADD', KEYS[1], last, id) end
+local keep = redis.call('ZSCORE', KEYS[1], id) and ARGV[10] or ARGV[11]
+redis.call('EXPIRE', spans, keep)
+redis.call('EXPIRE', summary, keep)
+local over = redis.call('ZRANGE', KEYS[1], 0, -1 - tonumber(ARGV[12]))
+for _, old in ipairs(over) do redis.call('UNLINK', prefix .. old, prefix .. old .. ':summary') end
+if #over > 0 then redis.call('ZREM', KEYS[1], unpack(over)) end
+return 1
+"""
+"""KEYS: failed traces. ARGV: trace, prefix, first start, last end, name of the first span, errors, whether one failed,
+service, most spans, seconds to keep a failed and another trace, most failed traces, most bytes, span, ..."""
+
+
+_log = logging.getLogger(__name__)
+
+
+class SharedTraces:
+    """Implements ``TraceStore`` over what all processes have pushed."""
+
+    def __init__(self, redis: GuardedRedis) -> None:
+        self._redis = redis
+        self._push = redis.raw.register_script(PUSH)
+
+    async def push(self, spans: Sequence[SpanRecord]) -> None:
+        """Add ended spans of this process. A portion that is pushed twice stands there twice.
+
+        Raises the ``Cache…Error`` that says why Redis could not take them.
+        """
+        by_trace: dict[str, list[SpanRecord]] = {}
+        for span in spans:
+            by_trace.setdefault(span.trace_id, []).append(span)
+        for portion in by_trace.values():
+            summary = TraceSummary.of(portion)
+            texts = [json.dumps(span.to_json(), default=list) for span in portion]
+            await self._unobserved([*_figures(summary), *texts])
+
+    async def _unobserved(self, args: list[str | int]) -> None:
+        """Past the policy, whose spans would be pushed in their turn."""
+        with untraced():
+            try:
+                await heeding_cancellation(self._push(keys=[FAILED], args=args))
+            except (RedisError, OSError) as error:
+                raise translated("push spans", error) from error
+
+    async def ping(self) -> None:
+        """Whether Redis answers, past the policy. Raises the ``Cache…Error`` that says why it does not."""
+        try:
+            await heeding_cancellation(self._redis.raw.ping())
+        except (RedisError, OSError) as error:
+            raise translated("ping", error) from error
+
+    async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
+        """The last failed traces, newest first."""
+        ids = await self._redis.command("list failed traces", "ZREVRANGE", FAILED, 0, limit - 1)
+        found = []
+        for raw in ids:
+            trace_id = bytes(raw).decode()
+            fields = await self._redis.command("read trace", "HGETALL", f"{PREFIX}{trace_id}:summary")
+            if fields:
+                found.append(_summary(trace_id, {bytes(k).decode(): bytes(v).decode() for k, v in fields.items()}))
+        return found
+
+    async def get(self, trace_id: str) -> Sequence[SpanRecord]:
+        """The spans of a trace by their start; empty where it is not kept (any more)."""
+        texts = await self._redis.command("read trace", "LRANGE", f"{PREFIX}{trace_id}", 0, -1)
+        spans = {span.span_id: span for text in texts for span in (SpanRecord.from_json(json.loads(text)),)}
+        return sorted(spans.values(), key=_order)
+
+
+class JoinedTraces:
+    """What this process has kept together with what others have pushed. Implements ``TraceStore``."""
+
+    def __init__(self, own: TraceStore, shared: SharedTraces) -> None:
+        self._own = own
+        self._shared = shared
+        self._sharing: set[asyncio.Task[None]] = set()
+
+    def share_soon(self, trace_id: str) -> None:
+        """Push what this process has of a trace once the request that began it has ended.
+
+        What is kept here is pushed out by later requests; and other processes that serve the API see it too.
+        """
+        task = asyncio.create_task(self._share(trace_id))
+        self._sharing.add(task)
+        task.add_done_callback(self._sharing.discard)
+
+    async def _share(self, trace_id: str) -> None:
+        await asyncio.sleep(SHARE_AFTER)
+        try:
+            await self._shared.push(await self._own.get(trace_id))
+        except CatalogSyncError as error:
+            _log.warning("the first spans of trace %s are seen by this process alone: %s", trace_id, error)
+
+    async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
+        """The last failed traces of either, newest first; those of this process alone where Redis is away."""
+        try:
+            shared = await self._shared.failed(limit=limit)
+        except CacheConnectionError:
+            shared = ()
+        merged = {summary.trace_id: summary for summary in (*await self._own.failed(limit=limit), *shared)}
+        return sorted(merged.values(), key=lambda summary: summary.end, reverse=True)[:limit]
+
+    async def get(self, trace_id: str) -> Sequence[SpanRecord]:
+        """All spans of a trace that anyone has."""
+        own = await self._own.get(trace_id)
+        try:
+            shared = await self._shared.get(trace_id)
+        except CacheConnectionError:
+            shared = ()
+        merged = {span.span_id: span for span in (*shared, *own)}
+        return sorted(merged.values(), key=_order)
+
+
+def _figures(summary: TraceSummary) -> list[str | int]:
+    figures: list[str | int] = [summary.trace_id, PREFIX, repr(summary.start), repr(summary.end), summary.name]
+    figures += [summary.errors, "1" if summary.failed else "0", summary.services[0]]
+    return [*figures, MAX_SPANS, KEPT_FAILED, KEPT_OTHER, MAX_FAILED, MAX_BYTES]
+
+
+def _order(span: SpanRecord) -> tuple[float, float]:
+    return span.start, -span.end
+
+
+def _summary(trace_id: str, fields: dict[str, Any]) -> TraceSummary:
+    return TraceSummary(
+        trace_id=trace_id,
+        name=fields["name"],
+        start=float(fields["start"]),
+        end=float(fields["end"]),
+        spans=int(fields["spans"]),
+        errors=int(fields["errors"]),
+        failed=True,
+        services=tuple(sorted(name.partition(":")[2] for name in fields if name.startswith("service:"))),
+    )

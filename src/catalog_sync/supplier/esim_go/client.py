@@ -1,0 +1,300 @@
+"""The client of the eSIM Go API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import ssl
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from catalog_sync.domain.errors import (
+    SUPPLIER,
+    AccessDeniedError,
+    AuthenticationError,
+    CatalogSyncError,
+    InvalidDataError,
+    NotFoundError,
+)
+from catalog_sync.domain.text import is_encodable
+from catalog_sync.supplier.esim_go import envelope
+from catalog_sync.supplier.esim_go.calls import ProtectedCalls
+from catalog_sync.supplier.esim_go.paging import follow_pages
+from catalog_sync.supplier.failures import response_rule
+from catalog_sync.supplier.port import Deadline, Page, RateLimit, RequestCounts, Scope
+from catalog_sync.supplier.shared_limit import open_limiter
+from otel_resilience import BreakerEffect, Classification, Classifier, ErrorClass, Policy, Severity, default_classifier
+from otel_resilience.classification import error_types
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    from catalog_sync.domain.models import Bundle
+    from catalog_sync.settings.settings import Settings
+    from catalog_sync.supplier.rate_limit import RateLimiter
+    from otel_resilience.storage import SharedState
+
+T = TypeVar("T")
+
+MAX_IN_FLIGHT: Final = 16
+"""Requests under way at once. Enough for 10 per second at an answer time of 1.5 s, few enough for little memory."""
+
+PAGES_AHEAD: Final = 8
+"""Pages of one scope requested before the first of them was handed on."""
+
+MAX_PAGES: Final = 20_000
+
+PAGE_SIZES: Final = (50, 25, 10)
+"""Tried in turn where the supplier refuses a page size."""
+
+MISMATCHES_TOLERATED: Final = 3
+"""From so many pages of a wrong format in a row, each counts as a failure of the supplier."""
+
+CONNECT_TIMEOUT: Final = 5.0
+DEPENDENCY: Final = SUPPLIER
+"""The supplier's ``resilience.dependency``."""
+
+LEAST_PROBE_LEASE: Final = 60.0
+"""Seconds. A half-open probe may first have to wait for the rate limit."""
+
+PROBE_VALID_FOR: Final = 30.0
+"""Seconds for which one probe of the key answers for all groups that were denied."""
+
+
+def classify_response(response: httpx.Response) -> Classification | None:
+    """eSIM Go's own verdicts: a denial concerns one group until the key itself is refused.
+
+    The key is static, so that a 401 is not repeated either.
+    """
+    status = response.status_code
+    if status not in {401, 403}:
+        return None
+    key_itself = response.request.url.path.endswith("/organisation")
+    return Classification(
+        ErrorClass.PERMANENT, Severity.CRITICAL if key_itself else Severity.MEDIUM, str(status), max_retries=0
+    )
+
+
+def supplier_classifier() -> Classifier:
+    """The library's rules behind eSIM Go's own."""
+    return default_classifier().extended(response_rule(classify_response))
+
+
+def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Policy:
+    """What protects every call to the supplier. One per process: it holds breaker and retry budget, in ``shared`` where
+    they are to outlive the process and to be those of all workers.
+
+    It has no attempt timeout: the client sets that around the exchange alone, so that waiting for the rate limit is not
+    charged to an attempt.
+    """
+    breaker = settings.breaker
+    if breaker.probe_lease is None:
+        breaker = dataclasses.replace(breaker, probe_lease=max(LEAST_PROBE_LEASE, 2 * settings.attempt_timeout))
+    return Policy(
+        DEPENDENCY,
+        retry=settings.retry,
+        breaker=breaker,
+        deadline=settings.sync_deadline,
+        shared=shared,
+        classifier=supplier_classifier(),
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_supplier(
+    settings: Settings,
+    *,
+    policy: Policy | None = None,
+    limiter: RateLimiter | None = None,
+    instrument: Callable[[httpx.AsyncClient], object] | None = None,
+) -> AsyncIterator[EsimGoClient]:
+    """A client with its connections, closed at the end. ``instrument`` may add telemetry to the HTTP client.
+
+    Proxy settings of the environment are not read: they would carry the key through a host nobody named.
+    """
+    timeout = httpx.Timeout(None, connect=min(CONNECT_TIMEOUT, settings.attempt_timeout))
+    # A plain-http base (the simulator) needs no trust store, and loading one takes longer than the first page. The
+    # empty one trusts nobody.
+    verify: ssl.SSLContext | bool = True
+    if settings.base_url.startswith("http://"):
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    limits = httpx.Limits(max_connections=MAX_IN_FLIGHT, max_keepalive_connections=MAX_IN_FLIGHT, keepalive_expiry=15.0)
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=timeout, limits=limits, verify=verify) as http,
+        open_limiter(settings) as shared_limiter,
+    ):
+        if instrument is not None:
+            instrument(http)
+        yield EsimGoClient(settings, policy or supplier_policy(settings), limiter or shared_limiter, http)
+
+
+class EsimGoClient:
+    """eSIM Go behind the supplier port. Every call goes through the policy, every request through the limiter."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        limiter: RateLimiter,
+        http: httpx.AsyncClient,
+        *,
+        max_pages: int = MAX_PAGES,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._calls = ProtectedCalls(
+            http,
+            policy,
+            limiter,
+            base_url=settings.base_url,
+            api_key=settings.api_key,
+            attempt_timeout=settings.attempt_timeout,
+            max_body_bytes=settings.max_body_bytes,
+            max_in_flight=MAX_IN_FLIGHT,
+            classifier=supplier_classifier(),
+            wall_clock=wall_clock,
+        )
+        self._policy = policy
+        self._limiter = limiter
+        self._max_pages = max_pages
+        self._clock = clock
+        self._page_size = settings.page_size
+        self._mismatches = 0
+        self._probing = asyncio.Lock()
+        self._probed_at = float("-inf")
+        self._refused: AccessDeniedError | None = None
+
+    @property
+    def counts(self) -> RequestCounts:
+        """Requests sent so far."""
+        return self._calls.counts
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that protects every call."""
+        return self._policy
+
+    def classify(self, response: httpx.Response) -> Classification | None:
+        """See :func:`classify_response`."""
+        return classify_response(response)
+
+    def limits(self) -> RateLimit | None:
+        """The configured limit."""
+        return RateLimit(int(self._limiter.rate), 1.0) if self._limiter.rate else None
+
+    async def list_groups(self, *, deadline: Deadline) -> list[str]:
+        """``GET /organisation/groups``."""
+        return await self._allowed(
+            self._calls.get("list groups", "/organisation/groups", {}, envelope.parse_groups, deadline), deadline
+        )
+
+    async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
+        """``GET /catalogue/bundle/{name}``. Raises ``NotFoundError`` where it is gone, or cannot be a bundle's name."""
+        if name in {"", ".", ".."} or not is_encodable(name):
+            # As a part of a path it would ask another address, with the key.
+            raise NotFoundError(f"no bundle has the name {name!r}")
+        path = f"/catalogue/bundle/{quote(name, safe='')}"
+        return await self._allowed(
+            self._calls.get(
+                "get bundle",
+                path,
+                {},
+                lambda data: envelope.parse_bundle(data, name),
+                deadline,
+                template="/catalogue/bundle/{name}",
+            ),
+            deadline,
+        )
+
+    async def health_probe(self, *, deadline: Deadline) -> None:
+        """``GET /organisation``: cheap, and refused only with a bad key."""
+        await self._calls.get("probe organisation", "/organisation", {}, lambda data: data, deadline)
+
+    async def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:
+        """``GET /catalogue``, to the last page. Close the iterator when leaving it early."""
+        first, size = await self._first_page(scope, deadline)
+
+        def fetch(number: int) -> Awaitable[Page]:
+            return self._allowed(self._list(scope, number, size, deadline), deadline)
+
+        pages = follow_pages(first, fetch, page_size=size, window=PAGES_AHEAD, max_pages=self._max_pages)
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                yield page
+
+    async def _first_page(self, scope: Scope, deadline: Deadline) -> tuple[Page, int]:
+        """The first page and the size that the supplier accepted for it; smaller ones are tried where it refuses."""
+        while True:
+            size = self._page_size
+            try:
+                return await self._list(scope, 1, size, deadline), size
+            except CatalogSyncError as error:
+                smaller = next((step for step in PAGE_SIZES if step < size), None)
+                if smaller is None or not _concerns_page_size(error, size):
+                    if isinstance(error, AccessDeniedError):
+                        await self._check_key(deadline, error)
+                    raise
+                self._page_size = min(self._page_size, smaller)
+
+    async def _list(self, scope: Scope, number: int, size: int, deadline: Deadline) -> Page:
+        params = {"page": str(number), "perPage": str(size)}
+        if scope.group is not None:
+            params["group"] = scope.group
+        if scope.country is not None:
+            params["countries"] = scope.country
+        return await self._calls.get(
+            "list bundles", "/catalogue", params, lambda data: self._parse_page(data, number), deadline
+        )
+
+    def _parse_page(self, data: object, number: int) -> Page:
+        try:
+            page = envelope.parse_page(data, number)
+        except InvalidDataError as error:
+            if error.error_type == error_types.SCHEMA_MISMATCH:
+                self._mismatches += 1
+                if self._mismatches < MISMATCHES_TOLERATED:
+                    error.classification = error.classification.replace(breaker=BreakerEffect.NEUTRAL)
+            raise
+        self._mismatches = 0
+        return page
+
+    async def _allowed(self, call: Awaitable[T], deadline: Deadline) -> T:
+        try:
+            return await call
+        except AccessDeniedError as error:
+            await self._check_key(deadline, error)
+            raise
+
+    async def _check_key(self, deadline: Deadline, denied: AccessDeniedError) -> None:
+        """Tell a group that the account may not see from a refused key: then ``AuthenticationError``."""
+        async with self._probing:
+            if self._clock() - self._probed_at >= PROBE_VALID_FOR:
+                self._refused = None
+                try:
+                    await self.health_probe(deadline=deadline)
+                except AccessDeniedError as refused:
+                    self._refused = refused
+                except CatalogSyncError:
+                    return  # inconclusive, and recorded by the policy; the denial stands for its group alone
+                self._probed_at = self._clock()
+            if self._refused is not None:
+                raise AuthenticationError(
+                    f"the supplier refuses the API key: {self._refused}",
+                    classification=AuthenticationError.default.replace(error_type=self._refused.error_type),
+                    context=self._refused.context,
+                ) from denied
+
+
+def _concerns_page_size(error: CatalogSyncError, size: int) -> bool:
+    """Whether the supplier refused the page size: it says so, or it answers 401 to a page above its documented 50."""
+    response = getattr(error.__cause__, "response", None)
+    if not isinstance(response, httpx.Response) or response.status_code not in {400, 401, 422}:
+        return False
+    if b"perpage" in response.content.lower():
+        return True
+    return response.status_code == 401 and size > PAGE_SIZES[0]

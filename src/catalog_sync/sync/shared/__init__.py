@@ -1,0 +1,1 @@
+"""What a sync needs that several processes carry out together."""

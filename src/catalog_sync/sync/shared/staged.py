@@ -1,0 +1,198 @@
+"""A sync in parts: what one process fetches and stages, and what another makes a version of.
+
+The last step runs the same functions as a sync in one process. Only its supplier is another: it hands out what the
+parts have staged, and raises what they have met.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from catalog_sync.domain.errors import CatalogSyncError, UnusableGroupsError
+from catalog_sync.store.errors import StagingIncompleteError
+from catalog_sync.supplier.port import Page, QuarantineReason, Rejected, RequestCounts, Scope
+from catalog_sync.sync.builder import chunked
+from catalog_sync.sync.fetch import fetch_scope
+from catalog_sync.sync.run import FATAL, Fetch
+from catalog_sync.sync.shared.failures import error_from_json, error_to_json
+
+if TYPE_CHECKING:
+    import httpx
+
+    from catalog_sync.domain.models import Bundle
+    from catalog_sync.store.catalog_store import CatalogStore
+    from catalog_sync.store.staging import Staging
+    from catalog_sync.supplier.port import Deadline, RateLimit, Supplier
+    from otel_resilience import Classification, Policy
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """What became of one step of a sync: of the plan, or of one scope that was fetched."""
+
+    version: str | None = None
+    """Where its bundles are staged."""
+    bundles: int = 0
+    groups: tuple[str, ...] = ()
+    """Of the plan: the groups that the supplier lists; where its error is about some of them, the others."""
+    rejected: tuple[Rejected, ...] = ()
+    sent: int = 0
+    """Requests to the supplier."""
+    repeated: int = 0
+    error: CatalogSyncError | None = None
+
+    @property
+    def fatal(self) -> bool:
+        """Whether its error ends the whole sync."""
+        return isinstance(self.error, FATAL)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it travels to the last step."""
+        return {
+            "version": self.version,
+            "bundles": self.bundles,
+            "groups": list(self.groups),
+            "rejected": [[row.name, row.reason.value, row.field] for row in self.rejected],
+            "sent": self.sent,
+            "repeated": self.repeated,
+            "error": None if self.error is None else error_to_json(self.error),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Part:
+        """The inverse of :meth:`to_json`. Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
+        return cls(
+            version=data["version"],
+            bundles=data["bundles"],
+            groups=tuple(data["groups"]),
+            rejected=tuple(Rejected(name, QuarantineReason(reason), field) for name, reason, field in data["rejected"]),
+            sent=data["sent"],
+            repeated=data["repeated"],
+            error=None if data["error"] is None else error_from_json(data["error"]),
+        )
+
+
+async def fetch_part(fetch: Fetch, scope: Scope, staging: Staging) -> Part:
+    """Fetch a scope and stage its rows as they came, for the last step to merge. Raises ``CatalogSyncError``."""
+    names: set[str] = set()
+    withdrawn: set[str] = set()
+
+    async def put(bundles: Sequence[Bundle]) -> int:
+        before = len(names)
+        names.update(bundle.name for bundle in bundles)
+        await staging.put(bundles)
+        return len(names) - before
+
+    def start_again() -> None:
+        withdrawn.update(names)
+        names.clear()
+
+    tally = await fetch_scope(fetch, scope, put, start_again)
+    await staging.remove(sorted(withdrawn - names))
+    return Part(version=staging.version, bundles=len(names), rejected=tuple(tally.rejected))
+
+
+async def fetch_bundle_part(supplier: Supplier, name: str, deadline: Deadline, staging: Staging) -> Part:
+    """Fetch and stage one bundle. Raises ``CatalogSyncError``, also where the supplier does not have it."""
+    await staging.put([await supplier.get_bundle(name, deadline=deadline)])
+    return Part(version=staging.version, bundles=1)
+
+
+class StagedSupplier:
+    """The supplier of the last step: everything it says was said before, to the processes that made the parts."""
+
+    def __init__(
+        self,
+        store: CatalogStore,
+        policy: Policy,
+        plan: Part,
+        parts: Mapping[str, Part],
+        ended_by: CatalogSyncError | None = None,
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._plan = plan
+        self._parts = parts
+        self._ended_by = ended_by
+        self._counts = RequestCounts()
+        self._counted = False
+
+    @property
+    def counts(self) -> RequestCounts:
+        """Nothing before the first question, then the requests of all parts."""
+        return self._counts
+
+    @property
+    def policy(self) -> Policy:
+        """The policy under which the parts were fetched."""
+        return self._policy
+
+    async def list_groups(self, *, deadline: Deadline) -> list[str]:
+        """The groups of the plan, or its error."""
+        del deadline
+        self._begin()
+        if isinstance(self._plan.error, UnusableGroupsError):
+            self._plan.error.usable = self._plan.groups
+        if self._plan.error is not None:
+            raise self._plan.error
+        return list(self._plan.groups)
+
+    async def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:
+        """The rows of the part, or its error."""
+        del deadline
+        self._begin()
+        part = self._part(str(scope))
+        bundles = self._store.iter_bundles(part.version or "")
+        number = found = 0
+        async for chunk in chunked(bundles):
+            number += 1
+            found += len(chunk)
+            yield Page(number, None, None, chunk, part.rejected if number == 1 else ())
+        if found != part.bundles:
+            raise StagingIncompleteError(
+                f"{part.bundles} bundles of {scope} were staged, {found} are still there",
+                context={"scope": str(scope), "expected": part.bundles, "staged": found},
+            )
+        if not number:
+            yield Page(1, None, None, (), part.rejected)
+
+    async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
+        """The bundle of the part, or its error."""
+        del deadline
+        self._begin()
+        [bundle] = await self._store.get_bundles(self._part(name).version or "", [name])
+        if bundle is None:
+            raise StagingIncompleteError(f"bundle {name!r} was staged and is not there any more")
+        return bundle
+
+    async def health_probe(self, *, deadline: Deadline) -> None:
+        """Nothing is asked."""
+        del deadline
+
+    def classify(self, response: httpx.Response) -> Classification | None:
+        """Nothing is sent, so there is nothing to judge."""
+        del response
+        return None
+
+    def limits(self) -> RateLimit | None:
+        """None: nothing is sent."""
+        return None
+
+    def _begin(self) -> None:
+        if not self._counted:
+            self._counted = True
+            everything = (self._plan, *self._parts.values())
+            self._counts.sent = sum(part.sent for part in everything)
+            self._counts.repeated = sum(part.repeated for part in everything)
+        if self._ended_by is not None:
+            raise self._ended_by
+
+    def _part(self, scope: str) -> Part:
+        part = self._parts.get(scope)
+        if part is None:
+            raise StagingIncompleteError(f"nothing was staged for {scope}", context={"scope": scope})
+        if part.error is not None:
+            raise part.error
+        return part

@@ -1,0 +1,78 @@
+"""Messages to the workers: one per step. The names of the tasks stand here, for those who send and those who run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import context as otel_context
+
+from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
+from catalog_sync.observability.sdk import extract_context, inject_context
+from catalog_sync.worker.celery_settings import QUEUE_KEY
+
+if TYPE_CHECKING:
+    from catalog_sync.jobs.ledger import JobLedger
+
+PLAN_TASK: Final = "catalog.plan"
+FETCH_TASK: Final = "catalog.fetch"
+PUBLISH_TASK: Final = "catalog.publish"
+SWEEP_TASK: Final = "catalog.sweep"
+DUE_TASK: Final = "catalog.due"
+
+_log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Sends the steps of jobs. A message that cannot be sent is no error: the sweep sends it later."""
+
+    def __init__(self, ledger: JobLedger) -> None:
+        self._ledger = ledger
+
+    async def plan(self, job_id: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
+        """Send the first step unless it was sent within ``every`` seconds. Its trace: ``carrier``, or the current."""
+        await self._send(job_id, PLAN, PLAN_TASK, [job_id], carrier, every)
+
+    async def fetch(self, job_id: str, number: int, carrier: Mapping[str, str], *, every: float = 0) -> None:
+        """Send the fetching of one scope."""
+        await self._send(job_id, step_of(number), FETCH_TASK, [job_id, number], carrier, every)
+
+    async def publish(self, job_id: str, carrier: Mapping[str, str], *, every: float = 2.0) -> None:
+        """Send the last step."""
+        await self._send(job_id, PUBLISH, PUBLISH_TASK, [job_id], carrier, every)
+
+    async def waiting(self) -> int:
+        """Messages that no worker has taken."""
+        return int(await self._ledger.redis.command("read queue length", "LLEN", QUEUE_KEY))
+
+    async def _send(
+        self,
+        job_id: str,
+        step: str,
+        task: str,
+        args: list[Any],
+        carrier: Mapping[str, str] | None,
+        every: float,
+    ) -> None:
+        if not await self._ledger.to_send(job_id, step, at_most_every=every):
+            return
+        token = None if carrier is None else otel_context.attach(extract_context(carrier))
+        try:
+            await asyncio.to_thread(_apply, task, args, inject_context())
+        except Exception as error:  # noqa: BLE001  whatever the broker raises: the ledger knows the step, the sweep sends it
+            _log.warning(
+                "%s of job %s could not be sent (%s); it will be sent again", step, job_id, type(error).__name__
+            )
+        finally:
+            if token is not None:
+                otel_context.detach(token)
+
+
+def _apply(task: str, args: list[Any], headers: dict[str, str]) -> None:
+    from catalog_sync.worker.celery_app import app  # Celery is loaded only where messages are sent
+
+    # The task is registered in this process as well: the official instrumentation does not end the span of a message
+    # whose task it cannot find. Without spans the headers carry what it would otherwise write over them.
+    app.tasks[task].apply_async(args, headers=headers)

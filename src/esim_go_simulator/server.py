@@ -1,0 +1,181 @@
+"""The simulator as a running HTTP server, inside this process or as one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+import httpx
+from aiohttp import web
+from opentelemetry import trace
+
+from esim_go_simulator.app import Simulator, SimulatorConfig
+from esim_go_simulator.control import PREFIX
+from esim_go_simulator.faults import Scenario
+from esim_go_simulator.request_log import RequestLog
+from esim_go_simulator.selection import CatalogueEdits
+
+STOP_WITHIN: Final = 0.2
+"""Seconds that answers under way get at the end; aiohttp takes up to twice as long."""
+
+_KILL_AFTER: Final = 3.0
+
+
+class RunningSimulator:
+    """A simulator that listens."""
+
+    def __init__(self, simulator: Simulator, host: str, port: int) -> None:
+        self._simulator = simulator
+        name = f"[{host}]" if ":" in host else host
+        self.port = port
+        self.base_url = f"http://{name}:{port}/v2.5"
+        self.control_url = f"http://{name}:{port}{PREFIX}"
+
+    @property
+    def api_key(self) -> str:
+        """The key that it accepts."""
+        return self._simulator.config.api_key
+
+    @property
+    def bundles(self) -> int:
+        """How many bundles it sells now."""
+        return self._simulator.bundles
+
+    @property
+    def requests(self) -> RequestLog:
+        """What it saw."""
+        return self._simulator.requests
+
+    def set_scenario(self, scenario: str | Scenario | dict[str, Any]) -> None:
+        """See :meth:`Simulator.set_scenario`."""
+        self._simulator.set_scenario(scenario)
+
+    def set_rate(self, rate: int) -> None:
+        """Change the limit, requests per second; 0 for none."""
+        self._simulator.set_rate(rate)
+
+    def edit_catalogue(self, **edits: Any) -> None:
+        """Change what is sold: ``drop_groups``, ``withdraw``, ``withdraw_ratio``, ``add``."""
+        self._simulator.edit_catalogue(CatalogueEdits.model_validate(edits))
+
+    def restore_catalogue(self) -> None:
+        """Undo all edits."""
+        self._simulator.restore_catalogue()
+
+    def reset(self) -> None:
+        """Back to the start, with no scenario and nothing counted."""
+        self._simulator.reset()
+
+    def stats(self) -> dict[str, Any]:
+        """The object of ``GET /__sim/stats``."""
+        return self._simulator.stats()
+
+
+@contextlib.asynccontextmanager
+async def running_simulator(
+    config: SimulatorConfig | None = None, *, tracer_provider: trace.TracerProvider | None = None
+) -> AsyncIterator[RunningSimulator]:
+    """A simulator in this process while the block runs.
+
+    Raises ``OSError`` where it cannot listen, and what :meth:`SimulatorConfig.catalogue` raises.
+    """
+    settings = config or SimulatorConfig()
+    simulator = Simulator(settings, tracer_provider=tracer_provider)
+    # Cancelling handlers of clients that went away ends their hangs and drips.
+    server = web.Server(simulator.handle, handler_cancellation=True, access_log=None)
+    runner = web.ServerRunner(server, shutdown_timeout=STOP_WITHIN)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port)
+        await site.start()
+        port = int(runner.addresses[0][1])
+        yield RunningSimulator(simulator, settings.host, port)
+    finally:
+        simulator.stopping.set()
+        await runner.cleanup()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SimulatorProcess:
+    """A simulator in a process of its own."""
+
+    process: asyncio.subprocess.Process
+    base_url: str
+    control_url: str
+    api_key: str
+    bundles: int
+    """At its start."""
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def start(
+        cls, *arguments: str, env: Mapping[str, str] | None = None, ready_within: float = 20.0
+    ) -> AsyncIterator[SimulatorProcess]:
+        """Run ``catalog-sync simulate`` with these arguments until the block ends.
+
+        It also ends when this process dies. ``env`` replaces the environment. Raises ``RuntimeError`` where it does not
+        come up, ``TimeoutError`` where it is not ready within so many seconds.
+        """
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "esim_go_simulator", *arguments, "--json", "--exit-with-stdin"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for whoever started it, and that one ends it
+            env=None if env is None else dict(env),
+        )
+        try:
+            async with asyncio.timeout(ready_within):
+                ready = await _read_ready(process, arguments)
+            yield cls(process, ready["base_url"], ready["control_url"], ready["api_key"], ready["bundles"])
+        finally:
+            await _stop(process)
+
+    async def set_scenario(self, scenario: str | dict[str, Any]) -> dict[str, Any]:
+        """Start a scenario; the answer is :meth:`stats`."""
+        return await self.control("POST", "scenario", scenario)
+
+    async def stats(self) -> dict[str, Any]:
+        """The object of ``GET /__sim/stats``."""
+        return await self.control("GET", "stats")
+
+    async def control(self, method: str, call: str, data: Any = None) -> dict[str, Any]:
+        """Any call of the control endpoint. Raises ``httpx.HTTPError``."""
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=10.0) as client:  # noqa: S501 - plain http
+            response = await client.request(method, f"{self.control_url}/{call}", json=data)
+            response.raise_for_status()
+            answer: dict[str, Any] = response.json()
+            return answer
+
+
+async def _read_ready(process: asyncio.subprocess.Process, arguments: Sequence[str]) -> dict[str, Any]:
+    if process.stdout is None:
+        raise RuntimeError("the simulator has no standard output")
+    line = await process.stdout.readline()
+    try:
+        ready: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise RuntimeError(f"the simulator did not start with {list(arguments)}: {line[:200]!r}") from error
+    if not ready.get("ready"):
+        raise RuntimeError(f"the simulator did not start: {ready.get('error')}")
+    return ready
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """SIGTERM, and SIGKILL where that does not help."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(_KILL_AFTER):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,126 @@
+"""How a call within another one finds it: by the context it runs in, never by clocks or by exception objects.
+
+What encloses the running code is a chain, the nearest first. A call takes from it how much time is left, and hands to
+it what became of the call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextvars import ContextVar, Token
+from typing import NamedTuple
+
+from otel_resilience._internal.foreign import is_a, members_of, reason_of
+
+_LONGEST_CHAIN = 1000
+"""Exceptions looked at below one error, and failures of enclosed calls that are kept for that."""
+
+
+class Failure(NamedTuple):
+    """How an enclosed call ended."""
+
+    error: BaseException
+    exhausted: bool
+    """It used up all its attempts."""
+    idempotent: bool | None
+    """Whether it may be repeated, as declared or seen; ``None`` where neither is known."""
+    sent: bool
+    """Something may have been sent, by any of its attempts."""
+
+
+class Enclosing:
+    """Something that the running code is inside of."""
+
+    __slots__ = ("attempts", "cuts", "failures", "outer", "seconds", "sent_inside", "unsafe_inside")
+
+    def __init__(self, outer: Enclosing | None, attempts: int, seconds: float) -> None:
+        self.outer = outer
+        self.attempts = attempts
+        """Attempts begun so far, the running one included."""
+        self.seconds = seconds
+        """The whole time that was given."""
+        self.cuts = False
+        """Whether the enclosed code is cancelled when the time is over, so that it need not watch the time itself."""
+        self.failures: deque[Failure] | None = None
+        self.sent_inside = False
+        """Whether an enclosed call may have sent something, however it ended."""
+        self.unsafe_inside = False
+        """Whether one may have sent what must not be repeated."""
+
+    def left(self) -> float | None:
+        """Seconds until nothing more may begin here; ``None`` where there is no limit."""
+        return None
+
+    def report(self, failure: Failure) -> None:
+        """An enclosed call failed. Safe for threads."""
+        if self.failures is None:
+            self.failures = deque(maxlen=_LONGEST_CHAIN)
+        self.failures.append(failure)
+        if failure.sent:
+            self.note_sent(unsafe=failure.idempotent is False)
+
+    def note_sent(self, *, unsafe: bool) -> None:
+        """An enclosed call may have sent something; ``unsafe``: what must not be repeated. Safe for threads."""
+        self.sent_inside = True
+        if unsafe:
+            self.unsafe_inside = True
+
+
+enclosing: ContextVar[Enclosing | None] = ContextVar("otel_resilience_enclosing", default=None)
+
+
+def leave(token: Token[Enclosing | None]) -> None:
+    """Undoes a ``set`` of :data:`enclosing`; without effect in a context other than the one in which it was set."""
+    try:
+        enclosing.reset(token)
+    except ValueError:
+        return  # a coroutine that is closed elsewhere: its own context is not current, so nothing is to be undone
+
+
+def nearest_deadline(inner: Enclosing | None) -> tuple[float, Enclosing] | None:
+    """The least time left in the chain that begins with ``inner``, in seconds, and who set it."""
+    nearest: tuple[float, Enclosing] | None = None
+    while inner is not None:
+        left = inner.left()
+        if left is not None and (nearest is None or left < nearest[0]):
+            nearest = left, inner
+        inner = inner.outer
+    return nearest
+
+
+def remaining() -> float | None:
+    """Seconds left of the nearest deadline of the protected calls round this one; ``None`` where there is none.
+
+    0.0 once the deadline has passed, and in an attempt that was given up when its ``attempt_timeout`` passed: no
+    protected call begins any more. It holds in everything that starts with a copy of the context (tasks,
+    ``asyncio.to_thread``); work that is to outlive the call is started in a context of its own.
+
+        client.get(url, timeout=remaining() or 30)
+    """
+    nearest = nearest_deadline(enclosing.get())
+    return None if nearest is None else max(0.0, nearest[0])
+
+
+def current_attempt() -> int:
+    """The number of the attempt that is running, from 1; 1 outside a protected call as well."""
+    inner = enclosing.get()
+    return 1 if inner is None else inner.attempts
+
+
+def chain(error: BaseException) -> tuple[BaseException, ...]:
+    """``error``, what it was raised from or while handling, and the members of groups; each once, the nearest first."""
+    if reason_of(error) is None and not is_a(error, BaseExceptionGroup):
+        return (error,)
+    found: dict[int, BaseException] = {}
+    pending = deque([error])
+    while pending and len(found) < _LONGEST_CHAIN:
+        each = pending.popleft()
+        if id(each) in found:
+            continue
+        found[id(each)] = each
+        if is_a(each, BaseExceptionGroup):
+            pending.extend(members_of(each))
+        reason = reason_of(each)
+        if reason is not None:
+            pending.append(reason)
+    return tuple(found.values())

@@ -1,0 +1,101 @@
+"""Checks of configuration values; every message names the parameter and the value."""
+
+from __future__ import annotations
+
+import math
+
+from otel_resilience._internal.operations import is_coroutine_function
+
+
+def number(name: str, value: object, *, minimum: float, exclusive: bool = False, maximum: float = math.inf) -> float:
+    """``value`` as a float within bounds. Raises ``TypeError`` for what is no number (``bool`` is none), ``ValueError``
+    for NaN, infinity and what lies outside."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    try:
+        amount = float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} must be finite, and no integer that is too large for a float") from error
+    if math.isnan(amount) or amount > maximum or amount < minimum or (exclusive and amount == minimum):
+        least = "a number" if math.isinf(minimum) else f"at least {minimum:g}"
+        above = f"greater than {minimum:g}" if exclusive else least
+        bound = "" if math.isinf(maximum) else f" and at most {maximum:g}"
+        raise ValueError(f"{name} must be {above}{bound}, not {value!r}")
+    if math.isinf(amount):
+        raise ValueError(f"{name} must be finite, not {value!r}")
+    return amount
+
+
+def seconds(name: str, value: object, *, zero: bool = False) -> float:
+    """A duration in seconds."""
+    return number(name, value, minimum=0, exclusive=not zero)
+
+
+def count(name: str, value: object, *, minimum: int = 1) -> int:
+    """A whole number of at least ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, not {value!r}")
+    return value
+
+
+def label(name: str, value: object) -> str:
+    """A non-empty string for a span or a metric attribute."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name} must be a non-empty string, not {value!r}")
+    return value
+
+
+def optional_flag(name: str, value: object) -> bool | None:
+    """``True``, ``False``, or ``None`` for what was left open; nothing that only counts as one of them."""
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} must be True, False or None, not {value!r}")
+    return value
+
+
+def optional_label(name: str, value: object) -> str | None:
+    """As :func:`label`, or ``None``."""
+    return None if value is None else label(name, value)
+
+
+def instance(name: str, value: object, *kinds: type) -> None:
+    """Raises ``TypeError`` where ``value`` is of none of these types."""
+    if not isinstance(value, kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} must be {_article(expected)} {expected}, not {value!r}")
+
+
+def function(name: str, value: object) -> None:
+    """Raises ``TypeError`` where ``value`` cannot be called, or is a class."""
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{name} must be a function, not {value!r}")
+
+
+def def_function(name: str, value: object) -> None:
+    """As :func:`function`, and refuses what answers with a coroutine."""
+    function(name, value)
+    if is_coroutine_function(value):
+        raise TypeError(f"{name} must be a def function, not {value!r}")
+
+
+def text(name: str, value: object) -> str:
+    """A string, also an empty one. Raises ``TypeError``."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {value!r}")
+    return value
+
+
+def optional_text(name: str, value: object) -> str | None:
+    """As :func:`text`, or ``None``."""
+    return None if value is None else text(name, value)
+
+
+def series(name: str, value: object, kind: type) -> None:
+    """Raises ``TypeError`` unless ``value`` is a tuple, list or set of that type."""
+    if not isinstance(value, (tuple, list, set, frozenset)) or not all(isinstance(each, kind) for each in value):
+        raise TypeError(f"{name} must hold {kind.__name__} alone, not be {value!r}")
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "AEIOUaeiou" else "a"

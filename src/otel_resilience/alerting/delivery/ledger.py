@@ -1,0 +1,185 @@
+"""What became of every notification: where it waits, who took it, who takes over, what nobody takes. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from otel_resilience._internal import validation as check
+from otel_resilience.alerting.channels.base import Channel
+from otel_resilience.alerting.model.alert import Notification
+from otel_resilience.classification.model import Severity
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Route:
+    """A channel, and what goes there. Raises ``TypeError`` naming the parameter."""
+
+    channel: Channel
+    lowest: Severity = Severity.LOW
+    only: frozenset[Severity] | None = None
+    """Severities that it is for, where it is not for all from ``lowest`` on."""
+    fallback: bool = False
+    """It gets nothing unless another channel fails."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.channel, type) or not callable(getattr(self.channel, "deliver", None)):
+            raise TypeError(f"channel must be a channel such as WebhookChannel(url), not {self.channel!r}")
+        check.instance("lowest", self.lowest, Severity)
+        if self.only is not None:
+            check.series("only", self.only, Severity)
+        check.instance("fallback", self.fallback, bool)
+
+    @property
+    def name(self) -> str:
+        """The channel's name."""
+        return self.channel.name
+
+    def takes(self, notification: Notification) -> bool:
+        """Whether the notification goes there at once."""
+        if notification.channels is not None:
+            return self.name in notification.channels
+        if self.name in notification.further_channels:
+            return True
+        wanted = notification.severity in self.only if self.only is not None else notification.severity >= self.lowest
+        return wanted and not self.fallback
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fate:
+    """What is to happen to a notification after a channel failed."""
+
+    keep: bool = False
+    """The channel keeps it and tries again."""
+    substitute: str | None = None
+    """A channel that gets it now."""
+    over: bool = False
+    """Nobody is at it any more."""
+    dead: bool = False
+    """Nobody is at it any more, and nobody took it."""
+    told: bool = False
+    """The channel failed with it before."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Tracked:
+    notification: Notification
+    meant: frozenset[str]
+    """Channels that it is for; others are substitutes."""
+    waiting: set[str]
+    delivered: set[str] = dataclasses.field(default_factory=set)
+    failed: dict[str, bool] = dataclasses.field(default_factory=dict)
+    """By channel: whether it was for good."""
+
+
+class Ledger:
+    """Not safe for threads."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = tuple(routes)
+        self.revoked: set[str] = set()
+        """Channels that get nothing any more."""
+        self._tracked: dict[str, _Tracked] = {}
+        self._merged: dict[tuple[str, str], tuple[str, ...]] = {}
+        """By channel and ID of a digest: what it stands for."""
+
+    def __contains__(self, notification: Notification) -> bool:
+        return notification.id in self._tracked
+
+    def open(self, notification: Notification) -> list[str]:
+        """Begins to track it. The names of the channels that it goes to; the fallbacks where there are no others."""
+        names = [route.name for route in self.routes if route.takes(notification) and route.name not in self.revoked]
+        if not names and notification.channels is None:
+            free = [route for route in self.routes if route.name not in self.revoked]
+            names = [route.name for route in _fallbacks_first(free) if route.fallback or self.revoked][:1]
+        self._tracked[notification.id] = _Tracked(notification, frozenset(names), set(names))
+        return names
+
+    def undelivered(self) -> list[Notification]:
+        """What no channel took so far."""
+        return [tracked.notification for tracked in self._tracked.values() if not tracked.delivered]
+
+    def members(self, channel: str, notification: Notification) -> list[Notification]:
+        """The notifications that a digest at this channel stands for, or the notification itself."""
+        ids = self._merged.get((channel, notification.id), (notification.id,))
+        return [self._tracked[each].notification for each in ids if each in self._tracked]
+
+    def group(self, channel: str, notifications: Iterable[Notification], into: Notification) -> None:
+        """Several leave as one; what becomes of that one becomes of each."""
+        ids: list[str] = []
+        for notification in notifications:
+            ids.extend(self._merged.pop((channel, notification.id), (notification.id,)))
+        self._merged[channel, into.id] = tuple(ids)
+
+    def ungroup(self, channel: str, notification: Notification) -> None:
+        """A digest is done with at this channel."""
+        self._merged.pop((channel, notification.id), None)
+
+    def replace(self, channel: str, notifications: Iterable[Notification]) -> list[Notification]:
+        """The end of their incident is told in their place. Those that are waited for nowhere else now."""
+        done = []
+        for each in notifications:
+            done += [member for member in self.members(channel, each) if not self._left(channel, member)]
+            self.ungroup(channel, each)
+        return done
+
+    def delivered(self, channel: str, member: Notification) -> set[str]:
+        """A channel took it. The channels that it still waits for."""
+        tracked = self._tracked.get(member.id)
+        if tracked is not None:
+            tracked.delivered.add(channel)
+        return self._left(channel, member)
+
+    def failed(self, channel: str, member: Notification, *, final: bool) -> Fate:
+        """A channel gave it up, ``final``ly or for now.
+
+        A channel that it is for keeps it until it can take it. As long as nobody took it, another one gets it, too.
+        """
+        tracked = self._tracked.get(member.id)
+        if tracked is None:
+            return Fate(over=True, told=True)
+        told = channel in tracked.failed
+        tracked.failed[channel] = final
+        others = tracked.waiting - {channel}
+        hopeful = bool(tracked.delivered) or any(other not in tracked.failed for other in others)
+        substitute = None if hopeful else self._substitute(tracked, channel)
+        if substitute is not None:
+            others.add(substitute)
+        keep = not final and (channel in tracked.meant or not (others or tracked.delivered))
+        tracked.waiting = others | {channel} if keep else others
+        over = not tracked.waiting
+        if over:
+            self.close(member)
+        return Fate(keep, substitute, over, over and not tracked.delivered, told)
+
+    def close(self, member: Notification) -> None:
+        """Nothing more will happen to it."""
+        self._tracked.pop(member.id, None)
+
+    def _substitute(self, tracked: _Tracked, channel: str) -> str | None:
+        """The channel that takes over: a fallback, and one that did not fail yet, before others."""
+        only = tracked.notification.channels
+        free = [
+            route
+            for route in self.routes
+            if route.name != channel
+            and route.name not in tracked.waiting
+            and route.name not in self.revoked
+            and not tracked.failed.get(route.name)
+            and (only is None or route.name in only)
+        ]
+        best = sorted(_fallbacks_first(free), key=lambda route: route.name in tracked.failed)
+        return best[0].name if best else None
+
+    def _left(self, channel: str, member: Notification) -> set[str]:
+        tracked = self._tracked.get(member.id)
+        if tracked is None:
+            return set()
+        tracked.waiting.discard(channel)
+        if not tracked.waiting:
+            self.close(member)
+        return tracked.waiting
+
+
+def _fallbacks_first(routes: Iterable[Route]) -> list[Route]:
+    return sorted(routes, key=lambda route: not route.fallback)

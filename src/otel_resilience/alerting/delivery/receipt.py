@@ -1,0 +1,30 @@
+"""What became of a notification at a channel, and in whose context an alert was raised."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from opentelemetry import trace
+
+from otel_resilience.alerting.model.alert import Alert, Notification
+from otel_resilience.correlation import correlation_id
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of one notification at one channel."""
+
+    channel: str
+    notification: Notification
+    delivered: bool
+    seconds: float
+    """From the cause to the confirmation, or until it was given up."""
+    error_type: str | None = None
+
+
+def in_context(alert: Alert) -> Alert:
+    """With the correlation ID and the span of the caller, unless it names others."""
+    if alert.correlation_id is not None:
+        return alert
+    span = trace.get_current_span().get_span_context()
+    return alert.with_clean(correlation_id=correlation_id(), span_id=f"{span.span_id:016x}" if span.is_valid else None)

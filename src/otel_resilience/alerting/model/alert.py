@@ -1,0 +1,256 @@
+"""What can be told: an alert as it is raised, and a notification as a channel gets it. Both without secrets."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+from otel_resilience._internal import validation as check
+from otel_resilience.classification.model import Severity
+from otel_resilience.redaction import REDACTED, is_secret_name, redact, redact_url
+
+MAX_TITLE: Final = 200
+MAX_SUMMARY: Final = 1000
+MAX_VALUE: Final = 500
+"""Characters of one value of the context."""
+MAX_CONTEXT: Final = 20
+"""Entries of the context."""
+
+Scalar = str | int | float | bool | None
+
+
+class Status(StrEnum):
+    """Whether the incident goes on."""
+
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """Something that may be worth telling a person. Secrets are taken out of every text when it is made.
+
+    Two alerts with the same fingerprint belong to the same incident. It is ``kind``, ``dependency`` and
+    ``fingerprint_by`` put together: add to the latter what should keep incidents apart. Raises ``TypeError`` or
+    ``ValueError`` naming the parameter.
+    """
+
+    kind: str
+    """What happened, from a small set: ``circuit_breaker``, ``authentication``, ``sync_failed`` … Names the runbook."""
+    title: str
+    severity: Severity
+    summary: str = ""
+    dependency: str | None = None
+    error_type: str | None = None
+    error_class: str | None = None
+    correlation_id: str | None = None
+    span_id: str | None = None
+    """16 hex digits of the span that was current, for the link from the delivery's span."""
+    fingerprint_by: tuple[str, ...] = ()
+    context: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
+    at_once: bool = False
+    """Told without waiting for others to group with. CRITICAL ones always are."""
+    threshold: int = 1
+    """Told from this many occurrences within ``window`` on."""
+    window: float = 60.0
+    """Seconds."""
+    quiet_after: float | None = None
+    """Seconds without another occurrence after which the incident counts as over. ``None``: it ends only by
+    :meth:`~otel_resilience.alerting.AlertService.resolve`."""
+
+    def __post_init__(self) -> None:
+        self._check()
+        put = object.__setattr__
+        put(self, "kind", _clean(self.kind, 60))
+        put(self, "title", _clean(self.title, MAX_TITLE))
+        put(self, "summary", _clean(self.summary, MAX_SUMMARY))
+        put(self, "context", clean_context(self.context))
+        put(self, "fingerprint_by", tuple(redact(part) for part in self.fingerprint_by))
+        for name in ("dependency", "error_type", "error_class"):
+            value = getattr(self, name)
+            put(self, name, None if value is None else _clean(value, MAX_TITLE))
+
+    def _check(self) -> None:
+        for name in ("kind", "title", "summary"):
+            check.text(name, getattr(self, name))
+        for name in ("dependency", "error_type", "error_class", "correlation_id", "span_id"):
+            check.optional_text(name, getattr(self, name))
+        check.instance("severity", self.severity, Severity)
+        check.series("fingerprint_by", self.fingerprint_by, str)
+        if not isinstance(self.context, Mapping):
+            raise TypeError(f"context must be a mapping, not of type {type(self.context).__name__}")
+        check.instance("at_once", self.at_once, bool)
+        check.count("threshold", self.threshold)
+        check.seconds("window", self.window)
+        if self.quiet_after is not None:
+            check.seconds("quiet_after", self.quiet_after, zero=True)
+
+    def with_clean(self, **changes: Any) -> Alert:
+        """A copy with changes that hold no secret: those are not looked for, which would take most of the time."""
+        copy = object.__new__(Alert)
+        for name in self.__dataclass_fields__:
+            object.__setattr__(copy, name, changes[name] if name in changes else getattr(self, name))
+        return copy
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits, the same for every alert of the incident, on every machine."""
+        return fingerprint(self.kind, self.dependency, *self.fingerprint_by)
+
+
+def fingerprint(kind: str, dependency: str | None = None, *parts: str) -> str:
+    """The fingerprint of alerts made with these."""
+    text = "\x1f".join((kind, dependency or "", *parts))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Links:
+    """Where the evidence is; ``None`` where no template was configured."""
+
+    trace: str | None = None
+    dashboard: str | None = None
+    runbook: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """One message about one incident, as channels get it. Made by the alert service; free of secrets."""
+
+    id: str
+    """Unique; a repeated delivery of the same message carries the same one."""
+    status: Status
+    severity: Severity
+    kind: str
+    title: str
+    summary: str
+    dependency: str | None
+    error_type: str | None
+    error_class: str | None
+    correlation_id: str | None
+    span_id: str | None
+    fingerprint: str
+    """Stays the same over the incident: deduplication key at the receivers."""
+    incident: str
+    """The incident's own ID; another one once it comes back after it was over."""
+    count: int
+    """Occurrences since the last message about this incident; over all its messages they add up to :attr:`total`."""
+    total: int
+    """Occurrences since the incident began."""
+    first_seen: float
+    """Seconds since the epoch."""
+    last_seen: float
+    escalation: int
+    """How often it was escalated; 0 at first."""
+    links: Links
+    context: Mapping[str, Scalar]
+    service: str
+    reason: str = "new"
+    """Why it is told now: ``new``, ``raised``, ``more``, ``escalated``, ``repeat``, ``back``, ``resolved``, ``digest``,
+    ``test``."""
+    error_types: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """How often each ``error.type`` was seen, the most frequent first; at most ten."""
+    channels: tuple[str, ...] | None = None
+    """The only channels that shall get it. ``None``: those that its severity goes to."""
+    further_channels: tuple[str, ...] = ()
+    """Channels that get it besides those."""
+    caused_at: float = 0.0
+    """When what it tells happened, in seconds since the epoch: delivery times are measured from here."""
+    ended_at: float | None = None
+    """When the incident was over; resolved ones only."""
+    quiet_after: float | None = None
+    """As that of the alert."""
+    environment: str | None = None
+    """``deployment.environment.name`` of the service."""
+    sender: str = ""
+    """The process that made it."""
+    merged: tuple[str, ...] = ()
+    """IDs of the messages that this one stands for, in their order; empty where it stands for itself."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds that the incident lasts so far; of a resolved one, that it lasted in all."""
+        return max(0.0, (self.last_seen if self.ended_at is None else self.ended_at) - self.first_seen)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of the generic webhook."""
+        data: dict[str, Any] = {
+            "id": self.id,
+            "status": self.status.value,
+            "severity": self.severity.value,
+            "kind": self.kind,
+            "title": self.title,
+            "summary": self.summary,
+            "dependency": self.dependency,
+            "error_type": self.error_type,
+            "error_class": self.error_class,
+            "correlation_id": self.correlation_id,
+            "fingerprint": self.fingerprint,
+            "incident": self.incident,
+            "count": self.count,
+            "total": self.total,
+            "first_seen": rfc3339(self.first_seen),
+            "last_seen": rfc3339(self.last_seen),
+            "escalation": self.escalation,
+            "reason": self.reason,
+            "error_types": dict(self.error_types),
+            "links": dataclasses.asdict(self.links),
+            "context": dict(self.context),
+            "service": self.service,
+        }
+        if self.environment is not None:
+            data["environment"] = self.environment
+        if self.merged:
+            data["merged"] = list(self.merged)
+        if self.status is Status.RESOLVED:
+            data["duration_s"] = round(self.duration, 3)
+        return data
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, for the outbox; :meth:`load` is the inverse."""
+        data = dataclasses.asdict(self)
+        data["severity"] = self.severity.value
+        return data
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Notification:
+        """The inverse of :meth:`dump`. Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
+        fields = dict(data)
+        fields["status"] = Status(fields["status"])
+        fields["severity"] = Severity(fields["severity"])
+        fields["links"] = Links(**fields["links"])
+        channels = fields.get("channels")
+        fields["channels"] = None if channels is None else tuple(channels)
+        fields["further_channels"] = tuple(fields["further_channels"])
+        fields["merged"] = tuple(fields.get("merged", ()))
+        return cls(**fields)
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC, with milliseconds."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clean_context(context: Mapping[str, Any]) -> dict[str, Scalar]:
+    """At most :data:`MAX_CONTEXT` entries, their names and texts redacted and cut."""
+    cleaned: dict[str, Scalar] = {}
+    for name, value in list(context.items())[:MAX_CONTEXT]:
+        key = _clean(str(name), 100)
+        if is_secret_name(key):
+            cleaned[key] = REDACTED
+        elif value is None or isinstance(value, (bool, int, float)):
+            cleaned[key] = value
+        else:
+            text = str(value)
+            cleaned[key] = _clean(redact_url(text) if "://" in text else text, MAX_VALUE)
+    return cleaned
+
+
+def _clean(text: str, limit: int) -> str:
+    text = " ".join(redact(text.encode("utf-8", "replace").decode("utf-8")).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,528 @@
+"""The incidents as they stand, and which message about them is due when. Pure: given the time, no I/O, no threads.
+
+    watching -> pending -> open -> over
+                 |  ^
+                 v  |
+              inhibited
+
+*Watching*: fewer occurrences than the threshold. *Pending*: the first message waits for its group. *Inhibited*: there
+is a message about its cause already. *Open*: a message was sent, until it was calm for long enough. *Over*: remembered,
+to notice that it comes back.
+
+All processes of a service share their incidents through a store. A book holds the copies of one process:
+:meth:`IncidentBook.merge` takes in what others wrote, :meth:`IncidentBook.to_save` says what they are to learn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import Final
+
+from otel_resilience.alerting.config import AlertConfig
+from otel_resilience.alerting.model.alert import Alert, Notification, Status
+from otel_resilience.alerting.model.incident import Incident, Phase, step_at
+from otel_resilience.alerting.model.observed import Observed
+from otel_resilience.classification.model import Severity
+
+OVERFLOW_KIND: Final = "overflow"
+
+Suppression = tuple[str, int]
+"""A reason of the contract, and how many alerts it held back."""
+
+
+LONG_WATCH: Final = 3600.0
+"""Seconds: a threshold whose window is longer counts across processes."""
+
+HEAD_START: Final = 2.0
+"""Seconds that the process which saw an incident first has to send its first message before another one does."""
+
+CONFIRMED_WITHIN: Final = 5.0
+"""Seconds for which the end of an incident waits until another process has delivered the message before it, so that
+receivers get them in their order. A process that ends does not wait."""
+
+CONFIRM_EVERY: Final = 60.0
+"""Seconds after which it is noted again that a trouble without further occurrences goes on."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GoodSign:
+    """At this time the trouble of all incidents that match was gone. Incidents seen later are not concerned."""
+
+    at: float
+    """Seconds since the epoch."""
+    certain: bool = False
+    """It is more than a first good sign: the incident is over at once."""
+    fingerprint: str | None = None
+    dependency: str | None = None
+    kinds: frozenset[str] | None = None
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        """What it is about; a later sign with the same subject stands for both."""
+        return (self.fingerprint, self.dependency, self.kinds)
+
+    def matches(self, incident: Incident) -> bool:
+        """Whether the incident is one of those."""
+        return (
+            self.fingerprint in (None, incident.fingerprint)
+            and self.dependency in (None, incident.dependency)
+            and (self.kinds is None or incident.kind in self.kinds)
+        )
+
+
+@dataclasses.dataclass(slots=True)
+class Outcome:
+    """What a report led to."""
+
+    incident: Incident | None
+    suppressed: str | None
+    """Why this alert is not told by itself; ``None`` where it opened something that will be told."""
+
+
+class IncidentBook:
+    """The incidents of a service as one process knows them. Not safe for threads."""
+
+    def __init__(self, config: AlertConfig, *, sender: str = "") -> None:
+        """``sender`` tells processes apart in the stored incidents."""
+        self.config = config
+        self.sender = sender
+        self._incidents: dict[str, Incident] = {}
+        self._full_until = -math.inf
+        self._overflowing = Alert(
+            kind=OVERFLOW_KIND,
+            title=f"More than {config.max_incidents} different incidents at once",
+            severity=Severity.LOW,
+            summary="What comes beyond that is counted here.",
+            quiet_after=config.keep_firing,
+        )
+        self._cancelled: dict[str, float] = {}
+        """When incidents seemed to be over before they were told."""
+        self.suppressed: deque[Suppression] = deque()
+        """Suppressions that were decided outside a report; the caller takes them."""
+        self.withdrawn: deque[Incident] = deque()
+        """Incidents whose first message is not sent, for now or at all; the caller takes them."""
+        self.ended_elsewhere: deque[tuple[Incident, set[str]]] = deque()
+        """Open incidents that another process ended, with the channels of whose confirmations it did not know; the
+        caller takes them."""
+        self._flushed = False
+
+    def __iter__(self) -> Iterator[Incident]:
+        return iter(tuple(self._incidents.values()))
+
+    def __len__(self) -> int:
+        return len(self._incidents)
+
+    def get(self, fingerprint: str) -> Incident | None:
+        """The incident of this fingerprint, in whatever phase."""
+        return self._incidents.get(fingerprint)
+
+    def report(self, alert: Alert, now: float, *, lowest: Severity | None = None) -> Outcome:
+        """Something happened at ``now``, in seconds since the epoch. ``lowest`` replaces the least severity."""
+        if alert.severity < (self.config.min_severity if lowest is None else lowest):
+            return Outcome(None, "below_severity")
+        if any(silence.covers(alert, now) for silence in self.config.silences):
+            return Outcome(None, "silenced")
+        incident, seen = self._find(alert, now)
+        incident.see(seen, now)
+        suppressed = self._seen(incident, seen, now)
+        return Outcome(incident, "overflow" if suppressed and seen is not alert else suppressed)
+
+    def _seen(self, incident: Incident, alert: Alert, now: float) -> str | None:
+        if incident.phase is Phase.WATCHING:
+            return self._begin(incident, now, urgent=alert.at_once)
+        if incident.phase is Phase.INHIBITED:
+            return "inhibited" if self._inhibited(incident) else self._begin(incident, now, urgent=alert.at_once)
+        if incident.phase is Phase.PENDING:
+            if incident.severity is Severity.CRITICAL or alert.at_once:
+                incident.due = min(incident.due, max(now, incident.not_before))
+            return "cooldown" if incident.not_before > now else "grouped"
+        if incident.severity > incident.told_severity:
+            urgent = incident.severity is Severity.CRITICAL
+            incident.due = now if urgent else max(now, incident.told_at + self.config.rate_limit)
+            return "rate_limit" if incident.due > now else "dedup"
+        return "dedup"
+
+    def resolve(self, fingerprint: str, now: float, *, certain: bool = False) -> Incident | None:
+        """The trouble is gone: the incident is over once it was calm for ``keep_firing``.
+
+        ``certain``: this is more than a first good sign, it is over at once; unless it came back before, for then good
+        signs have been wrong. An incident that was not told yet is dropped without a word; should it be seen again
+        before ``keep_firing`` has passed, it is flapping, and told at once. Returns the incident where there was one.
+        """
+        incident = self._incidents.get(fingerprint)
+        if incident is None or incident.phase is Phase.OVER:
+            return None
+        if incident.phase is not Phase.OPEN:
+            if incident.phase is Phase.PENDING and not certain:
+                self._remember_cancelled(fingerprint, now)
+            self._withdraw(incident, now)
+            return incident
+        incident.becomes_calm(now, certain=certain)
+        return incident
+
+    def apply(self, sign: GoodSign) -> list[Incident]:
+        """Resolve all that the sign concerns; consequences before their causes, which would set them free."""
+        return self._resolve_all(sign, [each for each in self if each.last_seen <= sign.at])
+
+    def apply_again(self, sign: GoodSign) -> list[Incident]:
+        """As :meth:`apply`, to what was merged since; what this process saw at the very time of the sign came later."""
+        concerned = [each for each in self if each.last_seen < sign.at + (0.0 if each.heard else 1e-6)]
+        return self._resolve_all(sign, concerned)
+
+    def _resolve_all(self, sign: GoodSign, incidents: Iterable[Incident]) -> list[Incident]:
+        concerned = [each for each in incidents if sign.matches(each)]
+        concerned.sort(key=lambda each: each.phase is not Phase.INHIBITED)
+        found = [self.resolve(each.fingerprint, sign.at, certain=sign.certain) for each in concerned]
+        return [each for each in found if each is not None]
+
+    def goes_on(self, fingerprint: str, now: float) -> None:
+        """The trouble of an open incident is still there, although there was no further occurrence."""
+        incident = self._incidents.get(fingerprint)
+        if incident is None or incident.phase is not Phase.OPEN:
+            return
+        if incident.calm_since is not None or not incident.heard or now - incident.last_seen >= CONFIRM_EVERY:
+            incident.goes_on(now)
+
+    def due(self, now: float) -> list[tuple[Incident, Notification]]:
+        """The messages to send now, in the order in which they became due."""
+        told = []
+        batches = self._batches()
+        for incident in sorted(self, key=lambda each: each.due):
+            notification = self._look(incident, now, self._ends_at(incident, batches))
+            if notification is not None:
+                told.append((incident, notification))
+        begun = [incident for incident, notification in told if notification.reason in {"new", "back"}]
+        if len(begun) > 1:
+            for incident in begun:
+                incident.batch = begun[0].id
+        return told
+
+    def flush(self, now: float) -> None:
+        """The process ends: its first messages and what was left out of them are due now, and what was calm ends."""
+        self._flushed = True
+        for incident in self:
+            if incident.phase is Phase.PENDING and incident.heard:
+                incident.due = min(incident.due, max(now, incident.not_before))
+            elif incident.phase is Phase.OPEN:
+                if incident.begun_here and incident.untold >= self.config.more_from:
+                    incident.rushed, incident.told_count = True, 0
+                if self._has_more(incident) or incident.severity > incident.told_severity:
+                    incident.due = now
+                incident.end_with_process(self.config, now)
+
+    def next_due(self) -> float:
+        """When :meth:`due` may have something to say; infinity where nothing is planned."""
+        batches = self._batches()
+        return min((self._wakes_at(incident, batches) for incident in self), default=math.inf)
+
+    def told_next(self, incident: Incident) -> float:
+        """When this incident is told next because of what was reported of it; infinity: not because of that."""
+        if incident.phase is Phase.OPEN and self._has_more(incident):
+            return min(incident.due, incident.told_at + self.config.rate_limit)
+        return incident.due
+
+    def adopt(self, incident: Incident, now: float) -> bool:
+        """Take in an incident that this book does not know. ``False`` where it does, or has no room."""
+        own = self._incidents.get(incident.fingerprint)
+        if own is not None and (own.id == incident.id or own.phase not in {Phase.WATCHING, Phase.OVER}):
+            return False
+        if incident.phase is not Phase.OPEN and (own is not None or len(self) >= self.config.max_incidents):
+            return False
+        incident.watched_since = now
+        self._incidents[incident.fingerprint] = incident
+        return True
+
+    def merge(self, stored: Incident, now: float) -> None:
+        """Take in how the store knows an incident; what this process observed meanwhile is added to it."""
+        own = self._incidents.get(stored.fingerprint)
+        if own is None:
+            forgotten = stored.phase is Phase.OVER and now >= stored.last_seen + self.config.remember
+            if not forgotten and self.adopt(stored, now) and stored.phase is Phase.PENDING:
+                stored.due += HEAD_START
+            return
+        if own.revision == stored.revision:
+            return
+        if _is_older(stored, own):  # the store went back, as to an older replica
+            own.revision, own.unsaved = stored.revision, True
+            return
+        if own.phase is Phase.OVER and own.id == stored.id and own.ended_at >= stored.last_seen:
+            if stored.phase is not Phase.OPEN:
+                own.revision, own.unsaved = stored.revision, stored.phase is not Phase.OVER
+                return
+            own.fresh.calm_since = own.ended_at  # there is a message about it by now, so its end takes another
+        if stored.phase is Phase.OVER:
+            self._take_end(own, stored, now)
+            return
+        if own.id == stored.id:
+            stored.begun_here = own.begun_here
+        elif own.phase in {Phase.PENDING, Phase.INHIBITED, Phase.WATCHING}:
+            self.withdrawn.append(own)
+        stored.heard, stored.watched_since = own.heard, own.watched_since
+        observed, own.fresh = own.fresh, Observed()
+        stored.absorb(observed)
+        self._incidents[stored.fingerprint] = stored
+        if stored.phase is Phase.WATCHING:
+            self._begin(stored, now, urgent=stored.alert.at_once)
+        elif stored.severity > stored.told_severity and observed.alert is not None:
+            self._seen(stored, observed.alert, now)
+
+    def forgotten(self, known: Container[str]) -> None:
+        """The store holds only these fingerprints: what it has lost is written again."""
+        for incident in self:
+            if incident.revision is not None and incident.fingerprint not in known:
+                incident.revision, incident.unsaved = None, incident.phase is not Phase.OVER
+
+    def settle(self, now: float) -> None:
+        """After a merge: consequences whose cause ended in another process are over."""
+        self._release_consequences(cause_was_open=True, now=now)
+
+    def to_save(self) -> list[Incident]:
+        """The incidents of which other processes are to learn something."""
+        return [each for each in self if each.needs_saving and self.is_shared(each)]
+
+    def is_shared(self, incident: Incident) -> bool:
+        """Whether other processes are to know of it: not of occurrences below a threshold of seconds or minutes."""
+        known = incident.revision is not None or incident.phase in {Phase.PENDING, Phase.OPEN}
+        return known or (incident.phase is Phase.WATCHING and incident.alert.window > LONG_WATCH)
+
+    def _take_end(self, own: Incident, over: Incident, now: float) -> None:
+        """Another process ended the incident. What was seen after that is the next one."""
+        observed, own.fresh = own.fresh, Observed()
+        self.withdrawn.append(own)
+        if own.phase is Phase.OPEN and own.id == over.id:
+            self.ended_elsewhere.append((over, {delivery["channel"] for delivery in observed.deliveries}))
+        self._incidents[over.fingerprint] = over
+        over.watched_since = own.watched_since
+        if own.phase is not Phase.OVER:
+            self._release_consequences(cause_was_open=over.messages > 0, now=now)
+        if observed.alert is None or observed.last_bad <= over.ended_at:
+            return
+        back = over.comes_back(observed.alert, observed.first_at, self.config)
+        back.absorb(observed)
+        self._incidents[over.fingerprint] = back
+        self._begin(back, now, urgent=observed.alert.at_once)
+
+    def forget(self, fingerprint: str) -> None:
+        """Drop an incident without a word."""
+        self._incidents.pop(fingerprint, None)
+
+    def _find(self, alert: Alert, now: float) -> tuple[Incident, Alert]:
+        """The incident that the alert counts for, and the alert as it counts there: another one where there is no
+        room for it."""
+        fingerprint = self.config.identify(alert.fingerprint)
+        known = self._incidents.get(fingerprint)
+        if known is None and len(self._incidents) >= self.config.max_incidents and not self._make_room(now):
+            alert = self._overflow(alert)
+            fingerprint = self.config.identify(alert.fingerprint)
+            known = self._incidents.get(fingerprint)
+        if known is not None and known.phase is not Phase.OVER:
+            return known, alert
+        found = Incident.of(alert, now, fingerprint) if known is None else known.comes_back(alert, now, self.config)
+        self._incidents[fingerprint] = found
+        return found, alert
+
+    def _overflow(self, alert: Alert) -> Alert:
+        return self._overflowing.with_clean(
+            severity=alert.severity,
+            error_type=alert.error_type,
+            error_class=alert.error_class,
+            correlation_id=alert.correlation_id,
+            span_id=alert.span_id,
+        )
+
+    def _make_room(self, now: float) -> bool:
+        """Drop what is remembered or watched without need; looked for once a second, for it costs a look at all."""
+        if now < self._full_until:
+            return False
+        for incident in self:
+            over = incident.phase is Phase.OVER and now >= incident.told_at + self.config.rate_limit
+            if over or (incident.phase is Phase.WATCHING and now - incident.last_seen > incident.alert.window):
+                self.forget(incident.fingerprint)
+        if len(self._incidents) < self.config.max_incidents:
+            return True
+        self._full_until = now + 1.0
+        return False
+
+    def _begin(self, incident: Incident, now: float, *, urgent: bool) -> str | None:
+        if not incident.threshold_reached():
+            return "threshold"
+        if self._inhibited(incident):
+            incident.phase = Phase.INHIBITED
+            return "inhibited"
+        self._escalate(incident, now)
+        flapping = now - self._cancelled.pop(incident.fingerprint, -math.inf) <= self.config.keep_firing
+        self._wait(incident, now, urgent=urgent or flapping)
+        return "cooldown" if incident.not_before > now else None
+
+    def _wait(self, incident: Incident, now: float, *, urgent: bool) -> None:
+        urgent = urgent or incident.severity is Severity.CRITICAL
+        incident.phase, incident.unsaved = Phase.PENDING, True
+        incident.due = max(now if urgent else now + self.config.group_wait, incident.not_before)
+
+    def _inhibited(self, incident: Incident) -> bool:
+        """Whether there is, or will be, a message about a cause that is at least as severe."""
+        return any(
+            incident.kind in rule.consequences and self._cause_open(rule.causes, incident)
+            for rule in self.config.inhibitions
+        )
+
+    def _cause_open(self, causes: Iterable[str], incident: Incident) -> bool:
+        return incident.dependency is not None and any(
+            other.kind in causes
+            and other.dependency == incident.dependency
+            and other is not incident
+            and other.phase in {Phase.PENDING, Phase.OPEN}
+            and other.severity >= incident.severity
+            for other in self._incidents.values()
+        )
+
+    def _remember_cancelled(self, fingerprint: str, now: float) -> None:
+        if len(self._cancelled) >= self.config.max_incidents:
+            since = now - self.config.keep_firing
+            self._cancelled = {each: at for each, at in self._cancelled.items() if at >= since}
+        if len(self._cancelled) < self.config.max_incidents:
+            self._cancelled[fingerprint] = now
+
+    def _withdraw(self, incident: Incident, now: float) -> None:
+        """It is over before a message was sent about it. Where the store knows it, or an earlier one, it is kept."""
+        was_pending = incident.phase is Phase.PENDING
+        if incident.revision is None and not incident.returns and not was_pending:
+            self.forget(incident.fingerprint)
+        else:
+            incident.withdraw(now)
+        if was_pending:
+            self.suppressed.append(("cancelled", 1))
+            self._release_consequences(cause_was_open=False, now=now)
+
+    def _release_consequences(self, *, cause_was_open: bool, now: float) -> None:
+        """A cause is over: its consequences are, too, where there was a message about it; else they go on."""
+        for other in self:
+            if other.phase is not Phase.INHIBITED or self._inhibited(other):
+                continue
+            if cause_was_open or other.alert.quiet_after is not None:
+                if other.revision is None:
+                    self.forget(other.fingerprint)
+                else:
+                    other.withdraw(now)
+            else:
+                self._wait(other, now, urgent=False)
+
+    def _look(self, incident: Incident, now: float, ends_at: float) -> Notification | None:
+        if incident.phase is Phase.PENDING and incident.due <= now:
+            if self._inhibited(incident):
+                incident.phase, incident.unsaved = Phase.INHIBITED, True
+                self.suppressed.append(("inhibited", 1))
+                self.withdrawn.append(incident)
+                return None
+            incident.phase, incident.begun_here = Phase.OPEN, True
+            incident.rushed = incident.severity is Severity.CRITICAL or incident.alert.at_once
+            return self._tell(incident, now, "back" if incident.returns else "new")
+        if incident.phase is Phase.OPEN:
+            return self._look_at_open(incident, now, ends_at)
+        if incident.phase is Phase.OVER and now >= incident.last_seen + self.config.remember:
+            del self._incidents[incident.fingerprint]
+        return None
+
+    def _look_at_open(self, incident: Incident, now: float, ends_at: float) -> Notification | None:
+        for at, reason in self._plans(incident, ends_at):
+            if at > now:
+                continue
+            if reason == "resolved":
+                return self._end(incident, now)
+            if reason == "escalated" and not self._escalate(incident, now):
+                continue
+            incident.followed_up |= reason == "more"
+            return self._tell(incident, now, reason)
+        return None
+
+    def _tell(self, incident: Incident, now: float, reason: str, status: Status = Status.FIRING) -> Notification:
+        return incident.tell(self.config, now, reason, status, sender=self.sender)
+
+    def _plans(self, incident: Incident, ends_at: float) -> Iterator[tuple[float, str]]:
+        """When there is another message about an open incident, and why; the most important first."""
+        config = self.config
+        silences = (each.until for each in config.silences if each.matches(incident.alert))
+        silenced_until = max(incident.silenced_until, *silences, -math.inf)
+        calm_until = max(incident.told_at + config.rate_limit, silenced_until)
+        judged_from = max(calm_until, incident.judged_from(config))
+        yield ends_at, "resolved"
+        if incident.resend:
+            yield -math.inf, "repeat"
+        if incident.calm_since is not None:
+            return
+        if incident.severity > incident.told_severity:
+            yield max(incident.due, silenced_until), "raised"
+        for number, step in enumerate(config.escalation):
+            if number not in incident.steps and incident.acknowledged_at is None:
+                yield max(step_at(incident, step), judged_from), "escalated"
+        if self._has_more(incident):
+            yield max(min(incident.due, calm_until), silenced_until), "more"
+        if incident.acknowledged_at is None:
+            yield max(incident.told_at + config.repeat_interval, judged_from), "repeat"
+
+    def _batches(self) -> dict[str, float]:
+        """When the last of those that began in one group is over, as far as that is known."""
+        latest: dict[str, float] = {}
+        for each in self:
+            if each.batch is not None and each.phase is Phase.OPEN:
+                latest[each.batch] = max(latest.get(each.batch, -math.inf), each.ends_at(self.config))
+        return latest
+
+    def _ends_at(self, incident: Incident, batches: Mapping[str, float]) -> float:
+        """When it is over. Incidents of one group end together: one waits for the others, for a while."""
+        own = incident.ends_at(self.config)
+        if incident.batch is not None and incident.over_at is None and math.isfinite(own):
+            own = min(batches.get(incident.batch, own), own + self.config.keep_firing)
+        return max(own, self._in_flight_until(incident, own))
+
+    def _in_flight_until(self, incident: Incident, end: float) -> float:
+        """Until when its last message may be on its way from another process."""
+        ours = incident.sender_of(incident.messages) in (None, self.sender)
+        if self._flushed or ours or incident.is_confirmed:
+            return -math.inf
+        return min(incident.told_at, end) + CONFIRMED_WITHIN  # the other one's clock may be ahead
+
+    def awaits_confirmation(self, now: float) -> bool:
+        """Whether an end waits until another process has delivered the message before it."""
+        return any(
+            each.phase is Phase.OPEN and each.ends_at(self.config) <= now < self._in_flight_until(each, now)
+            for each in self._incidents.values()
+        )
+
+    def _end(self, incident: Incident, now: float) -> Notification:
+        incident.phase = Phase.OVER
+        self._release_consequences(cause_was_open=True, now=now)
+        return self._tell(incident, now, "resolved", Status.RESOLVED)
+
+    def _has_more(self, incident: Incident) -> bool:
+        """Whether a first message that could not wait left out far more than it told."""
+        enough = incident.untold >= self.config.more_from * max(1, incident.told_count)
+        return incident.rushed and not incident.followed_up and enough
+
+    def _escalate(self, incident: Incident, now: float) -> bool:
+        """Take the steps whose time has come. Whether one of them makes a difference."""
+        louder = False
+        for number, step in enumerate(self.config.escalation):
+            if number not in incident.steps and step_at(incident, step) <= now:
+                louder |= incident.take_step(number, step)
+        return louder
+
+    def _wakes_at(self, incident: Incident, batches: Mapping[str, float]) -> float:
+        """When :meth:`due` has to look at this incident again."""
+        if incident.phase is Phase.PENDING:
+            return incident.due
+        if incident.phase is Phase.OVER:
+            return incident.last_seen + self.config.remember
+        if incident.phase is not Phase.OPEN:
+            return math.inf
+        return min(at for at, _ in self._plans(incident, self._ends_at(incident, batches)))
+
+
+def _is_older(stored: Incident, own: Incident) -> bool:
+    """Whether the store holds an earlier state of an incident, or the incident before it."""
+    if own.id == stored.id:
+        return own.messages > stored.messages
+    return own.phase is Phase.OPEN and stored.phase is Phase.OVER and stored.ended_at < own.first_seen

@@ -1,0 +1,485 @@
+"""One incident: what is known of it, and the notifications about it. Pure.
+
+An incident belongs to the store that processes share. A process works on its copy, notes in :class:`Observed` what it
+saw that the store does not hold yet, and writes its copy back if the store still holds the revision it began from. If
+not, it takes the newer record and adds what it observed (:meth:`Incident.absorb`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import secrets
+from collections import deque
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+from otel_resilience.alerting.config import AlertConfig, EscalationStep
+from otel_resilience.alerting.model.alert import Alert, Notification, Scalar, Status, rfc3339
+from otel_resilience.alerting.model.observed import Observed, append_recent, count_type
+from otel_resilience.classification.model import Severity
+
+SHOWN_ERROR_TYPES: Final = 10
+MAX_DELIVERIES: Final = 10
+MAX_SENDERS: Final = 8
+SETTLE: Final = 900.0
+"""Seconds, those of the longest job by default, for which a process that took an incident in neither escalates nor
+repeats it without a sign of its own."""
+
+_SEVERITIES: Final = tuple(Severity)
+_LOCAL: Final = frozenset({"watched_since", "begun_here", "heard", "resend", "fresh", "unsaved"})
+"""Fields that concern one process."""
+
+
+class Phase(StrEnum):
+    """Where an incident stands; see :mod:`otel_resilience.alerting.model.book`."""
+
+    WATCHING = "watching"
+    PENDING = "pending"
+    INHIBITED = "inhibited"
+    OPEN = "open"
+    OVER = "over"
+
+
+@dataclasses.dataclass(slots=True)
+class Incident:
+    """What one fingerprint stands for. Times are seconds since the epoch."""
+
+    id: str
+    fingerprint: str
+    alert: Alert
+    """The first alert of the highest severity so far."""
+    severity: Severity
+    first_seen: float
+    last_seen: float
+    watched_since: float
+    """Since when this process would notice another occurrence. Not stored."""
+    phase: Phase = Phase.WATCHING
+    total: int = 0
+    untold: int = 0
+    untold_since: float = 0.0
+    due: float = math.inf
+    not_before: float = -math.inf
+    """A message with this fingerprint was sent not long ago: the next one waits until then."""
+    told_at: float = 0.0
+    told_count: int = 0
+    """Occurrences in the last message."""
+    told_severity: Severity = Severity.LOW
+    messages: int = 0
+    followed_up: bool = False
+    rushed: bool = False
+    """The first message could not wait for more to tell."""
+    begun_here: bool = False
+    """This process sent the first message about it. Not stored."""
+    heard: bool = False
+    """This process saw an occurrence or a good sign of it. Not stored."""
+    senders: tuple[str, ...] = ()
+    """The processes that sent the last messages, in their order."""
+    steps: tuple[int, ...] = ()
+    """Numbers of the escalation steps that were taken."""
+    channels: tuple[str, ...] = ()
+    """Channels beyond those of its severity."""
+    returns: int = 0
+    batch: str | None = None
+    """What was told for the first time together has this in common."""
+    calm_since: float | None = None
+    over_at: float | None = None
+    latest_correlation_id: str | None = None
+    latest_span_id: str | None = None
+    error_types: dict[str, int] = dataclasses.field(default_factory=dict)
+    recent: deque[tuple[float, str | None]] = dataclasses.field(default_factory=deque)
+    """The last occurrences with their ``error.type``, as many as the threshold asks for."""
+    holders: tuple[str, ...] = ()
+    """Channels whose receiver holds it open until it is told of the end."""
+    deliveries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """The last confirmations: channel, number of the message, time, seconds from the cause to the confirmation."""
+    acknowledged_at: float | None = None
+    """When a person took it: from then on it is neither escalated nor repeated."""
+    silenced_until: float = -math.inf
+    """Until then only its end is sent."""
+    resend: bool = False
+    """A person asked for its message once more. Not stored."""
+    revision: str | None = None
+    """Of the stored record that this copy builds on; ``None``: it was never stored."""
+    fresh: Observed = dataclasses.field(default_factory=Observed)
+    """What the stored record does not hold yet. Not stored."""
+    unsaved: bool = False
+    """Changed in another way than by what was observed. Not stored."""
+
+    @classmethod
+    def of(cls, alert: Alert, now: float, fingerprint: str | None = None) -> Incident:
+        """A new incident that no message was sent about. ``fingerprint``: by default that of the alert."""
+        return cls(
+            id=secrets.token_hex(8),
+            fingerprint=alert.fingerprint if fingerprint is None else fingerprint,
+            alert=alert,
+            severity=alert.severity,
+            first_seen=now,
+            last_seen=now,
+            watched_since=now,
+        )
+
+    @property
+    def kind(self) -> str:
+        """The kind of its alerts."""
+        return self.alert.kind
+
+    @property
+    def dependency(self) -> str | None:
+        """The dependency of its alerts."""
+        return self.alert.dependency
+
+    @property
+    def escalation(self) -> int:
+        """How often it was escalated."""
+        return len(self.steps)
+
+    @property
+    def ended_at(self) -> float:
+        """Of one that is over: at the first good sign, else with the last occurrence."""
+        if self.over_at is not None:
+            return self.over_at
+        return self.last_seen if self.calm_since is None else self.calm_since
+
+    @property
+    def next_id(self) -> str:
+        """The ID of its next notification."""
+        return f"{self.id}-{self.messages + 1}"
+
+    @property
+    def needs_saving(self) -> bool:
+        """Whether the stored record is behind this copy."""
+        return self.unsaved or bool(self.fresh)
+
+    def sender_of(self, message: int) -> str | None:
+        """The process that sent the message of this number; ``None`` where that is not known any more."""
+        place = message - 1 - (self.messages - len(self.senders))
+        return self.senders[place] if 0 <= place < len(self.senders) else None
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a channel confirmed the last message."""
+        return any(delivery.get("message") == self.messages for delivery in self.deliveries)
+
+    def see(self, alert: Alert, now: float) -> None:
+        """One more occurrence."""
+        self.fresh.see(alert, now)
+        self.heard = True
+        self._see(1, now, now, alert, alert if alert.correlation_id is not None else None)
+        count_type(self.error_types, alert.error_type, 1)
+        if self.phase is Phase.WATCHING:
+            append_recent(self, alert.threshold, ((now, alert.error_type),))
+
+    def goes_on(self, now: float) -> None:
+        """The trouble is still there, without another occurrence."""
+        self.fresh.goes_on(now)
+        self.heard = True
+        self._goes_on(now)
+
+    def becomes_calm(self, at: float, *, certain: bool) -> None:
+        """A good sign; a ``certain`` one ends an incident that did not come back before."""
+        self.heard = True
+        if self.calm_since is None:
+            self.calm_since = self.fresh.calm_since = at
+        if certain and not self.returns and self.over_at is None:
+            self.over_at = self.fresh.over_at = at
+            self.fresh.calm_since = self.calm_since
+
+    def acknowledge(self, at: float) -> None:
+        """A person takes it."""
+        self.acknowledged_at = self.fresh.acknowledged_at = self.acknowledged_at or at
+        self.unsaved = True
+
+    def silence(self, until: float) -> None:
+        """A person wants to hear nothing but its end until then."""
+        self.silenced_until = self.fresh.silenced_until = max(self.silenced_until, until)
+        self.unsaved = True
+
+    def close(self, at: float) -> None:
+        """A person says that it is over; an occurrence after that is another incident."""
+        self.calm_since = self.fresh.calm_since = max(at, self.last_seen)
+        self.over_at = self.fresh.over_at = self.calm_since
+
+    def absorb(self, observed: Observed) -> None:
+        """Add what this process observed to what the store holds. Of bad and good signs the later one counts."""
+        if observed.count and observed.alert is not None:
+            self._see(observed.count, observed.first_at, observed.last_bad, observed.alert, observed.latest)
+            for error_type, number in observed.error_types.items():
+                count_type(self.error_types, error_type, number)
+        elif math.isfinite(observed.last_bad):
+            self._goes_on(observed.last_bad)
+        if self.phase is Phase.WATCHING:
+            append_recent(self, self.alert.threshold, observed.recent)
+        if observed.calm_since is not None and observed.calm_since >= self.last_seen:
+            self.calm_since = min(observed.calm_since, self.calm_since or math.inf)
+            if observed.over_at is not None:
+                self.over_at = min(observed.over_at, self.over_at or math.inf)
+        self.acknowledged_at = self.acknowledged_at or observed.acknowledged_at
+        self.silenced_until = max(self.silenced_until, observed.silenced_until)
+        for delivery in observed.deliveries:
+            self._deliver(delivery, observed.holders)
+        self.fresh = observed
+        self.heard |= bool(observed)
+
+    def _see(self, count: int, first: float, last: float, alert: Alert, latest: Alert | None) -> None:
+        if self.untold == 0:
+            self.untold_since = first
+        self.total += count
+        self.untold += count
+        if latest is not None and last >= self.last_seen:
+            self.latest_correlation_id, self.latest_span_id = latest.correlation_id, latest.span_id
+        self._goes_on(last)
+        if alert.severity > self.severity:
+            self.severity = alert.severity
+            self.alert = alert
+
+    def _goes_on(self, at: float) -> None:
+        self.last_seen = max(self.last_seen, at)
+        if self.calm_since is not None and self.calm_since <= at:
+            self.calm_since = self.over_at = None
+
+    def threshold_reached(self) -> bool:
+        """Whether enough occurrences lie within the window; the incident then began with the first of them."""
+        alert = self.alert
+        if self.phase is not Phase.WATCHING or alert.threshold == 1:
+            return True
+        if len(self.recent) < alert.threshold or self.recent[-1][0] - self.recent[0][0] > alert.window:
+            return False
+        self.first_seen = self.untold_since = self.recent[0][0]
+        self.total = self.untold = len(self.recent)
+        self.error_types.clear()
+        for _, error_type in self.recent:
+            count_type(self.error_types, error_type, 1)
+        if self.revision is None:
+            self.fresh.count, self.fresh.first_at = self.total, self.first_seen
+            self.fresh.error_types = dict(self.error_types)
+        self.recent.clear()
+        return True
+
+    def comes_back(self, alert: Alert, now: float, config: AlertConfig) -> Incident:
+        """The incident that follows this one, which is over."""
+        back = Incident.of(alert, now, self.fingerprint)
+        back.revision = self.revision
+        if now < self.last_seen + config.remember and (self.messages or self.returns):
+            back.returns = self.returns + (1 if self.messages else 0)
+            back.not_before = self.told_at + config.rate_limit if self.messages else self.not_before
+        return back
+
+    def withdraw(self, at: float) -> None:
+        """It was over at this time, before a message was sent about it. What is known of earlier ones stays."""
+        self.phase, self.calm_since = Phase.OVER, at
+        self.untold, self.due, self.unsaved = 0, math.inf, True
+        self.recent.clear()
+
+    def ends_at(self, config: AlertConfig) -> float:
+        """When it is over unless it is seen again; infinity where nothing says so.
+
+        A process that has only taken it in from the store watches for a while first, for it does not know what nobody
+        saw before it came.
+        """
+        if self.over_at is not None:
+            return self.over_at
+        ends = self.last_seen + config.expire_after
+        if self.calm_since is not None:
+            ends = min(ends, self.calm_since + config.keep_firing)
+        watched = self.watched_since + config.keep_firing
+        if self.alert.quiet_after is not None:
+            ends = min(ends, self.last_seen + self.alert.quiet_after)
+            watched = min(watched, self.watched_since + self.alert.quiet_after)
+        return ends if self.heard else max(ends, watched)
+
+    def end_with_process(self, config: AlertConfig, now: float) -> None:
+        """The process ends, and may be the last for a day: what it saw no more of for long enough is over now."""
+        calm_for = math.inf if self.calm_since is None else config.keep_firing
+        if self.alert.quiet_after is not None:
+            calm_for = min(calm_for, self.alert.quiet_after)
+        if self.over_at is None and now >= self.last_seen + min(calm_for, config.expire_after):
+            self.calm_since = self.fresh.calm_since = self.last_seen if self.calm_since is None else self.calm_since
+            self.over_at = self.fresh.over_at = self.calm_since
+
+    def judged_from(self, config: AlertConfig) -> float:
+        """From when on it may be escalated or repeated: time in which no process looked says nothing."""
+        return -math.inf if self.heard else self.watched_since + max(config.keep_firing, SETTLE)
+
+    def take_step(self, number: int, step: EscalationStep) -> bool:
+        """Escalate. Whether that makes a difference to what people get."""
+        before = (self.severity, self.channels)
+        self.steps = (*self.steps, number)
+        self.severity = escalated_severity(self.severity, step.severity)
+        self.channels = tuple(dict.fromkeys((*self.channels, *step.channels)))
+        return (self.severity, self.channels) != before
+
+    def tell(
+        self, config: AlertConfig, now: float, reason: str, status: Status = Status.FIRING, *, sender: str = ""
+    ) -> Notification:
+        """The next message, for what happened since the last one. ``sender``: the process that sends it."""
+        self.messages += 1
+        self.senders = (*self.senders, sender)[-MAX_SENDERS:]
+        notification = self.notification(config, now, reason, status, sender=sender)
+        self.told_at, self.told_severity = now, self.severity
+        if self.untold:
+            self.told_count = self.untold
+        self.untold = 0
+        self.due = math.inf
+        self.resend = False
+        return notification
+
+    def confirm(self, channel: str, now: float, seconds: float, *, message: int = 0, held: bool = False) -> None:
+        """A channel took a ``message`` about it, ``seconds`` after its cause. ``held``: its receiver holds it open."""
+        delivery = {"channel": channel, "message": message, "at": rfc3339(now), "seconds": round(seconds, 3)}
+        holders = (channel,) if held else ()
+        self._deliver(delivery, holders)
+        self.fresh.deliveries.append(delivery)
+        self.fresh.holders = tuple(dict.fromkeys((*self.fresh.holders, *holders)))
+
+    def _deliver(self, delivery: dict[str, Any], holders: tuple[str, ...]) -> None:
+        self.holders = tuple(dict.fromkeys((*self.holders, *holders)))
+        self.deliveries.append(delivery)
+        del self.deliveries[:-MAX_DELIVERIES]
+
+    def notification(
+        self, config: AlertConfig, now: float, reason: str, status: Status, *, sender: str
+    ) -> Notification:
+        """The incident as a message, without any effect on it."""
+        alert = self.alert
+        latest = self.messages > 1 and status is Status.FIRING
+        correlation_id = self.latest_correlation_id if latest else alert.correlation_id or self.latest_correlation_id
+        ended_at = self.ended_at if status is Status.RESOLVED else None
+        return Notification(
+            id=f"{self.id}-{self.messages}",
+            status=status,
+            severity=self.severity,
+            kind=alert.kind,
+            title=alert.title,
+            summary=self._summary(now, reason),
+            dependency=alert.dependency,
+            error_type=alert.error_type,
+            error_class=alert.error_class,
+            correlation_id=correlation_id,
+            span_id=self.latest_span_id if latest else alert.span_id,
+            fingerprint=self.fingerprint,
+            incident=self.id,
+            count=self.untold,
+            total=self.total,
+            first_seen=self.first_seen,
+            last_seen=self.last_seen,
+            escalation=self.escalation,
+            links=config.links(alert.kind, correlation_id),
+            context=self._context(),
+            service=config.service,
+            environment=config.environment,
+            sender=sender,
+            reason=reason,
+            error_types=dict(sorted(self.error_types.items(), key=lambda item: -item[1])[:SHOWN_ERROR_TYPES]),
+            further_channels=(*self.channels, *self.holders) if status is Status.RESOLVED else self.channels,
+            quiet_after=alert.quiet_after,
+            caused_at=self.untold_since if reason in {"new", "back", "raised"} else now,
+            ended_at=ended_at,
+        )
+
+    def _summary(self, now: float, reason: str) -> str:
+        parts = [self.alert.summary] if self.alert.summary else []
+        if reason == "resolved":
+            parts.append(f"Over after {spell(self.ended_at - self.first_seen)}.")
+        if self.untold > 1:
+            since = self.last_seen - self.untold_since
+            kinds = f", {len(self.error_types)} error types" if len(self.error_types) > 1 else ""
+            parts.append(f"{self.untold:,} times in {spell(since)}{kinds}.")
+        if self.returns:
+            parts.append(f"It is back for the {ordinal(self.returns)} time.")
+        if reason in {"escalated", "repeat"}:
+            parts.append(f"It goes on since {rfc3339(self.first_seen)}, {spell(now - self.first_seen)}.")
+        return " ".join(parts)
+
+    def _context(self) -> dict[str, Scalar]:
+        context = dict(self.alert.context)
+        if self.returns:
+            context["returns"] = self.returns
+        return context
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, as JSON; :meth:`load` is the inverse."""
+        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in _LOCAL}
+        alert = dataclasses.asdict(self.alert)
+        alert["severity"] = self.alert.severity.value
+        data.update(
+            alert=alert,
+            severity=self.severity.value,
+            told_severity=self.told_severity.value,
+            phase=self.phase.value,
+            recent=list(self.recent),
+            error_types=dict(self.error_types),
+            deliveries=list(self.deliveries),
+        )
+        return {key: None if value in (math.inf, -math.inf) else value for key, value in data.items()}
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Incident:
+        """The inverse of :meth:`dump`. Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
+        known = {field.name for field in dataclasses.fields(cls)} - _LOCAL
+        fields = {name: value for name, value in data.items() if name in known}
+        alert = dict(fields["alert"])
+        alert["severity"] = Severity(alert["severity"])
+        alert["fingerprint_by"] = tuple(alert["fingerprint_by"])
+        fields.update(
+            alert=Alert(**alert),
+            severity=Severity(fields["severity"]),
+            told_severity=Severity(fields["told_severity"]),
+            phase=Phase(fields["phase"]),
+            recent=deque((float(at), kind) for at, kind in fields["recent"]),
+            steps=tuple(fields["steps"]),
+            channels=tuple(fields["channels"]),
+            holders=tuple(fields["holders"]),
+            senders=tuple(fields["senders"]),
+            deliveries=list(fields["deliveries"]),
+            error_types=dict(fields["error_types"]),
+            watched_since=fields["last_seen"],
+            due=math.inf if fields["due"] is None else fields["due"],
+            not_before=-math.inf if fields["not_before"] is None else fields["not_before"],
+            silenced_until=-math.inf if fields["silenced_until"] is None else fields["silenced_until"],
+        )
+        for name in ("first_seen", "last_seen", "told_at", "untold_since", "total", "untold"):
+            if not isinstance(fields[name], (int, float)):
+                raise TypeError(f"{name} is no number")
+        return cls(**fields)
+
+
+def message_number(notification: Notification) -> int:
+    """Which message of its incident it is, counted from 1; 0 where it is none of them."""
+    incident, _, number = notification.id.rpartition("-")
+    return int(number) if incident == notification.incident and number.isdecimal() else 0
+
+
+def step_at(incident: Incident, step: EscalationStep) -> float:
+    """When an escalation step is due; infinity where the incident has not come back often enough."""
+    if step.after is not None:
+        return incident.first_seen + step.after
+    return incident.first_seen if step.returns is not None and incident.returns >= step.returns else math.inf
+
+
+def escalated_severity(current: Severity, target: Severity | None) -> Severity:
+    """``target``, else one step up; never lower than ``current``."""
+    if target is None:
+        target = _SEVERITIES[min(_SEVERITIES.index(current) + 1, len(_SEVERITIES) - 1)]
+    return max(current, target)
+
+
+def spell(seconds: float) -> str:
+    """A duration for people: ``45 s``, ``12 min``, ``3.5 h``, ``2 days``."""
+    if seconds < 1:
+        return f"{max(0.0, seconds):.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172_800:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def ordinal(number: int) -> str:
+    """``1st``, ``2nd``, ``3rd``, ``4th`` …"""
+    if 10 <= number % 100 <= 20:
+        return f"{number}th"
+    return f"{number}{({1: 'st', 2: 'nd', 3: 'rd'}).get(number % 10, 'th')}"

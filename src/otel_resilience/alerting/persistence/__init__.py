@@ -1,0 +1,1 @@
+"""Where incidents, the outbox and the dead letters are kept, and what a new process takes up from them."""

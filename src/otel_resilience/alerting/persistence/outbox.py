@@ -1,0 +1,186 @@
+"""Notifications that must not be lost: each lies on the disk from before it is sent until a channel confirmed it.
+
+Each process has a folder of its own, which it locks; the lock falls with the process, and the next one takes what is
+left there. One lock for all, since open files are scarce and a storm of alerts must not use them up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from otel_resilience.alerting.model.alert import Notification, rfc3339
+from otel_resilience.alerting.persistence.store import set_aside, write_synced
+from otel_resilience.redaction import redact
+
+MAX_AGE: Final = 86_400.0
+"""Seconds after which an undelivered notification is a dead letter."""
+MAX_DEAD_LETTERS: Final = 200
+
+_LOCK: Final = ".lock"
+
+_log = logging.getLogger("otel_resilience.alerting")
+
+
+class Outbox:
+    """A folder of notifications. Safe for several processes; within one, called under the service's lock."""
+
+    def __init__(self, folder: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
+        self._waiting = folder / "outbox"
+        self._dead = folder / "dead"
+        self._now = wall_clock
+        self._own: Path | None = None
+        self._lock: int | None = None
+
+    def put(self, notification: Notification) -> None:
+        """Keep it until :meth:`remove`; the same ID replaces what was kept. Raises ``OSError``."""
+        write_synced(self._mine(), _name(notification), notification.dump())
+
+    def remove(self, notification: Notification) -> None:
+        """It was delivered, or is not to be told after all. Raises ``OSError``."""
+        if self._own is not None:
+            (self._own / _name(notification)).unlink(missing_ok=True)
+
+    def bury(self, notification: Notification, reason: str) -> None:
+        """No channel takes it: it becomes a dead letter. The oldest give way. Raises ``OSError``."""
+        now = self._now()
+        letter = {"at": rfc3339(now), "reason": redact(reason), "notification": notification.dump()}
+        write_synced(self._dead, f"{int(now * 1000):015d}-{_name(notification)}", letter)
+        self.remove(notification)
+        for path in sorted(self._dead.glob("*.json"))[:-MAX_DEAD_LETTERS]:
+            path.unlink(missing_ok=True)
+
+    def take(self, is_ours: Callable[[Notification], bool] = lambda _: True) -> list[Notification]:
+        """What earlier processes left and no living one is at, oldest first. Too old ones become dead letters.
+
+        Notifications that are not ``is_ours``, as those of another service with the same folder, stay where they are.
+        """
+        taken = []
+        for folder in self._left_behind():
+            for path in sorted(folder.glob("*.json")):
+                notification = _read(path)
+                if notification is None or not is_ours(notification):
+                    continue
+                path.rename(self._mine() / path.name)
+                if self._now() - notification.caused_at > MAX_AGE:
+                    self.bury(notification, "no channel took it within a day")
+                else:
+                    taken.append(notification)
+        return sorted(taken, key=lambda each: (each.caused_at, each.id))
+
+    def waiting(self) -> list[Notification]:
+        """Everything that lies here, whoever is at it, oldest first."""
+        found = [_read(path) for path in self._waiting.glob("*/*.json")]
+        return sorted((each for each in found if each is not None), key=lambda each: (each.caused_at, each.id))
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """What no channel took, oldest first: ``at``, ``reason`` and the notification."""
+        letters = []
+        for path in sorted(self._dead.glob("*.json")):
+            try:
+                letter = json.loads(path.read_text("utf-8"))
+                notification = Notification.load(letter["notification"])
+                letters.append({**notification.to_json(), "at": letter["at"], "reason": letter["reason"]})
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                _log.warning("the dead letter %s cannot be read: %s", path.name, type(error).__name__)
+        return letters
+
+    def revive(self, identifier: str) -> Notification | None:
+        """Take the dead letter of this ID out, to send it again; ``None`` where there is none. Raises ``OSError``."""
+        for path in sorted(self._dead.glob("*.json")):
+            try:
+                notification = Notification.load(json.loads(path.read_text("utf-8"))["notification"])
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # :meth:`dead_letters` logs it
+            if notification.id == identifier:
+                notification = dataclasses.replace(notification, caused_at=self._now())
+                self.put(notification)
+                path.unlink(missing_ok=True)
+                return notification
+        return None
+
+    def close(self) -> None:
+        """Let go of what is still held: the next process takes it."""
+        if self._own is None or self._lock is None:
+            return
+        _remove_if_empty(self._own)
+        os.close(self._lock)
+        self._own = self._lock = None
+
+    def _mine(self) -> Path:
+        """This process's folder, locked from its first moment on. Raises ``OSError``."""
+        if self._own is None:
+            name = secrets.token_hex(8)
+            fresh = self._waiting / f".{name}"
+            fresh.mkdir(parents=True, mode=0o700)
+            self._lock = _locked(fresh)
+            self._own = fresh.rename(self._waiting / name)
+        return self._own
+
+    def _left_behind(self) -> Iterator[Path]:
+        """The folders of processes that ended, each locked while it is looked at and removed when it is empty."""
+        for folder in sorted(self._waiting.glob("[!.]*/")):
+            if folder == self._own:
+                continue
+            lock = _locked(folder)
+            if lock is None:
+                continue
+            try:
+                yield folder
+                _remove_if_empty(folder)
+            finally:
+                os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """The descriptor that holds the folder's lock; ``None`` where another one holds it, or the folder is gone."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+    except BlockingIOError:
+        pass  # its process lives
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # what remains is found, and taken away, by the next process
+        paths = list(folder.iterdir())
+        if all(path.name.startswith(".") for path in paths):
+            for path in paths:
+                path.unlink()
+            folder.rmdir()
+
+
+def _name(notification: Notification) -> str:
+    return "".join(char if char.isalnum() or char == "-" else "_" for char in notification.id) + ".json"
+
+
+def _read(path: Path) -> Notification | None:
+    try:
+        return Notification.load(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("the notification in %s cannot be read and is set aside: %s", path.name, type(error).__name__)
+        set_aside(path)
+        return None

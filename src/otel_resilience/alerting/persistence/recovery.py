@@ -1,0 +1,194 @@
+"""What outlives the process: the outbox and the store of incidents, with their failures turned into log lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import secrets
+from collections.abc import Iterable
+from typing import Final
+
+from otel_resilience.alerting.model.alert import Alert, Notification, Status
+from otel_resilience.alerting.model.incident import Incident, Phase, message_number
+from otel_resilience.alerting.persistence.outbox import MAX_DEAD_LETTERS, Outbox
+from otel_resilience.alerting.persistence.store import IncidentStore, Record, revision_of
+from otel_resilience.classification.model import Severity
+
+DURABLE: Final = Severity.HIGH
+"""From this severity on, notifications survive the process in the outbox."""
+
+_log = logging.getLogger("otel_resilience.alerting")
+
+
+def is_durable(notification: Notification) -> bool:
+    """Whether it is to survive the process."""
+    return notification.severity >= DURABLE and notification.reason != "test"
+
+
+class Archive:
+    """Where the two cannot be used, messages are sent all the same, and that is logged."""
+
+    def __init__(self, store: IncidentStore | None, outbox: Outbox | None, owner: tuple[str, ...] = ()) -> None:
+        """Without a ``store`` the incidents are those of this process alone.
+
+        ``owner``: whose incidents these are; those of other services in the same store are left alone.
+        """
+        self._store = store
+        self._outbox = outbox
+        self._owner = owner
+        self._kept: dict[str, Notification] = {}
+        """By incident: what lies in the outbox and was not sent yet."""
+        self.dead_letters = 0 if outbox is None else len(outbox.dead_letters())
+
+    def incidents(self) -> list[Incident] | None:
+        """All that the store holds; ``None`` where there is none, or it could not be asked."""
+        if self._store is None:
+            return None
+        with _Tolerated("the incidents of other processes could not be read"):
+            records = [record for record in self._store.load() if record.get("owner") == list(self._owner)]
+            return [incident for incident in map(_readable, records) if incident is not None]
+        return None
+
+    def write(self, incident: Incident, record: Record, now: float) -> Incident | None:
+        """Write what this process made of an incident. The stored one where another process was faster.
+
+        ``record`` is the dump of the incident, as it is to be stored; ``now`` are seconds since the epoch.
+        """
+        if self._store is None:
+            return None
+        expected = record["revision"]
+        record = {**record, "revision": secrets.token_hex(8), "saved_at": now, "owner": list(self._owner)}
+        with _Tolerated("an incident could not be written down"):
+            for _ in range(3):
+                answer = self._store.swap(incident.fingerprint, record, expected)
+                if answer.done:
+                    incident.revision = record["revision"]
+                    return None
+                if answer.current is not None:
+                    found = _readable(answer.current)
+                    if found is not None:
+                        return found
+                expected = revision_of(answer.current)
+        return None
+
+    def left_over(self) -> list[Notification]:
+        """Undelivered notifications that no living process is at."""
+        if self._outbox is None:
+            return []
+        with _Tolerated("the outbox could not be read"):
+            return self._outbox.take(self._is_ours)
+        return []
+
+    def _is_ours(self, notification: Notification) -> bool:
+        return not self._owner or (notification.service, notification.environment or "") == self._owner
+
+    def revive(self, notification: Notification, earlier: Incident | None = None) -> Incident:
+        """The incident that an undelivered notification was about, as far as that says.
+
+        ``earlier``: what is remembered of the same fingerprint.
+        """
+        alert = Alert(
+            kind=notification.kind,
+            title=notification.title,
+            severity=notification.severity,
+            dependency=notification.dependency,
+            error_type=notification.error_type,
+            error_class=notification.error_class,
+            correlation_id=notification.correlation_id,
+            span_id=notification.span_id,
+            quiet_after=notification.quiet_after,
+        )
+        return Incident(
+            id=notification.incident,
+            fingerprint=notification.fingerprint,
+            alert=alert,
+            severity=notification.severity,
+            first_seen=notification.first_seen,
+            last_seen=notification.last_seen,
+            watched_since=notification.last_seen,
+            phase=Phase.OPEN if notification.status is Status.FIRING else Phase.OVER,
+            total=notification.total,
+            told_at=notification.caused_at,
+            told_severity=notification.severity,
+            returns=0 if earlier is None else earlier.returns + 1,
+            messages=message_number(notification),
+            senders=(notification.sender,),
+            revision=None if earlier is None else earlier.revision,
+        )
+
+    def keeps(self, incident: Incident) -> bool:
+        """Whether it survives the process already, as severe as it is now."""
+        known = self._kept.get(incident.id)
+        return known is not None and known.severity is incident.severity
+
+    def keep(self, notification: Notification) -> None:
+        """It will be sent: from now on it survives the process."""
+        self._kept[notification.incident] = notification
+        self._put(notification)
+
+    def told(self, notification: Notification, *, durable: bool) -> None:
+        """It goes to the channels; a durable one survives the process until it is done."""
+        if self._kept.pop(notification.incident, None) is not notification and durable:
+            self._put(notification)
+
+    def left_for(self, notification: Notification, channels: Iterable[str]) -> None:
+        """Some took it: only these channels still need it, in the next process too."""
+        self._put(dataclasses.replace(notification, channels=tuple(sorted(channels))))
+
+    def drop(self, incident: Incident) -> None:
+        """No message about it is sent after all."""
+        kept = self._kept.pop(incident.id, None)
+        if kept is not None:
+            self.done(kept)
+
+    def done(self, notification: Notification) -> None:
+        """It was delivered."""
+        if self._outbox is not None:
+            with _Tolerated("a delivered alert could not be taken from the outbox"):
+                self._outbox.remove(notification)
+
+    def _put(self, notification: Notification) -> None:
+        if self._outbox is not None:
+            with _Tolerated("an alert could not be written to the outbox"):
+                self._outbox.put(notification)
+
+    def bury(self, notification: Notification, reason: str) -> None:
+        """No channel takes it."""
+        _log.error("no channel took the alert %r (%s)", notification.title, reason)
+        self.dead_letters = min(self.dead_letters + 1, MAX_DEAD_LETTERS)
+        if self._outbox is not None:
+            with _Tolerated("a dead letter could not be written"):
+                self._outbox.bury(notification, reason)
+
+    def close(self, undelivered: Iterable[Notification]) -> None:
+        """Let go of the outbox; say what is lost."""
+        for notification in undelivered:
+            if self._outbox is None or not is_durable(notification):
+                _log.error("the alert %r was not delivered and is lost", notification.title)
+        if self._outbox is not None:
+            with _Tolerated("the outbox could not be closed"):
+                self._outbox.close()
+
+
+def _readable(record: Record) -> Incident | None:
+    try:
+        return Incident.load(record)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        _log.warning("a stored incident cannot be read: %s", type(error).__name__)
+        return None
+
+
+class _Tolerated:
+    """A disk or a store that fails, however it does, must not keep an alert from being told: that is logged."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        _log.error("%s: %s", self._what, type(error).__name__)
+        return True

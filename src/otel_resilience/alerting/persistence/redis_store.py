@@ -1,0 +1,99 @@
+"""Incidents shared through Redis, so that processes on many machines make one incident of one outage.
+
+The only module of the alerting room that needs redis-py; its client is given to it. Give it short time limits: the
+alert service waits for it, though no caller does.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_resilience.alerting.persistence.store import MAX_AGE, MAX_RECORDS, Record, Swap
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+_SWAP: Final = """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+local revision = ''
+if held then
+    local readable, record = pcall(cjson.decode, held)
+    if readable and type(record) == 'table' and record['revision'] then revision = '=' .. record['revision'] end
+end
+if revision ~= ARGV[2] then return {0, held} end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+return {1}
+"""
+"""Compare-and-set of one record; one that is damaged counts as none."""
+
+
+class RedisStore:
+    """One hash for all incidents, which expires when no process writes any more. Raises ``ConnectionError`` where Redis
+    cannot be asked.
+
+    Services may share a ``prefix``: fingerprints tell their incidents apart. ``max_age``: seconds after which a record
+    that no process wrote is dropped.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        prefix: str = "alerts:",
+        max_age: float = MAX_AGE,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._key = f"{prefix}incidents"
+        self._max_age = max_age
+        self._now = wall_clock
+
+    def load(self) -> Iterable[Record]:
+        """Every record that can be read and is not too old; others are removed."""
+        return list(self._asked(self._all))
+
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        """One script."""
+        revision = "" if expected is None else f"={expected}"
+        ttl = max(1, int(self._max_age))
+        arguments = (fingerprint, revision, json.dumps(record), ttl)
+        answer: Any = self._asked(lambda: self._client.eval(_SWAP, 1, self._key, *arguments))
+        if answer[0]:
+            return Swap(True, None)
+        return Swap(False, None if answer[1] is None else _object(answer[1]))
+
+    def _all(self) -> list[Record]:
+        found: list[Record] = []
+        useless: list[Any] = []
+        held: Any = self._client.hgetall(self._key)
+        for fingerprint, value in held.items():
+            record = _object(value)
+            saved_at = None if record is None else record.get("saved_at")
+            if record is None or not isinstance(saved_at, (int, float)) or self._now() - saved_at > self._max_age:
+                useless.append(fingerprint)
+            elif len(found) < MAX_RECORDS:
+                found.append(record)
+        if useless:
+            self._client.hdel(self._key, *useless)
+        return found
+
+    def _asked(self, question: Callable[[], Any]) -> Any:
+        from redis.exceptions import RedisError  # there where its client is
+
+        try:
+            return question()
+        except (RedisError, ValueError) as error:
+            raise ConnectionError(f"the store of incidents did not answer: {type(error).__name__}") from error
+
+
+def _object(value: Any) -> Record | None:
+    """The record; ``None`` where it is damaged."""
+    try:
+        record = json.loads(value)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

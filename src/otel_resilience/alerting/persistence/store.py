@@ -1,0 +1,289 @@
+"""Where incidents live: beyond the process, and shared by all processes of a service.
+
+There is one record per fingerprint. It is replaced by compare-and-set: a process writes what it made of the revision
+that it read, and only the first to do so succeeds. So each message about an incident (its first, an escalation, its
+end) is sent by one process, and no process overwrites what another one saw.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import math
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")
+
+Record = dict[str, Any]
+"""An incident as :meth:`~otel_resilience.alerting.model.incident.Incident.dump` gives it."""
+
+MAX_AGE: Final = 8 * 86_400.0
+"""Seconds after which a record that no process wrote is dropped; later than an incident expires by itself."""
+
+MAX_RECORDS: Final = 10_000
+"""Records that are read from one store."""
+
+LOCK_WITHIN: Final = 2.0
+"""Seconds to wait for another process that is writing a record."""
+
+_log = logging.getLogger("otel_resilience.alerting")
+
+
+class Swap(NamedTuple):
+    """What became of a compare-and-set."""
+
+    done: bool
+    current: Record | None
+    """Where it was not done: the record that is there, if any."""
+
+
+class IncidentStore(Protocol):
+    """Called from one thread at a time. May raise ``OSError`` or ``ConnectionError`` where it cannot be reached.
+
+    A record holds ``fingerprint``, ``revision`` (another text with each write) and ``saved_at`` (seconds since the
+    epoch); the rest is the incident's own.
+    """
+
+    def load(self) -> Iterable[Record]:
+        """All records that were written within :data:`MAX_AGE`."""
+        ...
+
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        """Write ``record`` if the stored one has the revision ``expected``; ``None``: if there is none."""
+        ...
+
+
+def revision_of(record: Record | None) -> str | None:
+    """The revision of a stored record; ``None`` where there is none, as where it is damaged."""
+    revision = None if record is None else record.get("revision")
+    return None if revision is None else str(revision)
+
+
+class MemoryStore:
+    """For the services of one process; forgets with it."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+        self._lock = threading.Lock()
+
+    def load(self) -> Iterable[Record]:
+        """A copy of every record."""
+        with self._lock:
+            return [dict(record) for record in self._records.values()]
+
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        """Under a lock."""
+        with self._lock:
+            held = self._records.get(fingerprint)
+            if revision_of(held) != expected:
+                return Swap(False, None if held is None else dict(held))
+            self._records[fingerprint] = dict(record)
+            return Swap(True, None)
+
+
+class DiskStore:
+    """One file per incident in a folder; a lock that falls with its process guards each write."""
+
+    def __init__(self, folder: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
+        self._folder = folder
+        self._now = wall_clock
+
+    def load(self) -> Iterable[Record]:
+        """Every record that can be read; one that cannot is set aside and logged."""
+        if not self._folder.is_dir():
+            return
+        for path in sorted(self._folder.glob("*.json"))[:MAX_RECORDS]:
+            try:
+                if self._now() - path.stat().st_mtime > MAX_AGE:
+                    path.unlink()
+                    continue
+            except FileNotFoundError:
+                continue  # another process was faster
+            record = _read(path)
+            if record is not None:
+                yield record
+
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        """Read, compared and replaced under the folder's lock."""
+        path = self._folder / f"{fingerprint}.json"
+        with _locked(self._folder):
+            held = _read(path)
+            if revision_of(held) != expected:
+                return Swap(False, held)
+            write_synced(self._folder, path.name, record)
+            return Swap(True, None)
+
+
+class FallbackStore:
+    """A shared store, and a local one that takes over while the shared one cannot be reached.
+
+    Both are written; the shared one decides. That processes on other machines are not seen is logged once per outage;
+    what was written meanwhile is brought to the shared store when it is back.
+    """
+
+    def __init__(
+        self,
+        shared: IncidentStore,
+        local: IncidentStore,
+        *,
+        pause: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``pause``: seconds for which a shared store that did not answer is not asked again."""
+        self._shared = shared
+        self._local = local
+        self._pause = pause
+        self._clock = clock
+        self._away_until = -math.inf
+        self.degraded = False
+
+    def load(self) -> Iterable[Record]:
+        """Those of the shared store, and what only the local one holds."""
+        shared = self._ask(lambda: list(self._shared.load()))
+        local = {str(record.get("fingerprint")): record for record in self._local.load()}
+        if shared is None:
+            return list(local.values())
+        found = [self._agreed(record, local.pop(str(record.get("fingerprint")), None)) for record in shared]
+        return [*found, *(self._brought(record, None) for record in local.values())]
+
+    def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
+        """The shared store decides, the local one where it cannot."""
+        answer = self._ask(lambda: self._shared.swap(fingerprint, record, expected))
+        if answer is None:
+            return self._local.swap(fingerprint, record, expected)
+        if answer.done:
+            _force(self._local, fingerprint, record)
+        return answer
+
+    def _agreed(self, shared: Record, local: Record | None) -> Record:
+        """The shared record, unless the local one went on while the shared store was away; then both stores hold it."""
+        if local is None or revision_of(local) == revision_of(shared):
+            return shared
+        if _is_ahead(local, shared):
+            return self._brought(local, revision_of(shared))
+        _force(self._local, str(shared.get("fingerprint")), shared)
+        return shared
+
+    def _brought(self, local: Record, expected: str | None) -> Record:
+        """A local record, written to the shared store unless that holds another one by now."""
+        answer = self._ask(lambda: self._shared.swap(str(local.get("fingerprint")), local, expected))
+        return local if answer is None or answer.done else answer.current or local
+
+    def _ask(self, question: Callable[[], T]) -> T | None:
+        if self._clock() < self._away_until:
+            return None
+        try:
+            answer = question()
+        except (OSError, ConnectionError) as error:
+            if not self.degraded:
+                _log.warning(
+                    "the shared store of incidents is away (%s): processes on other machines are not seen",
+                    type(error).__name__,
+                )
+            self.degraded = True
+            self._away_until = self._clock() + self._pause
+            return None
+        if self.degraded:
+            _log.info("the shared store of incidents is back")
+            self.degraded = False
+        return answer
+
+
+def _force(store: IncidentStore, fingerprint: str, record: Record) -> None:
+    """Write a record whatever is there; another process may be faster a few times."""
+    expected: str | None = None
+    for _ in range(5):
+        answer = store.swap(fingerprint, record, expected)
+        if answer.done:
+            return
+        expected = revision_of(answer.current)
+
+
+def _is_ahead(local: Record, shared: Record) -> bool:
+    """Whether the local record tells what happened after the shared one was written: the same incident with more
+    messages, or one that began after the end of the shared one."""
+    if local.get("id") == shared.get("id"):
+        return _messages(local) > _messages(shared)
+    ended, began = shared.get("last_seen"), local.get("first_seen")
+    if not (isinstance(ended, (int, float)) and isinstance(began, (int, float))):
+        return False
+    return shared.get("phase") == "over" and began > ended
+
+
+def _messages(record: Record) -> float:
+    number = record.get("messages")
+    return number if isinstance(number, (int, float)) else -1
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder's lock. Raises ``TimeoutError`` where another process holds it for too long."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        give_up_at = time.monotonic() + LOCK_WITHIN
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= give_up_at:
+                    raise TimeoutError("another process holds the lock of the incidents") from error
+                time.sleep(0.005)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path) -> Record | None:
+    """``None`` where there is none, or one that cannot be read, which is set aside and logged."""
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("no object")  # noqa: TRY004  # handled with what json raises
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        _log.warning("the incident in %s cannot be read and is set aside: %s", path.name, type(error).__name__)
+        set_aside(path)
+        return None
+    return record
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file, so that it is neither read again nor lost."""
+    with contextlib.suppress(OSError):
+        path.rename(path.with_name(path.name + ".damaged"))
+
+
+def write_synced(folder: Path, name: str, data: object, *, lock: bool = False) -> int | None:
+    """Writes a file that is on the disk, whole, when this returns. Raises ``OSError``.
+
+    With ``lock`` the file is locked from its first moment on; the result is the descriptor that holds the lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as file:
+            json.dump(data, file, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        if lock:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        Path(temporary).replace(folder / name)
+    except BaseException:
+        os.close(descriptor)
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if lock:
+        return descriptor
+    os.close(descriptor)
+    return None

@@ -1,0 +1,191 @@
+"""What the alert service tells OpenTelemetry: counters, delivery times, queues, and a span per delivery."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+from opentelemetry.context import Context
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, use_span
+
+from otel_resilience import telemetry
+from otel_resilience.alerting.model.alert import Notification
+from otel_resilience.classification.model import Severity
+from otel_resilience.telemetry import cardinality, contract
+from otel_resilience.telemetry import event_log as events
+from otel_resilience.telemetry.listener import harmless
+
+_DELIVERED, _FAILED = contract.ALERT_OUTCOMES
+
+
+class Watched(Protocol):
+    """A service whose queues are shown."""
+
+    def queue_sizes(self) -> Mapping[str, int]:
+        """Waiting notifications by channel."""
+        ...
+
+    def dead_letter_count(self) -> int:
+        """Notifications that no channel took."""
+        ...
+
+
+_services: weakref.WeakSet[Watched] = weakref.WeakSet()
+
+
+@harmless
+def watch(service: Watched) -> None:
+    """Show the queues of this service from now on."""
+    _services.add(service)
+    telemetry.global_listener()
+
+
+@harmless
+def suppressed(reason: str, number: int = 1) -> None:
+    """Alerts that are not told by themselves."""
+    listener = telemetry.active()
+    if listener is not None and number:
+        listener.metrics.alerts_suppressed.add(number, {contract.ALERT_REASON: reason})
+
+
+def all_suppressed(decisions: deque[tuple[str, int]]) -> None:
+    """Reasons and numbers, which are taken from ``decisions``."""
+    while decisions:
+        suppressed(*decisions.popleft())
+
+
+@harmless
+def delivered(channel: str, notification: Notification, seconds: float) -> None:
+    """A channel confirmed a notification ``seconds`` after its cause."""
+    _count(channel, notification, _DELIVERED, seconds, None)
+    telemetry.emit(
+        contract.EVENT_ALERT_DELIVERED,
+        events.INFO,
+        f"alert delivered to {channel} after {seconds:.1f} s: {notification.title}",
+        {**_attributes(channel, notification), contract.PREFIX + "alert.delivery.duration": seconds},
+    )
+
+
+@harmless
+def failed(channel: str, notification: Notification, error_type: str, seconds: float) -> None:
+    """A notification was given up at a channel."""
+    _count(channel, notification, _FAILED, seconds, error_type)
+    loud = notification.severity >= Severity.HIGH
+    telemetry.emit(
+        contract.EVENT_ALERT_FAILED,
+        events.ERROR if loud else events.WARN,
+        f"alert not delivered to {channel}, {error_type}: {notification.title}",
+        {**_attributes(channel, notification), contract.ERROR_TYPE: error_type},
+    )
+
+
+class Delivery:
+    """The span of one delivery; without effect where there is none."""
+
+    def __init__(self, span: Span | None) -> None:
+        self._span = span
+
+    @harmless
+    def delivered(self) -> None:
+        """The channel confirmed."""
+        if self._span is not None:
+            self._span.set_attribute(contract.OUTCOME, _DELIVERED)
+
+    @harmless
+    def failed(self, error_type: str) -> None:
+        """It was given up."""
+        if self._span is not None:
+            self._span.set_attributes({contract.OUTCOME: _FAILED, contract.ERROR_TYPE: error_type})
+            self._span.set_status(Status(StatusCode.ERROR))
+
+
+@contextlib.contextmanager
+def delivery(channel: str, notification: Notification) -> Iterator[Delivery]:
+    """A span for the delivery, the root of a trace of its own, linked to the trace that caused it."""
+    span = _start(channel, notification)
+    if span is None:
+        yield Delivery(None)
+        return
+    with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        yield Delivery(span)
+
+
+def _start(channel: str, notification: Notification) -> Span | None:
+    started: list[Span] = []
+
+    @harmless
+    def start() -> None:
+        listener = telemetry.active()
+        if listener is None:
+            return
+        attributes = {
+            contract.CHANNEL: channel,
+            contract.ALERT_SEVERITY: notification.severity.value,
+            contract.ALERT_STATUS: notification.status.value,
+            contract.ALERT_FINGERPRINT: notification.fingerprint,
+        }
+        started.append(
+            listener.tracer.start_span(
+                contract.DELIVERY_SPAN, Context(), SpanKind.INTERNAL, attributes, list(_links(notification))
+            )
+        )
+
+    start()
+    return started[0] if started else None
+
+
+def _links(notification: Notification) -> Iterator[Link]:
+    if notification.correlation_id is not None and notification.span_id is not None:
+        trace_id, span_id = int(notification.correlation_id, 16), int(notification.span_id, 16)
+        if trace_id and span_id:
+            yield Link(SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)))
+
+
+def _count(channel: str, notification: Notification, outcome: str, seconds: float, error_type: str | None) -> None:
+    listener = telemetry.active()
+    if listener is None:
+        return
+    attributes: dict[str, events.Value] = {
+        contract.CHANNEL: channel,
+        contract.ALERT_SEVERITY: notification.severity.value,
+        contract.OUTCOME: outcome,
+    }
+    if error_type is not None:
+        attributes[contract.ERROR_TYPE] = cardinality.bounded_error_type(error_type)
+    listener.metrics.notifications.add(1, attributes)
+    listener.metrics.delivery_duration.record(seconds, {contract.CHANNEL: channel, contract.OUTCOME: outcome})
+
+
+def _attributes(channel: str, notification: Notification) -> dict[str, events.Value]:
+    attributes: dict[str, events.Value] = {
+        contract.CHANNEL: channel,
+        contract.ALERT_SEVERITY: notification.severity.value,
+        contract.ALERT_STATUS: notification.status.value,
+        contract.ALERT_FINGERPRINT: notification.fingerprint,
+    }
+    if notification.dependency is not None:
+        attributes[contract.DEPENDENCY] = notification.dependency
+    return attributes
+
+
+def _observe_queues(_: CallbackOptions) -> Iterable[Observation]:
+    sizes: dict[str, int] = {}
+    for service in list(_services):
+        for channel, size in service.queue_sizes().items():
+            sizes[channel] = sizes.get(channel, 0) + size
+    for channel, size in sizes.items():
+        yield Observation(size, {contract.CHANNEL: channel})
+
+
+def _observe_dead_letters(_: CallbackOptions) -> Iterable[Observation]:
+    services = list(_services)
+    if services:
+        yield Observation(max(service.dead_letter_count() for service in services))
+
+
+telemetry.observe(contract.ALERT_QUEUE, _observe_queues)
+telemetry.observe(contract.ALERT_DEAD_LETTERS, _observe_dead_letters)

@@ -1,0 +1,334 @@
+"""The circuit breaker: its state machine with a clock, a lock and telemetry around it.
+
+The lock guards single steps of the machine. It is never held while an operation runs.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from types import NoneType
+from typing import Any, Generic, TypeVar, overload
+
+from opentelemetry.metrics import _internal as metrics_internal
+
+from otel_resilience import telemetry
+from otel_resilience._internal import validation as check
+from otel_resilience._internal.counting import AtomicCounter
+from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.operations import (
+    check_result,
+    discard,
+    is_async_callable,
+    is_awaitable,
+    plain_types,
+    protectable,
+)
+from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
+from otel_resilience.circuitbreaker.machine import BreakerMachine
+from otel_resilience.circuitbreaker.states import BreakerState, Transition
+from otel_resilience.classification.classifier import Classifier
+from otel_resilience.classification.defaults import default_classifier
+from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass
+from otel_resilience.errors import CircuitOpenError
+from otel_resilience.telemetry import listener
+
+T = TypeVar("T")
+
+_CANCELLED = ErrorClass.CANCELLED
+_NEUTRAL = BreakerEffect.NEUTRAL
+_SUCCESS = BreakerEffect.SUCCESS
+
+UNRECORDED = -1
+"""The permit of a call that shadow mode lets pass although the circuit is open; its result is not counted."""
+
+
+class _Begun(Generic[T]):
+    """An awaitable that a call of the operation returned. A coroutine that is never awaited ends with this object."""
+
+    __slots__ = ("_awaitable",)
+
+    def __init__(self, awaitable: Awaitable[T]) -> None:
+        self._awaitable: Awaitable[T] | None = awaitable
+
+    def take(self) -> Awaitable[T]:
+        """What is to be awaited, once."""
+        awaitable, self._awaitable = self._awaitable, None
+        if awaitable is None:
+            raise RuntimeError("it was awaited already")
+        return awaitable
+
+    def __del__(self) -> None:
+        discard(self._awaitable)
+
+
+class CircuitBreaker:
+    """Rejects calls to a dependency that is not well, and finds out when it is again.
+
+    Safe for threads and for several event loops. Which errors count is the classifier's decision
+    (:attr:`~otel_resilience.Classification.counts`): timeouts, connection faults and 5xx do; a well-formed 4xx counts
+    as success; throttling, our own limits and cancellation count as nothing.
+
+    Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+        breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=5, reset_timeout=30))
+        breaker.execute(lambda: client.get("/bundles"))
+    """
+
+    def __init__(
+        self,
+        dependency: str,
+        config: CircuitBreakerConfig | None = None,
+        *,
+        classifier: Classifier | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self.dependency = check.label("dependency", dependency)
+        _check_parts(config, classifier, clock, rng)
+        self.config = config or CircuitBreakerConfig()
+        self._classifier = classifier or default_classifier()
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._machine = BreakerMachine(self.config, clock(), rng)
+        self._rejections = AtomicCounter()
+        self.count_rejection = self._rejections.add
+        self._slow_after = self.config.slow_call_duration
+        self.window = self._machine.window
+        self.fast_permit = 0
+        """The permit of the closed state where a success needs nothing but counting, else 0."""
+        self.rejects_until = 0.0
+        """Until then, on the clock, every call is rejected."""
+        self._refresh_fast_permit()
+        renew_lock_after_fork(self)
+        telemetry.watch_breaker(self)
+
+    @property
+    def state(self) -> BreakerState:
+        """What the next call would meet; an open time that has ended reads as half-open."""
+        if self.config.shadow:
+            return BreakerState.SHADOW
+        return self._current_state()
+
+    def metrics(self) -> CircuitBreakerMetrics:
+        """Counts, rates, state, time in state and last transition, all of one moment."""
+        would_be = self._current_state()
+        now = self.clock()
+        with self._lock:
+            machine = self._machine
+            machine.window.roll(now)
+            window = machine.window
+            calls = window.calls
+            return CircuitBreakerMetrics(
+                dependency=self.dependency,
+                state=BreakerState.SHADOW if self.config.shadow else would_be,
+                time_in_state=now - machine.since,
+                calls=calls,
+                failures=window.failures,
+                slow_calls=window.slow,
+                failure_rate=window.failures / calls if calls else 0.0,
+                slow_call_rate=window.slow / calls if calls else 0.0,
+                consecutive_failures=machine.consecutive_failures,
+                rejected=self._rejections.read(),
+                stale_results=machine.stale_results,
+                opened=machine.opened,
+                retry_after=machine.retry_after(now),
+                last_transition=machine.last_transition,
+                would_be_state=would_be,
+            )
+
+    def force_open(self) -> None:
+        """Rejects every call until :meth:`close` or :meth:`reset`."""
+        self._step(BreakerMachine.force_open)
+
+    def close(self) -> None:
+        """Closes the circuit by hand, with an empty window; a closed one stays as it is."""
+        self._step(BreakerMachine.close)
+
+    def reset(self) -> None:
+        """Makes it as new: closed, empty window, first open time, counts at zero."""
+        self._step(BreakerMachine.reset)
+        self._rejections = AtomicCounter()
+        self.count_rejection = self._rejections.add
+
+    @overload
+    def execute(self, operation: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
+    @overload
+    def execute(self, operation: Callable[[], T]) -> T: ...
+    def execute(self, operation: Callable[[], Any]) -> Any:
+        """Runs ``operation`` unless the circuit is open. Raises :class:`CircuitOpenError`, else what the operation
+        raises; ``TypeError`` for what cannot be protected, such as a generator function or a class.
+
+        For an ``async def`` it returns an awaitable, and nothing happens before that is awaited. Within a running event
+        loop that holds as well for a function that only calls one, such as ``lambda: fetch(1)``.
+        """
+        protectable("operation", operation)
+        if is_async_callable(operation):
+            return self._execute_async(operation)
+        permit = self.fast_permit
+        started = self.clock()
+        if not permit:
+            left = self.rejects_until - started
+            if left > 0 and listener.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
+                self.count_rejection()
+                raise CircuitOpenError(self.dependency, left)
+            permit = self.admit()
+        try:
+            result = operation()
+        except BaseException as exc:
+            self.record_error(permit, self._classifier.classify(exc), started, exc)
+            raise
+        if type(result) not in plain_types:
+            if is_awaitable(result):
+                self.release(permit)
+                return self._execute_async(operation, _Begun(result))
+            self._check_result(permit, result)
+        self.record_success(permit, started)
+        return result
+
+    async def _execute_async(self, operation: Callable[[], Awaitable[T]], begun: _Begun[T] | None = None) -> T:
+        permit = self.fast_permit
+        started = self.clock()
+        if not permit:
+            left = self.rejects_until - started
+            if left > 0 and listener.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
+                self.count_rejection()
+                raise CircuitOpenError(self.dependency, left)
+            permit = self.admit()
+        try:
+            result = await (operation() if begun is None else begun.take())
+        except BaseException as exc:
+            self.record_error(permit, self._classifier.classify(exc), started, exc)
+            raise
+        if type(result) not in plain_types:
+            self._check_result(permit, result)
+        self.record_success(permit, started)
+        return result
+
+    def _check_result(self, permit: int, result: object) -> None:
+        try:
+            check_result(result)
+        except TypeError:
+            self.release(permit)
+            raise
+
+    def reject(self) -> None:
+        """Raises :class:`CircuitOpenError` where the open time lasts and no telemetry is set up; else :meth:`admit`
+        decides."""
+        left = self.rejects_until - self.clock()
+        if left > 0 and listener.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
+            self.count_rejection()
+            raise CircuitOpenError(self.dependency, left)
+
+    def admit(self) -> int:
+        """A permit for one call, to be given back with exactly one of :meth:`record_success`, :meth:`record_error` and
+        :meth:`release`. Raises :class:`CircuitOpenError`."""
+        now = self.clock()
+        machine = self._machine
+        with self._lock:
+            transition = machine.tick(now)
+            expired = machine.expired_probes
+            permit = machine.admit(now)
+            expired = machine.expired_probes - expired
+            retry_after = None if permit is not None else machine.retry_after(now)
+        self._told(transition)
+        if expired:
+            telemetry.probe_expired(self.dependency, expired)
+        return self._refused(retry_after) if permit is None else permit
+
+    def _refused(self, retry_after: float | None) -> int:
+        self.count_rejection()
+        if self.config.shadow:
+            telemetry.rejected(self.dependency, enforced=False)
+            return UNRECORDED
+        telemetry.rejected(self.dependency, enforced=True)
+        raise CircuitOpenError(self.dependency, retry_after)
+
+    def record_success(self, permit: int, started: float) -> None:
+        """The call succeeded; ``started`` is the clock's reading at its begin."""
+        if permit == self.fast_permit:
+            window = self.window
+            if started >= window.bucket_end:
+                self._roll()
+            window.succeed()
+            return
+        if permit == UNRECORDED:
+            return
+        now = self.clock()
+        slow = self._slow_after is not None and now - started >= self._slow_after
+        with self._lock:
+            stale = self._machine.stale_results
+            transition = self._machine.succeed(permit, now, slow=slow)
+            stale = self._machine.stale_results - stale
+            self._refresh_fast_permit()
+        self._told(transition, stale)
+
+    def record_error(self, permit: int, verdict: Classification, started: float, error: BaseException) -> None:
+        """The call failed with ``error``; the verdict says what that means for the circuit."""
+        effect = verdict.breaker
+        if verdict.error_class is _CANCELLED or effect is _NEUTRAL:
+            self.release(permit)
+            return
+        if effect is _SUCCESS:
+            self.record_success(permit, started)
+            return
+        if permit == UNRECORDED:
+            return
+        now = self.clock()
+        slow = self._slow_after is not None and now - started >= self._slow_after
+        with self._lock:
+            stale = self._machine.stale_results
+            transition = self._machine.fail(
+                permit, now, slow=slow, error_type=verdict.error_type, hint=verdict.retry_after
+            )
+            stale = self._machine.stale_results - stale
+            self._refresh_fast_permit()
+        self._told(transition, stale)
+
+    def release(self, permit: int) -> None:
+        """The call says nothing about the dependency; a probe gives its slot back."""
+        if permit in (self.fast_permit, UNRECORDED):
+            return
+        with self._lock:
+            stale = self._machine.stale_results
+            self._machine.release(permit)
+            stale = self._machine.stale_results - stale
+        self._told(None, stale)
+
+    def _current_state(self) -> BreakerState:
+        machine = self._machine
+        if machine.state is BreakerState.OPEN:
+            self._step(BreakerMachine.tick)
+        return machine.state
+
+    def _step(self, step: Callable[[BreakerMachine, float], Transition | None]) -> None:
+        with self._lock:
+            transition = step(self._machine, self.clock())
+            self._refresh_fast_permit()
+        self._told(transition)
+
+    def _roll(self) -> None:
+        with self._lock:
+            self._machine.window.roll(self.clock())
+
+    def _refresh_fast_permit(self) -> None:
+        machine = self._machine
+        closed = machine.state is BreakerState.CLOSED and self._slow_after is None
+        self.fast_permit = machine.generation if closed else 0
+        rejects = machine.state is BreakerState.OPEN and not self.config.shadow
+        self.rejects_until = machine.open_until if rejects else 0.0
+
+    def _told(self, transition: Transition | None, stale: int = 0) -> None:
+        if transition is not None:
+            telemetry.state_changed(self.dependency, transition)
+        if stale:
+            telemetry.stale_result(self.dependency, stale)
+
+
+def _check_parts(config: object, classifier: object, clock: object, rng: object) -> None:
+    check.instance("config", config, CircuitBreakerConfig, NoneType)
+    check.instance("classifier", classifier, Classifier, NoneType)
+    check.def_function("clock", clock)
+    check.def_function("rng", rng)

@@ -1,0 +1,309 @@
+"""The circuit breaker as a pure state machine: time and random fractions are passed in, no lock, no I/O.
+
+Every admission hands out a permit: the generation in the closed state, and in the half-open state a number that no
+other call ever gets, with a lease on one of the probe slots. A lease that expires costs the slot, not the verdict: the
+result of a probe counts as long as the half-open state that admitted it lasts. Results of an earlier generation are
+stale and are dropped, whatever they say.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
+from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
+from otel_resilience.circuitbreaker.window import SlidingWindow
+
+DEFAULT_PROBE_LEASE = 60.0
+
+CLOSED = BreakerState.CLOSED
+OPEN = BreakerState.OPEN
+HALF_OPEN = BreakerState.HALF_OPEN
+FORCED_OPEN = BreakerState.FORCED_OPEN
+
+
+class BreakerMachine:
+    """States, permits and trip rules. All times are seconds on one monotonic clock."""
+
+    __slots__ = ("_config", "_failure_times", "_fraction", "_lease", "_leases", "_probe_successes", "_run",
+                 "_run_mark", "_serial", "expired_probes", "first_opened_at", "generation", "last_transition",
+                 "open_until", "opened", "openings", "since", "stale_results", "state", "window")  # fmt: skip
+
+    def __init__(self, config: CircuitBreakerConfig, now: float, fraction: Callable[[], float]) -> None:
+        self._config = config
+        self._fraction = fraction
+        self._lease = config.probe_lease if config.probe_lease is not None else DEFAULT_PROBE_LEASE
+        self._serial = 1
+        self.generation = 1
+        self.state = CLOSED
+        self.since = now
+        self.window = SlidingWindow(config.monitoring_period)
+        self._failure_times: deque[float] = deque(maxlen=config.failure_threshold or 1)
+        self._run = 0
+        self._run_mark = 0
+        self._leases: dict[int, float] = {}
+        self._probe_successes = 0
+        self.openings = 0
+        self.first_opened_at = now
+        self.open_until: float = 0.0
+        self.opened = 0
+        self.stale_results = 0
+        self.expired_probes = 0
+        self.last_transition: Transition | None = None
+
+    @property
+    def lease(self) -> float:
+        """Seconds after which a probe without a result loses its slot."""
+        return self._lease
+
+    @property
+    def consecutive_failures(self) -> int:
+        """Failures since the last success in the closed state."""
+        return self._run if self.window.total_successes() == self._run_mark else 0
+
+    def tick(self, now: float) -> Transition | None:
+        """Ends the open time where it is over."""
+        if self.state is OPEN and now >= self.open_until:
+            return self._enter(HALF_OPEN, TransitionReason.OPEN_TIME_ENDED, now)
+        return None
+
+    def admit(self, now: float) -> int | None:
+        """A permit, or ``None`` for a rejection. Call :meth:`tick` first."""
+        if self.state is CLOSED:
+            return self.generation
+        if self.state is not HALF_OPEN:
+            return None
+        if len(self._leases) >= self._config.half_open_max_calls:
+            self._drop_expired_leases(now)
+            if len(self._leases) >= self._config.half_open_max_calls:
+                return None
+        permit = self._next_serial()
+        self._leases[permit] = now + self._lease
+        return permit
+
+    def succeed(self, permit: int, now: float, *, slow: bool = False) -> Transition | None:
+        """The call of this permit succeeded."""
+        if self.state is CLOSED and permit == self.generation:
+            self.window.roll(now)
+            self.window.succeed()
+            return self._mark_slow(now) if slow else None
+        if not self._end_probe(permit):
+            return None
+        if slow:
+            return self._open(TransitionReason.SLOW_CALL_RATE, now, None, None)
+        self._probe_successes += 1
+        if self._probe_successes >= self._config.half_open_max_calls:
+            return self._enter(CLOSED, TransitionReason.PROBE_SUCCEEDED, now)
+        return None
+
+    def fail(
+        self, permit: int, now: float, *, slow: bool = False, error_type: str | None = None, hint: float | None = None
+    ) -> Transition | None:
+        """The call of this permit failed; ``hint`` is the server's wish in seconds."""
+        if self.state is CLOSED and permit == self.generation:
+            reason = self.count_failure(now)
+            if reason is not None:
+                return self._open(reason, now, error_type, hint)
+            return self._mark_slow(now) if slow else None
+        if not self._end_probe(permit):
+            return None
+        return self._open(TransitionReason.PROBE_FAILED, now, error_type, hint)
+
+    def release(self, permit: int) -> None:
+        """The call of this permit says nothing about the dependency: a probe gives its slot back."""
+        if self.state is CLOSED and permit == self.generation:
+            return
+        self._end_probe(permit)
+
+    def adopt(
+        self,
+        state: BreakerState,
+        now: float,
+        *,
+        reason: TransitionReason,
+        age: float,
+        open_left: float,
+        openings: int,
+        opened_age: float,
+        failures: int = 0,
+        calls: int = 0,
+        error_type: str | None = None,
+    ) -> Transition | None:
+        """Takes over a state that was decided elsewhere ``age`` seconds ago. All permits so far become stale."""
+        source = self.state
+        self._start_generation(state, now)
+        self.since = now - age
+        self.openings = openings
+        self.first_opened_at = now - opened_age
+        self.open_until = now + open_left
+        if state is source:
+            return None
+        if state is OPEN or state is FORCED_OPEN:
+            self.opened += 1
+        self.last_transition = Transition(
+            source=source,
+            target=state,
+            reason=reason,
+            at=now,
+            error_type=error_type,
+            failures=failures,
+            calls=calls,
+            open_for=open_left if state is OPEN else None,
+            open_duration=max(0.0, opened_age - age) if state is CLOSED else None,
+        )
+        return self.last_transition
+
+    def grant(self, now: float) -> int:
+        """A permit for a probe that was granted elsewhere."""
+        permit = self._next_serial()
+        self._leases[permit] = now + self._lease
+        return permit
+
+    def forget(self, permit: int) -> None:
+        """The probe of this permit was settled elsewhere."""
+        self._leases.pop(permit, None)
+
+    def holds(self, permit: int) -> bool:
+        """Whether the permit belongs to a probe of the present half-open state, with or without its lease."""
+        return self.state is HALF_OPEN and permit > self.generation
+
+    def lease_left(self, now: float) -> float:
+        """Seconds that the longest probe under way may still take; 0 where there is none."""
+        return max((until - now for until in self._leases.values()), default=0.0)
+
+    def force_open(self, now: float) -> Transition | None:
+        """Rejects everything until :meth:`close` or :meth:`reset`."""
+        return self._manual(FORCED_OPEN, now)
+
+    def close(self, now: float) -> Transition | None:
+        """Closes by hand, with an empty window."""
+        return self._manual(CLOSED, now)
+
+    def reset(self, now: float) -> Transition | None:
+        """As new: closed, empty window, open time back at its start, counts at zero."""
+        transition = self._manual(CLOSED, now)
+        if transition is None:
+            self._start_generation(CLOSED, now)
+        self.stale_results = self.expired_probes = self.opened = 0
+        return transition
+
+    def retry_after(self, now: float) -> float | None:
+        """Seconds until a call may pass: 0 where one may now, ``None`` in the forced-open state."""
+        if self.state is FORCED_OPEN:
+            return None
+        if self.state is OPEN:
+            return max(0.0, self.open_until - now)
+        if self.state is HALF_OPEN and len(self._leases) >= self._config.half_open_max_calls:
+            return max(0.0, min(self._leases.values()) - now)
+        return 0.0
+
+    def count_failure(self, now: float) -> TransitionReason | None:
+        """Counts a failure in the closed state. Returns the rule that trips on it; opening is up to the caller."""
+        config = self._config
+        window = self.window
+        window.fail(now)
+        mark = window.total_successes()
+        self._run = self._run + 1 if mark == self._run_mark else 1
+        self._run_mark = mark
+        if config.failure_threshold is not None:
+            self._failure_times.append(now)
+            if (
+                len(self._failure_times) == config.failure_threshold
+                and now - self._failure_times[0] < config.monitoring_period
+            ):
+                return TransitionReason.FAILURE_THRESHOLD
+        if config.consecutive_failures is not None and self._run >= config.consecutive_failures:
+            return TransitionReason.CONSECUTIVE_FAILURES
+        if (
+            config.failure_rate is not None
+            and window.calls >= config.minimum_calls
+            and window.failures >= config.failure_rate * window.calls
+        ):
+            return TransitionReason.FAILURE_RATE
+        return None
+
+    def _mark_slow(self, now: float) -> Transition | None:
+        window = self.window
+        window.slow_call(now)
+        if window.calls >= self._config.minimum_calls and window.slow >= self._config.slow_call_rate * window.calls:
+            return self._open(TransitionReason.SLOW_CALL_RATE, now, None, None)
+        return None
+
+    def _open(self, reason: TransitionReason, now: float, error_type: str | None, hint: float | None) -> Transition:
+        config = self._config
+        bound = min(config.open_time_cap, config.reset_timeout * 2.0 ** min(self.openings, 1000))
+        open_for = bound / 2 + bound / 2 * self._fraction()
+        if hint is not None:
+            open_for = max(open_for, min(hint, config.max_retry_after))
+        self.open_until = now + open_for
+        return self._enter(OPEN, reason, now, error_type=error_type, open_for=open_for)
+
+    def _enter(
+        self,
+        target: BreakerState,
+        reason: TransitionReason,
+        now: float,
+        *,
+        error_type: str | None = None,
+        open_for: float | None = None,
+    ) -> Transition:
+        self.window.roll(now)
+        transition = Transition(
+            source=self.state,
+            target=target,
+            reason=reason,
+            at=now,
+            error_type=error_type,
+            failures=self.window.failures,
+            calls=self.window.calls,
+            open_for=open_for,
+            open_duration=now - self.first_opened_at if target is CLOSED else None,
+        )
+        if target is OPEN or target is FORCED_OPEN:
+            if self.state is CLOSED:
+                self.first_opened_at = now
+            self.opened += 1
+            self.openings += 1
+        self._start_generation(target, now)
+        self.last_transition = transition
+        return transition
+
+    def _start_generation(self, state: BreakerState, now: float) -> None:
+        self.state = state
+        self.since = now
+        self.generation = self._next_serial()
+        self._leases.clear()
+        self._probe_successes = 0
+        if state is CLOSED:
+            self.openings = 0
+            self.window.reset()
+            self._failure_times.clear()
+            self._run = self._run_mark = 0
+
+    def _manual(self, target: BreakerState, now: float) -> Transition | None:
+        if self.state is target:
+            return None
+        return self._enter(target, TransitionReason.MANUAL, now)
+
+    def _end_probe(self, permit: int) -> bool:
+        """Gives the slot back. ``False`` for a stale permit.
+
+        Permits of probes are numbered after the generation that admits them, so that those whose lease expired need
+        not be remembered.
+        """
+        self._leases.pop(permit, None)
+        if self.holds(permit):
+            return True
+        self.stale_results += 1
+        return False
+
+    def _drop_expired_leases(self, now: float) -> None:
+        expired = [permit for permit, until in self._leases.items() if until <= now]
+        for permit in expired:
+            del self._leases[permit]
+        self.expired_probes += len(expired)
+
+    def _next_serial(self) -> int:
+        self._serial += 1
+        return self._serial

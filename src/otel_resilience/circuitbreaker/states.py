@@ -1,0 +1,57 @@
+"""States of a circuit breaker and the transitions between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import Enum, StrEnum
+
+
+class BreakerState(Enum):
+    """Where a breaker stands. The value is the attribute ``resilience.circuit_breaker.state``."""
+
+    CLOSED = "closed"
+    """Calls pass and are counted."""
+    OPEN = "open"
+    """Calls are rejected until the open time ends."""
+    HALF_OPEN = "half_open"
+    """A limited number of probes may pass; they decide."""
+    FORCED_OPEN = "forced_open"
+    """Opened by hand: rejects until it is closed or reset by hand."""
+    SHADOW = "shadow"
+    """Everything passes; what would have been rejected is only reported."""
+
+
+class TransitionReason(StrEnum):
+    """Why a breaker changed its state; the attribute ``resilience.reason``."""
+
+    FAILURE_THRESHOLD = "failure_threshold"
+    CONSECUTIVE_FAILURES = "consecutive_failures"
+    FAILURE_RATE = "failure_rate"
+    SLOW_CALL_RATE = "slow_call_rate"
+    OPEN_TIME_ENDED = "open_time_ended"
+    PROBE_SUCCEEDED = "probe_succeeded"
+    PROBE_FAILED = "probe_failed"
+    MANUAL = "manual"
+    SHARED = "shared"
+    """Another user of the same shared state changed it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of state."""
+
+    source: BreakerState
+    target: BreakerState
+    reason: TransitionReason
+    at: float
+    """On the clock of the breaker, seconds."""
+    error_type: str | None = None
+    """The ``error.type`` of the failure that caused it."""
+    failures: int = 0
+    """Failures in the window at that moment."""
+    calls: int = 0
+    """Calls in the window at that moment."""
+    open_for: float | None = None
+    """Seconds until a probe may pass, where it opened."""
+    open_duration: float | None = None
+    """Seconds from opening to closing, where it closed."""

@@ -1,0 +1,89 @@
+"""A sliding window over call results: ten buckets, constant memory, pure.
+
+Successes are by far the most frequent result, so ``succeed`` counts them without a lock. Everything else here is called
+under the lock of the breaker.
+"""
+
+from __future__ import annotations
+
+from otel_resilience._internal.counting import AtomicCounter
+
+BUCKETS = 10
+
+
+class SlidingWindow:
+    """Successes, failures and slow calls of the last ``period`` seconds, in steps of a tenth of it.
+
+    A bucket expires when its start is ``period`` or more in the past.
+    """
+
+    __slots__ = ("_all_successes", "_failures", "_index", "_seen", "_slow", "_successes", "_width", "bucket_end",
+                 "failures", "period", "slow", "succeed", "successes")  # fmt: skip
+
+    def __init__(self, period: float) -> None:
+        self.period = period
+        self._width = period / BUCKETS
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        self._successes = [0] * BUCKETS
+        self._failures = [0] * BUCKETS
+        self._slow = [0] * BUCKETS
+        self.successes = self.failures = self.slow = 0
+        self._index: int | None = None
+        self.bucket_end = -1.0
+        """Until this moment successes may be counted by ``succeed`` alone; afterwards :meth:`roll` comes first."""
+        self._seen = 0
+        self._all_successes = AtomicCounter()
+        self.succeed = self._all_successes.add
+        """Counts one success. Atomic."""
+
+    def total_successes(self) -> int:
+        """Successes since the last reset, whenever they were."""
+        return self._all_successes.read()
+
+    def roll(self, now: float) -> None:
+        """Closes the bucket of earlier successes and drops what has expired."""
+        self._absorb()
+        index = int(now // self._width)
+        if self._index is None:
+            self._index = index
+        steps = index - self._index
+        if steps > 0:
+            for step in range(1, min(steps, BUCKETS) + 1):
+                slot = (self._index + step) % BUCKETS
+                self.successes -= self._successes[slot]
+                self.failures -= self._failures[slot]
+                self.slow -= self._slow[slot]
+                self._successes[slot] = self._failures[slot] = self._slow[slot] = 0
+            self._index = index
+        self.bucket_end = (self._index + 1) * self._width
+
+    def fail(self, now: float) -> None:
+        """Counts one failure."""
+        self.roll(now)
+        self._failures[self._slot()] += 1
+        self.failures += 1
+
+    def slow_call(self, now: float) -> None:
+        """Marks one call that was counted already as slow."""
+        self.roll(now)
+        self._slow[self._slot()] += 1
+        self.slow += 1
+
+    @property
+    def calls(self) -> int:
+        """Successes and failures in the window, as of the last :meth:`roll`."""
+        return self.successes + self.failures
+
+    def _absorb(self) -> None:
+        total = self.total_successes()
+        fresh = total - self._seen
+        if fresh and self._index is not None:
+            self._successes[self._slot()] += fresh
+            self.successes += fresh
+        self._seen = total
+
+    def _slot(self) -> int:
+        return (self._index or 0) % BUCKETS

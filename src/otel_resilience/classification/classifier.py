@@ -1,0 +1,259 @@
+"""An ordered list of rules that classifies exceptions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Final, TypeVar
+
+from otel_resilience._internal.foreign import attribute, cause_of, causes_of, is_a, leaves_of, name_of
+from otel_resilience._internal.once import Once
+from otel_resilience._internal.operations import discard
+from otel_resilience._internal.predicates import judges_errors
+from otel_resilience.classification import request_shown
+from otel_resilience.classification.control_flow import CANCELLATIONS, is_control_flow, is_group
+from otel_resilience.classification.model import (
+    CANCELLED,
+    PROGRAMMING_ERROR,
+    UNCLASSIFIED,
+    Classification,
+    ErrorClass,
+    Rule,
+    merge_verdicts,
+)
+
+E = TypeVar("E", bound=Enum)
+
+_log = logging.getLogger("otel_resilience")
+
+
+_PROGRAMMING_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    ImportError,
+    IndexError,
+    KeyError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    ReferenceError,
+    SyntaxError,
+    TypeError,
+    UnicodeError,
+    Warning,
+)
+
+
+"""With their subclasses. Libraries raise ``ValueError``, ``LookupError`` and ``RuntimeError`` for anything."""
+
+
+_unknown_classes: Final = Once()
+
+
+_broken_rules: Final = Once()
+
+
+"""Rules that failed, and classes of exceptions that could not be looked at."""
+
+
+_MAX_NESTING: Final = 20
+
+
+"""Groups that are the cause of a member of a group that is the cause …; deeper ones are not looked at."""
+
+
+class Classifier:
+    """Ordered rules; the first that answers decides.
+
+    An exception that no rule knows is judged by the first of these that it has: its own attribute ``classification``,
+    the verdict on its explicit cause (``raise … from cause``), its being a programming error (``TypeError``,
+    ``KeyError`` …: permanent, neutral for a circuit breaker). What is left is :data:`UNCLASSIFIED` and logged once per
+    class. Control flow (:mod:`otel_resilience.classification.control_flow`) is never handed to a rule. The verdicts on
+    the members of an ``ExceptionGroup`` are merged by :func:`merge_verdicts`; one with control flow in it, other than
+    cancelled tasks, is control flow. Where the exception or one of its explicit causes shows its request, that decides
+    on ``idempotent`` unless a rule does.
+
+    ``by_type`` holds verdicts on exact types whose instances need no look. Rules added by :meth:`extended` come before
+    it, the rules given here after it. Raises ``TypeError`` naming the parameter where a rule is no plain function of
+    one exception: a class, an ``async def``, a generator function, a function with another number of parameters.
+    """
+
+    __slots__ = ("_by_type", "_first", "_rules")
+
+    def __init__(self, rules: Iterable[Rule] = (), by_type: Mapping[type[BaseException], Classification] | None = None):
+        self._first: tuple[Rule, ...] = ()
+        self._by_type = {} if by_type is None else _checked_types(by_type)
+        self._rules = _checked_rules("rules", rules)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules in the order in which they are asked."""
+        return (*self._first, *self._rules)
+
+    def extended(self, *rules: Rule) -> Classifier:
+        """A new classifier that asks ``rules`` before anything else: this is how a user adds or overrides verdicts.
+
+        A rule takes an exception and returns its :class:`Classification`, or ``None`` to pass it on:
+
+            default_classifier().extended(lambda error: BUSY if isinstance(error, WarehouseBusy) else None)
+        """
+        extended = Classifier(self._rules, self._by_type)
+        extended._first = (*_checked_rules("rules", rules), *self._first)
+        return extended
+
+    def classify(self, exception: BaseException) -> Classification:
+        """The verdict on ``exception``. Never raises an ``Exception``, whatever a rule or the exception itself does."""
+        try:
+            if not self._first:
+                verdict = self._by_type.get(type(exception))
+                if verdict is not None and cause_of(exception) is None:
+                    return verdict
+            return self._judge(exception, {}, _MAX_NESTING) or UNCLASSIFIED
+        except Exception as broken:  # noqa: BLE001  # nothing may take the place of the error that is looked at
+            name, problem = _name(exception), _name(broken)
+            if _broken_rules.first(f"{name} {problem}"):
+                _log.warning("an exception of class %s could not be classified: %s", name, problem)
+            return UNCLASSIFIED
+
+    def _judge(
+        self, exception: BaseException, groups: dict[int, Classification | None], nesting: int
+    ) -> Classification | None:
+        """The verdict; ``None`` for a group that is being looked at already, or too deep to be looked at."""
+        if is_group(exception):
+            return self._judge_group(exception, groups, nesting)
+        if is_control_flow(exception):
+            return CANCELLED
+        verdict = self._known(exception)
+        causes = () if cause_of(exception) is None else tuple(causes_of(exception))
+        if verdict is None:
+            verdict = self._by_cause(causes, groups, nesting)
+        if verdict is None:
+            mistake = any(is_a(each, _PROGRAMMING_ERRORS) for each in (exception, *causes))
+            verdict = PROGRAMMING_ERROR if mistake else _unclassified(exception)
+        if verdict.idempotent is None:
+            shown = _shown_request((exception, *causes))
+            if shown is not None:
+                return verdict.replace(idempotent=shown)
+        return verdict
+
+    def _known(self, exception: BaseException) -> Classification | None:
+        return (
+            _first_answer(self._first, exception)
+            or self._by_type.get(type(exception))
+            or _first_answer(self._rules, exception)
+            or self_described(exception)
+        )
+
+    def _by_cause(
+        self, causes: tuple[BaseException, ...], groups: dict[int, Classification | None], nesting: int
+    ) -> Classification | None:
+        """The verdict on the nearest cause that is known. Control flow that an exception was made of says nothing."""
+        for cause in causes:
+            if is_group(cause):
+                verdict = self._judge_group(cause, groups, nesting)
+            else:
+                verdict = None if is_control_flow(cause) else self._known(cause)
+            if verdict is not None and verdict.error_class is not ErrorClass.CANCELLED:
+                return verdict
+        return None
+
+    def _judge_group(
+        self, group: BaseExceptionGroup[BaseException], groups: dict[int, Classification | None], nesting: int
+    ) -> Classification | None:
+        key = id(group)
+        if key in groups or not nesting:
+            return groups.get(key)
+        groups[key] = None  # so that a member whose cause is this group does not lead back into it
+        leaves = leaves_of(group)
+        if any(is_control_flow(leaf) and not is_a(leaf, CANCELLATIONS) for leaf in leaves):
+            verdict: Classification | None = CANCELLED  # it must reach the code that it is meant for
+        else:
+            judged = (self._judge(leaf, groups, nesting - 1) for leaf in leaves)
+            verdict = self_described(group) or merge_verdicts([each for each in judged if each is not None])
+        groups[key] = verdict
+        return verdict
+
+
+def _unclassified(exception: BaseException) -> Classification:
+    """The verdict on what is not known; says so once per class, with how to change it."""
+    name = _name(exception)
+    if _unknown_classes.first(name, type(exception)):
+        _log.warning(
+            "no rule classifies %s, so it is permanent and counts as a failure of its dependency. Add a rule: "
+            "default_classifier().extended(lambda error: Classification(...) if isinstance(error, %s) else None), "
+            "or give the class an attribute 'classification'.",
+            name,
+            type(exception).__name__,
+        )
+    return UNCLASSIFIED
+
+
+def _report_rule(rule: Rule, problem: str) -> None:
+    name = _rule_name(rule)
+    if _broken_rules.first(f"{name} {problem}"):
+        _log.warning("the classification rule %s %s; it is passed over", name, problem)
+
+
+def _rule_name(rule: object) -> str:
+    name = attribute(rule, "__qualname__")
+    return name if isinstance(name, str) else name_of(type(rule))
+
+
+def _name(exception: BaseException) -> str:
+    return name_of(type(exception))
+
+
+def _checked_types(by_type: object) -> dict[type[BaseException], Classification]:
+    if not isinstance(by_type, Mapping):
+        raise TypeError(f"by_type must map exception types to classifications, not {by_type!r}")
+    for kind, verdict in by_type.items():
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(f"by_type must have exception types as keys, not {kind!r}")
+        if not isinstance(verdict, Classification):
+            raise TypeError(f"by_type[{kind.__name__}] must be a Classification, not {verdict!r}")
+    return dict(by_type)
+
+
+def _checked_rules(name: str, rules: object) -> tuple[Rule, ...]:
+    if not isinstance(rules, Iterable) or isinstance(rules, (str, bytes, Mapping)):
+        raise TypeError(f"{name} must be a series of functions, not {rules!r}")
+    return tuple(_checked_rule(f"{name}[{at}]", rule) for at, rule in enumerate(rules))
+
+
+def _checked_rule(name: str, rule: object) -> Rule:
+    """``rule``, which must be a function that takes one exception and answers at once."""
+    if not callable(rule) or isinstance(rule, type):
+        raise TypeError(f"{name} must be a function of an exception, not {rule!r}")
+    judges_errors(name, rule)
+    return rule
+
+
+def _shown_request(chain: tuple[BaseException, ...]) -> bool | None:
+    """Whether the requests that are shown may all be repeated; ``None`` where none is shown."""
+    shown = {request_shown.shows_idempotent(each) for each in chain}
+    return False if False in shown else True if True in shown else None
+
+
+def _first_answer(rules: tuple[Rule, ...], exception: BaseException) -> Classification | None:
+    for rule in rules:
+        try:
+            verdict = rule(exception)
+        except Exception as broken:  # noqa: BLE001  # a broken rule must not take the place of the error it looks at
+            _report_rule(rule, f"failed with {_name(broken)}")
+            continue
+        if verdict is None:
+            continue
+        if is_a(verdict, Classification):
+            return verdict
+        discard(verdict)
+        _report_rule(rule, f"returned {name_of(type(verdict))}, which is neither a Classification nor None")
+    return None
+
+
+def self_described(exception: BaseException) -> Classification | None:
+    """Rule for exceptions that carry their own verdict in an attribute ``classification``."""
+    described = attribute(exception, "classification")
+    return described if is_a(described, Classification) else None

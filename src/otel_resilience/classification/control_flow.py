@@ -1,0 +1,70 @@
+"""Exceptions that steer a program instead of reporting a failure: cancellation, exits, a job queue's own signals.
+
+They pass every layer unchanged: never retried, never counted, never reported as errors, and never shown to a rule.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+from typing import Final, TypeGuard
+
+from otel_resilience._internal.foreign import bases_of, is_a, name_of
+
+CANCELLATIONS: Final = (asyncio.CancelledError, concurrent.futures.CancelledError)
+"""In a group beside failures these say no more than that the failures ended the other tasks of the group."""
+
+_BY_NAME: Final = frozenset(
+    {
+        "builtins.StopIteration",
+        "builtins.StopAsyncIteration",
+        "grpc.FutureCancelledError",
+        "twisted.internet.defer.CancelledError",
+        "bdb.BdbQuit",
+        "unittest.case.SkipTest",
+        # job queues: what a task raises to be run again, to be dropped, or because its time or its worker ends
+        "celery.exceptions.TaskPredicate",  # base of Retry, Ignore and Reject
+        "celery.exceptions.Retry",
+        "celery.exceptions.Ignore",
+        "celery.exceptions.Reject",
+        "billiard.exceptions.SoftTimeLimitExceeded",
+        "dramatiq.errors.Retry",
+        "dramatiq.middleware.threading.Interrupt",
+        "huey.exceptions.RetryTask",
+        "huey.exceptions.CancelExecution",
+        "rq.timeouts.BaseTimeoutException",
+        "rq.worker.StopRequested",
+        "rq.worker.base.StopRequested",
+        "arq.worker.Retry",
+        "arq.worker.RetryJob",
+        "airflow.exceptions.AirflowSkipException",
+        "airflow.exceptions.AirflowRescheduleException",
+        # Tornado: the end of a response, the value of a coroutine
+        "tornado.web.Finish",
+        "tornado.gen.Return",
+    }
+)
+"""Classes by module and name, so that nothing is imported; their subclasses count as well."""
+
+
+def is_control_flow(exception: BaseException) -> bool:
+    """Whether ``exception`` is control flow: a ``BaseException`` that is no ``Exception``, and a few that are.
+
+    A group is not, whatever its members are; see :class:`~otel_resilience.Classifier`.
+    """
+    return _is_control_flow(type(exception))  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+
+
+def is_group(exception: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
+    """Whether ``exception`` is a group of others."""
+    return is_a(exception, BaseExceptionGroup)
+
+
+@functools.lru_cache(maxsize=512)
+def _is_control_flow(kind: type[BaseException]) -> bool:
+    if issubclass(kind, BaseExceptionGroup):
+        return False
+    if not issubclass(kind, Exception) or issubclass(kind, CANCELLATIONS):
+        return True
+    return any(name_of(base) in _BY_NAME for base in bases_of(kind))

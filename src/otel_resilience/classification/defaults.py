@@ -1,0 +1,41 @@
+"""The classifier that is used where none is given."""
+
+from __future__ import annotations
+
+import functools
+
+from otel_resilience.classification.classifier import Classifier
+from otel_resilience.classification.model import Classification
+from otel_resilience.classification.rules import default_rules
+
+_LOOKED_UP = (
+    ConnectionError,
+    ConnectionRefusedError,
+    ConnectionResetError,
+    ConnectionAbortedError,
+    BrokenPipeError,
+    TimeoutError,
+)
+"""Built-in types whose instances all mean the same: one look into a table instead of a question to each rule."""
+
+
+@functools.cache
+def default_classifier() -> Classifier:
+    """The rules for the standard library, httpx, redis-py and for carried HTTP statuses. Extend it with
+    :meth:`Classifier.extended`."""
+    rules = default_rules()
+    asked = Classifier(rules)
+    return Classifier(rules, {kind: asked.classify(kind()) for kind in _LOOKED_UP})
+
+
+def classify(exception: BaseException, classifier: Classifier | None = None) -> Classification:
+    """What ``exception`` means, by ``classifier`` or the default one. Raises ``TypeError`` where it is no exception.
+
+    verdict = classify(error)
+    verdict.error_type, verdict.retryable, verdict.counts
+    """
+    if not issubclass(type(exception), BaseException):
+        raise TypeError(f"exception must be an exception, not {exception!r}")
+    if classifier is not None and not isinstance(classifier, Classifier):
+        raise TypeError(f"classifier must be a Classifier, not {classifier!r}")
+    return (classifier or default_classifier()).classify(exception)

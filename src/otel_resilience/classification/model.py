@@ -1,0 +1,247 @@
+"""What an error means: its class, its severity, and what retry and circuit breaker make of it.
+
+A :class:`Classifier` is a list of ordered rules. The first rule that answers decides. An exception that no rule knows
+is judged by its explicit cause; an error of the program itself is permanent and says nothing about the dependency; what
+is left is permanent, HIGH and flagged ``unclassified``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Collection
+from enum import Enum, StrEnum
+from typing import Final, TypeVar
+
+from otel_resilience._internal import validation as check
+from otel_resilience.classification import error_types
+
+
+class ErrorClass(StrEnum):
+    """What kind of failure it is; decides whether a retry can help."""
+
+    TRANSIENT = "transient"
+    """Likely to pass soon: retried fast, with jitter."""
+    TRANSIENT_SLOW = "transient_slow"
+    """Heals in seconds to minutes: few tries, from a longer base delay, worth an alert."""
+    THROTTLED = "throttled"
+    """The dependency asked to wait: retried after the time it named, at a lower price from the budget."""
+    PERMANENT = "permanent"
+    """A repetition gives the same answer."""
+    LOCAL = "local"
+    """Our own resource is short (a connection pool): retried, and says nothing about the dependency."""
+    SELF_HEAL = "self_heal"
+    """The client can mend it and repeat the call once; not a failure in itself."""
+    CONTROL = "control"
+    """An expected outcome in the shape of an exception, such as a lock that is taken."""
+    QUARANTINE = "quarantine"
+    """One bad row among good ones: set aside and counted."""
+    CANCELLED = "cancelled"
+    """The caller gave up, or its runtime steers the program by an exception
+    (:mod:`otel_resilience.classification.control_flow`). Never retried, never counted, never reported as an error."""
+
+
+@functools.total_ordering
+class Severity(Enum):
+    """How urgently a failure is reported. Ordered: ``LOW < MEDIUM < HIGH < CRITICAL``."""
+
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+    CRITICAL = "CRITICAL"
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Severity):
+            return NotImplemented
+        return _SEVERITY_ORDER[self] < _SEVERITY_ORDER[other]
+
+    def __str__(self) -> str:
+        return self.value
+
+
+_SEVERITY_ORDER = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+class BreakerEffect(StrEnum):
+    """What a result says about the health of the dependency."""
+
+    FAILURE = "failure"
+    SUCCESS = "success"
+    """The dependency answered properly, if not as hoped: a well-formed 404."""
+    NEUTRAL = "neutral"
+    """It says nothing: throttling, our own limits, cancellation."""
+
+
+_RETRIED = frozenset({ErrorClass.TRANSIENT, ErrorClass.TRANSIENT_SLOW, ErrorClass.THROTTLED, ErrorClass.LOCAL})
+
+
+E = TypeVar("E", bound=Enum)
+
+
+def _member(name: str, value: object, kind: type[E]) -> E:
+    """The member of ``kind`` that has ``value``. Raises ``TypeError`` or ``ValueError`` naming the field."""
+    if type(value) is kind:
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a member of {kind.__name__}, not {value!r}")
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(repr(member.value) for member in kind)
+        raise ValueError(f"{name} must be one of {known}, not {value!r}") from error
+
+
+def _wait(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if value != math.inf:
+        check.number(name, value, minimum=0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Classification:
+    """The verdict on one error.
+
+    An enumeration's value is accepted as its text (``breaker="neutral"``). Raises ``TypeError`` or ``ValueError``
+    naming the field where a value is none that it can have.
+
+        Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, "503", BreakerEffect.FAILURE, retry_after=2.5)
+    """
+
+    error_class: ErrorClass
+    severity: Severity
+    error_type: str
+    """A value of the closed vocabulary (:mod:`otel_resilience.classification.error_types`)."""
+    breaker: BreakerEffect = BreakerEffect.NEUTRAL
+    retry_after: float | None = None
+    """Seconds that the dependency asked us to wait, from 0 to infinity; ``None`` where it did not."""
+    unsent: bool = False
+    """The request provably never reached the dependency, so that even a non-idempotent call may be repeated."""
+    unclassified: bool = False
+    """No rule knew this exception."""
+    max_retries: int | None = None
+    """Retries granted to this error within one call. ``None``: as many as the retry configuration allows for a class
+    that is retried at all, none for the others. ``1`` on a permanent error is one confirming retry."""
+    idempotent: bool | None = None
+    """Whether the failed request may be repeated, where the exception itself shows it (method, idempotency key)."""
+    immediate: bool = False
+    """The first retry may go at once, without delay and free of charge (a keep-alive connection that was closed)."""
+    retryable: bool = dataclasses.field(init=False, compare=False)
+    """Whether a repetition can help at all, before budget, deadline and idempotency have their say."""
+    plain: bool = dataclasses.field(init=False, compare=False, repr=False)
+    """Whether it is transient and asks for nothing special: most failures are, and are decided on quickly."""
+
+    def __post_init__(self) -> None:
+        self._check()
+        plain = (
+            self.error_class is ErrorClass.TRANSIENT
+            and self.retry_after is None
+            and self.max_retries is None
+            and self.idempotent is not False
+            and not self.immediate
+        )
+        object.__setattr__(self, "plain", plain)
+        object.__setattr__(self, "retryable", self.granted_retries > 0)
+
+    def _check(self) -> None:
+        if not (
+            type(self.error_class) is ErrorClass
+            and type(self.severity) is Severity
+            and type(self.breaker) is BreakerEffect
+        ):
+            object.__setattr__(self, "error_class", _member("error_class", self.error_class, ErrorClass))
+            object.__setattr__(self, "severity", _member("severity", self.severity, Severity))
+            object.__setattr__(self, "breaker", _member("breaker", self.breaker, BreakerEffect))
+        check.label("error_type", self.error_type)
+        if self.retry_after is not None:
+            _wait("retry_after", self.retry_after)
+        if self.max_retries is not None:
+            check.count("max_retries", self.max_retries, minimum=0)
+        for name in ("unsent", "unclassified", "immediate", "idempotent"):
+            value = getattr(self, name)
+            if not (value is True or value is False or (value is None and name == "idempotent")):
+                raise TypeError(f"{name} must be True or False, not {value!r}")
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts as a failure for the circuit breaker of the dependency."""
+        return self.breaker is BreakerEffect.FAILURE
+
+    @property
+    def granted_retries(self) -> float:
+        """Retries that the verdict alone allows: ``math.inf`` where only the retry configuration limits them."""
+        if self.max_retries is not None:
+            return self.max_retries
+        return math.inf if self.error_class in _RETRIED else 0
+
+    def replace(self, **changes: object) -> Classification:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot see fields through **
+
+
+Rule = Callable[[BaseException], Classification | None]
+"""A rule looks at an exception and answers, or returns ``None`` to pass it on to the next rule."""
+
+UNCLASSIFIED: Final = Classification(
+    ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER, BreakerEffect.FAILURE, unclassified=True
+)
+"""The verdict on an exception that no rule knows: not repeated, but a dependency that keeps raising it is not well."""
+
+PROGRAMMING_ERROR: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER)
+"""The verdict on a mistake in the program itself: a repetition fails alike, and the dependency has no part in it."""
+
+CANCELLED: Final = Classification(ErrorClass.CANCELLED, Severity.LOW, error_types.CANCELLED)
+"""The verdict on control flow: cancellation, the exits of the interpreter, signals of a job queue."""
+
+
+_WORST_FIRST: Final = (
+    ErrorClass.PERMANENT,
+    ErrorClass.QUARANTINE,
+    ErrorClass.CONTROL,
+    ErrorClass.SELF_HEAL,
+    ErrorClass.TRANSIENT_SLOW,
+    ErrorClass.THROTTLED,
+    ErrorClass.LOCAL,
+    ErrorClass.TRANSIENT,
+    ErrorClass.CANCELLED,
+)
+
+_EFFECT_ORDER: Final = (BreakerEffect.FAILURE, BreakerEffect.NEUTRAL, BreakerEffect.SUCCESS)
+
+
+def merge_verdicts(verdicts: Collection[Classification]) -> Classification | None:
+    """One verdict on failures that happened together, whatever their order; ``None`` where there are none.
+
+    Every field is that of the failure for which it matters most: the worst class and severity, the longest
+    ``retry_after``, the fewest retries; a failure for the circuit breaker if any is one. A permission holds only if
+    every failure gives it: ``idempotent``, ``immediate``. ``unsent`` never holds, since what succeeded beside the
+    failures is not seen. Cancellation counts only where there is nothing else.
+    """
+    failures = [verdict for verdict in verdicts if verdict.error_class is not ErrorClass.CANCELLED]
+    if not failures:
+        return CANCELLED if verdicts else None
+    worst = min(failures, key=badness)
+    permissions = {verdict.idempotent for verdict in failures}
+    limited = any(verdict.max_retries is not None for verdict in failures)
+    return Classification(
+        worst.error_class,
+        max(verdict.severity for verdict in failures),
+        worst.error_type,
+        min((verdict.breaker for verdict in failures), key=_EFFECT_ORDER.index),
+        retry_after=max((v.retry_after for v in failures if v.retry_after is not None), default=None),
+        unclassified=any(verdict.unclassified for verdict in failures),
+        max_retries=int(min(verdict.granted_retries for verdict in failures)) if limited else None,
+        idempotent=False if False in permissions else None if None in permissions else True,
+        immediate=all(verdict.immediate for verdict in failures),
+    )
+
+
+def badness(verdict: Classification) -> tuple[int, int, int, str]:
+    """A sort key for verdicts, the worst first: by class, severity, effect on the circuit breaker, ``error_type``."""
+    return (
+        _WORST_FIRST.index(verdict.error_class),
+        -_SEVERITY_ORDER[verdict.severity],
+        _EFFECT_ORDER.index(verdict.breaker),
+        verdict.error_type,
+    )

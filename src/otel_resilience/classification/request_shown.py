@@ -1,0 +1,72 @@
+"""Whether the request behind an exception may be repeated, where the exception shows that request. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from otel_resilience._internal.foreign import attribute, bases_of, header_of, is_a, name_of
+
+IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""RFC 9110, 9.2.2."""
+
+_UNSAFE_METHODS: Final = frozenset({"POST", "PATCH", "CONNECT"})
+_IDEMPOTENCY_KEY: Final = "idempotency-key"
+_MOST_REDIRECTS: Final = 50
+
+
+def is_idempotent(method: str) -> bool:
+    """Whether HTTP lets a request with this method be repeated."""
+    return method.upper() in IDEMPOTENT_METHODS
+
+
+def shows_idempotent(exception: BaseException) -> bool | None:
+    """Whether the request may be repeated, by its method or an idempotency key; ``None`` where none is shown.
+
+    Looked for where clients keep it: ``request`` (httpx, requests), ``response.request``, ``request_info`` (aiohttp),
+    and the exception itself. A request that was redirected counts as well: a POST that was answered with 303 was sent.
+    """
+    for request in _requests(exception):
+        shown = _is_repeatable(request)
+        if shown is not None:
+            return shown and not any(_is_repeatable(each) is False for each in _redirected(exception))
+    method = attribute(exception, "method")
+    if is_a(method, str) and method.upper() in IDEMPOTENT_METHODS | _UNSAFE_METHODS:
+        return is_idempotent(method)
+    return None
+
+
+def _requests(exception: BaseException) -> Iterator[object]:
+    yield attribute(exception, "request")
+    yield attribute(attribute(exception, "response"), "request")
+    yield attribute(exception, "request_info")
+
+
+def method_of(request: object) -> str | None:
+    """The method of a request object of any HTTP client; ``None`` where it is no request."""
+    method = attribute(request, "method")
+    if method is None and any(name_of(kind) == "urllib.request.Request" for kind in bases_of(type(request))):
+        method = request.get_method()  # type: ignore[attr-defined]  # not imported: that takes 50 ms
+    if is_a(method, bytes):
+        method = method.decode("latin-1")
+    return method if is_a(method, str) and method else None
+
+
+def has_key(headers: object) -> bool:
+    """Whether there is an idempotency key among the headers of a request."""
+    return header_of(headers, _IDEMPOTENCY_KEY) is not None
+
+
+def _is_repeatable(request: object) -> bool | None:
+    method = method_of(request)
+    return None if method is None else is_idempotent(method) or has_key(attribute(request, "headers"))
+
+
+def _redirected(exception: BaseException) -> Iterator[object]:
+    """The earlier requests of a chain of redirects, from the responses in ``history``."""
+    for owner in (attribute(exception, "response"), exception):
+        history = attribute(owner, "history")
+        if is_a(history, (list, tuple)):
+            for response in history[:_MOST_REDIRECTS]:
+                request = attribute(response, "request")
+                yield attribute(response, "request_info") if request is None else request

@@ -1,0 +1,70 @@
+"""The rule for exceptions of clients that have no rules of their own but carry the HTTP status of a response."""
+
+from __future__ import annotations
+
+import functools
+import http
+from collections.abc import Iterator
+from typing import Any, Final
+
+from otel_resilience._internal.foreign import attribute, bases_of, header_of, is_a, name_of
+from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.rules.http_status import CONTROL_NOT_MODIFIED, judge_response
+
+
+def classify_carried_status(exception: BaseException) -> Classification | None:
+    """The verdict by the status that ``exception`` carries; ``None`` where it carries none, or one of success.
+
+    The status is an ``int`` from 100 to 599: the ``status_code`` or ``status`` of the attribute ``response``, an
+    attribute ``status_code``, ``status`` or ``http_status`` of the exception, or its ``code`` where something else
+    shows that this is HTTP (many databases number their errors in the same range). ``Retry-After`` is read from the
+    headers of the response or of the exception.
+    """
+    response = attribute(exception, "response")
+    status = next((status for status in map(http_status, _candidates(exception, response)) if status), None)
+    if status is None:
+        return None
+    if status == http.HTTPStatus.NOT_MODIFIED:
+        return CONTROL_NOT_MODIFIED
+    return judge_response(status, functools.partial(_header, exception, response))
+
+
+RULES: Final[tuple[Rule, ...]] = (classify_carried_status,)
+
+
+def http_status(value: object) -> int | None:
+    """``value`` where it is an HTTP status: an ``int`` (``bool`` is none) from 100 to 599."""
+    if not is_a(value, int) or is_a(value, bool):
+        return None
+    status = int.__index__(value)
+    return status if 100 <= status <= 599 else None
+
+
+def _candidates(exception: BaseException, response: object) -> Iterator[object]:
+    yield attribute(response, "status_code")
+    yield attribute(response, "status")
+    yield _metadata(response).get("HTTPStatusCode")
+    yield attribute(exception, "status_code")
+    yield attribute(exception, "status")
+    yield attribute(exception, "http_status")
+    code = attribute(exception, "code")
+    if is_a(code, http.HTTPStatus) or response is not None or _is_named_after_http(type(exception)):
+        yield code
+
+
+def _is_named_after_http(kind: type) -> bool:
+    return any("http" in name_of(base).rpartition(".")[2].lower() for base in bases_of(kind))
+
+
+def _metadata(response: object) -> dict[str, Any]:
+    """What botocore says of a response: its errors keep a dictionary under ``response``."""
+    metadata = response.get("ResponseMetadata") if type(response) is dict else None
+    return metadata if type(metadata) is dict else {}
+
+
+def _header(exception: BaseException, response: object, name: str) -> str | None:
+    """From the response, or where only those are kept, from the exception."""
+    value = header_of(attribute(response, "headers"), name)
+    if value is None:
+        value = header_of(_metadata(response).get("HTTPHeaders"), name)
+    return header_of(attribute(exception, "headers"), name) if value is None else value

@@ -1,0 +1,143 @@
+"""Name resolution, TLS and ``errno``: what the operating system says, alone or behind a client's exception."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+from typing import Final
+
+from otel_resilience._internal.foreign import attribute, is_a
+from otel_resilience.classification import error_types
+from otel_resilience.classification.causes import message_of
+from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity, badness
+
+BROKEN: Final = Classification(
+    ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE
+)
+"""The connection failed or broke."""
+REFUSED: Final = BROKEN.replace(unsent=True)
+"""No connection came about."""
+EXHAUSTED: Final = Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, error_types.RESOURCE_EXHAUSTED)
+"""A limit of our own process or host."""
+DISK_FULL: Final = Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, error_types.DISK_FULL)
+DENIED: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.PERMISSION_DENIED)
+
+TLS_BROKEN: Final = Classification(
+    ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.SECURE_CONNECTION_ERROR, BreakerEffect.FAILURE
+)
+TLS_REFUSED: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.SECURE_CONNECTION_ERROR)
+CERTIFICATE: Final = Classification(
+    ErrorClass.PERMANENT, Severity.CRITICAL, error_types.SECURE_CONNECTION_ERROR, unsent=True
+)
+
+RESOLVER_BUSY: Final = Classification(
+    ErrorClass.TRANSIENT,
+    Severity.MEDIUM,
+    error_types.NAME_RESOLUTION_ERROR,
+    BreakerEffect.FAILURE,
+    unsent=True,
+)
+NAME_UNKNOWN: Final = Classification(
+    ErrorClass.PERMANENT, Severity.HIGH, error_types.NAME_RESOLUTION_ERROR, unsent=True, max_retries=1
+)
+"""Repeated once to confirm it: most often a wrong setting, now and then a resolver in trouble."""
+RESOLVER_FAILED: Final = NAME_UNKNOWN.replace(max_retries=None)
+RESOLVER_EXHAUSTED: Final = Classification(
+    ErrorClass.TRANSIENT_SLOW, Severity.HIGH, error_types.NAME_RESOLUTION_ERROR, unsent=True
+)
+
+
+def _eai(**names: Classification) -> dict[int, Classification]:
+    """By the numbers of this platform; a name it does not have is left out."""
+    return {getattr(socket, name): verdict for name, verdict in names.items() if hasattr(socket, name)}
+
+
+_BY_EAI: Final = _eai(
+    EAI_AGAIN=RESOLVER_BUSY,
+    EAI_NODATA=NAME_UNKNOWN,
+    EAI_NONAME=NAME_UNKNOWN,
+    EAI_FAIL=RESOLVER_FAILED,
+    EAI_MEMORY=RESOLVER_EXHAUSTED,
+    EAI_SYSTEM=RESOLVER_EXHAUSTED,
+)
+
+_BY_ERRNO: Final = {
+    errno.ECONNREFUSED: REFUSED,
+    **dict.fromkeys(
+        (
+            errno.ECONNRESET,
+            errno.ECONNABORTED,
+            errno.EPIPE,
+            errno.ENETUNREACH,
+            errno.EHOSTUNREACH,
+            errno.ENETDOWN,
+            errno.EHOSTDOWN,
+            errno.ENETRESET,
+            errno.ETIMEDOUT,
+            errno.ENOTCONN,
+            errno.ESHUTDOWN,
+        ),
+        BROKEN,
+    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS), EXHAUSTED),
+    errno.EADDRNOTAVAIL: EXHAUSTED.replace(unsent=True),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), DENIED),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), DISK_FULL),
+}
+
+_SEVERAL_ADDRESSES: Final = "Multiple exceptions: "
+_ERRNO_IN_TEXT: Final = re.compile(r"\[Errno (\d{1,4})\]")
+
+
+def judge(exception: BaseException) -> Classification | None:
+    """The verdict on a socket, TLS or file error; ``None`` where the exception alone says too little."""
+    if not is_a(exception, OSError):
+        return None
+    if is_a(exception, socket.gaierror):
+        return _BY_EAI.get(errno_of(exception) or 0, RESOLVER_FAILED)
+    if is_a(exception, ssl.SSLError):  # its errno is a number of OpenSSL's, not of the system's
+        return _tls(exception)
+    number = errno_of(exception)
+    verdict = None if number is None else _BY_ERRNO.get(number)
+    return verdict or _by_type(exception)
+
+
+def errno_of(exception: BaseException) -> int | None:
+    """The number of the system's error; ``None`` where there is none or it is no number."""
+    number = attribute(exception, "errno")
+    return int.__index__(number) if is_a(number, int) else None
+
+
+def _tls(exception: ssl.SSLError) -> Classification | None:
+    if is_a(exception, ssl.SSLCertVerificationError):
+        return CERTIFICATE
+    if is_a(exception, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
+        return None  # a handshake that was waiting when something else ended it
+    if is_a(exception, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
+        return TLS_BROKEN
+    return TLS_REFUSED
+
+
+def _by_type(exception: OSError) -> Classification | None:
+    if is_a(exception, ConnectionRefusedError):
+        return REFUSED
+    if is_a(exception, ConnectionError):
+        return BROKEN
+    if is_a(exception, PermissionError):
+        return DENIED
+    if is_a(exception, socket.herror):
+        return RESOLVER_FAILED
+    return _several_addresses(message_of(exception))
+
+
+def _several_addresses(text: str) -> Classification | None:
+    """asyncio joins the failures of several addresses into one text without a number of its own."""
+    if not text.startswith(_SEVERAL_ADDRESSES):
+        return None
+    verdicts = [_BY_ERRNO.get(int(number), BROKEN) for number in _ERRNO_IN_TEXT.findall(text)]
+    if not verdicts:
+        return BROKEN
+    # The addresses are alternatives for one connection: the worst failure stands for it, as a whole.
+    return min(verdicts, key=badness).replace(unsent=all(verdict.unsent for verdict in verdicts))

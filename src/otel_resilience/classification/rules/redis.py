@@ -1,0 +1,214 @@
+"""Rules for redis-py 6 to 8. Nothing here imports it.
+
+Its hierarchy misleads: a wrong password is a ``ConnectionError``, a busy lock a ``ValueError``, and many replies are a
+plain ``ResponseError`` of which only the text tells what happened. A class that has a meaning of its own therefore goes
+before its bases, and the prefix of the reply before what is left.
+
+Not seen here: ``READONLY`` that lasts. A failover ends within a minute; after that the address is that of a replica.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from otel_resilience._internal.foreign import cause_of, context_of
+from otel_resilience.classification import error_types
+from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
+from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Rule, Severity
+from otel_resilience.classification.rules import os_errors
+
+_COUNTED: Final = BreakerEffect.FAILURE
+
+
+def _transient(error_type: str, breaker: BreakerEffect = _COUNTED, **fields: Any) -> Classification:
+    return Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_type, breaker, **fields)
+
+
+def _slow(error_type: str, breaker: BreakerEffect = _COUNTED, **fields: Any) -> Classification:
+    return Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, error_type, breaker, **fields)
+
+
+def _permanent(error_type: str, severity: Severity = Severity.HIGH) -> Classification:
+    return Classification(ErrorClass.PERMANENT, severity, error_type)
+
+
+def _reply(prefix: str) -> str:
+    return error_types.redis_reply(prefix)
+
+
+def _writes_paused(prefix: str, severity: Severity) -> Classification:
+    """Reads go on, so the breaker stays out of it; a write is given up at once rather than repeated in vain."""
+    return Classification(ErrorClass.TRANSIENT_SLOW, severity, _reply(prefix), max_retries=0)
+
+
+_NEUTRAL: Final = BreakerEffect.NEUTRAL
+_AUTH: Final = _permanent(_reply("auth"), Severity.CRITICAL)
+_MISUSE: Final = _permanent(error_types.OTHER)
+_POOL: Final = Classification(ErrorClass.LOCAL, Severity.MEDIUM, error_types.POOL_EXHAUSTED, unsent=True)
+_ERR: Final = _permanent(_reply("err"))
+_MAX_CLIENTS: Final = _slow(_reply("err"), unsent=True)
+_CONNECTION: Final = os_errors.BROKEN
+_READ_TIMEOUT: Final = _transient(error_types.READ_TIMEOUT)
+_LOCK_BUSY: Final = Classification(ErrorClass.CONTROL, Severity.LOW, error_types.OTHER)
+_EXEC_ABORT: Final = _permanent(_reply("execabort"))
+
+_BY_PREFIX: Final = {
+    "NOAUTH": _AUTH,
+    "WRONGPASS": _AUTH,
+    "NOPERM": _permanent(_reply("noperm")),
+    "DENIED": _permanent(_reply("denied")),
+    "NOPROTO": _permanent(_reply("noproto")),
+    "MASTERDOWN": _transient(_reply("masterdown")),
+    "CLUSTERDOWN": _slow(_reply("clusterdown")),
+    "TRYAGAIN": _transient(_reply("tryagain"), _NEUTRAL),
+    # A cluster client follows these itself: one that surfaces tells of a client for a single server.
+    "MOVED": _permanent(_reply("moved")),
+    "ASK": _permanent(_reply("ask")),
+    "CROSSSLOT": _permanent(_reply("crossslot")),
+    "LOADING": _transient(_reply("loading")),
+    "READONLY": _transient(_reply("readonly")),
+    "BUSY": _transient(_reply("busy")),
+    "OOM": _writes_paused("oom", Severity.HIGH),
+    "MISCONF": _writes_paused("misconf", Severity.CRITICAL),
+    "NOREPLICAS": _writes_paused("noreplicas", Severity.HIGH),
+    "NOSCRIPT": Classification(ErrorClass.SELF_HEAL, Severity.LOW, _reply("noscript")),
+    "EXECABORT": _EXEC_ABORT,
+    "WRONGTYPE": _permanent(_reply("wrongtype")),
+    "BUSYGROUP": Classification(ErrorClass.SELF_HEAL, Severity.LOW, _reply("busygroup"), BreakerEffect.SUCCESS),
+    "NOGROUP": Classification(ErrorClass.SELF_HEAL, Severity.LOW, _reply("nogroup")),
+    "UNBLOCKED": _transient(_reply("unblocked"), _NEUTRAL),
+    "INPROG": _transient(_reply("inprog"), _NEUTRAL),
+    "NOMASTERLINK": _transient(_reply("nomasterlink"), _NEUTRAL),
+    "IOERR": _transient(_reply("ioerr"), _NEUTRAL),
+    "UNKILLABLE": _slow(_reply("unkillable"), _NEUTRAL),
+    "BUSYKEY": _permanent(_reply("busykey")),
+    "ERR": _ERR,
+}
+
+_CLASSES: Final = {
+    # auth
+    "AuthenticationError": _AUTH,
+    "AuthorizationError": _AUTH,
+    "AuthenticationWrongNumberOfArgsError": _AUTH,
+    "ExternalAuthProviderError": _transient(_reply("err")),
+    "NoPermissionError": _BY_PREFIX["NOPERM"],
+    # lock
+    "LockNotOwnedError": _permanent(error_types.OTHER),
+    "LockError": _LOCK_BUSY,
+    # cluster
+    "MasterDownError": _BY_PREFIX["MASTERDOWN"],
+    "ClusterDownError": _BY_PREFIX["CLUSTERDOWN"],
+    "TryAgainError": _BY_PREFIX["TRYAGAIN"],
+    "MovedError": _BY_PREFIX["MOVED"],
+    "AskError": _BY_PREFIX["ASK"],
+    "ClusterCrossSlotError": _BY_PREFIX["CROSSSLOT"],
+    "CrossSlotTransactionError": _BY_PREFIX["CROSSSLOT"],
+    "SlotNotCoveredError": _BY_PREFIX["CLUSTERDOWN"],
+    "ClusterError": _BY_PREFIX["CLUSTERDOWN"],
+    "InvalidPipelineStack": _MISUSE,
+    "IncorrectPolicyType": _MISUSE,
+    "RedisClusterException": _BY_PREFIX["CLUSTERDOWN"],
+    # replies with a class of their own
+    "OutOfMemoryError": _BY_PREFIX["OOM"],
+    "ReadOnlyError": _BY_PREFIX["READONLY"],
+    "NoScriptError": _BY_PREFIX["NOSCRIPT"],
+    "ExecAbortError": _EXEC_ABORT,
+    "ModuleError": _ERR,
+    "NoSuchFieldsetError": Classification(ErrorClass.SELF_HEAL, Severity.LOW, _reply("err")),
+    "ResponseError": _ERR,
+    # connection and the rest
+    "BusyLoadingError": _BY_PREFIX["LOADING"],
+    "MaxConnectionsError": _POOL,
+    "ConnectionError": _CONNECTION,
+    "TimeoutError": _READ_TIMEOUT,
+    "DataError": _MISUSE,
+    "PubSubError": _MISUSE,
+    "InvalidResponse": _permanent(error_types.INVALID_RESPONSE),
+    "WatchError": _transient(error_types.OTHER, _NEUTRAL),
+    "ChildDeadlockedError": _permanent(error_types.OTHER, Severity.CRITICAL),
+}
+
+_by_name: Final = by_class_name((f"redis.exceptions.{name}", verdict) for name, verdict in _CLASSES.items())
+
+_IN_PIPELINE: Final = " of pipeline caused error: "
+_PREFIX: Final = re.compile(r"-?([A-Z][A-Z0-9_]*)(?=[ :]|$)")
+_IN_OLD_SCRIPT: Final = re.compile(r"-?\b(OOM|READONLY|MISCONF|BUSY|NOREPLICAS|WRONGTYPE|NOPERM)\b")
+_POOL_TEXTS: Final = ("No connection available", "Too many connections")
+_SETTING_TEXTS: Final = ("Invalid RESP version", "Invalid Database", "protocol must be ")
+_CONNECTING: Final = re.compile(r"Error\b.* connecting to ", re.DOTALL)
+
+
+def classify_redis(exception: BaseException) -> Classification | None:
+    """The verdict on an exception of redis-py; ``None`` on any other."""
+    verdict = _by_name(exception)
+    if verdict is None:
+        return None
+    if verdict is _ERR:
+        return _response(exception)
+    if verdict is _CONNECTION:
+        return _connection(exception)
+    if verdict is _READ_TIMEOUT:
+        return _timeout(message_of(exception))
+    if verdict is _EXEC_ABORT:
+        return _exec_abort(exception)
+    if verdict is _LOCK_BUSY and message_of(exception).startswith("Cannot "):
+        return _MISUSE  # a lock released or extended that was never taken
+    return verdict
+
+
+RULES: Final[tuple[Rule, ...]] = (classify_redis,)
+"""Silent on everything that redis-py did not raise."""
+
+
+def _response(exception: BaseException) -> Classification:
+    """By the reply's prefix; a prefix that is not known, such as a script's own, is an error of the command."""
+    text = _reply_text(exception)
+    if "max number of clients" in text:
+        return _MAX_CLIENTS
+    if "Script killed" in text:
+        return _transient(_reply("err"), _NEUTRAL)
+    if "Error running script" in text:
+        inner = _IN_OLD_SCRIPT.search(text.partition("Error running script")[2])
+        return _ERR if inner is None else _BY_PREFIX[inner[1]]
+    found = _PREFIX.match(text)
+    return _ERR if found is None else _BY_PREFIX.get(found[1], _ERR)
+
+
+def _reply_text(exception: BaseException) -> str:
+    """The reply, without what a pipeline writes before it."""
+    text = message_of(exception)
+    return text.rpartition(_IN_PIPELINE)[2]
+
+
+def _exec_abort(exception: BaseException) -> Classification:
+    reason = _PREFIX.match(message_of(exception).rpartition("because of: ")[2])
+    if reason is not None and reason[1] in _BY_PREFIX and reason[1] != "EXECABORT":
+        return _BY_PREFIX[reason[1]]
+    for inner in (cause_of(exception), context_of(exception)):
+        if inner is not None and type(inner) is not type(exception):
+            verdict = _by_name(inner)
+            if verdict is not None:
+                return _response(inner) if verdict is _ERR else verdict
+    return _EXEC_ABORT
+
+
+def _connection(exception: BaseException) -> Classification:
+    text = _reply_text(exception)
+    if text.startswith(_POOL_TEXTS):
+        return _POOL
+    if "max number of clients" in text:
+        return _MAX_CLIENTS
+    if text.startswith(_SETTING_TEXTS):
+        return _MISUSE
+    behind = nearest_verdict(exception, os_errors.judge) or _CONNECTION
+    unsent = behind.unsent or _CONNECTING.match(text) is not None
+    return behind if unsent == behind.unsent else behind.replace(unsent=unsent)
+
+
+def _timeout(text: str) -> Classification:
+    if text.startswith("Timeout connecting"):
+        return _transient(error_types.CONNECT_TIMEOUT, unsent=True)
+    if text.startswith("Timeout writing"):
+        return _transient(error_types.WRITE_TIMEOUT)
+    return _READ_TIMEOUT

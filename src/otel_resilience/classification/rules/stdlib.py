@@ -1,0 +1,111 @@
+"""Rules for exceptions of Python itself and of its standard library, and for pydantic's, none of which is imported."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from otel_resilience._internal.foreign import attribute, is_a
+from otel_resilience.classification import error_types
+from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
+from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Rule, Severity
+from otel_resilience.classification.request_shown import is_idempotent
+from otel_resilience.classification.requests_seen import seen_in_frames
+from otel_resilience.classification.rules import os_errors
+from otel_resilience.classification.rules.carried_status import classify_carried_status
+
+_COUNTED: Final = BreakerEffect.FAILURE
+
+
+def _transient(error_type: str, **fields: Any) -> Classification:
+    return Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_type, _COUNTED, **fields)
+
+
+_TIMED_OUT: Final = _transient(error_types.ATTEMPT_TIMEOUT)
+_ENDED: Final = _transient(error_types.RESPONSE_ENDED)
+_CONFIRM_ONCE: Final = Classification(
+    ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE, _COUNTED, max_retries=1
+)
+"""Gateways answer with something else in passing: asked for once more, then given up."""
+_MISUSE: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER)
+_SCHEMA: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.SCHEMA_MISMATCH)
+_TOO_MANY_REDIRECTS: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.TOO_MANY_REDIRECTS)
+
+_by_name: Final = by_class_name(
+    {
+        "http.client.RemoteDisconnected": _transient(error_types.RESPONSE_ENDED, immediate=True),
+        "http.client.IncompleteRead": _ENDED,
+        "http.client.InvalidURL": _MISUSE,
+        "http.client.ImproperConnectionState": _MISUSE,
+        "http.client.UnknownProtocol": _MISUSE,
+        "http.client.HTTPException": _transient(error_types.INVALID_RESPONSE),
+        "urllib.error.ContentTooShortError": _ENDED,
+        "asyncio.exceptions.IncompleteReadError": _ENDED,
+        "json.decoder.JSONDecodeError": _CONFIRM_ONCE,
+        "builtins.UnicodeDecodeError": _CONFIRM_ONCE,
+        "gzip.BadGzipFile": _CONFIRM_ONCE,
+        "zlib.error": _CONFIRM_ONCE,
+        "pydantic_core._pydantic_core.ValidationError": _SCHEMA,
+        "pydantic.error_wrappers.ValidationError": _SCHEMA,
+        "pydantic.v1.error_wrappers.ValidationError": _SCHEMA,
+        "builtins.MemoryError": Classification(ErrorClass.PERMANENT, Severity.CRITICAL, error_types.RESOURCE_EXHAUSTED),
+        "builtins.RecursionError": Classification(ErrorClass.PERMANENT, Severity.CRITICAL, error_types.OTHER),
+    }.items()
+)
+
+_CLIENT_MISUSE: Final = (
+    "client has been closed",
+    "different loop",
+    "different event loop",
+    "Event loop is closed",
+    "no running event loop",
+    "port must be 0-65535",
+    "raised StopIteration",
+    "raised StopAsyncIteration",
+)
+
+
+def classify_stdlib(exception: BaseException) -> Classification | None:
+    """The verdict on what Python and its standard library raise; ``None`` where that tells too little."""
+    verdict = _by_name(exception)
+    if verdict is not None:
+        return verdict
+    if is_a(exception, OSError):
+        return _os_error(exception)
+    if is_a(exception, (RuntimeError, OverflowError)):
+        text = message_of(exception)
+        return _MISUSE if any(part in text for part in _CLIENT_MISUSE) else None
+    return None
+
+
+RULES: Final[tuple[Rule, ...]] = (classify_stdlib,)
+"""Also silent on exceptions that can mean anything, such as ``ValueError``."""
+
+
+def _os_error(exception: OSError) -> Classification | None:
+    if is_a(exception, TimeoutError):
+        return _TIMED_OUT if os_errors.errno_of(exception) is None else os_errors.judge(exception) or _TIMED_OUT
+    if type(exception).__module__ == "urllib.error":
+        return _url_error(exception) if attribute(exception, "code") is None else _http_error(exception)
+    return os_errors.judge(exception)
+
+
+def _http_error(exception: OSError) -> Classification | None:
+    if "infinite loop" in str(attribute(exception, "msg")):
+        return _TOO_MANY_REDIRECTS
+    verdict = classify_carried_status(exception)
+    # The only place where urllib keeps the method of the request is the response in it.
+    method = attribute(attribute(exception, "fp"), "_method")
+    if verdict is None or not isinstance(method, str):
+        return verdict
+    # An idempotency key stands in the frames of urllib alone.
+    return verdict.replace(idempotent=is_idempotent(method) or seen_in_frames(exception) is True)
+
+
+def _url_error(exception: OSError) -> Classification:
+    """Raised while connecting or sending; a text instead of an exception means a URL that cannot be used."""
+    reason = attribute(exception, "reason")
+    if not is_a(reason, BaseException):
+        return _MISUSE
+    if is_a(reason, TimeoutError) and os_errors.errno_of(reason) is None:
+        return _transient(error_types.CONNECT_TIMEOUT)
+    return os_errors.judge(reason) or nearest_verdict(reason, os_errors.judge) or os_errors.BROKEN

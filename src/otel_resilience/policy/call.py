@@ -1,0 +1,471 @@
+"""One protected call: what it has used up, and what is to be done after each failure.
+
+The same object serves ``def`` and ``async def``; the two drivers in :mod:`otel_resilience.policy.policy` only run the
+operation and wait. While an attempt runs, calls inside it find this one by context
+(:mod:`otel_resilience._internal.nesting`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from contextvars import Token
+from typing import TYPE_CHECKING
+
+from opentelemetry._logs import _internal as logs_internal
+
+from otel_resilience import telemetry
+from otel_resilience._internal.foreign import is_a
+from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline
+from otel_resilience._internal.operations import discard, is_awaitable
+from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
+from otel_resilience.classification.requests_seen import left_running, shows_unsafe_request
+from otel_resilience.correlation import correlation_id
+from otel_resilience.errors import (
+    AttemptTimeoutError,
+    CircuitOpenError,
+    DeadlineExceededError,
+    ErrorContext,
+    ResilienceError,
+    attach_context,
+    error_context,
+)
+from otel_resilience.telemetry import hooks
+from otel_resilience.telemetry.call_telemetry import CallTelemetry
+
+if TYPE_CHECKING:
+    from otel_resilience._internal.predicates import IsRetryable
+    from otel_resilience.circuitbreaker.breaker import CircuitBreaker
+    from otel_resilience.policy.policy import Policy
+
+GIVE_UP = -1.0
+_CANCELLED = ErrorClass.CANCELLED
+_is_logged = telemetry.events_logger.isEnabledFor
+
+
+class Call(CallTelemetry):
+    """State of one protected call."""
+
+    __slots__ = ("below", "bound_by", "deadline", "error", "idempotent", "is_retryable", "paid", "permit", "rejected",
+                 "retries_by_type", "sent", "suppressed", "suspended", "token", "unsent", "used_immediate",
+                 "verdict")  # fmt: skip
+
+    policy: Policy
+    permit: int
+    token: Token[Enclosing | None] | None
+    paid: float
+    error: BaseException | None
+    verdict: Classification | None
+    below: tuple[Failure, ...]
+    """Failures of enclosed calls that the last attempt failed with, or because of."""
+    unsent: bool
+    """Provably the last attempt sent nothing."""
+    sent: bool
+    """Any attempt may have sent something."""
+    bound_by: float | None
+    """The whole deadline, own or of an outer call, where that and not the attempt timeout limits the attempt."""
+    suppressed: str
+    rejected: bool
+    suspended: bool
+    used_immediate: bool
+    retries_by_type: dict[str, int] | None
+
+    def __init__(
+        self,
+        policy: Policy,
+        function: object,
+        name: str | None,
+        idempotent: bool | None,  # internal, three-valued
+        deadline: float | None,
+        is_retryable: IsRetryable | None,
+    ) -> None:
+        # All at once, without the initialiser of the base: this is done for every call.
+        self.policy = policy
+        self.function = function
+        self.name = name
+        self.idempotent = policy.idempotent if idempotent is None else idempotent
+        self.is_retryable = is_retryable
+        self.deadline = deadline
+        self.seconds = 0.0 if deadline is None else deadline
+        self.outer = enclosing.get()
+        self.listener = self.span = self.context = self.attempt_span = self.attached = None
+        self.token = self.error = self.verdict = self.bound_by = self.retries_by_type = self.failures = None
+        self.attempts = self.permit = 0
+        self.paid = self.delay = 0.0
+        self.below = ()
+        self.suppressed = ""
+        self.sent = self.unsent = self.rejected = self.suspended = self.used_immediate = self.cuts = False
+        self.sent_inside = self.unsafe_inside = False
+        self.started = policy.clock()
+
+    def left(self) -> float | None:
+        """Seconds until the deadline of this call."""
+        return None if self.deadline is None else self.started + self.deadline - self.policy.clock()
+
+    def report(self, failure: Failure) -> None:
+        """An enclosed call failed; without effect once the attempt has ended."""
+        if self.token is not None:
+            super().report(failure)
+
+    def note_sent(self, *, unsafe: bool) -> None:
+        """As :meth:`report`."""
+        if self.token is not None:
+            super().note_sent(unsafe=unsafe)
+
+    def time_limit(self) -> float:
+        """Seconds that the attempt about to run may take, infinity where nothing limits it.
+
+        Raises :class:`DeadlineExceededError` where the nearest deadline has passed, or the attempt round this call was
+        given up.
+        """
+        limit = self.policy.attempt_timeout
+        if limit is None:
+            limit = math.inf
+        if self.deadline is None and self.outer is None:
+            return limit
+        nearest = nearest_deadline(self)
+        if nearest is None:
+            return limit
+        left, owner = nearest
+        if left <= 0:
+            too_late = DeadlineExceededError(owner.seconds)
+            too_late.cut = False
+            too_late.attempts = self.attempts
+            raise too_late from self.error
+        self.bound_by = None
+        if limit <= left or (owner.cuts and owner is not self):
+            return limit
+        self.bound_by = owner.seconds
+        return left
+
+    def time_limit_error(self, limit: float, idempotent: bool | None) -> TimeoutError:  # internal, three-valued
+        """The error for an attempt that was cut after ``limit`` seconds, and what its request showed."""
+        if self.bound_by is not None:
+            cut_by_deadline = DeadlineExceededError(self.bound_by)
+            cut_by_deadline.idempotent = idempotent
+            return cut_by_deadline
+        cut = AttemptTimeoutError(limit)
+        if idempotent is not None:
+            cut.classification = cut.classification.replace(idempotent=idempotent)
+        return cut
+
+    def begin_attempt(self) -> None:
+        """Asks the breaker, then opens the attempt. Raises :class:`CircuitOpenError`."""
+        policy = self.policy
+        breaker = policy.breaker
+        if breaker is not None:
+            self.permit = breaker.fast_permit or self._ask(breaker)
+        self.attempts += 1
+        self.started_attempt = policy.clock()
+        if self.listener is not None:
+            self._open_attempt_span(self.listener)
+        self.token = enclosing.set(self)
+
+    def _ask(self, breaker: CircuitBreaker) -> int:
+        try:
+            return breaker.admit()
+        except CircuitOpenError as rejection:
+            self.refused(rejection)
+            if self.error is None:
+                raise
+            self._suppress("breaker_open")
+            raise rejection from self.error
+
+    def refused(self, rejection: ResilienceError) -> None:
+        """The attempt was not begun; what was paid for it is paid back, and the rejection says what was done before."""
+        self._take_back()
+        self.rejected = True
+        if self.attempts:
+            rejection.attempts = self.attempts
+
+    def succeeded(self) -> None:
+        """The attempt, and with it the call, succeeded."""
+        policy = self.policy
+        if self.token is not None:
+            leave(self.token)
+            self.token = None
+        if policy.breaker is not None:
+            policy.breaker.record_success(self.permit, self.started_attempt)
+        budget = policy.budget
+        if budget is not None:
+            if self.paid:
+                budget.give(self.paid)
+                self.paid = 0.0
+            elif self.attempts == 1 and not budget.full:
+                budget.give(budget.config.success_credit)
+        self.error = None
+        if policy.dependency in hooks.awaited:
+            hooks.tell_success(policy.dependency, self.operation)
+        if self.outer is not None:
+            self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
+        if self.listener is not None:
+            self._close_attempt_span()
+            self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
+        if self.deadline is not None:
+            self.deadline = None  # what the operation started and left running is on its own from here
+
+    def suspend(self) -> None:
+        """The operation returned an awaitable: the attempt is given back, and is begun anew where that is awaited."""
+        self._leave()
+        self.suspended = True
+        self.attempts -= 1
+        if self.policy.breaker is not None:
+            self.policy.breaker.release(self.permit)
+        self._forget_spans()
+
+    def resume(self) -> None:
+        """Goes on after :meth:`suspend`; a call that had made no attempt begins here."""
+        self.suspended = False
+        if not self.attempts:
+            self.started = self.policy.clock()
+            self.observe(self.listener)
+
+    def release(self) -> None:
+        """The attempt says nothing about the dependency."""
+        self._leave()
+        if self.policy.breaker is not None:
+            self.policy.breaker.release(self.permit)
+
+    def failed(self, error: BaseException) -> float:
+        """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
+        policy = self.policy
+        self._leave()
+        self.error = error
+        verdict = self.verdict = policy.classify(error)
+        self._look_below(error, verdict)
+        if policy.breaker is not None:
+            if verdict.immediate and not self.used_immediate:
+                policy.breaker.release(self.permit)  # an idle connection that was closed says nothing yet
+            else:
+                policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
+        if verdict.error_class is _CANCELLED:
+            self._take_back()
+            self._close_attempt_span()
+            return GIVE_UP
+        if self.paid:
+            self.paid = 0.0
+        if hooks.subscribed:
+            hooks.tell_error(policy.dependency, self.operation, verdict, error)
+        listening = (
+            self.listener is not None or _is_logged(logging.INFO) or logs_internal._LOGGER_PROVIDER is not None  # noqa: SLF001  # the public getter reads the environment
+        )
+        if listening:
+            self._report_failure(error, verdict)
+            self._close_attempt_span()
+        if self.attempts >= policy.max_attempts:
+            return GIVE_UP
+        delay = self.delay = self._next_delay(error, verdict)
+        if listening and delay >= 0:
+            self._report_retry(verdict)
+        return delay
+
+    def ended(self, error: BaseException) -> None:
+        """The call ends with ``error``, whatever that is: the context is attached, the span closed."""
+        self._leave()
+        self._close_attempt_span()
+        if self.sent and is_a(error, ResilienceError):
+            error.attempts = max(error.attempts, self.attempts)
+        cause, self.error = self.error, None
+        if self.verdict is None or error is not cause:
+            self.verdict = self.policy.classify(error)
+        verdict = self.verdict
+        self._take_back()
+        if verdict.error_class is ErrorClass.CANCELLED:
+            if self.outer is not None and self.attempts:
+                self.outer.note_sent(unsafe=self._known_idempotent(chain(error), verdict) is False)
+            self._close("cancelled", CANCELLED)
+            return
+        exhausted = self.attempts >= self.policy.max_attempts > 1 and not self.rejected
+        if exhausted and not self.suppressed:
+            self._report_exhausted(verdict)
+        exhausted = exhausted or any(each.exhausted for each in self.below)
+        self._attach_context(error, verdict, exhausted=exhausted)
+        if self.outer is not None:
+            self.outer.report(Failure(error, exhausted, self._known_idempotent(chain(error), verdict), self.sent))
+        self.below = ()
+        if self.rejected and not self.attempts:
+            outcome = "rejected"
+        elif self.suppressed == "deadline" or is_a(error, DeadlineExceededError):
+            outcome = "deadline"
+        else:
+            outcome = "failed"
+        self._close(outcome, verdict, error)
+
+    def _leave(self) -> None:
+        if self.token is not None:
+            leave(self.token)
+            self.token = None
+
+    def _look_below(self, error: BaseException, verdict: Classification) -> None:
+        """Which enclosed calls this failure comes from, and whether anything may have been sent."""
+        self.below = ()
+        if self.failures is not None:
+            raised = {id(each) for each in chain(error)}
+            self.below = tuple(each for each in self.failures if id(each.error) in raised)
+            self.failures = None
+        if self.cuts and (verdict.unsent or self.attempts < self.policy.max_attempts):
+            self._look_beside()
+        self.unsent = verdict.unsent and not self.sent_inside
+        self.sent_inside = False
+        if not self.unsent:
+            self.sent = True
+
+    def _look_beside(self) -> None:
+        repeatable = left_running(self)
+        if repeatable is not None:
+            self.sent_inside = True
+            self.unsafe_inside = self.unsafe_inside or not repeatable
+
+    def _next_delay(self, error: BaseException, verdict: Classification) -> float:
+        policy = self.policy
+        if is_a(error, CircuitOpenError):
+            return self._suppress("breaker_open")
+        if not self._wanted(error, verdict):
+            return self._suppress("not_retryable")
+        if not self.unsent and self.idempotent is not True:
+            reason = self._unrepeatable(error, verdict)
+            if reason:
+                return self._suppress(reason)
+        if any(each.exhausted for each in self.below):
+            return self._suppress("exhausted_below")
+        if verdict.immediate and not self.used_immediate:
+            self.used_immediate = True
+            return 0.0 if self._in_time(0.0) else self._suppress("deadline")
+        hint = verdict.retry_after
+        config = policy.retry
+        delay = config.delay(verdict, self.attempts - 1, self.delay, policy.rng)
+        if hint is not None and hint > config.max_retry_after:
+            return self._suppress("retry_after_too_long")
+        if not self._in_time(delay):
+            return self._suppress("retry_after_too_long" if delay == hint else "deadline")
+        return delay if policy.budget is None or self._pay(verdict) else self._suppress("budget")
+
+    def _wanted(self, error: BaseException, verdict: Classification) -> bool:
+        """Whether a repetition can help, by the caller's predicate or the classifier."""
+        if self.is_retryable is None:
+            return verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
+        try:
+            answer = self.is_retryable(error)
+            if not is_awaitable(answer):
+                return bool(answer)
+            discard(answer)
+            problem = "returned an awaitable"
+        except Exception as broken:  # noqa: BLE001  # a broken predicate must not take the place of the error it looks at
+            problem = f"failed with {type(broken).__name__}"
+        self.policy.warn_once(
+            "is_retryable", f"{self.operation}: the predicate is_retryable {problem}; the error was not retried"
+        )
+        return False
+
+    def _unrepeatable(self, error: BaseException, verdict: Classification) -> str:
+        """Why something that may have been sent is not sent again; empty where it may be."""
+        errors = chain(error)
+        known = self._known_idempotent(errors, verdict)
+        if known is False:
+            return "not_idempotent"
+        if known is None and self._was_cut(errors):
+            self.policy.warn_once(
+                "idempotent",
+                f"{self.operation}: a time limit cut the attempt, and nothing shows whether it may be repeated, so it "
+                "was not; declare it with Policy(idempotent=True) or execute(..., idempotent=True) where it may",
+            )
+            return "idempotency_unknown"
+        return ""
+
+    def _known_idempotent(self, errors: tuple[BaseException, ...], verdict: Classification) -> bool | None:
+        """Whether what the last attempt sent may be repeated, as declared or seen; ``None``: neither."""
+        if self.idempotent is not None:
+            return self.idempotent
+        if self.unsafe_inside:
+            return False
+        for each in self.below:
+            if each.error is errors[0] and each.idempotent is not None:
+                return each.idempotent
+        if verdict.idempotent is False or any(each.idempotent is False for each in self.below):
+            return False
+        if verdict.idempotent is None and shows_unsafe_request(errors):
+            return False
+        if self.below and all(each.idempotent for each in self.below) and not self._was_cut(errors):
+            return True
+        return verdict.idempotent
+
+    def _was_cut(self, errors: tuple[BaseException, ...]) -> bool:
+        """Whether a time limit of ours, here or in an enclosed call, cut something of which no request is known."""
+        known = {id(each.error) for each in self.below if each.idempotent}
+        return any(
+            is_a(each, (AttemptTimeoutError, DeadlineExceededError))
+            and id(each) not in known
+            and getattr(each, "cut", True)
+            and each.classification.idempotent is not True  # type: ignore[attr-defined]  # both kinds have one
+            for each in errors
+        )
+
+    def _in_time(self, delay: float) -> bool:
+        if self.deadline is None and self.outer is None:
+            return True
+        nearest = nearest_deadline(self)
+        return nearest is None or delay < nearest[0]
+
+    def _used_up(self, verdict: Classification) -> bool:
+        if self.retries_by_type is None:
+            self.retries_by_type = {}
+        used = self.retries_by_type.get(verdict.error_type, 0)
+        self.retries_by_type[verdict.error_type] = used + 1
+        return verdict.max_retries is not None and used >= verdict.max_retries
+
+    def _pay(self, verdict: Classification) -> bool:
+        budget = self.policy.budget
+        if budget is None:
+            return True
+        cost = budget.config.cost(verdict.error_class)
+        if budget.take(cost):
+            self.paid = cost
+            return True
+        if budget.enter_starvation():
+            telemetry.budget_exhausted(self.policy.dependency)
+        return False
+
+    def _take_back(self) -> None:
+        if self.paid and self.policy.budget is not None:
+            self.policy.budget.give(self.paid)
+        self.paid = 0.0
+
+    def _suppress(self, reason: str) -> float:
+        self.suppressed = reason
+        if self.listener is not None:
+            self._count_suppressed(reason)
+        return GIVE_UP
+
+    def _attach_context(self, error: BaseException, verdict: Classification, *, exhausted: bool) -> None:
+        existing = error_context(error)
+        nested = any(each.error is error for each in self.below)
+        if existing is not None and nested and self.attempts <= 1:
+            existing.exhausted = exhausted  # the enclosed call knows the rest best
+            return
+        policy = self.policy
+        elapsed = policy.clock() - self.started
+        if existing is not None and existing.dependency is None:
+            identifier = existing.correlation_id
+        elif self.span is None:
+            identifier = correlation_id()
+        else:
+            identifier = f"{self.span.get_span_context().trace_id:032x}"
+        note = (
+            f"{policy.dependency} {self.operation}: {self.attempts} attempt{'' if self.attempts == 1 else 's'}"
+            f" in {elapsed:.3f} s, correlation ID {identifier}"
+        )
+        attach_context(
+            error,
+            ErrorContext(
+                correlation_id=identifier,
+                dependency=policy.dependency,
+                operation=self.operation,
+                attempts=self.attempts,
+                elapsed=elapsed,
+                retry_after=verdict.retry_after,
+                exhausted=exhausted,
+                unsent=not self.sent,
+                details=existing.details if existing is not None and (nested or existing.dependency is None) else {},
+                note=note,
+            ),
+        )

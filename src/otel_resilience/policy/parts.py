@@ -1,0 +1,75 @@
+"""Makes the parts of a policy, and checks that they fit each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from otel_resilience.circuitbreaker.breaker import CircuitBreaker
+from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
+from otel_resilience.circuitbreaker.machine import DEFAULT_PROBE_LEASE
+from otel_resilience.retries.bucket import RetryBudgetConfig
+from otel_resilience.retries.budget import RetryBudget
+
+if TYPE_CHECKING:
+    from otel_resilience.policy.policy import Policy
+
+PROBE_LEASE_MARGIN = 1.0
+"""Seconds added to the attempt timeout for the lease of a half-open probe."""
+
+
+def make_breaker(policy: Policy, breaker: CircuitBreaker | CircuitBreakerConfig | None) -> CircuitBreaker | None:
+    """The policy's breaker. Raises ``ValueError`` where it does not fit the attempt timeout."""
+    if breaker is None:
+        return None
+    config = breaker.config if isinstance(breaker, CircuitBreaker) else breaker
+    limit = policy.attempt_timeout
+    if limit is not None:
+        if config.monitoring_period < 2 * limit:
+            period = f"monitoring_period ({config.monitoring_period:g})"
+            raise ValueError(f"{period} must be at least twice attempt_timeout ({limit:g})")
+        lease = config.probe_lease
+        if lease is None and isinstance(breaker, CircuitBreaker):
+            lease = DEFAULT_PROBE_LEASE
+        if lease is not None and lease <= limit:
+            raise ValueError(f"probe_lease ({lease:g}) must be longer than attempt_timeout ({limit:g})")
+    if isinstance(breaker, CircuitBreaker):
+        return breaker
+    if config.probe_lease is None and limit is not None:
+        config = dataclasses.replace(config, probe_lease=limit + PROBE_LEASE_MARGIN)
+    options: dict[str, Any] = {"classifier": policy.classifier, "clock": policy.clock, "rng": policy.rng}
+    if policy.shared is not None:
+        from otel_resilience.storage import SharedCircuitBreaker  # only where state is shared
+
+        return SharedCircuitBreaker(policy.dependency, config, shared=policy.shared, **options)
+    return CircuitBreaker(policy.dependency, config, **options)
+
+
+def make_budget(policy: Policy, budget: RetryBudget | RetryBudgetConfig | bool | None) -> RetryBudget | None:
+    """The policy's budget: the given one or the bucket of its dependency; none where nothing is ever retried.
+
+    Raises ``ValueError`` where it could never pay for all retries of one call; one made by default is large enough.
+    """
+    if isinstance(budget, (RetryBudget, RetryBudgetConfig)):
+        _check_pays(policy, budget.config if isinstance(budget, RetryBudget) else budget)
+    if isinstance(budget, RetryBudget):
+        return budget
+    if budget is False or policy.retry.max_attempts == 1:
+        return None
+    given = budget if isinstance(budget, RetryBudgetConfig) else None
+    price = (given or RetryBudgetConfig()).price(policy.max_attempts - 1)
+    if policy.shared is not None:
+        from otel_resilience.storage import SharedRetryBudget  # only where state is shared
+
+        config = given or RetryBudgetConfig(capacity=max(RetryBudgetConfig().capacity, price))
+        return SharedRetryBudget(policy.dependency, config, shared=policy.shared, clock=policy.clock)
+    return RetryBudget.for_dependency(policy.dependency, given, at_least=price, clock=policy.clock)
+
+
+def _check_pays(policy: Policy, config: RetryBudgetConfig) -> None:
+    price = config.price(policy.max_attempts - 1)
+    if price > config.capacity:
+        raise ValueError(
+            f"max_attempts ({policy.retry.max_attempts}) needs a budget with a capacity of at least {price:g},"
+            f" not {config.capacity:g}: one retry costs up to {config.price(1):g}"
+        )

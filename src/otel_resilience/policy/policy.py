@@ -1,0 +1,451 @@
+"""One object for everything that protects the calls to one dependency.
+
+Outside in: total deadline, retry with its budget, circuit breaker (asked once per attempt), attempt timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import math
+import random
+import threading
+import time
+import types
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from opentelemetry import trace as trace_api
+from opentelemetry.metrics import _internal as metrics_internal
+
+from otel_resilience import telemetry
+from otel_resilience._internal import validation as check
+from otel_resilience._internal.operations import (
+    UNUSUAL_FLAGS,
+    check_result,
+    discard,
+    function_name,
+    is_async_callable,
+    is_awaitable,
+    is_coroutine_function,
+    plain_types,
+    protectable,
+)
+from otel_resilience._internal.predicates import IsRetryable, Retryable, predicate
+from otel_resilience.circuitbreaker.breaker import CircuitBreaker
+from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
+from otel_resilience.classification.classifier import Classifier
+from otel_resilience.classification.defaults import default_classifier
+from otel_resilience.errors import AttemptThreadsExhaustedError
+from otel_resilience.limits.attempt_timeout import run_limited, run_limited_async
+from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
+from otel_resilience.policy.call import GIVE_UP, Call
+from otel_resilience.policy.parts import make_breaker, make_budget
+from otel_resilience.retries.bucket import RetryBudgetConfig
+from otel_resilience.retries.budget import RetryBudget
+from otel_resilience.retries.config import RetryConfig
+from otel_resilience.telemetry import cardinality, listener
+
+if TYPE_CHECKING:
+    from otel_resilience.storage import SharedState
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_ONE_ATTEMPT = RetryConfig(max_attempts=1)
+_log = logging.getLogger("otel_resilience")
+_running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
+
+
+class Policy:
+    """Protects the calls to one dependency. Safe for threads and for several event loops.
+
+    ``retry``, ``breaker``, ``budget``, ``deadline`` and ``attempt_timeout`` (both in seconds) may each be left out;
+    with ``retry`` comes a budget unless ``budget=False``. With ``shared`` the breaker and the budget outlive the
+    process and are those of all who share that state.
+
+    ``deadline`` bounds the waits and the beginning of attempts, and cuts an ``async def``; a ``def`` runs in the thread
+    of its caller, and sees in :func:`~otel_resilience.remaining` what is left. ``attempt_timeout`` cuts an
+    ``async def`` too; a ``def`` runs for it in one of at most ``max_attempt_threads`` threads, which are reused, with a
+    copy of the caller's context but not with its thread-local state, and is left behind there when the time is over. A
+    thread cannot be stopped, so it is counted (``resilience.timeout.abandoned``) until the operation returns; where all
+    are left behind, :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a
+    ``def`` is called as it is and not cut, which is logged once.
+
+    ``idempotent``: ``True`` where every operation may safely be repeated, ``False`` where none may that was perhaps
+    sent, ``None`` to go by what the failed request shows (HTTP method, idempotency key). What was cut by a time limit
+    and shows no request is repeated only with ``True``.
+
+    Raises ``TypeError`` or ``ValueError`` naming the parameter, also where the parts do not fit each other: the attempt
+    timeout must not be longer than the deadline, the breaker's ``monitoring_period`` must be at least twice the attempt
+    timeout, its ``probe_lease`` longer than it, and the budget must pay for all retries of one call.
+
+        policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), deadline=30, idempotent=True)
+    """
+
+    def __init__(
+        self,
+        dependency: str,
+        *,
+        retry: RetryConfig | None = None,
+        breaker: CircuitBreaker | CircuitBreakerConfig | None = None,
+        budget: RetryBudget | RetryBudgetConfig | bool | None = None,
+        deadline: float | None = None,
+        attempt_timeout: float | None = None,
+        max_attempt_threads: int = DEFAULT_MAX_THREADS,
+        idempotent: bool | None = None,
+        shared: SharedState | None = None,
+        classifier: Classifier | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        async_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self.dependency = check.label("dependency", dependency)
+        check.instance("retry", retry, RetryConfig, types.NoneType)
+        check.instance("breaker", breaker, CircuitBreaker, CircuitBreakerConfig, types.NoneType)
+        check.instance("budget", budget, RetryBudget, RetryBudgetConfig, bool, types.NoneType)
+        check.instance("classifier", classifier, Classifier, types.NoneType)
+        _check_functions(shared, clock, sleep, async_sleep, rng)
+        self.retry = retry or _ONE_ATTEMPT
+        self.deadline = None if deadline is None else check.seconds("deadline", deadline)
+        self.attempt_timeout = None if attempt_timeout is None else check.seconds("attempt_timeout", attempt_timeout)
+        if self.deadline is not None and self.attempt_timeout is not None and self.attempt_timeout > self.deadline:
+            raise ValueError(f"attempt_timeout ({attempt_timeout!r}) must be at most deadline ({deadline!r})")
+        self.max_attempt_threads = check.count("max_attempt_threads", max_attempt_threads)
+        self.idempotent = check.optional_flag("idempotent", idempotent)
+        self.classifier = classifier or default_classifier()
+        self.clock = clock
+        self.sleep = sleep
+        self.async_sleep = async_sleep
+        self.rng = rng
+        self.shared = shared
+        """Where the breaker and the budget made here keep their state; ``None``: in themselves."""
+        self.classify = self.classifier.classify
+        self.max_attempts = self.retry.max_attempts
+        self.breaker = make_breaker(self, breaker)
+        self.budget = make_budget(self, budget)
+        if self.budget is not None:
+            telemetry.watch_budgets()
+        self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
+        self._threads: AttemptThreads | None = None
+        self._warned: set[str] = set()
+
+    @overload
+    def execute(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        is_retryable: Retryable | None = None,
+    ) -> Awaitable[T]: ...
+    @overload
+    def execute(
+        self,
+        operation: Callable[[], T],
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        is_retryable: Retryable | None = None,
+    ) -> T: ...
+    def execute(
+        self,
+        operation: Callable[[], Any],
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        is_retryable: Retryable | None = None,
+    ) -> Any:
+        """Runs ``operation`` under this policy: a value, or an awaitable for an async operation.
+
+        An operation is async where that is known without calling it: an ``async def``, also as a method, a callable
+        object or in a ``functools.partial``, or within an event loop a lambda that only calls one. Then nothing is
+        asked or begun before the first step of the awaitable. Any other operation that returns an awaitable is called
+        once before that, if the circuit lets it pass.
+
+        ``name`` is the operation's name on spans and metrics, from a small set. ``idempotent`` is the policy's
+        parameter, for this call. ``deadline`` in seconds replaces the policy's where it is shorter. ``is_retryable`` (a
+        predicate, an exception type, or several of them) replaces the classifier's decision what is worth a repetition;
+        one that fails is logged once and counts as ``False``.
+
+        Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.AttemptTimeoutError`,
+        :class:`~otel_resilience.DeadlineExceededError`, :class:`~otel_resilience.AttemptThreadsExhaustedError`, or the
+        operation's own last error with a note; ``TypeError`` for what cannot be protected, such as a generator.
+
+            policy.execute(lambda: client.get(url), name="get bundle", is_retryable=ConnectionError | TimeoutError)
+        """
+        if type(operation) is not types.FunctionType or operation.__code__.co_flags & UNUSUAL_FLAGS:
+            protectable("operation", operation)
+        if name is not None:
+            check.label("name", name)
+        if idempotent is not None:
+            check.optional_flag("idempotent", idempotent)
+        if is_retryable is not None:
+            is_retryable = predicate("is_retryable", is_retryable)
+        deadline = self.deadline if deadline is None else self._shorter(deadline)
+        execute = self._execute_async if is_async_callable(operation) else self._execute
+        return execute(operation, name, idempotent, deadline, is_retryable)
+
+    def _execute(
+        self,
+        operation: Callable[[], Any],
+        name: str | None,
+        idempotent: bool | None,  # internal, three-valued
+        deadline: float | None,
+        is_retryable: IsRetryable | None,
+    ) -> Any:
+        breaker = self.breaker
+        if breaker is not None and breaker.rejects_until:
+            breaker.reject()
+        call = Call(self, operation, name, idempotent, deadline, is_retryable)
+        if (
+            listener.override is not None
+            or trace_api._TRACER_PROVIDER is not None  # noqa: SLF001  # as telemetry.active(), without the call
+            or metrics_internal._METER_PROVIDER is not None  # noqa: SLF001
+        ):
+            call.observe(telemetry.active())
+        return self._run(operation, call)
+
+    def _run(self, operation: Callable[[], Any], call: Call) -> Any:
+        """The one loop for ``def``."""
+        try:
+            while True:
+                limit = call.time_limit()
+                worker = None if self.attempt_timeout is None else self._reserve(limit, call)
+                if worker is None:
+                    call.begin_attempt()
+                else:
+                    limit = self._begin_attempt(call, worker)
+                try:
+                    result = (
+                        operation()
+                        if worker is None
+                        else run_limited(operation, limit, call, call.time_limit_error, worker)
+                    )
+                except BaseException as error:
+                    delay = call.failed(error)
+                    if delay == GIVE_UP:
+                        raise
+                else:
+                    if type(result) not in plain_types:
+                        if is_awaitable(result):
+                            call.suspend()
+                            return self._later(operation, call, result)
+                        self._check_result(result, call)
+                    if self.attempt_timeout is not None and worker is None:
+                        self._warn_of_loop(call, "attempt_timeout does not cut")
+                    call.succeeded()
+                    return result
+                if delay > 0:
+                    self._wait(delay, call)
+        except BaseException as error:
+            call.ended(error)
+            raise
+
+    def _begin_attempt(self, call: Call, worker: Worker) -> float:
+        """Begins an attempt in that thread; what it may take after the wait for the thread."""
+        try:
+            limit = call.time_limit()
+            call.begin_attempt()
+        except BaseException:
+            worker.give_back()
+            raise
+        return limit
+
+    def _wait(self, delay: float, call: Call) -> None:
+        if _running_loop() is not None:
+            self._warn_of_loop(call, "the waits before retries block the loop for")
+        self.sleep(delay)
+
+    def _reserve(self, limit: float, call: Call) -> Worker | None:
+        """The thread in which the attempt can be cut; ``None`` within an event loop, to which the operation belongs."""
+        if _running_loop() is not None:
+            return None
+        threads = self._threads
+        if threads is None:
+            with _making:
+                threads = self._threads = self._threads or AttemptThreads(self.dependency, self.max_attempt_threads)
+        try:
+            return threads.reserve(limit)
+        except AttemptThreadsExhaustedError as refusal:
+            call.refused(refusal)
+            if call.error is None:
+                raise
+            raise refusal from call.error
+
+    def _later(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T]) -> Awaitable[T]:
+        """Goes on where the result is awaited. Where it never is, nothing stays taken or open."""
+
+        def never_awaited() -> None:
+            discard(begun)
+            if call.suspended and call.attempts:
+                call.ended(asyncio.CancelledError())
+
+        awaitable = self._run_async(operation, call, begun)
+        weakref.finalize(awaitable, never_awaited).atexit = False
+        return awaitable
+
+    def _check_result(self, result: object, call: Call) -> None:
+        try:
+            check_result(result)
+        except TypeError:
+            call.release()
+            raise
+
+    async def _execute_async(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        name: str | None,
+        idempotent: bool | None,  # internal, three-valued
+        deadline: float | None,
+        is_retryable: IsRetryable | None,
+    ) -> T:
+        breaker = self.breaker
+        if breaker is not None and breaker.rejects_until:
+            breaker.reject()
+        call = Call(self, operation, name, idempotent, deadline, is_retryable)
+        if (
+            listener.override is not None
+            or trace_api._TRACER_PROVIDER is not None  # noqa: SLF001  # as telemetry.active(), without the call
+            or metrics_internal._METER_PROVIDER is not None  # noqa: SLF001
+        ):
+            call.observe(telemetry.active())
+        return await self._run_async(operation, call, None)
+
+    async def _run_async(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T] | None) -> T:
+        """The one loop for ``async def``; ``begun`` is what a first call of the operation returned already."""
+        call.cuts = True
+        try:
+            if begun is not None:
+                call.resume()
+            while True:
+                limit = call.time_limit()
+                if limit != math.inf and _running_loop() is None:
+                    raise RuntimeError(f"no running event loop of asyncio, which alone can cut {call.operation}")
+                call.begin_attempt()
+                awaitable, begun = begun, None
+                try:
+                    if limit == math.inf:
+                        result = await (operation() if awaitable is None else awaitable)
+                    else:
+                        source = operation if awaitable is None else awaitable
+                        result = await run_limited_async(source, limit, call, call.time_limit_error)
+                except BaseException as error:
+                    delay = call.failed(error)
+                    if delay == GIVE_UP or (delay > 0 and not self._can_wait(call)):
+                        raise
+                else:
+                    if type(result) not in plain_types:
+                        self._check_result(result, call)
+                    call.succeeded()
+                    return result
+                if delay > 0:
+                    await self.async_sleep(delay)
+        except BaseException as error:
+            discard(begun)
+            call.ended(error)
+            raise
+
+    def warn_once(self, key: str, message: str) -> None:
+        """Logs ``message`` as a warning, the first time that it is given with this ``key``."""
+        if key not in self._warned:
+            self._warned.add(key)
+            _log.warning("%s %s", self.dependency, message)
+
+    def _warn_of_loop(self, call: Call, what: str) -> None:
+        self.warn_once(
+            what,
+            f"{call.operation}: within a running event loop {what} a def operation; "
+            "make it an async def, or call it with asyncio.to_thread",
+        )
+
+    def _can_wait(self, call: Call) -> bool:
+        if self.async_sleep is not asyncio.sleep or _running_loop() is not None:
+            return True
+        self.warn_once(
+            "async_sleep",
+            f"{call.operation}: asyncio.sleep cannot wait outside asyncio, so the error was not retried; "
+            "set async_sleep to that of the running framework, such as trio.sleep",
+        )
+        return False
+
+    @overload
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]: ...
+    def __call__(self, function: Callable[P, Any]) -> Callable[P, Any]:
+        """As a decorator, for ``def`` and ``async def``; the function's name is the operation's."""
+        return self.decorator()(function)
+
+    def decorator(
+        self,
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        is_retryable: Retryable | None = None,
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        """A decorator with options; see :meth:`execute`. Raises ``TypeError`` for what cannot be protected."""
+        check.optional_label("name", name)
+        check.optional_flag("idempotent", idempotent)
+        wanted = predicate("is_retryable", is_retryable)
+
+        def decorate(function: Callable[P, T]) -> Callable[P, T]:
+            protectable("a protected function", function)
+            operation_name = name or function_name(function)
+            if is_coroutine_function(function):
+
+                @functools.wraps(function)
+                async def protected_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                    return await self._execute_async(
+                        (lambda: function(*args, **kwargs)) if args or kwargs else function,  # type: ignore[arg-type,return-value]
+                        operation_name,
+                        idempotent,
+                        self.deadline,
+                        wanted,
+                    )
+
+                return protected_async  # type: ignore[return-value]  # the same signature as the async function
+
+            @functools.wraps(function)
+            def protected(*args: P.args, **kwargs: P.kwargs) -> T:
+                execute: Callable[..., Any] = self._execute_async if is_async_callable(function) else self._execute
+                return execute(  # type: ignore[no-any-return]  # what the operation returns
+                    (lambda: function(*args, **kwargs)) if args or kwargs else function,
+                    operation_name,
+                    idempotent,
+                    self.deadline,
+                    wanted,
+                )
+
+            return protected
+
+        return decorate
+
+    def _shorter(self, deadline: float) -> float:
+        deadline = check.number("deadline", deadline, minimum=-math.inf)
+        return deadline if self.deadline is None else min(deadline, self.deadline)
+
+    def operation_name(self, function: object, name: str | None) -> str:
+        """The name of an operation on telemetry: the given one, else the function's; from a bounded set."""
+        return self._operation_name(name or function_name(function))
+
+
+_making = threading.Lock()
+
+
+def _check_functions(shared: object, clock: object, sleep: object, async_sleep: object, rng: object) -> None:
+    if shared is not None:
+        from otel_resilience.storage import SharedState as SharedStateClass  # only where state is shared
+
+        check.instance("shared", shared, SharedStateClass)
+    for name, function in (("clock", clock), ("sleep", sleep), ("rng", rng)):
+        check.def_function(name, function)
+    check.function("async_sleep", async_sleep)
+    if isinstance(async_sleep, types.BuiltinFunctionType):
+        raise TypeError(f"async_sleep must be an async function, not {async_sleep!r}")

@@ -1,0 +1,174 @@
+"""Retries of single operations, without a circuit breaker: :class:`RetryService` and the decorator :func:`retry`."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import time
+import types
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from otel_resilience._internal import validation as check
+from otel_resilience._internal.operations import protectable
+from otel_resilience._internal.predicates import Retryable, predicate
+from otel_resilience.classification.classifier import Classifier
+from otel_resilience.retries.config import RetryConfig
+
+if TYPE_CHECKING:
+    from otel_resilience.policy.policy import Policy
+    from otel_resilience.retries.bucket import RetryBudgetConfig
+    from otel_resilience.retries.budget import RetryBudget
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class RetryService:
+    """Retries operations. Without ``is_retryable`` the classifier decides what is worth a repetition.
+
+    All calls to one ``dependency`` share one retry budget, whichever service makes them. A service that names none is
+    ``default`` on telemetry and has a budget of its own. A budget that is given must pay for all retries of one call,
+    else that call raises ``ValueError``; the one made by default is large enough.
+    """
+
+    def __init__(
+        self,
+        dependency: str | None = None,
+        *,
+        budget: RetryBudget | RetryBudgetConfig | None = None,
+        classifier: Classifier | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        async_sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        from otel_resilience.retries.bucket import RetryBudgetConfig as BudgetConfig
+        from otel_resilience.retries.budget import RetryBudget as Budget
+
+        check.instance("budget", budget, Budget, BudgetConfig, types.NoneType)
+        check.instance("classifier", classifier, Classifier, types.NoneType)
+        self.dependency = "default" if dependency is None else check.label("dependency", dependency)
+        if isinstance(budget, Budget):
+            self.budget = budget
+        elif dependency is None:
+            self.budget = Budget(self.dependency, budget, clock=clock)
+        else:
+            self.budget = Budget.for_dependency(dependency, budget, clock=clock)
+        self._sized = budget is not None
+        self._options: dict[str, Any] = {
+            "classifier": classifier,
+            "clock": clock,
+            "sleep": sleep,
+            "async_sleep": async_sleep,
+            "rng": rng,
+        }
+        self._policy_of = functools.lru_cache(maxsize=64)(self._make_policy)
+        default = RetryConfig()
+        self._default = default, self._policy_of(default)
+        self._latest = self._default
+        """The configuration used last and its policy: to hash a configuration takes as long as a call."""
+
+    @overload
+    def execute_with_retry(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        config: RetryConfig | None = None,
+        is_retryable: Retryable | None = None,
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+    ) -> Awaitable[T]: ...
+    @overload
+    def execute_with_retry(
+        self,
+        operation: Callable[[], T],
+        config: RetryConfig | None = None,
+        is_retryable: Retryable | None = None,
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+    ) -> T: ...
+    def execute_with_retry(
+        self,
+        operation: Callable[[], Any],
+        config: RetryConfig | None = None,
+        is_retryable: Retryable | None = None,
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+    ) -> Any:
+        """Runs ``operation`` until it succeeds, its error is not worth a repetition, or the attempts end; then the
+        original exception is raised with a note. A value, or an awaitable for an async operation.
+
+        ``idempotent=False`` repeats it only where it was provably not sent. ``deadline`` is in seconds. Raises
+        ``ValueError`` where ``config`` allows more attempts than the budget that was given could ever pay for.
+        """
+        if config is not None and not isinstance(config, RetryConfig):
+            raise TypeError(f"config must be a RetryConfig, not {config!r}")
+        used, policy = self._latest
+        if config is not used and config is not None:
+            policy = self._policy_of(config)
+            self._latest = config, policy
+        elif config is None and used is not self._default[0]:
+            policy = self._default[1]
+        return policy.execute(operation, name=name, idempotent=idempotent, deadline=deadline, is_retryable=is_retryable)
+
+    def _make_policy(self, config: RetryConfig) -> Policy:
+        from otel_resilience.policy.policy import Policy as PolicyClass  # policy builds on this module
+
+        if not self._sized:
+            self.budget.enlarge(self.budget.config.price(config.max_attempts - 1))
+        return PolicyClass(self.dependency, retry=config, budget=self.budget, **self._options)
+
+
+def retry(
+    config: RetryConfig | None = None,
+    *,
+    on: Retryable | None,
+    dependency: str | None = None,
+    name: str | None = None,
+    idempotent: bool | None = None,
+    budget: RetryBudget | RetryBudgetConfig | None = None,
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorator that retries a function, ``def`` or ``async def``.
+
+    ``on`` says what is retryable and has no default: a predicate, an exception type, several of them (a tuple, list,
+    set, frozenset, or a union ``A | B``), or ``None`` for the classifier's verdict. Functions of one ``dependency``
+    share its retry budget; without one each function is a dependency of its own, named by its module and its qualified
+    name. The other parameters are those of :class:`~otel_resilience.Policy`. Raises ``TypeError`` or ``ValueError``
+    naming the parameter.
+
+        @retry(RetryConfig(max_attempts=5), on=ConnectionError | TimeoutError, dependency="supplier")
+        def fetch(page: int) -> bytes: ...
+    """
+    from otel_resilience.policy.policy import Policy as PolicyClass  # policy builds on this module
+
+    check.instance("config", config, RetryConfig, types.NoneType)
+    wanted = predicate("on", on)
+
+    def decorate_for(dependency: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        policy = PolicyClass(dependency, retry=config or RetryConfig(), budget=budget)
+        return policy.decorator(name=name, idempotent=idempotent, is_retryable=wanted)
+
+    if dependency is not None:
+        return decorate_for(dependency)
+    decorate_for("default")  # refuses here what does not fit together
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        protectable("a protected function", function)
+        return decorate_for(_qualified_name(function))(function)
+
+    return decorate
+
+
+def _qualified_name(function: Any) -> str:
+    """Module and qualified name; those of the type for a callable object."""
+    target = function.func if isinstance(function, functools.partial) else function
+    if not hasattr(target, "__qualname__"):
+        target = type(target)
+    return f"{target.__module__}.{target.__qualname__}"

@@ -1,0 +1,206 @@
+"""Retry budget: a token bucket that lets retries be a small share of the traffic, and never blocks a first attempt.
+
+Its shape is that of the AWS SDK retries of 2026, resized for one process: rare blips are retried freely, since a retry
+that succeeds gives back what it cost; in an outage the bucket runs dry after a few retries and amplification ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Hashable
+from types import NoneType
+
+from otel_resilience._internal import validation as check
+from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience.retries.bucket import RetryBudgetConfig, TokenBucket
+
+_log = logging.getLogger("otel_resilience")
+_in_use: weakref.WeakValueDictionary[int, RetryBudget] = weakref.WeakValueDictionary()
+
+
+def budgets_in_use() -> list[RetryBudget]:
+    """Every retry budget of this process that somebody holds. Safe for threads."""
+    return [each for reference in _in_use.valuerefs() if (each := reference()) is not None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RetryBudgetMetrics:
+    """A budget at one moment."""
+
+    dependency: str
+    tokens: float
+    capacity: float
+    utilization: float
+    """Share of the bucket that is spent, 0 to 1."""
+    granted: int
+    """Retries paid for so far."""
+    denied: int
+    """Retries refused so far."""
+
+
+class RetryBudget:
+    """A token bucket shared by all calls to one dependency; safe for threads and event loops.
+
+    Policies that are given no budget, or the same sizes of one, share the bucket of their dependency's name:
+    :meth:`for_dependency`. A budget made with the constructor is a bucket of its own, for those that are given it.
+
+        budget = RetryBudget("supplier", RetryBudgetConfig(capacity=50))
+        reads, writes = Policy("supplier", retry=RetryConfig(), budget=budget), Policy("orders", ..., budget=budget)
+    """
+
+    __slots__ = ("__weakref__", "_bucket", "_clock", "_denied", "_granted", "_lock", "_starved", "config", "dependency",
+                 "full")  # fmt: skip
+
+    def __init__(
+        self,
+        dependency: str,
+        config: RetryBudgetConfig | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.dependency = check.label("dependency", dependency)
+        check.instance("config", config, RetryBudgetConfig, NoneType)
+        check.def_function("clock", clock)
+        self.config = config or RetryBudgetConfig()
+        self._clock = clock
+        self._bucket = TokenBucket(self.config, clock())
+        self._lock = threading.Lock()
+        self._granted = 0
+        self._denied = 0
+        self._starved = False
+        self.full = True
+        """Whether nothing can be paid in; read without the lock, as a hint that saves work."""
+        renew_lock_after_fork(self)
+        _in_use[id(self)] = self
+
+    @classmethod
+    def for_dependency(
+        cls,
+        dependency: str,
+        config: RetryBudgetConfig | None = None,
+        *,
+        at_least: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> RetryBudget:
+        """The bucket of ``dependency`` in this process, made by the first caller and shared while it is in use.
+
+        ``at_least`` raises its capacity to that many tokens. A bucket of another ``config`` is another one, and so is
+        one on another ``clock``. Different sizes for one dependency are logged as a warning when the second bucket is
+        made: the dependency then gets the retries of both.
+        """
+        check.def_function("clock", clock)
+        check.number("at_least", at_least, minimum=0)
+        budget = _by_name.get(dependency, config, clock)
+        budget.enlarge(at_least)
+        return budget
+
+    def enlarge(self, capacity: float) -> None:
+        """Raises the capacity to at least ``capacity`` tokens; what is added is full."""
+        check.number("capacity", capacity, minimum=0)
+        with self._lock:
+            if capacity > self.config.capacity:
+                self.config = dataclasses.replace(self.config, capacity=capacity)
+                self._bucket.enlarge(capacity)
+
+    def take(self, cost: float) -> bool:
+        """Pays for one retry. ``False`` where the bucket does not hold ``cost`` tokens."""
+        check.number("cost", cost, minimum=0)
+        now = self._clock()
+        with self._lock:
+            paid = self._bucket.take(cost, now)
+            self._count(granted=paid)
+        return paid
+
+    def _count(self, *, granted: bool) -> None:
+        if granted:
+            self._granted += 1
+            self._starved = self.full = False
+        else:
+            self._denied += 1
+
+    def give(self, tokens: float) -> None:
+        """Pays in: a refund, or the credit of a first-try success."""
+        check.number("tokens", tokens, minimum=0)
+        with self._lock:
+            self.full = self._bucket.give(tokens)
+
+    @property
+    def tokens(self) -> float:
+        """Tokens at the last look; what has accrued since is not in it."""
+        return self._bucket.tokens
+
+    def enter_starvation(self) -> bool:
+        """``True`` once per episode of an empty bucket, so that it is reported once."""
+        with self._lock:
+            first, self._starved = not self._starved, True
+            return first
+
+    def metrics(self) -> RetryBudgetMetrics:
+        """The bucket as it is now."""
+        with self._lock:
+            self._bucket.refill(self._clock())
+            tokens = self._bucket.tokens
+            return RetryBudgetMetrics(
+                dependency=self.dependency,
+                tokens=tokens,
+                capacity=self.config.capacity,
+                utilization=1.0 - tokens / self.config.capacity,
+                granted=self._granted,
+                denied=self._denied,
+            )
+
+
+class _BucketsByName:
+    """The buckets of :meth:`RetryBudget.for_dependency`, as long as they are in use."""
+
+    def __init__(self) -> None:
+        self._buckets: weakref.WeakValueDictionary[tuple[Hashable, ...], RetryBudget] = weakref.WeakValueDictionary()
+        self._first: weakref.WeakValueDictionary[tuple[Hashable, ...], RetryBudget] = weakref.WeakValueDictionary()
+        """Of several that differ in their sizes the one that was made first."""
+        self._lock = threading.Lock()
+        renew_lock_after_fork(self)
+
+    def get(self, dependency: str, config: RetryBudgetConfig | None, clock: Callable[[], float]) -> RetryBudget:
+        check.instance("config", config, RetryBudgetConfig, NoneType)
+        sizes = config or RetryBudgetConfig()
+        name = check.label("dependency", dependency), _identity(clock)
+        with self._lock:
+            budget = self._buckets.get((*name, sizes))
+            if budget is not None:
+                return budget
+            budget = self._buckets[(*name, sizes)] = RetryBudget(dependency, sizes, clock=clock)
+            first = self._first.setdefault(name, budget)
+        if first is not budget:
+            _log.warning(
+                "%r has two retry budgets, %r and %r, and may get the retries of both. Give all its policies the same"
+                " RetryBudgetConfig, or one RetryBudget",
+                dependency,
+                first.config,
+                sizes,
+            )
+        return budget
+
+    def forget(self) -> None:
+        with self._lock:
+            self._buckets.clear()
+            self._first.clear()
+
+
+def _identity(clock: Callable[[], float]) -> Hashable:
+    try:
+        hash(clock)
+    except TypeError:
+        return id(clock)  # the budget keeps the clock, so the number is not used again meanwhile
+    return clock
+
+
+_by_name = _BucketsByName()
+
+
+def forget_budgets() -> None:
+    """For tests: the next caller that asks for a dependency's bucket gets a new one. Those in use stay as they are."""
+    _by_name.forget()

@@ -1,0 +1,74 @@
+"""How often to retry, and the wait before each retry."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from otel_resilience._internal import validation as check
+from otel_resilience.classification.model import Classification, ErrorClass
+from otel_resilience.retries.backoff import Jitter, ceiling, spread
+
+if TYPE_CHECKING:
+    pass
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """How retries are made. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Defaults: three attempts, full jitter, 50 ms for transient errors and 1 s for throttling, at most 20 s (AWS SDK
+    retries of 2026).
+    """
+
+    max_attempts: int = 3
+    """Attempts in all, the first included."""
+    base_delay: float = 0.05
+    """Ceiling in seconds of the wait before the first retry of a transient error."""
+    max_delay: float = 20.0
+    """Ceiling in seconds of every wait that we choose ourselves. A server's hint may be longer."""
+    exponential_base: float = 2.0
+    """The ceiling grows by this factor from retry to retry; at least 1."""
+    jitter: Jitter | str | bool = Jitter.FULL
+    """``full`` (or ``True``), ``equal``, ``decorrelated``, ``none`` (or ``False``)."""
+    throttle_base_delay: float = 1.0
+    """The ceiling in seconds before the first retry where the dependency asked to slow down and named no time."""
+    slow_base_delay: float = 5.0
+    """The least wait in seconds after an error that heals slowly."""
+    max_retry_after: float = 300.0
+    """A server's hint of more seconds than this ends the call at once, also where there is no deadline."""
+
+    def __post_init__(self) -> None:
+        check.count("max_attempts", self.max_attempts)
+        for name in ("base_delay", "max_delay", "throttle_base_delay", "slow_base_delay", "max_retry_after"):
+            check.seconds(name, getattr(self, name), zero=True)
+        check.number("exponential_base", self.exponential_base, minimum=1)
+        object.__setattr__(self, "jitter", Jitter.of(self.jitter))
+        if self.base_delay > self.max_delay:
+            raise ValueError(f"base_delay must be at most max_delay ({self.max_delay:g}), not {self.base_delay!r}")
+
+    def delay(self, verdict: Classification, retry: int, previous: float, rng: Callable[[], float]) -> float:
+        """Seconds to wait before retry ``retry`` (0 for the first).
+
+        ``previous`` is the wait before; ``rng`` gives a random number in ``[0, 1)``. A server's hint is a lower bound.
+        """
+        kind = verdict.error_class
+        hint = verdict.retry_after
+        base = self.base_delay
+        if kind is not ErrorClass.TRANSIENT:
+            if kind is ErrorClass.THROTTLED:
+                base = self.throttle_base_delay
+            elif kind is ErrorClass.TRANSIENT_SLOW:
+                base = self.slow_base_delay
+        if not base:
+            return hint or 0.0
+        longest = ceiling(base, self.exponential_base, retry, self.max_delay)
+        jitter: Jitter = self.jitter  # type: ignore[assignment]  # __post_init__ made it a Jitter
+        chosen = spread(jitter, longest, base, previous, self.max_delay, rng())
+        if kind is ErrorClass.TRANSIENT_SLOW:
+            chosen = max(chosen, min(self.slow_base_delay, self.max_delay))
+        return chosen if hint is None else max(chosen, hint)

@@ -1,0 +1,185 @@
+"""Shared state in a folder: breaker and budget survive the process, and processes of one machine share them.
+
+One small JSON file per dependency, replaced at one stroke under an advisory lock. Between two steps its clock advances
+by the monotonic clock where the machine has not been started anew since, else by the wall clock, and never backwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from otel_resilience import telemetry
+from otel_resilience._internal import validation as check
+from otel_resilience.storage import documents
+from otel_resilience.storage.backends import validity
+from otel_resilience.storage.documents import Document
+from otel_resilience.storage.protocol import BreakerStep, BreakerView, BudgetStep, BudgetView, StorageError
+
+try:
+    import fcntl
+except ImportError:  # Windows: the last writer wins, and the merge of states stays monotone
+    fcntl = None  # type: ignore[assignment]
+
+T = TypeVar("T")
+
+FORMAT: Final = 1
+LOCK_LIMIT: Final = 0.04
+"""Seconds that a step waits for other processes."""
+MAX_BYTES: Final = 1_000_000
+_LOCK_PAUSE: Final = 0.001
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """Names the time since the machine was started; empty where the system does not say."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+class DiskStorage:
+    """A :class:`~otel_resilience.storage.Storage` in ``folder``, which is made when first needed.
+
+    A file that cannot be used is set aside as ``*.damaged``, logged once, and its state starts empty. Raises
+    ``TypeError`` naming the parameter.
+    """
+
+    name = "disk"
+    remote = False
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        boot: Callable[[], str] = boot_id,
+    ) -> None:
+        check.instance("folder", folder, Path, str)
+        for name, function in (("monotonic", monotonic), ("wall_clock", wall_clock), ("boot", boot)):
+            check.def_function(name, function)
+        self._folder = Path(folder)
+        self._monotonic = monotonic
+        self._wall_clock = wall_clock
+        self._boot = boot()
+
+    def path(self, key: str) -> Path:
+        """The file of ``key``."""
+        readable = re.sub(r"[^A-Za-z0-9._-]+", "_", key)[:60]
+        return self._folder / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.json"
+
+    def breaker(self, key: str, step: BreakerStep) -> BreakerView:
+        """A step of a circuit breaker."""
+        return self._step(key, "breaker", lambda document, now: documents.breaker(document, step, now))
+
+    def budget(self, key: str, step: BudgetStep) -> BudgetView:
+        """A step of a retry budget."""
+        return self._step(key, "budget", lambda document, now: documents.budget(document, step, now))
+
+    def pause(self, key: str, seconds: float) -> float:
+        """What is left of the longest pause."""
+        return self._step(key, "pause", lambda document, now: documents.pause(document, seconds, now))
+
+    def ping(self) -> None:
+        """Nothing to find out: the next step tells."""
+
+    def close(self) -> None:
+        """There is nothing to give up."""
+
+    def _step(self, key: str, kind: str, act: Callable[[Document, float], T]) -> T:
+        path = self.path(key)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _locked(path.with_suffix(".lock")):
+                parts, now = self._read(path)
+                document = parts.setdefault(kind, {})
+                before = json.dumps(document, sort_keys=True)
+                answer = act(document, now)
+                if json.dumps(document, sort_keys=True) != before:
+                    self._write(path, parts, now)
+                return answer
+        except OSError as error:
+            raise StorageError(f"{path.name}: {error.strerror or type(error).__name__}") from error
+
+    def _read(self, path: Path) -> tuple[dict[str, Any], float]:
+        try:
+            with path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            return {}, 0.0
+        try:
+            if len(raw) > MAX_BYTES:
+                raise ValueError("it is too large")
+            content = json.loads(raw, parse_constant=_no_constant)
+            validity.check_file(content, FORMAT)
+        except (ValueError, RecursionError) as error:
+            self._set_aside(path, str(error))
+            return {}, 0.0
+        return content["state"], content["at"] + self._elapsed(content)
+
+    def _elapsed(self, content: dict[str, Any]) -> float:
+        if self._boot and content["boot"] == self._boot:
+            elapsed: float = self._monotonic() - content["monotonic"]
+        else:
+            elapsed = self._wall_clock() - content["wall"]
+        return max(0.0, elapsed)
+
+    def _write(self, path: Path, parts: dict[str, Any], now: float) -> None:
+        content = {
+            "format": FORMAT,
+            "boot": self._boot,
+            "monotonic": self._monotonic(),
+            "wall": self._wall_clock(),
+            "at": now,
+            "state": parts,
+        }
+        # Not flushed to the device: what a power failure takes away is a few minutes of caution.
+        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=path.stem, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(content, file, allow_nan=False)
+            Path(temporary).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+            raise
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        path.replace(path.with_suffix(".damaged"))
+        telemetry.storage_damaged(self.name, path.name, reason)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds the lock file. Raises :class:`StorageError` where others hold it too long."""
+    with path.open("ab") as file:
+        if fcntl is not None:
+            _acquire(file.fileno(), path.name)
+        yield  # closing the file gives the lock back
+
+
+def _acquire(descriptor: int, name: str) -> None:
+    give_up = time.monotonic() + LOCK_LIMIT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= give_up:
+                raise StorageError(f"{name} is held by another process") from error
+            time.sleep(_LOCK_PAUSE)
+        else:
+            return
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")

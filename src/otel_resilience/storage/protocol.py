@@ -1,0 +1,176 @@
+"""What is asked of a storage and what it answers: one atomic step at a time.
+
+Times are seconds relative to the moment of the step, so that no two clocks are ever compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from typing import Protocol
+
+from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
+from otel_resilience.circuitbreaker.states import BreakerState, TransitionReason
+from otel_resilience.retries.bucket import RetryBudgetConfig
+
+
+class StorageError(Exception):
+    """The storage could not make a step. Its cause says why; the text holds no secret."""
+
+
+class Action(StrEnum):
+    """What a step does besides merging what its sender knows."""
+
+    LOOK = "look"
+    """Nothing more."""
+    FAIL = "fail"
+    """A call failed: one of the closed state, or the probe of ``lease``."""
+    SLOW = "slow"
+    """A call of the closed state succeeded, but slowly."""
+    PROBE = "probe"
+    """Asks for ``lease``; ends an open time that is over."""
+    SUCCEED = "succeed"
+    """The probe of ``lease`` succeeded."""
+    RELEASE = "release"
+    """The probe of ``lease`` says nothing."""
+    FORCE_OPEN = "force_open"
+    CLOSE = "close"
+    RESET = "reset"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """The state of a breaker that was on its own, or comes from another storage. The newer state wins."""
+
+    generation: int
+    state: BreakerState
+    age: float
+    """Since its last change of state."""
+    open_left: float
+    openings: int
+    opened_age: float
+    """Since it left the closed state."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerStep:
+    """One step of a shared circuit breaker."""
+
+    action: Action
+    config: CircuitBreakerConfig
+    lease_for: float
+    """Seconds after which a probe without a result loses its slot."""
+    generation: int = 0
+    """The generation in which the calls and probes reported here were admitted."""
+    successes: int = 0
+    """Calls of the closed state that succeeded since the last step, all before what ``action`` tells."""
+    success_age: float = 0.0
+    """Since the last of them was begun: it says nothing of what others met after that."""
+    slow: bool = False
+    lease: str = ""
+    """Names a probe; never used twice."""
+    fraction: float = 0.0
+    """In ``[0, 1)``, for the jitter of an open time."""
+    hint: float | None = None
+    """The server's wish in seconds."""
+    error_type: str = ""
+    claim: Claim | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerView:
+    """A shared breaker right after a step."""
+
+    generation: int
+    """Counts the changes of state; never goes back."""
+    state: BreakerState
+    age: float | None
+    """Since its last change; ``None`` where there was none."""
+    open_left: float
+    openings: int
+    opened_age: float
+    reason: TransitionReason
+    """Of the last change."""
+    error_type: str
+    failures: int
+    calls: int
+    slow: int
+    run: int
+    """Failures in a row."""
+    moved: bool = False
+    """This step changed the state."""
+    granted: bool = False
+    """The lease asked for was granted."""
+    stale: bool = False
+    """The result that the step reported was of an earlier generation."""
+    expired: int = 0
+    """Leases that this step found to have run out."""
+    busy_for: float = 0.0
+    """Until a slot for a probe becomes free at the latest; 0 where there is one."""
+
+
+class Merge(StrEnum):
+    """How the balance that a sender knows and the one in the storage become one."""
+
+    START = "start"
+    """Only where the storage knows none."""
+    LOWER = "lower"
+    """The lower one counts: the sender has spent by its own."""
+    REPLACE = "replace"
+    """The sender's counts: the storage only keeps a copy."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetStep:
+    """One step of a shared retry budget, in tokens."""
+
+    config: RetryBudgetConfig
+    cost: float = 0.0
+    """Taken where the bucket holds it; 0: only look."""
+    given: float = 0.0
+    """Paid in since the last step."""
+    ran: float = 0.0
+    """Seconds that the sender has run since its last step: tokens accrue only while somebody runs."""
+    claim: float | None = None
+    """Tokens as known to a sender that was on its own, or comes from another storage."""
+    merge: Merge = Merge.START
+    """What the claim is good for."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BudgetView:
+    """A shared budget right after a step."""
+
+    tokens: float
+    granted: bool
+    """The cost was taken."""
+
+
+class Storage(Protocol):
+    """Where all who call one dependency keep what they know of it. Every method is one atomic step.
+
+    ``key`` names the dependency. Raises :class:`StorageError` where the step was not made, or may not have been.
+    """
+
+    @property
+    def name(self) -> str:
+        """``memory``, ``disk``, ``redis``: the attribute ``resilience.storage``."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether a step may take long, so that nobody may wait for it without a limit."""
+
+    def breaker(self, key: str, step: BreakerStep) -> BreakerView:
+        """A step of a circuit breaker."""
+
+    def budget(self, key: str, step: BudgetStep) -> BudgetView:
+        """A step of a retry budget."""
+
+    def pause(self, key: str, seconds: float) -> float:
+        """Nothing is to start for ``seconds``; a longer pause stays. Returns what is left of it. 0 only looks."""
+
+    def ping(self) -> None:
+        """The shortest possible step."""
+
+    def close(self) -> None:
+        """Gives up connections and files."""

@@ -1,0 +1,52 @@
+"""Where the primitives meet OpenTelemetry: spans, events and metrics, by the contract in ``contract``.
+
+Nothing here raises into the application. Breakers, budgets and storages are known here only by the protocols in
+:mod:`otel_resilience.telemetry.gauges`.
+"""
+
+from otel_resilience.telemetry.events import (
+    budget_exhausted,
+    probe_expired,
+    rejected,
+    stale_result,
+    state_changed,
+    storage_damaged,
+    storage_degraded,
+    storage_restored,
+    storage_step,
+)
+from otel_resilience.telemetry.gauges import living_breakers, watch_breaker, watch_budgets, watch_storage
+from otel_resilience.telemetry.listener import (
+    Listener,
+    active,
+    emit,
+    events_logger,
+    global_listener,
+    harmless,
+    observe,
+    use_providers,
+)
+
+__all__ = [
+    "Listener",
+    "active",
+    "budget_exhausted",
+    "emit",
+    "events_logger",
+    "global_listener",
+    "harmless",
+    "living_breakers",
+    "observe",
+    "probe_expired",
+    "rejected",
+    "stale_result",
+    "state_changed",
+    "storage_damaged",
+    "storage_degraded",
+    "storage_restored",
+    "storage_step",
+    "use_providers",
+    "watch_breaker",
+    "watch_budgets",
+    "watch_storage",
+]

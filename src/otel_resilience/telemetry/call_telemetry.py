@@ -1,0 +1,262 @@
+"""What one protected call reports to OpenTelemetry: its spans, its events, its points on metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from opentelemetry import trace as trace_api
+from opentelemetry.context import attach, detach, get_current
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from otel_resilience import telemetry
+from otel_resilience._internal.foreign import is_a, name_of, text_of
+from otel_resilience._internal.nesting import Enclosing
+from otel_resilience.classification import error_types
+from otel_resilience.classification.model import Classification, Severity
+from otel_resilience.errors import ResilienceError
+from otel_resilience.redaction import redact
+from otel_resilience.telemetry import contract
+from otel_resilience.telemetry import event_log as events
+from otel_resilience.telemetry.listener import Listener, harmless
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Token
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+_LEVELS = {
+    Severity.LOW: events.INFO,
+    Severity.MEDIUM: events.INFO,
+    Severity.HIGH: events.WARN,
+    Severity.CRITICAL: events.ERROR,
+}
+
+
+class Observed(Protocol):
+    """What a call is made under, as far as telemetry shows it."""
+
+    @property
+    def dependency(self) -> str:
+        """What is called."""
+        ...
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Seconds, monotonic."""
+        ...
+
+    def operation_name(self, function: object, name: str | None) -> str:
+        """The name of an operation, from a bounded set."""
+        ...
+
+
+class CallTelemetry(Enclosing):
+    """The observed side of a call. What only a listener needs is set when one begins to listen."""
+
+    __slots__ = ("attached", "attempt_span", "context", "delay", "function", "listener", "make_current", "name",
+                 "policy", "span", "started", "started_attempt")  # fmt: skip
+
+    policy: Observed
+    function: object
+    name: str | None
+    started: float
+    started_attempt: float
+    delay: float
+    listener: Listener | None
+    span: Span | None
+    context: Context | None
+    attempt_span: Span | None
+    attached: Token[Context] | None
+    make_current: bool
+
+    @property
+    def operation(self) -> str:
+        """The operation's name on telemetry, from a bounded set."""
+        return self.policy.operation_name(self.function, self.name)
+
+    def observe(self, listener: Listener | None) -> None:
+        """Reports this call to ``listener`` from now on, if there is one."""
+        if listener is None:
+            return
+        self.listener = listener
+        self.make_current = False
+        self._open_span(listener)
+
+    @harmless
+    def _open_span(self, listener: Listener) -> None:
+        parent = get_current()
+        self.context = parent
+        span_context = trace_api.get_current_span(parent).get_span_context()
+        if span_context.is_valid and not span_context.trace_flags.sampled:
+            return
+        dependency = self.policy.dependency
+        span = listener.tracer.start_span(
+            f"{dependency} {self.operation}",
+            parent,
+            SpanKind.INTERNAL,
+            {contract.DEPENDENCY: dependency, contract.OPERATION: self.operation},
+        )
+        if span.get_span_context().is_valid:
+            self.make_current = True
+            self.context = trace_api.set_span_in_context(span, parent)
+            if span.is_recording():
+                self.span = span
+
+    @harmless
+    def _open_attempt_span(self, listener: Listener) -> None:
+        if self.span is not None:
+            attributes: dict[str, int | float] = {contract.ATTEMPT_NUMBER: self.attempts}
+            if self.attempts > 1:
+                attributes[contract.RETRY_DELAY] = self.delay
+            span = listener.tracer.start_span(contract.ATTEMPT_SPAN, self.context, SpanKind.INTERNAL, attributes)
+            self.attempt_span = span
+            self.attached = attach(trace_api.set_span_in_context(span, self.context))
+        elif self.make_current and self.context is not None:
+            self.attached = attach(self.context)
+
+    def _detach(self) -> None:
+        if self.attached is not None:
+            detach(self.attached)
+            self.attached = None
+
+    def _forget_spans(self) -> None:
+        """The attempt was not one after all: its span is dropped, with that of the call where it was the first."""
+        self._detach()
+        self.attempt_span = None
+        if not self.attempts:
+            self.span = None
+
+    def _close_attempt_span(self) -> None:
+        self._detach()
+        if self.attempt_span is not None:
+            self._end_attempt_span(self.attempt_span)
+            self.attempt_span = None
+
+    @harmless
+    def _end_attempt_span(self, span: Span) -> None:
+        span.end()
+
+    @harmless
+    def _report_failure(self, error: BaseException, verdict: Classification) -> None:
+        dependency, operation = self.policy.dependency, self.operation
+        message = _text(error)
+        failure: dict[str, events.Value] = {
+            contract.DEPENDENCY: dependency,
+            contract.OPERATION: operation,
+            contract.ERROR_TYPE: verdict.error_type,
+            contract.ERROR_CLASS: verdict.error_class.value,
+            contract.ERROR_SEVERITY: verdict.severity.value,
+        }
+        span = self.attempt_span
+        if span is not None:
+            span.set_attributes(
+                {key: failure[key] for key in (contract.ERROR_TYPE, contract.ERROR_CLASS, contract.ERROR_SEVERITY)}
+            )
+            span.set_status(Status(StatusCode.ERROR, message))
+        self._count_error(verdict)
+        telemetry.emit(
+            contract.EVENT_ERROR_CLASSIFIED,
+            _LEVELS[verdict.severity],
+            f"{dependency} {operation}: {verdict.error_type} is {verdict.error_class.value}",
+            {**failure, contract.PREFIX + "error.unclassified": verdict.unclassified},
+            span=span,
+        )
+        telemetry.emit(
+            contract.EVENT_ATTEMPT_FAILED,
+            events.INFO,
+            f"{dependency} {operation}: attempt {self.attempts} failed with {verdict.error_type}",
+            {
+                **failure,
+                contract.ATTEMPT_NUMBER: self.attempts,
+                contract.PREFIX + "attempt.duration": self.policy.clock() - self.started_attempt,
+                "exception.type": name_of(type(error)),
+                "exception.message": message,
+            },
+            span=span,
+        )
+
+    @harmless
+    def _count_error(self, verdict: Classification) -> None:
+        if self.listener is not None and self.context is not None:
+            self.listener.metrics.error(self.policy.dependency, self.operation, verdict, self.context)
+
+    @harmless
+    def _report_retry(self, verdict: Classification) -> None:
+        dependency, operation = self.policy.dependency, self.operation
+        hinted = verdict.retry_after is not None and self.delay == verdict.retry_after
+        source = contract.RETRY_SOURCES[hinted]
+        if self.listener is not None and self.context is not None:
+            self.listener.metrics.retry(dependency, self.delay, source, self.context)
+        telemetry.emit(
+            contract.EVENT_RETRY_SCHEDULED,
+            events.INFO,
+            f"{dependency} {operation}: next attempt in {self.delay:.3f} s",
+            {
+                contract.DEPENDENCY: dependency,
+                contract.OPERATION: operation,
+                contract.ERROR_TYPE: verdict.error_type,
+                contract.ATTEMPT_NUMBER: self.attempts + 1,
+                contract.RETRY_DELAY: self.delay,
+                contract.RETRY_SOURCE: source,
+            },
+            context=self.context,
+            span=self.span,
+        )
+
+    @harmless
+    def _report_exhausted(self, verdict: Classification) -> None:
+        dependency, operation = self.policy.dependency, self.operation
+        telemetry.emit(
+            contract.EVENT_RETRY_EXHAUSTED,
+            events.WARN,
+            f"{dependency} {operation}: gave up after {self.attempts} attempts, {verdict.error_type}",
+            {
+                contract.DEPENDENCY: dependency,
+                contract.OPERATION: operation,
+                contract.ERROR_TYPE: verdict.error_type,
+                contract.ATTEMPTS: self.attempts,
+            },
+            context=self.context,
+            span=self.span,
+        )
+
+    @harmless
+    def _count_suppressed(self, reason: str) -> None:
+        if self.listener is not None and self.context is not None:
+            self.listener.metrics.suppress(self.policy.dependency, reason, self.context)
+
+    def _close(self, outcome: str, verdict: Classification | None, error: BaseException | None = None) -> None:
+        listener = self.listener
+        if listener is None:
+            return
+        error_type = ""
+        if verdict is not None and outcome != "cancelled":
+            error_type = error_types.DEADLINE_EXCEEDED if outcome == "deadline" else verdict.error_type
+        if self.context is not None:
+            self._record(listener, outcome, error_type, self.context)
+        if self.span is not None:
+            self._end_span(self.span, outcome, error_type, error)
+
+    @harmless
+    def _record(self, listener: Listener, outcome: str, error_type: str, context: Context) -> None:
+        seconds = self.policy.clock() - self.started
+        listener.metrics.operation(
+            self.policy.dependency, self.operation, outcome, error_type, seconds, self.attempts, context
+        )
+
+    @harmless
+    def _end_span(self, span: Span, outcome: str, error_type: str, error: BaseException | None) -> None:
+        span.set_attributes({contract.ATTEMPTS: self.attempts, contract.OUTCOME: outcome})
+        if error_type:
+            span.set_attribute(contract.ERROR_TYPE, error_type)
+            span.set_status(Status(StatusCode.ERROR, None if error is None else _text(error)))
+        span.end()
+
+
+def _text(error: BaseException) -> str:
+    """The message of an error without secrets; the name of its type where it has none to give."""
+    if is_a(error, ResilienceError):
+        return str(error)  # ours: a dependency's name and numbers
+    return redact(text_of(error))

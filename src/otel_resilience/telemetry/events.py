@@ -1,0 +1,138 @@
+"""What breakers, budgets and storages report: events, and the counters beside them. Nothing here raises."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from opentelemetry import trace as trace_api
+
+from otel_resilience.circuitbreaker.states import BreakerState, Transition
+from otel_resilience.telemetry import cardinality, contract, hooks
+from otel_resilience.telemetry.event_log import INFO, WARN, Value
+
+if TYPE_CHECKING:
+    pass
+from otel_resilience.telemetry.listener import Listener, active, emit, events_logger, harmless
+
+P = ParamSpec("P")
+W = TypeVar("W")
+
+
+@harmless
+def state_changed(dependency: str, transition: Transition) -> None:
+    """A breaker changed its state."""
+    if hooks.subscribed:
+        hooks.tell_transition(dependency, transition)
+    listener = active()
+    if listener is not None:
+        listener.metrics.transition(dependency, transition)
+    opened = transition.target in (BreakerState.OPEN, BreakerState.FORCED_OPEN)
+    level = WARN if opened else INFO
+    if listener is None and not events_logger.isEnabledFor(level):
+        return
+    attributes: dict[str, Value] = {
+        contract.DEPENDENCY: dependency,
+        contract.BREAKER_FROM: transition.source.value,
+        contract.BREAKER_TO: transition.target.value,
+        contract.BREAKER_REASON: transition.reason.value,
+        contract.PREFIX + "circuit_breaker.window.failures": transition.failures,
+        contract.PREFIX + "circuit_breaker.window.calls": transition.calls,
+    }
+    if transition.error_type is not None:
+        attributes[contract.ERROR_TYPE] = transition.error_type
+    if transition.open_for is not None:
+        attributes[contract.PREFIX + "circuit_breaker.open_for"] = transition.open_for
+    emit(
+        contract.EVENT_STATE_CHANGED,
+        level,
+        f"circuit breaker {dependency}: {transition.source.value} to {transition.target.value}"
+        f" ({transition.reason.value})",
+        attributes,
+        span=trace_api.get_current_span(),
+    )
+
+
+def rejected(dependency: str, *, enforced: bool) -> None:
+    """A breaker rejected a call, or in shadow mode would have."""
+    listener = active()
+    if listener is not None:
+        _count_rejection(listener, dependency, enforced)
+
+
+@harmless
+def _count_rejection(listener: Listener, dependency: str, enforced: bool) -> None:  # internal
+    listener.metrics.rejection(dependency, enforced=enforced)
+
+
+@harmless
+def stale_result(dependency: str, number: int) -> None:
+    """Results of an earlier generation were dropped."""
+    listener = active()
+    if listener is not None:
+        listener.metrics.stale(dependency, number)
+
+
+@harmless
+def probe_expired(dependency: str, number: int) -> None:
+    """Half-open probes lost their lease."""
+    emit(
+        contract.EVENT_PROBE_EXPIRED,
+        WARN,
+        f"circuit breaker {dependency}: {number} probe(s) did not answer within the lease",
+        {contract.DEPENDENCY: dependency, contract.PREFIX + "circuit_breaker.probes": number},
+    )
+
+
+@harmless
+def budget_exhausted(dependency: str) -> None:
+    """A retry budget ran dry."""
+    emit(
+        contract.EVENT_BUDGET_EXHAUSTED,
+        WARN,
+        f"the retry budget of {dependency} is exhausted",
+        {contract.DEPENDENCY: dependency},
+    )
+
+
+@harmless
+def storage_step(storage: str, seconds: float, error_type: str) -> None:
+    """A step of shared state was made; ``error_type`` is empty unless it failed."""
+    listener = active()
+    if listener is not None:
+        listener.metrics.step(cardinality.bounded_storage(storage), seconds, error_type)
+
+
+@harmless
+def storage_degraded(storage: str, error_type: str, reason: str) -> None:
+    """Shared state cannot be reached."""
+    emit(
+        contract.EVENT_STORAGE_DEGRADED,
+        WARN,
+        f"shared state in {storage} cannot be reached ({reason}); this process goes by its own",
+        {
+            contract.STORAGE: cardinality.bounded_storage(storage),
+            contract.ERROR_TYPE: cardinality.bounded_error_type(error_type),
+        },
+    )
+
+
+@harmless
+def storage_restored(storage: str, seconds: float) -> None:
+    """Shared state answers again."""
+    emit(
+        contract.EVENT_STORAGE_RESTORED,
+        INFO,
+        f"shared state in {storage} answers again after {seconds:.1f} s",
+        {contract.STORAGE: cardinality.bounded_storage(storage), contract.PREFIX + "storage.outage.duration": seconds},
+    )
+
+
+@harmless
+def storage_damaged(storage: str, file: str, reason: str) -> None:
+    """A file of shared state was set aside."""
+    emit(
+        contract.EVENT_STORAGE_DAMAGED,
+        WARN,
+        f"the shared state in {file} cannot be used ({reason}); it was set aside and starts empty",
+        {contract.STORAGE: cardinality.bounded_storage(storage)},
+    )

@@ -1,0 +1,151 @@
+"""The instruments of the contract on one meter, with attribute sets that are made once and bounded in number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
+
+from otel_resilience.circuitbreaker.states import BreakerState, Transition
+from otel_resilience.classification.model import Classification
+from otel_resilience.telemetry import cardinality, contract
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+Observe = Callable[[CallbackOptions], Iterable[Observation]]
+AttributeSet = dict[str, str | int | float | bool]
+
+
+class Instruments:
+    """Records what the primitives report."""
+
+    def __init__(self, meter: Meter, *, observed: Mapping[contract.Metric, Observe]) -> None:
+        self.duration = _histogram(meter, contract.OPERATION_DURATION)
+        self.attempts = _histogram(meter, contract.OPERATION_ATTEMPTS)
+        self.errors = _counter(meter, contract.ERRORS)
+        self.delay = _histogram(meter, contract.DELAY)
+        self.suppressed = _counter(meter, contract.SUPPRESSED)
+        self.transitions = _counter(meter, contract.BREAKER_TRANSITIONS)
+        self.rejections = _counter(meter, contract.BREAKER_REJECTIONS)
+        self.shadow_rejections = _counter(meter, contract.BREAKER_SHADOW_REJECTIONS)
+        self.recovery = _histogram(meter, contract.BREAKER_RECOVERY)
+        self.stale_results = _counter(meter, contract.BREAKER_STALE)
+        self.notifications = _counter(meter, contract.ALERT_NOTIFICATIONS)
+        self.alerts_suppressed = _counter(meter, contract.ALERT_SUPPRESSED)
+        self.delivery_duration = _histogram(meter, contract.ALERT_DELIVERY_DURATION)
+        self.storage_step = _histogram(meter, contract.STORAGE_DURATION)
+        self._meter = meter
+        for metric, observe in observed.items():
+            self.observe(metric, observe)
+        self._sets: dict[tuple[str, ...], tuple[AttributeSet, AttributeSet]] = {}
+        self._dependencies: dict[str, AttributeSet] = {}
+        self._operations: dict[object, cardinality.BoundedNames] = {}
+        """The operations of each dependency, whichever policies name them."""
+
+    def observe(self, metric: contract.Metric, observe: Observe) -> None:
+        """Collects a gauge or an up-down counter by asking."""
+        gauge = metric.kind == "gauge"
+        create = self._meter.create_observable_gauge if gauge else self._meter.create_observable_up_down_counter
+        create(metric.name, [observe], unit=metric.unit, description=metric.description)
+
+    def operation(
+        self, dependency: str, operation: str, outcome: str, error_type: str, seconds: float, attempts: int,
+        context: Context,
+    ) -> None:  # fmt: skip
+        """One protected call has ended; ``error_type`` is empty where it did not fail."""
+        key = (dependency, operation, outcome, error_type)
+        sets = self._sets.get(key)
+        if sets is None:
+            sets = self._make_sets(dependency, operation, outcome, error_type)
+            if len(self._sets) < cardinality.MAX_ATTRIBUTE_SETS:
+                self._sets[key] = sets
+        self.duration.record(seconds, sets[0], context)
+        self.attempts.record(attempts, sets[1], context)
+
+    def error(self, dependency: str, operation: str, verdict: Classification, context: Context) -> None:
+        """One attempt failed."""
+        self.errors.add(
+            1,
+            {
+                **self._of_operation(dependency, operation),
+                contract.ERROR_TYPE: cardinality.bounded_error_type(verdict.error_type),
+                contract.ERROR_CLASS: verdict.error_class.value,
+                contract.ERROR_SEVERITY: verdict.severity.value,
+            },
+            context,
+        )
+
+    def retry(self, dependency: str, delay: float, source: str, context: Context) -> None:
+        """A retry will follow after ``delay`` seconds."""
+        self.delay.record(delay, {**self._of(dependency), contract.RETRY_SOURCE: source}, context)
+
+    def suppress(self, dependency: str, reason: str, context: Context) -> None:
+        """A retry was not made although attempts remained."""
+        self.suppressed.add(1, {**self._of(dependency), contract.SUPPRESS_REASON: reason}, context)
+
+    def transition(self, dependency: str, transition: Transition) -> None:
+        """A breaker changed its state."""
+        attributes = self._of(dependency)
+        self.transitions.add(
+            1,
+            {
+                **attributes,
+                contract.BREAKER_FROM: transition.source.value,
+                contract.BREAKER_TO: transition.target.value,
+                contract.BREAKER_REASON: transition.reason.value,
+            },
+        )
+        if transition.target is BreakerState.CLOSED and transition.open_duration is not None:
+            self.recovery.record(transition.open_duration, attributes)
+
+    def rejection(self, dependency: str, *, enforced: bool) -> None:
+        """A breaker rejected a call, or in shadow mode would have."""
+        (self.rejections if enforced else self.shadow_rejections).add(1, self._of(dependency))
+
+    def stale(self, dependency: str, number: int) -> None:
+        """Results of an earlier generation were dropped."""
+        self.stale_results.add(number, self._of(dependency))
+
+    def step(self, storage: str, seconds: float, error_type: str) -> None:
+        """One step of shared state; ``error_type`` is empty where it was made."""
+        attributes: AttributeSet = {contract.STORAGE: storage}
+        if error_type:
+            attributes[contract.ERROR_TYPE] = cardinality.bounded_error_type(error_type)
+        self.storage_step.record(seconds, attributes)
+
+    def _make_sets(
+        self, dependency: str, operation: str, outcome: str, error_type: str
+    ) -> tuple[AttributeSet, AttributeSet]:
+        common = {**self._of_operation(dependency, operation), contract.OUTCOME: outcome}
+        if not error_type:
+            return common, common
+        return {**common, contract.ERROR_TYPE: cardinality.bounded_error_type(error_type)}, common
+
+    def _of_operation(self, dependency: str, operation: str) -> AttributeSet:
+        attributes = self._of(dependency)
+        shown = attributes[contract.DEPENDENCY]
+        names = self._operations.get(shown)
+        if names is None:
+            names = self._operations.setdefault(shown, cardinality.BoundedNames(cardinality.MAX_OPERATIONS))
+        return {**attributes, contract.OPERATION: names(operation)}
+
+    def _of(self, dependency: str) -> AttributeSet:
+        found = self._dependencies.get(dependency)
+        if found is None:
+            found = {contract.DEPENDENCY: cardinality.bounded_dependency(dependency)}
+            if len(self._dependencies) < cardinality.MAX_DEPENDENCIES:
+                self._dependencies[dependency] = found
+        return found
+
+
+def _histogram(meter: Meter, metric: contract.Metric) -> Histogram:
+    boundaries: Sequence[float] | None = metric.boundaries
+    return meter.create_histogram(
+        metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=boundaries
+    )
+
+
+def _counter(meter: Meter, metric: contract.Metric) -> Counter:
+    return meter.create_counter(metric.name, metric.unit, metric.description)

@@ -1,0 +1,147 @@
+"""Where the primitives meet OpenTelemetry: one place that knows whether telemetry goes anywhere.
+
+Nothing here raises into the application. Without an SDK only a look at two module attributes is paid; spans are made
+only where the trace is sampled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ParamSpec
+
+from opentelemetry import _logs as logs_api
+from opentelemetry import metrics as metrics_api
+from opentelemetry import trace as trace_api
+from opentelemetry._logs import _internal as logs_internal
+from opentelemetry.metrics import _internal as metrics_internal
+
+from otel_resilience._internal.foreign import repr_of
+from otel_resilience.redaction import redact
+from otel_resilience.telemetry import contract
+from otel_resilience.telemetry.event_log import Attributes, EventLog
+from otel_resilience.telemetry.instruments import Instruments, Observe
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+
+P = ParamSpec("P")
+
+events_logger = logging.getLogger("otel_resilience.events")
+"""Takes the events where no logger provider of OpenTelemetry is set; an event goes one way only."""
+events_logger.addHandler(logging.NullHandler())
+_log = logging.getLogger("otel_resilience")
+_log.addHandler(logging.NullHandler())
+
+_SIGNAL_OPT_IN = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
+
+
+def harmless(function: Callable[P, None]) -> Callable[P, None]:
+    """Keeps a failure of telemetry from the call that it watches: logged, and no more."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except Exception as exc:  # noqa: BLE001  # a broken exporter or processor must not break the application
+            _log.warning("telemetry failed in %s: %s", function.__name__, redact(repr_of(exc)))
+
+    return guarded
+
+
+class Listener:
+    """Tracer, events and instruments of one set of providers (by default the global ones, also when set later)."""
+
+    def __init__(
+        self,
+        tracer_provider: trace_api.TracerProvider | None = None,
+        meter_provider: metrics_api.MeterProvider | None = None,
+        logger_provider: logs_api.LoggerProvider | None = None,
+    ) -> None:
+        self.tracer = trace_api.get_tracer(
+            contract.SCOPE, tracer_provider=tracer_provider, schema_url=contract.SCHEMA_URL
+        )
+        self.events = EventLog(contract.SCOPE, contract.SCHEMA_URL, events_logger, logger_provider)
+        self.metrics = Instruments(
+            metrics_api.get_meter(contract.SCOPE, meter_provider=meter_provider, schema_url=contract.SCHEMA_URL),
+            observed=dict(_observed),
+        )
+        self.events_on_spans = os.environ.get(_SIGNAL_OPT_IN, "").strip() != "logs"
+
+
+override: Listener | None = None
+"""Set by :func:`use_providers`; comes before the global providers."""
+_global: Listener | None = None
+_global_events = EventLog(contract.SCOPE, contract.SCHEMA_URL, events_logger)
+
+
+def active() -> Listener | None:
+    """The listener, or ``None`` where no SDK is set up. Cheap enough for every call."""
+    if override is not None:
+        return override
+    if (
+        trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # the public getter reads the environment on every call
+        and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
+        and logs_internal._LOGGER_PROVIDER is None  # noqa: SLF001
+    ):
+        return None
+    return _global or global_listener()
+
+
+def global_listener() -> Listener:
+    """The listener on the global providers; its instruments come alive when the providers are set."""
+    global _global  # one per process, made when first needed
+    if _global is None:
+        _global = Listener()
+    return _global
+
+
+@contextlib.contextmanager
+def use_providers(
+    *,
+    tracer_provider: trace_api.TracerProvider | None = None,
+    meter_provider: metrics_api.MeterProvider | None = None,
+    logger_provider: logs_api.LoggerProvider | None = None,
+) -> Iterator[None]:
+    """Sends telemetry to these providers instead of the global ones, for the whole process, within a block."""
+    global override  # a process-wide switch by design
+    previous, override = override, Listener(tracer_provider, meter_provider, logger_provider)
+    try:
+        yield
+    finally:
+        override = previous
+
+
+@harmless
+def emit(
+    name: str,
+    level: int,
+    body: str,
+    attributes: Attributes,
+    *,
+    context: Context | None = None,
+    span: Span | None = None,
+) -> None:
+    """Emits one event as one record, see :class:`EventLog`. By opt-in it also stands on ``span``."""
+    body = redact(body)
+    listener = active()
+    if listener is not None and listener.events_on_spans and span is not None:
+        span.add_event(name, dict(attributes))
+    (_global_events if override is None else override.events).emit(name, level, body, attributes, context)
+
+
+_observed: dict[contract.Metric, Observe] = {}
+"""The observable metrics and who answers for them."""
+
+
+def observe(metric: contract.Metric, callback: Observe) -> None:
+    """Adds an observable metric of a room of its own; called when that room is imported."""
+    _observed[metric] = callback
+    for listener in {override, _global}:
+        if listener is not None:
+            listener.metrics.observe(metric, callback)
