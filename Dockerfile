@@ -4,9 +4,9 @@ FROM python:3.13.9-slim-bookworm AS build
 WORKDIR /build
 RUN python -m venv /opt/catalog-sync
 ENV PATH=/opt/catalog-sync/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
-RUN pip install --constraint constraints.txt .
+RUN pip install --constraint constraints.txt ./src/otel_resilience '.[api,demo,worker]'
 
 FROM python:3.13.9-slim-bookworm
 ENV PATH=/opt/catalog-sync/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

@@ -4,18 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
+PIP_OPTIONS := --disable-pip-version-check --constraint constraints.txt
 DATA ?= .cache/drill
 
-.PHONY: help demo up test faults lint format docs bench collector dashboards drill preview clean
+.PHONY: help install demo up test faults lint format docs bench collector dashboards drill preview clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml src/otel_resilience/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "catalog-sync needs Python 3.11 or newer; name one with PYTHON=...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the library, the application and the tools of its tests into $(VENV) (about a minute, once)"
+	@$(BIN)/python -m pip install $(PIP_OPTIONS) --editable src/otel_resilience --editable '.[dev]'
 	@touch $@
+
+install: $(STAMP) ## Set up .venv: both distributions from this tree, with all extras
+	@echo "$(VENV) is ready; $(BIN)/catalog-sync --help"
 
 demo: $(STAMP) ## Run the whole story on this machine: sync, faults, outage, recovery
 	@$(BIN)/catalog-sync demo
@@ -35,6 +40,7 @@ lint: $(STAMP) ## Check types, style and that generated files are current
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/lint-imports --no-timings
 
 format: $(STAMP) ## Format the code
 	@$(BIN)/python -m ruff check --fix --quiet . || true
@@ -47,7 +53,7 @@ docs: $(STAMP) ## Write the generated references anew
 
 bench: $(STAMP) ## Measure against peers and print the tables (nine minutes)
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
-	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . \
+	@$(BENCH)/bin/python -m pip install --quiet $(PIP_OPTIONS) --editable src/otel_resilience --editable . \
 		-r benchmarks/requirements.txt
 	@$(BENCH)/bin/python -m benchmarks.run $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.simulations $(BENCH_OPTIONS)

@@ -41,7 +41,6 @@ from otel_resilience.retries.config import RetryConfig
 __version__ = "0.1.0"
 
 __all__ = [
-    "__version__",
     "AttemptThreadsExhaustedError",
     "AttemptTimeoutError",
     "BreakerEffect",
@@ -68,6 +67,7 @@ __all__ = [
     "Severity",
     "Transition",
     "TransitionReason",
+    "__version__",
     "classify",
     "correlation_id",
     "correlation_scope",

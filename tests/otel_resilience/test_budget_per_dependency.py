@@ -162,7 +162,8 @@ def test_a_forked_child_goes_on_with_buckets_breakers_and_telemetry_of_its_own()
     script = textwrap.dedent(
         """
         import os, sys, threading
-        from otel_resilience import CircuitBreaker, CircuitBreakerConfig, RetryBudget, budget
+        from otel_resilience import CircuitBreaker, CircuitBreakerConfig, RetryBudget
+        from otel_resilience.retries import budget
         from otel_resilience.testing import RecordedTelemetry
 
         bucket = RetryBudget.for_dependency("supplier")

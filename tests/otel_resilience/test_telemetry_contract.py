@@ -1019,7 +1019,7 @@ def test_where_only_logs_are_set_up_the_events_are_emitted(monkeypatch: pytest.M
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     monkeypatch.setattr(listener.logs_internal, "_LOGGER_PROVIDER", provider)
-    monkeypatch.setattr(telemetry, "_global", None)
+    monkeypatch.setattr(listener, "_global", None)
     with pytest.raises(TransientFault):
         make_policy(clock, deadline=None).execute(Script(TransientFault()).play)
     names = [log.log_record.event_name for log in exporter.get_finished_logs()]
@@ -1032,7 +1032,7 @@ def test_global_providers_that_are_set_later_are_used(monkeypatch: pytest.Monkey
     policy.execute(lambda: None)
     reader = InMemoryMetricReader()
     monkeypatch.setattr(listener.metrics_internal, "_METER_PROVIDER", MeterProvider([reader], shutdown_on_exit=False))
-    monkeypatch.setattr(telemetry, "_global", None)
+    monkeypatch.setattr(listener, "_global", None)
     policy.execute(lambda: None)
     data = reader.get_metrics_data()
     assert data is not None

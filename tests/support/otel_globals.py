@@ -13,7 +13,7 @@ from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.util._once import Once
 
 import catalog_sync.observability.instruments as application
-import otel_resilience.telemetry as library
+import otel_resilience.telemetry.listener as library
 
 _CELLS = (
     (trace_api, "_TRACER_PROVIDER", None),

@@ -36,7 +36,7 @@ from otel_resilience.telemetry.call_telemetry import CallTelemetry
 if TYPE_CHECKING:
     from otel_resilience._internal.predicates import IsRetryable
     from otel_resilience.circuitbreaker.breaker import CircuitBreaker
-    from otel_resilience.policy.policy import Policy
+    from otel_resilience.policy.plan import CallPlan
 
 GIVE_UP = -1.0
 _CANCELLED = ErrorClass.CANCELLED
@@ -50,7 +50,7 @@ class Call(CallTelemetry):
                  "retries_by_type", "sent", "suppressed", "suspended", "token", "unsent", "used_immediate",
                  "verdict")  # fmt: skip
 
-    policy: Policy
+    policy: CallPlan
     permit: int
     token: Token[Enclosing | None] | None
     paid: float
@@ -72,7 +72,7 @@ class Call(CallTelemetry):
 
     def __init__(
         self,
-        policy: Policy,
+        policy: CallPlan,
         function: object,
         name: str | None,
         idempotent: bool | None,  # internal, three-valued

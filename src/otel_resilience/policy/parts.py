@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
 from otel_resilience.circuitbreaker.machine import DEFAULT_PROBE_LEASE
+from otel_resilience.classification.classifier import Classifier
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 
 if TYPE_CHECKING:
-    from otel_resilience.policy.policy import Policy
+    from otel_resilience.policy.plan import CallPlan
 
 PROBE_LEASE_MARGIN = 1.0
 """Seconds added to the attempt timeout for the lease of a half-open probe."""
 
 
-def make_breaker(policy: Policy, breaker: CircuitBreaker | CircuitBreakerConfig | None) -> CircuitBreaker | None:
+@runtime_checkable
+class SharedParts(Protocol):
+    """Makes breakers and budgets whose state is shared, such as :class:`~otel_resilience.storage.SharedState`."""
+
+    def circuit_breaker(
+        self,
+        dependency: str,
+        config: CircuitBreakerConfig,
+        *,
+        classifier: Classifier,
+        clock: Callable[[], float],
+        rng: Callable[[], float],
+    ) -> CircuitBreaker:
+        """The breaker of a policy."""
+        ...
+
+    def retry_budget(self, dependency: str, config: RetryBudgetConfig, *, clock: Callable[[], float]) -> RetryBudget:
+        """The budget of a policy."""
+        ...
+
+
+def check_shared(shared: object) -> None:
+    """Raises ``TypeError`` unless it is ``None`` or makes shared parts."""
+    if shared is not None and (isinstance(shared, type) or not isinstance(shared, SharedParts)):
+        raise TypeError(f"shared must be a SharedState or None, not {shared!r}")
+
+
+def make_breaker(
+    policy: CallPlan, breaker: CircuitBreaker | CircuitBreakerConfig | None, shared: SharedParts | None
+) -> CircuitBreaker | None:
     """The policy's breaker. Raises ``ValueError`` where it does not fit the attempt timeout."""
     if breaker is None:
         return None
@@ -38,14 +69,14 @@ def make_breaker(policy: Policy, breaker: CircuitBreaker | CircuitBreakerConfig 
     if config.probe_lease is None and limit is not None:
         config = dataclasses.replace(config, probe_lease=limit + PROBE_LEASE_MARGIN)
     options: dict[str, Any] = {"classifier": policy.classifier, "clock": policy.clock, "rng": policy.rng}
-    if policy.shared is not None:
-        from otel_resilience.storage import SharedCircuitBreaker  # only where state is shared
-
-        return SharedCircuitBreaker(policy.dependency, config, shared=policy.shared, **options)
+    if shared is not None:
+        return shared.circuit_breaker(policy.dependency, config, **options)
     return CircuitBreaker(policy.dependency, config, **options)
 
 
-def make_budget(policy: Policy, budget: RetryBudget | RetryBudgetConfig | bool | None) -> RetryBudget | None:
+def make_budget(
+    policy: CallPlan, budget: RetryBudget | RetryBudgetConfig | bool | None, shared: SharedParts | None
+) -> RetryBudget | None:
     """The policy's budget: the given one or the bucket of its dependency; none where nothing is ever retried.
 
     Raises ``ValueError`` where it could never pay for all retries of one call; one made by default is large enough.
@@ -58,15 +89,13 @@ def make_budget(policy: Policy, budget: RetryBudget | RetryBudgetConfig | bool |
         return None
     given = budget if isinstance(budget, RetryBudgetConfig) else None
     price = (given or RetryBudgetConfig()).price(policy.max_attempts - 1)
-    if policy.shared is not None:
-        from otel_resilience.storage import SharedRetryBudget  # only where state is shared
-
+    if shared is not None:
         config = given or RetryBudgetConfig(capacity=max(RetryBudgetConfig().capacity, price))
-        return SharedRetryBudget(policy.dependency, config, shared=policy.shared, clock=policy.clock)
+        return shared.retry_budget(policy.dependency, config, clock=policy.clock)
     return RetryBudget.for_dependency(policy.dependency, given, at_least=price, clock=policy.clock)
 
 
-def _check_pays(policy: Policy, config: RetryBudgetConfig) -> None:
+def _check_pays(policy: CallPlan, config: RetryBudgetConfig) -> None:
     price = config.price(policy.max_attempts - 1)
     if price > config.capacity:
         raise ValueError(

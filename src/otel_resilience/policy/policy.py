@@ -15,7 +15,7 @@ import time
 import types
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from opentelemetry import trace as trace_api
 from opentelemetry.metrics import _internal as metrics_internal
@@ -42,14 +42,11 @@ from otel_resilience.errors import AttemptThreadsExhaustedError
 from otel_resilience.limits.attempt_timeout import run_limited, run_limited_async
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.call import GIVE_UP, Call
-from otel_resilience.policy.parts import make_breaker, make_budget
+from otel_resilience.policy.parts import SharedParts, check_shared, make_breaker, make_budget
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.retries.config import RetryConfig
 from otel_resilience.telemetry import cardinality, listener
-
-if TYPE_CHECKING:
-    from otel_resilience.storage import SharedState
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -96,7 +93,7 @@ class Policy:
         attempt_timeout: float | None = None,
         max_attempt_threads: int = DEFAULT_MAX_THREADS,
         idempotent: bool | None = None,
-        shared: SharedState | None = None,
+        shared: SharedParts | None = None,
         classifier: Classifier | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -125,8 +122,8 @@ class Policy:
         """Where the breaker and the budget made here keep their state; ``None``: in themselves."""
         self.classify = self.classifier.classify
         self.max_attempts = self.retry.max_attempts
-        self.breaker = make_breaker(self, breaker)
-        self.budget = make_budget(self, budget)
+        self.breaker = make_breaker(self, breaker, shared)
+        self.budget = make_budget(self, budget, shared)
         if self.budget is not None:
             telemetry.watch_budgets()
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
@@ -440,10 +437,7 @@ _making = threading.Lock()
 
 
 def _check_functions(shared: object, clock: object, sleep: object, async_sleep: object, rng: object) -> None:
-    if shared is not None:
-        from otel_resilience.storage import SharedState as SharedStateClass  # only where state is shared
-
-        check.instance("shared", shared, SharedStateClass)
+    check_shared(shared)
     for name, function in (("clock", clock), ("sleep", sleep), ("rng", rng)):
         check.def_function(name, function)
     check.function("async_sleep", async_sleep)

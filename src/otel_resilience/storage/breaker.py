@@ -23,7 +23,7 @@ from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass
 from otel_resilience.storage.links import Link
 from otel_resilience.storage.protocol import Action, BreakerStep, BreakerView, Claim, StorageError
-from otel_resilience.storage.state import SharedState
+from otel_resilience.storage.sharing import Sharing
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
@@ -47,7 +47,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         dependency: str,
         config: CircuitBreakerConfig | None = None,
         *,
-        shared: SharedState,
+        shared: Sharing,
         classifier: Classifier | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
@@ -68,7 +68,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         """When the latest of the calls that succeeded was begun."""
         self._leases: dict[int, tuple[Link, str]] = {}
         self._view: BreakerView | None = None
-        check.instance("shared", shared, SharedState)
+        check.instance("shared", shared, Sharing)
         self._shared = shared
         self._fraction = rng
         super().__init__(dependency, config, classifier=classifier, clock=clock, rng=rng)

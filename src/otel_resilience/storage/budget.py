@@ -14,7 +14,7 @@ from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.storage.links import Link
 from otel_resilience.storage.protocol import BudgetStep, BudgetView, Merge
-from otel_resilience.storage.state import SharedState
+from otel_resilience.storage.sharing import Sharing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class SharedRetryBudget(RetryBudget):
         dependency: str,
         config: RetryBudgetConfig | None = None,
         *,
-        shared: SharedState,
+        shared: Sharing,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        check.instance("shared", shared, SharedState)
+        check.instance("shared", shared, Sharing)
         self._shared = shared
         super().__init__(dependency, config, clock=clock)
         self.key = shared.key(dependency)

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Protocol
+from collections.abc import Callable
 
-from otel_resilience._internal import validation as check
-from otel_resilience.storage.links import BackgroundLink, DirectLink, Link, Member
-from otel_resilience.storage.protocol import Storage
-
-WAIT = 0.05
-"""Seconds that a call waits for a remote storage at most (row F45 of common fault matrices: never more than 50 ms)."""
-STALENESS = 0.25
-"""Seconds between two looks at what others found out."""
+from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
+from otel_resilience.classification.classifier import Classifier
+from otel_resilience.retries.bucket import RetryBudgetConfig
+from otel_resilience.storage.breaker import SharedCircuitBreaker
+from otel_resilience.storage.budget import SharedRetryBudget
+from otel_resilience.storage.sharing import Sharing
 
 
-class _Sharing(Member, Protocol):
-    @property
-    def key(self) -> str:
-        """Where its state is kept."""
-
-    def flush(self) -> None:
-        """Tells what has not been told yet."""
-
-
-class SharedState:
+class SharedState(Sharing):
     """State that breakers and budgets share through one or more storages.
 
     The first storage in reach is asked; those behind it keep a copy for the time when it is not. ``wait``: seconds that
@@ -37,64 +25,20 @@ class SharedState:
     Close it at the end of the process: what was not told yet is told then.
     """
 
-    def __init__(self, *storages: Storage, wait: float = WAIT, staleness: float = STALENESS, scope: str = "") -> None:
-        if not storages:
-            raise ValueError("SharedState needs at least one storage")
-        for storage in storages:
-            if isinstance(storage, type) or not callable(getattr(storage, "breaker", None)):
-                raise TypeError(f"SharedState needs storages such as DiskStorage(folder), not {storage!r}")
-        check.instance("scope", scope, str)
-        wait = check.seconds("wait", wait)
-        self.staleness = check.seconds("staleness", staleness)
-        self.links: tuple[Link, ...] = tuple(
-            BackgroundLink(storage, limit=wait, every=self.staleness) if storage.remote else DirectLink(storage)
-            for storage in storages
-        )
-        self._scope = scope
-        self._members: weakref.WeakSet[_Sharing] = weakref.WeakSet()
+    def circuit_breaker(
+        self,
+        dependency: str,
+        config: CircuitBreakerConfig,
+        *,
+        classifier: Classifier,
+        clock: Callable[[], float],
+        rng: Callable[[], float],
+    ) -> SharedCircuitBreaker:
+        """A breaker of ``dependency`` that acts as one with all others of that name in this state."""
+        return SharedCircuitBreaker(dependency, config, shared=self, classifier=classifier, clock=clock, rng=rng)
 
-    @property
-    def degraded(self) -> bool:
-        """Whether the first storage is out of reach: this process goes by a copy, or by its own."""
-        return self.links[0].degraded
-
-    def key(self, dependency: str) -> str:
-        """The key under which the state of ``dependency`` is kept."""
-        return f"{dependency}@{self._scope}" if self._scope else dependency
-
-    def ready(self, seconds: float) -> bool:
-        """Waits until the first storage has been reached and its state is known here. ``False`` where it takes longer.
-
-        Without it the first calls of a process may go by a copy, or by their own.
-        """
-        return self.links[0].ready(check.seconds("seconds", seconds))
-
-    def pause(self, dependency: str, seconds: float = 0.0) -> float:
-        """Notes that nothing is to be started for ``seconds``; a longer pause stays. With 0 it only looks.
-
-        Returns what is left of the longest pause that a storage in reach knows, in seconds.
-        """
-        key = self.key(dependency)
-        left = [0.0]
-        for link in self.links:
-            link.ask(lambda link=link: link.storage.pause(key, seconds), left.append)  # type: ignore[misc]
-        return max(left)
-
-    def join(self, member: _Sharing) -> None:
-        """A breaker or a budget takes part from now on."""
-        self._members.add(member)
-        for link in reversed(self.links):
-            link.join(member)
-
-    def changed(self, source: _Sharing, link: Link) -> None:
-        """Tells the other breakers of this process that ``source`` has a new state from ``link``."""
-        for member in list(self._members):
-            if member is not source and isinstance(member, type(source)) and member.key == source.key:
-                link.refresh(member)
-
-    def close(self) -> None:
-        """Tells what was not told yet, and gives up connections. Those who still use it go by their own."""
-        for member in list(self._members):
-            member.flush()
-        for link in self.links:
-            link.close()
+    def retry_budget(
+        self, dependency: str, config: RetryBudgetConfig, *, clock: Callable[[], float]
+    ) -> SharedRetryBudget:
+        """A budget that draws on the one bucket of ``dependency`` in this state."""
+        return SharedRetryBudget(dependency, config, shared=self, clock=clock)

@@ -1,0 +1,37 @@
+"""What a policy lays down for each of its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from otel_resilience.circuitbreaker.breaker import CircuitBreaker
+    from otel_resilience.classification.classifier import Classifier
+    from otel_resilience.classification.model import Classification
+    from otel_resilience.retries.budget import RetryBudget
+    from otel_resilience.retries.config import RetryConfig
+
+
+class CallPlan(Protocol):
+    """The part of :class:`~otel_resilience.Policy` that one call goes by."""
+
+    dependency: str
+    retry: RetryConfig
+    max_attempts: int
+    budget: RetryBudget | None
+    breaker: CircuitBreaker | None
+    attempt_timeout: float | None
+    idempotent: bool | None
+    classifier: Classifier
+    classify: Callable[[BaseException], Classification]
+    clock: Callable[[], float]
+    rng: Callable[[], float]
+
+    def operation_name(self, function: object, name: str | None) -> str:
+        """The name of an operation on telemetry, from a bounded set."""
+        ...
+
+    def warn_once(self, key: str, message: str) -> None:
+        """Logs a warning the first time that it is given with this ``key``."""
+        ...
