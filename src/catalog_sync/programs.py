@@ -6,8 +6,9 @@ import logging
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from catalog_sync import exit_codes
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings.secrets import register_secrets
 from otel_resilience.redaction import redact
@@ -15,10 +16,6 @@ from otel_resilience.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-
-FAILED: Final = 1
-USAGE_ERROR: Final = 2
-INTERRUPTED: Final = 130
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +31,13 @@ def run_program(name: str, body: Callable[[], int]) -> int:
         return body()
     except ConfigurationError as error:
         complain(name, str(error))
-        return USAGE_ERROR
+        return exit_codes.USAGE
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return exit_codes.of_signal(2)
     except Exception as error:  # noqa: BLE001  the last stop of a program
         _log_uncaught(type(error), error, error.__traceback__)
         complain(name, f"unexpected error: {type(error).__name__}: {error}")
-        return FAILED
+        return exit_codes.FAILED
 
 
 def know_secrets() -> None:

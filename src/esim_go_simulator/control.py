@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -14,14 +14,55 @@ from esim_go_simulator.delivery import message
 from esim_go_simulator.selection import CatalogueEdits
 
 if TYPE_CHECKING:
-    from esim_go_simulator.app import Simulator
+    from collections.abc import Iterable, Mapping
+
+    from esim_go_simulator.faults import Scenario
+    from esim_go_simulator.request_log import SeenRequest
 
 PREFIX: Final = "/__sim"
 _MAX_RATE: Final = 1_000_000
 _DEFAULT_LISTED: Final = 1000
 
 
-async def handle(simulator: Simulator, request: web.BaseRequest) -> web.Response:
+class Controlled(Protocol):
+    """The simulator, as far as it can be changed from outside."""
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario in force."""
+        ...
+
+    @property
+    def requests(self) -> Iterable[SeenRequest]:
+        """The requests that were answered, oldest first."""
+        ...
+
+    def stats(self) -> Mapping[str, Any]:
+        """What was counted so far."""
+        ...
+
+    def set_scenario(self, scenario: str | Scenario | dict[str, Any]) -> None:
+        """Start a scenario. Raises ``ConfigurationError``."""
+        ...
+
+    def set_rate(self, rate: int) -> None:
+        """Change the limit, requests per second; 0 for none."""
+        ...
+
+    def edit_catalogue(self, edits: CatalogueEdits) -> None:
+        """Change what is sold."""
+        ...
+
+    def restore_catalogue(self) -> None:
+        """Undo all edits; those of the scenario stay."""
+        ...
+
+    def reset(self) -> None:
+        """Back to the start, with no scenario and nothing counted."""
+        ...
+
+
+async def handle(simulator: Controlled, request: web.BaseRequest) -> web.Response:
     """Answer a request to the control endpoint. It is neither counted, limited, traced, nor does it ask for a key."""
     call = (request.method, request.path.removeprefix(PREFIX).strip("/"))
     try:
@@ -38,7 +79,7 @@ async def handle(simulator: Simulator, request: web.BaseRequest) -> web.Response
         return message(400, f"the body is not valid: {error}")
 
 
-def _read(simulator: Simulator, name: str, request: web.BaseRequest) -> web.Response:
+def _read(simulator: Controlled, name: str, request: web.BaseRequest) -> web.Response:
     if name == "stats":
         return _json(simulator.stats())
     if name == "scenario":
@@ -52,7 +93,7 @@ def _read(simulator: Simulator, name: str, request: web.BaseRequest) -> web.Resp
     return message(404)
 
 
-def _change(simulator: Simulator, call: tuple[str, str], data: Any) -> web.Response:
+def _change(simulator: Controlled, call: tuple[str, str], data: Any) -> web.Response:
     if call == ("POST", "scenario"):
         if isinstance(data, dict) and set(data) == {"name"}:
             data = data["name"]

@@ -13,7 +13,7 @@ from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings import docs as config_docs
 from catalog_sync.settings.settings import VARIABLES, Secret, Settings, default_state_dir
 from otel_resilience import Jitter, Policy, Severity
-from otel_resilience.alerting.config import EscalationStep, Silence
+from otel_resilience.alerting.model.config import EscalationStep, Silence
 
 ROOT = Path(__file__).parents[2]
 HOME = {"HOME": "/home/someone"}

@@ -26,7 +26,7 @@ from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.worker.celery_app import app, configure
 from catalog_sync.worker.celery_settings import QUEUE_KEY
 from catalog_sync.worker.heart import LONGEST_PAUSE
-from catalog_sync.worker.sender import Dispatcher
+from catalog_sync.worker.sender import CelerySender
 from support.cli import API_KEY, Supplier, running_supplier
 from support.redis_server import RedisServer
 
@@ -135,7 +135,7 @@ class WorkerWorld:
         async with open_store(self.settings) as store:
             self.store = store
             self.ledger = JobLedger(store.redis)
-            self.jobs = RedisJobs(self.ledger, Dispatcher(self.ledger), sync_deadline=self.settings.sync_deadline)
+            self.jobs = RedisJobs(self.ledger, CelerySender(self.ledger), sync_deadline=self.settings.sync_deadline)
             yield self
 
     def close(self) -> None:

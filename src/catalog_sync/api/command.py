@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.cli import exit_codes
+from catalog_sync import exit_codes
 from catalog_sync.programs import run_program
 
 if TYPE_CHECKING:

@@ -113,7 +113,7 @@ def _workers(
     from catalog_sync.observability.sdk import instrument_celery
     from catalog_sync.store.traces import JoinedTraces, SharedTraces
     from catalog_sync.worker.celery_app import configure
-    from catalog_sync.worker.sender import Dispatcher
+    from catalog_sync.worker.sender import CelerySender
 
     configure(settings)
     if store is None:
@@ -123,7 +123,7 @@ def _workers(
     joined = JoinedTraces(traces, SharedTraces(store.redis))
     jobs = RedisJobs(
         ledger,
-        Dispatcher(ledger),
+        CelerySender(ledger),
         sync_deadline=settings.sync_deadline,
         on_submitted=lambda job: joined.share_soon(job.correlation_id),
         on_report=on_report,

@@ -9,14 +9,14 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync import composition as app
-from catalog_sync.cli import exit_codes
-from catalog_sync.cli.output import UsageError, console
+from catalog_sync import exit_codes
+from catalog_sync.terminal.output import UsageError, console
 
 if TYPE_CHECKING:
     import argparse
 
-    from catalog_sync.cli.output import Answer
-    from catalog_sync.cli.signals import StopSignals
+    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.signals import StopSignals
     from otel_resilience.alerting import Incident, Notification, Receipt
 
 TEST_WITHIN: Final = 15.0

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from catalog_sync import composition as app
-from catalog_sync.cli.output import error_line
 from catalog_sync.domain.errors import (
     AccessDeniedError,
     AuthenticationError,
@@ -19,6 +18,7 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
 )
 from catalog_sync.sync.reporting import error_info
+from catalog_sync.terminal.output import error_line
 from otel_resilience.redaction import redact_url
 
 if TYPE_CHECKING:

@@ -9,17 +9,18 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync import composition as app
-from catalog_sync.cli import checks, exit_codes
-from catalog_sync.cli.output import console
+from catalog_sync import exit_codes
+from catalog_sync.cli import checks
 from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
     import argparse
 
     from catalog_sync.cli.checks import Check
-    from catalog_sync.cli.output import Answer
-    from catalog_sync.cli.signals import StopSignals
     from catalog_sync.settings.settings import Settings
+    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.signals import StopSignals
 
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 

@@ -9,19 +9,19 @@ import socket
 from typing import TYPE_CHECKING
 
 from catalog_sync import composition as app
-from catalog_sync.cli import exit_codes
-from catalog_sync.cli.output import error_line
+from catalog_sync import exit_codes
 from catalog_sync.domain import schedule
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, InvalidDataError
 from catalog_sync.domain.schedule import Due, DueReason
 from catalog_sync.supplier.esim_go.client import DEPENDENCY
 from catalog_sync.sync.reporting import error_info
+from catalog_sync.terminal.output import error_line
 
 if TYPE_CHECKING:
-    from catalog_sync.cli.output import Answer
-    from catalog_sync.cli.signals import StopSignals
     from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, SyncReport
     from catalog_sync.settings.settings import Settings
+    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.signals import StopSignals
 
 _SAID = {
     DueReason.YOUNG: "the catalogue is young enough",

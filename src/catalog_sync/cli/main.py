@@ -9,8 +9,9 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from catalog_sync.cli import exit_codes, output
-from catalog_sync.cli.signals import StopRequested, StopSignals
+from catalog_sync import exit_codes
+from catalog_sync.terminal import output
+from catalog_sync.terminal.signals import StopRequested, StopSignals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

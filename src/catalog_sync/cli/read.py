@@ -7,19 +7,19 @@ import sys
 from typing import TYPE_CHECKING, TypeVar
 
 from catalog_sync import composition as app
-from catalog_sync.cli import exit_codes
-from catalog_sync.cli.output import console
+from catalog_sync import exit_codes
 from catalog_sync.cli.tables import Column, folded, print_table
+from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Awaitable, Callable, Sequence
 
-    from catalog_sync.cli.output import Answer
-    from catalog_sync.cli.signals import StopSignals
     from catalog_sync.domain.models import Bundle
     from catalog_sync.store.reader import Answer as Found
     from catalog_sync.store.reader import BundleAnswer, CatalogReader
+    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.signals import StopSignals
 
 T = TypeVar("T")
 

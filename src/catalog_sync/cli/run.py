@@ -14,15 +14,16 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync import composition as app
-from catalog_sync.cli import due, exit_codes
-from catalog_sync.cli.output import error_line
-from catalog_sync.cli.progress import progress_bar
+from catalog_sync import exit_codes
+from catalog_sync.cli import due
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, UnknownScopeError
 from catalog_sync.domain.models import ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.domain.text import printable
 from catalog_sync.last_run import write_last_run
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
+from catalog_sync.terminal.output import error_line
+from catalog_sync.terminal.progress import progress_bar
 from otel_resilience import correlation_id
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Iterator
 
-    from catalog_sync.cli.output import Answer
-    from catalog_sync.cli.signals import StopSignals
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
     from catalog_sync.sync import OnProgress, Progress
     from catalog_sync.sync.service import OnReport
+    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.signals import StopSignals
 
 LOOK_AROUND: Final = 1.0
 """Seconds that a stopped run spends to find out what became of its lock."""

@@ -8,23 +8,23 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync import composition as app
-from catalog_sync.cli import exit_codes
+from catalog_sync import exit_codes
 from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
-from catalog_sync.cli.output import console
 from catalog_sync.cli.protection import with_shared_state
 from catalog_sync.cli.tables import folded
 from catalog_sync.last_run import read_last_run
+from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from catalog_sync.cli.output import Answer
-    from catalog_sync.cli.signals import StopSignals
     from catalog_sync.domain.models import CatalogueMeta
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
     from catalog_sync.store.snapshot import Snapshot
+    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.signals import StopSignals
 
 
 def status(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:

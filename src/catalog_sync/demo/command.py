@@ -7,23 +7,23 @@ import time
 from typing import TYPE_CHECKING
 
 from catalog_sync import composition as app
-from catalog_sync.cli import exit_codes
-from catalog_sync.cli.output import console
-from catalog_sync.cli.progress import progress_bar
+from catalog_sync import exit_codes
 from catalog_sync.demo import acts
 from catalog_sync.demo.stage import Scale, open_stage, prepared
+from catalog_sync.terminal.output import console
+from catalog_sync.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     import argparse
 
     from rich.console import Console
 
-    from catalog_sync.cli.output import Answer
-    from catalog_sync.cli.signals import StopSignals
     from catalog_sync.demo.acts import Act
     from catalog_sync.demo.inbox import Inbox
     from catalog_sync.demo.trace_store import TelemetryStore
     from catalog_sync.observability.sdk import Telemetry
+    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.signals import StopSignals
 
 
 def demo(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:

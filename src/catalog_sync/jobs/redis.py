@@ -13,13 +13,12 @@ from opentelemetry import trace
 
 from catalog_sync.domain.models import SyncRequest
 from catalog_sync.jobs.ledger import JobLedger
-from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus
+from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus, Sender
 from catalog_sync.jobs.records import record_fields
 from catalog_sync.jobs.sweep import end_abandoned
 from catalog_sync.observability.sdk import inject_context, trace_of
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.sync.run import rfc3339
-from catalog_sync.worker.sender import Dispatcher
 from otel_resilience import correlation_scope
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class RedisJobs:
     def __init__(
         self,
         ledger: JobLedger,
-        dispatcher: Dispatcher,
+        sender: Sender,
         *,
         sync_deadline: float,
         on_submitted: Callable[[Job], object] | None = None,
@@ -48,7 +47,7 @@ class RedisJobs:
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._ledger = ledger
-        self._dispatcher = dispatcher
+        self._sender = sender
         self._sync_deadline = sync_deadline
         self._on_submitted = on_submitted
         self._on_report = on_report
@@ -69,7 +68,7 @@ class RedisJobs:
                 active = await self._ledger.submit(job_id, fields)
             if active != job_id:
                 raise JobConflictError((await self._ledger.read(active)).job)
-            await self._dispatcher.plan(job_id)
+            await self._sender.plan(job_id)
             job = (await self._ledger.read(job_id)).job
         if self._on_submitted is not None:
             self._on_submitted(job)
@@ -97,7 +96,7 @@ class RedisJobs:
             job_id, JobStatus.CANCELLED, None, None, finished_at=finished_at, only_queued=True
         )
         if not ended:
-            await self._dispatcher.publish(job_id, record.carrier)
+            await self._sender.publish(job_id, record.carrier)
         return (await self._ledger.read(job_id)).job
 
     async def changes(self) -> AsyncIterator[Job]:

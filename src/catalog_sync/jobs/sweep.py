@@ -27,10 +27,10 @@ from otel_resilience import correlation_scope
 if TYPE_CHECKING:
     from catalog_sync.domain.errors import CatalogSyncError
     from catalog_sync.jobs.ledger import JobLedger, StepState
+    from catalog_sync.jobs.port import Sender
     from catalog_sync.jobs.records import Record
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.sync.service import OnReport
-    from catalog_sync.worker.sender import Dispatcher
 
 GRACE: Final = 60.0
 """Seconds after its deadline in which a sync may still come to its own end."""
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 async def sweep(
     ledger: JobLedger,
     store: CatalogStore,
-    dispatcher: Dispatcher,
+    sender: Sender,
     *,
     lease: float,
     sync_deadline: float,
@@ -72,18 +72,18 @@ async def sweep(
             record = await ledger.read(record.job.id)
         await _keep_lock(ledger, store, record)
         steps = await ledger.steps(record.job.id)
-        queue_is_empty = await dispatcher.waiting() == 0
+        queue_is_empty = await sender.waiting() == 0
         for step, number in await _wanted(ledger, record):
             state = steps.get(step)
             every = _resend_after(state, now_ms, lease, queue_is_empty=queue_is_empty)
             if every is None:
                 continue
             if number is not None:
-                await dispatcher.fetch(record.job.id, number, record.carrier, every=every)
+                await sender.fetch(record.job.id, number, record.carrier, every=every)
             elif step == PLAN:
-                await dispatcher.plan(record.job.id, record.carrier, every=every)
+                await sender.plan(record.job.id, record.carrier, every=every)
             else:
-                await dispatcher.publish(record.job.id, record.carrier, every=every)
+                await sender.publish(record.job.id, record.carrier, every=every)
 
 
 async def end_abandoned(

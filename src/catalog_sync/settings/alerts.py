@@ -7,7 +7,7 @@ import math
 from typing import Final
 
 from otel_resilience import Severity
-from otel_resilience.alerting.config import EscalationStep, Silence
+from otel_resilience.alerting.model.config import EscalationStep, Silence
 
 _STEPS: Final = (
     "steps separated by semicolons, each with after= (seconds) or returns= (a number), and if wished severity= and"

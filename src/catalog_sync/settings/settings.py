@@ -16,7 +16,7 @@ from catalog_sync.settings.secrets import register_secrets
 from catalog_sync.settings.values import Secret
 from catalog_sync.settings.variables import VARIABLES, Variable
 from otel_resilience import CircuitBreakerConfig, RetryConfig, Severity
-from otel_resilience.alerting.config import EscalationStep, Silence
+from otel_resilience.alerting.model.config import EscalationStep, Silence
 
 __all__ = [
     "SECRET_NAMES",

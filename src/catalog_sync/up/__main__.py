@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import quote
 
+from catalog_sync import exit_codes
 from catalog_sync.composition import read_settings
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.observability.logs import setup_logging
-from catalog_sync.programs import FAILED, complain, run_program
+from catalog_sync.programs import complain, run_program
 from catalog_sync.settings.settings import Settings
 from catalog_sync.store.private import PrivateRedis
 from catalog_sync.up.supervisor import NotReadyError, Program, Supervisor
@@ -46,7 +47,7 @@ def _run() -> int:
         raise
     except (NotReadyError, CatalogSyncError, OSError) as error:
         complain(PROGRAM, str(error))
-        return FAILED
+        return exit_codes.FAILED
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from catalog_sync import exit_codes
 from catalog_sync.domain.errors import ConfigurationError
-from catalog_sync.programs import USAGE_ERROR
 
 FIRST_PAUSE: Final = 1.0
 """Seconds before a process that ended is started again; doubled each time, up to the longest."""
@@ -78,7 +78,7 @@ class Supervisor:
         try:
             async with asyncio.timeout(READY_WITHIN):
                 line = await process.stdout.readline()
-                if not line and await process.wait() == USAGE_ERROR:
+                if not line and await process.wait() == exit_codes.USAGE:
                     raise unusable(program)
             said = json.loads(line)
         except (TimeoutError, ValueError) as error:
@@ -94,7 +94,7 @@ class Supervisor:
             code = await process.wait()
             if self._ending:
                 return
-            if code == USAGE_ERROR:
+            if code == exit_codes.USAGE:
                 self._give_up(program)
                 return
             if time.monotonic() - began > STEADY_AFTER:

@@ -8,8 +8,9 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from catalog_sync import exit_codes
 from catalog_sync.composition import read_settings
-from catalog_sync.programs import FAILED, run_program
+from catalog_sync.programs import run_program
 from catalog_sync.worker.health_file import health_file
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def _work(app: Celery, name: str, concurrency: int, failure: Any) -> int:
     if failure.code:
         return int(failure.code)
     asked = state.should_stop is not None or state.should_terminate is not None
-    return int(worker.exitcode or 0) or (0 if asked else FAILED)
+    return int(worker.exitcode or 0) or (0 if asked else exit_codes.FAILED)
 
 
 def _parser() -> argparse.ArgumentParser:

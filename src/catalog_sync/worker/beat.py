@@ -19,8 +19,8 @@ from catalog_sync.programs import run_program
 from catalog_sync.worker import transport
 from catalog_sync.worker.broker_check import check_broker
 from catalog_sync.worker.celery_app import configure
+from catalog_sync.worker.celery_settings import DUE_TASK
 from catalog_sync.worker.health_file import health_file
-from catalog_sync.worker.sender import DUE_TASK
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:

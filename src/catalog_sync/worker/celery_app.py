@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from celery import Celery
 
-from catalog_sync.worker.celery_settings import celery_settings
-from catalog_sync.worker.sender import DUE_TASK, FETCH_TASK, PLAN_TASK, PUBLISH_TASK, SWEEP_TASK
+from catalog_sync.worker.celery_settings import (
+    DUE_TASK,
+    FETCH_TASK,
+    PLAN_TASK,
+    PUBLISH_TASK,
+    SWEEP_TASK,
+    celery_settings,
+)
 
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
+    from catalog_sync.worker.steps import Worker
 
 UNSAMPLED: Final = {"traceparent": f"00-{'5' * 32}-{'5' * 16}-00"}
 """Headers of messages that nobody asked for: looking after jobs every few seconds makes no traces."""
@@ -27,6 +35,11 @@ CELERY_VARIABLES: Final = (
 """Variables that Celery reads itself."""
 
 _log = logging.getLogger(__name__)
+
+RunStep = Callable[[Callable[["Worker"], Awaitable[None]]], None]
+"""Runs one step to its end."""
+
+_run_step: RunStep | None = None
 
 app: Final = Celery("catalog-worker", set_as_current=True)
 
@@ -44,41 +57,43 @@ def configure(settings: Settings) -> Celery:
     return app
 
 
+def run_steps_with(run_step: RunStep) -> None:
+    """Says how this process runs steps. For the processes of a worker's pool; others only send."""
+    global _run_step  # one pool per process
+    _run_step = run_step
+
+
+def _run(step: Callable[[Worker], Awaitable[None]]) -> None:
+    if _run_step is None:
+        raise RuntimeError("this is no process of a worker's pool")
+    _run_step(step)
+
+
 @app.task(name=PLAN_TASK)
 def plan(job_id: str) -> None:
     """The first step of a sync: the lock and the list of groups."""
-    from catalog_sync.worker.process import current  # workers alone load it
-
-    current().run(lambda worker: worker.plan(job_id))
+    _run(lambda worker: worker.plan(job_id))
 
 
 @app.task(name=FETCH_TASK)
 def fetch(job_id: str, number: int) -> None:
     """Fetch one scope of a sync and stage it."""
-    from catalog_sync.worker.process import current  # workers alone load it
-
-    current().run(lambda worker: worker.fetch(job_id, number))
+    _run(lambda worker: worker.fetch(job_id, number))
 
 
 @app.task(name=PUBLISH_TASK)
 def publish(job_id: str) -> None:
     """The last step of a sync: merge, guard, publish, report."""
-    from catalog_sync.worker.process import current  # workers alone load it
-
-    current().run(lambda worker: worker.publish(job_id))
+    _run(lambda worker: worker.publish(job_id))
 
 
 @app.task(name=SWEEP_TASK)
 def sweep() -> None:
     """Send lost steps again, end abandoned jobs."""
-    from catalog_sync.worker.process import current  # workers alone load it
-
-    current().run(lambda worker: worker.sweep())
+    _run(lambda worker: worker.sweep())
 
 
 @app.task(name=DUE_TASK)
 def due() -> None:
     """Ask for a full sync where one is due."""
-    from catalog_sync.worker.process import current  # workers alone load it
-
-    current().run(lambda worker: worker.ask_if_due())
+    _run(lambda worker: worker.ask_if_due())

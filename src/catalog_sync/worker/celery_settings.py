@@ -1,4 +1,5 @@
-"""Celery's settings, each with its reason. The broker is the Redis that holds everything else."""
+"""Celery's settings, each with its reason, and the names of the tasks. The broker is the Redis that holds everything
+else."""
 
 from __future__ import annotations
 
@@ -20,6 +21,12 @@ VISIBILITY_FACTOR: Final = 3
 TIME_LIMIT_MARGIN: Final = 60.0
 """Seconds beyond the deadline of a sync after which a step that hangs is ended with its process."""
 SOCKET_TIMEOUT: Final = 5.0
+
+PLAN_TASK: Final = "catalog.plan"
+FETCH_TASK: Final = "catalog.fetch"
+PUBLISH_TASK: Final = "catalog.publish"
+SWEEP_TASK: Final = "catalog.sweep"
+DUE_TASK: Final = "catalog.due"
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:

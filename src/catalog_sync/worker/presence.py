@@ -19,8 +19,8 @@ import redis
 from celery import signals
 
 from catalog_sync.jobs.keys import SWEPT, WORKER_PREFIX
+from catalog_sync.worker.celery_settings import SWEEP_TASK
 from catalog_sync.worker.process import probe
-from catalog_sync.worker.sender import SWEEP_TASK
 
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from celery import signals
 
+from catalog_sync import exit_codes
 from catalog_sync.composition import Policies, alerting, open_catalogue, open_client, read_settings
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.jobs.ledger import JobLedger
@@ -25,11 +26,12 @@ from catalog_sync.observability import contract
 from catalog_sync.observability.logs import setup_logging
 from catalog_sync.observability.sdk import instrument_celery, keep_spans, setup_telemetry, untraced
 from catalog_sync.observability.traces import SpanRecord
-from catalog_sync.programs import FAILED, USAGE_ERROR, complain
+from catalog_sync.programs import complain
 from catalog_sync.store.traces import SharedTraces
 from catalog_sync.supplier.protection import open_shared_state
 from catalog_sync.sync.reporting import error_info
-from catalog_sync.worker.sender import Dispatcher
+from catalog_sync.worker.celery_app import run_steps_with
+from catalog_sync.worker.sender import CelerySender
 from catalog_sync.worker.steps import Worker
 
 if TYPE_CHECKING:
@@ -171,7 +173,7 @@ async def open_worker(
                 store,
                 snapshot,
                 ledger,
-                Dispatcher(ledger),
+                CelerySender(ledger),
                 shared,
                 on_report=on_report,
                 on_sign_of_life=on_sign_of_life,
@@ -224,6 +226,7 @@ def install(health_file: Path | None = None) -> StartFailure:
     """
     global _failure, _health_file  # one worker per process
     _failure, _health_file = StartFailure(), health_file
+    run_steps_with(lambda step: current().run(step))
     signals.setup_logging.connect(_set_up_logging, weak=False)
     signals.worker_process_init.connect(_begin, weak=False)
     signals.worker_process_shutdown.connect(_end, weak=False)
@@ -245,10 +248,10 @@ def _begin(**_: Any) -> None:
     try:
         _start_process()
     except ConfigurationError as error:
-        _give_up(USAGE_ERROR, error)
+        _give_up(exit_codes.USAGE, error)
     except Exception as error:  # noqa: BLE001  whatever it is, this process can do no step
         _log.critical("a process of the pool cannot start: %s", type(error).__name__, exc_info=error)
-        _give_up(FAILED, error)
+        _give_up(exit_codes.FAILED, error)
 
 
 def _start_process() -> None:

@@ -1,31 +1,26 @@
-"""Messages to the workers: one per step. The names of the tasks stand here, for those who send and those who run."""
+"""Messages to the workers, one per step, sent through Celery."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.observability.sdk import extract_context, inject_context
-from catalog_sync.worker.celery_settings import QUEUE_KEY
+from catalog_sync.worker.celery_app import app
+from catalog_sync.worker.celery_settings import FETCH_TASK, PLAN_TASK, PUBLISH_TASK, QUEUE_KEY
 
 if TYPE_CHECKING:
     from catalog_sync.jobs.ledger import JobLedger
 
-PLAN_TASK: Final = "catalog.plan"
-FETCH_TASK: Final = "catalog.fetch"
-PUBLISH_TASK: Final = "catalog.publish"
-SWEEP_TASK: Final = "catalog.sweep"
-DUE_TASK: Final = "catalog.due"
-
 _log = logging.getLogger(__name__)
 
 
-class Dispatcher:
+class CelerySender:
     """Sends the steps of jobs. A message that cannot be sent is no error: the sweep sends it later."""
 
     def __init__(self, ledger: JobLedger) -> None:
@@ -71,8 +66,6 @@ class Dispatcher:
 
 
 def _apply(task: str, args: list[Any], headers: dict[str, str]) -> None:
-    from catalog_sync.worker.celery_app import app  # Celery is loaded only where messages are sent
-
     # The task is registered in this process as well: the official instrumentation does not end the span of a message
     # whose task it cannot find. Without spans the headers carry what it would otherwise write over them.
     app.tasks[task].apply_async(args, headers=headers)

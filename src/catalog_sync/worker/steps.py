@@ -50,6 +50,7 @@ from otel_resilience import Policy, classify, correlation_scope
 
 if TYPE_CHECKING:
     from catalog_sync.jobs.ledger import JobLedger
+    from catalog_sync.jobs.port import Sender
     from catalog_sync.jobs.records import Record
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store.catalog_store import CatalogStore
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from catalog_sync.supplier.esim_go.client import EsimGoClient
     from catalog_sync.sync.previous import Previous
     from catalog_sync.sync.service import OnReport
-    from catalog_sync.worker.sender import Dispatcher
     from otel_resilience.storage import SharedState
 
 PART_MARGIN: Final = 900
@@ -84,7 +84,7 @@ class Worker:
         store: CatalogStore,
         snapshot: Snapshot,
         ledger: JobLedger,
-        dispatcher: Dispatcher,
+        sender: Sender,
         shared: SharedState,
         *,
         on_report: OnReport | None = None,
@@ -96,11 +96,11 @@ class Worker:
         self._store = store
         self._snapshot = snapshot
         self._ledger = ledger
-        self._dispatcher = dispatcher
+        self._sender = sender
         self._shared = shared
         self._on_report = on_report
         self._on_sign_of_life = on_sign_of_life
-        self._jobs = RedisJobs(ledger, dispatcher, sync_deadline=settings.sync_deadline, now=now)
+        self._jobs = RedisJobs(ledger, sender, sync_deadline=settings.sync_deadline, now=now)
         self._now = now
         self._ended_here = ""
         """The last job whose last step was done here: its record may be deleted."""
@@ -128,7 +128,7 @@ class Worker:
         await sweep(
             self._ledger,
             self._store,
-            self._dispatcher,
+            self._sender,
             lease=self._settings.job_lease,
             sync_deadline=self._settings.sync_deadline,
             now=self._now(),
@@ -192,7 +192,7 @@ class Worker:
             except StepStoppedError as stopped:
                 _log.info("%s of job %s stops: %s", step, job_id, stopped)
                 if not await self._is_lost(record) and not stopped.lost:
-                    await self._dispatcher.publish(job_id, record.carrier)
+                    await self._sender.publish(job_id, record.carrier)
             except JobNotFoundError:
                 await self._is_lost(record)
             except _AGAIN as error:
@@ -261,9 +261,9 @@ class Worker:
         stands = await self._ledger.read(job_id)  # another attempt may have been first
         _log.info("sync %s: %d scopes are fetched for %s", job_id, len(stands.scopes), request.kind.value)
         for number in range(len(stands.scopes)):
-            await self._dispatcher.fetch(job_id, number, stands.carrier, every=self._settings.job_lease)
+            await self._sender.fetch(job_id, number, stands.carrier, every=self._settings.job_lease)
         if not stands.scopes:
-            await self._dispatcher.publish(job_id, stands.carrier)
+            await self._sender.publish(job_id, stands.carrier)
 
     async def _scopes(
         self, asked: SyncRequest, request: SyncRequest, previous: Previous | None, started: Started
@@ -318,7 +318,7 @@ class Worker:
             if not kept:
                 await self._discard(staging)
         if ready:
-            await self._dispatcher.publish(job_id, record.carrier)
+            await self._sender.publish(job_id, record.carrier)
 
     async def _fetched(self, record: Record, number: int, started: Started, heart: Heart, staging: Staging) -> Part:
         """The part, or its error: only what ends the attempt is raised."""
@@ -443,7 +443,7 @@ class Worker:
             progress = GroupProgress(scope, "failed", 0, error_info(error).to_json())
             _, ready = await self._ledger.finish(job_id, number, Part(error=error), progress)
             if ready:
-                await self._dispatcher.publish(job_id, record.carrier)
+                await self._sender.publish(job_id, record.carrier)
 
     def _new_fetch(self, started: Started, on_progress: Callable[[Progress], None] | None) -> Fetch:
         return Fetch(

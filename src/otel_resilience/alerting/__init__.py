@@ -13,13 +13,13 @@ Importing this package needs ``opentelemetry-api`` alone; channels that use HTTP
 from __future__ import annotations
 
 from otel_resilience.alerting.channels.base import Channel
-from otel_resilience.alerting.config import AlertConfig, EscalationStep, Inhibition, Silence, Thresholds
 from otel_resilience.alerting.delivery.channel_worker import DeliveryConfig
 from otel_resilience.alerting.delivery.ledger import Route
 from otel_resilience.alerting.delivery.receipt import Receipt
 from otel_resilience.alerting.heartbeat import Heartbeat
 from otel_resilience.alerting.model.alert import Alert, Links, Notification, Status, fingerprint
 from otel_resilience.alerting.model.book import IncidentBook
+from otel_resilience.alerting.model.config import AlertConfig, EscalationStep, Inhibition, Silence, Thresholds
 from otel_resilience.alerting.model.incident import Incident, Phase
 from otel_resilience.alerting.persistence.outbox import Outbox
 from otel_resilience.alerting.persistence.redis_store import RedisStore

@@ -24,13 +24,13 @@ from typing import Final, Self
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience.alerting import telemetry as signals
-from otel_resilience.alerting.config import AlertConfig
 from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX, DeliveryConfig
 from otel_resilience.alerting.delivery.dispatch import DISABLED_KIND, Dispatcher, disabled_alert
 from otel_resilience.alerting.delivery.ledger import Route
 from otel_resilience.alerting.delivery.receipt import Receipt, in_context
 from otel_resilience.alerting.model.alert import Alert, Notification, Status, fingerprint
 from otel_resilience.alerting.model.book import GoodSign, IncidentBook
+from otel_resilience.alerting.model.config import AlertConfig
 from otel_resilience.alerting.model.incident import Incident, Phase, message_number
 from otel_resilience.alerting.model.observed import Observed
 from otel_resilience.alerting.persistence.outbox import Outbox

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import is_a, text_of
 from otel_resilience.alerting import telemetry as signals
-from otel_resilience.alerting.config import Thresholds
 from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX
 from otel_resilience.alerting.model.alert import Alert, Scalar
 from otel_resilience.alerting.model.book import GoodSign
+from otel_resilience.alerting.model.config import Thresholds
 from otel_resilience.alerting.model.incident import Incident, Phase
 from otel_resilience.alerting.service import AlertService
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker

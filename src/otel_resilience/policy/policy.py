@@ -38,6 +38,7 @@ from otel_resilience.circuitbreaker.breaker import CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
 from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.defaults import default_classifier
+from otel_resilience.classification.model import Classification
 from otel_resilience.errors import AttemptThreadsExhaustedError
 from otel_resilience.limits.attempt_timeout import run_limited, run_limited_async
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
@@ -120,7 +121,7 @@ class Policy:
         self.rng = rng
         self.shared = shared
         """Where the breaker and the budget made here keep their state; ``None``: in themselves."""
-        self.classify = self.classifier.classify
+        self.classify: Callable[[BaseException], Classification] = self.classifier.classify
         self.max_attempts = self.retry.max_attempts
         self.breaker = make_breaker(self, breaker, shared)
         self.budget = make_budget(self, budget, shared)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from catalog_sync.cli.progress import _columns
+from catalog_sync.terminal.progress import _columns
 from support.cli import Cli, Supplier, running_supplier
 
 ROWS = 21

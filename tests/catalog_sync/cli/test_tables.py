@@ -12,11 +12,12 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from catalog_sync.cli import output, status
+from catalog_sync.cli import status
 from catalog_sync.cli.read import _columns, _print_bundle
 from catalog_sync.cli.tables import GAP, Column, fit, print_table
 from catalog_sync.domain.models import Bundle
 from catalog_sync.store.reader import BundleAnswer
+from catalog_sync.terminal import output
 
 
 def bundle(name: str = "esim_100GB_180D_RGBL_V2", price: str = "223.91", **changes: object) -> Bundle:

@@ -29,7 +29,7 @@ NOW = datetime.datetime(2026, 11, 24, 2, 10, tzinfo=datetime.UTC)
 
 
 class Sent:
-    """A dispatcher that notes what it would send."""
+    """A sender that notes what it would send."""
 
     def __init__(self, waiting: int = 0) -> None:
         self.steps: list[str] = []
@@ -56,9 +56,9 @@ def sent() -> Sent:
 async def look(ledger: JobLedger, store: CatalogStore, sent: Sent, on_report: OnReport | None = None) -> list[str]:
     """As a worker looks, within the trace of the message that asked for it."""
     sent.steps.clear()
-    dispatcher: Any = sent
+    sender: Any = sent
     with trace_of("5" * 32, sampled=False):
-        await sweep(ledger, store, dispatcher, lease=LEASE, sync_deadline=DEADLINE, now=NOW, on_report=on_report)
+        await sweep(ledger, store, sender, lease=LEASE, sync_deadline=DEADLINE, now=NOW, on_report=on_report)
     return sent.steps
 
 

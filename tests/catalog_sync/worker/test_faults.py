@@ -19,7 +19,7 @@ from catalog_sync.jobs.records import PLAN, step_of
 from catalog_sync.observability.sdk import trace_of
 from catalog_sync.worker.celery_app import app
 from catalog_sync.worker.celery_settings import QUEUE_KEY
-from catalog_sync.worker.sender import Dispatcher
+from catalog_sync.worker.sender import CelerySender
 from support.worker_world import WorkerProcess, WorkerWorld
 
 MakeWorld = Callable[..., WorkerWorld]
@@ -311,8 +311,8 @@ async def said(worker: WorkerProcess, words: str) -> None:
 
 async def settled(world: WorkerWorld) -> None:
     """All messages are handled."""
-    dispatcher = Dispatcher(world.ledger)
+    sender = CelerySender(world.ledger)
     give_up = time.monotonic() + 15
-    while await dispatcher.waiting() or world.redis.command("HLEN", "catalog-sync:unacked"):
+    while await sender.waiting() or world.redis.command("HLEN", "catalog-sync:unacked"):
         assert time.monotonic() < give_up, "messages are left"
         await asyncio.sleep(0.05)

@@ -2,7 +2,6 @@
 
 from catalog_sync.observability.traces.records import SpanEvent, SpanLink, SpanRecord, TraceStore, TraceSummary
 from catalog_sync.observability.traces.ring import TraceRing
-from catalog_sync.store.traces import JoinedTraces, SharedTraces
 
 __all__ = [
     "JoinedTraces",

@@ -21,8 +21,8 @@ from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
-from otel_resilience.alerting.config import AlertConfig
 from otel_resilience.alerting.model.alert import Alert, Notification, Status
+from otel_resilience.alerting.model.config import AlertConfig
 from otel_resilience.alerting.model.incident import Incident, Phase, step_at
 from otel_resilience.alerting.model.observed import Observed
 from otel_resilience.classification.model import Severity

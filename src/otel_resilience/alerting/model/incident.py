@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from otel_resilience.alerting.config import AlertConfig, EscalationStep
 from otel_resilience.alerting.model.alert import Alert, Notification, Scalar, Status, rfc3339
+from otel_resilience.alerting.model.config import AlertConfig, EscalationStep
 from otel_resilience.alerting.model.observed import Observed, append_recent, count_type
 from otel_resilience.classification.model import Severity
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
-from catalog_sync.cli import exit_codes
+from catalog_sync import exit_codes
 from catalog_sync.domain.text import printable
 
 if TYPE_CHECKING:

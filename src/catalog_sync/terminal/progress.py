@@ -27,7 +27,7 @@ def progress_bar(title: str) -> Iterator[OnProgress | None]:
         return
     from rich.progress import Progress as Bar
 
-    from catalog_sync.cli.output import console
+    from catalog_sync.terminal.output import console
 
     out = console(sys.stderr)
     with Bar(*_columns(out.width), console=out, transient=True) as bar:

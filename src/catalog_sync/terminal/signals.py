@@ -7,7 +7,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from catalog_sync.cli import exit_codes
+from catalog_sync import exit_codes
 
 if TYPE_CHECKING:
     import asyncio

@@ -1,0 +1,212 @@
+"""When an incident is told, again, louder, or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from types import NoneType
+from typing import Final
+
+from otel_resilience._internal import validation as check
+from otel_resilience.alerting.model.alert import Alert, Links
+from otel_resilience.classification.model import Severity
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EscalationStep:
+    """An incident that goes on for ``after`` seconds, or came back ``returns`` times, is told again, louder.
+
+    Exactly one of the two is given. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+    """
+
+    after: float | None = None
+    """Seconds since the incident began."""
+    returns: int | None = None
+    """How often it came back within :attr:`AlertConfig.remember` after it was over."""
+    severity: Severity | None = None
+    """What its severity rises to; ``None``: one step up."""
+    channels: tuple[str, ...] = ()
+    """Channels that get it from then on, besides those of its severity."""
+
+    def __post_init__(self) -> None:
+        if (self.after is None) == (self.returns is None):
+            raise ValueError("an escalation step needs either after or returns")
+        if self.after is not None:
+            check.seconds("after", self.after)
+        if self.returns is not None:
+            check.count("returns", self.returns)
+        check.instance("severity", self.severity, Severity, NoneType)
+        check.series("channels", self.channels, str)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """No message about alerts that match all given fields until ``until``: seconds since the epoch, or for ever.
+
+    Of an incident that is open already, only the end is sent meanwhile. Raises ``TypeError`` or ``ValueError`` naming
+    the parameter.
+    """
+
+    kind: str | None = None
+    dependency: str | None = None
+    error_type: str | None = None
+    severity: Severity | None = None
+    until: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError`` where no field is given: it would silence everything."""
+        if (self.kind, self.dependency, self.error_type, self.severity) == (None, None, None, None):
+            raise ValueError("a silence needs at least one of kind, dependency, error_type, severity")
+        for name in ("kind", "dependency", "error_type"):
+            check.optional_text(name, getattr(self, name))
+        check.instance("severity", self.severity, Severity, NoneType)
+        if self.until != math.inf:
+            check.number("until", self.until, minimum=0)
+
+    def covers(self, alert: Alert, now: float) -> bool:
+        """Whether ``alert`` is silenced at ``now``."""
+        return now < self.until and self.matches(alert)
+
+    def matches(self, alert: Alert) -> bool:
+        """Whether ``alert`` is one of those that it silences while it lasts."""
+        return all(
+            wanted is None or wanted == given
+            for wanted, given in (
+                (self.kind, alert.kind),
+                (self.dependency, alert.dependency),
+                (self.error_type, alert.error_type),
+                (self.severity, alert.severity),
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inhibition:
+    """While an incident of one of the ``causes`` is open, ``consequences`` of the same dependency are not sent.
+
+    Raises ``TypeError`` naming the parameter.
+    """
+
+    causes: frozenset[str]
+    consequences: frozenset[str]
+
+    def __post_init__(self) -> None:
+        check.series("causes", self.causes, str)
+        check.series("consequences", self.consequences, str)
+
+
+UNKNOWN_SERVICE: Final = "unknown_service"
+
+DEFAULT_ESCALATION: Final = (
+    EscalationStep(after=3600.0),
+    EscalationStep(returns=3),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AlertConfig:
+    """Noise control. Durations in seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Group wait, repeat and keep-firing have the shape of Alertmanager; the group wait is shorter, so that a page is out
+    within 60 s although a breaker may take 53 s to open (alert-noise simulation).
+    """
+
+    service: str = UNKNOWN_SERVICE
+    """The name of the system whose incidents these are: the same in all its processes. It is part of every fingerprint,
+    so that services which share a store or a routing key keep their incidents apart."""
+    environment: str | None = None
+    """``deployment.environment.name``, part of every fingerprint too."""
+    min_severity: Severity = Severity.HIGH
+    group_wait: float = 5.0
+    """How long the first message waits for others to group with; CRITICAL ones do not wait."""
+    rate_limit: float = 60.0
+    """Least time between two messages with the same fingerprint; its end and a rise to CRITICAL are exempt."""
+    keep_firing: float = 300.0
+    """How long an incident must be calm before it is over, so that flapping is one incident."""
+    repeat_interval: float = 14_400.0
+    """An incident that goes on is told again this long after the last message."""
+    remember: float = 86_400.0
+    """How long an incident that is over is remembered, to notice that it comes back."""
+    more_from: int = 10
+    """A first message that could not wait is followed up by one that tells of this many times as many occurrences."""
+    expire_after: float = 604_800.0
+    """An incident that no process has seen for this long is over, whatever its kind: what reported it is gone."""
+    max_incidents: int = 1000
+    """Incidents kept apart; what comes beyond is one incident of kind ``overflow``."""
+    escalation: tuple[EscalationStep, ...] = DEFAULT_ESCALATION
+    silences: tuple[Silence, ...] = ()
+    inhibitions: tuple[Inhibition, ...] = (
+        Inhibition(frozenset({"circuit_breaker", "authentication"}), frozenset({"errors"})),
+    )
+    trace_url: str | None = None
+    """A template with ``{trace_id}``."""
+    dashboard_url: str | None = None
+    """A template which may hold ``{name}``: the kind of the alert."""
+    runbook_url: str | None = None
+    """As :attr:`dashboard_url`."""
+
+    def __post_init__(self) -> None:
+        check.label("service", self.service)
+        if self.environment is not None:
+            check.label("environment", self.environment)
+        for name in ("group_wait", "rate_limit", "keep_firing"):
+            check.seconds(name, getattr(self, name), zero=True)
+        for name in ("repeat_interval", "remember", "expire_after"):
+            check.seconds(name, getattr(self, name))
+        for name in ("more_from", "max_incidents"):
+            check.count(name, getattr(self, name))
+        check.instance("min_severity", self.min_severity, Severity)
+        check.series("escalation", self.escalation, EscalationStep)
+        check.series("silences", self.silences, Silence)
+        check.series("inhibitions", self.inhibitions, Inhibition)
+        for name in ("trace_url", "dashboard_url", "runbook_url"):
+            check.optional_text(name, getattr(self, name))
+
+    @property
+    def owner(self) -> tuple[str, ...]:
+        """Whose incidents these are; empty where the service has no name."""
+        if self.service == UNKNOWN_SERVICE and self.environment is None:
+            return ()
+        return (self.service, self.environment or "")
+
+    def identify(self, fingerprint: str) -> str:
+        """The fingerprint of an incident: that of its alerts, and the :attr:`owner`. 16 hex digits."""
+        if not self.owner:
+            return fingerprint
+        return hashlib.sha256("\x1f".join((*self.owner, fingerprint)).encode()).hexdigest()[:16]
+
+    def links(self, kind: str, correlation_id: str | None) -> Links:
+        """The links of a notification about an incident of this kind."""
+        trace = None
+        if self.trace_url is not None and correlation_id is not None:
+            trace = self.trace_url.replace("{trace_id}", correlation_id)
+        return Links(trace, _named(self.dashboard_url, kind), _named(self.runbook_url, kind))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """How many classified errors of a severity within ``window`` seconds are an alert; ``None``: never."""
+
+    window: float = 60.0
+    by_severity: Mapping[Severity, int | None] = dataclasses.field(
+        default_factory=lambda: {
+            Severity.CRITICAL: 1,
+            Severity.HIGH: 5,
+            Severity.MEDIUM: 50,
+            Severity.LOW: None,
+        }
+    )
+
+    def __post_init__(self) -> None:
+        check.seconds("window", self.window)
+        check.instance("by_severity", self.by_severity, Mapping)
+        for severity, threshold in self.by_severity.items():
+            check.instance("by_severity", severity, Severity)
+            if threshold is not None:
+                check.count(f"by_severity[{severity}]", threshold)
+
+
+def _named(template: str | None, kind: str) -> str | None:
+    return None if template is None else template.replace("{name}", kind)
