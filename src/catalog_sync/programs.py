@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from catalog_sync import exit_codes
 from catalog_sync.domain.errors import ConfigurationError
@@ -16,6 +16,13 @@ from otel_resilience.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+EXTRAS: Final = {
+    "api": ("starlette", "uvicorn", "httptools"),
+    "demo": ("aiohttp",),
+    "worker": ("celery", "kombu", "billiard"),
+}
+"""The packages of each extra of the distribution that a program may find missing."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +42,24 @@ def run_program(name: str, body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return exit_codes.of_signal(2)
     except Exception as error:  # noqa: BLE001  the last stop of a program
+        lacking = missing_extra(error)
+        if lacking is not None:
+            complain(name, str(lacking))
+            return exit_codes.USAGE
         _log_uncaught(type(error), error, error.__traceback__)
         complain(name, f"unexpected error: {type(error).__name__}: {error}")
         return exit_codes.FAILED
+
+
+def missing_extra(error: Exception) -> ConfigurationError | None:
+    """What to install where ``error`` says that a package of an extra is not there; else ``None``."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return None
+    package = error.name.partition(".")[0]
+    extra = next((name for name, packages in EXTRAS.items() if package in packages), None)
+    if extra is None:
+        return None
+    return ConfigurationError(f"{package} is not installed; pip install 'catalog-sync[{extra}]' brings it")
 
 
 def know_secrets() -> None:

@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except output.UsageError as error:
         return answer.usage_error(error)
     except Exception as error:  # noqa: BLE001  # the last stop: classified, redacted, reported with its correlation ID
-        return answer.failed(error)
+        from catalog_sync.programs import missing_extra
+
+        return answer.failed(missing_extra(error) or error)
 
 
 def _run(args: argparse.Namespace, answer: output.Answer, signals: StopSignals, *, own_process: bool) -> int:

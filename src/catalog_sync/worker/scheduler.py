@@ -1,0 +1,105 @@
+"""The scheduler, one for all workers. It only asks; the workers decide."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+from celery import beat
+
+from catalog_sync.composition import read_settings
+from catalog_sync.observability import contract
+from catalog_sync.observability.logs import setup_logging
+from catalog_sync.worker import transport
+from catalog_sync.worker.broker_check import check_broker
+from catalog_sync.worker.celery_app import configure
+from catalog_sync.worker.celery_settings import DUE_TASK
+from otel_resilience.redaction import redact
+
+if TYPE_CHECKING:
+    from catalog_sync.settings.settings import Settings
+
+REDIS_TIMEOUT: Final = 1.0
+ASK_EVERY: Final = 60.0
+"""Seconds between two questions whether a sync is due."""
+LONGEST_LOOP: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Scheduler(beat.Scheduler):  # type: ignore[misc]  # Celery has no types
+    """Celery's scheduler without a file: what it asks is harmless to ask again.
+
+    It shows its health while its messages go out and the broker answers it.
+    """
+
+    health_file: Path | None = None
+    ping: Callable[[], object] = staticmethod(lambda: None)
+    """Raises where the broker does not answer."""
+    _sends = True
+
+    def tick(self, *args: Any, **options: Any) -> float:
+        """Send what is due to be sent. Seconds until the next time."""
+        seconds: float = super().tick(*args, **options)
+        self._show_health()
+        return seconds
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """Send one message, and remember whether that worked."""
+        self._sends = False
+        sent = super().apply_async(*args, **options)
+        self._sends = True
+        return sent
+
+    def _show_health(self) -> None:
+        if self.health_file is None or not self._sends:
+            return
+        try:
+            type(self).ping()
+            self.health_file.touch()
+        except (redis.RedisError, OSError) as error:
+            _log.warning("the scheduler shows no health: %s", redact(str(error)))
+
+
+def serve(shown_in: Path | None) -> int:
+    """Ask until SIGTERM or SIGINT, then 0. ``shown_in`` is touched while the scheduler is well.
+
+    Raises ``ConfigurationError`` where a setting cannot be used.
+    """
+    settings = read_settings()
+    setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=contract.SERVICE_WORKER)
+    app = configure(settings)
+    check_broker(settings)
+    transport.install()
+    Scheduler.health_file = shown_in
+    Scheduler.ping = staticmethod(_client(settings).ping)
+    app.conf.update(
+        beat_schedule={"due": {"task": DUE_TASK, "schedule": ASK_EVERY, "options": {"expires": ASK_EVERY}}},
+        beat_max_loop_interval=LONGEST_LOOP,
+    )
+    service = beat.Service(app, scheduler_cls=Scheduler)
+    _stop_on_signals(service)
+    service.start()
+    return 0
+
+
+def _client(settings: Settings) -> redis.Redis:
+    return redis.Redis.from_url(
+        settings.redis_url or "", socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
+    )
+
+
+def _stop_on_signals(service: Any) -> None:
+    import signal
+
+    def stop(number: int, frame: object) -> None:
+        del number, frame
+        service.stop()
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
