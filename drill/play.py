@@ -14,23 +14,29 @@ from drill.incidents import EVERYDAY, Incident, now
 from drill.judge import APPLICATION_WAYS, RULE_WAYS, Message, Played, Verdict, trace_key
 from drill.parts import World
 
+STARTED_WITHIN: Final = 120.0
+"""Seconds of wall time that the first syncs, and then the first scrapes, may take on a busy machine."""
 TELL_WITHIN: Final = 60.0
 """Seconds of wall time after which an incident that nobody told is given up."""
 LINGER: Final = 60.0
 """How long an incident goes on once it is told, so that further messages show: seconds as rules remember them."""
 QUIET_WITHIN: Final = 90.0
 """Seconds of wall time that an incident may be told after its end."""
-SETTLED: Final = 1.0
+SETTLED: Final = 2.0
 """Seconds of wall time without any alert before the next incident."""
 POLL: Final = 0.25
 
 
 def play(world: World, incidents: Iterable[Incident], calm: float) -> Iterator[Verdict]:
-    """The calm stretch of so many seconds, then the incidents."""
+    """The calm stretch of so many seconds, then the incidents.
+
+    Raises ``RuntimeError`` where it does not become calm.
+    """
     _say("starting: the first syncs")
     world.job.go()
-    _until(lambda: sum(run.outcome == "COMPLETE" for run in world.job.runs) >= 2, TELL_WITHIN)
-    _quiet(world)
+    _started(_until(lambda: sum(run.outcome == "COMPLETE" for run in world.job.runs) >= 2, STARTED_WITHIN), "syncs")
+    _started(_until(world.is_watched, STARTED_WITHIN), "Prometheus and its targets")
+    _started(_quiet(world), "alerts")
     _say(f"calm: {calm:.0f} s")
     world.supplier.play(EVERYDAY)
     began = now()
@@ -39,6 +45,11 @@ def play(world: World, incidents: Iterable[Incident], calm: float) -> Iterator[V
     world.supplier.play("calm")
     for incident in incidents:
         yield _one(world, incident)
+
+
+def _started(started: bool, what: str) -> None:
+    if not started:
+        raise RuntimeError(f"the drill cannot begin: {what} did not settle")
 
 
 def _one(world: World, incident: Incident) -> Verdict:

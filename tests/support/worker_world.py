@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from support.cli import API_KEY, Supplier, running_supplier
 from support.redis_server import RedisServer
 
 OWN_VARIABLES = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
+PROGRAM = ("-m", "catalog_sync.worker")
 PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
 """As docker-compose starts Redis."""
 
@@ -38,17 +39,23 @@ __all__ = ["API_KEY", "PERSISTENT", "WorkerProcess", "WorkerWorld", "running_sup
 
 
 class WorkerProcess:
-    """One ``python -m catalog_sync.worker`` with its log."""
+    """One ``python -m catalog_sync.worker``, or another program with its options, with its log."""
 
     def __init__(
-        self, name: str, env: dict[str, str], log: Path, concurrency: int, health_file: Path | None = None
+        self,
+        name: str,
+        env: dict[str, str],
+        log: Path,
+        concurrency: int,
+        health_file: Path | None = None,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "catalog_sync.worker", "--name", name, "--concurrency", str(concurrency)),
+                    *(sys.executable, *program, "--name", name, "--concurrency", str(concurrency)),
                     *(() if health_file is None else ("--health-file", str(health_file))),
                 ],
                 env=env,
@@ -92,10 +99,17 @@ class WorkerWorld:
         self.ledger: JobLedger
         self.jobs: RedisJobs
 
-    def start_worker(self, *, concurrency: int = 1, health_file: Path | None = None, **changes: str) -> WorkerProcess:
+    def start_worker(
+        self,
+        *,
+        concurrency: int = 1,
+        health_file: Path | None = None,
+        program: Sequence[str] = PROGRAM,
+        **changes: str,
+    ) -> WorkerProcess:
         name = f"w{len(self.workers)}"
         environment = {**process_environment(), **self.env, **changes}
-        worker = WorkerProcess(name, environment, self.directory / f"{name}.log", concurrency, health_file)
+        worker = WorkerProcess(name, environment, self.directory / f"{name}.log", concurrency, health_file, program)
         self.workers.append(worker)
         return worker
 
