@@ -167,7 +167,9 @@ async def test_a_worker_lives_through_the_reply(reply: str, make_world: MakeWorl
             children = worker.children
             with proxy.answering(reply):
                 await asyncio.sleep(LASTS)
-            assert proxy.refused > 0
+                async with asyncio.timeout(30):
+                    while not proxy.refused:
+                        await asyncio.sleep(0.1)
             assert worker.process.poll() is None, world.logs()
             assert worker.children == children, "no process of the pool was lost either"
             job = await world.jobs.submit(SyncRequest())
