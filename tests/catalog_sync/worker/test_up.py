@@ -34,7 +34,6 @@ class Up:
             "CATALOG_API_PORT": str(self.port),
             "CATALOG_API_TOKEN": TOKEN,
             "CATALOG_STATE_DIR": str(self.state),
-            "CATALOG_SUPPLIER_RATE_PER_S": "0",
             **changes,
         }
         with self.log.open("wb") as log:
