@@ -16,12 +16,12 @@ from drill.parts import World
 
 STARTED_WITHIN: Final = 120.0
 """Seconds of wall time that the first syncs, and then the first scrapes, may take on a busy machine."""
-TELL_WITHIN: Final = 60.0
-"""Seconds of wall time after which an incident that nobody told is given up."""
+TELL_WITHIN: Final = 180.0
+"""Seconds of incident time after which an incident that nobody told is given up."""
 LINGER: Final = 60.0
 """How long an incident goes on once it is told, so that further messages show: seconds as rules remember them."""
-QUIET_WITHIN: Final = 90.0
-"""Seconds of wall time that an incident may be told after its end."""
+QUIET_WITHIN: Final = 270.0
+"""Seconds of incident time that an incident may be told after its end."""
 SETTLED: Final = 2.0
 """Seconds of wall time without any alert before the next incident."""
 POLL: Final = 0.25
@@ -58,12 +58,12 @@ def _one(world: World, incident: Incident) -> Verdict:
     if incident.prepare is not None:
         incident.prepare(world)
         settled = len(world.job.runs)
-        _until(lambda: any(run.outcome == "COMPLETE" for run in world.job.runs[settled:]), TELL_WITHIN)
+        _until(lambda: any(run.outcome == "COMPLETE" for run in world.job.runs[settled:]), STARTED_WITHIN)
         _quiet(world)
     world.alertmanager.forget()
     started = now()
     incident.begin(world)
-    told = _until(lambda: _is_told(world, incident, started), TELL_WITHIN + incident.lead)
+    told = _until(lambda: _is_told(world, incident, started), world.pace.wall(TELL_WITHIN + incident.lead))
     if told:
         time.sleep(LINGER / world.pace.memory)
     ended, began = now(), started if incident.due is None else incident.due(world)
@@ -81,7 +81,7 @@ def _one(world: World, incident: Incident) -> Verdict:
         speed=world.pace.waits,
         traces=traces(world, played, messages),
         beats=world.receiver.beats(),
-        silence=paces.DAY["no_sync_after"] + paces.DAY["first_sync_grace"],
+        silence=world.pace.wall(paces.SILENCE),
     )
     line = judge.with_problems(dataclasses.replace(line, overdue=overdue))
     _say(f"  {'; '.join(line.problems) or 'as it should be'}; runs: {_runs(world, started)}")
@@ -116,7 +116,7 @@ def _quiet(world: World) -> bool:
         calm_since.append(time.monotonic())
         return calm_since[-1] - calm_since[0] >= SETTLED
 
-    return _until(quiet, QUIET_WITHIN)
+    return _until(quiet, world.pace.wall(QUIET_WITHIN))
 
 
 def _open(messages: list[Message]) -> set[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from drill.judge import Message, Told
+from drill.pace import Pace
 
 from drill import play as plays
 
@@ -18,6 +19,7 @@ class Starting:
     def __init__(self, looks: int) -> None:
         self.looks = looks
         self.told: list[Message] = []
+        self.pace = Pace()
         self.job = SimpleNamespace(go=lambda: None, runs=[SimpleNamespace(outcome="COMPLETE")] * 2)
         self.supplier = SimpleNamespace(play=lambda scenario: None)
         self.receiver = SimpleNamespace(messages=lambda: list(self.told))
