@@ -16,7 +16,7 @@ import pytest
 from catalog_sync.models import Outcome, SyncRequest
 from catalog_sync.worker.celery_app import configure
 from support.redis_server import RedisServer
-from support.worker_world import WorkerProcess, WorkerWorld, process_environment
+from support.worker_world import GIVEN_UP_AFTER, WorkerProcess, WorkerWorld, process_environment
 
 MakeWorld = Callable[..., WorkerWorld]
 
@@ -48,7 +48,7 @@ def run(program: str, env: dict[str, str], *arguments: str) -> subprocess.Comple
         env={**process_environment(), **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=GIVEN_UP_AFTER,
         check=False,
     )
 
@@ -132,12 +132,12 @@ def test_beside_a_worker_that_cannot_start_a_sync_ends(make_world: MakeWorld) ->
             world.start_worker()
             job = await world.jobs.submit(SyncRequest())
             assert (await world.ended(job.id)).outcome is Outcome.COMPLETE
-            assert await asyncio.to_thread(broken.process.wait, 20) == 2
+            assert await asyncio.to_thread(broken.process.wait, GIVEN_UP_AFTER) == 2
 
     asyncio.run(sync())
 
 
-async def touched(health: Path, *, within: float = 30.0) -> None:
+async def touched(health: Path, *, within: float = GIVEN_UP_AFTER) -> None:
     """Return once the file has been touched after now."""
     began, give_up = time.time(), time.monotonic() + within
     while not health.exists() or health.stat().st_mtime < began:
@@ -154,7 +154,7 @@ async def stays_untouched(health: Path) -> bool:
 
 async def died(deaths: Path, times: int) -> None:
     """Return once so many processes of the pool have died."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(GIVEN_UP_AFTER):
         while deaths.stat().st_size < times:
             await asyncio.sleep(0.1)
 
@@ -256,7 +256,7 @@ def test_a_worker_that_ends_unasked_does_not_end_with_0(make_world: MakeWorld, r
         env={**process_environment(), **world.env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=GIVEN_UP_AFTER,
         check=False,
     )
     assert ended.returncode == 1, ended.stderr
@@ -284,7 +284,7 @@ def test_the_schedulers_health_is_that_of_its_messages(make_world: MakeWorld, tm
         assert process.poll() is None
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(GIVEN_UP_AFTER) == 0
         log.close()
 
 
