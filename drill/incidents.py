@@ -17,7 +17,7 @@ Action = Callable[[World], None]
 Due = Callable[[World], float]
 """When the condition began that is promised to be told, in seconds since the epoch; asked for when it is over."""
 
-SUPPLIER_TYPES: Final = frozenset({"503", "connection_reset", "connection_error", "circuit_open", "429"})
+SUPPLIER_TYPES: Final = frozenset({"503", "response_ended", "connection_error", "circuit_open", "429"})
 COUNTRY: Final = "FR"
 
 _SYNC: Final = frozenset({"SyncFailed"})

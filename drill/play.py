@@ -13,6 +13,7 @@ from drill import pace as paces
 from drill.incidents import EVERYDAY, Incident, now
 from drill.judge import APPLICATION_WAYS, RULE_WAYS, Message, Played, Verdict, trace_key
 from drill.parts import World
+from otel_resilience.contract import ATTEMPT_SPAN
 
 STARTED_WITHIN: Final = 120.0
 """Seconds of wall time that the first syncs, and then the first scrapes, may take on a busy machine."""
@@ -144,7 +145,8 @@ def traces(world: World, played: Played, messages: Iterable[Message]) -> dict[st
                 own = message.way in APPLICATION_WAYS
                 ids = [alert.trace_id] if own else _linked(world, played, alert)
                 shows = (own and expected.told_shows) or expected.shows
-                found[key] = all(each is not None and _shows(world, each, shows) for each in ids) if ids else None
+                name = _promised(alert)
+                found[key] = all(each is not None and _shows(world, each, shows, name) for each in ids) if ids else None
     return found
 
 
@@ -160,8 +162,13 @@ def _linked(world: World, played: Played, alert: judge.Told) -> list[str | None]
     return [next(iter(traces), None), records[0].trace_id if records else None]
 
 
-def _shows(world: World, trace_id: str, shows: frozenset[str]) -> bool:
-    return bool(stores.failures(trace_id, world.tempo.spans) & shows)
+def _promised(alert: judge.Told) -> str | None:
+    """The span that must have failed: one that rejected calls left says that something is wrong, and not what."""
+    return ATTEMPT_SPAN if f'name = "{ATTEMPT_SPAN}"' in (alert.traceql or "") else None
+
+
+def _shows(world: World, trace_id: str, shows: frozenset[str], name: str | None) -> bool:
+    return bool(stores.failures(trace_id, world.tempo.spans, name) & shows)
 
 
 def _runs(world: World, since: float) -> str:
