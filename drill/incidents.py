@@ -17,9 +17,8 @@ Action = Callable[[World], None]
 Due = Callable[[World], float]
 """When the condition began that is promised to be told, in seconds since the epoch; asked for when it is over."""
 
-SUPPLIER_TYPES: Final = frozenset({"503", "connection_reset", "connection_error", "circuit_open", "429"})
+SUPPLIER_TYPES: Final = frozenset({"503", "response_ended", "connection_error", "circuit_open", "429"})
 COUNTRY: Final = "FR"
-_SILENCE: Final = paces.DAY["no_sync_after"] + paces.DAY["first_sync_grace"]
 
 _SYNC: Final = frozenset({"SyncFailed"})
 _CONSEQUENCES: Final = frozenset({
@@ -45,7 +44,7 @@ class Incident:
     due: Due | None = None
     """Where the promise is not to tell it at once."""
     lead: float = 0.0
-    """Seconds of wall time that may pass until it is due."""
+    """Seconds of incident time that may pass until it is due."""
 
     @property
     def name(self) -> str:
@@ -91,7 +90,7 @@ def _stale_from(world: World) -> float:
     """The last full sync before the runs of one country, and the age that is promised to be told."""
     scoped = max(number for number, run in enumerate(world.job.runs) if run.scoped)
     fresh = max(run.started for run in world.job.runs[:scoped] if run.outcome == "COMPLETE" and not run.scoped)
-    return fresh + paces.DAY["stale_after"]
+    return fresh + world.pace.wall(paces.DAY["stale_after"])
 
 
 def _full_job(world: World) -> None:
@@ -122,7 +121,7 @@ def _job_stops(world: World) -> None:
 
 def _missed_from(world: World) -> float:
     """The end of the last run, and how long nothing is said about it."""
-    return world.job.runs[-1].ended + _SILENCE
+    return world.job.runs[-1].ended + world.pace.wall(paces.SILENCE)
 
 
 def _job_goes_on(_: World) -> None:
@@ -325,7 +324,7 @@ INCIDENTS: Final = (
         _job_stops,
         _job_goes_on,
         due=_missed_from,
-        lead=_SILENCE,
+        lead=paces.SILENCE,
         short=True,
     ),
     Incident(

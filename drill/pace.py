@@ -40,17 +40,19 @@ class Pace:
         return incident / self.waits
 
 
-DAY: Final = {"no_sync_after": 20.0, "first_sync_grace": 7.5, "stale_after": 80.0}
-"""Seconds of wall time that stand for thresholds of a day: the drill's job runs all the time, not once a day."""
+DAY: Final = {"no_sync_after": 60.0, "first_sync_grace": 22.5, "stale_after": 240.0}
+"""Seconds of incident time that stand for thresholds of a day: the drill's job runs all the time, not once a day."""
+SILENCE: Final = DAY["no_sync_after"] + DAY["first_sync_grace"]
+"""Seconds of incident time without a sync that nobody is told of."""
 
 
 def settings(pace: Pace) -> Settings:
     """The thresholds of an installation whose job runs all the time, so that they come out as :data:`DAY` says."""
     return dataclasses.replace(
         Settings(),
-        no_sync_after=round(DAY["no_sync_after"] * pace.memory),
-        first_sync_grace=round(DAY["first_sync_grace"] * pace.waits),
-        stale_after=round(DAY["stale_after"]),
+        no_sync_after=round(pace.wall(DAY["no_sync_after"]) * pace.memory),
+        first_sync_grace=round(DAY["first_sync_grace"]),
+        stale_after=round(pace.wall(DAY["stale_after"])),
         memory=pace.memory,
     )
 
@@ -136,10 +138,10 @@ def application(pace: Pace) -> dict[str, str]:
 
     return {
         "CATALOG_ATTEMPT_TIMEOUT_MS": milliseconds(10),
-        "CATALOG_SYNC_DEADLINE_MS": "20000",
+        "CATALOG_SYNC_DEADLINE_MS": milliseconds(60),
         "CATALOG_PAGE_SIZE": "20",
         "CATALOG_SUPPLIER_RATE_PER_S": "0",
-        "CATALOG_STALE_AFTER_S": f"{DAY['stale_after']:g}",
+        "CATALOG_STALE_AFTER_S": seconds(DAY["stale_after"], pace.waits),
         "ERROR_RETRY_BASE_DELAY": milliseconds(1),
         "ERROR_RETRY_MAX_DELAY": milliseconds(30),
         # An open circuit outlives its run and holds up the end of an incident, not its message. In life its open time

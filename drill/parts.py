@@ -30,6 +30,8 @@ from support.redis_server import RedisServer, free_port
 ROOT: Final = Path(__file__).parents[1]
 ALERTMANAGERS: Final = ("prometheus-alertmanager", "alertmanager")
 """Debian's name first."""
+TARGETS: Final = ("otel-collector", "tempo", "loki")
+"""Of Prometheus, by the name of their job."""
 BUNDLES: Final = 600
 START_WITHIN: Final = 30.0
 """Seconds that a program may take to start."""
@@ -339,9 +341,18 @@ class World:
 
     def firing(self) -> set[str]:
         """Names of the alerts that fire now, the sign of life left out."""
-        return {each["metric"]["alertname"] for each in self.prometheus.query(
-            'ALERTS{alertstate="firing", severity!="none"}'
-        )}  # fmt: skip
+        return {alert["labels"]["alertname"] for alert in self._alerts() if alert["state"] == "firing"}
+
+    def is_watched(self) -> bool:
+        """Whether Prometheus has reached every target and no rule waits to fire because it had not.
+
+        It looks for its first targets some seconds after its start; until then they are missing to the rules.
+        """
+        reached = self.prometheus.value("sum(up)")
+        return reached == len(TARGETS) and not self._alerts()
+
+    def _alerts(self) -> list[dict[str, Any]]:
+        return [alert for alert in self.prometheus.alerts() if alert["labels"].get("severity") != "none"]
 
 
 @contextlib.contextmanager
@@ -354,7 +365,7 @@ def running_world(folder: Path, pace: paces.Pace) -> Iterator[World]:
         tempo, loki = start(otlp_sink()), start(otlp_sink())
         alerting = start(Alertmanager(folder / "alertmanager", paces.routing(pace, receiver.url)))
         own = free_port()
-        targets = {"otel-collector": f"127.0.0.1:{own}", "tempo": address(tempo.url), "loki": address(loki.url)}
+        targets = dict(zip(TARGETS, (f"127.0.0.1:{own}", address(tempo.url), address(loki.url)), strict=True))
         prometheus = _prometheus(folder / "prometheus", pace, alerting.port, targets)
         start(prometheus)
         collector = Collector(

@@ -13,24 +13,31 @@ from drill import pace as paces
 from drill.incidents import EVERYDAY, Incident, now
 from drill.judge import APPLICATION_WAYS, RULE_WAYS, Message, Played, Verdict, trace_key
 from drill.parts import World
+from otel_resilience.telemetry.contract import ATTEMPT_SPAN
 
-TELL_WITHIN: Final = 60.0
-"""Seconds of wall time after which an incident that nobody told is given up."""
+STARTED_WITHIN: Final = 120.0
+"""Seconds of wall time that the first syncs, and then the first scrapes, may take on a busy machine."""
+TELL_WITHIN: Final = 180.0
+"""Seconds of incident time after which an incident that nobody told is given up."""
 LINGER: Final = 60.0
 """How long an incident goes on once it is told, so that further messages show: seconds as rules remember them."""
-QUIET_WITHIN: Final = 90.0
-"""Seconds of wall time that an incident may be told after its end."""
-SETTLED: Final = 1.0
+QUIET_WITHIN: Final = 270.0
+"""Seconds of incident time that an incident may be told after its end."""
+SETTLED: Final = 2.0
 """Seconds of wall time without any alert before the next incident."""
 POLL: Final = 0.25
 
 
 def play(world: World, incidents: Iterable[Incident], calm: float) -> Iterator[Verdict]:
-    """The calm stretch of so many seconds, then the incidents."""
+    """The calm stretch of so many seconds, then the incidents.
+
+    Raises ``RuntimeError`` where it does not become calm.
+    """
     _say("starting: the first syncs")
     world.job.go()
-    _until(lambda: sum(run.outcome == "COMPLETE" for run in world.job.runs) >= 2, TELL_WITHIN)
-    _quiet(world)
+    _started(_until(lambda: sum(run.outcome == "COMPLETE" for run in world.job.runs) >= 2, STARTED_WITHIN), "syncs")
+    _started(_until(world.is_watched, STARTED_WITHIN), "Prometheus and its targets")
+    _started(_quiet(world), "alerts")
     _say(f"calm: {calm:.0f} s")
     world.supplier.play(EVERYDAY)
     began = now()
@@ -41,18 +48,23 @@ def play(world: World, incidents: Iterable[Incident], calm: float) -> Iterator[V
         yield _one(world, incident)
 
 
+def _started(started: bool, what: str) -> None:
+    if not started:
+        raise RuntimeError(f"the drill cannot begin: {what} did not settle")
+
+
 def _one(world: World, incident: Incident) -> Verdict:
     expected = incident.expectation
     _say(f"{expected.name}: {expected.title}")
     if incident.prepare is not None:
         incident.prepare(world)
         settled = len(world.job.runs)
-        _until(lambda: any(run.outcome == "COMPLETE" for run in world.job.runs[settled:]), TELL_WITHIN)
+        _until(lambda: any(run.outcome == "COMPLETE" for run in world.job.runs[settled:]), STARTED_WITHIN)
         _quiet(world)
     world.alertmanager.forget()
     started = now()
     incident.begin(world)
-    told = _until(lambda: _is_told(world, incident, started), TELL_WITHIN + incident.lead)
+    told = _until(lambda: _is_told(world, incident, started), world.pace.wall(TELL_WITHIN + incident.lead))
     if told:
         time.sleep(LINGER / world.pace.memory)
     ended, began = now(), started if incident.due is None else incident.due(world)
@@ -70,7 +82,7 @@ def _one(world: World, incident: Incident) -> Verdict:
         speed=world.pace.waits,
         traces=traces(world, played, messages),
         beats=world.receiver.beats(),
-        silence=paces.DAY["no_sync_after"] + paces.DAY["first_sync_grace"],
+        silence=world.pace.wall(paces.SILENCE),
     )
     line = judge.with_problems(dataclasses.replace(line, overdue=overdue))
     _say(f"  {'; '.join(line.problems) or 'as it should be'}; runs: {_runs(world, started)}")
@@ -105,7 +117,7 @@ def _quiet(world: World) -> bool:
         calm_since.append(time.monotonic())
         return calm_since[-1] - calm_since[0] >= SETTLED
 
-    return _until(quiet, QUIET_WITHIN)
+    return _until(quiet, world.pace.wall(QUIET_WITHIN))
 
 
 def _open(messages: list[Message]) -> set[tuple[str, str, str]]:
@@ -133,7 +145,8 @@ def traces(world: World, played: Played, messages: Iterable[Message]) -> dict[st
                 own = message.way in APPLICATION_WAYS
                 ids = [alert.trace_id] if own else _linked(world, played, alert)
                 shows = (own and expected.told_shows) or expected.shows
-                found[key] = all(each is not None and _shows(world, each, shows) for each in ids) if ids else None
+                name = _promised(alert)
+                found[key] = all(each is not None and _shows(world, each, shows, name) for each in ids) if ids else None
     return found
 
 
@@ -149,8 +162,13 @@ def _linked(world: World, played: Played, alert: judge.Told) -> list[str | None]
     return [next(iter(traces), None), records[0].trace_id if records else None]
 
 
-def _shows(world: World, trace_id: str, shows: frozenset[str]) -> bool:
-    return bool(stores.failures(trace_id, world.tempo.spans) & shows)
+def _promised(alert: judge.Told) -> str | None:
+    """The span that must have failed: one that rejected calls left says that something is wrong, and not what."""
+    return ATTEMPT_SPAN if f'name = "{ATTEMPT_SPAN}"' in (alert.traceql or "") else None
+
+
+def _shows(world: World, trace_id: str, shows: frozenset[str], name: str | None) -> bool:
+    return bool(stores.failures(trace_id, world.tempo.spans, name) & shows)
 
 
 def _runs(world: World, since: float) -> str:

@@ -50,23 +50,31 @@ def records(query: str, logs: Sequence[Log], since: float, until: float) -> list
 
 
 def search(query: str, spans: Sequence[Span], since: float, until: float) -> list[str]:
-    """The traces with a span of this time that a TraceQL search finds; the newest first where it asks for that."""
+    """The traces with a span of this time that a TraceQL search finds; the newest first where it asks for that.
+
+    As Tempo has it, all conditions hold for one and the same span, and a trace is as old as its first span, whenever
+    that arrived and whichever span was found.
+    """
     conditions = query.strip().removesuffix(_NEWEST_FIRST)
     if not (conditions.startswith("{") and conditions.endswith("}")):
         raise ValueError(f"not a search of spans: {query}")
     accepts = [_span_filter(part.strip()) for part in conditions[1:-1].split("&&")]
     found = [span for span in spans if since <= span.start <= until and all(accept(span) for accept in accepts)]
+    traces = list(dict.fromkeys(span.trace_id for span in found))
     if query.strip().endswith(_NEWEST_FIRST):
-        found.sort(key=lambda span: span.start, reverse=True)
-    return list(dict.fromkeys(span.trace_id for span in found))
+        began: dict[str, float] = {}
+        for span in spans:
+            began[span.trace_id] = min(span.start, began.get(span.trace_id, span.start))
+        traces.sort(key=lambda trace: began[trace], reverse=True)
+    return traces
 
 
-def failures(trace_id: str, spans: Iterable[Span]) -> set[str]:
-    """The ``error.type`` of every failed span of a trace."""
+def failures(trace_id: str, spans: Iterable[Span], name: str | None = None) -> set[str]:
+    """The ``error.type`` of every failed span of a trace, or of those with this name."""
     return {
         str(span.attributes.get("error.type", ""))
         for span in spans
-        if span.trace_id == trace_id and span.status == "ERROR"
+        if span.trace_id == trace_id and span.status == "ERROR" and name in {None, span.name}
     }
 
 

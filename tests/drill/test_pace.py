@@ -104,3 +104,12 @@ def test_routes_keep_their_grouping() -> None:
 def test_a_minute_of_an_incident_is_a_quarter_of_a_minute_here() -> None:
     assert PACE.wall(60) == 15
     assert PACE.incident(15) == 60
+
+
+def test_a_slower_pace_is_the_same_drill() -> None:
+    usual, slower = Pace(3.0, 36.0), Pace(1.5, 18.0)
+    assert paces.application(slower)["CATALOG_SYNC_DEADLINE_MS"] == "40000"
+    stale_after = [paces.settings(pace).stale_after for pace in (usual, slower)]
+    assert stale_after == [80, 160]
+    silences = [paces.settings(pace).no_sync_after / pace.memory for pace in (usual, slower)]
+    assert silences == pytest.approx([20, 40])

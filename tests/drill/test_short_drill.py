@@ -6,32 +6,39 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from drill.__main__ import SHORT_MEMORY
 from drill.left import read
+from drill.pace import Pace
 from drill.parts import missing_programs
 
 from drill import panels
 from support.programs import missing
 
 ROOT = Path(__file__).parents[2]
+SLOWEST = 3.0
+"""How many times slower the drill is on a machine that has other work, at most."""
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_every_incident_is_told_in_time_and_no_panel_is_silent_without_a_reason(tmp_path: Path) -> None:
     """One test, because the drill takes three minutes and its data serve both questions."""
     lacking = missing_programs()
     if lacking:
         missing(f"the drill needs: {', '.join(lacking)}")
     folder = tmp_path / "left"
+    slower = slowness()
+    pace = ("--waits", f"{Pace().waits / slower:.2f}", "--memory", f"{SHORT_MEMORY / slower:.2f}")
     done = subprocess.run(
-        [sys.executable, "-m", "drill", "--short", "--keep", str(folder)],
+        [sys.executable, "-m", "drill", "--short", *pace, "--keep", str(folder)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
         capture_output=True,
         text=True,
-        timeout=390,
+        timeout=1180,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
@@ -40,3 +47,21 @@ def test_every_incident_is_told_in_time_and_no_panel_is_silent_without_a_reason(
     spans = [json.loads(line) for line in (folder / "spans.jsonl").read_text("utf-8").splitlines()]
     assert {span["name"] for span in spans} >= {"catalog.sync", "attempt"}
     assert panels.check(folder, left).problems == []
+
+
+def slowness() -> float:
+    """How much longer than its work a program takes here: the programs of the drill wait for the processors as well.
+
+    Where tests run beside each other, what the others do next is not known yet.
+    """
+    began, worked = time.monotonic(), processor_time()
+    for _ in range(3):
+        subprocess.run([sys.executable, "-m", "catalog_sync", "--help"], cwd=ROOT, capture_output=True, check=True)
+    found = (time.monotonic() - began) / (processor_time() - worked)
+    return min(SLOWEST, max(found, 2.0 if "PYTEST_XDIST_WORKER" in os.environ else 1.0))
+
+
+def processor_time() -> float:
+    """Of the programs that have ended, in seconds."""
+    times = os.times()
+    return times.children_user + times.children_system

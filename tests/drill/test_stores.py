@@ -61,6 +61,13 @@ def test_of_several_failures_the_newest_comes_first() -> None:
     assert stores.search(newest("{ status = error }"), spans, 0, 200) == ["c", "a"]
 
 
+def test_a_trace_is_as_old_as_its_first_span_whichever_was_found_and_whenever_it_arrived() -> None:
+    late = [Span("long", start=50, status="ERROR"), Span("long", start=10)]
+    assert stores.search(newest("{ status = error }"), [Span("short", start=40, status="ERROR"), *late], 0, 200) == [
+        "short", "long",
+    ]  # fmt: skip
+
+
 def test_a_record_without_a_trace_is_found_unless_the_query_leaves_it_out() -> None:
     """As those of shared protection, which no call of this process has caused."""
     query = QUERY.removesuffix(' | trace_id!=""')
@@ -125,3 +132,11 @@ def test_of_a_trace_its_failures_are_told() -> None:
         Span("b", attributes={"error.type": "500"}, status="ERROR"),
     ]
     assert stores.failures("a", spans) == {"503"}
+
+
+def test_of_a_trace_the_failed_spans_of_one_name_are_told() -> None:
+    spans = [
+        Span("a", attributes={"error.type": "503"}, status="ERROR"),
+        Span("a", "esim-go list", {"error.type": "circuit_open"}, status="ERROR"),
+    ]
+    assert stores.failures("a", spans, "attempt") == {"503"}

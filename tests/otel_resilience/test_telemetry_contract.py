@@ -96,7 +96,7 @@ DESIGN_EVENTS = {
 ALERT_PREFIX = "resilience.alert."
 """What the alert service emits is held against the contract in ``alerting/test_alert_telemetry.py``."""
 OPERATION_SPAN = {DEPENDENCY, OPERATION, "resilience.attempts", OUTCOME, "error.type"}
-ATTEMPT_SPAN = {"resilience.attempt.number", "resilience.retry.delay", "error.type", CLASS, SEVERITY}
+ATTEMPT_SPAN = {DEPENDENCY, "resilience.attempt.number", "resilience.retry.delay", "error.type", CLASS, SEVERITY}
 CLOSED_SETS = {
     OUTCOME: OUTCOMES,
     "resilience.retry.source": {"backoff", "retry_after"},
@@ -312,7 +312,7 @@ class TestEveryName:
             assert span.instrumentation_scope.name == "otel_resilience"
             found = set(attributes(span))
             if span.name == "attempt":
-                assert {"resilience.attempt.number"} <= found <= ATTEMPT_SPAN
+                assert {DEPENDENCY, "resilience.attempt.number"} <= found <= ATTEMPT_SPAN
             else:
                 assert re.fullmatch(r"supplier \w+", span.name)
                 assert OPERATION_SPAN - {"error.type"} <= found <= OPERATION_SPAN
@@ -343,7 +343,7 @@ class TestSpans:
             "resilience.attempts": 1,
             OUTCOME: "ok",
         }
-        assert attributes(attempt) == {"resilience.attempt.number": 1}
+        assert attributes(attempt) == {DEPENDENCY: "supplier", "resilience.attempt.number": 1}
         assert {operation.status.status_code, attempt.status.status_code} == {StatusCode.UNSET}
         assert recorded.events == ()
 
@@ -359,13 +359,18 @@ class TestSpans:
         assert first.status.status_code is StatusCode.ERROR
         assert first.status.description == "down"
         assert attributes(first) == {
+            DEPENDENCY: "supplier",
             "resilience.attempt.number": 1,
             "error.type": "503",
             CLASS: "transient",
             SEVERITY: "MEDIUM",
         }
         assert second.status.status_code is StatusCode.UNSET
-        assert attributes(second) == {"resilience.attempt.number": 2, "resilience.retry.delay": 0.05}
+        assert attributes(second) == {
+            DEPENDENCY: "supplier",
+            "resilience.attempt.number": 2,
+            "resilience.retry.delay": 0.05,
+        }
 
     def test_a_final_failure_marks_it(self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:
         with pytest.raises(TransientFault):

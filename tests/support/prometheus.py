@@ -95,6 +95,14 @@ class Prometheus:
         """The sum over the series of an instant query; 0 where there are none."""
         return sum(float(series["value"][1]) for series in self.query(expression))
 
+    def alerts(self) -> list[dict[str, Any]]:
+        """What is pending or firing, each with ``labels`` and ``state``.
+
+        The series ``ALERTS`` says less: it has no samples until the state of an earlier process was looked for, and
+        what fires meanwhile is sent all the same.
+        """
+        return list(self._get("/api/v1/alerts")["alerts"])
+
     def exemplars(self, expression: str) -> list[dict[str, Any]]:
         """The exemplars of the last hour, each with its ``labels``."""
         now = time.time()

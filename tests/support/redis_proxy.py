@@ -13,7 +13,8 @@ from typing import Any
 class RedisProxy:
     """``with RedisProxy(port) as proxy: ... with proxy.answering("LOADING …"): ...``. One command, one answer.
 
-    While it answers itself the server sees nothing; who waits at the queue gets the error at once.
+    While it answers itself the server sees nothing; who waits at the queue gets the error at once. The client keeps its
+    connection through all this, and with it the protocol that it agreed on.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -57,12 +58,19 @@ class RedisProxy:
 
     def _serve(self, client: socket.socket) -> None:
         with client, client.makefile("rb") as commands, contextlib.suppress(OSError, EOFError):
+            hello = b""
             while True:
-                self._forward(client, commands)
+                hello = self._forward(client, commands, hello)
 
-    def _forward(self, client: socket.socket, commands: Any) -> None:
-        """Commands to the server and its replies back, until it answers with the error itself."""
+    def _forward(self, client: socket.socket, commands: Any, hello: bytes) -> bytes:
+        """Commands to the server and its replies back, until it answers with the error itself.
+
+        ``hello``: how the client has agreed on the protocol before. Answers how it has now.
+        """
         with socket.create_connection(("127.0.0.1", self._server_port)) as upstream, upstream.makefile("rb") as replies:
+            if hello:
+                upstream.sendall(hello)
+                _message(replies)
             while True:
                 command = _message(commands)
                 with self._lock:
@@ -70,7 +78,10 @@ class RedisProxy:
                 try:
                     if self._error is None:
                         upstream.sendall(command)
-                        client.sendall(_message(replies))
+                        reply = _message(replies)
+                        client.sendall(reply)
+                        if _is_hello(command) and not reply.startswith(b"-"):
+                            hello = command
                         continue
                 except EOFError:
                     if self._error is None:
@@ -83,7 +94,11 @@ class RedisProxy:
                     raise EOFError
                 self.refused += 1
                 client.sendall(error)
-                return
+                return hello
+
+
+def _is_hello(command: bytes) -> bool:
+    return command.split(b"\r\n", 3)[2].upper() == b"HELLO"
 
 
 def _message(stream: Any) -> bytes:

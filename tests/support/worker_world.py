@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ from support.cli import API_KEY, Supplier, running_supplier
 from support.redis_server import RedisServer
 
 OWN_VARIABLES = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
+GIVEN_UP_AFTER = 100.0
+"""Seconds after which what was waited for does not happen any more, on a busy machine too."""
+PROGRAM = ("-m", "catalog_sync.worker")
 PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
 """As docker-compose starts Redis."""
 
@@ -38,17 +41,23 @@ __all__ = ["API_KEY", "PERSISTENT", "WorkerProcess", "WorkerWorld", "running_sup
 
 
 class WorkerProcess:
-    """One ``python -m catalog_sync.worker`` with its log."""
+    """One ``python -m catalog_sync.worker``, or another program with its options, with its log."""
 
     def __init__(
-        self, name: str, env: dict[str, str], log: Path, concurrency: int, health_file: Path | None = None
+        self,
+        name: str,
+        env: dict[str, str],
+        log: Path,
+        concurrency: int,
+        health_file: Path | None = None,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "catalog_sync.worker", "--name", name, "--concurrency", str(concurrency)),
+                    *(sys.executable, *program, "--name", name, "--concurrency", str(concurrency)),
                     *(() if health_file is None else ("--health-file", str(health_file))),
                 ],
                 env=env,
@@ -92,19 +101,26 @@ class WorkerWorld:
         self.ledger: JobLedger
         self.jobs: RedisJobs
 
-    def start_worker(self, *, concurrency: int = 1, health_file: Path | None = None, **changes: str) -> WorkerProcess:
+    def start_worker(
+        self,
+        *,
+        concurrency: int = 1,
+        health_file: Path | None = None,
+        program: Sequence[str] = PROGRAM,
+        **changes: str,
+    ) -> WorkerProcess:
         name = f"w{len(self.workers)}"
         environment = {**process_environment(), **self.env, **changes}
-        worker = WorkerProcess(name, environment, self.directory / f"{name}.log", concurrency, health_file)
+        worker = WorkerProcess(name, environment, self.directory / f"{name}.log", concurrency, health_file, program)
         self.workers.append(worker)
         return worker
 
-    async def ended(self, job_id: str, seconds: float = 30.0) -> Job:
+    async def ended(self, job_id: str) -> Job:
         """The job once it has ended."""
-        return await self.until(job_id, lambda job: job.status.ended, seconds)
+        return await self.until(job_id, lambda job: job.status.ended)
 
-    async def until(self, job_id: str, condition: Callable[[Job], object], seconds: float = 30.0) -> Job:
-        give_up = time.monotonic() + seconds
+    async def until(self, job_id: str, condition: Callable[[Job], object]) -> Job:
+        give_up = time.monotonic() + GIVEN_UP_AFTER
         while True:
             job = await self.jobs.get(job_id)
             if condition(job):
@@ -156,7 +172,7 @@ def worker_world(directory: Path, redis: RedisServer, supplier: Supplier, **chan
         "CATALOG_SUPPLIER_RATE_PER_S": "0",
         "CATALOG_ATTEMPT_TIMEOUT_MS": "2000",
         "CATALOG_JOB_LEASE_MS": "2000",
-        "CATALOG_SYNC_DEADLINE_MS": "60000",
+        "CATALOG_SYNC_DEADLINE_MS": "90000",
         "ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT": "1000",
         "ERROR_RETRY_BASE_DELAY": "10",
         "ERROR_RETRY_MAX_ATTEMPTS": "3",

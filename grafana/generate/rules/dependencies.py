@@ -41,9 +41,14 @@ def _errors(*matchers: str) -> str:
 _OF_DEPENDENCY: Final = where(_BY, "{dependency}")
 
 
+def _failed_attempts(*conditions: str) -> str:
+    """Attempts and not calls: those that opened a circuit belong to calls that were rejected in the end."""
+    return spans(f'name = "{contract.ATTEMPT_SPAN}"', span_attribute(_BY, "{dependency}"), FAILED, *conditions)
+
+
 def _attempt_trace(*conditions: str, traceql: tuple[str, ...] = ()) -> Trace:
     return Trace(
-        traceql=spans(span_attribute(_BY, "{dependency}"), FAILED, *traceql),
+        traceql=_failed_attempts(*traceql),
         logql=with_trace(contract.EVENT_ATTEMPT_FAILED, _OF_DEPENDENCY, *conditions),
     )
 
@@ -63,7 +68,7 @@ def _breaker_open(settings: Settings) -> Rule:
         " keeps our own processes free. It tries a probe by itself when its open time ends. After a failed sync the"
         " alert lasts until a sync works. Silent for Redis while StoreFailing fires.",
         look=(
-            "The newest trace of the search: a call whose failure opened the circuit.",
+            "The newest trace of the search: its red `attempt` span is one of these failures.",
             "Dashboard *Errors*, *Which dependency is it?*: timeouts, 5xx, refused connections?",
             "The dependency's own status page.",
         ),
@@ -72,7 +77,7 @@ def _breaker_open(settings: Settings) -> Rule:
             "Dependency well, circuit forced open: somebody opened it by hand and must close it.",
         ),
         hold=settings.hold,
-        trace=_attempt_trace(traceql=(span_attribute(contract.ERROR_TYPE, "circuit_open", "!="),)),
+        trace=_attempt_trace(),
     )
 
 
@@ -171,7 +176,7 @@ def _budget(settings: Settings) -> Rule:
         hold=settings.hold,
         trace=Trace(
             logql=with_trace(contract.EVENT_BUDGET_EXHAUSTED, _OF_DEPENDENCY),
-            traceql=spans(span_attribute(_BY, "{dependency}"), FAILED),
+            traceql=_failed_attempts(),
         ),
     )
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, cast
 from redis.exceptions import RedisError
 
 from catalog_sync.domain.cancellation import heeding_cancellation
-from catalog_sync.domain.models import Outcome, SyncRequest
+from catalog_sync.domain.models import Outcome, SyncReport, SyncRequest
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import ACTIVE, CHANGES, DEAD, DEAD_COUNT, INDEX, JobKeys, is_job_id
 from catalog_sync.jobs.port import GroupProgress, Job, JobNotFoundError, JobStatus
@@ -27,6 +27,7 @@ from catalog_sync.jobs.records import (
     record_fields,
     shown_job,
     step_of,
+    unreadable_report,
 )
 from catalog_sync.observability.sdk import untraced
 from catalog_sync.store.client import GuardedRedis, translated
@@ -98,21 +99,26 @@ class JobLedger:
             return None
         return None if record.job.status.ended else record
 
-    async def end_unreadable(self, *, finished_at: str) -> None:
-        """End the job that is queued or running where its record cannot be read.
+    async def end_unreadable(self, *, finished_at: str) -> SyncReport | None:
+        """End the job that is queued or running where its record cannot be read: the report of the one that was ended.
 
         No worker can go on with it, and while it counts as under way there is no other.
         """
         job_id = await self.redis.command("read active job", "GET", ACTIVE)
         identifier = "" if job_id is None else bytes(job_id).decode("utf-8", "replace")
         if not is_job_id(identifier) or await self._readable(identifier):
-            return
+            return None
         _log.error("job %s is ended: its record cannot be read", identifier)
+        [raw] = await self._raw([identifier])
+        report = unreadable_report(raw or {})
         try:
-            await self.end(identifier, JobStatus.FINISHED, Outcome.FAILED, None, finished_at=finished_at)
+            ended = await self.end(
+                identifier, JobStatus.FINISHED, report.outcome, report.to_json(), finished_at=finished_at
+            )
         except CorruptEntryError:  # no record at all
-            await self.redis.command("drop what is no record", "UNLINK", JobKeys(identifier).record)
+            ended = bool(await self.redis.command("drop what is no record", "UNLINK", JobKeys(identifier).record))
         await self.redis.command("forget active job", "UNLINK", ACTIVE)
+        return report if ended else None
 
     async def _readable(self, job_id: str) -> bool:
         try:

@@ -112,6 +112,22 @@ def shown_job(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         return read_record(job_id, raw).job
     except CorruptEntryError as error:
         _log.warning("%s", error)
+    report = unreadable_report(raw)
+    return Job(
+        id=job_id,
+        correlation_id=report.correlation_id,
+        kind=report.kind,
+        scope=None,
+        force=False,
+        status=JobStatus.FINISHED,
+        created_at=report.started_at,
+        outcome=report.outcome,
+        report=report.to_json(),
+    )
+
+
+def unreadable_report(raw: Mapping[bytes, bytes]) -> SyncReport:
+    """The report of a sync whose record cannot be read, with what can be read of it."""
     correlation_id = raw.get(b"correlation_id", b"").decode("ascii", "replace")
     error_info = ErrorInfo(
         CorruptEntryError.default.error_type,
@@ -123,7 +139,7 @@ def shown_job(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
     )
     created_ms = raw.get(b"created_ms", b"")
     created_at = rfc3339(int(created_ms[:14]) / 1000 if created_ms.isdigit() else 0.0)
-    report = SyncReport(
+    return SyncReport(
         outcome=Outcome.FAILED,
         kind=SyncKind.FULL,
         scope=None,
@@ -137,17 +153,6 @@ def shown_job(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         attempts=0,
         retries=0,
         error=error_info,
-    )
-    return Job(
-        id=job_id,
-        correlation_id=report.correlation_id,
-        kind=report.kind,
-        scope=None,
-        force=False,
-        status=JobStatus.FINISHED,
-        created_at=created_at,
-        outcome=report.outcome,
-        report=report.to_json(),
     )
 
 

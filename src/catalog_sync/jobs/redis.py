@@ -15,7 +15,7 @@ from catalog_sync.domain.models import SyncRequest
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus, Sender
 from catalog_sync.jobs.records import record_fields
-from catalog_sync.jobs.sweep import end_abandoned
+from catalog_sync.jobs.sweep import end_abandoned, end_unreadable
 from catalog_sync.observability.sdk import inject_context, trace_of
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.sync.run import rfc3339
@@ -117,7 +117,7 @@ class RedisJobs:
         except JobNotFoundError:
             return True
         except CorruptEntryError:
-            await self._ledger.end_unreadable(finished_at=rfc3339(self._now()))
+            await end_unreadable(self._ledger, self._now(), self._on_report)
             return True
         return await end_abandoned(self._ledger, record, self._sync_deadline, self._now(), self._on_report)
 

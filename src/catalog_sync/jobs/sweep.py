@@ -57,7 +57,7 @@ async def sweep(
     try:
         record = await ledger.active()
     except CorruptEntryError:
-        await ledger.end_unreadable(finished_at=rfc3339(now))
+        await end_unreadable(ledger, now, on_report)
         return
     if record is None:
         return
@@ -128,6 +128,13 @@ async def end_lost(
     if lost:
         _publish(report, on_report)
     return lost
+
+
+async def end_unreadable(ledger: JobLedger, now: datetime.datetime, on_report: OnReport | None = None) -> None:
+    """End the job under way whose record cannot be read, and report it like any other sync that failed."""
+    report = await ledger.end_unreadable(finished_at=rfc3339(now))
+    if report is not None:
+        _publish(report, on_report)
 
 
 def _failed(record: Record, error: CatalogSyncError, now: datetime.datetime) -> SyncReport:

@@ -107,7 +107,11 @@ class CallTelemetry(Enclosing):
     @harmless
     def _open_attempt_span(self, listener: Listener) -> None:
         if self.span is not None:
-            attributes: dict[str, int | float] = {contract.ATTEMPT_NUMBER: self.attempts}
+            # Of itself and not by its parent: a search for failed attempts need not put spans together again.
+            attributes: dict[str, str | int | float] = {
+                contract.DEPENDENCY: self.policy.dependency,
+                contract.ATTEMPT_NUMBER: self.attempts,
+            }
             if self.attempts > 1:
                 attributes[contract.RETRY_DELAY] = self.delay
             span = listener.tracer.start_span(contract.ATTEMPT_SPAN, self.context, SpanKind.INTERNAL, attributes)

@@ -288,7 +288,7 @@ SPANS: Final = (
     Span(
         ATTEMPT_SPAN,
         "INTERNAL",
-        (ATTEMPT_NUMBER, RETRY_DELAY, ERROR_TYPE, ERROR_CLASS, ERROR_SEVERITY),
+        (DEPENDENCY, ATTEMPT_NUMBER, RETRY_DELAY, ERROR_TYPE, ERROR_CLASS, ERROR_SEVERITY),
         "One attempt; current while it runs, so that client spans lie inside it.",
     ),
     Span(

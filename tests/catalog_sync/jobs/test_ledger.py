@@ -272,8 +272,10 @@ async def test_a_job_under_way_whose_record_cannot_be_read_does_not_block_the_ne
     await planned(ledger, "A")
     redis_server.command("HSET", JobKeys(job_id()).record, "scopes", "{")
 
-    await ledger.end_unreadable(finished_at=LATER)
+    report = await ledger.end_unreadable(finished_at=LATER)
 
+    assert report is not None
+    assert (await ledger.shown(job_id())).report == report.to_json()
     assert await ledger.active() is None
     assert await ledger.submit(job_id(2), fields()) == job_id(2)
 

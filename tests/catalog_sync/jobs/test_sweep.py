@@ -220,6 +220,23 @@ async def test_a_job_that_ends_while_the_sweep_looks_at_it_leaves_the_lock_free(
     assert isinstance(await store.acquire_lock("d" * 32), LockLease)
 
 
+async def test_a_job_whose_record_cannot_be_read_is_ended_and_reported_once(
+    ledger: JobLedger, store: CatalogStore, sent: Sent, redis_server: RedisServer
+) -> None:
+    reports: list[SyncReport] = []
+    await planned(ledger, "A")
+    redis_server.command("HSET", JobKeys(job_id()).record, "scopes", "{")
+    for _ in range(2):
+        assert await look(ledger, store, sent, lambda report, _: reports.append(report)) == []
+    redis_server.command("HSET", JobKeys(job_id()).record, "scopes", '["A"]')
+
+    [report] = reports
+    assert (report.outcome, report.correlation_id) == (Outcome.FAILED, CORRELATION)
+    job = await ledger.shown(job_id())
+    assert (job.status, job.outcome) == (JobStatus.FINISHED, Outcome.FAILED)
+    assert job.report == report.to_json(), "also where it can be read again"
+
+
 async def held(ledger: JobLedger, store: CatalogStore) -> LockLease:
     """The lock of the job, with a plan that knows its token."""
     owner = SharedOwner(f"job:{job_id()}", "2026-11-24T02:00:00.000Z")

@@ -19,7 +19,7 @@ from support.api_process import TOKEN as API_TOKEN
 from support.api_process import ApiProcess
 from support.redis_proxy import RedisProxy
 from support.redis_server import RedisServer, free_port
-from support.worker_world import WorkerWorld, process_environment
+from support.worker_world import GIVEN_UP_AFTER, WorkerWorld, process_environment
 
 MakeWorld = Callable[..., WorkerWorld]
 Trouble = Callable[[RedisServer], contextlib.AbstractContextManager[None]]
@@ -136,7 +136,7 @@ async def test_a_worker_lives_through(trouble: Trouble, make_world: MakeWorld) -
         assert worker.process.poll() is None, world.logs()
         assert worker.children == children, "no process of the pool was lost either"
         job = await world.jobs.submit(SyncRequest())
-        ended = await world.ended(job.id, 40)
+        ended = await world.ended(job.id)
         assert ended.outcome is Outcome.COMPLETE, ended.report
         assert not any("Frequent restarts" in line["message"] for line in worker.lines()), world.logs()
         warnings = [line for line in worker.lines() if line["logger"].startswith("celery.worker.consumer")]
@@ -167,11 +167,13 @@ async def test_a_worker_lives_through_the_reply(reply: str, make_world: MakeWorl
             children = worker.children
             with proxy.answering(reply):
                 await asyncio.sleep(LASTS)
-            assert proxy.refused > 0
+                async with asyncio.timeout(GIVEN_UP_AFTER):
+                    while not proxy.refused:
+                        await asyncio.sleep(0.1)
             assert worker.process.poll() is None, world.logs()
             assert worker.children == children, "no process of the pool was lost either"
             job = await world.jobs.submit(SyncRequest())
-            ended = await world.ended(job.id, 40)
+            ended = await world.ended(job.id)
             assert ended.outcome is Outcome.COMPLETE, ended.report
 
 
@@ -192,13 +194,13 @@ async def test_the_api_lives_through(trouble: Trouble, make_world: MakeWorld, tm
                         assert (await client.get(path)).status_code in {200, 503}, path
                 assert api.process.poll() is None
                 job_id = await accepted(client)
-                assert (await world.ended(job_id, 40)).outcome is Outcome.COMPLETE
+                assert (await world.ended(job_id)).outcome is Outcome.COMPLETE
                 assert await last_event(client, job_id) == "finished"
 
 
 async def accepted(client: httpx.AsyncClient) -> str:
     """The ID of a sync, asked for until the circuit round Redis is closed again."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(GIVEN_UP_AFTER):
         while True:
             answer = await client.post(
                 "/syncs", json={"kind": "full"}, headers={"Authorization": f"Bearer {API_TOKEN}"}
@@ -243,8 +245,8 @@ async def test_a_sync_that_is_under_way_ends_and_the_next_one_completes(
         with trouble(world.redis):
             await asyncio.sleep(LASTS)
         world.supplier.reset()
-        assert (await world.ended(job.id, 60)).outcome in {Outcome.COMPLETE, Outcome.PARTIAL, Outcome.FAILED}
+        assert (await world.ended(job.id)).outcome in {Outcome.COMPLETE, Outcome.PARTIAL, Outcome.FAILED}
         assert [worker.process.poll() for worker in workers] == [None, None], world.logs()
         following = await world.jobs.submit(SyncRequest())
-        ended = await world.ended(following.id, 40)
+        ended = await world.ended(following.id)
         assert ended.outcome is Outcome.COMPLETE, ended.report

@@ -20,12 +20,19 @@ from catalog_sync.observability.sdk import trace_of
 from catalog_sync.worker.celery_app import app
 from catalog_sync.worker.celery_settings import QUEUE_KEY
 from catalog_sync.worker.sender import CelerySender
-from support.worker_world import WorkerProcess, WorkerWorld
+from support.worker_world import GIVEN_UP_AFTER, WorkerProcess, WorkerWorld
 
 MakeWorld = Callable[..., WorkerWorld]
 
 SLOW = {"name": "slow groups", "rules": [{"fault": "latency", "delay_s": 0.5, "when": {"endpoint": "catalogue"}}]}
-VERY_SLOW = {"name": "slower", "rules": [{"fault": "latency", "delay_s": 2.0, "when": {"endpoint": "catalogue"}}]}
+LONGER_THAN_A_LEASE = {
+    "name": "slower",
+    "rules": [{"fault": "latency", "delay_s": 7.0, "when": {"endpoint": "catalogue"}}],
+}
+ONE_HANGS = {
+    "name": "one hangs",
+    "rules": [{"fault": "latency", "delay_s": 25.0, "when": {"group": "Standard - Fixed"}}],
+}
 
 
 async def fetching(world: WorkerWorld, job: Job) -> Job:
@@ -45,11 +52,20 @@ def publications(world: WorkerWorld) -> int:
     return len(versions)
 
 
-def holder_of(world: WorkerWorld, job: Job) -> WorkerProcess:
-    """The worker that has begun a group and not finished it."""
-    steps = world.redis.command("HGETALL", JobKeys(job.id).steps)
-    pids = {int(claim.split(b":")[1]) for name, claim in steps.items() if name.endswith(b":claim")}
-    return next(worker for worker in world.workers if pids & set(worker.children))
+async def kill_amid_a_step(world: WorkerWorld, job: Job) -> None:
+    """Kill a worker that has begun a group and not finished it. It is stopped first, so that it cannot finish it."""
+    async with asyncio.timeout(GIVEN_UP_AFTER):
+        while True:
+            for worker in world.workers:
+                children = set(worker.children)
+                os.killpg(worker.process.pid, signal.SIGSTOP)
+                steps = world.redis.command("HGETALL", JobKeys(job.id).steps)
+                pids = {int(claim.split(b":")[1]) for name, claim in steps.items() if name.endswith(b":claim")}
+                if pids & children:
+                    worker.kill()
+                    return
+                os.killpg(worker.process.pid, signal.SIGCONT)
+            await asyncio.sleep(0.1)
 
 
 async def test_a_worker_killed_with_its_pool_loses_nothing(make_world: MakeWorld) -> None:
@@ -58,8 +74,8 @@ async def test_a_worker_killed_with_its_pool_loses_nothing(make_world: MakeWorld
         world.start_worker()
         world.start_worker()
         job = await slow_sync(world)
-        holder_of(world, job).kill()
-        ended = await world.ended(job.id, 40)
+        await kill_amid_a_step(world, job)
+        ended = await world.ended(job.id)
         assert ended.outcome is Outcome.COMPLETE, ended
         assert publications(world) == 1
         starts = [state.starts for state in (await world.ledger.steps(job.id)).values()]
@@ -73,7 +89,7 @@ async def test_a_process_of_the_pool_that_is_killed_is_replaced_and_its_step_don
         job = await slow_sync(world)
         for pid in worker.children:
             os.kill(pid, signal.SIGKILL)
-        ended = await world.ended(job.id, 40)
+        ended = await world.ended(job.id)
         assert ended.outcome is Outcome.COMPLETE, ended
         assert publications(world) == 1
         assert worker.process.poll() is None
@@ -85,7 +101,7 @@ async def test_sigterm_lets_a_step_end_and_takes_no_other(make_world: MakeWorld)
         worker = world.start_worker()
         job = await slow_sync(world)
         worker.terminate()
-        await asyncio.to_thread(worker.process.wait, 20)
+        await asyncio.to_thread(worker.process.wait, GIVEN_UP_AFTER)
         assert worker.process.returncode == 0
         left = await world.jobs.get(job.id)
         assert not left.status.ended
@@ -94,16 +110,16 @@ async def test_sigterm_lets_a_step_end_and_takes_no_other(make_world: MakeWorld)
         assert not any(state.until_ms for state in (await world.ledger.steps(job.id)).values())
         world.supplier.reset()
         world.start_worker()
-        assert (await world.ended(job.id, 40)).outcome is Outcome.COMPLETE
+        assert (await world.ended(job.id)).outcome is Outcome.COMPLETE
 
 
 async def test_a_step_that_outlives_its_lease_is_not_done_twice(make_world: MakeWorld) -> None:
-    world = make_world(CATALOG_JOB_LEASE_MS="1000", CATALOG_ATTEMPT_TIMEOUT_MS="10000")
+    world = make_world(CATALOG_JOB_LEASE_MS="5000", CATALOG_ATTEMPT_TIMEOUT_MS="30000")
     async with world.opened():
         world.start_worker(concurrency=3)
-        world.supplier.play(VERY_SLOW)
+        world.supplier.play(LONGER_THAN_A_LEASE)
         job = await world.jobs.submit(SyncRequest())
-        ended = await world.ended(job.id, 60)
+        ended = await world.ended(job.id)
         assert ended.outcome is Outcome.COMPLETE
         starts = {step: state.starts for step, state in (await world.ledger.steps(job.id)).items()}
         assert set(starts.values()) == {1}, starts
@@ -129,7 +145,7 @@ async def test_a_sync_whose_redis_is_emptied_is_reported_as_failed_and_the_next_
         assert [line["correlation_id"] for line in finished] == [job.correlation_id]
         world.supplier.reset()
         again = await world.jobs.submit(SyncRequest())
-        assert (await world.ended(again.id, 40)).outcome is Outcome.COMPLETE
+        assert (await world.ended(again.id)).outcome is Outcome.COMPLETE
         assert [worker.process.poll() for worker in workers] == [None, None]
 
 
@@ -148,11 +164,11 @@ async def test_a_sync_whose_redis_comes_back_empty_is_reported_as_failed(make_wo
         assert (ended.status, ended.outcome) == (JobStatus.FINISHED, Outcome.FAILED)
         world.supplier.reset()
         again = await world.jobs.submit(SyncRequest())
-        assert (await world.ended(again.id, 40)).outcome is Outcome.COMPLETE
+        assert (await world.ended(again.id)).outcome is Outcome.COMPLETE
 
 
 async def shown_again(world: WorkerWorld, job: Job) -> Job:
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + GIVEN_UP_AFTER
     while True:
         try:
             return await world.jobs.get(job.id)
@@ -162,7 +178,7 @@ async def shown_again(world: WorkerWorld, job: Job) -> Job:
 
 
 async def test_messages_that_come_twice_or_too_late_do_nothing(make_world: MakeWorld) -> None:
-    world = make_world()
+    world = make_world(CATALOG_JOB_LEASE_MS="20000")
     async with world.opened():
         world.start_worker(concurrency=3)
         job = await slow_sync(world)
@@ -171,7 +187,7 @@ async def test_messages_that_come_twice_or_too_late_do_nothing(make_world: MakeW
                 app.tasks["catalog.fetch"].apply_async([job.id, number])
             app.tasks["catalog.plan"].apply_async([job.id])
             app.tasks["catalog.publish"].apply_async([job.id])
-        ended = await world.ended(job.id, 40)
+        ended = await world.ended(job.id)
         for task, arguments in (("plan", []), ("fetch", [0]), ("publish", [])):
             app.tasks[f"catalog.{task}"].apply_async([job.id, *arguments])
         await settled(world)
@@ -185,19 +201,19 @@ async def test_messages_that_come_twice_or_too_late_do_nothing(make_world: MakeW
 async def test_a_message_that_kills_its_worker_is_put_aside_and_the_other_groups_are_published(
     make_world: MakeWorld,
 ) -> None:
-    world = make_world(CATALOG_JOB_LEASE_MS="600")
+    world = make_world(CATALOG_ATTEMPT_TIMEOUT_MS="30000")
     async with world.opened():
         worker = world.start_worker()
-        world.supplier.play(VERY_SLOW | {"rules": [{**VERY_SLOW["rules"][0], "when": {"group": "Standard - Fixed"}}]})
+        world.supplier.play(ONE_HANGS)
         job = await world.jobs.submit(SyncRequest())
-        give_up = time.monotonic() + 50
+        give_up = time.monotonic() + GIVEN_UP_AFTER
         while not (await world.jobs.get(job.id)).status.ended and time.monotonic() < give_up:
             claim = world.redis.command("HGET", JobKeys(job.id).steps, f"{step_of(0)}:claim") or b""
             for pid in worker.children:
                 if f":{pid}:".encode() in claim:
                     os.kill(pid, signal.SIGKILL)
             await asyncio.sleep(0.1)
-        ended = await world.ended(job.id, 1)
+        ended = await world.ended(job.id)
         assert ended.outcome is Outcome.PARTIAL
         assert ended.groups[0].error is not None
         assert ended.groups[0].error["type"] == "job_poisoned"
@@ -214,7 +230,7 @@ async def test_messages_that_nobody_understands_are_put_aside(make_world: MakeWo
         app.send_task("catalog.unheard-of", args=["x"])
         app.tasks["catalog.plan"].apply_async(["0" * 16], serializer="pickle")
         letters: list[dict[str, Any]] = []
-        give_up = time.monotonic() + 20
+        give_up = time.monotonic() + GIVEN_UP_AFTER
         while len(letters) < 2 and time.monotonic() < give_up:
             await asyncio.sleep(0.1)
             _, letters = await world.ledger.dead_letters()
@@ -256,7 +272,7 @@ async def test_redis_may_be_killed_and_come_back(make_world: MakeWorld) -> None:
         world.redis.kill()
         await asyncio.sleep(1.0)
         world.redis.start()
-        ended = await world.ended(job.id, 60)
+        ended = await world.ended(job.id)
         assert ended.outcome is Outcome.COMPLETE, ended
         assert publications(world) == 1
 
@@ -271,7 +287,7 @@ async def test_a_worker_whose_every_step_ends_while_redis_is_away_takes_steps_ag
         await said(worker, "raised unexpected")  # the step has ended; now the worker tells Redis, and cannot
         await asyncio.sleep(0.3)
         world.redis.start()
-        ended = await world.ended(job.id, 40)
+        ended = await world.ended(job.id)
         assert ended.outcome is Outcome.COMPLETE, ended
         assert publications(world) == 1
 
@@ -299,12 +315,12 @@ async def test_a_plan_that_was_never_sent_is_sent_by_the_sweep(make_world: MakeW
         world.redis.command("DEL", QUEUE_KEY)
         world.redis.command("HSET", JobKeys(job.id).steps, f"{PLAN}:sent", 0)
         world.start_worker()
-        assert (await world.ended(job.id, 40)).outcome is Outcome.COMPLETE
+        assert (await world.ended(job.id)).outcome is Outcome.COMPLETE
 
 
 async def said(worker: WorkerProcess, words: str) -> None:
     """Return once the worker has logged it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(GIVEN_UP_AFTER):
         while not any(words in line["message"] for line in worker.lines()):
             await asyncio.sleep(0.05)
 
@@ -312,7 +328,7 @@ async def said(worker: WorkerProcess, words: str) -> None:
 async def settled(world: WorkerWorld) -> None:
     """All messages are handled."""
     sender = CelerySender(world.ledger)
-    give_up = time.monotonic() + 15
+    give_up = time.monotonic() + GIVEN_UP_AFTER
     while await sender.waiting() or world.redis.command("HLEN", "catalog-sync:unacked"):
         assert time.monotonic() < give_up, "messages are left"
         await asyncio.sleep(0.05)

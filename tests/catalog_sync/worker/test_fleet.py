@@ -15,7 +15,7 @@ from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
 from catalog_sync.jobs import Job
 from support.otlp_sink import OtlpSink, otlp_sink
 from support.redis_server import RedisServer
-from support.worker_world import Supplier, WorkerWorld, running_supplier, worker_world
+from support.worker_world import GIVEN_UP_AFTER, Supplier, WorkerWorld, running_supplier, worker_world
 
 GROUPS = 100
 WORKERS = 4
@@ -92,20 +92,20 @@ async def test_one_outage_opens_one_circuit_for_all_and_one_probe_closes_it(worl
     opened = time.monotonic()
     served = 0
     while served < 1 or time.monotonic() - opened < 1.5 * RESET:
-        assert time.monotonic() - opened < 10 * RESET, "no probe was sent"
+        assert time.monotonic() - opened < GIVEN_UP_AFTER, "no probe was sent"
         assert (await sync(world, SyncKind.GROUP, "Group 1")).outcome is Outcome.FAILED
         served = stats(world.supplier)["total"] - GROUPS_LISTED - sent
     assert 1 <= served <= 1 + (time.monotonic() - opened) / RESET, "one probe at a time"
     world.supplier.reset()
     healed = time.monotonic()
     while (await sync(world, SyncKind.GROUP, "Group 1")).outcome is not Outcome.COMPLETE:
-        assert time.monotonic() - healed < 10 * RESET
+        assert time.monotonic() - healed < GIVEN_UP_AFTER
         await asyncio.sleep(0.1)
 
 
 async def sync(world: WorkerWorld, kind: SyncKind = SyncKind.FULL, scope: str | None = None) -> Job:
     job = await world.jobs.submit(SyncRequest(kind, scope))
-    return await world.ended(job.id, 60)
+    return await world.ended(job.id)
 
 
 def sent_at(sink: OtlpSink, job: Job) -> list[float]:

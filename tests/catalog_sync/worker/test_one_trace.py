@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from support.api_process import TOKEN, ApiProcess
 from support.cli import API_KEY, running_supplier
 from support.otlp_sink import OtlpSink, SinkSpan, otlp_sink
 from support.redis_server import RedisServer
-from support.worker_world import WorkerWorld, process_environment, worker_world
+from support.worker_world import GIVEN_UP_AFTER, WorkerWorld, process_environment, worker_world
 
 GROUP = "Standard - Unlimited Lite"
 GROUP_DOWN = {"name": "one group down", "rules": [{"fault": "status", "status": 500, "when": {"group": GROUP}}]}
@@ -69,19 +70,30 @@ def story(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
             )
             assert answer.status_code == 202, answer.text
             job = _ended(client, answer.json()["links"]["self"])
-            time.sleep(0.5)
-            page = client.get(answer.json()["links"]["spans"]).json()
+            page = _page(client, answer.json()["links"]["spans"])
         for worker in workers:
             worker.terminate()
-            worker.process.wait(20)
+            worker.process.wait(GIVEN_UP_AFTER)
         stack.close()
         told = Story(sink, answer.json(), job, page)
         told.logs = [line for worker in workers for line in worker.lines()]
         return told
 
 
+def _page(client: httpx.Client, link: str) -> dict[str, Any]:
+    """What the API shows once every step has shown its spans, which it does when it has ended."""
+    give_up = time.monotonic() + GIVEN_UP_AFTER
+    while True:
+        page: dict[str, Any] = client.get(link).json()
+        steps = Counter(span["name"] for span in page["spans"])
+        if steps["run/catalog.fetch"] >= 5 and steps["run/catalog.publish"] >= 1:
+            return page
+        assert time.monotonic() < give_up, steps
+        time.sleep(0.1)
+
+
 def _ended(client: httpx.Client, link: str) -> dict[str, Any]:
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + GIVEN_UP_AFTER
     while True:
         job: dict[str, Any] = client.get(link).json()
         if job["status"] in {"finished", "cancelled"}:

@@ -16,13 +16,30 @@ import pytest
 from catalog_sync.domain.models import Outcome, SyncRequest
 from catalog_sync.worker.celery_app import configure
 from support.redis_server import RedisServer
-from support.worker_world import WorkerProcess, WorkerWorld, process_environment
+from support.worker_world import GIVEN_UP_AFTER, WorkerProcess, WorkerWorld, process_environment
 
 MakeWorld = Callable[..., WorkerWorld]
 
-SLOW = {"name": "slow groups", "rules": [{"fault": "latency", "delay_s": 6.0, "when": {"endpoint": "catalogue"}}]}
+LONG_STEPS = {"name": "slow", "rules": [{"fault": "latency", "delay_s": 25.0, "when": {"endpoint": "catalogue"}}]}
 STALE = 8.0
 """Seconds: twice the time between two signs of an idle worker."""
+WORKER_WHOSE_PROCESSES_DIE = """
+import os, signal, sys
+from celery import signals
+from catalog_sync.worker.__main__ import main
+
+def die(**_):
+    try:
+        deaths = os.open({deaths!r}, os.O_WRONLY | os.O_APPEND)
+    except FileNotFoundError:
+        return
+    os.write(deaths, b"x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+signals.worker_process_init.connect(die, weak=False)
+sys.exit(main())
+"""
+"""While the file is there every process of the pool is killed as it starts, and leaves a letter in it."""
 
 
 def run(program: str, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +48,7 @@ def run(program: str, env: dict[str, str], *arguments: str) -> subprocess.Comple
         env={**process_environment(), **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=GIVEN_UP_AFTER,
         check=False,
     )
 
@@ -115,12 +132,12 @@ def test_beside_a_worker_that_cannot_start_a_sync_ends(make_world: MakeWorld) ->
             world.start_worker()
             job = await world.jobs.submit(SyncRequest())
             assert (await world.ended(job.id)).outcome is Outcome.COMPLETE
-            assert await asyncio.to_thread(broken.process.wait, 20) == 2
+            assert await asyncio.to_thread(broken.process.wait, GIVEN_UP_AFTER) == 2
 
     asyncio.run(sync())
 
 
-async def touched(health: Path, *, within: float = 30.0) -> None:
+async def touched(health: Path, *, within: float = GIVEN_UP_AFTER) -> None:
     """Return once the file has been touched after now."""
     began, give_up = time.time(), time.monotonic() + within
     while not health.exists() or health.stat().st_mtime < began:
@@ -129,10 +146,17 @@ async def touched(health: Path, *, within: float = 30.0) -> None:
 
 
 async def stays_untouched(health: Path) -> bool:
-    await asyncio.sleep(1.0)  # what was under way
+    await asyncio.sleep(3.0)  # what was under way
     seen = health.stat().st_mtime
     await asyncio.sleep(STALE)
     return health.stat().st_mtime == seen
+
+
+async def died(deaths: Path, times: int) -> None:
+    """Return once so many processes of the pool have died."""
+    async with asyncio.timeout(GIVEN_UP_AFTER):
+        while deaths.stat().st_size < times:
+            await asyncio.sleep(0.1)
 
 
 def start(world: WorkerWorld, health: Path, **changes: str) -> WorkerProcess:
@@ -157,7 +181,6 @@ async def test_an_idle_worker_is_well_while_a_process_of_its_pool_can_reach_redi
         await touched(health)
         world.redis.pause()
         try:
-            await asyncio.sleep(3.0)
             assert await stays_untouched(health), "no step can be done without Redis"
         finally:
             world.redis.resume()
@@ -165,32 +188,39 @@ async def test_an_idle_worker_is_well_while_a_process_of_its_pool_can_reach_redi
 
 
 async def test_a_worker_is_well_while_its_steps_go_on(make_world: MakeWorld, tmp_path: Path) -> None:
-    world = make_world(CATALOG_ATTEMPT_TIMEOUT_MS="10000")
+    world = make_world(CATALOG_ATTEMPT_TIMEOUT_MS="30000")
     health = tmp_path / "alive"
     async with world.opened():
         start(world, health)
         await touched(health)
-        world.supplier.play(SLOW)
+        world.supplier.play(LONG_STEPS)
         job = await world.jobs.submit(SyncRequest())
-        await world.until(job.id, lambda seen: any(group.status == "running" for group in seen.groups))
+        begun = await world.until(job.id, lambda seen: any(group.status == "running" for group in seen.groups))
         for _ in range(3):
-            await touched(health, within=3.0)
+            await touched(health)
+        still = await world.jobs.get(job.id)
+        assert [group.status for group in still.groups] == [group.status for group in begun.groups], "during one step"
         world.supplier.reset()
 
 
 @pytest.mark.fault("W1")
 async def test_a_worker_whose_processes_die_again_and_again_is_not_well(make_world: MakeWorld, tmp_path: Path) -> None:
     world = make_world()
-    health = tmp_path / "alive"
+    health, deaths = tmp_path / "alive", tmp_path / "deaths"
+    code = WORKER_WHOSE_PROCESSES_DIE.format(deaths=str(deaths))
     async with world.opened():
-        worker = start(world, health)
+        worker = world.start_worker(health_file=health, program=("-c", code))
         await touched(health)
-        until = time.monotonic() + STALE
-        while time.monotonic() < until:
-            for child in worker.children:
-                os.kill(child, signal.SIGKILL)
-            await asyncio.sleep(0.2)
-        assert time.time() - health.stat().st_mtime > STALE - 2
+        deaths.touch()
+        for child in worker.children:
+            os.kill(child, signal.SIGKILL)
+        await died(deaths, 1)
+        assert await stays_untouched(health)
+        await died(deaths, 3)
+        seen = health.stat().st_mtime
+        await died(deaths, 5)
+        assert health.stat().st_mtime == seen
+        deaths.unlink()
         await touched(health)
 
 
@@ -226,7 +256,7 @@ def test_a_worker_that_ends_unasked_does_not_end_with_0(make_world: MakeWorld, r
         env={**process_environment(), **world.env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=GIVEN_UP_AFTER,
         check=False,
     )
     assert ended.returncode == 1, ended.stderr
@@ -247,7 +277,6 @@ def test_the_schedulers_health_is_that_of_its_messages(make_world: MakeWorld, tm
         asyncio.run(touched(health))
         world.redis.kill()
         try:
-            asyncio.run(asyncio.sleep(3.0))
             assert asyncio.run(stays_untouched(health))
         finally:
             world.redis.start()
@@ -255,7 +284,7 @@ def test_the_schedulers_health_is_that_of_its_messages(make_world: MakeWorld, tm
         assert process.poll() is None
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(GIVEN_UP_AFTER) == 0
         log.close()
 
 

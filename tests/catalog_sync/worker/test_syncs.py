@@ -163,7 +163,7 @@ async def test_one_sync_at_a_time_and_a_cancelled_one_makes_room(world: WorkerWo
     assert conflict.value.running.id == running.id
     await world.until(running.id, lambda job: any(group.status == "running" for group in job.groups))
     await world.jobs.cancel(running.id)
-    job = await world.ended(running.id, 10)
+    job = await world.ended(running.id)
     assert (job.status, job.outcome, job.report) == (JobStatus.CANCELLED, None, None)
     assert await world.store.current() is None
     assert await world.store.lock_holder() is None
