@@ -38,7 +38,7 @@ class ApiProcess:
         """Ask for a sync."""
         return self.http.post("/syncs", json=body, headers=AUTHORIZED)
 
-    def finish(self, response: httpx.Response, seconds: float = 30.0) -> dict[str, Any]:
+    def finish(self, response: httpx.Response, seconds: float = 60.0) -> dict[str, Any]:
         """The sync that was asked for, once it has ended."""
         assert response.status_code == 202, response.text
         give_up = time.monotonic() + seconds
@@ -49,7 +49,7 @@ class ApiProcess:
             assert time.monotonic() < give_up, f"the sync did not end: {job}"
             time.sleep(0.02)
 
-    def read_soon(self, path: str, version: str | None, seconds: float = 5.0) -> httpx.Response:
+    def read_soon(self, path: str, version: str | None, seconds: float = 60.0) -> httpx.Response:
         """A read, once it is answered from ``version``."""
         give_up = time.monotonic() + seconds
         while True:
@@ -113,9 +113,9 @@ def running_api(directory: Path, supplier: Supplier | None, **environment: str) 
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(10)
+                process.wait(60)
         if process.stdout is not None:
             process.stdout.close()

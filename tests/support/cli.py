@@ -80,7 +80,7 @@ def running_supplier(bundles: int, *options: str, **env: str) -> Iterator[Suppli
         yield Supplier(ready["base_url"], ready["control_url"])
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         if process.stdout is not None:
             process.stdout.close()
 
@@ -141,11 +141,11 @@ class Running:
 
     def result(self) -> Result:
         """Wait for the end."""
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=100)
         return Result(self.process.returncode, out, err)
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Until something outside this process has happened."""
     give_up = time.monotonic() + seconds
     while not condition():

@@ -74,7 +74,7 @@ def api(tmp_path: Path, supplier: Supplier, redis_server: RedisServer) -> Iterat
 @contextlib.contextmanager
 def connected(api: ApiProcess) -> Iterator[socket.socket]:
     url = httpx.URL(api.base_url)
-    with socket.create_connection((url.host, url.port or 80), timeout=30) as connection:
+    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
         yield connection
 
 
@@ -151,7 +151,7 @@ def test_reads_stay_quick_and_honest_while_redis_hangs(lasting: ApiProcess, shar
         assert api.http.get("/health/ready").status_code == 200
     finally:
         shared_redis.resume()
-    wait_until(lambda: api.http.get("/bundles").json()["source"] == "fresh", 30)
+    wait_until(lambda: api.http.get("/bundles").json()["source"] == "fresh")
 
 
 def test_a_start_without_redis_serves_the_snapshot(
@@ -274,7 +274,7 @@ def test_an_address_that_is_taken_is_told_in_one_line(lasting: ApiProcess, tmp_p
         env={"CATALOG_API_PORT": port, "CATALOG_STATE_DIR": str(tmp_path), "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 2
@@ -288,7 +288,7 @@ def test_a_wrong_setting_is_told_in_one_line() -> None:
         env={"CATALOG_API_OPEN_READS": "no", "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 2

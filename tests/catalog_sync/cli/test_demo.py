@@ -95,4 +95,4 @@ def test_a_stopped_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Sig
     assert result.code == 128 + number
     assert seconds < 5
     assert f"stopped by {number.name}" in result.err
-    wait_until(lambda: list(tmp_path.iterdir()) == [], 3)
+    wait_until(lambda: list(tmp_path.iterdir()) == [])

@@ -207,7 +207,7 @@ def test_four_processes_never_exceed_it_together(server: RedisServer) -> None:
                 assert sender.stdin is not None
                 sender.stdin.write("go\n")
                 sender.stdin.flush()
-            answers = [sender.communicate(timeout=30)[0] for sender in senders]
+            answers = [sender.communicate(timeout=60)[0] for sender in senders]
         finally:
             for sender in senders:
                 sender.kill()

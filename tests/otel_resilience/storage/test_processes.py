@@ -32,7 +32,7 @@ def fleet(redis_url: str, server: CountingServer) -> Iterator[list[dict[str, int
             assert worker.stdout is not None
             assert worker.stdout.readline() == "ready\n"
         yield outcomes
-        outcomes.extend(json.loads(worker.communicate("stop\n", timeout=30)[0]) for worker in workers)
+        outcomes.extend(json.loads(worker.communicate("stop\n", timeout=60)[0]) for worker in workers)
     finally:
         for worker in workers:
             worker.kill()
