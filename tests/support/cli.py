@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+from support import loopback
 
 API_KEY = "cli-test-key-4711"
 
@@ -51,15 +51,15 @@ class Supplier:
 
     def play(self, scenario: str | dict[str, Any]) -> None:
         """Start a scenario."""
-        httpx.post(f"{self.control_url}/scenario", json=scenario, trust_env=False).raise_for_status()
+        loopback.post(f"{self.control_url}/scenario", json=scenario, timeout=60).raise_for_status()
 
     def reset(self) -> None:
         """Back to calm, nothing counted."""
-        httpx.post(f"{self.control_url}/reset", trust_env=False).raise_for_status()
+        loopback.post(f"{self.control_url}/reset", timeout=60).raise_for_status()
 
     def requests(self) -> int:
         """Requests seen since the last reset."""
-        answer = httpx.get(f"{self.control_url}/stats", trust_env=False).json()
+        answer = loopback.get(f"{self.control_url}/stats", timeout=60).json()
         return int(answer["requests"]["total"])
 
 
@@ -108,7 +108,7 @@ class Cli:
             capture_output=True,
             env=_environment({**self.env, **changes}),
             text=True,
-            timeout=60,
+            timeout=200,
             check=False,
         )
         assert "Traceback (most recent call last)" not in done.stderr.replace("\\n", "")

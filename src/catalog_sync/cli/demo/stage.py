@@ -57,7 +57,7 @@ class Scale:
         return {
             "CATALOG_SUPPLIER_RATE_PER_S": str(RATE),
             "CATALOG_PAGE_SIZE": str(self.page_size),
-            "CATALOG_ATTEMPT_TIMEOUT_MS": "1000",
+            "CATALOG_ATTEMPT_TIMEOUT_MS": "2000",
             "CATALOG_SYNC_DEADLINE_MS": "30000",
             "ERROR_RETRY_BASE_DELAY": "200",
             "ERROR_RETRY_MAX_DELAY": "2000",
