@@ -19,7 +19,7 @@ from support.prometheus import Prometheus
 from support.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
-PACE: Final = paces.Pace(waits=10, memory=1)
+PACE: Final = paces.Pace(waits=6, memory=1)
 LIMIT: Final = PACE.wall(180)
 """Three minutes, in seconds of this test."""
 POISON = "poisoned"

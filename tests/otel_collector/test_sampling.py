@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from catalog_sync import contract
 from otel_resilience import contract as library_contract
@@ -12,8 +16,14 @@ from support.otlp_sink import OtlpSink
 
 OTHER = 400
 SHARE = 0.10
-WAIT = 2.0
-"""Seconds of OTELCOL_DECISION_WAIT in these tests."""
+WAIT = 6.0
+"""Seconds of OTELCOL_DECISION_WAIT in these tests: what is kept at once does not wait for them."""
+
+
+@pytest.fixture(scope="module")
+def collector(folder: Path, backends: dict[str, str]) -> Iterator[Collector]:
+    with Collector("single", folder / "single", OTELCOL_DECISION_WAIT=f"{WAIT:g}s", **backends) as running:
+        yield running
 
 
 def spans_of(tempo: OtlpSink, trace_id: str) -> int:

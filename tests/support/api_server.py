@@ -27,7 +27,7 @@ class ApiProcess:
         self.process = process
         self.base_url = base_url
         self._errors = errors
-        self.http = httpx.Client(base_url=base_url, trust_env=False, timeout=10)
+        self.http = httpx.Client(base_url=base_url, trust_env=False, timeout=60)
 
     @property
     def logs(self) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ def running_api(directory: Path, supplier: Supplier | None, **environment: str) 
         "CATALOG_API_TOKEN": TOKEN,
         "CATALOG_STATE_DIR": str(directory / "state"),
         "CATALOG_SUPPLIER_RATE_PER_S": "0",
-        "CATALOG_ATTEMPT_TIMEOUT_MS": "2000",
+        "CATALOG_ATTEMPT_TIMEOUT_MS": "5000",
         "ERROR_RETRY_BASE_DELAY": "1",
         "ERROR_RETRY_MAX_ATTEMPTS": "3",
         "ESIM_GO_API_KEY": API_KEY,

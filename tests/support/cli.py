@@ -93,7 +93,7 @@ class Cli:
         self.env = {
             "CATALOG_STATE_DIR": str(state_dir),
             "CATALOG_SUPPLIER_RATE_PER_S": "0",
-            "CATALOG_ATTEMPT_TIMEOUT_MS": "2000",
+            "CATALOG_ATTEMPT_TIMEOUT_MS": "5000",
             "ERROR_RETRY_BASE_DELAY": "1",
             "ERROR_RETRY_MAX_ATTEMPTS": "3",
             "ESIM_GO_API_KEY": API_KEY,

@@ -18,7 +18,7 @@ from otel_resilience import CircuitBreakerConfig, CircuitOpenError, Policy, clas
 from otel_resilience.storage import RedisStorage, SharedState
 
 THRESHOLD = 5
-RESET_TIMEOUT = 1.0
+RESET_TIMEOUT = 2.0
 PAUSE = 0.02
 """Seconds between two calls."""
 

@@ -71,11 +71,10 @@ def test_the_four_acts_for_machines(tmp_path: Path) -> None:
     assert [run["outcome"] for run in outage["runs"]] == ["FAILED"] * 3
     assert outage["runs"][1]["attempts"] == 0
     assert outage["readers"]["unharmed"] is True
-    assert [(change["from"], change["to"]) for change in outage["breaker"]] == [
-        ("closed", "open"),
-        ("open", "half_open"),
-        ("half_open", "open"),
-    ]
+    probed = [("open", "half_open"), ("half_open", "open")]
+    changes = [(change["from"], change["to"]) for change in outage["breaker"]]
+    assert changes == [("closed", "open"), *probed * (len(changes) // 2)]
+    assert len(changes) >= 3
     assert 0 < recovery["recovery"]["circuit_closed_after_s"] < recovery["recovery"]["complete_after_s"]
     for act in story["acts"]:
         assert {"catalog-sync", "esim-go-simulator"} == set(services(act["worst_call"]))
