@@ -79,6 +79,7 @@ def world(tmp_path: Path) -> Iterator[World]:
             yield made
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_while_all_backends_are_down(world: World) -> None:
     world.work(0.1)
     world.backends_down()

@@ -70,6 +70,7 @@ def test_the_delivery_of_an_alert_is_kept(send: Sender, tempo: OtlpSink) -> None
     kept_at_once(tempo, trace_id, 1)
 
 
+@pytest.mark.slow
 def test_a_share_of_the_rest_is_kept_whole(send: Sender, tempo: OtlpSink) -> None:
     traces = [new_trace() for _ in range(OTHER)]
     send.spans(*(span("GET /bundles", trace_id) for trace_id in traces))
@@ -82,6 +83,7 @@ def test_a_share_of_the_rest_is_kept_whole(send: Sender, tempo: OtlpSink) -> Non
     assert abs(len(kept) - OTHER * SHARE) < 4 * (OTHER * SHARE * (1 - SHARE)) ** 0.5
 
 
+@pytest.mark.slow
 def test_an_error_is_kept_also_where_its_trace_was_dropped_before(send: Sender, tempo: OtlpSink) -> None:
     """What was dropped is gone; the error and what follows it are there."""
     traces = [new_trace() for _ in range(20)]

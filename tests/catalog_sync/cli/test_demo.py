@@ -31,6 +31,7 @@ def demo(tmp_path: Path, *arguments: str, limit: float = 120) -> tuple[subproces
     return done, time.monotonic() - started
 
 
+@pytest.mark.slow
 def test_the_four_acts_for_people(tmp_path: Path) -> None:
     done, seconds = demo(tmp_path, "--fast")
     text = done.stdout
@@ -61,6 +62,7 @@ def test_the_four_acts_for_people(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_four_acts_for_machines(tmp_path: Path) -> None:
     done, _ = demo(tmp_path, "--fast", "--json")
     story = json.loads(done.stdout)

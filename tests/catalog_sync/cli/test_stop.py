@@ -81,6 +81,7 @@ def test_a_second_ctrl_c_ends_it_at_once(cli: Cli, supplier: Supplier, redis_ser
     assert quickest(ending, 1.0) < 1.0
 
 
+@pytest.mark.slow
 def test_the_lock_is_free_also_when_the_signal_comes_as_it_is_taken(
     cli: Cli, supplier: Supplier, redis_server: RedisServer
 ) -> None:

@@ -212,6 +212,7 @@ async def test_the_settings_decide(server: RedisServer, tmp_path: Path) -> None:
             assert type(own) is RateLimiter
 
 
+@pytest.mark.slow
 def test_four_processes_never_exceed_it_together(server: RedisServer) -> None:
     rate, each, workers = 10, 8, 4
 
@@ -247,6 +248,7 @@ def test_four_processes_never_exceed_it_together(server: RedisServer) -> None:
     assert quickest(sending, good) <= good
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [2.0, 5.0, 20.0])
 async def test_turns_that_are_used_late_stay_within_the_limit(server: RedisServer, rate: float) -> None:
     """A process that wakes late, as on a loaded machine, does not send into the turn of another one."""

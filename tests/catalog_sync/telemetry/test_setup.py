@@ -356,6 +356,7 @@ print(time.monotonic() - started, slowest)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("collector", ["closed", "hang", "unavailable"])
 @pytest.mark.parametrize("timeout", ["", "30"])
 @pytest.mark.fault("F49")

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from support import fleet_worker
 from support.cli import wait_until
 from support.counting_server import CountingServer, counting_server
@@ -40,6 +42,7 @@ def fleet(redis_url: str, server: CountingServer) -> Iterator[list[dict[str, int
             worker.communicate()
 
 
+@pytest.mark.slow
 def test_in_an_outage_they_send_no_more_than_one_client_would(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as redis, counting_server() as server:
         server.takes = 0.05
