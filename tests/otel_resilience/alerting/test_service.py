@@ -187,7 +187,7 @@ class TestClosing:
             real.service.report(alert(severity=Severity.CRITICAL))
             webhook.wait_for(1, timeout=SOON)
             real.service.report(alert("other"))
-            assert real.service.close(60.0)
+            assert real.service.close(3.0)
         assert [message["kind"] for message in webhook.accepted] == ["trouble", "other"]
 
     @pytest.mark.parametrize("asked", ["30", "2"])
