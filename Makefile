@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 PIP_OPTIONS := --disable-pip-version-check --constraint constraints.txt
 DATA ?= .cache/drill
+# A file of tests is run by one process, in the order that tests/conftest.py gives; -n 0 runs all in one.
+IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo up test faults lint format docs bench collector dashboards drill preview clean
 
@@ -30,11 +32,11 @@ up: $(STAMP) ## Start API, workers, scheduler, and where none are set a simulato
 
 test: $(STAMP) ## Pass the tests
 	@sh .ci/tools
-	@$(BIN)/python -m pytest $(TEST_OPTIONS)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) $(TEST_OPTIONS)
 
 faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results
 	@sh .ci/tools
-	@$(BIN)/python -m pytest -m fault --fault-table=-
+	@$(BIN)/python -m pytest $(IN_PARALLEL) -m fault --fault-table=-
 
 lint: $(STAMP) ## Check types, style and that generated files are current
 	@$(BIN)/python -m mypy

@@ -380,6 +380,7 @@ def daily_runs(*slow: int) -> list[dict[str, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.fault("O14")
 @pytest.mark.parametrize(("today", "expected"), [(8, []), (50, ["DependencySlow"])])
 def test_what_is_usual_for_a_daily_job_is_its_run_of_the_day_before(
@@ -387,7 +388,7 @@ def test_what_is_usual_for_a_daily_job_is_its_run_of_the_day_before(
 ) -> None:
     up = {"series": 'up{job="otel-collector"}', "values": "1x1500"}
     (
-        timeline(up, *daily_runs(8, 8, today), step=120, evaluate_every=120)
+        timeline(up, *daily_runs(8, 8, today), step=120, evaluate_every=240)
         .at(2 * 24 * HOUR + 8 * MINUTE, *expected)
         .check()
     )

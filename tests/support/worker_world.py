@@ -76,7 +76,7 @@ class WorkerProcess:
         """SIGKILL to the worker and its pool."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
     def terminate(self) -> None:
         """SIGTERM to the worker alone, as process managers do."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 GIVE_UP_AFTER: Final = 25.0
 """Seconds after which the recovery counts as failed."""
 
-TOLD_WITHIN: Final = 5.0
+TOLD_WITHIN: Final = 15.0
 """Seconds within which the message of an act must have arrived."""
 
 READ: Final = Query(country="FR", limit=3)

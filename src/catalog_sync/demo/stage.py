@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RATE: Final = 50
 """Requests per second, on both sides."""
 
-SETTLE_WITHIN: Final = 3.0
+SETTLE_WITHIN: Final = 10.0
 """Seconds that the telemetry of an act may take to arrive."""
 
 _OWN: Final = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
@@ -50,14 +50,14 @@ class Scale:
     @classmethod
     def of(cls, *, fast: bool) -> Scale:
         """The usual size, or a small one."""
-        return cls(1000, 20, 1500) if fast else cls(5200, 50, 3000)
+        return cls(1000, 20, 3000) if fast else cls(5200, 50, 3000)
 
     def settings(self) -> dict[str, str]:
         """What the demo sets where a user would set it, so that a story of minutes takes seconds."""
         return {
             "CATALOG_SUPPLIER_RATE_PER_S": str(RATE),
             "CATALOG_PAGE_SIZE": str(self.page_size),
-            "CATALOG_ATTEMPT_TIMEOUT_MS": "1000",
+            "CATALOG_ATTEMPT_TIMEOUT_MS": "2000",
             "CATALOG_SYNC_DEADLINE_MS": "30000",
             "ERROR_RETRY_BASE_DELAY": "200",
             "ERROR_RETRY_MAX_DELAY": "2000",

@@ -75,7 +75,7 @@ def test_a_reader_that_leaves_early_ends_the_command_quietly(synced: Cli) -> Non
     running.process.stdout.close()
     assert running.process.stderr is not None
     err = running.process.stderr.read()
-    assert running.process.wait(20) == 141
+    assert running.process.wait(60) == 141
     running.process.stderr.close()
     assert not [line for line in err.splitlines() if not line.startswith("{")]
 
