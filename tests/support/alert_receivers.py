@@ -62,7 +62,7 @@ class Reply:
     drip: float = 0.0
     """Seconds between the bytes of the answer, of its head too."""
     promised: int | None = None
-    """Content-Length that is told where it is not the body's; what is missing never comes."""
+    """Content-Length that is reported where it is not the body's; what is missing never comes."""
 
 
 RESET = "reset"
