@@ -41,7 +41,7 @@ from otel_resilience import (
 )
 from otel_resilience.classification import error_types
 from otel_resilience.storage import DiskStorage, SharedCircuitBreaker, SharedState
-from otel_resilience.telemetry import cardinality, contract, listener
+from otel_resilience.telemetry import cardinality, contract, listener, providers
 from otel_resilience.testing import FakeClock, Point, RecordedTelemetry
 from support.frail_storage import FrailStorage
 from support.resilience import (
@@ -1023,7 +1023,7 @@ def test_where_only_logs_are_set_up_the_events_are_emitted(monkeypatch: pytest.M
     exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
-    monkeypatch.setattr(listener.logs_internal, "_LOGGER_PROVIDER", provider)
+    monkeypatch.setattr(providers.logs_internal, "_LOGGER_PROVIDER", provider)
     monkeypatch.setattr(listener, "_global", None)
     with pytest.raises(TransientFault):
         make_policy(clock, deadline=None).execute(Script(TransientFault()).play)
@@ -1036,7 +1036,7 @@ def test_global_providers_that_are_set_later_are_used(monkeypatch: pytest.Monkey
     policy = make_policy(clock, deadline=None)
     policy.execute(lambda: None)
     reader = InMemoryMetricReader()
-    monkeypatch.setattr(listener.metrics_internal, "_METER_PROVIDER", MeterProvider([reader], shutdown_on_exit=False))
+    monkeypatch.setattr(providers.metrics_internal, "_METER_PROVIDER", MeterProvider([reader], shutdown_on_exit=False))
     monkeypatch.setattr(listener, "_global", None)
     policy.execute(lambda: None)
     data = reader.get_metrics_data()

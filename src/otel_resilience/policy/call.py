@@ -12,8 +12,6 @@ import math
 from contextvars import Token
 from typing import TYPE_CHECKING
 
-from opentelemetry._logs import _internal as logs_internal
-
 from otel_resilience import telemetry
 from otel_resilience._internal.foreign import is_a
 from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline
@@ -246,9 +244,7 @@ class Call(CallTelemetry):
             self.paid = 0.0
         if hooks.subscribed:
             hooks.tell_error(policy.dependency, self.operation, verdict, error)
-        listening = (
-            self.listener is not None or _is_logged(logging.INFO) or logs_internal._LOGGER_PROVIDER is not None  # noqa: SLF001  # the public getter reads the environment
-        )
+        listening = self.listener is not None or _is_logged(logging.INFO)
         if listening:
             self._report_failure(error, verdict)
             self._close_attempt_span()

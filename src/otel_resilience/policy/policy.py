@@ -17,9 +17,6 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
-from opentelemetry import trace as trace_api
-from opentelemetry.metrics import _internal as metrics_internal
-
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.operations import (
@@ -47,7 +44,8 @@ from otel_resilience.policy.parts import SharedParts, check_shared, make_breaker
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.retries.config import RetryConfig
-from otel_resilience.telemetry import cardinality, listener
+from otel_resilience.telemetry import cardinality
+from otel_resilience.telemetry.providers import any_set
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -202,11 +200,7 @@ class Policy:
         if breaker is not None and breaker.rejects_until:
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
-        if (
-            listener.override is not None
-            or trace_api._TRACER_PROVIDER is not None  # noqa: SLF001  # as telemetry.active(), without the call
-            or metrics_internal._METER_PROVIDER is not None  # noqa: SLF001
-        ):
+        if any_set():
             call.observe(telemetry.active())
         return self._run(operation, call)
 
@@ -308,11 +302,7 @@ class Policy:
         if breaker is not None and breaker.rejects_until:
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
-        if (
-            listener.override is not None
-            or trace_api._TRACER_PROVIDER is not None  # noqa: SLF001  # as telemetry.active(), without the call
-            or metrics_internal._METER_PROVIDER is not None  # noqa: SLF001
-        ):
+        if any_set():
             call.observe(telemetry.active())
         return await self._run_async(operation, call, None)
 

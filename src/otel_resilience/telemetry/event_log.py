@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry import _logs as logs_api
-from opentelemetry._logs import _internal as logs_internal
+
+from otel_resilience.telemetry import providers
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -58,7 +59,7 @@ class EventLog:
             self._standard.log(level, "%s", body, extra=extra)
 
     def _logger(self) -> logs_api.Logger | None:
-        provider = self._provider or logs_internal._LOGGER_PROVIDER  # noqa: SLF001  # the public getter reads the environment on every call
+        provider = self._provider or providers.global_logger_provider()
         if provider is None:
             return None
         known = self._known

@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, ParamSpec
 from opentelemetry import _logs as logs_api
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
-from opentelemetry._logs import _internal as logs_internal
-from opentelemetry.metrics import _internal as metrics_internal
 
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience.redaction import redact
-from otel_resilience.telemetry import contract
+from otel_resilience.telemetry import contract, providers
 from otel_resilience.telemetry.event_log import Attributes, EventLog
 from otel_resilience.telemetry.instruments import Instruments, Observe
 
@@ -82,15 +80,7 @@ _global_events = EventLog(contract.SCOPE, contract.SCHEMA_URL, events_logger)
 
 def active() -> Listener | None:
     """The listener, or ``None`` where no SDK is set up. Cheap enough for every call."""
-    if override is not None:
-        return override
-    if (
-        trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # the public getter reads the environment on every call
-        and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
-        and logs_internal._LOGGER_PROVIDER is None  # noqa: SLF001
-    ):
-        return None
-    return _global or global_listener()
+    return override or _global or global_listener() if providers.any_set() else None
 
 
 def global_listener() -> Listener:
@@ -111,10 +101,12 @@ def use_providers(
     """Sends telemetry to these providers instead of the global ones, for the whole process, within a block."""
     global override  # a process-wide switch by design
     previous, override = override, Listener(tracer_provider, meter_provider, logger_provider)
+    providers.overridden = True
     try:
         yield
     finally:
         override = previous
+        providers.overridden = previous is not None
 
 
 @harmless

@@ -18,14 +18,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from opentelemetry import context as otel_context
-
 from otel_resilience.alerting.channels.errors import REVOKED_STATUSES, ChannelError
 from otel_resilience.classification.defaults import classify
 from otel_resilience.classification.model import Classification, ErrorClass, Severity
 from otel_resilience.classification.rules.http_status import classify_status
 from otel_resilience.errors import AttemptTimeoutError
 from otel_resilience.redaction import is_secret_name, register_secret
+from otel_resilience.telemetry.providers import suppressed_instrumentation
 
 if TYPE_CHECKING:
     import httpx
@@ -125,14 +124,12 @@ class _Attempt(threading.Thread):
     def run(self) -> None:
         """Sends, and keeps what came of it."""
         flag = _sending.set(True)
-        context = otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, value=True)  # noqa: SLF001
-        token = otel_context.attach(context)  # no span of ours, and no trace header, at a third party
         try:
-            self._send()
+            with suppressed_instrumentation():  # no span of ours, and no trace header, at a third party
+                self._send()
         except Exception as error:  # noqa: BLE001  # classified for the caller's thread; it may hold the URL
             self.failure = classify(error), type(error).__name__
         finally:
-            otel_context.detach(token)
             _sending.reset(flag)
             self._ended.set()
 
