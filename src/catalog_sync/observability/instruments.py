@@ -16,6 +16,7 @@ from opentelemetry import trace as trace_api
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, Status, StatusCode
 
+from catalog_sync import __version__
 from catalog_sync.domain.models import Outcome, SyncReport
 from catalog_sync.observability import contract
 from otel_resilience import classify
@@ -52,9 +53,9 @@ class _Instruments:
         logger_provider: logs_api.LoggerProvider | None = None,
     ) -> None:
         scope, schema = contract.SCOPE, contract.SCHEMA_URL
-        self.tracer = trace_api.get_tracer(scope, tracer_provider=tracer_provider, schema_url=schema)
-        self.events = EventLog(scope, schema, event_log, logger_provider)
-        meter = metrics_api.get_meter(scope, meter_provider=meter_provider, schema_url=schema)
+        self.tracer = trace_api.get_tracer(scope, __version__, tracer_provider, schema)
+        self.events = EventLog(scope, __version__, schema, event_log, logger_provider)
+        meter = metrics_api.get_meter(scope, __version__, meter_provider, schema)
         self.duration = meter.create_histogram(
             contract.SYNC_DURATION.name,
             contract.SYNC_DURATION.unit,

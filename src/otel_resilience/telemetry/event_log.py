@@ -34,9 +34,15 @@ class EventLog:
     """
 
     def __init__(
-        self, scope: str, schema_url: str, standard: logging.Logger, provider: logs_api.LoggerProvider | None = None
+        self,
+        scope: str,
+        version: str,
+        schema_url: str,
+        standard: logging.Logger,
+        provider: logs_api.LoggerProvider | None = None,
     ) -> None:
         self._scope = scope
+        self._version = version
         self._schema_url = schema_url
         self._standard = standard
         self._provider = provider
@@ -64,6 +70,6 @@ class EventLog:
             return None
         known = self._known
         if known is None or known[0] is not provider:
-            logger = provider.get_logger(self._scope, schema_url=self._schema_url)
+            logger = provider.get_logger(self._scope, self._version, schema_url=self._schema_url)
             known = self._known = provider, None if isinstance(logger, logs_api.NoOpLogger) else logger
         return known[1]

@@ -18,6 +18,7 @@ from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 
 from otel_resilience._internal.foreign import repr_of
+from otel_resilience._internal.version import __version__
 from otel_resilience.redaction import redact
 from otel_resilience.telemetry import contract, providers
 from otel_resilience.telemetry.event_log import Attributes, EventLog
@@ -61,12 +62,10 @@ class Listener:
         meter_provider: metrics_api.MeterProvider | None = None,
         logger_provider: logs_api.LoggerProvider | None = None,
     ) -> None:
-        self.tracer = trace_api.get_tracer(
-            contract.SCOPE, tracer_provider=tracer_provider, schema_url=contract.SCHEMA_URL
-        )
-        self.events = EventLog(contract.SCOPE, contract.SCHEMA_URL, events_logger, logger_provider)
+        self.tracer = trace_api.get_tracer(contract.SCOPE, __version__, tracer_provider, contract.SCHEMA_URL)
+        self.events = EventLog(contract.SCOPE, __version__, contract.SCHEMA_URL, events_logger, logger_provider)
         self.metrics = Instruments(
-            metrics_api.get_meter(contract.SCOPE, meter_provider=meter_provider, schema_url=contract.SCHEMA_URL),
+            metrics_api.get_meter(contract.SCOPE, __version__, meter_provider, contract.SCHEMA_URL),
             observed=dict(_observed),
         )
         self.events_on_spans = os.environ.get(_SIGNAL_OPT_IN, "").strip() != "logs"
@@ -75,7 +74,7 @@ class Listener:
 override: Listener | None = None
 """Set by :func:`use_providers`; comes before the global providers."""
 _global: Listener | None = None
-_global_events = EventLog(contract.SCOPE, contract.SCHEMA_URL, events_logger)
+_global_events = EventLog(contract.SCOPE, __version__, contract.SCHEMA_URL, events_logger)
 
 
 def active() -> Listener | None:
