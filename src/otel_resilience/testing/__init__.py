@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from otel_resilience import telemetry
 from otel_resilience.policy.policy import Policy
-from otel_resilience.retries.budget import forget_budgets as forget_budgets  # offered here
+from otel_resilience.retries.budget import forget_budgets
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.trace import ReadableSpan
+
+
+__all__ = ["FakeClock", "FakeTimeLoop", "Point", "RecordedTelemetry", "forget_budgets", "no_waits"]
 
 
 class FakeClock:
