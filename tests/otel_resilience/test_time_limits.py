@@ -409,7 +409,7 @@ class TestThreads:
         worker.run(lambda: None, 1, lambda _: AssertionError())
         again = threads.reserve(1)
         time.sleep(0.1)
-        again.give_back()
+        again.release()
         assert again.thread is not None
         again.thread.join(5)
         assert not again.thread.is_alive()

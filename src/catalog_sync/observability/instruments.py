@@ -24,7 +24,7 @@ from otel_resilience.redaction import redact
 from otel_resilience.telemetry.cardinality import BoundedNames
 from otel_resilience.telemetry.contract import ERROR_TYPE, Metric
 from otel_resilience.telemetry.event_log import EventLog
-from otel_resilience.telemetry.listener import harmless
+from otel_resilience.telemetry.listener import never_raise
 
 MAX_GROUPS = 32
 """Groups that are told apart on metrics; further ones are ``_OTHER``."""
@@ -132,14 +132,14 @@ def _span(name: str, attributes: dict[str, str]) -> Iterator[Span]:
             raise
 
 
-@harmless
+@never_raise
 def _mark_failed(span: Span, error: BaseException) -> None:
     if span.is_recording():
         span.set_attribute(ERROR_TYPE, classify(error).error_type)
         span.set_status(Status(StatusCode.ERROR, redact(str(error)) or type(error).__name__))
 
 
-@harmless
+@never_raise
 def record_sync(
     kind: str,
     outcome: str,
@@ -156,7 +156,7 @@ def record_sync(
         instruments.quarantined.add(count, {contract.GROUP: _bounded_group(group), contract.REASON: reason})
 
 
-@harmless
+@never_raise
 def count_read(source: str) -> None:
     """Counts a read by where its answer came from: ``fresh``, ``stale`` or ``snapshot``."""
     _instruments().reads.add(1, {contract.SOURCE: str(source)})
@@ -177,7 +177,7 @@ def _observe_age(_: CallbackOptions) -> Iterable[Observation]:
     return [] if value is None else [Observation(value)]
 
 
-@harmless
+@never_raise
 def emit_sync_finished(report: SyncReport) -> None:
     """Emits ``catalog.sync.finished`` and writes the result on the current ``catalog.sync`` span."""
     attributes = _result(report)

@@ -63,7 +63,7 @@ class _Begun(Generic[T]):
 
 
 class CircuitBreaker:
-    """Rejects calls to a dependency that is not well, and finds out when it is again.
+    """Rejects calls to a dependency that is not well, and finds out when it has recovered.
 
     Safe for threads and for several event loops. Which errors count is the classifier's decision
     (:attr:`~otel_resilience.Classification.counts`): timeouts, connection faults and 5xx do; a well-formed 4xx counts
@@ -142,11 +142,11 @@ class CircuitBreaker:
         self._step(BreakerMachine.force_open)
 
     def close(self) -> None:
-        """Closes the circuit by hand, with an empty window; a closed one stays as it is."""
+        """Closes the circuit manually, with an empty window; a closed one stays as it is."""
         self._step(BreakerMachine.close)
 
     def reset(self) -> None:
-        """Makes it as new: closed, empty window, first open time, counts at zero."""
+        """Resets everything: closed, empty window, first open time, counts at zero."""
         self._step(BreakerMachine.reset)
         self._rejections = AtomicCounter()
         self.count_rejection = self._rejections.add

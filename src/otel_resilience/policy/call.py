@@ -1,4 +1,4 @@
-"""One protected call: what it has used up, and what is to be done after each failure.
+"""One protected call: what it has used up, and what to do after each failure.
 
 The same object serves ``def`` and ``async def``; the two drivers in :mod:`otel_resilience.policy.policy` only run the
 operation and wait. While an attempt runs, calls inside it find this one by context
@@ -44,14 +44,30 @@ _is_logged = telemetry.events_logger.isEnabledFor
 class Call(CallTelemetry):
     """State of one protected call."""
 
-    __slots__ = ("below", "bound_by", "deadline", "error", "idempotent", "is_retryable", "paid", "permit", "rejected",
-                 "retries_by_type", "sent", "suppressed", "suspended", "token", "unsent", "used_immediate",
-                 "verdict")  # fmt: skip
+    __slots__ = (
+        "below",
+        "bound_by",
+        "budget_cost",
+        "deadline",
+        "error",
+        "idempotent",
+        "is_retryable",
+        "permit",
+        "rejected",
+        "retries_by_type",
+        "sent",
+        "suppressed",
+        "suspended",
+        "token",
+        "unsent",
+        "used_immediate",
+        "verdict",
+    )  # fmt: skip
 
     policy: CallPlan
     permit: int
     token: Token[Enclosing | None] | None
-    paid: float
+    budget_cost: float
     error: BaseException | None
     verdict: Classification | None
     below: tuple[Failure, ...]
@@ -89,7 +105,7 @@ class Call(CallTelemetry):
         self.listener = self.span = self.context = self.attempt_span = self.attached = None
         self.token = self.error = self.verdict = self.bound_by = self.retries_by_type = self.failures = None
         self.attempts = self.permit = 0
-        self.paid = self.delay = 0.0
+        self.budget_cost = self.delay = 0.0
         self.below = ()
         self.suppressed = ""
         self.sent = self.unsent = self.rejected = self.suspended = self.used_immediate = self.cuts = False
@@ -170,8 +186,8 @@ class Call(CallTelemetry):
             raise rejection from self.error
 
     def refused(self, rejection: ResilienceError) -> None:
-        """The attempt was not begun; what was paid for it is paid back, and the rejection says what was done before."""
-        self._take_back()
+        """The attempt was not started: its cost is refunded, and the rejection says what was done before."""
+        self._refund()
         self.rejected = True
         if self.attempts:
             rejection.attempts = self.attempts
@@ -186,14 +202,14 @@ class Call(CallTelemetry):
             policy.breaker.record_success(self.permit, self.started_attempt)
         budget = policy.budget
         if budget is not None:
-            if self.paid:
-                budget.give(self.paid)
-                self.paid = 0.0
+            if self.budget_cost:
+                budget.give(self.budget_cost)
+                self.budget_cost = 0.0
             elif self.attempts == 1 and not budget.full:
                 budget.give(budget.config.success_credit)
         self.error = None
         if policy.dependency in hooks.awaited:
-            hooks.tell_success(policy.dependency, self.operation)
+            hooks.notify_success(policy.dependency, self.operation)
         if self.outer is not None:
             self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
         if self.listener is not None:
@@ -203,7 +219,7 @@ class Call(CallTelemetry):
             self.deadline = None  # what the operation started and left running is on its own from here
 
     def suspend(self) -> None:
-        """The operation returned an awaitable: the attempt is given back, and is begun anew where that is awaited."""
+        """The operation returned an awaitable: the attempt is withdrawn, and starts again where that is awaited."""
         self._leave()
         self.suspended = True
         self.attempts -= 1
@@ -212,7 +228,7 @@ class Call(CallTelemetry):
         self._forget_spans()
 
     def resume(self) -> None:
-        """Goes on after :meth:`suspend`; a call that had made no attempt begins here."""
+        """Continues after :meth:`suspend`; a call that had made no attempt begins here."""
         self.suspended = False
         if not self.attempts:
             self.started = self.policy.clock()
@@ -237,13 +253,13 @@ class Call(CallTelemetry):
             else:
                 policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
         if verdict.error_class is _CANCELLED:
-            self._take_back()
+            self._refund()
             self._close_attempt_span()
             return GIVE_UP
-        if self.paid:
-            self.paid = 0.0
+        if self.budget_cost:
+            self.budget_cost = 0.0
         if hooks.subscribed:
-            hooks.tell_error(policy.dependency, self.operation, verdict, error)
+            hooks.notify_error(policy.dependency, self.operation, verdict, error)
         listening = self.listener is not None or _is_logged(logging.INFO)
         if listening:
             self._report_failure(error, verdict)
@@ -265,7 +281,7 @@ class Call(CallTelemetry):
         if self.verdict is None or error is not cause:
             self.verdict = self.policy.classify(error)
         verdict = self.verdict
-        self._take_back()
+        self._refund()
         if verdict.error_class is ErrorClass.CANCELLED:
             if self.outer is not None and self.attempts:
                 self.outer.note_sent(unsafe=self._known_idempotent(chain(error), verdict) is False)
@@ -415,16 +431,16 @@ class Call(CallTelemetry):
             return True
         cost = budget.config.cost(verdict.error_class)
         if budget.take(cost):
-            self.paid = cost
+            self.budget_cost = cost
             return True
         if budget.enter_starvation():
             telemetry.budget_exhausted(self.policy.dependency)
         return False
 
-    def _take_back(self) -> None:
-        if self.paid and self.policy.budget is not None:
-            self.policy.budget.give(self.paid)
-        self.paid = 0.0
+    def _refund(self) -> None:
+        if self.budget_cost and self.policy.budget is not None:
+            self.policy.budget.give(self.budget_cost)
+        self.budget_cost = 0.0
 
     def _suppress(self, reason: str) -> float:
         self.suppressed = reason

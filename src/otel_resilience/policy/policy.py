@@ -65,7 +65,7 @@ class Policy:
     ``deadline`` bounds the waits and the beginning of attempts, and cuts an ``async def``; a ``def`` runs in the thread
     of its caller, and sees in :func:`~otel_resilience.remaining` what is left. ``attempt_timeout`` cuts an
     ``async def`` too; a ``def`` runs for it in one of at most ``max_attempt_threads`` threads, which are reused, with a
-    copy of the caller's context but not with its thread-local state, and is left behind there when the time is over. A
+    copy of the caller's context but not with its thread-local state, and is left behind there when the time is up. A
     thread cannot be stopped, so it is counted (``resilience.timeout.abandoned``) until the operation returns; where all
     are left behind, :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a
     ``def`` is called as it is and not cut, which is logged once.
@@ -246,7 +246,7 @@ class Policy:
             limit = call.time_limit()
             call.begin_attempt()
         except BaseException:
-            worker.give_back()
+            worker.release()
             raise
         return limit
 
@@ -272,7 +272,7 @@ class Policy:
             raise refusal from call.error
 
     def _later(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T]) -> Awaitable[T]:
-        """Goes on where the result is awaited. Where it never is, nothing stays taken or open."""
+        """Continues where the result is awaited. Where it never is, nothing stays taken or open."""
 
         def never_awaited() -> None:
             discard(begun)

@@ -1,6 +1,6 @@
 """Where the primitives meet OpenTelemetry: one place that knows whether telemetry goes anywhere.
 
-Nothing here raises into the application. Without an SDK only a look at two module attributes is paid; spans are made
+Nothing here raises into the application. Without an SDK a call costs a look at three module attributes; spans are made
 only where the trace is sampled.
 """
 
@@ -40,8 +40,8 @@ _log.addHandler(logging.NullHandler())
 _SIGNAL_OPT_IN = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 
 
-def harmless(function: Callable[P, None]) -> Callable[P, None]:
-    """Keeps a failure of telemetry from the call that it watches: logged, and no more."""
+def never_raise(function: Callable[P, None]) -> Callable[P, None]:
+    """A failure of telemetry is logged and never reaches the call that it observes."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -108,7 +108,7 @@ def use_providers(
         providers.overridden = previous is not None
 
 
-@harmless
+@never_raise
 def emit(
     name: str,
     level: int,
@@ -131,7 +131,7 @@ _observed: dict[contract.Metric, Observe] = {}
 
 
 def observe(metric: contract.Metric, callback: Observe) -> None:
-    """Adds an observable metric of a room of its own; called when that room is imported."""
+    """Adds an observable metric of another room; called when that room is imported."""
     _observed[metric] = callback
     for listener in {override, _global}:
         if listener is not None:

@@ -22,7 +22,7 @@ __all__ = ["FakeClock", "FakeTimeLoop", "Point", "RecordedTelemetry", "forget_bu
 
 
 class FakeClock:
-    """A monotonic clock that moves only when told to, or when something sleeps on it.
+    """A monotonic clock that moves only by :meth:`advance`, or when something sleeps on it.
 
     Give it to a policy as ``clock``, its :meth:`sleep` as ``sleep`` and its :meth:`async_sleep` as ``async_sleep``.
     """

@@ -123,8 +123,8 @@ class TestThrottling:
         world = World([Route(inbox)], clock=clock)
         critical(world, "a")
         world.clock.sleep = lambda seconds: critical_while_asleep(world, seconds)  # type: ignore[method-assign]
-        courier = world.service._dispatcher.couriers["inbox"]
-        courier.policy.sleep = world.clock.sleep
+        worker = world.service._dispatcher.workers["inbox"]
+        worker.policy.sleep = world.clock.sleep
         world.run(60)
         assert inbox.times[0] - EPOCH >= 30.0
         assert all(later - earlier >= 1.0 for earlier, later in itertools.pairwise(inbox.times))
@@ -194,7 +194,7 @@ class TestSeveralChannels:
         assert len(chat.messages) == 1
 
     def test_each_name_stands_for_one_channel(self, clock: FakeClock) -> None:
-        with pytest.raises(ValueError, match="a name of its own"):
+        with pytest.raises(ValueError, match="must be unique"):
             World([Route(Inbox(clock)), Route(Inbox(clock))], clock=clock)
 
 
@@ -291,7 +291,7 @@ class TestTheEndWhileAChannelIsDown:
         critical(world, "a")
         world.inbox.fails = TransientFault()
         world.clock.sleep = lambda seconds: end_while_asleep(world, seconds)  # type: ignore[method-assign]
-        world.service._dispatcher.couriers["inbox"].policy.sleep = world.clock.sleep
+        world.service._dispatcher.workers["inbox"].policy.sleep = world.clock.sleep
         world.run(1)
         world.inbox.fails = None
         world.run(60)
@@ -307,7 +307,7 @@ class TestTheEndWhileAChannelIsDown:
         critical(world, "a")
         if asleep:
             world.clock.sleep = lambda seconds: end_while_asleep(world, seconds)  # type: ignore[method-assign]
-            world.service._dispatcher.couriers["inbox"].policy.sleep = world.clock.sleep
+            world.service._dispatcher.workers["inbox"].policy.sleep = world.clock.sleep
         world.run(1)
         if not asleep:
             world.resolve("a", certain=True)

@@ -191,7 +191,7 @@ class TestTheEnd:
         assert (message.status, message.reason, message.count) == (Status.RESOLVED, "resolved", 0)
         assert message.duration == 65
         assert message.to_json()["duration_s"] == 65
-        assert "Over after 65 s." in message.summary
+        assert "Resolved after 65 s." in message.summary
 
     @pytest.mark.fault("F55")
     def test_flapping_is_one_incident(self, world: World) -> None:
@@ -307,7 +307,7 @@ class TestComingBack:
         assert first.fingerprint == second.fingerprint
         assert first.incident != second.incident
         assert second.reason == "back"
-        assert "It is back for the 1st time." in second.summary
+        assert "Reopened (1st time)." in second.summary
 
     def test_waits_for_the_rate_limit_also_where_it_is_critical(self, world: World) -> None:
         world.report(severity=Severity.CRITICAL)
@@ -512,7 +512,7 @@ class TestSilences:
         silences = (Silence(kind="trouble", until=EPOCH + 7200),)
         book = IncidentBook(AlertConfig(silences=silences))
         incident = Incident.of(alert(), EPOCH)
-        incident.phase, incident.heard = Phase.OPEN, True
+        incident.phase, incident.observed_here = Phase.OPEN, True
         book.adopt(incident, EPOCH)
         assert book.due(EPOCH + 7199) == []
         assert [message.reason for _, message in book.due(EPOCH + 7200)] == ["escalated"]
@@ -587,6 +587,23 @@ def test_everything_of_an_incident_survives_a_dump() -> None:
     incident.confirm("pager", 5.0, 1.0, held=True)
     assert Incident.load(incident.dump()) == Incident.load(Incident.load(incident.dump()).dump())
     assert Incident.load(incident.dump()).holders == ("pager",)
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    incident = Incident.of(alert(), 0.0)
+    incident.see(alert(), 3.0)
+    stored = incident.dump()
+    former = {
+        "last_notified_at": "told_at",
+        "last_reported_count": "told_count",
+        "notified_severity": "told_severity",
+        "unreported_count": "untold",
+        "unreported_since": "untold_since",
+        "sent_without_grouping": "rushed",
+    }
+    assert former.keys() <= stored.keys()
+    earlier = {former.get(name, name): value for name, value in stored.items()}
+    assert Incident.load(earlier).dump() == stored
 
 
 @pytest.mark.parametrize("damage", [{"first_seen": "yesterday"}, {"phase": "?"}, {"alert": {}}, {"recent": [1]}])

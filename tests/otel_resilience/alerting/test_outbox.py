@@ -156,20 +156,20 @@ class TestDeadLetters:
         clock = FakeClock(BEGAN)
         outbox = Outbox(tmp_path, wall_clock=clock)
         for name in "edcba":
-            outbox.bury(notification(id=name), "refused")
+            outbox.move_to_dead_letters(notification(id=name), "refused")
             clock.advance(1)
         assert [letter["id"] for letter in outbox.dead_letters()] == ["c", "b", "a"]
 
     def test_they_hold_no_secret(self, tmp_path: Path) -> None:
         outbox = box(tmp_path)
-        outbox.bury(notification(), "POST https://user:hunter2@example.com/?token=abcdef failed")
+        outbox.move_to_dead_letters(notification(), "POST https://user:hunter2@example.com/?token=abcdef failed")
         text = "".join(path.read_text() for path in tmp_path.rglob("*.json"))
         assert "hunter2" not in text
         assert "abcdef" not in text
 
     def test_a_damaged_one_hides_no_other(self, tmp_path: Path) -> None:
         outbox = box(tmp_path)
-        outbox.bury(notification(), "refused")
+        outbox.move_to_dead_letters(notification(), "refused")
         (tmp_path / "dead" / "0.json").write_text("{}")
         (tmp_path / "dead" / "1.json").write_text("[]")
         assert [letter["reason"] for letter in outbox.dead_letters()] == ["refused"]

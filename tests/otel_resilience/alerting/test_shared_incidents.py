@@ -261,7 +261,7 @@ class TestA1AnIncidentBelongsToTheStore:
         for _ in range(100):
             two.resolve()
             processes.run(10)
-            one.service.goes_on("trouble", "supplier")
+            one.service.mark_ongoing("trouble", "supplier")
             processes.run(10)
         assert processes.reasons == ["new"]
         two.resolve()

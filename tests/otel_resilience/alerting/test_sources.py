@@ -127,7 +127,7 @@ class TestErrors:
             assert [m.count for m in world.messages()] == [5]
 
     def test_what_the_application_judges_itself_is_left_to_it(self, clock: FakeClock) -> None:
-        source = SourceConfig(judged_elsewhere={"supplier": frozenset({"401"})})
+        source = SourceConfig(ignored_error_types={"supplier": frozenset({"401"})})
         with watched(clock, source=source) as world:
             fail(world, fault(Severity.CRITICAL, "401"))
             fail(world, fault(Severity.CRITICAL, "401"), dependency="redis")

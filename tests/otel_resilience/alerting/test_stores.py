@@ -247,7 +247,7 @@ class TestFallback:
         clock.advance(60)
         assert store.swap("g", record("c", fingerprint="g"), None).done
         assert store.degraded
-        assert caplog.text.count("the shared store of incidents is away") == 2  # once by each of the two
+        assert caplog.text.count("the shared store of incidents is unreachable") == 2  # once by each of the two
 
     def test_it_is_not_asked_all_the_time(self, store: FallbackStore, shared: Shared, clock: FakeClock) -> None:
         shared.away = True
@@ -319,5 +319,5 @@ class TestFallback:
         shared.away = False
         clock.advance(5)
         store.load()
-        assert "the shared store of incidents is back" in caplog.text
+        assert "the shared store of incidents is reachable again" in caplog.text
         assert not store.degraded

@@ -1,6 +1,6 @@
 """One POST to a receiver of alerts: bounded in time and size, invisible to instrumentation, silent about its URL.
 
-Each request has a thread and a connection of its own. The thread, because nothing else bounds a name server or a
+Each request has its own thread and connection. The thread, because nothing else bounds a name server or a
 receiver that sends a byte now and then; the connection, because alerts are rare and a kept one is often dead.
 """
 
@@ -84,7 +84,7 @@ class Endpoint:
         raise self._error(verdict, said if said in self._reasons else None, status)
 
     def _error(self, verdict: Classification, reason: str | None = None, status: int | None = None) -> ChannelError:
-        # Receivers tell repetitions by a key in the message, or show it twice, which is better than never.
+        # Receivers recognise repetitions by a key in the message, or show it twice, which is better than never.
         return ChannelError(self.channel, verdict.replace(idempotent=True), status, reason)
 
 
@@ -152,7 +152,7 @@ class _Attempt(threading.Thread):
                 self.answer = _beginning(response, ends)
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpcore tells of each step: gives the socket, and the chance to stop before anything is sent."""
+        """httpcore reports each step: gives the socket, and the chance to stop before anything is sent."""
         if not event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             return
         stream = info["return_value"]

@@ -164,7 +164,8 @@ class FallbackStore:
         return answer
 
     def _agreed(self, shared: Record, local: Record | None) -> Record:
-        """The shared record, unless the local one went on while the shared store was away; then both stores hold it."""
+        """The shared record, unless the local one was updated while the shared store was unreachable; then both stores
+        hold that."""
         if local is None or revision_of(local) == revision_of(shared):
             return shared
         if _is_ahead(local, shared):
@@ -185,14 +186,14 @@ class FallbackStore:
         except (OSError, ConnectionError) as error:
             if not self.degraded:
                 _log.warning(
-                    "the shared store of incidents is away (%s): processes on other machines are not seen",
+                    "the shared store of incidents is unreachable (%s): processes on other machines are not seen",
                     type(error).__name__,
                 )
             self.degraded = True
             self._away_until = self._clock() + self._pause
             return None
         if self.degraded:
-            _log.info("the shared store of incidents is back")
+            _log.info("the shared store of incidents is reachable again")
             self.degraded = False
         return answer
 
@@ -208,7 +209,7 @@ def _force(store: IncidentStore, fingerprint: str, record: Record) -> None:
 
 
 def _is_ahead(local: Record, shared: Record) -> bool:
-    """Whether the local record tells what happened after the shared one was written: the same incident with more
+    """Whether the local record reports what happened after the shared one was written: the same incident with more
     messages, or one that began after the end of the shared one."""
     if local.get("id") == shared.get("id"):
         return _messages(local) > _messages(shared)
