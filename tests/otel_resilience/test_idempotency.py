@@ -264,7 +264,7 @@ class TestOurOwnTimeLimit:
                 run_fake(clock, policy.execute(hangs, **options))
             assert len(calls) == 3
 
-    def test_the_word_of_the_call_comes_before_that_of_the_policy(self, driver: Driver, clock: FakeClock) -> None:
+    def test_what_the_call_declares_comes_before_what_the_policy_does(self, driver: Driver, clock: FakeClock) -> None:
         script = Script(TransientFault())
         with pytest.raises(TransientFault):
             driver.execute(make_policy(clock, idempotent=True), script, idempotent=False)

@@ -767,7 +767,7 @@ class TestEvents:
             "resilience.retry.exhausted": [own],
         }
 
-    def test_a_change_of_state_is_told_in_the_trace_that_caused_it(
+    def test_a_change_of_state_is_reported_in_the_trace_that_caused_it(
         self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock
     ) -> None:
         policy = make_policy(clock, retry=None, breaker=CircuitBreakerConfig(consecutive_failures=1))
@@ -787,7 +787,7 @@ class TestEvents:
             "resilience.circuit_breaker.open_for": 5.0,
         }
 
-    def test_an_empty_budget_is_told_once_per_episode(
+    def test_an_empty_budget_is_reported_once_per_episode(
         self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock
     ) -> None:
         policy = make_policy(
@@ -1045,7 +1045,7 @@ def test_global_providers_that_are_set_later_are_used(monkeypatch: pytest.Monkey
     assert "resilience.operation.duration" in names
 
 
-def test_a_breaker_alone_tells_of_itself(recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:
+def test_a_breaker_alone_reports_its_state(recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:
     breaker = CircuitBreaker("alone", CircuitBreakerConfig(consecutive_failures=1), clock=clock)
     fault = TransientFault()
     with pytest.raises(TransientFault):

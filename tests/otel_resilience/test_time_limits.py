@@ -190,7 +190,7 @@ class Stubborn:
 
 @pytest.mark.fault("L9")
 class TestOuterDeadline:
-    def test_a_wait_that_would_end_past_it_is_not_begun(self, driver: Driver, clock: FakeClock) -> None:
+    def test_a_wait_that_would_end_past_it_is_not_started(self, driver: Driver, clock: FakeClock) -> None:
         inner = make_policy(clock, deadline=None)
         script = Script(ThrottledFault())
         operation = driver.operation(script.play)

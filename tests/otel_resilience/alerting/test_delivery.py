@@ -244,7 +244,7 @@ class TestFallback:
         world.run(700)
         assert ([m.kind for m in fallback.messages], down.messages) == (["a"], [])
 
-    def test_the_end_is_told_where_the_beginning_was(self, clock: FakeClock) -> None:
+    def test_the_end_is_notified_where_the_beginning_was(self, clock: FakeClock) -> None:
         down, keeper = Inbox(clock, "down"), Inbox(clock, "keeper", keeps_incidents=True)
         down.fails = TransientFault()
         world = World([Route(down), Route(keeper, fallback=True)], QUICK, clock=clock)
@@ -378,7 +378,7 @@ class TestRevocation:
         assert [(m.kind, m.status.value) for m in gone.messages] == [("b", "firing"), (DISABLED_KIND, "resolved")]
 
 
-class TestWhatNobodyTakes:
+class TestUndeliverable:
     def test_is_a_dead_letter(self, clock: FakeClock, tmp_path: Path) -> None:
         one, two = Inbox(clock, "one"), Inbox(clock, "two")
         one.fails = two.fails = RefusedFault()
@@ -409,7 +409,7 @@ class TestWhatNobodyTakes:
 
 
 class TestReceipts:
-    def test_tell_of_every_confirmation_and_failure(self, clock: FakeClock) -> None:
+    def test_report_every_confirmation_and_failure(self, clock: FakeClock) -> None:
         receipts: list[Receipt] = []
         down, fallback = Inbox(clock, "down"), Inbox(clock, "fallback")
         down.fails = TransientFault()

@@ -210,7 +210,7 @@ class TestTheNextProcess:
         return Process(tmp_path)
 
     @pytest.mark.parametrize("severity", [Severity.HIGH, Severity.CRITICAL])
-    def test_tells_what_the_last_one_could_not(self, process: Process, stored: bool, severity: Severity) -> None:
+    def test_sends_what_the_last_one_could_not(self, process: Process, stored: bool, severity: Severity) -> None:
         process.inbox.fails = TransientFault()
         world = process.start(store=stored)
         world.report("a", severity)
@@ -244,7 +244,7 @@ class TestTheNextProcess:
         world.run(1)
         assert [(m.id, m.status.value) for m in process.inbox.messages[1:]] == [(identifier[:-1] + "2", "resolved")]
 
-    def test_tells_the_rise_of_an_incident_that_was_told_already(self, process: Process, stored: bool) -> None:
+    def test_notifies_the_rise_of_an_incident_that_was_notified_already(self, process: Process, stored: bool) -> None:
         world = process.start(store=stored)
         world.report("a")
         world.run(1)
@@ -274,7 +274,7 @@ class TestTheNextProcess:
         (incident,) = world.service.incidents()
         assert incident.returns == 1
 
-    def test_the_end_of_an_incident_is_told_too(self, process: Process, stored: bool) -> None:
+    def test_the_end_of_an_incident_is_notified_too(self, process: Process, stored: bool) -> None:
         world = process.start(store=stored)
         world.report("a")
         world.run(10)
@@ -340,7 +340,7 @@ class TestTheNextProcess:
         assert ([m.kind for m in process.inbox.messages], [m.kind for m in down.messages]) == (["a"], ["a"])
         assert Outbox(process.folder).waiting() == []
 
-    def test_a_disk_that_is_full_keeps_nobody_from_being_told(
+    def test_a_full_disk_keeps_no_one_from_being_notified(
         self, process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def full(*_: object, **__: object) -> None:

@@ -158,14 +158,14 @@ class TestClosing:
         with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
             yield f"http://127.0.0.1:{server.getsockname()[1]}/alerts"
 
-    def test_tells_what_waits_for_its_group(self, webhook: FakeWebhook) -> None:
+    def test_sends_what_waits_for_its_group(self, webhook: FakeWebhook) -> None:
         with Real(Route(WebhookChannel(webhook.url)), config=AlertConfig()) as real:
             real.service.report(alert())
             with takes_at_most(1.5):
                 assert real.service.close(3.0)
         assert [message["count"] for message in webhook.accepted] == [1]
 
-    def test_is_quick_where_there_is_nothing_to_tell(self, webhook: FakeWebhook) -> None:
+    def test_is_quick_where_there_is_nothing_to_send(self, webhook: FakeWebhook) -> None:
         with Real(Route(WebhookChannel(webhook.url))) as real, takes_at_most(0.5):
             assert real.service.close(3.0)
 
@@ -176,7 +176,7 @@ class TestClosing:
                 assert not real.service.close(1.0)
         assert [each.kind for each in Outbox(tmp_path).take()] == ["trouble"]
 
-    def test_one_that_never_answers_does_not_keep_the_others_from_being_told(
+    def test_one_that_never_answers_does_not_keep_the_others_from_being_notified(
         self, black_hole: str, webhook: FakeWebhook
     ) -> None:
         routes = [Route(WebhookChannel(black_hole, name="hole")), Route(WebhookChannel(webhook.url))]
@@ -201,7 +201,7 @@ class TestClosing:
         assert len(webhook.requests) == 1
         assert len(Outbox(tmp_path).take()) == 1
 
-    def test_what_is_reported_meanwhile_is_told(self, webhook: FakeWebhook) -> None:
+    def test_what_is_reported_meanwhile_is_notified(self, webhook: FakeWebhook) -> None:
         webhook.script(Reply(delay=0.4))
         with Real(Route(WebhookChannel(webhook.url)), config=AlertConfig()) as real:
             real.service.report(alert("first", Severity.CRITICAL))
@@ -229,7 +229,7 @@ class TestClosing:
         assert world.service.close()
         assert len(world.messages()) == 1
 
-    def test_a_revocation_meanwhile_is_told_through_the_fallback(self, webhook: FakeWebhook) -> None:
+    def test_a_revocation_meanwhile_is_notified_through_the_fallback(self, webhook: FakeWebhook) -> None:
         webhook.script(404, forever=True)
         with served(FakeWebhook()) as other:
             routes = [Route(WebhookChannel(webhook.url)), Route(WebhookChannel(other.url, name="other"), fallback=True)]
@@ -267,7 +267,7 @@ class TestAStoreThatHangs:
             real.service.resolve("watched", "supplier")
             real.service.report(alert("other", severity=Severity.CRITICAL))
 
-    def test_does_not_delay_the_end_and_what_it_kept_is_told_by_the_next(
+    def test_does_not_delay_the_end_and_what_it_kept_is_sent_by_the_next(
         self, webhook: FakeWebhook, store: HangingStore, tmp_path: Path
     ) -> None:
         real = Real(Route(WebhookChannel(webhook.url)), store=store, outbox=Outbox(tmp_path))
@@ -294,7 +294,7 @@ class TestAStoreThatHangs:
         finally:
             store.stop.set()
 
-    def test_one_that_breaks_keeps_nobody_from_being_told(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_one_that_breaks_keeps_no_one_from_being_notified(self, caplog: pytest.LogCaptureFixture) -> None:
         class Broken(MemoryStore):
             def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
                 raise RuntimeError("no store at all")
