@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
+OLDEST := .venv-oldest
 PIP_OPTIONS := --disable-pip-version-check --constraint constraints.txt
 DATA ?= .cache/drill
 
-.PHONY: help install demo up test faults lint format docs bench collector dashboards drill preview clean
+.PHONY: help install demo up test oldest faults lint format docs bench collector dashboards drill preview clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +32,15 @@ up: $(STAMP) ## Start API, workers, scheduler, and where none are set a simulato
 test: $(STAMP) ## Pass the tests
 	@sh .ci/tools
 	@$(BIN)/python -m pytest $(TEST_OPTIONS)
+
+oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it allows
+	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	@grep -v '^opentelemetry-' constraints.txt > $(OLDEST)/constraints.txt
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
+		--editable src/otel_resilience 'opentelemetry-api==1.39.*' 'opentelemetry-sdk==1.39.*' \
+		'opentelemetry-instrumentation-httpx==0.60b*' aiohttp celery 'fakeredis[lua]' httpx hypothesis pydantic pytest \
+		pytest-asyncio pytest-timeout pytest-xdist pyyaml redis requests rich
+	@$(OLDEST)/bin/python -m pytest tests/otel_resilience $(TEST_OPTIONS)
 
 faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results
 	@sh .ci/tools
@@ -75,4 +85,4 @@ preview: $(STAMP) ## Draw the dashboards from what a drill kept in DATA (Node, C
 	@$(BIN)/python -m grafana.preview --data $(DATA) $(PREVIEW_OPTIONS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis

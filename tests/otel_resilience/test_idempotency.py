@@ -98,8 +98,9 @@ def cutting(**options: Any) -> Policy:
     return Policy("supplier", retry=AT_ONCE, attempt_timeout=LIMIT, **options)
 
 
+# verify=False: to load certificates can take longer than the limit, and nothing would show a request yet.
 def send_httpx(method: str, url: str, **headers: str) -> None:
-    httpx.request(method, url, headers=headers, timeout=10, trust_env=False)
+    httpx.request(method, url, headers=headers, timeout=10, trust_env=False, verify=False)
 
 
 def send_requests(method: str, url: str, **headers: str) -> None:
@@ -144,7 +145,7 @@ class TestOurOwnTimeLimit:
     async def test_an_async_client_shows_its_request_too(
         self, slow_server: Server, method: str, headers: dict[str, str], times: int
     ) -> None:
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=10, trust_env=False, verify=False) as client:
             with pytest.raises(AttemptTimeoutError):
                 await cutting().execute(lambda: client.request(method, slow_server.url, headers=headers))
         assert slow_server.received == [method] * times
@@ -153,7 +154,7 @@ class TestOurOwnTimeLimit:
     def test_a_body_that_stalls_is_judged_by_its_request(self, stalling_server: Server, method: str) -> None:
         def read() -> None:
             with (
-                httpx.Client(timeout=10, trust_env=False) as client,
+                httpx.Client(timeout=10, trust_env=False, verify=False) as client,
                 client.stream(method, stalling_server.url) as response,
             ):
                 response.read()
@@ -171,12 +172,12 @@ class TestOurOwnTimeLimit:
         running: Server = request.getfixturevalue(server)
 
         async def with_httpx() -> None:
-            async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            async with httpx.AsyncClient(timeout=10, trust_env=False, verify=False) as client:
                 await client.request(method, running.url)
 
         async def with_httpx_stream() -> None:
             async with (
-                httpx.AsyncClient(timeout=10, trust_env=False) as client,
+                httpx.AsyncClient(timeout=10, trust_env=False, verify=False) as client,
                 client.stream(method, running.url) as response,
             ):
                 await response.aread()
@@ -202,7 +203,7 @@ class TestOurOwnTimeLimit:
 
     @pytest.mark.parametrize("how", ["gathered", "task group", "task beside a get"])
     async def test_a_post_among_several_requests_is_sent_once(self, slow_server: Server, how: str) -> None:
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=10, trust_env=False, verify=False) as client:
 
             async def gathered() -> None:
                 await asyncio.gather(client.get(slow_server.url), client.post(slow_server.url))
@@ -329,7 +330,7 @@ class TestSeenRequests:
         assert failing_server.received == ["POST"] * 3
 
     async def test_a_timeout_within_the_operation_shows_it_too(self, slow_server: Server) -> None:
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=10, trust_env=False, verify=False) as client:
 
             async def post() -> None:
                 async with asyncio.timeout(LIMIT):
@@ -394,7 +395,7 @@ class TestRequestsLeftRunning:
     """``asyncio.gather`` raises the first error while the other requests of the attempt go on."""
 
     async def send(self, server: Server, method: str, error: Exception, **options: Any) -> list[str]:
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=10, trust_env=False, verify=False) as client:
             posted: list[asyncio.Task[httpx.Response]] = []
 
             async def failing() -> None:
@@ -497,7 +498,7 @@ class TestEnclosedCalls:
         self, slow_server: Server, declared: bool, method: str, times: int
     ) -> None:
         inner = Policy("supplier", retry=AT_ONCE)
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=10, trust_env=False, verify=False) as client:
 
             async def call() -> None:
                 await inner.execute(lambda: client.request(method, slow_server.url), idempotent=declared)
@@ -567,7 +568,7 @@ class TestEnclosedCalls:
 
     async def test_one_that_a_task_group_cancels_counts_too(self, slow_server: Server) -> None:
         policy = Policy("supplier", retry=RetryConfig(max_attempts=1))
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=10, trust_env=False, verify=False) as client:
 
             async def failing() -> None:
                 while not slow_server.received:

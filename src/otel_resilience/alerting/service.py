@@ -227,15 +227,15 @@ class AlertService:
         ``identifier``: its ID, or its fingerprint. Returns the incident, ``None`` where none of these is open. The
         same holds for :meth:`silence`, :meth:`close_incident` and :meth:`resend`.
         """
-        return self._by_hand(identifier, lambda incident: incident.acknowledge(self.now()))
+        return self._on_request(identifier, lambda incident: incident.acknowledge(self.now()))
 
     def silence(self, identifier: str, seconds: float) -> Incident | None:
         """For so long, only the end of an incident is sent."""
-        return self._by_hand(identifier, lambda incident: incident.silence(self.now() + seconds))
+        return self._on_request(identifier, lambda incident: incident.silence(self.now() + seconds))
 
     def close_incident(self, identifier: str) -> Incident | None:
         """Close an incident, which is notified; should it be seen again, that is another one."""
-        return self._by_hand(identifier, lambda incident: incident.close(self.now()))
+        return self._on_request(identifier, lambda incident: incident.close(self.now()))
 
     def resend(self, identifier: str) -> Incident | None:
         """Send how an incident stands, to all its channels, now."""
@@ -243,9 +243,9 @@ class AlertService:
         def once_more(incident: Incident) -> None:
             incident.resend = True
 
-        return self._by_hand(identifier, once_more)
+        return self._on_request(identifier, once_more)
 
-    def _by_hand(self, identifier: str, act: Callable[[Incident], None]) -> Incident | None:
+    def _on_request(self, identifier: str, act: Callable[[Incident], None]) -> Incident | None:
         if not self._is_here():
             return None
         with self._changed:
@@ -532,11 +532,11 @@ class AlertService:
         notification = draft.notification
         with self._changed:
             if stored is not None:
-                self._take_back(draft, stored)
+                self._rebase(draft, stored)
             elif notification is not None and not self._ended:
                 self._dispatcher.send(notification)
 
-    def _take_back(self, draft: _Draft, stored: Incident) -> None:
+    def _rebase(self, draft: _Draft, stored: Incident) -> None:
         incident, notification = draft.incident, draft.notification
         if notification is not None:
             signals.suppressed("dedup", max(1, notification.count))

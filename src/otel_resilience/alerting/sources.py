@@ -85,12 +85,12 @@ class ResilienceSource:
 
     def __enter__(self) -> ResilienceSource:
         subscribe(self)
-        self._forget = self._service.check_with(self._look)
-        self._look()
+        self._forget = self._service.check_with(self._compare_with_breakers)
+        self._compare_with_breakers()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._look()
+        self._compare_with_breakers()
         self._forget()
         self._awaited = {}
         await_success(self, frozenset())
@@ -130,7 +130,7 @@ class ResilienceSource:
                 self._service.note(RecoverySign(at=self._service.now(), fingerprint=awaited.fingerprint))
                 self._await([each for each in self._service.incidents() if each.fingerprint != awaited.fingerprint])
 
-    def _look(self) -> None:
+    def _compare_with_breakers(self) -> None:
         """Compare the open incidents, whichever process opened them, with how things stand in this one."""
         incidents = [each for each in self._service.incidents() if each.phase is Phase.OPEN]
         for incident in incidents:

@@ -246,7 +246,7 @@ class Call(CallTelemetry):
         self._leave()
         self.error = error
         verdict = self.verdict = policy.classify(error)
-        self._look_below(error, verdict)
+        self._inspect_enclosed_calls(error, verdict)
         if policy.breaker is not None:
             if verdict.immediate and not self.used_immediate:
                 policy.breaker.release(self.permit)  # an idle connection that was closed says nothing yet
@@ -308,7 +308,7 @@ class Call(CallTelemetry):
             leave(self.token)
             self.token = None
 
-    def _look_below(self, error: BaseException, verdict: Classification) -> None:
+    def _inspect_enclosed_calls(self, error: BaseException, verdict: Classification) -> None:
         """Which enclosed calls this failure comes from, and whether anything may have been sent."""
         self.below = ()
         if self.failures is not None:
@@ -316,13 +316,13 @@ class Call(CallTelemetry):
             self.below = tuple(each for each in self.failures if id(each.error) in raised)
             self.failures = None
         if self.cuts and (verdict.unsent or self.attempts < self.policy.max_attempts):
-            self._look_beside()
+            self._inspect_running_tasks()
         self.unsent = verdict.unsent and not self.sent_inside
         self.sent_inside = False
         if not self.unsent:
             self.sent = True
 
-    def _look_beside(self) -> None:
+    def _inspect_running_tasks(self) -> None:
         repeatable = left_running(self)
         if repeatable is not None:
             self.sent_inside = True
@@ -332,10 +332,10 @@ class Call(CallTelemetry):
         policy = self.policy
         if is_a(error, CircuitOpenError):
             return self._suppress("breaker_open")
-        if not self._wanted(error, verdict):
+        if not self._retry_can_help(error, verdict):
             return self._suppress("not_retryable")
         if not self.unsent and self.idempotent is not True:
-            reason = self._unrepeatable(error, verdict)
+            reason = self._unsafe_to_repeat(error, verdict)
             if reason:
                 return self._suppress(reason)
         if any(each.exhausted for each in self.below):
@@ -350,9 +350,9 @@ class Call(CallTelemetry):
             return self._suppress("retry_after_too_long")
         if not self._in_time(delay):
             return self._suppress("retry_after_too_long" if delay == hint else "deadline")
-        return delay if policy.budget is None or self._pay(verdict) else self._suppress("budget")
+        return delay if policy.budget is None or self._spend(verdict) else self._suppress("budget")
 
-    def _wanted(self, error: BaseException, verdict: Classification) -> bool:
+    def _retry_can_help(self, error: BaseException, verdict: Classification) -> bool:
         """Whether a repetition can help, by the caller's predicate or the classifier."""
         if self.is_retryable is None:
             return verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
@@ -369,7 +369,7 @@ class Call(CallTelemetry):
         )
         return False
 
-    def _unrepeatable(self, error: BaseException, verdict: Classification) -> str:
+    def _unsafe_to_repeat(self, error: BaseException, verdict: Classification) -> str:
         """Why something that may have been sent is not sent again; empty where it may be."""
         errors = chain(error)
         known = self._known_idempotent(errors, verdict)
@@ -425,7 +425,7 @@ class Call(CallTelemetry):
         self.retries_by_type[verdict.error_type] = used + 1
         return verdict.max_retries is not None and used >= verdict.max_retries
 
-    def _pay(self, verdict: Classification) -> bool:
+    def _spend(self, verdict: Classification) -> bool:
         budget = self.policy.budget
         if budget is None:
             return True

@@ -27,8 +27,8 @@ class NtfyChannel:
 
     name = "ntfy"
     min_interval = 1.0  # seconds between two messages
-    coalesce_from = 3  # from so many waiting messages on they leave as one digest
-    keeps_incidents = False  # the receiver holds nothing open until it is told of the end
+    coalesce_from = 3  # from so many waiting messages on they are sent as one digest
+    keeps_incidents = False  # the receiver holds nothing open until it is notified of the end
 
     def __init__(self, url: str, topic: str) -> None:
         self._url, self._topic = url, topic

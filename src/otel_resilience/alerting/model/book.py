@@ -191,7 +191,7 @@ class IncidentBook:
         messages = []
         batches = self._batches()
         for incident in sorted(self, key=lambda each: each.due):
-            notification = self._look(incident, now, self._ends_at(incident, batches))
+            notification = self._due_message(incident, now, self._ends_at(incident, batches))
             if notification is not None:
                 messages.append((incident, notification))
         first = [incident for incident, notification in messages if notification.reason in {"new", "back"}]
@@ -410,7 +410,7 @@ class IncidentBook:
             else:
                 self._wait(other, now, urgent=False)
 
-    def _look(self, incident: Incident, now: float, ends_at: float) -> Notification | None:
+    def _due_message(self, incident: Incident, now: float, ends_at: float) -> Notification | None:
         if incident.phase is Phase.PENDING and incident.due <= now:
             if self._inhibited(incident):
                 incident.phase, incident.unsaved = Phase.INHIBITED, True
@@ -419,7 +419,7 @@ class IncidentBook:
                 return None
             incident.phase, incident.started_here = Phase.OPEN, True
             incident.sent_without_grouping = incident.severity is Severity.CRITICAL or incident.alert.at_once
-            return self._tell(incident, now, "back" if incident.returns else "new")
+            return self._next_message(incident, now, "back" if incident.returns else "new")
         if incident.phase is Phase.OPEN:
             return self._look_at_open(incident, now, ends_at)
         if incident.phase is Phase.OVER and now >= incident.last_seen + self.config.remember:
@@ -435,10 +435,12 @@ class IncidentBook:
             if reason == "escalated" and not self._escalate(incident, now):
                 continue
             incident.followed_up |= reason == "more"
-            return self._tell(incident, now, reason)
+            return self._next_message(incident, now, reason)
         return None
 
-    def _tell(self, incident: Incident, now: float, reason: str, status: Status = Status.FIRING) -> Notification:
+    def _next_message(
+        self, incident: Incident, now: float, reason: str, status: Status = Status.FIRING
+    ) -> Notification:
         return incident.next_message(self.config, now, reason, status, sender=self.sender)
 
     def _plans(self, incident: Incident, ends_at: float) -> Iterator[tuple[float, str]]:
@@ -495,7 +497,7 @@ class IncidentBook:
     def _end(self, incident: Incident, now: float) -> Notification:
         incident.phase = Phase.OVER
         self._release_consequences(cause_was_open=True, now=now)
-        return self._tell(incident, now, "resolved", Status.RESOLVED)
+        return self._next_message(incident, now, "resolved", Status.RESOLVED)
 
     def _has_more(self, incident: Incident) -> bool:
         """Whether a first message that could not wait left out far more than it reported."""

@@ -452,7 +452,7 @@ class Incident:
         )
         for name in ("first_seen", "last_seen", "last_notified_at", "unreported_since", "total", "unreported_count"):
             if not isinstance(fields[name], (int, float)):
-                raise TypeError(f"{name} is no number")
+                raise TypeError(f"{name} is not a number")
         return cls(**fields)
 
 
