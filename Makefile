@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
+OLDEST := .venv-oldest
 PIP_OPTIONS := --disable-pip-version-check --constraint constraints.txt
 DATA ?= .cache/drill
 # A file of tests is run by one process, in the order that tests/conftest.py gives; -n 0 runs all in one.
 IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo up test faults lint format docs bench collector dashboards drill preview clean
+.PHONY: help install demo up test oldest faults lint format docs bench collector dashboards drill preview clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +35,15 @@ test: $(STAMP) ## Pass the tests
 	@sh .ci/tools
 	@$(BIN)/python -m pytest $(IN_PARALLEL) $(TEST_OPTIONS)
 
+oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it allows
+	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	@grep -v '^opentelemetry-' constraints.txt > $(OLDEST)/constraints.txt
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
+		--editable src/otel_resilience 'opentelemetry-api==1.39.*' 'opentelemetry-sdk==1.39.*' \
+		'opentelemetry-instrumentation-httpx==0.60b*' aiohttp celery 'fakeredis[lua]' httpx hypothesis pydantic pytest \
+		pytest-asyncio pytest-timeout pytest-xdist pyyaml redis requests rich
+	@$(OLDEST)/bin/python -m pytest tests/otel_resilience $(TEST_OPTIONS)
+
 faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results
 	@sh .ci/tools
 	@$(BIN)/python -m pytest $(IN_PARALLEL) -m fault --fault-table=-
@@ -50,6 +60,7 @@ format: $(STAMP) ## Format the code
 
 docs: $(STAMP) ## Write the generated references anew
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/public_api.py
 	@$(BIN)/python -m catalog_sync.settings.docs
 	@PYTHONPATH=tests $(BIN)/python -m support.fault_table
 
@@ -76,4 +87,4 @@ preview: $(STAMP) ## Draw the dashboards from what a drill kept in DATA (Node, C
 	@$(BIN)/python -m grafana.preview --data $(DATA) $(PREVIEW_OPTIONS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis

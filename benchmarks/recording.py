@@ -60,6 +60,7 @@ class Telemetry:
     def by_hand(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """What a careful person writes around one call."""
         tracer, duration, attempts = self.tracer, self.duration, self.attempts
+        attempt_attributes = {"resilience.dependency": _DEPENDENCY, "resilience.attempt.number": 1}
 
         def run() -> Any:
             started = time.monotonic()
@@ -67,7 +68,7 @@ class Telemetry:
                 "supplier succeed",
                 attributes={"resilience.dependency": _DEPENDENCY, "resilience.operation": _OPERATION},
             ) as span:
-                with tracer.start_as_current_span("attempt", attributes={"resilience.attempt.number": 1}):
+                with tracer.start_as_current_span("attempt", attributes=attempt_attributes):
                     result = function()
                 span.set_attributes({"resilience.attempts": 1, "resilience.outcome": "ok"})
                 attributes = {
@@ -84,6 +85,7 @@ class Telemetry:
     def by_hand_async(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """The same for ``async def``."""
         tracer, duration, attempts = self.tracer, self.duration, self.attempts
+        attempt_attributes = {"resilience.dependency": _DEPENDENCY, "resilience.attempt.number": 1}
 
         async def run() -> Any:
             started = time.monotonic()
@@ -91,7 +93,7 @@ class Telemetry:
                 "supplier succeed",
                 attributes={"resilience.dependency": _DEPENDENCY, "resilience.operation": _OPERATION},
             ) as span:
-                with tracer.start_as_current_span("attempt", attributes={"resilience.attempt.number": 1}):
+                with tracer.start_as_current_span("attempt", attributes=attempt_attributes):
                     result = await function()
                 span.set_attributes({"resilience.attempts": 1, "resilience.outcome": "ok"})
                 attributes = {

@@ -158,7 +158,7 @@ def test_a_bucket_lasts_as_long_as_someone_uses_it() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
-def test_a_forked_child_goes_on_with_buckets_breakers_and_telemetry_of_its_own() -> None:
+def test_a_forked_child_has_its_own_buckets_breakers_and_telemetry() -> None:
     script = textwrap.dedent(
         """
         import os, sys, threading

@@ -59,7 +59,7 @@ class TestTrip:
         assert (transition.failures, transition.calls, transition.error_type) == (5, 5, "503")
         assert (transition.at, transition.open_for) == (clock(), 5.0)
 
-    def test_a_success_between_starts_the_count_anew(self, driver: Driver, clock: FakeClock) -> None:
+    def test_a_success_between_restarts_the_count(self, driver: Driver, clock: FakeClock) -> None:
         breaker = make_breaker(clock)
         for outcome in [TransientFault()] * 4 + ["value"] + [TransientFault()] * 4:
             if outcome == "value":
@@ -399,7 +399,7 @@ class TestShadow:
 
 
 class TestMetrics:
-    def test_they_tell_counts_rates_state_and_time(self, driver: Driver, clock: FakeClock) -> None:
+    def test_they_show_counts_rates_state_and_time(self, driver: Driver, clock: FakeClock) -> None:
         breaker = make_breaker(clock, CircuitBreakerConfig(slow_call_duration=1.0, slow_call_rate=1.0))
         driver.execute(breaker, Script("value"))
         driver.execute(breaker, Script(lambda: clock.advance(1)))

@@ -28,6 +28,7 @@ BLOCK_EVERYTHING_ELSE = """
         def find_spec(self, name, path=None, target=None):
             top = name.partition(".")[0]
             allowed = top in sys.stdlib_module_names or top in ("otel_resilience", "typing_extensions")
+            allowed = allowed or top in ("importlib_metadata", "zipp")  # older versions of the API need them
             allowed = allowed or top in ("org", "_wmi")  # the standard library asks for Jython and for Windows
             if top == "opentelemetry":
                 part = name.split(".")[1] if "." in name else ""

@@ -364,7 +364,7 @@ class TestWorkThatHasNotBegun:
         with pytest.raises(TypeError, match="nothing was protected"):
             await Policy("supplier").execute(operation)
 
-    def test_what_was_begun_or_was_fetched_already_is_a_result(self) -> None:
+    def test_what_was_started_or_was_fetched_already_is_a_result(self) -> None:
         begun = generating()
         next(begun)
         assert Policy("supplier").execute(lambda: begun) is begun

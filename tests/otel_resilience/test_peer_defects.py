@@ -442,7 +442,7 @@ class TestBudgets:
                 driver.execute(policy, script)
         assert script.calls == 110
 
-    def test_a_retry_around_a_breaker_goes_on_after_it_opened(self, driver: Driver, clock: FakeClock) -> None:
+    def test_a_retry_around_a_breaker_continues_after_it_opened(self, driver: Driver, clock: FakeClock) -> None:
         policy = make_policy(clock, retry=RetryConfig(max_attempts=4))
         script = Script(TransientFault())
         for _ in range(1000 if not driver.asynchronous else 100):

@@ -51,7 +51,7 @@ def breaker_of(policy: Policy) -> CircuitBreaker:
 
 class TestDeadline:
     @pytest.mark.fault("F32")
-    def test_a_wait_that_would_end_past_it_is_not_begun(self, driver: Driver, clock: FakeClock) -> None:
+    def test_a_wait_that_would_end_past_it_is_not_started(self, driver: Driver, clock: FakeClock) -> None:
         policy = make_policy(clock, deadline=1.0)
         fault = ThrottledFault()
         with pytest.raises(ThrottledFault) as caught:
@@ -388,7 +388,7 @@ class TestTheErrorThatIsRaised:
                 assert len(fault.__notes__) == 2
             assert fault.__notes__[0] == "the user's own"
 
-    def test_a_reused_exception_object_tells_of_its_last_call(self, driver: Driver, clock: FakeClock) -> None:
+    def test_a_reused_exception_object_describes_its_last_call(self, driver: Driver, clock: FakeClock) -> None:
         fault = TransientFault()
         policy = make_policy(clock, breaker=None)
         with pytest.raises(TransientFault):

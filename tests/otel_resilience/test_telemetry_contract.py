@@ -41,7 +41,7 @@ from otel_resilience import (
 )
 from otel_resilience.classification import error_types
 from otel_resilience.storage import DiskStorage, SharedCircuitBreaker, SharedState
-from otel_resilience.telemetry import cardinality, contract, listener
+from otel_resilience.telemetry import cardinality, contract, listener, providers
 from otel_resilience.testing import FakeClock, Point, RecordedTelemetry
 from support.frail_storage import FrailStorage
 from support.resilience import (
@@ -767,7 +767,7 @@ class TestEvents:
             "resilience.retry.exhausted": [own],
         }
 
-    def test_a_change_of_state_is_told_in_the_trace_that_caused_it(
+    def test_a_change_of_state_is_reported_in_the_trace_that_caused_it(
         self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock
     ) -> None:
         policy = make_policy(clock, retry=None, breaker=CircuitBreakerConfig(consecutive_failures=1))
@@ -787,7 +787,7 @@ class TestEvents:
             "resilience.circuit_breaker.open_for": 5.0,
         }
 
-    def test_an_empty_budget_is_told_once_per_episode(
+    def test_an_empty_budget_is_reported_once_per_episode(
         self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock
     ) -> None:
         policy = make_policy(
@@ -1023,7 +1023,7 @@ def test_where_only_logs_are_set_up_the_events_are_emitted(monkeypatch: pytest.M
     exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
-    monkeypatch.setattr(listener.logs_internal, "_LOGGER_PROVIDER", provider)
+    monkeypatch.setattr(providers.logs_internal, "_LOGGER_PROVIDER", provider)
     monkeypatch.setattr(listener, "_global", None)
     with pytest.raises(TransientFault):
         make_policy(clock, deadline=None).execute(Script(TransientFault()).play)
@@ -1036,7 +1036,7 @@ def test_global_providers_that_are_set_later_are_used(monkeypatch: pytest.Monkey
     policy = make_policy(clock, deadline=None)
     policy.execute(lambda: None)
     reader = InMemoryMetricReader()
-    monkeypatch.setattr(listener.metrics_internal, "_METER_PROVIDER", MeterProvider([reader], shutdown_on_exit=False))
+    monkeypatch.setattr(providers.metrics_internal, "_METER_PROVIDER", MeterProvider([reader], shutdown_on_exit=False))
     monkeypatch.setattr(listener, "_global", None)
     policy.execute(lambda: None)
     data = reader.get_metrics_data()
@@ -1045,7 +1045,7 @@ def test_global_providers_that_are_set_later_are_used(monkeypatch: pytest.Monkey
     assert "resilience.operation.duration" in names
 
 
-def test_a_breaker_alone_tells_of_itself(recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:
+def test_a_breaker_alone_reports_its_state(recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:
     breaker = CircuitBreaker("alone", CircuitBreakerConfig(consecutive_failures=1), clock=clock)
     fault = TransientFault()
     with pytest.raises(TransientFault):

@@ -200,7 +200,7 @@ class Stubborn:
 
 @pytest.mark.fault("L9")
 class TestOuterDeadline:
-    def test_a_wait_that_would_end_past_it_is_not_begun(self, driver: Driver, clock: FakeClock) -> None:
+    def test_a_wait_that_would_end_past_it_is_not_started(self, driver: Driver, clock: FakeClock) -> None:
         inner = make_policy(clock, deadline=None)
         script = Script(ThrottledFault())
         operation = driver.operation(script.play)
@@ -445,7 +445,7 @@ class TestThreads:
         worker.run(lambda: None, 1, lambda _: AssertionError())
         again = threads.reserve(1)
         time.sleep(0.1)
-        again.give_back()
+        again.release()
         assert again.thread is not None
         again.thread.join(60)
         assert not again.thread.is_alive()

@@ -9,7 +9,7 @@ from catalog_sync.domain.errors import STORE, SUPPLIER
 from catalog_sync.domain.models import Outcome, SyncKind
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, Inhibition, fingerprint
-from otel_resilience.alerting.model.incident import spell
+from otel_resilience.alerting.model.incident import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,7 +177,7 @@ def _partial(report: SyncReport, threshold: int) -> Alert:
 def _stale(report: SyncReport, age: float) -> Alert:
     return Alert(
         kind=STALE,
-        title=f"The catalogue is stale: {spell(age)} old",
+        title=f"The catalogue is stale: {format_duration(age)} old",
         severity=Severity.HIGH,
         summary="Readers are served, and told that the data is old.",
         dependency=SUPPLIER,

@@ -158,7 +158,7 @@ class CatalogAlerts:
                 },
             ),
             # A refused key and a forbidden group look alike at the attempt: the sync tells them apart.
-            judged_elsewhere={SUPPLIER: frozenset({"401", "403"})},
+            ignored_error_types={SUPPLIER: frozenset({"401", "403"})},
             titles=outcomes.NAMES,
         )
 

@@ -20,6 +20,7 @@ from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURAT
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from catalog_sync import __version__
 from catalog_sync.api.guards import Access
 from catalog_sync.api.problems import ProblemError, problem_of, problem_response
 from catalog_sync.observability import contract
@@ -60,8 +61,9 @@ class RequestContext:
         self._access = access
         self._trace_from_any = trace_from_any
         self._told: dict[str, float] = {}
-        self._tracer = trace.get_tracer(contract.SCOPE, schema_url=contract.SCHEMA_URL)
-        self._duration = metrics.get_meter(contract.SCOPE, schema_url=contract.SCHEMA_URL).create_histogram(
+        self._tracer = trace.get_tracer(contract.SCOPE, __version__, schema_url=contract.SCHEMA_URL)
+        meter = metrics.get_meter(contract.SCOPE, __version__, schema_url=contract.SCHEMA_URL)
+        self._duration = meter.create_histogram(
             HTTP_SERVER_REQUEST_DURATION, "s", "Duration of HTTP server requests."
         )
 

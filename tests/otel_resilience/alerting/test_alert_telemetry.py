@@ -228,6 +228,6 @@ def test_receivers_get_no_trace_headers(recorded: RecordedTelemetry) -> None:
     assert not {"traceparent", "tracestate", "baggage"} & set(request.headers)
 
 
-def test_without_an_sdk_alerts_are_told_all_the_same(clock: FakeClock) -> None:
+def test_without_an_sdk_alerts_are_notified_all_the_same(clock: FakeClock) -> None:
     world = everything(clock)
     assert world.service.dead_letter_count() > 0

@@ -52,7 +52,7 @@ def test_many_become_one_that_lists_them_the_worst_first() -> None:
 
 def test_it_is_over_when_all_are() -> None:
     told = digest([incident(number, status=Status.RESOLVED) for number in (1, 2)])
-    assert (told.status, told.title) == (Status.RESOLVED, "2 incidents are over")
+    assert (told.status, told.title) == (Status.RESOLVED, "2 incidents resolved")
 
 
 def test_it_keeps_what_all_have_in_common() -> None:

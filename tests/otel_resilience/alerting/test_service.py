@@ -159,14 +159,14 @@ class TestClosing:
         with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
             yield f"http://127.0.0.1:{server.getsockname()[1]}/alerts"
 
-    def test_tells_what_waits_for_its_group(self, webhook: FakeWebhook) -> None:
+    def test_sends_what_waits_for_its_group(self, webhook: FakeWebhook) -> None:
         with Real(Route(WebhookChannel(webhook.url)), config=AlertConfig(group_wait=60.0)) as real:
             real.service.report(alert())
             with takes_at_most(SOON):
                 assert real.service.close(60.0)
         assert [message["count"] for message in webhook.accepted] == [1]
 
-    def test_is_quick_where_there_is_nothing_to_tell(self, webhook: FakeWebhook) -> None:
+    def test_is_quick_where_there_is_nothing_to_send(self, webhook: FakeWebhook) -> None:
         with Real(Route(WebhookChannel(webhook.url))) as real, takes_at_most(SOON):
             assert real.service.close(60.0)
 
@@ -182,7 +182,7 @@ class TestClosing:
         assert quickest(closing, 1.3) <= 1.3
         assert not any(closed)
 
-    def test_one_that_never_answers_does_not_keep_the_others_from_being_told(
+    def test_one_that_never_answers_does_not_keep_the_others_from_being_notified(
         self, black_hole: str, webhook: FakeWebhook
     ) -> None:
         routes = [Route(WebhookChannel(black_hole, name="hole")), Route(WebhookChannel(webhook.url))]
@@ -212,7 +212,7 @@ class TestClosing:
         assert quickest(closing, 1.2) <= 1.2
         assert not any(closed)
 
-    def test_what_is_reported_meanwhile_is_told(self, webhook: FakeWebhook) -> None:
+    def test_what_is_reported_meanwhile_is_notified(self, webhook: FakeWebhook) -> None:
         webhook.script(Reply(delay=0.4))
         with Real(Route(WebhookChannel(webhook.url)), config=AlertConfig()) as real:
             real.service.report(alert("first", Severity.CRITICAL))
@@ -240,7 +240,7 @@ class TestClosing:
         assert world.service.close()
         assert len(world.messages()) == 1
 
-    def test_a_revocation_meanwhile_is_told_through_the_fallback(self, webhook: FakeWebhook) -> None:
+    def test_a_revocation_meanwhile_is_notified_through_the_fallback(self, webhook: FakeWebhook) -> None:
         webhook.script(404, forever=True)
         with served(FakeWebhook()) as other:
             routes = [Route(WebhookChannel(webhook.url)), Route(WebhookChannel(other.url, name="other"), fallback=True)]
@@ -278,7 +278,7 @@ class TestAStoreThatHangs:
             real.service.resolve("watched", "supplier")
             real.service.report(alert("other", severity=Severity.CRITICAL))
 
-    def test_does_not_delay_the_end_and_what_it_kept_is_told_by_the_next(
+    def test_does_not_delay_the_end_and_what_it_kept_is_sent_by_the_next(
         self, webhook: FakeWebhook, store: HangingStore, tmp_path: Path
     ) -> None:
         def closing() -> float:
@@ -313,7 +313,7 @@ class TestAStoreThatHangs:
         assert quickest(closing, 1.2) <= 1.2
         assert closed[-1]
 
-    def test_one_that_breaks_keeps_nobody_from_being_told(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_one_that_breaks_keeps_no_one_from_being_notified(self, caplog: pytest.LogCaptureFixture) -> None:
         class Broken(MemoryStore):
             def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
                 raise RuntimeError("no store at all")
@@ -342,8 +342,8 @@ class TestBrokenParts:
         self, webhook: FakeWebhook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         with Real(Route(WebhookChannel(webhook.url))) as real:
-            courier = real.service._dispatcher.couriers["webhook"]
-            send = courier._send
+            worker = real.service._dispatcher.workers["webhook"]
+            send = worker._send
             failures = [RuntimeError("a bug")]
 
             def broken(message: Notification) -> bool:
@@ -351,13 +351,13 @@ class TestBrokenParts:
                     raise failures.pop()
                 return send(message)
 
-            monkeypatch.setattr(courier, "_send", broken)
+            monkeypatch.setattr(worker, "_send", broken)
             real.service.report(alert("first", Severity.CRITICAL))
             wait_until(lambda: not failures)
             real.service.report(alert("second", Severity.CRITICAL))
             webhook.wait_for(1)
         assert [message["kind"] for message in webhook.accepted] == ["second"]
-        assert "a delivery to webhook broke off" in caplog.text
+        assert "unexpected error during delivery to webhook" in caplog.text
 
     def test_an_alert_that_cannot_be_made_does_not_fail_its_caller(self, caplog: pytest.LogCaptureFixture) -> None:
         world = World()

@@ -228,7 +228,7 @@ class TestA1AnIncidentBelongsToTheStore:
         processes.run(60)
         assert processes.reasons == ["new", "resolved"]
 
-    def test_a_row_that_another_process_broke_begins_anew(self, processes: Processes) -> None:
+    def test_a_streak_that_another_process_broke_starts_over(self, processes: Processes) -> None:
         one, two = processes.start(), processes.start()
         one.report("partial", threshold=2, window=7 * 86_400.0)
         one.run(1)
@@ -254,14 +254,14 @@ class TestA1AnIncidentBelongsToTheStore:
         assert processes.reasons == ["new", "resolved"]
         assert all(world.service.incidents() == [] for world in processes.alive)
 
-    def test_a_trouble_that_goes_on_elsewhere_outlives_a_good_sign(self, processes: Processes) -> None:
+    def test_an_incident_that_is_ongoing_elsewhere_outlives_a_sign_of_recovery(self, processes: Processes) -> None:
         one, two = processes.start(), processes.start()
         one.report()
         processes.run(30)
         for _ in range(100):
             two.resolve()
             processes.run(10)
-            one.service.goes_on("trouble", "supplier")
+            one.service.mark_ongoing("trouble", "supplier")
             processes.run(10)
         assert processes.reasons == ["new"]
         two.resolve()

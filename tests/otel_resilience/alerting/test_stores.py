@@ -123,7 +123,7 @@ class TestTheDisk:
         assert (tmp_path / "f.json.damaged").read_text() == damage
         assert "set aside" in caplog.text
 
-    def test_what_nobody_touched_for_long_is_dropped(self, tmp_path: Path) -> None:
+    def test_what_was_not_written_for_long_is_dropped(self, tmp_path: Path) -> None:
         clock = FakeClock(1e9)
         store = DiskStore(tmp_path, wall_clock=clock)
         for number in (1, 2):
@@ -133,7 +133,7 @@ class TestTheDisk:
         clock.advance(MAX_AGE + 5)
         assert known(store) == {"2": "1"}
 
-    def test_a_process_that_was_killed_while_it_wrote_holds_up_nobody(self, tmp_path: Path) -> None:
+    def test_a_process_that_was_killed_while_it_wrote_blocks_no_other(self, tmp_path: Path) -> None:
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:  # pragma: no cover  # another process
@@ -247,7 +247,7 @@ class TestFallback:
         clock.advance(60)
         assert store.swap("g", record("c", fingerprint="g"), None).done
         assert store.degraded
-        assert caplog.text.count("the shared store of incidents is away") == 2  # once by each of the two
+        assert caplog.text.count("the shared store of incidents is unreachable") == 2  # once by each of the two
 
     def test_it_is_not_asked_all_the_time(self, store: FallbackStore, shared: Shared, clock: FakeClock) -> None:
         shared.away = True
@@ -301,7 +301,7 @@ class TestFallback:
         shared.away = True
         assert known(store) == {"b": "2"}
 
-    def test_what_was_lost_there_is_written_anew_on_both_sides(
+    def test_what_was_lost_there_is_written_again_on_both_sides(
         self, store: FallbackStore, shared: Shared, tmp_path: Path
     ) -> None:
         store.swap("f", record("a"), None)
@@ -319,5 +319,5 @@ class TestFallback:
         shared.away = False
         clock.advance(5)
         store.load()
-        assert "the shared store of incidents is back" in caplog.text
+        assert "the shared store of incidents is reachable again" in caplog.text
         assert not store.degraded

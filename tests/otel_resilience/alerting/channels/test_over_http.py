@@ -229,7 +229,7 @@ class TestTheNetwork:
 
 
 class TestWithAPolicy:
-    def test_it_is_repeated_as_told_until_it_is_delivered(self, channel: Channel, receiver: Receiver) -> None:
+    def test_it_is_repeated_as_asked_until_it_is_delivered(self, channel: Channel, receiver: Receiver) -> None:
         clock = FakeClock()
         policy = Policy(
             channel.name,
@@ -261,7 +261,7 @@ class TestWithAPolicy:
 
 class TestSilence:
     @pytest.mark.parametrize("step", [400, 404, 500, RESET, BLACK_HOLE], ids=str)
-    def test_no_error_tells_the_url_the_key_or_the_message(
+    def test_no_error_shows_the_url_the_key_or_the_message(
         self, channel: Channel, receiver: Receiver, step: Step
     ) -> None:
         error = refused(channel, receiver, step, timeout=0.5)
@@ -334,7 +334,7 @@ class TestConstruction:
             "https://h\u0378oks.example/s3cr3t",
         ],
     )
-    def test_a_url_that_nothing_can_be_posted_to_is_refused_without_being_told(self, kind: str, url: str) -> None:
+    def test_a_url_that_nothing_can_be_posted_to_is_refused_without_being_shown(self, kind: str, url: str) -> None:
         with pytest.raises(ValueError, match="URL of an alert channel") as caught:
             channel_for(kind, url)
         told = "".join(traceback.format_exception(caught.value))

@@ -127,7 +127,7 @@ class TestTheEvent:
 
 
 class TestTheReceiver:
-    def test_it_is_pagerdutys_own_unless_told_otherwise(self) -> None:
+    def test_it_is_pagerdutys_own_by_default(self) -> None:
         assert EVENTS_URL == "https://events.pagerduty.com/v2/enqueue"
 
     @pytest.mark.parametrize("key", ["", "  "])
