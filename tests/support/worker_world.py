@@ -25,8 +25,8 @@ from catalog_sync.store.backend import open_store
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.worker.celery_app import app, configure
 from catalog_sync.worker.celery_settings import QUEUE_KEY
-from catalog_sync.worker.heart import LONGEST_PAUSE
 from catalog_sync.worker.sender import CelerySender
+from catalog_sync.worker.step_heartbeat import LONGEST_PAUSE
 from support.cli import API_KEY, Supplier, running_supplier
 from support.redis_server import RedisServer
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from catalog_sync.domain.models import ErrorInfo, LockHolder, Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.reports import failed_report
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.port import GroupProgress, Job, JobStatus
 from catalog_sync.store.errors import CorruptEntryError
-from catalog_sync.store.lock import rfc3339
 from catalog_sync.sync.shared.ticket import Ticket
 from otel_resilience.correlation import is_correlation_id
 
@@ -139,21 +140,7 @@ def unreadable_report(raw: Mapping[bytes, bytes]) -> SyncReport:
     )
     created_ms = raw.get(b"created_ms", b"")
     created_at = rfc3339(int(created_ms[:14]) / 1000 if created_ms.isdigit() else 0.0)
-    return SyncReport(
-        outcome=Outcome.FAILED,
-        kind=SyncKind.FULL,
-        scope=None,
-        correlation_id=error_info.correlation_id,
-        version=None,
-        bundles=0,
-        quarantined=0,
-        groups=(),
-        started_at=created_at,
-        duration_s=0.0,
-        attempts=0,
-        retries=0,
-        error=error_info,
-    )
+    return failed_report(error_info, kind=SyncKind.FULL, scope=None, started_at=created_at)
 
 
 def _read(job_id: str, fields: Mapping[str, str]) -> Record:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry import trace
 
 from catalog_sync.domain.models import SyncRequest
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus, Sender
 from catalog_sync.jobs.records import record_fields
 from catalog_sync.jobs.sweep import end_abandoned, end_unreadable
 from catalog_sync.observability.sdk import inject_context, trace_of
 from catalog_sync.store.errors import CorruptEntryError
-from catalog_sync.sync.run import rfc3339
 from otel_resilience import correlation_scope
 
 if TYPE_CHECKING:

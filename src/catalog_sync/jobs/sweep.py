@@ -12,20 +12,21 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain.errors import LockLostError, SyncDeadlineError
-from catalog_sync.domain.models import Outcome, SyncReport
+from catalog_sync.domain.reports import failed_report
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.jobs.port import JobAbandonedError, JobStatus
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.observability import instruments
 from catalog_sync.observability.sdk import trace_of
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.sync.reporting import error_info
-from catalog_sync.sync.run import rfc3339
 from catalog_sync.sync.shared.failures import error_to_json
 from catalog_sync.sync.shared.ticket import keep_lease
 from otel_resilience import correlation_scope
 
 if TYPE_CHECKING:
     from catalog_sync.domain.errors import CatalogSyncError
+    from catalog_sync.domain.models import SyncReport
     from catalog_sync.jobs.ledger import JobLedger, StepState
     from catalog_sync.jobs.port import Sender
     from catalog_sync.jobs.records import Record
@@ -141,20 +142,12 @@ def _failed(record: Record, error: CatalogSyncError, now: datetime.datetime) -> 
     job = record.job
     with correlation_scope(job.correlation_id):
         info = dataclasses.replace(error_info(error), correlation_id=job.correlation_id)
-    return SyncReport(
-        outcome=Outcome.FAILED,
+    return failed_report(
+        info,
         kind=job.kind,
         scope=job.scope,
-        correlation_id=job.correlation_id,
-        version=None,
-        bundles=0,
-        quarantined=0,
-        groups=(),
         started_at=job.started_at or job.created_at,
         duration_s=record.ticket().duration(now),
-        attempts=0,
-        retries=0,
-        error=info,
     )
 
 

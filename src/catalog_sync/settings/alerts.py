@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from typing import Final
 
+from catalog_sync.domain.times import epoch
 from otel_resilience import Severity
 from otel_resilience.alerting.model.config import EscalationStep, Silence
 
@@ -53,17 +53,10 @@ def _silence(entry: dict[str, str]) -> Silence:
             dependency=entry.get("dependency"),
             error_type=entry.get("error_type"),
             severity=Severity(entry["severity"].upper()) if "severity" in entry else None,
-            until=_moment(entry["until"]) if "until" in entry else math.inf,
+            until=epoch(entry["until"]) if "until" in entry else math.inf,
         )
     except ValueError:
         raise ValueError(_SILENCES) from None
-
-
-def _moment(text: str) -> float:
-    moment = datetime.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a time needs its offset from UTC")
-    return moment.timestamp()
 
 
 def _entries(text: str, allowed: set[str], message: str) -> list[dict[str, str]]:

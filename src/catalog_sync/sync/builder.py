@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from catalog_sync.sync.merge import GroupNames, Membership
+from catalog_sync.domain.groups import GroupNames
+from catalog_sync.sync.merge import Membership
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence

@@ -18,18 +18,19 @@ from catalog_sync.domain.errors import (
     NotDurableError,
     SyncDeadlineError,
 )
+from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, LockHolder, Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.times import parse_rfc3339, rfc3339, utc_now
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.builder import CatalogueBuilder
 from catalog_sync.sync.full import build_full
-from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.previous import Published
 from catalog_sync.sync.progress import OnProgress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
-from catalog_sync.sync.run import Candidate, Run, rfc3339
+from catalog_sync.sync.run import Candidate, Run
 from catalog_sync.sync.scoped import build_bundle, build_country, build_group
 from catalog_sync.sync.shared.ticket import Ticket, adopt_lease
 from otel_resilience import correlation_id, correlation_scope
@@ -89,7 +90,7 @@ class SyncService:
         on_report: OnReport | None = None,
         ticket: Ticket | None = None,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        now: Callable[[], datetime.datetime] = utc_now,
     ) -> None:
         self._settings = settings
         self._supplier = supplier
@@ -303,7 +304,7 @@ class SyncService:
         run, meta = result.run, result.meta
         age: float | None = None
         if meta is not None:
-            as_of = datetime.datetime.fromisoformat(meta.as_of)
+            as_of = parse_rfc3339(meta.as_of)
             instruments.set_catalog_age(lambda: (self._now() - as_of).total_seconds())
             age = (self._now() - as_of).total_seconds()
         counts = {group.name: group.bundles for group in report.groups}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from celery import signals
 
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import DEAD, DEAD_COUNT
 from catalog_sync.jobs.ledger import KEPT_LETTERS
+from catalog_sync.store.client import connect_blocking
 from catalog_sync.worker.transport import GuardedChannel
 from otel_resilience.redaction import redact
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
 REDIS_TIMEOUT: Final = 1.0
+REDIS_RETRIES: Final = 3
 MAX_TEXT: Final = 300
 
 _log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class DeadLetters:
             "step": None if task is None else redact(task)[:MAX_TEXT],
             "scope": None,
             "starts": 0,
-            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "at": rfc3339(utc_now()),
             "correlation_id": None,
             "reason": reason if error is None else f"{reason}: {redact(str(error))[:MAX_TEXT]}",
             "body": redact(text)[:MAX_TEXT],
@@ -65,10 +67,7 @@ class DeadLetters:
 
 def watch(settings: Settings) -> DeadLetters:
     """Puts aside what the worker in this process cannot handle, from now on."""
-    client = redis.Redis.from_url(
-        settings.redis_url or "", socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
-    )
-    letters = DeadLetters(client)
+    letters = DeadLetters(connect_blocking(settings.redis_url or "", timeout=REDIS_TIMEOUT, retries=REDIS_RETRIES))
     GuardedChannel.unreadable = staticmethod(letters.unreadable)
     signals.task_unknown.connect(letters.unknown, weak=False)
     signals.task_rejected.connect(letters.rejected, weak=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from catalog_sync.domain.errors import LockLostError
 from catalog_sync.domain.models import LockHolder
+from catalog_sync.domain.times import parse_rfc3339
 from catalog_sync.store.lock import SharedOwner
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Ticket:
 
     def duration(self, now: datetime.datetime) -> float:
         """Seconds since it began. Several processes share nothing but the wall clock, which may jump: at least 0."""
-        return max(0.0, (now - datetime.datetime.fromisoformat(self.started_at)).total_seconds())
+        return max(0.0, (now - parse_rfc3339(self.started_at)).total_seconds())
 
 
 async def adopt_lease(store: CatalogStore, ticket: Ticket) -> LockLease | LockHolder:
