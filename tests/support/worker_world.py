@@ -161,7 +161,8 @@ class WorkerWorld:
 
 def process_environment() -> dict[str, str]:
     """This process's environment without what configures the application."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
+    return {**others, "CATALOG_ENV_FILE": "none"}
 
 
 @contextlib.contextmanager

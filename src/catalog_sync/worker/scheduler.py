@@ -11,7 +11,7 @@ from typing import Any, Final
 import redis
 from celery import beat
 
-from catalog_sync.composition import read_settings
+from catalog_sync.composition import read_settings, warn_of_unknown_variables
 from catalog_sync.observability import contract
 from catalog_sync.observability.logs import setup_logging
 from catalog_sync.store.client import connect_blocking
@@ -70,6 +70,7 @@ def serve(shown_in: Path | None) -> int:
     """
     settings = read_settings()
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=contract.SERVICE_WORKER)
+    warn_of_unknown_variables()
     app = configure(settings)
     check_broker(settings)
     transport.install()

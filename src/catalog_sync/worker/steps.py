@@ -381,7 +381,7 @@ class Worker:
         ended_by = None if record.fatal is None else error_from_json(record.fatal)
         supplier = StagedSupplier(self._store, self._supplier.policy, done.get(PLAN, Part()), parts, ended_by)
         service = SyncService(
-            dataclasses.replace(self._settings, sync_deadline=max(started.left, LEAST_TO_PUBLISH)),
+            self._settings.changed(sync_deadline=max(started.left, LEAST_TO_PUBLISH)),
             supplier,
             self._store,
             self._snapshot,
