@@ -100,7 +100,7 @@ def warn_of_unknown_variables() -> None:
 
 @contextlib.contextmanager
 def alerting(settings: Settings, service_name: str = "catalog-sync") -> Iterator[CatalogAlerts]:
-    """Alerts within the block, told to where the settings say; at its end what is due is flushed, within a bound.
+    """Alerts within the block, sent to where the settings say; at its end what is due is flushed, within a bound.
 
     Raises ``ConfigurationError`` where a channel cannot be used as it is set.
     """
@@ -139,7 +139,7 @@ class Policies:
         return policies
 
     def close(self) -> None:
-        """Tells the shared state what it does not know yet, unless somebody else looks after that."""
+        """Writes what is pending to the shared state, and closes it, where it was opened here."""
         if self.owned:
             self.shared.close()
 

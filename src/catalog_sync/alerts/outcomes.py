@@ -61,7 +61,7 @@ _TITLES: Final = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Ending:
+class ResolvedIncident:
     """Incidents that are over."""
 
     fingerprint: str | None = None
@@ -94,30 +94,30 @@ def raised(
         yield _stale(report, age)
 
 
-def ended(report: SyncReport, *, age: float | None = None, stale_after: float = 0.0) -> Iterator[Ending]:
+def ended(report: SyncReport, *, age: float | None = None, stale_after: float = 0.0) -> Iterator[ResolvedIncident]:
     """What a sync of this outcome proves to be over, whichever process saw it begin. Arguments as those of
     :func:`raised`."""
     whole = report.kind is SyncKind.FULL
     worked = report.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}
     if report.outcome is Outcome.COMPLETE:
-        yield Ending(fingerprint=fingerprint(SYNC_FAILED, SUPPLIER, *_scope(report)))
+        yield ResolvedIncident(fingerprint=fingerprint(SYNC_FAILED, SUPPLIER, *_scope(report)))
         if whole:
-            yield Ending(dependency=SUPPLIER)
-            yield Ending(kinds=_ENDED_BY_A_FULL_SYNC)
+            yield ResolvedIncident(dependency=SUPPLIER)
+            yield ResolvedIncident(kinds=_ENDED_BY_A_FULL_SYNC)
     if worked:
-        yield Ending(dependency=STORE)
+        yield ResolvedIncident(dependency=STORE)
         for kind, dependency in ((LOCK_LOST, None), (STALE, SUPPLIER)):
             if whole or kind is LOCK_LOST:
-                yield Ending(fingerprint=fingerprint(kind, dependency))
+                yield ResolvedIncident(fingerprint=fingerprint(kind, dependency))
         for dependency in (SUPPLIER, STORE, None):
-            yield Ending(fingerprint=fingerprint(SYNC_FAILED, dependency, *_scope(report)))
-        yield Ending(fingerprint=fingerprint(PUBLISH_REFUSED, None, *_scope(report)))
+            yield ResolvedIncident(fingerprint=fingerprint(SYNC_FAILED, dependency, *_scope(report)))
+        yield ResolvedIncident(fingerprint=fingerprint(PUBLISH_REFUSED, None, *_scope(report)))
     if report.outcome is Outcome.COMPLETE or (worked and any(group.status == "ok" for group in report.groups)):
-        yield Ending(dependency=SUPPLIER, kinds=frozenset({AUTHENTICATION}))
+        yield ResolvedIncident(dependency=SUPPLIER, kinds=frozenset({AUTHENTICATION}))
     if report.outcome is Outcome.SKIPPED_LOCKED:
-        yield Ending(dependency=STORE, kinds=frozenset({STORE_UNAVAILABLE}))
+        yield ResolvedIncident(dependency=STORE, kinds=frozenset({STORE_UNAVAILABLE}))
     if age is not None and age <= stale_after:
-        yield Ending(kinds=frozenset({STALE}))
+        yield ResolvedIncident(kinds=frozenset({STALE}))
 
 
 def _is_harmless(report: SyncReport) -> bool:
@@ -131,7 +131,7 @@ def _failed(report: SyncReport, error: ErrorInfo, credential: str | None, kind: 
     own = _OWN_KINDS.get(error.type)
     parts = _scope(report)
     if kind is None and dependency == STORE and error.error_class in _STORE_CLASSES:
-        kind = STORE_UNAVAILABLE  # gone or full in mid-run: the next run, which gets no lock, must not tell it again
+        kind = STORE_UNAVAILABLE  # gone or full in mid-run: the next run, which gets no lock, must not report it again
     if error.type in _AUTHENTICATION_TYPES and severity is Severity.CRITICAL:
         kind, parts = AUTHENTICATION, (credential,) if credential is not None and dependency == SUPPLIER else ()
     elif own is not None:
@@ -179,7 +179,7 @@ def _stale(report: SyncReport, age: float) -> Alert:
         kind=STALE,
         title=f"The catalogue is stale: {spell(age)} old",
         severity=Severity.HIGH,
-        summary="Readers are served, and told that the data is old.",
+        summary="Readers are served data that is marked as stale.",
         dependency=SUPPLIER,
         error_type="catalog_too_old",
         context={**_context(report), "age_s": round(age)},

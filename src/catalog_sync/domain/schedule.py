@@ -73,7 +73,7 @@ def decide(
     ``meta``: what is published, ``None`` for nothing and where it is ``damaged``: then one is due at once. ``every``:
     the age in seconds from which it is due, less a jitter of at most :data:`JITTER` that stays the same until the next
     publication. ``paused_for``: seconds for which the
-    supplier wants to be left alone. ``place`` tells installations apart.
+    supplier asked for a pause. ``place`` distinguishes installations.
     """
     pause_ends = now + datetime.timedelta(seconds=paused_for)
     if meta is None:

@@ -146,7 +146,7 @@ class LocalJobs:
             await self._stopped(job_id, before)
             raise
         except Exception as error:  # noqa: BLE001  a defect of the service must still end the job, classified
-            _log.error("sync %s ended with an error that it does not know", job_id, exc_info=error)
+            _log.error("unexpected error during sync %s", job_id, exc_info=error)
             report = self._failed(self._jobs[job_id], error)
         try:
             if self._on_report is not None:
@@ -218,7 +218,7 @@ class LocalJobs:
 
     def _put(self, job: Job) -> None:
         self._jobs[job.id] = job
-        self._watchers.tell(job)
+        self._watchers.notify(job)
 
 
 def _groups(progress: Progress) -> tuple[GroupProgress, ...]:

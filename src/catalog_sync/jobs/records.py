@@ -14,7 +14,7 @@ from catalog_sync.domain.times import rfc3339
 from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.port import GroupProgress, Job, JobStatus
 from catalog_sync.store.errors import CorruptEntryError
-from catalog_sync.sync.shared.ticket import Ticket
+from catalog_sync.sync.shared.distributed import DistributedSync
 from otel_resilience.correlation import is_correlation_id
 
 _log = logging.getLogger(__name__)
@@ -62,9 +62,9 @@ class Record:
         """What was asked for."""
         return SyncRequest(self.job.kind, self.job.scope, self.job.force, self.trigger)
 
-    def ticket(self, attempt: str = "") -> Ticket:
+    def distributed_sync(self, attempt: str = "") -> DistributedSync:
         """The identity of the sync, for its steps."""
-        return Ticket(
+        return DistributedSync(
             job=self.job.id,
             correlation_id=self.job.correlation_id,
             since=self.job.created_at,

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 class RedisJobs:
     """Implements ``Jobs``. One event loop; ``configure`` of :mod:`catalog_sync.worker.celery_app` was called before.
 
-    ``on_report`` hears of a sync that is given up here.
+    ``on_report`` is called for a sync that is given up here.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class RedisJobs:
         return await self._ledger.latest(min(limit, MAX_LATEST), offset)
 
     async def cancel(self, job_id: str) -> Job:
-        """Ask for the job to stop: what waits is not begun, what runs stops at its next heartbeat.
+        """Ask for the job to stop: what waits is not started, what runs stops at its next heartbeat.
 
         A version that is being published is published. Raises :class:`JobNotFoundError`.
         """

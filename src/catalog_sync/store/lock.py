@@ -134,7 +134,7 @@ class SyncLock:
     async def renew(self, correlation_id: str, shared: SharedOwner) -> Literal["ok", "free", "lost", "ended"]:
         """Extends the lease of ``shared`` where it holds the lock and its job is under way; else nothing changes.
 
-        ``free``: nobody holds the lock; ``lost``: another run does; ``ended``: the job is over.
+        ``free``: no run holds the lock; ``lost``: another run does; ``ended``: the job is over.
         """
         return await self.extend(shared.claim(correlation_id), shared.record)
 

@@ -145,7 +145,7 @@ class _Found:
 
 
 class CatalogReader:
-    """Reads the catalogue. ``stale_after`` in seconds, ``clock`` tells the time of day as seconds since the epoch.
+    """Reads the catalogue. ``stale_after`` in seconds, ``clock`` gives the time of day in seconds since the epoch.
 
     ``source`` is what answers of ``store`` count as at best, for a store that is itself a copy.
     """

@@ -43,7 +43,7 @@ class Membership:
         return (name for name, bits in self._seen.items() if bits & bit)
 
     def groups(self, name: str) -> tuple[str, ...]:
-        """The groups of ``name``, in the order in which they were first heard of."""
+        """The groups of ``name``, in the order in which they were first seen."""
         bits = self._seen.get(name, 0)
         groups = self._groups.get(bits)
         if groups is None:

@@ -118,4 +118,4 @@ class Candidate:
     groups: dict[str, GroupMeta]
     as_of: str
     error: ErrorInfo | None = None
-    """Why it is PARTIAL, where no single group tells."""
+    """Why it is PARTIAL, where no single group shows it."""

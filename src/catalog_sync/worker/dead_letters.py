@@ -35,17 +35,17 @@ class DeadLetters:
 
     def unknown(self, message: Any = None, name: str | None = None, exc: BaseException | None = None, **_: Any) -> None:
         """A message for a task that does not exist."""
-        self._bury("unknown task", name, message, exc)
+        self._add("unknown task", name, message, exc)
 
     def rejected(self, message: Any = None, exc: BaseException | None = None, **_: Any) -> None:
         """A message that is none."""
-        self._bury("unreadable message", None, message, exc)
+        self._add("unreadable message", None, message, exc)
 
     def unreadable(self, entry: bytes, error: Exception) -> None:
         """An entry of the queue that is no message."""
-        self._bury("unreadable entry", None, entry, error)
+        self._add("unreadable entry", None, entry, error)
 
-    def _bury(self, reason: str, task: str | None, message: Any, error: BaseException | None) -> None:
+    def _add(self, reason: str, task: str | None, message: Any, error: BaseException | None) -> None:
         body = getattr(message, "body", message)
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
         letter = {
@@ -60,7 +60,7 @@ class DeadLetters:
         }
         _log.error("a message is a dead letter: %s", reason)
         try:
-            self._redis.eval(scripts.BURY, 2, DEAD, DEAD_COUNT, json.dumps(letter), KEPT_LETTERS)
+            self._redis.eval(scripts.ADD_DEAD_LETTER, 2, DEAD, DEAD_COUNT, json.dumps(letter), KEPT_LETTERS)
         except (redis.RedisError, OSError) as failure:
             _log.error("a dead letter could not be put aside: %s", type(failure).__name__)
 

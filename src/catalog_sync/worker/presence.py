@@ -33,9 +33,9 @@ SWEEPS_PER_LEASE: Final = 3
 PROBE_EVERY: Final = 4.0
 """Seconds between two probes of the pool."""
 PROBE_LIMIT: Final = 30.0
-"""Seconds after which a process that has begun a probe and does not end it is killed and replaced."""
+"""Seconds after which a process that has started a probe and does not finish it is killed and replaced."""
 PROBE_GIVEN_UP: Final = 2 * PROBE_LIMIT
-"""Seconds after which another process is probed where one has not even begun."""
+"""Seconds after which another process is probed where one has not even started."""
 
 _log = logging.getLogger(__name__)
 _errors = (redis.RedisError, OSError)

@@ -42,9 +42,9 @@ from catalog_sync.sync.reporting import error_info, first_leaf
 from catalog_sync.sync.run import Fetch
 from catalog_sync.sync.scopes import confirm_asked
 from catalog_sync.sync.service import SyncService
+from catalog_sync.sync.shared.distributed import adopt_lease
 from catalog_sync.sync.shared.failures import error_from_json, error_to_json
 from catalog_sync.sync.shared.staged import Part, StagedSupplier, fetch_bundle_part, fetch_part
-from catalog_sync.sync.shared.ticket import adopt_lease
 from catalog_sync.worker.due import just_tried
 from catalog_sync.worker.step_heartbeat import StepHeartbeat, StepStoppedError
 from otel_resilience import Policy, classify, correlation_scope
@@ -212,7 +212,7 @@ class Worker:
         record = self._interrupted
         if record is None:
             return
-        over = record.ticket().duration(self._now()) > self._settings.sync_deadline + GRACE
+        over = record.distributed_sync().duration(self._now()) > self._settings.sync_deadline + GRACE
         if over or await self._is_lost(record) or await self._has_ended(record.job.id):
             self._interrupted = None
 
@@ -241,7 +241,7 @@ class Worker:
 
     async def _plan(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
         job_id = record.job.id
-        lease = await adopt_lease(self._store, record.ticket())
+        lease = await adopt_lease(self._store, record.distributed_sync())
         token, refused_by = None, None
         scopes: list[str] = []
         plan = Part()
@@ -333,7 +333,7 @@ class Worker:
         fetch = self._new_fetch(started, on_progress)
         timeout = asyncio.timeout(max(0.0, started.left))
         try:
-            lease = await adopt_lease(self._store, record.ticket())
+            lease = await adopt_lease(self._store, record.distributed_sync())
             if isinstance(lease, LockHolder):
                 raise LockLostError("the sync has no lock")
             async with lease.hold(release=False), timeout:
@@ -351,7 +351,7 @@ class Worker:
             return Part(error=error)
         except Exception as raised:  # noqa: BLE001  a defect ends the sync, classified, as it does in one process
             defect = first_leaf(raised)
-            _log.error("fetching %s met an error that it does not know", scope, exc_info=defect)
+            _log.error("unexpected error while fetching %s", scope, exc_info=defect)
             await self._ledger.fail(record.job.id, error_to_json(defect))
             return Part(error=CatalogSyncError(error_info(defect).message, classification=classify(defect)))
 
@@ -385,7 +385,7 @@ class Worker:
             supplier,
             self._store,
             self._snapshot,
-            ticket=record.ticket(f"{job.id[:8]}.{secrets.token_hex(4)}"),
+            distributed=record.distributed_sync(f"{job.id[:8]}.{secrets.token_hex(4)}"),
             on_report=self._on_report,
             now=self._now,
         )
@@ -427,7 +427,7 @@ class Worker:
         with correlation_scope(record.job.correlation_id):
             error = PoisonedStepError(f"{step} was begun {MAX_STARTS} times and never came to an end")
             scope = None if number is None else record.scopes[number]
-            await self._ledger.bury(
+            await self._ledger.add_dead_letter(
                 {
                     "job": job_id,
                     "step": step,
