@@ -87,13 +87,13 @@ def connect_socket(path: str) -> redis.Redis:
     return redis.Redis(unix_socket_path=path, **_options())
 
 
-def connect_blocking(url: str, *, timeout: float, retries: int = 0) -> blocking.Redis:
-    """A client for code without an event loop; ``timeout`` in seconds, for connecting and for one answer.
+def connect_blocking(url: str, *, timeout: float) -> blocking.Redis:
+    """A client for code without an event loop, with the client's own retries off; nothing is sent yet.
 
-    Nothing is sent yet. Raises ``ValueError`` on an unusable URL.
+    ``timeout`` in seconds, for connecting and for one answer. Raises ``ValueError`` on an unusable URL.
     """
-    retry = BlockingRetry(NoBackoff(), retries)
-    return blocking.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
+    no_retry = BlockingRetry(NoBackoff(), 0)
+    return blocking.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=no_retry)
 
 
 def _options() -> dict[str, Any]:
