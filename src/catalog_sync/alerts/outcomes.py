@@ -10,6 +10,7 @@ from catalog_sync.domain.models import Outcome, SyncKind
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, Inhibition, fingerprint
 from otel_resilience.alerting.model.incident import spell
+from otel_resilience.alerting.sources import AUTHENTICATION, CIRCUIT_BREAKER, CONTRACT_DRIFT, CRITICAL_ERROR, ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from otel_resilience.alerting import AlertService
     from otel_resilience.alerting.model.alert import Scalar
 
-AUTHENTICATION: Final = "authentication"
 SYNC_FAILED: Final = "sync_failed"
 SYNC_PARTIAL: Final = "sync_partial"
 PUBLISH_REFUSED: Final = "publish_refused"
@@ -37,10 +37,8 @@ _ENDED_BY_A_FULL_SYNC: Final = frozenset({SYNC_FAILED, SYNC_PARTIAL, PUBLISH_REF
 
 _OF_A_SYNC: Final = frozenset({SYNC_FAILED, SYNC_PARTIAL, STALE, STORE_UNAVAILABLE})
 INHIBITIONS: Final = (
-    Inhibition(
-        frozenset({"circuit_breaker", AUTHENTICATION, "critical_error", "contract_drift"}), _OF_A_SYNC | {"errors"}
-    ),
-    Inhibition(frozenset({SYNC_FAILED, STORE_UNAVAILABLE}), frozenset({"circuit_breaker", "errors", STALE})),
+    Inhibition(frozenset({CIRCUIT_BREAKER, AUTHENTICATION, CRITICAL_ERROR, CONTRACT_DRIFT}), _OF_A_SYNC | {ERRORS}),
+    Inhibition(frozenset({SYNC_FAILED, STORE_UNAVAILABLE}), frozenset({CIRCUIT_BREAKER, ERRORS, STALE})),
 )
 """An outage is one incident, whether it is seen at the circuit first or at the end of a sync."""
 
