@@ -17,6 +17,8 @@ settings.register_profile("ci", derandomize=True, deadline=None, suppress_health
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
 
+os.environ["CATALOG_ENV_FILE"] = "none"  # no test reads the .env of who runs it
+
 PROCESSES_PER_CORE = 2
 """Most tests wait most of the time."""
 LONGEST = ("tests/drill/test_short_drill.py", "tests/catalog_sync/cli/", "tests/catalog_sync/worker/")

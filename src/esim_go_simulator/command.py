@@ -67,11 +67,13 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; 0 then, 2 for wrong options, a file that is no catalogue or a port in use."""
     from catalog_sync.domain.errors import ConfigurationError
     from catalog_sync.programs import know_secrets
+    from catalog_sync.settings.env_file import load_env_file
     from catalog_sync.settings.otel import check_otel, tidy_otel
 
-    know_secrets()
-    tidy_otel(os.environ)
     try:
+        load_env_file(os.environ)
+        know_secrets()
+        tidy_otel(os.environ)
         check_otel(os.environ)  # before propagators are imported
         return _run(args)
     except ConfigurationError as error:

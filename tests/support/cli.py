@@ -156,4 +156,4 @@ def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 def _environment(changes: dict[str, str]) -> dict[str, str]:
     own = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-    return {**kept, **{name: value for name, value in changes.items() if value}}
+    return {"CATALOG_ENV_FILE": "none", **kept, **{name: value for name, value in changes.items() if value}}

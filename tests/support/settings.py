@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.settings.settings import Settings
@@ -29,4 +28,4 @@ def make_settings(base_url: str, state_dir: Path, **changes: Any) -> Settings:
         "attempt_timeout": 10.0,
         "sync_deadline": 60.0,
     }
-    return dataclasses.replace(settings, **{**defaults, **changes})
+    return settings.changed(**{**defaults, **changes})

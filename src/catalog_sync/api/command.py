@@ -34,13 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from catalog_sync.composition import alerting, read_settings
+    from catalog_sync.composition import alerting, read_settings, warn_of_unknown_variables
     from catalog_sync.observability.contract import SERVICE_API
 
     settings = read_settings()
     if settings.jobs == "process":  # this process does syncs, and what they leave is kept there
         settings.require_state_dir()
     with _observed() as traces, alerting(settings, SERVICE_API) as alerts:
+        warn_of_unknown_variables()
         asyncio.run(_serve(settings, traces, alerts, as_json=args.json))
     return exit_codes.OK
 

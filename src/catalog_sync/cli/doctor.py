@@ -30,7 +30,7 @@ def doctor(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> in
     del args
     unusable = False
     try:
-        settings = app.read_settings()
+        settings = app.read_settings(strict=True)
         with app.observed(quiet=True):
             found = signals.run(lambda: _examine(settings))
     except ConfigurationError as error:

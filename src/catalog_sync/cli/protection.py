@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync import composition as app
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.last_run import breaker_json, budget_json
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def with_shared_state(settings: Settings, last: Mapping[str, Any]) -> dict[str, 
     """``breakers`` and ``budgets`` of the last run; those of the supplier as they are shared at this moment."""
     policies = app.Policies.of(settings)
     try:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = rfc3339(utc_now())
         breaker = breaker_json(policies.supplier, now)
         budget = None if policies.supplier.budget is None else budget_json(policies.supplier, now)
         pause = policies.shared.pause(policies.supplier.dependency)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import functools
 import logging
 import os
@@ -18,7 +17,9 @@ from catalog_sync import exit_codes
 from catalog_sync.cli import due
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, UnknownScopeError
 from catalog_sync.domain.models import ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.reports import failed_report
 from catalog_sync.domain.text import printable
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.last_run import write_last_run
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
@@ -108,7 +109,7 @@ class _OneRun:
         self._signals = signals
         self._on_report = on_report
         self._started = time.monotonic()
-        self._started_at = datetime.datetime.now(datetime.UTC)
+        self._started_at = rfc3339(utc_now())
         self._correlation_id = correlation_id()
 
     async def run(self, on_progress: OnProgress | None) -> SyncReport:
@@ -151,20 +152,18 @@ class _OneRun:
         retries: int = 0,
     ) -> SyncReport:
         """The report of a run that the service could not report on."""
-        return SyncReport(
-            outcome=outcome,
+        return failed_report(
+            error,
             kind=self._request.kind,
             scope=self._request.scope,
             correlation_id=self._correlation_id,
+            started_at=self._started_at,
+            outcome=outcome,
+            duration_s=time.monotonic() - self._started,
             version=version,
             bundles=bundles,
-            quarantined=0,
-            groups=(),
-            started_at=self._started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            duration_s=time.monotonic() - self._started,
             attempts=attempts,
             retries=retries,
-            error=error,
         )
 
     def cancelled(self, message: str) -> ErrorInfo:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync import composition as app
@@ -12,6 +12,7 @@ from catalog_sync import exit_codes
 from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
 from catalog_sync.cli.protection import with_shared_state
 from catalog_sync.cli.tables import folded
+from catalog_sync.domain.freshness import Freshness
 from catalog_sync.last_run import read_last_run
 from catalog_sync.terminal.output import console
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from catalog_sync.domain.models import CatalogueMeta
+    from catalog_sync.domain.models import CatalogueMeta, Source
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
     from catalog_sync.store.snapshot import Snapshot
@@ -108,13 +109,9 @@ async def _from_snapshot(settings: Settings, snapshot: Snapshot) -> dict[str, An
     return None if file is None else _catalogue(file.meta, settings, "snapshot")
 
 
-def _catalogue(meta: CatalogueMeta, settings: Settings, source: str) -> dict[str, Any]:
-    as_of = datetime.datetime.fromisoformat(meta.as_of)
-    age = max(0.0, (datetime.datetime.now(datetime.UTC) - as_of).total_seconds())
-    doubtful = age > settings.stale_after or any(group.stale for group in meta.groups.values())
-    if source == "fresh" and doubtful:
-        source = "stale"
-    return {"source": source, "stale": source != "fresh", "age_s": round(age, 3), **meta.to_json()}
+def _catalogue(meta: CatalogueMeta, settings: Settings, source: Source) -> dict[str, Any]:
+    judged = Freshness.of(meta, source, now=time.time(), stale_after=settings.stale_after)
+    return {"source": judged.source, "stale": judged.stale, "age_s": round(judged.age, 3), **meta.to_json()}
 
 
 def _print(data: dict[str, Any]) -> None:

@@ -84,6 +84,7 @@ def prepared(scale: Scale) -> Iterator[tuple[TelemetryStore, Inbox]]:
         os.environ.update(
             scale.settings(),
             CATALOG_STATE_DIR=folder,
+            CATALOG_ENV_FILE="none",
             OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
             OTEL_BSP_SCHEDULE_DELAY="200",
             ERROR_ALERT_WEBHOOK_URL=webhook,

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import quote
 
 from catalog_sync import exit_codes
-from catalog_sync.composition import read_settings
+from catalog_sync.composition import read_settings, warn_of_unknown_variables
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.observability.logs import setup_logging
 from catalog_sync.programs import complain, run_program
@@ -38,6 +38,7 @@ def _run() -> int:
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty())
     try:
         settings = read_settings()
+        warn_of_unknown_variables()
         settings.require_state_dir()
         if os.environ.get("ESIM_GO_BASE_URL"):
             settings.require_api_key()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ async def sync(world: WorkerWorld, kind: SyncKind = SyncKind.FULL, scope: str | 
 
 
 async def in_one_process(world: WorkerWorld, state_dir: Path, request: SyncRequest) -> dict[str, Any]:
-    settings = dataclasses.replace(world.settings, state_dir=state_dir)
+    settings = world.settings.changed(state_dir=state_dir)
     async with open_supplier(settings) as supplier:
         service = SyncService(settings, supplier, world.store, Snapshot(state_dir))
         return (await service.run(request)).to_json()
