@@ -18,7 +18,6 @@ from catalog_sync.domain.cancellation import heeding_cancellation
 from catalog_sync.supplier.protection import scope
 from catalog_sync.supplier.rate_limit import RateLimiter
 from otel_resilience import classify
-from otel_resilience.storage.backends.redis_scripts import SERVER_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,9 +40,9 @@ ALONE_AFTER: Final = 2.0
 LONGEST_TURN: Final = 0.5
 """Seconds for which a turn is kept for a process; where it would have to wait longer it asks again."""
 
-TAKE: Final = (
-    SERVER_CLOCK
-    + """
+TAKE: Final = """
+local seconds = redis.call('TIME')
+local now = tonumber(seconds[1]) + tonumber(seconds[2]) / 1000000
 local gap, window, cost, pause = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local id, longest, alone_after = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - alone_after)
@@ -69,7 +68,6 @@ redis.call('PEXPIRE', KEYS[1], keep)
 redis.call('PEXPIRE', KEYS[2], keep)
 return {string.format('%.6f', turn - now), granted and 1 or 0, processes}
 """
-)
 """KEYS: hash of the turns, sorted set of the processes. ARGV: seconds from turn to turn, window in s, cost, pause in s,
 the process, the longest time that a turn is kept, the time after which a process counts as gone. Answers how long to
 wait, whether the turn then is kept for this process, and how many processes take turns.
