@@ -43,7 +43,7 @@ class RetryBudgetConfig:
 
 
 class TokenBucket:
-    """The bucket itself: pure, told the time, not safe for threads."""
+    """The bucket itself: pure, the time is passed in, not safe for threads."""
 
     __slots__ = ("_capacity", "_rate", "_refilled_at", "tokens")
 

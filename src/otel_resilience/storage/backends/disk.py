@@ -1,7 +1,7 @@
 """Shared state in a folder: breaker and budget survive the process, and processes of one machine share them.
 
 One small JSON file per dependency, replaced at one stroke under an advisory lock. Between two steps its clock advances
-by the monotonic clock where the machine has not been started anew since, else by the wall clock, and never backwards.
+by the monotonic clock where the machine has not been restarted since, else by the wall clock, and never backwards.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """Names the time since the machine was started; empty where the system does not say."""
+    """Identifies the time since the machine was started; empty where the system does not say."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -79,10 +79,10 @@ class DiskStorage(DocumentStorage):
         return self._folder / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.json"
 
     def ping(self) -> None:
-        """Nothing to find out: the next step tells."""
+        """Nothing to check: the next step shows it."""
 
     def close(self) -> None:
-        """There is nothing to give up."""
+        """Nothing to close."""
 
     def _step(self, kind: str, key: str, change: Callable[[Document, float], T]) -> T:
         path = self.path(key)

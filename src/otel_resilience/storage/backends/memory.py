@@ -34,7 +34,7 @@ class MemoryStorage(DocumentStorage):
         """Always answers."""
 
     def close(self) -> None:
-        """There is nothing to give up."""
+        """Nothing to close."""
 
     def _step(self, kind: str, key: str, change: Callable[[Document, float], T]) -> T:
         with self._lock:
