@@ -147,6 +147,8 @@ class BreakerMachine:
         """A permit, or ``None`` for a rejection. Call :meth:`tick` first."""
         if self.state is CLOSED:
             return self.generation
+        if self.state is not HALF_OPEN:
+            return None
         permit = self._next_serial()
         return permit if self.admit_probe(permit, now) else None
 
