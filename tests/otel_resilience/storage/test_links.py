@@ -1,4 +1,4 @@
-"""The way to Redis and back: bounded waits, one word about an outage, and a monotone return. With a real server."""
+"""Links to Redis: bounded waits, an outage reported once, and a monotone return. With a real server."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_others_learn_of_an_open_circuit_within_the_staleness(server: RedisServe
     soon(lambda: first.state.name == "CLOSED")
 
 
-def test_successes_are_told_without_anybody_waiting(server: RedisServer, share: Any) -> None:
+def test_successes_are_reported_without_a_wait(server: RedisServer, share: Any) -> None:
     shared = ready(share(RedisStorage(server.url)))
     one = breaker(shared)
     budget = SharedRetryBudget("supplier", shared=shared)
@@ -121,7 +121,7 @@ def test_successes_are_told_without_anybody_waiting(server: RedisServer, share: 
 
 
 @pytest.mark.fault("F40")
-def test_redis_down_at_the_start_is_told_once_and_calls_go_on(share: Any) -> None:
+def test_redis_down_at_the_start_is_reported_once_and_calls_go_on(share: Any) -> None:
     with RecordedTelemetry().recording() as recorded:
         shared = share(RedisStorage(f"redis://127.0.0.1:{free_port()}/0"))
         one = breaker(shared)
@@ -261,7 +261,7 @@ def test_a_lease_granted_too_late_is_given_back(server: RedisServer, share: Any)
         server.resume()
     other = breaker(share(RedisStorage(server.url)))
     ready(other._shared)
-    soon(lambda: other.state.name == "CLOSED")  # not half-open with a slot that nobody uses
+    soon(lambda: other.state.name == "CLOSED")  # not half-open with a slot that is never used
 
 
 def test_disk_stands_in_while_redis_is_gone(server: RedisServer, share: Any, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_disk_stands_in_while_redis_is_gone(server: RedisServer, share: Any, tmp
         fail(first)
     server.kill()
     soon(lambda: first._shared.degraded)
-    for _ in range(3):  # the failures told to Redis are gone with it
+    for _ in range(3):  # the failures reported to Redis are gone with it
         fail(first)
     assert first.state.name == "OPEN"
     second = breaker(share(RedisStorage(server.url), DiskStorage(tmp_path / "state")), PATIENT_CONFIG)
@@ -297,7 +297,7 @@ def test_the_disk_keeps_a_copy_while_redis_answers(server: RedisServer, share: A
     assert SharedRetryBudget("supplier", shared=later).metrics().tokens == pytest.approx(90, abs=1)
 
 
-def test_a_closed_shared_state_leaves_each_to_its_own(server: RedisServer, share: Any) -> None:
+def test_after_shared_state_was_closed_breakers_use_local_state(server: RedisServer, share: Any) -> None:
     one = breaker(ready(share(RedisStorage(server.url))))
     one._shared.close()
     threads = {thread.name for thread in threading.enumerate()}
@@ -316,7 +316,7 @@ def _in_the_child(one: SharedCircuitBreaker, answers: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_has_a_way_of_its_own(server: RedisServer, share: Any) -> None:
+def test_a_forked_child_has_another_thread_and_connection(server: RedisServer, share: Any) -> None:
     one = breaker(
         ready(share(RedisStorage(server.url))), CircuitBreakerConfig(consecutive_failures=3, reset_timeout=60)
     )
@@ -349,7 +349,7 @@ class Defective:
         raise AttributeError("a defect")
 
 
-def test_a_defect_in_one_member_is_told_and_does_not_stop_the_others(
+def test_a_defect_in_one_member_is_logged_and_does_not_stop_the_others(
     server: RedisServer, share: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     shared = share(RedisStorage(server.url))
