@@ -27,7 +27,6 @@ from catalog_sync.terminal.progress import progress_bar
 from otel_resilience import correlation_id
 
 if TYPE_CHECKING:
-    import argparse
     import signal
     from collections.abc import Iterator
 
@@ -47,21 +46,20 @@ STOPPED_WITHIN: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: bool) -> int:
     """Sync once. Returns the exit code of the outcome; 130 or 143 where a signal stopped it.
 
     Raises ``UnknownScopeError`` where there is no such group or country.
     """
     settings = app.read_settings()
     settings.require_api_key()
-    request = _request(args)
     check_shape(request)
     with contextlib.ExitStack() as stack:
         stack.enter_context(app.observed())
         alerts = stack.enter_context(app.alerting(settings))
         one = _OneRun(settings, request, signals, alerts.sync_ended)
         stack.callback(one.policies.close)
-        if args.if_due:
+        if if_due:
             not_due = due.unless_due(settings, one.policies, answer, signals)
             if not_due is not None:
                 return not_due
@@ -87,12 +85,14 @@ def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
     return exit_codes.OF_OUTCOME[report.outcome]
 
 
-def _request(args: argparse.Namespace) -> SyncRequest:
-    for kind in (SyncKind.GROUP, SyncKind.COUNTRY, SyncKind.BUNDLE):
-        scope = getattr(args, kind.value)
+def sync_request(
+    *, group: str | None, country: str | None, bundle: str | None, force: bool, if_due: bool
+) -> SyncRequest:
+    """The request that the options of ``run`` mean."""
+    for kind, scope in ((SyncKind.GROUP, group), (SyncKind.COUNTRY, country), (SyncKind.BUNDLE, bundle)):
         if scope is not None:
-            return SyncRequest(kind, scope, force=args.force)
-    return SyncRequest(force=args.force, trigger="schedule" if args.if_due else "cli")
+            return SyncRequest(kind, scope, force=force)
+    return SyncRequest(force=force, trigger="schedule" if if_due else "cli")
 
 
 class _OneRun:

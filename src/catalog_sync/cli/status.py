@@ -16,7 +16,6 @@ from catalog_sync.last_run import read_last_run
 from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from catalog_sync.domain.models import CatalogueMeta
@@ -27,9 +26,8 @@ if TYPE_CHECKING:
     from catalog_sync.terminal.signals import StopSignals
 
 
-def status(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+def status(answer: Answer, signals: StopSignals) -> int:
     """Show what is known; what cannot be seen is said to be unknown, and is no failure of this command."""
-    del args
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = signals.run(lambda: _collect(settings))

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 from urllib.parse import quote
 
@@ -18,9 +18,10 @@ from catalog_sync import exit_codes
 from catalog_sync.composition import read_settings
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.observability.logs import setup_logging
-from catalog_sync.programs import complain, run_program
+from catalog_sync.programs import complain
 from catalog_sync.settings.settings import Settings
 from catalog_sync.store.private import PrivateRedis
+from catalog_sync.terminal.arguments import Version, run_single_command
 from catalog_sync.up.supervisor import NotReadyError, Program, Supervisor
 from catalog_sync.up.supervisor import unusable as unusable_setting
 
@@ -31,7 +32,16 @@ _log = logging.getLogger(__name__)
 
 def main() -> int:
     """Run until SIGINT or SIGTERM, then 0; 2 where a setting cannot be used, 1 where something did not start."""
-    return run_program(PROGRAM, _run)
+    return run_single_command(PROGRAM, everything, sys.argv[1:], "python -m catalog_sync.up")
+
+
+def everything(version: Version = False) -> Callable[[], int]:
+    """Start the API, workers and the scheduler on this machine; Ctrl-C stops all.
+
+    A supplier simulator is started where ESIM_GO_BASE_URL is not set, and a private Redis where REDIS_URL is not.
+    CATALOG_WORKERS is the number of workers.
+    """
+    return _run
 
 
 def _run() -> int:

@@ -78,9 +78,9 @@ class Supervisor:
         try:
             async with asyncio.timeout(READY_WITHIN):
                 line = await process.stdout.readline()
-                if not line and await process.wait() == exit_codes.USAGE:
+                said = json.loads(line) if line else {}
+                if not said.get("ready") and await process.wait() == exit_codes.USAGE:
                     raise unusable(program)
-            said = json.loads(line)
         except (TimeoutError, ValueError) as error:
             raise NotReadyError(f"{program.name} did not become ready") from error
         if not said.get("ready"):
