@@ -40,7 +40,7 @@ lint: $(STAMP) ## Check types, style and that generated files are current
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
-	@$(BIN)/lint-imports --no-timings
+	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Format the code
 	@$(BIN)/python -m ruff check --fix --quiet . || true

@@ -232,12 +232,12 @@ def incident_lines(data: dict[str, Any]) -> list[str]:
             lines.append(f"  acknowledged at {each['acknowledged_at']}")
         if each["silenced_until"]:
             lines.append(f"  silenced until {each['silenced_until']}")
-        lines += [f"  told by {told['channel']} after {told['seconds']:.1f} s" for told in each["deliveries"][-1:]]
+        lines += [f"  delivered by {last['channel']} after {last['seconds']:.1f} s" for last in each["deliveries"][-1:]]
     return lines
 
 
 def dead_letter_lines(data: dict[str, Any]) -> list[str]:
-    """What no channel took, for a person."""
+    """Messages that no channel delivered, for a person."""
     return [f"{each['at']}  {each['severity']}  {each['title']}: {each['reason']}" for each in data["dead_letters"]]
 
 

@@ -20,7 +20,7 @@ from esim_go_simulator import command as simulator
 Action: TypeAlias = Callable[[Answer, StopSignals], int]
 """Does what a command is for and returns its exit code."""
 
-app = typer.Typer(rich_markup_mode=None, context_settings=arguments.HELP)
+app = typer.Typer(rich_markup_mode=None, context_settings=arguments.SETTINGS)
 _alerts = typer.Typer(rich_markup_mode=None)
 
 

@@ -1,4 +1,4 @@
-"""``catalog-sync doctor``: every connection is tried, and each finding says what to do."""
+"""``catalog-sync doctor``: every connection is tried, and each finding comes with advice."""
 
 from __future__ import annotations
 
@@ -76,4 +76,4 @@ def _print(found: list[Check]) -> None:
 
 def _verdict(found: list[Check]) -> str:
     counts: dict[str, Any] = {status: sum(check.status == status for check in found) for status in _STYLES}
-    return f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed"
+    return f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failed"

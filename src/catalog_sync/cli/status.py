@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def status(answer: Answer, signals: StopSignals) -> int:
-    """Show what is known; what cannot be seen is said to be unknown, and is no failure of this command."""
+    """Show what is known. What cannot be read is shown as unknown and does not make this command fail."""
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = signals.run(lambda: _collect(settings))
@@ -109,8 +109,8 @@ async def _from_snapshot(settings: Settings, snapshot: Snapshot) -> dict[str, An
 def _catalogue(meta: CatalogueMeta, settings: Settings, source: str) -> dict[str, Any]:
     as_of = datetime.datetime.fromisoformat(meta.as_of)
     age = max(0.0, (datetime.datetime.now(datetime.UTC) - as_of).total_seconds())
-    doubtful = age > settings.stale_after or any(group.stale for group in meta.groups.values())
-    if source == "fresh" and doubtful:
+    outdated = age > settings.stale_after or any(group.stale for group in meta.groups.values())
+    if source == "fresh" and outdated:
         source = "stale"
     return {"source": source, "stale": source != "fresh", "age_s": round(age, 3), **meta.to_json()}
 
@@ -169,7 +169,7 @@ def _catalogue_lines(catalogue: dict[str, Any] | None) -> list[str]:
 
 def _store_lines(store: dict[str, Any]) -> list[str]:
     if store["reachable"] and store["error"]:
-        return [f"{store['backend']}, answers; DAMAGED: {store['error']['message']}; a full sync mends it"]
+        return [f"{store['backend']}, answers; DAMAGED: {store['error']['message']}; a full sync repairs it"]
     if store["reachable"]:
         return [f"{store['backend']}, answers"]
     return [f"{store['backend'] or 'none'}, does NOT answer: {store['error']['message']}"]
@@ -179,7 +179,7 @@ def _sync_lines(report: dict[str, Any] | None) -> list[str]:
     if report is None:
         return ["no run yet"]
     scope = f" of {report['kind']} {report['scope']}" if report.get("scope") else ""
-    lines = [f"{report['outcome']}{scope}, begun {report['started_at']}, {report['duration_s']:.1f} s"]
+    lines = [f"{report['outcome']}{scope}, started {report['started_at']}, {report['duration_s']:.1f} s"]
     if report.get("error"):
         lines.append(f"{report['error']['type']}: {report['error']['message']}")
     return [*lines, f"correlation ID {report['correlation_id']}"]
@@ -204,12 +204,12 @@ def _budget_line(entry: dict[str, Any]) -> str:
 
 def _alert_lines(alerts: dict[str, Any]) -> Iterator[str]:
     number = len(alerts["incidents"])
-    yield f"told by {', '.join(alerts['channels'])}; {number or 'no'} incident{'' if number == 1 else 's'} open"
+    yield f"channels: {', '.join(alerts['channels'])}; {number or 'no'} incident{'' if number == 1 else 's'} open"
     yield from incident_lines(alerts)
     if alerts["outbox"]:
         yield f"{len(alerts['outbox'])} wait in the outbox for the next run"
     if alerts["dead_letters"]:
-        yield f"{len(alerts['dead_letters'])} DEAD LETTERS: no channel took them"
+        yield f"{len(alerts['dead_letters'])} DEAD LETTERS: no channel delivered them"
         yield from dead_letter_lines(alerts)
 
 

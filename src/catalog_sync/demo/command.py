@@ -29,7 +29,7 @@ def demo(answer: Answer, signals: StopSignals, *, fast: bool) -> int:
 
     Raises ``ConfigurationError`` where a variable of the environment cannot be used.
     """
-    app.read_settings()  # the demo sets its own, but a variable that no program can use is not passed over
+    app.read_settings()  # the demo replaces them, but a variable that is not allowed is an error here too
     scale = Scale.of(fast=fast)
     out = None if answer.as_json else console(sys.stdout)
     started = time.monotonic()

@@ -32,23 +32,23 @@ TRY_NEXT: Final = (
     ("in another terminal, a supplier that misbehaves:", "catalog-sync simulate --port 8099 --scenario flaky"),
     ("ask that one:", "export ESIM_GO_BASE_URL=http://127.0.0.1:8099/v2.5 ESIM_GO_API_KEY=simulator-key"),
     ("check every connection:", "catalog-sync doctor"),
-    ("sync; the exit code tells the outcome:", "catalog-sync run; echo $?"),
+    ("sync; the exit code is the outcome:", "catalog-sync run; echo $?"),
     ("read it:", "catalog-sync search --country FR --max-days 7"),
     ("catalogue, lock, breakers, budgets:", "catalog-sync status"),
-    ("is somebody told? try it; ERROR_ALERT_WEBHOOK_URL says where:", "catalog-sync alerts test"),
+    ("test the alert channels; set ERROR_ALERT_WEBHOOK_URL first:", "catalog-sync alerts test"),
     ("send all telemetry to your Collector:", "export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"),
 )
 
 
 def opening(out: Console, scale: Scale, stage: Stage) -> None:
-    """Who plays, and with which settings."""
+    """The parts and their settings."""
     where, store = stage.simulator.base_url, stage.parts.store.backend
     out.print(Text("A catalogue sync that fails out loud", style="bold"))
     out.print(
         Text(
             f"{scale.bundles:,} bundles. Supplier: a simulator of eSIM Go, another process, at {where}.\n"
             f"Store: {store}. All figures come from the OpenTelemetry data that both processes emit.\n"
-            "The demo is in a hurry; it sets, as you could:"
+            "To be quick, the demo sets:"
         )
     )
     for name, value in scale.settings().items():
@@ -83,19 +83,19 @@ def _alerts(out: Console, act: Act) -> None:
         f"{count} {reason.replace('_', ' ')}" for reason, count in sorted(act.alerts_suppressed.items())
     )
     if not act.alerts:
-        out.print(Text.assemble(("Alerts  ", "bold"), "none sent", f"; held back: {suppressed}" if suppressed else ""))
+        out.print(Text.assemble(("Alerts  ", "bold"), "none sent", f"; suppressed: {suppressed}" if suppressed else ""))
         return
-    out.print(Text("Alerts, as the webhook got them", style="bold"))
+    out.print(Text("Alerts, as the webhook received them", style="bold"))
     for each in act.alerts:
-        told = each.message
+        message = each.message
         line = Text(f"  {each.at - act.began:6.2f} s  ")
-        line.append(f"{told['severity']} {told['status']}", style=_SEVERITIES.get(told["severity"], ""))
-        line.append(f"  {told['title']}")
-        lasted = f", over after {told['duration_s']:.1f} s" if told["status"] == "resolved" else ""
-        seen = "once" if told["total"] == 1 else f"{told['total']} times"
-        line.append(f"\n            seen {seen}{lasted}; trace {told['correlation_id']}", style="dim")
+        line.append(f"{message['severity']} {message['status']}", style=_SEVERITIES.get(message["severity"], ""))
+        line.append(f"  {message['title']}")
+        lasted = f", resolved after {message['duration_s']:.1f} s" if message["status"] == "resolved" else ""
+        seen = "once" if message["total"] == 1 else f"{message['total']} times"
+        line.append(f"\n            seen {seen}{lasted}; trace {message['correlation_id']}", style="dim")
         out.print(line)
-    out.print(Text(f"  held back: {suppressed or 'nothing'}"))
+    out.print(Text(f"  suppressed: {suppressed or 'nothing'}"))
 
 
 def _retries(act: Act) -> Iterator[str]:
@@ -171,7 +171,7 @@ def _lines(branch: Branch, first: str, rest: str) -> Iterator[tuple[str, Span]]:
 
 
 def _detail(span: Span) -> str:
-    """What tells spans of one name apart."""
+    """What distinguishes spans of the same name."""
     number = span.attributes.get(contract.ATTEMPT_NUMBER)
     if number is not None:
         return f" {number}"

@@ -19,7 +19,12 @@ from catalog_sync.terminal.output import Answer, UsageError, wants_json
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-HELP: Final = {"help_option_names": ["-h", "--help"]}
+SETTINGS: Final = {
+    "help_option_names": ["-h", "--help"],
+    # Typer lets pydantic check the missing defaults of its own flags, which takes longer than all the rest of a help.
+    "default_map": {"help": False, "install_completion": False, "show_completion": False},
+}
+"""Of every application of Typer."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else, also on failure.")]
 """For the help and for completion: its value is read before the arguments are parsed, since it holds for errors too."""
@@ -122,7 +127,7 @@ def run_single_command(
     answer = Answer(program=program, as_json=wants_json(arguments))
 
     def body() -> int:
-        app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=HELP)
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
         command(app, *shown)(function)
         try:
             action = parse(app, program, arguments)

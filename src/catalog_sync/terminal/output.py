@@ -1,4 +1,4 @@
-"""What a command says: one JSON object for machines, or text for people; and how its errors read in both."""
+"""The output of a command: one JSON object for machines or text for people, and its errors in both forms."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _redis(settings: Settings) -> Iterator[str]:
     program = shutil.which("redis-server")
     if program is None:
         raise ConfigurationError(
-            "REDIS_URL is not set and there is no redis-server on the PATH: workers need one of them"
+            "REDIS_URL is not set and there is no redis-server on the PATH: workers need one of the two"
         )
     private = PrivateRedis(settings.state_dir / "redis", program)
     private.start()
@@ -98,7 +98,7 @@ async def _up(settings: Settings, env: dict[str, str]) -> int:
         await asyncio.gather(starting, stopped, unusable, return_exceptions=True)
         if not unusable.cancelled():
             raise unusable_setting(unusable.result())
-        _say("stopping; what is under way may end")
+        _print("stopping; running work may finish")
     return 0
 
 
@@ -111,23 +111,23 @@ async def _start(up: Supervisor, settings: Settings, env: dict[str, str]) -> Non
         name = f"worker-{number}"
         await up.start(Program(name, ("catalog_sync.worker", "--name", name), env))
     await up.start(Program("beat", ("catalog_sync.worker.beat",), env))
-    said = await up.start(Program("api", ("catalog_sync.api.command", "--json"), env, says_ready=True))
-    _say(f"the page and the API: {said['base_url']}")
+    ready = await up.start(Program("api", ("catalog_sync.api.command", "--json"), env, reports_ready=True))
+    _print(f"page and API: {ready['base_url']}")
     if not os.environ.get("CATALOG_API_TOKEN"):
-        _say(f"to ask for a sync, use the token {token}")
-    _say("Ctrl-C stops everything")
+        _print(f"token for requests of a sync: {token}")
+    _print("Ctrl-C stops everything")
 
 
 async def _simulator(up: Supervisor, env: Mapping[str, str]) -> dict[str, str]:
     key = env.get("ESIM_GO_API_KEY") or "simulator-key"
-    said = await up.start(
-        Program("simulator", ("catalog_sync", "simulate", "--json", "--api-key", key), env, says_ready=True)
+    ready = await up.start(
+        Program("simulator", ("catalog_sync", "simulate", "--json", "--api-key", key), env, reports_ready=True)
     )
-    _say(f"no ESIM_GO_BASE_URL: a simulator of the supplier at {said['base_url']}, control {said['control_url']}")
-    return {"ESIM_GO_BASE_URL": said["base_url"], "ESIM_GO_API_KEY": key}
+    _print(f"no ESIM_GO_BASE_URL: a simulator of the supplier at {ready['base_url']}, control {ready['control_url']}")
+    return {"ESIM_GO_BASE_URL": ready["base_url"], "ESIM_GO_API_KEY": key}
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(f"up: {text}\n")
     sys.stderr.flush()
 
