@@ -134,7 +134,7 @@ def search(
     return action
 
 
-@command(app, "catalog-sync show esim_1GB_7D_PT_V2")
+@command(app, "catalog-sync show esim_100GB_180D_RGBL_V2")
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the bundle.")], as_json: AsJson = False
 ) -> Action:

@@ -52,6 +52,8 @@ async def _play(
 ) -> tuple[list[Act], str]:
     if out is not None:
         from catalog_sync.demo import scenery
+
+        scenery.starting(out)
     played = []
     async with open_stage(scale, telemetry, received, inbox) as stage:
         if out is not None:

@@ -27,6 +27,8 @@ _OUTCOMES: Final = {"COMPLETE": "bold green", "PARTIAL": "bold yellow", "FAILED"
 _SEVERITIES: Final = {"CRITICAL": "bold red", "HIGH": "red", "MEDIUM": "yellow", "LOW": "dim"}
 _STATES: Final = {"closed": "green", "open": "red", "half_open": "yellow"}
 _NAME_WIDTH: Final = 44
+_WIDTH_WITH_SERVICE: Final = 76
+"""Columns of the terminal from which the tree of a call has room for the service of each span."""
 
 TRY_NEXT: Final = (
     ("in another terminal, a supplier that misbehaves:", "catalog-sync simulate --port 8099 --scenario flaky"),
@@ -40,10 +42,15 @@ TRY_NEXT: Final = (
 )
 
 
+def starting(out: Console) -> None:
+    """What is started: the first line, before anything takes time."""
+    out.print(Text("A catalogue sync that fails out loud", style="bold"))
+    out.print(Text("Starting a supplier simulator and a store; four acts follow, in about a minute.", style="dim"))
+
+
 def opening(out: Console, scale: Scale, stage: Stage) -> None:
     """The parts and their settings."""
     where, store = stage.simulator.base_url, stage.parts.store.backend
-    out.print(Text("A catalogue sync that fails out loud", style="bold"))
     out.print(
         Text(
             f"{scale.bundles:,} bundles. Supplier: a simulator of eSIM Go, another process, at {where}.\n"
@@ -147,7 +154,9 @@ def _worst_call(out: Console, act: Act) -> None:
     out.print(Text.assemble((f"\n{title}", "bold"), f"  trace and correlation ID {root.trace_id}"))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=True, header_style="dim")
     table.add_column("span", max_width=_NAME_WIDTH, overflow="fold")
-    table.add_column("service", no_wrap=True, style="dim")
+    with_service = out.width >= _WIDTH_WITH_SERVICE
+    if with_service:
+        table.add_column("service", no_wrap=True, style="dim")
     table.add_column("at", justify="right", no_wrap=True)
     table.add_column("took", justify="right", no_wrap=True)
     table.add_column("result", no_wrap=True)
@@ -155,12 +164,14 @@ def _worst_call(out: Console, act: Act) -> None:
         name = f"{prefix}{span.name}{_detail(span)}"
         table.add_row(
             Text(name, style="red" if span.failed else ""),
-            Text(span.service.removeprefix("esim-go-")),
+            *([Text(span.service.removeprefix("esim-go-"))] if with_service else []),
             f"{span.start - root.start:.2f} s",
             f"{span.duration:.3f} s",
             Text(_result(span), style="red" if span.failed else "green"),
         )
     out.print(table)
+    if not with_service:
+        out.print(Text("not shown for lack of width: service", style="dim"))
 
 
 def _lines(branch: Branch, first: str, rest: str) -> Iterator[tuple[str, Span]]:
