@@ -17,13 +17,15 @@ help: ## What there is to make
 
 $(STAMP): pyproject.toml src/otel_resilience/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "catalog-sync needs Python 3.11 or newer; name one with PYTHON=...")'
-	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
-	@echo "installing the library, the application and the tools of its tests into $(VENV) (about a minute, once)"
+	@echo "Setting up $(VENV), once; this takes about a minute."
+	@test -x $(BIN)/python || { echo "1 of 2: a virtual environment with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "2 of 2: the library, the application and the tools of its tests, at the versions of constraints.txt"
 	@$(BIN)/python -m pip install $(PIP_OPTIONS) --editable src/otel_resilience --editable '.[dev]'
 	@touch $@
+	@echo "$(VENV) is ready."
 
 install: $(STAMP) ## Set up .venv: both distributions from this tree, with all extras
-	@echo "$(VENV) is ready; $(BIN)/catalog-sync --help"
+	@echo "Next: make demo, or $(BIN)/catalog-sync --help"
 
 demo: $(STAMP) ## Run the whole story on this machine: sync, faults, outage, recovery
 	@$(BIN)/catalog-sync demo

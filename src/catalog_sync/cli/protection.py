@@ -43,7 +43,7 @@ def _merged(entries: list[dict[str, Any]], live: dict[str, Any]) -> list[dict[st
     if before is None:
         return [live, *entries]
     merged = {**live, **{name: before[name] for name in _OF_ONE_PROCESS if name in before}}
-    told = before.get("last_transition")
-    if "state" in live and told is not None and told.get("to") == live["state"]:
-        merged["last_transition"] = told  # it names the cause
+    transition = before.get("last_transition")
+    if "state" in live and transition is not None and transition.get("to") == live["state"]:
+        merged["last_transition"] = transition  # it names the cause
     return [merged if entry is before else entry for entry in entries]

@@ -117,7 +117,7 @@ class Stage:
         self.inbox = inbox
         self._alerts = alerts
         self.listener: OnProgress | None = None
-        """Is told the progress of the sync that runs."""
+        """Called with the progress of the running sync."""
         self._telemetry = telemetry
         self._parts: app.SyncParts | None = None
 
@@ -130,7 +130,7 @@ class Stage:
 
     @property
     def reader(self) -> CatalogReader:
-        """A reader such as the shop would use."""
+        """A reader as an application would use it."""
         parts = self.parts
         return CatalogReader(parts.store, parts.snapshot, stale_after=self.settings.stale_after, clock=time.time)
 
@@ -146,7 +146,7 @@ class Stage:
         return await self.parts.service.run(SyncRequest(trigger="demo"))
 
     async def settle(self, trace_ids: list[str]) -> list[list[Span]]:
-        """The spans of these traces, once both services have told them, or after :data:`SETTLE_WITHIN`."""
+        """The spans of these traces, once both services have sent them, or after :data:`SETTLE_WITHIN`."""
         deadline = time.monotonic() + SETTLE_WITHIN
         await asyncio.to_thread(self._telemetry.force_flush, SETTLE_WITHIN)
         while True:

@@ -123,7 +123,7 @@ def test_status_of_a_healthy_catalogue(synced: Cli) -> None:
     assert status["lock"] == {"state": "free", "holder": None}
     assert {entry["state"] for entry in status["breakers"]} == {"CLOSED"}
     assert status["alerts"] == {"channels": ["log"], "incidents": [], "outbox": [], "dead_letters": []}
-    assert "told by log; no incidents open" in synced("status").out
+    assert "channels: log; no incidents open" in synced("status").out
 
 
 def test_status_shows_an_open_circuit(synced: Cli, supplier: Supplier) -> None:
