@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from catalog_sync.api import openapi
 from catalog_sync.api.app import Api, Parts
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.ports import NoAlerts
@@ -223,3 +224,11 @@ async def api_world(
         await live.aclose()
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document; nothing is started for it."""
+    settings = Settings.from_env({"CATALOG_API_TOKEN": TOKEN})
+    live = LiveCatalogue(None, Snapshot(settings.state_dir), stale_after=1)
+    jobs = LocalJobs(ScriptedSync().service, lambda: asyncio.sleep(0, None))
+    return openapi.describe(Api(settings, Parts(live, jobs, TraceRing(), NoAlerts(), Protection())).fastapi)

@@ -127,7 +127,7 @@ class RequestContext:
             await self._app(scope, receive, answer.send)
         except Exception as error:  # noqa: BLE001  the last stop: classified, recorded, answered without a word of it
             problem = problem_of(error)
-            if problem.status >= 500:
+            if problem.status_code >= 500:
                 answer.error = error
                 self._tell(scope, problem, error)
             if answer.status is not None:
@@ -137,7 +137,7 @@ class RequestContext:
 
     def _tell(self, scope: Scope, problem: ProblemError, error: Exception) -> None:
         """A defect with its traceback; an outage once in a while, since every request meets it."""
-        if problem.status == 500:
+        if problem.status_code == 500:
             _log.error("%s %s failed", scope["method"], _route(scope), exc_info=error)
             return
         now = time.monotonic()

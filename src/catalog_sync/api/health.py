@@ -7,11 +7,9 @@ import datetime
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from catalog_sync.api.catalogue import LiveCatalogue
-from catalog_sync.api.parameters import no_parameters
 from catalog_sync.api.ports import Alerts, Overview, Protection
 from catalog_sync.store.reader import epoch
 from catalog_sync.sync.reporting import error_info
@@ -36,19 +34,16 @@ class Health:
         self.draining = False
         """Set when the process is about to end: it is ready no more."""
 
-    async def health(self, request: Request) -> Response:
-        """``GET /health``."""
-        no_parameters(request.scope["query_string"])
+    async def health(self) -> Response:
+        """All checks."""
         return _response(await self.report())
 
-    async def is_live(self, request: Request) -> Response:
-        """``GET /health/live``: the process answers; whether its surroundings are well does not matter."""
-        no_parameters(request.scope["query_string"])
+    async def is_live(self) -> Response:
+        """Whether the process answers."""
         return _response({"status": "healthy", "checks": {}})
 
-    async def is_ready(self, request: Request) -> Response:
-        """``GET /health/ready``: requests may be sent here."""
-        no_parameters(request.scope["query_string"])
+    async def is_ready(self) -> Response:
+        """Whether requests may be sent here."""
         checks: dict[str, dict[str, Any]] = {"freshness": self._freshness(), "store": self._store()}
         if self.draining:
             checks["process"] = {"status": "unhealthy", "detail": "stopping"}
@@ -57,7 +52,7 @@ class Health:
     async def report(self) -> dict[str, Any]:
         """The object of ``GET /health``."""
         alerts, protection = await asyncio.gather(
-            quickly(self._alerts.overview()), quickly(self._protection.overview())
+            with_timeout(self._alerts.overview()), with_timeout(self._protection.overview())
         )
         checks = {
             "freshness": self._freshness(),
@@ -69,11 +64,10 @@ class Health:
             checks["process"] = {"status": "unhealthy", "detail": "stopping"}
         return _judged(checks)
 
-    async def overview(self, request: Request) -> Response:
-        """``GET /overview``: everything that the page shows besides syncs and traces."""
-        no_parameters(request.scope["query_string"])
+    async def overview(self) -> Response:
+        """Catalogue, health, breakers, budgets, alerts."""
         report, alerts, protection = await asyncio.gather(
-            self.report(), quickly(self._alerts.overview()), quickly(self._protection.overview())
+            self.report(), with_timeout(self._alerts.overview()), with_timeout(self._protection.overview())
         )
         document = {
             "now": _rfc3339(self._wall_clock()),
@@ -129,7 +123,7 @@ class Health:
         return check
 
 
-async def quickly(asked: Awaitable[Overview]) -> Overview:
+async def with_timeout(asked: Awaitable[Overview]) -> Overview:
     """The answer, or ``{"error": ...}`` where it fails or does not come within :data:`LOOK`."""
     try:
         async with asyncio.timeout(LOOK):

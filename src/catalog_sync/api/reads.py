@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Set
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping, Set
+from typing import Annotated, Any, Final, NamedTuple
 
-from starlette.requests import Request
+from fastapi import Query, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from catalog_sync.api.catalogue import LiveCatalogue, View
-from catalog_sync.api.parameters import no_parameters, search_query
+from catalog_sync.api.parameters import ListParameters, PathText, SearchParameters
+from catalog_sync.api.routing import Handler, StrictRoute
 from catalog_sync.api.sending import Sent, UnderWay
 from catalog_sync.domain.models import Source
 from catalog_sync.observability import instruments
-from catalog_sync.store.reader import Query, epoch
+from catalog_sync.store.reader import Query as Search
+from catalog_sync.store.reader import epoch
 
 CACHED_BYTES: Final = 32 * 1024 * 1024
 """Of memory that kept answers to the served version take, all that is kept for them included."""
@@ -107,67 +110,69 @@ class Reads:
         self._under_way = UnderWay()
         self._cacheable = f"{'public' if shared else 'private'}, max-age={MAX_AGE}"
 
-    async def bundles(self, request: Request) -> Response:
-        """``GET /bundles``."""
+    def route_class(self) -> type[StrictRoute]:
+        """Routes that look for a kept answer first: it was asked for in the same words before, so nothing is parsed."""
+        reads = self
 
-        async def search(view: View) -> Mapping[str, Any]:
-            query = search_query(request.scope["query_string"])
-            return (await view.reader.search(query)).to_json()
+        class KeptRoute(StrictRoute):
+            def get_route_handler(self) -> Handler:
+                make = super().get_route_handler()
 
-        return await self._answer(request, search)
+                async def kept_or_made(request: Request) -> Response:
+                    kept = await reads.kept(request)
+                    return await make(request) if kept is None else kept
 
-    async def bundle(self, request: Request) -> Response:
-        """``GET /bundles/{name}``."""
+                return kept_or_made
 
-        async def show(view: View) -> Mapping[str, Any]:
-            no_parameters(request.scope["query_string"])
-            return (await view.reader.show(request.path_params["name"])).to_json()
+        return KeptRoute
 
-        return await self._answer(request, show)
-
-    async def countries(self, request: Request) -> Response:
-        """``GET /countries``."""
-
-        async def count(view: View) -> Mapping[str, Any]:
-            query = search_query(request.scope["query_string"], limit=0)
-            places = await _places(view, query)
-            countries = [
-                {"code": code, "bundles": count, "regions": view.copy.regions_of(code, places)}
-                for code, count in view.copy.counts("countries", places).items()
-            ]
-            return await _listing(view, query, "countries", countries)
-
-        return await self._answer(request, count)
-
-    async def groups(self, request: Request) -> Response:
-        """``GET /groups``."""
-
-        async def count(view: View) -> Mapping[str, Any]:
-            query = search_query(request.scope["query_string"], limit=0)
-            counts = view.copy.counts("groups", await _places(view, query))
-            groups = [
-                {"name": name, "bundles": counts.get(name, 0), "as_of": meta.as_of, "stale": meta.stale}
-                for name, meta in sorted(view.copy.meta.groups.items())
-                if query.accepts("groups", name)
-            ]
-            return await _listing(view, query, "groups", groups)
-
-        return await self._answer(request, count)
-
-    async def _answer(self, request: Request, make: Callable[[View], Awaitable[Mapping[str, Any]]]) -> Response:
-        """``make`` also reads the parameters: an answer that is kept was asked for in the same words before."""
-        await self._live.look_soon()
+    async def bundles(self, request: Request, parameters: Annotated[SearchParameters, Query()]) -> Response:
+        """Search bundles."""
         view = self._live.view()
-        of = (view.copy.meta.version, view.source)
-        scope = request.scope
-        key = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
-        answer = self._answers.get(of, key, self._wall_clock())
+        return self._respond(request, view, (await view.reader.search(parameters.query())).to_json())
+
+    async def bundle(self, request: Request, name: PathText) -> Response:
+        """One bundle by its case-sensitive name."""
+        view = self._live.view()
+        return self._respond(request, view, (await view.reader.show(name)).to_json())
+
+    async def countries(self, request: Request, parameters: Annotated[ListParameters, Query()]) -> Response:
+        """Countries of the bundles that match."""
+        view, query = self._live.view(), parameters.query()
+        places = await _places(view, query)
+        countries = [
+            {"code": code, "bundles": count, "regions": view.copy.regions_of(code, places)}
+            for code, count in view.copy.counts("countries", places).items()
+        ]
+        return self._respond(request, view, await _listing(view, query, "countries", countries))
+
+    async def groups(self, request: Request, parameters: Annotated[ListParameters, Query()]) -> Response:
+        """Groups, with the number of bundles that match."""
+        view, query = self._live.view(), parameters.query()
+        counts = view.copy.counts("groups", await _places(view, query))
+        groups = [
+            {"name": name, "bundles": counts.get(name, 0), "as_of": meta.as_of, "stale": meta.stale}
+            for name, meta in sorted(view.copy.meta.groups.items())
+            if query.accepts("groups", name)
+        ]
+        return self._respond(request, view, await _listing(view, query, "groups", groups))
+
+    async def kept(self, request: Request) -> Response | None:
+        """The answer that is kept for these words. Raises ``CatalogUnavailableError``."""
+        await self._live.look_soon()
+        answer = self._answers.get(_state(self._live.view()), _key(request.scope), self._wall_clock())
         if answer is None:
-            answer = self._encoded(await make(view))
-            self._answers.put(of, key, answer)
-        else:
-            instruments.count_read(answer.head.source)
-        known = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
+            return None
+        instruments.count_read(answer.head.source)
+        return self._sent(request, answer)
+
+    def _respond(self, request: Request, view: View, document: Mapping[str, Any]) -> Response:
+        answer = self._encoded(document)
+        self._answers.put(_state(view), _key(request.scope), answer)
+        return self._sent(request, answer)
+
+    def _sent(self, request: Request, answer: Encoded) -> Response:
+        known = next((value for name, value in request.scope["headers"] if name == b"if-none-match"), None)
         if known is not None and _matches(known.decode("latin-1"), answer.head.tag):
             return answer.head.not_modified
         return Sent(answer.head.headers, answer.body, self._under_way)
@@ -191,7 +196,15 @@ class Reads:
         )
 
 
-async def _places(view: View, query: Query) -> Set[int]:
+def _state(view: View) -> tuple[str, Source]:
+    return view.copy.meta.version, view.source
+
+
+def _key(scope: Scope) -> str:
+    return f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+
+
+async def _places(view: View, query: Search) -> Set[int]:
     """Where all bundles stand that ``query`` describes, its text included."""
     if not query.words():
         return view.copy.places(query)
@@ -199,15 +212,15 @@ async def _places(view: View, query: Query) -> Set[int]:
     return view.copy.places_of(bundle.name for bundle in found.bundles)
 
 
-async def _listing(view: View, query: Query, name: str, rows: list[dict[str, Any]]) -> Mapping[str, Any]:
+async def _listing(view: View, query: Search, name: str, rows: list[dict[str, Any]]) -> Mapping[str, Any]:
     """What a search of the same bundles says about itself, with other rows."""
     head = (await view.reader.search(_without_page(query, limit=1))).to_json()
     del head["bundles"]
     return {**head, "total": len(rows), name: list(query.page(rows))}
 
 
-def _without_page(query: Query, *, limit: int = 0) -> Query:
-    return Query(
+def _without_page(query: Search, *, limit: int = 0) -> Search:
+    return Search(
         query.group, query.country, query.region, query.min_days, query.max_days, query.text, limit=limit, offset=0
     )
 

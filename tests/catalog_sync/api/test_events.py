@@ -151,7 +151,7 @@ async def test_silence_is_broken_so_that_proxies_keep_the_connection(
     monkeypatch.setattr(events, "HEARTBEAT", 0.02)
     stream = Stream(world, "/events")
     async with asyncio.timeout(5):
-        while ": still here\n\n" not in stream.parts:
+        while ": keep-alive\n\n" not in stream.parts:
             await asyncio.sleep(0.01)
 
 

@@ -167,7 +167,7 @@ async def test_long_answers_to_slow_clients_are_bounded_and_a_shared_one_counts_
     assert under_way.size == 8 * PART
     with pytest.raises(ProblemError) as refused:
         await Sent(HEADERS, third, under_way)(GET, receive, SlowClient().send)
-    assert refused.value.status == 503
+    assert refused.value.status_code == 503
     for client in clients:
         client.goes_on.set()
     await asyncio.gather(*sending_ones)

@@ -136,7 +136,7 @@ async def test_more_requests_than_allowed_are_asked_to_come_again(
 
         monkeypatch.setattr(world.jobs, "latest", slow)
         waiting = [asyncio.create_task(world.http.get("/syncs")) for _ in range(2)]
-        while world.api._app._app.active < 2:  # type: ignore[attr-defined]
+        while world.api.gate.active < 2:
             await asyncio.sleep(0)
         refused = await world.http.get("/bundles")
         check(refused, 503, "overloaded")
