@@ -138,7 +138,9 @@ class Api:
         self._add("/openapi.json", self._openapi, "openapi", openapi.answer(dict[str, Any]))
         html, any_file = openapi.file("text/html"), openapi.file("*/*")
         self._add("/", page.index, "page", html, response_class=HTMLResponse, openapi_extra=openapi.OPEN)
-        self._add("/static/{name}", page.static, "static", any_file, response_class=Response, openapi_extra=openapi.OPEN)
+        self._add(
+            "/static/{name}", page.static, "static", any_file, response_class=Response, openapi_extra=openapi.OPEN
+        )
 
     def _add(
         self,

@@ -57,9 +57,9 @@ IF_NONE_MATCH: Final = {
     "description": "The ETag of an earlier response; where it is still valid the response is 304.",
     "schema": {"type": "string"},
 }
-OPEN: Final = {"security": [{}]}
+OPEN: Final[dict[str, Any]] = {"security": [{}]}
 """Needs no token, ever."""
-TOKEN: Final = {"security": [{"token": []}]}
+TOKEN: Final[dict[str, Any]] = {"security": [{"token": []}]}
 """Needs the token always; everything else needs it where reading is not open."""
 LINKS: Final = {
     "status": {"operationId": "oneSync", "parameters": {"id": "$response.body#/id"}},

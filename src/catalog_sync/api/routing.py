@@ -41,7 +41,7 @@ class StrictRoute(APIRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Raises an ``HTTPException`` that names every method of this path."""
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        if method not in self.methods:
+        if method not in (self.methods or ()):
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(_offered(scope)))})
         await self.app(scope, receive, send)
 
@@ -51,8 +51,7 @@ def _names(route: APIRoute) -> tuple[str, ...]:
     names: list[str] = []
     for field in route.dependant.query_params:
         kind = field.field_info.annotation
-        is_model = inspect.isclass(kind) and issubclass(kind, BaseModel)
-        names += list(kind.model_fields) if is_model else [field.alias]
+        names += kind.model_fields if inspect.isclass(kind) and issubclass(kind, BaseModel) else [field.alias]
     return tuple(names)
 
 

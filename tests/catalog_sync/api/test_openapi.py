@@ -11,10 +11,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 import schemathesis
+from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, Phase
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
-from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from support.api_world import AUTHORIZED, ApiWorld, api_world, openapi_document
