@@ -44,7 +44,7 @@ class Parts:
 class Api:
     """The application. ``wall_clock`` returns the time of day in seconds since the epoch.
 
-    It neither opens nor closes its parts; :attr:`hub` has to be run beside it (:meth:`Hub.listen`).
+    It neither opens nor closes its parts; :attr:`hub` has to run in the background (:meth:`Hub.listen`).
     """
 
     def __init__(self, settings: Settings, parts: Parts, *, wall_clock: Callable[[], float] = time.time) -> None:
@@ -54,7 +54,7 @@ class Api:
         syncs = Syncs(parts.jobs, parts.traces, parts.live, self.health, settings.alerts, wall_clock=wall_clock)
         self.hub = Hub(parts.jobs, syncs.document, max_streams=api.max_streams)
         # A version that was published here is served at once, not with the next poll.
-        self.hub.on_change(lambda job: parts.live.look() if job.status.ended else None)
+        self.hub.on_change(lambda job: parts.live.refresh() if job.status.ended else None)
         self.fastapi = FastAPI(
             title="catalog-api",
             version=version("catalog-sync"),

@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Serves the catalogue over HTTP, takes orders for syncs, and shows why one failed.",
+        description="Serves the catalogue over HTTP, accepts requests for syncs, and shows why one failed.",
         epilog="Environment variables: CATALOG_API_PORT, CATALOG_API_TOKEN and others, see docs/configuration.md.",
         allow_abbrev=False,
     )
@@ -83,12 +83,12 @@ async def _serve(settings: Settings, traces: TraceRing, alerts: CatalogAlerts, *
         async with open_parts(settings, traces, alerts=KeptAlerts(settings), on_report=alerts.sync_ended) as parts:
 
             def ready() -> None:
-                # What is there now stays: a full collection over all of it would hold requests up for tens of ms.
+                # These objects stay: a full collection over all of them would delay requests by tens of ms.
                 gc.collect()
                 gc.freeze()
                 _log.info("listening on %s", url, extra={"url": url})
                 if settings.api.token is None:
-                    _log.warning("CATALOG_API_TOKEN is not set: nobody can ask for a sync")
+                    _log.warning("CATALOG_API_TOKEN is not set: syncs cannot be requested")
                 if as_json:
                     sys.stdout.write(json.dumps({"ready": True, "base_url": url}) + "\n")
                     sys.stdout.flush()

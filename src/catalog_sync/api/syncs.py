@@ -22,17 +22,17 @@ from catalog_sync.store.reader import epoch
 from catalog_sync.sync.scopes import check_scope
 from otel_resilience.correlation import is_correlation_id
 
-ANSWER_WITHIN: Final = 3.0
-"""Seconds in which the records of jobs and traces, which may live in Redis, must answer."""
+RECORDS_TIMEOUT: Final = 3.0
+"""Timeout in seconds for the records of jobs and traces, which may be in Redis."""
 
-LATELY: Final = 10.0
+RECENT: Final = 10.0
 """Seconds after its end in which the version of a sync may still be on its way here."""
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 class Syncs:
-    """The endpoints of syncs and traces. ``wall_clock`` tells the time of day in seconds since the epoch."""
+    """The endpoints of syncs and traces. ``wall_clock`` returns the time of day in seconds since the epoch."""
 
     def __init__(
         self,
@@ -54,38 +54,38 @@ class Syncs:
     async def submit(self, body: SyncRequest) -> Response:
         """Request a sync."""
         if self._health.draining:
-            raise ProblemError(503, "stopping", "Ask again in a moment.", headers={"Retry-After": "5"})
+            raise ProblemError(503, "stopping", "Try again in a moment.", headers={"Retry-After": "5"})
         check_scope(body.request(), self._live.known_scopes)
-        async with _in_time():
+        async with _within_timeout():
             job = await self._jobs.submit(body.request())
         document = self.document(job)
         return JSONResponse(document, 202, headers={**_NO_STORE, "Location": document["links"]["self"]})
 
     async def listing(self, page: Annotated[PageParameters, Query()]) -> Response:
         """The last syncs, newest first."""
-        async with _in_time():
+        async with _within_timeout():
             jobs = await self._jobs.latest(limit=page.limit, offset=page.offset)
         return JSONResponse({"syncs": [self.document(job) for job in jobs]}, headers=_NO_STORE)
 
     async def one(self, job_id: JobId) -> Response:
         """One sync."""
-        async with _in_time():
+        async with _within_timeout():
             job = await self._jobs.get(job_id)
         version = None if job.report is None else job.report["version"]
-        if version is not None and self._ended_lately(job):
-            # Whoever learns here that a sync has ended finds its version in the next read.
+        if version is not None and self._ended_recently(job):
+            # A client that learns here that a sync has ended finds its version in the next read.
             await self._live.catch_up(version)
         return JSONResponse(self.document(job), headers=_NO_STORE)
 
     async def cancel(self, job_id: JobId) -> Response:
         """Cancel a sync."""
-        async with _in_time():
+        async with _within_timeout():
             job = await self._jobs.cancel(job_id)
         return JSONResponse(self.document(job), 200 if job.status.ended else 202, headers=_NO_STORE)
 
     async def traces(self, page: Annotated[PageParameters, Query()]) -> Response:
         """Failed traces that are kept, newest first."""
-        async with _in_time():
+        async with _within_timeout():
             found = await self._traces.failed(limit=page.limit)
         return JSONResponse({"traces": [summary.to_json() for summary in found]}, headers=_NO_STORE)
 
@@ -93,10 +93,10 @@ class Syncs:
         """The spans of a kept trace."""
         spans = []
         if is_correlation_id(trace_id):
-            async with _in_time():
+            async with _within_timeout():
                 spans = list(await self._traces.get(trace_id))
         if not spans:
-            raise ProblemError(404, "trace_not_found", "Only the last syncs and failures are kept here.")
+            raise ProblemError(404, "trace_not_found", "Only recent syncs and failures are kept.")
         document = {
             "trace_id": trace_id,
             "link": self._trace_link(trace_id),
@@ -114,18 +114,18 @@ class Syncs:
         }
         return {**job.to_json(), "links": {name: link for name, link in links.items() if link is not None}}
 
-    def _ended_lately(self, job: Job) -> bool:
-        return job.finished_at is not None and self._wall_clock() - epoch(job.finished_at) < LATELY
+    def _ended_recently(self, job: Job) -> bool:
+        return job.finished_at is not None and self._wall_clock() - epoch(job.finished_at) < RECENT
 
     def _trace_link(self, trace_id: str) -> str | None:
         return None if self._trace_url is None else self._trace_url.replace("{trace_id}", trace_id)
 
 
 @contextlib.asynccontextmanager
-async def _in_time() -> AsyncIterator[None]:
-    """Whatever takes longer than :data:`ANSWER_WITHIN` counts as a store that does not answer."""
+async def _within_timeout() -> AsyncIterator[None]:
+    """A timeout counts as a store that does not answer."""
     try:
-        async with asyncio.timeout(ANSWER_WITHIN):
+        async with asyncio.timeout(RECORDS_TIMEOUT):
             yield
     except TimeoutError as error:
-        raise CacheConnectionError(f"the records did not answer within {ANSWER_WITHIN:g} s") from error
+        raise CacheConnectionError(f"the records did not answer within {RECORDS_TIMEOUT:g} s") from error

@@ -36,21 +36,21 @@ async def test_all_is_well(world: ApiWorld) -> None:
 
 async def test_an_old_catalogue_is_a_degraded_service(world: ApiWorld) -> None:
     world.clock.passed += 86_400
-    await world.look()
+    await world.refresh()
     status, verdict, found = await checks(world)
     assert (status, verdict, found["freshness"]["status"]) == (200, "degraded", "degraded")
 
 
 async def test_kept_groups_are_named(world: ApiWorld) -> None:
     world.store.publish("v2", CATALOGUE[:1], groups={"Standard Fixed": GroupMeta(1, AS_OF, stale=True)})
-    await world.look()
+    await world.refresh()
     _, verdict, found = await checks(world)
     assert (verdict, found["freshness"]["stale_groups"]) == ("degraded", ["Standard Fixed"])
 
 
 async def test_a_store_that_is_away_degrades_as_long_as_there_is_something_to_read(world: ApiWorld) -> None:
     world.store.failing = True
-    await world.look()
+    await world.refresh()
     status, verdict, found = await checks(world)
     assert (status, verdict, found["store"]["status"]) == (200, "degraded", "degraded")
     assert "Redis does not answer" in found["store"]["detail"]
@@ -90,14 +90,14 @@ async def test_alerts_that_could_not_be_delivered_degrade(world: ApiWorld) -> No
 async def test_what_hangs_is_given_50_ms(world: ApiWorld) -> None:
     world.store.hanging = True
     world.clock.passed += 10
-    world.live.look()
+    world.live.refresh()
     world.api.health._protection.hanging = True  # type: ignore[attr-defined]
     began = time.perf_counter()
     status, verdict, found = await checks(world)
     assert time.perf_counter() - began < 0.5
     assert (status, verdict) == (200, "degraded")
-    assert found["store"]["detail"] == "the store has not answered lately"
-    assert found["supplier"]["detail"] == "the breakers cannot be seen"
+    assert found["store"]["detail"] == "the store has not answered recently"
+    assert found["supplier"]["detail"] == "the breakers cannot be read"
 
 
 async def test_a_process_that_ends_is_ready_no_more(world: ApiWorld) -> None:

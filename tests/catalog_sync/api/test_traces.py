@@ -118,7 +118,7 @@ async def test_looking_at_the_store_makes_no_spans(spans: InMemorySpanExporter, 
                 return await original()
 
         world.store.current_version = traced  # type: ignore[method-assign]
-        await world.look()
+        await world.refresh()
     assert spans.get_finished_spans() == ()
 
 
