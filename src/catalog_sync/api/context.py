@@ -125,7 +125,7 @@ class RequestContext:
     async def _respond(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
         try:
             await self._app(scope, receive, reply.send)
-        except Exception as error:  # noqa: BLE001  the last stop: classified, recorded, answered without a word of it
+        except Exception as error:  # noqa: BLE001  the last stop: classified, recorded, answered without its text
             problem = problem_of(error)
             if problem.status_code >= 500:
                 reply.error = error

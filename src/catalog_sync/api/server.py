@@ -178,7 +178,7 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
 
 
 async def serve(api: Api, parts: Parts, listener: socket.socket, *, ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT; a second one drops responses in progress. Calls ``ready`` once it accepts requests.
+    """Serve until SIGTERM or SIGINT; a second one drops responses in progress. Calls ``ready`` once it listens.
 
     At the end: not ready, streams closed, no new connections, and :data:`DRAIN` seconds for requests in progress.
     """

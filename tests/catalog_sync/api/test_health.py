@@ -18,7 +18,7 @@ async def checks(world: ApiWorld, path: str = "/health") -> tuple[int, str, Mapp
     return answer.status_code, answer.json()["status"], answer.json()["checks"]
 
 
-async def test_all_is_well(world: ApiWorld) -> None:
+async def test_healthy(world: ApiWorld) -> None:
     status, verdict, found = await checks(world)
     assert (status, verdict) == (200, "healthy")
     assert {name: check["status"] for name, check in found.items()} == dict.fromkeys(
@@ -87,7 +87,7 @@ async def test_alerts_that_could_not_be_delivered_degrade(world: ApiWorld) -> No
     assert found["alerts"] == {"status": "degraded", "incidents": 1, "outbox": 3, "dead_letters": 1}
 
 
-async def test_what_hangs_is_given_50_ms(world: ApiWorld) -> None:
+async def test_a_hanging_check_gets_50_ms(world: ApiWorld) -> None:
     world.store.hanging = True
     world.clock.passed += 10
     world.live.refresh()
@@ -100,13 +100,13 @@ async def test_what_hangs_is_given_50_ms(world: ApiWorld) -> None:
     assert found["supplier"]["detail"] == "the breakers cannot be read"
 
 
-async def test_a_process_that_ends_is_ready_no_more(world: ApiWorld) -> None:
+async def test_a_stopping_process_is_not_ready(world: ApiWorld) -> None:
     world.api.drain()
     assert (await checks(world, "/health/ready"))[:2] == (503, "unhealthy")
     assert (await checks(world, "/health/live"))[0] == 200
 
 
-async def test_the_overview_holds_what_the_page_shows(world: ApiWorld) -> None:
+async def test_the_overview_has_what_the_page_shows(world: ApiWorld) -> None:
     seen = (await world.http.get("/overview")).json()
     assert seen["health"]["status"] == "healthy"
     assert (seen["catalogue"]["version"], seen["catalogue"]["bundles"], seen["catalogue"]["age_s"]) == ("v1", 4, 60.0)

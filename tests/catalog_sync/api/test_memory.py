@@ -175,7 +175,7 @@ async def test_long_answers_to_slow_clients_are_bounded_and_a_shared_one_counts_
     assert in_flight.size == 0
 
 
-async def test_a_client_that_leaves_gives_its_room_back() -> None:
+async def test_a_client_that_disconnects_frees_its_share() -> None:
     in_flight = InFlight()
     client = SlowClient()
     task = asyncio.create_task(SharedResponse(HEADERS, b"x" * 4 * PART, in_flight)(GET, receive, client.send))

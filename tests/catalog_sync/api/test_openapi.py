@@ -29,7 +29,7 @@ def by_path() -> dict[str, set[str]]:
     return {path: {method.upper() for method in methods} for path, methods in DOCUMENT["paths"].items()}
 
 
-async def test_it_names_everything_that_is_offered_and_nothing_else(world: ApiWorld) -> None:
+async def test_it_lists_every_route_and_nothing_else(world: ApiWorld) -> None:
     offered: dict[str, set[str]] = {}
     for route in world.api.fastapi.routes:
         assert isinstance(route, APIRoute)
@@ -41,6 +41,28 @@ async def test_it_is_served_as_it_is(world: ApiWorld) -> None:
     answer = await world.http.get("/openapi.json")
     assert answer.json() == DOCUMENT
     assert answer.json()["openapi"] == "3.1.0"
+
+
+def test_it_names_parameters_problems_and_who_may_write() -> None:
+    paths = DOCUMENT["paths"]
+    parameters = {each["name"]: each["schema"] for each in paths["/countries"]["get"]["parameters"]}
+    assert list(parameters) == [
+        "country",
+        "group",
+        "region",
+        "min_days",
+        "max_days",
+        "text",
+        "limit",
+        "offset",
+        "If-None-Match",
+    ]
+    assert (parameters["limit"]["default"], parameters["limit"]["maximum"]) == (0, 999_999_999)
+    responses = paths["/syncs"]["post"]["responses"]
+    assert set(responses) == {"202", "400", "401", "403", "408", "409", "413", "414", "415", "422", "503"}
+    assert list(responses["409"]["content"]) == ["application/problem+json"]
+    assert paths["/syncs"]["post"]["security"] == [{"token": []}]
+    assert "422" not in paths["/bundles"]["get"]["responses"], "a wrong parameter is a 400"
 
 
 def test_operations_have_names_of_their_own() -> None:

@@ -94,7 +94,7 @@ async def test_headers_say_the_same_as_the_body(world: ApiWorld, path: str) -> N
 
 
 @pytest.mark.parametrize("given", ['"v1"', 'W/"v1"', '"v0", "v1"', "*"])
-async def test_a_client_that_has_the_version_is_told_so(world: ApiWorld, given: str) -> None:
+async def test_a_client_with_the_current_version_gets_304(world: ApiWorld, given: str) -> None:
     answer = await world.http.get("/bundles", headers={"If-None-Match": given})
     assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", '"v1"')
     world.store.publish("v2")
@@ -103,21 +103,21 @@ async def test_a_client_that_has_the_version_is_told_so(world: ApiWorld, given: 
     assert (changed.status_code, changed.json()["version"]) == (200, "v2")
 
 
-async def test_a_published_version_is_seen_at_once_where_the_last_look_is_a_second_ago(world: ApiWorld) -> None:
+async def test_a_published_version_is_served_once_the_last_refresh_is_a_second_ago(world: ApiWorld) -> None:
     world.store.publish("v2", CATALOGUE[:1])
     assert (await world.http.get("/bundles")).json()["version"] == "v1"
     world.clock.passed += 1.1
     assert (await world.http.get("/bundles")).json()["version"] == "v2"
 
 
-async def test_many_requests_share_one_look(world: ApiWorld) -> None:
+async def test_many_requests_share_one_refresh(world: ApiWorld) -> None:
     world.clock.passed += 1.1
     reads = world.store.reads
     await asyncio.gather(*(world.http.get("/bundles") for _ in range(20)))
     assert world.store.reads == reads + 1
 
 
-async def test_a_store_that_hangs_holds_no_read_up(world: ApiWorld) -> None:
+async def test_a_hanging_store_delays_no_read(world: ApiWorld) -> None:
     await world.http.get("/bundles")
     world.store.hanging = True
     world.clock.passed += 1.1
@@ -132,7 +132,7 @@ async def test_a_store_that_hangs_holds_no_read_up(world: ApiWorld) -> None:
     assert sorted(took)[10] < 0.05
 
 
-async def test_without_a_look_for_three_seconds_the_copy_is_called_stale(world: ApiWorld) -> None:
+async def test_without_a_refresh_for_three_seconds_the_copy_is_stale(world: ApiWorld) -> None:
     world.store.hanging = True
     world.clock.passed += 2.9
     assert (await world.http.get("/bundles")).json()["source"] == "fresh"
@@ -143,7 +143,7 @@ async def test_without_a_look_for_three_seconds_the_copy_is_called_stale(world: 
     assert late.headers["cache-control"] == "no-cache"
 
 
-async def test_a_store_that_fails_is_told_at_once_and_forgotten_when_it_answers(world: ApiWorld) -> None:
+async def test_a_failing_store_makes_reads_stale_until_it_answers(world: ApiWorld) -> None:
     world.store.failing = True
     await world.refresh()
     assert (await world.http.get("/bundles")).json()["source"] == "stale"
@@ -159,7 +159,7 @@ async def test_a_store_that_was_emptied_leaves_a_stale_copy(world: ApiWorld) -> 
     assert (answer["source"], answer["total"]) == ("stale", 4)
 
 
-async def test_data_that_grows_old_is_called_stale_though_nothing_else_changes(world: ApiWorld) -> None:
+async def test_old_data_is_stale_though_nothing_else_changes(world: ApiWorld) -> None:
     world.clock.passed += 86_400 - 61
     await world.refresh()
     assert (await world.http.get("/bundles")).json()["source"] == "fresh"
