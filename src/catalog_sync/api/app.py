@@ -29,6 +29,8 @@ from catalog_sync.jobs import Jobs
 from catalog_sync.observability.traces import TraceStore
 from catalog_sync.settings.settings import Settings
 
+Options = dict[str, Any]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parts:
@@ -64,9 +66,7 @@ class Api:
             redirect_slashes=False,
         )
         self.fastapi.state.max_body_bytes = api.max_body_bytes
-        self._add_reads(Reads(parts.live, wall_clock, shared=api.open_reads))
-        self._add_syncs(syncs)
-        self._add_rest(Page())
+        self._add_routes(Reads(parts.live, wall_clock, shared=api.open_reads), syncs, Page())
         # Without FastAPI's own layers: they would answer errors before RequestContext sees them.
         self.gate = Gate(AsyncExitStackMiddleware(self.fastapi.router), access, max_concurrency=api.max_concurrency)
         self._app = RequestContext(self.gate, access, trace_from_any=api.trace_from == "any")
@@ -81,89 +81,61 @@ class Api:
         scope["app"] = self.fastapi
         await self._app(scope, receive, send)
 
-    def _add_reads(self, reads: Reads) -> None:
-        route_class, extra = reads.route_class(), {"parameters": [openapi.IF_NONE_MATCH]}
-        for path, endpoint, operation, responses in (
-            ("/bundles", reads.bundles, "searchBundles", openapi.read(schemas.Bundles)),
-            ("/bundles/{name:path}", reads.bundle, "showBundle", openapi.read(schemas.OneBundle, 404)),
-            ("/countries", reads.countries, "listCountries", openapi.read(schemas.Countries)),
-            ("/groups", reads.groups, "listGroups", openapi.read(schemas.Groups)),
-        ):
-            self._add(path, endpoint, operation, responses, route_class=route_class, openapi_extra=extra)
+    def _add_routes(self, reads: Reads, syncs: Syncs, page: Page) -> None:
+        """Every endpoint; ``responses`` describe what it answers, they check nothing."""
 
-    def _add_syncs(self, syncs: Syncs) -> None:
-        answer, sync = openapi.answer, schemas.Sync
-        self._add("/syncs", syncs.listing, "listSyncs", answer(schemas.Syncs))
-        self._add(
-            "/syncs",
-            syncs.submit,
-            "askForSync",
-            openapi.submitted(sync),
-            method="POST",
-            status_code=202,
-            openapi_extra=openapi.TOKEN,
-        )
-        self._add("/syncs/{id}", syncs.one, "oneSync", answer(sync, 404))
-        self._add(
-            "/syncs/{id}",
-            syncs.cancel,
-            "cancelSync",
-            openapi.cancelled(sync),
-            method="DELETE",
-            openapi_extra=openapi.TOKEN,
-        )
-        for path, events, operation, responses in (
-            ("/syncs/{id}/events", self.hub.one, "watchSync", openapi.stream(404)),
-            ("/events", self.hub.all, "watchSyncs", openapi.stream()),
-        ):
-            self._add(
+        def add(
+            path: str,
+            endpoint: Callable[..., Any],
+            operation: str,
+            responses: openapi.Responses,
+            *,
+            method: str = "GET",
+            description: str = " ",
+            **options: Any,
+        ) -> None:
+            self.fastapi.router.add_api_route(
                 path,
-                events,
-                operation,
-                responses,
-                response_class=Response,
-                description="Events of type `sync`; their data is the object of `GET /syncs/{id}`.",
+                endpoint,
+                methods=[method],
+                operation_id=operation,
+                summary=inspect.getdoc(endpoint),
+                description=description,
+                responses=responses,
+                **{"route_class_override": StrictRoute, **options},
             )
-        self._add("/traces", syncs.traces, "listTraces", answer(schemas.Traces))
-        self._add("/traces/{trace_id}", syncs.trace, "oneTrace", answer(schemas.Trace, 404))
 
-    def _add_rest(self, page: Page) -> None:
-        self._add("/overview", self.health.overview, "overview", openapi.answer(schemas.Overview))
-        for path, check, operation in (
-            ("/health", self.health.health, "health"),
-            ("/health/live", self.health.is_live, "live"),
-            ("/health/ready", self.health.is_ready, "ready"),
-        ):
-            self._add(path, check, operation, openapi.health(schemas.Health), openapi_extra=openapi.OPEN)
-        self._add("/openapi.json", self._openapi, "openapi", openapi.answer(dict[str, Any]))
-        html, any_file = openapi.file("text/html"), openapi.file("*/*")
-        self._add("/", page.index, "page", html, response_class=HTMLResponse, openapi_extra=openapi.OPEN)
-        self._add(
-            "/static/{name}", page.static, "static", any_file, response_class=Response, openapi_extra=openapi.OPEN
-        )
+        cached: Options = {
+            "route_class_override": reads.route_class(),
+            "openapi_extra": {"parameters": [openapi.IF_NONE_MATCH]},
+        }
+        add("/bundles", reads.bundles, "searchBundles", openapi.read(schemas.Bundles), **cached)
+        add("/bundles/{name:path}", reads.bundle, "showBundle", openapi.read(schemas.OneBundle, 404), **cached)
+        add("/countries", reads.countries, "listCountries", openapi.read(schemas.Countries), **cached)
+        add("/groups", reads.groups, "listGroups", openapi.read(schemas.Groups), **cached)
 
-    def _add(
-        self,
-        path: str,
-        endpoint: Callable[..., Any],
-        operation: str,
-        responses: openapi.Responses,
-        *,
-        method: str = "GET",
-        route_class: type[StrictRoute] = StrictRoute,
-        **options: Any,
-    ) -> None:
-        """One route; ``responses`` describe what the endpoint answers, they check nothing."""
-        self.fastapi.router.add_api_route(
-            path,
-            endpoint,
-            methods=[method],
-            operation_id=operation,
-            summary=inspect.getdoc(endpoint),
-            responses=responses,
-            route_class_override=route_class,
-            **{"description": " ", **options},
-        )
+        result, sync = openapi.result, schemas.Sync
+        token: Options = {"openapi_extra": openapi.TOKEN}
+        add("/syncs", syncs.listing, "listSyncs", result(schemas.Syncs))
+        add("/syncs", syncs.submit, "askForSync", openapi.submitted(sync), method="POST", status_code=202, **token)
+        add("/syncs/{id}", syncs.one, "oneSync", result(sync, 404))
+        add("/syncs/{id}", syncs.cancel, "cancelSync", openapi.cancelled(sync), method="DELETE", **token)
+        add("/traces", syncs.traces, "listTraces", result(schemas.Traces))
+        add("/traces/{trace_id}", syncs.trace, "oneTrace", result(schemas.Trace, 404))
+
+        stream: Options = {"response_class": Response, "description": openapi.EVENTS}
+        add("/syncs/{id}/events", self.hub.one, "watchSync", openapi.stream(404), **stream)
+        add("/events", self.hub.all, "watchSyncs", openapi.stream(), **stream)
+
+        health, check = self.health, openapi.health(schemas.Health)
+        no_token: Options = {"openapi_extra": openapi.OPEN}
+        add("/overview", health.overview, "overview", result(schemas.Overview))
+        add("/health", health.health, "health", check, **no_token)
+        add("/health/live", health.is_live, "live", check, **no_token)
+        add("/health/ready", health.is_ready, "ready", check, **no_token)
+        add("/openapi.json", self._openapi, "openapi", result(dict[str, Any]))
+        add("/", page.index, "page", openapi.file("text/html"), response_class=HTMLResponse, **no_token)
+        add("/static/{name}", page.static, "static", openapi.file("*/*"), response_class=Response, **no_token)
 
     async def _openapi(self) -> Response:
         """This document."""

@@ -16,6 +16,7 @@ DESCRIPTION: Final = (
     "Reads the eSIM catalogue and requests syncs. Every response carries `X-Correlation-ID`, which is the trace ID, and"
     " `traceresponse` (W3C Trace Context, level 2). Errors are problem documents (RFC 9457)."
 )
+EVENTS: Final = "Events of type `sync`; their data is the object of `GET /syncs/{id}`."
 _STATUS_TEXTS: Final = {
     400: "Invalid parameter or body.",
     401: "The token is missing or wrong.",
@@ -71,13 +72,13 @@ LINKS: Final = {
 def read(model: type[BaseModel], *problems: int) -> Responses:
     """Of a read of the catalogue."""
     return {
-        **answer(model, *problems),
+        **result(model, *problems),
         200: {"model": model, "description": "The result.", "headers": _READ_HEADERS},
         304: {"description": _NOT_MODIFIED, "headers": _READ_HEADERS},
     }
 
 
-def answer(model: Any, *problems: int) -> Responses:
+def result(model: Any, *problems: int) -> Responses:
     """Of a JSON object."""
     return {**_one(200, "The result.", model), **_problems(400, 401, 414, 503, *problems)}
 

@@ -46,24 +46,18 @@ JobId = Annotated[str, Path(alias="id", json_schema_extra={"minLength": 1})]
 class SearchParameters(BaseModel):
     """The parameters of a search."""
 
-    country: Annotated[Text | SkipJsonSchema[None], Field(description="Country code, in any case.")] = None
-    group: Annotated[
-        Text | SkipJsonSchema[None], Field(description="Group; case, hyphens and spaces do not matter.")
-    ] = None
-    region: Annotated[
-        Text | SkipJsonSchema[None], Field(description="Region; case, hyphens and spaces do not matter.")
-    ] = None
-    min_days: Annotated[
-        Number | SkipJsonSchema[None],
-        Field(description="Shortest duration in days; above `max_days` nothing is found."),
-    ] = None
-    max_days: Annotated[Number | SkipJsonSchema[None], Field(description="Longest duration in days.")] = None
-    text: Annotated[
-        Text | SkipJsonSchema[None],
-        Field(description="Words that occur in the name or the description, in any case."),
-    ] = None
-    limit: Annotated[Number, Field(description="Maximum number of entries; 0: all.")] = DEFAULT_LIMIT
-    offset: Annotated[Number, Field(description="Entries to skip.")] = 0
+    country: Text | SkipJsonSchema[None] = Field(None, description="Country code, in any case.")
+    group: Text | SkipJsonSchema[None] = Field(None, description="Group; case, hyphens and spaces do not matter.")
+    region: Text | SkipJsonSchema[None] = Field(None, description="Region; case, hyphens and spaces do not matter.")
+    min_days: Number | SkipJsonSchema[None] = Field(
+        None, description="Shortest duration in days; above `max_days` nothing is found."
+    )
+    max_days: Number | SkipJsonSchema[None] = Field(None, description="Longest duration in days.")
+    text: Text | SkipJsonSchema[None] = Field(
+        None, description="Words that occur in the name or the description, in any case."
+    )
+    limit: Number = Field(DEFAULT_LIMIT, description="Maximum number of entries; 0: all.")
+    offset: Number = Field(0, description="Entries to skip.")
 
     def query(self) -> Query:
         """The search."""
@@ -77,14 +71,14 @@ class SearchParameters(BaseModel):
 class ListParameters(SearchParameters):
     """Those of a search that lists everything unless a limit is given."""
 
-    limit: Annotated[Number, Field(description="Maximum number of entries; 0: all.")] = 0
+    limit: Number = Field(0, description="Maximum number of entries; 0: all.")
 
 
 class PageParameters(BaseModel):
     """The parameters of a page."""
 
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE, description="Maximum entries."), BeforeValidator(_digits)] = 50
-    offset: Annotated[Number, Field(description="Entries to skip.")] = 0
+    limit: Annotated[int, BeforeValidator(_digits)] = Field(50, ge=1, le=MAX_PAGE, description="Maximum entries.")
+    offset: Number = Field(0, description="Entries to skip.")
 
 
 def check_query(raw: bytes, known: Collection[str]) -> None:
@@ -126,11 +120,10 @@ class SyncRequest(BaseModel):
     )
 
     kind: Literal["full", "group", "country", "bundle"] = "full"
-    scope: Annotated[
-        Annotated[str, Field(min_length=1, max_length=MAX_TEXT, pattern=SCOPE)] | None,
-        Field(description="The group, country or bundle; none for a full sync."),
-    ] = None
-    force: Annotated[bool, Field(description="Publish although a guard objects.")] = False
+    scope: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=SCOPE)] | None = Field(
+        None, description="The group, country or bundle; none for a full sync."
+    )
+    force: bool = Field(False, description="Publish although a guard objects.")
 
     @model_validator(mode="after")
     def _scope_fits(self) -> SyncRequest:

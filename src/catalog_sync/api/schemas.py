@@ -22,8 +22,6 @@ class _Closed(BaseModel):
 
 
 class ProblemPart(_Closed):
-    """One thing that is wrong, with the parameter or the place in the body."""
-
     detail: str
     parameter: str | SkipJsonSchema[None] = None
     pointer: str | SkipJsonSchema[None] = None
@@ -43,8 +41,6 @@ class Problem(BaseModel):
 
 
 class Bundle(_Closed):
-    """A bundle of the catalogue."""
-
     name: str
     description: str
     groups: list[str]
@@ -67,36 +63,26 @@ class _Read(_Closed):
 
 
 class Bundles(_Read):
-    """The bundles that match."""
-
     total: NonNegativeInt
     bundles: list[Bundle]
 
 
 class OneBundle(_Read):
-    """One bundle."""
-
     bundle: Bundle
 
 
 class Country(_Closed):
-    """A country, with the number of bundles that match."""
-
     code: str
     bundles: NonNegativeInt
     regions: list[str]
 
 
 class Countries(_Read):
-    """The countries of the bundles that match."""
-
     total: NonNegativeInt
     countries: list[Country]
 
 
 class Group(_Closed):
-    """A group, with the number of bundles that match."""
-
     name: str
     bundles: NonNegativeInt
     as_of: Time
@@ -104,15 +90,11 @@ class Group(_Closed):
 
 
 class Groups(_Read):
-    """The groups of the catalogue."""
-
     total: NonNegativeInt
     groups: list[Group]
 
 
 class Error(_Closed):
-    """A classified error."""
-
     type: str
     class_: Annotated[str, Field(alias="class")]
     severity: Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
@@ -122,8 +104,6 @@ class Error(_Closed):
 
 
 class GroupProgress(_Closed):
-    """How far a sync is with one group."""
-
     name: str
     status: Literal["pending", "running", "ok", "stale", "failed"]
     bundles: NonNegativeInt
@@ -131,27 +111,19 @@ class GroupProgress(_Closed):
 
 
 class Progress(_Closed):
-    """How far a sync is."""
-
     groups_done: NonNegativeInt
     groups_total: NonNegativeInt
     groups: list[GroupProgress]
 
 
 class Links(_Closed):
-    """Where more about a sync is found."""
-
     self: str
     events: str
     spans: str
-    trace: Annotated[
-        str | SkipJsonSchema[None], Field(description="The trace in the tool of `ERROR_ALERT_TRACE_URL`.")
-    ] = None
+    trace: str | SkipJsonSchema[None] = Field(None, description="The trace in the tool of `ERROR_ALERT_TRACE_URL`.")
 
 
 class Sync(_Closed):
-    """A sync that was requested."""
-
     id: str
     correlation_id: Id
     kind: SyncKind
@@ -169,14 +141,10 @@ class Sync(_Closed):
 
 
 class Syncs(_Closed):
-    """The last syncs."""
-
     syncs: list[Sync]
 
 
 class TraceSummary(_Closed):
-    """A trace in one line."""
-
     trace_id: Id
     name: str
     start: float
@@ -188,29 +156,21 @@ class TraceSummary(_Closed):
 
 
 class Traces(_Closed):
-    """Failed traces."""
-
     traces: list[TraceSummary]
 
 
 class SpanEvent(_Closed):
-    """An event of a span."""
-
     name: str
     at: float
     attributes: dict[str, Any]
 
 
 class SpanLink(_Closed):
-    """A link of a span."""
-
     trace_id: Id
     span_id: str
 
 
 class Span(_Closed):
-    """A span; times are seconds since the epoch."""
-
     trace_id: Id
     span_id: str
     parent_id: str | None
@@ -227,8 +187,6 @@ class Span(_Closed):
 
 
 class Trace(_Closed):
-    """The spans of a trace."""
-
     trace_id: Id
     link: str | None
     spans: list[Span]
@@ -248,8 +206,6 @@ class Health(_Closed):
 
 
 class Overview(_Closed):
-    """What the page shows besides syncs and traces."""
-
     now: Time
     health: Health
     catalogue: dict[str, Any] | None
