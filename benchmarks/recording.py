@@ -135,9 +135,8 @@ class Telemetry:
             after = self._points()
             spans, self.spans.kept, self.spans.keeping = self.spans.kept, [], False
             shape = [(span.name, dict(span.attributes or {}), span.parent is None, span.kind) for span in spans]
-            shapes.append((shape, sorted(after[key] - before.get(key, 0) for key in after if key not in before)))
             grown = {key for key in after if after[key] != before.get(key, 0)}
-            shapes[-1] = (shape, sorted((key[0].rpartition(".")[2], key[1]) for key in grown))
+            shapes.append((shape, sorted((key[0].rpartition(".")[2], key[1]) for key in grown)))
         if shapes[0] != shapes[1]:
             raise InvalidCaseError(f"{first.name} and {second.name} do not emit the same: {shapes}")
 
@@ -149,7 +148,7 @@ class Telemetry:
             for metric in scope.metrics:
                 for point in metric.data.data_points:
                     if hasattr(point, "count"):
-                        points[metric.name, tuple(sorted(dict(point.attributes).items()))] = point.count
+                        points[metric.name, tuple(sorted(dict(point.attributes or {}).items()))] = point.count
         return points
 
 

@@ -615,7 +615,7 @@ class TestMessagesThatOvertakeEachOther:
         assert Outbox(tmp_path).waiting() == []
 
     def test_a_living_process_sends_what_a_killed_one_could_not_before_the_end(self, tmp_path: Path) -> None:
-        processes = Processes(DiskStore(tmp_path / "incidents", wall_clock=lambda: processes.clock.now))
+        processes = Processes(DiskStore(tmp_path / "incidents", wall_clock=lambda: processes.clock.now))  # type: ignore[attr-defined]  # the local one
         outbox = Outbox(tmp_path, wall_clock=processes.clock)
         one = processes.start(outbox=outbox)
         processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock))

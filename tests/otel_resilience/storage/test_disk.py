@@ -199,7 +199,7 @@ def test_a_disk_that_takes_nothing_leaves_each_to_its_own(
     if fault == "folder":
         machine.folder.write_text("a file where the folder should be")
     else:
-        monkeypatch.setattr(*{"write": (disk_module.json, "dump"), "rename": (Path, "replace")}[fault], full)
+        monkeypatch.setattr(*{"write": (json, "dump"), "rename": (Path, "replace")}[fault], full)
     with RecordedTelemetry().recording() as recorded:
         breaker = machine.breaker()
         for _ in range(3):
