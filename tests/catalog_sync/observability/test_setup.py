@@ -317,7 +317,8 @@ def run_python(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 NOTHING_LOADED = """
 import os, sys
-from catalog_sync import config, instruments, logs
+from catalog_sync import settings
+from catalog_sync.observability import instruments, logs
 from catalog_sync.observability.sdk import instrument_httpx, instrument_redis, setup_telemetry
 import httpx
 telemetry = setup_telemetry("catalog-sync", os.environ)
@@ -342,7 +343,7 @@ def test_without_an_endpoint_nothing_of_the_sdk_is_imported(environ: dict[str, s
 
 WORK_THEN_END = """
 import logging, os, time
-from catalog_sync import contract, instruments
+from catalog_sync.observability import contract, instruments
 from catalog_sync.observability.sdk import setup_telemetry
 from opentelemetry import trace
 telemetry = setup_telemetry("catalog-sync", os.environ)
