@@ -19,7 +19,13 @@ from tools.mutants.lua import Change, changed, changes, pieces, with_piece
 from tools.mutants.python_code import ROOT
 from tools.mutants.result import Mutant
 
-_PRELOADED = ("catalog_sync.store.backend", "catalog_sync.store.catalog_store")
+_PRELOADED = (
+    "hypothesis",
+    "pytest_asyncio.plugin",
+    "catalog_sync.store.backend",
+    "support.published",
+    "support.redis_server",
+)
 
 
 def run(
@@ -28,11 +34,27 @@ def run(
     """Runs every mutant of the named scripts. Raises ``RuntimeError`` where the tests fail without any mutant."""
     os.environ["CI"] = "true"
     os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT / "tests"))
     loaded = importlib.import_module(module)
     for preloaded in _PRELOADED:
         importlib.import_module(preloaded)
     scripts = {name: text for name, text in vars(loaded).items() if isinstance(text, str) and name.strip("_").isupper()}
-    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests, *options]
+    # What is imported before pytest starts has no rewritten assertions; pytest would warn of that.
+    known = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+    arguments = [
+        "-x",
+        "-q",
+        "-W",
+        known,
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:schemathesis",
+        *tests,
+        *options,
+    ]
     started = time.monotonic()
     if _finish(_start(loaded, {}, arguments, log), give_up=started + 600) != 0:
         raise RuntimeError(f"the tests of {module} fail without a mutant; see {log}")
