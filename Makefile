@@ -7,7 +7,7 @@ BENCH := .venv-bench
 PIP_OPTIONS := --disable-pip-version-check --constraint constraints.txt
 DATA ?= .cache/drill
 
-.PHONY: help install demo up test faults lint format docs bench collector dashboards drill preview clean
+.PHONY: help install demo up test faults mutants lint format docs bench collector dashboards drill preview clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,10 @@ test: $(STAMP) ## Pass the tests
 faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results
 	@sh .ci/tools
 	@$(BIN)/python -m pytest -m fault --fault-table=-
+
+mutants: $(STAMP) ## Change the core in small ways and print how many changes the tests notice (an hour; see docs/mutants.md)
+	@sh .ci/tools
+	@nice -n 15 $(BIN)/python -m tools.mutants $(MUTANTS_OPTIONS)
 
 lint: $(STAMP) ## Check types, style and that generated files are current
 	@$(BIN)/python -m mypy
