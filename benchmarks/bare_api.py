@@ -43,7 +43,9 @@ def application(copy: InMemoryCatalogue) -> Starlette:
 
     def query(request: Request) -> Query:
         given = request.query_params
-        numbers = {name: int(given[name]) for name in ("min_days", "max_days", "limit", "offset") if name in given}
+        numbers: dict[str, Any] = {
+            name: int(given[name]) for name in ("min_days", "max_days", "limit", "offset") if name in given
+        }
         return Query(country=given.get("country"), text=given.get("text"), **numbers)
 
     async def bundles(request: Request) -> JSONResponse:

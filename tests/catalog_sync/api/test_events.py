@@ -201,8 +201,7 @@ async def test_listening_to_the_jobs_starts_again_after_a_failure(
 async def test_streams_need_the_token_where_reading_does(tmp_path: Path) -> None:
     async with api_world(tmp_path, CATALOG_API_OPEN_READS="false") as world:
         assert (await world.http.get("/events")).status_code == 401
-        header = {name.lower(): value for name, value in AUTHORIZED.items()}
-        stream = Stream(world, "/events", **header)
+        stream = Stream(world, "/events", authorization=AUTHORIZED["Authorization"])
         await stream.started()
         assert stream.status == 200
 
