@@ -9,6 +9,10 @@ PIP_OPTIONS := --disable-pip-version-check --constraint constraints.txt
 DATA ?= .cache/drill
 # A file of tests is run by one process, in the order that tests/conftest.py gives; -n 0 runs all in one.
 IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+# Of pip's five hundred lines: a count that grows, and what went wrong.
+SHOW_PROGRESS := /^Collecting/ && ++n % 20 == 0 { print "        " n " packages found"; fflush() } \
+	/^Installing collected/ { print "        installing " n " packages"; fflush() } \
+	/^(ERROR|WARNING|error)/ { print } /^FAILED/ { failed = 1 } END { exit failed }
 
 .PHONY: help install demo up test oldest faults mutants lint format docs bench collector dashboards drill preview clean
 
@@ -20,7 +24,8 @@ $(STAMP): pyproject.toml src/otel_resilience/pyproject.toml constraints.txt
 	@echo "Setting up $(VENV), once; this takes about a minute."
 	@test -x $(BIN)/python || { echo "1 of 2: a virtual environment with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@echo "2 of 2: the library, the application and the tools of its tests, at the versions of constraints.txt"
-	@$(BIN)/python -m pip install $(PIP_OPTIONS) --editable src/otel_resilience --editable '.[dev]'
+	@{ $(BIN)/python -m pip install $(PIP_OPTIONS) --editable src/otel_resilience --editable '.[dev]' 2>&1 || echo FAILED; } \
+		| tee $(VENV)/install.log | awk '$(SHOW_PROGRESS)' || { echo "see $(VENV)/install.log"; exit 1; }
 	@touch $@
 	@echo "$(VENV) is ready."
 
