@@ -45,6 +45,10 @@ def different(number: int) -> Iterator[Alert]:
         yield template.with_clean(fingerprint_by=(str(each),))
 
 
+MAX_GROWTH = 100_000
+"""Bytes."""
+
+
 def report_all(service: AlertService, alerts: Iterable[Alert]) -> int:
     """The bytes by which memory grew over the last thousand of them."""
     alerts = list(alerts)
@@ -55,8 +59,13 @@ def report_all(service: AlertService, alerts: Iterable[Alert]) -> int:
     try:
         for each in alerts[-1000:]:
             service.report(each)
-        gc.collect()
-        return tracemalloc.get_traced_memory()[0]
+        give_up_at = time.monotonic() + 10
+        while True:  # what the threads of the service hold for a moment is no growth
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0]
+            if grown < MAX_GROWTH or time.monotonic() > give_up_at:
+                return grown
+            time.sleep(0.05)
     finally:
         tracemalloc.stop()
 
@@ -115,7 +124,7 @@ class TestBursts:
         assert sum(message["count"] for message in webhook.accepted) == 10_000
         assert webhook.accepted[-1]["total"] == 10_000
         assert sum(webhook.accepted[-1]["error_types"].values()) == 10_000
-        assert grown < 100_000
+        assert grown < MAX_GROWTH
         assert Outbox(tmp_path).waiting() == []
 
     def test_ten_thousand_different_ones_are_a_few_messages(self) -> None:
@@ -127,7 +136,7 @@ class TestBursts:
             assert service.close(8.0)
             assert slack.failures == []
             assert 1 <= len(slack.accepted) <= 10
-            assert grown < 100_000
+            assert grown < MAX_GROWTH
 
     def test_and_all_of_them_are_counted(self) -> None:
         clock = World().clock
