@@ -7,6 +7,8 @@ BENCH := .venv-bench
 OLDEST := .venv-oldest
 PIP_OPTIONS := --disable-pip-version-check --constraint constraints.txt
 DATA ?= .cache/drill
+# A file of tests is run by one process, in the order that tests/conftest.py gives; -n 0 runs all in one.
+IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo up test oldest faults lint format docs bench collector dashboards drill preview clean
 
@@ -15,13 +17,15 @@ help: ## What there is to make
 
 $(STAMP): pyproject.toml src/otel_resilience/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "catalog-sync needs Python 3.11 or newer; name one with PYTHON=...")'
-	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
-	@echo "installing the library, the application and the tools of its tests into $(VENV) (about a minute, once)"
+	@echo "Setting up $(VENV), once; this takes about a minute."
+	@test -x $(BIN)/python || { echo "1 of 2: a virtual environment with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "2 of 2: the library, the application and the tools of its tests, at the versions of constraints.txt"
 	@$(BIN)/python -m pip install $(PIP_OPTIONS) --editable src/otel_resilience --editable '.[dev]'
 	@touch $@
+	@echo "$(VENV) is ready."
 
 install: $(STAMP) ## Set up .venv: both distributions from this tree, with all extras
-	@echo "$(VENV) is ready; $(BIN)/catalog-sync --help"
+	@echo "Next: make demo, or $(BIN)/catalog-sync --help"
 
 demo: $(STAMP) ## Run the whole story on this machine: sync, faults, outage, recovery
 	@$(BIN)/catalog-sync demo
@@ -31,7 +35,7 @@ up: $(STAMP) ## Start API, workers, scheduler, and where none are set a simulato
 
 test: $(STAMP) ## Pass the tests
 	@sh .ci/tools
-	@$(BIN)/python -m pytest $(TEST_OPTIONS)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) $(TEST_OPTIONS)
 
 oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it allows
 	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
@@ -44,7 +48,7 @@ oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it a
 
 faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results
 	@sh .ci/tools
-	@$(BIN)/python -m pytest -m fault --fault-table=-
+	@$(BIN)/python -m pytest $(IN_PARALLEL) -m fault --fault-table=-
 
 lint: $(STAMP) ## Check types, style and that generated files are current
 	@$(BIN)/python -m mypy

@@ -43,7 +43,7 @@ class Pace:
 DAY: Final = {"no_sync_after": 60.0, "first_sync_grace": 22.5, "stale_after": 240.0}
 """Seconds of incident time that stand for thresholds of a day: the drill's job runs all the time, not once a day."""
 SILENCE: Final = DAY["no_sync_after"] + DAY["first_sync_grace"]
-"""Seconds of incident time without a sync that nobody is told of."""
+"""Seconds of incident time without a sync that are not reported."""
 
 
 def settings(pace: Pace) -> Settings:

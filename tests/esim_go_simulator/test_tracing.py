@@ -36,7 +36,7 @@ async def traced(spans: InMemorySpanExporter) -> AsyncIterator[RunningSimulator]
 @pytest.fixture
 async def http(traced: RunningSimulator) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"X-API-Key": KEY, "traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"}
-    async with httpx.AsyncClient(base_url=traced.base_url, headers=headers, trust_env=False, timeout=0.5) as client:
+    async with httpx.AsyncClient(base_url=traced.base_url, headers=headers, trust_env=False, timeout=30) as client:
         yield client
 
 

@@ -39,7 +39,7 @@ def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
                     time.sleep(0.02)
             yield client
         server.send_signal(signal.SIGTERM)
-        assert server.wait(10) == 0
+        assert server.wait(60) == 0
     finally:
         server.kill()
         server.wait()

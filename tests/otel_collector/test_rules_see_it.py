@@ -19,7 +19,7 @@ from support.prometheus import Prometheus
 from support.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
-PACE: Final = paces.Pace(waits=10, memory=1)
+PACE: Final = paces.Pace(waits=6, memory=1)
 LIMIT: Final = PACE.wall(180)
 """Three minutes, in seconds of this test."""
 POISON = "poisoned"
@@ -86,6 +86,7 @@ def send_both(world: World) -> None:
     sender.spans(span("good", new_trace(), status=ERROR))
 
 
+@pytest.mark.slow
 @pytest.mark.fault("O1")
 def test_what_a_store_refuses_for_good_is_seen_as_lost(world: World) -> None:
     world.loki.refusals[POISON.encode()] = 400
@@ -93,6 +94,7 @@ def test_what_a_store_refuses_for_good_is_seen_as_lost(world: World) -> None:
     world.wait_for(alertname="CollectorLosingTelemetry")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("O1")
 def test_what_a_store_refuses_again_and_again_is_seen_while_everything_else_passes(world: World) -> None:
     world.loki.refusals[POISON.encode()] = 503
@@ -101,6 +103,7 @@ def test_what_a_store_refuses_again_and_again_is_seen_while_everything_else_pass
     assert any(record.body == "good" for record in world.loki.logs)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("O7")
 def test_a_store_that_dies_with_data_under_way_is_one_alert(world: World) -> None:
     world.loki.mode = "unavailable"

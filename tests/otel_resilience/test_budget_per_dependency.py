@@ -175,11 +175,11 @@ def test_a_forked_child_has_its_own_buckets_breakers_and_telemetry() -> None:
         def hold():
             with budget._by_name._lock, bucket._lock, breaker._lock:
                 held.set()
-                release.wait(20)
+                release.wait(60)
 
         thread = threading.Thread(target=hold)
         thread.start()
-        held.wait(5)
+        held.wait(60)
         with recorded.recording():
             child = os.fork()
             if child == 0:

@@ -449,7 +449,7 @@ class TestRegistry:
         found: list[CircuitBreaker] = []
 
         def work() -> None:
-            barrier.wait(5)
+            barrier.wait(60)
             found.append(registry.get("supplier"))
 
         threads = [threading.Thread(target=work) for _ in range(8)]
@@ -466,7 +466,7 @@ class TestConcurrency:
         together = threading.Barrier(8)
 
         def operation() -> None:
-            together.wait(5)  # breaks unless all eight are inside at once
+            together.wait(60)  # breaks unless all eight are inside at once
             breaker.metrics()
 
         threads = [threading.Thread(target=breaker.execute, args=(operation,)) for _ in range(8)]
@@ -528,10 +528,10 @@ class TestConcurrency:
 
         def operation() -> None:
             probes.append(1)
-            finish.wait(5)
+            finish.wait(60)
 
         def work() -> None:
-            start.wait(5)
+            start.wait(60)
             try:
                 breaker.execute(operation)
             except CircuitOpenError:
@@ -562,11 +562,11 @@ class TestConcurrency:
             def hold():
                 with breaker._lock, registry._lock, policy.budget._lock:
                     held.set()
-                    release.wait(20)
+                    release.wait(60)
 
             thread = threading.Thread(target=hold)
             thread.start()
-            held.wait(5)
+            held.wait(60)
             child = os.fork()
             if child == 0:
                 outcomes = [ConnectionError(), None]

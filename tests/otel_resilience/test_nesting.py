@@ -266,7 +266,7 @@ class TestOneExceptionInTwoCalls:
         def operation(name: str) -> None:
             sent[name] += 1
             if name == "b" and sent[name] == 2:
-                first_ended.wait(5)
+                first_ended.wait(60)
             raise lost
 
         def call(name: str) -> None:

@@ -69,10 +69,10 @@ class TestHalfOpen:
 
         def operation() -> None:
             reached.append(1)
-            finish.wait(5)
+            finish.wait(60)
 
         def work() -> None:
-            start.wait(5)
+            start.wait(60)
             try:
                 breaker.execute(operation)
             except CircuitOpenError:
@@ -353,7 +353,7 @@ class TestTime:
         """pybreaker: eight threads of 0.1 s take 0.8 s."""
         policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig())
         together = threading.Barrier(8)
-        threads = [threading.Thread(target=policy.execute, args=(lambda: together.wait(5),)) for _ in range(8)]
+        threads = [threading.Thread(target=policy.execute, args=(lambda: together.wait(60),)) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:

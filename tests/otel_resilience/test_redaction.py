@@ -177,9 +177,9 @@ def test_a_secret_that_the_cut_divides_does_not_survive() -> None:
 )
 def test_the_cost_of_long_text_is_bounded(unit: str) -> None:
     text = unit * (2_000_000 // len(unit))
-    started = time.perf_counter()
+    started = time.process_time()  # which does not run while others have the processor
     redact(text)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 def test_a_short_registered_secret_does_not_hide_the_shape_of_another() -> None:

@@ -87,7 +87,7 @@ class MemoryStore:
 
 
 class Clock:
-    """Monotonic time and time of day that move when they are told."""
+    """Monotonic time and time of day that move when they are reported."""
 
     def __init__(self) -> None:
         self.passed = 0.0
@@ -100,7 +100,7 @@ class Clock:
 
 
 class ScriptedSync:
-    """Stands for the sync service: reports progress when told, ends when told, or waits to be cancelled."""
+    """Stands for the sync service: reports progress when reported, ends when reported, or waits to be cancelled."""
 
     def __init__(self) -> None:
         self.requests: list[SyncRequest] = []

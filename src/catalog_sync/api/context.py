@@ -63,9 +63,7 @@ class RequestContext:
         self._told: dict[str, float] = {}
         self._tracer = trace.get_tracer(contract.SCOPE, __version__, schema_url=contract.SCHEMA_URL)
         meter = metrics.get_meter(contract.SCOPE, __version__, schema_url=contract.SCHEMA_URL)
-        self._duration = meter.create_histogram(
-            HTTP_SERVER_REQUEST_DURATION, "s", "Duration of HTTP server requests."
-        )
+        self._duration = meter.create_histogram(HTTP_SERVER_REQUEST_DURATION, "s", "Duration of HTTP server requests.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

@@ -49,7 +49,7 @@ class Hub:
         while True:
             try:
                 async for job in self._jobs.changes():
-                    self._clients.tell(job)
+                    self._clients.notify(job)
                     for listener in self._on_change:
                         listener(job)
             except CatalogSyncError as error:

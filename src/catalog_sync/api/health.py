@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
@@ -13,7 +12,8 @@ from starlette.responses import JSONResponse, Response
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.parameters import no_parameters
 from catalog_sync.api.ports import Alerts, Overview, Protection
-from catalog_sync.store.reader import epoch
+from catalog_sync.domain.freshness import Freshness
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.sync.reporting import error_info
 
 LOOK: Final = 0.05
@@ -76,7 +76,7 @@ class Health:
             self.report(), quickly(self._alerts.overview()), quickly(self._protection.overview())
         )
         document = {
-            "now": _rfc3339(self._wall_clock()),
+            "now": rfc3339(self._wall_clock()),
             "health": report,
             "catalogue": self._catalogue(),
             "breakers": protection.get("breakers", []),
@@ -102,20 +102,16 @@ class Health:
         meta = self._live.meta
         if meta is None:
             return {"status": "unhealthy", "detail": "there is no catalogue to read"}
-        age = max(0.0, self._wall_clock() - epoch(meta.as_of))
-        source: str = self._live.source
-        kept = sorted(name for name, group in meta.groups.items() if group.stale)
-        if source == "fresh" and (kept or age > self._live.stale_after):
-            source = "stale"
+        judged = Freshness.of(meta, self._live.source, now=self._wall_clock(), stale_after=self._live.stale_after)
         check: dict[str, Any] = {
-            "status": "healthy" if source == "fresh" else "degraded",
-            "source": source,
-            "as_of": meta.as_of,
-            "age_s": round(age, 3),
+            "status": "degraded" if judged.stale else "healthy",
+            "source": judged.source,
+            "as_of": judged.as_of,
+            "age_s": round(judged.age, 3),
             "version": meta.version,
         }
-        if kept:
-            check["stale_groups"] = kept
+        if judged.stale_groups:
+            check["stale_groups"] = list(judged.stale_groups)
         return check
 
     def _store(self) -> dict[str, Any]:
@@ -175,8 +171,3 @@ def _judged(checks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _response(report: Mapping[str, Any]) -> Response:
     status = 503 if report["status"] == "unhealthy" else 200
     return JSONResponse(report, status, headers={"Cache-Control": "no-store"})
-
-
-def _rfc3339(seconds: float) -> str:
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

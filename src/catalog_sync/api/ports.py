@@ -6,8 +6,8 @@ import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.last_run import breaker_json, budget_json
-from catalog_sync.sync.run import rfc3339
 
 if TYPE_CHECKING:
     from otel_resilience import Policy

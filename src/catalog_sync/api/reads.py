@@ -15,8 +15,9 @@ from catalog_sync.api.catalogue import LiveCatalogue, View
 from catalog_sync.api.parameters import no_parameters, search_query
 from catalog_sync.api.sending import Sent, UnderWay
 from catalog_sync.domain.models import Source
+from catalog_sync.domain.times import epoch
 from catalog_sync.observability import instruments
-from catalog_sync.store.reader import Query, epoch
+from catalog_sync.store.reader import Query
 
 CACHED_BYTES: Final = 32 * 1024 * 1024
 """Of memory that kept answers to the served version take, all that is kept for them included."""

@@ -15,10 +15,10 @@ from catalog_sync.api.health import Health
 from catalog_sync.api.parameters import no_parameters, page_parameters, sync_body
 from catalog_sync.api.problems import ProblemError
 from catalog_sync.domain.errors import CacheConnectionError
+from catalog_sync.domain.times import epoch
 from catalog_sync.jobs import Job, Jobs
 from catalog_sync.observability.traces import TraceStore
 from catalog_sync.settings.settings import AlertSettings
-from catalog_sync.store.reader import epoch
 from catalog_sync.sync.scopes import check_scope
 from otel_resilience.correlation import is_correlation_id
 

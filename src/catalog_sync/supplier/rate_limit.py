@@ -24,7 +24,7 @@ SAFETY_MARGIN = 0.01
 
 
 class SlidingLog:
-    """Pure core: at most ``rate`` units per second, in any window, and nothing while paused.
+    """Pure: at most ``rate`` units per second, in any window, and nothing while paused.
 
     A rate of 0 sets no limit; pauses still hold. For rates below 1 it is one unit per ``1 / rate`` seconds.
     """
@@ -62,7 +62,7 @@ class SlidingLog:
         return start
 
     def take(self, now: float, cost: int = 1) -> None:
-        """Record a grant. The caller has asked :meth:`ready_at`."""
+        """Record a grant. Call :meth:`ready_at` first."""
         if self._limit:
             units = self._units(cost)
             self._granted.append((now, units))
@@ -101,7 +101,7 @@ class RateLimiter:
         """
         async with self._turn:
             while True:
-                await self._tell_others()
+                await self._report_pause()
                 now = self._clock()
                 wait = self._log.ready_at(now, cost) - now
                 if wait <= 0:
@@ -121,11 +121,11 @@ class RateLimiter:
         self._log.take(self._clock(), cost)
         return 0.0
 
-    async def _tell_others(self) -> None:
-        """Nobody else shares this limit."""
+    async def _report_pause(self) -> None:
+        """No other process shares this limit."""
 
     def pause(self, seconds: float) -> None:
-        """Let nobody send for ``seconds``: the supplier said so to one of the callers."""
+        """Send nothing for ``seconds``: the supplier requested it from one of the callers."""
         self._log.pause(self._clock() + seconds)
 
 

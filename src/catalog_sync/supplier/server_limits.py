@@ -17,7 +17,7 @@ DATE_RESOLUTION = 1.0
 
 
 def pause(status: int, headers: Mapping[str, str], now: float) -> float:
-    """Seconds for which nobody should send, 0 where the answer does not ask for it. ``now`` is the wall clock.
+    """Seconds for which nothing should be sent, 0 where the response does not request it. ``now`` is the wall clock.
 
     ``Retry-After`` counts with 429 and 503, ``X-Ratelimit-Reset`` where nothing remains. A reset time is compared with
     the supplier's own ``Date``, so that a wrong clock here does no harm. After a success the pause is rounded down: our

@@ -4,12 +4,17 @@ Every admission hands out a permit: the generation in the closed state, and in t
 other call ever gets, with a lease on one of the probe slots. A lease that expires costs the slot, not the verdict: the
 result of a probe counts as long as the half-open state that admitted it lasts. Results of an earlier generation are
 stale and are dropped, whatever they say.
+
+A machine can be kept as a plain document, for storages that several processes share: :meth:`BreakerMachine.load` and
+:meth:`BreakerMachine.dump`. Its probes then have names in the place of numbers.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
 from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
@@ -22,13 +27,20 @@ OPEN = BreakerState.OPEN
 HALF_OPEN = BreakerState.HALF_OPEN
 FORCED_OPEN = BreakerState.FORCED_OPEN
 
+NEVER = -math.inf
+"""The time of what has not happened yet."""
+
+Permit = int | str
+"""The generation for a call of the closed state; for a probe a number above it, or a name given by the caller."""
+
 
 class BreakerMachine:
     """States, permits and trip rules. All times are seconds on one monotonic clock."""
 
-    __slots__ = ("_config", "_failure_times", "_fraction", "_lease", "_leases", "_probe_successes", "_run",
-                 "_run_mark", "_serial", "expired_probes", "first_opened_at", "generation", "last_transition",
-                 "open_until", "opened", "openings", "since", "stale_results", "state", "window")  # fmt: skip
+    __slots__ = ("_config", "_failure_times", "_fraction", "_lease", "_leases", "_open_for", "_probe_successes", "_run",
+                 "_run_began", "_run_last", "_run_mark", "_serial", "expired_probes", "first_opened_at", "generation",
+                 "last_transition", "open_until", "opened", "openings", "since", "stale_results", "state",
+                 "window")  # fmt: skip
 
     def __init__(self, config: CircuitBreakerConfig, now: float, fraction: Callable[[], float]) -> None:
         self._config = config
@@ -39,18 +51,81 @@ class BreakerMachine:
         self.state = CLOSED
         self.since = now
         self.window = SlidingWindow(config.monitoring_period)
-        self._failure_times: deque[float] = deque(maxlen=config.failure_threshold or 1)
+        self._failure_times: deque[float] | None = deque(maxlen=config.failure_threshold or 1)
+        """``None`` in a machine that is kept as a document: it counts failures in buckets, so that it stays small."""
         self._run = 0
         self._run_mark = 0
-        self._leases: dict[int, float] = {}
+        self._run_began = self._run_last = NEVER
+        """When the first and the last failure of the run were counted."""
+        self._leases: dict[Permit, float] = {}
         self._probe_successes = 0
         self.openings = 0
         self.first_opened_at = now
         self.open_until: float = 0.0
+        self._open_for = 0.0
         self.opened = 0
         self.stale_results = 0
         self.expired_probes = 0
         self.last_transition: Transition | None = None
+
+    @classmethod
+    def load(
+        cls,
+        document: Mapping[str, Any],
+        config: CircuitBreakerConfig,
+        now: float,
+        *,
+        lease: float,
+        fraction: Callable[[], float],
+    ) -> Self:
+        """The machine that :meth:`dump` wrote, or a new one of generation 0 for an empty document.
+
+        An open time is bounded by its length, so that a clock that was set back prolongs it by no more than that. A
+        window of another period is empty.
+        """
+        machine = cls(config, NEVER, fraction)
+        machine._lease = lease
+        machine.generation = machine._serial = document.get("generation", 0)
+        machine.state = BreakerState(document.get("state", CLOSED.value))
+        machine.since = document.get("changed_at", NEVER)
+        machine._failure_times = None
+        if document.get("width") == machine.window.width:
+            machine.window.load(document["window"])
+        machine._run = document.get("run", 0)
+        machine._run_began = document.get("run_began", NEVER)
+        machine._run_last = document.get("run_last", NEVER)
+        machine._leases = dict(document.get("leases", {}))
+        machine._probe_successes = document.get("good", 0)
+        machine.openings = document.get("openings", 0)
+        machine.first_opened_at = document.get("opened_at", NEVER)
+        machine._open_for = document.get("open_for", 0.0)
+        machine.open_until = min(document.get("open_until", now), now + machine._open_for)
+        return machine
+
+    def dump(self) -> dict[str, Any]:
+        """All that :meth:`load` needs, as a JSON object; and the reason of a change of state since then."""
+        document: dict[str, Any] = {
+            "generation": self.generation,
+            "state": self.state.value,
+            "openings": self.openings,
+            "good": self._probe_successes,
+            "run": self.consecutive_failures,
+            "leases": dict(self._leases),
+            "width": self.window.width,
+            "window": self.window.dump(),
+        }
+        if self.state is OPEN:
+            document.update(open_until=self.open_until, open_for=self._open_for)
+        times = {
+            "changed_at": self.since,
+            "opened_at": self.first_opened_at,
+            "run_began": self._run_began,
+            "run_last": self._run_last,
+        }
+        document.update((name, time) for name, time in times.items() if time != NEVER)
+        if self.last_transition is not None:
+            document.update(reason=self.last_transition.reason.value, error_type=self.last_transition.error_type or "")
+        return document
 
     @property
     def lease(self) -> float:
@@ -74,20 +149,26 @@ class BreakerMachine:
             return self.generation
         if self.state is not HALF_OPEN:
             return None
+        permit = self._next_serial()
+        return permit if self.admit_probe(permit, now) else None
+
+    def admit_probe(self, permit: Permit, now: float) -> bool:
+        """Whether the half-open state has a slot for a probe with this permit. Call :meth:`tick` first."""
+        if self.state is not HALF_OPEN:
+            return False
         if len(self._leases) >= self._config.half_open_max_calls:
             self._drop_expired_leases(now)
             if len(self._leases) >= self._config.half_open_max_calls:
-                return None
-        permit = self._next_serial()
+                return False
         self._leases[permit] = now + self._lease
-        return permit
+        return True
 
-    def succeed(self, permit: int, now: float, *, slow: bool = False) -> Transition | None:
+    def succeed(self, permit: Permit, now: float, *, slow: bool = False) -> Transition | None:
         """The call of this permit succeeded."""
         if self.state is CLOSED and permit == self.generation:
             self.window.roll(now)
             self.window.succeed()
-            return self._mark_slow(now) if slow else None
+            return self.mark_slow(now) if slow else None
         if not self._end_probe(permit):
             return None
         if slow:
@@ -98,19 +179,38 @@ class BreakerMachine:
         return None
 
     def fail(
-        self, permit: int, now: float, *, slow: bool = False, error_type: str | None = None, hint: float | None = None
+        self,
+        permit: Permit,
+        now: float,
+        *,
+        slow: bool = False,
+        error_type: str | None = None,
+        hint: float | None = None,
     ) -> Transition | None:
         """The call of this permit failed; ``hint`` is the server's wish in seconds."""
         if self.state is CLOSED and permit == self.generation:
             reason = self.count_failure(now)
             if reason is not None:
                 return self._open(reason, now, error_type, hint)
-            return self._mark_slow(now) if slow else None
+            return self.mark_slow(now) if slow else None
         if not self._end_probe(permit):
             return None
         return self._open(TransitionReason.PROBE_FAILED, now, error_type, hint)
 
-    def release(self, permit: int) -> None:
+    def count_successes(self, number: int, now: float, *, began: float) -> None:
+        """Counts calls of the closed state that are reported late; the last of them began at ``began``.
+
+        A success ends the run of failures if it began after the last of them. One that began amid them leaves the last
+        failure; one that began before them says nothing about them.
+        """
+        self.window.add_successes(number, now)
+        if began >= self._run_last:
+            self._run = 0
+        elif began >= self._run_began:
+            self._run = 1
+            self._run_began = self._run_last
+
+    def release(self, permit: Permit) -> None:
         """The call of this permit says nothing about the dependency: a probe gives its slot back."""
         if self.state is CLOSED and permit == self.generation:
             return
@@ -136,7 +236,7 @@ class BreakerMachine:
         self.since = now - age
         self.openings = openings
         self.first_opened_at = now - opened_age
-        self.open_until = now + open_left
+        self.extend_open_time(now, open_left)
         if state is source:
             return None
         if state is OPEN or state is FORCED_OPEN:
@@ -154,19 +254,31 @@ class BreakerMachine:
         )
         return self.last_transition
 
+    def extend_open_time(self, now: float, seconds: float) -> None:
+        """The circuit stays open for ``seconds`` from now, as was decided elsewhere."""
+        self.open_until = now + seconds
+        self._open_for = seconds
+
+    def skip_to(self, generation: int) -> None:
+        """Gives the present state a number of at least ``generation``, so that none used elsewhere is used again."""
+        self._serial = max(self._serial, generation)
+        self.generation = max(self.generation, generation)
+
     def grant(self, now: float) -> int:
         """A permit for a probe that was granted elsewhere."""
         permit = self._next_serial()
         self._leases[permit] = now + self._lease
         return permit
 
-    def forget(self, permit: int) -> None:
+    def forget(self, permit: Permit) -> None:
         """The probe of this permit was settled elsewhere."""
         self._leases.pop(permit, None)
 
-    def holds(self, permit: int) -> bool:
+    def holds(self, permit: Permit) -> bool:
         """Whether the permit belongs to a probe of the present half-open state, with or without its lease."""
-        return self.state is HALF_OPEN and permit > self.generation
+        if self.state is not HALF_OPEN:
+            return False
+        return permit in self._leases or (isinstance(permit, int) and permit > self.generation)
 
     def lease_left(self, now: float) -> float:
         """Seconds that the longest probe under way may still take; 0 where there is none."""
@@ -206,13 +318,11 @@ class BreakerMachine:
         mark = window.total_successes()
         self._run = self._run + 1 if mark == self._run_mark else 1
         self._run_mark = mark
-        if config.failure_threshold is not None:
-            self._failure_times.append(now)
-            if (
-                len(self._failure_times) == config.failure_threshold
-                and now - self._failure_times[0] < config.monitoring_period
-            ):
-                return TransitionReason.FAILURE_THRESHOLD
+        self._run_last = now
+        if self._run == 1:
+            self._run_began = now
+        if config.failure_threshold is not None and self._reaches(config.failure_threshold, now):
+            return TransitionReason.FAILURE_THRESHOLD
         if config.consecutive_failures is not None and self._run >= config.consecutive_failures:
             return TransitionReason.CONSECUTIVE_FAILURES
         if (
@@ -223,7 +333,15 @@ class BreakerMachine:
             return TransitionReason.FAILURE_RATE
         return None
 
-    def _mark_slow(self, now: float) -> Transition | None:
+    def _reaches(self, threshold: int, now: float) -> bool:
+        times = self._failure_times
+        if times is None:
+            return self.window.failures >= threshold
+        times.append(now)
+        return len(times) == threshold and now - times[0] < self._config.monitoring_period
+
+    def mark_slow(self, now: float) -> Transition | None:
+        """A call of the closed state that was counted already was slow."""
         window = self.window
         window.slow_call(now)
         if window.calls >= self._config.minimum_calls and window.slow >= self._config.slow_call_rate * window.calls:
@@ -236,7 +354,7 @@ class BreakerMachine:
         open_for = bound / 2 + bound / 2 * self._fraction()
         if hint is not None:
             open_for = max(open_for, min(hint, config.max_retry_after))
-        self.open_until = now + open_for
+        self.extend_open_time(now, open_for)
         return self._enter(OPEN, reason, now, error_type=error_type, open_for=open_for)
 
     def _enter(
@@ -278,7 +396,8 @@ class BreakerMachine:
         if state is CLOSED:
             self.openings = 0
             self.window.reset()
-            self._failure_times.clear()
+            if self._failure_times is not None:
+                self._failure_times.clear()
             self._run = self._run_mark = 0
 
     def _manual(self, target: BreakerState, now: float) -> Transition | None:
@@ -286,17 +405,17 @@ class BreakerMachine:
             return None
         return self._enter(target, TransitionReason.MANUAL, now)
 
-    def _end_probe(self, permit: int) -> bool:
+    def _end_probe(self, permit: Permit) -> bool:
         """Gives the slot back. ``False`` for a stale permit.
 
         Permits of probes are numbered after the generation that admits them, so that those whose lease expired need
         not be remembered.
         """
+        current = self.holds(permit)
         self._leases.pop(permit, None)
-        if self.holds(permit):
-            return True
-        self.stale_results += 1
-        return False
+        if not current:
+            self.stale_results += 1
+        return current
 
     def _drop_expired_leases(self, now: float) -> None:
         expired = [permit for permit, until in self._leases.items() if until <= now]

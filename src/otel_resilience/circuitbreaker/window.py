@@ -17,12 +17,13 @@ class SlidingWindow:
     A bucket expires when its start is ``period`` or more in the past.
     """
 
-    __slots__ = ("_all_successes", "_failures", "_index", "_seen", "_slow", "_successes", "_width", "bucket_end",
-                 "failures", "period", "slow", "succeed", "successes")  # fmt: skip
+    __slots__ = ("_all_successes", "_failures", "_index", "_seen", "_slow", "_successes", "bucket_end", "failures",
+                 "period", "slow", "succeed", "successes", "width")  # fmt: skip
 
     def __init__(self, period: float) -> None:
         self.period = period
-        self._width = period / BUCKETS
+        self.width = period / BUCKETS
+        """Seconds that a bucket covers."""
         self.reset()
 
     def reset(self) -> None:
@@ -46,7 +47,7 @@ class SlidingWindow:
     def roll(self, now: float) -> None:
         """Closes the bucket of earlier successes and drops what has expired."""
         self._absorb()
-        index = int(now // self._width)
+        index = int(now // self.width)
         if self._index is None:
             self._index = index
         steps = index - self._index
@@ -58,7 +59,7 @@ class SlidingWindow:
                 self.slow -= self._slow[slot]
                 self._successes[slot] = self._failures[slot] = self._slow[slot] = 0
             self._index = index
-        self.bucket_end = (self._index + 1) * self._width
+        self.bucket_end = (self._index + 1) * self.width
 
     def fail(self, now: float) -> None:
         """Counts one failure."""
@@ -71,6 +72,33 @@ class SlidingWindow:
         self.roll(now)
         self._slow[self._slot()] += 1
         self.slow += 1
+
+    def add_successes(self, number: int, now: float) -> None:
+        """Counts several successes that were reported together."""
+        self.roll(now)
+        self._successes[self._slot()] += number
+        self.successes += number
+
+    def load(self, buckets: list[list[int]]) -> None:
+        """Takes over what :meth:`dump` wrote. Call it on an empty window of the same period."""
+        if not buckets:
+            return
+        self._index = max(bucket[0] for bucket in buckets)
+        for index, successes, failures, slow in buckets:
+            if index > self._index - BUCKETS:
+                self._successes[index % BUCKETS] += successes
+                self._failures[index % BUCKETS] += failures
+                self._slow[index % BUCKETS] += slow
+        self.successes, self.failures, self.slow = sum(self._successes), sum(self._failures), sum(self._slow)
+
+    def dump(self) -> list[list[int]]:
+        """The buckets that are not empty: number, successes, failures, slow calls."""
+        self._absorb()
+        if self._index is None:
+            return []
+        slots = ((index, index % BUCKETS) for index in range(self._index - BUCKETS + 1, self._index + 1))
+        buckets = ([index, self._successes[slot], self._failures[slot], self._slow[slot]] for index, slot in slots)
+        return [bucket for bucket in buckets if any(bucket[1:])]
 
     @property
     def calls(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Self
 
 from otel_resilience._internal import validation as check
 from otel_resilience.classification.model import ErrorClass
@@ -42,7 +43,7 @@ class RetryBudgetConfig:
 
 
 class TokenBucket:
-    """The bucket itself: pure, told the time, not safe for threads."""
+    """The bucket itself: pure, the time is passed in, not safe for threads."""
 
     __slots__ = ("_capacity", "_rate", "_refilled_at", "tokens")
 
@@ -51,6 +52,13 @@ class TokenBucket:
         self._rate = config.refill_rate
         self._refilled_at = now
         self.tokens = config.capacity
+
+    @classmethod
+    def load(cls, config: RetryBudgetConfig, tokens: float, refilled_at: float) -> Self:
+        """A bucket that held ``tokens`` at ``refilled_at``."""
+        bucket = cls(config, refilled_at)
+        bucket.tokens = tokens
+        return bucket
 
     def refill(self, now: float) -> None:
         """Adds what accrued since the last look. A clock that steps back adds nothing."""

@@ -1,8 +1,9 @@
 """A circuit breaker that shares its state.
 
-In the closed state nothing but a failure (or a slow call) asks the storage. While the last call that is known failed,
-each asks before it begins, so that none begins after somebody else opened the circuit. An open circuit rejects by what
-it knows; each probe is asked for, and its verdict is told. Without an answer the breaker goes on by its own.
+In the closed state only a failure (or a slow call) calls the storage. While the latest known call failed, each call
+checks the storage before it starts, so that none starts after another process opened the circuit. An open circuit
+rejects without a look at the storage; each probe is requested there, and its verdict reported. Without an answer the
+breaker uses local state.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.H
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Answer:
     view: BreakerView
-    told: tuple[int, int]
-    """In which generation of the machine how many successes have been told with it."""
-    moves: int
-    """How often the breaker had gone by its own when the step was made."""
+    reported: tuple[int, int]
+    """In which generation of the machine how many successes have been reported with it."""
+    local_steps: int
+    """How often the breaker had used local state when the step was made."""
     sent: float
     """When it was made, on the clock of the breaker."""
 
@@ -52,20 +53,20 @@ class SharedCircuitBreaker(CircuitBreaker):
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        self._ask_from = 0.0
-        """Until then, on the clock, there is no point in asking for a probe."""
+        self._probe_from = 0.0
+        """Until then, on the clock, there is no point in requesting a probe."""
         self._busy_until = 0.0
-        """When the probe of somebody else ends at the latest."""
+        """When the probe of another process ends at the latest."""
         self._generation = 0
         """Of the shared state; never goes back."""
         self._joined = False
         self._answered_by: Link | None = None
-        """The storage that this breaker is in step with; ``None`` after a step of its own."""
-        self._moves = 0
-        """How often it went by its own."""
-        self._told_successes = (0, 0)
+        """The storage that this breaker is in step with; ``None`` after a local step."""
+        self._local_steps = 0
+        """How often it used local state."""
+        self._reported_successes = (0, 0)
         self._last_success = 0.0
-        """When the latest of the calls that succeeded was begun."""
+        """When the latest of the calls that succeeded was started."""
         self._leases: dict[int, tuple[Link, str]] = {}
         self._view: BreakerView | None = None
         check.instance("shared", shared, Sharing)
@@ -76,7 +77,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         shared.join(self)
 
     def metrics(self) -> CircuitBreakerMetrics:
-        """As of :class:`~otel_resilience.CircuitBreaker`; the window is that of all users together, as last seen."""
+        """As of :class:`~otel_resilience.CircuitBreaker`; the window is that of all processes, as last seen."""
         own = super().metrics()
         view = self._view
         if view is None or self._answered_by is None:
@@ -93,18 +94,18 @@ class SharedCircuitBreaker(CircuitBreaker):
         )
 
     def force_open(self) -> None:
-        """Rejects every call, of all users, until :meth:`close` or :meth:`reset`."""
-        if self._ask(Action.FORCE_OPEN) is None:
+        """Rejects every call, in all processes, until :meth:`close` or :meth:`reset`."""
+        if self._request(Action.FORCE_OPEN) is None:
             super().force_open()
 
     def close(self) -> None:
-        """Closes the circuit of all users by hand, with an empty window."""
-        if self._ask(Action.CLOSE) is None:
+        """Closes the circuit of all processes by hand, with an empty window."""
+        if self._request(Action.CLOSE) is None:
             super().close()
 
     def reset(self) -> None:
-        """Makes it as new for all users; the counts of calls rejected and results dropped are those of this one."""
-        self._ask(Action.RESET)
+        """Makes it as new for all processes; the counts of calls rejected and results dropped are those of this one."""
+        self._request(Action.RESET)
         super().reset()
 
     def admit(self) -> int:
@@ -112,17 +113,17 @@ class SharedCircuitBreaker(CircuitBreaker):
         machine = self._machine
         now = self.clock()
         if machine.state is CLOSED:
-            if self._wary():
-                self._ask(Action.LOOK)
+            if self._must_check_storage():
+                self._request(Action.LOOK)
             if machine.state is CLOSED:
                 return super().admit()
-        if now < (machine.open_until if machine.state is OPEN else self._ask_from):
+        if now < (machine.open_until if machine.state is OPEN else self._probe_from):
             return self._refused(self._retry_after(now))
         lease = secrets.token_hex(8)
-        asked = self._ask(Action.PROBE, lease=lease)
-        if asked is None:
+        answer = self._request(Action.PROBE, lease=lease)
+        if answer is None:
             return super().admit()
-        link, view = asked
+        link, view = answer
         if view.expired:
             telemetry.probe_expired(self.dependency, view.expired)
         permit = None
@@ -139,18 +140,13 @@ class SharedCircuitBreaker(CircuitBreaker):
     def record_success(self, permit: int, started: float) -> None:
         """As of :class:`~otel_resilience.CircuitBreaker`."""
         self._last_success = started
-        if permit == self.fast_permit:
-            window = self.window
-            if started >= window.bucket_end:
-                self._roll()
-            window.succeed()
-            return
-        if permit == UNRECORDED:
+        if permit in (self.fast_permit, UNRECORDED):
+            super().record_success(permit, started)
             return
         slow = self._slow_after is not None and self.clock() - started >= self._slow_after
         if self._settled(Action.SUCCEED, permit, slow=slow):
             return
-        if slow and self._is_current(permit) and self._ask(Action.SLOW) is not None:
+        if slow and self._is_current(permit) and self._request(Action.SLOW) is not None:
             with self._lock:
                 if self._is_current(permit):
                     self._machine.window.succeed()
@@ -171,7 +167,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         details: dict[str, Any] = {"slow": slow, "error_type": verdict.error_type, "hint": verdict.retry_after}
         if self._settled(Action.FAIL, permit, **details):
             return
-        if self._is_current(permit) and self._ask(Action.FAIL, **details) is not None:
+        if self._is_current(permit) and self._request(Action.FAIL, **details) is not None:
             with self._lock:
                 if self._is_current(permit):
                     self._machine.count_failure(self.clock())
@@ -185,28 +181,28 @@ class SharedCircuitBreaker(CircuitBreaker):
         if link is not None and self._machine.holds(permit):
             with self._lock:
                 self._machine.forget(permit)
-            link.tell(lambda: self._send(link, Action.RELEASE, lease=lease), lambda answer: self._adopt(link, answer))
+            link.submit(lambda: self._send(link, Action.RELEASE, lease=lease), lambda answer: self._adopt(link, answer))
             return
         super().release(permit)
 
     def refresh(self, link: Link) -> None:
         """Looks at the shared state. Raises :class:`~otel_resilience.storage.StorageError`."""
-        self._adopt(link, link.make(lambda: self._send(link, Action.LOOK)))
+        self._adopt(link, link.run(lambda: self._send(link, Action.LOOK)))
 
     def flush(self) -> None:
-        """Tells what has not been told yet."""
-        asked = self._ask(Action.LOOK)
-        if asked is not None:
-            self._copy_behind(asked[0])
+        """Reports what has not been reported yet."""
+        answer = self._request(Action.LOOK)
+        if answer is not None:
+            self._copy_behind(answer[0])
 
-    def _wary(self) -> bool:
-        """Whether the last that was heard of the dependency is a failure, as far as a storage in reach knows."""
+    def _must_check_storage(self) -> bool:
+        """Whether the latest known call failed, as far as a reachable storage knows."""
         view = self._view
         return self._answered_by is not None and view is not None and view.run > 0
 
     def _refresh_fast_permit(self) -> None:
         super()._refresh_fast_permit()
-        if self.fast_permit and self._wary():
+        if self.fast_permit and self._must_check_storage():
             self.fast_permit = 0
 
     def _retry_after(self, now: float) -> float | None:
@@ -218,33 +214,33 @@ class SharedCircuitBreaker(CircuitBreaker):
         return machine.state is CLOSED and permit == machine.generation
 
     def _settled(self, action: Action, permit: int, **details: Any) -> bool:
-        """Tells the verdict of a probe to the storage that granted it. ``False`` where this breaker has to decide."""
+        """Reports the verdict of a probe to the storage that granted it. ``False`` where this breaker has to decide."""
         link, lease = self._leases.pop(permit, (None, ""))
         if link is None or not self._machine.holds(permit):
             return False
-        asked = self._ask(action, links=(link,), lease=lease, **details)
-        if asked is None:
+        answer = self._request(action, links=(link,), lease=lease, **details)
+        if answer is None:
             return False
         with self._lock:
             self._machine.forget(permit)
-            if asked[1].stale:
+            if answer[1].stale:
                 self._machine.stale_results += 1
-        super()._told(None, int(asked[1].stale))
+        super()._report_changes(None, int(answer[1].stale))
         return True
 
     def _publish(self) -> None:
-        """After a step of our own that a storage in reach does not know."""
+        """After a local step that a reachable storage does not know."""
         if self._answered_by is None:
-            self._ask(Action.LOOK)
+            self._request(Action.LOOK)
 
-    def _ask(
+    def _request(
         self, action: Action, *, links: tuple[Link, ...] | None = None, **details: Any
     ) -> tuple[Link, BreakerView] | None:
-        """Makes a step at the first storage that answers in time. ``None``: this breaker goes by its own."""
+        """Makes a step at the first storage that answers in time. ``None``: this breaker uses local state."""
         for link in self._shared.links if links is None else links:
             seen: list[BreakerView] = []
 
-            def use(answer: _Answer, link: Link = link, seen: list[BreakerView] = seen) -> None:
+            def adopt(answer: _Answer, link: Link = link, seen: list[BreakerView] = seen) -> None:
                 if self._adopt(link, answer):
                     seen.append(answer.view)
 
@@ -252,21 +248,21 @@ class SharedCircuitBreaker(CircuitBreaker):
                 if answer.view.granted:
                     self._return_lease(link, details["lease"])
 
-            for _ in range(2):  # once more where the storage has lost what it knew, and now is told
-                asked = link.ask(lambda link=link: self._send(link, action, **details), use, late)  # type: ignore[misc]
+            for _ in range(2):  # once more where the storage has lost its state, and gets this breaker's
+                answered = link.call(lambda link=link: self._send(link, action, **details), adopt, late)  # type: ignore[misc]
                 if seen:
                     return link, seen[0]
-                if not asked:
+                if not answered:
                     break
         with self._lock:
-            self._moves += 1
+            self._local_steps += 1
             self._answered_by = None
         return None
 
     def _return_lease(self, link: Link, lease: str) -> None:
-        """A probe was granted too late, the call went by its own: what came of that counts, not that late step."""
+        """A probe was granted too late, the call used local state: its result counts, not that late step."""
         try:
-            link.make(lambda: self._send(link, Action.RELEASE, newest=True, lease=lease))
+            link.run(lambda: self._send(link, Action.RELEASE, newest=True, lease=lease))
         except StorageError as error:
             link.failed(error)
 
@@ -275,8 +271,8 @@ class SharedCircuitBreaker(CircuitBreaker):
             machine = self._machine
             now = self.clock()
             total = machine.window.total_successes() if machine.state is CLOSED else 0
-            total += action is Action.SLOW  # the call that it tells of
-            generation, before = self._told_successes
+            total += action is Action.SLOW  # the call that it reports
+            generation, before = self._reported_successes
             step = BreakerStep(
                 action=action,
                 config=self.config,
@@ -288,8 +284,8 @@ class SharedCircuitBreaker(CircuitBreaker):
                 claim=None if self._answered_by is link else self._claim(now, newest=newest),
                 **details,
             )
-            told, moves = (machine.generation, total), self._moves
-        return _Answer(link.storage.breaker(self.key, step), told, moves, now)
+            reported, local_steps = (machine.generation, total), self._local_steps
+        return _Answer(link.storage.breaker(self.key, step), reported, local_steps, now)
 
     def _claim(self, now: float, *, newest: bool) -> Claim | None:
         """What is known here; ``None`` where that is nothing. A probe of our own reads as the rest of an open time."""
@@ -305,10 +301,10 @@ class SharedCircuitBreaker(CircuitBreaker):
         return Claim(self._generation, state, age, left, machine.openings, now - machine.first_opened_at)
 
     def _adopt(self, link: Link, answer: _Answer) -> bool:
-        """Takes over a view, unless it was overtaken by a step of our own, or the storage has lost what it knew."""
+        """Takes over a view, unless it was overtaken by a local step, or the storage has lost its state."""
         view = answer.view
         with self._lock:
-            if answer.moves != self._moves:
+            if answer.local_steps != self._local_steps:
                 return False
             if view.generation < self._generation:
                 self._answered_by = None
@@ -317,14 +313,14 @@ class SharedCircuitBreaker(CircuitBreaker):
             before = self._generation
             transition = self._take_over(view, now, answer.sent)
             self._answered_by = link
-            self._told_successes = answer.told
+            self._reported_successes = answer.reported
             self._view = view
             self._busy_until = now + view.busy_for
-            self._ask_from = now + self._pause(view)
+            self._probe_from = now + self._pause(view)
             self._refresh_fast_permit()
             silent, self._joined = not self._joined, True
         if not silent:
-            super()._told(transition)
+            super()._report_changes(transition)
         if view.generation != before:
             self._copy_behind(link)
             self._shared.changed(self, link)
@@ -351,7 +347,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         )
 
     def _pause(self, view: BreakerView) -> float:
-        """Seconds for which there is no point in asking for a probe."""
+        """Seconds for which there is no point in requesting a probe."""
         if view.state is OPEN:
             return view.open_left
         if view.state is BreakerState.FORCED_OPEN:
@@ -359,16 +355,16 @@ class SharedCircuitBreaker(CircuitBreaker):
         return min(view.busy_for, self._shared.staleness)
 
     def _copy_behind(self, link: Link) -> None:
-        """Keeps the storages behind ``link`` up to date: they are asked once it is gone."""
+        """Keeps the storages behind ``link`` up to date: they are used once it is unreachable."""
         links = self._shared.links
         for other in links[links.index(link) + 1 :]:
-            other.tell(lambda other=other: self._send(other, Action.LOOK), lambda _: None)  # type: ignore[misc]
+            other.submit(lambda other=other: self._send(other, Action.LOOK), lambda _: None)  # type: ignore[misc]
 
-    def _told(self, transition: Transition | None, stale: int = 0) -> None:
-        if transition is not None:  # of our own: what is adopted is told past this method
+    def _report_changes(self, transition: Transition | None, stale: int = 0) -> None:
+        if transition is not None:  # a local one: what is adopted is reported past this method
             with self._lock:
                 self._generation += 1
-        super()._told(transition, stale)
+        super()._report_changes(transition, stale)
 
     def _current_state(self) -> BreakerState:
         machine = self._machine

@@ -1,6 +1,6 @@
 """A retry budget that shares its bucket.
 
-A retry asks the storage; what successes pay in is collected and told with the next step.
+A retry calls the storage; what successes pay in is collected and reported with the next step.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class _Answer:
     view: BudgetView
     given: float
     ran_until: float
-    moves: int
+    local_steps: int
 
 
 class SharedRetryBudget(RetryBudget):
     """As :class:`~otel_resilience.RetryBudget`; all with the same dependency and the same storage draw on one bucket.
 
-    Tokens accrue only while somebody runs: not in the gaps between the runs of a job.
+    Tokens accrue only while a process runs: not in the gaps between the runs of a job.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class SharedRetryBudget(RetryBudget):
         super().__init__(dependency, config, clock=clock)
         self.key = shared.key(dependency)
         self._given = 0.0
-        """Paid in and not told yet."""
+        """Paid in and not reported yet."""
         self._ran_until = clock()
-        """Until then the time of this process has been told."""
+        """Until then the running time of this process has been reported."""
         self._answered_by: Link | None = None
         self._seen: set[Link] = set()
         """Storages that have answered."""
-        self._moves = 0
+        self._local_steps = 0
         shared.join(self)
 
     def take(self, cost: float) -> bool:
@@ -59,16 +59,16 @@ class SharedRetryBudget(RetryBudget):
         for link in self._shared.links:
             seen: list[bool] = []
 
-            def use(answer: _Answer, link: Link = link, seen: list[bool] = seen) -> None:
+            def adopt(answer: _Answer, link: Link = link, seen: list[bool] = seen) -> None:
                 if self._adopt(link, answer):
                     seen.append(answer.view.granted)
 
-            if link.ask(lambda link=link: self._send(link, cost), use) and seen:  # type: ignore[misc]
+            if link.call(lambda link=link: self._send(link, cost), adopt) and seen:  # type: ignore[misc]
                 with self._lock:
                     self._count(granted=seen[0])
                 return seen[0]
         with self._lock:
-            self._moves += 1
+            self._local_steps += 1
             self._answered_by = None
         return super().take(cost)
 
@@ -81,23 +81,23 @@ class SharedRetryBudget(RetryBudget):
 
     def refresh(self, link: Link) -> None:
         """Looks at the shared bucket. Raises :class:`~otel_resilience.storage.StorageError`."""
-        self._adopt(link, link.make(lambda: self._send(link, 0.0)))
+        self._adopt(link, link.run(lambda: self._send(link, 0.0)))
 
     def flush(self) -> None:
-        """Tells what has not been told yet."""
+        """Reports what has not been reported yet."""
         links = self._shared.links
         for number, link in enumerate(links):
-            if link.ask(lambda link=link: self._send(link, 0.0), lambda answer, link=link: self._adopt(link, answer)):  # type: ignore[misc]
+            if link.call(lambda link=link: self._send(link, 0.0), lambda answer, link=link: self._adopt(link, answer)):  # type: ignore[misc]
                 for other in links[number + 1 :]:
-                    other.tell(lambda other=other: self._send(other, 0.0), lambda _: None)  # type: ignore[misc]
+                    other.submit(lambda other=other: self._send(other, 0.0), lambda _: None)  # type: ignore[misc]
                 return
 
     def _send(self, link: Link, cost: float) -> _Answer:
         with self._lock:
             now = self._clock()
-            given, moves = self._given, self._moves
+            given, local_steps = self._given, self._local_steps
             claim = None
-            if self._answered_by is not link and (self._seen or self._moves):
+            if self._answered_by is not link and (self._seen or self._local_steps):
                 self._bucket.refill(now)
                 claim = self._bucket.tokens  # what was given is in it
             step = BudgetStep(
@@ -108,17 +108,17 @@ class SharedRetryBudget(RetryBudget):
                 claim=claim,
                 merge=self._merge(link),
             )
-        return _Answer(link.storage.budget(self.key, step), given, now, moves)
+        return _Answer(link.storage.budget(self.key, step), given, now, local_steps)
 
     def _merge(self, link: Link) -> Merge:
         links = self._shared.links
         if not self._seen.isdisjoint(links[: links.index(link)]):
             return Merge.REPLACE
-        return Merge.LOWER if link in self._seen or self._moves else Merge.START
+        return Merge.LOWER if link in self._seen or self._local_steps else Merge.START
 
     def _adopt(self, link: Link, answer: _Answer) -> bool:
         with self._lock:
-            if answer.moves != self._moves:
+            if answer.local_steps != self._local_steps:
                 return False
             self._answered_by = link
             self._seen.add(link)

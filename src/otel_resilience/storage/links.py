@@ -1,6 +1,6 @@
-"""The way from a breaker or a budget to a storage: bounded waits, one word about an outage, and the way back.
+"""From a breaker or a budget to a storage: bounded waits, an outage logged once, and reconnection.
 
-A storage in this process or on this disk is asked directly. A remote one is asked by a thread of its own, so that a
+A storage in this process or on this disk is called directly. A remote one is called by a background thread, so that a
 caller, and with it an event loop, waits for a limited time whatever the network does.
 """
 
@@ -29,17 +29,17 @@ _log = logging.getLogger("otel_resilience")
 
 T = TypeVar("T")
 Step = Callable[[], T]
-Use = Callable[[T], object]
+Handler = Callable[[T], object]
 
 RETRY_EVERY = 1.0
-"""Seconds between two attempts to reach a storage that is gone."""
+"""Seconds between two attempts to reach an unreachable storage."""
 
 
 class Member(Protocol):
     """A breaker or a budget that shares its state."""
 
     def refresh(self, link: Link) -> None:
-        """Tells the storage of ``link`` what it does not know yet, and takes over what others found out.
+        """Reports to the storage of ``link`` what it does not know yet, and adopts what other processes reported.
 
         Raises :class:`StorageError`.
         """
@@ -59,19 +59,19 @@ class Link(abc.ABC):
 
     @property
     def degraded(self) -> bool:
-        """Whether the members go by their own."""
+        """Whether the members use local state."""
         return self._down_since is not None
 
     @abc.abstractmethod
-    def ask(self, step: Step[T], use: Use[T], late: Use[T] | None = None) -> bool:
-        """Makes a step and hands its answer to ``use``. ``False`` where there was none in time.
+    def call(self, step: Step[T], handler: Handler[T], late: Handler[T] | None = None) -> bool:
+        """Runs a step and passes its answer to ``handler``. ``False`` where there was none in time.
 
-        An answer that comes after that goes to ``late``.
+        A later answer is passed to ``late``.
         """
 
     @abc.abstractmethod
-    def tell(self, step: Step[T], use: Use[T]) -> None:
-        """As :meth:`ask`, without waiting and without a word where it fails."""
+    def submit(self, step: Step[T], handler: Handler[T]) -> None:
+        """As :meth:`call`, without waiting and without reporting a failure to the caller."""
 
     @abc.abstractmethod
     def join(self, member: Member) -> None:
@@ -82,12 +82,12 @@ class Link(abc.ABC):
         """Waits until the storage has been reached and every member refreshed. ``False`` where that takes longer."""
 
     def close(self) -> None:
-        """Ends the thread, if any, and gives up the storage's connection. Members go by their own from then on."""
+        """Stops the thread, if any, and closes the storage. Members use local state from then on."""
         self._down_since = None
         self.storage.close()
 
-    def make(self, step: Step[T]) -> T:
-        """Makes a step here and now, measured. Raises :class:`StorageError`."""
+    def run(self, step: Step[T]) -> T:
+        """Runs a step in this thread, and measures it. Raises :class:`StorageError`."""
         started = self._clock()
         try:
             answer = step()
@@ -100,14 +100,14 @@ class Link(abc.ABC):
         return answer
 
     def refresh(self, member: Member) -> None:
-        """Refreshes ``member`` here and now."""
+        """Refreshes ``member`` in this thread."""
         try:
             member.refresh(self)
         except StorageError as error:
             self.failed(error)
 
     def failed(self, error: StorageError) -> None:
-        """A step was not made, or not in time: told once, until one is made again."""
+        """A step failed or took too long: reported once, until one succeeds again."""
         with self._lock:
             first = self._down_since is None
             if first:
@@ -115,7 +115,7 @@ class Link(abc.ABC):
         if first:
             telemetry.storage_degraded(self.name, _error_type(error), str(error))
 
-    def _came_up(self) -> None:
+    def _recovered(self) -> None:
         with self._lock:
             since, self._down_since = self._down_since, None
         if since is not None:
@@ -123,22 +123,22 @@ class Link(abc.ABC):
 
 
 class DirectLink(Link):
-    """Asks in the caller's thread."""
+    """Calls the storage in the caller's thread."""
 
-    def ask(self, step: Step[T], use: Use[T], late: Use[T] | None = None) -> bool:
-        """Makes the step at once."""
+    def call(self, step: Step[T], handler: Handler[T], late: Handler[T] | None = None) -> bool:
+        """Runs the step at once."""
         try:
-            answer = self.make(step)
+            answer = self.run(step)
         except StorageError as error:
             self.failed(error)
             return False
-        self._came_up()
-        use(answer)
+        self._recovered()
+        handler(answer)
         return True
 
-    def tell(self, step: Step[T], use: Use[T]) -> None:
-        """As :meth:`ask`."""
-        self.ask(step, use)
+    def submit(self, step: Step[T], handler: Handler[T]) -> None:
+        """As :meth:`call`."""
+        self.call(step, handler)
 
     def join(self, member: Member) -> None:
         """Refreshes it at once."""
@@ -152,21 +152,21 @@ class DirectLink(Link):
 @dataclasses.dataclass(slots=True, eq=False)
 class _Job:
     step: Step[Any]
-    use: Use[Any]
-    late: Use[Any] | None = None
+    handler: Handler[Any]
+    late: Handler[Any] | None = None
     answered: threading.Event | None = None
-    """Somebody waits."""
+    """A caller waits for this."""
     taken: bool = False
     abandoned: bool = False
-    made: bool = False
+    done: bool = False
     context: contextvars.Context = dataclasses.field(default_factory=contextvars.copy_context)
-    """Of whoever asked: a change of state that the answer brings belongs to that call's trace."""
+    """Of the caller: a change of state that the answer brings belongs to that call's trace."""
 
 
 class BackgroundLink(Link):
-    """Asks in a thread of its own, first in, first out.
+    """Calls the storage in a background thread, first in, first out.
 
-    ``limit``: seconds that a caller waits. ``every``: seconds between two looks at what others found out.
+    ``limit``: seconds that a caller waits. ``every``: seconds between two refreshes of the members.
     """
 
     def __init__(
@@ -183,15 +183,15 @@ class BackgroundLink(Link):
         self._every = every
         self._retry_every = max(retry_every, every)
         self._members: weakref.WeakSet[Member] = weakref.WeakSet()
-        self._begin()
+        self._initialize()
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
-        """In the child: a thread and a connection of its own, begun when first needed."""
+        """In the child: another thread and another connection, made when first needed."""
         self.storage.close()
-        self._begin()
+        self._initialize()
 
-    def _begin(self) -> None:
+    def _initialize(self) -> None:
         self._wake = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._thread: threading.Thread | None = None
@@ -199,13 +199,13 @@ class BackgroundLink(Link):
         self._closed = False
         self._down_since = None
         self._fresh = False
-        """Every member was refreshed, or the storage was found to be gone."""
+        """Every member was refreshed, or the storage was unreachable."""
 
-    def ask(self, step: Step[T], use: Use[T], late: Use[T] | None = None) -> bool:
-        """Waits at most ``limit`` seconds; not at all while the storage is gone."""
+    def call(self, step: Step[T], handler: Handler[T], late: Handler[T] | None = None) -> bool:
+        """Waits at most ``limit`` seconds; not at all while the storage is unreachable."""
         if not self._usable():
             return False
-        job = _Job(step, use, late, threading.Event())
+        job = _Job(step, handler, late, threading.Event())
         answered = job.answered
         if answered is None or not self._put(job):
             return False
@@ -215,13 +215,13 @@ class BackgroundLink(Link):
             if job.abandoned:
                 self.failed(StorageError(f"no answer within {self._limit:g} s"))
                 return False
-            answered.wait()  # the answer is being used at this moment
-        return job.made
+            answered.wait()  # the answer is being handled at this moment
+        return job.done
 
-    def tell(self, step: Step[T], use: Use[T]) -> None:
-        """Leaves the step to the thread; dropped while the storage is gone."""
+    def submit(self, step: Step[T], handler: Handler[T]) -> None:
+        """Leaves the step to the thread; dropped while the storage is unreachable."""
         if self._usable():
-            self._put(_Job(step, use))
+            self._put(_Job(step, handler))
 
     def join(self, member: Member) -> None:
         """From now on."""
@@ -238,7 +238,7 @@ class BackgroundLink(Link):
         return self._fresh and self._connected and not self.degraded
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Stops the thread."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
@@ -280,7 +280,7 @@ class BackgroundLink(Link):
             if job is not None:
                 self._execute(job)
                 continue
-            self._look_around()
+            self._refresh_all()
             due = self._clock() + (self._retry_every if self.degraded else self._every)
 
     def _execute(self, job: _Job) -> None:
@@ -288,7 +288,7 @@ class BackgroundLink(Link):
             self._finish(job)
             return
         try:
-            answer = self.make(job.step)
+            answer = self.run(job.step)
         except StorageError as error:
             self.failed(error)
             self._finish(job)
@@ -296,29 +296,29 @@ class BackgroundLink(Link):
         with self._wake:
             job.taken = not job.abandoned
         if job.taken:
-            job.made = job.context.run(self._use, job.use, answer)
+            job.done = job.context.run(self._handle, job.handler, answer)
         elif job.late is not None:
-            self._use(job.late, answer)
+            self._handle(job.late, answer)
         self._finish(job)
 
     def _finish(self, job: _Job) -> None:
         if job.answered is not None:
             job.answered.set()
 
-    def _use(self, use: Use[T], answer: T) -> bool:
+    def _handle(self, handler: Handler[T], answer: T) -> bool:
         try:
-            use(answer)
-        except Exception as error:  # noqa: BLE001  # the thread serves all members: a defect in one is told, not fatal
-            _log.error("an answer of shared state could not be used: %s", redact(repr_of(error)))
+            handler(answer)
+        except Exception as error:  # noqa: BLE001  # the thread serves all members: a defect in one is logged, not fatal
+            _log.error("an answer of shared state could not be handled: %s", redact(repr_of(error)))
             return False
         return True
 
-    def _look_around(self) -> None:
-        """Reaches the storage where it is not known to answer, then refreshes every member."""
+    def _refresh_all(self) -> None:
+        """Connects where the storage is not known to answer, then refreshes every member."""
         with self._wake:
             members = list(self._members)
         try:
-            if self._reached():
+            if self._connect():
                 for member in members:
                     self._refresh_one(member)
         except StorageError as error:
@@ -335,15 +335,15 @@ class BackgroundLink(Link):
         except Exception as error:  # noqa: BLE001  # as above: one defect must not take the thread from all
             _log.error("shared state could not be refreshed: %s", redact(repr_of(error)))
 
-    def _reached(self) -> bool:
+    def _connect(self) -> bool:
         if self._connected and not self.degraded:
             return True
         started = self._clock()
-        self.make(self.storage.ping)
+        self.run(self.storage.ping)
         if self.degraded and self._clock() - started > self._limit:
             return False  # it answers, but too slowly to be waited for
         self._connected = True
-        self._came_up()
+        self._recovered()
         return True
 
 

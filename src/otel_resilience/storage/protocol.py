@@ -1,4 +1,4 @@
-"""What is asked of a storage and what it answers: one atomic step at a time.
+"""Requests to a storage and its answers: one atomic step at a time.
 
 Times are seconds relative to the moment of the step, so that no two clocks are ever compared.
 """
@@ -28,7 +28,7 @@ class Action(StrEnum):
     SLOW = "slow"
     """A call of the closed state succeeded, but slowly."""
     PROBE = "probe"
-    """Asks for ``lease``; ends an open time that is over."""
+    """Requests ``lease``; ends an open time that is over."""
     SUCCEED = "succeed"
     """The probe of ``lease`` succeeded."""
     RELEASE = "release"
@@ -40,7 +40,7 @@ class Action(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """The state of a breaker that was on its own, or comes from another storage. The newer state wins."""
+    """The state of a breaker that used local state, or comes from another storage. The newer state wins."""
 
     generation: int
     state: BreakerState
@@ -63,9 +63,9 @@ class BreakerStep:
     generation: int = 0
     """The generation in which the calls and probes reported here were admitted."""
     successes: int = 0
-    """Calls of the closed state that succeeded since the last step, all before what ``action`` tells."""
+    """Calls of the closed state that succeeded since the last step, all before what ``action`` reports."""
     success_age: float = 0.0
-    """Since the last of them was begun: it says nothing of what others met after that."""
+    """Since the last of them was started: it says nothing about what others met after that."""
     slow: bool = False
     lease: str = ""
     """Names a probe; never used twice."""
@@ -100,7 +100,7 @@ class BreakerView:
     moved: bool = False
     """This step changed the state."""
     granted: bool = False
-    """The lease asked for was granted."""
+    """The requested lease was granted."""
     stale: bool = False
     """The result that the step reported was of an earlier generation."""
     expired: int = 0
@@ -115,7 +115,7 @@ class Merge(StrEnum):
     START = "start"
     """Only where the storage knows none."""
     LOWER = "lower"
-    """The lower one counts: the sender has spent by its own."""
+    """The lower one counts: the sender has spent tokens while it used local state."""
     REPLACE = "replace"
     """The sender's counts: the storage only keeps a copy."""
 
@@ -130,11 +130,11 @@ class BudgetStep:
     given: float = 0.0
     """Paid in since the last step."""
     ran: float = 0.0
-    """Seconds that the sender has run since its last step: tokens accrue only while somebody runs."""
+    """Seconds that the sender has run since its last step: tokens accrue only while a process runs."""
     claim: float | None = None
-    """Tokens as known to a sender that was on its own, or comes from another storage."""
+    """Tokens as known to a sender that used local state, or comes from another storage."""
     merge: Merge = Merge.START
-    """What the claim is good for."""
+    """What the claim is used for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class BudgetView:
 
 
 class Storage(Protocol):
-    """Where all who call one dependency keep what they know of it. Every method is one atomic step.
+    """Where all callers of one dependency keep what they know about it. Every method is one atomic step.
 
     ``key`` names the dependency. Raises :class:`StorageError` where the step was not made, or may not have been.
     """
@@ -158,7 +158,7 @@ class Storage(Protocol):
 
     @property
     def remote(self) -> bool:
-        """Whether a step may take long, so that nobody may wait for it without a limit."""
+        """Whether a step may take long, so that no caller may wait for it without a limit."""
 
     def breaker(self, key: str, step: BreakerStep) -> BreakerView:
         """A step of a circuit breaker."""
@@ -167,10 +167,10 @@ class Storage(Protocol):
         """A step of a retry budget."""
 
     def pause(self, key: str, seconds: float) -> float:
-        """Nothing is to start for ``seconds``; a longer pause stays. Returns what is left of it. 0 only looks."""
+        """Nothing is to start for ``seconds``; a longer pause stays. Returns what is left of it. 0 only reads."""
 
     def ping(self) -> None:
         """The shortest possible step."""
 
     def close(self) -> None:
-        """Gives up connections and files."""
+        """Closes connections and files."""

@@ -1,4 +1,4 @@
-"""Who shares state through which storages: the first in reach counts, those behind it keep a copy."""
+"""Who shares state through which storages: the first reachable one counts, those behind it keep a copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from otel_resilience.storage.protocol import Storage
 WAIT = 0.05
 """Seconds that a call waits for a remote storage at most (row F45 of common fault matrices: never more than 50 ms)."""
 STALENESS = 0.25
-"""Seconds between two looks at what others found out."""
+"""Seconds between two refreshes of what other processes reported."""
 
 
 class _Sharing(Member, Protocol):
@@ -21,7 +21,7 @@ class _Sharing(Member, Protocol):
         """Where its state is kept."""
 
     def flush(self) -> None:
-        """Tells what has not been told yet."""
+        """Reports what has not been reported yet."""
 
 
 class Sharing:
@@ -45,7 +45,7 @@ class Sharing:
 
     @property
     def degraded(self) -> bool:
-        """Whether the first storage is out of reach: this process goes by a copy, or by its own."""
+        """Whether the first storage is unreachable: this process uses a copy, or local state."""
         return self.links[0].degraded
 
     def key(self, dependency: str) -> str:
@@ -55,19 +55,19 @@ class Sharing:
     def ready(self, seconds: float) -> bool:
         """Waits until the first storage has been reached and its state is known here. ``False`` where it takes longer.
 
-        Without it the first calls of a process may go by a copy, or by their own.
+        Without it the first calls of a process may use a copy, or local state.
         """
         return self.links[0].ready(check.seconds("seconds", seconds))
 
     def pause(self, dependency: str, seconds: float = 0.0) -> float:
-        """Notes that nothing is to be started for ``seconds``; a longer pause stays. With 0 it only looks.
+        """Records that nothing is to be started for ``seconds``; a longer pause stays. 0 only reads.
 
-        Returns what is left of the longest pause that a storage in reach knows, in seconds.
+        Returns what is left of the longest pause that a reachable storage knows, in seconds.
         """
         key = self.key(dependency)
         left = [0.0]
         for link in self.links:
-            link.ask(lambda link=link: link.storage.pause(key, seconds), left.append)  # type: ignore[misc]
+            link.call(lambda link=link: link.storage.pause(key, seconds), left.append)  # type: ignore[misc]
         return max(left)
 
     def join(self, member: _Sharing) -> None:
@@ -77,13 +77,13 @@ class Sharing:
             link.join(member)
 
     def changed(self, source: _Sharing, link: Link) -> None:
-        """Tells the other breakers of this process that ``source`` has a new state from ``link``."""
+        """Informs the other breakers of this process that ``source`` has a new state from ``link``."""
         for member in list(self._members):
             if member is not source and isinstance(member, type(source)) and member.key == source.key:
                 link.refresh(member)
 
     def close(self) -> None:
-        """Tells what was not told yet, and gives up connections. Those who still use it go by their own."""
+        """Reports what was not reported yet, and closes connections. Members still in use fall back to local state."""
         for member in list(self._members):
             member.flush()
         for link in self.links:

@@ -1,4 +1,4 @@
-"""What policies are given so that they share their state: one storage or several, the first in reach counts."""
+"""What policies are given so that they share their state: one storage or several, the first reachable one counts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from otel_resilience.storage.sharing import Sharing
 class SharedState(Sharing):
     """State that breakers and budgets share through one or more storages.
 
-    The first storage in reach is asked; those behind it keep a copy for the time when it is not. ``wait``: seconds that
-    a call waits for a remote storage. ``staleness``: seconds after which others' doings are known at the latest.
-    ``scope`` tells apart what has the same name and is not the same, such as the hosts of two environments.
+    The first reachable storage is used; those behind it keep a copy for the time when it is unreachable. ``wait``:
+    seconds that a call waits for a remote storage. ``staleness``: seconds after which changes by other processes are
+    known at the latest. ``scope`` separates dependencies of the same name, such as the hosts of two environments.
 
         shared = SharedState(RedisStorage("redis://localhost"), DiskStorage("/var/lib/job"))
         policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), shared=shared)
 
-    Close it at the end of the process: what was not told yet is told then.
+    Close it at the end of the process: what was not reported yet is reported then.
     """
 
     def circuit_breaker(

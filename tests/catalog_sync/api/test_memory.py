@@ -36,6 +36,7 @@ def memory() -> int:
     return tracemalloc.get_traced_memory()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("W3")
 @pytest.mark.parametrize(
     "path",

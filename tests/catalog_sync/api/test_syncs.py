@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -189,7 +188,7 @@ async def test_writing_is_forbidden_where_no_token_is_configured(tmp_path: Path)
 
 
 async def test_without_an_api_key_reading_works_and_a_sync_is_refused(world: ApiWorld) -> None:
-    settings = dataclasses.replace(world.settings, api_key=type(world.settings.api_key)(""))
+    settings = world.settings.changed(api_key=type(world.settings.api_key)(""))
     world.jobs._check = settings.require_api_key
     answer = await world.ask()
     assert (answer.status_code, kind_of(answer)) == (503, "not_configured")

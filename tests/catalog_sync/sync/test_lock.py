@@ -161,7 +161,7 @@ async def test_a_lost_lease_stops_the_run_and_publishes_nothing(redis_server: Re
             while not len(world.simulator.requests):
                 await asyncio.sleep(0.01)
             redis_server.command("DEL", "{cat}:lock")
-            report = await asyncio.wait_for(task, 10)
+            report = await asyncio.wait_for(task, 60)
 
         assert report.outcome is Outcome.FAILED
         assert report.error is not None
@@ -298,7 +298,7 @@ async def test_a_redis_that_dies_in_the_middle_fails_the_run(tmp_path: Path) -> 
             async with hanging_sync(world, attempt_timeout=0.5) as task:
                 server.kill()
                 world.simulator.set_scenario("calm")
-                report = await asyncio.wait_for(task, 20)
+                report = await asyncio.wait_for(task, 60)
 
             assert report.outcome is Outcome.FAILED
             assert report.error is not None

@@ -84,14 +84,14 @@ class TestTheFolder:
         barrier = threading.Barrier(8)
 
         def take(outbox: Outbox) -> None:
-            barrier.wait(5)
+            barrier.wait(60)
             taken.extend(each.id for each in outbox.take())
 
         threads = [threading.Thread(target=take, args=(taker,)) for taker in takers]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         for taker in takers:
             taken.extend(each.id for each in taker.take())
         assert sorted(taken) == sorted(f"id-{number}" for number in range(50))

@@ -29,7 +29,7 @@ CONFIG = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_t
 
 
 class Machine:
-    """A computer: its wall clock can be set, and it can be started anew."""
+    """A computer: its wall clock can be set, and it can be restarted."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class Machine:
         self.monotonic.advance(seconds)
         self.wall.advance(seconds)
 
-    def start_anew(self, after: float) -> None:
+    def restart(self, after: float) -> None:
         self.wall.advance(after)
         self.monotonic.now = 10.0
         self.boot = "boot-2"
@@ -108,14 +108,14 @@ def test_a_wall_clock_that_is_set_back_or_ahead_changes_nothing(machine: Machine
 def test_after_a_new_start_of_the_machine_the_wall_clock_counts(machine: Machine) -> None:
     for _ in range(3):
         fail(machine.breaker())
-    machine.start_anew(after=45)
+    machine.restart(after=45)
     assert rejected(machine.breaker()) == pytest.approx(15)
 
 
 def test_a_wall_clock_before_the_last_step_counts_as_no_time_at_all(machine: Machine) -> None:
     for _ in range(3):
         fail(machine.breaker())
-    machine.start_anew(after=0)
+    machine.restart(after=0)
     machine.wall.now -= 1e6
     assert rejected(machine.breaker()) == pytest.approx(60)  # never longer than the open time itself
 
@@ -135,11 +135,11 @@ def test_tokens_do_not_accrue_between_two_runs(machine: Machine) -> None:
     assert run(8) == pytest.approx(21)
     machine.pass_time(3600)
     assert run(1) == pytest.approx(12)
-    machine.start_anew(after=86_400)
+    machine.restart(after=86_400)
     assert run(0) == pytest.approx(13)
 
 
-def test_successes_and_credits_are_told_at_the_end_of_the_process(machine: Machine) -> None:
+def test_successes_and_credits_are_reported_at_the_end_of_the_process(machine: Machine) -> None:
     fail(machine.breaker())
     fail(machine.breaker())
     shared = SharedState(machine.storage())
@@ -190,7 +190,7 @@ def test_a_damaged_file_is_set_aside_and_its_state_starts_empty(machine: Machine
 
 
 @pytest.mark.parametrize("fault", ["write", "rename", "folder"])
-def test_a_disk_that_takes_nothing_leaves_each_to_its_own(
+def test_with_an_unwritable_disk_each_process_uses_local_state(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     def full(*_: Any, **__: Any) -> Any:
@@ -263,7 +263,7 @@ def test_processes_at_the_same_time_lose_no_failure(tmp_path: Path) -> None:
     assert DiskStorage(tmp_path).breaker("supplier", look).failures == 200
 
 
-def test_files_are_for_the_user_alone_and_tell_dependencies_apart(machine: Machine) -> None:
+def test_files_are_readable_by_the_user_alone_and_one_per_dependency(machine: Machine) -> None:
     storage = machine.storage()
     names = ["a/b", "a_b", "../../etc/passwd", "x" * 300, "café"]
     paths = {storage.path(name) for name in names}
@@ -275,7 +275,7 @@ def test_files_are_for_the_user_alone_and_tell_dependencies_apart(machine: Machi
     assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
 
 
-def test_the_boot_is_known_where_the_system_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_boot_id_is_that_of_the_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(disk_module, "_BOOT_ID", tmp_path / "none")
     assert disk_module.boot_id() == ""
     (tmp_path / "none").write_text("abc\n")

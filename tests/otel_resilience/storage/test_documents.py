@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from otel_resilience import BreakerState, CircuitBreakerConfig, RetryBudgetConfig
+from otel_resilience.circuitbreaker.machine import BreakerMachine
 from otel_resilience.storage import Action, BreakerStep, BudgetStep, Claim, documents
 from otel_resilience.storage.protocol import Merge
 
@@ -147,3 +151,80 @@ def test_nothing_is_kept_of_expired_leases() -> None:
         step = BreakerStep(action=Action.PROBE, config=PROBING, lease_for=6, lease=f"{number}")
         assert documents.breaker(document, step, NOW + 100 + 6 * number).granted
     assert list(document["leases"]) == ["99"]
+
+
+STEPPED = [
+    CircuitBreakerConfig(monitoring_period=10),
+    CircuitBreakerConfig(failure_threshold=3, monitoring_period=10, reset_timeout=8),
+    CircuitBreakerConfig(consecutive_failures=3, monitoring_period=10, half_open_max_calls=2, reset_timeout=2),
+    CircuitBreakerConfig(minimum_calls=4, monitoring_period=10, slow_call_duration=1, failure_rate=None),
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    config=st.sampled_from(STEPPED),
+    plan=st.lists(
+        st.tuples(
+            st.sampled_from([0, 0, 0, 1, 4, 20]),
+            st.sampled_from([*Action, Action.FAIL, Action.FAIL, Action.PROBE, Action.PROBE, Action.SUCCEED]),
+            st.sampled_from("abc"),
+            st.integers(0, 2),
+        ),
+        max_size=40,
+    ),
+)
+def test_a_machine_kept_as_a_document_is_the_machine_itself(
+    config: CircuitBreakerConfig, plan: list[tuple[int, Action, str, int]]
+) -> None:
+    """One is written and read again between any two steps, the other lives on."""
+    now = NOW
+    text = "{}"
+    machine = BreakerMachine.load({}, config, now, lease=6, fraction=lambda: 0.5)
+    for quarters, action, lease, successes in plan:
+        now += quarters / 4
+        closed = machine.state is CLOSED
+        if action is Action.SUCCEED and closed:
+            continue  # successes of the closed state come with another step
+        probe = "" if closed else lease
+        step = BreakerStep(
+            action=action, config=config, lease_for=6, generation=machine.generation, successes=successes,
+            fraction=0.5, lease=lease if action is Action.PROBE else probe,
+        )  # fmt: skip
+        document = json.loads(text)
+        view = documents.breaker(document, step, now)
+        text = json.dumps(document)
+
+        machine.window.roll(now)
+        if closed and successes:
+            machine.count_successes(successes, now, began=now)
+        permit = machine.generation if closed else lease
+        if not closed and machine.state is BreakerState.HALF_OPEN and not machine.holds(lease):
+            permit = machine.generation + 1
+        stale, granted = machine.stale_results, False
+        if action is Action.FAIL:
+            machine.fail(permit, now)
+        elif action is Action.SLOW and closed:
+            machine.mark_slow(now)
+        elif action is Action.PROBE:
+            machine.tick(now)
+            granted = machine.admit_probe(lease, now)
+        elif action is Action.SUCCEED:
+            machine.succeed(permit, now)
+        elif action is Action.RELEASE:
+            machine.forget(lease if not closed else "")
+        elif action in (Action.FORCE_OPEN, Action.CLOSE, Action.RESET):
+            getattr(machine, action.value)(now)
+            stale = machine.stale_results
+
+        window = machine.window
+        assert (view.generation, view.state, view.openings) == (machine.generation, machine.state, machine.openings)
+        assert (view.failures, view.calls, view.slow) == (window.failures, window.calls, window.slow)
+        assert view.run == machine.consecutive_failures
+        assert view.granted is granted
+        assert view.stale is (machine.stale_results > stale or (action is Action.SLOW and not closed))
+        assert view.open_left == (machine.retry_after(now) if machine.state is OPEN else 0)
+        assert view.age == (None if machine.last_transition is None and machine.since < 0 else now - machine.since)
+        assert (machine.last_transition is None) == ("reason" not in document)
+        if machine.last_transition is not None:
+            assert document["reason"] == machine.last_transition.reason.value

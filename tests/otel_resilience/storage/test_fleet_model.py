@@ -1,6 +1,6 @@
 """Many clients of one storage, through everything that happens to machines, held against what must never happen.
 
-Clients have clocks that show different times, crash and come anew. The storage answers late, loses steps, loses
+Clients have clocks that show different times, crash and restart. The storage answers late, loses steps, loses
 answers, loses everything. Time is the test's.
 """
 
@@ -238,7 +238,7 @@ class FleetModel(RuleBasedStateMachine):
         getattr(self.client(number).breaker, by_hand)()
 
     @rule(number=st.integers(0, 3), skew=st.sampled_from([-5e6, 0.0, 3.25, 1e9]))
-    def a_client_crashes_and_comes_anew(self, number: int, skew: float) -> None:
+    def a_client_crashes_and_restarts(self, number: int, skew: float) -> None:
         self.clients[number % len(self.clients)] = Client(self.network, self.config, skew)
 
     @rule(faults=st.lists(st.sampled_from(FAULTS), min_size=1, max_size=6))
@@ -265,7 +265,7 @@ class FleetModel(RuleBasedStateMachine):
         for client in self.clients:
             client.way.cut = False
         known = max(client.breaker._generation for client in self.clients)
-        for _ in range(2):  # the first round tells the storage, the second everybody
+        for _ in range(2):  # the first round informs the storage, the second everybody
             for client in self.clients:
                 client.look()
                 client.look()

@@ -1,7 +1,7 @@
 """Shared state in a folder: breaker and budget survive the process, and processes of one machine share them.
 
 One small JSON file per dependency, replaced at one stroke under an advisory lock. Between two steps its clock advances
-by the monotonic clock where the machine has not been started anew since, else by the wall clock, and never backwards.
+by the monotonic clock where the machine has not been restarted since, else by the wall clock, and never backwards.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any, Final, TypeVar
 
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
-from otel_resilience.storage import documents
 from otel_resilience.storage.backends import validity
+from otel_resilience.storage.backends.base import DocumentStorage
 from otel_resilience.storage.documents import Document
-from otel_resilience.storage.protocol import BreakerStep, BreakerView, BudgetStep, BudgetView, StorageError
+from otel_resilience.storage.protocol import StorageError
 
 try:
     import fcntl
@@ -40,14 +40,14 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """Names the time since the machine was started; empty where the system does not say."""
+    """Identifies the time since the machine was started; empty where the system does not say."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-class DiskStorage:
+class DiskStorage(DocumentStorage):
     """A :class:`~otel_resilience.storage.Storage` in ``folder``, which is made when first needed.
 
     A file that cannot be used is set aside as ``*.damaged``, logged once, and its state starts empty. Raises
@@ -78,25 +78,13 @@ class DiskStorage:
         readable = re.sub(r"[^A-Za-z0-9._-]+", "_", key)[:60]
         return self._folder / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.json"
 
-    def breaker(self, key: str, step: BreakerStep) -> BreakerView:
-        """A step of a circuit breaker."""
-        return self._step(key, "breaker", lambda document, now: documents.breaker(document, step, now))
-
-    def budget(self, key: str, step: BudgetStep) -> BudgetView:
-        """A step of a retry budget."""
-        return self._step(key, "budget", lambda document, now: documents.budget(document, step, now))
-
-    def pause(self, key: str, seconds: float) -> float:
-        """What is left of the longest pause."""
-        return self._step(key, "pause", lambda document, now: documents.pause(document, seconds, now))
-
     def ping(self) -> None:
-        """Nothing to find out: the next step tells."""
+        """Nothing to check: the next step shows it."""
 
     def close(self) -> None:
-        """There is nothing to give up."""
+        """Nothing to close."""
 
-    def _step(self, key: str, kind: str, act: Callable[[Document, float], T]) -> T:
+    def _step(self, kind: str, key: str, change: Callable[[Document, float], T]) -> T:
         path = self.path(key)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -104,7 +92,7 @@ class DiskStorage:
                 parts, now = self._read(path)
                 document = parts.setdefault(kind, {})
                 before = json.dumps(document, sort_keys=True)
-                answer = act(document, now)
+                answer = change(document, now)
                 if json.dumps(document, sort_keys=True) != before:
                     self._write(path, parts, now)
                 return answer

@@ -6,15 +6,17 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from typing import TypeVar
 
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_lock_after_fork
-from otel_resilience.storage import documents
+from otel_resilience.storage.backends.base import DocumentStorage
 from otel_resilience.storage.documents import Document
-from otel_resilience.storage.protocol import BreakerStep, BreakerView, BudgetStep, BudgetView
+
+T = TypeVar("T")
 
 
-class MemoryStorage:
+class MemoryStorage(DocumentStorage):
     """A :class:`~otel_resilience.storage.Storage` that lasts as long as the process. Safe for threads."""
 
     name = "memory"
@@ -28,23 +30,12 @@ class MemoryStorage:
         self._lock = threading.Lock()
         renew_lock_after_fork(self)
 
-    def breaker(self, key: str, step: BreakerStep) -> BreakerView:
-        """A step of a circuit breaker."""
-        with self._lock:
-            return documents.breaker(self.documents["breaker", key], step, self._clock())
-
-    def budget(self, key: str, step: BudgetStep) -> BudgetView:
-        """A step of a retry budget."""
-        with self._lock:
-            return documents.budget(self.documents["budget", key], step, self._clock())
-
-    def pause(self, key: str, seconds: float) -> float:
-        """What is left of the longest pause."""
-        with self._lock:
-            return documents.pause(self.documents["pause", key], seconds, self._clock())
-
     def ping(self) -> None:
         """Always answers."""
 
     def close(self) -> None:
-        """There is nothing to give up."""
+        """Nothing to close."""
+
+    def _step(self, kind: str, key: str, change: Callable[[Document, float], T]) -> T:
+        with self._lock:
+            return change(self.documents[kind, key], self._clock())

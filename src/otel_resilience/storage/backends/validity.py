@@ -1,4 +1,4 @@
-"""Whether a file of the disk storage is of our making: every field is checked before any is used."""
+"""Whether a document was written by a storage: every field is checked before any is used."""
 
 from __future__ import annotations
 
@@ -72,14 +72,18 @@ def check_file(content: object, expected: int) -> None:
     if not isinstance(state, dict) or not state.keys() <= _FIELDS.keys():
         raise ValueError("its parts are not usable")
     for kind, document in state.items():
-        if not isinstance(document, dict) or not document.keys() <= _FIELDS[kind].keys():
-            raise ValueError(f"{kind} is not usable")
-        _check_document(kind, document)
+        check_document(kind, document)
 
 
-def _check_document(kind: str, document: Mapping[str, object]) -> None:
+def check_document(kind: str, document: object) -> None:
+    """Raises ``ValueError`` on what no storage wrote."""
+    fields = _FIELDS[kind]
+    if not isinstance(document, dict) or not document.keys() <= fields.keys():
+        raise ValueError(f"{kind} is not usable")
     for name, value in document.items():
-        if not _FIELDS[kind][name](value):
+        if not fields[name](value):
             raise ValueError(f"{kind}.{name} is not usable")
     if kind == "budget" and len(document) == 1:
         raise ValueError("budget is not complete")
+    if "width" in document and "window" not in document:
+        raise ValueError(f"{kind} is not complete")

@@ -71,5 +71,5 @@ assert "httpx" not in sys.modules
 channels.from_url("https://alerts.example/")
 assert "httpx" in sys.modules
 """
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr

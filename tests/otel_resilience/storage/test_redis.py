@@ -1,10 +1,13 @@
-"""The Lua scripts say what the documents say: the same steps at the same times, one in Redis, one in Python."""
+"""A step in Redis is the step in memory: the same steps at the same times, one through Redis, one in this process."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections.abc import Iterator
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,15 @@ from otel_resilience.storage import (
     Claim,
     MemoryStorage,
     RedisStorage,
+    SharedCircuitBreaker,
+    SharedState,
     StorageError,
 )
+from otel_resilience.storage.backends import redis as redis_backend
 from otel_resilience.storage.protocol import Merge
+from otel_resilience.testing import RecordedTelemetry
 from support.redis_server import RedisServer
+from support.resilience import Script, TransientFault
 
 CONFIGS = [
     CircuitBreakerConfig(monitoring_period=10),
@@ -77,11 +85,7 @@ class OnTestTime:
     def __init__(self, server: RedisServer) -> None:
         self.client = server.client()
         self.now = 0.0
-        self.storage = RedisStorage(lambda: self.client, clock="local now = tonumber(redis.call('GET', 'now'))\n")
-
-    def set(self, now: float) -> None:
-        self.now = now
-        self.client.set("now", repr(now))
+        self.storage = RedisStorage(lambda: self.client, clock=lambda: self.now)
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +94,6 @@ def remote(server: RedisServer) -> Iterator[OnTestTime]:
     yield found
     found.storage.close()
     found.client.close()
-
-
-def rounded(view: Any) -> dict[str, Any]:
-    """A view whose times are rounded to what JSON keeps in Redis."""
-    fields = dataclasses.asdict(view)
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in fields.items()}
 
 
 names = itertools.count()
@@ -117,11 +115,11 @@ def test_a_breaker_in_redis_takes_the_same_steps(
     generation = 0
     for elapsed, chosen in plan:
         now += elapsed
-        remote.set(now)
+        remote.now = now
         details = dict(chosen)
         step = BreakerStep(config=config, lease_for=6, generation=max(0, generation - details.pop("behind")), **details)
         expected = local.breaker(key, step)
-        assert rounded(remote.storage.breaker(key, step)) == rounded(expected)
+        assert remote.storage.breaker(key, step) == expected
         assert expected.generation >= generation
         generation = expected.generation
 
@@ -155,13 +153,11 @@ def test_a_budget_in_redis_takes_the_same_steps(
     key = f"budget-{next(names)}"
     for elapsed, details in plan:
         now += elapsed
-        remote.set(now)
+        remote.now = now
         step = BudgetStep(config=config, **details)
         expected = local.budget(key, step)
-        found = remote.storage.budget(key, step)
-        assert found.granted == expected.granted
-        assert found.tokens == pytest.approx(expected.tokens, abs=1e-6)
-        assert 0 <= found.tokens <= config.capacity
+        assert remote.storage.budget(key, step) == expected
+        assert 0 <= expected.tokens <= config.capacity
 
 
 @settings(
@@ -174,17 +170,20 @@ def test_pauses_in_redis_are_the_same(remote: OnTestTime, plan: list[tuple[float
     key = f"pause-{next(names)}"
     for elapsed, seconds in plan:
         now += elapsed
-        remote.set(now)
-        assert remote.storage.pause(key, seconds) == pytest.approx(local.pause(key, seconds), abs=1e-3)
+        remote.now = now
+        assert remote.storage.pause(key, seconds) == local.pause(key, seconds)
 
 
 def look(storage: RedisStorage, key: str = "supplier") -> BreakerView:
     return storage.breaker(key, BreakerStep(action=Action.LOOK, config=CircuitBreakerConfig(), lease_for=6))
 
 
-def test_a_step_is_one_round_trip_once_the_server_knows_the_script(server: RedisServer) -> None:
-    storage = RedisStorage(server.url)
-    look(storage)
+FAILURE = BreakerStep(action=Action.FAIL, config=CircuitBreakerConfig(failure_threshold=1000), lease_for=6)
+
+
+def test_a_look_is_one_round_trip_and_a_change_two(server: RedisServer) -> None:
+    storage = RedisStorage(server.url, namespace="trips")
+    storage.breaker("supplier", FAILURE)
 
     def commands() -> int:
         stats = server.command("INFO", "commandstats")
@@ -194,6 +193,115 @@ def test_a_step_is_one_round_trip_once_the_server_knows_the_script(server: Redis
     for _ in range(10):
         look(storage)
     assert commands() - before == 10
+    for _ in range(10):
+        storage.breaker("supplier", FAILURE)
+    assert commands() - before == 30
+    storage.close()
+
+
+class Interrupted:
+    """A client whose step is overtaken by that of another process, as often as asked."""
+
+    def __init__(self, server: RedisServer, times: int) -> None:
+        self.other = RedisStorage(server.url, namespace="contended")
+        self.client = server.client()
+        self.times = times
+        self.writes = 0
+        self.storage = RedisStorage(lambda: self, namespace="contended")  # type: ignore[arg-type, return-value]
+
+    def register_script(self, text: str) -> Any:
+        script = self.client.register_script(text)
+
+        def run(keys: list[str], args: list[Any]) -> Any:
+            if len(args) > 1:
+                self.writes += 1
+                if self.writes <= self.times:
+                    self.other.breaker("supplier", FAILURE)
+            return script(keys=keys, args=args)
+
+        return run
+
+    def ping(self) -> None:
+        self.client.ping()
+
+    def close(self) -> None:
+        self.client.close()
+
+
+@pytest.fixture
+def contended(server: RedisServer) -> Iterator[Callable[[int], Interrupted]]:
+    made: list[Interrupted] = []
+
+    def make(times: int) -> Interrupted:
+        made.append(Interrupted(server, times))
+        return made[-1]
+
+    yield make
+    server.command("FLUSHALL")
+    for each in made:
+        each.storage.close()
+        each.other.close()
+
+
+def test_a_step_that_was_overtaken_is_made_again_on_what_the_other_wrote(
+    contended: Callable[[int], Interrupted],
+) -> None:
+    one = contended(redis_backend.ROUNDS - 1)
+    assert one.storage.breaker("supplier", FAILURE).failures == redis_backend.ROUNDS
+    assert one.storage.lost_rounds == one.times
+    assert look(one.other).failures == redis_backend.ROUNDS
+
+
+def test_a_step_that_is_overtaken_again_and_again_is_given_up_unmade(contended: Callable[[int], Interrupted]) -> None:
+    one = contended(10**6)
+    with pytest.raises(StorageError, match="other processes"):
+        one.storage.breaker("supplier", FAILURE)
+    assert look(one.other).failures == one.writes == redis_backend.ROUNDS
+
+
+def test_a_breaker_whose_step_is_given_up_goes_on_alone_and_reports_it_later(
+    contended: Callable[[int], Interrupted],
+) -> None:
+    """As in an outage of the storage, for that one step."""
+    one = contended(0)
+    config = CircuitBreakerConfig(consecutive_failures=2, failure_rate=None)
+    with RecordedTelemetry().recording() as recorded:
+        shared = SharedState(one.storage, wait=5.0)
+        breaker = SharedCircuitBreaker("supplier", config, shared=shared)
+        assert shared.ready(10)
+        one.times, one.writes = redis_backend.ROUNDS, 0
+        for _ in range(2):
+            with pytest.raises(TransientFault):
+                breaker.execute(Script(TransientFault).play)
+        assert breaker.state is BreakerState.OPEN
+        give_up = time.monotonic() + 30
+        while look(one.other).state is not BreakerState.OPEN:
+            assert time.monotonic() < give_up, "the others were not informed"
+            time.sleep(0.01)
+        assert recorded.event_names().count("resilience.storage.degraded") == 1
+        shared.close()
+
+
+def test_no_step_of_processes_at_the_same_time_is_lost(server: RedisServer) -> None:
+    script = f"""
+        from otel_resilience import CircuitBreakerConfig
+        from otel_resilience.storage import Action, BreakerStep, RedisStorage, StorageError
+        storage = RedisStorage({server.url!r}, namespace="crowd")
+        config = CircuitBreakerConfig(failure_threshold=1000, monitoring_period=600)
+        step = BreakerStep(action=Action.FAIL, config=config, lease_for=6)
+        made = 0
+        while made < 50:
+            try:
+                storage.breaker("supplier", step)
+                made += 1
+            except StorageError:  # the others were faster each time: then nothing was changed
+                pass
+    """
+    workers = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)]) for _ in range(4)]
+    assert [worker.wait(60) for worker in workers] == [0] * 4
+    storage = RedisStorage(server.url, namespace="crowd")
+    config = CircuitBreakerConfig(failure_threshold=1000, monitoring_period=600)
+    assert storage.breaker("supplier", BreakerStep(action=Action.LOOK, config=config, lease_for=6)).failures == 200
     storage.close()
 
 
@@ -210,9 +318,22 @@ def test_the_clock_of_the_server_counts(server: RedisServer) -> None:
 def test_an_unused_key_expires_and_what_cannot_be_read_counts_as_empty(server: RedisServer) -> None:
     storage = RedisStorage(server.url, namespace="spoilt", keep=100)
     key = storage.key("breaker", "supplier")
-    server.command("SET", key, "{ no json")
-    assert look(storage).generation == 0
+    for spoilt in (
+        b"{ no json",
+        b"\xff",
+        b"[]",
+        b"null",
+        b'{"state": "ajar"}',
+        b'{"leases": {"a": null}}',
+        b'{"width": 6}',
+    ):
+        server.command("SET", key, spoilt)
+        assert look(storage).generation == 0
     assert 99_000 < int(server.command("PTTL", key)) <= 100_000
+    assert look(storage).generation == 0
+    server.command("PEXPIRE", key, 50_000)
+    look(storage)
+    assert 99_000 < int(server.command("PTTL", key)) <= 100_000, "a look alone keeps it too"
     storage.close()
 
 

@@ -1,0 +1,37 @@
+"""What the storages have in common: a step loads a document, changes it, and writes it back."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import TypeVar
+
+from otel_resilience.storage import documents
+from otel_resilience.storage.documents import Document
+from otel_resilience.storage.protocol import BreakerStep, BreakerView, BudgetStep, BudgetView
+
+T = TypeVar("T")
+
+
+class DocumentStorage(abc.ABC):
+    """A :class:`~otel_resilience.storage.Storage` of documents."""
+
+    def breaker(self, key: str, step: BreakerStep) -> BreakerView:
+        """A step of a circuit breaker."""
+        return self._step("breaker", key, lambda document, now: documents.breaker(document, step, now))
+
+    def budget(self, key: str, step: BudgetStep) -> BudgetView:
+        """A step of a retry budget."""
+        return self._step("budget", key, lambda document, now: documents.budget(document, step, now))
+
+    def pause(self, key: str, seconds: float) -> float:
+        """What is left of the longest pause."""
+        return self._step("pause", key, lambda document, now: documents.pause(document, seconds, now))
+
+    @abc.abstractmethod
+    def _step(self, kind: str, key: str, change: Callable[[Document, float], T]) -> T:
+        """Applies ``change`` to the document of that kind and key, as one atomic step at the storage's time.
+
+        ``change`` is pure, so that it may be called again on another state of the document. Raises
+        :class:`~otel_resilience.storage.StorageError` where nothing was written, or perhaps nothing.
+        """
