@@ -39,7 +39,7 @@ test: $(STAMP) ## Pass the tests
 
 oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it allows
 	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	@grep -v '^opentelemetry-' constraints.txt > $(OLDEST)/constraints.txt
+	@grep -vE '^(opentelemetry-|importlib|packaging|wrapt)' constraints.txt > $(OLDEST)/constraints.txt
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
 		--editable src/otel_resilience 'opentelemetry-api==1.39.*' 'opentelemetry-sdk==1.39.*' \
 		'opentelemetry-instrumentation-httpx==0.60b1' aiohttp celery 'fakeredis[lua]' httpx hypothesis pydantic pytest \
