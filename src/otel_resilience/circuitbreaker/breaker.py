@@ -231,7 +231,7 @@ class CircuitBreaker:
             permit = machine.admit(now)
             expired = machine.expired_probes - expired
             retry_after = None if permit is not None else machine.retry_after(now)
-        self._told(transition)
+        self._report_changes(transition)
         if expired:
             telemetry.probe_expired(self.dependency, expired)
         return self._refused(retry_after) if permit is None else permit
@@ -261,7 +261,7 @@ class CircuitBreaker:
             transition = self._machine.succeed(permit, now, slow=slow)
             stale = self._machine.stale_results - stale
             self._refresh_fast_permit()
-        self._told(transition, stale)
+        self._report_changes(transition, stale)
 
     def record_error(self, permit: int, verdict: Classification, started: float, error: BaseException) -> None:
         """The call failed with ``error``; the verdict says what that means for the circuit."""
@@ -283,7 +283,7 @@ class CircuitBreaker:
             )
             stale = self._machine.stale_results - stale
             self._refresh_fast_permit()
-        self._told(transition, stale)
+        self._report_changes(transition, stale)
 
     def release(self, permit: int) -> None:
         """The call says nothing about the dependency; a probe gives its slot back."""
@@ -293,7 +293,7 @@ class CircuitBreaker:
             stale = self._machine.stale_results
             self._machine.release(permit)
             stale = self._machine.stale_results - stale
-        self._told(None, stale)
+        self._report_changes(None, stale)
 
     def _current_state(self) -> BreakerState:
         machine = self._machine
@@ -305,7 +305,7 @@ class CircuitBreaker:
         with self._lock:
             transition = step(self._machine, self.clock())
             self._refresh_fast_permit()
-        self._told(transition)
+        self._report_changes(transition)
 
     def _roll(self) -> None:
         with self._lock:
@@ -318,7 +318,7 @@ class CircuitBreaker:
         rejects = machine.state is BreakerState.OPEN and not self.config.shadow
         self.rejects_until = machine.open_until if rejects else 0.0
 
-    def _told(self, transition: Transition | None, stale: int = 0) -> None:
+    def _report_changes(self, transition: Transition | None, stale: int = 0) -> None:
         if transition is not None:
             telemetry.state_changed(self.dependency, transition)
         if stale:

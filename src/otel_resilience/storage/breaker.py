@@ -225,7 +225,7 @@ class SharedCircuitBreaker(CircuitBreaker):
             self._machine.forget(permit)
             if answer[1].stale:
                 self._machine.stale_results += 1
-        super()._told(None, int(answer[1].stale))
+        super()._report_changes(None, int(answer[1].stale))
         return True
 
     def _publish(self) -> None:
@@ -320,7 +320,7 @@ class SharedCircuitBreaker(CircuitBreaker):
             self._refresh_fast_permit()
             silent, self._joined = not self._joined, True
         if not silent:
-            super()._told(transition)
+            super()._report_changes(transition)
         if view.generation != before:
             self._copy_behind(link)
             self._shared.changed(self, link)
@@ -360,11 +360,11 @@ class SharedCircuitBreaker(CircuitBreaker):
         for other in links[links.index(link) + 1 :]:
             other.submit(lambda other=other: self._send(other, Action.LOOK), lambda _: None)  # type: ignore[misc]
 
-    def _told(self, transition: Transition | None, stale: int = 0) -> None:
+    def _report_changes(self, transition: Transition | None, stale: int = 0) -> None:
         if transition is not None:  # a local one: what is adopted is reported past this method
             with self._lock:
                 self._generation += 1
-        super()._told(transition, stale)
+        super()._report_changes(transition, stale)
 
     def _current_state(self) -> BreakerState:
         machine = self._machine
