@@ -10,7 +10,7 @@ DATA ?= .cache/drill
 # A file of tests is run by one process, in the order that tests/conftest.py gives; -n 0 runs all in one.
 IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo up test oldest faults lint format docs bench collector dashboards drill preview clean
+.PHONY: help install demo up test oldest faults mutants lint format docs bench collector dashboards drill preview clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it a
 faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results
 	@sh .ci/tools
 	@$(BIN)/python -m pytest $(IN_PARALLEL) -m fault --fault-table=-
+
+mutants: $(STAMP) ## Change the core in small ways and print how many changes the tests notice (an hour; see docs/mutants.md)
+	@sh .ci/tools
+	@nice -n 15 $(BIN)/python -m tools.mutants $(MUTANTS_OPTIONS)
 
 lint: $(STAMP) ## Check types, style and that generated files are current
 	@$(BIN)/python -m mypy

@@ -118,7 +118,7 @@ def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
             if loopback.get(url).is_success:
                 return
         time.sleep(0.05)
-    raise RuntimeError(f"{process.args} did not start")
+    raise RuntimeError(f"{process.args!r} did not start")
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def use_the_application() -> None:
 def test_spans_events_and_metrics_name_the_version_in_their_scope(
     use_providers: Callable[..., AbstractContextManager[None]], use: Callable[[], None], scope: tuple[str, str]
 ) -> None:
-    spans, logs, reader = InMemorySpanExporter(), InMemoryLogRecordExporter(), InMemoryMetricReader()
+    spans, logs, reader = InMemorySpanExporter(), InMemoryLogRecordExporter(), InMemoryMetricReader()  # type: ignore[no-untyped-call]
     tracer_provider = TracerProvider(shutdown_on_exit=False)
     tracer_provider.add_span_processor(SimpleSpanProcessor(spans))
     logger_provider = LoggerProvider(shutdown_on_exit=False)

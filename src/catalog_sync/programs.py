@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 EXTRAS: Final = {
-    "api": ("starlette", "uvicorn", "httptools"),
+    "api": ("fastapi", "sse_starlette", "starlette", "uvicorn", "httptools"),
     "demo": ("aiohttp",),
     "worker": ("celery", "kombu", "billiard"),
 }

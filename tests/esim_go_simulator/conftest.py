@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from esim_go_simulator.server import RunningSimulator, SimulatorConfig, running_simulator
+from esim_go_simulator.app import SimulatorConfig
+from esim_go_simulator.server import RunningSimulator, running_simulator
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from esim_go_simulator.server import RunningSimulator, SimulatorConfig, running_simulator
+from esim_go_simulator.app import SimulatorConfig
+from esim_go_simulator.server import RunningSimulator, running_simulator
 
 PAGE = {"page": 2, "perPage": 20}
 

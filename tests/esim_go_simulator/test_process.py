@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from esim_go_simulator.server import SimulatorConfig, SimulatorProcess, running_simulator
+from esim_go_simulator.app import SimulatorConfig
+from esim_go_simulator.server import SimulatorProcess, running_simulator
 
 
 async def spawn(*arguments: str) -> asyncio.subprocess.Process:

@@ -11,7 +11,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from esim_go_simulator.server import RunningSimulator, SimulatorConfig, running_simulator
+from esim_go_simulator.app import SimulatorConfig
+from esim_go_simulator.server import RunningSimulator, running_simulator
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT_ID = "00f067aa0ba902b7"

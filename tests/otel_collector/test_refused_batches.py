@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -193,12 +193,12 @@ def test_what_is_refused_again_and_again_is_given_up_in_the_end_and_counted(tmp_
         lost = {"otlp_http/tempo": "spans", "otlp_http/loki": "log_records", "otlp_http/metrics": "metric_points"}
         for exporter, item in lost.items():
             name = f"otelcol_exporter_send_failed_{item}"
-            wait_until(lambda n=name, e=exporter: collector.own_metric(n, exporter=e) >= 1)
+            wait_until(lambda n=name, e=exporter: collector.own_metric(n, exporter=e) >= 1)  # type: ignore[misc]
         for exporter in ("otlp_http/tempo", "otlp_http/loki"):  # span metrics name the span again every second
-            wait_until(lambda e=exporter: collector.own_metric("otelcol_exporter_queue_size", exporter=e) == 0)
+            wait_until(lambda e=exporter: collector.own_metric("otelcol_exporter_queue_size", exporter=e) == 0)  # type: ignore[misc]
 
 
-class Sampler(TraceServiceServicer):  # type: ignore[misc]  # generated without types
+class Sampler(TraceServiceServicer):
     """Takes spans as the second tier does, except poisoned ones."""
 
     def __init__(self, code: grpc.StatusCode) -> None:
@@ -248,7 +248,7 @@ def test_a_gateway_passes_a_batch_that_its_sampler_refuses(
             wait_until(lambda: good <= set(sampler.names) and sampler.refused > 0)
             for name in good:
                 for store in (stores.loki, stores.prometheus):
-                    store.wait_for(lambda sink, n=name: n.encode() in sink.everything())
+                    store.wait_for(lambda sink, n=name: n.encode() in sink.everything())  # type: ignore[misc]
 
 
 @pytest.mark.fault("O1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +48,7 @@ class World:
         assert {alert["alertname"] for alert in self.firing()} == {labels["alertname"]}
 
 
-def configuration(folder: Path, targets: dict[str, int | str]) -> str:
+def configuration(folder: Path, targets: Mapping[str, int | str]) -> str:
     """Ours, with the targets that are here."""
     for name, content in paces.rule_files(PACE).items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
@@ -59,7 +59,7 @@ def configuration(folder: Path, targets: dict[str, int | str]) -> str:
     config["scrape_configs"] = [
         {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for job, port in targets.items()
     ]
-    return yaml.safe_dump(config)
+    return str(yaml.safe_dump(config))
 
 
 @pytest.fixture
@@ -67,7 +67,10 @@ def world(tmp_path: Path) -> Iterator[World]:
     require_collector()
     own = free_port()
     with otlp_sink() as tempo, otlp_sink() as loki:
-        ports = {"otel-collector": own, **{n: s.url.rpartition(":")[2] for n, s in (("tempo", tempo), ("loki", loki))}}
+        ports: dict[str, int | str] = {
+            "otel-collector": own,
+            **{n: s.url.rpartition(":")[2] for n, s in (("tempo", tempo), ("loki", loki))},
+        }
         prometheus = Prometheus(tmp_path / "prometheus", configuration(tmp_path, ports))
         endpoints = {
             "TEMPO_OTLP_ENDPOINT": tempo.url,

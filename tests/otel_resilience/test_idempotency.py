@@ -262,11 +262,12 @@ class TestOurOwnTimeLimit:
             calls.append(1)
             await asyncio.sleep(100)
 
-        for policy, options in (
+        given: tuple[tuple[Policy, dict[str, Any]], ...] = (
             (make_policy(clock, attempt_timeout=1.0, idempotent=True), {}),
             (make_policy(clock, attempt_timeout=1.0), {"idempotent": True}),
             (make_policy(clock, attempt_timeout=1.0, idempotent=False), {"idempotent": True}),
-        ):
+        )
+        for policy, options in given:
             calls.clear()
             with pytest.raises(AttemptTimeoutError):
                 run_fake(clock, policy.execute(hangs, **options))

@@ -251,7 +251,7 @@ class TestOneExceptionInTwoCalls:
 
         first = Policy("a", retry=RetryConfig(2, base_delay=0))
         second = Policy("b", retry=RetryConfig(5, base_delay=0.01, jitter="none"))
-        assert await asyncio.gather(call(first, "a", 0.001), call(second, "b", 0.005)) == [
+        assert list(await asyncio.gather(call(first, "a", 0.001), call(second, "b", 0.005))) == [
             ("a", "a", 2, True),
             ("b", "b", 5, True),
         ]

@@ -121,7 +121,7 @@ class TestHalfOpen:
         breaker.record_error(old, classify(fault), clock() - 5, fault)
         assert breaker.state is BreakerState.HALF_OPEN
         breaker.record_success(probe, clock())
-        assert breaker.state is BreakerState.CLOSED
+        assert breaker.metrics().state is BreakerState.CLOSED
 
     def test_stale_half_open_success_is_counted_in_the_next_era(self, clock: FakeClock) -> None:
         """nopanic: closes after one new probe of two, since an old one is counted in."""
@@ -135,7 +135,7 @@ class TestHalfOpen:
         breaker.record_success(breaker.admit(), clock())
         assert breaker.state is BreakerState.HALF_OPEN
         breaker.record_success(breaker.admit(), clock())
-        assert breaker.state is BreakerState.CLOSED
+        assert breaker.metrics().state is BreakerState.CLOSED
 
     def cancel_a_call(self, clock: FakeClock, breaker: CircuitBreaker) -> None:
         async def main() -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import time
 import urllib.parse
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -33,7 +34,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
         register_secret(secret)
 
 
-SPELLINGS = {
+SPELLINGS: dict[str, Callable[[str], str]] = {
     "as it is": lambda s: s,
     "repr": lambda s: repr(s)[1:-1],
     "ascii": lambda s: ascii(s)[1:-1],

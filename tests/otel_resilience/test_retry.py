@@ -531,9 +531,9 @@ class TestCancellation:
     def test_a_coroutine_that_is_closed_in_its_sleep_gives_the_token_back(self, clock: FakeClock) -> None:
         policy = make_policy(clock, deadline=None)
         protected = policy.execute(Driver(clock, asynchronous=True).operation(Script(TransientFault()).play))
-        protected.send(None)  # type: ignore[attr-defined]  # runs up to the sleep
+        protected.send(None)  # runs up to the sleep
         assert tokens(policy) == 90
-        protected.close()  # type: ignore[attr-defined]
+        protected.close()
         assert tokens(policy) == 100
 
 

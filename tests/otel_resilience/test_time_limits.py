@@ -338,8 +338,12 @@ class TestThreads:
         policy = Policy("supplier", attempt_timeout=5, max_attempt_threads=1)
         results: list[object] = []
 
+        def sleepy() -> str:
+            time.sleep(0.02)
+            return "value"
+
         def call() -> None:
-            results.append(policy.execute(lambda: time.sleep(0.02) or "value"))
+            results.append(policy.execute(sleepy))
 
         callers = [threading.Thread(target=call) for _ in range(4)]
         for caller in callers:
@@ -492,8 +496,13 @@ class TestInARunningLoop:
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         policy = Policy("supplier", attempt_timeout=0.01)
+
+        def sleepy() -> int:
+            time.sleep(0.02)
+            return threading.get_ident()
+
         for _ in range(3):
-            assert policy.execute(lambda: time.sleep(0.02) or threading.get_ident()) == threading.get_ident()
+            assert policy.execute(sleepy) == threading.get_ident()
         (said,) = self.said(caplog)
         assert "attempt_timeout does not cut a def operation" in said
         assert "asyncio.to_thread" in said
@@ -520,6 +529,7 @@ class TestInARunningLoop:
 
     async def test_nothing_is_said_where_the_promise_is_kept(self, caplog: pytest.LogCaptureFixture) -> None:
         policy = Policy("supplier", retry=RetryConfig(base_delay=0), attempt_timeout=5)
-        assert await policy.execute(functools.partial(asyncio.sleep, 0, "value")) == "value"
+        sleep = functools.partial(asyncio.sleep, 0, "value")
+        assert await policy.execute(sleep) == "value"  # type: ignore[func-returns-value]
         assert await asyncio.to_thread(policy.execute, lambda: "value") == "value"
         assert self.said(caplog) == []

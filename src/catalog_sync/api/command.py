@@ -88,12 +88,12 @@ async def _serve(settings: Settings, traces: TraceRing, alerts: CatalogAlerts, *
         async with open_parts(settings, traces, alerts=KeptAlerts(settings), on_report=alerts.sync_ended) as parts:
 
             def ready() -> None:
-                # What is there now stays: a full collection over all of it would hold requests up for tens of ms.
+                # These objects stay: a full collection over all of them would delay requests by tens of ms.
                 gc.collect()
                 gc.freeze()
                 _log.info("listening on %s", url, extra={"url": url})
                 if settings.api.token is None:
-                    _log.warning("CATALOG_API_TOKEN is not set: requests for a sync are refused")
+                    _log.warning("CATALOG_API_TOKEN is not set: syncs cannot be requested")
                 if as_json:
                     sys.stdout.write(json.dumps({"ready": True, "base_url": url}) + "\n")
                     sys.stdout.flush()

@@ -77,7 +77,7 @@ class Stream:
                 await asyncio.sleep(0)
 
 
-async def test_every_change_is_told(world: ApiWorld) -> None:
+async def test_every_change_is_sent(world: ApiWorld) -> None:
     stream = Stream(world, "/events")
     await stream.started()
     assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
@@ -98,7 +98,7 @@ async def test_every_change_is_told(world: ApiWorld) -> None:
     await asyncio.wait_for(stream.task, 60)
 
 
-async def test_the_stream_of_one_sync_begins_with_how_it_stands_and_ends_with_it(world: ApiWorld) -> None:
+async def test_the_stream_of_one_sync_starts_with_its_state_and_ends_with_it(world: ApiWorld) -> None:
     job = (await world.ask()).json()
     await world.sync.started.wait()
     stream = Stream(world, job["links"]["events"])
@@ -112,11 +112,11 @@ async def test_the_stream_of_one_sync_begins_with_how_it_stands_and_ends_with_it
     await asyncio.wait_for(after.task, 60)
 
 
-async def test_a_sync_that_nobody_knows_has_no_stream(world: ApiWorld) -> None:
+async def test_an_unknown_sync_has_no_stream(world: ApiWorld) -> None:
     assert (await world.http.get("/syncs/0815/events")).status_code == 404
 
 
-async def test_a_client_that_does_not_read_holds_nobody_up_and_gets_the_latest(world: ApiWorld) -> None:
+async def test_a_client_that_does_not_read_blocks_no_one_and_gets_the_latest(world: ApiWorld) -> None:
     slow, quick = Stream(world, "/events", reads=False), Stream(world, "/events")
     await slow.started()
     await quick.started()
@@ -145,14 +145,18 @@ async def test_streams_are_limited_in_number(tmp_path: Path) -> None:
         assert second.status == 200
 
 
-async def test_silence_is_broken_so_that_proxies_keep_the_connection(
-    world: ApiWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_comments_keep_a_silent_connection_open(world: ApiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "HEARTBEAT", 0.02)
     stream = Stream(world, "/events")
     async with asyncio.timeout(60):
-        while ": still here\n\n" not in stream.parts:
+        while ": keep-alive\n\n" not in stream.parts:
             await asyncio.sleep(0.01)
+
+
+async def test_head_opens_no_stream(world: ApiWorld) -> None:
+    answer = await world.http.head("/events")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert len(world.api.hub._clients) == 0
 
 
 async def test_all_streams_end_when_the_process_does(world: ApiWorld) -> None:
@@ -164,7 +168,7 @@ async def test_all_streams_end_when_the_process_does(world: ApiWorld) -> None:
     assert (await world.http.get("/events")).status_code == 200  # and ends at once
 
 
-async def test_the_jobs_are_listened_to_again_when_that_failed(
+async def test_listening_to_the_jobs_starts_again_after_a_failure(
     world: ApiWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "LISTEN_AGAIN", 0.001)
@@ -197,8 +201,7 @@ async def test_the_jobs_are_listened_to_again_when_that_failed(
 async def test_streams_need_the_token_where_reading_does(tmp_path: Path) -> None:
     async with api_world(tmp_path, CATALOG_API_OPEN_READS="false") as world:
         assert (await world.http.get("/events")).status_code == 401
-        header = {name.lower(): value for name, value in AUTHORIZED.items()}
-        stream = Stream(world, "/events", **header)
+        stream = Stream(world, "/events", authorization=AUTHORIZED["Authorization"])
         await stream.started()
         assert stream.status == 200
 

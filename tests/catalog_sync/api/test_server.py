@@ -79,7 +79,7 @@ def connected(api: ApiProcess) -> Iterator[socket.socket]:
         yield connection
 
 
-def test_from_the_order_to_the_read_and_on_to_the_trace(lasting: ApiProcess, supplier: Supplier) -> None:
+def test_from_the_request_to_the_read_and_on_to_the_trace(lasting: ApiProcess, supplier: Supplier) -> None:
     job = lasting.finish(lasting.ask())
     assert (job["outcome"], job["report"]["bundles"]) == ("COMPLETE", BUNDLES)
     answer = lasting.http.get("/bundles?limit=3")
@@ -175,7 +175,7 @@ def test_a_start_without_redis_serves_the_snapshot(
 # --- clients that are slow, wrong or hostile
 
 
-def test_clients_that_do_not_read_hold_nobody_up(lasting: ApiProcess) -> None:
+def test_clients_that_do_not_read_block_no_one(lasting: ApiProcess) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(50):
             connection = stack.enter_context(connected(lasting))
@@ -209,7 +209,7 @@ def reply(connection: socket.socket) -> tuple[bytes, dict[str, Any]]:
         (b"GET /" + b"y" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431, "too_large"),
     ],
 )
-def test_what_is_no_request_gets_a_problem_document(lasting: ApiProcess, sent: bytes, status: int, kind: str) -> None:
+def test_malformed_http_gets_a_problem_document(lasting: ApiProcess, sent: bytes, status: int, kind: str) -> None:
     with connected(lasting) as connection:
         connection.sendall(sent)
         head, document = reply(connection)
@@ -229,7 +229,7 @@ def test_several_requests_on_one_connection(lasting: ApiProcess) -> None:
             received += part
 
 
-def test_a_body_that_nobody_asked_for_does_no_harm(lasting: ApiProcess) -> None:
+def test_an_unexpected_body_does_no_harm(lasting: ApiProcess) -> None:
     answer = lasting.http.request("GET", "/health/live", content=b"x" * 200_000)
     assert answer.status_code == 200
     assert lasting.http.get("/health/live").status_code == 200
@@ -269,7 +269,7 @@ def test_it_ends_in_time_while_redis_hangs(api: ApiProcess, redis_server: RedisS
         redis_server.resume()
 
 
-def test_an_address_that_is_taken_is_told_in_one_line(lasting: ApiProcess, tmp_path: Path) -> None:
+def test_an_address_in_use_is_reported_in_one_line(lasting: ApiProcess, tmp_path: Path) -> None:
     port = str(httpx.URL(lasting.base_url).port)
     done = subprocess.run(
         [sys.executable, "-m", "catalog_sync.api.command"],
@@ -284,7 +284,7 @@ def test_an_address_that_is_taken_is_told_in_one_line(lasting: ApiProcess, tmp_p
     assert f"CATALOG_API_PORT={port}" in done.stderr
 
 
-def test_a_wrong_setting_is_told_in_one_line() -> None:
+def test_an_invalid_setting_is_reported_in_one_line() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "catalog_sync.api.command"],
         env={"CATALOG_API_OPEN_READS": "no", "PATH": ""},

@@ -68,7 +68,7 @@ def a_report() -> SyncReport:
 def test_traces_metrics_and_logs_arrive_with_one_resource_and_trace(sink: OtlpSink) -> None:
     os.environ["OTEL_RESOURCE_ATTRIBUTES"] = "service.namespace=reseller,deployment.environment.name=test"
     with setup_telemetry("catalog-sync", os.environ) as telemetry:
-        assert telemetry.active
+        active = telemetry.active
         instruments.set_catalog_age(lambda: 42.0)
         with instruments.sync_span("full", "cli") as span:
             with instruments.group_span("Standard"):
@@ -79,7 +79,7 @@ def test_traces_metrics_and_logs_arrive_with_one_resource_and_trace(sink: OtlpSi
             instruments.emit_sync_finished(a_report())
         instruments.set_catalog_age(lambda: 43.0)
     instruments.set_catalog_age(None)
-    assert not telemetry.active
+    assert (active, telemetry.active) == (True, False)
     trace_id = f"{span.get_span_context().trace_id:032x}"
     spans = {each.name: each for each in sink.spans}
     assert set(spans) == {"catalog.sync", "catalog.sync.group", "supplier list", "attempt"}
@@ -87,11 +87,14 @@ def test_traces_metrics_and_logs_arrive_with_one_resource_and_trace(sink: OtlpSi
     assert spans["attempt"].parent_span_id == spans["supplier list"].span_id
     assert spans["catalog.sync"].attributes["catalog.outcome"] == "PARTIAL"
     assert spans["catalog.sync"].status == "UNSET"
-    for received in (*sink.spans, *sink.logs, *sink.points):
-        assert received.resource["service.name"] == "catalog-sync"
-        assert received.resource["service.namespace"] == "reseller"
-        assert received.resource["service.version"]
-        assert received.resource["service.instance.id"]
+    resources = [each.resource for each in sink.spans]
+    resources += [each.resource for each in sink.logs]
+    resources += [each.resource for each in sink.points]
+    for resource in resources:
+        assert resource["service.name"] == "catalog-sync"
+        assert resource["service.namespace"] == "reseller"
+        assert resource["service.version"]
+        assert resource["service.instance.id"]
     finished = next(log for log in sink.logs if log.event_name == "catalog.sync.finished")
     assert (finished.trace_id, finished.severity) == (trace_id, "WARNING")
     late = next(log for log in sink.logs if log.body == "a page was late")

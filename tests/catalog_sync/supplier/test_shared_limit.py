@@ -188,7 +188,7 @@ async def test_a_redis_that_hangs_holds_a_request_up_once_for_the_limit(server: 
             limiter._wait = PATIENT
             await limiter.acquire()
             assert not limiter.degraded
-            if held_up < 0.4:
+            if held_up < 0.4:  # type: ignore[unreachable]  # it changed meanwhile
                 return
     pytest.fail(f"it was held up for {held_up:.2f} s")
 

@@ -118,7 +118,7 @@ async def test_a_run_cancelled_during_its_commit_leaves_a_whole_version(world: W
         await asyncio.sleep(0.1)
         return await commit(*arguments, **options)
 
-    world.store.commit = slow  # type: ignore[method-assign, assignment]
+    world.store.commit = slow  # type: ignore[method-assign]
     task = asyncio.create_task(world.sync())
     await committing.wait()
     task.cancel()
@@ -141,7 +141,7 @@ async def test_a_lease_lost_after_the_commit_does_not_turn_success_into_failure(
             await asyncio.sleep(1.5)
             return previous
 
-        store.commit = lose  # type: ignore[method-assign, assignment]
+        store.commit = lose  # type: ignore[method-assign]
         report = await SyncService(world.settings, world.supplier, store, world.snapshot).run()
 
     assert report.outcome is Outcome.COMPLETE

@@ -17,8 +17,9 @@ from catalog_sync.supplier.esim_go.client import open_supplier
 from catalog_sync.sync import SyncService
 from catalog_sync.worker.celery_app import app
 from catalog_sync.worker.celery_settings import DUE_TASK
+from support.cli import Supplier
 from support.redis_server import RedisServer
-from support.worker_world import Supplier, WorkerWorld, worker_world
+from support.worker_world import WorkerWorld, worker_world
 
 GROUP_DOWN = {
     "name": "one group down",

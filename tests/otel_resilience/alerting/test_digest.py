@@ -94,7 +94,7 @@ def test_an_incident_stands_in_the_list_once() -> None:
     told = digest([incident(1, id="a"), incident(2), incident(1, id="b", count=4, total=5)])
     assert told.title == "2 incidents"
     assert (told.count, told.total) == (6, 6)
-    assert sorted(told.context.values()) == ["CRITICAL: Thing 1 broke (5 times)", "CRITICAL: Thing 2 broke"]
+    assert sorted(map(str, told.context.values())) == ["CRITICAL: Thing 1 broke (5 times)", "CRITICAL: Thing 2 broke"]
 
 
 @pytest.mark.parametrize(("number", "listed", "more"), [(20, 20, None), (21, 19, 2), (70, 19, 51)])

@@ -479,7 +479,7 @@ class TestA4TwoServicesWithOneStore:
         one.resolve(certain=True)
         one.run(30)
         two.run(30)
-        assert [world.inbox.told[-1][1] for world in (one, two)] == ["resolved", "firing"]
+        assert [world.inbox.reported[-1][1] for world in (one, two)] == ["resolved", "firing"]
         assert len(two.service.incidents()) == 1
 
     def test_what_one_could_not_deliver_the_other_one_does_not_send(self, tmp_path: Path) -> None:
@@ -615,7 +615,7 @@ class TestMessagesThatOvertakeEachOther:
         assert Outbox(tmp_path).waiting() == []
 
     def test_a_living_process_sends_what_a_killed_one_could_not_before_the_end(self, tmp_path: Path) -> None:
-        processes = Processes(DiskStore(tmp_path / "incidents", wall_clock=lambda: processes.clock.now))
+        processes = Processes(DiskStore(tmp_path / "incidents", wall_clock=lambda: processes.clock.now))  # type: ignore[attr-defined]  # the local one
         outbox = Outbox(tmp_path, wall_clock=processes.clock)
         one = processes.start(outbox=outbox)
         processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock))

@@ -280,7 +280,7 @@ class TestObservers:
         fail(world, fault(Severity.CRITICAL))
         world.run(10)
         assert world.messages() == []
-        assert hooks.subscribed == ()
+        assert not hooks.subscribed
 
     def test_one_that_breaks_does_not_change_the_call(self, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
         class Broken:

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from otel_resilience.alerting import DiskStore, FallbackStore, IncidentStore, MemoryStore, RedisStore
 from otel_resilience.alerting.persistence.store import MAX_AGE, Record, Swap
@@ -192,7 +194,7 @@ class TestRedis:
         server.command("FLUSHALL")
         client = server.client()
         if trouble == "nobody there":
-            client = redis.Redis(port=1, retry=None)
+            client = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
         else:
             server.command("LPUSH", "alerts:incidents", "x")
         with client, pytest.raises(ConnectionError):

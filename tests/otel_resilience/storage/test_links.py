@@ -52,7 +52,8 @@ def breaker(shared: SharedState, config: CircuitBreakerConfig = CONFIG) -> Share
     return SharedCircuitBreaker("supplier", config, shared=shared)
 
 
-def ready(shared: SharedState) -> SharedState:
+def ready(shared: Any) -> SharedState:
+    assert isinstance(shared, SharedState)
     assert shared.ready(60)
     return shared
 

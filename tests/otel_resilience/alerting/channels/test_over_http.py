@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -191,7 +192,7 @@ class TestTheNetwork:
             channel = channel_for(kind, receiver.url)
             resolve = socket.getaddrinfo
 
-            def slow(*args: object, **kwargs: object) -> object:
+            def slow(*args: Any, **kwargs: Any) -> object:
                 answered.wait(ENDLESS)
                 return resolve(*args, **kwargs)
 
