@@ -184,10 +184,7 @@ class Settings(VariableGroup):
     )
     """Empty where none is set; see :meth:`require_api_key`."""
     base_url: str = variable(
-        "ESIM_GO_BASE_URL",
-        values.base_url,
-        "Base URL of the eSIM Go API.",
-        default="https://api.esim-go.com/v2.5",
+        "ESIM_GO_BASE_URL", values.base_url, "Base URL of the eSIM Go API.", default="https://api.esim-go.com/v2.5"
     )
     """Without a slash at its end."""
     redis_url: str | None = variable(

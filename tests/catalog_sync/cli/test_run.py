@@ -155,7 +155,7 @@ def test_a_second_run_says_who_holds_the_lock_and_exits_4(
     cli: Cli, supplier: Supplier, redis_server: RedisServer
 ) -> None:
     supplier.play("slow")
-    first = cli.start("run", "--json", CATALOG_ATTEMPT_TIMEOUT_MS="60000")
+    first = cli.start("run", "--json", CATALOG_ATTEMPT_TIMEOUT_MS="30000")
     wait_until(lambda: redis_server.command("EXISTS", LOCK))
     first.process.send_signal(signal.SIGSTOP)  # so that it holds the lock, however long the second one takes
     second = cli("run", "--json")
