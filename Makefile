@@ -4,23 +4,28 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
+OLDEST := .venv-oldest
 PIP_OPTIONS := --disable-pip-version-check --constraint constraints.txt
 DATA ?= .cache/drill
+# A file of tests is run by one process, in the order that tests/conftest.py gives; -n 0 runs all in one.
+IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo up test faults lint format docs bench collector dashboards drill preview clean
+.PHONY: help install demo up test oldest faults mutants lint format docs bench collector dashboards drill preview clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml src/otel_resilience/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "catalog-sync needs Python 3.11 or newer; name one with PYTHON=...")'
-	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
-	@echo "installing the library, the application and the tools of its tests into $(VENV) (about a minute, once)"
+	@echo "Setting up $(VENV), once; this takes about a minute."
+	@test -x $(BIN)/python || { echo "1 of 2: a virtual environment with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "2 of 2: the library, the application and the tools of its tests, at the versions of constraints.txt"
 	@$(BIN)/python -m pip install $(PIP_OPTIONS) --editable src/otel_resilience --editable '.[dev]'
 	@touch $@
+	@echo "$(VENV) is ready."
 
 install: $(STAMP) ## Set up .venv: both distributions from this tree, with all extras
-	@echo "$(VENV) is ready; $(BIN)/catalog-sync --help"
+	@echo "Next: make demo, or $(BIN)/catalog-sync --help"
 
 demo: $(STAMP) ## Run the whole story on this machine: sync, faults, outage, recovery
 	@$(BIN)/catalog-sync demo
@@ -30,17 +35,30 @@ up: $(STAMP) ## Start API, workers, scheduler, and where none are set a simulato
 
 test: $(STAMP) ## Pass the tests
 	@sh .ci/tools
-	@$(BIN)/python -m pytest $(TEST_OPTIONS)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) $(TEST_OPTIONS)
+
+oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it allows
+	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	@grep -v '^opentelemetry-' constraints.txt > $(OLDEST)/constraints.txt
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
+		--editable src/otel_resilience 'opentelemetry-api==1.39.*' 'opentelemetry-sdk==1.39.*' \
+		'opentelemetry-instrumentation-httpx==0.60b*' aiohttp celery 'fakeredis[lua]' httpx hypothesis pydantic pytest \
+		pytest-asyncio pytest-timeout pytest-xdist pyyaml redis requests rich
+	@$(OLDEST)/bin/python -m pytest tests/otel_resilience $(TEST_OPTIONS)
 
 faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results
 	@sh .ci/tools
-	@$(BIN)/python -m pytest -m fault --fault-table=-
+	@$(BIN)/python -m pytest $(IN_PARALLEL) -m fault --fault-table=-
+
+mutants: $(STAMP) ## Change the core in small ways and print how many changes the tests notice (an hour; see docs/mutants.md)
+	@sh .ci/tools
+	@nice -n 15 $(BIN)/python -m tools.mutants $(MUTANTS_OPTIONS)
 
 lint: $(STAMP) ## Check types, style and that generated files are current
 	@$(BIN)/python -m mypy
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
-	@$(BIN)/lint-imports --no-timings
+	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Format the code
 	@$(BIN)/python -m ruff check --fix --quiet . || true
@@ -48,6 +66,7 @@ format: $(STAMP) ## Format the code
 
 docs: $(STAMP) ## Write the generated references anew
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/public_api.py
 	@$(BIN)/python -m catalog_sync.settings.docs
 	@PYTHONPATH=tests $(BIN)/python -m support.fault_table
 
@@ -74,4 +93,4 @@ preview: $(STAMP) ## Draw the dashboards from what a drill kept in DATA (Node, C
 	@$(BIN)/python -m grafana.preview --data $(DATA) $(PREVIEW_OPTIONS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -133,16 +133,16 @@ def throughput(servers: dict[str, str], seconds: float, repeats: int) -> tuple[l
                 raise SyncFailedError(f"{name}: {found.wrong} answers were not 200")
             loads.setdefault((name, kind), []).append(found)
     rows = []
-    for (name, kind), found in loads.items():
-        rates = [each.per_second for each in found]
+    for (name, kind), all_found in loads.items():
+        rates = [each.per_second for each in all_found]
         share = statistics.median(ours / base for ours, base in zip(rates, _rates(loads["bare", kind]), strict=True))
         rows.append(
             [
                 f"{name}, {kind}",
                 f"{statistics.median(rates):,.0f}",
                 f"{min(rates):,.0f}-{max(rates):,.0f}",
-                f"{statistics.median(each.median for each in found):.2f}",
-                f"{statistics.median(each.percentile(0.99) for each in found):.2f}",
+                f"{statistics.median(each.median for each in all_found):.2f}",
+                f"{statistics.median(each.percentile(0.99) for each in all_found):.2f}",
                 f"{share:.2f}",
             ]
         )
@@ -155,16 +155,16 @@ def _rates(loads: list[Load]) -> list[float]:
 
 async def quiet_and_disturbed(url: str, redis: int, seconds: float) -> dict[str, Load]:
     """Latencies at a steady pace: undisturbed, while a sync runs and publishes, while Redis hangs."""
-    found = {"undisturbed": await _paced(url, _after(seconds))}
+    all_found = {"undisturbed": await _paced(url, _after(seconds))}
     syncing = asyncio.get_running_loop().run_in_executor(None, sync, url)
-    found["while a sync runs and publishes"] = await _paced(url, syncing.done)
+    all_found["while a sync runs and publishes"] = await _paced(url, syncing.done)
     await syncing
     os.kill(redis, signal.SIGSTOP)
     try:
-        found["while Redis hangs"] = await _paced(url, _after(HANG))
+        all_found["while Redis hangs"] = await _paced(url, _after(HANG))
     finally:
         os.kill(redis, signal.SIGCONT)
-    return found
+    return all_found
 
 
 async def _paced(url: str, until: Callable[[], bool]) -> Load:

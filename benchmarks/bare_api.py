@@ -20,30 +20,32 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from catalog_sync.api.catalogue import Copy
+from catalog_sync.api.catalogue import InMemoryCatalogue
 from catalog_sync.api.server import listening
 from catalog_sync.settings.settings import Settings
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.reader import CatalogReader, Query
 
 
-async def read_copy(redis_url: str, folder: str) -> Copy:
+async def read_copy(redis_url: str, folder: str) -> InMemoryCatalogue:
     """The published catalogue."""
     settings = Settings.from_env({"REDIS_URL": redis_url, "CATALOG_STATE_DIR": folder})
     async with open_store(settings) as store:
         meta = await store.current()
         if meta is None:
             raise SystemExit("nothing is published")
-        return Copy(meta, [bundle async for bundle in store.iter_bundles(meta.version)])
+        return InMemoryCatalogue(meta, [bundle async for bundle in store.iter_bundles(meta.version)])
 
 
-def application(copy: Copy) -> Starlette:
+def application(copy: InMemoryCatalogue) -> Starlette:
     """The endpoints; below ``/constant`` an answer that was made in advance."""
     reader = CatalogReader(copy, None, stale_after=1e9, clock=time.time)
 
     def query(request: Request) -> Query:
         given = request.query_params
-        numbers = {name: int(given[name]) for name in ("min_days", "max_days", "limit", "offset") if name in given}
+        numbers: dict[str, Any] = {
+            name: int(given[name]) for name in ("min_days", "max_days", "limit", "offset") if name in given
+        }
         return Query(country=given.get("country"), text=given.get("text"), **numbers)
 
     async def bundles(request: Request) -> JSONResponse:

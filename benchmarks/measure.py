@@ -9,7 +9,7 @@ import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 ANSWER = 42
 _cpu_time = time.thread_time
@@ -162,7 +162,7 @@ def trip(call: Callable[[], Any], operation: Operation, *, asynchronous: bool = 
     raise InvalidCaseError("the breaker did not open")
 
 
-def no_sleep(seconds: float) -> None:
+def no_sleep(seconds: float | SupportsIndex, /) -> None:
     """Stands in for ``time.sleep``, which costs tens of microseconds also for no time at all."""
 
 

@@ -60,6 +60,10 @@ class Telemetry:
     def by_hand(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """What a careful person writes around one call."""
         tracer, duration, attempts = self.tracer, self.duration, self.attempts
+        attempt_attributes: dict[str, str | int] = {
+            "resilience.dependency": _DEPENDENCY,
+            "resilience.attempt.number": 1,
+        }
 
         def run() -> Any:
             started = time.monotonic()
@@ -67,7 +71,7 @@ class Telemetry:
                 "supplier succeed",
                 attributes={"resilience.dependency": _DEPENDENCY, "resilience.operation": _OPERATION},
             ) as span:
-                with tracer.start_as_current_span("attempt", attributes={"resilience.attempt.number": 1}):
+                with tracer.start_as_current_span("attempt", attributes=attempt_attributes):
                     result = function()
                 span.set_attributes({"resilience.attempts": 1, "resilience.outcome": "ok"})
                 attributes = {
@@ -84,6 +88,10 @@ class Telemetry:
     def by_hand_async(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """The same for ``async def``."""
         tracer, duration, attempts = self.tracer, self.duration, self.attempts
+        attempt_attributes: dict[str, str | int] = {
+            "resilience.dependency": _DEPENDENCY,
+            "resilience.attempt.number": 1,
+        }
 
         async def run() -> Any:
             started = time.monotonic()
@@ -91,7 +99,7 @@ class Telemetry:
                 "supplier succeed",
                 attributes={"resilience.dependency": _DEPENDENCY, "resilience.operation": _OPERATION},
             ) as span:
-                with tracer.start_as_current_span("attempt", attributes={"resilience.attempt.number": 1}):
+                with tracer.start_as_current_span("attempt", attributes=attempt_attributes):
                     result = await function()
                 span.set_attributes({"resilience.attempts": 1, "resilience.outcome": "ok"})
                 attributes = {
@@ -135,9 +143,8 @@ class Telemetry:
             after = self._points()
             spans, self.spans.kept, self.spans.keeping = self.spans.kept, [], False
             shape = [(span.name, dict(span.attributes or {}), span.parent is None, span.kind) for span in spans]
-            shapes.append((shape, sorted(after[key] - before.get(key, 0) for key in after if key not in before)))
             grown = {key for key in after if after[key] != before.get(key, 0)}
-            shapes[-1] = (shape, sorted((key[0].rpartition(".")[2], key[1]) for key in grown))
+            shapes.append((shape, sorted((key[0].rpartition(".")[2], key[1]) for key in grown)))
         if shapes[0] != shapes[1]:
             raise InvalidCaseError(f"{first.name} and {second.name} do not emit the same: {shapes}")
 
@@ -149,7 +156,7 @@ class Telemetry:
             for metric in scope.metrics:
                 for point in metric.data.data_points:
                     if hasattr(point, "count"):
-                        points[metric.name, tuple(sorted(dict(point.attributes).items()))] = point.count
+                        points[metric.name, tuple(sorted(dict(point.attributes or {}).items()))] = point.count
         return points
 
 

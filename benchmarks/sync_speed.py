@@ -183,7 +183,7 @@ def floor(requests: int, rate: int) -> float:
 
 def _row(name: str, runs: list[Sync]) -> list[str]:
     def middle(field: str) -> float:
-        return statistics.median(getattr(run, field) for run in runs)
+        return float(statistics.median(getattr(run, field) for run in runs))
 
     spread = f"{min(run.seconds for run in runs):.2f}-{max(run.seconds for run in runs):.2f}"
     return [

@@ -1,1 +1,1 @@
-"""The incident drill: real programs, fourteen incidents, a calm stretch, and a table of who was told what, and when."""
+"""The incident drill: real programs, fourteen incidents, a calm stretch, a table of who was notified when."""

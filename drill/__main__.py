@@ -68,7 +68,7 @@ def _absolute(text: str) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="drill", description="Plays incidents and shows who was told, and when.")
+    parser = argparse.ArgumentParser(prog="drill", description="Plays incidents and shows who was notified, and when.")
     parser.add_argument("--short", action="store_true", help="only three incidents, for continuous integration")
     names = ", ".join(incident.name for incident in INCIDENTS)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"play this incident: {names}")

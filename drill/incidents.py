@@ -15,7 +15,7 @@ Action = Callable[[World], None]
 """Turns a knob."""
 
 Due = Callable[[World], float]
-"""When the condition began that is promised to be told, in seconds since the epoch; asked for when it is over."""
+"""When the condition began that must be reported, in seconds since the epoch; asked for when it is over."""
 
 SUPPLIER_TYPES: Final = frozenset({"503", "response_ended", "connection_error", "circuit_open", "429"})
 COUNTRY: Final = "FR"
@@ -42,7 +42,7 @@ class Incident:
     short: bool = False
     """Part of the shortened drill."""
     due: Due | None = None
-    """Where the promise is not to tell it at once."""
+    """Seconds, where it need not be reported at once."""
     lead: float = 0.0
     """Seconds of incident time that may pass until it is due."""
 
@@ -87,7 +87,7 @@ def _scoped_job(world: World) -> None:
 
 
 def _stale_from(world: World) -> float:
-    """The last full sync before the runs of one country, and the age that is promised to be told."""
+    """The last full sync before the runs of one country, and the age that must be reported."""
     scoped = max(number for number, run in enumerate(world.job.runs) if run.scoped)
     fresh = max(run.started for run in world.job.runs[:scoped] if run.outcome == "COMPLETE" and not run.scoped)
     return fresh + world.pace.wall(paces.DAY["stale_after"])
@@ -165,7 +165,7 @@ EVERYDAY: Final[dict[str, Any]] = {
         {"fault": "bad_rows", "ratio": 0.01},
     ],
 }
-"""What goes wrong on any day and concerns nobody: errors that a retry cures, and some rows that cannot be used."""
+"""What goes wrong on any day and needs no one's attention: errors that a retry cures, some rows that cannot be used."""
 
 INCIDENTS: Final = (
     Incident(

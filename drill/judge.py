@@ -1,4 +1,4 @@
-"""What became of an incident: who was told, after how long, how often, and did the link lead to the failure? Pure.
+"""What became of an incident: who was notified, after how long, how often, and did the link lead to the failure? Pure.
 
 Times are seconds since the epoch where not said otherwise.
 """
@@ -17,18 +17,18 @@ PAGE_WITHIN: Final = 60.0
 MOST_MESSAGES: Final = 2
 """Per incident, receiver and component: that it began, and that it is over."""
 WARN_WITHIN: Final = 300.0
-"""Seconds of incident time until a warning; nobody is woken by one."""
+"""Seconds of incident time until a warning; it wakes no one."""
 
 RULE_WAYS: Final = ("page", "team")
 APPLICATION_WAYS: Final = ("webhook", "fallback")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reported:
     """One alert within a message."""
 
     name: str
-    """Of the rule; or the kind, where the application tells."""
+    """Of the rule; or the kind, where the application reports."""
     firing: bool
     labels: tuple[tuple[str, str], ...] = ()
     traceql: str | None = None
@@ -49,20 +49,20 @@ class Message:
     at: float
     way: str
     """The receiver."""
-    alerts: tuple[Told, ...]
+    alerts: tuple[Reported, ...]
     group: str = ""
     """The component that Alertmanager put together in it."""
 
     @property
     def firing(self) -> bool:
-        """Whether it tells of something that goes on."""
+        """Whether it is about something that goes on."""
         return any(alert.firing for alert in self.alerts)
 
 
 def from_alertmanager(way: str, at: float, body: dict[str, Any]) -> Message:
     """A webhook of Alertmanager."""
     alerts = [
-        Told(
+        Reported(
             name=alert["labels"]["alertname"],
             firing=alert["status"] == "firing",
             labels=tuple(sorted(alert["labels"].items())),
@@ -79,14 +79,14 @@ def from_application(way: str, at: float, body: dict[str, Any]) -> Message:
     """The application's generic webhook."""
     link = (body.get("links") or {}).get("trace") or ""
     found = re.search(r"[0-9a-f]{32}", link)
-    told = Told(
+    reported = Reported(
         name=body["kind"],
         firing=body["status"] == "firing",
         trace_id=found[0] if found else None,
         title=body["title"],
         key=body["fingerprint"],
     )
-    return Message(at, way, (told,), "application")
+    return Message(at, way, (reported,), "application")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,11 @@ class Expectation:
     name: str
     title: str
     rules: frozenset[str]
-    """Alerts of ours that recognise it; the first one that is told counts."""
+    """Alerts of ours that recognise it; the first one that arrives counts."""
     every: frozenset[str] = frozenset()
     """Alerts of which none may be missing."""
     also: frozenset[str] = frozenset()
-    """Alerts that are a consequence of it: told too, and no false alarm."""
+    """Alerts that are a consequence of it: reported too, and no false alarm."""
     kinds: frozenset[str] = frozenset()
     """Kinds of the application's own alerts that recognise it; empty where the application cannot know."""
     also_kinds: frozenset[str] = frozenset()
@@ -109,7 +109,7 @@ class Expectation:
     told_shows: frozenset[str] = frozenset()
     """The same for the trace that the application's message leads to, where that is about something else."""
     dead_man: bool = False
-    """The application tells it by its silence: a service that waits for its heartbeats calls."""
+    """The application reports it by its silence: a service that waits for its heartbeats calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Played:
     started: float
     """When the knob was turned."""
     began: float
-    """When the condition was there that is promised to be told; later than ``started`` where that takes its time."""
+    """When the condition was there that must be reported; later than ``started`` where that takes its time."""
     ended: float
     """When the knob was turned back."""
     quiet: float
@@ -129,7 +129,7 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """How it was told by one way."""
+    """How it was reported in one way."""
 
     by: str
     way: str
@@ -156,7 +156,7 @@ class Verdict:
     missing: tuple[str, ...] = ()
     """Alerts that had to come and did not."""
     overdue: bool = False
-    """It was still told when the next one was to begin."""
+    """It was still reported when the next one was to begin."""
     problems: tuple[str, ...] = field(default=())
 
     @property
@@ -207,7 +207,7 @@ def names_begun(messages: Iterable[Message]) -> set[str]:
 
 
 def calm_verdict(began: float, ended: float, messages: Sequence[Message]) -> Verdict:
-    """The judgement of a stretch in which nothing is wrong: whoever is told something is told a lie."""
+    """The judgement of a stretch in which nothing is wrong: every notification is a false alarm."""
     during = [message for message in messages if began <= message.at < ended]
     rules = [message for message in during if message.way in RULE_WAYS]
     application = [message for message in during if message.way in APPLICATION_WAYS]
@@ -279,9 +279,9 @@ def _silences(line: Verdict) -> Iterable[str]:
     if not line.detected:
         yield "not detected"
     if expected.rules and line.rule is None:
-        yield "no rule told it"
+        yield "no rule reported it"
     if (expected.kinds or expected.dead_man) and line.application is None:
-        yield "the application did not tell it"
+        yield "the application did not report it"
 
 
 def _weaknesses(found: Detection) -> Iterable[str]:

@@ -14,7 +14,8 @@ import re
 from typing import Any, Final
 
 from grafana.generate import notifying
-from grafana.generate.rules import Rule, all_rules, for_prometheus, recording
+from grafana.generate.rules import all_rules, for_prometheus, recording
+from grafana.generate.rules.model import Rule
 from grafana.generate.settings import Settings
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -43,7 +44,7 @@ class Pace:
 DAY: Final = {"no_sync_after": 60.0, "first_sync_grace": 22.5, "stale_after": 240.0}
 """Seconds of incident time that stand for thresholds of a day: the drill's job runs all the time, not once a day."""
 SILENCE: Final = DAY["no_sync_after"] + DAY["first_sync_grace"]
-"""Seconds of incident time without a sync that nobody is told of."""
+"""Seconds of incident time without a sync that are not reported."""
 
 
 def settings(pace: Pace) -> Settings:
@@ -73,7 +74,8 @@ def rule_files(pace: Pace) -> dict[str, dict[str, Any]]:
 
 def routing(pace: Pace, receiver_base: str) -> dict[str, Any]:
     """Alertmanager's configuration: our routes with compressed times."""
-    return compressed(notifying.alertmanager(receiver_base), pace)
+    configuration: dict[str, Any] = compressed(notifying.alertmanager(receiver_base), pace)
+    return configuration
 
 
 def compressed(data: Any, pace: Pace) -> Any:

@@ -118,7 +118,7 @@ def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
             if loopback.get(url).is_success:
                 return
         time.sleep(0.05)
-    raise RuntimeError(f"{process.args} did not start")
+    raise RuntimeError(f"{process.args!r} did not start")
 
 
 @contextlib.contextmanager
@@ -417,7 +417,7 @@ def _prometheus(folder: Path, pace: paces.Pace, alerting_port: int, targets: dic
     config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alerting_port}"]}]}]}
     options = (
         f"--query.lookback-delta={paces.divided('5m', pace.memory)}",
-        # What has ended is told once: told again it would open a group in an Alertmanager that starts anew.
+        # What has ended is reported once: reported again it would open a group in an Alertmanager that starts anew.
         "--rules.alert.resend-delay=1h",
     )
     return Prometheus(folder, yaml.safe_dump(config, sort_keys=False), *options)

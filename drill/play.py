@@ -17,12 +17,12 @@ from otel_resilience.telemetry.contract import ATTEMPT_SPAN
 
 STARTED_WITHIN: Final = 120.0
 """Seconds of wall time that the first syncs, and then the first scrapes, may take on a busy machine."""
-TELL_WITHIN: Final = 180.0
-"""Seconds of incident time after which an incident that nobody told is given up."""
+REPORTED_WITHIN: Final = 180.0
+"""Seconds of incident time after which an incident that was not reported is given up."""
 LINGER: Final = 60.0
-"""How long an incident goes on once it is told, so that further messages show: seconds as rules remember them."""
+"""How long an incident goes on once it is reported, so that further messages show: seconds as rules remember them."""
 QUIET_WITHIN: Final = 270.0
-"""Seconds of incident time that an incident may be told after its end."""
+"""Seconds of incident time that an incident may be reported after its end."""
 SETTLED: Final = 2.0
 """Seconds of wall time without any alert before the next incident."""
 POLL: Final = 0.25
@@ -64,8 +64,8 @@ def _one(world: World, incident: Incident) -> Verdict:
     world.alertmanager.forget()
     started = now()
     incident.begin(world)
-    told = _until(lambda: _is_told(world, incident, started), world.pace.wall(TELL_WITHIN + incident.lead))
-    if told:
+    reported = _until(lambda: _is_reported(world, incident, started), world.pace.wall(REPORTED_WITHIN + incident.lead))
+    if reported:
         time.sleep(LINGER / world.pace.memory)
     ended, began = now(), started if incident.due is None else incident.due(world)
     world.job.pause()  # a run that sees half of an incident is another incident
@@ -91,7 +91,7 @@ def _one(world: World, incident: Incident) -> Verdict:
     return line
 
 
-def _is_told(world: World, incident: Incident, started: float) -> bool:
+def _is_reported(world: World, incident: Incident, started: float) -> bool:
     expected = incident.expectation
     names = {
         (message.way in RULE_WAYS, alert.name)
@@ -107,7 +107,7 @@ def _is_told(world: World, incident: Incident, started: float) -> bool:
 
 
 def _quiet(world: World) -> bool:
-    """Whether every alert ended, and was told to have ended, in time."""
+    """Whether every alert ended, and was reported as ended, in time."""
     calm_since: list[float] = []
 
     def quiet() -> bool:
@@ -121,13 +121,13 @@ def _quiet(world: World) -> bool:
 
 
 def _open(messages: list[Message]) -> set[tuple[str, str, str]]:
-    """What was told to have begun and not to have ended; of the application's receivers any will do."""
-    told: dict[tuple[str, str, str], bool] = {}
+    """What was reported as begun and not as ended; of the application's receivers any will do."""
+    reported: dict[tuple[str, str, str], bool] = {}
     for message in messages:
         if message.way in (*RULE_WAYS, *APPLICATION_WAYS):
             way = message.way if message.way in RULE_WAYS else "application"
-            told.update({(way, alert.name, alert.key): alert.firing for alert in message.alerts})
-    return {key for key, firing in told.items() if firing}
+            reported.update({(way, alert.name, alert.key): alert.firing for alert in message.alerts})
+    return {key for key, firing in reported.items() if firing}
 
 
 def traces(world: World, played: Played, messages: Iterable[Message]) -> dict[str, bool | None]:
@@ -150,7 +150,7 @@ def traces(world: World, played: Played, messages: Iterable[Message]) -> dict[st
     return found
 
 
-def _linked(world: World, played: Played, alert: judge.Told) -> list[str | None]:
+def _linked(world: World, played: Played, alert: judge.Reported) -> list[str | None]:
     """The first result behind each link of an alert: of the search for traces, and of the search for log records.
 
     Everything since the beginning of the drill is searched, as a person would find it.
@@ -162,7 +162,7 @@ def _linked(world: World, played: Played, alert: judge.Told) -> list[str | None]
     return [next(iter(traces), None), records[0].trace_id if records else None]
 
 
-def _promised(alert: judge.Told) -> str | None:
+def _promised(alert: judge.Reported) -> str | None:
     """The span that must have failed: one that rejected calls left says that something is wrong, and not what."""
     return ATTEMPT_SPAN if f'name = "{ATTEMPT_SPAN}"' in (alert.traceql or "") else None
 
@@ -184,8 +184,8 @@ def _story(messages: Iterable[Message], started: float) -> Iterator[str]:
     """What came, message by message."""
     for message in messages:
         if message.at >= started and message.way in (*RULE_WAYS, *APPLICATION_WAYS):
-            told = ", ".join(f"{'+' if alert.firing else '-'}{alert.name}" for alert in message.alerts)
-            yield f"    {message.at - started:6.1f} s {message.way}: {told}"
+            alerts = ", ".join(f"{'+' if alert.firing else '-'}{alert.name}" for alert in message.alerts)
+            yield f"    {message.at - started:6.1f} s {message.way}: {alerts}"
 
 
 def _until(condition: object, seconds: float) -> bool:

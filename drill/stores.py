@@ -18,22 +18,33 @@ _DURATION: Final = re.compile(r"^duration > (\d+(?:\.\d+)?)s$")
 class Log(Protocol):
     """A decoded log record."""
 
-    event_name: str
-    attributes: dict[str, Any]
-    trace_id: str
-    resource: dict[str, Any]
-    time: float
+    @property
+    def event_name(self) -> str: ...
+    @property
+    def attributes(self) -> dict[str, Any]: ...
+    @property
+    def trace_id(self) -> str: ...
+    @property
+    def resource(self) -> dict[str, Any]: ...
+    @property
+    def time(self) -> float: ...
 
 
 class Span(Protocol):
     """A decoded span."""
 
-    name: str
-    trace_id: str
-    attributes: dict[str, Any]
-    status: str
-    start: float
-    end: float
+    @property
+    def name(self) -> str: ...
+    @property
+    def trace_id(self) -> str: ...
+    @property
+    def attributes(self) -> dict[str, Any]: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def start(self) -> float: ...
+    @property
+    def end(self) -> float: ...
 
 
 def records(query: str, logs: Sequence[Log], since: float, until: float) -> list[Log]:

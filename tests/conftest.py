@@ -17,6 +17,13 @@ settings.register_profile("ci", derandomize=True, deadline=None, suppress_health
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
 
+os.environ["CATALOG_ENV_FILE"] = "none"  # no test reads the .env of who runs it
+
+PROCESSES_PER_CORE = 2
+"""Most tests wait most of the time."""
+LONGEST = ("tests/drill/test_short_drill.py", "tests/catalog_sync/cli/", "tests/catalog_sync/worker/")
+"""What takes longest, by the beginnings of its names: it begins first, so that the end does not wait for it alone."""
+
 _FAULT = "fault"
 _results: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
@@ -37,6 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 if name not in known:
                     raise pytest.UsageError(f"{item.nodeid}: tests/fault_rows.toml has no row {name!r}")
                 item.user_properties.append((_FAULT, name))
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (_turn(item.nodeid), -slow[item.path]))  # stable: what belongs together stays so
+
+
+def _turn(name: str) -> int:
+    return next((turn for turn, start in enumerate(LONGEST) if name.startswith(start)), len(LONGEST))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    return PROCESSES_PER_CORE * (os.cpu_count() or 1)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -61,10 +62,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-def empty_environment(folder: Path, *packages: str | Path) -> Path:
+def empty_environment(folder: Path, *packages: str | Path, constraints: Path = ROOT / "constraints.txt") -> Path:
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", *packages, folder=folder)
+    run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, *packages, folder=folder)
     return python
 
 
@@ -117,6 +118,92 @@ print(sorted({name.lower().replace("_", "-") for name in
     said = run(python, "-W", "error", "-c", script, folder=tmp_path).splitlines()
     assert said[0] == "fetched True"
     assert said[1] == "['opentelemetry-api', 'otel-resilience', 'typing-extensions']"
+
+
+def allowed_api() -> tuple[str, str]:
+    """The oldest version of ``opentelemetry-api`` that the library allows, and the whole range."""
+    project = tomllib.loads((LIBRARY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (found,) = (each for each in project["dependencies"] if each.startswith("opentelemetry-api"))
+    allowed = found.removeprefix("opentelemetry-api")
+    return allowed.partition(",")[0].removeprefix(">="), allowed
+
+
+TELEMETRY_SMOKE = """
+from opentelemetry import metrics, trace
+from opentelemetry._logs import set_logger_provider
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.version import __version__ as api_version
+
+from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig, __version__
+from otel_resilience.telemetry import providers
+from otel_resilience.testing import RecordedTelemetry
+
+policy = Policy("supplier", retry=RetryConfig(base_delay=0), breaker=CircuitBreakerConfig(), idempotent=True)
+
+def run():
+    left = [ConnectionRefusedError(), None]
+
+    def fetch():
+        error = left.pop(0)
+        if error is not None:
+            raise error
+
+    policy.execute(fetch, name="fetch")
+
+assert not providers.any_set()
+with RecordedTelemetry().recording() as recorded:
+    assert providers.any_set() and providers.metrics_set()
+    run()
+assert [span.name for span in recorded.spans] == ["attempt", "attempt", "supplier fetch"]
+for scope in [span.instrumentation_scope for span in recorded.spans]:
+    assert (scope.name, scope.version) == ("otel_resilience", __version__), scope
+events = ["resilience.error.classified", "resilience.attempt.failed", "resilience.retry.scheduled"]
+assert recorded.event_names() == events, recorded.event_names()
+(point,) = recorded.points("resilience.operation.attempts")
+assert (point.value, point.attributes["resilience.outcome"]) == (2, "ok_after_retry")
+(errors,) = recorded.points("resilience.errors")
+assert (errors.value, errors.attributes["error.type"]) == (1, "connection_error")
+states = recorded.points("resilience.circuit_breaker.status")
+assert sum(state.value for state in states) == 1
+
+assert not providers.any_set() and providers.global_logger_provider() is None
+logs = LoggerProvider(shutdown_on_exit=False)
+set_logger_provider(logs)
+assert providers.any_set() and providers.global_logger_provider() is logs
+assert not providers.metrics_set()
+metrics.set_meter_provider(MeterProvider(shutdown_on_exit=False))
+assert providers.metrics_set()
+trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
+assert providers.any_set()
+run()
+assert not providers.instrumentation_is_suppressed()
+with providers.suppressed_instrumentation():
+    assert providers.instrumentation_is_suppressed()
+print(api_version)
+"""
+
+
+@pytest.mark.parametrize("end", ["oldest", "newest"])
+def test_the_library_emits_its_telemetry_with_every_version_that_it_allows(
+    built: dict[str, Path], tmp_path: Path, end: str
+) -> None:
+    oldest, allowed = allowed_api()
+    wanted = f"=={oldest}.*" if end == "oldest" else allowed
+    constraints = tmp_path / "constraints.txt"
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    constraints.write_text("\n".join(pin for pin in pins if not pin.startswith("opentelemetry-")), encoding="utf-8")
+    python = empty_environment(
+        tmp_path,
+        built["otel_resilience.whl"],
+        f"opentelemetry-api{wanted}",
+        f"opentelemetry-sdk{wanted}",
+        constraints=constraints,
+    )
+    said = run(python, "-W", "error", "-c", TELEMETRY_SMOKE, folder=tmp_path).strip()
+    if end == "oldest":
+        assert said.startswith(f"{oldest}.")
 
 
 def test_the_application_works_in_an_empty_environment(built: dict[str, Path], tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def _alerts(rules: Sequence[Rule], titles: dict[str, str]) -> Iterator[str]:
     for severity, meaning in SEVERITIES.items():
         yield f"- **{severity}**: {meaning}"
     yield ""
-    yield "| alert | severity | tells |"
+    yield "| alert | severity | meaning |"
     yield "|---|---|---|"
     for rule in rules:
         yield f"| [{rule.name}](#{rule.anchor}) | {rule.severity} | {_plain(rule.summary)} |"

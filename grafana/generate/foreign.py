@@ -13,7 +13,7 @@ _COMPONENT: Final = ("otel.component.name", "otel.component.type", "error.type")
 
 
 def _pipeline(signal: str, item: str) -> tuple[Metric, ...]:
-    """What a batch processor and an exporter of one signal tell (semantic conventions, "OpenTelemetry SDK metrics")."""
+    """What a batch processor and an exporter of one signal report: "OpenTelemetry SDK metrics"."""
     processor, exporter, unit = f"otel.sdk.processor.{signal}", f"otel.sdk.exporter.{item}", f"{{{item}}}"
     return (
         Metric(f"{processor}.processed", "counter", unit, _COMPONENT, ""),
@@ -29,7 +29,7 @@ SDK: Final = (
     Metric("otel.sdk.exporter.metric_data_point.exported", "counter", "{data_point}", _COMPONENT, ""),
     Metric("otel.sdk.exporter.operation.duration", "histogram", "s", _COMPONENT, ""),
 )
-"""Told by the Python SDK where ``OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true``, which our services set."""
+"""Reported by the Python SDK where ``OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true``, which our services set."""
 
 _EXPORTER: Final = ("exporter", "data_type")
 _SPAN: Final = ("service_name", "span_name", "span_kind", "status_code", "resilience_dependency", "error_type")

@@ -129,7 +129,7 @@ def timeseries(
 ) -> Panel:
     """Lines, or stacked bars where each bar counts what fell into its interval."""
     if bars and unit == "short":
-        unit = "locale"  # whole numbers: an axis of 1 K, 2 K, 2 K tells less
+        unit = "locale"  # whole numbers: an axis of 1 K, 2 K, 2 K says less
     custom: dict[str, Any] = {
         "drawStyle": "bars" if bars else "line",
         "fillOpacity": 60 if bars else 8,

@@ -37,8 +37,8 @@ class Settings:
     first_sync_grace: int = 900
     """A new installation has not synced yet."""
     watched: int = 93600
-    """How long a failed sync is told while no later one works; longer than ``no_sync_after``. Also how long Prometheus
-    may be away without forgetting the last moments (:mod:`grafana.generate.rules.recording`)."""
+    """How long a failed sync is reported while no later one works; longer than ``no_sync_after``. Also how long
+    Prometheus may be away without forgetting the last moments (:mod:`grafana.generate.rules.recording`)."""
     recent: int = 300
     """The window of rules about something that happened."""
     hold: int = 150

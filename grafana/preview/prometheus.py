@@ -114,7 +114,7 @@ def _until_ready(prometheus: Prometheus, process: subprocess.Popen[bytes], log: 
 
 
 def free_port() -> int:
-    """A port of loopback that nobody uses now."""
+    """A port of loopback that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

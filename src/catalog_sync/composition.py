@@ -10,6 +10,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from catalog_sync.domain.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -57,7 +59,9 @@ def observed(*, quiet: bool = False, silent: bool = False) -> Iterator[Telemetry
     handler = setup_logging(stream=sys.stderr, json_lines=not terminal)
     if silent:
         handler.setLevel(logging.CRITICAL)
-    elif terminal:
+    else:
+        warn_of_unknown_variables()
+    if terminal and not silent:
         handler.setLevel(logging.ERROR if quiet else logging.WARNING)
     telemetry = setup_telemetry(SERVICE_SYNC, os.environ)
     try:
@@ -67,21 +71,36 @@ def observed(*, quiet: bool = False, silent: bool = False) -> Iterator[Telemetry
         telemetry.shutdown(timeout=TELEMETRY_END)
 
 
-def read_settings() -> Settings:
+def read_settings(*, strict: bool = False) -> Settings:
     """The settings of this process, those of OpenTelemetry checked too. Raises ``ConfigurationError``.
 
-    To be called before anything of OpenTelemetry's SDK or its propagators is imported.
+    They come from the environment and, below it, from the file ``.env``. ``strict``: a variable with a prefix of ours
+    that is not known is refused. To be called before anything of OpenTelemetry's SDK or its propagators is imported.
     """
+    from catalog_sync.settings.env_file import load_env_file
     from catalog_sync.settings.otel import tidy_otel
     from catalog_sync.settings.settings import Settings
+    from catalog_sync.settings.unknown import unknown_variables
 
+    load_env_file(os.environ)
     tidy_otel(os.environ)
-    return Settings.from_env(os.environ)
+    settings = Settings.from_env(os.environ)
+    if strict and (unknown := list(unknown_variables(os.environ))):
+        raise ConfigurationError("; ".join(unknown))
+    return settings
+
+
+def warn_of_unknown_variables() -> None:
+    """Logs the variables that :func:`read_settings` refuses where it is strict. For programs, once logs are set up."""
+    from catalog_sync.settings.unknown import unknown_variables
+
+    for sentence in unknown_variables(os.environ):
+        _log.warning("%s", sentence)
 
 
 @contextlib.contextmanager
 def alerting(settings: Settings, service_name: str = "catalog-sync") -> Iterator[CatalogAlerts]:
-    """Alerts within the block, told to where the settings say; at its end what is due is flushed, within a bound.
+    """Alerts within the block, sent to where the settings say; at its end what is due is flushed, within a bound.
 
     Raises ``ConfigurationError`` where a channel cannot be used as it is set.
     """
@@ -120,7 +139,7 @@ class Policies:
         return policies
 
     def close(self) -> None:
-        """Tells the shared state what it does not know yet, unless somebody else looks after that."""
+        """Writes what is pending to the shared state, and closes it, where it was opened here."""
         if self.owned:
             self.shared.close()
 
@@ -184,7 +203,7 @@ async def open_sync(
 @contextlib.asynccontextmanager
 async def open_reader(settings: Settings) -> AsyncIterator[CatalogReader]:
     """A reader of the store, or of the snapshot alone where there can be no store. Raises ``ConfigurationError``."""
-    from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
+    from catalog_sync.domain.errors import CatalogSyncError
     from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.reader import CatalogReader
     from catalog_sync.store.snapshot import Snapshot

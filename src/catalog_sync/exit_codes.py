@@ -1,4 +1,4 @@
-"""What the exit code of a command says."""
+"""The exit codes of the commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCK_UNAVAILABLE: Final = 5
 NO_CATALOGUE: Final = 6
 """There is no catalogue to read."""
 BROKEN_PIPE: Final = 141
-"""Whoever read our output is gone; as a shell reports a process that SIGPIPE ended."""
+"""The reader of the output is gone; as a shell reports a process that SIGPIPE ended."""
 
 OF_OUTCOME: Final = {
     "COMPLETE": OK,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import json
 import logging
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from catalog_sync.domain.times import rfc3339, utc_now
+from catalog_sync.store.files import write_json_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from catalog_sync.domain.models import SyncReport
     from otel_resilience import Policy
@@ -24,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 def write_last_run(state_dir: Path, report: SyncReport, policies: Iterable[Policy]) -> None:
     """Replace the file at one stroke. A disk that takes nothing is logged; the sync stands without it."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    now = rfc3339(utc_now())
     policies = list(policies)
     data = {
         "at": now,
@@ -32,20 +31,10 @@ def write_last_run(state_dir: Path, report: SyncReport, policies: Iterable[Polic
         "breakers": [breaker_json(policy, now) for policy in policies if policy.breaker is not None],
         "budgets": [budget_json(policy, now) for policy in policies if policy.budget is not None],
     }
-    temporary = None
     try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile("w", dir=state_dir, prefix=FILE_NAME, suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
-            json.dump(data, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(state_dir / FILE_NAME)
+        write_json_atomically(state_dir / FILE_NAME, data)
     except OSError as error:
         _log.error("%s was not written: %s", FILE_NAME, error.strerror or type(error).__name__)
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
 
 def read_last_run(state_dir: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 EXTRAS: Final = {
-    "api": ("starlette", "uvicorn", "httptools"),
+    "api": ("fastapi", "sse_starlette", "starlette", "uvicorn", "httptools"),
     "demo": ("aiohttp",),
     "worker": ("celery", "kombu", "billiard"),
 }
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def run_program(name: str, body: Callable[[], int]) -> int:
-    """Runs ``body`` and returns the exit code: its own, 2 for a ``ConfigurationError``, 1 for any other error.
+    """Runs ``body`` and returns the exit code: that of ``body``, 2 for a ``ConfigurationError``, 1 for any other error.
 
     The line about an error names the program; the traceback of an unexpected one goes to the log.
     """

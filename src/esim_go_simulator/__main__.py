@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-from catalog_sync.programs import run_program
-from esim_go_simulator import command
+from catalog_sync.terminal.arguments import run_single_command
+from esim_go_simulator.command import EXAMPLES, simulate
 
 
 def main() -> int:
     """Run the simulator with the options of ``catalog-sync simulate``."""
-    parser = argparse.ArgumentParser(prog="catalog-sync simulate")
-    command.add_arguments(parser)
-    return run_program(parser.prog, lambda: command.run(parser.parse_args()))
+    return run_single_command("catalog-sync simulate", simulate, sys.argv[1:], *EXAMPLES)
 
 
 if __name__ == "__main__":

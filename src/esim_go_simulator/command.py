@@ -2,109 +2,137 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
+import dataclasses
 import json
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from catalog_sync.terminal.arguments import Version, whole
 
 if TYPE_CHECKING:
+    import asyncio
+
     from esim_go_simulator.app import SimulatorConfig
 
 SERVICE_NAME: Final = "esim-go-simulator"
+EXAMPLES: Final = (
+    "catalog-sync simulate --port 8099",
+    "catalog-sync simulate --port 8099 --scenario flaky",
+    "catalog-sync simulate --bundles 200 --rate 0 --json",
+)
 _USAGE_ERROR: Final = 2
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """The subcommand ``simulate``."""
-    parser = subparsers.add_parser(
-        "simulate",
-        help="run a simulator of the eSIM Go API, with fault scenarios",
-        description="Runs a simulator of the eSIM Go API until Ctrl-C. A line of JSON on stdout says where it listens.",
-    )
-    add_arguments(parser)
-    return parser
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """A simulator with these options; called, it serves until SIGINT or SIGTERM and returns the exit code."""
+
+    config: dict[str, Any]
+    """Fields of ``SimulatorConfig`` except the scenario; a dictionary, because that class takes time to import."""
+    scenario: str
+    as_json: bool
+    exit_with_stdin: bool
+
+    def __call__(self) -> int:
+        """0 after a signal; 2 for an unusable setting or file, or a port in use."""
+        from catalog_sync.domain.errors import ConfigurationError
+        from catalog_sync.programs import know_secrets
+        from catalog_sync.settings.env_file import load_env_file
+        from catalog_sync.settings.otel import check_otel, tidy_otel
+
+        try:
+            load_env_file(os.environ)
+            know_secrets()
+            tidy_otel(os.environ)
+            check_otel(os.environ)  # before propagators are imported
+            return self._run()
+        except ConfigurationError as error:
+            return _fail(str(error), self.as_json)
+
+    def _run(self) -> int:
+        import asyncio
+
+        from catalog_sync.observability.sdk import setup_telemetry
+        from esim_go_simulator.app import SimulatorConfig
+        from esim_go_simulator.scenarios import load_scenario
+
+        telemetry = setup_telemetry(SERVICE_NAME, os.environ)
+        try:
+            config = SimulatorConfig(**self.config, scenario=load_scenario(self.scenario))
+            return asyncio.run(_serve(config, quiet=self.as_json, exit_with_stdin=self.exit_with_stdin))
+        except OSError as error:
+            where = f"{self.config['host']}:{self.config['port']}"
+            return _fail(f"cannot listen on {where}: {error.strerror or error}", self.as_json)
+        finally:
+            telemetry.shutdown(timeout=0.6)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``simulate``."""
-    # The defaults stand here again because importing the server costs every other command its start-up time.
-    add = parser.add_argument
-    default = "(default: %(default)s)"
-    add("--host", default="127.0.0.1", help=f"address to listen on {default}")
-    add("--port", type=_whole(0, 65535), default=0, help="port; 0 picks a free one (default)")
-    add("--data", type=Path, metavar="FILE", help="JSON file of bundles, served exactly as it stands")
-    size = f"size of the generated catalogue {default}"
-    add("--bundles", type=_whole(0, 500_000), default=5_200, metavar="N", help=size)
-    add("--seed", type=int, default=0, help=f"seed of the generated catalogue {default}")
-    rate = f"requests per second and client; 0: no limit {default}"
-    add("--rate", type=_whole(0, 1_000_000), default=10, metavar="N", help=rate)
-    add("--api-key", default="simulator-key", metavar="KEY", help=f"the key that is accepted {default}")
-    scenario = f"fault scenario: a built-in one or a JSON file {default}"
-    add("--scenario", default="calm", metavar="NAME|FILE", help=scenario)
-    add("--max-per-page", type=_whole(1, 100_000), default=1000, metavar="N", help=f"largest perPage {default}")
-    status = f"answer to a larger one {default}"
-    add("--max-per-page-status", type=_whole(400, 403), default=400, metavar="STATUS", help=status)
-    add("--json", action="store_true", help="nothing but JSON on stdout, also when it fails")
-    add("--exit-with-stdin", action="store_true", help=argparse.SUPPRESS)
+def _scenario_names(incomplete: str) -> list[str]:
+    from esim_go_simulator.scenarios import NAMES
+
+    return [name for name in NAMES if name.startswith(incomplete)]
 
 
-def _whole(lowest: int, highest: int) -> Any:
-    def whole(text: str) -> int:
-        value = int(text)
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"must be from {lowest} to {highest}, not {text}")
-        return value
+# The defaults stand here again because importing the server would slow the start of every other command.
+def simulate(
+    host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(parser=whole(0, 65535), metavar="PORT", help="Port; 0 picks a free one.")] = 0,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON file of bundles, served exactly as it stands.")
+    ] = None,
+    bundles: Annotated[
+        int, typer.Option(parser=whole(0, 500_000), metavar="N", help="Size of the generated catalogue.")
+    ] = 5_200,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the generated catalogue.")] = 0,
+    rate: Annotated[
+        int,
+        typer.Option(parser=whole(0, 1_000_000), metavar="N", help="Requests per second and client; 0: no limit."),
+    ] = 10,
+    api_key: Annotated[str, typer.Option(metavar="KEY", help="The key that is accepted.")] = "simulator-key",
+    scenario: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Fault scenario: a built-in one or a JSON file.",
+            autocompletion=_scenario_names,
+        ),
+    ] = "calm",
+    max_per_page: Annotated[int, typer.Option(parser=whole(1, 100_000), metavar="N", help="Largest perPage.")] = 1000,
+    max_per_page_status: Annotated[
+        int, typer.Option(parser=whole(400, 403), metavar="STATUS", help="Status that answers a larger one.")
+    ] = 400,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Nothing but JSON on stdout, also on failure; stderr has only errors.")
+    ] = False,
+    exit_with_stdin: Annotated[bool, typer.Option("--exit-with-stdin", hidden=True)] = False,
+    version: Version = False,
+) -> Simulation:
+    """Run a simulator of the eSIM Go API, with fault scenarios.
 
-    whole.__name__ = "whole number"
-    return whole
-
-
-def run(args: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM; 0 then, 2 for wrong options, a file that is no catalogue or a port in use."""
-    from catalog_sync.domain.errors import ConfigurationError
-    from catalog_sync.programs import know_secrets
-    from catalog_sync.settings.otel import check_otel, tidy_otel
-
-    know_secrets()
-    tidy_otel(os.environ)
-    try:
-        check_otel(os.environ)  # before propagators are imported
-        return _run(args)
-    except ConfigurationError as error:
-        return _fail(str(error), args.json)
-
-
-def _run(args: argparse.Namespace) -> int:
-    from catalog_sync.observability.sdk import setup_telemetry
-    from esim_go_simulator.app import SimulatorConfig
-    from esim_go_simulator.scenarios import load_scenario
-
-    telemetry = setup_telemetry(SERVICE_NAME, os.environ)
-    try:
-        config = SimulatorConfig(
-            host=args.host,
-            port=args.port,
-            data=args.data,
-            bundles=args.bundles,
-            seed=args.seed,
-            rate=args.rate,
-            api_key=args.api_key,
-            scenario=load_scenario(args.scenario),
-            max_per_page=args.max_per_page,
-            max_per_page_status=args.max_per_page_status,
-        )
-        return asyncio.run(_serve(config, quiet=args.json, exit_with_stdin=args.exit_with_stdin))
-    except OSError as error:
-        return _fail(f"cannot listen on {args.host}:{args.port}: {error.strerror or error}", args.json)
-    finally:
-        telemetry.shutdown(timeout=0.6)
+    It runs until Ctrl-C. A line of JSON on stdout says where it listens.
+    """
+    config = {
+        "host": host,
+        "port": port,
+        "data": data,
+        "bundles": bundles,
+        "seed": seed,
+        "rate": rate,
+        "api_key": api_key,
+        "max_per_page": max_per_page,
+        "max_per_page_status": max_per_page_status,
+    }
+    return Simulation(config=config, scenario=scenario, as_json=as_json, exit_with_stdin=exit_with_stdin)
 
 
 async def _serve(config: SimulatorConfig, *, quiet: bool, exit_with_stdin: bool) -> int:
+    import asyncio
+
     from esim_go_simulator.server import running_simulator
 
     stop = asyncio.Event()

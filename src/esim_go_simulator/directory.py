@@ -1,4 +1,4 @@
-"""The small endpoints beside the catalogue: what the supplier says of its groups and networks."""
+"""The small endpoints beside the catalogue: the supplier's groups and networks."""
 
 from __future__ import annotations
 

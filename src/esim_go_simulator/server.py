@@ -1,4 +1,4 @@
-"""The simulator as a running HTTP server, inside this process or as one of its own."""
+"""The simulator as a running HTTP server, in this process or in a separate one."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def running_simulator(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SimulatorProcess:
-    """A simulator in a process of its own."""
+    """A simulator in a separate process."""
 
     process: asyncio.subprocess.Process
     base_url: str

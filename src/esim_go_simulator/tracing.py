@@ -30,7 +30,7 @@ def known_query(request: web.BaseRequest) -> str:
 
 @contextmanager
 def server_span(tracer: trace.Tracer, request: web.BaseRequest, seen: SeenRequest, route: str | None) -> Iterator[None]:
-    """The span around a request. ``seen`` says how it ended when the block is left."""
+    """The span around a request. ``seen`` holds how it ended when the block is left."""
     method = (
         request.method if request.method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "_OTHER"
     )

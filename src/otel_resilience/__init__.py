@@ -11,6 +11,7 @@ Importing this package needs ``opentelemetry-api`` alone.
 from __future__ import annotations
 
 from otel_resilience._internal.nesting import current_attempt, remaining
+from otel_resilience._internal.version import __version__
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
 from otel_resilience.circuitbreaker.registry import CircuitBreakerRegistry
@@ -37,8 +38,6 @@ from otel_resilience.retries.backoff import Jitter
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget, RetryBudgetMetrics
 from otel_resilience.retries.config import RetryConfig
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AttemptThreadsExhaustedError",

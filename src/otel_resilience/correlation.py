@@ -14,6 +14,14 @@ from opentelemetry import baggage, context, trace
 
 from otel_resilience._internal import validation as check
 
+__all__ = [
+    "BAGGAGE_KEY",
+    "correlation_id",
+    "correlation_scope",
+    "is_correlation_id",
+    "new_correlation_id",
+]
+
 BAGGAGE_KEY = "correlation.id"
 """The baggage entry under which the ID travels."""
 

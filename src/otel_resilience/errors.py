@@ -179,7 +179,7 @@ def _notes_of(exception: BaseException) -> list[Any] | None:
     """The notes, empty where there are none; ``None`` where ``__notes__`` was set to something else."""
     notes = own(exception, _NOTES)
     if notes is None:
-        notes = attribute(exception, _NOTES)  # of the class, or what a lively ``__getattr__`` makes up
+        notes = attribute(exception, _NOTES)  # of the class, or what a dynamic ``__getattr__`` invents
         return list(list.__iter__(notes)) if is_a(notes, list) else []
     return list(list.__iter__(notes)) if is_a(notes, list) else None
 

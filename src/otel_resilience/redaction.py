@@ -13,6 +13,17 @@ import threading
 from typing import Final
 from urllib.parse import unquote_plus
 
+__all__ = [
+    "MAX_SECRET",
+    "MAX_TEXT",
+    "MIN_SECRET",
+    "REDACTED",
+    "is_secret_name",
+    "redact",
+    "redact_url",
+    "register_secret",
+]
+
 REDACTED: Final = "***"
 MIN_SECRET: Final = 4
 """Characters; shorter values are not registered, since they would blank out ordinary words."""

@@ -32,7 +32,7 @@ class Exchange:
 
     async def __call__(self, *_: object, **__: object) -> str:
         self.calls += 1
-        return await asyncio.wait_for(self.answer, 30)
+        return await asyncio.wait_for(self.answer, 60)
 
     async def cancelled_in(self, work: Awaitable[object], settle: Settle) -> asyncio.Task[object]:
         """``work`` that was cancelled as its call ended, once it has come to rest."""

@@ -104,6 +104,8 @@ GOOD = [
     ("CATALOG_SYNC_EVERY_S", "0", lambda s: s.sync_every, 0.0),
     ("CATALOG_WORKERS", "4", lambda s: s.workers, 4),
     ("CATALOG_ENVIRONMENT", "production-eu.1", lambda s: s.environment, "production-eu.1"),
+    ("CATALOG_ENV_FILE", "None", lambda s: s.env_file, None),
+    ("CATALOG_ENV_FILE", "other.env", lambda s: s.env_file, Path("other.env")),
     ("CATALOG_TRACE_HEADERS_TO", "*", lambda s: s.trace_headers_to, ("*",)),
     ("CATALOG_TRACE_HEADERS_TO", "A.example., [::1] ,b", lambda s: s.trace_headers_to, ("a.example", "::1", "b")),
 ]  # fmt: skip
@@ -174,6 +176,7 @@ BAD = {
     "CATALOG_SYNC_EVERY_S": NO_NUMBER,
     "CATALOG_WORKERS": (*NO_NUMBER, "0", "65"),
     "CATALOG_ENVIRONMENT": ("a b", "pro:duction", "x" * 64),
+    "CATALOG_ENV_FILE": ("nul\0byte",),
     "CATALOG_TRACE_HEADERS_TO": ("http://h", "h:80", "a b", "*.example"),
 }  # fmt: skip
 BAD_PAIRS = [(name, value) for name, values in BAD.items() for value in values if value]

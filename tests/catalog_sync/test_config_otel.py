@@ -146,7 +146,7 @@ def test_headers_that_are_accepted_are_those_that_the_sdk_takes_without_a_warnin
         return
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[method-assign, assignment]
     logger = logging.getLogger("opentelemetry.util.re")
     logger.addHandler(handler)
     try:

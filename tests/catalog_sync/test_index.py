@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, Filter, same_spelling
+from catalog_sync.domain.groups import same_spelling
+from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, Filter
 from catalog_sync.domain.models import Bundle
 from support.published import make_bundle
 

@@ -1,4 +1,4 @@
-"""What counts as told, in time, too often, or false."""
+"""What counts as reported, in time, too often, or false."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from drill.judge import Expectation, Message, Played, Told, Verdict
+from drill.judge import Expectation, Message, Played, Reported, Verdict
 
 from drill import judge
 
@@ -25,7 +25,7 @@ SHOWN: dict[str, bool | None] = {"rule SyncFailed": True, "application sync_fail
 
 
 def message(after: float, way: str, *names: str, firing: bool = True, group: str = "catalogue") -> Message:
-    return Message(BEGAN + after, way, tuple(Told(name, firing) for name in names), group)
+    return Message(BEGAN + after, way, tuple(Reported(name, firing) for name in names), group)
 
 
 GOOD = [
@@ -41,7 +41,7 @@ def judged(*messages: Message, expected: Expectation = OUTAGE, **more: Any) -> V
     return judge.verdict(played, messages, speed=SPEED, **{"traces": SHOWN, **more})
 
 
-def test_an_incident_that_is_told_twice_in_time_is_as_it_should_be() -> None:
+def test_an_incident_that_is_reported_twice_in_time_is_as_it_should_be() -> None:
     line = judged(*GOOD)
     assert line.problems == ()
     assert line.detected
@@ -56,14 +56,14 @@ def test_an_incident_that_is_told_twice_in_time_is_as_it_should_be() -> None:
 def test_silence_is_not_detected() -> None:
     line = judged()
     assert not line.detected
-    assert line.problems == ("not detected", "no rule told it", "the application did not tell it")
+    assert line.problems == ("not detected", "no rule reported it", "the application did not report it")
 
 
 @pytest.mark.parametrize(
     ("messages", "problem"),
     [
-        ([*GOOD[2:], GOOD[0]], "no rule told it"),
-        (GOOD[1:], "the application did not tell it"),
+        ([*GOOD[2:], GOOD[0]], "no rule reported it"),
+        (GOOD[1:], "the application did not report it"),
         ([GOOD[0], message(15.5, "page", "SyncFailed")], "SyncFailed came after 62 s, not 60 s"),
         ([message(16, "webhook", "sync_failed"), *GOOD[1:]], "sync_failed came after 64 s, not 60 s"),
         ([*GOOD, message(50, "page", "SyncFailed")], "3 messages at page about catalogue"),
@@ -91,8 +91,8 @@ def test_a_warning_may_take_longer_because_nobody_is_woken() -> None:
 def test_an_alert_that_must_come_and_does_not_is_a_problem() -> None:
     expected = dataclasses.replace(OUTAGE, every=frozenset({"StoreDown"}))
     assert judged(*GOOD, expected=expected).problems == ("StoreDown did not come",)
-    told = message(12, "team", "StoreDown", group="telemetry")
-    assert judged(*GOOD, told, expected=expected).problems == ()
+    reported = message(12, "team", "StoreDown", group="telemetry")
+    assert judged(*GOOD, reported, expected=expected).problems == ()
 
 
 def test_a_consequence_is_neither_a_detection_nor_a_false_alarm() -> None:
@@ -129,8 +129,8 @@ SILENT = Expectation("job", "nobody starts the job", rules=frozenset({"NoSyncSee
 
 @pytest.mark.fault("F59")
 def test_a_silent_application_is_missed_by_whoever_waits_for_its_heartbeats() -> None:
-    told = message(5, "page", "NoSyncSeen")
-    line = judged(told, expected=SILENT, beats=[BEGAN - 100, BEGAN - 25], silence=30.0)
+    reported = message(5, "page", "NoSyncSeen")
+    line = judged(reported, expected=SILENT, beats=[BEGAN - 100, BEGAN - 25], silence=30.0)
     assert line.problems == ()
     assert line.application is not None
     assert (line.application.by, line.application.after) == ("heartbeat", 20.0)
@@ -139,7 +139,7 @@ def test_a_silent_application_is_missed_by_whoever_waits_for_its_heartbeats() ->
 @pytest.mark.parametrize("beats", [[], [BEGAN - 25, BEGAN - 5]])
 def test_heartbeats_that_come_are_not_missed(beats: list[float]) -> None:
     line = judged(message(5, "page", "NoSyncSeen"), expected=SILENT, beats=beats, silence=30.0)
-    assert line.problems == ("the application did not tell it",)
+    assert line.problems == ("the application did not report it",)
 
 
 def test_calm_is_silent() -> None:
@@ -147,7 +147,7 @@ def test_calm_is_silent() -> None:
 
 
 @pytest.mark.parametrize("way", ["page", "team", "webhook", "fallback"])
-def test_whatever_is_told_in_calm_is_false(way: str) -> None:
+def test_whatever_is_reported_in_calm_is_false(way: str) -> None:
     line = judge.calm_verdict(BEGAN, BEGAN + 60, [message(5, way, "SyncFailed")])
     assert line.problems == ("false: SyncFailed",)
     assert judge.calm_verdict(BEGAN + 6, BEGAN + 60, [message(5, way, "SyncFailed")]).problems == ()
@@ -178,5 +178,5 @@ def test_a_notification_of_alertmanager_is_read() -> None:
 def test_a_message_of_the_application_is_read(link: str | None, trace_id: str | None) -> None:
     body = {"kind": "k", "status": "resolved", "title": "T", "fingerprint": "f", "links": {"trace": link}}
     got = judge.from_application("webhook", 5.0, body)
-    assert got.alerts == (Told("k", firing=False, trace_id=trace_id, title="T", key="f"),)
+    assert got.alerts == (Reported("k", firing=False, trace_id=trace_id, title="T", key="f"),)
     assert not got.firing

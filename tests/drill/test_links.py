@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from drill.judge import Expectation, Message, Played, Told
+from drill.judge import Expectation, Message, Played, Reported
 from grafana.generate.logql import newest
 from grafana.generate.rules import all_rules
 from grafana.generate.settings import Settings
@@ -110,7 +110,7 @@ def shown(traceql: str, spans: Iterable[SinkSpan], trace_of_record: str) -> bool
         time=5.0,
     )
     world: Any = SimpleNamespace(tempo=SimpleNamespace(spans=list(spans)), loki=SimpleNamespace(logs=[record]))
-    alert = Told("CircuitBreakerOpen", firing=True, traceql=traceql, logql=LOGQL)
+    alert = Reported("CircuitBreakerOpen", firing=True, traceql=traceql, logql=LOGQL)
     found = play.traces(world, PLAYED, [Message(5.0, "page", (alert,))])
     return found["rule CircuitBreakerOpen"]
 

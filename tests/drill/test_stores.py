@@ -125,7 +125,7 @@ def test_a_log_query_that_is_not_understood_is_refused() -> None:
         stores.records('{service_name="x"} | json', [denied("a")], 0, 1)
 
 
-def test_of_a_trace_its_failures_are_told() -> None:
+def test_of_a_trace_its_failures_are_reported() -> None:
     spans = [
         Span("a", attributes={"error.type": "503"}, status="ERROR"),
         Span("a", attributes={"error.type": "429"}),
@@ -134,7 +134,7 @@ def test_of_a_trace_its_failures_are_told() -> None:
     assert stores.failures("a", spans) == {"503"}
 
 
-def test_of_a_trace_the_failed_spans_of_one_name_are_told() -> None:
+def test_of_a_trace_the_failed_spans_of_one_name_are_reported() -> None:
     spans = [
         Span("a", attributes={"error.type": "503"}, status="ERROR"),
         Span("a", "esim-go list", {"error.type": "circuit_open"}, status="ERROR"),

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from esim_go_simulator.server import RunningSimulator, SimulatorConfig, running_simulator
+from esim_go_simulator.app import SimulatorConfig
+from esim_go_simulator.server import RunningSimulator, running_simulator
 
 
 @pytest.fixture
@@ -17,8 +18,8 @@ async def sim() -> AsyncIterator[RunningSimulator]:
 
 @pytest.fixture
 async def client(sim: RunningSimulator) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of ``sim`` with its key, that waits half a second at most."""
+    """A client of ``sim`` with its key, that waits for an answer as long as a busy machine may need."""
     async with httpx.AsyncClient(
-        base_url=sim.base_url, headers={"X-API-Key": sim.api_key}, timeout=0.5, trust_env=False
+        base_url=sim.base_url, headers={"X-API-Key": sim.api_key}, timeout=30, trust_env=False
     ) as http:
         yield http

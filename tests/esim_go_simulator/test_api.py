@@ -12,10 +12,11 @@ import httpx
 import pytest
 
 from catalog_sync.domain.errors import ConfigurationError
+from esim_go_simulator.app import SimulatorConfig
 from esim_go_simulator.catalogue import GROUPS, GeneratedCatalogue
 from esim_go_simulator.datafile import array_items, read_catalogue
 from esim_go_simulator.selection import CatalogueView, ListQuery, envelope, page_body
-from esim_go_simulator.server import RunningSimulator, SimulatorConfig, running_simulator
+from esim_go_simulator.server import RunningSimulator, running_simulator
 
 
 async def pages(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
@@ -72,7 +73,7 @@ async def test_filters_select_by_base_country_region_and_description(client: htt
 
 
 async def test_rows_are_ordered_by_a_column(client: httpx.AsyncClient) -> None:
-    query = {"orderBy": "price", "direction": "desc", "perPage": 200}
+    query: dict[str, str | int] = {"orderBy": "price", "direction": "desc", "perPage": 200}
     prices = [float(row["price"]) for row in (await client.get("/catalogue", params=query)).json()["bundles"]]
     assert prices == sorted(prices, reverse=True)
 
@@ -95,8 +96,8 @@ async def test_the_small_endpoints_answer(sim: RunningSimulator, client: httpx.A
 
 
 async def test_a_wrong_key_and_a_wrong_method_are_refused(client: httpx.AsyncClient) -> None:
-    for key in ("", "wrong", "wrong-ü".encode()):
-        denied = await client.get("/organisation", headers={"X-API-Key": key})
+    for key in (b"", b"wrong", "wrong-ü".encode()):
+        denied = await client.get("/organisation", headers={b"X-API-Key": key})
         assert (denied.status_code, denied.json()) == (403, {"message": "access denied"})
     assert (await client.post("/catalogue")).status_code == 405
 

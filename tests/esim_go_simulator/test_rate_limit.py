@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import httpx
 
+from esim_go_simulator.app import SimulatorConfig
 from esim_go_simulator.ratelimit import FixedWindowLimiter
-from esim_go_simulator.server import RunningSimulator, SimulatorConfig, running_simulator
+from esim_go_simulator.server import RunningSimulator, running_simulator
 
 NOW = datetime(2025, 11, 3, 12, 0, 0, 250_000, UTC)
 

@@ -116,7 +116,7 @@ def test_a_wrong_scenario_is_refused_with_one_line_naming_the_field(data: object
 
 
 def test_every_built_in_scenario_is_valid_and_documented() -> None:
-    document = (Path(__file__).parents[3] / "docs" / "simulator.md").read_text("utf-8")
+    document = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text("utf-8")
     for name in NAMES:
         assert built_in(name).description
         assert f"`{name}`" in document

@@ -11,7 +11,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from esim_go_simulator.server import RunningSimulator, SimulatorConfig, running_simulator
+from esim_go_simulator.app import SimulatorConfig
+from esim_go_simulator.server import RunningSimulator, running_simulator
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT_ID = "00f067aa0ba902b7"
@@ -36,7 +37,7 @@ async def traced(spans: InMemorySpanExporter) -> AsyncIterator[RunningSimulator]
 @pytest.fixture
 async def http(traced: RunningSimulator) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"X-API-Key": KEY, "traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"}
-    async with httpx.AsyncClient(base_url=traced.base_url, headers=headers, trust_env=False, timeout=0.5) as client:
+    async with httpx.AsyncClient(base_url=traced.base_url, headers=headers, trust_env=False, timeout=30) as client:
         yield client
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from support.promtool import Series, Timeline
 def timeline(tmp_path: Path) -> Callable[..., Timeline]:
     """Starts a :class:`Timeline` with these series."""
 
-    def start(*series: Series, **options: int) -> Timeline:
+    def start(*series: Series, **options: Any) -> Timeline:
         return Timeline(tmp_path, list(series), **options)
 
     return start

@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     port = free_port()
     command = [
-        sys.executable, ROOT / "grafana/alert_sink.py", "--port", str(port), "--runbook", ROOT / "docs/alerts.md",
+        sys.executable, str(ROOT / "grafana/alert_sink.py"),
+        "--port", str(port), "--runbook", str(ROOT / "docs/alerts.md"),
     ]  # fmt: skip
     output = tmp_path_factory.mktemp("sink") / "stdout"
     with output.open("w") as stdout:
@@ -39,7 +40,7 @@ def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
                     time.sleep(0.02)
             yield client
         server.send_signal(signal.SIGTERM)
-        assert server.wait(10) == 0
+        assert server.wait(60) == 0
     finally:
         server.kill()
         server.wait()

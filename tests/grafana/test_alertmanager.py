@@ -65,6 +65,7 @@ def alerts(tmp_path: Path) -> Iterator[Alerts]:
         yield Alerts(f"http://127.0.0.1:{running.port}", receiver)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("O8")
 def test_a_second_critical_alert_of_a_component_reaches_a_person_within_a_minute(alerts: Alerts) -> None:
     alerts.fire("SyncFailed")
@@ -78,6 +79,7 @@ def test_a_second_critical_alert_of_a_component_reaches_a_person_within_a_minute
     alerts.wait_for("CircuitBreakerOpen", times=2)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("O8")
 def test_each_alert_is_two_messages_however_many_there_are(alerts: Alerts) -> None:
     names = ("SyncFailed", "AuthenticationFailed", "CatalogueStale")
@@ -104,6 +106,7 @@ def test_an_alert_that_comes_back_after_its_end_is_sent_within_a_minute(alerts: 
     alerts.wait_for("StoreFailing", times=2)
 
 
+@pytest.mark.slow
 def test_a_cause_that_silences_a_failed_sync_before_it_was_sent_leaves_one_page(alerts: Alerts) -> None:
     alerts.fire("SyncFailed")
     alerts.end("SyncFailed")

@@ -81,7 +81,7 @@ def test_a_variable_without_values_is_an_error() -> None:
         picture(dashboard({"datasource": PROMETHEUS, "expr": "x"}), Recorded([]), Kept(), RANGE)
 
 
-def test_what_was_not_kept_is_said_in_the_panel_and_told() -> None:
+def test_what_was_not_kept_is_said_in_the_panel_and_reported() -> None:
     target = {"datasource": LOKI, "expr": '{service_name="a"}', "maxLines": 10}
     found = picture(dashboard(target), Recorded([{}]), Kept(), RANGE)
     assert found.content["answers"][2]["missing"] == NOT_KEPT["loki"]

@@ -111,7 +111,8 @@ def searched(rule: dict[str, Any], link: str) -> dict[str, Any]:
     assert address.startswith("{{ externalURL }}explore?")
     panes = json.loads(unquote(re.sub(r"\{\{[^}]*\}\}", "abc", address).partition("panes=")[2]))
     (query,) = panes["t"]["queries"]
-    return query | {"datasource": panes["t"]["datasource"], "range": panes["t"]["range"]}
+    found: dict[str, Any] = query | {"datasource": panes["t"]["datasource"], "range": panes["t"]["range"]}
+    return found
 
 
 def test_loki_understands_every_search_of_an_alert() -> None:
@@ -270,7 +271,7 @@ ALERTMANAGER = ROOT / "grafana/alertmanager/alertmanager.yml"
 
 
 def test_alertmanager_takes_its_configuration() -> None:
-    command = [require_program("amtool"), "check-config", str(ALERTMANAGER)]
+    command = [str(require_program("amtool")), "check-config", str(ALERTMANAGER)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
@@ -285,7 +286,7 @@ def test_alertmanager_takes_its_configuration() -> None:
     ],
 )
 def test_alertmanager_routes_as_grafana_does(labels: list[str], receiver: str) -> None:
-    command = [require_program("amtool"), "config", "routes", "test", f"--config.file={ALERTMANAGER}", *labels]
+    command = [str(require_program("amtool")), "config", "routes", "test", f"--config.file={ALERTMANAGER}", *labels]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == receiver
     tree = yaml.safe_load(ALERTMANAGER.read_text(encoding="utf-8"))["route"]
@@ -295,6 +296,6 @@ def test_alertmanager_routes_as_grafana_does(labels: list[str], receiver: str) -
 
 
 def test_prometheus_takes_its_configuration() -> None:
-    command = [require_program("promtool"), "check", "config", str(ROOT / "grafana/prometheus/prometheus.yml")]
+    command = [str(require_program("promtool")), "check", "config", str(ROOT / "grafana/prometheus/prometheus.yml")]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr

@@ -1,4 +1,4 @@
-"""When people are told about the supplier, Redis, the way of an alert and the way of telemetry."""
+"""When people are notified about the supplier, Redis, the way of an alert and the way of telemetry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.promtool import Timeline, Told, job, process
+from support.promtool import Reported, Timeline, job, process
 
 Start = Callable[..., Timeline]
 MINUTE, HOUR = 60, 3600
@@ -36,19 +36,19 @@ COUNTED = [
     pytest.param(
         errors("401", "CRITICAL"),
         1,
-        Told("AuthenticationFailed", "esim-go refuses our credentials.", SUPPLIER),
+        Reported("AuthenticationFailed", "esim-go refuses our credentials.", SUPPLIER),
         id="401",
     ),
     pytest.param(
         errors("redis_auth", "CRITICAL", "redis"),
         1,
-        Told("AuthenticationFailed", "redis refuses our credentials.", {"resilience_dependency": "redis"}),
+        Reported("AuthenticationFailed", "redis refuses our credentials.", {"resilience_dependency": "redis"}),
         id="redis auth",
     ),
     pytest.param(
         errors("connection_error", "MEDIUM", "redis"),
         3,
-        Told(
+        Reported(
             "StoreFailing",
             "Redis fails: nothing can be published, readers fall back to the snapshot.",
             {"resilience_dependency": "redis"},
@@ -58,7 +58,7 @@ COUNTED = [
     pytest.param(
         errors("redis_oom", "HIGH", "redis"),
         1,
-        Told(
+        Reported(
             "StoreFailing",
             "Redis fails: nothing can be published, readers fall back to the snapshot.",
             {"resilience_dependency": "redis"},
@@ -68,14 +68,16 @@ COUNTED = [
     pytest.param(
         errors("schema_mismatch"),
         1,
-        Told("ContractDrift", "esim-go answers in a form that we do not know.", SUPPLIER),
+        Reported("ContractDrift", "esim-go answers in a form that we do not know.", SUPPLIER),
         id="drift",
     ),
-    pytest.param(errors("429", "MEDIUM"), 11, Told("Throttled", "esim-go tells us to slow down.", SUPPLIER), id="429"),
+    pytest.param(
+        errors("429", "MEDIUM"), 11, Reported("Throttled", "esim-go asks us to slow down.", SUPPLIER), id="429"
+    ),
     pytest.param(
         'resilience_retry_suppressed_total{resilience_dependency="esim-go", resilience_retry_suppress_reason="budget"}',
         1,
-        Told(
+        Reported(
             "RetryBudgetExhausted",
             "The retry budget of esim-go ran dry: failed calls are not repeated.",
             SUPPLIER,
@@ -85,73 +87,79 @@ COUNTED = [
     pytest.param(
         'resilience_alert_notifications_total{resilience_channel="slack", resilience_outcome="failed"}',
         1,
-        Told("AlertDeliveryFailing", "Alerts do not reach the channel slack.", {"resilience_channel": "slack"}),
+        Reported("AlertDeliveryFailing", "Alerts do not reach the channel slack.", {"resilience_channel": "slack"}),
         id="delivery",
     ),
     pytest.param(
         'grafana_alerting_notifications_failed_total{integration="pagerduty"}',
         1,
-        Told("GrafanaDeliveryFailing", "Grafana's notifications by pagerduty fail.", {"integration": "pagerduty"}),
+        Reported("GrafanaDeliveryFailing", "Grafana's notifications by pagerduty fail.", {"integration": "pagerduty"}),
         id="grafana delivery",
     ),
     pytest.param(
         'otel_sdk_processor_span_processed_total{instance="i", error_type="queue_full"}',
         40,
-        Told("TelemetryDropped", "Our processes lose telemetry: 40 items in five minutes."),
+        Reported("TelemetryDropped", "Our processes lose telemetry: 40 items in five minutes."),
         id="dropped",
     ),
     pytest.param(
         'otel_sdk_exporter_log_exported_total{instance="i", error_type="ConnectionError"}',
         2,
-        Told("TelemetryDropped", "Our processes lose telemetry: 2 items in five minutes."),
+        Reported("TelemetryDropped", "Our processes lose telemetry: 2 items in five minutes."),
         id="not exported",
     ),
     pytest.param(
         'otelcol_exporter_enqueue_failed_spans{exporter="otlp_http/tempo"}',
         7,
-        Told("CollectorLosingTelemetry", "The Collector refuses or throws away telemetry: 7 items in five minutes."),
+        Reported(
+            "CollectorLosingTelemetry", "The Collector refuses or throws away telemetry: 7 items in five minutes."
+        ),
         id="enqueue failed",
     ),
     pytest.param(
         'otelcol_exporter_send_failed_metric_points{exporter="otlp_http/metrics"}',
         3,
-        Told("CollectorLosingTelemetry", "The Collector refuses or throws away telemetry: 3 items in five minutes."),
+        Reported(
+            "CollectorLosingTelemetry", "The Collector refuses or throws away telemetry: 3 items in five minutes."
+        ),
         id="refused by a store",
     ),
     pytest.param(
         'otelcol_receiver_refused_spans{receiver="otlp"}',
         7,
-        Told("CollectorLosingTelemetry", "The Collector refuses or throws away telemetry: 7 items in five minutes."),
+        Reported(
+            "CollectorLosingTelemetry", "The Collector refuses or throws away telemetry: 7 items in five minutes."
+        ),
         id="refused",
     ),
 ]
 
 
-@pytest.mark.parametrize(("series", "count", "told"), COUNTED)
-def test_a_job_of_seconds_is_told_about_once_it_has_ended_and_the_alert_passes(
-    timeline: Start, around: list[dict[str, str]], series: str, count: int, told: Told
+@pytest.mark.parametrize(("series", "count", "reported"), COUNTED)
+def test_a_job_of_seconds_is_reported_once_it_has_ended_and_the_alert_passes(
+    timeline: Start, around: list[dict[str, str]], series: str, count: int, reported: Reported
 ) -> None:
     (
         timeline(*around, job(series, HAPPENS, count))
         .at(HAPPENS - 30)
-        .at(HAPPENS + 30, told.alert)
-        .tells(HAPPENS + 30, told)
-        .at(HAPPENS + WINDOW + HOLD - MINUTE, told.alert)
+        .at(HAPPENS + 30, reported.alert)
+        .reports(HAPPENS + 30, reported)
+        .at(HAPPENS + WINDOW + HOLD - MINUTE, reported.alert)
         .at(HAPPENS + WINDOW + HOLD + MINUTE)
         .check()
     )
 
 
-@pytest.mark.parametrize(("series", "count", "told"), COUNTED)
-def test_a_process_that_stays_is_told_about_when_its_count_grows_and_not_for_what_it_counted_before(
-    timeline: Start, around: list[dict[str, str]], series: str, count: int, told: Told
+@pytest.mark.parametrize(("series", "count", "reported"), COUNTED)
+def test_a_process_that_stays_is_reported_when_its_count_grows_and_not_for_what_it_counted_before(
+    timeline: Start, around: list[dict[str, str]], series: str, count: int, reported: Reported
 ) -> None:
     before = HAPPENS // 15
     (
         timeline(*around, process(series, (0, before), (count, 1000)))
         .at(HAPPENS - 30)
-        .at(HAPPENS + 30, told.alert)
-        .tells(HAPPENS + 30, told)
+        .at(HAPPENS + 30, reported.alert)
+        .reports(HAPPENS + 30, reported)
         .at(HAPPENS + WINDOW + HOLD + MINUTE)
         .check()
     )
@@ -170,7 +178,7 @@ def test_a_process_that_stays_is_told_about_when_its_count_grows_and_not_for_wha
     ],
     ids=["Redis hiccup", "cured 503", "some 429", "relay", "tries of the relay", "processed", "not retryable"],
 )
-def test_what_is_no_news_is_not_told(timeline: Start, around: list[dict[str, str]], series: dict[str, str]) -> None:
+def test_what_is_no_news_is_not_reported(timeline: Start, around: list[dict[str, str]], series: dict[str, str]) -> None:
     timeline(*around, series).at(HAPPENS + 30).at(HAPPENS + 4 * MINUTE).check()
 
 
@@ -181,7 +189,7 @@ def status(state: str) -> str:
     )
 
 
-OPENED = Told("CircuitBreakerOpen", "The circuit to esim-go is open: calls are rejected.", SUPPLIER)
+OPENED = Reported("CircuitBreakerOpen", "The circuit to esim-go is open: calls are rejected.", SUPPLIER)
 
 
 def test_an_open_circuit_is_one_alert_from_opening_over_its_probes_until_it_has_closed(
@@ -196,7 +204,7 @@ def test_an_open_circuit_is_one_alert_from_opening_over_its_probes_until_it_has_
         timeline(*around, process(status("open"), *opened), process(status("half_open"), *half_open))
         .at(HAPPENS - 30)
         .at(HAPPENS + 30, OPENED.alert)
-        .tells(HAPPENS + 30, OPENED)
+        .reports(HAPPENS + 30, OPENED)
         .at(HAPPENS + 75, OPENED.alert)
         .at(closed + MINUTE, OPENED.alert)
         .at(closed + 4 * MINUTE)
@@ -204,7 +212,7 @@ def test_an_open_circuit_is_one_alert_from_opening_over_its_probes_until_it_has_
     )
 
 
-def test_a_circuit_that_a_job_opened_and_closed_between_two_pushes_is_told_too(
+def test_a_circuit_that_a_job_opened_and_closed_between_two_pushes_is_reported_too(
     timeline: Start, around: list[dict[str, str]]
 ) -> None:
     opened = 'resilience_circuit_breaker_transitions_total{resilience_dependency="esim-go", resilience_to="open"}'
@@ -232,11 +240,13 @@ def test_a_budget_that_burns_fast_is_a_page_until_it_stops(timeline: Start, arou
     lasts = 20 * MINUTE
     samples = lasts // 15
     failed = {"series": calls("failed"), "values": f"0+4x{samples} {4 * samples}x200"}
-    told = Told("ErrorBudgetBurnFast", "Calls to esim-go fail 40 times as often as the objective allows.", SUPPLIER)
+    reported = Reported(
+        "ErrorBudgetBurnFast", "Calls to esim-go fail 40 times as often as the objective allows.", SUPPLIER
+    )
     burning = ("ErrorBudgetBurnFast", "ErrorBudgetBurn", "ErrorBudgetBurnSlow")
     (
         timeline(*around, growing(calls("ok"), 6, 400), failed)
-        .tells(10 * MINUTE, told)
+        .reports(10 * MINUTE, reported)
         .at(10 * MINUTE, *burning)
         .at(lasts - 30, *burning)
         .at(lasts + 12 * MINUTE, "ErrorBudgetBurn", "ErrorBudgetBurnSlow")
@@ -301,8 +311,8 @@ def runs_of_a_job(count: int, each: int, slow: int, cut: int) -> list[dict[str, 
     return found
 
 
-def slow(share: str) -> Told:
-    return Told("DependencySlow", f"esim-go is slow: {share} of calls are slow or cut by a time limit.", SUPPLIER)
+def slow(share: str) -> Reported:
+    return Reported("DependencySlow", f"esim-go is slow: {share} of calls are slow or cut by a time limit.", SUPPLIER)
 
 
 @pytest.mark.fault("O14")
@@ -312,12 +322,12 @@ def test_a_brownout_is_seen_by_the_share_of_cut_attempts_however_many_calls_a_ma
     timeline: Start, around: list[dict[str, str]], runs: int, cut: int
 ) -> None:
     """One request in thirty, or in seven, is longer than an attempt may be: too few for the 95th percentile."""
-    told = slow("3%" if cut == 3 else "15%")
+    reported = slow("3%" if cut == 3 else "15%")
     (
         timeline(*around, *runs_of_a_job(runs, each=100, slow=0, cut=cut))
         .at(HAPPENS - 30)
-        .at(HAPPENS + 90, told.alert)
-        .tells(HAPPENS + 90, told)
+        .at(HAPPENS + 90, reported.alert)
+        .reports(HAPPENS + 90, reported)
         .at(HAPPENS + WINDOW + HOLD + 2 * MINUTE)
         .check()
     )
@@ -328,11 +338,11 @@ def test_a_brownout_is_seen_by_the_share_of_cut_attempts_however_many_calls_a_ma
 def test_a_brownout_below_every_time_limit_is_seen_by_the_share_of_slow_calls(
     timeline: Start, around: list[dict[str, str]], runs: int
 ) -> None:
-    told = slow("10%")
+    reported = slow("10%")
     (
         timeline(*around, *runs_of_a_job(runs, each=100, slow=10, cut=0))
-        .at(HAPPENS + 90, told.alert)
-        .tells(HAPPENS + 90, told)
+        .at(HAPPENS + 90, reported.alert)
+        .reports(HAPPENS + 90, reported)
         .at(HAPPENS + WINDOW + HOLD + 2 * MINUTE)
         .check()
     )
@@ -380,6 +390,7 @@ def daily_runs(*slow: int) -> list[dict[str, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.fault("O14")
 @pytest.mark.parametrize(("today", "expected"), [(8, []), (50, ["DependencySlow"])])
 def test_what_is_usual_for_a_daily_job_is_its_run_of_the_day_before(
@@ -387,7 +398,7 @@ def test_what_is_usual_for_a_daily_job_is_its_run_of_the_day_before(
 ) -> None:
     up = {"series": 'up{job="otel-collector"}', "values": "1x1500"}
     (
-        timeline(up, *daily_runs(8, 8, today), step=120, evaluate_every=120)
+        timeline(up, *daily_runs(8, 8, today), step=120, evaluate_every=240)
         .at(2 * 24 * HOUR + 8 * MINUTE, *expected)
         .check()
     )
@@ -406,11 +417,11 @@ def test_a_supplier_that_asks_to_wait_is_throttled_and_not_slow(timeline: Start,
     ).check()
 
 
-def test_a_queue_that_fills_is_told_after_a_minute_and_until_it_has_drained(
+def test_a_queue_that_fills_is_reported_after_a_minute_and_until_it_has_drained(
     timeline: Start, around: list[dict[str, str]]
 ) -> None:
     labels = '{exporter="otlp_http/tempo", data_type="traces"}'
-    told = Told(
+    reported = Reported(
         "CollectorQueueFilling",
         "The Collector's queue to otlp_http/tempo is 60% full.",
         {"exporter": "otlp_http/tempo", "data_type": "traces"},
@@ -423,16 +434,16 @@ def test_a_queue_that_fills_is_told_after_a_minute_and_until_it_has_drained(
             process(f"otelcol_exporter_queue_capacity{labels}", (5000, 300)),
         )
         .at(HAPPENS + 30)
-        .at(HAPPENS + 90, told.alert)
-        .tells(HAPPENS + 90, told)
+        .at(HAPPENS + 90, reported.alert)
+        .reports(HAPPENS + 90, reported)
         .at(HAPPENS + full * 15 + HOLD + MINUTE)
         .check()
     )
 
 
 @pytest.mark.parametrize("scraped", [True, False], ids=["does not answer", "is no target"])
-def test_a_dead_collector_is_told_within_half_a_minute(timeline: Start, scraped: bool) -> None:
-    told = Told(
+def test_a_dead_collector_is_reported_within_half_a_minute(timeline: Start, scraped: bool) -> None:
+    reported = Reported(
         "CollectorDown",
         "The Collector does not answer: no telemetry arrives, and most other rules are blind.",
         {"job": "otel-collector"},
@@ -440,9 +451,9 @@ def test_a_dead_collector_is_told_within_half_a_minute(timeline: Start, scraped:
     up = [process('up{job="otel-collector"}', (1, 8), (0, 20), (1, 20))] if scraped else []
     started = timeline(job('catalog_sync_duration_seconds_count{catalog_outcome="COMPLETE"}', 0, 1), *up)
     if scraped:
-        started.at(2 * MINUTE - 30).at(3 * MINUTE, told.alert).tells(3 * MINUTE, told).at(8 * MINUTE)
+        started.at(2 * MINUTE - 30).at(3 * MINUTE, reported.alert).reports(3 * MINUTE, reported).at(8 * MINUTE)
     else:
-        started.at(MINUTE, told.alert)
+        started.at(MINUTE, reported.alert)
     started.check()
 
 
@@ -453,7 +464,7 @@ IN_FLIGHT = 'otelcol_exporter_in_flight_requests{instance="c", exporter="otlp_ht
 def test_a_request_that_a_store_refuses_again_and_again_fires_within_two_minutes_also_while_others_pass(
     timeline: Start, around: list[dict[str, str]]
 ) -> None:
-    told = Told(
+    reported = Reported(
         "CollectorExportStuck",
         "The Collector's exporter otlp_http/loki has 1 requests that its store does not take.",
         {"instance": "c", "exporter": "otlp_http/loki", "data_type": "logs"},
@@ -462,8 +473,8 @@ def test_a_request_that_a_store_refuses_again_and_again_fires_within_two_minutes
     (
         timeline(*around, process(IN_FLIGHT, (0, before), (1, stuck), (0, 200)), evaluate_every=10)
         .at(HAPPENS + MINUTE)
-        .at(HAPPENS + 2 * MINUTE, told.alert)
-        .tells(HAPPENS + 2 * MINUTE, told)
+        .at(HAPPENS + 2 * MINUTE, reported.alert)
+        .reports(HAPPENS + 2 * MINUTE, reported)
         .at(HAPPENS + stuck * 15 + HOLD + MINUTE)
         .check()
     )
@@ -478,7 +489,7 @@ def test_an_exporter_at_work_is_not_stuck(timeline: Start, around: list[dict[str
 @pytest.mark.fault("O7")
 @pytest.mark.parametrize("store", ["tempo", "loki"])
 def test_a_dead_store_fires_within_two_minutes(timeline: Start, around: list[dict[str, str]], store: str) -> None:
-    told = Told(
+    reported = Reported(
         "StoreDown",
         f"The store {store} does not answer: alerts still fire, their evidence waits in the Collector.",
         {"job": store},
@@ -488,8 +499,8 @@ def test_a_dead_store_fires_within_two_minutes(timeline: Start, around: list[dic
     (
         timeline(*around, up, process('up{job="prometheus"}', (1, 200)), evaluate_every=10)
         .at(HAPPENS - 10)
-        .at(HAPPENS + MINUTE, told.alert)
-        .tells(HAPPENS + MINUTE, told)
+        .at(HAPPENS + MINUTE, reported.alert)
+        .reports(HAPPENS + MINUTE, reported)
         .at(HAPPENS + 11 * MINUTE)
         .check()
     )
@@ -513,7 +524,7 @@ def test_a_prometheus_that_cannot_reach_itself_fires(timeline: Start, around: li
     timeline(*around, up, evaluate_every=10).at(HAPPENS + 2 * MINUTE, "PrometheusDown").check()
 
 
-def test_nothing_is_told_while_all_is_well(timeline: Start) -> None:
+def test_nothing_is_reported_while_all_is_well(timeline: Start) -> None:
     """An API that stays, a job every half hour, errors that retries cure, and a catalogue that is renewed."""
     every, until = 30 * MINUTE, 2 * HOUR
     samples = until // 15

@@ -1,4 +1,4 @@
-"""When people are told about the sync itself.
+"""When people are notified about the sync itself.
 
 Every rule must be right for a job of seconds and for a process that stays.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.promtool import Timeline, Told, job, process
+from support.promtool import Reported, Timeline, job, process
 
 Start = Callable[..., Timeline]
 MINUTE, HOUR = 60, 3600
@@ -33,11 +33,11 @@ def around() -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("outcome", ["FAILED", "LOCK_UNAVAILABLE"])
-def test_a_failed_job_is_told_at_once_and_until_a_later_one_works(
+def test_a_failed_job_is_reported_at_once_and_until_a_later_one_works(
     timeline: Start, around: list[dict[str, str]], outcome: str
 ) -> None:
     failed, worked = 5 * MINUTE, 30 * MINUTE
-    told = Told(
+    reported = Reported(
         "SyncFailed",
         "The last full sync failed; readers keep the last good catalogue.",
         {"catalog_kind": "full"},
@@ -46,7 +46,7 @@ def test_a_failed_job_is_told_at_once_and_until_a_later_one_works(
         timeline(*around, job(syncs(outcome, "a"), failed, 1), job(syncs("COMPLETE", "b"), worked, 1))
         .at(failed - 30)
         .at(failed + MINUTE, "SyncFailed")
-        .tells(failed + MINUTE, told)
+        .reports(failed + MINUTE, reported)
         .at(worked - 30, "SyncFailed")
         .at(worked + MINUTE)
         .at(worked + 5 * MINUTE)
@@ -59,7 +59,7 @@ def test_a_failure_fires_after_twenty_seconds(timeline: Start, around: list[dict
     timeline(*around, job(syncs("FAILED", "a"), MINUTE, 1), evaluate_every=10).at(90, "SyncFailed").check()
 
 
-def test_a_service_that_stays_is_told_about_at_its_first_failure_and_no_longer_than_to_its_next_success(
+def test_a_service_that_stays_is_reported_at_its_first_failure_and_no_longer_than_to_its_next_success(
     timeline: Start, around: list[dict[str, str]]
 ) -> None:
     failed, worked = 10 * MINUTE, 30 * MINUTE
@@ -96,7 +96,7 @@ def test_a_lock_that_is_held_is_no_failure(timeline: Start, around: list[dict[st
 
 
 def test_a_partial_sync_is_a_warning_that_passes(timeline: Start, around: list[dict[str, str]]) -> None:
-    told = Told(
+    reported = Reported(
         "SyncPartial",
         "A full sync was only partial: some groups keep their last good data.",
         {"catalog_kind": "full"},
@@ -104,7 +104,7 @@ def test_a_partial_sync_is_a_warning_that_passes(timeline: Start, around: list[d
     (
         timeline(*around, job(syncs("PARTIAL", "a"), 10 * MINUTE, 1))
         .at(10 * MINUTE + 30, "SyncPartial")
-        .tells(10 * MINUTE + 30, told)
+        .reports(10 * MINUTE + 30, reported)
         .at(17 * MINUTE, "SyncPartial")
         .at(18 * MINUTE)
         .check()
@@ -119,20 +119,22 @@ def failed_spans(error_type: str, collector: str = "c1") -> str:
 
 
 @pytest.mark.parametrize(
-    ("error_type", "told"),
+    ("error_type", "reported"),
     [
         (
             "publish_refused",
-            Told("PublicationRefused", "A sync was read whole but refused to publish: the new catalogue looks wrong."),
+            Reported(
+                "PublicationRefused", "A sync was read whole but refused to publish: the new catalogue looks wrong."
+            ),
         ),
         (
             "lock_lost",
-            Told("LockLost", "A sync lost its lock and gave up; another run, or a pause of the process, took it."),
+            Reported("LockLost", "A sync lost its lock and gave up; another run, or a pause of the process, took it."),
         ),
     ],
 )
 def test_what_a_sync_failed_with_is_known_from_the_collectors_count_of_spans(
-    timeline: Start, around: list[dict[str, str]], error_type: str, told: Told
+    timeline: Start, around: list[dict[str, str]], error_type: str, reported: Reported
 ) -> None:
     """The first failure makes the series, later ones raise it; a new Collector counts anew."""
     first, second, third = 5 * MINUTE, 30 * MINUTE, 60 * MINUTE
@@ -146,13 +148,13 @@ def test_what_a_sync_failed_with_is_known_from_the_collectors_count_of_spans(
             job(failed_spans(error_type, "c2"), third, 1, 400),
         )
         .at(first - 30)
-        .tells(first + 30, told)
-        .at(first + 30, told.alert)
-        .at(first + 7 * MINUTE, told.alert)
+        .reports(first + 30, reported)
+        .at(first + 30, reported.alert)
+        .at(first + 7 * MINUTE, reported.alert)
         .at(first + 8 * MINUTE)
-        .at(second + 30, told.alert)
+        .at(second + 30, reported.alert)
         .at(third - 30)
-        .at(third + 30, told.alert)
+        .at(third + 30, reported.alert)
         .at(third + 21 * MINUTE)
         .check()
     )
@@ -165,7 +167,7 @@ def test_a_catalogue_is_stale_by_its_age_also_when_nobody_reports_it(
     timeline: Start, around: list[dict[str, str]]
 ) -> None:
     """A job reported an age of 20 hours and was gone; four hours later it has been a day."""
-    told = Told("CatalogueStale", "The catalogue is stale: its newest publication is 1d 0h 5m 0s old.")
+    alert = Reported("CatalogueStale", "The catalogue is stale: its newest publication is 1d 0h 5m 0s old.")
     reported, age = 10 * MINUTE, 20 * HOUR
     stale = reported + 4 * HOUR
     fresh = stale + HOUR
@@ -174,7 +176,7 @@ def test_a_catalogue_is_stale_by_its_age_also_when_nobody_reports_it(
         .at(reported + 5 * MINUTE)
         .at(stale)
         .at(stale + 5 * MINUTE, "CatalogueStale")
-        .tells(stale + 5 * MINUTE, told)
+        .reports(stale + 5 * MINUTE, alert)
         .at(fresh - 5 * MINUTE, "CatalogueStale")
         .at(fresh + 5 * MINUTE)
         .check()
@@ -193,7 +195,7 @@ def test_a_job_that_no_longer_runs_is_missed_after_a_day_and_an_hour(timeline: S
     step = 15 * MINUTE
     samples = 40 * HOUR // step
     last, back = 2 * HOUR, 35 * HOUR
-    told = Told("NoSyncSeen", "No sync has ended in the last 25h: the job does not run.")
+    reported = Reported("NoSyncSeen", "No sync has ended in the last 25h: the job does not run.")
     (
         timeline(
             process('up{job="otel-collector"}', (1, samples)),
@@ -204,7 +206,7 @@ def test_a_job_that_no_longer_runs_is_missed_after_a_day_and_an_hour(timeline: S
         )
         .at(last + 25 * HOUR - step)
         .at(last + 26 * HOUR, "NoSyncSeen")
-        .tells(last + 26 * HOUR, told)
+        .reports(last + 26 * HOUR, reported)
         .at(back + step)
         .check()
     )

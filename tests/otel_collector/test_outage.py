@@ -62,9 +62,9 @@ class World:
 
     def assert_all_arrived(self) -> None:
         """Every span and every record once, every sample."""
-        self.tempo.wait_for(lambda sink: len(sink.spans) >= self.sent, timeout=30)
-        self.loki.wait_for(lambda sink: len(sink.logs) >= self.sent, timeout=30)
-        self.prometheus.wait_for("count_over_time(rounds[5m])", self.sent / EACH, timeout=30)
+        self.tempo.wait_for(lambda sink: len(sink.spans) >= self.sent)
+        self.loki.wait_for(lambda sink: len(sink.logs) >= self.sent)
+        self.prometheus.wait_for("count_over_time(rounds[5m])", self.sent / EACH)
         assert Counter(s.attributes["n"] for s in self.tempo.spans) == Counter(range(self.sent))
         assert Counter(record.body for record in self.loki.logs) == Counter(range(self.sent))
         (samples,) = self.prometheus.query("rounds[5m]")
@@ -79,6 +79,7 @@ def world(tmp_path: Path) -> Iterator[World]:
             yield made
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_while_all_backends_are_down(world: World) -> None:
     world.work(0.1)
     world.backends_down()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from support.prometheus import Prometheus
 from support.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
-PACE: Final = paces.Pace(waits=10, memory=1)
+PACE: Final = paces.Pace(waits=6, memory=1)
 LIMIT: Final = PACE.wall(180)
 """Three minutes, in seconds of this test."""
 POISON = "poisoned"
@@ -48,7 +48,7 @@ class World:
         assert {alert["alertname"] for alert in self.firing()} == {labels["alertname"]}
 
 
-def configuration(folder: Path, targets: dict[str, int | str]) -> str:
+def configuration(folder: Path, targets: Mapping[str, int | str]) -> str:
     """Ours, with the targets that are here."""
     for name, content in paces.rule_files(PACE).items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
@@ -59,7 +59,7 @@ def configuration(folder: Path, targets: dict[str, int | str]) -> str:
     config["scrape_configs"] = [
         {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for job, port in targets.items()
     ]
-    return yaml.safe_dump(config)
+    return str(yaml.safe_dump(config))
 
 
 @pytest.fixture
@@ -67,7 +67,10 @@ def world(tmp_path: Path) -> Iterator[World]:
     require_collector()
     own = free_port()
     with otlp_sink() as tempo, otlp_sink() as loki:
-        ports = {"otel-collector": own, **{n: s.url.rpartition(":")[2] for n, s in (("tempo", tempo), ("loki", loki))}}
+        ports: dict[str, int | str] = {
+            "otel-collector": own,
+            **{n: s.url.rpartition(":")[2] for n, s in (("tempo", tempo), ("loki", loki))},
+        }
         prometheus = Prometheus(tmp_path / "prometheus", configuration(tmp_path, ports))
         endpoints = {
             "TEMPO_OTLP_ENDPOINT": tempo.url,
@@ -86,6 +89,7 @@ def send_both(world: World) -> None:
     sender.spans(span("good", new_trace(), status=ERROR))
 
 
+@pytest.mark.slow
 @pytest.mark.fault("O1")
 def test_what_a_store_refuses_for_good_is_seen_as_lost(world: World) -> None:
     world.loki.refusals[POISON.encode()] = 400
@@ -93,6 +97,7 @@ def test_what_a_store_refuses_for_good_is_seen_as_lost(world: World) -> None:
     world.wait_for(alertname="CollectorLosingTelemetry")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("O1")
 def test_what_a_store_refuses_again_and_again_is_seen_while_everything_else_passes(world: World) -> None:
     world.loki.refusals[POISON.encode()] = 503
@@ -101,6 +106,7 @@ def test_what_a_store_refuses_again_and_again_is_seen_while_everything_else_pass
     assert any(record.body == "good" for record in world.loki.logs)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("O7")
 def test_a_store_that_dies_with_data_under_way_is_one_alert(world: World) -> None:
     world.loki.mode = "unavailable"

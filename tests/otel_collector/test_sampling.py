@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from catalog_sync.observability import contract
 from otel_resilience.telemetry import contract as library_contract
@@ -12,8 +16,14 @@ from support.otlp_sink import OtlpSink
 
 OTHER = 400
 SHARE = 0.10
-WAIT = 2.0
-"""Seconds of OTELCOL_DECISION_WAIT in these tests."""
+WAIT = 6.0
+"""Seconds of OTELCOL_DECISION_WAIT in these tests: what is kept at once does not wait for them."""
+
+
+@pytest.fixture(scope="module")
+def collector(folder: Path, backends: dict[str, str]) -> Iterator[Collector]:
+    with Collector("single", folder / "single", OTELCOL_DECISION_WAIT=f"{WAIT:g}s", **backends) as running:
+        yield running
 
 
 def spans_of(tempo: OtlpSink, trace_id: str) -> int:
@@ -60,6 +70,7 @@ def test_the_delivery_of_an_alert_is_kept(send: Sender, tempo: OtlpSink) -> None
     kept_at_once(tempo, trace_id, 1)
 
 
+@pytest.mark.slow
 def test_a_share_of_the_rest_is_kept_whole(send: Sender, tempo: OtlpSink) -> None:
     traces = [new_trace() for _ in range(OTHER)]
     send.spans(*(span("GET /bundles", trace_id) for trace_id in traces))
@@ -72,6 +83,7 @@ def test_a_share_of_the_rest_is_kept_whole(send: Sender, tempo: OtlpSink) -> Non
     assert abs(len(kept) - OTHER * SHARE) < 4 * (OTHER * SHARE * (1 - SHARE)) ** 0.5
 
 
+@pytest.mark.slow
 def test_an_error_is_kept_also_where_its_trace_was_dropped_before(send: Sender, tempo: OtlpSink) -> None:
     """What was dropped is gone; the error and what follows it are there."""
     traces = [new_trace() for _ in range(20)]

@@ -62,6 +62,7 @@ def test_a_failed_sync_leads_to_the_attempt_that_failed(
     assert report["error"]["type"] in {s.attributes["error.type"] for s in failed}
 
 
+@pytest.mark.slow
 def test_without_a_collector_a_sync_ends_the_same_and_as_fast(cli: Cli, collector: Collector) -> None:
     def run(url: str) -> tuple[Result, float]:
         started = time.monotonic()

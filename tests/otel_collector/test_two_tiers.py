@@ -37,7 +37,7 @@ class Tiers:
 
     def wait_for(self, traces: list[str], spans: int) -> None:
         for tempo in self.tempos:
-            tempo.wait_for(lambda _: all(sum(self.spans(trace_id)) >= spans for trace_id in traces), timeout=20)
+            tempo.wait_for(lambda _: all(sum(self.spans(trace_id)) >= spans for trace_id in traces))
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def test_a_rejection_is_raised_where_the_awaitable_is_awaited(clock: FakeClock, 
     async def main() -> list[object]:
         breaker = CircuitBreaker("supplier", CONFIG, clock=clock)
         breaker.force_open()
-        return await asyncio.gather(*(breaker.execute(WAYS[way]()) for _ in range(3)), return_exceptions=True)
+        return list(await asyncio.gather(*(breaker.execute(WAYS[way]()) for _ in range(3)), return_exceptions=True))
 
     assert [type(result) for result in asyncio.run(main())] == [CircuitOpenError] * 3
 

@@ -39,7 +39,7 @@ def test_the_rule_added_last_is_asked_first() -> None:
     assert classifier.classify(ValueError()).error_type == "other"
 
 
-def test_a_rule_that_raises_is_passed_over_and_the_error_is_still_told() -> None:
+def test_a_rule_that_raises_is_skipped_and_the_error_is_still_reported() -> None:
     def broken(error: BaseException) -> Classification | None:
         raise RuntimeError("a bug in the rule")
 

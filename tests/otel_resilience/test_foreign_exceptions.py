@@ -86,7 +86,7 @@ class NotesAreALivelyList(Exception):
 
 class NotesRaise(Exception):
     @property
-    def __notes__(self) -> Any:
+    def __notes__(self) -> Any:  # type: ignore[override]
         raise RuntimeError("notes")
 
 
@@ -132,10 +132,10 @@ class ContextIsReadOnly(Exception):
 
 class EveryPropertyRaises(Exception):
     @property
-    def args(self) -> Any:
+    def args(self) -> Any:  # type: ignore[override]
         raise RuntimeError("args")
 
-    __cause__ = __context__ = __traceback__ = classification = response = request = status = args  # type: ignore[assignment]
+    __cause__ = __context__ = __traceback__ = classification = response = request = status = args
 
 
 class ClassRaises(Exception):
@@ -328,7 +328,7 @@ class TestWhatIsSaidOfIt:
     def test_a_class_that_lies_is_what_it_really_is(self) -> None:
         assert isinstance(ClassLies(), TransientFault)
         seen: list[bool] = []
-        Classifier([lambda error: seen.append(isinstance(error, TransientFault))]).classify(ClassLies())  # type: ignore[func-returns-value]
+        Classifier([lambda error: seen.append(isinstance(error, TransientFault))]).classify(ClassLies())
         assert seen == [True]
         assert classify(ClassLies()).unclassified
 

@@ -186,7 +186,7 @@ class TestControlFlowInGroups:
 
 class TestGraphs:
     def test_a_member_that_stands_in_many_groups_is_looked_at_once(self) -> None:
-        group = ExceptionGroup("leaf", [TransientFault()])
+        group: ExceptionGroup[Exception] = ExceptionGroup("leaf", [TransientFault()])
         for _ in range(60):  # 2 ** 60 paths
             group = ExceptionGroup("twice", [group, group])
         assert classify(group).error_class is ErrorClass.TRANSIENT

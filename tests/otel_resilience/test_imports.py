@@ -28,6 +28,7 @@ BLOCK_EVERYTHING_ELSE = """
         def find_spec(self, name, path=None, target=None):
             top = name.partition(".")[0]
             allowed = top in sys.stdlib_module_names or top in ("otel_resilience", "typing_extensions")
+            allowed = allowed or top in ("importlib_metadata", "zipp")  # older versions of the API need them
             allowed = allowed or top in ("org", "_wmi")  # the standard library asks for Jython and for Windows
             if top == "opentelemetry":
                 part = name.split(".")[1] if "." in name else ""
@@ -133,10 +134,10 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             assert node.level == 0, f"{path}: a relative import"
             yield from ((f"{node.module}.{alias.name}", at_import_time) for alias in node.names)
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.body:
-                yield from visit(child, False)
-            for child in node.orelse:
-                yield from visit(child, at_import_time)
+            for statement in node.body:
+                yield from visit(statement, False)
+            for statement in node.orelse:
+                yield from visit(statement, at_import_time)
         else:
             inner = at_import_time and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             for child in ast.iter_child_nodes(node):

@@ -57,7 +57,7 @@ AWAITED: dict[str, Callable[[], Any]] = {
     "lambda of a method": lambda: CLIENT.get("value", page=3),
     "lambda with unpacking": lambda: CLIENT.get(*["value"], **OTHER),
     "lambda of a static method": lambda: Client.static(),
-    "lambda with a default": lambda call=fetch: call("value"),
+    "lambda with a default": lambda call=fetch: call("value"),  # type: ignore[misc]
     "lambda of a callable object": lambda: CLIENT(),
     "lambda of a task": lambda: asyncio.create_task(fetch()),
     "lambda of a shielded call": lambda: asyncio.shield(fetch()),
@@ -314,7 +314,7 @@ UNPROTECTABLE: dict[str, tuple[Any, str]] = {
     "class": (Client, "the class Client"),
     "property": (Odd.__dict__["attribute"], "a property"),
     "staticmethod": (staticmethod(fetch), "a staticmethod"),
-    "classmethod": (classmethod(fetch), "a classmethod"),  # type: ignore[arg-type]  # what a decorator in the wrong place gets
+    "classmethod": (classmethod(fetch), "a classmethod"),  # what a decorator in the wrong place gets
     "None": (None, "None"),
     "text": ("fetch", "'fetch'"),
 }
@@ -364,7 +364,7 @@ class TestWorkThatHasNotBegun:
         with pytest.raises(TypeError, match="nothing was protected"):
             await Policy("supplier").execute(operation)
 
-    def test_what_was_begun_or_was_fetched_already_is_a_result(self) -> None:
+    def test_what_was_started_or_was_fetched_already_is_a_result(self) -> None:
         begun = generating()
         next(begun)
         assert Policy("supplier").execute(lambda: begun) is begun

@@ -51,7 +51,7 @@ def breaker_of(policy: Policy) -> CircuitBreaker:
 
 class TestDeadline:
     @pytest.mark.fault("F32")
-    def test_a_wait_that_would_end_past_it_is_not_begun(self, driver: Driver, clock: FakeClock) -> None:
+    def test_a_wait_that_would_end_past_it_is_not_started(self, driver: Driver, clock: FakeClock) -> None:
         policy = make_policy(clock, deadline=1.0)
         fault = ThrottledFault()
         with pytest.raises(ThrottledFault) as caught:
@@ -166,7 +166,8 @@ class TestAttemptTimeout:
         assert caught.value.timeout == 2.0
         context = error_context(caught.value)
         assert context is not None
-        assert (context.attempts, context.elapsed) == (3, pytest.approx(6.15))
+        assert context.attempts == 3
+        assert context.elapsed == pytest.approx(6.15)
 
     def test_a_def_attempt_that_hangs_is_left_behind_in_its_thread(self) -> None:
         policy = Policy(
@@ -388,7 +389,7 @@ class TestTheErrorThatIsRaised:
                 assert len(fault.__notes__) == 2
             assert fault.__notes__[0] == "the user's own"
 
-    def test_a_reused_exception_object_tells_of_its_last_call(self, driver: Driver, clock: FakeClock) -> None:
+    def test_a_reused_exception_object_describes_its_last_call(self, driver: Driver, clock: FakeClock) -> None:
         fault = TransientFault()
         policy = make_policy(clock, breaker=None)
         with pytest.raises(TransientFault):
@@ -558,7 +559,8 @@ class TestOperations:
         assert clock.sleeps == [0.05]
 
     def test_falsy_values_are_values(self, driver: Driver, clock: FakeClock) -> None:
-        for value in (None, 0, "", [], False):
+        falsy: tuple[object, ...] = (None, 0, "", [], False)
+        for value in falsy:
             assert driver.execute(make_policy(clock), Script(value)) == value
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import time
 import urllib.parse
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -33,7 +34,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
         register_secret(secret)
 
 
-SPELLINGS = {
+SPELLINGS: dict[str, Callable[[str], str]] = {
     "as it is": lambda s: s,
     "repr": lambda s: repr(s)[1:-1],
     "ascii": lambda s: ascii(s)[1:-1],
@@ -177,9 +178,9 @@ def test_a_secret_that_the_cut_divides_does_not_survive() -> None:
 )
 def test_the_cost_of_long_text_is_bounded(unit: str) -> None:
     text = unit * (2_000_000 // len(unit))
-    started = time.perf_counter()
+    started = time.process_time()  # which does not run while others have the processor
     redact(text)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 def test_a_short_registered_secret_does_not_hide_the_shape_of_another() -> None:

@@ -271,7 +271,7 @@ class TestIdempotency:
         assert driver.execute(make_policy(clock), script, idempotent=False) == "value"
         assert script.calls == 2
 
-    def test_the_request_itself_may_tell(self, driver: Driver, clock: FakeClock) -> None:
+    def test_the_request_itself_may_decide(self, driver: Driver, clock: FakeClock) -> None:
         script = Script(TransientFault(idempotent=False))
         with pytest.raises(TransientFault):
             driver.execute(make_policy(clock), script)
@@ -289,7 +289,7 @@ class TestIdempotency:
 
 
 class TestIsRetryable:
-    def test_the_callers_word_replaces_the_classifiers(self, driver: Driver, clock: FakeClock) -> None:
+    def test_the_callers_predicate_replaces_the_classifier(self, driver: Driver, clock: FakeClock) -> None:
         policy = make_policy(clock)
         script = Script(KeyError("x"), "value")
         assert driver.execute(policy, script, is_retryable=lambda error: isinstance(error, KeyError)) == "value"
@@ -396,7 +396,7 @@ class TestRetryService:
 
 
 class TestDecorator:
-    def test_it_retries_what_it_was_told_to(self) -> None:
+    def test_it_retries_what_was_named(self) -> None:
         calls: list[int] = []
 
         @retry(IMMEDIATE, on=KeyError)
@@ -427,7 +427,7 @@ class TestDecorator:
         assert await lookup("a") == "a"
         assert calls == ["a", "a"]
 
-    def test_what_it_was_not_told_to_it_leaves_alone(self) -> None:
+    def test_what_was_not_named_is_not_retried(self) -> None:
         calls: list[int] = []
 
         @retry(IMMEDIATE, on=lambda error: isinstance(error, KeyError))
@@ -531,9 +531,9 @@ class TestCancellation:
     def test_a_coroutine_that_is_closed_in_its_sleep_gives_the_token_back(self, clock: FakeClock) -> None:
         policy = make_policy(clock, deadline=None)
         protected = policy.execute(Driver(clock, asynchronous=True).operation(Script(TransientFault()).play))
-        protected.send(None)  # type: ignore[attr-defined]  # runs up to the sleep
+        protected.send(None)  # runs up to the sleep
         assert tokens(policy) == 90
-        protected.close()  # type: ignore[attr-defined]
+        protected.close()
         assert tokens(policy) == 100
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace as trace_api
+from opentelemetry._logs import _internal as logs_internal
 from opentelemetry.metrics import NoOpMeter, NoOpMeterProvider
+from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -51,6 +53,7 @@ from support.resilience import (
     Script,
     ThrottledFault,
     TransientFault,
+    context_of,
     make_policy,
     run_fake,
 )
@@ -455,10 +458,10 @@ class TestSpans:
         assert operation.parent is not None
         assert operation.parent.span_id == request.get_span_context().span_id
         assert [span.parent.span_id for span in by_name["attempt"] if span.parent] == [
-            operation.get_span_context().span_id
+            context_of(operation).span_id
         ] * 2
         assert [span.parent.span_id for span in by_name["GET"] if span.parent] == [
-            span.get_span_context().span_id for span in by_name["attempt"]
+            context_of(span).span_id for span in by_name["attempt"]
         ]
 
     def test_an_attempt_in_a_thread_of_its_own_is_current_there(
@@ -467,7 +470,7 @@ class TestSpans:
         seen: list[int] = []
         policy = make_policy(clock, attempt_timeout=5.0)
         policy.execute(lambda: seen.append(trace_api.get_current_span().get_span_context().span_id))
-        assert seen == [attempt_spans(recorded)[0].get_span_context().span_id]
+        assert seen == [context_of(attempt_spans(recorded)[0]).span_id]
 
     def test_the_wait_between_is_not_inside_an_attempt(
         self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock
@@ -482,7 +485,7 @@ class TestSpans:
 
         policy = make_policy(clock, sleep=sleep, async_sleep=async_sleep)
         observed.execute(policy, Script(TransientFault(), "value"))
-        assert not {span.get_span_context().span_id for span in attempt_spans(recorded)} & set(during)
+        assert not {context_of(span).span_id for span in attempt_spans(recorded)} & set(during)
 
     def test_concurrent_calls_do_not_mix_their_attempts(self, recorded: RecordedTelemetry, clock: FakeClock) -> None:
         policy = make_policy(clock, breaker=None, budget=RetryBudgetConfig(capacity=1000, refill_rate=0))
@@ -501,7 +504,7 @@ class TestSpans:
             )
 
         run_fake(clock, main())
-        spans = {span.get_span_context().span_id: span for span in recorded.spans}
+        spans = {context_of(span).span_id: span for span in recorded.spans}
         for span in recorded.spans:
             if span.name.startswith("client"):
                 assert span.parent is not None
@@ -607,7 +610,7 @@ class TestMetrics:
     def test_exemplars_carry_the_trace(self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:
         with pytest.raises(TransientFault):
             observed.execute(make_policy(clock), Script(TransientFault()))
-        trace_id = recorded.spans[-1].get_span_context().trace_id
+        trace_id = context_of(recorded.spans[-1]).trace_id
         data = recorded._reader.get_metrics_data()
         assert data is not None
         found = {
@@ -756,10 +759,10 @@ class TestEvents:
         spans: dict[str, list[int]] = {}
         for event in recorded.events:
             record = event.log_record
-            assert record.trace_id == operation.get_span_context().trace_id
+            assert record.trace_id == context_of(operation).trace_id
             spans.setdefault(record.event_name or "", []).append(record.span_id or 0)
-        ids = [span.get_span_context().span_id for span in attempts]
-        own = operation.get_span_context().span_id
+        ids = [context_of(span).span_id for span in attempts]
+        own = context_of(operation).span_id
         assert spans == {
             "resilience.error.classified": ids,
             "resilience.attempt.failed": ids,
@@ -767,14 +770,14 @@ class TestEvents:
             "resilience.retry.exhausted": [own],
         }
 
-    def test_a_change_of_state_is_told_in_the_trace_that_caused_it(
+    def test_a_change_of_state_is_reported_in_the_trace_that_caused_it(
         self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock
     ) -> None:
         policy = make_policy(clock, retry=None, breaker=CircuitBreakerConfig(consecutive_failures=1))
         with pytest.raises(TransientFault):
             observed.execute(policy, Script(TransientFault()))
         (event,) = [e.log_record for e in recorded.events if e.log_record.event_name == contract.EVENT_STATE_CHANGED]
-        assert event.trace_id == recorded.spans[-1].get_span_context().trace_id
+        assert event.trace_id == context_of(recorded.spans[-1]).trace_id
         assert event.severity_text == "WARNING"
         assert dict(event.attributes or {}) == {
             DEPENDENCY: "supplier",
@@ -787,7 +790,7 @@ class TestEvents:
             "resilience.circuit_breaker.open_for": 5.0,
         }
 
-    def test_an_empty_budget_is_told_once_per_episode(
+    def test_an_empty_budget_is_reported_once_per_episode(
         self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock
     ) -> None:
         policy = make_policy(
@@ -1023,7 +1026,7 @@ def test_where_only_logs_are_set_up_the_events_are_emitted(monkeypatch: pytest.M
     exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
-    monkeypatch.setattr(listener.logs_internal, "_LOGGER_PROVIDER", provider)
+    monkeypatch.setattr(logs_internal, "_LOGGER_PROVIDER", provider)
     monkeypatch.setattr(listener, "_global", None)
     with pytest.raises(TransientFault):
         make_policy(clock, deadline=None).execute(Script(TransientFault()).play)
@@ -1036,7 +1039,7 @@ def test_global_providers_that_are_set_later_are_used(monkeypatch: pytest.Monkey
     policy = make_policy(clock, deadline=None)
     policy.execute(lambda: None)
     reader = InMemoryMetricReader()
-    monkeypatch.setattr(listener.metrics_internal, "_METER_PROVIDER", MeterProvider([reader], shutdown_on_exit=False))
+    monkeypatch.setattr(metrics_internal, "_METER_PROVIDER", MeterProvider([reader], shutdown_on_exit=False))
     monkeypatch.setattr(listener, "_global", None)
     policy.execute(lambda: None)
     data = reader.get_metrics_data()
@@ -1045,7 +1048,7 @@ def test_global_providers_that_are_set_later_are_used(monkeypatch: pytest.Monkey
     assert "resilience.operation.duration" in names
 
 
-def test_a_breaker_alone_tells_of_itself(recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:
+def test_a_breaker_alone_reports_its_state(recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:
     breaker = CircuitBreaker("alone", CircuitBreakerConfig(consecutive_failures=1), clock=clock)
     fault = TransientFault()
     with pytest.raises(TransientFault):
@@ -1068,4 +1071,4 @@ def test_the_correlation_id_of_a_failed_call_is_its_trace_id(
         observed.execute(make_policy(clock, retry=RetryConfig(base_delay=0)), Script(fault))
     context = error_context(fault)
     assert context is not None
-    assert context.correlation_id == f"{recorded.spans[-1].get_span_context().trace_id:032x}"
+    assert context.correlation_id == f"{context_of(recorded.spans[-1]).trace_id:032x}"

@@ -14,7 +14,7 @@ from support.resilience import Script, TransientFault
 
 
 class TestFakeClock:
-    def test_it_moves_only_when_told_to(self) -> None:
+    def test_it_moves_only_on_request(self) -> None:
         clock = FakeClock(start=5.0)
         assert clock() == clock() == 5.0
         clock.advance(2.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import gc
@@ -35,6 +36,7 @@ from otel_resilience import (
 from otel_resilience.limits.threads import AttemptThreads
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import Driver, Script, ThrottledFault, TransientFault, make_policy, run_fake
+from support.timing import quickest, takes_at_most
 
 SHORT = 0.05
 ABANDONED = "resilience.timeout.abandoned"
@@ -140,7 +142,7 @@ class TestRemaining:
     def test_a_def_in_a_thread_sees_it(self) -> None:
         left = Policy("supplier", deadline=30, attempt_timeout=10).execute(remaining)
         assert left is not None
-        assert 29 < left <= 30
+        assert 20 < left <= 30
 
     async def test_tasks_and_threads_that_the_operation_starts_see_it(self) -> None:
         async def operation() -> list[float | None]:
@@ -151,7 +153,7 @@ class TestRemaining:
 
         for left in await Policy("supplier", deadline=30).execute(operation):
             assert left is not None
-            assert 29 < left <= 30
+            assert 20 < left <= 30
 
     async def test_what_outlives_a_successful_call_is_on_its_own(self) -> None:
         async def operation() -> asyncio.Task[float | None]:
@@ -164,33 +166,41 @@ class TestRemaining:
         assert await (await Policy("supplier", deadline=30).execute(operation)) is None
 
 
+CUTS = (0.1, 1.0, 10.0)
+"""Seconds after which a call is cut; on a busy machine its thread may need more of them to begin."""
+PAUSE = 0.01
+"""Seconds between two attempts inside it."""
+
+
 class Stubborn:
     """Calls a dependency again and again, and passes over every error."""
 
     def __init__(self) -> None:
-        self.sent: list[float] = []
-        self.refused = 0
+        self.events: list[str] = []
         self._inner = Policy("inner")
+        self._ended = threading.Event()
 
     def calls(self) -> None:
-        for _ in range(40):
+        while self.events.count("refused") < 10 and len(self.events) < 2000:
             try:
-                self._inner.execute(lambda: self.sent.append(time.monotonic()))
+                self._inner.execute(lambda: self.events.append("sent"))
             except DeadlineExceededError:
-                self.refused += 1
-            time.sleep(0.01)
+                self.events.append("refused")
+            time.sleep(PAUSE)
+        self._ended.set()
 
-    def assert_nothing_begins(self) -> None:
-        time.sleep(0.03)
-        number = len(self.sent)
-        time.sleep(0.2)
-        assert 0 < number == len(self.sent)
-        assert self.refused
+    def sent_before(self, cut: float) -> int:
+        """How many attempts began; none of them after ``cut`` seconds."""
+        assert self._ended.wait(60)
+        sent = self.events.count("sent")
+        assert self.events == ["sent"] * sent + ["refused"] * 10
+        assert sent <= cut / PAUSE + 1
+        return sent
 
 
 @pytest.mark.fault("L9")
 class TestOuterDeadline:
-    def test_a_wait_that_would_end_past_it_is_not_begun(self, driver: Driver, clock: FakeClock) -> None:
+    def test_a_wait_that_would_end_past_it_is_not_started(self, driver: Driver, clock: FakeClock) -> None:
         inner = make_policy(clock, deadline=None)
         script = Script(ThrottledFault())
         operation = driver.operation(script.play)
@@ -220,49 +230,58 @@ class TestOuterDeadline:
         assert inner.breaker is not None
         assert inner.breaker.metrics().calls == 0
 
-    @pytest.mark.parametrize("outer", [{"deadline": 0.1, "attempt_timeout": 0.1}, {"attempt_timeout": 0.1}], ids=str)
-    def test_none_begins_in_a_call_that_was_left_behind_in_a_thread(self, outer: dict[str, float]) -> None:
-        stubborn = Stubborn()
-        with pytest.raises(TimeoutError):
-            Policy("outer", **outer).execute(stubborn.calls)  # type: ignore[arg-type]  # numbers only
-        stubborn.assert_nothing_begins()
+    @pytest.mark.parametrize("outer", [["deadline", "attempt_timeout"], ["attempt_timeout"]], ids=str)
+    def test_none_begins_in_a_call_that_was_left_behind_in_a_thread(self, outer: list[str]) -> None:
+        for cut in CUTS:
+            stubborn = Stubborn()
+            with pytest.raises(TimeoutError):
+                Policy("outer", **dict.fromkeys(outer, cut)).execute(stubborn.calls)  # type: ignore[arg-type]
+            if stubborn.sent_before(cut):
+                return
+        pytest.fail("no attempt began at all")
 
     async def test_nor_in_a_thread_that_an_async_call_left_behind(self) -> None:
-        stubborn = Stubborn()
-
-        async def call() -> None:
-            await asyncio.to_thread(stubborn.calls)
-
-        with pytest.raises(DeadlineExceededError):
-            await Policy("outer", deadline=0.1).execute(call)
-        await asyncio.to_thread(stubborn.assert_nothing_begins)
+        for cut in CUTS:
+            stubborn = Stubborn()
+            with pytest.raises(DeadlineExceededError):
+                await Policy("outer", deadline=cut).execute(functools.partial(asyncio.to_thread, stubborn.calls))
+            if await asyncio.to_thread(stubborn.sent_before, cut):
+                return
+        pytest.fail("no attempt began at all")
 
     def test_retries_in_a_thread_that_was_left_behind_end(self) -> None:
-        sent: list[float] = []
-        config = RetryConfig(max_attempts=50, base_delay=0.01, max_delay=0.01, jitter="none")
+        config = RetryConfig(max_attempts=2000, base_delay=PAUSE, max_delay=PAUSE, jitter="none")
         inner = Policy("inner", retry=config, budget=False)
 
-        def operation() -> None:
-            sent.append(time.monotonic())
-            raise ConnectionError
+        def retried(sent: list[int], ended: threading.Event) -> None:
+            def operation() -> None:
+                sent.append(current_attempt())
+                raise ConnectionError
 
-        with pytest.raises(AttemptTimeoutError):
-            Policy("outer", attempt_timeout=0.1).execute(lambda: inner.execute(operation))
-        time.sleep(0.03)
-        number = len(sent)
-        time.sleep(0.2)
-        assert 0 < number == len(sent)
+            try:
+                inner.execute(operation)
+            finally:
+                ended.set()
+
+        for cut in CUTS:
+            sent: list[int] = []
+            ended = threading.Event()
+            with pytest.raises(AttemptTimeoutError):
+                Policy("outer", attempt_timeout=cut).execute(functools.partial(retried, sent, ended))
+            assert ended.wait(60)
+            assert len(sent) <= cut / PAUSE + 1
+            if sent:
+                return
+        pytest.fail("no attempt began at all")
 
     def test_it_cuts_an_async_call_that_a_def_runs(self) -> None:
         inner = Policy("inner")
 
         def call() -> None:
-            asyncio.run(inner.execute(functools.partial(asyncio.sleep, 10)))  # type: ignore[arg-type]  # a coroutine
+            asyncio.run(inner.execute(functools.partial(asyncio.sleep, 60)))  # type: ignore[arg-type]  # a coroutine
 
-        started = time.monotonic()
-        with pytest.raises(DeadlineExceededError):
+        with takes_at_most(30), pytest.raises(DeadlineExceededError):
             Policy("outer", deadline=0.1).execute(call)
-        assert time.monotonic() - started < 5
 
     def test_a_deadline_that_cut_an_attempt_counts_as_a_failure(self, clock: FakeClock) -> None:
         with pytest.raises(DeadlineExceededError) as caught:
@@ -319,8 +338,12 @@ class TestThreads:
         policy = Policy("supplier", attempt_timeout=5, max_attempt_threads=1)
         results: list[object] = []
 
+        def sleepy() -> str:
+            time.sleep(0.02)
+            return "value"
+
         def call() -> None:
-            results.append(policy.execute(lambda: time.sleep(0.02) or "value"))
+            results.append(policy.execute(sleepy))
 
         callers = [threading.Thread(target=call) for _ in range(4)]
         for caller in callers:
@@ -331,20 +354,37 @@ class TestThreads:
 
     @pytest.mark.parametrize("outer", [False, True], ids=["own deadline", "outer deadline"])
     def test_the_wait_for_one_does_not_move_the_deadline(self, release: threading.Event, outer: bool) -> None:
-        policy = Policy("supplier", attempt_timeout=0.5, max_attempt_threads=1, deadline=None if outer else 0.5)
-        around = Policy("order", deadline=0.5)
-        busy = threading.Thread(target=policy.execute, args=(functools.partial(time.sleep, 0.3),))
-        busy.start()
-        began = time.monotonic()
-        call = functools.partial(policy.execute, release.wait)
-        with pytest.raises(DeadlineExceededError):
-            around.execute(call) if outer else call()
-        assert time.monotonic() - began < 0.7
-        busy.join()
+        def waiting() -> float:
+            policy = Policy("supplier", attempt_timeout=0.5, max_attempt_threads=1)
+            around = Policy("order", deadline=0.5)
+            taken = threading.Event()
+
+            def sleeps() -> None:
+                taken.set()
+                time.sleep(0.3)
+
+            busy = threading.Thread(target=policy.execute, args=(sleeps,))
+            busy.start()
+            assert taken.wait(60)
+            began = time.monotonic()
+            call = functools.partial(policy.execute, release.wait)
+            with pytest.raises(DeadlineExceededError):
+                around.execute(call) if outer else call(deadline=0.5)
+            seconds = time.monotonic() - began
+            busy.join()
+            return seconds
+
+        assert quickest(waiting, 0.7) < 0.7
 
     def test_those_left_behind_are_counted_until_they_come_back(self, release: threading.Event) -> None:
         policy = Policy("supplier of threads", attempt_timeout=0.01)
         recorded = RecordedTelemetry()
+        idents: set[int] = set()
+
+        def answers() -> bool:
+            with contextlib.suppress(AttemptTimeoutError):  # its hundredth of a second is short on a busy machine
+                idents.add(policy.execute(threading.get_ident))
+            return bool(idents)
 
         def counted() -> list[float]:
             return [
@@ -359,9 +399,9 @@ class TestThreads:
                     policy.execute(release.wait)
             assert counted() == [2]
             release.set()
-            assert within(5, lambda: counted() == [0])
-            ident = policy.execute(threading.get_ident)
-            assert ident != threading.get_ident()
+            assert within(60, lambda: counted() == [0])
+            assert within(60, answers)
+            assert idents.isdisjoint({threading.get_ident()})
 
     def test_a_rejected_call_takes_none(self, clock: FakeClock) -> None:
         policy = make_policy(clock, attempt_timeout=5, max_attempt_threads=1)
@@ -399,7 +439,7 @@ class TestThreads:
         policies = [Policy("supplier", attempt_timeout=5) for _ in range(20)]
         for policy in policies:
             policy.execute(lambda: "value")
-        assert within(5, lambda: threading.active_count() <= before)
+        assert within(60, lambda: threading.active_count() <= before)
         assert policies[0].execute(lambda: "value") == "value"  # a new one is made
 
     def test_a_worker_that_was_reserved_in_vain_ends_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,9 +449,9 @@ class TestThreads:
         worker.run(lambda: None, 1, lambda _: AssertionError())
         again = threads.reserve(1)
         time.sleep(0.1)
-        again.give_back()
+        again.release()
         assert again.thread is not None
-        again.thread.join(5)
+        again.thread.join(60)
         assert not again.thread.is_alive()
 
     def test_what_an_attempt_returned_is_not_kept(self) -> None:
@@ -443,7 +483,7 @@ class TestThreads:
             "try: policy.execute(lambda: time.sleep(60))\n"
             "except TimeoutError: print('cut')\n"
         )
-        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
         assert ended.stdout == "cut\n"
 
 
@@ -456,8 +496,13 @@ class TestInARunningLoop:
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         policy = Policy("supplier", attempt_timeout=0.01)
+
+        def sleepy() -> int:
+            time.sleep(0.02)
+            return threading.get_ident()
+
         for _ in range(3):
-            assert policy.execute(lambda: time.sleep(0.02) or threading.get_ident()) == threading.get_ident()
+            assert policy.execute(sleepy) == threading.get_ident()
         (said,) = self.said(caplog)
         assert "attempt_timeout does not cut a def operation" in said
         assert "asyncio.to_thread" in said
@@ -484,6 +529,7 @@ class TestInARunningLoop:
 
     async def test_nothing_is_said_where_the_promise_is_kept(self, caplog: pytest.LogCaptureFixture) -> None:
         policy = Policy("supplier", retry=RetryConfig(base_delay=0), attempt_timeout=5)
-        assert await policy.execute(functools.partial(asyncio.sleep, 0, "value")) == "value"
+        sleep = functools.partial(asyncio.sleep, 0, "value")
+        assert await policy.execute(sleep) == "value"  # type: ignore[func-returns-value]
         assert await asyncio.to_thread(policy.execute, lambda: "value") == "value"
         assert self.said(caplog) == []

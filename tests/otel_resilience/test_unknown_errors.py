@@ -406,7 +406,7 @@ class TestWhatIsLeft:
                 classify(error)
         assert not caplog.records
 
-    def test_classes_made_anew_for_each_client_are_logged_a_few_times_and_not_kept(self) -> None:
+    def test_classes_made_for_each_client_are_logged_a_few_times_and_not_kept(self) -> None:
         once = Once()
         kinds: list[type] = [type("NotFound", (Exception,), {}) for _ in range(50)]
         assert sum(once.first("supplier.NotFound", kind) for kind in kinds) == MAX_CLASSES_OF_A_NAME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -81,7 +81,7 @@ def _actions(block: dict[str, Any]) -> None:
         require(len(button["action_id"]) <= 255, "action_id too long")
 
 
-_SLACK_CHECKS = {
+_SLACK_CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "header": _header,
     "section": _section,
     "context": _context,

@@ -135,7 +135,7 @@ def open_shared(redis_url: str, folder: Path) -> IncidentStore:
 
 
 def wait_for(path: Path) -> None:
-    give_up_at = time.monotonic() + 30.0
+    give_up_at = time.monotonic() + 60.0
     while not path.exists():
         if time.monotonic() > give_up_at:
             raise TimeoutError(path.name)

@@ -62,7 +62,7 @@ class Reply:
     drip: float = 0.0
     """Seconds between the bytes of the answer, of its head too."""
     promised: int | None = None
-    """Content-Length that is told where it is not the body's; what is missing never comes."""
+    """Content-Length that is reported where it is not the body's; what is missing never comes."""
 
 
 RESET = "reset"
@@ -99,7 +99,7 @@ class Receiver:
             self._script = list(steps)
             self._forever = steps[-1] if forever and steps else None
 
-    def wait_for(self, accepted: int = 0, *, requests: int = 0, timeout: float = 10.0) -> None:
+    def wait_for(self, accepted: int = 0, *, requests: int = 0, timeout: float = 60.0) -> None:
         """Waits until so many were accepted, and so many requests came. Fails after ``timeout`` seconds."""
         with self._changed:
             there = self._changed.wait_for(
@@ -374,4 +374,4 @@ def served(receiver: R) -> Iterator[R]:
         receiver.stopping.set()
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)

@@ -1,4 +1,4 @@
-"""An alert service without threads on a fake clock, and channels that do as they are told."""
+"""An alert service without threads on a fake clock, and channels that do as they are reported."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Inbox:
         """Nothing is held."""
 
     @property
-    def told(self) -> list[tuple[str, str]]:
+    def reported(self) -> list[tuple[str, str]]:
         """Reason and status of each message."""
         return [(message.reason, message.status.value) for message in self.messages]
 

@@ -27,7 +27,7 @@ class ApiProcess:
         self.process = process
         self.base_url = base_url
         self._errors = errors
-        self.http = httpx.Client(base_url=base_url, trust_env=False, timeout=10)
+        self.http = httpx.Client(base_url=base_url, trust_env=False, timeout=60)
 
     @property
     def logs(self) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ class ApiProcess:
         """Ask for a sync."""
         return self.http.post("/syncs", json=body, headers=AUTHORIZED)
 
-    def finish(self, response: httpx.Response, seconds: float = 30.0) -> dict[str, Any]:
+    def finish(self, response: httpx.Response, seconds: float = 60.0) -> dict[str, Any]:
         """The sync that was asked for, once it has ended."""
         assert response.status_code == 202, response.text
         give_up = time.monotonic() + seconds
@@ -49,7 +49,7 @@ class ApiProcess:
             assert time.monotonic() < give_up, f"the sync did not end: {job}"
             time.sleep(0.02)
 
-    def read_soon(self, path: str, version: str | None, seconds: float = 5.0) -> httpx.Response:
+    def read_soon(self, path: str, version: str | None, seconds: float = 60.0) -> httpx.Response:
         """A read, once it is answered from ``version``."""
         give_up = time.monotonic() + seconds
         while True:
@@ -85,7 +85,7 @@ def running_api(directory: Path, supplier: Supplier | None, **environment: str) 
         "CATALOG_API_TOKEN": TOKEN,
         "CATALOG_STATE_DIR": str(directory / "state"),
         "CATALOG_SUPPLIER_RATE_PER_S": "0",
-        "CATALOG_ATTEMPT_TIMEOUT_MS": "2000",
+        "CATALOG_ATTEMPT_TIMEOUT_MS": "5000",
         "ERROR_RETRY_BASE_DELAY": "1",
         "ERROR_RETRY_MAX_ATTEMPTS": "3",
         "ESIM_GO_API_KEY": API_KEY,
@@ -113,9 +113,9 @@ def running_api(directory: Path, supplier: Supplier | None, **environment: str) 
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(10)
+                process.wait(60)
         if process.stdout is not None:
             process.stdout.close()

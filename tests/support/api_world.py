@@ -1,4 +1,4 @@
-"""The API inside the test: real application, a catalogue in memory that can hang, fail and be published anew."""
+"""The API inside the test: real application, a catalogue in memory that can hang, fail and be replaced."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from catalog_sync.api import openapi
 from catalog_sync.api.app import Api, Parts
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.ports import NoAlerts
@@ -52,7 +53,7 @@ class MemoryStore:
         self.pointer: str | None = None
         self.failing = False
         self.hanging = False
-        self.looks = 0
+        self.reads = 0
         self.released = asyncio.Event()
 
     def publish(self, version: str, bundles: Iterable[Bundle] = CATALOGUE, **changes: Any) -> CatalogueMeta:
@@ -64,7 +65,7 @@ class MemoryStore:
         return meta
 
     async def current_version(self) -> str | None:
-        self.looks += 1
+        self.reads += 1
         await self._answer()
         return self.pointer
 
@@ -87,7 +88,7 @@ class MemoryStore:
 
 
 class Clock:
-    """Monotonic time and time of day that move when they are told."""
+    """Monotonic time and time of day that tests move."""
 
     def __init__(self) -> None:
         self.passed = 0.0
@@ -100,7 +101,7 @@ class Clock:
 
 
 class ScriptedSync:
-    """Stands for the sync service: reports progress when told, ends when told, or waits to be cancelled."""
+    """Stands for the sync service: reports progress and ends on request, or waits to be cancelled."""
 
     def __init__(self) -> None:
         self.requests: list[SyncRequest] = []
@@ -165,9 +166,9 @@ class ApiWorld:
     api: Api
     http: httpx.AsyncClient
 
-    async def look(self) -> None:
-        """The API looks at the store now."""
-        await self.live.look()
+    async def refresh(self) -> None:
+        """Refresh the copy from the store now."""
+        await self.live.refresh()
 
     async def ask(self, **body: Any) -> httpx.Response:
         return await self.http.post("/syncs", json=body, headers=AUTHORIZED)
@@ -223,3 +224,11 @@ async def api_world(
         await live.aclose()
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document; nothing is started for it."""
+    settings = Settings.from_env({"CATALOG_API_TOKEN": TOKEN})
+    live = LiveCatalogue(None, Snapshot(settings.state_dir), stale_after=1)
+    jobs = LocalJobs(ScriptedSync().service, lambda: asyncio.sleep(0, None))
+    return openapi.describe(Api(settings, Parts(live, jobs, TraceRing(), NoAlerts(), Protection())).fastapi)

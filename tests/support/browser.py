@@ -166,7 +166,7 @@ def running_chromium() -> Iterator[Browser]:
             os.close(reading)
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(10)
+                process.wait(60)

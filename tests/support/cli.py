@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+from support import loopback
 
 API_KEY = "cli-test-key-4711"
 
@@ -51,15 +51,15 @@ class Supplier:
 
     def play(self, scenario: str | dict[str, Any]) -> None:
         """Start a scenario."""
-        httpx.post(f"{self.control_url}/scenario", json=scenario, trust_env=False).raise_for_status()
+        loopback.post(f"{self.control_url}/scenario", json=scenario, timeout=60).raise_for_status()
 
     def reset(self) -> None:
         """Back to calm, nothing counted."""
-        httpx.post(f"{self.control_url}/reset", trust_env=False).raise_for_status()
+        loopback.post(f"{self.control_url}/reset", timeout=60).raise_for_status()
 
     def requests(self) -> int:
         """Requests seen since the last reset."""
-        answer = httpx.get(f"{self.control_url}/stats", trust_env=False).json()
+        answer = loopback.get(f"{self.control_url}/stats", timeout=60).json()
         return int(answer["requests"]["total"])
 
 
@@ -80,7 +80,7 @@ def running_supplier(bundles: int, *options: str, **env: str) -> Iterator[Suppli
         yield Supplier(ready["base_url"], ready["control_url"])
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         if process.stdout is not None:
             process.stdout.close()
 
@@ -93,7 +93,7 @@ class Cli:
         self.env = {
             "CATALOG_STATE_DIR": str(state_dir),
             "CATALOG_SUPPLIER_RATE_PER_S": "0",
-            "CATALOG_ATTEMPT_TIMEOUT_MS": "2000",
+            "CATALOG_ATTEMPT_TIMEOUT_MS": "5000",
             "ERROR_RETRY_BASE_DELAY": "1",
             "ERROR_RETRY_MAX_ATTEMPTS": "3",
             "ESIM_GO_API_KEY": API_KEY,
@@ -108,7 +108,7 @@ class Cli:
             capture_output=True,
             env=_environment({**self.env, **changes}),
             text=True,
-            timeout=60,
+            timeout=200,
             check=False,
         )
         assert "Traceback (most recent call last)" not in done.stderr.replace("\\n", "")
@@ -141,11 +141,11 @@ class Running:
 
     def result(self) -> Result:
         """Wait for the end."""
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=100)
         return Result(self.process.returncode, out, err)
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Until something outside this process has happened."""
     give_up = time.monotonic() + seconds
     while not condition():
@@ -156,4 +156,4 @@ def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 def _environment(changes: dict[str, str]) -> dict[str, str]:
     own = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-    return {**kept, **{name: value for name, value in changes.items() if value}}
+    return {"CATALOG_ENV_FILE": "none", **kept, **{name: value for name, value in changes.items() if value}}

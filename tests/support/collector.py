@@ -19,7 +19,7 @@ from support.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "otel-collector"
-START_TIMEOUT = 15.0
+START_TIMEOUT = 60.0
 
 
 def require_collector() -> Path:

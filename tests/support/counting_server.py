@@ -55,6 +55,11 @@ class CountingServer:
         """Its address."""
         return f"http://127.0.0.1:{self._server.server_port}/"
 
+    def answered(self, status: int) -> int:
+        """How many requests it answered with that."""
+        with self._lock:
+            return sum(each.status == status for each in self.seen)
+
     def most_within(self, seconds: float) -> int:
         """The most requests sent in any window of that length."""
         times = sorted(each.sent_at for each in self.seen)

@@ -59,7 +59,7 @@ def echo_server() -> Iterator[EchoServer]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)
 
 
 class _ToLoopback(httpcore.AsyncNetworkBackend):

@@ -18,13 +18,13 @@ from otel_resilience import CircuitBreakerConfig, CircuitOpenError, Policy, clas
 from otel_resilience.storage import RedisStorage, SharedState
 
 THRESHOLD = 5
-RESET_TIMEOUT = 1.0
+RESET_TIMEOUT = 2.0
 PAUSE = 0.02
 """Seconds between two calls."""
 
 
 def main(redis_url: str, server_url: str) -> None:
-    shared = SharedState(RedisStorage(redis_url), wait=2.0)
+    shared = SharedState(RedisStorage(redis_url), wait=10.0)
     policy = Policy(
         "counting-server",
         breaker=CircuitBreakerConfig(
@@ -35,13 +35,13 @@ def main(redis_url: str, server_url: str) -> None:
         ),
         shared=shared,
     )
-    assert shared.ready(10)
+    assert shared.ready(60)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     print("ready", flush=True)
     outcomes: collections.Counter[str] = collections.Counter()
     while not select.select([sys.stdin], [], [], 0)[0]:
         try:
-            policy.execute(lambda: opener.open(server_url, timeout=10).close())
+            policy.execute(lambda: opener.open(server_url, timeout=60).close())
         except CircuitOpenError:
             outcomes["rejected"] += 1
         except urllib.error.HTTPError as error:

@@ -19,7 +19,7 @@ from catalog_sync.supplier.shared_limit import SharedRateLimiter
 async def main(redis_url: str, server_url: str, rate: str, number: str) -> None:
     client = connect_url(redis_url)
     await client.ping()
-    limiter = SharedRateLimiter(float(rate), client, "test", wait=2.0)
+    limiter = SharedRateLimiter(float(rate), client, "test", wait=10.0)
     async with httpx.AsyncClient(trust_env=False) as http:
         await limiter.acquire()  # knows the script from now on
         print("ready", flush=True)

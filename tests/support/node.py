@@ -31,7 +31,7 @@ def installed() -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=cache))
         (staging / "package.json").write_bytes(manifest)
-        command = [npm, "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
+        command = [str(npm), "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
         try:
             answer = subprocess.run(
                 command, cwd=staging, capture_output=True, text=True, timeout=INSTALL_TIMEOUT, check=False

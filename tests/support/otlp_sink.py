@@ -123,7 +123,7 @@ class OtlpSink:
             decode(data)
         return 200
 
-    def wait_for(self, condition: Callable[[OtlpSink], Any], timeout: float = 10.0) -> None:
+    def wait_for(self, condition: Callable[[OtlpSink], Any], timeout: float = 60.0) -> None:
         """Waits until ``condition`` holds. Raises ``AssertionError`` when it does not in time."""
         deadline = time.monotonic() + timeout
         while not condition(self):
@@ -260,4 +260,4 @@ def otlp_sink() -> Iterator[OtlpSink]:
         sink.released.set()
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)

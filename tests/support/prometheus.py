@@ -74,7 +74,7 @@ class Prometheus:
         ]
         with (self._folder / "prometheus.log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *arguments], stdout=log, stderr=log)
-        give_up = time.monotonic() + 15
+        give_up = time.monotonic() + 60
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > give_up:
                 self.kill()
@@ -113,7 +113,7 @@ class Prometheus:
         """The labels of every series."""
         return list(self._get("/api/v1/series", **{"match[]": '{__name__=~".+"}'}))
 
-    def wait_for(self, expression: str, at_least: float, timeout: float = 20.0) -> float:
+    def wait_for(self, expression: str, at_least: float, timeout: float = 60.0) -> float:
         """Waits until the sum over an expression is large enough."""
         give_up = time.monotonic() + timeout
         while (value := self.value(expression)) < at_least:

@@ -20,7 +20,7 @@ Series = dict[str, str]
 
 
 def process(series: str, *runs: tuple[float, int]) -> Series:
-    """A process that lives on: each run is a value and for how many samples it is told."""
+    """A process that lives on: each run is a value and for how many samples it is reported."""
     return {"series": series, "values": " ".join(f"{value}x{count - 1}" for value, count in runs)}
 
 
@@ -31,7 +31,7 @@ def job(series: str, ends: int, value: float, samples: int = 1) -> Series:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Told:
+class Reported:
     """One firing alert in full, as it must look at a moment."""
 
     alert: str
@@ -51,7 +51,7 @@ class Timeline:
     step: int = STEP
     evaluate_every: int = 60
     _expected: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    _told: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    _reported: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def at(self, seconds: int, *alerts: str) -> Timeline:
         """Exactly these alerts fire at this moment; one name for each alert."""
@@ -61,16 +61,16 @@ class Timeline:
         self._expected.append({"expr": query, "eval_time": f"{seconds}s", "exp_samples": samples})
         return self
 
-    def tells(self, seconds: int, told: Told) -> Timeline:
+    def reports(self, seconds: int, reported: Reported) -> Timeline:
         """The one alert of its rule fires at this moment with these labels and this text."""
-        rule = rules()[told.alert]
-        annotations = {key: _filled(text, told.labels) for key, text in rule["annotations"].items()}
-        self._told.append({
+        rule = rules()[reported.alert]
+        annotations = {key: _filled(text, reported.labels) for key, text in rule["annotations"].items()}
+        self._reported.append({
             "eval_time": f"{seconds}s",
-            "alertname": told.alert,
+            "alertname": reported.alert,
             "exp_alerts": [{
-                "exp_labels": rule["labels"] | told.labels,
-                "exp_annotations": annotations | {"summary": told.summary},
+                "exp_labels": rule["labels"] | reported.labels,
+                "exp_annotations": annotations | {"summary": reported.summary},
             }],
         })  # fmt: skip
         return self
@@ -81,7 +81,7 @@ class Timeline:
             "interval": f"{self.step}s",
             "input_series": self.series,
             "promql_expr_test": self._expected,
-            "alert_rule_test": self._told,
+            "alert_rule_test": self._reported,
         }
         file = self.folder / "case.yml"
         files = [str(path) for path in sorted(FOLDER.glob("*.yml"))]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -19,6 +22,10 @@ from redis.retry import Retry
 
 PROGRAM = "redis-server"
 
+_PORTS = range(15_000, 32_000)
+"""Below those that the system hands out, so that nobody is given one between the look and its use."""
+_next_ports = itertools.cycle(random.SystemRandom().sample(_PORTS, len(_PORTS)))
+
 
 def require_redis_server() -> str:
     """The program; without it the test is skipped, but fails where ``CI=true``."""
@@ -32,10 +39,12 @@ def require_redis_server() -> str:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that was free a moment ago, and that no other call in this process gets."""
+    for port in _next_ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no end")
 
 
 class RedisServer:
@@ -67,7 +76,7 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 30
         while time.monotonic() < give_up:
             try:
                 with self.client() as client:

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar, TypeVar
 
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext
+
 from otel_resilience import (
     BreakerEffect,
     CircuitBreakerConfig,
@@ -139,3 +142,10 @@ def tokens(policy: Policy) -> float:
     """What the policy's budget holds."""
     assert policy.budget is not None
     return policy.budget.metrics().tokens
+
+
+def context_of(span: ReadableSpan) -> SpanContext:
+    """The context of a span that was recorded."""
+    context = span.get_span_context()
+    assert context is not None
+    return context

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.settings.settings import Settings
@@ -26,7 +25,7 @@ def make_settings(base_url: str, state_dir: Path, **changes: Any) -> Settings:
     )
     defaults: dict[str, Any] = {
         "retry": RetryConfig(max_attempts=3, base_delay=0, throttle_base_delay=0, slow_base_delay=0),
-        "attempt_timeout": 5.0,
-        "sync_deadline": 30.0,
+        "attempt_timeout": 10.0,
+        "sync_deadline": 60.0,
     }
-    return dataclasses.replace(settings, **{**defaults, **changes})
+    return settings.changed(**{**defaults, **changes})

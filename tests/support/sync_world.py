@@ -53,7 +53,7 @@ class World:
     @contextlib.asynccontextmanager
     async def other_client(self, **changes: Any) -> AsyncIterator[World]:
         """The same world with other settings and a client of its own, whose breaker and limiter are new."""
-        settings = dataclasses.replace(self.settings, **changes)
+        settings = self.settings.changed(**changes)
         async with open_supplier(settings) as supplier:
             yield dataclasses.replace(self, settings=settings, supplier=supplier)
 

@@ -25,8 +25,8 @@ from catalog_sync.store.backend import open_store
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.worker.celery_app import app, configure
 from catalog_sync.worker.celery_settings import QUEUE_KEY
-from catalog_sync.worker.heart import LONGEST_PAUSE
 from catalog_sync.worker.sender import CelerySender
+from catalog_sync.worker.step_heartbeat import LONGEST_PAUSE
 from support.cli import API_KEY, Supplier, running_supplier
 from support.redis_server import RedisServer
 
@@ -76,7 +76,7 @@ class WorkerProcess:
         """SIGKILL to the worker and its pool."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
     def terminate(self) -> None:
         """SIGTERM to the worker alone, as process managers do."""
@@ -161,7 +161,8 @@ class WorkerWorld:
 
 def process_environment() -> dict[str, str]:
     """This process's environment without what configures the application."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
+    return {**others, "CATALOG_ENV_FILE": "none"}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Alerting: are people told, how fast, what are they spared, does Grafana's own alerting work?"""
+"""Alerting: are people notified, how fast, what are they spared, does Grafana's own alerting work?"""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _COLUMNS: Final = {
 }
 
 _TELLING: Final = Row(
-    "Are people told?",
+    "Are people notified?",
     (
         stat(
             "Delivery confirmed",
@@ -124,7 +124,7 @@ _SPARED: Final = Row(
     (
         timeseries(
             "Suppressed alerts",
-            "Alerts that were not told by themselves, by reason; they are counted in the notification of their"
+            "Alerts without a notification of their own, by reason; they are counted in the notification of their"
             " incident.",
             [
                 prom(
@@ -185,7 +185,7 @@ _GRAFANA: Final = Row(
 DASHBOARD: Final = Dashboard(
     uid="catalog-alerting",
     title="Alerting",
-    description="Are people told, how fast, what are they spared, does Grafana's own alerting work?",
+    description="Are people notified, how fast, what are they spared, does Grafana's own alerting work?",
     rows=(_TELLING, _FAST, _SPARED, _GRAFANA),
     jobs='{__name__=~"'
     + prometheus_name(contract.ALERT_NOTIFICATIONS)

@@ -72,7 +72,7 @@ _HOW_MANY: Final = Row(
         ),
         timeseries(
             "Errors by severity",
-            "Failed attempts by how loudly they are told. HIGH and CRITICAL raise an alert.",
+            "Failed attempts by severity. HIGH and CRITICAL raise an alert.",
             [prom(total(_ERRORS, INTERVAL, contract.ERROR_SEVERITY), "{{resilience_error_severity}}", exemplar=True)],
             bars=True,
             overrides=_SEVERITIES,
@@ -101,7 +101,7 @@ _PASSING: Final = Row(
         ),
         timeseries(
             "Errors by class",
-            "Transient errors are retried, throttled ones wait as told, permanent ones are not repeated.",
+            "Transient errors are retried, throttled ones wait as asked, permanent ones are not repeated.",
             [prom(total(_ERRORS, INTERVAL, contract.ERROR_CLASS), "{{resilience_error_class}}")],
             bars=True,
             overrides=_CLASSES,

@@ -163,7 +163,7 @@ _NOT_MADE: Final = Row(
         ),
         event_table(
             "Budgets that ran dry",
-            "Told once per episode.",
+            "Reported once per episode.",
             events(contract.EVENT_BUDGET_EXHAUSTED),
             {_BY: "Dependency"},
             width=12,

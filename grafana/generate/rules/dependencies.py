@@ -148,7 +148,7 @@ def _drift(settings: Settings) -> Rule:
         " supplier changed"
         " its format, or something between us and it answers in its place.",
         look=("The trace: the `attempt` span's event names the field or the content type.", "Panel *Rows set aside*."),
-        act=("Compare an answer with docs of the supplier; adapt the reader of rows, or tell the supplier.",),
+        act=("Compare an answer with docs of the supplier; adapt the reader of rows, or write to the supplier.",),
         hold=settings.hold,
         trace=_attempt_trace(
             where(contract.ERROR_TYPE, _DRIFT_ERRORS, "=~"),
@@ -181,22 +181,22 @@ def _budget(settings: Settings) -> Rule:
     )
 
 
-def _told_to_slow_down(settings: Settings) -> str:
+def _reported_to_slow_down(settings: Settings) -> str:
     return total(_errors(match(contract.ERROR_TYPE, "429")), duration(settings.recent), _BY)
 
 
 def _throttled(settings: Settings) -> Rule:
     return Rule(
         name="Throttled",
-        expr=_told_to_slow_down(settings),
+        expr=_reported_to_slow_down(settings),
         operator=">",
         threshold=settings.throttled,
         severity="warning",
         component="catalogue",
-        summary="{{ $labels.resilience_dependency }} tells us to slow down.",
+        summary="{{ $labels.resilience_dependency }} asks us to slow down.",
         dashboard="catalog-errors",
         panel="Errors by type",
-        meaning="Many answers were 429. The client waits as told; syncs become slow and may run into their deadline.",
+        meaning="Many answers were 429. The client waits as asked; syncs become slow and may run into their deadline.",
         look=(
             "Dashboard *Retries*, *Waits before retries*: how long does it ask us to wait?",
             "Who else uses the key?",
@@ -238,10 +238,10 @@ def _slow(settings: Settings) -> Rule:
     usual = f"({_TIMES_USUAL} * ({_usual_share_of_slow(settings)} or 0 * {calls}))"
     share = ratio(_slow_calls(settings, window), calls)
     share_slow = f"(({share}) >= {settings.slow_share:g} and {by} ({calls} >= {settings.least_calls}))"
-    waits_as_told = f"{by} ({_told_to_slow_down(settings)} > {settings.throttled})"
+    waits_as_reported = f"{by} ({_reported_to_slow_down(settings)} > {settings.throttled})"
     return Rule(
         name="DependencySlow",
-        expr=f"({share_cut} or {share_slow} > {usual}) unless {waits_as_told}",
+        expr=f"({share_cut} or {share_slow} > {usual}) unless {waits_as_reported}",
         operator=">",
         threshold=0,
         severity="warning",

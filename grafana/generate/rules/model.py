@@ -36,12 +36,12 @@ class Trace:
     traceql: str
     """In Tempo: the traces that show what happened."""
     logql: str
-    """In Loki: the events that tell it, each with its trace; the way that is left where Tempo is down."""
+    """In Loki: its events, each with its trace; the way that is left where Tempo is down."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
-    """``expr operator threshold`` is the condition; the labels of ``expr`` tell its alerts apart."""
+    """``expr operator threshold`` is the condition; the labels of ``expr`` distinguish its alerts."""
 
     name: str
     expr: str

@@ -9,7 +9,8 @@ from catalog_sync.domain.errors import STORE, SUPPLIER
 from catalog_sync.domain.models import Outcome, SyncKind
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, Inhibition, fingerprint
-from otel_resilience.alerting.model.incident import spell
+from otel_resilience.alerting.model.incident import format_duration
+from otel_resilience.alerting.sources import AUTHENTICATION, CIRCUIT_BREAKER, CONTRACT_DRIFT, CRITICAL_ERROR, ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from otel_resilience.alerting import AlertService
     from otel_resilience.alerting.model.alert import Scalar
 
-AUTHENTICATION: Final = "authentication"
 SYNC_FAILED: Final = "sync_failed"
 SYNC_PARTIAL: Final = "sync_partial"
 PUBLISH_REFUSED: Final = "publish_refused"
@@ -37,10 +37,8 @@ _ENDED_BY_A_FULL_SYNC: Final = frozenset({SYNC_FAILED, SYNC_PARTIAL, PUBLISH_REF
 
 _OF_A_SYNC: Final = frozenset({SYNC_FAILED, SYNC_PARTIAL, STALE, STORE_UNAVAILABLE})
 INHIBITIONS: Final = (
-    Inhibition(
-        frozenset({"circuit_breaker", AUTHENTICATION, "critical_error", "contract_drift"}), _OF_A_SYNC | {"errors"}
-    ),
-    Inhibition(frozenset({SYNC_FAILED, STORE_UNAVAILABLE}), frozenset({"circuit_breaker", "errors", STALE})),
+    Inhibition(frozenset({CIRCUIT_BREAKER, AUTHENTICATION, CRITICAL_ERROR, CONTRACT_DRIFT}), _OF_A_SYNC | {ERRORS}),
+    Inhibition(frozenset({SYNC_FAILED, STORE_UNAVAILABLE}), frozenset({CIRCUIT_BREAKER, ERRORS, STALE})),
 )
 """An outage is one incident, whether it is seen at the circuit first or at the end of a sync."""
 
@@ -61,7 +59,7 @@ _TITLES: Final = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Ending:
+class ResolvedIncident:
     """Incidents that are over."""
 
     fingerprint: str | None = None
@@ -94,30 +92,30 @@ def raised(
         yield _stale(report, age)
 
 
-def ended(report: SyncReport, *, age: float | None = None, stale_after: float = 0.0) -> Iterator[Ending]:
+def ended(report: SyncReport, *, age: float | None = None, stale_after: float = 0.0) -> Iterator[ResolvedIncident]:
     """What a sync of this outcome proves to be over, whichever process saw it begin. Arguments as those of
     :func:`raised`."""
     whole = report.kind is SyncKind.FULL
     worked = report.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}
     if report.outcome is Outcome.COMPLETE:
-        yield Ending(fingerprint=fingerprint(SYNC_FAILED, SUPPLIER, *_scope(report)))
+        yield ResolvedIncident(fingerprint=fingerprint(SYNC_FAILED, SUPPLIER, *_scope(report)))
         if whole:
-            yield Ending(dependency=SUPPLIER)
-            yield Ending(kinds=_ENDED_BY_A_FULL_SYNC)
+            yield ResolvedIncident(dependency=SUPPLIER)
+            yield ResolvedIncident(kinds=_ENDED_BY_A_FULL_SYNC)
     if worked:
-        yield Ending(dependency=STORE)
+        yield ResolvedIncident(dependency=STORE)
         for kind, dependency in ((LOCK_LOST, None), (STALE, SUPPLIER)):
             if whole or kind is LOCK_LOST:
-                yield Ending(fingerprint=fingerprint(kind, dependency))
+                yield ResolvedIncident(fingerprint=fingerprint(kind, dependency))
         for dependency in (SUPPLIER, STORE, None):
-            yield Ending(fingerprint=fingerprint(SYNC_FAILED, dependency, *_scope(report)))
-        yield Ending(fingerprint=fingerprint(PUBLISH_REFUSED, None, *_scope(report)))
+            yield ResolvedIncident(fingerprint=fingerprint(SYNC_FAILED, dependency, *_scope(report)))
+        yield ResolvedIncident(fingerprint=fingerprint(PUBLISH_REFUSED, None, *_scope(report)))
     if report.outcome is Outcome.COMPLETE or (worked and any(group.status == "ok" for group in report.groups)):
-        yield Ending(dependency=SUPPLIER, kinds=frozenset({AUTHENTICATION}))
+        yield ResolvedIncident(dependency=SUPPLIER, kinds=frozenset({AUTHENTICATION}))
     if report.outcome is Outcome.SKIPPED_LOCKED:
-        yield Ending(dependency=STORE, kinds=frozenset({STORE_UNAVAILABLE}))
+        yield ResolvedIncident(dependency=STORE, kinds=frozenset({STORE_UNAVAILABLE}))
     if age is not None and age <= stale_after:
-        yield Ending(kinds=frozenset({STALE}))
+        yield ResolvedIncident(kinds=frozenset({STALE}))
 
 
 def _is_harmless(report: SyncReport) -> bool:
@@ -131,7 +129,7 @@ def _failed(report: SyncReport, error: ErrorInfo, credential: str | None, kind: 
     own = _OWN_KINDS.get(error.type)
     parts = _scope(report)
     if kind is None and dependency == STORE and error.error_class in _STORE_CLASSES:
-        kind = STORE_UNAVAILABLE  # gone or full in mid-run: the next run, which gets no lock, must not tell it again
+        kind = STORE_UNAVAILABLE  # gone or full in mid-run: the next run, which gets no lock, must not report it again
     if error.type in _AUTHENTICATION_TYPES and severity is Severity.CRITICAL:
         kind, parts = AUTHENTICATION, (credential,) if credential is not None and dependency == SUPPLIER else ()
     elif own is not None:
@@ -177,9 +175,9 @@ def _partial(report: SyncReport, threshold: int) -> Alert:
 def _stale(report: SyncReport, age: float) -> Alert:
     return Alert(
         kind=STALE,
-        title=f"The catalogue is stale: {spell(age)} old",
+        title=f"The catalogue is stale: {format_duration(age)} old",
         severity=Severity.HIGH,
-        summary="Readers are served, and told that the data is old.",
+        summary="Readers are served data that is marked as stale.",
         dependency=SUPPLIER,
         error_type="catalog_too_old",
         context={**_context(report), "age_s": round(age)},

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from catalog_sync.alerts.routes import routes
 from catalog_sync.alerts.service import config, folder, open_store
+from catalog_sync.domain.times import rfc3339
 from otel_resilience.alerting import Incident, Outbox, Phase
-from otel_resilience.alerting.model.alert import rfc3339
 from otel_resilience.alerting.persistence.recovery import Archive
 
 if TYPE_CHECKING:

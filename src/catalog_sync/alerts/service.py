@@ -158,7 +158,7 @@ class CatalogAlerts:
                 },
             ),
             # A refused key and a forbidden group look alike at the attempt: the sync tells them apart.
-            judged_elsewhere={SUPPLIER: frozenset({"401", "403"})},
+            ignored_error_types={SUPPLIER: frozenset({"401", "403"})},
             titles=outcomes.NAMES,
         )
 
@@ -206,11 +206,9 @@ def open_store(settings: Settings) -> tuple[IncidentStore, Callable[[], None]]:
     local = DiskStore(folder(settings) / "incidents")
     if settings.redis_url is None:
         return local, lambda: None
-    import redis
+    from catalog_sync.store.client import connect_blocking
 
-    client = redis.Redis.from_url(
-        settings.redis_url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT, retry=None
-    )
+    client = connect_blocking(settings.redis_url, timeout=REDIS_TIMEOUT)
     prefix = ":".join(("catalog:alerts", *filter(None, config(settings).owner), ""))
     return FallbackStore(RedisStore(client, prefix=prefix), local), client.close
 

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, Router
+from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from catalog_sync.api import openapi, schemas
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.context import RequestContext
 from catalog_sync.api.events import Hub
 from catalog_sync.api.guards import Access, Gate
 from catalog_sync.api.health import Health
-from catalog_sync.api.openapi import document
 from catalog_sync.api.page import Page
-from catalog_sync.api.parameters import no_parameters
 from catalog_sync.api.ports import Alerts, Protection
 from catalog_sync.api.reads import Reads
+from catalog_sync.api.routing import StrictRoute
 from catalog_sync.api.syncs import Syncs
 from catalog_sync.jobs import Jobs
 from catalog_sync.observability.traces import TraceStore
 from catalog_sync.settings.settings import Settings
+
+Options = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,72 +44,99 @@ class Parts:
 
 
 class Api:
-    """The application. ``wall_clock`` tells the time of day in seconds since the epoch.
+    """The application. ``wall_clock`` returns the time of day in seconds since the epoch.
 
-    It neither opens nor closes its parts; :attr:`hub` has to be run beside it (:meth:`Hub.listen`).
+    It neither opens nor closes its parts; :attr:`hub` has to run in the background (:meth:`Hub.listen`).
     """
 
     def __init__(self, settings: Settings, parts: Parts, *, wall_clock: Callable[[], float] = time.time) -> None:
         api = settings.api
         access = Access(api.token, open_reads=api.open_reads)
         self.health = Health(parts.live, parts.alerts, parts.protection, wall_clock)
-        syncs = Syncs(
-            parts.jobs,
-            parts.traces,
-            parts.live,
-            self.health,
-            settings.alerts,
-            max_body_bytes=api.max_body_bytes,
-            wall_clock=wall_clock,
-        )
+        syncs = Syncs(parts.jobs, parts.traces, parts.live, self.health, settings.alerts, wall_clock=wall_clock)
         self.hub = Hub(parts.jobs, syncs.document, max_streams=api.max_streams)
         # A version that was published here is served at once, not with the next poll.
-        self.hub.on_change(lambda job: parts.live.look() if job.status.ended else None)
-        reads = Reads(parts.live, wall_clock, shared=api.open_reads)
-        page = Page()
-        self.routes = [
-            Route("/bundles", reads.bundles),
-            Route("/bundles/{name:path}", reads.bundle),
-            Route("/countries", reads.countries),
-            Route("/groups", reads.groups),
-            _by_method("/syncs", GET=syncs.listing, POST=syncs.submit),
-            _by_method("/syncs/{id}", GET=syncs.one, DELETE=syncs.cancel),
-            Route("/syncs/{id}/events", self.hub.one),
-            Route("/events", self.hub.all),
-            Route("/traces", syncs.traces),
-            Route("/traces/{trace_id}", syncs.trace),
-            Route("/overview", self.health.overview),
-            Route("/health", self.health.health),
-            Route("/health/live", self.health.is_live),
-            Route("/health/ready", self.health.is_ready),
-            Route("/openapi.json", _openapi),
-            Route("/", page.index),
-            Route("/static/{name}", page.static),
-        ]
-        router = Router(self.routes, redirect_slashes=False)
-        gate = Gate(router, access, max_concurrency=api.max_concurrency)
-        self._app = RequestContext(gate, access, trace_from_any=api.trace_from == "any")
+        self.hub.on_change(lambda job: parts.live.refresh() if job.status.ended else None)
+        self.fastapi = FastAPI(
+            title="catalog-api",
+            version=version("catalog-sync"),
+            description=openapi.DESCRIPTION,
+            license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            openapi_url=None,
+            redirect_slashes=False,
+        )
+        self.fastapi.state.max_body_bytes = api.max_body_bytes
+        self._add_routes(Reads(parts.live, wall_clock, shared=api.open_reads), syncs, Page())
+        # Without FastAPI's own layers: they would answer errors before RequestContext sees them.
+        self.gate = Gate(AsyncExitStackMiddleware(self.fastapi.router), access, max_concurrency=api.max_concurrency)
+        self._app = RequestContext(self.gate, access, trace_from_any=api.trace_from == "any")
 
     def drain(self) -> None:
-        """The process is about to end: ready no more, no new syncs, streams end."""
+        """The process is about to end: not ready any more, no new syncs, streams end."""
         self.health.draining = True
         self.hub.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        scope["app"] = self  # so that the router raises what it would otherwise answer in plain text
+        scope["app"] = self.fastapi
         await self._app(scope, receive, send)
 
+    def _add_routes(self, reads: Reads, syncs: Syncs, page: Page) -> None:
+        """Every endpoint; ``responses`` describe what it answers, they check nothing."""
 
-def _by_method(path: str, **endpoints: Callable[[Request], Awaitable[Response]]) -> Route:
-    """One route for a path, so that an answer about a wrong method names all that are offered."""
+        def add(
+            path: str,
+            endpoint: Callable[..., Any],
+            operation: str,
+            responses: openapi.Responses,
+            *,
+            method: str = "GET",
+            description: str = " ",
+            **options: Any,
+        ) -> None:
+            self.fastapi.router.add_api_route(
+                path,
+                endpoint,
+                methods=[method],
+                operation_id=operation,
+                summary=inspect.getdoc(endpoint),
+                description=description,
+                responses=responses,
+                **{"route_class_override": StrictRoute, **options},
+            )
 
-    async def chosen(request: Request) -> Response:
-        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+        cached: Options = {
+            "route_class_override": reads.route_class(),
+            "openapi_extra": {"parameters": [openapi.IF_NONE_MATCH]},
+        }
+        add("/bundles", reads.bundles, "searchBundles", openapi.read(schemas.Bundles), **cached)
+        add("/bundles/{name:path}", reads.bundle, "showBundle", openapi.read(schemas.OneBundle, 404), **cached)
+        add("/countries", reads.countries, "listCountries", openapi.read(schemas.Countries), **cached)
+        add("/groups", reads.groups, "listGroups", openapi.read(schemas.Groups), **cached)
 
-    return Route(path, chosen, methods=list(endpoints))
+        result, sync = openapi.result, schemas.Sync
+        token: Options = {"openapi_extra": openapi.TOKEN}
+        add("/syncs", syncs.listing, "listSyncs", result(schemas.Syncs))
+        add("/syncs", syncs.submit, "askForSync", openapi.submitted(sync), method="POST", status_code=202, **token)
+        add("/syncs/{id}", syncs.one, "oneSync", result(sync, 404))
+        add("/syncs/{id}", syncs.cancel, "cancelSync", openapi.cancelled(sync), method="DELETE", **token)
+        add("/traces", syncs.traces, "listTraces", result(schemas.Traces))
+        add("/traces/{trace_id}", syncs.trace, "oneTrace", result(schemas.Trace, 404))
 
+        stream: Options = {"response_class": Response, "description": openapi.EVENTS}
+        add("/syncs/{id}/events", self.hub.one, "watchSync", openapi.stream(404), **stream)
+        add("/events", self.hub.all, "watchSyncs", openapi.stream(), **stream)
 
-async def _openapi(request: Request) -> Response:
-    no_parameters(request.scope["query_string"])
-    return JSONResponse(document(), headers={"Cache-Control": "no-cache"})
+        health, check = self.health, openapi.health(schemas.Health)
+        no_token: Options = {"openapi_extra": openapi.OPEN}
+        add("/overview", health.overview, "overview", result(schemas.Overview))
+        add("/health", health.health, "health", check, **no_token)
+        add("/health/live", health.is_live, "live", check, **no_token)
+        add("/health/ready", health.is_ready, "ready", check, **no_token)
+        add("/openapi.json", self._openapi, "openapi", result(dict[str, Any]))
+        add("/", page.index, "page", openapi.file("text/html"), response_class=HTMLResponse, **no_token)
+        add("/static/{name}", page.static, "static", openapi.file("*/*"), response_class=Response, **no_token)
+
+    async def _openapi(self) -> Response:
+        """This document."""
+        return JSONResponse(openapi.describe(self.fastapi), headers={"Cache-Control": "no-cache"})

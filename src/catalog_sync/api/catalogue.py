@@ -1,7 +1,7 @@
-"""The catalogue as this process serves it: a copy of the live version in memory, renewed beside the requests.
+"""The catalogue as this process serves it: a copy of the live version in memory, refreshed in the background.
 
-No request waits for Redis: a request reads the copy that is there, and the copy says how trustworthy it is. So reads
-stay as fast while a sync publishes, while Redis hangs, and while it is away.
+No request waits for Redis: it reads the copy in memory, and the response says how fresh that copy is. So reads stay
+fast while a sync publishes, while Redis hangs, and while it is down.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ from catalog_sync.sync.scopes import KnownScopes
 from otel_resilience.correlation import new_correlation_id
 
 POLL: Final = 1.0
-"""Seconds between two looks at the pointer."""
+"""Seconds between two reads of the pointer."""
 TRUSTED_FOR: Final = 3.0
 """Seconds for which the copy counts as the live version after the pointer was last seen."""
 WAIT: Final = 0.03
-"""Seconds from the beginning of a look at the pointer in which requests wait for it; with no look for a poll they begin
-one."""
+"""Seconds from the start of a refresh for which requests wait for it; after :data:`POLL` without one they start one."""
 CATCH_UP: Final = 1.0
-"""Seconds that the answer about a finished sync waits for its version to be served here."""
-FIRST_LOOK: Final = 1.0
-"""Seconds that the start waits for the store before it turns to the snapshot."""
+"""Seconds for which the response about a finished sync waits until its version is served here."""
+FIRST_REFRESH: Final = 1.0
+"""Seconds for which the start waits for the store before it reads the snapshot."""
 
 _SLICE = 50
-"""Bundles decoded at a stretch; other requests get their turn in between."""
+"""Bundles decoded without a break; other requests run in between."""
 _log = logging.getLogger(__name__)
 
 
@@ -62,8 +61,8 @@ class Snapshots(Protocol):
         """The newest whole one."""
 
 
-class Copy:
-    """One version in memory; never changes. The part of the store that the reader needs.
+class InMemoryCatalogue:
+    """One version in memory, immutable; offers the part of the store that the reader needs.
 
     For each value of each indexed property the places of its bundles are kept as a set, so that a search costs the
     entries that it touches, however many countries a bundle has.
@@ -109,7 +108,7 @@ class Copy:
         return [self._bundles.get(name) for name in names]
 
     def places(self, wanted: Filter) -> Set[int]:
-        """Where the bundles stand that ``wanted`` describes."""
+        """The places of the bundles that ``wanted`` describes."""
         selected: Set[int] = self._all
         for dimension in DIMENSIONS:
             if wanted.asks_for(dimension):
@@ -118,7 +117,7 @@ class Copy:
         return selected
 
     def places_of(self, names: Iterable[str]) -> Set[int]:
-        """Where the bundles of these names stand."""
+        """The places of the bundles of these names."""
         wanted = set(names)
         return {place for place, name in enumerate(self._names) if name in wanted}
 
@@ -135,7 +134,7 @@ class Copy:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoreState:
-    """How the store was found at the last look."""
+    """The state of the store at the last refresh."""
 
     reachable: bool
     seen_ago: float | None
@@ -146,7 +145,7 @@ class StoreState:
 class View(NamedTuple):
     """One version, what its answers count as at best, and a reader of it."""
 
-    copy: Copy
+    copy: InMemoryCatalogue
     source: Source
     reader: CatalogReader
 
@@ -172,18 +171,18 @@ class LiveCatalogue:
         self.stale_after = stale_after
         self._clock = clock
         self._wall_clock = wall_clock
-        self._copy: Copy | None = None
+        self._copy: InMemoryCatalogue | None = None
         self._from_snapshot = False
         self._live = False
         """Whether the pointer named the copy when it was last seen."""
         self._seen: float | None = None
-        self._began: float | None = None
+        self._refresh_started: float | None = None
         self._error: ErrorInfo | None = None
         self._failing = False
-        self._look: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
 
     @property
-    def copy(self) -> Copy:
+    def copy(self) -> InMemoryCatalogue:
         """The version that is served. Raises ``CatalogUnavailableError`` where there is none."""
         if self._copy is None:
             raise CatalogUnavailableError(
@@ -199,7 +198,7 @@ class LiveCatalogue:
 
     @property
     def known_scopes(self) -> KnownScopes | None:
-        """The groups and countries of the served version, of which syncs may be asked for."""
+        """The groups and countries of the served version, of which syncs may be requested."""
         return None if self._copy is None else self._copy.known_scopes
 
     @property
@@ -221,53 +220,51 @@ class LiveCatalogue:
         reader = CatalogReader(copy, None, stale_after=self.stale_after, clock=self._wall_clock, source=source)
         return View(copy, source, reader)
 
-    async def look_soon(self) -> None:
-        """Renew the copy where the last look is long ago, waiting for it no longer than :data:`WAIT`."""
+    async def refresh_if_stale(self) -> None:
+        """Refresh the copy where the last refresh is long ago, waiting for it no longer than :data:`WAIT`."""
         now = self._clock()
-        if self._copy is not None and self._began is not None and now - self._began < POLL:
+        if self._copy is not None and self._refresh_started is not None and now - self._refresh_started < POLL:
             return
-        look = self.look()
-        # A look that hangs is waited for by those who come soon after its beginning, not by everybody.
-        left = WAIT - (self._clock() - self._began) if self._began is not None else WAIT
+        refresh = self.refresh()
+        # Only requests that arrive soon after its start wait for a refresh that hangs.
+        left = WAIT - (self._clock() - self._refresh_started) if self._refresh_started is not None else WAIT
         if left > 0:
-            await asyncio.wait([look], timeout=left)
+            await asyncio.wait([refresh], timeout=left)
 
     async def catch_up(self, version: str) -> None:
         """Serve ``version``, which has just been published, waiting for it no longer than :data:`CATCH_UP`."""
-        # A look under way may have begun before the publication; the next one did not.
+        # A running refresh may have started before the publication; the next one did not.
         for _ in range(2):
             if self._copy is None or self._copy.meta.version != version:
-                await asyncio.wait([self.look()], timeout=CATCH_UP / 2)
+                await asyncio.wait([self.refresh()], timeout=CATCH_UP / 2)
 
-    def look(self) -> asyncio.Task[None]:
-        """A look at the pointer: the one under way, or a new one."""
-        if self._look is None or self._look.done():
-            self._began = self._clock()
-            # Of its own context: a request that happens to start it is not its parent.
-            self._look = asyncio.create_task(self._renew())
-        return self._look
+    def refresh(self) -> asyncio.Task[None]:
+        """Refresh the copy: the running task, or a new one."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refresh_started = self._clock()
+            self._refreshing = asyncio.create_task(self._refresh())
+        return self._refreshing
 
     async def start(self) -> None:
         """The first copy: from the store where it answers soon, else from the snapshot."""
-        look = self.look()
-        await asyncio.wait([look], timeout=FIRST_LOOK)
+        await asyncio.wait([self.refresh()], timeout=FIRST_REFRESH)
         if self._copy is None:
             await self._read_snapshot()
 
-    async def keep_looking(self, poll: float = POLL) -> None:
-        """Renews the copy until cancelled."""
+    async def poll(self, interval: float = POLL) -> None:
+        """Refreshes the copy until cancelled."""
         while True:
-            await asyncio.wait([self.look()])
-            await asyncio.sleep(poll)
+            await asyncio.wait([self.refresh()])
+            await asyncio.sleep(interval)
 
     async def aclose(self) -> None:
-        """Ends a look under way."""
-        if self._look is not None:
-            self._look.cancel()
-            await asyncio.wait([self._look])
+        """Cancels a running refresh."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait([self._refreshing])
 
-    async def _renew(self) -> None:
-        with trace_of(new_correlation_id(), sampled=False):  # a look every second is no news; logs still have its ID
+    async def _refresh(self) -> None:
+        with trace_of(new_correlation_id(), sampled=False):  # no spans for a read every second; logs have its ID
             try:
                 await self._read_store()
             except CatalogSyncError as error:
@@ -295,14 +292,14 @@ class LiveCatalogue:
             try:
                 self._copy = await self._load(self._store, version)
             except VersionGoneError:
-                # Published anew while it was read: the pointer is read once more.
+                # Replaced while it was read: the pointer is read once more.
                 if last:
                     raise
             else:
                 self._from_snapshot, self._live = False, True
                 return
 
-    async def _load(self, store: Store, version: str) -> Copy:
+    async def _load(self, store: Store, version: str) -> InMemoryCatalogue:
         meta = await store.meta(version)
         bundles: dict[str, Bundle] = {}
         async for page in store.iter_raw(version):
@@ -312,19 +309,19 @@ class LiveCatalogue:
                 key = name.decode()
                 bundles[key] = decode(key, text)
         if len(bundles) != meta.bundles:
-            raise VersionGoneError(f"version {version} lacks a part", context={"version": version})
-        # Sorting and indexing is one stretch of work: a thread lets requests run meanwhile.
-        return await asyncio.to_thread(Copy, meta, bundles.values())
+            raise VersionGoneError(f"version {version} is incomplete", context={"version": version})
+        # Sorting and indexing does not yield: a thread lets requests run meanwhile.
+        return await asyncio.to_thread(InMemoryCatalogue, meta, bundles.values())
 
     async def _read_snapshot(self) -> None:
-        """Serve the snapshot where nothing better is there: nothing at all, or only an older snapshot."""
+        """Serve the snapshot where nothing else is available, or only an older snapshot."""
         if self._copy is not None and not self._from_snapshot:
             return
         file = await self._snapshot.load()
         if file is None or (self._copy is not None and self._copy.meta.version == file.meta.version):
             return
         try:
-            self._copy = await asyncio.to_thread(lambda: Copy(file.meta, file.bundles()))
+            self._copy = await asyncio.to_thread(lambda: InMemoryCatalogue(file.meta, file.bundles()))
         except (SnapshotCorruptError, OSError) as error:
             _log.warning("the snapshot cannot be read: %s", type(error).__name__)
             return

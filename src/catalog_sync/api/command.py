@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import gc
@@ -10,11 +9,13 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
 
 from catalog_sync import exit_codes
-from catalog_sync.programs import run_program
+from catalog_sync.terminal.arguments import Version, run_single_command
 
 if TYPE_CHECKING:
     from catalog_sync.alerts import CatalogAlerts
@@ -30,30 +31,34 @@ _log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then 0; 2 where a setting is wrong, 1 where something else failed."""
-    return run_program(PROGRAM, lambda: _run(_parser().parse_args(argv)))
+    arguments = sys.argv[1:] if argv is None else argv
+    return run_single_command(PROGRAM, api, arguments, "catalog-api", "CATALOG_API_PORT=8081 catalog-api --json")
 
 
-def _run(args: argparse.Namespace) -> int:
-    from catalog_sync.composition import alerting, read_settings
+def api(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout: base_url once it listens, or an error.")
+    ] = False,
+    version: Version = False,
+) -> Callable[[], int]:
+    """Serve the catalogue over HTTP, take requests for syncs, and show why one failed.
+
+    Environment variables: CATALOG_API_PORT, CATALOG_API_TOKEN and others, see docs/configuration.md.
+    """
+    return lambda: _run(as_json=as_json)
+
+
+def _run(*, as_json: bool) -> int:
+    from catalog_sync.composition import alerting, read_settings, warn_of_unknown_variables
     from catalog_sync.observability.contract import SERVICE_API
 
     settings = read_settings()
     if settings.jobs == "process":  # this process does syncs, and what they leave is kept there
         settings.require_state_dir()
     with _observed() as traces, alerting(settings, SERVICE_API) as alerts:
-        asyncio.run(_serve(settings, traces, alerts, as_json=args.json))
+        warn_of_unknown_variables()
+        asyncio.run(_serve(settings, traces, alerts, as_json=as_json))
     return exit_codes.OK
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        description="Serves the catalogue over HTTP, takes orders for syncs, and shows why one failed.",
-        epilog="Environment variables: CATALOG_API_PORT, CATALOG_API_TOKEN and others, see docs/configuration.md.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object with base_url on stdout once it listens")
-    return parser
 
 
 @contextlib.contextmanager
@@ -83,12 +88,12 @@ async def _serve(settings: Settings, traces: TraceRing, alerts: CatalogAlerts, *
         async with open_parts(settings, traces, alerts=KeptAlerts(settings), on_report=alerts.sync_ended) as parts:
 
             def ready() -> None:
-                # What is there now stays: a full collection over all of it would hold requests up for tens of ms.
+                # These objects stay: a full collection over all of them would delay requests by tens of ms.
                 gc.collect()
                 gc.freeze()
                 _log.info("listening on %s", url, extra={"url": url})
                 if settings.api.token is None:
-                    _log.warning("CATALOG_API_TOKEN is not set: nobody can ask for a sync")
+                    _log.warning("CATALOG_API_TOKEN is not set: syncs cannot be requested")
                 if as_json:
                     sys.stdout.write(json.dumps({"ready": True, "base_url": url}) + "\n")
                     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Around every request: its trace and correlation ID, its metrics, and what becomes of its errors."""
+"""Around every request: its trace and correlation ID, its metrics, and the handling of its errors."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURAT
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from catalog_sync import __version__
 from catalog_sync.api.guards import Access
 from catalog_sync.api.problems import ProblemError, problem_of, problem_response
 from catalog_sync.observability import contract
@@ -32,7 +33,7 @@ QUIET: Final = 10.0
 MAX_PATH: Final = 1024
 """Characters of a path that a span keeps while it waits to be exported."""
 SLOW: Final = 1.0
-"""Seconds from which an answer is worth a line in the log."""
+"""Seconds from which a slow request is logged."""
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 UNTRACED: Final = ("/health", "/static/", "/events", "/openapi.json")
@@ -52,34 +53,33 @@ class RequestContext:
     """The outermost layer. Whatever is raised below it becomes a problem document; cancellations pass.
 
     The trace of a caller who has the token is continued, and with ``trace_from_any`` that of every caller; otherwise a
-    request begins a trace of its own.
+    request starts a new trace.
     """
 
     def __init__(self, app: ASGIApp, access: Access, *, trace_from_any: bool) -> None:
         self._app = app
         self._access = access
         self._trace_from_any = trace_from_any
-        self._told: dict[str, float] = {}
-        self._tracer = trace.get_tracer(contract.SCOPE, schema_url=contract.SCHEMA_URL)
-        self._duration = metrics.get_meter(contract.SCOPE, schema_url=contract.SCHEMA_URL).create_histogram(
-            HTTP_SERVER_REQUEST_DURATION, "s", "Duration of HTTP server requests."
-        )
+        self._logged_at: dict[str, float] = {}
+        self._tracer = trace.get_tracer(contract.SCOPE, __version__, schema_url=contract.SCHEMA_URL)
+        meter = metrics.get_meter(contract.SCOPE, __version__, schema_url=contract.SCHEMA_URL)
+        self._duration = meter.create_histogram(HTTP_SERVER_REQUEST_DURATION, "s", "Duration of HTTP server requests.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
+        started = time.perf_counter()
         headers = dict(scope["headers"])
         context, span = self._begin(scope, headers)
         token = otel_context.attach(context)
-        answer = _Answer(send, span.get_span_context())
+        reply = _Reply(send, span.get_span_context())
         try:
-            await self._answered(scope, receive, answer)
+            await self._respond(scope, receive, reply)
         finally:
             otel_context.detach(token)
-            self._end(scope, span, answer, time.perf_counter() - began)
+            self._end(scope, span, reply, time.perf_counter() - started)
 
     def _begin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[otel_context.Context, Span]:
         parent = otel_context.Context()
@@ -94,7 +94,7 @@ class RequestContext:
             span = _unrecorded(above)
         context = trace.set_span_in_context(span, parent)
         if not span.get_span_context().trace_flags.sampled:
-            # What is done for an unsampled request, in this process or another, still knows its ID.
+            # Work for an unsampled request, in this process or another, still knows its ID.
             context = baggage.set_baggage(BAGGAGE_KEY, f"{span.get_span_context().trace_id:032x}", context)
         return context, span
 
@@ -104,7 +104,7 @@ class RequestContext:
             context = extract_context(
                 {name.decode("latin-1"): text.decode("latin-1") for name, text in headers.items()}
             )
-        # Baggage travels on to other services: only who may write may put something into it.
+        # Baggage travels on to other services: only callers with the token may add to it.
         return context if with_baggage else baggage.clear(context)
 
     def _start(self, scope: Scope, parent: otel_context.Context) -> Span:
@@ -122,48 +122,48 @@ class RequestContext:
             set_status_on_exception=False,
         )
 
-    async def _answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
         try:
-            await self._app(scope, receive, answer.send)
-        except Exception as error:  # noqa: BLE001  the last stop: classified, recorded, answered without a word of it
+            await self._app(scope, receive, reply.send)
+        except Exception as error:  # noqa: BLE001  the last stop: classified, recorded, answered without its text
             problem = problem_of(error)
-            if problem.status >= 500:
-                answer.error = error
-                self._tell(scope, problem, error)
-            if answer.status is not None:
+            if problem.status_code >= 500:
+                reply.error = error
+                self._log_error(scope, problem, error)
+            if reply.status is not None:
                 _abort(scope)
                 return
-            await problem_response(problem)(scope, receive, answer.send)
+            await problem_response(problem)(scope, receive, reply.send)
 
-    def _tell(self, scope: Scope, problem: ProblemError, error: Exception) -> None:
-        """A defect with its traceback; an outage once in a while, since every request meets it."""
-        if problem.status == 500:
+    def _log_error(self, scope: Scope, problem: ProblemError, error: Exception) -> None:
+        """A defect with its traceback; an outage once every :data:`QUIET` seconds, since every request meets it."""
+        if problem.status_code == 500:
             _log.error("%s %s failed", scope["method"], _route(scope), exc_info=error)
             return
         now = time.monotonic()
-        if now - self._told.get(problem.kind, -QUIET) >= QUIET:
-            self._told[problem.kind] = now
+        if now - self._logged_at.get(problem.kind, -QUIET) >= QUIET:
+            self._logged_at[problem.kind] = now
             _log.warning("%s %s: %s: %s", scope["method"], _route(scope), problem.kind, problem.detail)
 
-    def _end(self, scope: Scope, span: Span, answer: _Answer, seconds: float) -> None:
+    def _end(self, scope: Scope, span: Span, reply: _Reply, seconds: float) -> None:
         route = _route(scope)
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         attributes: dict[str, Any] = {HTTP_REQUEST_METHOD: method, URL_SCHEME: scope["scheme"]}
         if route is not None:
             attributes[HTTP_ROUTE] = route
-        if answer.status is not None:
-            attributes[HTTP_RESPONSE_STATUS_CODE] = answer.status
-        failed = answer.status is None or answer.status >= 500
+        if reply.status is not None:
+            attributes[HTTP_RESPONSE_STATUS_CODE] = reply.status
+        failed = reply.status is None or reply.status >= 500
         if failed:
-            attributes[ERROR_TYPE] = str(answer.status) if answer.status else error_types.CANCELLED
+            attributes[ERROR_TYPE] = str(reply.status) if reply.status else error_types.CANCELLED
         if not scope["path"].endswith("/events"):
             self._duration.record(seconds, attributes)
         if span.is_recording():
             span.set_attributes({key: value for key, value in attributes.items() if key not in _ON_START})
             if route is not None:
                 span.update_name(f"{method} {route}")
-            if failed and answer.status:
-                span.set_status(StatusCode.ERROR, None if answer.error is None else type(answer.error).__name__)
+            if failed and reply.status:
+                span.set_status(StatusCode.ERROR, None if reply.error is None else type(reply.error).__name__)
             span.end()
         if seconds > SLOW and not scope["path"].endswith("/events"):
             _log.warning("%s %s took %.1f s", method, route, seconds)
@@ -172,8 +172,8 @@ class RequestContext:
 _ON_START = frozenset({HTTP_REQUEST_METHOD, URL_SCHEME})
 
 
-class _Answer:
-    """The way back: adds the headers that every answer has."""
+class _Reply:
+    """Sends the response, with the headers that every response has."""
 
     __slots__ = ("_ids", "_send", "error", "status")
 
@@ -200,14 +200,14 @@ class _Answer:
 
 
 def _unrecorded(above: SpanContext) -> Span:
-    """A span that is not recorded, in the trace of ``above`` or a new one: it gives the answer its IDs."""
+    """A span that is not recorded, in the trace of ``above`` or a new one: it gives the reply its IDs."""
     trace_id = above.trace_id if above.is_valid else int(new_correlation_id(), 16)
     span_id = int(new_correlation_id()[:16], 16) or 1
     return NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=False, trace_flags=TraceFlags(0)))
 
 
 def _abort(scope: Scope) -> None:
-    """Drop the connection, where the server lets us: an answer that was begun cannot be taken back."""
+    """Drop the connection, where the server allows it: a response that was started cannot be withdrawn."""
     abort = scope.get("abort")
     if callable(abort):
         abort()

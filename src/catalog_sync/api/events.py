@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
-from starlette.requests import Request
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from catalog_sync.api.parameters import no_parameters
+from catalog_sync.api.parameters import JobId
 from catalog_sync.api.problems import RETRY_AFTER, ProblemError
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.jobs import Job, Jobs
@@ -21,7 +21,7 @@ from catalog_sync.jobs.watching import Watcher, Watchers
 from catalog_sync.sync.reporting import error_info
 
 HEARTBEAT: Final = 15.0
-"""Seconds of silence after which a comment is sent, so that proxies keep the connection."""
+"""Seconds between two comments, which keep proxies from closing a silent connection."""
 LISTEN_AGAIN: Final = 1.0
 """Seconds after which the jobs are listened to again when that failed."""
 RECONNECT_MS: Final = 2000
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Hub:
-    """Listens to the jobs once and tells every client. At most ``max_streams`` clients."""
+    """Listens to the jobs once and notifies every client. At most ``max_streams`` clients."""
 
     def __init__(self, jobs: Jobs, document: Callable[[Job], Mapping[str, Any]], *, max_streams: int) -> None:
         self._jobs = jobs
@@ -45,11 +45,11 @@ class Hub:
         self._on_change.append(listener)
 
     async def listen(self) -> None:
-        """Hand on what the jobs tell, until cancelled; again where that fails."""
+        """Hand on the changes of jobs, until cancelled; again where that fails."""
         while True:
             try:
                 async for job in self._jobs.changes():
-                    self._clients.tell(job)
+                    self._clients.notify(job)
                     for listener in self._on_change:
                         listener(job)
             except CatalogSyncError as error:
@@ -62,15 +62,12 @@ class Hub:
         """End all streams."""
         self._clients.close()
 
-    async def all(self, request: Request) -> Response:
-        """``GET /events``: every sync that changes."""
-        no_parameters(request.scope["query_string"])
+    async def all(self) -> Response:
+        """Every sync that changes."""
         return self._stream(None)
 
-    async def one(self, request: Request) -> Response:
-        """``GET /syncs/{id}/events``: one sync, from how it stands now until it has ended."""
-        no_parameters(request.scope["query_string"])
-        job_id: str = request.path_params["id"]
+    async def one(self, job_id: JobId) -> Response:
+        """One sync, from its present state until it has ended."""
         await self._jobs.get(job_id)
         return self._stream(job_id)
 
@@ -79,65 +76,40 @@ class Hub:
             raise ProblemError(
                 503, "overloaded", "Too many streams are open.", headers={"Retry-After": str(5 * RETRY_AFTER)}
             )
-        return _EventStream(self._clients, self._jobs, self._document, job_id)
+        return _EventStream(self._clients, functools.partial(self._events, job_id))
 
-
-class _EventStream(Response):
-    """An answer that goes on until the client leaves, the sync ends or the process stops."""
-
-    media_type = "text/event-stream"
-
-    def __init__(
-        self, clients: Watchers, jobs: Jobs, document: Callable[[Job], Mapping[str, Any]], job_id: str | None
-    ) -> None:
-        super().__init__(None, 200, {"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        del self.headers["content-length"]
-        self._clients = clients
-        self._jobs = jobs
-        self._document = document
-        self._job_id = job_id
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        watcher = self._clients.add()
-        gone = asyncio.create_task(_wait_until_gone(receive, watcher))
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            if scope["method"] != "HEAD":
-                async with contextlib.aclosing(self._events(watcher)) as events:
-                    async for text in events:
-                        await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            self._clients.remove(watcher)
-            gone.cancel()
-
-    async def _events(self, watcher: Watcher) -> AsyncGenerator[str, None]:
-        yield f"retry: {RECONNECT_MS}\n\n"
-        if self._job_id is not None:
+    async def _events(self, job_id: str | None, watcher: Watcher) -> AsyncGenerator[ServerSentEvent, None]:
+        yield ServerSentEvent(retry=RECONNECT_MS, sep="\n")
+        if job_id is not None:
             # Read when the watcher is there already, so that no change falls in between.
-            job = await self._jobs.get(self._job_id)
+            job = await self._jobs.get(job_id)
             yield self._event(job)
             if job.status.ended:
                 return
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT):
-                    job = await anext(watcher)
-            except TimeoutError:
-                yield ": still here\n\n"
-                continue
-            except StopAsyncIteration:
-                return
-            if self._job_id in {None, job.id}:
+        async for job in watcher:
+            if job_id in {None, job.id}:
                 yield self._event(job)
-                if self._job_id is not None and job.status.ended:
+                if job_id is not None and job.status.ended:
                     return
 
-    def _event(self, job: Job) -> str:
-        return f"event: sync\ndata: {json.dumps(self._document(job), ensure_ascii=False)}\n\n"
+    def _event(self, job: Job) -> ServerSentEvent:
+        return ServerSentEvent(json.dumps(self._document(job), ensure_ascii=False), event="sync", sep="\n")
 
 
-async def _wait_until_gone(receive: Receive, watcher: Watcher) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    watcher.close()
+class _EventStream(EventSourceResponse):
+    """A response that goes on until the client leaves, the sync ends or the process stops."""
+
+    def __init__(self, clients: Watchers, events: Callable[[Watcher], AsyncGenerator[ServerSentEvent, None]]) -> None:
+        self._clients = clients
+        self._watcher = clients.add()
+        super().__init__(events(self._watcher), ping=HEARTBEAT, ping_message_factory=_comment)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._clients.remove(self._watcher)
+
+
+def _comment() -> ServerSentEvent:
+    return ServerSentEvent(comment="keep-alive", sep="\n")

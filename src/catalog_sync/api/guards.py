@@ -1,4 +1,4 @@
-"""Who may do what, and how much at once."""
+"""Authorisation and the limit on concurrent requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from catalog_sync.api.problems import RETRY_AFTER, ProblemError
 from catalog_sync.settings.values import Secret
 
 MAX_QUERY: Final = 2048
-"""Bytes of a query."""
+"""Maximum bytes of a query."""
 
 _ALWAYS_OPEN: Final = ("/health", "/static/", "/openapi.json")
 
@@ -39,7 +39,7 @@ class Access:
         if reads and (self._open_reads or path == "/" or path.startswith(_ALWAYS_OPEN)):
             return
         if self._digest is None:
-            raise ProblemError(403, "forbidden", "CATALOG_API_TOKEN is not set, so that nobody may do this.")
+            raise ProblemError(403, "forbidden", "CATALOG_API_TOKEN is not set, so writes are disabled.")
         headers = dict(scope["headers"])
         if not self.knows(headers):
             hint = ', error="invalid_token"' if b"authorization" in headers else ""
@@ -54,7 +54,7 @@ class Access:
 class Gate:
     """Access and limits. ``max_concurrency`` bounds the requests that are being worked on.
 
-    A request leaves the count when its answer begins: a client that reads slowly takes nobody's place.
+    A request leaves the count when its response starts, so that slow readers block no one.
     """
 
     def __init__(self, app: ASGIApp, access: Access, *, max_concurrency: int) -> None:
@@ -76,7 +76,7 @@ class Gate:
         counted = True
         self.active += 1
 
-        async def answer(message: Message) -> None:
+        async def counted_send(message: Message) -> None:
             nonlocal counted
             if counted:
                 counted = False
@@ -84,12 +84,12 @@ class Gate:
             await send(message)
 
         try:
-            await self._app(scope, receive, answer)
+            await self._app(scope, receive, counted_send)
         finally:
             if counted:
                 self.active -= 1
 
 
 def _digest(value: bytes) -> bytes:
-    """Equal lengths, so that a comparison tells nothing about the token, not even its length."""
+    """Equal lengths, so that a comparison reveals nothing about the token, not even its length."""
     return hashlib.sha256(value).digest()

@@ -1,30 +1,28 @@
-"""How this service is: from what it knows already. No check waits for Redis."""
+"""Health checks, from what the process knows already. No check waits for Redis."""
 
 from __future__ import annotations
 
 import asyncio
-import datetime
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from catalog_sync.api.catalogue import LiveCatalogue
-from catalog_sync.api.parameters import no_parameters
 from catalog_sync.api.ports import Alerts, Overview, Protection
-from catalog_sync.store.reader import epoch
+from catalog_sync.domain.freshness import Freshness
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.sync.reporting import error_info
 
-LOOK: Final = 0.05
-"""Seconds that alerts and breakers, which may live elsewhere, get to answer."""
+PORT_TIMEOUT: Final = 0.05
+"""Timeout in seconds for alerts and breakers, which may be in another system."""
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 _ORDER: Final[tuple[Status, ...]] = ("healthy", "degraded", "unhealthy")
 
 
 class Health:
-    """The checks. ``wall_clock`` tells the time of day in seconds since the epoch."""
+    """The checks. ``wall_clock`` returns the time of day in seconds since the epoch."""
 
     def __init__(
         self, live: LiveCatalogue, alerts: Alerts, protection: Protection, wall_clock: Callable[[], float]
@@ -34,30 +32,27 @@ class Health:
         self._protection = protection
         self._wall_clock = wall_clock
         self.draining = False
-        """Set when the process is about to end: it is ready no more."""
+        """Set when the process is about to end: it is not ready any more."""
 
-    async def health(self, request: Request) -> Response:
-        """``GET /health``."""
-        no_parameters(request.scope["query_string"])
+    async def health(self) -> Response:
+        """All checks."""
         return _response(await self.report())
 
-    async def is_live(self, request: Request) -> Response:
-        """``GET /health/live``: the process answers; whether its surroundings are well does not matter."""
-        no_parameters(request.scope["query_string"])
+    async def is_live(self) -> Response:
+        """Whether the process answers."""
         return _response({"status": "healthy", "checks": {}})
 
-    async def is_ready(self, request: Request) -> Response:
-        """``GET /health/ready``: requests may be sent here."""
-        no_parameters(request.scope["query_string"])
+    async def is_ready(self) -> Response:
+        """Whether requests may be sent here."""
         checks: dict[str, dict[str, Any]] = {"freshness": self._freshness(), "store": self._store()}
         if self.draining:
             checks["process"] = {"status": "unhealthy", "detail": "stopping"}
-        return _response(_judged(checks))
+        return _response(_report_of(checks))
 
     async def report(self) -> dict[str, Any]:
         """The object of ``GET /health``."""
         alerts, protection = await asyncio.gather(
-            quickly(self._alerts.overview()), quickly(self._protection.overview())
+            with_timeout(self._alerts.overview()), with_timeout(self._protection.overview())
         )
         checks = {
             "freshness": self._freshness(),
@@ -67,16 +62,15 @@ class Health:
         }
         if self.draining:
             checks["process"] = {"status": "unhealthy", "detail": "stopping"}
-        return _judged(checks)
+        return _report_of(checks)
 
-    async def overview(self, request: Request) -> Response:
-        """``GET /overview``: everything that the page shows besides syncs and traces."""
-        no_parameters(request.scope["query_string"])
+    async def overview(self) -> Response:
+        """Catalogue, health, breakers, budgets, alerts."""
         report, alerts, protection = await asyncio.gather(
-            self.report(), quickly(self._alerts.overview()), quickly(self._protection.overview())
+            self.report(), with_timeout(self._alerts.overview()), with_timeout(self._protection.overview())
         )
         document = {
-            "now": _rfc3339(self._wall_clock()),
+            "now": rfc3339(self._wall_clock()),
             "health": report,
             "catalogue": self._catalogue(),
             "breakers": protection.get("breakers", []),
@@ -102,20 +96,16 @@ class Health:
         meta = self._live.meta
         if meta is None:
             return {"status": "unhealthy", "detail": "there is no catalogue to read"}
-        age = max(0.0, self._wall_clock() - epoch(meta.as_of))
-        source: str = self._live.source
-        kept = sorted(name for name, group in meta.groups.items() if group.stale)
-        if source == "fresh" and (kept or age > self._live.stale_after):
-            source = "stale"
+        judged = Freshness.of(meta, self._live.source, now=self._wall_clock(), stale_after=self._live.stale_after)
         check: dict[str, Any] = {
-            "status": "healthy" if source == "fresh" else "degraded",
-            "source": source,
-            "as_of": meta.as_of,
-            "age_s": round(age, 3),
+            "status": "degraded" if judged.stale else "healthy",
+            "source": judged.source,
+            "as_of": judged.as_of,
+            "age_s": round(judged.age, 3),
             "version": meta.version,
         }
-        if kept:
-            check["stale_groups"] = kept
+        if judged.stale_groups:
+            check["stale_groups"] = list(judged.stale_groups)
         return check
 
     def _store(self) -> dict[str, Any]:
@@ -125,22 +115,22 @@ class Health:
             "last_answer_s_ago": None if state.seen_ago is None else round(state.seen_ago, 3),
         }
         if not state.reachable:
-            check["detail"] = state.error.message if state.error else "the store has not answered lately"
+            check["detail"] = state.error.message if state.error else "the store has not answered recently"
         return check
 
 
-async def quickly(asked: Awaitable[Overview]) -> Overview:
-    """The answer, or ``{"error": ...}`` where it fails or does not come within :data:`LOOK`."""
+async def with_timeout(overview: Awaitable[Overview]) -> Overview:
+    """The overview, or ``{"error": ...}`` where it fails or takes longer than :data:`PORT_TIMEOUT`."""
     try:
-        async with asyncio.timeout(LOOK):
-            return await asked
+        async with asyncio.timeout(PORT_TIMEOUT):
+            return await overview
     except Exception as error:  # noqa: BLE001  an explicit degraded result, classified and shown
         return {"error": error_info(error).to_json()}
 
 
 def _supplier(protection: Overview) -> dict[str, Any]:
     if "error" in protection:
-        return {"status": "degraded", "detail": "the breakers cannot be seen"}
+        return {"status": "degraded", "detail": "the breakers cannot be read"}
     found = next((each for each in protection["breakers"] if each["dependency"] != "redis"), None)
     if found is None:
         return {"status": "healthy", "detail": "not called yet"}
@@ -156,7 +146,7 @@ def _supplier(protection: Overview) -> dict[str, Any]:
 
 def _alerts_check(alerts: Overview) -> dict[str, Any]:
     if "error" in alerts:
-        return {"status": "degraded", "detail": "the outbox cannot be seen"}
+        return {"status": "degraded", "detail": "the outbox cannot be read"}
     if not alerts["set_up"]:
         return {"status": "healthy", "detail": "not set up"}
     return {
@@ -167,7 +157,7 @@ def _alerts_check(alerts: Overview) -> dict[str, Any]:
     }
 
 
-def _judged(checks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _report_of(checks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     worst = max((_ORDER.index(check["status"]) for check in checks.values()), default=0)
     return {"status": _ORDER[worst], "checks": dict(checks)}
 
@@ -175,8 +165,3 @@ def _judged(checks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _response(report: Mapping[str, Any]) -> Response:
     status = 503 if report["status"] == "unhealthy" else 200
     return JSONResponse(report, status, headers={"Cache-Control": "no-store"})
-
-
-def _rfc3339(seconds: float) -> str:
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,11 +6,11 @@ import hashlib
 from importlib.resources import files
 from typing import Final
 
+from fastapi import Request
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
-from catalog_sync.api.parameters import no_parameters
+from catalog_sync.api.parameters import PathText
 
 _TYPES: Final = {
     "page.html": "text/html; charset=utf-8",
@@ -34,13 +34,11 @@ class Page:
         self._files = {name: (folder / name).read_bytes() for name in _TYPES}
 
     async def index(self, request: Request) -> Response:
-        """``GET /``."""
-        no_parameters(request.scope["query_string"])
+        """The page for people."""
         return self._file(request, "page.html")
 
-    async def static(self, request: Request) -> Response:
-        """``GET /static/{name}``."""
-        name: str = request.path_params["name"]
+    async def static(self, request: Request, name: PathText) -> Response:
+        """A part of the page."""
         if name not in self._files or name == "page.html":
             raise HTTPException(404)
         return self._file(request, name)

@@ -4,175 +4,189 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from starlette.requests import ClientDisconnect, Request
+from fastapi import Path, Request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.json_schema import SkipJsonSchema
+from starlette.requests import ClientDisconnect
 
 from catalog_sync.api.problems import ProblemError, invalid
-from catalog_sync.domain.models import SyncKind, SyncRequest
+from catalog_sync.domain import models
 from catalog_sync.store.reader import DEFAULT_LIMIT, Query
 
 MAX_NUMBER: Final = 999_999_999
 MAX_TEXT: Final = 200
 """Characters of a parameter or a scope."""
+MAX_PAGE: Final = 200
+"""Entries of a page of syncs or traces."""
 SCOPE: Final = r"^[^\x00-\x1f\x7f]*$"
 """A scope has no control characters."""
 BODY_TIMEOUT: Final = 10.0
 """Seconds for a whole body."""
 
-TEXTS: Final = ("country", "group", "region", "text")
-NUMBERS: Final = ("min_days", "max_days", "limit", "offset")
 _MAX_PARAMETERS = 32
 
 
-def search_query(raw: bytes, *, limit: int = DEFAULT_LIMIT) -> Query:
-    """The parameters of a search. Raises a problem with status 400."""
-    given = parse(raw, (*TEXTS, *NUMBERS))
-    values: dict[str, Any] = {"limit": limit}
-    errors = []
-    for name, text in given.items():
-        try:
-            values[name] = number(text) if name in NUMBERS else label(text)
-        except ValueError as error:
-            errors.append({"parameter": name, "detail": str(error)})
-    if errors:
-        raise invalid(400, "invalid_parameters", errors)
-    if values.get("min_days", 0) > values.get("max_days", MAX_NUMBER):
-        # No duration fits: the same as one that no bundle has.
-        values["min_days"] = values["max_days"] = MAX_NUMBER
-    return Query(**values)
+def _digits(value: object) -> object:
+    """Digits alone: Pydantic would also take ``+1``, ``1_000`` and ``1.0``."""
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise ValueError("must be a whole number")
+    return value
 
 
-def page_parameters(raw: bytes, *, limit: int, maximum: int) -> tuple[int, int]:
-    """``limit`` from 1 to ``maximum`` and ``offset``. Raises a problem with status 400."""
-    values = {"limit": limit, "offset": 0}
-    for name, text in parse(raw, tuple(values)).items():
-        try:
-            values[name] = number(text)
-        except ValueError as error:
-            raise invalid(400, "invalid_parameters", [{"parameter": name, "detail": str(error)}]) from error
-    if not 1 <= values["limit"] <= maximum:
-        raise invalid(
-            400, "invalid_parameters", [{"parameter": "limit", "detail": f"must be a whole number from 1 to {maximum}"}]
-        )
-    return values["limit"], values["offset"]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=r"\S")]
+Number = Annotated[int, Field(ge=0, le=MAX_NUMBER), BeforeValidator(_digits)]
+PathText = Annotated[str, Path(json_schema_extra={"minLength": 1})]
+JobId = Annotated[str, Path(alias="id", json_schema_extra={"minLength": 1})]
 
 
-def no_parameters(raw: bytes) -> None:
-    """Raises a problem with status 400 where there are any."""
-    parse(raw, ())
+class SearchParameters(BaseModel):
+    """The parameters of a search."""
+
+    country: Text | SkipJsonSchema[None] = Field(None, description="Country code, in any case.")
+    group: Text | SkipJsonSchema[None] = Field(None, description="Group; case, hyphens and spaces do not matter.")
+    region: Text | SkipJsonSchema[None] = Field(None, description="Region; case, hyphens and spaces do not matter.")
+    min_days: Number | SkipJsonSchema[None] = Field(
+        None, description="Shortest duration in days; above `max_days` nothing is found."
+    )
+    max_days: Number | SkipJsonSchema[None] = Field(None, description="Longest duration in days.")
+    text: Text | SkipJsonSchema[None] = Field(
+        None, description="Words that occur in the name or the description, in any case."
+    )
+    limit: Number = Field(DEFAULT_LIMIT, description="Maximum number of entries; 0: all.")
+    offset: Number = Field(0, description="Entries to skip.")
+
+    def query(self) -> Query:
+        """The search."""
+        values = self.model_dump()
+        if self.min_days is not None and self.max_days is not None and self.min_days > self.max_days:
+            # No duration fits: the same as one that no bundle has.
+            values["min_days"] = values["max_days"] = MAX_NUMBER
+        return Query(**values)
 
 
-def parse(raw: bytes, known: tuple[str, ...]) -> dict[str, str]:
-    """The parameters of a query: known ones, each once."""
+class ListParameters(SearchParameters):
+    """Those of a search that lists everything unless a limit is given."""
+
+    limit: Number = Field(0, description="Maximum number of entries; 0: all.")
+
+
+class PageParameters(BaseModel):
+    """The parameters of a page."""
+
+    limit: Annotated[int, BeforeValidator(_digits)] = Field(50, ge=1, le=MAX_PAGE, description="Maximum entries.")
+    offset: Number = Field(0, description="Entries to skip.")
+
+
+def check_query(raw: bytes, known: Collection[str]) -> None:
+    """Raises a problem with status 400 unless every parameter is known and given once; FastAPI ignores others."""
     if not raw:
-        return {}
+        return
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
     except ValueError as error:  # wrong encoding, or too many
         raise invalid(400, "invalid_parameters", [{"detail": "the query is not well-formed UTF-8"}]) from error
-    found: dict[str, str] = {}
+    found: set[str] = set()
     errors = []
-    for name, value in pairs:
+    for name, _ in pairs:
         if name not in known:
             offered = ", ".join(known) or "none"
             errors.append({"parameter": name[:MAX_TEXT], "detail": f"is not known here; offered: {offered}"})
         elif name in found:
             errors.append({"parameter": name, "detail": "must not be given twice"})
-        found[name] = value
+        found.add(name)
     if errors:
         raise invalid(400, "invalid_parameters", errors)
-    return found
 
 
-def number(text: str) -> int:
-    """Raises ``ValueError``."""
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_NUMBER))):
-        raise ValueError(f"must be a whole number from 0 to {MAX_NUMBER}")
-    return int(text)
+class SyncRequest(BaseModel):
+    """A request for a sync; ``{}`` requests a full one."""
 
-
-def label(text: str) -> str:
-    """Raises ``ValueError``."""
-    if not text.strip() or len(text) > MAX_TEXT:
-        raise ValueError(f"must have 1 to {MAX_TEXT} characters, not only spaces")
-    return text
-
-
-class SyncBody(BaseModel):
-    """What ``POST /syncs`` takes."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"kind": {"const": "full"}, "scope": {"type": "null"}}},
+                {
+                    "properties": {"kind": {"enum": ["group", "country", "bundle"]}, "scope": {"type": "string"}},
+                    "required": ["kind", "scope"],
+                },
+            ]
+        },
+    )
 
     kind: Literal["full", "group", "country", "bundle"] = "full"
-    scope: str | None = Field(default=None, min_length=1, max_length=MAX_TEXT, pattern=SCOPE)
-    force: bool = False
+    scope: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=SCOPE)] | None = Field(
+        None, description="The group, country or bundle; none for a full sync."
+    )
+    force: bool = Field(False, description="Publish although a guard objects.")
 
     @model_validator(mode="after")
-    def _scope_fits(self) -> SyncBody:
+    def _scope_fits(self) -> SyncRequest:
         if (self.kind == "full") != (self.scope is None):
             raise ValueError("a full sync has no scope, every other kind needs one")
         return self
 
-    def request(self) -> SyncRequest:
-        """The sync that is asked for."""
-        return SyncRequest(SyncKind(self.kind), self.scope, self.force, trigger="api")
+    def request(self) -> models.SyncRequest:
+        """The sync that is requested."""
+        return models.SyncRequest(models.SyncKind(self.kind), self.scope, self.force, trigger="api")
 
 
-async def sync_body(request: Request, max_bytes: int) -> SyncBody:
-    """The body of ``POST /syncs``. Raises a problem with status 400, 408, 413, 415 or 422."""
-    document = await _json_object(request, max_bytes)
-    try:
-        return SyncBody.model_validate(document)
-    except ValidationError as error:
-        errors = [
-            {
-                "pointer": "".join(f"/{part}" for part in each["loc"]),
-                "detail": each["msg"].removeprefix("Value error, "),
-            }
-            for each in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        raise invalid(422, "invalid_body", errors) from None
+class JsonRequest(Request):
+    """A request whose body is read within bounds of size and time, and is one JSON object without duplicate keys.
 
+    The size is ``max_body_bytes`` of the application's state. Both methods raise a problem: status 400, 408, 413, 415
+    or 422.
+    """
 
-async def _json_object(request: Request, max_bytes: int) -> Mapping[str, Any]:
-    kind, _, charset = request.headers.get("content-type", "").partition(";")
-    if kind.strip().lower() != "application/json" or charset.strip().lower() not in {"", "charset=utf-8"}:
-        raise ProblemError(415, "unsupported_media_type", "Send Content-Type: application/json.")
-    raw = await _read(request, max_bytes)
-    try:
-        document = json.loads(raw.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
-    except (ValueError, RecursionError) as error:
-        raise ProblemError(
-            400, "invalid_body", "The body is not one JSON object in UTF-8; {} asks for a full sync."
-        ) from (None if isinstance(error, RecursionError) else error)
-    if not isinstance(document, dict):
-        raise ProblemError(422, "invalid_body", "The body must be a JSON object; {} asks for a full sync.")
-    return document
+    async def body(self) -> bytes:
+        """The body."""
+        kind, _, charset = self.headers.get("content-type", "").partition(";")
+        if kind.strip().lower() != "application/json" or charset.strip().lower() not in {"", "charset=utf-8"}:
+            raise ProblemError(415, "unsupported_media_type", "Send Content-Type: application/json.")
+        # FastAPI parses no empty body.
+        return await self._read() or b" "
 
+    async def json(self) -> Mapping[str, Any]:
+        """The object."""
+        raw = await self.body()
+        try:
+            document = json.loads(raw.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+        except (ValueError, RecursionError) as error:
+            raise ProblemError(
+                400, "invalid_body", "The body is not one JSON object in UTF-8; {} requests a full sync."
+            ) from (None if isinstance(error, RecursionError) else error)
+        if not isinstance(document, dict):
+            raise ProblemError(422, "invalid_body", "The body must be a JSON object; {} requests a full sync.")
+        return document
 
-async def _read(request: Request, max_bytes: int) -> bytes:
-    announced = request.headers.get("content-length", "")
-    too_large = ProblemError(413, "too_large", f"At most {max_bytes} bytes.", headers={"Connection": "close"})
-    if announced.isascii() and announced.isdigit() and int(announced[:20]) > max_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise too_large
-    except TimeoutError as error:
-        raise ProblemError(
-            408, "timeout", f"The body did not arrive within {BODY_TIMEOUT:g} s.", headers={"Connection": "close"}
-        ) from error
-    except ClientDisconnect as error:
-        raise ProblemError(400, "bad_request", "The body did not arrive.") from error
-    return bytes(body)
+    async def _read(self) -> bytes:
+        if hasattr(self, "_body"):
+            return self._body
+        limit: int = self.app.state.max_body_bytes
+        announced = self.headers.get("content-length", "")
+        too_large = ProblemError(413, "too_large", f"At most {limit} bytes.", headers={"Connection": "close"})
+        if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                async for chunk in self.stream():
+                    body += chunk
+                    if len(body) > limit:
+                        raise too_large
+        except TimeoutError as error:
+            raise ProblemError(
+                408, "timeout", f"The body did not arrive within {BODY_TIMEOUT:g} s.", headers={"Connection": "close"}
+            ) from error
+        except ClientDisconnect as error:
+            raise ProblemError(400, "bad_request", "The body did not arrive.") from error
+        self._body = bytes(body)
+        return self._body
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the API shows of things that live elsewhere: alerts, breakers and budgets."""
+"""What the API shows of other components: alerts, breakers and budgets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.last_run import breaker_json, budget_json
-from catalog_sync.sync.run import rfc3339
 
 if TYPE_CHECKING:
     from otel_resilience import Policy
@@ -16,7 +16,7 @@ Overview = Mapping[str, Any]
 
 
 class Alerts(Protocol):
-    """Open incidents and what waits to be told. Asked within a time limit; may raise ``CatalogSyncError``."""
+    """Open incidents and alerts in the outbox. Called within a time limit; may raise ``CatalogSyncError``."""
 
     async def overview(self) -> Overview:
         """``{"set_up": bool, "incidents": [...], "outbox": int, "dead_letters": int}``.
@@ -28,7 +28,7 @@ class Alerts(Protocol):
 
 
 class Protection(Protocol):
-    """Breakers and retry budgets of whoever does the syncs. Asked as :class:`Alerts` are."""
+    """Breakers and retry budgets of the processes that sync. Called as :class:`Alerts` is."""
 
     async def overview(self) -> Overview:
         """``{"breakers": [...], "budgets": [...]}``, the entries as ``catalog-sync status --json`` has them."""
@@ -39,7 +39,7 @@ class NoAlerts:
     """Alerting is not set up."""
 
     async def overview(self) -> Overview:
-        """Nothing is open, nothing waits."""
+        """No incident, no queue."""
         return {"set_up": False, "incidents": [], "outbox": 0, "dead_letters": 0}
 
 
@@ -56,7 +56,7 @@ class LocalProtection:
         self._now = now
 
     async def overview(self) -> Overview:
-        """How they stand at this moment."""
+        """Their present state."""
         at = rfc3339(self._now())
         return {
             "breakers": [breaker_json(policy, at) for policy in self._policies if policy.breaker is not None],

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -30,64 +31,65 @@ RETRY_AFTER: Final = 1
 """Seconds after which a client may ask again where nothing better is known."""
 
 TITLES: Final[Mapping[str, str]] = {
-    "bad_request": "The request cannot be understood",
-    "invalid_parameters": "A query parameter is wrong",
-    "invalid_body": "The body is not what is needed",
-    "unknown_scope": "There is no such group or country",
-    "unauthorized": "A token is needed",
-    "forbidden": "Writing is not set up",
-    "not_found": "There is nothing at this address",
-    "bundle_not_found": "The catalogue has no such bundle",
-    "sync_not_found": "No such sync is known",
-    "trace_not_found": "This trace is not kept",
-    "method_not_allowed": "This method is not offered here",
-    "timeout": "The request took too long to arrive",
-    "sync_conflict": "Another sync is under way",
-    "too_large": "The body is too large",
-    "uri_too_long": "The query is too long",
-    "unsupported_media_type": "The body must be JSON",
+    "bad_request": "Malformed request",
+    "invalid_parameters": "Invalid query parameter",
+    "invalid_body": "Invalid request body",
+    "unknown_scope": "Unknown group or country",
+    "unauthorized": "Authentication required",
+    "forbidden": "Writes are disabled",
+    "not_found": "Not found",
+    "bundle_not_found": "Bundle not found",
+    "sync_not_found": "Sync not found",
+    "trace_not_found": "Trace not found",
+    "method_not_allowed": "Method not allowed",
+    "timeout": "Request timed out",
+    "sync_conflict": "Another sync is running",
+    "too_large": "Request too large",
+    "uri_too_long": "Query too long",
+    "unsupported_media_type": "Unsupported media type",
     "overloaded": "Too many requests at once",
-    "stopping": "This server is stopping",
-    "catalog_unavailable": "There is no catalogue to read",
-    "store_unavailable": "The store does not answer",
-    "not_configured": "A setting is missing",
-    "internal_error": "Something went wrong here",
+    "stopping": "Server is shutting down",
+    "catalog_unavailable": "No catalogue available",
+    "store_unavailable": "Store unavailable",
+    "not_configured": "Missing setting",
+    "internal_error": "Internal error",
 }
 """Every kind of problem; ``type`` is the key behind :data:`TYPE_PREFIX`."""
 
 
-class ProblemError(Exception):
-    """Answer with this problem. ``detail`` must not hold secrets."""
+class ProblemError(HTTPException):
+    """Answer with this problem. ``detail`` must not hold secrets.
+
+    An ``HTTPException``, because FastAPI hides every other exception that is raised while it reads a body.
+    """
 
     def __init__(
         self,
-        status: int,
+        status_code: int,
         kind: str,
         detail: str,
         *,
         headers: Mapping[str, str] | None = None,
         **extra: Any,
     ) -> None:
-        super().__init__(detail)
-        self.status = status
+        super().__init__(status_code, detail, headers)
         self.kind = kind
-        self.detail = detail
-        self.headers = dict(headers or {})
         self.extra = extra
 
 
-def invalid(status: int, kind: str, errors: Sequence[Mapping[str, str]]) -> ProblemError:
+def invalid(status_code: int, kind: str, errors: Sequence[Mapping[str, str]]) -> ProblemError:
     """What is wrong with each part: entries have ``detail`` and ``parameter`` or ``pointer``."""
     first = errors[0]
-    return ProblemError(
-        status, kind, f"{first.get('parameter') or first.get('pointer') or 'body'}: {first['detail']}", errors=errors
-    )
+    detail = f"{first.get('parameter') or first.get('pointer') or 'body'}: {first['detail']}"
+    return ProblemError(status_code, kind, detail, errors=errors)
 
 
 def problem_of(error: BaseException) -> ProblemError:
     """What an exception means to the client; one that is no fault of theirs shows nothing of the inside."""
     if isinstance(error, ProblemError):
         return error
+    if isinstance(error, RequestValidationError):
+        return _of_validation(error)
     if isinstance(error, HTTPException):
         return _of_http(error)
     if isinstance(error, JobConflictError):
@@ -111,11 +113,21 @@ def problem_of(error: BaseException) -> ProblemError:
     return ProblemError(500, "internal_error", "The error is recorded under this correlation ID.")
 
 
+def _of_validation(error: RequestValidationError) -> ProblemError:
+    """What FastAPI found wrong; the values stay out, they can be secrets."""
+    found = [(each["loc"], each["msg"].removeprefix("Value error, ")) for each in error.errors()]
+    wrong = [{"parameter": str(place[1]), "detail": message} for place, message in found if place[0] == "query"]
+    if wrong:
+        return invalid(400, "invalid_parameters", wrong)
+    parts = [{"pointer": "".join(f"/{part}" for part in place[1:]), "detail": message} for place, message in found]
+    return invalid(422, "invalid_body", parts)
+
+
 def _of_http(error: HTTPException) -> ProblemError:
     if error.status_code == 404:
         return ProblemError(404, "not_found", "GET /openapi.json lists what is offered.")
     if error.status_code == 405:
-        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        allowed = (error.headers or {}).get("Allow", "")
         return ProblemError(405, "method_not_allowed", f"Allowed: {allowed}.", headers={"Allow": allowed})
     return ProblemError(error.status_code, "bad_request", "The request cannot be served.", headers=error.headers or {})
 
@@ -138,10 +150,10 @@ def problem_response(problem: ProblemError) -> Response:
     document = {
         "type": TYPE_PREFIX + problem.kind,
         "title": TITLES[problem.kind],
-        "status": problem.status,
+        "status": problem.status_code,
         "detail": problem.detail,
         "correlation_id": correlation_id(),
         **problem.extra,
     }
     body = json.dumps(document, ensure_ascii=False).encode()
-    return Response(body, problem.status, {"Cache-Control": "no-store", **problem.headers}, MEDIA_TYPE)
+    return Response(body, problem.status_code, {"Cache-Control": "no-store", **(problem.headers or {})}, MEDIA_TYPE)

@@ -1,4 +1,4 @@
-"""The HTTP protocol of uvicorn with bounds on what a client may send before it has asked for anything."""
+"""The HTTP protocol of uvicorn with bounds on what a client may send before its request is complete."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ MAX_HEAD: Final = 32 * 1024
 """Bytes of a request line and its headers."""
 HEAD_TIMEOUT: Final = 10.0
 """Seconds from the opening of a connection, or the first byte of a further request, to the end of its headers."""
-
-
 MAX_PIPELINED: Final = 32
 """Requests that may wait behind the one that is being answered. One packet could hold ten thousand of them."""
 SEND_TIMEOUT: Final = 30.0
-"""Seconds for which a client may take nothing of an answer that waits for it."""
+"""Seconds for which a client may leave its response unread."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Drops connections whose request does not come to its point, or whose answer is not taken.
+    """Drops connections whose request does not arrive in time, or whose response is not read.
 
-    What is no HTTP gets a problem document.
+    Malformed HTTP is answered with a problem document.
     """
 
     _in_head = True
-    """Whether what comes next belongs to a request line or its headers."""
+    """Whether the next bytes belong to a request line or its headers."""
     _head_bytes = 0
     _requests = 0
     _head_timer: asyncio.TimerHandle | None = None
@@ -50,7 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The client has gone."""
         self._stop_timer()
         self._stop_send_timer()
-        # Uvicorn says so to the last request alone, which need not be the one that is being answered.
+        # Uvicorn reports it to the last request only, which need not be the one that is being answered.
         for cycle in self._open_cycles():
             cycle.disconnected = True
             cycle.message_event.set()
@@ -62,11 +60,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """A part of a request."""
         if self._refused:
             return
-        begun, requests = self._in_head, self._requests
-        if begun:
+        in_head, requests = self._in_head, self._requests
+        if in_head:
             self._start_timer()
         super().data_received(data)
-        if begun and self._in_head and requests == self._requests and not self._refused:
+        if in_head and self._in_head and requests == self._requests and not self._refused:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD:
                 self._refuse_head()
@@ -87,7 +85,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refused:
             return
         if len(self.pipeline) >= MAX_PIPELINED:
-            # An answer to this one would arrive before those to the others.
+            # A response to this request would arrive before those to the others.
             self._refused = True
             self.transport.abort()
             return
@@ -110,18 +108,18 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def pause_writing(self) -> None:
-        """The client takes less than it is sent."""
+        """The client reads more slowly than it is sent to."""
         super().pause_writing()
         if self._send_timer is None:
             self._send_timer = self.loop.call_later(SEND_TIMEOUT, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client goes on taking."""
+        """The client reads on."""
         super().resume_writing()
         self._stop_send_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
+        """Answer malformed HTTP."""
         self._refuse(400, "bad_request", msg)
 
     def _refuse_head(self) -> None:

@@ -1,37 +1,40 @@
-"""Reading the catalogue over HTTP: the same answers as ``search`` and ``show``, as fast as memory."""
+"""Reading the catalogue over HTTP: the same results as ``search`` and ``show``, from memory."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Set
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping, Set
+from typing import Annotated, Any, Final, NamedTuple
 
-from starlette.requests import Request
+from fastapi import Query, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from catalog_sync.api.catalogue import LiveCatalogue, View
-from catalog_sync.api.parameters import no_parameters, search_query
-from catalog_sync.api.sending import Sent, UnderWay
+from catalog_sync.api.parameters import ListParameters, PathText, SearchParameters
+from catalog_sync.api.routing import Handler, StrictRoute
+from catalog_sync.api.sending import InFlight, SharedResponse
 from catalog_sync.domain.models import Source
+from catalog_sync.domain.times import epoch
 from catalog_sync.observability import instruments
-from catalog_sync.store.reader import Query, epoch
+from catalog_sync.store.reader import Query as Search
 
 CACHED_BYTES: Final = 32 * 1024 * 1024
-"""Of memory that kept answers to the served version take, all that is kept for them included."""
+"""Memory of the cached responses for the served version, everything kept for them included."""
 MAX_HEADS: Final = 64
-"""Sets of headers that are shared by answers."""
+"""Sets of headers that responses share."""
 PER_ANSWER: Final = 768
-"""Bytes that an answer takes besides its key and its body: the objects that hold it, and its place in the table."""
+"""Bytes of a response besides its key and body: the objects that hold it, and its entry in the table."""
 MAX_AGE: Final = 5
-"""Seconds for which a client may use a fresh answer without asking again."""
+"""Seconds for which a client may reuse a fresh response."""
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Head:
-    """What all answers have in common that were made of one version in one state: made once, kept once."""
+    """The headers that all responses for one version in one state share: made once, kept once."""
 
     __slots__ = ("headers", "not_modified", "source", "tag")
 
@@ -43,20 +46,20 @@ class Head:
 
 
 class Encoded(NamedTuple):
-    """An answer as it is sent, again and again."""
+    """A response, ready to be sent."""
 
     head: Head
     body: bytes
     good_until: float
-    """Seconds since the epoch after which it must be judged again."""
+    """Seconds since the epoch after which its freshness must be judged again."""
 
     def size_under(self, key: str) -> int:
-        """Bytes of memory that it takes where it is kept under ``key``."""
+        """Bytes of memory that it takes under ``key``."""
         return sys.getsizeof(self.body) + sys.getsizeof(key) + PER_ANSWER
 
 
-class _Answers:
-    """The answers to one version in one state of the store; thrown away as a whole when either changes."""
+class _Cache:
+    """The responses for one version in one state of the store; dropped as a whole when either changes."""
 
     def __init__(self) -> None:
         self._of: tuple[str, Source] | None = None
@@ -65,17 +68,17 @@ class _Answers:
         self._size = 0
 
     def get(self, of: tuple[str, Source], key: str, now: float) -> Encoded | None:
-        """A kept answer that is still true."""
+        """A cached response that is still valid."""
         if of != self._of:
             self._of, self._size = of, 0
-            # New ones: what is cleared keeps its table at the size of its fullest day.
+            # New ones: a cleared dict keeps the memory of its largest size.
             self._kept, self._heads = OrderedDict(), {}
             return None
         found = self._kept.get(key)
         return found if found is not None and now < found.good_until else None
 
     def put(self, of: tuple[str, Source], key: str, answer: Encoded) -> None:
-        """Keep an answer; the ones that were kept first go first."""
+        """Cache a response; the oldest ones go first."""
         size = answer.size_under(key)
         if of != self._of or size > CACHED_BYTES // 8:
             return
@@ -87,7 +90,7 @@ class _Answers:
             self._size -= dropped.size_under(oldest)
 
     def head(self, headers: Mapping[str, str], source: Source) -> Head:
-        """The one head with these headers; an answer is fresh or stale as of few times, so there are few heads."""
+        """The shared head with these headers; responses differ in few timestamps, so there are few heads."""
         values = tuple(headers.values())
         head = self._heads.get(values)
         if head is None:
@@ -98,79 +101,81 @@ class _Answers:
 
 
 class Reads:
-    """The endpoints that read. ``wall_clock`` tells the time of day in seconds since the epoch."""
+    """The endpoints that read. ``wall_clock`` returns the time of day in seconds since the epoch."""
 
     def __init__(self, live: LiveCatalogue, wall_clock: Callable[[], float], *, shared: bool) -> None:
         self._live = live
         self._wall_clock = wall_clock
-        self._answers = _Answers()
-        self._under_way = UnderWay()
+        self._cache = _Cache()
+        self._in_flight = InFlight()
         self._cacheable = f"{'public' if shared else 'private'}, max-age={MAX_AGE}"
 
-    async def bundles(self, request: Request) -> Response:
-        """``GET /bundles``."""
+    def route_class(self) -> type[StrictRoute]:
+        """Routes that try the cache first: the same path and query were validated before, so nothing is parsed."""
+        reads = self
 
-        async def search(view: View) -> Mapping[str, Any]:
-            query = search_query(request.scope["query_string"])
-            return (await view.reader.search(query)).to_json()
+        class CachedRoute(StrictRoute):
+            def get_route_handler(self) -> Handler:
+                make = super().get_route_handler()
 
-        return await self._answer(request, search)
+                async def cached_or_made(request: Request) -> Response:
+                    cached = await reads.cached(request)
+                    return await make(request) if cached is None else cached
 
-    async def bundle(self, request: Request) -> Response:
-        """``GET /bundles/{name}``."""
+                return cached_or_made
 
-        async def show(view: View) -> Mapping[str, Any]:
-            no_parameters(request.scope["query_string"])
-            return (await view.reader.show(request.path_params["name"])).to_json()
+        return CachedRoute
 
-        return await self._answer(request, show)
-
-    async def countries(self, request: Request) -> Response:
-        """``GET /countries``."""
-
-        async def count(view: View) -> Mapping[str, Any]:
-            query = search_query(request.scope["query_string"], limit=0)
-            places = await _places(view, query)
-            countries = [
-                {"code": code, "bundles": count, "regions": view.copy.regions_of(code, places)}
-                for code, count in view.copy.counts("countries", places).items()
-            ]
-            return await _listing(view, query, "countries", countries)
-
-        return await self._answer(request, count)
-
-    async def groups(self, request: Request) -> Response:
-        """``GET /groups``."""
-
-        async def count(view: View) -> Mapping[str, Any]:
-            query = search_query(request.scope["query_string"], limit=0)
-            counts = view.copy.counts("groups", await _places(view, query))
-            groups = [
-                {"name": name, "bundles": counts.get(name, 0), "as_of": meta.as_of, "stale": meta.stale}
-                for name, meta in sorted(view.copy.meta.groups.items())
-                if query.accepts("groups", name)
-            ]
-            return await _listing(view, query, "groups", groups)
-
-        return await self._answer(request, count)
-
-    async def _answer(self, request: Request, make: Callable[[View], Awaitable[Mapping[str, Any]]]) -> Response:
-        """``make`` also reads the parameters: an answer that is kept was asked for in the same words before."""
-        await self._live.look_soon()
+    async def bundles(self, request: Request, parameters: Annotated[SearchParameters, Query()]) -> Response:
+        """Search bundles."""
         view = self._live.view()
-        of = (view.copy.meta.version, view.source)
-        scope = request.scope
-        key = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
-        answer = self._answers.get(of, key, self._wall_clock())
+        return self._respond(request, view, (await view.reader.search(parameters.query())).to_json())
+
+    async def bundle(self, request: Request, name: PathText) -> Response:
+        """One bundle by its case-sensitive name."""
+        view = self._live.view()
+        return self._respond(request, view, (await view.reader.show(name)).to_json())
+
+    async def countries(self, request: Request, parameters: Annotated[ListParameters, Query()]) -> Response:
+        """Countries of the bundles that match."""
+        view, query = self._live.view(), parameters.query()
+        places = await _places(view, query)
+        countries = [
+            {"code": code, "bundles": count, "regions": view.copy.regions_of(code, places)}
+            for code, count in view.copy.counts("countries", places).items()
+        ]
+        return self._respond(request, view, await _listing(view, query, "countries", countries))
+
+    async def groups(self, request: Request, parameters: Annotated[ListParameters, Query()]) -> Response:
+        """Groups, with the number of bundles that match."""
+        view, query = self._live.view(), parameters.query()
+        counts = view.copy.counts("groups", await _places(view, query))
+        groups = [
+            {"name": name, "bundles": counts.get(name, 0), "as_of": meta.as_of, "stale": meta.stale}
+            for name, meta in sorted(view.copy.meta.groups.items())
+            if query.accepts("groups", name)
+        ]
+        return self._respond(request, view, await _listing(view, query, "groups", groups))
+
+    async def cached(self, request: Request) -> Response | None:
+        """The cached response to the same path and query. Raises ``CatalogUnavailableError``."""
+        await self._live.refresh_if_stale()
+        answer = self._cache.get(_state(self._live.view()), _key(request.scope), self._wall_clock())
         if answer is None:
-            answer = self._encoded(await make(view))
-            self._answers.put(of, key, answer)
-        else:
-            instruments.count_read(answer.head.source)
-        known = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
+            return None
+        instruments.count_read(answer.head.source)
+        return self._sent(request, answer)
+
+    def _respond(self, request: Request, view: View, document: Mapping[str, Any]) -> Response:
+        answer = self._encoded(document)
+        self._cache.put(_state(view), _key(request.scope), answer)
+        return self._sent(request, answer)
+
+    def _sent(self, request: Request, answer: Encoded) -> Response:
+        known = next((value for name, value in request.scope["headers"] if name == b"if-none-match"), None)
         if known is not None and _matches(known.decode("latin-1"), answer.head.tag):
             return answer.head.not_modified
-        return Sent(answer.head.headers, answer.body, self._under_way)
+        return SharedResponse(answer.head.headers, answer.body, self._in_flight)
 
     def _encoded(self, document: Mapping[str, Any]) -> Encoded:
         source, as_of, stale, version = (document[name] for name in ("source", "as_of", "stale", "version"))
@@ -185,29 +190,37 @@ class Reads:
             "X-Catalog-Version": version,
         }
         return Encoded(
-            self._answers.head(headers, source),
+            self._cache.head(headers, source),
             body,
             epoch(as_of) + self._live.stale_after if not stale else float("inf"),
         )
 
 
-async def _places(view: View, query: Query) -> Set[int]:
-    """Where all bundles stand that ``query`` describes, its text included."""
+def _state(view: View) -> tuple[str, Source]:
+    return view.copy.meta.version, view.source
+
+
+def _key(scope: Scope) -> str:
+    return f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+
+
+async def _places(view: View, query: Search) -> Set[int]:
+    """The places of all bundles that ``query`` describes, its text included."""
     if not query.words():
         return view.copy.places(query)
     found = await view.reader.search(_without_page(query))
     return view.copy.places_of(bundle.name for bundle in found.bundles)
 
 
-async def _listing(view: View, query: Query, name: str, rows: list[dict[str, Any]]) -> Mapping[str, Any]:
-    """What a search of the same bundles says about itself, with other rows."""
+async def _listing(view: View, query: Search, name: str, rows: list[dict[str, Any]]) -> Mapping[str, Any]:
+    """The metadata of a search for the same bundles, with other rows."""
     head = (await view.reader.search(_without_page(query, limit=1))).to_json()
     del head["bundles"]
     return {**head, "total": len(rows), name: list(query.page(rows))}
 
 
-def _without_page(query: Query, *, limit: int = 0) -> Query:
-    return Query(
+def _without_page(query: Search, *, limit: int = 0) -> Search:
+    return Search(
         query.group, query.country, query.region, query.min_days, query.max_days, query.text, limit=limit, offset=0
     )
 

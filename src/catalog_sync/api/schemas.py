@@ -1,214 +1,214 @@
-"""The JSON schemas of what the API takes and gives."""
+"""What the API answers, as models for the OpenAPI document. Answers are made of the domain, not of these."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+import datetime
+from typing import Annotated, Any, Literal
 
-from catalog_sync.api.parameters import MAX_TEXT, SCOPE
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic.json_schema import SkipJsonSchema
+
 from catalog_sync.api.problems import TITLES, TYPE_PREFIX
-from catalog_sync.domain.models import Outcome, SyncKind
+from catalog_sync.domain.models import Outcome, Source, SyncKind
 from catalog_sync.jobs import JobStatus
 
-Schema = dict[str, Any]
-
-STRING: Final[Schema] = {"type": "string"}
-INTEGER: Final[Schema] = {"type": "integer", "minimum": 0}
-NUMBER: Final[Schema] = {"type": "number"}
-BOOLEAN: Final[Schema] = {"type": "boolean"}
-TIME: Final[Schema] = {"type": "string", "format": "date-time"}
-ID: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
-ANYTHING: Final[Schema] = {"type": "object"}
+Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+Time = datetime.datetime
+HealthStatus = Literal["healthy", "degraded", "unhealthy"]
 
 
-def _or_null(schema: Schema) -> Schema:
-    return {"anyOf": [schema, {"type": "null"}]}
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
 
-def _list(schema: Schema) -> Schema:
-    return {"type": "array", "items": schema}
+class ProblemPart(_Closed):
+    detail: str
+    parameter: str | SkipJsonSchema[None] = None
+    pointer: str | SkipJsonSchema[None] = None
 
 
-def _object(properties: Mapping[str, Schema], *, optional: Mapping[str, Schema] | None = None) -> Schema:
-    return {
-        "type": "object",
-        "properties": {**properties, **(optional or {})},
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    type: Annotated[str, Field(json_schema_extra={"enum": [TYPE_PREFIX + kind for kind in TITLES]})]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    correlation_id: Id
+    errors: list[ProblemPart] | SkipJsonSchema[None] = None
+    conflict: str | SkipJsonSchema[None] = None
+    error_type: str | SkipJsonSchema[None] = None
 
 
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
+class Bundle(_Closed):
+    name: str
+    description: str
+    groups: list[str]
+    countries: list[str]
+    region: str | None
+    data_mb: NonNegativeInt | None
+    unlimited: bool
+    duration_days: NonNegativeInt
+    price: Annotated[str, Field(description="Decimal, major units, exact as the supplier sent it.")]
+    currency: str | None
+    speeds: list[str]
+    stale: bool
 
 
-_ORIGIN: Final = {
-    "source": {"enum": ["fresh", "stale", "snapshot"]},
-    "as_of": TIME,
-    "stale": BOOLEAN,
-    "version": STRING,
-}
+class _Read(_Closed):
+    source: Source
+    as_of: Time
+    stale: bool
+    version: str
 
-SCHEMAS: Final[Mapping[str, Schema]] = {
-    "Problem": {
-        "type": "object",
-        "properties": {
-            "type": {"enum": [TYPE_PREFIX + kind for kind in TITLES]},
-            "title": STRING,
-            "status": {"type": "integer", "minimum": 400, "maximum": 599},
-            "detail": STRING,
-            "correlation_id": ID,
-            "errors": _list(_object({"detail": STRING}, optional={"parameter": STRING, "pointer": STRING})),
-            "conflict": STRING,
-            "error_type": STRING,
-        },
-        "required": ["type", "title", "status", "detail", "correlation_id"],
-    },
-    "Bundle": _object(
-        {
-            "name": STRING,
-            "description": STRING,
-            "groups": _list(STRING),
-            "countries": _list(STRING),
-            "region": _or_null(STRING),
-            "data_mb": _or_null(INTEGER),
-            "unlimited": BOOLEAN,
-            "duration_days": INTEGER,
-            "price": {"type": "string", "description": "Decimal, major units, exact as the supplier sent it."},
-            "currency": _or_null(STRING),
-            "speeds": _list(STRING),
-            "stale": BOOLEAN,
-        }
-    ),
-    "Bundles": _object({**_ORIGIN, "total": INTEGER, "bundles": _list(_ref("Bundle"))}),
-    "OneBundle": _object({**_ORIGIN, "bundle": _ref("Bundle")}),
-    "Countries": _object(
-        {
-            **_ORIGIN,
-            "total": INTEGER,
-            "countries": _list(_object({"code": STRING, "bundles": INTEGER, "regions": _list(STRING)})),
-        }
-    ),
-    "Groups": _object(
-        {
-            **_ORIGIN,
-            "total": INTEGER,
-            "groups": _list(_object({"name": STRING, "bundles": INTEGER, "as_of": TIME, "stale": BOOLEAN})),
-        }
-    ),
-    "SyncRequest": {
-        "type": "object",
-        "properties": {
-            "kind": {"enum": [kind.value for kind in SyncKind], "default": "full"},
-            "scope": {
-                "description": "The group, country or bundle; none for a full sync.",
-                **_or_null({"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": SCOPE}),
-            },
-            "force": {**BOOLEAN, "default": False, "description": "Publish although a guard objects."},
-        },
-        "additionalProperties": False,
-        "anyOf": [
-            {"properties": {"kind": {"const": "full"}, "scope": {"type": "null"}}},
-            {
-                "properties": {"kind": {"enum": ["group", "country", "bundle"]}, "scope": {"type": "string"}},
-                "required": ["kind", "scope"],
-            },
-        ],
-    },
-    "Error": _object(
-        {
-            "type": STRING,
-            "class": STRING,
-            "severity": {"enum": ["LOW", "MEDIUM", "HIGH", "CRITICAL"]},
-            "message": STRING,
-            "retry_after_s": _or_null(NUMBER),
-            "correlation_id": STRING,
-        }
-    ),
-    "GroupProgress": _object(
-        {
-            "name": STRING,
-            "status": {"enum": ["pending", "running", "ok", "stale", "failed"]},
-            "bundles": INTEGER,
-            "error": _or_null(_ref("Error")),
-        }
-    ),
-    "Sync": _object(
-        {
-            "id": STRING,
-            "correlation_id": ID,
-            "kind": {"enum": [kind.value for kind in SyncKind]},
-            "scope": _or_null(STRING),
-            "force": BOOLEAN,
-            "status": {"enum": [status.value for status in JobStatus]},
-            "outcome": _or_null({"enum": [outcome.value for outcome in Outcome]}),
-            "created_at": TIME,
-            "started_at": _or_null(TIME),
-            "finished_at": _or_null(TIME),
-            "cancel_requested": BOOLEAN,
-            "progress": _object(
-                {"groups_done": INTEGER, "groups_total": INTEGER, "groups": _list(_ref("GroupProgress"))}
-            ),
-            "report": _or_null({**ANYTHING, "description": "The object of `catalog-sync run --json`."}),
-            "links": _object(
-                {"self": STRING, "events": STRING, "spans": STRING},
-                optional={"trace": {**STRING, "description": "The trace in the tool of `ERROR_ALERT_TRACE_URL`."}},
-            ),
-        }
-    ),
-    "Syncs": _object({"syncs": _list(_ref("Sync"))}),
-    "TraceSummary": _object(
-        {
-            "trace_id": ID,
-            "name": STRING,
-            "start": NUMBER,
-            "end": NUMBER,
-            "spans": INTEGER,
-            "errors": INTEGER,
-            "failed": BOOLEAN,
-            "services": _list(STRING),
-        }
-    ),
-    "Traces": _object({"traces": _list(_ref("TraceSummary"))}),
-    "Span": _object(
-        {
-            "trace_id": ID,
-            "span_id": STRING,
-            "parent_id": _or_null(STRING),
-            "name": STRING,
-            "kind": {"enum": ["INTERNAL", "CLIENT", "SERVER", "PRODUCER", "CONSUMER"]},
-            "service": STRING,
-            "start": NUMBER,
-            "end": NUMBER,
-            "status": {"enum": ["unset", "ok", "error"]},
-            "message": _or_null(STRING),
-            "attributes": ANYTHING,
-            "events": _list(_object({"name": STRING, "at": NUMBER, "attributes": ANYTHING})),
-            "links": _list(_object({"trace_id": ID, "span_id": STRING})),
-        }
-    ),
-    "Trace": _object({"trace_id": ID, "link": _or_null(STRING), "spans": _list(_ref("Span"))}),
-    "Health": _object(
-        {
-            "status": {"enum": ["healthy", "degraded", "unhealthy"]},
-            "checks": {
-                "type": "object",
-                "additionalProperties": {
-                    "type": "object",
-                    "properties": {"status": {"enum": ["healthy", "degraded", "unhealthy"]}},
-                    "required": ["status"],
-                },
-            },
-        }
-    ),
-    "Overview": _object(
-        {
-            "now": TIME,
-            "health": _ref("Health"),
-            "catalogue": _or_null(ANYTHING),
-            "breakers": _list(ANYTHING),
-            "budgets": _list(ANYTHING),
-            "alerts": ANYTHING,
-        }
-    ),
-}
+
+class Bundles(_Read):
+    total: NonNegativeInt
+    bundles: list[Bundle]
+
+
+class OneBundle(_Read):
+    bundle: Bundle
+
+
+class Country(_Closed):
+    code: str
+    bundles: NonNegativeInt
+    regions: list[str]
+
+
+class Countries(_Read):
+    total: NonNegativeInt
+    countries: list[Country]
+
+
+class Group(_Closed):
+    name: str
+    bundles: NonNegativeInt
+    as_of: Time
+    stale: bool
+
+
+class Groups(_Read):
+    total: NonNegativeInt
+    groups: list[Group]
+
+
+class Error(_Closed):
+    type: str
+    class_: Annotated[str, Field(alias="class")]
+    severity: Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
+    message: str
+    retry_after_s: float | None
+    correlation_id: str
+
+
+class GroupProgress(_Closed):
+    name: str
+    status: Literal["pending", "running", "ok", "stale", "failed"]
+    bundles: NonNegativeInt
+    error: Error | None
+
+
+class Progress(_Closed):
+    groups_done: NonNegativeInt
+    groups_total: NonNegativeInt
+    groups: list[GroupProgress]
+
+
+class Links(_Closed):
+    self: str
+    events: str
+    spans: str
+    trace: str | SkipJsonSchema[None] = Field(None, description="The trace in the tool of `ERROR_ALERT_TRACE_URL`.")
+
+
+class Sync(_Closed):
+    id: str
+    correlation_id: Id
+    kind: SyncKind
+    scope: str | None
+    force: bool
+    status: JobStatus
+    outcome: Outcome | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    cancel_requested: bool
+    progress: Progress
+    report: Annotated[dict[str, Any] | None, Field(description="The object of `catalog-sync run --json`.")]
+    links: Links
+
+
+class Syncs(_Closed):
+    syncs: list[Sync]
+
+
+class TraceSummary(_Closed):
+    trace_id: Id
+    name: str
+    start: float
+    end: float
+    spans: NonNegativeInt
+    errors: NonNegativeInt
+    failed: bool
+    services: list[str]
+
+
+class Traces(_Closed):
+    traces: list[TraceSummary]
+
+
+class SpanEvent(_Closed):
+    name: str
+    at: float
+    attributes: dict[str, Any]
+
+
+class SpanLink(_Closed):
+    trace_id: Id
+    span_id: str
+
+
+class Span(_Closed):
+    trace_id: Id
+    span_id: str
+    parent_id: str | None
+    name: str
+    kind: Literal["INTERNAL", "CLIENT", "SERVER", "PRODUCER", "CONSUMER"]
+    service: str
+    start: float
+    end: float
+    status: Literal["unset", "ok", "error"]
+    message: str | None
+    attributes: dict[str, Any]
+    events: list[SpanEvent]
+    links: list[SpanLink]
+
+
+class Trace(_Closed):
+    trace_id: Id
+    link: str | None
+    spans: list[Span]
+
+
+class Check(BaseModel):
+    """One check, with what it looked at."""
+
+    status: HealthStatus
+
+
+class Health(_Closed):
+    """The worst of all checks, and each of them."""
+
+    status: HealthStatus
+    checks: dict[str, Check]
+
+
+class Overview(_Closed):
+    now: Time
+    health: Health
+    catalogue: dict[str, Any] | None
+    breakers: list[dict[str, Any]]
+    budgets: list[dict[str, Any]]
+    alerts: dict[str, Any]

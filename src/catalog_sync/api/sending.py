@@ -12,30 +12,30 @@ from catalog_sync.api.problems import RETRY_AFTER, ProblemError
 
 PART: Final = 64 * 1024
 """Bytes of a body that are handed to the server at a time; it holds one part for a client that reads slowly."""
-MAX_UNDER_WAY: Final = 64 * 1024 * 1024
+MAX_IN_FLIGHT: Final = 64 * 1024 * 1024
 """Bytes of long bodies that are being sent. One body counts once, however many clients it goes to."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class UnderWay:
+class InFlight:
     """The long bodies that are being sent. Belongs to one event loop."""
 
-    def __init__(self, limit: int = MAX_UNDER_WAY) -> None:
+    def __init__(self, limit: int = MAX_IN_FLIGHT) -> None:
         self._limit = limit
         self._readers: dict[int, int] = {}
         self.size = 0
         """Bytes."""
 
     def begin(self, body: bytes) -> None:
-        """One more client gets ``body``. Raises a problem (503) where too much is under way."""
+        """One more client gets ``body``. Raises a problem (503) where too much is in flight."""
         readers = self._readers.get(id(body), 0)
         if not readers:
             if self.size + len(body) > self._limit and self._readers:
                 raise ProblemError(
                     503,
                     "overloaded",
-                    "Too many long answers are being read slowly.",
+                    "Too many long responses are being read slowly.",
                     headers={"Retry-After": str(RETRY_AFTER)},
                 )
             self.size += len(body)
@@ -50,10 +50,10 @@ class UnderWay:
             self.size -= len(body)
 
 
-class Sent(Response):
-    """An answer with a body that others may share; ``headers`` are those of all of them, without the length."""
+class SharedResponse(Response):
+    """A response with a body that others may share; ``headers`` are those of all of them, without the length."""
 
-    def __init__(self, headers: Headers, body: bytes, under_way: UnderWay) -> None:
+    def __init__(self, headers: Headers, body: bytes, in_flight: InFlight) -> None:
         self.status_code = 200
         self.background = None
         self.body = body
@@ -61,19 +61,19 @@ class Sent(Response):
             *(header for header in headers if header[0] != b"content-length"),
             (b"content-length", str(len(body)).encode("ascii")),
         ]
-        self._under_way = under_way
+        self._in_flight = in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it. Raises a problem before anything is sent where too much is under way."""
+        """Send it. Raises a problem before anything is sent where too much is in flight."""
         body = bytes(self.body)
         if len(body) <= PART or scope["method"] == "HEAD":
             await super().__call__(scope, receive, send)
             return
-        self._under_way.begin(body)
+        self._in_flight.begin(body)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for start in range(0, len(body), PART):
                 part = body[start : start + PART]
                 await send({"type": "http.response.body", "body": part, "more_body": start + PART < len(body)})
         finally:
-            self._under_way.end(body)
+            self._in_flight.end(body)

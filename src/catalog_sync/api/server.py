@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from otel_resilience.storage import SharedState
 
 DRAIN: Final = 5
-"""Seconds that answers under way get at the end."""
+"""Seconds for which responses in progress may go on at the end."""
 BACKLOG: Final = 2048
-"""Connections that wait to be accepted."""
+"""Connections that may wait to be accepted."""
 KEEP_ALIVE: Final = 30
 """Seconds for which an idle connection is kept."""
 
@@ -55,14 +55,14 @@ async def open_parts(
     protection: Protection | None = None,
     on_report: OnReport | None = None,
 ) -> AsyncIterator[Parts]:
-    """Everything that the API serves. Without ``jobs`` syncs run inside this process. ``on_report`` hears of those, and
-    of syncs of workers that are given up here.
+    """Everything that the API serves. Without ``jobs`` syncs run in this process. ``on_report`` gets their reports,
+    and those of abandoned syncs of workers.
 
     Raises ``ConfigurationError``. A store that cannot be had is no error: the snapshot is read, and syncs end as
     LOCK_UNAVAILABLE.
     """
     async with contextlib.AsyncExitStack() as stack:
-        policies = composition.Policies.of(settings, _what_workers_know(settings, stack))
+        policies = composition.Policies.of(settings, _shared_state(settings, stack))
         stack.push_async_callback(asyncio.to_thread, policies.close)
         store: CatalogStore | None = None
         snapshot = Snapshot(settings.state_dir)
@@ -93,8 +93,8 @@ async def open_parts(
         )
 
 
-def _what_workers_know(settings: Settings, stack: contextlib.AsyncExitStack) -> SharedState | None:
-    """The state of the supplier's breaker and budget that workers share, so that it is shown here."""
+def _shared_state(settings: Settings, stack: contextlib.AsyncExitStack) -> SharedState | None:
+    """The breaker and budget that workers share, to show them."""
     if settings.jobs != "workers":
         return None
     from catalog_sync.supplier.protection import open_shared_state
@@ -107,7 +107,7 @@ def _what_workers_know(settings: Settings, stack: contextlib.AsyncExitStack) -> 
 def _workers(
     settings: Settings, store: CatalogStore | None, traces: TraceStore, on_report: OnReport | None
 ) -> tuple[Jobs, TraceStore]:
-    """Jobs that workers do, and the traces of all of them."""
+    """Jobs that workers run, and the traces of all of them."""
     from catalog_sync.jobs.ledger import JobLedger
     from catalog_sync.jobs.redis import RedisJobs
     from catalog_sync.observability.sdk import instrument_celery
@@ -178,9 +178,9 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
 
 
 async def serve(api: Api, parts: Parts, listener: socket.socket, *, ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT; a second one drops answers under way. ``ready`` is called once requests may come.
+    """Serve until SIGTERM or SIGINT; a second one drops responses in progress. Calls ``ready`` once it listens.
 
-    At the end: ready no more, streams closed, no new connections, and :data:`DRAIN` seconds for what is under way.
+    At the end: not ready, streams closed, no new connections, and :data:`DRAIN` seconds for requests in progress.
     """
     config = uvicorn.Config(
         api,
@@ -208,21 +208,21 @@ async def serve(api: Api, parts: Parts, listener: socket.socket, *, ready: Calla
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
-    beside = [asyncio.create_task(api.hub.listen()), asyncio.create_task(parts.live.keep_looking())]
+    background = [asyncio.create_task(api.hub.listen()), asyncio.create_task(parts.live.poll())]
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        await asyncio.wait([serving, *beside], return_when=asyncio.FIRST_COMPLETED)
-        # Whatever runs beside the server ends only by a defect: then the process ends too, and says why.
-        failed = next((task for task in beside if task.done() and not task.cancelled() and task.exception()), None)
+        await asyncio.wait([serving, *background], return_when=asyncio.FIRST_COMPLETED)
+        # A background task ends only by a defect: then the process ends too, with its error.
+        failed = next((task for task in background if task.done() and not task.cancelled() and task.exception()), None)
         if failed is not None:
             server.should_exit = True
             await serving
             await failed
         await serving
     finally:
-        for task in beside:
+        for task in background:
             task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
+        await asyncio.gather(*background, return_exceptions=True)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
 
@@ -233,11 +233,11 @@ class _Server(uvicorn.Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Says when it listens."""
+        """Calls ``ready`` once it listens."""
         await super().startup(sockets)
         self._ready()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are ours: streams have to end before connections are waited for."""
+        """Leaves signals to :func:`serve`: streams have to end before connections are waited for."""
         yield

@@ -13,10 +13,9 @@ from catalog_sync import exit_codes
 from catalog_sync.terminal.output import UsageError, console
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Callable, Sequence
 
     from catalog_sync.terminal.output import Answer
-    from catalog_sync.terminal.signals import StopSignals
     from otel_resilience.alerting import Incident, Notification, Receipt
 
 TEST_WITHIN: Final = 15.0
@@ -28,16 +27,8 @@ _SENDS: Final = frozenset({"close", "resend"})
 _DONE: Final = {"ack": "acknowledged", "silence": "silenced", "close": "closed", "resend": "sent again"}
 
 
-def alerts(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
-    """Show incidents, outbox and dead letters, act on one of them, or send a test.
-
-    Returns 0; 1 where a message was not confirmed. Raises ``IncidentNotFoundError``.
-    """
-    del signals
-    if args.action == "test":
-        return _test(args, answer)
-    if args.action != "list":
-        return _act(args, answer)
+def show_alerts(answer: Answer) -> int:
+    """Show open incidents, the outbox and dead letters."""
     from catalog_sync.alerts.overview import overview
 
     settings = app.read_settings()
@@ -50,7 +41,8 @@ def alerts(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> in
     return exit_codes.OK
 
 
-def _test(args: argparse.Namespace, answer: Answer) -> int:
+def send_test(severity: str, channels: Sequence[str] | None, answer: Answer) -> int:
+    """Send a test to the channels, by default to all. Returns 0; 1 where one did not confirm it."""
     from catalog_sync.alerts import CatalogAlerts
     from catalog_sync.observability.contract import SERVICE_SYNC
     from otel_resilience import Severity
@@ -59,20 +51,20 @@ def _test(args: argparse.Namespace, answer: Answer) -> int:
     confirmations = _Confirmations()
     with (
         app.observed(quiet=True),
-        CatalogAlerts(settings, service_name=SERVICE_SYNC, on_receipt=confirmations.note) as told,
+        CatalogAlerts(settings, service_name=SERVICE_SYNC, on_receipt=confirmations.note) as alerts,
     ):
-        names = [route.name for route in told.routes]
-        wanted = args.channel or names
+        names = [route.name for route in alerts.routes]
+        wanted = list(channels or names)
         unknown = [name for name in wanted if name not in names]
         if unknown:
             known = ", ".join(names)
             raise UsageError("catalog-sync alerts test", f"no channel {unknown[0]!r} is set up; there are: {known}")
-        notification = _notification(Severity(args.severity), tuple(wanted))
+        notification = _notification(Severity(severity), tuple(wanted))
         started = time.monotonic()
-        told.service.send(notification)
-        found = confirmations.wait(notification.id, wanted, TEST_WITHIN)
+        alerts.service.send(notification)
+        found = confirmations.of_message(notification.id, wanted, TEST_WITHIN)
         seconds = time.monotonic() - started
-        told.end_test(notification)
+        alerts.end_test(notification)
     results = [_result(name, found.get(name)) for name in wanted]
     good = all(result["confirmed"] for result in results)
     if answer.as_json:
@@ -82,8 +74,11 @@ def _test(args: argparse.Namespace, answer: Answer) -> int:
     return exit_codes.OK if good else exit_codes.FAILED
 
 
-def _act(args: argparse.Namespace, answer: Answer) -> int:
-    """What a person decides about one incident; what is sent for it is waited for."""
+def act_on_incident(decision: str, identifier: str, seconds: float, answer: Answer) -> int:
+    """Carry out what a person decided about one incident, and wait for the messages that it sends.
+
+    Returns 0; 1 where no channel confirmed a message. Raises ``IncidentNotFoundError``.
+    """
     from catalog_sync.alerts import CatalogAlerts
     from catalog_sync.domain.errors import IncidentNotFoundError
     from catalog_sync.observability.contract import SERVICE_SYNC
@@ -92,29 +87,29 @@ def _act(args: argparse.Namespace, answer: Answer) -> int:
     confirmations = _Confirmations()
     with (
         app.observed(quiet=True),
-        CatalogAlerts(app.read_settings(), service_name=SERVICE_SYNC, on_receipt=confirmations.note) as told,
+        CatalogAlerts(app.read_settings(), service_name=SERVICE_SYNC, on_receipt=confirmations.note) as alerts,
     ):
-        service = told.service
+        service = alerts.service
         found: Incident | Notification | None
-        if args.action == "ack":
-            found = service.acknowledge(args.id)
-        elif args.action == "silence":
-            found = service.silence(args.id, args.seconds)
-        elif args.action == "close":
-            found = service.close_incident(args.id)
+        if decision == "ack":
+            found = service.acknowledge(identifier)
+        elif decision == "silence":
+            found = service.silence(identifier, seconds)
+        elif decision == "close":
+            found = service.close_incident(identifier)
         else:
-            found = service.resend(args.id) or told.resend_dead_letter(args.id)
+            found = service.resend(identifier) or alerts.resend_dead_letter(identifier)
         if found is None:
-            raise IncidentNotFoundError(f"there is no open incident {args.id!r}; catalog-sync alerts shows them")
+            raise IncidentNotFoundError(f"there is no open incident {identifier!r}; catalog-sync alerts shows them")
         incident = found.incident if isinstance(found, Notification) else found.id
-        names = [route.name for route in told.routes if not route.fallback]
-        receipts = confirmations.of_incident(incident, names, TEST_WITHIN) if args.action in _SENDS else {}
+        names = [route.name for route in alerts.routes if not route.fallback]
+        receipts = confirmations.of_incident(incident, names, TEST_WITHIN) if decision in _SENDS else {}
     results = [_result(name, receipt) for name, receipt in receipts.items()]
-    good = args.action not in _SENDS or any(result["confirmed"] for result in results)
+    good = decision not in _SENDS or any(result["confirmed"] for result in results)
     if answer.as_json:
-        answer.json({"ok": good, "action": args.action, "incident": incident, "channels": results})
+        answer.json({"ok": good, "action": decision, "incident": incident, "channels": results})
     else:
-        answer.text(f"{_DONE[args.action]}: {incident}")
+        answer.text(f"{_DONE[decision]}: {incident}")
         _print_results(results)
     return exit_codes.OK if good else exit_codes.FAILED
 
@@ -133,25 +128,19 @@ class _Confirmations:
 
     def of_incident(self, incident: str, channels: list[str], timeout: float) -> dict[str, Receipt]:
         """What became of messages about an incident, by channel, once one took it or each failed."""
-        until = time.monotonic() + timeout
-        with self._changed:
-            while True:
-                known = {
-                    channel: receipt
-                    for (_, channel), receipt in self._receipts.items()
-                    if receipt.notification.incident == incident
-                }
-                left = until - time.monotonic()
-                if len(known) >= len(channels) or left <= 0:
-                    return known
-                self._changed.wait(left)
+        return self._wait(lambda message: message.incident == incident, channels, timeout)
 
-    def wait(self, identifier: str, channels: list[str], timeout: float) -> dict[str, Receipt]:
+    def of_message(self, identifier: str, channels: list[str], timeout: float) -> dict[str, Receipt]:
         """What became known of each channel within ``timeout`` seconds."""
+        return self._wait(lambda message: message.id == identifier, channels, timeout)
+
+    def _wait(
+        self, concerns: Callable[[Notification], bool], channels: list[str], timeout: float
+    ) -> dict[str, Receipt]:
         until = time.monotonic() + timeout
         with self._changed:
             while True:
-                known = {name: receipt for (each, name), receipt in self._receipts.items() if each == identifier}
+                known = {name: each for (_, name), each in self._receipts.items() if concerns(each.notification)}
                 left = until - time.monotonic()
                 if len(known) >= len(channels) or left <= 0:
                     return known
@@ -170,7 +159,7 @@ def _notification(severity: Any, channels: tuple[str, ...]) -> Notification:
         severity=severity,
         kind="test",
         title="Test of the alert channels",
-        summary="Somebody ran `catalog-sync alerts test`. Nothing is wrong.",
+        summary="A test sent with `catalog-sync alerts test`. Nothing is wrong.",
         dependency=None,
         error_type=None,
         error_class=None,
@@ -243,12 +232,12 @@ def incident_lines(data: dict[str, Any]) -> list[str]:
             lines.append(f"  acknowledged at {each['acknowledged_at']}")
         if each["silenced_until"]:
             lines.append(f"  silenced until {each['silenced_until']}")
-        lines += [f"  told by {told['channel']} after {told['seconds']:.1f} s" for told in each["deliveries"][-1:]]
+        lines += [f"  delivered by {last['channel']} after {last['seconds']:.1f} s" for last in each["deliveries"][-1:]]
     return lines
 
 
 def dead_letter_lines(data: dict[str, Any]) -> list[str]:
-    """What no channel took, for a person."""
+    """Messages that no channel delivered, for a person."""
     return [f"{each['at']}  {each['severity']}  {each['title']}: {each['reason']}" for each in data["dead_letters"]]
 
 

@@ -51,7 +51,7 @@ class Check:
 
 
 def ok(name: str, message: str) -> Check:
-    """All is well."""
+    """It works."""
     return Check(name, "ok", message)
 
 
@@ -78,7 +78,7 @@ def state_dir(path: Path) -> Check:
 
 
 def alerts(settings: Settings) -> Check:
-    """Whether a person would be told, and whether everything that was to be told was."""
+    """Whether alerts reach a person, and whether all of them were delivered."""
     from catalog_sync.alerts.overview import overview
 
     try:
@@ -87,14 +87,14 @@ def alerts(settings: Settings) -> Check:
         return fail("alerts", str(error), "correct the ERROR_ALERT_* variables")
     lost = len(seen["dead_letters"])
     if lost:
-        return warn("alerts", f"{lost} dead letters: no channel took them", "see catalog-sync alerts")
+        return warn("alerts", f"{lost} dead letters: no channel delivered them", "see catalog-sync alerts")
     if seen["channels"] == ["log"]:
-        return ok("alerts", "told to the log alone; ERROR_ALERT_WEBHOOK_URL says who else is told")
-    return ok("alerts", f"told by {', '.join(seen['channels'])}; catalog-sync alerts test sends one")
+        return ok("alerts", "alerts go to the log only; set ERROR_ALERT_WEBHOOK_URL to notify a person")
+    return ok("alerts", f"channels: {', '.join(seen['channels'])}; catalog-sync alerts test sends a test")
 
 
 async def store(settings: Settings) -> Check:
-    """Which Redis is used, whether it answers, and whether it may throw the catalogue away."""
+    """Which Redis is used, whether it answers, and whether it may evict the catalogue."""
     from catalog_sync.store import open_store, redis_policy
     from catalog_sync.store.client import GuardedRedis
 
@@ -124,12 +124,12 @@ def _judge_redis(backend: str, info: Mapping[str, Any]) -> Check:
     if info.get("role") == "slave":
         return fail("store", f"{message}, a read-only replica", "let REDIS_URL name the primary")
     if limit and policy.startswith("allkeys"):
-        return warn("store", message, "this policy may throw the catalogue away: use noeviction or a volatile-* one")
+        return warn("store", message, "this policy may evict the catalogue: use noeviction or a volatile-* one")
     return ok("store", message)
 
 
 async def supplier(settings: Settings) -> tuple[Check, str | None]:
-    """Whether the supplier answers and takes the key; with it the ``Date`` that it sent."""
+    """Whether the supplier answers and accepts the key; with it the ``Date`` that it sent."""
     from catalog_sync.supplier.esim_go.client import supplier_policy
     from catalog_sync.supplier.port import Deadline
 
@@ -149,13 +149,13 @@ async def supplier(settings: Settings) -> tuple[Check, str | None]:
         async with app.open_client(settings, supplier_policy(settings), instrument=listen) as client:
             await client.health_probe(deadline=Deadline(min(PROBE_LIMIT, settings.sync_deadline)))
     except (AccessDeniedError, AuthenticationError) as error:
-        found = fail("supplier", f"{where} refuses the key: {error_line(error_info(error))}", "check ESIM_GO_API_KEY")
+        found = fail("supplier", f"{where} rejects the key: {error_line(error_info(error))}", "check ESIM_GO_API_KEY")
     except (CatalogSyncError, OSError) as error:
         advice = "check ESIM_GO_BASE_URL, the network and the supplier's status page; syncs retry by themselves"
         found = fail("supplier", f"{where}: {error_line(error_info(error))}", advice)
     else:
         seconds = time.monotonic() - started
-        found = ok("supplier", f"{where} takes the key, {seconds * 1000:.0f} ms, {_rate_limit(answers[-1].headers)}")
+        found = ok("supplier", f"{where} accepts the key, {seconds * 1000:.0f} ms, {_rate_limit(answers[-1].headers)}")
     return found, answers[-1].headers.get("date") if answers else None
 
 
@@ -167,7 +167,7 @@ def _rate_limit(headers: Mapping[str, str]) -> str:
 def clock(date: str | None, now: float | None = None) -> Check:
     """Our clock against the supplier's ``Date`` header."""
     if date is None:
-        return warn("clock", "not compared: the supplier did not tell its time", "mend the supplier's check first")
+        return warn("clock", "not compared: the supplier sent no Date", "fix the supplier check first")
     try:
         skew = (time.time() if now is None else now) - email.utils.parsedate_to_datetime(date).timestamp()
     except (ValueError, TypeError, OverflowError):
@@ -179,13 +179,13 @@ def clock(date: str | None, now: float | None = None) -> Check:
 
 
 async def otlp(environ: Mapping[str, str]) -> Check:
-    """Whether somebody listens where telemetry goes. Nothing is sent."""
+    """Whether the OTLP endpoint accepts connections. Nothing is sent."""
     from catalog_sync.observability.sdk.selection import choose_signals
 
     choice = choose_signals(environ)
     targets = {target.endpoint for target in (choice.traces, choice.metrics, choice.logs) if target is not None}
     if choice.disabled or not targets:
-        return ok("telemetry", "not exported; OTEL_EXPORTER_OTLP_ENDPOINT says where it would go")
+        return ok("telemetry", "not exported; set OTEL_EXPORTER_OTLP_ENDPOINT to export it")
     for endpoint in sorted(targets):
         host, port = _address(endpoint)
         try:
@@ -194,7 +194,7 @@ async def otlp(environ: Mapping[str, str]) -> Check:
         except OSError as error:  # TimeoutError too
             reason = getattr(error, "strerror", None) or type(error).__name__
             advice = "start the Collector, or correct OTEL_EXPORTER_OTLP_ENDPOINT; syncs work without"
-            return fail("telemetry", f"nobody listens at {redact_url(endpoint)}: {reason}", advice)
+            return fail("telemetry", f"no connection to {redact_url(endpoint)}: {reason}", advice)
         writer.close()
     return ok("telemetry", f"exported to {', '.join(redact_url(endpoint) for endpoint in sorted(targets))}")
 
@@ -205,7 +205,7 @@ def _address(endpoint: str) -> tuple[str, int]:
 
 
 async def snapshot(directory: Path) -> Check:
-    """Whether there is a whole snapshot for the day on which Redis is away."""
+    """Whether there is a complete snapshot, which is read while Redis is unavailable."""
     from catalog_sync.store.snapshot import Snapshot
 
     file = Snapshot(directory)
@@ -213,5 +213,5 @@ async def snapshot(directory: Path) -> Check:
     found = await file.load()
     if found is not None:
         return ok("snapshot", f"{found.meta.bundles:,} bundles, version {found.meta.version}, as of {found.meta.as_of}")
-    advice = "run catalog-sync run: every sync writes one"
-    return warn("snapshot", "damaged, set aside" if existed else "none yet", advice)
+    advice = "start catalog-sync run: every sync writes one"
+    return warn("snapshot", "damaged, moved away" if existed else "none yet", advice)

@@ -1,4 +1,4 @@
-"""``catalog-sync doctor``: every connection is tried, and each finding says what to do."""
+"""``catalog-sync doctor``: every connection is tried, and each finding comes with advice."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
-    import argparse
-
     from catalog_sync.cli.checks import Check
     from catalog_sync.settings.settings import Settings
     from catalog_sync.terminal.output import Answer
@@ -25,12 +23,11 @@ if TYPE_CHECKING:
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-def doctor(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+def doctor(answer: Answer, signals: StopSignals) -> int:
     """Run every check. Returns 0 where none failed, else 1; 2 where a setting cannot be used, with that one finding."""
-    del args
     unusable = False
     try:
-        settings = app.read_settings()
+        settings = app.read_settings(strict=True)
         with app.observed(quiet=True):
             found = signals.run(lambda: _examine(settings))
     except ConfigurationError as error:
@@ -79,4 +76,4 @@ def _print(found: list[Check]) -> None:
 
 def _verdict(found: list[Check]) -> str:
     counts: dict[str, Any] = {status: sum(check.status == status for check in found) for status in _STYLES}
-    return f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed"
+    return f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failed"

@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from catalog_sync.terminal.output import Answer
     from catalog_sync.terminal.signals import StopSignals
 
-_SAID = {
-    DueReason.YOUNG: "the catalogue is young enough",
-    DueReason.PAUSED: "the supplier asked to be left alone",
-    DueReason.UNREADABLE: "the store does not answer, which says nothing about the age of the catalogue",
+_REASONS = {
+    DueReason.YOUNG: "the catalogue is recent enough",
+    DueReason.PAUSED: "the supplier requested a pause",
+    DueReason.UNREADABLE: "the store does not answer, so the age of the catalogue is unknown",
 }
 
 _log = logging.getLogger(__name__)
 
 
 def unless_due(settings: Settings, policies: app.Policies, answer: Answer, signals: StopSignals) -> int | None:
-    """``None`` where a sync is due. Else says why it is not; returns 0, or 1 where that could not be found out."""
+    """``None`` where a sync is due. Else prints why it is not and returns 0, or 1 where that is unknown."""
     found, error = signals.run(functools.partial(_look, settings, policies))
     if found.due:
         return None
     if answer.as_json:
         answer.json(found.to_json() | ({} if error is None else {"error": error.to_json()}))
     until = "" if found.next_due_at is None else f"; due at {found.to_json()['next_due_at']}"
-    answer.text(f"not due: {_SAID[found.reason]}{until}")
+    answer.text(f"not due: {_REASONS[found.reason]}{until}")
     if error is None:
         return exit_codes.OK
     answer.notice(error_line(error))

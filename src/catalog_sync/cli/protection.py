@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync import composition as app
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.last_run import breaker_json, budget_json
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def with_shared_state(settings: Settings, last: Mapping[str, Any]) -> dict[str, 
     """``breakers`` and ``budgets`` of the last run; those of the supplier as they are shared at this moment."""
     policies = app.Policies.of(settings)
     try:
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = rfc3339(utc_now())
         breaker = breaker_json(policies.supplier, now)
         budget = None if policies.supplier.budget is None else budget_json(policies.supplier, now)
         pause = policies.shared.pause(policies.supplier.dependency)
@@ -43,7 +43,7 @@ def _merged(entries: list[dict[str, Any]], live: dict[str, Any]) -> list[dict[st
     if before is None:
         return [live, *entries]
     merged = {**live, **{name: before[name] for name in _OF_ONE_PROCESS if name in before}}
-    told = before.get("last_transition")
-    if "state" in live and told is not None and told.get("to") == live["state"]:
-        merged["last_transition"] = told  # it names the cause
+    transition = before.get("last_transition")
+    if "state" in live and transition is not None and transition.get("to") == live["state"]:
+        merged["last_transition"] = transition  # it names the cause
     return [merged if entry is before else entry for entry in entries]

@@ -12,12 +12,11 @@ from catalog_sync.cli.tables import Column, folded, print_table
 from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Awaitable, Callable, Sequence
 
     from catalog_sync.domain.models import Bundle
     from catalog_sync.store.reader import Answer as Found
-    from catalog_sync.store.reader import BundleAnswer, CatalogReader
+    from catalog_sync.store.reader import BundleAnswer, CatalogReader, Query
     from catalog_sync.terminal.output import Answer
     from catalog_sync.terminal.signals import StopSignals
 
@@ -26,31 +25,19 @@ T = TypeVar("T")
 _SHOWN_COUNTRIES = 6
 
 
-def search(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+def search(query: Query, answer: Answer, signals: StopSignals) -> int:
     """List bundles. Raises ``CatalogUnavailableError`` where there is nothing to read."""
-    from catalog_sync.store.reader import Query
-
-    query = Query(
-        country=args.country,
-        group=args.group,
-        region=args.region,
-        min_days=args.min_days,
-        max_days=args.max_days,
-        text=args.text,
-        limit=args.limit,
-        offset=args.offset,
-    )
     found = _read(signals, lambda reader: reader.search(query))
     if answer.as_json:
         answer.json(found.to_json())
     else:
-        _print_bundles(found, args.offset)
+        _print_bundles(found, query.offset)
     return exit_codes.OK
 
 
-def show(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+def show(name: str, answer: Answer, signals: StopSignals) -> int:
     """Show one bundle. Raises ``BundleNotFoundError`` or ``CatalogUnavailableError``."""
-    found = _read(signals, lambda reader: reader.show(args.name))
+    found = _read(signals, lambda reader: reader.show(name))
     if answer.as_json:
         answer.json(found.to_json())
     else:

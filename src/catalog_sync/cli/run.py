@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import functools
 import logging
 import os
@@ -18,7 +17,9 @@ from catalog_sync import exit_codes
 from catalog_sync.cli import due
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, UnknownScopeError
 from catalog_sync.domain.models import ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.reports import failed_report
 from catalog_sync.domain.text import printable
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.last_run import write_last_run
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
@@ -27,7 +28,6 @@ from catalog_sync.terminal.progress import progress_bar
 from otel_resilience import correlation_id
 
 if TYPE_CHECKING:
-    import argparse
     import signal
     from collections.abc import Iterator
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from catalog_sync.terminal.output import Answer
     from catalog_sync.terminal.signals import StopSignals
 
-LOOK_AROUND: Final = 1.0
-"""Seconds that a stopped run spends to find out what became of its lock."""
+CHECK_WITHIN: Final = 1.0
+"""Seconds that a stopped run spends on finding out whether its lock was released."""
 
 STOPPED_WITHIN: Final = 1.0
 """Seconds that a stopped run spends on alerts that are due; what is left is sent by the next one."""
@@ -47,25 +47,24 @@ STOPPED_WITHIN: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: bool) -> int:
     """Sync once. Returns the exit code of the outcome; 130 or 143 where a signal stopped it.
 
     Raises ``UnknownScopeError`` where there is no such group or country.
     """
     settings = app.read_settings()
     settings.require_api_key()
-    request = _request(args)
     check_shape(request)
     with contextlib.ExitStack() as stack:
         stack.enter_context(app.observed())
         alerts = stack.enter_context(app.alerting(settings))
         one = _OneRun(settings, request, signals, alerts.sync_ended)
         stack.callback(one.policies.close)
-        if args.if_due:
+        if if_due:
             not_due = due.unless_due(settings, one.policies, answer, signals)
             if not_due is not None:
                 return not_due
-        signals.last_words = functools.partial(_give_up, answer, one)
+        signals.on_forced_exit = functools.partial(_forced_exit, answer, one)
         with progress_bar("sync") as on_progress:
             report = signals.run(functools.partial(one.run, on_progress))
         due.remember_pause(one.policies, report)
@@ -77,7 +76,7 @@ def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
         if answer.as_json:
             answer.json(report.to_json())
         _summarise(report, answer)
-        signals.last_words = None
+        signals.on_forced_exit = None
         if one.stopped:
             alerts.flush_within = STOPPED_WITHIN
     if signals.received is not None and one.stopped:
@@ -87,12 +86,14 @@ def run(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
     return exit_codes.OF_OUTCOME[report.outcome]
 
 
-def _request(args: argparse.Namespace) -> SyncRequest:
-    for kind in (SyncKind.GROUP, SyncKind.COUNTRY, SyncKind.BUNDLE):
-        scope = getattr(args, kind.value)
+def sync_request(
+    *, group: str | None, country: str | None, bundle: str | None, force: bool, if_due: bool
+) -> SyncRequest:
+    """The request that the options of ``run`` mean."""
+    for kind, scope in ((SyncKind.GROUP, group), (SyncKind.COUNTRY, country), (SyncKind.BUNDLE, bundle)):
         if scope is not None:
-            return SyncRequest(kind, scope, force=args.force)
-    return SyncRequest(force=args.force, trigger="schedule" if args.if_due else "cli")
+            return SyncRequest(kind, scope, force=force)
+    return SyncRequest(force=force, trigger="schedule" if if_due else "cli")
 
 
 class _OneRun:
@@ -108,7 +109,7 @@ class _OneRun:
         self._signals = signals
         self._on_report = on_report
         self._started = time.monotonic()
-        self._started_at = datetime.datetime.now(datetime.UTC)
+        self._started_at = rfc3339(utc_now())
         self._correlation_id = correlation_id()
 
     async def run(self, on_progress: OnProgress | None) -> SyncReport:
@@ -123,7 +124,7 @@ class _OneRun:
                     report = await parts.service.run(self._request)
                 except asyncio.CancelledError:
                     signal = self._uncancelled()
-                    lock = await self._fate_of_lock(parts.store)
+                    lock = await self._lock_after_stop(parts.store)
                     counts = parts.supplier.counts
                     report = await self._stopped(signal, lock, parts.store, counts.sent, counts.repeated)
         except asyncio.CancelledError:
@@ -151,20 +152,18 @@ class _OneRun:
         retries: int = 0,
     ) -> SyncReport:
         """The report of a run that the service could not report on."""
-        return SyncReport(
-            outcome=outcome,
+        return failed_report(
+            error,
             kind=self._request.kind,
             scope=self._request.scope,
             correlation_id=self._correlation_id,
+            started_at=self._started_at,
+            outcome=outcome,
+            duration_s=time.monotonic() - self._started,
             version=version,
             bundles=bundles,
-            quarantined=0,
-            groups=(),
-            started_at=self._started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            duration_s=time.monotonic() - self._started,
             attempts=attempts,
             retries=retries,
-            error=error,
         )
 
     def cancelled(self, message: str) -> ErrorInfo:
@@ -191,15 +190,15 @@ class _OneRun:
         self.stopped = True
         return self._signals.received
 
-    async def _fate_of_lock(self, store: CatalogStore) -> str:
+    async def _lock_after_stop(self, store: CatalogStore) -> str:
         try:
-            async with asyncio.timeout(LOOK_AROUND):
+            async with asyncio.timeout(CHECK_WITHIN):
                 holder = await store.lock_holder()
         except (CatalogSyncError, OSError) as error:
-            _log.warning("after the stop, the lock could not be looked at: %s", error)
-            return "whether the lock was released could not be seen; it expires by itself"
+            _log.warning("after the stop, the lock could not be read: %s", error)
+            return "it is unknown whether the lock was released; it expires in any case"
         if holder is not None and holder.owner.startswith(f"{socket.gethostname()}:{os.getpid()}:"):
-            return f"the lock could not be released; it expires by itself within {holder.ttl_s:.0f} s"
+            return f"the lock could not be released; it expires within {holder.ttl_s:.0f} s"
         return "the lock was released"
 
     async def _stopped(
@@ -210,7 +209,7 @@ class _OneRun:
         version, bundles = None, 0
         if store is not None:
             try:
-                async with asyncio.timeout(LOOK_AROUND):
+                async with asyncio.timeout(CHECK_WITHIN):
                     meta = await store.current()
             except (CatalogSyncError, OSError) as error:
                 _log.warning("after the stop, the version could not be read: %s", error)
@@ -221,9 +220,9 @@ class _OneRun:
         )
 
 
-def _give_up(answer: Answer, one: _OneRun) -> None:
-    """Last words of a run whose clean-up takes too long."""
-    message = "stopped; the lock could not be released in time, it expires by itself"
+def _forced_exit(answer: Answer, one: _OneRun) -> None:
+    """The report of a run whose clean-up takes too long."""
+    message = "stopped; the lock could not be released in time and expires"
     answer.notice(message)
     if answer.as_json:
         answer.json(one.report(Outcome.FAILED, one.cancelled(message)).to_json())
@@ -252,7 +251,7 @@ def summary(report: SyncReport) -> Iterator[str]:
     yield f"  requests        {report.attempts}, of them {report.retries} repeated"
     if report.quarantined:
         reasons = ", ".join(sorted({row.reason for row in report.quarantined_rows}))
-        yield f"  set aside       {report.quarantined} rows: {reasons}"
+        yield f"  quarantined     {report.quarantined} rows: {reasons}"
     if report.holder is not None:
         yield f"  lock            held by {report.holder.owner} since {report.holder.since}"
     if report.error is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync import composition as app
@@ -12,14 +12,14 @@ from catalog_sync import exit_codes
 from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
 from catalog_sync.cli.protection import with_shared_state
 from catalog_sync.cli.tables import folded
+from catalog_sync.domain.freshness import Freshness
 from catalog_sync.last_run import read_last_run
 from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
-    from catalog_sync.domain.models import CatalogueMeta
+    from catalog_sync.domain.models import CatalogueMeta, Source
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
     from catalog_sync.store.snapshot import Snapshot
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from catalog_sync.terminal.signals import StopSignals
 
 
-def status(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
-    """Show what is known; what cannot be seen is said to be unknown, and is no failure of this command."""
-    del args
+def status(answer: Answer, signals: StopSignals) -> int:
+    """Show what is known. What cannot be read is shown as unknown and does not make this command fail."""
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = signals.run(lambda: _collect(settings))
@@ -108,13 +107,9 @@ async def _from_snapshot(settings: Settings, snapshot: Snapshot) -> dict[str, An
     return None if file is None else _catalogue(file.meta, settings, "snapshot")
 
 
-def _catalogue(meta: CatalogueMeta, settings: Settings, source: str) -> dict[str, Any]:
-    as_of = datetime.datetime.fromisoformat(meta.as_of)
-    age = max(0.0, (datetime.datetime.now(datetime.UTC) - as_of).total_seconds())
-    doubtful = age > settings.stale_after or any(group.stale for group in meta.groups.values())
-    if source == "fresh" and doubtful:
-        source = "stale"
-    return {"source": source, "stale": source != "fresh", "age_s": round(age, 3), **meta.to_json()}
+def _catalogue(meta: CatalogueMeta, settings: Settings, source: Source) -> dict[str, Any]:
+    judged = Freshness.of(meta, source, now=time.time(), stale_after=settings.stale_after)
+    return {"source": judged.source, "stale": judged.stale, "age_s": round(judged.age, 3), **meta.to_json()}
 
 
 def _print(data: dict[str, Any]) -> None:
@@ -171,7 +166,7 @@ def _catalogue_lines(catalogue: dict[str, Any] | None) -> list[str]:
 
 def _store_lines(store: dict[str, Any]) -> list[str]:
     if store["reachable"] and store["error"]:
-        return [f"{store['backend']}, answers; DAMAGED: {store['error']['message']}; a full sync mends it"]
+        return [f"{store['backend']}, answers; DAMAGED: {store['error']['message']}; a full sync repairs it"]
     if store["reachable"]:
         return [f"{store['backend']}, answers"]
     return [f"{store['backend'] or 'none'}, does NOT answer: {store['error']['message']}"]
@@ -181,7 +176,7 @@ def _sync_lines(report: dict[str, Any] | None) -> list[str]:
     if report is None:
         return ["no run yet"]
     scope = f" of {report['kind']} {report['scope']}" if report.get("scope") else ""
-    lines = [f"{report['outcome']}{scope}, begun {report['started_at']}, {report['duration_s']:.1f} s"]
+    lines = [f"{report['outcome']}{scope}, started {report['started_at']}, {report['duration_s']:.1f} s"]
     if report.get("error"):
         lines.append(f"{report['error']['type']}: {report['error']['message']}")
     return [*lines, f"correlation ID {report['correlation_id']}"]
@@ -206,12 +201,12 @@ def _budget_line(entry: dict[str, Any]) -> str:
 
 def _alert_lines(alerts: dict[str, Any]) -> Iterator[str]:
     number = len(alerts["incidents"])
-    yield f"told by {', '.join(alerts['channels'])}; {number or 'no'} incident{'' if number == 1 else 's'} open"
+    yield f"channels: {', '.join(alerts['channels'])}; {number or 'no'} incident{'' if number == 1 else 's'} open"
     yield from incident_lines(alerts)
     if alerts["outbox"]:
         yield f"{len(alerts['outbox'])} wait in the outbox for the next run"
     if alerts["dead_letters"]:
-        yield f"{len(alerts['dead_letters'])} DEAD LETTERS: no channel took them"
+        yield f"{len(alerts['dead_letters'])} DEAD LETTERS: no channel delivered them"
         yield from dead_letter_lines(alerts)
 
 

@@ -1,1 +1,1 @@
-"""``catalog-sync demo``: four acts on one machine, told from the telemetry that both services emit."""
+"""``catalog-sync demo``: four acts on one machine, shown from the telemetry that both services emit."""

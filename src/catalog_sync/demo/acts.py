@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 GIVE_UP_AFTER: Final = 25.0
 """Seconds after which the recovery counts as failed."""
 
-TOLD_WITHIN: Final = 5.0
+NOTIFIED_WITHIN: Final = 15.0
 """Seconds within which the message of an act must have arrived."""
 
 READ: Final = Query(country="FR", limit=3)
@@ -149,7 +149,7 @@ def programme() -> list[tuple[Act, Callable[[Stage, Act], Awaitable[None]]]]:
                 3,
                 "An outage",
                 "The supplier dies in the middle of a sync. The circuit opens, nothing half-written is published,\n"
-                "readers keep the last good catalogue, and one person is told, once.",
+                "readers keep the last good catalogue, and a person is notified, once.",
             ),
             outage,
         ),
@@ -158,7 +158,7 @@ def programme() -> list[tuple[Act, Callable[[Stage, Act], Awaitable[None]]]]:
                 4,
                 "Recovery",
                 "The supplier is back. The next probe closes the circuit, a sync goes through,\n"
-                "and whoever was told is told that it is over.",
+                "and the person who was notified learns that it is resolved.",
             ),
             recovery,
         ),
@@ -234,12 +234,12 @@ async def outage(stage: Stage, act: Act) -> None:
         "total": answer.total,
         "unharmed": unharmed,
     }
-    told = await _told(stage, act, "firing")
-    act.expected = unharmed and told and all(report.outcome == "FAILED" for report in act.reports)
+    notified = await _notified(stage, act, "firing")
+    act.expected = unharmed and notified and all(report.outcome == "FAILED" for report in act.reports)
 
 
 async def recovery(stage: Stage, act: Act) -> None:
-    """Act 4: runs as a scheduler would make them, each when the one before says that it is worth it."""
+    """Act 4: runs as a scheduler would make them, each as soon as the report before allows it."""
     await stage.simulator.set_scenario("calm")
     back = time.time()
     while True:
@@ -259,17 +259,17 @@ async def recovery(stage: Stage, act: Act) -> None:
         act.notes.append(f"Supplier back → circuit closed: {closed[-1] - back:.1f} s.")
     if report.outcome == "COMPLETE":
         act.notes.append(f"Supplier back → catalogue COMPLETE: {complete - back:.1f} s.")
-    told = await _told(stage, act, "resolved")
-    act.expected = bool(closed) and told and report.outcome == "COMPLETE"
+    notified = await _notified(stage, act, "resolved")
+    act.expected = bool(closed) and notified and report.outcome == "COMPLETE"
 
 
-async def _told(stage: Stage, act: Act, status: str) -> bool:
+async def _notified(stage: Stage, act: Act, status: str) -> bool:
     """Whether exactly one message arrived, with this status."""
-    await asyncio.to_thread(stage.inbox.wait, act.began, status, TOLD_WITHIN)
+    await asyncio.to_thread(stage.inbox.wait, act.began, status, NOTIFIED_WITHIN)
     return [each.message["status"] for each in stage.inbox.since(act.began)] == [status]
 
 
 def _wait(report: SyncReport) -> float:
-    """How long to wait before the next run, as the failed one says."""
+    """How long to wait before the next run, as the report of the failed one asks for."""
     hint = report.error.retry_after_s if report.error is not None else None
     return 0.5 if hint is None else hint + 0.05

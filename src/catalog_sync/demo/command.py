@@ -14,8 +14,6 @@ from catalog_sync.terminal.output import console
 from catalog_sync.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
-    import argparse
-
     from rich.console import Console
 
     from catalog_sync.demo.acts import Act
@@ -26,13 +24,13 @@ if TYPE_CHECKING:
     from catalog_sync.terminal.signals import StopSignals
 
 
-def demo(args: argparse.Namespace, answer: Answer, signals: StopSignals) -> int:
+def demo(answer: Answer, signals: StopSignals, *, fast: bool) -> int:
     """Play the four acts. Returns 0 where all went as they should, else 1.
 
     Raises ``ConfigurationError`` where a variable of the environment cannot be used.
     """
-    app.read_settings()  # the demo sets its own, but a variable that no program can use is not passed over
-    scale = Scale.of(fast=args.fast)
+    app.read_settings()  # the demo replaces them, but a variable that is not allowed is an error here too
+    scale = Scale.of(fast=fast)
     out = None if answer.as_json else console(sys.stdout)
     started = time.monotonic()
     with prepared(scale) as (received, inbox), app.observed(silent=True) as telemetry:
@@ -54,6 +52,8 @@ async def _play(
 ) -> tuple[list[Act], str]:
     if out is not None:
         from catalog_sync.demo import scenery
+
+        scenery.starting(out)
     played = []
     async with open_stage(scale, telemetry, received, inbox) as stage:
         if out is not None:

@@ -27,28 +27,35 @@ _OUTCOMES: Final = {"COMPLETE": "bold green", "PARTIAL": "bold yellow", "FAILED"
 _SEVERITIES: Final = {"CRITICAL": "bold red", "HIGH": "red", "MEDIUM": "yellow", "LOW": "dim"}
 _STATES: Final = {"closed": "green", "open": "red", "half_open": "yellow"}
 _NAME_WIDTH: Final = 44
+_WIDTH_WITH_SERVICE: Final = 76
+"""Columns of the terminal from which the tree of a call has room for the service of each span."""
 
 TRY_NEXT: Final = (
     ("in another terminal, a supplier that misbehaves:", "catalog-sync simulate --port 8099 --scenario flaky"),
     ("ask that one:", "export ESIM_GO_BASE_URL=http://127.0.0.1:8099/v2.5 ESIM_GO_API_KEY=simulator-key"),
     ("check every connection:", "catalog-sync doctor"),
-    ("sync; the exit code tells the outcome:", "catalog-sync run; echo $?"),
+    ("sync; the exit code is the outcome:", "catalog-sync run; echo $?"),
     ("read it:", "catalog-sync search --country FR --max-days 7"),
     ("catalogue, lock, breakers, budgets:", "catalog-sync status"),
-    ("is somebody told? try it; ERROR_ALERT_WEBHOOK_URL says where:", "catalog-sync alerts test"),
+    ("test the alert channels; set ERROR_ALERT_WEBHOOK_URL first:", "catalog-sync alerts test"),
     ("send all telemetry to your Collector:", "export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318"),
 )
 
 
-def opening(out: Console, scale: Scale, stage: Stage) -> None:
-    """Who plays, and with which settings."""
-    where, store = stage.simulator.base_url, stage.parts.store.backend
+def starting(out: Console) -> None:
+    """What is started: the first line, before anything takes time."""
     out.print(Text("A catalogue sync that fails out loud", style="bold"))
+    out.print(Text("Starting a supplier simulator and a store; four acts follow, in about a minute.", style="dim"))
+
+
+def opening(out: Console, scale: Scale, stage: Stage) -> None:
+    """The parts and their settings."""
+    where, store = stage.simulator.base_url, stage.parts.store.backend
     out.print(
         Text(
             f"{scale.bundles:,} bundles. Supplier: a simulator of eSIM Go, another process, at {where}.\n"
             f"Store: {store}. All figures come from the OpenTelemetry data that both processes emit.\n"
-            "The demo is in a hurry; it sets, as you could:"
+            "To be quick, the demo sets:"
         )
     )
     for name, value in scale.settings().items():
@@ -83,19 +90,19 @@ def _alerts(out: Console, act: Act) -> None:
         f"{count} {reason.replace('_', ' ')}" for reason, count in sorted(act.alerts_suppressed.items())
     )
     if not act.alerts:
-        out.print(Text.assemble(("Alerts  ", "bold"), "none sent", f"; held back: {suppressed}" if suppressed else ""))
+        out.print(Text.assemble(("Alerts  ", "bold"), "none sent", f"; suppressed: {suppressed}" if suppressed else ""))
         return
-    out.print(Text("Alerts, as the webhook got them", style="bold"))
+    out.print(Text("Alerts, as the webhook received them", style="bold"))
     for each in act.alerts:
-        told = each.message
+        message = each.message
         line = Text(f"  {each.at - act.began:6.2f} s  ")
-        line.append(f"{told['severity']} {told['status']}", style=_SEVERITIES.get(told["severity"], ""))
-        line.append(f"  {told['title']}")
-        lasted = f", over after {told['duration_s']:.1f} s" if told["status"] == "resolved" else ""
-        seen = "once" if told["total"] == 1 else f"{told['total']} times"
-        line.append(f"\n            seen {seen}{lasted}; trace {told['correlation_id']}", style="dim")
+        line.append(f"{message['severity']} {message['status']}", style=_SEVERITIES.get(message["severity"], ""))
+        line.append(f"  {message['title']}")
+        lasted = f", resolved after {message['duration_s']:.1f} s" if message["status"] == "resolved" else ""
+        seen = "once" if message["total"] == 1 else f"{message['total']} times"
+        line.append(f"\n            seen {seen}{lasted}; trace {message['correlation_id']}", style="dim")
         out.print(line)
-    out.print(Text(f"  held back: {suppressed or 'nothing'}"))
+    out.print(Text(f"  suppressed: {suppressed or 'nothing'}"))
 
 
 def _retries(act: Act) -> Iterator[str]:
@@ -147,7 +154,9 @@ def _worst_call(out: Console, act: Act) -> None:
     out.print(Text.assemble((f"\n{title}", "bold"), f"  trace and correlation ID {root.trace_id}"))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=True, header_style="dim")
     table.add_column("span", max_width=_NAME_WIDTH, overflow="fold")
-    table.add_column("service", no_wrap=True, style="dim")
+    with_service = out.width >= _WIDTH_WITH_SERVICE
+    if with_service:
+        table.add_column("service", no_wrap=True, style="dim")
     table.add_column("at", justify="right", no_wrap=True)
     table.add_column("took", justify="right", no_wrap=True)
     table.add_column("result", no_wrap=True)
@@ -155,12 +164,14 @@ def _worst_call(out: Console, act: Act) -> None:
         name = f"{prefix}{span.name}{_detail(span)}"
         table.add_row(
             Text(name, style="red" if span.failed else ""),
-            Text(span.service.removeprefix("esim-go-")),
+            *([Text(span.service.removeprefix("esim-go-"))] if with_service else []),
             f"{span.start - root.start:.2f} s",
             f"{span.duration:.3f} s",
             Text(_result(span), style="red" if span.failed else "green"),
         )
     out.print(table)
+    if not with_service:
+        out.print(Text("not shown for lack of width: service", style="dim"))
 
 
 def _lines(branch: Branch, first: str, rest: str) -> Iterator[tuple[str, Span]]:
@@ -171,7 +182,7 @@ def _lines(branch: Branch, first: str, rest: str) -> Iterator[tuple[str, Span]]:
 
 
 def _detail(span: Span) -> str:
-    """What tells spans of one name apart."""
+    """What distinguishes spans of the same name."""
     number = span.attributes.get(contract.ATTEMPT_NUMBER)
     if number is not None:
         return f" {number}"

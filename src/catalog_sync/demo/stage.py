@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RATE: Final = 50
 """Requests per second, on both sides."""
 
-SETTLE_WITHIN: Final = 3.0
+SETTLE_WITHIN: Final = 10.0
 """Seconds that the telemetry of an act may take to arrive."""
 
 _OWN: Final = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
@@ -50,14 +50,14 @@ class Scale:
     @classmethod
     def of(cls, *, fast: bool) -> Scale:
         """The usual size, or a small one."""
-        return cls(1000, 20, 1500) if fast else cls(5200, 50, 3000)
+        return cls(1000, 20, 3000) if fast else cls(5200, 50, 3000)
 
     def settings(self) -> dict[str, str]:
         """What the demo sets where a user would set it, so that a story of minutes takes seconds."""
         return {
             "CATALOG_SUPPLIER_RATE_PER_S": str(RATE),
             "CATALOG_PAGE_SIZE": str(self.page_size),
-            "CATALOG_ATTEMPT_TIMEOUT_MS": "1000",
+            "CATALOG_ATTEMPT_TIMEOUT_MS": "2000",
             "CATALOG_SYNC_DEADLINE_MS": "30000",
             "ERROR_RETRY_BASE_DELAY": "200",
             "ERROR_RETRY_MAX_DELAY": "2000",
@@ -84,6 +84,7 @@ def prepared(scale: Scale) -> Iterator[tuple[TelemetryStore, Inbox]]:
         os.environ.update(
             scale.settings(),
             CATALOG_STATE_DIR=folder,
+            CATALOG_ENV_FILE="none",
             OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
             OTEL_BSP_SCHEDULE_DELAY="200",
             ERROR_ALERT_WEBHOOK_URL=webhook,
@@ -116,7 +117,7 @@ class Stage:
         self.inbox = inbox
         self._alerts = alerts
         self.listener: OnProgress | None = None
-        """Is told the progress of the sync that runs."""
+        """Called with the progress of the running sync."""
         self._telemetry = telemetry
         self._parts: app.SyncParts | None = None
 
@@ -129,7 +130,7 @@ class Stage:
 
     @property
     def reader(self) -> CatalogReader:
-        """A reader such as the shop would use."""
+        """A reader as an application would use it."""
         parts = self.parts
         return CatalogReader(parts.store, parts.snapshot, stale_after=self.settings.stale_after, clock=time.time)
 
@@ -145,7 +146,7 @@ class Stage:
         return await self.parts.service.run(SyncRequest(trigger="demo"))
 
     async def settle(self, trace_ids: list[str]) -> list[list[Span]]:
-        """The spans of these traces, once both services have told them, or after :data:`SETTLE_WITHIN`."""
+        """The spans of these traces, once both services have sent them, or after :data:`SETTLE_WITHIN`."""
         deadline = time.monotonic() + SETTLE_WITHIN
         await asyncio.to_thread(self._telemetry.force_flush, SETTLE_WITHIN)
         while True:

@@ -1,4 +1,4 @@
-"""What two services told over OTLP, decoded and kept in memory: spans by trace, events, the latest of each metric."""
+"""What two services sent over OTLP, decoded and kept in memory: spans by trace, events, the latest of each metric."""
 
 from __future__ import annotations
 

@@ -28,3 +28,20 @@ async def heeding_cancellation(operation: Awaitable[T]) -> T:
     if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError
     return result
+
+
+async def finished(work: Awaitable[None]) -> None:
+    """Await ``work`` to its end, also while cancelled; the cancellation passes after it.
+
+    For what cannot be called back half way, and ends soon.
+    """
+    task = asyncio.ensure_future(work)
+    interrupted: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            interrupted = error
+    task.result()
+    if interrupted is not None:
+        raise interrupted

@@ -24,7 +24,7 @@ class CatalogSyncError(Exception):
     default: ClassVar[Classification] = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER)
     """The verdict where the raiser gives none."""
     dependency: ClassVar[str | None] = None
-    """Whose error it is, where the class alone tells."""
+    """Whose error it is, where that is the same for all of the class."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class CatalogSyncError(Exception):
 
     @property
     def severity(self) -> Severity:
-        """How loudly it is told."""
+        """How severe it is."""
         return self.classification.severity
 
     @property

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from catalog_sync.domain.countries import country_code
+from catalog_sync.domain.groups import same_spelling
 from catalog_sync.domain.models import Bundle
 
 Dimension = Literal["groups", "countries", "regions", "durations"]
@@ -101,11 +102,6 @@ class Filter:
             for dimension in DIMENSIONS
             if self.asks_for(dimension)
         )
-
-
-def same_spelling(label: str) -> str:
-    """A form in which labels that differ only in case, hyphens, underscores and spaces are equal."""
-    return "".join(character for character in label.casefold() if character not in "-_ ‐–")
 
 
 def profile_of(bundle: Bundle) -> Profile:

@@ -8,6 +8,7 @@ import hashlib
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from catalog_sync.domain.times import parse_rfc3339, rfc3339
 from otel_resilience.classification import error_types
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Due:
             "outcome": None,
             "due": self.due,
             "reason": self.reason.value,
-            "next_due_at": None if at is None else _rfc3339(at),
+            "next_due_at": None if at is None else rfc3339(at),
         }
 
 
@@ -72,14 +73,14 @@ def decide(
     ``meta``: what is published, ``None`` for nothing and where it is ``damaged``: then one is due at once. ``every``:
     the age in seconds from which it is due, less a jitter of at most :data:`JITTER` that stays the same until the next
     publication. ``paused_for``: seconds for which the
-    supplier wants to be left alone. ``place`` tells installations apart.
+    supplier asked for a pause. ``place`` distinguishes installations.
     """
     pause_ends = now + datetime.timedelta(seconds=paused_for)
     if meta is None:
         due_at, reason = now, DueReason.DAMAGED if damaged else DueReason.NEVER_SYNCED
     else:
         share = 1 - JITTER * _fraction(f"{place} {meta.version}")
-        due_at = datetime.datetime.fromisoformat(meta.as_of) + datetime.timedelta(seconds=every * share)
+        due_at = parse_rfc3339(meta.as_of) + datetime.timedelta(seconds=every * share)
         reason = DueReason.OLD
     if due_at > now:
         return Due(due=False, reason=DueReason.YOUNG, next_due_at=max(due_at, pause_ends))
@@ -108,7 +109,3 @@ def _errors(report: SyncReport) -> Iterator[ErrorInfo]:
 def _fraction(text: str) -> float:
     """In ``[0, 1)``, the same for the same text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
-
-
-def _rfc3339(moment: datetime.datetime) -> str:
-    return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -43,7 +43,7 @@ class JobKeys:
 
     @property
     def steps(self) -> str:
-        """Hash: who works at which step, until when, and how often it was begun."""
+        """Hash: who works at which step, until when, and how often it was started."""
         return f"{TAG}:job:{self.job}:steps"
 
     @property

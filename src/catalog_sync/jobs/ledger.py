@@ -41,7 +41,7 @@ KEPT_SECONDS: Final = 7 * 86_400
 """Seconds for which the record of an ended job is kept."""
 KEPT_LETTERS: Final = 100
 MAX_STARTS: Final = 5
-"""How often a step is begun before it counts as one that kills its worker."""
+"""How often a step is started before it counts as one that kills its worker."""
 CHANGES_WAIT_MS: Final = 1_000
 
 _log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Started:
     """A step that may run."""
 
     starts: int
-    """How often it was begun, this time included."""
+    """How often it was started, this time included."""
     left: float
     """Seconds until the sync must have ended; negative where it should have."""
 
@@ -176,7 +176,7 @@ class JobLedger:
         return cast("Literal['ok', 'stop', 'lost']", bytes(answer).decode())
 
     async def release(self, job_id: str, step: str, claim: str) -> None:
-        """Give a claim back: the step was not done and may be begun at once."""
+        """Give a claim back: the step was not done and may be started at once."""
         await self._script("release step", scripts.RELEASE, [JobKeys(job_id).steps], [step, claim])
 
     async def progress(self, job_id: str, number: int, progress: GroupProgress) -> None:
@@ -245,7 +245,7 @@ class JobLedger:
         return {bytes(step).decode(): Part.from_json(json.loads(text)) for step, text in raw.items()}
 
     async def steps(self, job_id: str) -> dict[str, StepState]:
-        """How the steps stand that were begun or sent."""
+        """How the steps stand that were started or sent."""
         raw = await self.redis.command("read steps", "HGETALL", JobKeys(job_id).steps)
         fields: dict[str, dict[str, str]] = {}
         for name, value in raw.items():
@@ -257,7 +257,7 @@ class JobLedger:
         }
 
     async def to_send(self, job_id: str, step: str, *, at_most_every: float) -> bool:
-        """Whether the caller is to send the message of a step: nobody has within so many seconds."""
+        """Whether the caller is to send the message of a step: it was not sent within so many seconds."""
         return bool(await self._script("send step", scripts.SEND, [JobKeys(job_id).steps], [step, _ms(at_most_every)]))
 
     async def end(
@@ -273,7 +273,7 @@ class JobLedger:
     ) -> bool:
         """Note the end and give the lock of the job back.
 
-        ``False`` where it had ended, or where it has begun and only a queued one was to end.
+        ``False`` where it had ended, or where it has started and only a queued one was to end.
         """
         fields = ["finished_at", finished_at]
         if outcome is not None:
@@ -316,10 +316,10 @@ class JobLedger:
         seconds, micros = await self.redis.command("read clock", "TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
-    async def bury(self, letter: Mapping[str, Any]) -> None:
+    async def add_dead_letter(self, letter: Mapping[str, Any]) -> None:
         """Put a message aside that cannot be handled."""
         await self._script(
-            "put dead letter aside", scripts.BURY, [DEAD, DEAD_COUNT], [json.dumps(letter), KEPT_LETTERS]
+            "put dead letter aside", scripts.ADD_DEAD_LETTER, [DEAD, DEAD_COUNT], [json.dumps(letter), KEPT_LETTERS]
         )
 
     async def dead_letters(self, limit: int = KEPT_LETTERS) -> tuple[int, list[dict[str, Any]]]:

@@ -13,11 +13,12 @@ from typing import Any, Final, Protocol
 
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.models import CatalogueMeta, Outcome, SyncReport, SyncRequest
+from catalog_sync.domain.reports import failed_report
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.jobs.port import GroupProgress, Job, JobConflictError, JobNotFoundError, JobStatus
 from catalog_sync.jobs.watching import Watchers
 from catalog_sync.sync.progress import OnProgress, Progress
 from catalog_sync.sync.reporting import error_info
-from catalog_sync.sync.run import rfc3339
 from otel_resilience import correlation_id
 
 LOOK_AROUND: Final = 1.0
@@ -51,7 +52,7 @@ class LocalJobs:
         check: Callable[[], object] = lambda: None,
         on_report: Callable[[SyncReport], None] | None = None,
         kept: int = 100,
-        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        now: Callable[[], datetime.datetime] = utc_now,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._service = service
@@ -145,7 +146,7 @@ class LocalJobs:
             await self._stopped(job_id, before)
             raise
         except Exception as error:  # noqa: BLE001  a defect of the service must still end the job, classified
-            _log.error("sync %s ended with an error that it does not know", job_id, exc_info=error)
+            _log.error("unexpected error during sync %s", job_id, exc_info=error)
             report = self._failed(self._jobs[job_id], error)
         try:
             if self._on_report is not None:
@@ -202,20 +203,12 @@ class LocalJobs:
         )
 
     def _failed(self, job: Job, error: BaseException) -> SyncReport:
-        return SyncReport(
-            outcome=Outcome.FAILED,
+        return failed_report(
+            error_info(error),
             kind=job.kind,
             scope=job.scope,
             correlation_id=job.correlation_id,
-            version=None,
-            bundles=0,
-            quarantined=0,
-            groups=(),
             started_at=job.started_at or job.created_at,
-            duration_s=0.0,
-            attempts=0,
-            retries=0,
-            error=error_info(error),
         )
 
     def _change(self, job_id: str, **fields: Any) -> Job:
@@ -225,7 +218,7 @@ class LocalJobs:
 
     def _put(self, job: Job) -> None:
         self._jobs[job.id] = job
-        self._watchers.tell(job)
+        self._watchers.notify(job)
 
 
 def _groups(progress: Progress) -> tuple[GroupProgress, ...]:

@@ -108,7 +108,7 @@ class JobAbandonedError(CatalogSyncError):
 
 
 class PoisonedStepError(CatalogSyncError):
-    """A step of a job was begun again and again and never came to an end: it is put aside as a dead letter."""
+    """A step of a job was started again and again and never finished: it is put aside as a dead letter."""
 
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "job_poisoned")
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from catalog_sync.domain.models import ErrorInfo, LockHolder, Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.reports import failed_report
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.port import GroupProgress, Job, JobStatus
 from catalog_sync.store.errors import CorruptEntryError
-from catalog_sync.store.lock import rfc3339
-from catalog_sync.sync.shared.ticket import Ticket
+from catalog_sync.sync.shared.distributed import DistributedSync
 from otel_resilience.correlation import is_correlation_id
 
 _log = logging.getLogger(__name__)
@@ -61,9 +62,9 @@ class Record:
         """What was asked for."""
         return SyncRequest(self.job.kind, self.job.scope, self.job.force, self.trigger)
 
-    def ticket(self, attempt: str = "") -> Ticket:
+    def distributed_sync(self, attempt: str = "") -> DistributedSync:
         """The identity of the sync, for its steps."""
-        return Ticket(
+        return DistributedSync(
             job=self.job.id,
             correlation_id=self.job.correlation_id,
             since=self.job.created_at,
@@ -139,21 +140,7 @@ def unreadable_report(raw: Mapping[bytes, bytes]) -> SyncReport:
     )
     created_ms = raw.get(b"created_ms", b"")
     created_at = rfc3339(int(created_ms[:14]) / 1000 if created_ms.isdigit() else 0.0)
-    return SyncReport(
-        outcome=Outcome.FAILED,
-        kind=SyncKind.FULL,
-        scope=None,
-        correlation_id=error_info.correlation_id,
-        version=None,
-        bundles=0,
-        quarantined=0,
-        groups=(),
-        started_at=created_at,
-        duration_s=0.0,
-        attempts=0,
-        retries=0,
-        error=error_info,
-    )
+    return failed_report(error_info, kind=SyncKind.FULL, scope=None, started_at=created_at)
 
 
 def _read(job_id: str, fields: Mapping[str, str]) -> Record:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry import trace
 
 from catalog_sync.domain.models import SyncRequest
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus, Sender
 from catalog_sync.jobs.records import record_fields
 from catalog_sync.jobs.sweep import end_abandoned, end_unreadable
 from catalog_sync.observability.sdk import inject_context, trace_of
 from catalog_sync.store.errors import CorruptEntryError
-from catalog_sync.sync.run import rfc3339
 from otel_resilience import correlation_scope
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 class RedisJobs:
     """Implements ``Jobs``. One event loop; ``configure`` of :mod:`catalog_sync.worker.celery_app` was called before.
 
-    ``on_report`` hears of a sync that is given up here.
+    ``on_report`` is called for a sync that is given up here.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class RedisJobs:
         return await self._ledger.latest(min(limit, MAX_LATEST), offset)
 
     async def cancel(self, job_id: str) -> Job:
-        """Ask for the job to stop: what waits is not begun, what runs stops at its next heartbeat.
+        """Ask for the job to stop: what waits is not started, what runs stops at its next heartbeat.
 
         A version that is being published is published. Raises :class:`JobNotFoundError`.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function tell(job) redis.call('XADD', KEYS[#KEYS], 'MAXLEN', '~', 1000, '*', 'job', job) end
+local function announce(job) redis.call('XADD', KEYS[#KEYS], 'MAXLEN', '~', 1000, '*', 'job', job) end
 """
 
 SUBMIT = (
@@ -29,7 +29,7 @@ for _, id in ipairs(old) do
   redis.call('UNLINK', ARGV[2] .. id, ARGV[2] .. id .. ':steps', ARGV[2] .. id .. ':parts')
   redis.call('ZREM', KEYS[2], id)
 end
-tell(ARGV[1])
+announce(ARGV[1])
 return {'ok', ARGV[1]}
 """
 )
@@ -61,7 +61,7 @@ end
 redis.call('HSET', KEYS[2], step .. ':claim', claim, step .. ':until', now + ttl)
 if status == 'queued' then
   redis.call('HSET', KEYS[1], 'status', 'running', 'started_at', ARGV[6], 'deadline_ms', now + tonumber(ARGV[7]))
-  tell(job)
+  announce(job)
 end
 local deadline = tonumber(redis.call('HGET', KEYS[1], 'deadline_ms') or '0')
 return {'ok', tostring(starts), tostring(deadline - now)}
@@ -93,7 +93,7 @@ PROGRESS = (
 if redis.call('HGET', KEYS[1], 'status') ~= 'running' then return 0 end
 if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
-tell(ARGV[1])
+announce(ARGV[1])
 return 1
 """
 )
@@ -106,7 +106,7 @@ if redis.call('HGET', KEYS[1], 'status') ~= 'running' then return 0 end
 if redis.call('HSETNX', KEYS[3], 'plan', ARGV[2]) == 0 then return 0 end
 redis.call('HDEL', KEYS[2], 'plan:claim', 'plan:until')
 redis.call('HSET', KEYS[1], 'missing', ARGV[3], unpack(ARGV, 4))
-tell(ARGV[1])
+announce(ARGV[1])
 return 1
 """
 )
@@ -124,7 +124,7 @@ if first == 1 then
   redis.call('HSET', KEYS[1], ARGV[4], ARGV[5])
   redis.call('HINCRBY', KEYS[1], 'missing', -1)
   if ARGV[6] ~= '' then redis.call('HSETNX', KEYS[1], 'fatal', ARGV[6]) end
-  tell(ARGV[1])
+  announce(ARGV[1])
 end
 local ready = tonumber(redis.call('HGET', KEYS[1], 'missing')) <= 0
 ready = ready or redis.call('HEXISTS', KEYS[1], 'fatal') == 1 or redis.call('HEXISTS', KEYS[1], 'cancel') == 1
@@ -141,7 +141,7 @@ STOP = (
 local status = redis.call('HGET', KEYS[1], 'status')
 if status ~= 'queued' and status ~= 'running' then return 0 end
 redis.call('HSETNX', KEYS[1], ARGV[2], ARGV[3])
-tell(ARGV[1])
+announce(ARGV[1])
 return 1
 """
 )
@@ -179,12 +179,12 @@ if lock and string.find(lock, '"job:' .. ARGV[1] .. '"', 1, true) then redis.cal
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 redis.call('EXPIRE', KEYS[2], 3600)
 redis.call('EXPIRE', KEYS[3], 3600)
-tell(ARGV[1])
+announce(ARGV[1])
 return 'ok'
 """
 )
 """KEYS: record, steps, parts, active, lock, changes. ARGV: job, status, seconds to keep the record, ``queued`` to end
-it only where it has not begun, field, value, ... The lock goes with the job that owns it: whoever sees that it has
+it only where it has not started, field, value, ... The lock goes with the job that owns it: whoever sees that it has
 ended can begin the next one."""
 
 END_LOST = (
@@ -194,14 +194,14 @@ if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('HSET', KEYS[2], 'created_ms', now, unpack(ARGV, 3))
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
-tell(ARGV[1])
+announce(ARGV[1])
 return 1
 """
 )
 """KEYS: index, record, changes. ARGV: job, seconds to keep the record, field, value, ... Notes the end of a job whose
 record is gone, once."""
 
-BURY = """
+ADD_DEAD_LETTER = """
 redis.call('LPUSH', KEYS[1], ARGV[1])
 redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1)
 return redis.call('INCR', KEYS[2])

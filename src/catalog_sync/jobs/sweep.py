@@ -1,4 +1,4 @@
-"""The sweep: what was lost is sent again, what nobody does any more is ended and told.
+"""The sweep: what was lost is sent again, what is no longer worked on is ended and reported.
 
 Celery gives the message of a killed worker out again after the visibility timeout, which must be longer than the
 longest job. The ledger knows after seconds that a step has no heartbeat.
@@ -12,20 +12,21 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain.errors import LockLostError, SyncDeadlineError
-from catalog_sync.domain.models import Outcome, SyncReport
+from catalog_sync.domain.reports import failed_report
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.jobs.port import JobAbandonedError, JobStatus
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.observability import instruments
 from catalog_sync.observability.sdk import trace_of
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.sync.reporting import error_info
-from catalog_sync.sync.run import rfc3339
+from catalog_sync.sync.shared.distributed import keep_lease
 from catalog_sync.sync.shared.failures import error_to_json
-from catalog_sync.sync.shared.ticket import keep_lease
 from otel_resilience import correlation_scope
 
 if TYPE_CHECKING:
     from catalog_sync.domain.errors import CatalogSyncError
+    from catalog_sync.domain.models import SyncReport
     from catalog_sync.jobs.ledger import JobLedger, StepState
     from catalog_sync.jobs.port import Sender
     from catalog_sync.jobs.records import Record
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 GRACE: Final = 60.0
 """Seconds after its deadline in which a sync may still come to its own end."""
 UNTAKEN_AFTER: Final = 5.0
-"""Seconds after which a message that is in no queue and was taken by nobody counts as lost."""
+"""Seconds after which a message that is in no queue and was not taken counts as lost."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,9 +51,9 @@ async def sweep(
     now: datetime.datetime,
     on_report: OnReport | None = None,
 ) -> None:
-    """Look after the one job that is under way. ``lease``: seconds between two signs of life of a step.
+    """Keep up the one job that is under way. ``lease``: seconds between two heartbeats of a step.
 
-    ``on_report`` hears of a sync that is ended here.
+    ``on_report`` is called for a sync that is ended here.
     """
     try:
         record = await ledger.active()
@@ -93,7 +94,7 @@ async def end_abandoned(
     now: datetime.datetime,
     on_report: OnReport | None = None,
 ) -> bool:
-    """End a job that is past its time and that nobody ends. Whether it is ended."""
+    """End a job that is past its time and that nothing else ends. Whether it is ended."""
     now_ms = await ledger.now_ms()
     give_up = (record.deadline_ms or record.created_ms + int(sync_deadline * 1000)) + int(GRACE * 1000)
     if now_ms <= give_up:
@@ -141,20 +142,12 @@ def _failed(record: Record, error: CatalogSyncError, now: datetime.datetime) -> 
     job = record.job
     with correlation_scope(job.correlation_id):
         info = dataclasses.replace(error_info(error), correlation_id=job.correlation_id)
-    return SyncReport(
-        outcome=Outcome.FAILED,
+    return failed_report(
+        info,
         kind=job.kind,
         scope=job.scope,
-        correlation_id=job.correlation_id,
-        version=None,
-        bundles=0,
-        quarantined=0,
-        groups=(),
         started_at=job.started_at or job.created_at,
-        duration_s=record.ticket().duration(now),
-        attempts=0,
-        retries=0,
-        error=info,
+        duration_s=record.distributed_sync().duration(now),
     )
 
 
@@ -171,7 +164,7 @@ async def _keep_lock(ledger: JobLedger, store: CatalogStore, record: Record) -> 
     if record.token is None or record.fatal is not None:
         return
     try:
-        await keep_lease(store, record.ticket())
+        await keep_lease(store, record.distributed_sync())
     except LockLostError as error:
         await ledger.fail(record.job.id, error_to_json(error))
 

@@ -70,7 +70,7 @@ class Watchers:
         """It watches no longer."""
         self._all.discard(watcher)
 
-    def tell(self, job: Job) -> None:
+    def notify(self, job: Job) -> None:
         """Tell all of them."""
         for watcher in self._all:
             watcher.put(job)

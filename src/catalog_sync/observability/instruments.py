@@ -16,6 +16,7 @@ from opentelemetry import trace as trace_api
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Span, Status, StatusCode
 
+from catalog_sync import __version__
 from catalog_sync.domain.models import Outcome, SyncReport
 from catalog_sync.observability import contract
 from otel_resilience import classify
@@ -23,7 +24,7 @@ from otel_resilience.redaction import redact
 from otel_resilience.telemetry.cardinality import BoundedNames
 from otel_resilience.telemetry.contract import ERROR_TYPE, Metric
 from otel_resilience.telemetry.event_log import EventLog
-from otel_resilience.telemetry.listener import harmless
+from otel_resilience.telemetry.listener import never_raise
 
 MAX_GROUPS = 32
 """Groups that are told apart on metrics; further ones are ``_OTHER``."""
@@ -52,9 +53,9 @@ class _Instruments:
         logger_provider: logs_api.LoggerProvider | None = None,
     ) -> None:
         scope, schema = contract.SCOPE, contract.SCHEMA_URL
-        self.tracer = trace_api.get_tracer(scope, tracer_provider=tracer_provider, schema_url=schema)
-        self.events = EventLog(scope, schema, event_log, logger_provider)
-        meter = metrics_api.get_meter(scope, meter_provider=meter_provider, schema_url=schema)
+        self.tracer = trace_api.get_tracer(scope, __version__, tracer_provider, schema)
+        self.events = EventLog(scope, __version__, schema, event_log, logger_provider)
+        meter = metrics_api.get_meter(scope, __version__, meter_provider, schema)
         self.duration = meter.create_histogram(
             contract.SYNC_DURATION.name,
             contract.SYNC_DURATION.unit,
@@ -131,14 +132,14 @@ def _span(name: str, attributes: dict[str, str]) -> Iterator[Span]:
             raise
 
 
-@harmless
+@never_raise
 def _mark_failed(span: Span, error: BaseException) -> None:
     if span.is_recording():
         span.set_attribute(ERROR_TYPE, classify(error).error_type)
         span.set_status(Status(StatusCode.ERROR, redact(str(error)) or type(error).__name__))
 
 
-@harmless
+@never_raise
 def record_sync(
     kind: str,
     outcome: str,
@@ -155,7 +156,7 @@ def record_sync(
         instruments.quarantined.add(count, {contract.GROUP: _bounded_group(group), contract.REASON: reason})
 
 
-@harmless
+@never_raise
 def count_read(source: str) -> None:
     """Counts a read by where its answer came from: ``fresh``, ``stale`` or ``snapshot``."""
     _instruments().reads.add(1, {contract.SOURCE: str(source)})
@@ -176,7 +177,7 @@ def _observe_age(_: CallbackOptions) -> Iterable[Observation]:
     return [] if value is None else [Observation(value)]
 
 
-@harmless
+@never_raise
 def emit_sync_finished(report: SyncReport) -> None:
     """Emits ``catalog.sync.finished`` and writes the result on the current ``catalog.sync`` span."""
     attributes = _result(report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 import time
@@ -13,6 +12,7 @@ from typing import Any, Final, TextIO
 from opentelemetry import baggage
 from opentelemetry.trace import get_current_span
 
+from catalog_sync.domain.times import rfc3339
 from otel_resilience import correlation_id, error_context
 from otel_resilience.classification.defaults import classify
 from otel_resilience.correlation import BAGGAGE_KEY
@@ -114,8 +114,7 @@ class HumanFormatter(logging.Formatter):
 
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, with microseconds."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return rfc3339(seconds, timespec="microseconds")
 
 
 def context_ids() -> dict[str, str]:

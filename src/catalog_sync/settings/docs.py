@@ -1,4 +1,4 @@
-"""Generates ``.env.example`` and ``docs/configuration.md`` from the table of variables.
+"""Generates ``.env.example`` and ``docs/configuration.md`` from the fields of the settings classes.
 
 ``python -m catalog_sync.settings.docs`` writes both below the current folder.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from catalog_sync.settings.variables import VARIABLES, Variable
+from catalog_sync.settings.settings import VARIABLES, Variable
 
 _STANDARD: Final = (
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "", "OTLP endpoint. Not set: no telemetry is exported, no SDK is loaded."),
@@ -49,9 +49,18 @@ def render_markdown() -> str:
     lines = [
         "# Configuration",
         "",
-        "Environment variables, read once when a command starts. A wrong value ends the command with exit code 2 and",
+        "Environment variables, read once when a program starts. A wrong value ends the program with exit code 2 and",
         "one line that names the variable, the value (unless it may hold a secret) and what is allowed. A variable",
         "set to nothing counts as not set.",
+        "",
+        "Below the environment every program reads the file `.env` in the working folder, as `docker compose` does;",
+        "[.env.example](../.env.example) is its pattern. Of it count the variables of this page and those that begin",
+        "with `OTEL_`; what the environment has, even set to nothing, wins. Values are taken as they stand, quotes",
+        "apart: nothing in them is replaced; in single quotes `docker compose` takes them so, too. A line that cannot",
+        "be read ends the program with exit code 2 and its number.",
+        "",
+        "A variable that begins with `CATALOG_`, `ERROR_` or `ESIM_GO_` and is not on this page is named with the",
+        "nearest one that is: `doctor` ends with exit code 2, every other program logs a warning.",
         "",
         "Every secret is masked in logs, telemetry and messages in any spelling, well formed or not: the values marked",
         "below, the credentials and secret query parameters in any URL, the headers for the collector. A text shorter",

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self
 from urllib.parse import unquote
 
+from pydantic import InstanceOf
+
 from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.settings import values
+from catalog_sync.settings.alerts import AlertSettings
 from catalog_sync.settings.otel import check_otel
 from catalog_sync.settings.secrets import register_secrets
 from catalog_sync.settings.values import Secret
-from catalog_sync.settings.variables import VARIABLES, Variable
-from otel_resilience import CircuitBreakerConfig, RetryConfig, Severity
-from otel_resilience.alerting.model.config import EscalationStep, Silence
+from catalog_sync.settings.variables import Variable, VariableGroup, variable
+from otel_resilience import CircuitBreakerConfig, Jitter, RetryConfig
 
 __all__ = [
     "SECRET_NAMES",
@@ -29,103 +31,277 @@ __all__ = [
     "default_state_dir",
 ]
 
-SECRET_NAMES: Final = frozenset(variable.name for variable in VARIABLES if variable.secret)
-"""Variables whose whole value is a secret."""
 THROTTLE_BASE_DELAY: Final = 1.0
 """Least base delay in seconds after the supplier asked to slow down without naming a time."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class AlertSettings:
-    """The ``ERROR_ALERT_*`` variables."""
+class RetrySettings(VariableGroup):
+    """The ``ERROR_RETRY_*`` variables. Times in seconds."""
 
-    webhook_url: Secret | None
-    rate_limit: float
-    """Seconds."""
-    slack_webhook_url: Secret | None
-    pagerduty_routing_key: Secret | None
-    pagerduty_url: str
-    webhook_secret: Secret | None
-    min_severity: Severity
-    heartbeat_url: Secret | None
-    trace_url: str | None
-    """A template with ``{trace_id}``."""
-    dashboard_url: str | None
-    runbook_url: str | None
-    """A template which may hold ``{name}``."""
-    webhook_url_low: Secret | None
-    webhook_url_medium: Secret | None
-    webhook_url_high: Secret | None
-    webhook_url_critical: Secret | None
-    fallback_webhook_url: Secret | None
-    group_wait: float
-    """Seconds, like all that follow with a time."""
-    keep_firing: float
-    repeat: float
-    window: float
-    high_threshold: int
-    """0: never."""
-    medium_threshold: int
-    """0: never."""
-    partial_threshold: int
-    escalation: tuple[EscalationStep, ...]
-    silences: tuple[Silence, ...]
+    max_attempts: int = variable(
+        "ERROR_RETRY_MAX_ATTEMPTS",
+        values.whole(1, 100),
+        "Attempts of a call, the first included.",
+        default="5",
+        unit="attempts",
+    )
+    base_delay: float = variable(
+        "ERROR_RETRY_BASE_DELAY",
+        values.milliseconds(zero=True),
+        "Longest wait before the first retry.",
+        default="1000",
+        unit="ms",
+    )
+    max_delay: float = variable(
+        "ERROR_RETRY_MAX_DELAY",
+        values.milliseconds(zero=True),
+        "Longest wait before any retry; a server's Retry-After may be longer.",
+        default="30000",
+        unit="ms",
+    )
+    exponential_base: float = variable(
+        "ERROR_RETRY_EXPONENTIAL_BASE",
+        values.number(1, 100),
+        "Growth of the longest wait from retry to retry.",
+        default="2",
+    )
+    jitter: Jitter = variable(
+        "ERROR_RETRY_JITTER",
+        values.jitter,
+        "Whether waits are drawn at random: `true` (as `full`), `false` (as `none`), `full`, `equal`, `decorrelated`,"
+        " `none`.",
+        default="true",
+    )
+
+    def config(self) -> RetryConfig:
+        """As the library takes it."""
+        return RetryConfig(
+            max_attempts=self.max_attempts,
+            base_delay=self.base_delay,
+            max_delay=self.max_delay,
+            exponential_base=self.exponential_base,
+            jitter=self.jitter,
+            throttle_base_delay=max(self.base_delay, THROTTLE_BASE_DELAY),
+        )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ApiSettings:
+class BreakerSettings(VariableGroup):
+    """The ``ERROR_CIRCUIT_BREAKER_*`` variables. Times in seconds."""
+
+    threshold: int = variable(
+        "ERROR_CIRCUIT_BREAKER_THRESHOLD",
+        values.whole(1, 1_000_000),
+        "Failures within the monitoring period that open the circuit.",
+        default="10",
+        unit="failures",
+    )
+    reset_timeout: float = variable(
+        "ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT",
+        values.milliseconds(),
+        "Time until an open circuit lets a probe pass.",
+        default="60000",
+        unit="ms",
+    )
+    monitoring_period: float = variable(
+        "ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD",
+        values.milliseconds(),
+        "Window in which failures are counted; at least twice `CATALOG_ATTEMPT_TIMEOUT_MS`.",
+        default="60000",
+        unit="ms",
+    )
+
+    def config(self) -> CircuitBreakerConfig:
+        """As the library takes it."""
+        return CircuitBreakerConfig(
+            failure_threshold=self.threshold,
+            reset_timeout=self.reset_timeout,
+            monitoring_period=self.monitoring_period,
+        )
+
+
+class ApiSettings(VariableGroup):
     """The ``CATALOG_API_*`` variables."""
 
-    host: str
-    port: int
-    """0: any free one."""
-    token: Secret | None
-    open_reads: bool
-    trace_from: str
-    """``any`` or ``token``."""
-    max_concurrency: int
-    max_streams: int
-    max_body_bytes: int
+    host: str = variable(
+        "CATALOG_API_HOST", values.listen_host, "Address that `catalog-api` listens on.", default="127.0.0.1"
+    )
+    port: int = variable(
+        "CATALOG_API_PORT",
+        values.whole(0, 65535),
+        "Port that `catalog-api` listens on; 0: any free one.",
+        default="8080",
+    )
+    token: Secret | None = variable(
+        "CATALOG_API_TOKEN",
+        values.secret,
+        "Bearer token that starts and cancels syncs. Not set: writes are disabled.",
+        secret=True,
+    )
+    open_reads: bool = variable(
+        "CATALOG_API_OPEN_READS",
+        values.boolean,
+        "Whether reading needs no token; health checks never do.",
+        default="true",
+    )
+    trace_from: str = variable(
+        "CATALOG_API_TRACE_FROM",
+        values.one_of("any", "token"),
+        "Whose trace `catalog-api` continues: `any` caller's, or only that of a caller with the `token`.",
+        default="any",
+    )
+    max_concurrency: int = variable(
+        "CATALOG_API_MAX_CONCURRENCY",
+        values.whole(1, 100_000),
+        "Requests that `catalog-api` works on at once; further ones are asked to come again.",
+        default="256",
+        unit="requests",
+    )
+    max_streams: int = variable(
+        "CATALOG_API_MAX_STREAMS",
+        values.whole(1, 100_000),
+        "Open streams of events; further ones are asked to come again.",
+        default="64",
+        unit="streams",
+    )
+    max_body_bytes: int = variable(
+        "CATALOG_API_MAX_BODY_BYTES",
+        values.whole(2, 2**24),
+        "Body of a request to `catalog-api`.",
+        default="16384",
+        unit="bytes",
+    )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(VariableGroup):
     """Everything that can be configured. Durations in seconds."""
 
-    retry: RetryConfig
-    breaker: CircuitBreakerConfig
-    api_key: Secret
+    api_key: Secret = variable(
+        "ESIM_GO_API_KEY",
+        values.secret,
+        "API key of eSIM Go; needed by every command that asks the supplier.",
+        unset=Secret(""),
+        secret=True,
+    )
     """Empty where none is set; see :meth:`require_api_key`."""
-    base_url: str
+    base_url: str = variable(
+        "ESIM_GO_BASE_URL",
+        values.base_url,
+        "Base URL of the eSIM Go API.",
+        default="https://api.esim-go.com/v2.5",
+    )
     """Without a slash at its end."""
-    redis_url: str | None = dataclasses.field(repr=False)
+    redis_url: str | None = variable(
+        "REDIS_URL",
+        values.redis_url,
+        "The store: `redis://`, `rediss://` or `unix://`. After a question mark only what every client of ours takes:"
+        " `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`,"
+        " `db` with `unix://`. Not set: a private `redis-server` where one is on the PATH, else an in-process store.",
+        in_repr=False,
+    )
     """May hold a password."""
-    state_dir: Path
-    attempt_timeout: float
-    sync_deadline: float
-    page_size: int
-    supplier_rate: float
-    """Requests per second; 0: no limit."""
-    max_bad_row_ratio: float
-    max_drop_ratio: float
-    stale_after: float
-    sync_every: float
-    """Age in seconds from which a catalogue is due; 0: the scheduler asks for nothing."""
-    max_body_bytes: int
-    job_lease: float
-    """Seconds without a sign of life after which a step of a sync is given to another worker."""
-    workers: int
-    jobs: str
-    """Who does the syncs that the API is asked for: ``process`` or ``workers``."""
-    trace_headers_to: tuple[str, ...]
-    """Hosts that get trace headers; empty: loopback and names without a dot; ``*``: all."""
-    alerts: AlertSettings
-    api: ApiSettings
-    environment: str | None = None
-    """``deployment.environment.name``."""
+    state_dir: Path = variable(
+        "CATALOG_STATE_DIR",
+        values.folder,
+        "Folder for the snapshot, the private Redis, the alert outbox and persisted state. Not set: the user's state"
+        " folder (`$XDG_STATE_HOME/catalog-sync`, `~/.local/state/catalog-sync`;"
+        " on macOS `~/Library/Application Support/catalog-sync`).",
+    )
+    attempt_timeout: float = variable(
+        "CATALOG_ATTEMPT_TIMEOUT_MS",
+        values.milliseconds(),
+        "One request to the supplier, body included.",
+        default="10000",
+        unit="ms",
+    )
+    sync_deadline: float = variable(
+        "CATALOG_SYNC_DEADLINE_MS", values.milliseconds(), "A whole sync.", default="900000", unit="ms"
+    )
+    page_size: int = variable(
+        "CATALOG_PAGE_SIZE", values.whole(1, 10_000), "Bundles to ask for per page.", default="50", unit="bundles"
+    )
+    supplier_rate: float = variable(
+        "CATALOG_SUPPLIER_RATE_PER_S",
+        values.number(0, 100_000),
+        "Most requests in any second; 0: no limit.",
+        default="10",
+        unit="requests/s",
+    )
+    max_bad_row_ratio: float = variable(
+        "CATALOG_MAX_BAD_ROW_RATIO",
+        values.number(0, 1),
+        "Share of unusable rows above which a sync refuses to publish; a single one passes, unless this is 0.",
+        default="0.05",
+    )
+    max_drop_ratio: float = variable(
+        "CATALOG_MAX_DROP_RATIO",
+        values.number(0, 1),
+        "Share of vanished bundles above which a sync refuses to publish.",
+        default="0.3",
+    )
+    stale_after: float = variable(
+        "CATALOG_STALE_AFTER_S",
+        values.number(0, 1e9, unit="seconds"),
+        "Age from which a catalogue is called stale.",
+        default="86400",
+        unit="s",
+    )
+    sync_every: float = variable(
+        "CATALOG_SYNC_EVERY_S",
+        values.number(0, 1e9, unit="seconds"),
+        "Age from which a catalogue is due: what `run --if-due` and the scheduler go by; 0: the scheduler never asks.",
+        default="3600",
+        unit="s",
+    )
+    max_body_bytes: int = variable(
+        "CATALOG_MAX_BODY_BYTES",
+        values.whole(1024, 2**40),
+        "One decompressed answer of the supplier.",
+        default="16777216",
+        unit="bytes",
+    )
+    job_lease: float = variable(
+        "CATALOG_JOB_LEASE_MS",
+        values.milliseconds(),
+        "Time without a heartbeat after which a step of a sync is given to another worker.",
+        default="15000",
+        unit="ms",
+    )
+    jobs: str = variable(
+        "CATALOG_JOBS",
+        values.one_of("process", "workers"),
+        "Who does the syncs that `catalog-api` is asked for: the `process` itself, or `workers`, which need"
+        " `REDIS_URL`.",
+        default="process",
+    )
+    workers: int = variable(
+        "CATALOG_WORKERS", values.whole(1, 64), "Workers that `make up` starts.", default="2", unit="processes"
+    )
+    environment: str | None = variable(
+        "CATALOG_ENVIRONMENT",
+        values.name,
+        "Where this installation runs, as `production`: `deployment.environment.name` of its telemetry, and part of the"
+        " identity of every incident.",
+    )
+    trace_headers_to: tuple[str, ...] = variable(
+        "CATALOG_TRACE_HEADERS_TO",
+        values.hosts,
+        "Hosts, separated by commas, that get `traceparent` and `baggage`; `*`: all. Not set: loopback and names"
+        " without a dot. No other host gets them.",
+        unset=(),
+    )
+    env_file: Path | None = variable(
+        "CATALOG_ENV_FILE",
+        values.env_file,
+        "File with further variables; `none`: no file. Can be set in the environment alone.",
+        default=".env",
+    )
+    retry: InstanceOf[RetryConfig]
+    breaker: InstanceOf[CircuitBreakerConfig]
+    alerts: InstanceOf[AlertSettings]
+    api: InstanceOf[ApiSettings]
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Reads and checks every variable, those of OpenTelemetry too, and registers all secrets first.
 
         Raises ``ConfigurationError`` with one line that names the variable, its value unless it may hold a secret, and
@@ -133,36 +309,28 @@ class Settings:
         """
         register_secrets(environ, SECRET_NAMES)
         check_otel(environ)
-        read = {variable.name: variable.value(environ) for variable in VARIABLES}
-        _check_together(read, environ)
-        return cls(
-            retry=_retry(read),
-            breaker=CircuitBreakerConfig(
-                failure_threshold=read["ERROR_CIRCUIT_BREAKER_THRESHOLD"],
-                reset_timeout=read["ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT"],
-                monitoring_period=read["ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD"],
-            ),
-            api_key=read["ESIM_GO_API_KEY"] or Secret(""),
-            base_url=read["ESIM_GO_BASE_URL"],
-            redis_url=read["REDIS_URL"],
-            state_dir=read["CATALOG_STATE_DIR"] or default_state_dir(environ),
-            attempt_timeout=read["CATALOG_ATTEMPT_TIMEOUT_MS"],
-            sync_deadline=read["CATALOG_SYNC_DEADLINE_MS"],
-            page_size=read["CATALOG_PAGE_SIZE"],
-            supplier_rate=read["CATALOG_SUPPLIER_RATE_PER_S"],
-            max_bad_row_ratio=read["CATALOG_MAX_BAD_ROW_RATIO"],
-            max_drop_ratio=read["CATALOG_MAX_DROP_RATIO"],
-            stale_after=read["CATALOG_STALE_AFTER_S"],
-            sync_every=read["CATALOG_SYNC_EVERY_S"],
-            max_body_bytes=read["CATALOG_MAX_BODY_BYTES"],
-            job_lease=read["CATALOG_JOB_LEASE_MS"],
-            workers=read["CATALOG_WORKERS"],
-            jobs=read["CATALOG_JOBS"],
-            trace_headers_to=read["CATALOG_TRACE_HEADERS_TO"] or (),
-            alerts=_group(AlertSettings, "ERROR_ALERT_", read),
-            api=_group(ApiSettings, "CATALOG_API_", read),
-            environment=read["CATALOG_ENVIRONMENT"] or _deployment_environment(environ),
-        )
+        retry, breaker = RetrySettings.read(environ), BreakerSettings.read(environ)
+        _at_most(environ, "ERROR_RETRY_BASE_DELAY", retry.base_delay, "ERROR_RETRY_MAX_DELAY", retry.max_delay)
+        alerts, api = AlertSettings.read(environ), ApiSettings.read(environ)
+        settings = cls.read(environ, retry=retry.config(), breaker=breaker.config(), alerts=alerts, api=api)
+        timeout = ("CATALOG_ATTEMPT_TIMEOUT_MS", settings.attempt_timeout)
+        _at_most(environ, *timeout, "CATALOG_SYNC_DEADLINE_MS", settings.sync_deadline)
+        period = ("ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD", breaker.monitoring_period)
+        _at_most(environ, *timeout, *period, factor=2, times="half of ")
+        if not api.open_reads and not api.token:
+            raise ConfigurationError(
+                "CATALOG_API_OPEN_READS=false is not allowed without CATALOG_API_TOKEN: nobody could read"
+            )
+        derived: dict[str, Any] = {}
+        if not environ.get("CATALOG_STATE_DIR", "").strip():
+            derived["state_dir"] = default_state_dir(environ)
+        if settings.environment is None:
+            derived["environment"] = _deployment_environment(environ)
+        return settings.changed(**derived)
+
+    def changed(self, **changes: Any) -> Self:
+        """The same with other values of some fields, which are not checked."""
+        return self.model_copy(update=changes)
 
     def require_api_key(self) -> Secret:
         """The API key of the supplier. Raises ``ConfigurationError`` where none is set."""
@@ -199,27 +367,17 @@ def _deployment_environment(environ: Mapping[str, str]) -> str | None:
     return given.get("deployment.environment.name") or None
 
 
-def _check_together(read: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-    _at_most(read, environ, "ERROR_RETRY_BASE_DELAY", "ERROR_RETRY_MAX_DELAY")
-    _at_most(read, environ, "CATALOG_ATTEMPT_TIMEOUT_MS", "CATALOG_SYNC_DEADLINE_MS")
-    _at_most(
-        read,
-        environ,
-        "CATALOG_ATTEMPT_TIMEOUT_MS",
-        "ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD",
-        factor=2,
-        times="half of ",
-    )
-    if not read["CATALOG_API_OPEN_READS"] and not read["CATALOG_API_TOKEN"]:
-        raise ConfigurationError(
-            "CATALOG_API_OPEN_READS=false is not allowed without CATALOG_API_TOKEN: nobody could read"
-        )
-
-
 def _at_most(
-    read: Mapping[str, Any], environ: Mapping[str, str], low: str, high: str, *, factor: float = 1, times: str = ""
+    environ: Mapping[str, str],
+    low: str,
+    low_value: float,
+    high: str,
+    high_value: float,
+    *,
+    factor: float = 1,
+    times: str = "",
 ) -> None:
-    if read[low] * factor > read[high]:
+    if low_value * factor > high_value:
         raise ConfigurationError(
             f"{low}={_effective(low, environ)} is not allowed: it must be at most"
             f" {times}{high}={_effective(high, environ)}"
@@ -231,22 +389,8 @@ def _effective(name: str, environ: Mapping[str, str]) -> str:
     return given or next(f"{variable.default} (the default)" for variable in VARIABLES if variable.name == name)
 
 
-def _retry(read: Mapping[str, Any]) -> RetryConfig:
-    base = read["ERROR_RETRY_BASE_DELAY"]
-    return RetryConfig(
-        max_attempts=read["ERROR_RETRY_MAX_ATTEMPTS"],
-        base_delay=base,
-        max_delay=read["ERROR_RETRY_MAX_DELAY"],
-        exponential_base=read["ERROR_RETRY_EXPONENTIAL_BASE"],
-        jitter=read["ERROR_RETRY_JITTER"],
-        throttle_base_delay=max(base, THROTTLE_BASE_DELAY),
-    )
-
-
-T = TypeVar("T", AlertSettings, ApiSettings)
-
-
-def _group(kind: type[T], prefix: str, read: Mapping[str, Any]) -> T:
-    """A group of variables that are named as the fields are, but for the unit."""
-    named = {name.removesuffix("_S").removeprefix(prefix).lower(): value for name, value in read.items()}
-    return kind(**{field.name: named[field.name] for field in dataclasses.fields(kind)})
+_GROUPS: Final = (Settings, RetrySettings, BreakerSettings, AlertSettings, ApiSettings)
+VARIABLES: Final = tuple(variable for group in _GROUPS for variable in group.variables())
+"""Every variable, in the order in which it is documented."""
+SECRET_NAMES: Final = frozenset(variable.name for variable in VARIABLES if variable.secret)
+"""Variables whose whole value is a secret."""

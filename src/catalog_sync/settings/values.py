@@ -262,6 +262,13 @@ def folder(text: str) -> Path:
     return path
 
 
+def env_file(text: str) -> Path | None:
+    """The path of a file; ``none``: no file."""
+    if "\0" in text:
+        raise ValueError("the path of a file, or none")
+    return None if text.lower() == "none" else Path(text)
+
+
 _REDIS_OPTIONS: Final[dict[str, dict[str, Reader]]] = {
     "unix": {"db": whole(0, 99_999)},
     "rediss": {

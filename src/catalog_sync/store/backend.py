@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from catalog_sync.domain.cancellation import finished
 from catalog_sync.domain.errors import STORE
 from catalog_sync.store.catalog_store import Backend, CatalogStore
 from catalog_sync.store.client import SOCKET_TIMEOUT, ExecutesCalls, GuardedRedis, connect_socket, connect_url
@@ -104,7 +105,7 @@ async def open_store(
             await _close(redis)
     finally:
         if private is not None:
-            await _finished(asyncio.to_thread(private.stop))
+            await finished(asyncio.to_thread(private.stop))
 
 
 async def _start_private(state_dir: Path, wall_clock: Callable[[], float]) -> PrivateRedis | None:
@@ -113,7 +114,7 @@ async def _start_private(state_dir: Path, wall_clock: Callable[[], float]) -> Pr
         return None
     private = PrivateRedis(state_dir / "redis", program, wall_clock=wall_clock)
     try:
-        await _finished(asyncio.to_thread(private.start))
+        await finished(asyncio.to_thread(private.start))
     except asyncio.CancelledError:
         await asyncio.to_thread(private.stop)
         raise
@@ -121,20 +122,6 @@ async def _start_private(state_dir: Path, wall_clock: Callable[[], float]) -> Pr
         log.warning("a private redis-server could not be started: %s", error)
         return None
     return private
-
-
-async def _finished(work: Awaitable[None]) -> None:
-    """Waits until ``work`` is done, also while cancelled: a thread cannot be called back half way."""
-    task = asyncio.ensure_future(work)
-    interrupted: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            interrupted = error
-    task.result()
-    if interrupted is not None:
-        raise interrupted
 
 
 async def _close(redis: GuardedRedis) -> None:

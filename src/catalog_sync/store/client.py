@@ -7,10 +7,12 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
+import redis as blocking
 import redis.asyncio as redis
 from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.retry import Retry as BlockingRetry
 
 from catalog_sync.domain.cancellation import heeding_cancellation
 from catalog_sync.domain.errors import (
@@ -83,6 +85,15 @@ def connect_url(url: str, *, max_connections: int | None = None) -> redis.Redis:
 def connect_socket(path: str) -> redis.Redis:
     """A client for a server on a unix socket."""
     return redis.Redis(unix_socket_path=path, **_options())
+
+
+def connect_blocking(url: str, *, timeout: float) -> blocking.Redis:
+    """A client for code without an event loop, with the client's own retries off; nothing is sent yet.
+
+    ``timeout`` in seconds, for connecting and for one answer. Raises ``ValueError`` on an unusable URL.
+    """
+    no_retry = BlockingRetry(NoBackoff(), 0)
+    return blocking.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=no_retry)
 
 
 def _options() -> dict[str, Any]:

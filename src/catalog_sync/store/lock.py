@@ -10,23 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import datetime as dt
 import json
 import logging
 import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Any, Literal, cast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal, cast
 
+from catalog_sync.domain.cancellation import finished
 from catalog_sync.domain.errors import CatalogSyncError, LockLostError
 from catalog_sync.domain.models import LockHolder
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.store import scripts
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.errors import CorruptEntryError, StaleFenceError, SyncEndedError
 from catalog_sync.store.keys import CURRENT, FENCE, FENCE_SEQ, LOCK, VERSION_PREFIX, receipt_key
+from catalog_sync.store.lease import LeaseHeartbeat
 
 LOCK_TTL = 30.0
 """Seconds after which an abandoned lock is free again."""
@@ -37,12 +38,6 @@ _RENEWAL_PAUSE = 0.5
 log = logging.getLogger(__name__)
 
 AsyncSleep = Callable[[float], Awaitable[None]]
-
-
-def rfc3339(epoch: float) -> str:
-    """A moment as ``2026-11-24T02:00:00.123Z``."""
-    moment = dt.datetime.fromtimestamp(epoch, dt.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -139,7 +134,7 @@ class SyncLock:
     async def renew(self, correlation_id: str, shared: SharedOwner) -> Literal["ok", "free", "lost", "ended"]:
         """Extends the lease of ``shared`` where it holds the lock and its job is under way; else nothing changes.
 
-        ``free``: nobody holds the lock; ``lost``: another run does; ``ended``: the job is over.
+        ``free``: no run holds the lock; ``lost``: another run does; ``ended``: the job is over.
         """
         return await self.extend(shared.claim(correlation_id), shared.record)
 
@@ -206,13 +201,19 @@ class LockLease:
         self.lost = False
         """Whether another run may own the lock by now."""
 
-    def hold(self, *, release: bool = True) -> _Hold:
+    @contextlib.asynccontextmanager
+    async def hold(self, *, release: bool = True) -> AsyncIterator[LockLease]:
         """``async with lease.hold():`` renews the lease in the background and gives the lock back at the end.
 
         Without ``release`` it goes on for others who share it. When the lease is lost, the body is cancelled and
         :class:`LockLostError` raised.
         """
-        return _Hold(self, release=release)
+        try:
+            async with LeaseHeartbeat(self._keep_until_lost, name="sync lock renewal"):
+                yield self
+        finally:
+            if release:
+                await finished(self._give_back())
 
     async def renew(self, *, deadline: float | None = None) -> bool:
         """Starts the lease anew; ``False`` where it is not ours any more."""
@@ -253,77 +254,24 @@ class LockLease:
                 pause = min(_RENEWAL_PAUSE, self.remaining())
             await self._lock.sleep(pause)
 
-
-class _Hold:
-    """Renewal around a body; a cancellation that came from the loss becomes LockLostError, as asyncio.timeout does."""
-
-    def __init__(self, lease: LockLease, *, release: bool) -> None:
-        self._lease = lease
-        self._gives_back = release
-        self._task: asyncio.Task[Any] | None = None
-        self._renewal: asyncio.Task[None] | None = None
-        self._cancelling = 0
-
-    async def __aenter__(self) -> LockLease:
-        self._task = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._cancelling = self._task.cancelling()
-        self._renewal = asyncio.create_task(self._renew(), name="sync lock renewal")
-        return self._lease
-
-    async def _renew(self) -> None:
+    async def _keep_until_lost(self) -> LockLostError:
         try:
-            await self._lease.keep()
+            await self.keep()
         except Exception as error:  # noqa: BLE001  # whatever ended the renewal, the lease is not safe any more
             log.error("the renewal of the sync lock ended: %s", type(error).__name__)
-        self._lease.lost = True
-        if self._task is not None:
-            self._task.cancel("the lease of the sync lock was lost")
+        self.lost = True
+        return lock_lost(self.token)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        lost = self._lease.lost
-        cancelled_by_us = False
-        if lost and self._task is not None:
-            cancelled_by_us = self._task.uncancel() <= self._cancelling
-            if kind is None or not issubclass(kind, asyncio.CancelledError):
-                await self._absorb_cancellation()
-        await self._finish()
-        if cancelled_by_us and kind is not None and issubclass(kind, asyncio.CancelledError):
-            raise lock_lost(self._lease.token) from error
-
-    async def _absorb_cancellation(self) -> None:
-        """The body ended before the cancellation of the loss reached it; what it published was fenced."""
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
-
-    async def _finish(self) -> None:
-        """Ends the renewal and gives the lock back, also while the task is being cancelled."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-        if not self._gives_back:
-            return
-        releasing = asyncio.create_task(self._release(), name="sync lock release")
-        interrupted: asyncio.CancelledError | None = None
-        while not releasing.done():
-            try:
-                await asyncio.wait({releasing})
-            except asyncio.CancelledError as error:
-                interrupted = error
-        releasing.result()
-        if interrupted is not None:
-            raise interrupted
-
-    async def _release(self) -> None:
+    async def _give_back(self) -> None:
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
-                released = await self._lease.release(deadline=RELEASE_TIMEOUT)
+                released = await self.release(deadline=RELEASE_TIMEOUT)
         except (CatalogSyncError, TimeoutError) as error:
             log.warning(
                 "the sync lock could not be given back (%s); it is free again in at most %.0f s",
                 type(error).__name__,
-                self._lease.remaining(),
+                self.remaining(),
             )
         else:
-            if not released and not self._lease.lost:
-                log.warning("the sync lock was not ours any more when it was given back")
+            if not released and not self.lost:
+                log.warning("the sync lock was held by another run when it was given back")

@@ -162,7 +162,7 @@ class PrivateRedis:
             process.kill()
             process.wait()
             raise
-        # The server may outlive this process; while this process lives, somebody has to collect its exit status.
+        # The server may outlive this process; while this process lives, its exit status has to be collected.
         threading.Thread(target=process.wait, name="private-redis-exit", daemon=True).start()
 
     def _await_answer(self, process: subprocess.Popen[bytes] | None) -> None:
@@ -179,7 +179,7 @@ class PrivateRedis:
 
 
 def _ask(path: str, command: bytes, timeout: float = 2.0) -> bytes | None:
-    """The first bytes of the server's answer; ``None`` where nobody answers."""
+    """The first bytes of the server's answer; ``None`` where there is no answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         try:
@@ -208,7 +208,7 @@ def _shut_down(path: str) -> bool:
 
 
 def _is_ours(directory: Path) -> bool:
-    """Whether nobody else can have put a socket there."""
+    """Whether no other user can have put a socket there."""
     try:
         found = directory.lstat()
     except OSError:

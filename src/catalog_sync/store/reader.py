@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import datetime as dt
 import heapq
 import logging
 from collections import OrderedDict
@@ -16,7 +15,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from catalog_sync.domain.errors import BundleNotFoundError, CatalogSyncError, CatalogUnavailableError
-from catalog_sync.domain.index import Filter, profile_of, same_spelling
+from catalog_sync.domain.freshness import Freshness
+from catalog_sync.domain.groups import same_spelling
+from catalog_sync.domain.index import Filter, profile_of
 from catalog_sync.domain.models import Bundle, CatalogueMeta, Source
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import VersionGoneError
@@ -144,7 +145,7 @@ class _Found:
 
 
 class CatalogReader:
-    """Reads the catalogue. ``stale_after`` in seconds, ``clock`` tells the time of day as seconds since the epoch.
+    """Reads the catalogue. ``stale_after`` in seconds, ``clock`` gives the time of day in seconds since the epoch.
 
     ``source`` is what answers of ``store`` count as at best, for a store that is itself a copy.
     """
@@ -181,9 +182,9 @@ class CatalogReader:
 
         found, source = await self._read(query, from_store, from_snapshot)
         wanted = [name for name in found.meta.groups if query.accepts("groups", name)]
-        source, as_of = self._judge(found, wanted, source, max_age)
-        instruments.count_read(source)
-        return Answer(source, as_of, source != "fresh", found.meta.version, found.total, found.bundles)
+        judged = self._judge(found, wanted, source, max_age)
+        instruments.count_read(judged.source)
+        return Answer(judged.source, judged.as_of, judged.stale, found.meta.version, found.total, found.bundles)
 
     async def show(self, name: str, *, max_age: float | None = None) -> BundleAnswer:
         """The bundle of this name, which is case-sensitive.
@@ -205,9 +206,9 @@ class CatalogReader:
         if not found.bundles:
             raise BundleNotFoundError(f"the catalogue has no bundle {name!r}", context={"version": found.meta.version})
         bundle = found.bundles[0]
-        source, as_of = self._judge(found, bundle.groups, source, max_age)
-        instruments.count_read(source)
-        return BundleAnswer(source, as_of, source != "fresh", found.meta.version, bundle)
+        judged = self._judge(found, bundle.groups, source, max_age)
+        instruments.count_read(judged.source)
+        return BundleAnswer(judged.source, judged.as_of, judged.stale, found.meta.version, bundle)
 
     async def _read(
         self,
@@ -271,18 +272,22 @@ class CatalogReader:
             if len(self._last_good) > REMEMBERED_ANSWERS:
                 self._last_good.popitem(last=False)
 
-    def _judge(self, found: _Found, groups: Iterable[str], source: Source, max_age: float | None) -> tuple[Source, str]:
+    def _judge(self, found: _Found, groups: Iterable[str], source: Source, max_age: float | None) -> Freshness:
         spellings = {same_spelling(name) for name in groups}
-        parts = [meta for name, meta in found.meta.groups.items() if same_spelling(name) in spellings]
-        as_of = min([part.as_of for part in parts] or [found.meta.as_of], key=epoch)
-        age = self._clock() - epoch(as_of)
-        if max_age is not None and age > max_age:
+        judged = Freshness.of(
+            found.meta,
+            source,
+            now=self._clock(),
+            stale_after=self._stale_after,
+            groups={name: meta for name, meta in found.meta.groups.items() if same_spelling(name) in spellings},
+            stale_bundles=any(bundle.stale for bundle in found.bundles),
+        )
+        if max_age is not None and judged.age > max_age:
             raise CatalogTooOldError(
-                f"the catalogue is {age:.0f} s old, at most {max_age:.0f} s were asked for",
-                context={"as_of": as_of, "version": found.meta.version},
+                f"the catalogue is {judged.age:.0f} s old, at most {max_age:.0f} s were asked for",
+                context={"as_of": judged.as_of, "version": found.meta.version},
             )
-        doubtful = age > self._stale_after or any(p.stale for p in parts) or any(b.stale for b in found.bundles)
-        return ("stale" if source == "fresh" and doubtful else source), as_of
+        return judged
 
 
 async def _search_store(store: StoreReads, meta: CatalogueMeta, query: Query) -> _Found:
@@ -343,9 +348,3 @@ def _mentions(bundle: Bundle, words: Sequence[str]) -> bool:
         return True
     haystack = f"{bundle.name}\n{bundle.description}".casefold()
     return all(word in haystack for word in words)
-
-
-def epoch(rfc3339: str) -> float:
-    """Seconds since the epoch. Raises ``ValueError`` on anything but RFC 3339."""
-    moment = dt.datetime.fromisoformat(rfc3339)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()

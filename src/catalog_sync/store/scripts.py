@@ -115,7 +115,7 @@ nothing.
 
 The token is the server's clock in microseconds, raised above every token that the server knows: it does not repeat
 after FLUSHALL or a failover to a replica that lags, where a counter would start again. Doubles hold it exactly until
-the year 2255. A job gets the lock only while it is queued or running, and gets a lost one back only where nobody else
+the year 2255. A job gets the lock only while it is queued or running, and gets a lost one back only where no one else
 has published meanwhile."""
 
 LOCK_RENEW = (

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from catalog_sync.domain.models import Bundle, CatalogueMeta
+from catalog_sync.store.files import replace_durably
 from catalog_sync.store.staging import chunks, encode
 
 log = logging.getLogger(__name__)
@@ -165,20 +166,12 @@ class _Writer:
             raise ValueError(f"{self._meta.bundles} bundles were announced for the snapshot, {self._count} came")
         self._gzip.write(_line({"bundles": self._count, "sha256": self._digest.hexdigest()}))
         self._gzip.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
         if path.exists():
             # A second name for the old file, so that at no moment there is none under the first.
             spare = self._path.with_name(self._path.name.removesuffix(".tmp") + "old.tmp")
             os.link(path, spare)
             spare.replace(previous)
-        self._path.replace(path)
-        directory = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_durably(self._file, self._path, path)
 
     def close(self) -> None:
         """Removes what was not published."""

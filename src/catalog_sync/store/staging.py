@@ -166,7 +166,7 @@ class Staging:
 
 
 async def scan_hash(redis: GuardedRedis, key: str, count: int = CHUNK) -> AsyncIterator[dict[bytes, bytes]]:
-    """The fields of a large hash that nobody writes to, page by page; a field may come twice."""
+    """The fields of a large hash that is not being written, page by page; a field may come twice."""
     cursor = 0
     while True:
         cursor, page = await redis.command("scan", "HSCAN", key, cursor, "COUNT", count)

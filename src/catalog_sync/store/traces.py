@@ -29,7 +29,7 @@ MAX_FAILED: Final = 40
 MAX_SPANS: Final = 3000
 """Spans of one trace; later ones are dropped."""
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of the spans of one trace, which are read whole when somebody looks at it; later ones are dropped."""
+"""Bytes of the spans of one trace, which are read whole when it is looked at; later ones are dropped."""
 KEPT_FAILED: Final = 7 * 86_400
 KEPT_OTHER: Final = 1_800
 SHARE_AFTER: Final = 0.3

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
-    import httpx
-
     from catalog_sync.domain.models import Bundle
-    from otel_resilience import Classification, Policy
+    from otel_resilience import Policy
 
 
 class QuarantineReason(StrEnum):
@@ -86,14 +84,6 @@ class Deadline:
         return max(0.0, self._at - self._clock())
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RateLimit:
-    """What the supplier allows."""
-
-    requests: int
-    per_seconds: float
-
-
 @dataclasses.dataclass(slots=True)
 class RequestCounts:
     """Requests on the wire since the client was made."""
@@ -138,12 +128,4 @@ class Supplier(Protocol):
 
     async def health_probe(self, *, deadline: Deadline) -> None:
         """One cheap call that shows whether the supplier answers and accepts the key."""
-        ...
-
-    def classify(self, response: httpx.Response) -> Classification | None:
-        """The supplier's own verdict on an answer, asked before all other rules; ``None``: the usual rules decide."""
-        ...
-
-    def limits(self) -> RateLimit | None:
-        """The rate limit that is kept; ``None``: none."""
         ...

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from catalog_sync.sync.merge import GroupNames, Membership
+from catalog_sync.domain.groups import GroupNames
+from catalog_sync.store.staging import CHUNK, chunks
+from catalog_sync.sync.merge import Membership
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from catalog_sync.domain.index import CatalogueIndex
     from catalog_sync.domain.models import Bundle
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.staging import Staging
 
-CHUNK: Final = 250
-"""Bundles moved at once."""
 
 T = TypeVar("T")
 
@@ -125,7 +125,7 @@ class CatalogueBuilder:
                 self.index.discard(name)
 
     async def _rewrite(self, names: Iterable[str], groups: Callable[[Bundle], tuple[str, ...]]) -> None:
-        for chunk in chunks(list(names)):
+        for chunk in chunks(list(names)):  # what is rewritten may change what ``names`` iterates over
             found = await self._store.get_bundles(self.staging.version, chunk)
             await self._restage([self._regrouped(bundle, groups(bundle)) for bundle in found if bundle is not None])
 
@@ -144,11 +144,6 @@ class CatalogueBuilder:
 def members(index: CatalogueIndex, group: str) -> list[str]:
     """The names of ``group``, of exactly that spelling."""
     return next((names for value, names in index.entries("groups") if value == group), [])
-
-
-def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Pieces of at most :data:`CHUNK`."""
-    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
 
 
 async def chunked(items: AsyncIterator[T]) -> AsyncIterator[list[T]]:

@@ -8,12 +8,12 @@ import logging
 from functools import partial
 
 from catalog_sync.domain.errors import CatalogSyncError, UnusableGroupsError
+from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.models import GroupMeta, GroupReport, Outcome
 from catalog_sync.observability import instruments
 from catalog_sync.supplier.port import Scope
 from catalog_sync.sync import guards
 from catalog_sync.sync.fetch import discover, fetch_scope
-from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.run import FATAL, Candidate, Run
 from catalog_sync.sync.scopes import confirm_asked

@@ -44,7 +44,7 @@ def check_groups(before: Mapping[str, int], after: Mapping[str, int]) -> None:
 
 
 def check_all_fetched(damage: str, failed: Sequence[str]) -> None:
-    """Refuse a partial catalogue where it cannot be told what would be lost with the groups that failed."""
+    """Refuse a partial catalogue where it is not known what would be lost with the groups that failed."""
     if failed:
         raise PublishRefusedError(
             f"{damage}, so the last good data of {_listed(failed)} cannot be kept; --force publishes without",

@@ -4,38 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from catalog_sync.domain.index import same_spelling
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-
-class GroupNames:
-    """The spelling that counts for each group: the one under which the supplier lists it.
-
-    Spellings are equal as in :func:`catalog_sync.domain.index.same_spelling`, except that a listed name always means
-    itself.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._listed = dict.fromkeys(names)
-        self._spelling: dict[str, str] = {}
-        self._known = {same_spelling(name): name for name in reversed(self._listed)}
-
-    def spelled(self, name: str) -> str:
-        """The listed spelling of ``name``; itself where no group of that name is listed."""
-        spelling = self._spelling.get(name)
-        if spelling is None:
-            spelling = self._spelling[name] = self.listed(name) or name
-        return spelling
-
-    def all(self) -> frozenset[str]:
-        """The listed names."""
-        return frozenset(self._listed)
-
-    def listed(self, name: str) -> str | None:
-        """The listed spelling, or ``None``."""
-        return name if name in self._listed else self._known.get(same_spelling(name))
+    from collections.abc import Iterator
 
 
 class Membership:
@@ -73,7 +43,7 @@ class Membership:
         return (name for name, bits in self._seen.items() if bits & bit)
 
     def groups(self, name: str) -> tuple[str, ...]:
-        """The groups of ``name``, in the order in which they were first heard of."""
+        """The groups of ``name``, in the order in which they were first seen."""
         bits = self._seen.get(name, 0)
         groups = self._groups.get(bits)
         if groups is None:

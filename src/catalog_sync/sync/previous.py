@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from catalog_sync.domain.errors import InvalidDataError
 from catalog_sync.domain.models import Bundle, CatalogueMeta, GroupMeta
 from catalog_sync.store.errors import CorruptEntryError, VersionGoneError
-from catalog_sync.sync.builder import chunks, members
+from catalog_sync.store.staging import chunks
+from catalog_sync.sync.builder import members
 
 if TYPE_CHECKING:
     from catalog_sync.domain.index import CatalogueIndex

@@ -37,7 +37,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class ProgressTracker:
-    """Adds up what the groups report and tells the listener."""
+    """Adds up what the groups report and notifies the listener."""
 
     def __init__(self, listener: OnProgress | None) -> None:
         self._listener = listener
@@ -48,19 +48,19 @@ class ProgressTracker:
     def begin(self, scopes: Sequence[str]) -> None:
         """These will be fetched."""
         self._scopes = tuple(scopes)
-        self._tell(None)
+        self._notify(None)
 
     def page(self, scope: str, done: int, total: int | None, bundles: int) -> None:
         """``scope`` stands at page ``done`` of ``total`` with ``bundles`` bundles."""
         self._pages[scope] = (done, max(done, total or 0), bundles)
-        self._tell(scope)
+        self._notify(scope)
 
     def group_done(self, scope: str, *, failed: bool = False) -> None:
         """``scope`` is over, well or badly."""
         self._ended[scope] = failed
-        self._tell(scope)
+        self._notify(scope)
 
-    def _tell(self, current: str | None) -> None:
+    def _notify(self, current: str | None) -> None:
         if self._listener is None:
             return
         pages = self._pages.values()

@@ -8,7 +8,7 @@ from typing import Final
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.models import ErrorInfo
 from catalog_sync.domain.text import printable
-from otel_resilience import classify, correlation_id
+from otel_resilience import Severity, classify, correlation_id
 from otel_resilience.redaction import redact
 
 MAX_MESSAGE: Final = 500
@@ -33,8 +33,7 @@ def error_info(error: BaseException) -> ErrorInfo:
 
 def worst(errors: list[ErrorInfo]) -> ErrorInfo | None:
     """The most severe one; the first of several; ``None`` of none."""
-    order = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
-    return max(errors, key=lambda error: order.index(error.severity), default=None)
+    return max(errors, key=lambda error: Severity(error.severity), default=None)
 
 
 def first_leaf(error: BaseException) -> BaseException:

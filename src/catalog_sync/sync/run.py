@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain.errors import (
@@ -119,9 +118,4 @@ class Candidate:
     groups: dict[str, GroupMeta]
     as_of: str
     error: ErrorInfo | None = None
-    """Why it is PARTIAL, where no single group tells."""
-
-
-def rfc3339(moment: datetime.datetime) -> str:
-    """``moment`` in UTC with milliseconds: ``2026-11-24T02:00:00.000Z``."""
-    return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Why it is PARTIAL, where no single group shows it."""

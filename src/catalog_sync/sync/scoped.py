@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from catalog_sync.domain.countries import country_code
 from catalog_sync.domain.errors import CatalogueDamagedError, NotFoundError, UnknownScopeError, UnusableGroupsError
+from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.models import Bundle, GroupMeta, GroupReport, Outcome
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.supplier.port import Scope
 from catalog_sync.sync import guards
 from catalog_sync.sync.fetch import discover, fetch_scope
-from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.run import Candidate, Run
 from catalog_sync.sync.scopes import unknown_bundle, unknown_group
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain.countries import COUNTRIES, country_code
 from catalog_sync.domain.errors import CatalogSyncError, NotFoundError, UnknownScopeError
-from catalog_sync.domain.index import same_spelling
+from catalog_sync.domain.groups import GroupNames, same_spelling
 from catalog_sync.domain.models import SyncKind, SyncRequest
 from catalog_sync.domain.text import printable
 from catalog_sync.store.snapshot import SnapshotCorruptError
-from catalog_sync.sync.merge import GroupNames
 
 if TYPE_CHECKING:
     from catalog_sync.store.catalog_store import CatalogStore

@@ -18,20 +18,21 @@ from catalog_sync.domain.errors import (
     NotDurableError,
     SyncDeadlineError,
 )
+from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, LockHolder, Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.times import parse_rfc3339, rfc3339, utc_now
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.builder import CatalogueBuilder
 from catalog_sync.sync.full import build_full
-from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.previous import Published
 from catalog_sync.sync.progress import OnProgress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
-from catalog_sync.sync.run import Candidate, Run, rfc3339
+from catalog_sync.sync.run import Candidate, Run
 from catalog_sync.sync.scoped import build_bundle, build_country, build_group
-from catalog_sync.sync.shared.ticket import Ticket, adopt_lease
+from catalog_sync.sync.shared.distributed import DistributedSync, adopt_lease
 from otel_resilience import correlation_id, correlation_scope
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from catalog_sync.supplier.port import Supplier
 
 OnReport = Callable[[SyncReport, float | None], None]
-"""Told of every sync inside its span: the report, and the age in seconds of what readers get, where that is known."""
+"""Called for every sync, inside its span: the report, and the age in seconds of what readers get, where it is known."""
 
 CLEAN_UP_LIMIT: Final = 1.5
 """Seconds granted to the removal of a staged version; what is left expires by itself."""
@@ -87,9 +88,9 @@ class SyncService:
         *,
         on_progress: OnProgress | None = None,
         on_report: OnReport | None = None,
-        ticket: Ticket | None = None,
+        distributed: DistributedSync | None = None,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        now: Callable[[], datetime.datetime] = utc_now,
     ) -> None:
         self._settings = settings
         self._supplier = supplier
@@ -97,23 +98,23 @@ class SyncService:
         self._snapshot = snapshot
         self._on_progress = on_progress
         self._on_report = on_report
-        self._ticket = ticket
+        self._distributed = distributed
         self._clock = clock
         self._now = now
 
     async def run(self, request: SyncRequest | None = None) -> SyncReport:
         """Sync once. Returns a report whatever happens, except that ``CancelledError`` passes once the lock is free.
 
-        With a ticket this is the last step of a sync that several processes share: the report covers all of them, the
-        lock is not given back, and where the store went away before anything was published, ``CacheConnectionError`` or
-        ``LockLostError`` is raised, for the step can be repeated.
+        With ``distributed`` this is the last step of a sync that several processes share: the report covers all of
+        them, the lock is not given back, and where the store went away before anything was published,
+        ``CacheConnectionError`` or ``LockLostError`` is raised, for the step can be repeated.
         """
         request = request or SyncRequest()
-        ticket = self._ticket
-        started, started_at = self._clock(), ticket.started_at if ticket else rfc3339(self._now())
+        distributed = self._distributed
+        started, started_at = self._clock(), distributed.started_at if distributed else rfc3339(self._now())
         counts = self._supplier.counts
         sent, repeated = counts.sent, counts.repeated
-        with instruments.sync_span(request.kind, request.trigger), _scope_of(ticket) as identifier:
+        with instruments.sync_span(request.kind, request.trigger), _scope_of(distributed) as identifier:
             result = _Result()
             await self._under_lock(request, result)
             run = result.run
@@ -128,14 +129,14 @@ class SyncService:
                 quarantined=run.quarantined if run else 0,
                 groups=tuple(run.groups.values()) if run else (),
                 started_at=started_at,
-                duration_s=ticket.duration(self._now()) if ticket else self._clock() - started,
+                duration_s=distributed.duration(self._now()) if distributed else self._clock() - started,
                 attempts=counts.sent - sent,
                 retries=counts.repeated - repeated,
                 quarantined_rows=tuple(run.quarantined_rows()) if run else (),
                 holder=result.holder,
                 error=result.error,
             )
-            self._tell(report, result)
+            self._report(report, result)
         return report
 
     async def _under_lock(self, request: SyncRequest, result: _Result) -> None:
@@ -145,12 +146,12 @@ class SyncService:
         except SyncEndedError:
             raise  # a late step of a job that is over has nothing to report
         except LockLostError as error:
-            result.error = _told(error)
+            result.error = _reported(error)
             return
-        except Exception as error:  # whatever keeps the lock from being made is told as such, classified
-            if self._ticket is not None and isinstance(error, CacheConnectionError):
+        except Exception as error:  # whatever keeps the lock from being taken is reported as such, classified
+            if self._distributed is not None and isinstance(error, CacheConnectionError):
                 raise
-            result.outcome, result.error = Outcome.LOCK_UNAVAILABLE, _told(error)
+            result.outcome, result.error = Outcome.LOCK_UNAVAILABLE, _reported(error)
             return
         if isinstance(lock, LockHolder):
             result.outcome, result.holder = Outcome.SKIPPED_LOCKED, lock
@@ -158,14 +159,14 @@ class SyncService:
                 result.meta = await self._store.current()
             return
         try:
-            async with lock.hold(release=self._ticket is None):
+            async with lock.hold(release=self._distributed is None):
                 await self._work(request, lock, result)
         except Exception as raised:  # noqa: BLE001  every failure becomes part of the report, classified
             leaf = first_leaf(raised)
             again = isinstance(leaf, CacheConnectionError | LockLostError)
-            if self._ticket is not None and again and not result.published:
+            if self._distributed is not None and again and not result.published:
                 raise leaf from None
-            failure = _told(leaf)
+            failure = _reported(leaf)
             if result.published:
                 # The fence accepted the version: it stands, whatever happened to the lock afterwards.
                 _log.warning("after the publication: %s", failure.message)
@@ -173,20 +174,20 @@ class SyncService:
                 result.outcome, result.error = Outcome.FAILED, failure
 
     async def _acquire(self) -> LockLease | LockHolder:
-        if self._ticket is None:
+        if self._distributed is None:
             return await self._store.acquire_lock(correlation_id())
-        return self._ticket.refused_by or await adopt_lease(self._store, self._ticket)
+        return self._distributed.refused_by or await adopt_lease(self._store, self._distributed)
 
     async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:
         published = await Published.load(self._store, self._snapshot)
         previous = published.previous
         result.meta = previous.meta if previous else None
         asked = request
-        if self._ticket is None:  # the parts of a shared sync are fetched already: its first step has widened it
+        if self._distributed is None:  # the parts of a shared sync are fetched already: its first step has widened it
             request = request.widened(published.obstacle)
         began = self._now()
-        ticket = self._ticket
-        suffix = ticket.attempt if ticket else correlation_id()[:8]
+        distributed = self._distributed
+        suffix = distributed.attempt if distributed else correlation_id()[:8]
         staging = await self._store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
         committing = False
         try:
@@ -200,8 +201,8 @@ class SyncService:
                 damage=published.damage,
                 progress=ProgressTracker(self._on_progress),
                 deadline=Deadline(self._settings.sync_deadline, self._clock),
-                as_of=ticket.started_at if ticket else rfc3339(began),
-                replayed=ticket is not None,
+                as_of=distributed.started_at if distributed else rfc3339(began),
+                replayed=distributed is not None,
             )
             candidate = await self._within_deadline(run, staging)
             meta = self._meta(run, staging, candidate, lease.token)
@@ -252,7 +253,7 @@ class SyncService:
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, candidate: Candidate, result: _Result
     ) -> None:
         """Commit; a cancellation waits, for a bounded time, until it is known whether the version is live."""
-        receipt = self._ticket.job if self._ticket else None
+        receipt = self._distributed.job if self._distributed else None
         commit = asyncio.ensure_future(self._store.commit(staging, meta, lease, receipt=receipt))
         try:
             await asyncio.shield(commit)
@@ -299,11 +300,11 @@ class SyncService:
         except (CatalogSyncError, TimeoutError) as error:
             _log.warning("the staged version %s is left to expire: %s", staging.version, error_info(error).message)
 
-    def _tell(self, report: SyncReport, result: _Result) -> None:
+    def _report(self, report: SyncReport, result: _Result) -> None:
         run, meta = result.run, result.meta
         age: float | None = None
         if meta is not None:
-            as_of = datetime.datetime.fromisoformat(meta.as_of)
+            as_of = parse_rfc3339(meta.as_of)
             instruments.set_catalog_age(lambda: (self._now() - as_of).total_seconds())
             age = (self._now() - as_of).total_seconds()
         counts = {group.name: group.bundles for group in report.groups}
@@ -313,22 +314,22 @@ class SyncService:
                 key = (scope if scope in counts else "_OTHER", row.reason.value)
                 quarantined[key] = quarantined.get(key, 0) + 1
         if not report.unknown_scope:
-            # A typo is no failed sync: nothing that counts those may hear of it.
+            # A typo is no failed sync: it is not counted as one.
             instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
         instruments.emit_sync_finished(report)
         if self._on_report is not None:
             self._on_report(report, age)
 
 
-def _scope_of(ticket: Ticket | None) -> AbstractContextManager[str]:
-    return correlation_scope(None if ticket is None else ticket.correlation_id)
+def _scope_of(distributed: DistributedSync | None) -> AbstractContextManager[str]:
+    return correlation_scope(None if distributed is None else distributed.correlation_id)
 
 
-def _told(error: BaseException) -> ErrorInfo:
-    """The error for the report; one that is not of this package is a defect, and its traceback goes to the log."""
+def _reported(error: BaseException) -> ErrorInfo:
+    """The error for the report; one that is not of this package is a defect, and its traceback is logged."""
     info = error_info(error)
     if not isinstance(error, CatalogSyncError):
-        _log.error("the sync met an error that it does not know: %s", info.message, exc_info=error)
+        _log.error("unexpected error during sync: %s", info.message, exc_info=error)
     return info
 
 

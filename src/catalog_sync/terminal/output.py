@@ -1,4 +1,4 @@
-"""What a command says: one JSON object for machines, or text for people; and how its errors read in both."""
+"""The output of a command: one JSON object for machines or text for people, and its errors in both forms."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from catalog_sync import exit_codes
 from catalog_sync.domain.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from catalog_sync.domain.models import ErrorInfo
@@ -34,8 +36,9 @@ class UsageError(Exception):
 class Answer:
     """The output of one command."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, program: str = "catalog-sync") -> None:
         self.as_json = as_json
+        self.program = program
         self.answered = False
         """Whether the JSON object was printed."""
 
@@ -58,15 +61,21 @@ class Answer:
             sys.stdout.write(line + "\n")
 
     def notice(self, message: str) -> None:
-        """Tell a person on a terminal, or the log where stderr is none."""
+        """Show a message on the terminal, or log it where stderr is no terminal."""
         if sys.stderr.isatty():
             sys.stderr.write(message + "\n")
         else:
             _log.warning("%s", message)
 
     def complain(self, message: str) -> None:
-        """One line on stderr."""
-        _complain(message)
+        """One line on stderr that names the program."""
+        _write_error(self.program, message)
+
+    def error_json(self, error: BaseException) -> None:
+        """Print an error as the one JSON object."""
+        from catalog_sync.sync.reporting import error_info
+
+        self.json({"error": error_info(error).to_json()})
 
     def usage_error(self, error: UsageError) -> int:
         """Wrong arguments: one line."""
@@ -75,7 +84,8 @@ class Answer:
 
         know_secrets()
         message = redact(str(error))
-        _complain(f"{error.command}: {message}; see {error.command} --help")
+        sentence = message if message.endswith(("?", ".")) else f"{message}."
+        _write_error(error.command, f"{sentence} See {error.command} --help")
         if self.as_json:
             self.json({"error": _error_json("usage", "permanent", "HIGH", message)})
         return exit_codes.USAGE
@@ -83,7 +93,7 @@ class Answer:
     def stopped(self, number: int) -> int:
         """A signal ended the command before it had anything to undo."""
         message = f"stopped by {signal.Signals(number).name}"
-        _complain(message)
+        self.complain(message)
         if self.as_json:
             self.json({"error": _error_json("cancelled", "cancelled", "LOW", message)})
         return exit_codes.of_signal(number)
@@ -101,17 +111,23 @@ class Answer:
         info = error_info(error)
         users_mistake = isinstance(error, ConfigurationError | UnknownScopeError)
         if users_mistake:
-            _complain(info.message)
+            self.complain(info.message)
         elif isinstance(error, CatalogSyncError):
-            _complain(f"{info.message} (correlation ID {info.correlation_id})")
+            self.complain(f"{info.message} (correlation ID {info.correlation_id})")
         else:
             _log_unexpected(error, info)
-            _complain(f"unexpected error: {info.message} (correlation ID {info.correlation_id})")
+            self.complain(f"unexpected error: {info.message} (correlation ID {info.correlation_id})")
         if self.as_json:
             self.json({"error": info.to_json()})
         if users_mistake:
             return exit_codes.USAGE
         return exit_codes.NO_CATALOGUE if isinstance(error, CatalogUnavailableError) else exit_codes.FAILED
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether ``--json`` is among the arguments: known before they are parsed, since it holds for wrong ones too."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return "--json" in arguments[:end]
 
 
 def accept_any_text() -> None:
@@ -163,9 +179,9 @@ def _log_unexpected(error: BaseException, info: ErrorInfo) -> None:
         _log.error("unexpected error: %s", info.message, exc_info=error)
 
 
-def _complain(message: str) -> None:
+def _write_error(program: str, message: str) -> None:
     line = printable(" ".join(message.split()))
-    sys.stderr.write(f"catalog-sync: {line.removeprefix('catalog-sync: ')}\n")
+    sys.stderr.write(f"{program}: {line.removeprefix(f'{program}: ')}\n")
 
 
 def _error_json(kind: str, error_class: str, severity: str, message: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the command is cancelled, cleans up within a time limit, and says that it was stopped."""
+"""SIGINT and SIGTERM: the command is cancelled, cleans up within a time limit, and reports that it was stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STOP_WITHIN: Final = 4.5
-"""Seconds after which a stopped command that still cleans up is ended the hard way."""
+"""Seconds after which a stopped command that is still cleaning up is forced to exit."""
 
 
 class StopRequested(BaseException):  # no error: the user asked for it
@@ -29,7 +29,7 @@ class StopRequested(BaseException):  # no error: the user asked for it
 
 
 class StopSignals:
-    """Turns the first signal into a cancellation of the command's task, also of one that has yet to begin.
+    """Turns the first signal into a cancellation of the command's task, also of one that has not started.
 
     Code outside the task is not interrupted: an import that is left half done cannot be repeated. A second Ctrl-C ends
     the process at once; whatever else hangs is ended after :data:`STOP_WITHIN`.
@@ -38,8 +38,8 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         """The signal that came first."""
-        self.last_words: Callable[[], None] | None = None
-        """Called before the process is ended the hard way, in a thread: prints what must not stay unsaid."""
+        self.on_forced_exit: Callable[[], None] | None = None
+        """Called in a thread before the process is forced to exit: prints the result that is known so far."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 
@@ -85,7 +85,7 @@ class StopSignals:
 
     def _end(self) -> None:
         try:
-            if self.last_words is not None:
-                self.last_words()
+            if self.on_forced_exit is not None:
+                self.on_forced_exit()
         finally:
             os._exit(exit_codes.of_signal(self.received or signal.SIGTERM))

@@ -10,17 +10,18 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 from urllib.parse import quote
 
 from catalog_sync import exit_codes
-from catalog_sync.composition import read_settings
+from catalog_sync.composition import read_settings, warn_of_unknown_variables
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.observability.logs import setup_logging
-from catalog_sync.programs import complain, run_program
+from catalog_sync.programs import complain
 from catalog_sync.settings.settings import Settings
 from catalog_sync.store.private import PrivateRedis
+from catalog_sync.terminal.arguments import Version, run_single_command
 from catalog_sync.up.supervisor import NotReadyError, Program, Supervisor
 from catalog_sync.up.supervisor import unusable as unusable_setting
 
@@ -31,13 +32,23 @@ _log = logging.getLogger(__name__)
 
 def main() -> int:
     """Run until SIGINT or SIGTERM, then 0; 2 where a setting cannot be used, 1 where something did not start."""
-    return run_program(PROGRAM, _run)
+    return run_single_command(PROGRAM, everything, sys.argv[1:], "python -m catalog_sync.up")
+
+
+def everything(version: Version = False) -> Callable[[], int]:
+    """Start the API, workers and the scheduler on this machine; Ctrl-C stops all.
+
+    A supplier simulator is started where ESIM_GO_BASE_URL is not set, and a private Redis where REDIS_URL is not.
+    CATALOG_WORKERS is the number of workers.
+    """
+    return _run
 
 
 def _run() -> int:
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty())
     try:
         settings = read_settings()
+        warn_of_unknown_variables()
         settings.require_state_dir()
         if os.environ.get("ESIM_GO_BASE_URL"):
             settings.require_api_key()
@@ -59,7 +70,7 @@ def _redis(settings: Settings) -> Iterator[str]:
     program = shutil.which("redis-server")
     if program is None:
         raise ConfigurationError(
-            "REDIS_URL is not set and there is no redis-server on the PATH: workers need one of them"
+            "REDIS_URL is not set and there is no redis-server on the PATH: workers need one of the two"
         )
     private = PrivateRedis(settings.state_dir / "redis", program)
     private.start()
@@ -88,7 +99,7 @@ async def _up(settings: Settings, env: dict[str, str]) -> int:
         await asyncio.gather(starting, stopped, unusable, return_exceptions=True)
         if not unusable.cancelled():
             raise unusable_setting(unusable.result())
-        _say("stopping; what is under way may end")
+        _print("stopping; running work may finish")
     return 0
 
 
@@ -101,23 +112,23 @@ async def _start(up: Supervisor, settings: Settings, env: dict[str, str]) -> Non
         name = f"worker-{number}"
         await up.start(Program(name, ("catalog_sync.worker", "--name", name), env))
     await up.start(Program("beat", ("catalog_sync.worker.beat",), env))
-    said = await up.start(Program("api", ("catalog_sync.api.command", "--json"), env, says_ready=True))
-    _say(f"the page and the API: {said['base_url']}")
+    ready = await up.start(Program("api", ("catalog_sync.api.command", "--json"), env, reports_ready=True))
+    _print(f"page and API: {ready['base_url']}")
     if not os.environ.get("CATALOG_API_TOKEN"):
-        _say(f"to ask for a sync, use the token {token}")
-    _say("Ctrl-C stops everything")
+        _print(f"token for requests of a sync: {token}")
+    _print("Ctrl-C stops everything")
 
 
 async def _simulator(up: Supervisor, env: Mapping[str, str]) -> dict[str, str]:
     key = env.get("ESIM_GO_API_KEY") or "simulator-key"
-    said = await up.start(
-        Program("simulator", ("catalog_sync", "simulate", "--json", "--api-key", key), env, says_ready=True)
+    ready = await up.start(
+        Program("simulator", ("catalog_sync", "simulate", "--json", "--api-key", key), env, reports_ready=True)
     )
-    _say(f"no ESIM_GO_BASE_URL: a simulator of the supplier at {said['base_url']}, control {said['control_url']}")
-    return {"ESIM_GO_BASE_URL": said["base_url"], "ESIM_GO_API_KEY": key}
+    _print(f"no ESIM_GO_BASE_URL: a simulator of the supplier at {ready['base_url']}, control {ready['control_url']}")
+    return {"ESIM_GO_BASE_URL": ready["base_url"], "ESIM_GO_API_KEY": key}
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(f"up: {text}\n")
     sys.stderr.flush()
 

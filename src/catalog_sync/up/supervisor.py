@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotReadyError(Exception):
-    """A process ended, or said nothing, before it was ready."""
+    """A process ended, or reported nothing, before it was ready."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Program:
     arguments: tuple[str, ...]
     """After ``python -m``."""
     env: Mapping[str, str]
-    says_ready: bool = False
+    reports_ready: bool = False
     """Whether its first line on stdout is JSON with what others need to know."""
 
 
@@ -55,37 +55,37 @@ class Supervisor:
         self._ending = False
 
     async def start(self, program: Program) -> dict[str, Any]:
-        """Start a process and keep it running from then on. What it says once it is ready, else nothing.
+        """Start a process and keep it running from then on. Returns what it reports once it is ready, else nothing.
 
         Raises :class:`NotReadyError`, or ``ConfigurationError`` where it cannot use a setting.
         """
-        process, said = await self._launch(program)
+        process, report = await self._launch(program)
         self._keepers.append(asyncio.create_task(self._keep(program, process), name=program.name))
-        return said
+        return report
 
     async def _launch(self, program: Program) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
-        # A session of its own: Ctrl-C reaches the supervisor alone, which ends the others in order.
+        # A separate session: Ctrl-C reaches the supervisor alone, which ends the others in order.
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *program.arguments),
             env=dict(program.env),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE if program.says_ready else sys.stderr.fileno(),
+            stdout=asyncio.subprocess.PIPE if program.reports_ready else sys.stderr.fileno(),
             start_new_session=True,
         )
         self._running[program.name] = process
-        if not program.says_ready or process.stdout is None:
+        if not program.reports_ready or process.stdout is None:
             return process, {}
         try:
             async with asyncio.timeout(READY_WITHIN):
                 line = await process.stdout.readline()
-                if not line and await process.wait() == exit_codes.USAGE:
+                report = json.loads(line) if line else {}
+                if not report.get("ready") and await process.wait() == exit_codes.USAGE:
                     raise unusable(program)
-            said = json.loads(line)
         except (TimeoutError, ValueError) as error:
             raise NotReadyError(f"{program.name} did not become ready") from error
-        if not said.get("ready"):
-            raise NotReadyError(f"{program.name} did not become ready: {said.get('error', said)}")
-        return process, dict(said)
+        if not report.get("ready"):
+            raise NotReadyError(f"{program.name} did not become ready: {report.get('error', report)}")
+        return process, dict(report)
 
     async def _keep(self, program: Program, process: asyncio.subprocess.Process) -> None:
         pause = FIRST_PAUSE
@@ -143,8 +143,8 @@ class Supervisor:
 
 
 def unusable(program: Program) -> ConfigurationError:
-    """The error of a program that ended with 2; its own line says which setting it is."""
-    return ConfigurationError(f"{program.name} cannot use a setting; its own line says which")
+    """The error of a program that ended with 2; it printed which setting that is."""
+    return ConfigurationError(f"{program.name} cannot use a setting; see its message")
 
 
 def _end_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

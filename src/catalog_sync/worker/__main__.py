@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
 
 from catalog_sync import exit_codes
 from catalog_sync.composition import read_settings
-from catalog_sync.programs import run_program
-from catalog_sync.worker.health_file import health_file
+from catalog_sync.terminal.arguments import Version, run_single_command, text, whole
+from catalog_sync.worker.health_file import HealthFile
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -24,10 +27,28 @@ def main(arguments: list[str] | None = None) -> int:
 
     2 where a setting cannot be used, also where only a process of the pool finds out; 1 where anything else ends it.
     """
-    return run_program(PROGRAM, lambda: _run(_parser().parse_args(arguments)))
+    return run_single_command(
+        PROGRAM,
+        worker,
+        sys.argv[1:] if arguments is None else arguments,
+        "python -m catalog_sync.worker",
+        "python -m catalog_sync.worker --name w1 --concurrency 4",
+    )
 
 
-def _run(args: argparse.Namespace) -> int:
+def worker(
+    name: Annotated[
+        str | None, typer.Option(parser=text, metavar="NAME", help="Name of this worker, unique on its host.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(parser=whole(1, 1000), metavar="N", help="Steps at a time.")] = 1,
+    health_file: HealthFile = None,
+    version: Version = False,
+) -> Callable[[], int]:
+    """Run a worker for syncs. SIGTERM lets it finish what it is doing."""
+    return lambda: _run(name or f"worker-{os.getpid()}", concurrency, health_file)
+
+
+def _run(name: str, concurrency: int, health_file: Path | None) -> int:
     settings = read_settings()
     settings.require_api_key()
     settings.require_state_dir()
@@ -38,12 +59,12 @@ def _run(args: argparse.Namespace) -> int:
 
     app = configure(settings)
     check_broker(settings)
-    name = f"{args.name}@{socket.gethostname()}"
-    failure = process.install(args.health_file)
+    name = f"{name}@{socket.gethostname()}"
+    failure = process.install(health_file)
     transport.install()
     presence.announce(settings, name)
     dead_letters.watch(settings)
-    return failure.code or _work(app, name, args.concurrency, failure)
+    return failure.code or _work(app, name, concurrency, failure)
 
 
 def _work(app: Celery, name: str, concurrency: int, failure: Any) -> int:
@@ -68,22 +89,6 @@ def _work(app: Celery, name: str, concurrency: int, failure: Any) -> int:
         return int(failure.code)
     asked = state.should_stop is not None or state.should_terminate is not None
     return int(worker.exitcode or 0) or (0 if asked else exit_codes.FAILED)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="A worker for syncs. SIGTERM lets it finish.")
-    parser.add_argument("--name", default=f"worker-{os.getpid()}", help="name of this worker, unique on its host")
-    parser.add_argument("--concurrency", type=_count, default=1, metavar="N", help="steps at a time (default: 1)")
-    parser.add_argument(
-        "--health-file", type=health_file, metavar="FILE", help="file that is touched while steps can be done"
-    )
-    return parser
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1000):
-        raise argparse.ArgumentTypeError("must be a whole number from 1 to 1000")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
-from catalog_sync.programs import run_program
-from catalog_sync.worker.health_file import health_file
+from catalog_sync.terminal.arguments import Version, run_single_command
+from catalog_sync.worker.health_file import HealthFile
 
 PROGRAM: Final = "catalog-beat"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT, then 0. 2 where a setting cannot be used, 1 where anything else ends it."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Asks the workers whether a sync is due.")
-    parser.add_argument(
-        "--health-file", type=health_file, metavar="FILE", help="file that is touched while the scheduler is well"
+    return run_single_command(
+        PROGRAM, beat, sys.argv[1:] if arguments is None else arguments, "python -m catalog_sync.worker.beat"
     )
-    return run_program(PROGRAM, lambda: _run(parser.parse_args(arguments)))
 
 
-def _run(args: argparse.Namespace) -> int:
+def beat(health_file: HealthFile = None, version: Version = False) -> Callable[[], int]:
+    """Run the scheduler, which asks the workers at intervals to sync if a sync is due."""
+    return lambda: _run(health_file)
+
+
+def _run(health_file: Path | None) -> int:
     from catalog_sync.worker.scheduler import serve  # loads Celery
 
-    return serve(args.health_file)
+    return serve(health_file)
 
 
 if __name__ == "__main__":

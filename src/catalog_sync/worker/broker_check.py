@@ -6,12 +6,11 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError
-from redis.retry import Retry
 
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings.values import shown_address
+from catalog_sync.store.client import connect_blocking
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -31,9 +30,7 @@ def check_broker(settings: Settings) -> None:
     """
     url = settings.redis_url or ""
     try:
-        with redis.Redis.from_url(
-            url, socket_timeout=WITHIN, socket_connect_timeout=WITHIN, retry=Retry(NoBackoff(), 0)
-        ) as client:
+        with connect_blocking(url, timeout=WITHIN) as client:
             client.ping()
     except (AuthenticationError, AuthorizationError) as error:
         raise _refused(url, error) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from celery import signals
 
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import DEAD, DEAD_COUNT
 from catalog_sync.jobs.ledger import KEPT_LETTERS
+from catalog_sync.store.client import connect_blocking
 from catalog_sync.worker.transport import GuardedChannel
 from otel_resilience.redaction import redact
 
@@ -33,17 +34,17 @@ class DeadLetters:
 
     def unknown(self, message: Any = None, name: str | None = None, exc: BaseException | None = None, **_: Any) -> None:
         """A message for a task that does not exist."""
-        self._bury("unknown task", name, message, exc)
+        self._add("unknown task", name, message, exc)
 
     def rejected(self, message: Any = None, exc: BaseException | None = None, **_: Any) -> None:
         """A message that is none."""
-        self._bury("unreadable message", None, message, exc)
+        self._add("unreadable message", None, message, exc)
 
     def unreadable(self, entry: bytes, error: Exception) -> None:
         """An entry of the queue that is no message."""
-        self._bury("unreadable entry", None, entry, error)
+        self._add("unreadable entry", None, entry, error)
 
-    def _bury(self, reason: str, task: str | None, message: Any, error: BaseException | None) -> None:
+    def _add(self, reason: str, task: str | None, message: Any, error: BaseException | None) -> None:
         body = getattr(message, "body", message)
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
         letter = {
@@ -51,24 +52,21 @@ class DeadLetters:
             "step": None if task is None else redact(task)[:MAX_TEXT],
             "scope": None,
             "starts": 0,
-            "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "at": rfc3339(utc_now()),
             "correlation_id": None,
             "reason": reason if error is None else f"{reason}: {redact(str(error))[:MAX_TEXT]}",
             "body": redact(text)[:MAX_TEXT],
         }
         _log.error("a message is a dead letter: %s", reason)
         try:
-            self._redis.eval(scripts.BURY, 2, DEAD, DEAD_COUNT, json.dumps(letter), KEPT_LETTERS)
+            self._redis.eval(scripts.ADD_DEAD_LETTER, 2, DEAD, DEAD_COUNT, json.dumps(letter), KEPT_LETTERS)
         except (redis.RedisError, OSError) as failure:
             _log.error("a dead letter could not be put aside: %s", type(failure).__name__)
 
 
 def watch(settings: Settings) -> DeadLetters:
     """Puts aside what the worker in this process cannot handle, from now on."""
-    client = redis.Redis.from_url(
-        settings.redis_url or "", socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
-    )
-    letters = DeadLetters(client)
+    letters = DeadLetters(connect_blocking(settings.redis_url or "", timeout=REDIS_TIMEOUT))
     GuardedChannel.unreadable = staticmethod(letters.unreadable)
     signals.task_unknown.connect(letters.unknown, weak=False)
     signals.task_rejected.connect(letters.rejected, weak=False)

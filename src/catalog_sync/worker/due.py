@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain.models import SyncKind
+from catalog_sync.domain.times import parse_rfc3339
 
 if TYPE_CHECKING:
     from catalog_sync.jobs import Job
@@ -26,4 +27,4 @@ def just_tried(jobs: Sequence[Job], every: float, now: datetime.datetime) -> boo
     if last is None:
         return False
     pause = datetime.timedelta(seconds=max(LEAST_AGAIN_AFTER, every * AGAIN_AFTER))
-    return now < datetime.datetime.fromisoformat(last) + pause
+    return now < parse_rfc3339(last) + pause

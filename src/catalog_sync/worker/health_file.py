@@ -1,17 +1,25 @@
-"""The argument ``--health-file`` of worker and scheduler."""
+"""The option ``--health-file`` of worker and scheduler."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 
-def health_file(text: str) -> Path:
-    """An argument that names a file in a folder that can be written to; one that an earlier process left is removed."""
+def _writable(text: str) -> Path:
+    """A file in a folder that can be written to; one that an earlier process left is removed."""
     path = Path(text)
     try:
         path.touch()
         path.unlink()
     except OSError as error:
-        raise argparse.ArgumentTypeError(f"{path} cannot be written: {error.strerror}") from error
+        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}") from error
     return path
+
+
+HealthFile = Annotated[
+    Path | None,
+    typer.Option(parser=_writable, metavar="FILE", help="File that is touched as long as the process can do its work."),
+]

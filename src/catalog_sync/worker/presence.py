@@ -19,6 +19,7 @@ import redis
 from celery import signals
 
 from catalog_sync.jobs.keys import SWEPT, WORKER_PREFIX
+from catalog_sync.store.client import connect_blocking
 from catalog_sync.worker.celery_settings import SWEEP_TASK
 from catalog_sync.worker.process import probe
 
@@ -32,9 +33,9 @@ SWEEPS_PER_LEASE: Final = 3
 PROBE_EVERY: Final = 4.0
 """Seconds between two probes of the pool."""
 PROBE_LIMIT: Final = 30.0
-"""Seconds after which a process that has begun a probe and does not end it is killed and replaced."""
+"""Seconds after which a process that has started a probe and does not finish it is killed and replaced."""
 PROBE_GIVEN_UP: Final = 2 * PROBE_LIMIT
-"""Seconds after which another process is probed where one has not even begun."""
+"""Seconds after which another process is probed where one has not even started."""
 
 _log = logging.getLogger(__name__)
 _errors = (redis.RedisError, OSError)
@@ -44,10 +45,7 @@ class Presence:
     """What the parent of one worker does at every heartbeat."""
 
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        url = settings.redis_url or ""
-        self._redis = redis.Redis.from_url(
-            url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT, retry_on_error=[]
-        )
+        self._redis = connect_blocking(settings.redis_url or "", timeout=REDIS_TIMEOUT)
         self._name = name
         self._clock = clock
         self._worker: Any = None

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from celery import signals
 
 from catalog_sync import exit_codes
-from catalog_sync.composition import Policies, alerting, open_catalogue, open_client, read_settings
+from catalog_sync.composition import (
+    Policies,
+    alerting,
+    open_catalogue,
+    open_client,
+    read_settings,
+    warn_of_unknown_variables,
+)
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.observability import contract
@@ -227,13 +234,19 @@ def install(health_file: Path | None = None) -> StartFailure:
     global _failure, _health_file  # one worker per process
     _failure, _health_file = StartFailure(), health_file
     run_steps_with(lambda step: current().run(step))
-    signals.setup_logging.connect(_set_up_logging, weak=False)
+    signals.setup_logging.connect(_begin_logging, weak=False)
     signals.worker_process_init.connect(_begin, weak=False)
     signals.worker_process_shutdown.connect(_end, weak=False)
     return _failure
 
 
-def _set_up_logging(**_: Any) -> None:
+def _begin_logging(**_: Any) -> None:
+    """In the parent, once."""
+    _set_up_logging()
+    warn_of_unknown_variables()
+
+
+def _set_up_logging() -> None:
     """Instead of Celery's own: every process of the worker logs JSON lines, or short ones on a terminal.
 
     Celery's lines about single messages have no correlation ID; the steps log lines of their own that do.

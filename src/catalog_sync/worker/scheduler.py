@@ -6,22 +6,20 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import redis
 from celery import beat
 
-from catalog_sync.composition import read_settings
+from catalog_sync.composition import read_settings, warn_of_unknown_variables
 from catalog_sync.observability import contract
 from catalog_sync.observability.logs import setup_logging
+from catalog_sync.store.client import connect_blocking
 from catalog_sync.worker import transport
 from catalog_sync.worker.broker_check import check_broker
 from catalog_sync.worker.celery_app import configure
 from catalog_sync.worker.celery_settings import DUE_TASK
 from otel_resilience.redaction import redact
-
-if TYPE_CHECKING:
-    from catalog_sync.settings.settings import Settings
 
 REDIS_TIMEOUT: Final = 1.0
 ASK_EVERY: Final = 60.0
@@ -72,11 +70,12 @@ def serve(shown_in: Path | None) -> int:
     """
     settings = read_settings()
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=contract.SERVICE_WORKER)
+    warn_of_unknown_variables()
     app = configure(settings)
     check_broker(settings)
     transport.install()
     Scheduler.health_file = shown_in
-    Scheduler.ping = staticmethod(_client(settings).ping)
+    Scheduler.ping = staticmethod(connect_blocking(settings.redis_url or "", timeout=REDIS_TIMEOUT).ping)
     app.conf.update(
         beat_schedule={"due": {"task": DUE_TASK, "schedule": ASK_EVERY, "options": {"expires": ASK_EVERY}}},
         beat_max_loop_interval=LONGEST_LOOP,
@@ -85,12 +84,6 @@ def serve(shown_in: Path | None) -> int:
     _stop_on_signals(service)
     service.start()
     return 0
-
-
-def _client(settings: Settings) -> redis.Redis:
-    return redis.Redis.from_url(
-        settings.redis_url or "", socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
-    )
 
 
 def _stop_on_signals(service: Any) -> None:

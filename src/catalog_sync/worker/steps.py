@@ -22,7 +22,9 @@ from catalog_sync.domain.errors import (
     SyncDeadlineError,
     UnusableGroupsError,
 )
+from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.models import LockHolder, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
 from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
@@ -34,18 +36,17 @@ from catalog_sync.observability.sdk import inject_context
 from catalog_sync.supplier.esim_go.client import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
 from catalog_sync.sync.fetch import discover
-from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.previous import Published
 from catalog_sync.sync.progress import Progress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
-from catalog_sync.sync.run import Fetch, rfc3339
+from catalog_sync.sync.run import Fetch
 from catalog_sync.sync.scopes import confirm_asked
 from catalog_sync.sync.service import SyncService
+from catalog_sync.sync.shared.distributed import adopt_lease
 from catalog_sync.sync.shared.failures import error_from_json, error_to_json
 from catalog_sync.sync.shared.staged import Part, StagedSupplier, fetch_bundle_part, fetch_part
-from catalog_sync.sync.shared.ticket import adopt_lease
 from catalog_sync.worker.due import just_tried
-from catalog_sync.worker.heart import Heart, StepStoppedError
+from catalog_sync.worker.step_heartbeat import StepHeartbeat, StepStoppedError
 from otel_resilience import Policy, classify, correlation_scope
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ LEAST_TO_PUBLISH: Final = 30.0
 """Seconds that merging gets although the deadline is near: everything was fetched in time."""
 CLEAN_UP_LIMIT: Final = 1.5
 
-Step = Callable[["Record", Started, Heart], Awaitable[None]]
+Step = Callable[["Record", Started, StepHeartbeat], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 _AGAIN: Final = (CacheConnectionError, LockLostError)
@@ -114,8 +115,8 @@ class Worker:
     async def fetch(self, job_id: str, number: int) -> None:
         """One of the steps in the middle."""
 
-        async def step(record: Record, started: Started, heart: Heart) -> None:
-            await self._fetch(record, number, started, heart)
+        async def step(record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
+            await self._fetch(record, number, started, heartbeat)
 
         await self._run(job_id, step_of(number), step, number)
 
@@ -185,10 +186,10 @@ class Worker:
         record = await self._ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
             try:
-                async with Heart(
+                async with StepHeartbeat(
                     self._ledger, job_id, step, claim, self._settings.job_lease, self._on_sign_of_life
-                ) as heart:
-                    await work(record, started, heart)
+                ) as heartbeat:
+                    await work(record, started, heartbeat)
             except StepStoppedError as stopped:
                 _log.info("%s of job %s stops: %s", step, job_id, stopped)
                 if not await self._is_lost(record) and not stopped.lost:
@@ -211,7 +212,7 @@ class Worker:
         record = self._interrupted
         if record is None:
             return
-        over = record.ticket().duration(self._now()) > self._settings.sync_deadline + GRACE
+        over = record.distributed_sync().duration(self._now()) > self._settings.sync_deadline + GRACE
         if over or await self._is_lost(record) or await self._has_ended(record.job.id):
             self._interrupted = None
 
@@ -238,9 +239,9 @@ class Worker:
         except CatalogSyncError as error:
             _log.warning("the claim of %s is left to expire: %s", step, error)
 
-    async def _plan(self, record: Record, started: Started, heart: Heart) -> None:
+    async def _plan(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
         job_id = record.job.id
-        lease = await adopt_lease(self._store, record.ticket())
+        lease = await adopt_lease(self._store, record.distributed_sync())
         token, refused_by = None, None
         scopes: list[str] = []
         plan = Part()
@@ -254,7 +255,7 @@ class Worker:
                 request = record.request.widened(published.obstacle)
                 plan, scopes = await self._scopes(record.request, request, published.previous, started)
         carrier = inject_context()
-        heart.conclude()
+        heartbeat.conclude()
         await self._ledger.planned(
             job_id, plan, scopes, request=request, token=token, refused_by=refused_by, carrier=carrier
         )
@@ -295,20 +296,20 @@ class Worker:
         group = GroupNames(groups).listed(request.scope)
         return plan, [] if group is None else [group]
 
-    async def _fetch(self, record: Record, number: int, started: Started, heart: Heart) -> None:
+    async def _fetch(self, record: Record, number: int, started: Started, heartbeat: StepHeartbeat) -> None:
         job_id, scope = record.job.id, record.scopes[number]
-        heart.note(number, GroupProgress(scope, "running"))
+        heartbeat.note(number, GroupProgress(scope, "running"))
         ttl = int(self._settings.sync_deadline) + PART_MARGIN
         staging = self._store.part(f"part.{job_id}.{number}.{secrets.token_hex(4)}", ttl=ttl)
         before = dataclasses.replace(self._supplier.counts)
         kept = False
         try:
-            part = self._counted(await self._fetched(record, number, started, heart, staging), before)
+            part = self._counted(await self._fetched(record, number, started, heartbeat, staging), before)
             await self._heed(part, started)
             bundles = part.bundles if part.error is None else 0
             info = None if part.error is None else error_info(part.error).to_json()
             progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
-            heart.conclude()
+            heartbeat.conclude()
             kept = True  # while the answer is out: where it is lost, the result may stand
             first, ready = await self._ledger.finish(job_id, number, part, progress)
             kept = first and part.error is None
@@ -320,17 +321,19 @@ class Worker:
         if ready:
             await self._sender.publish(job_id, record.carrier)
 
-    async def _fetched(self, record: Record, number: int, started: Started, heart: Heart, staging: Staging) -> Part:
+    async def _fetched(
+        self, record: Record, number: int, started: Started, heartbeat: StepHeartbeat, staging: Staging
+    ) -> Part:
         """The part, or its error: only what ends the attempt is raised."""
         scope = record.scopes[number]
 
         def on_progress(progress: Progress) -> None:
-            heart.note(number, GroupProgress(scope, "running", progress.bundles))
+            heartbeat.note(number, GroupProgress(scope, "running", progress.bundles))
 
         fetch = self._new_fetch(started, on_progress)
         timeout = asyncio.timeout(max(0.0, started.left))
         try:
-            lease = await adopt_lease(self._store, record.ticket())
+            lease = await adopt_lease(self._store, record.distributed_sync())
             if isinstance(lease, LockHolder):
                 raise LockLostError("the sync has no lock")
             async with lease.hold(release=False), timeout:
@@ -348,7 +351,7 @@ class Worker:
             return Part(error=error)
         except Exception as raised:  # noqa: BLE001  a defect ends the sync, classified, as it does in one process
             defect = first_leaf(raised)
-            _log.error("fetching %s met an error that it does not know", scope, exc_info=defect)
+            _log.error("unexpected error while fetching %s", scope, exc_info=defect)
             await self._ledger.fail(record.job.id, error_to_json(defect))
             return Part(error=CatalogSyncError(error_info(defect).message, classification=classify(defect)))
 
@@ -360,29 +363,29 @@ class Worker:
         with instruments.group_span(scope):
             return await fetch_part(fetch, Scope(group=scope), staging)
 
-    async def _publish(self, record: Record, started: Started, heart: Heart) -> None:
+    async def _publish(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
         job = record.job
         if job.cancel_requested:
-            heart.conclude()
+            heartbeat.conclude()
             await self._ledger.end(job.id, JobStatus.CANCELLED, None, None, finished_at=rfc3339(self._now()))
             _log.info("sync %s was cancelled", job.id)
         else:
-            await self._conclude(record, started, heart)
+            await self._conclude(record, started, heartbeat)
         self._ended_here = job.id
         await self._tidy_up(record)
 
-    async def _conclude(self, record: Record, started: Started, heart: Heart) -> None:
+    async def _conclude(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
         job = record.job
         done = await self._ledger.parts(job.id)
         parts = {scope: part for number, scope in enumerate(record.scopes) if (part := done.get(step_of(number)))}
         ended_by = None if record.fatal is None else error_from_json(record.fatal)
         supplier = StagedSupplier(self._store, self._supplier.policy, done.get(PLAN, Part()), parts, ended_by)
         service = SyncService(
-            dataclasses.replace(self._settings, sync_deadline=max(started.left, LEAST_TO_PUBLISH)),
+            self._settings.changed(sync_deadline=max(started.left, LEAST_TO_PUBLISH)),
             supplier,
             self._store,
             self._snapshot,
-            ticket=record.ticket(f"{job.id[:8]}.{secrets.token_hex(4)}"),
+            distributed=record.distributed_sync(f"{job.id[:8]}.{secrets.token_hex(4)}"),
             on_report=self._on_report,
             now=self._now,
         )
@@ -395,7 +398,7 @@ class Worker:
             for group in report.groups
         }
         groups = [reported.get(group.name, group) for group in (await self._ledger.read(job.id)).job.groups]
-        heart.conclude()
+        heartbeat.conclude()
         await self._ledger.end(
             job.id,
             JobStatus.FINISHED,
@@ -424,7 +427,7 @@ class Worker:
         with correlation_scope(record.job.correlation_id):
             error = PoisonedStepError(f"{step} was begun {MAX_STARTS} times and never came to an end")
             scope = None if number is None else record.scopes[number]
-            await self._ledger.bury(
+            await self._ledger.add_dead_letter(
                 {
                     "job": job_id,
                     "step": step,

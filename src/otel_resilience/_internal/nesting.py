@@ -40,7 +40,7 @@ class Enclosing:
         self.seconds = seconds
         """The whole time that was given."""
         self.cuts = False
-        """Whether the enclosed code is cancelled when the time is over, so that it need not watch the time itself."""
+        """Whether the enclosed code is cancelled when the time is up, so that it need not watch the time itself."""
         self.failures: deque[Failure] | None = None
         self.sent_inside = False
         """Whether an enclosed call may have sent something, however it ended."""

@@ -10,7 +10,7 @@ from otel_resilience._internal.forks import renew_lock_after_fork
 
 MAX_NAMES: Final = 1_000
 MAX_CLASSES_OF_A_NAME: Final = 3
-"""Some libraries make their exception classes anew for each client; those are the same to a reader of logs."""
+"""Some libraries make new exception classes for each client; those are the same to a reader of logs."""
 
 
 class Once:

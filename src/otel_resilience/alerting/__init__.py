@@ -1,4 +1,4 @@
-"""Tell a person once, with the evidence: alerts become incidents, incidents notifications, channels deliver those.
+"""Notify a person once, with the evidence: alerts become incidents, incidents notifications, channels deliver those.
 
     from otel_resilience.alerting import Alert, AlertConfig, AlertService, ResilienceSource, Route
     from otel_resilience.alerting.channels import from_url

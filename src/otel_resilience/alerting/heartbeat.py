@@ -20,7 +20,7 @@ _OTHER_METHOD: Final = frozenset({405, 501})
 
 
 class Heartbeat:
-    """Asks for a URL in a thread of its own, with retries; nobody waits for it but :meth:`close`.
+    """Requests a URL in its own thread, with retries; only :meth:`close` waits for it.
 
     By GET; by POST where the receiver takes no GET.
     """

@@ -1,9 +1,9 @@
 """The alert service: what is reported becomes incidents, incidents become notifications, channels deliver them.
 
 Nothing here raises into the application, and no caller waits for a network: :meth:`AlertService.report` updates the
-incident and, for what must not be lost, writes one file. Everything else happens in threads of its own: they take in
-what other processes of the service wrote, judge, and send a message only when the store has accepted it as the next one
-of its incident.
+incident and, for what must not be lost, writes one file. Everything else happens in its own threads: they take in
+what other processes of the service wrote, decide, and send a message only when the store has accepted it as the next
+one of its incident.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from otel_resilience.alerting.delivery.dispatch import DISABLED_KIND, Dispatcher
 from otel_resilience.alerting.delivery.ledger import Route
 from otel_resilience.alerting.delivery.receipt import Receipt, in_context
 from otel_resilience.alerting.model.alert import Alert, Notification, Status, fingerprint
-from otel_resilience.alerting.model.book import GoodSign, IncidentBook
+from otel_resilience.alerting.model.book import IncidentBook, RecoverySign
 from otel_resilience.alerting.model.config import AlertConfig
 from otel_resilience.alerting.model.incident import Incident, Phase, message_number
 from otel_resilience.alerting.model.observed import Observed
@@ -40,7 +40,7 @@ from otel_resilience.classification.model import Classification, Severity
 from otel_resilience.redaction import redact
 
 CLOSE_WITHIN: Final = 3.0
-"""Seconds that :meth:`AlertService.close` takes at most, unless told otherwise."""
+"""Seconds that :meth:`AlertService.close` takes at most, by default."""
 
 SAVE_SHARE: Final = 0.2
 """Share of that time that is left for writing down how the incidents stand."""
@@ -58,7 +58,7 @@ SHARED_AT_ONCE: Final = 20
 """Incidents that are written down before the next look at what is due."""
 
 SIGN_MEMORY: Final = 60.0
-"""Seconds for which a good sign is kept, to end what another process saw before it and wrote down after it."""
+"""Seconds for which a sign of recovery is kept, to end what another process saw before it and wrote down after it."""
 
 MAX_SIGNS: Final = 1000
 
@@ -77,7 +77,7 @@ class _Draft:
 
 
 class AlertService:
-    """Notifies people of trouble, once. Safe for threads; make it after a fork, not before.
+    """Notifies people of an incident, once. Safe for threads; make it after a fork, not before.
 
     ``outbox`` and ``store`` let incidents and undelivered notifications outlive the process; without them they end with
     it. Processes with the same ``store`` share their incidents: each is opened, escalated and ended once, by whichever
@@ -132,7 +132,7 @@ class AlertService:
         self._planned = math.inf
         self._due: deque[_Draft] = deque()
         """Messages that are sent unless another process was faster."""
-        self._signs: dict[tuple[object, ...], GoodSign] = {}
+        self._signs: dict[tuple[object, ...], RecoverySign] = {}
         self._ended_elsewhere: deque[str] = deque(maxlen=MAX_SIGNS)
         """Incidents that another process ended while this one had messages about them."""
         self._checks: list[Callable[[], None]] = []
@@ -155,8 +155,8 @@ class AlertService:
         """:meth:`load`, then run the threads. Returns the service."""
         self.load()
         self._spawn("alerts", self._run)
-        for name, courier in self._dispatcher.couriers.items():
-            self._spawn(f"alerts-{name}", courier.run)
+        for name, worker in self._dispatcher.workers.items():
+            self._spawn(f"alerts-{name}", worker.run)
         return self
 
     def report(self, alert: Alert, *, lowest: Severity | None = None) -> None:
@@ -164,11 +164,11 @@ class AlertService:
         try:
             if self._is_here():
                 self._report(in_context(alert), lowest)
-        except Exception as error:  # noqa: BLE001  # an alert must not fail what it tells of
+        except Exception as error:  # noqa: BLE001  # an alert must not fail what it reports on
             _log.error("an alert was lost: %s", redact(repr_of(error)))
 
     def resolve(self, kind: str, dependency: str | None = None, *parts: str, certain: bool = False) -> None:
-        """The trouble is gone, whichever process saw it begin; arguments as those of the alert's fingerprint.
+        """The cause is gone, whichever process saw it begin; arguments as those of the alert's fingerprint.
 
         See :meth:`IncidentBook.resolve`.
         """
@@ -176,20 +176,20 @@ class AlertService:
 
     def resolve_fingerprint(self, wanted: str, *, certain: bool = False) -> None:
         """As :meth:`resolve`, by the alert's fingerprint."""
-        self.note(GoodSign(at=self.now(), certain=certain, fingerprint=self.config.identify(wanted)))
+        self.note(RecoverySign(at=self.now(), certain=certain, fingerprint=self.config.identify(wanted)))
 
     def resolve_dependency(
         self, dependency: str, *, kinds: frozenset[str] | None = None, certain: bool = False
     ) -> None:
         """All incidents of a dependency, of these kinds, are over: see :meth:`resolve`."""
-        self.note(GoodSign(at=self.now(), certain=certain, dependency=dependency, kinds=kinds))
+        self.note(RecoverySign(at=self.now(), certain=certain, dependency=dependency, kinds=kinds))
 
     def resolve_kinds(self, kinds: frozenset[str], *, certain: bool = False) -> None:
         """All incidents of these kinds are over, whatever their dependency: see :meth:`resolve`."""
-        self.note(GoodSign(at=self.now(), certain=certain, kinds=kinds))
+        self.note(RecoverySign(at=self.now(), certain=certain, kinds=kinds))
 
-    def note(self, sign: GoodSign) -> None:
-        """The trouble of all incidents that match was gone at this time; also of what other processes saw before it."""
+    def note(self, sign: RecoverySign) -> None:
+        """All incidents that match had recovered at this time, those that other processes saw before it included."""
         if not self._is_here():
             return
         with self._changed:
@@ -202,16 +202,16 @@ class AlertService:
             self._tidy()
             self._changed.notify_all()
 
-    def goes_on(self, kind: str, dependency: str | None = None, *parts: str) -> None:
-        """The trouble of an open incident is still there, though it did not occur again: a good sign that another
-        process saw is void. Arguments as those of the alert's fingerprint."""
+    def mark_ongoing(self, kind: str, dependency: str | None = None, *parts: str) -> None:
+        """An open incident is still ongoing, though it did not occur again: a sign of recovery that another process
+        saw is void. Arguments as those of the alert's fingerprint."""
         if self._is_here():
             with self._changed:
-                self.book.goes_on(self.config.identify(fingerprint(kind, dependency, *parts)), self.now())
+                self.book.mark_ongoing(self.config.identify(fingerprint(kind, dependency, *parts)), self.now())
 
     def check_with(self, check: Callable[[], None]) -> Callable[[], None]:
-        """Call ``check``, which may :meth:`resolve` incidents or say that they go on, each time before incidents are
-        judged. Returns what ends that."""
+        """Call ``check``, which may :meth:`resolve` incidents or mark them as ongoing, each time before it is
+        decided about incidents. Returns a function that ends that."""
         with self._changed:
             self._checks.append(check)
 
@@ -227,15 +227,15 @@ class AlertService:
         ``identifier``: its ID, or its fingerprint. Returns the incident, ``None`` where none of these is open. The
         same holds for :meth:`silence`, :meth:`close_incident` and :meth:`resend`.
         """
-        return self._by_hand(identifier, lambda incident: incident.acknowledge(self.now()))
+        return self._on_request(identifier, lambda incident: incident.acknowledge(self.now()))
 
     def silence(self, identifier: str, seconds: float) -> Incident | None:
         """For so long, only the end of an incident is sent."""
-        return self._by_hand(identifier, lambda incident: incident.silence(self.now() + seconds))
+        return self._on_request(identifier, lambda incident: incident.silence(self.now() + seconds))
 
     def close_incident(self, identifier: str) -> Incident | None:
-        """An incident is over, and that is sent; should it be seen again, that is another one."""
-        return self._by_hand(identifier, lambda incident: incident.close(self.now()))
+        """Close an incident, which is notified; should it be seen again, that is another one."""
+        return self._on_request(identifier, lambda incident: incident.close(self.now()))
 
     def resend(self, identifier: str) -> Incident | None:
         """Send how an incident stands, to all its channels, now."""
@@ -243,9 +243,9 @@ class AlertService:
         def once_more(incident: Incident) -> None:
             incident.resend = True
 
-        return self._by_hand(identifier, once_more)
+        return self._on_request(identifier, once_more)
 
-    def _by_hand(self, identifier: str, act: Callable[[Incident], None]) -> Incident | None:
+    def _on_request(self, identifier: str, act: Callable[[Incident], None]) -> Incident | None:
         if not self._is_here():
             return None
         with self._changed:
@@ -271,7 +271,7 @@ class AlertService:
         return self._archive.dead_letters
 
     def revoked(self) -> list[str]:
-        """Channels whose receiver does not want us any more."""
+        """Channels whose receiver revoked our access."""
         return self._dispatcher.revoked()
 
     def send(self, notification: Notification) -> None:
@@ -323,7 +323,7 @@ class AlertService:
     ) -> None:
         self.close()
 
-    def noted(self, receipt: Receipt) -> None:
+    def on_receipt(self, receipt: Receipt) -> None:
         """The dispatcher reports: something was delivered or given up."""
         if receipt.delivered:
             delivered = receipt.notification
@@ -346,7 +346,7 @@ class AlertService:
                 _log.warning("a receiver of receipts failed: %s", redact(repr_of(error)))
 
     def disabled(self, channel: str, verdict: Classification) -> None:
-        """The dispatcher reports: a receiver refuses us. People are notified through the other channels."""
+        """The dispatcher reports: a receiver revoked our access. People are notified through the other channels."""
         self.report(disabled_alert(channel, verdict))
 
     def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool:
@@ -394,12 +394,12 @@ class AlertService:
             if self._closed and incident.phase is Phase.PENDING:
                 incident.due = max(self.now(), incident.not_before)
             shared_at = self._shared_at + SHARE_EVERY if self.book.is_shared(incident) else math.inf
-            if incident.unsaved or min(self.book.told_next(incident), shared_at) < self._planned:
+            if incident.unsaved or min(self.book.next_notification_at(incident), shared_at) < self._planned:
                 self._changed.notify_all()
 
     def _secure(self, incident: Incident) -> None:
         """The next message about it survives the process from now on."""
-        rising = incident.phase is Phase.OPEN and incident.severity > incident.told_severity
+        rising = incident.phase is Phase.OPEN and incident.severity > incident.notified_severity
         if incident.severity < DURABLE or not (rising or incident.phase is Phase.PENDING):
             return
         if not self._archive.keeps(incident):
@@ -427,7 +427,7 @@ class AlertService:
             at_least = 0.0
             try:
                 self._dispatch()
-            except Exception as error:  # noqa: BLE001  # the thread goes on
+            except Exception as error:  # noqa: BLE001  # the thread continues
                 _log.error("alerts could not be sent: %s", redact(repr_of(error)))
                 at_least = 1.0
             with self._changed:
@@ -457,7 +457,7 @@ class AlertService:
         return planned
 
     def _dispatch(self) -> None:
-        """Catch up with other processes, judge, send, and let them know."""
+        """Catch up with other processes, decide, send, and save for them."""
         now = self.now()
         with self._changed:
             behind = self._behind or self.book.next_due() <= now or now >= self._caught_up_at + self._catch_up_every()
@@ -495,7 +495,7 @@ class AlertService:
         self._tidy()
 
     def _catch_up(self) -> None:
-        """Take in what other processes wrote, or left behind, and what good signs say about that."""
+        """Take in what other processes wrote, or left behind, and apply signs of recovery to that."""
         with self._changed:
             self._behind = False
         found = self._archive.incidents()
@@ -504,7 +504,7 @@ class AlertService:
             if found is not None:
                 for incident in found:
                     self.book.merge(incident, now)
-                self.book.forgotten({incident.fingerprint for incident in found})
+                self.book.restore_lost({incident.fingerprint for incident in found})
                 self.book.settle(now)
             for notification in () if self._ended else self._archive.left_over():
                 self._resume(notification)
@@ -522,21 +522,21 @@ class AlertService:
                 if incident.kind != DISABLED_KIND or incident.phase is not Phase.OPEN:
                     continue
                 if incident.dependency in disabled:
-                    self.book.goes_on(incident.fingerprint, self.now())
+                    self.book.mark_ongoing(incident.fingerprint, self.now())
                 elif incident.calm_since is None:
                     self.book.resolve(incident.fingerprint, self.now())
 
     def _send(self, draft: _Draft) -> None:
-        """Send a message, unless another process wrote the incident down first: then judge anew."""
+        """Send a message, unless another process saved the incident first: then decide again."""
         stored = self._archive.write(draft.incident, draft.record, self.now())
         notification = draft.notification
         with self._changed:
             if stored is not None:
-                self._take_back(draft, stored)
+                self._rebase(draft, stored)
             elif notification is not None and not self._ended:
                 self._dispatcher.send(notification)
 
-    def _take_back(self, draft: _Draft, stored: Incident) -> None:
+    def _rebase(self, draft: _Draft, stored: Incident) -> None:
         incident, notification = draft.incident, draft.notification
         if notification is not None:
             signals.suppressed("dedup", max(1, notification.count))
@@ -565,7 +565,7 @@ class AlertService:
             self._send(draft)
 
     def _resume(self, notification: Notification) -> None:
-        """Go on with what an earlier process could not deliver."""
+        """Continue with what an earlier process could not deliver."""
         number = message_number(notification)
         with self._changed:
             known = self.book.get(notification.fingerprint)
@@ -586,13 +586,13 @@ class AlertService:
                 self._ended_elsewhere.append(known.id)
             self._dispatcher.send(notification)
             return
-        # That process did not come to write it down, so it was not sent: the incident is judged with what it says.
+        # That process did not come to write it down, so it was not sent: it is decided again with what it says.
         if firing and known.phase in {Phase.PENDING, Phase.OPEN}:
-            known.untold = max(known.untold, notification.count)
+            known.unreported_count = max(known.unreported_count, notification.count)
             known.total = max(known.total, notification.total)
             known.severity = max(known.severity, notification.severity)
-            known.heard = True
-            if known.phase is Phase.PENDING or known.severity > known.told_severity:
+            known.observed_here = True
+            if known.phase is Phase.PENDING or known.severity > known.notified_severity:
                 known.due = self.now()
         elif known.phase is Phase.OPEN and not firing and notification.last_seen >= known.last_seen:
             known.becomes_calm(notification.ended_at or self.now(), certain=True)
@@ -621,12 +621,12 @@ class AlertService:
         thread.start()
 
     def _end(self, give_up_at: float) -> bool:
-        """What may hang, such as a store, is left behind in a thread of its own when the time is up."""
+        """What may hang, such as a store, is left behind in a separate thread when the time is up."""
         self._dispatcher.finish()
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-            left = self._dispatcher.give_back()
+            left = self._dispatcher.close_channels()
             self._archive.close(left)
         if not self._threads:
             self._spawn("alerts-end", lambda: self._share(everything=True))

@@ -12,7 +12,7 @@ from otel_resilience._internal.foreign import is_a, text_of
 from otel_resilience.alerting import telemetry as signals
 from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX
 from otel_resilience.alerting.model.alert import Alert, Scalar
-from otel_resilience.alerting.model.book import GoodSign
+from otel_resilience.alerting.model.book import RecoverySign
 from otel_resilience.alerting.model.config import Thresholds
 from otel_resilience.alerting.model.incident import Incident, Phase
 from otel_resilience.alerting.service import AlertService
@@ -35,7 +35,7 @@ AUTHENTICATION_TYPES: Final = frozenset({"401", "403", "407", "redis_auth"})
 DRIFT_TYPES: Final = frozenset({"schema_mismatch"})
 
 FAILING: Final = 0.5
-"""Share of failures from which on a circuit that is closed, as one of a new process, is no good sign."""
+"""Share of failures from which on a circuit that is closed, as one of a new process, is no sign of recovery."""
 
 _ENDED_BY_SUCCESS: Final = frozenset({AUTHENTICATION, CRITICAL_ERROR, CONTRACT_DRIFT})
 _OPEN: Final = frozenset({BreakerState.OPEN, BreakerState.FORCED_OPEN})
@@ -56,7 +56,7 @@ class SourceConfig:
     credentials: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """By dependency, a name for the credential in use that is no secret itself, such as the start of its hash: refused
     credentials make one incident each."""
-    judged_elsewhere: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
+    ignored_error_types: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
     """By dependency, ``error.type`` values that say nothing by themselves: the application reports them."""
     titles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """By dependency, what people call it."""
@@ -64,7 +64,7 @@ class SourceConfig:
     def __post_init__(self) -> None:
         check.instance("thresholds", self.thresholds, Thresholds)
         check.instance("breaker_severity", self.breaker_severity, Severity)
-        for name in ("credentials", "judged_elsewhere", "titles"):
+        for name in ("credentials", "ignored_error_types", "titles"):
             check.instance(name, getattr(self, name), Mapping)
 
 
@@ -85,12 +85,12 @@ class ResilienceSource:
 
     def __enter__(self) -> ResilienceSource:
         subscribe(self)
-        self._forget = self._service.check_with(self._look)
-        self._look()
+        self._forget = self._service.check_with(self._compare_with_breakers)
+        self._compare_with_breakers()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._look()
+        self._compare_with_breakers()
         self._forget()
         self._awaited = {}
         await_success(self, frozenset())
@@ -100,7 +100,7 @@ class ResilienceSource:
         """A failed attempt counts against the threshold of its severity."""
         if dependency.startswith(DEPENDENCY_PREFIX) or is_a(error, CircuitOpenError):
             return
-        if verdict.error_type in self._config.judged_elsewhere.get(dependency, ()):
+        if verdict.error_type in self._config.ignored_error_types.get(dependency, ()):
             return
         threshold = self._config.thresholds.by_severity.get(verdict.severity)
         if verdict.error_type in DRIFT_TYPES and verdict.severity < Severity.CRITICAL:
@@ -124,13 +124,13 @@ class ResilienceSource:
             self._service.resolve(CIRCUIT_BREAKER, dependency)
 
     def on_success(self, dependency: str, operation: str) -> None:
-        """A good sign for the incidents that wait for it."""
+        """A sign of recovery for the incidents that wait for it."""
         for awaited in self._awaited.get(dependency, ()):
             if awaited.operation in (None, operation):
-                self._service.note(GoodSign(at=self._service.now(), fingerprint=awaited.fingerprint))
+                self._service.note(RecoverySign(at=self._service.now(), fingerprint=awaited.fingerprint))
                 self._await([each for each in self._service.incidents() if each.fingerprint != awaited.fingerprint])
 
-    def _look(self) -> None:
+    def _compare_with_breakers(self) -> None:
         """Compare the open incidents, whichever process opened them, with how things stand in this one."""
         incidents = [each for each in self._service.incidents() if each.phase is Phase.OPEN]
         for incident in incidents:
@@ -142,7 +142,7 @@ class ResilienceSource:
         breakers = [each for each in living_breakers() if isinstance(each, CircuitBreaker)]
         known = [breaker.metrics() for breaker in breakers if breaker.dependency == dependency]
         if any(each.state in _OPEN or (each.calls and each.failure_rate >= FAILING) for each in known):
-            self._service.goes_on(CIRCUIT_BREAKER, dependency)
+            self._service.mark_ongoing(CIRCUIT_BREAKER, dependency)
         elif incident.calm_since is None and known and all(_is_well(each) for each in known):
             self._service.resolve(CIRCUIT_BREAKER, dependency)
 
@@ -164,7 +164,7 @@ class ResilienceSource:
         await_success(self, frozenset(awaited))
 
     def critical(self, dependency: str, operation: str, verdict: Classification, error: BaseException | str) -> Alert:
-        """The alert for a CRITICAL error: told at once, once per credential or per ``error.type``."""
+        """The alert for a CRITICAL error: notified at once, once per credential or per ``error.type``."""
         name = self._name(dependency)
         if verdict.error_type in AUTHENTICATION_TYPES:
             credential = self._config.credentials.get(dependency)
@@ -195,7 +195,7 @@ class ResilienceSource:
         """The alert for answers that no longer have the shape that was agreed on: one per operation."""
         return Alert(
             kind=CONTRACT_DRIFT,
-            title=f"{self._name(dependency)} changed the shape of its answers: {operation}",
+            title=f"{self._name(dependency)}: unexpected response schema: {operation}",
             severity=max(verdict.severity, Severity.HIGH),
             summary=text_of(error),
             dependency=dependency,

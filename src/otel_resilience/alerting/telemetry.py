@@ -1,4 +1,4 @@
-"""What the alert service tells OpenTelemetry: counters, delivery times, queues, and a span per delivery."""
+"""What the alert service reports to OpenTelemetry: counters, delivery times, queues, and a span per delivery."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from otel_resilience.alerting.model.alert import Notification
 from otel_resilience.classification.model import Severity
 from otel_resilience.telemetry import cardinality, contract
 from otel_resilience.telemetry import event_log as events
-from otel_resilience.telemetry.listener import harmless
+from otel_resilience.telemetry.listener import never_raise
 
 _DELIVERED, _FAILED = contract.ALERT_OUTCOMES
 
@@ -37,16 +37,16 @@ class Watched(Protocol):
 _services: weakref.WeakSet[Watched] = weakref.WeakSet()
 
 
-@harmless
+@never_raise
 def watch(service: Watched) -> None:
     """Show the queues of this service from now on."""
     _services.add(service)
     telemetry.global_listener()
 
 
-@harmless
+@never_raise
 def suppressed(reason: str, number: int = 1) -> None:
-    """Alerts that are not told by themselves."""
+    """Alerts that get no notification of their own."""
     listener = telemetry.active()
     if listener is not None and number:
         listener.metrics.alerts_suppressed.add(number, {contract.ALERT_REASON: reason})
@@ -58,7 +58,7 @@ def all_suppressed(decisions: deque[tuple[str, int]]) -> None:
         suppressed(*decisions.popleft())
 
 
-@harmless
+@never_raise
 def delivered(channel: str, notification: Notification, seconds: float) -> None:
     """A channel confirmed a notification ``seconds`` after its cause."""
     _count(channel, notification, _DELIVERED, seconds, None)
@@ -70,7 +70,7 @@ def delivered(channel: str, notification: Notification, seconds: float) -> None:
     )
 
 
-@harmless
+@never_raise
 def failed(channel: str, notification: Notification, error_type: str, seconds: float) -> None:
     """A notification was given up at a channel."""
     _count(channel, notification, _FAILED, seconds, error_type)
@@ -89,13 +89,13 @@ class Delivery:
     def __init__(self, span: Span | None) -> None:
         self._span = span
 
-    @harmless
+    @never_raise
     def delivered(self) -> None:
         """The channel confirmed."""
         if self._span is not None:
             self._span.set_attribute(contract.OUTCOME, _DELIVERED)
 
-    @harmless
+    @never_raise
     def failed(self, error_type: str) -> None:
         """It was given up."""
         if self._span is not None:
@@ -105,7 +105,7 @@ class Delivery:
 
 @contextlib.contextmanager
 def delivery(channel: str, notification: Notification) -> Iterator[Delivery]:
-    """A span for the delivery, the root of a trace of its own, linked to the trace that caused it."""
+    """A span for the delivery, the root of a separate trace, linked to the trace that caused it."""
     span = _start(channel, notification)
     if span is None:
         yield Delivery(None)
@@ -117,7 +117,7 @@ def delivery(channel: str, notification: Notification) -> Iterator[Delivery]:
 def _start(channel: str, notification: Notification) -> Span | None:
     started: list[Span] = []
 
-    @harmless
+    @never_raise
     def start() -> None:
         listener = telemetry.active()
         if listener is None:

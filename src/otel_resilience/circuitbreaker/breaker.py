@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable
 from types import NoneType
 from typing import Any, Generic, TypeVar, overload
 
-from opentelemetry.metrics import _internal as metrics_internal
-
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.counting import AtomicCounter
@@ -33,7 +31,7 @@ from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass
 from otel_resilience.errors import CircuitOpenError
-from otel_resilience.telemetry import listener
+from otel_resilience.telemetry.providers import metrics_set
 
 T = TypeVar("T")
 
@@ -65,7 +63,7 @@ class _Begun(Generic[T]):
 
 
 class CircuitBreaker:
-    """Rejects calls to a dependency that is not well, and finds out when it is again.
+    """Rejects calls to a dependency that is not well, and finds out when it has recovered.
 
     Safe for threads and for several event loops. Which errors count is the classifier's decision
     (:attr:`~otel_resilience.Classification.counts`): timeouts, connection faults and 5xx do; a well-formed 4xx counts
@@ -144,11 +142,11 @@ class CircuitBreaker:
         self._step(BreakerMachine.force_open)
 
     def close(self) -> None:
-        """Closes the circuit by hand, with an empty window; a closed one stays as it is."""
+        """Closes the circuit manually, with an empty window; a closed one stays as it is."""
         self._step(BreakerMachine.close)
 
     def reset(self) -> None:
-        """Makes it as new: closed, empty window, first open time, counts at zero."""
+        """Resets everything: closed, empty window, first open time, counts at zero."""
         self._step(BreakerMachine.reset)
         self._rejections = AtomicCounter()
         self.count_rejection = self._rejections.add
@@ -171,7 +169,7 @@ class CircuitBreaker:
         started = self.clock()
         if not permit:
             left = self.rejects_until - started
-            if left > 0 and listener.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
+            if left > 0 and not metrics_set():
                 self.count_rejection()
                 raise CircuitOpenError(self.dependency, left)
             permit = self.admit()
@@ -193,7 +191,7 @@ class CircuitBreaker:
         started = self.clock()
         if not permit:
             left = self.rejects_until - started
-            if left > 0 and listener.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
+            if left > 0 and not metrics_set():
                 self.count_rejection()
                 raise CircuitOpenError(self.dependency, left)
             permit = self.admit()
@@ -218,7 +216,7 @@ class CircuitBreaker:
         """Raises :class:`CircuitOpenError` where the open time lasts and no telemetry is set up; else :meth:`admit`
         decides."""
         left = self.rejects_until - self.clock()
-        if left > 0 and listener.override is None and metrics_internal._METER_PROVIDER is None:  # noqa: SLF001
+        if left > 0 and not metrics_set():
             self.count_rejection()
             raise CircuitOpenError(self.dependency, left)
 

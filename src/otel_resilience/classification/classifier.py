@@ -194,7 +194,7 @@ def _unclassified(exception: BaseException) -> Classification:
 def _report_rule(rule: Rule, problem: str) -> None:
     name = _rule_name(rule)
     if _broken_rules.first(f"{name} {problem}"):
-        _log.warning("the classification rule %s %s; it is passed over", name, problem)
+        _log.warning("the classification rule %s %s; it is skipped", name, problem)
 
 
 def _rule_name(rule: object) -> str:

@@ -32,7 +32,7 @@ class ErrorClass(StrEnum):
     LOCAL = "local"
     """Our own resource is short (a connection pool): retried, and says nothing about the dependency."""
     SELF_HEAL = "self_heal"
-    """The client can mend it and repeat the call once; not a failure in itself."""
+    """The client can repair it and repeat the call once; not a failure in itself."""
     CONTROL = "control"
     """An expected outcome in the shape of an exception, such as a lock that is taken."""
     QUARANTINE = "quarantine"

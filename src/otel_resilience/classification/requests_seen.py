@@ -92,7 +92,7 @@ def left_running(call: Enclosing) -> bool | None:
     that must not, ``None`` where no task is left. Not looked for in a loop that is :data:`_CROWDED`, where each failure
     of a call would cost milliseconds.
 
-    ``asyncio.gather`` raises the first error while the other requests go on.
+    ``asyncio.gather`` raises the first error while the other requests continue.
     """
     try:
         if _crowded(asyncio.get_running_loop()):
@@ -149,7 +149,7 @@ def _forget_snapshot() -> None:
 
 
 def _enclosing_of(task: asyncio.Task[Any]) -> Enclosing | None:
-    """What encloses the code of a task; ``None`` where it has not begun."""
+    """What encloses the code of a task; ``None`` where it has not started."""
     if sys.version_info >= (3, 12):
         return task.get_context().get(enclosing)
     for callback, context in getattr(getattr(task, "_fut_waiter", None), "_callbacks", None) or ():

@@ -55,7 +55,7 @@ class Worker:
         self._start_or_wake()
         try:
             in_time = self._done.acquire(timeout=min(limit, threading.TIMEOUT_MAX))
-        except BaseException:  # an interruption of the wait: nobody asks for the result any more
+        except BaseException:  # an interruption of the wait: the result is no longer wanted
             self._leave_behind()
             raise
         if not in_time:
@@ -67,7 +67,7 @@ class Worker:
         self._error = self._result = None
         threads = self._threads
         if threads is not None:
-            threads.give_back(self)
+            threads.release(self)
         if error is not None:
             try:
                 raise error
@@ -75,10 +75,10 @@ class Worker:
                 del error
         return result
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """The worker was reserved and is not needed."""
         if self._threads is not None:
-            self._threads.give_back(self)
+            self._threads.release(self)
 
     def _start_or_wake(self) -> None:
         if self.thread is not None:
@@ -131,7 +131,7 @@ class Worker:
         self._error = self._result = None
         if self._threads is not None:
             self._threads.count_abandoned(-1)
-            self._threads.give_back(self)
+            self._threads.release(self)
 
 
 class AttemptThreads:
@@ -174,7 +174,7 @@ class AttemptThreads:
                     raise AttemptThreadsExhaustedError(self.dependency, self.limit)
                 self._changed.wait(until - now)
 
-    def give_back(self, worker: Worker) -> None:
+    def release(self, worker: Worker) -> None:
         """The worker is free again."""
         with self._changed:
             if worker in self._all:

@@ -1,4 +1,4 @@
-"""One protected call: what it has used up, and what is to be done after each failure.
+"""One protected call: what it has used up, and what to do after each failure.
 
 The same object serves ``def`` and ``async def``; the two drivers in :mod:`otel_resilience.policy.policy` only run the
 operation and wait. While an attempt runs, calls inside it find this one by context
@@ -11,8 +11,6 @@ import logging
 import math
 from contextvars import Token
 from typing import TYPE_CHECKING
-
-from opentelemetry._logs import _internal as logs_internal
 
 from otel_resilience import telemetry
 from otel_resilience._internal.foreign import is_a
@@ -46,14 +44,30 @@ _is_logged = telemetry.events_logger.isEnabledFor
 class Call(CallTelemetry):
     """State of one protected call."""
 
-    __slots__ = ("below", "bound_by", "deadline", "error", "idempotent", "is_retryable", "paid", "permit", "rejected",
-                 "retries_by_type", "sent", "suppressed", "suspended", "token", "unsent", "used_immediate",
-                 "verdict")  # fmt: skip
+    __slots__ = (
+        "below",
+        "bound_by",
+        "budget_cost",
+        "deadline",
+        "error",
+        "idempotent",
+        "is_retryable",
+        "permit",
+        "rejected",
+        "retries_by_type",
+        "sent",
+        "suppressed",
+        "suspended",
+        "token",
+        "unsent",
+        "used_immediate",
+        "verdict",
+    )  # fmt: skip
 
     policy: CallPlan
     permit: int
     token: Token[Enclosing | None] | None
-    paid: float
+    budget_cost: float
     error: BaseException | None
     verdict: Classification | None
     below: tuple[Failure, ...]
@@ -91,7 +105,7 @@ class Call(CallTelemetry):
         self.listener = self.span = self.context = self.attempt_span = self.attached = None
         self.token = self.error = self.verdict = self.bound_by = self.retries_by_type = self.failures = None
         self.attempts = self.permit = 0
-        self.paid = self.delay = 0.0
+        self.budget_cost = self.delay = 0.0
         self.below = ()
         self.suppressed = ""
         self.sent = self.unsent = self.rejected = self.suspended = self.used_immediate = self.cuts = False
@@ -172,8 +186,8 @@ class Call(CallTelemetry):
             raise rejection from self.error
 
     def refused(self, rejection: ResilienceError) -> None:
-        """The attempt was not begun; what was paid for it is paid back, and the rejection says what was done before."""
-        self._take_back()
+        """The attempt was not started: its cost is refunded, and the rejection says what was done before."""
+        self._refund()
         self.rejected = True
         if self.attempts:
             rejection.attempts = self.attempts
@@ -188,14 +202,14 @@ class Call(CallTelemetry):
             policy.breaker.record_success(self.permit, self.started_attempt)
         budget = policy.budget
         if budget is not None:
-            if self.paid:
-                budget.give(self.paid)
-                self.paid = 0.0
+            if self.budget_cost:
+                budget.give(self.budget_cost)
+                self.budget_cost = 0.0
             elif self.attempts == 1 and not budget.full:
                 budget.give(budget.config.success_credit)
         self.error = None
         if policy.dependency in hooks.awaited:
-            hooks.tell_success(policy.dependency, self.operation)
+            hooks.notify_success(policy.dependency, self.operation)
         if self.outer is not None:
             self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
         if self.listener is not None:
@@ -205,7 +219,7 @@ class Call(CallTelemetry):
             self.deadline = None  # what the operation started and left running is on its own from here
 
     def suspend(self) -> None:
-        """The operation returned an awaitable: the attempt is given back, and is begun anew where that is awaited."""
+        """The operation returned an awaitable: the attempt is withdrawn, and starts again where that is awaited."""
         self._leave()
         self.suspended = True
         self.attempts -= 1
@@ -214,7 +228,7 @@ class Call(CallTelemetry):
         self._forget_spans()
 
     def resume(self) -> None:
-        """Goes on after :meth:`suspend`; a call that had made no attempt begins here."""
+        """Continues after :meth:`suspend`; a call that had made no attempt begins here."""
         self.suspended = False
         if not self.attempts:
             self.started = self.policy.clock()
@@ -232,23 +246,21 @@ class Call(CallTelemetry):
         self._leave()
         self.error = error
         verdict = self.verdict = policy.classify(error)
-        self._look_below(error, verdict)
+        self._inspect_enclosed_calls(error, verdict)
         if policy.breaker is not None:
             if verdict.immediate and not self.used_immediate:
                 policy.breaker.release(self.permit)  # an idle connection that was closed says nothing yet
             else:
                 policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
         if verdict.error_class is _CANCELLED:
-            self._take_back()
+            self._refund()
             self._close_attempt_span()
             return GIVE_UP
-        if self.paid:
-            self.paid = 0.0
+        if self.budget_cost:
+            self.budget_cost = 0.0
         if hooks.subscribed:
-            hooks.tell_error(policy.dependency, self.operation, verdict, error)
-        listening = (
-            self.listener is not None or _is_logged(logging.INFO) or logs_internal._LOGGER_PROVIDER is not None  # noqa: SLF001  # the public getter reads the environment
-        )
+            hooks.notify_error(policy.dependency, self.operation, verdict, error)
+        listening = self.listener is not None or _is_logged(logging.INFO)
         if listening:
             self._report_failure(error, verdict)
             self._close_attempt_span()
@@ -269,7 +281,7 @@ class Call(CallTelemetry):
         if self.verdict is None or error is not cause:
             self.verdict = self.policy.classify(error)
         verdict = self.verdict
-        self._take_back()
+        self._refund()
         if verdict.error_class is ErrorClass.CANCELLED:
             if self.outer is not None and self.attempts:
                 self.outer.note_sent(unsafe=self._known_idempotent(chain(error), verdict) is False)
@@ -296,7 +308,7 @@ class Call(CallTelemetry):
             leave(self.token)
             self.token = None
 
-    def _look_below(self, error: BaseException, verdict: Classification) -> None:
+    def _inspect_enclosed_calls(self, error: BaseException, verdict: Classification) -> None:
         """Which enclosed calls this failure comes from, and whether anything may have been sent."""
         self.below = ()
         if self.failures is not None:
@@ -304,13 +316,13 @@ class Call(CallTelemetry):
             self.below = tuple(each for each in self.failures if id(each.error) in raised)
             self.failures = None
         if self.cuts and (verdict.unsent or self.attempts < self.policy.max_attempts):
-            self._look_beside()
+            self._inspect_running_tasks()
         self.unsent = verdict.unsent and not self.sent_inside
         self.sent_inside = False
         if not self.unsent:
             self.sent = True
 
-    def _look_beside(self) -> None:
+    def _inspect_running_tasks(self) -> None:
         repeatable = left_running(self)
         if repeatable is not None:
             self.sent_inside = True
@@ -320,10 +332,10 @@ class Call(CallTelemetry):
         policy = self.policy
         if is_a(error, CircuitOpenError):
             return self._suppress("breaker_open")
-        if not self._wanted(error, verdict):
+        if not self._retry_can_help(error, verdict):
             return self._suppress("not_retryable")
         if not self.unsent and self.idempotent is not True:
-            reason = self._unrepeatable(error, verdict)
+            reason = self._unsafe_to_repeat(error, verdict)
             if reason:
                 return self._suppress(reason)
         if any(each.exhausted for each in self.below):
@@ -338,9 +350,9 @@ class Call(CallTelemetry):
             return self._suppress("retry_after_too_long")
         if not self._in_time(delay):
             return self._suppress("retry_after_too_long" if delay == hint else "deadline")
-        return delay if policy.budget is None or self._pay(verdict) else self._suppress("budget")
+        return delay if policy.budget is None or self._spend(verdict) else self._suppress("budget")
 
-    def _wanted(self, error: BaseException, verdict: Classification) -> bool:
+    def _retry_can_help(self, error: BaseException, verdict: Classification) -> bool:
         """Whether a repetition can help, by the caller's predicate or the classifier."""
         if self.is_retryable is None:
             return verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
@@ -357,7 +369,7 @@ class Call(CallTelemetry):
         )
         return False
 
-    def _unrepeatable(self, error: BaseException, verdict: Classification) -> str:
+    def _unsafe_to_repeat(self, error: BaseException, verdict: Classification) -> str:
         """Why something that may have been sent is not sent again; empty where it may be."""
         errors = chain(error)
         known = self._known_idempotent(errors, verdict)
@@ -413,22 +425,22 @@ class Call(CallTelemetry):
         self.retries_by_type[verdict.error_type] = used + 1
         return verdict.max_retries is not None and used >= verdict.max_retries
 
-    def _pay(self, verdict: Classification) -> bool:
+    def _spend(self, verdict: Classification) -> bool:
         budget = self.policy.budget
         if budget is None:
             return True
         cost = budget.config.cost(verdict.error_class)
         if budget.take(cost):
-            self.paid = cost
+            self.budget_cost = cost
             return True
         if budget.enter_starvation():
             telemetry.budget_exhausted(self.policy.dependency)
         return False
 
-    def _take_back(self) -> None:
-        if self.paid and self.policy.budget is not None:
-            self.policy.budget.give(self.paid)
-        self.paid = 0.0
+    def _refund(self) -> None:
+        if self.budget_cost and self.policy.budget is not None:
+            self.policy.budget.give(self.budget_cost)
+        self.budget_cost = 0.0
 
     def _suppress(self, reason: str) -> float:
         self.suppressed = reason

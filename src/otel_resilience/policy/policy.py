@@ -17,9 +17,6 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
-from opentelemetry import trace as trace_api
-from opentelemetry.metrics import _internal as metrics_internal
-
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.operations import (
@@ -47,7 +44,8 @@ from otel_resilience.policy.parts import SharedParts, check_shared, make_breaker
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.retries.config import RetryConfig
-from otel_resilience.telemetry import cardinality, listener
+from otel_resilience.telemetry import cardinality
+from otel_resilience.telemetry.providers import any_set
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -67,7 +65,7 @@ class Policy:
     ``deadline`` bounds the waits and the beginning of attempts, and cuts an ``async def``; a ``def`` runs in the thread
     of its caller, and sees in :func:`~otel_resilience.remaining` what is left. ``attempt_timeout`` cuts an
     ``async def`` too; a ``def`` runs for it in one of at most ``max_attempt_threads`` threads, which are reused, with a
-    copy of the caller's context but not with its thread-local state, and is left behind there when the time is over. A
+    copy of the caller's context but not with its thread-local state, and is left behind there when the time is up. A
     thread cannot be stopped, so it is counted (``resilience.timeout.abandoned``) until the operation returns; where all
     are left behind, :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a
     ``def`` is called as it is and not cut, which is logged once.
@@ -202,11 +200,7 @@ class Policy:
         if breaker is not None and breaker.rejects_until:
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
-        if (
-            listener.override is not None
-            or trace_api._TRACER_PROVIDER is not None  # noqa: SLF001  # as telemetry.active(), without the call
-            or metrics_internal._METER_PROVIDER is not None  # noqa: SLF001
-        ):
+        if any_set():
             call.observe(telemetry.active())
         return self._run(operation, call)
 
@@ -252,7 +246,7 @@ class Policy:
             limit = call.time_limit()
             call.begin_attempt()
         except BaseException:
-            worker.give_back()
+            worker.release()
             raise
         return limit
 
@@ -278,7 +272,7 @@ class Policy:
             raise refusal from call.error
 
     def _later(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T]) -> Awaitable[T]:
-        """Goes on where the result is awaited. Where it never is, nothing stays taken or open."""
+        """Continues where the result is awaited. Where it never is, nothing stays taken or open."""
 
         def never_awaited() -> None:
             discard(begun)
@@ -308,11 +302,7 @@ class Policy:
         if breaker is not None and breaker.rejects_until:
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
-        if (
-            listener.override is not None
-            or trace_api._TRACER_PROVIDER is not None  # noqa: SLF001  # as telemetry.active(), without the call
-            or metrics_internal._METER_PROVIDER is not None  # noqa: SLF001
-        ):
+        if any_set():
             call.observe(telemetry.active())
         return await self._run_async(operation, call, None)
 

@@ -1,7 +1,7 @@
 """Retry budget: a token bucket that lets retries be a small share of the traffic, and never blocks a first attempt.
 
 Its shape is that of the AWS SDK retries of 2026, resized for one process: rare blips are retried freely, since a retry
-that succeeds gives back what it cost; in an outage the bucket runs dry after a few retries and amplification ends.
+that succeeds returns what it cost; in an outage the bucket runs dry after a few retries and amplification ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _in_use: weakref.WeakValueDictionary[int, RetryBudget] = weakref.WeakValueDictio
 
 
 def budgets_in_use() -> list[RetryBudget]:
-    """Every retry budget of this process that somebody holds. Safe for threads."""
+    """Every retry budget of this process that is in use. Safe for threads."""
     return [each for reference in _in_use.valuerefs() if (each := reference()) is not None]
 
 
@@ -46,7 +46,7 @@ class RetryBudget:
     """A token bucket shared by all calls to one dependency; safe for threads and event loops.
 
     Policies that are given no budget, or the same sizes of one, share the bucket of their dependency's name:
-    :meth:`for_dependency`. A budget made with the constructor is a bucket of its own, for those that are given it.
+    :meth:`for_dependency`. A budget made with the constructor is a separate bucket, for those that are given it.
 
         budget = RetryBudget("supplier", RetryBudgetConfig(capacity=50))
         reads, writes = Policy("supplier", retry=RetryConfig(), budget=budget), Policy("orders", ..., budget=budget)

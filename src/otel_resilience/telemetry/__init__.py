@@ -22,7 +22,7 @@ from otel_resilience.telemetry.listener import (
     emit,
     events_logger,
     global_listener,
-    harmless,
+    never_raise,
     observe,
     use_providers,
 )
@@ -34,8 +34,8 @@ __all__ = [
     "emit",
     "events_logger",
     "global_listener",
-    "harmless",
     "living_breakers",
+    "never_raise",
     "observe",
     "probe_expired",
     "rejected",

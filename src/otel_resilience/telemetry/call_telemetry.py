@@ -17,7 +17,7 @@ from otel_resilience.errors import ResilienceError
 from otel_resilience.redaction import redact
 from otel_resilience.telemetry import contract
 from otel_resilience.telemetry import event_log as events
-from otel_resilience.telemetry.listener import Listener, harmless
+from otel_resilience.telemetry.listener import Listener, never_raise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ class CallTelemetry(Enclosing):
         self.make_current = False
         self._open_span(listener)
 
-    @harmless
+    @never_raise
     def _open_span(self, listener: Listener) -> None:
         parent = get_current()
         self.context = parent
@@ -104,7 +104,7 @@ class CallTelemetry(Enclosing):
             if span.is_recording():
                 self.span = span
 
-    @harmless
+    @never_raise
     def _open_attempt_span(self, listener: Listener) -> None:
         if self.span is not None:
             # Of itself and not by its parent: a search for failed attempts need not put spans together again.
@@ -138,11 +138,11 @@ class CallTelemetry(Enclosing):
             self._end_attempt_span(self.attempt_span)
             self.attempt_span = None
 
-    @harmless
+    @never_raise
     def _end_attempt_span(self, span: Span) -> None:
         span.end()
 
-    @harmless
+    @never_raise
     def _report_failure(self, error: BaseException, verdict: Classification) -> None:
         dependency, operation = self.policy.dependency, self.operation
         message = _text(error)
@@ -181,12 +181,12 @@ class CallTelemetry(Enclosing):
             span=span,
         )
 
-    @harmless
+    @never_raise
     def _count_error(self, verdict: Classification) -> None:
         if self.listener is not None and self.context is not None:
             self.listener.metrics.error(self.policy.dependency, self.operation, verdict, self.context)
 
-    @harmless
+    @never_raise
     def _report_retry(self, verdict: Classification) -> None:
         dependency, operation = self.policy.dependency, self.operation
         hinted = verdict.retry_after is not None and self.delay == verdict.retry_after
@@ -209,7 +209,7 @@ class CallTelemetry(Enclosing):
             span=self.span,
         )
 
-    @harmless
+    @never_raise
     def _report_exhausted(self, verdict: Classification) -> None:
         dependency, operation = self.policy.dependency, self.operation
         telemetry.emit(
@@ -226,7 +226,7 @@ class CallTelemetry(Enclosing):
             span=self.span,
         )
 
-    @harmless
+    @never_raise
     def _count_suppressed(self, reason: str) -> None:
         if self.listener is not None and self.context is not None:
             self.listener.metrics.suppress(self.policy.dependency, reason, self.context)
@@ -243,14 +243,14 @@ class CallTelemetry(Enclosing):
         if self.span is not None:
             self._end_span(self.span, outcome, error_type, error)
 
-    @harmless
+    @never_raise
     def _record(self, listener: Listener, outcome: str, error_type: str, context: Context) -> None:
         seconds = self.policy.clock() - self.started
         listener.metrics.operation(
             self.policy.dependency, self.operation, outcome, error_type, seconds, self.attempts, context
         )
 
-    @harmless
+    @never_raise
     def _end_span(self, span: Span, outcome: str, error_type: str, error: BaseException | None) -> None:
         span.set_attributes({contract.ATTEMPTS: self.attempts, contract.OUTCOME: outcome})
         if error_type:

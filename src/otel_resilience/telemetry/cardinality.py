@@ -7,13 +7,13 @@ from typing import Final
 from otel_resilience.telemetry.contract import STORAGES
 
 MAX_DEPENDENCIES: Final = 64
-"""Dependencies that are told apart on metrics; further ones are ``_OTHER``."""
+"""Dependencies that metrics distinguish; further ones are ``_OTHER``."""
 MAX_OPERATIONS: Final = 64
-"""Operations per dependency that are told apart; further ones are ``_OTHER``."""
+"""Operations per dependency that metrics distinguish; further ones are ``_OTHER``."""
 MAX_ERROR_TYPES: Final = 256
-"""Values of ``error.type`` that are told apart; further ones are ``_OTHER``."""
+"""Values of ``error.type`` that metrics distinguish; further ones are ``_OTHER``."""
 MAX_ATTRIBUTE_SETS: Final = 4096
-"""Attribute sets that are remembered; further ones are made anew on each call."""
+"""Attribute sets that are remembered; further ones are made on each call."""
 OTHER: Final = "_OTHER"
 
 

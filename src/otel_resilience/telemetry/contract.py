@@ -215,7 +215,7 @@ STORAGE_DEGRADED: Final = Metric(
     "updowncounter",
     "1",
     (STORAGE,),
-    "1 while shared state cannot be reached and every process goes by its own, else 0.",
+    "1 while shared state cannot be reached and processes fall back to local state, else 0.",
 )
 STORAGE_DURATION: Final = Metric(
     PREFIX + "storage.step.duration",
@@ -238,7 +238,7 @@ ALERT_SUPPRESSED: Final = Metric(
     "counter",
     "{alert}",
     (ALERT_REASON,),
-    "Alerts that were not told by themselves; they are counted in the notifications of their incident.",
+    "Alerts that got no notification of their own; they are counted in the notifications of their incident.",
 )
 ALERT_DELIVERY_DURATION: Final = Metric(
     PREFIX + "alert.delivery.duration",
@@ -348,7 +348,7 @@ EVENTS: Final = (
         EVENT_STORAGE_DEGRADED,
         "WARN",
         (STORAGE, ERROR_TYPE),
-        "Shared state cannot be reached, or not in time: every process goes by its own. Told once per outage.",
+        "Shared state cannot be reached, or not in time: processes fall back to local state. Emitted once per outage.",
     ),
     Event(
         EVENT_STORAGE_RESTORED,

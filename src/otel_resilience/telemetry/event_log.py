@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry import _logs as logs_api
-from opentelemetry._logs import _internal as logs_internal
+
+from otel_resilience.telemetry import providers
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -33,9 +34,15 @@ class EventLog:
     """
 
     def __init__(
-        self, scope: str, schema_url: str, standard: logging.Logger, provider: logs_api.LoggerProvider | None = None
+        self,
+        scope: str,
+        version: str,
+        schema_url: str,
+        standard: logging.Logger,
+        provider: logs_api.LoggerProvider | None = None,
     ) -> None:
         self._scope = scope
+        self._version = version
         self._schema_url = schema_url
         self._standard = standard
         self._provider = provider
@@ -58,11 +65,11 @@ class EventLog:
             self._standard.log(level, "%s", body, extra=extra)
 
     def _logger(self) -> logs_api.Logger | None:
-        provider = self._provider or logs_internal._LOGGER_PROVIDER  # noqa: SLF001  # the public getter reads the environment on every call
+        provider = self._provider or providers.global_logger_provider()
         if provider is None:
             return None
         known = self._known
         if known is None or known[0] is not provider:
-            logger = provider.get_logger(self._scope, schema_url=self._schema_url)
+            logger = provider.get_logger(self._scope, self._version, schema_url=self._schema_url)
             known = self._known = provider, None if isinstance(logger, logs_api.NoOpLogger) else logger
         return known[1]

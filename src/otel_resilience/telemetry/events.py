@@ -12,17 +12,17 @@ from otel_resilience.telemetry.event_log import INFO, WARN, Value
 
 if TYPE_CHECKING:
     pass
-from otel_resilience.telemetry.listener import Listener, active, emit, events_logger, harmless
+from otel_resilience.telemetry.listener import Listener, active, emit, events_logger, never_raise
 
 P = ParamSpec("P")
 W = TypeVar("W")
 
 
-@harmless
+@never_raise
 def state_changed(dependency: str, transition: Transition) -> None:
     """A breaker changed its state."""
     if hooks.subscribed:
-        hooks.tell_transition(dependency, transition)
+        hooks.notify_transition(dependency, transition)
     listener = active()
     if listener is not None:
         listener.metrics.transition(dependency, transition)
@@ -59,12 +59,12 @@ def rejected(dependency: str, *, enforced: bool) -> None:
         _count_rejection(listener, dependency, enforced)
 
 
-@harmless
+@never_raise
 def _count_rejection(listener: Listener, dependency: str, enforced: bool) -> None:  # internal
     listener.metrics.rejection(dependency, enforced=enforced)
 
 
-@harmless
+@never_raise
 def stale_result(dependency: str, number: int) -> None:
     """Results of an earlier generation were dropped."""
     listener = active()
@@ -72,7 +72,7 @@ def stale_result(dependency: str, number: int) -> None:
         listener.metrics.stale(dependency, number)
 
 
-@harmless
+@never_raise
 def probe_expired(dependency: str, number: int) -> None:
     """Half-open probes lost their lease."""
     emit(
@@ -83,7 +83,7 @@ def probe_expired(dependency: str, number: int) -> None:
     )
 
 
-@harmless
+@never_raise
 def budget_exhausted(dependency: str) -> None:
     """A retry budget ran dry."""
     emit(
@@ -94,7 +94,7 @@ def budget_exhausted(dependency: str) -> None:
     )
 
 
-@harmless
+@never_raise
 def storage_step(storage: str, seconds: float, error_type: str) -> None:
     """A step of shared state was made; ``error_type`` is empty unless it failed."""
     listener = active()
@@ -102,13 +102,13 @@ def storage_step(storage: str, seconds: float, error_type: str) -> None:
         listener.metrics.step(cardinality.bounded_storage(storage), seconds, error_type)
 
 
-@harmless
+@never_raise
 def storage_degraded(storage: str, error_type: str, reason: str) -> None:
     """Shared state cannot be reached."""
     emit(
         contract.EVENT_STORAGE_DEGRADED,
         WARN,
-        f"shared state in {storage} cannot be reached ({reason}); this process goes by its own",
+        f"shared state in {storage} cannot be reached ({reason}); falling back to local state",
         {
             contract.STORAGE: cardinality.bounded_storage(storage),
             contract.ERROR_TYPE: cardinality.bounded_error_type(error_type),
@@ -116,7 +116,7 @@ def storage_degraded(storage: str, error_type: str, reason: str) -> None:
     )
 
 
-@harmless
+@never_raise
 def storage_restored(storage: str, seconds: float) -> None:
     """Shared state answers again."""
     emit(
@@ -127,7 +127,7 @@ def storage_restored(storage: str, seconds: float) -> None:
     )
 
 
-@harmless
+@never_raise
 def storage_damaged(storage: str, file: str, reason: str) -> None:
     """A file of shared state was set aside."""
     emit(

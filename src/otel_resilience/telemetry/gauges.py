@@ -11,7 +11,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from otel_resilience.circuitbreaker.states import BreakerState
 from otel_resilience.retries.budget import budgets_in_use
 from otel_resilience.telemetry import cardinality, contract
-from otel_resilience.telemetry.listener import global_listener, harmless, observe
+from otel_resilience.telemetry.listener import global_listener, never_raise, observe
 
 W = TypeVar("W")
 
@@ -57,7 +57,7 @@ _storages: weakref.WeakValueDictionary[int, Storage] = weakref.WeakValueDictiona
 """What the observable metrics show, by ``id``: once each, for as long as it is in use."""
 
 
-@harmless
+@never_raise
 def watch_breaker(breaker: Breaker) -> None:
     """Shows the breaker's state as long as it is in use. Called where it is made."""
     _breakers[id(breaker)] = breaker
@@ -69,13 +69,13 @@ def living_breakers() -> tuple[Breaker, ...]:
     return tuple(_breakers.values())
 
 
-@harmless
+@never_raise
 def watch_budgets() -> None:
     """Shows the utilization of all budgets in use. Called where a policy gets one."""
     global_listener()
 
 
-@harmless
+@never_raise
 def watch_storage(link: Storage) -> None:
     """Shows whether shared state can be reached as long as ``link`` is in use. Called where it is made."""
     _storages[id(link)] = link

@@ -1,4 +1,4 @@
-"""Who else wants to know of failures and transitions, besides OpenTelemetry: the alert service, or a user's own."""
+"""Observers of failures, successes and transitions besides OpenTelemetry: the alert service, or a user's own."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _awaiting: tuple[tuple[SuccessObserver, frozenset[str]], ...] = ()
 
 
 def subscribe(observer: Observer) -> None:
-    """Tell ``observer`` from now on; once, however often it is subscribed."""
+    """Notify ``observer`` from now on; once, however often it is subscribed."""
     global subscribed  # one list per process
     with _lock:
         if observer not in subscribed:
@@ -54,7 +54,7 @@ def subscribe(observer: Observer) -> None:
 
 
 def unsubscribe(observer: Observer) -> None:
-    """Tell it no more. Without effect where it is not subscribed."""
+    """Stop notifying it. Without effect where it is not subscribed."""
     global subscribed  # one list per process
     with _lock:
         subscribed = tuple(each for each in subscribed if each is not observer)
@@ -69,7 +69,7 @@ def await_success(observer: SuccessObserver, dependencies: frozenset[str]) -> No
         awaited = frozenset().union(*(wanted for _, wanted in _awaiting))
 
 
-def tell_success(dependency: str, operation: str) -> None:
+def notify_success(dependency: str, operation: str) -> None:
     """A call to an awaited dependency succeeded."""
     for observer, wanted in _awaiting:
         if dependency in wanted:
@@ -79,7 +79,7 @@ def tell_success(dependency: str, operation: str) -> None:
                 _log.warning("an observer of successes failed: %s", redact(repr(broken)))
 
 
-def tell_error(dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
+def notify_error(dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
     """An attempt failed."""
     for observer in subscribed:
         try:
@@ -88,7 +88,7 @@ def tell_error(dependency: str, operation: str, verdict: Classification, error: 
             _log.warning("an observer of errors failed: %s", redact(repr_of(broken)))
 
 
-def tell_transition(dependency: str, transition: Transition) -> None:
+def notify_transition(dependency: str, transition: Transition) -> None:
     """A circuit breaker changed its state."""
     for observer in subscribed:
         try:

@@ -1,6 +1,6 @@
 """Where the primitives meet OpenTelemetry: one place that knows whether telemetry goes anywhere.
 
-Nothing here raises into the application. Without an SDK only a look at two module attributes is paid; spans are made
+Nothing here raises into the application. Without an SDK a call costs a look at three module attributes; spans are made
 only where the trace is sampled.
 """
 
@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, ParamSpec
 from opentelemetry import _logs as logs_api
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
-from opentelemetry._logs import _internal as logs_internal
-from opentelemetry.metrics import _internal as metrics_internal
 
 from otel_resilience._internal.foreign import repr_of
+from otel_resilience._internal.version import __version__
 from otel_resilience.redaction import redact
-from otel_resilience.telemetry import contract
+from otel_resilience.telemetry import contract, providers
 from otel_resilience.telemetry.event_log import Attributes, EventLog
 from otel_resilience.telemetry.instruments import Instruments, Observe
 
@@ -41,8 +40,8 @@ _log.addHandler(logging.NullHandler())
 _SIGNAL_OPT_IN = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 
 
-def harmless(function: Callable[P, None]) -> Callable[P, None]:
-    """Keeps a failure of telemetry from the call that it watches: logged, and no more."""
+def never_raise(function: Callable[P, None]) -> Callable[P, None]:
+    """A failure of telemetry is logged and never reaches the call that it observes."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -63,12 +62,10 @@ class Listener:
         meter_provider: metrics_api.MeterProvider | None = None,
         logger_provider: logs_api.LoggerProvider | None = None,
     ) -> None:
-        self.tracer = trace_api.get_tracer(
-            contract.SCOPE, tracer_provider=tracer_provider, schema_url=contract.SCHEMA_URL
-        )
-        self.events = EventLog(contract.SCOPE, contract.SCHEMA_URL, events_logger, logger_provider)
+        self.tracer = trace_api.get_tracer(contract.SCOPE, __version__, tracer_provider, contract.SCHEMA_URL)
+        self.events = EventLog(contract.SCOPE, __version__, contract.SCHEMA_URL, events_logger, logger_provider)
         self.metrics = Instruments(
-            metrics_api.get_meter(contract.SCOPE, meter_provider=meter_provider, schema_url=contract.SCHEMA_URL),
+            metrics_api.get_meter(contract.SCOPE, __version__, meter_provider, contract.SCHEMA_URL),
             observed=dict(_observed),
         )
         self.events_on_spans = os.environ.get(_SIGNAL_OPT_IN, "").strip() != "logs"
@@ -77,20 +74,12 @@ class Listener:
 override: Listener | None = None
 """Set by :func:`use_providers`; comes before the global providers."""
 _global: Listener | None = None
-_global_events = EventLog(contract.SCOPE, contract.SCHEMA_URL, events_logger)
+_global_events = EventLog(contract.SCOPE, __version__, contract.SCHEMA_URL, events_logger)
 
 
 def active() -> Listener | None:
     """The listener, or ``None`` where no SDK is set up. Cheap enough for every call."""
-    if override is not None:
-        return override
-    if (
-        trace_api._TRACER_PROVIDER is None  # noqa: SLF001  # the public getter reads the environment on every call
-        and metrics_internal._METER_PROVIDER is None  # noqa: SLF001
-        and logs_internal._LOGGER_PROVIDER is None  # noqa: SLF001
-    ):
-        return None
-    return _global or global_listener()
+    return override or _global or global_listener() if providers.any_set() else None
 
 
 def global_listener() -> Listener:
@@ -111,13 +100,15 @@ def use_providers(
     """Sends telemetry to these providers instead of the global ones, for the whole process, within a block."""
     global override  # a process-wide switch by design
     previous, override = override, Listener(tracer_provider, meter_provider, logger_provider)
+    providers.overridden = True
     try:
         yield
     finally:
         override = previous
+        providers.overridden = previous is not None
 
 
-@harmless
+@never_raise
 def emit(
     name: str,
     level: int,
@@ -140,7 +131,7 @@ _observed: dict[contract.Metric, Observe] = {}
 
 
 def observe(metric: contract.Metric, callback: Observe) -> None:
-    """Adds an observable metric of a room of its own; called when that room is imported."""
+    """Adds an observable metric of another room; called when that room is imported."""
     _observed[metric] = callback
     for listener in {override, _global}:
         if listener is not None:

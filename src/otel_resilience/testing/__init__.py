@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from otel_resilience import telemetry
 from otel_resilience.policy.policy import Policy
-from otel_resilience.retries.budget import forget_budgets as forget_budgets  # offered here
+from otel_resilience.retries.budget import forget_budgets
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.trace import ReadableSpan
 
 
+__all__ = ["FakeClock", "FakeTimeLoop", "Point", "RecordedTelemetry", "forget_budgets", "no_waits"]
+
+
 class FakeClock:
-    """A monotonic clock that moves only when told to, or when something sleeps on it.
+    """A monotonic clock that moves only by :meth:`advance`, or when something sleeps on it.
 
     Give it to a policy as ``clock``, its :meth:`sleep` as ``sleep`` and its :meth:`async_sleep` as ``async_sleep``.
     """

@@ -96,6 +96,16 @@ def completes(job: Job) -> None:
     job.sync_ended(FULL)
 
 
+def five_errors(job: Job) -> None:
+    for _ in range(5):
+        job.world.report("errors", threshold=5, quiet_after=300.0)
+
+
+def partial_twice(job: Job) -> None:
+    for _ in range(2):
+        job.sync(Outcome.PARTIAL)
+
+
 Step = Callable[[Job], None]
 
 ENDS: dict[str, tuple[Step, Step]] = {
@@ -104,13 +114,13 @@ ENDS: dict[str, tuple[Step, Step]] = {
     sources.CRITICAL_ERROR: (lambda job: job.call(fault("tls_certificate", Severity.CRITICAL)), succeeds),
     sources.CONTRACT_DRIFT: (lambda job: job.call(fault("schema_mismatch", Severity.HIGH)), succeeds),
     sources.ERRORS: (
-        lambda job: [job.world.report("errors", threshold=5, quiet_after=300.0) for _ in range(5)] and None,
+        five_errors,
         nothing,
     ),
     DISABLED_KIND: (revoke, nothing),
     OVERFLOW_KIND: (Job.fill, nothing),
     outcomes.SYNC_FAILED: (lambda job: job.sync(Outcome.FAILED, InvalidDataError("no JSON")), completes),
-    outcomes.SYNC_PARTIAL: (lambda job: [job.sync(Outcome.PARTIAL) for _ in range(2)] and None, completes),
+    outcomes.SYNC_PARTIAL: (partial_twice, completes),
     outcomes.PUBLISH_REFUSED: (lambda job: job.sync(Outcome.FAILED, PublishRefusedError("bad rows")), completes),
     outcomes.LOCK_LOST: (lambda job: job.sync(Outcome.FAILED, LockLostError("gone")), completes),
     outcomes.STORE_UNAVAILABLE: (

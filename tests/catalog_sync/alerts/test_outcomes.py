@@ -148,7 +148,7 @@ def test_one_partial_sync_is_no_news_two_are_and_a_complete_one_ends_them() -> N
 
 def test_a_failed_group_sync_is_not_ended_by_another_group() -> None:
     world = World()
-    of = {"kind": SyncKind.GROUP, "scope": "A"}
+    of: dict[str, Any] = {"kind": SyncKind.GROUP, "scope": "A"}
     assert world.ends(report(Outcome.FAILED, SupplierUnavailableError("x"), **of)) == [("sync_failed", "firing")]
     assert world.ends(report(Outcome.COMPLETE, kind=SyncKind.GROUP, scope="B")) == []
     assert world.ends(report(Outcome.COMPLETE, **of)) == [("sync_failed", "resolved")]

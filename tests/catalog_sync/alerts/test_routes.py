@@ -43,4 +43,4 @@ def test_a_url_for_one_severity_gets_that_one_alone() -> None:
     settings = Settings.from_env({"ERROR_ALERT_WEBHOOK_URL": HOOK, "ERROR_ALERT_WEBHOOK_URL_CRITICAL": HOOK + "/pager"})
     by_name = {route.name: route for route in routes(settings.alerts)}
     assert by_name["webhook"].only is None
-    assert by_name["webhook-critical"].only == {Severity.CRITICAL}
+    assert by_name["webhook-critical"].only == frozenset({Severity.CRITICAL})

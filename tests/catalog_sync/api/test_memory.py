@@ -13,7 +13,7 @@ import pytest
 
 from catalog_sync.api import reads, sending
 from catalog_sync.api.problems import ProblemError
-from catalog_sync.api.sending import PART, Sent, UnderWay
+from catalog_sync.api.sending import PART, InFlight, SharedResponse
 from catalog_sync.observability.traces import SpanEvent, SpanRecord, TraceRing
 from catalog_sync.worker.process import MAX_BUFFERED, SpanBuffer
 from support.api_world import ApiWorld
@@ -36,6 +36,7 @@ def memory() -> int:
     return tracemalloc.get_traced_memory()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("W3")
 @pytest.mark.parametrize(
     "path",
@@ -154,38 +155,38 @@ HEADERS = [(b"content-type", b"application/json")]
 
 @pytest.mark.fault("W3")
 async def test_long_answers_to_slow_clients_are_bounded_and_a_shared_one_counts_once() -> None:
-    under_way = UnderWay(limit=10 * PART)
+    in_flight = InFlight(limit=10 * PART)
     shared, other, third = (letter * 4 * PART for letter in (b"a", b"b", b"c"))
     clients = [SlowClient() for _ in range(6)]
     bodies = [shared] * 5 + [other]
     sending_ones = [
-        asyncio.create_task(Sent(HEADERS, body, under_way)(GET, receive, client.send))
+        asyncio.create_task(SharedResponse(HEADERS, body, in_flight)(GET, receive, client.send))
         for body, client in zip(bodies, clients, strict=True)
     ]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert under_way.size == 8 * PART
+    assert in_flight.size == 8 * PART
     with pytest.raises(ProblemError) as refused:
-        await Sent(HEADERS, third, under_way)(GET, receive, SlowClient().send)
-    assert refused.value.status == 503
+        await SharedResponse(HEADERS, third, in_flight)(GET, receive, SlowClient().send)
+    assert refused.value.status_code == 503
     for client in clients:
         client.goes_on.set()
     await asyncio.gather(*sending_ones)
     assert [client.body for client in clients] == bodies
-    assert under_way.size == 0
+    assert in_flight.size == 0
 
 
-async def test_a_client_that_leaves_gives_its_room_back() -> None:
-    under_way = UnderWay()
+async def test_a_client_that_disconnects_frees_its_share() -> None:
+    in_flight = InFlight()
     client = SlowClient()
-    task = asyncio.create_task(Sent(HEADERS, b"x" * 4 * PART, under_way)(GET, receive, client.send))
+    task = asyncio.create_task(SharedResponse(HEADERS, b"x" * 4 * PART, in_flight)(GET, receive, client.send))
     await asyncio.sleep(0)
-    assert under_way.size == 4 * PART
+    assert in_flight.size == 4 * PART
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert under_way.size == 0
-    assert sending.MAX_UNDER_WAY >= reads.CACHED_BYTES
+    assert in_flight.size == 0
+    assert sending.MAX_IN_FLIGHT >= reads.CACHED_BYTES
 
 
 async def test_a_long_answer_arrives_whole_with_its_length(world: ApiWorld, monkeypatch: pytest.MonkeyPatch) -> None:

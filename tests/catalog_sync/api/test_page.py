@@ -107,7 +107,7 @@ def test_everything_can_be_reached_with_the_keyboard(browser: Browser) -> None:
     assert "error.type" in facts
 
 
-def test_a_sync_is_asked_for_and_seen_as_it_goes(browser: Browser, supplier: Supplier, api: ApiProcess) -> None:
+def test_a_sync_is_requested_and_followed(browser: Browser, supplier: Supplier, api: ApiProcess) -> None:
     supplier.play({"name": "late", "rules": [{"fault": "latency", "delay_s": 0.3}]})
     browser.ask("document.querySelector('#ask button').click()")
     assert browser.wait("document.querySelector('#asked').innerText") == "Enter the token first."
@@ -177,7 +177,7 @@ def test_the_page_allows_nothing_from_elsewhere_and_nothing_inline(api: ApiProce
         assert not re.search(r"\son[a-z]+=\"|style=\"", text), file.name
 
 
-def test_a_browser_that_has_the_files_is_told_so(api: ApiProcess) -> None:
+def test_unchanged_files_are_not_sent_again(api: ApiProcess) -> None:
     for path in ("/", "/static/page.js", "/static/page.css", "/static/waterfall.js", "/static/icon.svg"):
         first = api.http.get(path)
         again = api.http.get(path, headers={"If-None-Match": first.headers["etag"]})

@@ -26,7 +26,7 @@ def check(answer: Any, status: int, kind: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/bundles/", "/syncs/1/2", "/static/page.html", "/static/..%2Fapp.py"])
-async def test_there_is_nothing(world: ApiWorld, path: str) -> None:
+async def test_not_found(world: ApiWorld, path: str) -> None:
     answer = await world.http.get(path)
     check(answer, 404, "bundle_not_found" if path == "/bundles/" else "not_found")
 
@@ -54,6 +54,10 @@ async def test_a_method_that_is_not_offered(world: ApiWorld, method: str, path: 
         ("/bundles?limit=-1", "limit"),
         ("/bundles?limit=1.5", "limit"),
         ("/bundles?limit=1e3", "limit"),
+        ("/bundles?limit=1.0", "limit"),
+        ("/bundles?limit=1_0", "limit"),
+        ("/bundles?limit=%2B1", "limit"),
+        ("/bundles?limit=%201", "limit"),
         ("/bundles?limit=", "limit"),
         ("/bundles?limit=%D9%A3", "limit"),
         ("/bundles?limit=9999999999", "limit"),
@@ -77,8 +81,23 @@ async def test_a_wrong_parameter_is_named(world: ApiWorld, path: str, parameter:
     assert answer.json()["errors"][0]["parameter"] == parameter
 
 
+async def test_every_unknown_or_repeated_parameter_is_named(world: ApiWorld) -> None:
+    answer = await world.http.get("/bundles?limit=1&limit=1&x=1&Country=PT")
+    check(answer, 400, "invalid_parameters")
+    assert [error["parameter"] for error in answer.json()["errors"]] == ["limit", "x", "Country"]
+    assert "country" in answer.json()["errors"][1]["detail"], "it says what is offered"
+
+
+@pytest.mark.parametrize("path", ["/bundles?country=PT", "/health", "/syncs", "/", "/openapi.json"])
+async def test_head_is_get_without_a_body(world: ApiWorld, path: str) -> None:
+    whole, head = await world.http.get(path), await world.http.head(path)
+    assert head.status_code == whole.status_code == 200
+    assert head.headers["content-length"] == str(len(whole.content))
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
 @pytest.mark.parametrize("query", ["text=%FF", "&".join(f"a{n}=1" for n in range(40))])
-async def test_a_query_that_is_no_query(world: ApiWorld, query: str) -> None:
+async def test_a_malformed_query(world: ApiWorld, query: str) -> None:
     check(await world.http.get(f"/bundles?{query}"), 400, "invalid_parameters")
 
 
@@ -86,7 +105,7 @@ async def test_a_query_has_a_largest_length(world: ApiWorld) -> None:
     check(await world.http.get(f"/bundles?text={'x' * MAX_QUERY}"), 414, "uri_too_long")
 
 
-async def test_a_defect_says_nothing_of_the_inside_and_is_logged_with_its_id(
+async def test_a_defect_reveals_no_internals_and_is_logged_with_its_id(
     world: ApiWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> None:
@@ -103,9 +122,7 @@ async def test_a_defect_says_nothing_of_the_inside_and_is_logged_with_its_id(
     assert isinstance(record.exc_info[1], ZeroDivisionError)
 
 
-async def test_records_that_cannot_be_reached_are_a_503_with_the_time_to_come_again(
-    world: ApiWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unreachable_records_are_a_503_with_retry_after(world: ApiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(*_: object, **__: object) -> None:
         raise CacheConnectionError("Redis does not answer (read job: refused)", retry_after=4.2)
 
@@ -116,7 +133,7 @@ async def test_records_that_cannot_be_reached_are_a_503_with_the_time_to_come_ag
     assert answer.json()["error_type"] == "connection_error"
 
 
-async def test_an_outage_is_logged_once_in_a_while(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_outage_is_not_logged_by_every_request(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with api_world(tmp_path, catalogue=False) as world:
         with caplog.at_level(logging.WARNING, "catalog_sync.api.context"):
             for _ in range(20):
@@ -124,9 +141,7 @@ async def test_an_outage_is_logged_once_in_a_while(tmp_path: Path, caplog: pytes
         assert len([record for record in caplog.records if record.name == "catalog_sync.api.context"]) == 1
 
 
-async def test_more_requests_than_allowed_are_asked_to_come_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_more_requests_than_allowed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with api_world(tmp_path, CATALOG_API_MAX_CONCURRENCY="2") as world:
         go = asyncio.Event()
 
@@ -136,7 +151,7 @@ async def test_more_requests_than_allowed_are_asked_to_come_again(
 
         monkeypatch.setattr(world.jobs, "latest", slow)
         waiting = [asyncio.create_task(world.http.get("/syncs")) for _ in range(2)]
-        while world.api._app._app.active < 2:  # type: ignore[attr-defined]
+        while world.api.gate.active < 2:
             await asyncio.sleep(0)
         refused = await world.http.get("/bundles")
         check(refused, 503, "overloaded")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -66,13 +65,13 @@ async def test_a_sync_is_accepted_and_can_be_followed(world: ApiWorld) -> None:
         ({"kind": "bundle", "scope": "esim_V2"}, SyncRequest(SyncKind.BUNDLE, "esim_V2", trigger="api")),
     ],
 )
-async def test_what_is_asked_for_is_what_runs(world: ApiWorld, body: dict[str, Any], request_: SyncRequest) -> None:
+async def test_the_requested_sync_runs(world: ApiWorld, body: dict[str, Any], request_: SyncRequest) -> None:
     assert (await world.ask(**body)).status_code == 202
     await world.sync.started.wait()
     assert world.sync.requests == [request_]
 
 
-async def test_only_one_at_a_time_and_the_other_one_is_named(world: ApiWorld) -> None:
+async def test_only_one_sync_at_a_time_and_the_conflict_is_named(world: ApiWorld) -> None:
     first = (await world.ask()).json()
     second = await world.ask(kind="country", scope="PT")
     assert (second.status_code, kind_of(second)) == (409, "sync_conflict")
@@ -83,7 +82,7 @@ async def test_only_one_at_a_time_and_the_other_one_is_named(world: ApiWorld) ->
     assert (await world.ask()).status_code == 202
 
 
-async def test_of_many_that_ask_at_once_one_wins(world: ApiWorld) -> None:
+async def test_one_of_many_concurrent_requests_wins(world: ApiWorld) -> None:
     answers = await asyncio.gather(*(world.ask() for _ in range(10)))
     assert sorted(answer.status_code for answer in answers) == [202, *[409] * 9]
     winner = next(answer.json()["id"] for answer in answers if answer.status_code == 202)
@@ -101,14 +100,14 @@ async def test_a_cancelled_sync_says_so(world: ApiWorld) -> None:
     assert (again.status_code, again.json()) == (200, cancelled)
 
 
-async def test_a_sync_that_is_cancelled_before_it_began_is_cancelled_too(world: ApiWorld) -> None:
+async def test_a_sync_can_be_cancelled_before_it_starts(world: ApiWorld) -> None:
     job = (await world.ask()).json()
     await world.http.delete(job["links"]["self"], headers=AUTHORIZED)
     assert (await ended(world, job["id"]))["status"] == "cancelled"
     assert world.sync.requests == []
 
 
-async def test_a_version_that_was_live_when_the_cancellation_came_is_no_cancelled_sync(world: ApiWorld) -> None:
+async def test_a_sync_whose_version_was_live_before_the_cancellation_is_finished(world: ApiWorld) -> None:
     job = (await world.ask()).json()
     await world.sync.started.wait()
     world.store.publish("v2", correlation_id=job["correlation_id"])
@@ -154,7 +153,7 @@ async def test_the_last_syncs_are_listed_newest_first(world: ApiWorld) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_a_sync_that_nobody_knows_is_a_problem(world: ApiWorld, method: str) -> None:
+async def test_an_unknown_sync_is_a_problem(world: ApiWorld, method: str) -> None:
     answer = await world.http.request(method, "/syncs/0815", headers=AUTHORIZED)
     assert (answer.status_code, kind_of(answer)) == (404, "sync_not_found")
 
@@ -189,7 +188,7 @@ async def test_writing_is_forbidden_where_no_token_is_configured(tmp_path: Path)
 
 
 async def test_without_an_api_key_reading_works_and_a_sync_is_refused(world: ApiWorld) -> None:
-    settings = dataclasses.replace(world.settings, api_key=type(world.settings.api_key)(""))
+    settings = world.settings.changed(api_key=type(world.settings.api_key)(""))
     world.jobs._check = settings.require_api_key
     answer = await world.ask()
     assert (answer.status_code, kind_of(answer)) == (503, "not_configured")
@@ -275,7 +274,7 @@ async def test_a_body_of_unknown_length_is_bounded_too(world: ApiWorld) -> None:
     assert (answer.status_code, kind_of(answer)) == (413, "too_large")
 
 
-async def test_a_process_that_ends_takes_no_orders(world: ApiWorld) -> None:
+async def test_a_stopping_process_accepts_no_syncs(world: ApiWorld) -> None:
     world.api.drain()
     answer = await world.ask()
     assert (answer.status_code, kind_of(answer)) == (503, "stopping")

@@ -109,7 +109,7 @@ async def test_probes_and_files_have_no_span(spans: InMemorySpanExporter, tmp_pa
     assert answer.headers["traceresponse"].endswith("-00")
 
 
-async def test_looking_at_the_store_makes_no_spans(spans: InMemorySpanExporter, tmp_path: Path) -> None:
+async def test_refreshing_makes_no_spans(spans: InMemorySpanExporter, tmp_path: Path) -> None:
     async with api_world(tmp_path) as world:
         original = world.store.current_version
 
@@ -118,11 +118,11 @@ async def test_looking_at_the_store_makes_no_spans(spans: InMemorySpanExporter, 
                 return await original()
 
         world.store.current_version = traced  # type: ignore[method-assign]
-        await world.look()
+        await world.refresh()
     assert spans.get_finished_spans() == ()
 
 
-async def test_the_trace_of_a_stranger_is_not_continued_where_the_token_decides(tmp_path: Path) -> None:
+async def test_without_the_token_no_trace_is_continued_where_it_is_required(tmp_path: Path) -> None:
     async with api_world(tmp_path, CATALOG_API_TRACE_FROM="token") as world:
         stranger = await world.http.get("/bundles", headers={"traceparent": PARENT})
         assert stranger.headers["x-correlation-id"] != TRACE_ID
@@ -131,7 +131,7 @@ async def test_the_trace_of_a_stranger_is_not_continued_where_the_token_decides(
 
 
 @pytest.mark.parametrize(("headers", "accepted"), [({}, False), (AUTHORIZED, True)])
-async def test_only_who_has_the_token_puts_baggage_into_what_follows(
+async def test_baggage_is_taken_only_with_the_token(
     world: ApiWorld, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], accepted: bool
 ) -> None:
     seen: list[Any] = []
@@ -146,13 +146,13 @@ async def test_only_who_has_the_token_puts_baggage_into_what_follows(
 
 
 @pytest.mark.parametrize("sent", ["", "garbage", "00-" + "0" * 32 + "-b7ad6b7169203331-01", PARENT + "x"])
-async def test_a_malformed_parent_begins_a_new_trace(world: ApiWorld, sent: str) -> None:
+async def test_a_malformed_parent_starts_a_new_trace(world: ApiWorld, sent: str) -> None:
     answer = await world.http.get("/bundles", headers={"traceparent": sent})
     assert answer.status_code == 200
     assert answer.headers["x-correlation-id"] not in {TRACE_ID, "0" * 32}
 
 
-async def test_a_sync_runs_in_the_trace_of_its_order(spans: InMemorySpanExporter, tmp_path: Path) -> None:
+async def test_a_sync_runs_in_the_trace_of_its_request(spans: InMemorySpanExporter, tmp_path: Path) -> None:
     async with api_world(tmp_path) as world:
         run = world.sync.run
 

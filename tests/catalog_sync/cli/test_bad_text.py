@@ -39,6 +39,7 @@ def supplier(tmp_path: Path) -> Iterator[Supplier]:
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.fault("S1")
 def test_one_row_with_half_an_emoji_costs_itself_and_every_program_goes_on_printing(cli: Cli) -> None:
     report = cli("run", "--json").json
@@ -54,7 +55,7 @@ def test_one_row_with_half_an_emoji_costs_itself_and_every_program_goes_on_print
             assert result.code == 0, (command, result.err)
             assert "\x1b" not in result.out
     assert "\\x1b]0;title" in cli("show", "esim_8").out
-    assert "set aside       1 rows: bad_text" in cli("run").out
+    assert "quarantined     1 rows: bad_text" in cli("run").out
 
 
 def test_an_argument_that_is_no_text_is_refused_in_one_line(cli: Cli) -> None:

@@ -38,7 +38,7 @@ def test_people_read_why_nothing_was_done(cli: Cli) -> None:
     cli("run")
     result = cli("run", "--if-due")
     assert result.code == 0
-    assert result.out.startswith("not due: the catalogue is young enough; due at 20")
+    assert result.out.startswith("not due: the catalogue is recent enough; due at 20")
 
 
 @pytest.mark.fault("S3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -154,10 +155,12 @@ def test_a_second_run_says_who_holds_the_lock_and_exits_4(
     cli: Cli, supplier: Supplier, redis_server: RedisServer
 ) -> None:
     supplier.play("slow")
-    first = cli.start("run", "--json")
+    first = cli.start("run", "--json", CATALOG_ATTEMPT_TIMEOUT_MS="60000")
     wait_until(lambda: redis_server.command("EXISTS", LOCK))
+    first.process.send_signal(signal.SIGSTOP)  # so that it holds the lock, however long the second one takes
     second = cli("run", "--json")
     supplier.play("calm")
+    first.process.send_signal(signal.SIGCONT)
     assert second.code == 4
     assert second.json["outcome"] == "SKIPPED_LOCKED"
     assert second.json["holder"].keys() >= {"owner", "since"}

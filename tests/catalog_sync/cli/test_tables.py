@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -143,7 +144,7 @@ def test_status_wraps_identifiers(terminal: Terminal) -> None:
     terminal.set_width(40)
     identifier = "0123456789abcdef" * 3
     sync = {"outcome": "COMPLETE", "kind": "full", "started_at": "then", "duration_s": 1.0}
-    data = {
+    data: dict[str, Any] = {
         "catalogue": None,
         "store": {"reachable": True, "backend": "redis", "error": None},
         "last_sync": {**sync, "correlation_id": identifier},

@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from catalog_sync.demo import figures
 from catalog_sync.demo.receiver import running_receiver
-from catalog_sync.demo.trace_store import Point, Span, TelemetryStore, increase
+from catalog_sync.demo.trace_store import Point, Series, Span, TelemetryStore, increase
 from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig
 from otel_resilience.telemetry import contract
 from otel_resilience.telemetry.listener import use_providers
@@ -129,8 +129,8 @@ def test_the_worst_call_is_shown_with_what_is_above_and_inside() -> None:
 
 
 def test_growth_of_cumulative_series() -> None:
-    old = {(("a", 1),): Point(2.0, (1, 1), (1.0,)), (("a", 2),): Point(5.0)}
-    new = {(("a", 1),): Point(5.0, (1, 4), (1.0,)), (("a", 2),): Point(5.0), (("a", 3),): Point(1.0)}
+    old: Series = {(("a", 1),): Point(2.0, (1, 1), (1.0,)), (("a", 2),): Point(5.0)}
+    new: Series = {(("a", 1),): Point(5.0, (1, 4), (1.0,)), (("a", 2),): Point(5.0), (("a", 3),): Point(1.0)}
     assert increase(new, old) == {(("a", 1),): Point(3.0, (0, 3), (1.0,)), (("a", 3),): Point(1.0)}
 
 

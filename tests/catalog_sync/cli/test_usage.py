@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
+import catalog_sync
+from catalog_sync.cli.main import main
 from support.cli import Cli
 
-COMMANDS = ("demo", "run", "search", "show", "status", "simulate", "doctor")
+COMMANDS = ("demo", "run", "search", "show", "status", "simulate", "alerts", "doctor")
+ACTIONS = ("list", "test", "ack", "close", "silence", "resend")
+PATHS = ((), *((command,) for command in COMMANDS), *(("alerts", action) for action in ACTIONS))
+PROGRAMS = {
+    "catalog_sync": "catalog-sync",
+    "catalog_sync.api.command": "catalog-api",
+    "catalog_sync.worker": "catalog-worker",
+    "catalog_sync.worker.beat": "catalog-beat",
+    "catalog_sync.up": "up",
+    "esim_go_simulator": "catalog-sync simulate",
+}
 ERROR_FIELDS = {"type", "class", "severity", "message", "retry_after_s", "correlation_id"}
 
 
@@ -34,6 +49,34 @@ def test_every_command_has_a_help_of_its_own(cli: Cli, command: str) -> None:
     assert "--json" in result.out
 
 
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_every_help_has_an_example_and_fits(
+    path: tuple[str, ...], columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main([*path, "--help"]) == 0
+    text, examples = capsys.readouterr().out.split("  Examples:\n")
+    assert all(line.startswith("    ") for line in examples.splitlines())
+    assert " ".join(("catalog-sync", *path)) in examples
+    assert "..." not in text.replace("[ARGS]...", "")
+    assert "…" not in text
+    if columns >= 60:
+        assert max(map(cell_len, (text + examples).splitlines())) <= columns
+
+
+def test_every_example_can_be_parsed(capsys: pytest.CaptureFixture[str]) -> None:
+    from catalog_sync.cli.commands import app
+    from catalog_sync.terminal.arguments import parse
+
+    for path in PATHS:
+        main([*path, "--help"])
+        for line in capsys.readouterr().out.split("  Examples:\n")[1].splitlines():
+            program, *arguments = line.split()
+            assert program == "catalog-sync"
+            assert callable(parse(app, program, arguments))
+
+
 def test_help_imports_neither_asyncio_nor_opentelemetry() -> None:
     code = (
         "import sys; from catalog_sync.cli.main import main; code = main(['--help'])\n"
@@ -44,8 +87,69 @@ def test_help_imports_neither_asyncio_nor_opentelemetry() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_version(cli: Cli) -> None:
-    assert re.fullmatch(r"catalog-sync \d+\.\d+\.\d+\S*\n", cli("--version").out)
+@pytest.mark.parametrize(("module", "name"), PROGRAMS.items())
+def test_every_program_has_a_version_and_refuses_wrong_arguments(module: str, name: str) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    told = run("--version")
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"{name} {catalog_sync.__version__}\n", "")
+    refused = run("--vresion", "--json")
+    assert refused.returncode == 2
+    assert refused.stderr == f"{name}: No such option: --vresion. Did you mean '--version'? See {name} --help\n"
+    assert json.loads(refused.stdout)["error"]["type"] == "usage"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("serch",), "catalog-sync: No such command 'serch'. Did you mean 'search'? See catalog-sync --help"),
+        (
+            ("alerts", "tset"),
+            "catalog-sync alerts: No such command 'tset'. Did you mean 'test'? See catalog-sync alerts --help",
+        ),
+        (
+            ("search", "--contry", "PT"),
+            "catalog-sync search: No such option: --contry. Did you mean '--country'? See catalog-sync search --help",
+        ),
+        (
+            ("search", "--limit"),
+            "catalog-sync search: Option '--limit' requires an argument. See catalog-sync search --help",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_an_error_names_the_command_and_what_was_meant(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"{message}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "position", "offered"),
+    [
+        ("catalog-sync se", 1, ["search"]),
+        ("catalog-sync search --co", 2, ["--country"]),
+        ("catalog-sync alerts ", 2, list(ACTIONS)),
+        ("catalog-sync simulate --scenario fl", 3, ["flaky"]),
+    ],
+)
+def test_a_shell_completes(words: str, position: int, offered: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "catalog_sync"],
+        env={
+            **os.environ,
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(position),
+            "_CATALOG_SYNC_COMPLETE": "complete_bash",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == offered
 
 
 @pytest.mark.parametrize(
@@ -63,6 +167,11 @@ def test_version(cli: Cli) -> None:
         ("search", "--min-days", "8", "--max-days", "7"),
         ("show",),
         ("simulate", "--rate", "fast"),
+        ("run", "--if-due", "--bundle", "esim_1GB"),
+        ("alerts", "ack"),
+        ("alerts", "test", "--severity", "HUGE"),
+        ("alerts", "silence", "3f2a9c", "--for", "soon"),
+        ("alerts", "list", "3f2a9c"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_exit_2(cli: Cli, arguments: tuple[str, ...]) -> None:

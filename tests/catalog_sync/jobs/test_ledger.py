@@ -181,7 +181,7 @@ async def test_a_job_that_has_begun_is_not_ended_as_a_queued_one(ledger: JobLedg
 
 async def test_the_lock_goes_with_the_job_that_owns_it(ledger: JobLedger, store: CatalogStore) -> None:
     await planned(ledger, "A")
-    ticket = (await ledger.read(job_id())).ticket()
+    ticket = (await ledger.read(job_id())).distributed_sync()
     assert isinstance(await store.acquire_lock(CORRELATION, shared=ticket.lock_owner), LockLease)
     await ledger.end(job_id(), JobStatus.FINISHED, Outcome.COMPLETE, {}, finished_at=LATER)
     assert await store.lock_holder() is None
@@ -212,7 +212,7 @@ async def test_progress_is_told_until_the_result_stands(ledger: JobLedger) -> No
 
 async def test_dead_letters_are_counted_and_the_last_ones_kept(ledger: JobLedger) -> None:
     for number in range(103):
-        await ledger.bury({"number": number})
+        await ledger.add_dead_letter({"number": number})
     count, letters = await ledger.dead_letters()
     assert count == 103
     assert [letter["number"] for letter in letters[:2]] == [102, 101]
@@ -283,7 +283,7 @@ async def test_a_job_under_way_whose_record_cannot_be_read_does_not_block_the_ne
 async def test_one_unreadable_dead_letter_or_worker_spoils_no_list(
     ledger: JobLedger, redis: GuardedRedis, redis_server: RedisServer
 ) -> None:
-    await ledger.bury({"job": "first", "at": NOW, "step": "plan", "reason": "why"})
+    await ledger.add_dead_letter({"job": "first", "at": NOW, "step": "plan", "reason": "why"})
     for text in ("{", "7", "\x00"):
         redis_server.command("LPUSH", DEAD, text)
     redis_server.command("SET", f"{WORKER_PREFIX}good", '{"name": "good"}')

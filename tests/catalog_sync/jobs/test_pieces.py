@@ -23,8 +23,8 @@ from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.store.lock import LockLease
 from catalog_sync.sync.run import FATAL
+from catalog_sync.sync.shared.distributed import DistributedSync, adopt_lease
 from catalog_sync.sync.shared.failures import error_from_json, error_to_json
-from catalog_sync.sync.shared.ticket import Ticket, adopt_lease
 from catalog_sync.worker.celery_settings import broker_url, celery_settings
 from otel_resilience import classify
 from support.job_records import LATER, job_id, planned
@@ -91,48 +91,48 @@ def test_a_defect_arrives_classified_and_without_a_secret() -> None:
     assert "s3cretpassword" not in str(arrived)
 
 
-def ticket(token: int | None = None, job: str = "a" * 16) -> Ticket:
-    return Ticket(job=job, correlation_id="c" * 32, since=SINCE, started_at=SINCE, token=token)
+def distributed(token: int | None = None, job: str = "a" * 16) -> DistributedSync:
+    return DistributedSync(job=job, correlation_id="c" * 32, since=SINCE, started_at=SINCE, token=token)
 
 
 async def test_steps_share_one_lease_and_one_token(store: CatalogStore) -> None:
-    first = await adopt_lease(store, ticket())
+    first = await adopt_lease(store, distributed())
     assert isinstance(first, LockLease)
-    second = await adopt_lease(store, ticket(first.token))
+    second = await adopt_lease(store, distributed(first.token))
     assert isinstance(second, LockLease)
     assert second.token == first.token
-    assert isinstance(await adopt_lease(store, ticket(job="b" * 16)), LockHolder)
+    assert isinstance(await adopt_lease(store, distributed(job="b" * 16)), LockHolder)
 
 
 async def test_a_lease_that_ran_out_is_taken_anew_where_nobody_published(
     store: CatalogStore, redis_server: RedisServer
 ) -> None:
-    first = await adopt_lease(store, ticket())
+    first = await adopt_lease(store, distributed())
     assert isinstance(first, LockLease)
     redis_server.command("DEL", "{cat}:lock")
-    again = await adopt_lease(store, ticket(first.token))
+    again = await adopt_lease(store, distributed(first.token))
     assert isinstance(again, LockLease)
     assert again.token > first.token
 
 
 async def test_a_lease_that_another_run_has_is_lost(store: CatalogStore, redis_server: RedisServer) -> None:
-    first = await adopt_lease(store, ticket())
+    first = await adopt_lease(store, distributed())
     assert isinstance(first, LockLease)
     redis_server.command("DEL", "{cat}:lock")
     await store.acquire_lock("d" * 32)
     with pytest.raises(LockLostError, match="ran out"):
-        await adopt_lease(store, ticket(first.token))
+        await adopt_lease(store, distributed(first.token))
 
 
 async def test_a_publication_of_another_run_between_two_steps_ends_the_sync(
     store: CatalogStore, redis_server: RedisServer
 ) -> None:
-    first = await adopt_lease(store, ticket())
+    first = await adopt_lease(store, distributed())
     assert isinstance(first, LockLease)
     redis_server.command("DEL", "{cat}:lock")
     await publish(store, "other", [make_bundle("a")])
     with pytest.raises(LockLostError, match="has published"):
-        await adopt_lease(store, ticket(first.token))
+        await adopt_lease(store, distributed(first.token))
     assert await store.lock_holder() is None
 
 
@@ -155,8 +155,8 @@ async def test_one_version_at_most_is_published_under_a_receipt(store: CatalogSt
     assert await store.current_version() == await store.receipt("a" * 16) == "first"
 
 
-def job_ticket(token: int | None = None) -> Ticket:
-    return dataclasses.replace(ticket(token, job_id()), record=JobKeys(job_id()).record)
+def job_ticket(token: int | None = None) -> DistributedSync:
+    return dataclasses.replace(distributed(token, job_id()), record=JobKeys(job_id()).record)
 
 
 @pytest.mark.parametrize("owned_before", [True, False])

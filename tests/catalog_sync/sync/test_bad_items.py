@@ -55,7 +55,7 @@ async def sync(supplier: Any, state: Path, *, kind: SyncKind = SyncKind.FULL, sc
     """In a process without Redis, whose only copy is the snapshot."""
     configured = make_settings("http://127.0.0.1:9", state)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend.shutil, "which", lambda _: None)
+        patch.setattr("catalog_sync.store.backend.shutil.which", lambda _: None)
         async with open_store(configured) as store:
             service = SyncService(configured, supplier, store, Snapshot(state))
             return await service.run(SyncRequest(kind, scope))

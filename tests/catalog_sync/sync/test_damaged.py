@@ -228,7 +228,7 @@ async def test_a_damaged_snapshot_that_was_the_only_copy_makes_a_scoped_sync_a_f
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, predecessor: bool
 ) -> None:
     """Without any Redis the snapshot is the published catalogue; the one before it is an older one."""
-    monkeypatch.setattr(backend.shutil, "which", lambda _: None)
+    monkeypatch.setattr("catalog_sync.store.backend.shutil.which", lambda _: None)
     settings = make_settings(world.settings.base_url, tmp_path / "state")
 
     async def sync(*request: Any) -> SyncReport:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from catalog_sync.domain.models import Outcome, SyncReport
-from catalog_sync.store import backend
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.sync import SyncService
@@ -54,7 +53,7 @@ def unwritable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.fixture(params=[True, False], ids=["redis-server", "no redis-server"])
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not request.param:
-        monkeypatch.setattr(backend.shutil, "which", lambda _: None)
+        monkeypatch.setattr("catalog_sync.store.backend.shutil.which", lambda _: None)
 
 
 @pytest.mark.fault("S2")
@@ -76,7 +75,7 @@ async def test_a_run_that_leaves_nothing_behind_is_failed(world: World, unwritab
 async def test_a_full_disk_fails_a_run_whose_snapshot_was_its_only_copy(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend.shutil, "which", lambda _: None)
+    monkeypatch.setattr("catalog_sync.store.backend.shutil.which", lambda _: None)
 
     async def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -92,7 +91,7 @@ async def test_a_full_disk_fails_a_run_whose_snapshot_was_its_only_copy(
 
 @pytest.mark.fault("S2")
 async def test_the_snapshot_alone_is_enough(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend.shutil, "which", lambda _: None)
+    monkeypatch.setattr("catalog_sync.store.backend.shutil.which", lambda _: None)
     report, used = await run_in(world, tmp_path / "state")
     assert (used, report.outcome, report.bundles) == ("in-process", Outcome.COMPLETE, BUNDLES)
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog_sync.sync.merge import GroupNames, Membership
+from catalog_sync.domain.groups import GroupNames
+from catalog_sync.sync.merge import Membership
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc"), st.sampled_from("xyz")), max_size=60))

@@ -9,10 +9,10 @@ from opentelemetry.trace import StatusCode
 from catalog_sync.alerts.outcomes import raised
 from catalog_sync.domain.countries import COUNTRIES
 from catalog_sync.domain.errors import UnknownScopeError
+from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.index import Filter
 from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
 from catalog_sync.observability import instruments
-from catalog_sync.sync.merge import GroupNames
 from catalog_sync.sync.scopes import KnownScopes, check_scope, known_scopes
 from otel_resilience import Severity
 from otel_resilience.testing import RecordedTelemetry

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from support.cli import Supplier, running_supplier
 from support.redis_server import RedisServer
-from support.worker_world import PERSISTENT, Supplier, WorkerWorld, running_supplier, worker_world
+from support.worker_world import PERSISTENT, WorkerWorld, worker_world
 
 MakeWorld = Callable[..., WorkerWorld]
 

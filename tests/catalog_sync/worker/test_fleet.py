@@ -13,9 +13,10 @@ import pytest
 
 from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
 from catalog_sync.jobs import Job
+from support.cli import Supplier, running_supplier
 from support.otlp_sink import OtlpSink, otlp_sink
 from support.redis_server import RedisServer
-from support.worker_world import GIVEN_UP_AFTER, Supplier, WorkerWorld, running_supplier, worker_world
+from support.worker_world import GIVEN_UP_AFTER, WorkerWorld, worker_world
 
 GROUPS = 100
 WORKERS = 4

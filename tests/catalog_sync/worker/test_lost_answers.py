@@ -10,8 +10,8 @@ import pytest
 
 from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.models import Outcome, SyncRequest
-from catalog_sync.worker.heart import LONGEST_PAUSE
 from catalog_sync.worker.process import open_worker
+from catalog_sync.worker.step_heartbeat import LONGEST_PAUSE
 from catalog_sync.worker.steps import Worker
 from support.worker_world import WorkerWorld
 

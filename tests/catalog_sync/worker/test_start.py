@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,7 +160,7 @@ async def died(deaths: Path, times: int) -> None:
             await asyncio.sleep(0.1)
 
 
-def start(world: WorkerWorld, health: Path, **changes: str) -> WorkerProcess:
+def start(world: WorkerWorld, health: Path, **changes: Any) -> WorkerProcess:
     return world.start_worker(health_file=health, **changes)
 
 

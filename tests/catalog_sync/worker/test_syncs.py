@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.supplier.esim_go.client import open_supplier
 from catalog_sync.sync import SyncService
 from catalog_sync.worker.celery_app import app
-from catalog_sync.worker.sender import DUE_TASK
+from catalog_sync.worker.celery_settings import DUE_TASK
+from support.cli import Supplier
 from support.redis_server import RedisServer
-from support.worker_world import Supplier, WorkerWorld, worker_world
+from support.worker_world import WorkerWorld, worker_world
 
 GROUP_DOWN = {
     "name": "one group down",
@@ -49,7 +49,7 @@ async def sync(world: WorkerWorld, kind: SyncKind = SyncKind.FULL, scope: str | 
 
 
 async def in_one_process(world: WorkerWorld, state_dir: Path, request: SyncRequest) -> dict[str, Any]:
-    settings = dataclasses.replace(world.settings, state_dir=state_dir)
+    settings = world.settings.changed(state_dir=state_dir)
     async with open_supplier(settings) as supplier:
         service = SyncService(settings, supplier, world.store, Snapshot(state_dir))
         return (await service.run(request)).to_json()

@@ -7,7 +7,8 @@ from typing import Any
 
 import kombu.transport
 import pytest
-from kombu import Connection, Message
+from kombu.connection import Connection
+from kombu.message import Message
 
 from catalog_sync.worker import transport
 from catalog_sync.worker.transport import GuardedTransport

@@ -145,7 +145,7 @@ def test_a_port_that_is_taken_ends_it_with_everything_it_started(tmp_path: Path)
         up = Up(tmp_path, CATALOG_API_PORT=str(port), CATALOG_WORKERS="1")
         assert up.process.wait(GIVEN_UP_AFTER) == 2
     assert "CATALOG_API_PORT" in up.log.read_text()
-    assert up.said()[-1] == "up: api cannot use a setting; its own line says which"
+    assert up.said()[-1] == "up: api cannot use a setting; see its message"
     assert up.descendants() == {}
     assert up.redis_servers() == []
 
@@ -161,6 +161,6 @@ def test_a_part_that_cannot_use_a_setting_ends_everything_with_2(tmp_path: Path)
     assert "started again" not in log
     assert "Traceback" not in log
     assert up.said()[-1] in {
-        f"up: {name} cannot use a setting; its own line says which" for name in ("worker-1", "worker-2", "beat")
+        f"up: {name} cannot use a setting; see its message" for name in ("worker-1", "worker-2", "beat")
     }
     assert up.descendants() == {}

@@ -125,7 +125,7 @@ def play(seed: int) -> tuple[list[tuple[float, Notification]], int]:
 
 
 @pytest.mark.parametrize("seed", [11, 12])
-def test_four_incidents_of_a_day_are_told_within_a_minute_and_in_two_messages_each(seed: int) -> None:
+def test_four_incidents_of_a_day_are_notified_within_a_minute_and_in_two_messages_each(seed: int) -> None:
     messages, failures = play(seed)
     for incident in INCIDENTS:
         about = [(at, message) for at, message in messages if incident.covers(message, at)]

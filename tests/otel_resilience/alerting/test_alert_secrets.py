@@ -103,7 +103,7 @@ FEW = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthC
 @FEW
 @given(secret=WORDS, shape=st.sampled_from(SHAPES))
 @example(secret="s3cr3tS3cr3tValue", shape=SHAPES[0])
-def test_a_secret_in_its_usual_place_is_not_told(
+def test_a_secret_in_its_usual_place_is_not_shown(
     receivers: list[Receiver], caplog: pytest.LogCaptureFixture, secret: str, shape: str
 ) -> None:
     caplog.clear()
@@ -117,7 +117,7 @@ def test_a_secret_in_its_usual_place_is_not_told(
 @FEW
 @given(secret=WORDS, around=st.tuples(st.text(max_size=10), st.text(max_size=10)))
 @example(secret="0123456789abcdef", around=("", ""))
-def test_a_registered_secret_is_not_told_wherever_it_stands(
+def test_a_registered_secret_is_not_shown_wherever_it_stands(
     receivers: list[Receiver], caplog: pytest.LogCaptureFixture, secret: str, around: tuple[str, str]
 ) -> None:
     register_secret(secret)

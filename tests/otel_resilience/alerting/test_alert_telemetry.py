@@ -19,7 +19,7 @@ from otel_resilience.telemetry import contract
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.alert_receivers import FakeWebhook, served
 from support.alerting import EPOCH, Inbox, RefusedFault, World, alert
-from support.resilience import TransientFault
+from support.resilience import TransientFault, context_of
 
 CHANNEL, SEVERITY = "resilience.channel", "resilience.severity"
 STATUS, FINGERPRINT = "resilience.alert.status", "resilience.alert.fingerprint"
@@ -196,7 +196,7 @@ def test_a_delivery_is_linked_to_the_trace_that_caused_it(recorded: RecordedTele
         cause.get_span_context().trace_id,
         cause.get_span_context().span_id,
     )
-    assert span.get_span_context().trace_id != cause.get_span_context().trace_id
+    assert context_of(span).trace_id != cause.get_span_context().trace_id
     (message,) = world.messages()
     assert message.correlation_id == f"{cause.get_span_context().trace_id:032x}"
     assert trace_api.get_current_span() is trace_api.INVALID_SPAN
@@ -228,6 +228,6 @@ def test_receivers_get_no_trace_headers(recorded: RecordedTelemetry) -> None:
     assert not {"traceparent", "tracestate", "baggage"} & set(request.headers)
 
 
-def test_without_an_sdk_alerts_are_told_all_the_same(clock: FakeClock) -> None:
+def test_without_an_sdk_alerts_are_notified_all_the_same(clock: FakeClock) -> None:
     world = everything(clock)
     assert world.service.dead_letter_count() > 0

@@ -29,7 +29,7 @@ GOOD: list[Any] = [
 ]  # fmt: skip
 WRONG: list[Any] = [object(), b"x", {"x": 1}, float("nan"), ["x"], Severity]
 HOLDS_TEXTS = ("channels", "causes", "consequences", "fingerprint_by")
-MAPS_TEXTS = ("context", "credentials", "judged_elsewhere", "titles")
+MAPS_TEXTS = ("context", "credentials", "ignored_error_types", "titles")
 
 
 def wrong_values(name: str) -> list[Any]:

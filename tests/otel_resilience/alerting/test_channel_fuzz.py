@@ -96,7 +96,7 @@ leaks = st.sampled_from(
         f"redis://:{SECRETS['password of a URL']}@cache.example:6379/0",
     ]
 )
-around = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=40)
+around = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=40)
 leaky = st.builds(lambda before, leak, after: f"{before} {leak} {after}", around, leaks, around)
 
 

@@ -123,8 +123,8 @@ class TestThrottling:
         world = World([Route(inbox)], clock=clock)
         critical(world, "a")
         world.clock.sleep = lambda seconds: critical_while_asleep(world, seconds)  # type: ignore[method-assign]
-        courier = world.service._dispatcher.couriers["inbox"]
-        courier.policy.sleep = world.clock.sleep
+        worker = world.service._dispatcher.workers["inbox"]
+        worker.policy.sleep = world.clock.sleep
         world.run(60)
         assert inbox.times[0] - EPOCH >= 30.0
         assert all(later - earlier >= 1.0 for earlier, later in itertools.pairwise(inbox.times))
@@ -194,7 +194,7 @@ class TestSeveralChannels:
         assert len(chat.messages) == 1
 
     def test_each_name_stands_for_one_channel(self, clock: FakeClock) -> None:
-        with pytest.raises(ValueError, match="a name of its own"):
+        with pytest.raises(ValueError, match="must be unique"):
             World([Route(Inbox(clock)), Route(Inbox(clock))], clock=clock)
 
 
@@ -244,7 +244,7 @@ class TestFallback:
         world.run(700)
         assert ([m.kind for m in fallback.messages], down.messages) == (["a"], [])
 
-    def test_the_end_is_told_where_the_beginning_was(self, clock: FakeClock) -> None:
+    def test_the_end_is_notified_where_the_beginning_was(self, clock: FakeClock) -> None:
         down, keeper = Inbox(clock, "down"), Inbox(clock, "keeper", keeps_incidents=True)
         down.fails = TransientFault()
         world = World([Route(down), Route(keeper, fallback=True)], QUICK, clock=clock)
@@ -291,7 +291,7 @@ class TestTheEndWhileAChannelIsDown:
         critical(world, "a")
         world.inbox.fails = TransientFault()
         world.clock.sleep = lambda seconds: end_while_asleep(world, seconds)  # type: ignore[method-assign]
-        world.service._dispatcher.couriers["inbox"].policy.sleep = world.clock.sleep
+        world.service._dispatcher.workers["inbox"].policy.sleep = world.clock.sleep
         world.run(1)
         world.inbox.fails = None
         world.run(60)
@@ -307,7 +307,7 @@ class TestTheEndWhileAChannelIsDown:
         critical(world, "a")
         if asleep:
             world.clock.sleep = lambda seconds: end_while_asleep(world, seconds)  # type: ignore[method-assign]
-            world.service._dispatcher.couriers["inbox"].policy.sleep = world.clock.sleep
+            world.service._dispatcher.workers["inbox"].policy.sleep = world.clock.sleep
         world.run(1)
         if not asleep:
             world.resolve("a", certain=True)
@@ -378,7 +378,7 @@ class TestRevocation:
         assert [(m.kind, m.status.value) for m in gone.messages] == [("b", "firing"), (DISABLED_KIND, "resolved")]
 
 
-class TestWhatNobodyTakes:
+class TestUndeliverable:
     def test_is_a_dead_letter(self, clock: FakeClock, tmp_path: Path) -> None:
         one, two = Inbox(clock, "one"), Inbox(clock, "two")
         one.fails = two.fails = RefusedFault()
@@ -409,7 +409,7 @@ class TestWhatNobodyTakes:
 
 
 class TestReceipts:
-    def test_tell_of_every_confirmation_and_failure(self, clock: FakeClock) -> None:
+    def test_report_every_confirmation_and_failure(self, clock: FakeClock) -> None:
         receipts: list[Receipt] = []
         down, fallback = Inbox(clock, "down"), Inbox(clock, "fallback")
         down.fails = TransientFault()

@@ -52,7 +52,7 @@ def test_many_become_one_that_lists_them_the_worst_first() -> None:
 
 def test_it_is_over_when_all_are() -> None:
     told = digest([incident(number, status=Status.RESOLVED) for number in (1, 2)])
-    assert (told.status, told.title) == (Status.RESOLVED, "2 incidents are over")
+    assert (told.status, told.title) == (Status.RESOLVED, "2 incidents resolved")
 
 
 def test_it_keeps_what_all_have_in_common() -> None:
@@ -94,7 +94,7 @@ def test_an_incident_stands_in_the_list_once() -> None:
     told = digest([incident(1, id="a"), incident(2), incident(1, id="b", count=4, total=5)])
     assert told.title == "2 incidents"
     assert (told.count, told.total) == (6, 6)
-    assert sorted(told.context.values()) == ["CRITICAL: Thing 1 broke (5 times)", "CRITICAL: Thing 2 broke"]
+    assert sorted(map(str, told.context.values())) == ["CRITICAL: Thing 1 broke (5 times)", "CRITICAL: Thing 2 broke"]
 
 
 @pytest.mark.parametrize(("number", "listed", "more"), [(20, 20, None), (21, 19, 2), (70, 19, 51)])

@@ -54,8 +54,8 @@ class IncidentMachine(RuleBasedStateMachine):
         outcome = self.book.report(given, self.now)
         assert (outcome.incident is None) == (severity < Severity.MEDIUM)
         if outcome.incident is not None:
-            assert outcome.incident.untold >= 1
-            assert outcome.incident.total >= outcome.incident.untold
+            assert outcome.incident.unreported_count >= 1
+            assert outcome.incident.total >= outcome.incident.unreported_count
 
     @rule(kind=kinds, certain=st.booleans())
     def resolve(self, kind: str, certain: bool) -> None:
@@ -100,7 +100,7 @@ class IncidentMachine(RuleBasedStateMachine):
     def check(self, incident: Incident, message: Notification, *, flushed: bool) -> None:
         earlier = self.told.get(message.incident, [])
         assert message.id == f"{incident.id}-{len(earlier) + 1}"
-        assert incident.untold == 0
+        assert incident.unreported_count == 0
         assert sum(each.message.count for each in earlier) + message.count == message.total == incident.total
         if message.status is Status.RESOLVED:
             assert earlier

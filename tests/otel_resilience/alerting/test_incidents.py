@@ -65,7 +65,7 @@ class TestTheFirstMessage:
         (message,) = world.messages()
         assert (message.severity, message.title, message.count) == (Severity.CRITICAL, "worse", 2)
 
-    def test_tells_the_first_alert_with_its_cause_and_time(self, world: World) -> None:
+    def test_shows_the_first_alert_with_its_cause_and_time(self, world: World) -> None:
         world.report(correlation_id="a" * 32, error_type="503")
         world.clock.advance(2)
         world.report(correlation_id="b" * 32, error_type="timeout")
@@ -112,7 +112,7 @@ class TestTheThreshold:
         world.run(10)
         assert world.messages() == []
 
-    def test_a_good_sign_begins_the_count_anew(self, world: World) -> None:
+    def test_a_sign_of_recovery_restarts_the_count(self, world: World) -> None:
         for _ in range(2):
             world.report(threshold=3, window=1e6)
         world.resolve()
@@ -129,7 +129,7 @@ class TestFurtherMessages:
             world.run(4)
         assert [message.count for message in world.messages()] == [2]
 
-    def test_a_rise_to_critical_is_told_at_once(self, world: World) -> None:
+    def test_a_rise_to_critical_is_notified_at_once(self, world: World) -> None:
         world.report()
         world.run(6)
         world.report(severity=Severity.CRITICAL)
@@ -160,14 +160,14 @@ class TestFurtherMessages:
         world.run(3600)
         assert world.messages() == []
 
-    def test_one_that_goes_on_is_told_again_after_a_long_time(self, world: World) -> None:
+    def test_an_ongoing_one_is_notified_again_after_a_long_time(self, world: World) -> None:
         world.report()
         world.run(5 + CONFIG.repeat_interval)
         assert [m.reason for m in world.messages()] == ["new", "repeat"]
         world.run(CONFIG.repeat_interval)
         assert [(m.reason, m.count) for m in world.messages()] == [("repeat", 0)]
 
-    def test_a_message_tells_the_latest_correlation_id(self, world: World) -> None:
+    def test_a_message_has_the_latest_correlation_id(self, world: World) -> None:
         world.report(correlation_id="a" * 32, span_id="1" * 16)
         world.run(6)
         world.report(correlation_id="b" * 32, span_id="2" * 16, severity=Severity.CRITICAL)
@@ -179,7 +179,7 @@ class TestFurtherMessages:
 
 
 class TestTheEnd:
-    def test_is_told_once_it_was_calm_for_long_enough_with_the_duration(self, world: World) -> None:
+    def test_is_notified_once_it_was_calm_for_long_enough_with_the_duration(self, world: World) -> None:
         world.report()
         world.run(65)
         world.messages()
@@ -191,7 +191,7 @@ class TestTheEnd:
         assert (message.status, message.reason, message.count) == (Status.RESOLVED, "resolved", 0)
         assert message.duration == 65
         assert message.to_json()["duration_s"] == 65
-        assert "Over after 65 s." in message.summary
+        assert "Resolved after 65 s." in message.summary
 
     @pytest.mark.fault("F55")
     def test_flapping_is_one_incident(self, world: World) -> None:
@@ -205,7 +205,7 @@ class TestTheEnd:
         (message,) = world.messages()
         assert (message.status, message.count, message.total) == (Status.RESOLVED, 19, 20)
 
-    def test_carries_what_was_not_told_before(self, world: World) -> None:
+    def test_carries_what_was_not_reported_before(self, world: World) -> None:
         world.report()
         world.run(5)
         for _ in range(7):
@@ -256,14 +256,14 @@ class TestTheEnd:
 
 class TestWithinTheGroupWait:
     @pytest.mark.fault("F56")
-    def test_what_is_over_before_it_was_told_is_not_told(self, world: World) -> None:
+    def test_what_ends_before_it_was_notified_is_not_notified(self, world: World) -> None:
         world.report()
         world.run(4)
         world.resolve()
         world.run(3600)
         assert world.messages() == []
 
-    def test_what_flaps_within_it_is_told(self, world: World) -> None:
+    def test_what_flaps_within_it_is_notified(self, world: World) -> None:
         world.report()
         world.run(3)
         world.resolve()
@@ -279,7 +279,7 @@ class TestWithinTheGroupWait:
         world.run(4.9)
         assert world.messages() == []
 
-    def test_a_cancelled_return_does_not_forget_when_it_was_told_last(self, world: World) -> None:
+    def test_a_cancelled_return_does_not_forget_when_it_was_notified_last(self, world: World) -> None:
         world.report()
         world.run(70)
         world.resolve(certain=True)
@@ -307,7 +307,7 @@ class TestComingBack:
         assert first.fingerprint == second.fingerprint
         assert first.incident != second.incident
         assert second.reason == "back"
-        assert "It is back for the 1st time." in second.summary
+        assert "Reopened (1st time)." in second.summary
 
     def test_waits_for_the_rate_limit_also_where_it_is_critical(self, world: World) -> None:
         world.report(severity=Severity.CRITICAL)
@@ -332,7 +332,7 @@ class TestComingBack:
 
 
 class TestEscalation:
-    def test_an_incident_that_goes_on_gets_louder_and_goes_further(self) -> None:
+    def test_an_ongoing_incident_is_escalated_to_further_channels(self) -> None:
         steps = (
             EscalationStep(after=600.0, severity=Severity.CRITICAL, channels=("pager",)),
             EscalationStep(after=1200.0, channels=("boss", "pager")),
@@ -353,13 +353,13 @@ class TestEscalation:
         (message,) = world.messages()
         assert (message.severity, message.further_channels) == (Severity.CRITICAL, ("pager", "boss"))
 
-    def test_a_step_that_changes_nothing_is_not_told(self) -> None:
+    def test_a_step_that_changes_nothing_is_not_notified(self) -> None:
         world = World(config=AlertConfig(escalation=(EscalationStep(after=600.0),)))
         world.report(severity=Severity.CRITICAL)
         world.run(1000)
         assert [m.reason for m in world.messages()] == ["new"]
 
-    def test_one_that_comes_back_often_begins_louder_in_one_message(self) -> None:
+    def test_one_that_is_reopened_often_starts_escalated_in_one_message(self) -> None:
         world = World(config=AlertConfig(escalation=(EscalationStep(returns=2, channels=("boss",)),)))
         for _ in range(3):
             world.report()
@@ -387,7 +387,7 @@ class TestInhibition:
     def world(self) -> World:
         return World(config=CAUSE_AND_CONSEQUENCE)
 
-    def test_a_consequence_is_not_told_while_its_cause_is(self, world: World) -> None:
+    def test_a_consequence_is_not_notified_while_its_cause_is(self, world: World) -> None:
         world.report("outage")
         world.run(10)
         for _ in range(5):
@@ -421,7 +421,7 @@ class TestInhibition:
         world.run(10)
         assert [(m.kind, m.reason) for m in world.messages()][2:] == [("sync_failed", "new")]
 
-    def test_where_nobody_was_told_of_the_cause_the_consequence_is_told(self, world: World) -> None:
+    def test_where_no_one_was_notified_of_the_cause_the_consequence_is_notified(self, world: World) -> None:
         world.report("outage")
         world.run(1)
         world.report("sync_failed")
@@ -439,7 +439,7 @@ class TestInhibition:
         world.run(100)
         assert world.messages() == []
 
-    def test_a_consequence_that_is_worse_than_its_cause_is_told(self, world: World) -> None:
+    def test_a_consequence_that_is_worse_than_its_cause_is_notified(self, world: World) -> None:
         world.report("outage")
         world.run(10)
         world.report("sync_failed")
@@ -508,11 +508,11 @@ class TestSilences:
         world.run(1)
         assert [m.reason for m in world.messages()] == ["resolved"]
 
-    def test_after_it_the_open_incident_goes_on_as_usual(self) -> None:
+    def test_after_it_the_open_incident_continues_as_usual(self) -> None:
         silences = (Silence(kind="trouble", until=EPOCH + 7200),)
         book = IncidentBook(AlertConfig(silences=silences))
         incident = Incident.of(alert(), EPOCH)
-        incident.phase, incident.heard = Phase.OPEN, True
+        incident.phase, incident.observed_here = Phase.OPEN, True
         book.adopt(incident, EPOCH)
         assert book.due(EPOCH + 7199) == []
         assert [message.reason for _, message in book.due(EPOCH + 7200)] == ["escalated"]
@@ -550,7 +550,7 @@ class TestTooManyIncidents:
         world.run(2 * self.CONFIG.keep_firing)  # it was told together with others, and waits for them for a while
         assert [(m.kind, m.status) for m in world.messages()] == [(OVERFLOW_KIND, Status.RESOLVED)]
 
-    def test_what_is_over_or_was_never_told_makes_room(self) -> None:
+    def test_what_ended_or_was_never_notified_makes_room(self) -> None:
         world = World(config=self.CONFIG)
         for number in range(20):
             world.report(fingerprint_by=(str(number),), threshold=2 if number % 2 else 1)
@@ -587,6 +587,23 @@ def test_everything_of_an_incident_survives_a_dump() -> None:
     incident.confirm("pager", 5.0, 1.0, held=True)
     assert Incident.load(incident.dump()) == Incident.load(Incident.load(incident.dump()).dump())
     assert Incident.load(incident.dump()).holders == ("pager",)
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    incident = Incident.of(alert(), 0.0)
+    incident.see(alert(), 3.0)
+    stored = incident.dump()
+    former = {
+        "last_notified_at": "told_at",
+        "last_reported_count": "told_count",
+        "notified_severity": "told_severity",
+        "unreported_count": "untold",
+        "unreported_since": "untold_since",
+        "sent_without_grouping": "rushed",
+    }
+    assert former.keys() <= stored.keys()
+    earlier = {former.get(name, name): value for name, value in stored.items()}
+    assert Incident.load(earlier).dump() == stored
 
 
 @pytest.mark.parametrize("damage", [{"first_seen": "yesterday"}, {"phase": "?"}, {"alert": {}}, {"recent": [1]}])

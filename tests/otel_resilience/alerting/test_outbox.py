@@ -84,14 +84,14 @@ class TestTheFolder:
         barrier = threading.Barrier(8)
 
         def take(outbox: Outbox) -> None:
-            barrier.wait(5)
+            barrier.wait(60)
             taken.extend(each.id for each in outbox.take())
 
         threads = [threading.Thread(target=take, args=(taker,)) for taker in takers]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         for taker in takers:
             taken.extend(each.id for each in taker.take())
         assert sorted(taken) == sorted(f"id-{number}" for number in range(50))
@@ -156,20 +156,20 @@ class TestDeadLetters:
         clock = FakeClock(BEGAN)
         outbox = Outbox(tmp_path, wall_clock=clock)
         for name in "edcba":
-            outbox.bury(notification(id=name), "refused")
+            outbox.move_to_dead_letters(notification(id=name), "refused")
             clock.advance(1)
         assert [letter["id"] for letter in outbox.dead_letters()] == ["c", "b", "a"]
 
     def test_they_hold_no_secret(self, tmp_path: Path) -> None:
         outbox = box(tmp_path)
-        outbox.bury(notification(), "POST https://user:hunter2@example.com/?token=abcdef failed")
+        outbox.move_to_dead_letters(notification(), "POST https://user:hunter2@example.com/?token=abcdef failed")
         text = "".join(path.read_text() for path in tmp_path.rglob("*.json"))
         assert "hunter2" not in text
         assert "abcdef" not in text
 
     def test_a_damaged_one_hides_no_other(self, tmp_path: Path) -> None:
         outbox = box(tmp_path)
-        outbox.bury(notification(), "refused")
+        outbox.move_to_dead_letters(notification(), "refused")
         (tmp_path / "dead" / "0.json").write_text("{}")
         (tmp_path / "dead" / "1.json").write_text("[]")
         assert [letter["reason"] for letter in outbox.dead_letters()] == ["refused"]
@@ -210,7 +210,7 @@ class TestTheNextProcess:
         return Process(tmp_path)
 
     @pytest.mark.parametrize("severity", [Severity.HIGH, Severity.CRITICAL])
-    def test_tells_what_the_last_one_could_not(self, process: Process, stored: bool, severity: Severity) -> None:
+    def test_sends_what_the_last_one_could_not(self, process: Process, stored: bool, severity: Severity) -> None:
         process.inbox.fails = TransientFault()
         world = process.start(store=stored)
         world.report("a", severity)
@@ -244,7 +244,7 @@ class TestTheNextProcess:
         world.run(1)
         assert [(m.id, m.status.value) for m in process.inbox.messages[1:]] == [(identifier[:-1] + "2", "resolved")]
 
-    def test_tells_the_rise_of_an_incident_that_was_told_already(self, process: Process, stored: bool) -> None:
+    def test_notifies_the_rise_of_an_incident_that_was_notified_already(self, process: Process, stored: bool) -> None:
         world = process.start(store=stored)
         world.report("a")
         world.run(1)
@@ -274,7 +274,7 @@ class TestTheNextProcess:
         (incident,) = world.service.incidents()
         assert incident.returns == 1
 
-    def test_the_end_of_an_incident_is_told_too(self, process: Process, stored: bool) -> None:
+    def test_the_end_of_an_incident_is_notified_too(self, process: Process, stored: bool) -> None:
         world = process.start(store=stored)
         world.report("a")
         world.run(10)
@@ -340,7 +340,7 @@ class TestTheNextProcess:
         assert ([m.kind for m in process.inbox.messages], [m.kind for m in down.messages]) == (["a"], ["a"])
         assert Outbox(process.folder).waiting() == []
 
-    def test_a_disk_that_is_full_keeps_nobody_from_being_told(
+    def test_a_full_disk_keeps_no_one_from_being_notified(
         self, process: Process, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def full(*_: object, **__: object) -> None:

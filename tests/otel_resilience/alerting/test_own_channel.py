@@ -27,8 +27,8 @@ class NtfyChannel:
 
     name = "ntfy"
     min_interval = 1.0  # seconds between two messages
-    coalesce_from = 3  # from so many waiting messages on they leave as one digest
-    keeps_incidents = False  # the receiver holds nothing open until it is told of the end
+    coalesce_from = 3  # from so many waiting messages on they are sent as one digest
+    keeps_incidents = False  # the receiver holds nothing open until it is notified of the end
 
     def __init__(self, url: str, topic: str) -> None:
         self._url, self._topic = url, topic
@@ -116,7 +116,7 @@ def test_its_failures_are_classified_and_repeated_as_those_of_any_channel(channe
     assert len(ntfy.requests) == 4
 
 
-def test_a_receiver_can_tell_our_messages_from_others() -> None:
+def test_a_receiver_can_recognise_our_messages() -> None:
     secret, now = b"shared", 1_800_000_000.0
     with served(FakeWebhook()) as webhook:
         WebhookChannel(webhook.url, secret="shared", now=lambda: now).deliver(notification(), timeout=5)

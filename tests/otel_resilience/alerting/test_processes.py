@@ -92,7 +92,7 @@ class TestF54SeveralProcessesOnOneOutage:
             lines, errors = run("share", webhook.url, tmp_path, 2, server.url)
         assert lines == ["exit codes [0]"], errors
         assert outcomes(webhook) == ONE_INCIDENT
-        assert errors.count("the shared store of incidents is away") == 2  # once by each process
+        assert errors.count("the shared store of incidents is unreachable") == 2  # once by each process
 
 
 @pytest.mark.fault("A1")

@@ -228,7 +228,7 @@ class TestA1AnIncidentBelongsToTheStore:
         processes.run(60)
         assert processes.reasons == ["new", "resolved"]
 
-    def test_a_row_that_another_process_broke_begins_anew(self, processes: Processes) -> None:
+    def test_a_streak_that_another_process_broke_starts_over(self, processes: Processes) -> None:
         one, two = processes.start(), processes.start()
         one.report("partial", threshold=2, window=7 * 86_400.0)
         one.run(1)
@@ -254,14 +254,14 @@ class TestA1AnIncidentBelongsToTheStore:
         assert processes.reasons == ["new", "resolved"]
         assert all(world.service.incidents() == [] for world in processes.alive)
 
-    def test_a_trouble_that_goes_on_elsewhere_outlives_a_good_sign(self, processes: Processes) -> None:
+    def test_an_incident_that_is_ongoing_elsewhere_outlives_a_sign_of_recovery(self, processes: Processes) -> None:
         one, two = processes.start(), processes.start()
         one.report()
         processes.run(30)
         for _ in range(100):
             two.resolve()
             processes.run(10)
-            one.service.goes_on("trouble", "supplier")
+            one.service.mark_ongoing("trouble", "supplier")
             processes.run(10)
         assert processes.reasons == ["new"]
         two.resolve()
@@ -479,7 +479,7 @@ class TestA4TwoServicesWithOneStore:
         one.resolve(certain=True)
         one.run(30)
         two.run(30)
-        assert [world.inbox.told[-1][1] for world in (one, two)] == ["resolved", "firing"]
+        assert [world.inbox.reported[-1][1] for world in (one, two)] == ["resolved", "firing"]
         assert len(two.service.incidents()) == 1
 
     def test_what_one_could_not_deliver_the_other_one_does_not_send(self, tmp_path: Path) -> None:
@@ -615,7 +615,7 @@ class TestMessagesThatOvertakeEachOther:
         assert Outbox(tmp_path).waiting() == []
 
     def test_a_living_process_sends_what_a_killed_one_could_not_before_the_end(self, tmp_path: Path) -> None:
-        processes = Processes(DiskStore(tmp_path / "incidents", wall_clock=lambda: processes.clock.now))
+        processes = Processes(DiskStore(tmp_path / "incidents", wall_clock=lambda: processes.clock.now))  # type: ignore[attr-defined]  # the local one
         outbox = Outbox(tmp_path, wall_clock=processes.clock)
         one = processes.start(outbox=outbox)
         processes.start(outbox=Outbox(tmp_path, wall_clock=processes.clock))

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from otel_resilience.alerting import DiskStore, FallbackStore, IncidentStore, MemoryStore, RedisStore
 from otel_resilience.alerting.persistence.store import MAX_AGE, Record, Swap
@@ -123,7 +125,7 @@ class TestTheDisk:
         assert (tmp_path / "f.json.damaged").read_text() == damage
         assert "set aside" in caplog.text
 
-    def test_what_nobody_touched_for_long_is_dropped(self, tmp_path: Path) -> None:
+    def test_what_was_not_written_for_long_is_dropped(self, tmp_path: Path) -> None:
         clock = FakeClock(1e9)
         store = DiskStore(tmp_path, wall_clock=clock)
         for number in (1, 2):
@@ -133,7 +135,7 @@ class TestTheDisk:
         clock.advance(MAX_AGE + 5)
         assert known(store) == {"2": "1"}
 
-    def test_a_process_that_was_killed_while_it_wrote_holds_up_nobody(self, tmp_path: Path) -> None:
+    def test_a_process_that_was_killed_while_it_wrote_blocks_no_other(self, tmp_path: Path) -> None:
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:  # pragma: no cover  # another process
@@ -192,7 +194,7 @@ class TestRedis:
         server.command("FLUSHALL")
         client = server.client()
         if trouble == "nobody there":
-            client = redis.Redis(port=1, retry=None)
+            client = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
         else:
             server.command("LPUSH", "alerts:incidents", "x")
         with client, pytest.raises(ConnectionError):
@@ -247,7 +249,7 @@ class TestFallback:
         clock.advance(60)
         assert store.swap("g", record("c", fingerprint="g"), None).done
         assert store.degraded
-        assert caplog.text.count("the shared store of incidents is away") == 2  # once by each of the two
+        assert caplog.text.count("the shared store of incidents is unreachable") == 2  # once by each of the two
 
     def test_it_is_not_asked_all_the_time(self, store: FallbackStore, shared: Shared, clock: FakeClock) -> None:
         shared.away = True
@@ -301,7 +303,7 @@ class TestFallback:
         shared.away = True
         assert known(store) == {"b": "2"}
 
-    def test_what_was_lost_there_is_written_anew_on_both_sides(
+    def test_what_was_lost_there_is_written_again_on_both_sides(
         self, store: FallbackStore, shared: Shared, tmp_path: Path
     ) -> None:
         store.swap("f", record("a"), None)
@@ -319,5 +321,5 @@ class TestFallback:
         shared.away = False
         clock.advance(5)
         store.load()
-        assert "the shared store of incidents is back" in caplog.text
+        assert "the shared store of incidents is reachable again" in caplog.text
         assert not store.degraded

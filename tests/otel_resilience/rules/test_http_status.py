@@ -108,7 +108,7 @@ def test_the_longer_of_retry_after_and_the_reset_counts() -> None:
     assert [verdict and verdict.retry_after for verdict in verdicts] == [9, 1]
 
 
-def test_the_wall_clock_is_asked_only_where_the_headers_do_not_tell() -> None:
+def test_the_wall_clock_is_asked_only_where_the_headers_do_not_say() -> None:
     hinted = classify_status(429, {"retry-after": "3"}, now=must_not_be_asked)
     plain = classify_status(429, {"content-type": "text/html"}, now=must_not_be_asked)
     dated = classify_status(503, {"retry-after": "Tue, 24 Nov 2026 08:00:09 GMT"}, now=lambda: 1795507200.0)

@@ -34,7 +34,7 @@ class _Handler(socketserver.BaseRequestHandler):
         with contextlib.suppress(OSError):
             while received := self.request.recv(65_536):
                 if server.reply is None:
-                    server.stopped.wait(10)
+                    server.stopped.wait(60)
                     return
                 if not server.reply:
                     return

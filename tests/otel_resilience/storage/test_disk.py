@@ -199,7 +199,7 @@ def test_with_an_unwritable_disk_each_process_uses_local_state(
     if fault == "folder":
         machine.folder.write_text("a file where the folder should be")
     else:
-        monkeypatch.setattr(*{"write": (disk_module.json, "dump"), "rename": (Path, "replace")}[fault], full)
+        monkeypatch.setattr(*{"write": (json, "dump"), "rename": (Path, "replace")}[fault], full)
     with RecordedTelemetry().recording() as recorded:
         breaker = machine.breaker()
         for _ in range(3):

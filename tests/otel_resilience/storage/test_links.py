@@ -19,9 +19,12 @@ from otel_resilience.telemetry.contract import EVENT_STATE_CHANGED as STATE_CHAN
 from otel_resilience.testing import RecordedTelemetry
 from support.redis_server import RedisServer, free_port
 from support.resilience import TransientFault
+from support.timing import TRIES, quickest, seconds_of
 
 CONFIG = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_timeout=0.6, probe_lease=5)
-PATIENT = 2.0
+PATIENT_CONFIG = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_timeout=60)
+"""Stays open as long as a test."""
+PATIENT = 10.0
 """Seconds that a step may take where the limit itself is not what is tested: the machine may be busy."""
 
 
@@ -49,8 +52,9 @@ def breaker(shared: SharedState, config: CircuitBreakerConfig = CONFIG) -> Share
     return SharedCircuitBreaker("supplier", config, shared=shared)
 
 
-def ready(shared: SharedState) -> SharedState:
-    assert shared.ready(10)
+def ready(shared: Any) -> SharedState:
+    assert isinstance(shared, SharedState)
+    assert shared.ready(60)
     return shared
 
 
@@ -70,7 +74,7 @@ def degraded(recorded: RecordedTelemetry) -> list[float]:
     ]
 
 
-def soon(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def soon(condition: Callable[[], object], seconds: float = 60.0) -> None:
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, "it did not happen in time"
@@ -165,39 +169,49 @@ def test_redis_dies_and_comes_back_and_nothing_is_opened_again(server: RedisServ
 
 
 @pytest.mark.fault("F45")
-def test_a_slow_redis_costs_a_call_50_ms_once_and_then_nothing(server: RedisServer, share: Any) -> None:
+def test_a_redis_that_hangs_leaves_each_to_its_own_until_it_answers(server: RedisServer, share: Any) -> None:
     shared = ready(share(RedisStorage(server.url), wait=0.05, staleness=0.25))
-    one = breaker(shared)
+    one = breaker(shared, PATIENT_CONFIG)
     budget = SharedRetryBudget("supplier", shared=shared)
     ready(shared)
     server.pause()
     try:
-        started = time.monotonic()
         fail(one)
-        first = time.monotonic() - started
-        started = time.monotonic()
-        for _ in range(20):
-            budget.take(1)
+        budget.take(1)
         fail(one)
         fail(one)
-        others = time.monotonic() - started
         assert one.state.name == "OPEN"
         assert shared.degraded
     finally:
         server.resume()
-    assert first < 0.25  # 0.05 and what a busy machine adds
-    assert others < 0.04
     soon(lambda: not shared.degraded)
     assert one.state.name == "OPEN"
 
 
+@pytest.mark.fault("F45")
+def test_a_slow_redis_costs_a_call_50_ms_once_and_then_nothing(server: RedisServer, share: Any) -> None:
+    def hanging() -> float:
+        shared = ready(share(RedisStorage(server.url), wait=0.05, staleness=0.25))
+        one = SharedCircuitBreaker(f"supplier {len(first)}", CONFIG, shared=shared)
+        budget = SharedRetryBudget("supplier", shared=shared)
+        ready(shared)
+        server.pause()
+        try:
+            first.append(seconds_of(lambda: fail(one)))
+            started = time.monotonic()
+            for _ in range(20):
+                budget.take(1)
+            fail(one)
+            return time.monotonic() - started
+        finally:
+            server.resume()
+
+    first: list[float] = []
+    assert quickest(hanging, 0.04) < 0.04
+    assert min(first) < 0.25  # 0.05 and what a busy machine adds
+
+
 async def test_an_event_loop_is_held_up_once_for_the_limit(server: RedisServer, share: Any) -> None:
-    shared = ready(share(RedisStorage(server.url), wait=0.05, staleness=0.25))
-    policy = Policy(
-        "supplier", retry=RetryConfig(max_attempts=3, base_delay=0.001), breaker=CONFIG, shared=shared, deadline=30
-    )
-    ready(shared)
-    server.pause()
     gaps: list[float] = []
 
     async def heartbeat() -> None:
@@ -209,16 +223,29 @@ async def test_an_event_loop_is_held_up_once_for_the_limit(server: RedisServer, 
     async def operation() -> None:
         raise TransientFault
 
-    try:
-        pulse = asyncio.create_task(heartbeat())
-        outcomes = await asyncio.gather(*(policy.execute(operation) for _ in range(30)), return_exceptions=True)
-        pulse.cancel()
-    finally:
-        server.resume()
-    assert all(isinstance(outcome, (TransientFault, CircuitOpenError)) for outcome in outcomes)
-    long = [gap for gap in gaps if gap > 0.03]
-    assert len(long) <= 2  # the one wait, and at most one hiccup of the machine
-    assert max(gaps) < 0.3
+    async def hanging(dependency: str) -> bool:
+        """Whether the loop was held up no more than once, and briefly."""
+        gaps.clear()
+        shared = ready(share(RedisStorage(server.url), wait=0.05, staleness=0.25))
+        policy = Policy(
+            dependency, retry=RetryConfig(max_attempts=3, base_delay=0.001), breaker=CONFIG, shared=shared, deadline=30
+        )
+        ready(shared)
+        server.pause()
+        try:
+            pulse = asyncio.create_task(heartbeat())
+            outcomes = await asyncio.gather(*(policy.execute(operation) for _ in range(30)), return_exceptions=True)
+            pulse.cancel()
+        finally:
+            server.resume()
+        assert all(isinstance(outcome, (TransientFault, CircuitOpenError)) for outcome in outcomes)
+        long = [gap for gap in gaps if gap > 0.03]
+        return len(long) <= 2 and max(gaps) < 0.3  # the one wait, and at most one hiccup of the machine
+
+    for number in range(TRIES):
+        if await hanging(f"supplier {number}"):
+            return
+    pytest.fail(f"it was held up for {[gap for gap in gaps if gap > 0.03]}")
 
 
 def test_a_lease_granted_too_late_is_given_back(server: RedisServer, share: Any) -> None:
@@ -248,12 +275,11 @@ def test_disk_stands_in_while_redis_is_gone(server: RedisServer, share: Any, tmp
     for _ in range(3):  # the failures reported to Redis are gone with it
         fail(first)
     assert first.state.name == "OPEN"
-    patient = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_timeout=60)
-    second = breaker(share(RedisStorage(server.url), DiskStorage(tmp_path / "state")), patient)
+    second = breaker(share(RedisStorage(server.url), DiskStorage(tmp_path / "state")), PATIENT_CONFIG)
     assert second.state.name in {"OPEN", "HALF_OPEN"}
     server.start()
     soon(lambda: not first._shared.degraded)
-    third = breaker(share(RedisStorage(server.url)), patient)
+    third = breaker(share(RedisStorage(server.url)), PATIENT_CONFIG)
     ready(third._shared)
     soon(lambda: third.state.name in {"OPEN", "HALF_OPEN"})
 
@@ -300,8 +326,8 @@ def test_a_forked_child_has_another_thread_and_connection(server: RedisServer, s
     answers = context.Queue()
     child = context.Process(target=_in_the_child, args=(one, answers))
     child.start()
-    child_pid, state = answers.get(timeout=30)
-    child.join(30)
+    child_pid, state = answers.get(timeout=60)
+    child.join(60)
     assert (child.exitcode, state) == (0, "OPEN")
     assert child_pid != os.getpid()
     soon(lambda: one.state.name == "OPEN")

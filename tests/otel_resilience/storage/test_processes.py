@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from support import fleet_worker
+from support.cli import wait_until
 from support.counting_server import CountingServer, counting_server
 from support.fleet_worker import RESET_TIMEOUT, THRESHOLD
 from support.redis_server import RedisServer
@@ -32,23 +35,26 @@ def fleet(redis_url: str, server: CountingServer) -> Iterator[list[dict[str, int
             assert worker.stdout is not None
             assert worker.stdout.readline() == "ready\n"
         yield outcomes
-        outcomes.extend(json.loads(worker.communicate("stop\n", timeout=30)[0]) for worker in workers)
+        outcomes.extend(json.loads(worker.communicate("stop\n", timeout=60)[0]) for worker in workers)
     finally:
         for worker in workers:
             worker.kill()
             worker.communicate()
 
 
+@pytest.mark.slow
 def test_in_an_outage_they_send_no_more_than_one_client_would(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as redis, counting_server() as server:
         server.takes = 0.05
         with fleet(redis.url, server) as outcomes:
             time.sleep(0.5)
             server.status = 503
-            time.sleep(4.5)
+            began = time.monotonic()
+            wait_until(lambda: server.answered(503) >= THRESHOLD + WORKERS + 3)
             server.status = 200
             recovered_from = time.monotonic()
-            time.sleep(2 * RESET_TIMEOUT + 0.5)
+            healthy_before = server.answered(200)
+            wait_until(lambda: server.answered(200) >= healthy_before + 50 * WORKERS)
         failed = [seen for seen in server.seen if seen.status == 503]
         burst = [seen for seen in failed if seen.at < failed[0].at + RESET_TIMEOUT / 2]
         # The failures that open it, and what the others had under way or began before their next look.
@@ -57,9 +63,8 @@ def test_in_an_outage_they_send_no_more_than_one_client_would(tmp_path: Path) ->
         assert {probe.under_way for probe in probes} == {1}
         gaps = [later.at - earlier.at for earlier, later in itertools.pairwise(probes)]
         assert min(gaps) >= RESET_TIMEOUT / 2
-        assert 3 <= len(probes) <= 4.5 / (RESET_TIMEOUT / 2)
+        assert 3 <= len(probes) <= (recovered_from - began) / (RESET_TIMEOUT / 2)
         healthy = [seen.at for seen in server.seen if seen.status == 200 and seen.at > recovered_from]
-        assert healthy[0] - recovered_from <= RESET_TIMEOUT + 0.3
-        assert len(healthy) > 5 * WORKERS  # all of them are back
+        assert healthy[0] - recovered_from <= 2 * RESET_TIMEOUT
         assert all(outcome["ok"] > 5 and outcome["rejected"] > 5 for outcome in outcomes)
         assert sum(outcome.get("503", 0) for outcome in outcomes) == len(failed)

@@ -8,9 +8,9 @@ import traceback
 from typing import Any, Final
 
 from opentelemetry._logs import LoggerProvider, SeverityNumber
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_value
 
 from catalog_sync.observability.logs import EVENT_NAME, context_ids, extra_attributes, redact_value
+from otel_resilience.telemetry.providers import instrumentation_is_suppressed
 
 SKIPPED: Final = (
     "opentelemetry",
@@ -40,7 +40,7 @@ class OtelLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """One record. Failures go to :meth:`logging.Handler.handleError`, as with every handler."""
-        if record.name.startswith(SKIPPED) or get_value(_SUPPRESS_INSTRUMENTATION_KEY):
+        if record.name.startswith(SKIPPED) or instrumentation_is_suppressed():
             return
         try:
             number, text = _severity(record.levelno)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResou
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from catalog_sync import __version__
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.observability import contract
 from catalog_sync.observability.sdk.event_lines import EventLines
@@ -103,14 +103,7 @@ def _resource(service_name: str) -> Resource:
     given = OTELResourceDetector().detect().attributes
     environment = os.environ.get("CATALOG_ENVIRONMENT", "").strip()
     own = {DEPLOYMENT_ENVIRONMENT: environment} if environment else {}
-    return Resource.create({SERVICE_NAME: service_name, SERVICE_VERSION: _version(), **given, **own})
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("catalog-sync")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
+    return Resource.create({SERVICE_NAME: service_name, SERVICE_VERSION: __version__, **given, **own})
 
 
 def _meter_provider(resource: Resource, choice: Choice, extra: MetricReader | None) -> MeterProvider | None:

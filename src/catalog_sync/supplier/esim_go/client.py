@@ -25,7 +25,7 @@ from catalog_sync.supplier.esim_go import envelope
 from catalog_sync.supplier.esim_go.calls import ProtectedCalls
 from catalog_sync.supplier.esim_go.paging import follow_pages
 from catalog_sync.supplier.failures import response_rule
-from catalog_sync.supplier.port import Deadline, Page, RateLimit, RequestCounts, Scope
+from catalog_sync.supplier.port import Deadline, Page, RequestCounts, Scope
 from catalog_sync.supplier.shared_limit import open_limiter
 from otel_resilience import BreakerEffect, Classification, Classifier, ErrorClass, Policy, Severity, default_classifier
 from otel_resilience.classification import error_types
@@ -178,14 +178,6 @@ class EsimGoClient:
     def policy(self) -> Policy:
         """The policy that protects every call."""
         return self._policy
-
-    def classify(self, response: httpx.Response) -> Classification | None:
-        """See :func:`classify_response`."""
-        return classify_response(response)
-
-    def limits(self) -> RateLimit | None:
-        """The configured limit."""
-        return RateLimit(int(self._limiter.rate), 1.0) if self._limiter.rate else None
 
     async def list_groups(self, *, deadline: Deadline) -> list[str]:
         """``GET /organisation/groups``."""

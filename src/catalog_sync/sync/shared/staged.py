@@ -19,13 +19,11 @@ from catalog_sync.sync.run import FATAL, Fetch
 from catalog_sync.sync.shared.failures import error_from_json, error_to_json
 
 if TYPE_CHECKING:
-    import httpx
-
     from catalog_sync.domain.models import Bundle
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.staging import Staging
-    from catalog_sync.supplier.port import Deadline, RateLimit, Supplier
-    from otel_resilience import Classification, Policy
+    from catalog_sync.supplier.port import Deadline, Supplier
+    from otel_resilience import Policy
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -170,15 +168,6 @@ class StagedSupplier:
     async def health_probe(self, *, deadline: Deadline) -> None:
         """Nothing is asked."""
         del deadline
-
-    def classify(self, response: httpx.Response) -> Classification | None:
-        """Nothing is sent, so there is nothing to judge."""
-        del response
-        return None
-
-    def limits(self) -> RateLimit | None:
-        """None: nothing is sent."""
-        return None
 
     def _begin(self) -> None:
         if not self._counted:

@@ -1,4 +1,4 @@
-"""Ways to tell people: Slack, PagerDuty, a generic webhook, the log. Those over HTTP need httpx once they are made.
+"""Ways to notify people: Slack, PagerDuty, a generic webhook, the log. Those over HTTP need httpx once they are made.
 
 A channel of your own is any object that follows :class:`Channel`; ``docs/alerting-channels.md`` shows one.
 """

@@ -1,6 +1,6 @@
 """One POST to a receiver of alerts: bounded in time and size, invisible to instrumentation, silent about its URL.
 
-Each request has a thread and a connection of its own. The thread, because nothing else bounds a name server or a
+Each request has its own thread and connection. The thread, because nothing else bounds a name server or a
 receiver that sends a byte now and then; the connection, because alerts are rare and a kept one is often dead.
 """
 
@@ -18,14 +18,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from opentelemetry import context as otel_context
-
 from otel_resilience.alerting.channels.errors import REVOKED_STATUSES, ChannelError
 from otel_resilience.classification.defaults import classify
 from otel_resilience.classification.model import Classification, ErrorClass, Severity
 from otel_resilience.classification.rules.http_status import classify_status
 from otel_resilience.errors import AttemptTimeoutError
 from otel_resilience.redaction import is_secret_name, register_secret
+from otel_resilience.telemetry.providers import suppressed_instrumentation
 
 if TYPE_CHECKING:
     import httpx
@@ -85,7 +84,7 @@ class Endpoint:
         raise self._error(verdict, said if said in self._reasons else None, status)
 
     def _error(self, verdict: Classification, reason: str | None = None, status: int | None = None) -> ChannelError:
-        # Receivers tell repetitions by a key in the message, or show it twice, which is better than never.
+        # Receivers recognise repetitions by a key in the message, or show it twice, which is better than never.
         return ChannelError(self.channel, verdict.replace(idempotent=True), status, reason)
 
 
@@ -125,14 +124,12 @@ class _Attempt(threading.Thread):
     def run(self) -> None:
         """Sends, and keeps what came of it."""
         flag = _sending.set(True)
-        context = otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, value=True)  # noqa: SLF001
-        token = otel_context.attach(context)  # no span of ours, and no trace header, at a third party
         try:
-            self._send()
+            with suppressed_instrumentation():  # no span of ours, and no trace header, at a third party
+                self._send()
         except Exception as error:  # noqa: BLE001  # classified for the caller's thread; it may hold the URL
             self.failure = classify(error), type(error).__name__
         finally:
-            otel_context.detach(token)
             _sending.reset(flag)
             self._ended.set()
 
@@ -155,7 +152,7 @@ class _Attempt(threading.Thread):
                 self.answer = _beginning(response, ends)
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpcore tells of each step: gives the socket, and the chance to stop before anything is sent."""
+        """httpcore reports each step: gives the socket, and the chance to stop before anything is sent."""
         if not event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             return
         stream = info["return_value"]

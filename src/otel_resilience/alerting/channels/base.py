@@ -32,7 +32,7 @@ class Channel(Protocol):
 
     @property
     def keeps_incidents(self) -> bool:
-        """Whether the receiver holds an incident open until it is told of its end (PagerDuty)."""
+        """Whether the receiver holds an incident open until it is notified of its end (PagerDuty)."""
         ...
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
@@ -40,5 +40,5 @@ class Channel(Protocol):
         ...
 
     def close(self) -> None:
-        """Give connections back. Must not raise."""
+        """Close connections. Must not raise."""
         ...

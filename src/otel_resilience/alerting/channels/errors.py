@@ -8,7 +8,7 @@ from otel_resilience.classification.model import Classification
 from otel_resilience.errors import ResilienceError
 
 REVOKED_STATUSES: Final = frozenset({401, 403, 404, 410})
-"""The receiver does not know us any more: no repetition helps, only a person."""
+"""Credentials or URL rejected; retrying cannot help."""
 
 
 class ChannelError(ResilienceError):
@@ -26,7 +26,7 @@ class ChannelError(ResilienceError):
         self.status = status
         """HTTP status of the answer; ``None`` where none came."""
         self.reason = reason
-        """The receiver's own word for it where that is one of a known set, else the name of the client's exception."""
+        """The receiver's own code for it where that is one of a known set, else the name of the client's exception."""
 
     @property
     def revoked(self) -> bool:

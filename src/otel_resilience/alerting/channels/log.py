@@ -1,4 +1,4 @@
-"""The structured log: the channel that needs nobody, and the last one that is left."""
+"""The structured log: the channel that needs no receiver, and the last resort."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class PagerDutyChannel:
     """Opens an incident in PagerDuty with the first message, updates it with further ones, resolves it in the end.
 
     All messages about an incident carry one ``dedup_key``, ``{service}:{environment}:{fingerprint}``, whichever process
-    of the system sends them. So a repeated trigger joins the open incident, and leaves one that somebody acknowledged
+    of the system sends them. So a repeated trigger joins the open incident, and leaves one that a person acknowledged
     as it is.
     """
 
@@ -70,7 +70,7 @@ class PagerDutyChannel:
 
 def dedup_key(notification: Notification) -> str:
     """``{service}:{environment}:{fingerprint}``, without the environment where there is none; names that are too long
-    for that are cut and told apart by their hash."""
+    for that are cut and made unique by their hash."""
     environment = () if notification.environment is None else (notification.environment,)
     key = ":".join(map(readable, (notification.service, *environment, notification.fingerprint)))
     if len(key) > MAX_DEDUP_KEY:

@@ -56,7 +56,7 @@ _REASONS_SHOWN: Final = {"escalated": "ESCALATED", "repeat": "STILL FIRING", "ba
 
 
 class SlackChannel:
-    """Posts each notification as a message of blocks; from ``coalesce_from`` waiting ones on, one message tells all.
+    """Posts each notification as a message of blocks; from ``coalesce_from`` waiting ones on, as one message.
 
     Slack knows no key against repetitions: where an answer is lost, a message can appear twice.
     """

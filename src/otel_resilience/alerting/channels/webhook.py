@@ -18,7 +18,7 @@ class WebhookChannel:
 
     ``Idempotency-Key`` is the notification's ``id``, the same on every repetition. With a ``secret``, ``X-Timestamp``
     holds the seconds since the epoch and ``X-Signature-256`` is ``sha256=`` and the hexadecimal HMAC-SHA256 over the
-    timestamp, a dot and the body, so that the receiver can tell forged and replayed messages.
+    timestamp, a dot and the body, so that the receiver can recognise forged and replayed messages.
     """
 
     keeps_incidents = False

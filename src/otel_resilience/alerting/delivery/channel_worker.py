@@ -1,4 +1,4 @@
-"""One channel at work: a queue, our own retry and breaker around it, and a thread that waits for nobody else."""
+"""One channel at work: a queue, our own retry and breaker around it, and a thread that waits for no other channel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEPENDENCY_PREFIX: Final = "alert-"
 """The ``resilience.dependency`` of a channel is this and its name."""
 
 REVOKED: Final = frozenset({"401", "403", "404", "410"})
-"""Answers that say that the receiver does not want us any more."""
+"""Answers by which a receiver revokes our access."""
 
 _log = logging.getLogger("otel_resilience.alerting")
 
@@ -70,7 +70,7 @@ class InterruptedDeliveryError(ResilienceError):
 
 
 class Listener(Protocol):
-    """Is told what becomes of every notification; called from the channel's thread."""
+    """Callbacks about every notification; called from the channel's thread."""
 
     def delivered(self, channel: str, notification: Notification) -> None:
         """The channel confirmed."""
@@ -93,11 +93,11 @@ class Listener(Protocol):
         ...
 
     def settled(self) -> None:
-        """While closing: the courier has done what it could so far."""
+        """While closing: the worker has done what it could so far."""
         ...
 
 
-class Courier:
+class ChannelWorker:
     """Delivers the notifications of one channel, in order.
 
     :meth:`step` does what can be done now; :meth:`run` is the thread that calls it. Tests call :meth:`step` alone.
@@ -161,8 +161,8 @@ class Courier:
         while self._work():
             try:
                 self.step()
-            except Exception as error:  # noqa: BLE001  # the thread goes on; what is durable lies in the outbox
-                _log.error("a delivery to %s broke off: %s", self.channel.name, redact(repr_of(error)))
+            except Exception as error:  # noqa: BLE001  # the thread continues; what is durable lies in the outbox
+                _log.error("unexpected error during delivery to %s: %s", self.channel.name, redact(repr_of(error)))
 
     def _work(self) -> bool:
         """Wait until there is something to send. ``False``: the end."""
@@ -247,14 +247,14 @@ class Courier:
         return critical and self.channel.keeps_incidents
 
     def _in_place_of(self, unsent: list[Notification], resolved: Notification) -> Notification:
-        """The end of an incident with the occurrences that were not told before."""
+        """The end of an incident with the occurrences that were not reported before."""
         if not unsent:
             return resolved
         self._listener.grouped(self.channel.name, unsent, resolved)
         return dataclasses.replace(resolved, count=resolved.count + sum(each.count for each in unsent))
 
     def _send(self, notification: Notification) -> bool:
-        """Whether to go on with the next one."""
+        """Whether to continue with the next one."""
         if self.revoked is not None:
             self._listener.failed(self.channel.name, notification, self.revoked, final=True)
             return True
@@ -267,7 +267,7 @@ class Courier:
                 self._put_back(notification)
                 self._not_before = self._give_up_at
                 return False
-            except Exception as error:  # noqa: BLE001  # whatever a channel raises is classified and told, not passed on
+            except Exception as error:  # noqa: BLE001  # whatever a channel raises is classified and reported, not passed on
                 verdict = self.policy.classify(error)
                 span.failed(verdict.error_type)
                 return self._failed(notification, error, verdict)

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience.alerting import telemetry as signals
-from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX, Courier, DeliveryConfig
+from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX, ChannelWorker, DeliveryConfig
 from otel_resilience.alerting.delivery.ledger import Ledger, Route
 from otel_resilience.alerting.delivery.receipt import Receipt
 from otel_resilience.alerting.model.alert import Alert, Notification, Status
@@ -31,12 +31,12 @@ class Owner(Protocol):
         """Seconds since the epoch."""
         ...
 
-    def noted(self, receipt: Receipt) -> None:
+    def on_receipt(self, receipt: Receipt) -> None:
         """Something was delivered or given up."""
         ...
 
     def disabled(self, channel: str, verdict: Classification) -> None:
-        """A channel's receiver does not want us any more."""
+        """A channel's receiver revoked our access."""
         ...
 
     def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool:
@@ -68,25 +68,25 @@ class Dispatcher:
         self._ledger = Ledger(routes)
         self._keeping = frozenset(route.name for route in routes if route.channel.keeps_incidents)
         self.settled = on_settled
-        self.couriers = {
-            route.name: Courier(route.channel, self, config, lock=lock, clock=clock, sleep=sleep, rng=rng)
+        self.workers = {
+            route.name: ChannelWorker(route.channel, self, config, lock=lock, clock=clock, sleep=sleep, rng=rng)
             for route in routes
         }
-        if len(self.couriers) != len(routes):
-            raise ValueError("each channel needs a name of its own")
+        if len(self.workers) != len(routes):
+            raise ValueError("channel names must be unique")
 
     @property
     def all_settled(self) -> bool:
         """Whether nothing more can be sent before the time of :meth:`close` is up."""
-        return all(courier.is_settled for courier in self.couriers.values())
+        return all(worker.is_settled for worker in self.workers.values())
 
     def queue_sizes(self) -> Mapping[str, int]:
         """Waiting notifications by channel."""
-        return {name: courier.waiting for name, courier in self.couriers.items()}
+        return {name: worker.waiting for name, worker in self.workers.items()}
 
     def revoked(self) -> list[str]:
-        """Channels whose receiver does not want us any more."""
-        return [name for name, courier in self.couriers.items() if courier.revoked is not None]
+        """Channels whose receiver revoked our access."""
+        return [name for name, worker in self.workers.items() if worker.revoked is not None]
 
     def holds(self, receipt: Receipt) -> bool:
         """Whether the receiver holds the incident open from now on."""
@@ -95,39 +95,39 @@ class Dispatcher:
     def send(self, notification: Notification) -> None:
         """Queue it at every channel that it is for."""
         with self._lock:
-            self._archive.told(notification, durable=is_durable(notification))
+            self._archive.accept(notification, durable=is_durable(notification))
             names = self._ledger.open(notification)
             for name in names:
-                self.couriers[name].put(notification)
+                self.workers[name].put(notification)
             if not names:
                 self._ledger.close(notification)
-                self._archive.bury(notification, REFUSED)
+                self._archive.move_to_dead_letters(notification, REFUSED)
 
     def step(self) -> float:
         """Send what may be sent now, in this thread. Returns when to come again, on the clock."""
-        return min((courier.step() for courier in self.couriers.values()), default=math.inf)
+        return min((worker.step() for worker in self.workers.values()), default=math.inf)
 
     def close(self, give_up_at: float) -> None:
         """From now on nothing waits beyond ``give_up_at`` on the clock."""
-        for courier in self.couriers.values():
-            courier.close(give_up_at)
+        for worker in self.workers.values():
+            worker.close(give_up_at)
 
     def finish(self) -> None:
         """Ends the threads as soon as they are not sending."""
-        for courier in self.couriers.values():
-            courier.finish()
+        for worker in self.workers.values():
+            worker.finish()
 
-    def give_back(self) -> list[Notification]:
-        """Give the channels back, with the lock. What no channel took."""
-        for courier in self.couriers.values():
+    def close_channels(self) -> list[Notification]:
+        """Close the channels, with the lock. Returns what no channel took."""
+        for worker in self.workers.values():
             try:
-                courier.channel.close()
-            except Exception as error:  # noqa: BLE001  # a channel of somebody else's; the others are to be closed too
-                _log.warning("the channel %s could not be closed: %s", courier.channel.name, redact(repr_of(error)))
+                worker.channel.close()
+            except Exception as error:  # noqa: BLE001  # a foreign channel; the others must be closed too
+                _log.warning("the channel %s could not be closed: %s", worker.channel.name, redact(repr_of(error)))
         return self._ledger.undelivered()
 
     def delivered(self, channel: str, notification: Notification) -> None:
-        """A courier's word: the channel confirmed."""
+        """Callback: the channel confirmed."""
         with self._lock:
             members = self._ledger.members(channel, notification)
             for member in members:
@@ -140,40 +140,40 @@ class Dispatcher:
         for member in members:
             seconds = max(0.0, self._owner.now() - member.caused_at)
             signals.delivered(channel, member, seconds)
-            self._owner.noted(Receipt(channel, member, True, seconds))
+            self._owner.on_receipt(Receipt(channel, member, True, seconds))
 
     def failed(self, channel: str, notification: Notification, verdict: Classification, *, final: bool) -> bool:
-        """A courier's word: the channel gave it up. Whether it is to keep it."""
+        """Callback: the channel gave it up. Whether to keep it."""
         keep = False
         news = []
         with self._lock:
             for member in self._ledger.members(channel, notification):
-                fate = self._ledger.failed(channel, member, final=final)
-                keep |= fate.keep
-                if fate.substitute is not None:
-                    self.couriers[fate.substitute].put(member)
-                if fate.dead:
-                    self._archive.bury(member, verdict.error_type)
-                elif fate.over:
+                decision = self._ledger.failed(channel, member, final=final)
+                keep |= decision.keep
+                if decision.substitute is not None:
+                    self.workers[decision.substitute].put(member)
+                if decision.undeliverable:
+                    self._archive.move_to_dead_letters(member, verdict.error_type)
+                elif decision.finished:
                     self._archive.done(member)
-                if final or not fate.told:
+                if final or not decision.reported:
                     news.append(member)
             if not keep:
                 self._ledger.ungroup(channel, notification)
         for member in news:
             seconds = max(0.0, self._owner.now() - member.caused_at)
             signals.failed(channel, member, verdict.error_type, seconds)
-            self._owner.noted(Receipt(channel, member, False, seconds, verdict.error_type))
+            self._owner.on_receipt(Receipt(channel, member, False, seconds, verdict.error_type))
         return keep
 
     def disabled(self, channel: str, verdict: Classification) -> None:
-        """A courier's word: our access was revoked."""
+        """Callback: our access was revoked."""
         with self._lock:
             self._ledger.revoked.add(channel)
         self._owner.disabled(channel, verdict)
 
     def is_outdated(self, channel: str, notification: Notification) -> bool:
-        """A courier asks before it sends: what another process sent may have come first."""
+        """Callback before sending: another process may have sent something first."""
         with self._lock:
             if not self._owner.is_outdated(notification, keeper=channel if channel in self._keeping else None):
                 return False
@@ -183,7 +183,7 @@ class Dispatcher:
             return True
 
     def grouped(self, channel: str, notifications: list[Notification], into: Notification) -> None:
-        """A courier's word: several leave as one."""
+        """Callback: several are sent as one."""
         with self._lock:
             signals.suppressed("grouped", len(notifications))
             if into.status is Status.RESOLVED and into in self._ledger:
@@ -194,7 +194,7 @@ class Dispatcher:
 
 
 def disabled_alert(channel: str, verdict: Classification) -> Alert:
-    """The alert about a channel whose receiver does not want us any more."""
+    """The alert about a channel whose receiver revoked our access."""
     return Alert(
         kind=DISABLED_KIND,
         title=f"Alert channel {channel} is disabled",

@@ -1,4 +1,4 @@
-"""What became of every notification: where it waits, who took it, who takes over, what nobody takes. Pure."""
+"""What became of every notification: where it waits, who took it, who takes over, what cannot be delivered. Pure."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ class Route:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Fate:
-    """What is to happen to a notification after a channel failed."""
+class FailureDecision:
+    """What happens to a notification after a channel failed."""
 
     keep: bool = False
     """The channel keeps it and tries again."""
     substitute: str | None = None
     """A channel that gets it now."""
-    over: bool = False
-    """Nobody is at it any more."""
-    dead: bool = False
-    """Nobody is at it any more, and nobody took it."""
-    told: bool = False
-    """The channel failed with it before."""
+    finished: bool = False
+    """No channel is still trying to deliver it."""
+    undeliverable: bool = False
+    """No channel is still trying to deliver it, and none has."""
+    reported: bool = False
+    """The channel failed with it before, which was reported then."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -116,7 +116,7 @@ class Ledger:
         self._merged.pop((channel, notification.id), None)
 
     def replace(self, channel: str, notifications: Iterable[Notification]) -> list[Notification]:
-        """The end of their incident is told in their place. Those that are waited for nowhere else now."""
+        """The end of their incident is sent in their place. Returns those that no other channel has yet to send."""
         done = []
         for each in notifications:
             done += [member for member in self.members(channel, each) if not self._left(channel, member)]
@@ -130,15 +130,15 @@ class Ledger:
             tracked.delivered.add(channel)
         return self._left(channel, member)
 
-    def failed(self, channel: str, member: Notification, *, final: bool) -> Fate:
+    def failed(self, channel: str, member: Notification, *, final: bool) -> FailureDecision:
         """A channel gave it up, ``final``ly or for now.
 
-        A channel that it is for keeps it until it can take it. As long as nobody took it, another one gets it, too.
+        A channel that it is for keeps it until it can take it. As long as no channel took it, another one gets it, too.
         """
         tracked = self._tracked.get(member.id)
         if tracked is None:
-            return Fate(over=True, told=True)
-        told = channel in tracked.failed
+            return FailureDecision(finished=True, reported=True)
+        reported = channel in tracked.failed
         tracked.failed[channel] = final
         others = tracked.waiting - {channel}
         hopeful = bool(tracked.delivered) or any(other not in tracked.failed for other in others)
@@ -147,10 +147,10 @@ class Ledger:
             others.add(substitute)
         keep = not final and (channel in tracked.meant or not (others or tracked.delivered))
         tracked.waiting = others | {channel} if keep else others
-        over = not tracked.waiting
-        if over:
+        finished = not tracked.waiting
+        if finished:
             self.close(member)
-        return Fate(keep, substitute, over, over and not tracked.delivered, told)
+        return FailureDecision(keep, substitute, finished, finished and not tracked.delivered, reported)
 
     def close(self, member: Notification) -> None:
         """Nothing more will happen to it."""

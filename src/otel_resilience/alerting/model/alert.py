@@ -1,4 +1,4 @@
-"""What can be told: an alert as it is raised, and a notification as a channel gets it. Both without secrets."""
+"""What people are notified of: an alert as it is raised, and a notification as channels get it. Without secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Scalar = str | int | float | bool | None
 
 
 class Status(StrEnum):
-    """Whether the incident goes on."""
+    """Whether the incident is ongoing."""
 
     FIRING = "firing"
     RESOLVED = "resolved"
@@ -32,7 +32,7 @@ class Status(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """Something that may be worth telling a person. Secrets are taken out of every text when it is made.
+    """Something that may be worth notifying a person of. Secrets are taken out of every text when it is made.
 
     Two alerts with the same fingerprint belong to the same incident. It is ``kind``, ``dependency`` and
     ``fingerprint_by`` put together: add to the latter what should keep incidents apart. Raises ``TypeError`` or
@@ -53,9 +53,9 @@ class Alert:
     fingerprint_by: tuple[str, ...] = ()
     context: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
     at_once: bool = False
-    """Told without waiting for others to group with. CRITICAL ones always are."""
+    """Notified without waiting for others to group with. CRITICAL ones always are."""
     threshold: int = 1
-    """Told from this many occurrences within ``window`` on."""
+    """Notified from this many occurrences within ``window`` on."""
     window: float = 60.0
     """Seconds."""
     quiet_after: float | None = None
@@ -150,7 +150,7 @@ class Notification:
     context: Mapping[str, Scalar]
     service: str
     reason: str = "new"
-    """Why it is told now: ``new``, ``raised``, ``more``, ``escalated``, ``repeat``, ``back``, ``resolved``, ``digest``,
+    """Why it is sent now: ``new``, ``raised``, ``more``, ``escalated``, ``repeat``, ``back``, ``resolved``, ``digest``,
     ``test``."""
     error_types: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """How often each ``error.type`` was seen, the most frequent first; at most ten."""
@@ -159,7 +159,7 @@ class Notification:
     further_channels: tuple[str, ...] = ()
     """Channels that get it besides those."""
     caused_at: float = 0.0
-    """When what it tells happened, in seconds since the epoch: delivery times are measured from here."""
+    """When what it reports happened, in seconds since the epoch: delivery times are measured from here."""
     ended_at: float | None = None
     """When the incident was over; resolved ones only."""
     quiet_after: float | None = None

@@ -44,17 +44,17 @@ CONFIRMED_WITHIN: Final = 5.0
 receivers get them in their order. A process that ends does not wait."""
 
 CONFIRM_EVERY: Final = 60.0
-"""Seconds after which it is noted again that a trouble without further occurrences goes on."""
+"""Seconds after which an open incident without further occurrences is confirmed again as ongoing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class GoodSign:
-    """At this time the trouble of all incidents that match was gone. Incidents seen later are not concerned."""
+class RecoverySign:
+    """A sign of recovery: at this time all incidents that match had recovered. Later ones are not affected."""
 
     at: float
     """Seconds since the epoch."""
     certain: bool = False
-    """It is more than a first good sign: the incident is over at once."""
+    """More than a first sign of recovery: the incident ends at once."""
     fingerprint: str | None = None
     dependency: str | None = None
     kinds: frozenset[str] | None = None
@@ -79,14 +79,14 @@ class Outcome:
 
     incident: Incident | None
     suppressed: str | None
-    """Why this alert is not told by itself; ``None`` where it opened something that will be told."""
+    """Why this alert gets no notification of its own; ``None`` where it opened an incident that will be notified."""
 
 
 class IncidentBook:
     """The incidents of a service as one process knows them. Not safe for threads."""
 
     def __init__(self, config: AlertConfig, *, sender: str = "") -> None:
-        """``sender`` tells processes apart in the stored incidents."""
+        """``sender`` identifies the process in the stored incidents."""
         self.config = config
         self.sender = sender
         self._incidents: dict[str, Incident] = {}
@@ -95,11 +95,11 @@ class IncidentBook:
             kind=OVERFLOW_KIND,
             title=f"More than {config.max_incidents} different incidents at once",
             severity=Severity.LOW,
-            summary="What comes beyond that is counted here.",
+            summary="Further incidents are counted in this one.",
             quiet_after=config.keep_firing,
         )
         self._cancelled: dict[str, float] = {}
-        """When incidents seemed to be over before they were told."""
+        """When incidents seemed to have ended before anyone was notified."""
         self.suppressed: deque[Suppression] = deque()
         """Suppressions that were decided outside a report; the caller takes them."""
         self.withdrawn: deque[Incident] = deque()
@@ -139,18 +139,18 @@ class IncidentBook:
             if incident.severity is Severity.CRITICAL or alert.at_once:
                 incident.due = min(incident.due, max(now, incident.not_before))
             return "cooldown" if incident.not_before > now else "grouped"
-        if incident.severity > incident.told_severity:
+        if incident.severity > incident.notified_severity:
             urgent = incident.severity is Severity.CRITICAL
-            incident.due = now if urgent else max(now, incident.told_at + self.config.rate_limit)
+            incident.due = now if urgent else max(now, incident.last_notified_at + self.config.rate_limit)
             return "rate_limit" if incident.due > now else "dedup"
         return "dedup"
 
     def resolve(self, fingerprint: str, now: float, *, certain: bool = False) -> Incident | None:
-        """The trouble is gone: the incident is over once it was calm for ``keep_firing``.
+        """The cause is gone: the incident ends once it was calm for ``keep_firing``.
 
-        ``certain``: this is more than a first good sign, it is over at once; unless it came back before, for then good
-        signs have been wrong. An incident that was not told yet is dropped without a word; should it be seen again
-        before ``keep_firing`` has passed, it is flapping, and told at once. Returns the incident where there was one.
+        ``certain``: more than a first sign of recovery, so it ends at once; unless it was reopened before: then such
+        signs have been wrong. An incident that was not notified yet is dropped silently; should it be seen again
+        before ``keep_firing`` has passed, it is flapping, and notified at once. Returns the incident, if there was one.
         """
         incident = self._incidents.get(fingerprint)
         if incident is None or incident.phase is Phase.OVER:
@@ -163,53 +163,53 @@ class IncidentBook:
         incident.becomes_calm(now, certain=certain)
         return incident
 
-    def apply(self, sign: GoodSign) -> list[Incident]:
+    def apply(self, sign: RecoverySign) -> list[Incident]:
         """Resolve all that the sign concerns; consequences before their causes, which would set them free."""
         return self._resolve_all(sign, [each for each in self if each.last_seen <= sign.at])
 
-    def apply_again(self, sign: GoodSign) -> list[Incident]:
+    def apply_again(self, sign: RecoverySign) -> list[Incident]:
         """As :meth:`apply`, to what was merged since; what this process saw at the very time of the sign came later."""
-        concerned = [each for each in self if each.last_seen < sign.at + (0.0 if each.heard else 1e-6)]
+        concerned = [each for each in self if each.last_seen < sign.at + (0.0 if each.observed_here else 1e-6)]
         return self._resolve_all(sign, concerned)
 
-    def _resolve_all(self, sign: GoodSign, incidents: Iterable[Incident]) -> list[Incident]:
+    def _resolve_all(self, sign: RecoverySign, incidents: Iterable[Incident]) -> list[Incident]:
         concerned = [each for each in incidents if sign.matches(each)]
         concerned.sort(key=lambda each: each.phase is not Phase.INHIBITED)
         found = [self.resolve(each.fingerprint, sign.at, certain=sign.certain) for each in concerned]
         return [each for each in found if each is not None]
 
-    def goes_on(self, fingerprint: str, now: float) -> None:
-        """The trouble of an open incident is still there, although there was no further occurrence."""
+    def mark_ongoing(self, fingerprint: str, now: float) -> None:
+        """An open incident is still ongoing, although there was no further occurrence."""
         incident = self._incidents.get(fingerprint)
         if incident is None or incident.phase is not Phase.OPEN:
             return
-        if incident.calm_since is not None or not incident.heard or now - incident.last_seen >= CONFIRM_EVERY:
-            incident.goes_on(now)
+        if incident.calm_since is not None or not incident.observed_here or now - incident.last_seen >= CONFIRM_EVERY:
+            incident.mark_ongoing(now)
 
     def due(self, now: float) -> list[tuple[Incident, Notification]]:
         """The messages to send now, in the order in which they became due."""
-        told = []
+        messages = []
         batches = self._batches()
         for incident in sorted(self, key=lambda each: each.due):
-            notification = self._look(incident, now, self._ends_at(incident, batches))
+            notification = self._due_message(incident, now, self._ends_at(incident, batches))
             if notification is not None:
-                told.append((incident, notification))
-        begun = [incident for incident, notification in told if notification.reason in {"new", "back"}]
-        if len(begun) > 1:
-            for incident in begun:
-                incident.batch = begun[0].id
-        return told
+                messages.append((incident, notification))
+        first = [incident for incident, notification in messages if notification.reason in {"new", "back"}]
+        if len(first) > 1:
+            for incident in first:
+                incident.batch = first[0].id
+        return messages
 
     def flush(self, now: float) -> None:
         """The process ends: its first messages and what was left out of them are due now, and what was calm ends."""
         self._flushed = True
         for incident in self:
-            if incident.phase is Phase.PENDING and incident.heard:
+            if incident.phase is Phase.PENDING and incident.observed_here:
                 incident.due = min(incident.due, max(now, incident.not_before))
             elif incident.phase is Phase.OPEN:
-                if incident.begun_here and incident.untold >= self.config.more_from:
-                    incident.rushed, incident.told_count = True, 0
-                if self._has_more(incident) or incident.severity > incident.told_severity:
+                if incident.started_here and incident.unreported_count >= self.config.more_from:
+                    incident.sent_without_grouping, incident.last_reported_count = True, 0
+                if self._has_more(incident) or incident.severity > incident.notified_severity:
                     incident.due = now
                 incident.end_with_process(self.config, now)
 
@@ -218,10 +218,10 @@ class IncidentBook:
         batches = self._batches()
         return min((self._wakes_at(incident, batches) for incident in self), default=math.inf)
 
-    def told_next(self, incident: Incident) -> float:
-        """When this incident is told next because of what was reported of it; infinity: not because of that."""
+    def next_notification_at(self, incident: Incident) -> float:
+        """When this incident is notified next because of its occurrences; infinity: not because of those."""
         if incident.phase is Phase.OPEN and self._has_more(incident):
-            return min(incident.due, incident.told_at + self.config.rate_limit)
+            return min(incident.due, incident.last_notified_at + self.config.rate_limit)
         return incident.due
 
     def adopt(self, incident: Incident, now: float) -> bool:
@@ -257,19 +257,19 @@ class IncidentBook:
             self._take_end(own, stored, now)
             return
         if own.id == stored.id:
-            stored.begun_here = own.begun_here
+            stored.started_here = own.started_here
         elif own.phase in {Phase.PENDING, Phase.INHIBITED, Phase.WATCHING}:
             self.withdrawn.append(own)
-        stored.heard, stored.watched_since = own.heard, own.watched_since
+        stored.observed_here, stored.watched_since = own.observed_here, own.watched_since
         observed, own.fresh = own.fresh, Observed()
         stored.absorb(observed)
         self._incidents[stored.fingerprint] = stored
         if stored.phase is Phase.WATCHING:
             self._begin(stored, now, urgent=stored.alert.at_once)
-        elif stored.severity > stored.told_severity and observed.alert is not None:
+        elif stored.severity > stored.notified_severity and observed.alert is not None:
             self._seen(stored, observed.alert, now)
 
-    def forgotten(self, known: Container[str]) -> None:
+    def restore_lost(self, known: Container[str]) -> None:
         """The store holds only these fingerprints: what it has lost is written again."""
         for incident in self:
             if incident.revision is not None and incident.fingerprint not in known:
@@ -300,13 +300,13 @@ class IncidentBook:
             self._release_consequences(cause_was_open=over.messages > 0, now=now)
         if observed.alert is None or observed.last_bad <= over.ended_at:
             return
-        back = over.comes_back(observed.alert, observed.first_at, self.config)
+        back = over.reopened_as(observed.alert, observed.first_at, self.config)
         back.absorb(observed)
         self._incidents[over.fingerprint] = back
         self._begin(back, now, urgent=observed.alert.at_once)
 
     def forget(self, fingerprint: str) -> None:
-        """Drop an incident without a word."""
+        """Drop an incident silently."""
         self._incidents.pop(fingerprint, None)
 
     def _find(self, alert: Alert, now: float) -> tuple[Incident, Alert]:
@@ -320,7 +320,7 @@ class IncidentBook:
             known = self._incidents.get(fingerprint)
         if known is not None and known.phase is not Phase.OVER:
             return known, alert
-        found = Incident.of(alert, now, fingerprint) if known is None else known.comes_back(alert, now, self.config)
+        found = Incident.of(alert, now, fingerprint) if known is None else known.reopened_as(alert, now, self.config)
         self._incidents[fingerprint] = found
         return found, alert
 
@@ -338,7 +338,7 @@ class IncidentBook:
         if now < self._full_until:
             return False
         for incident in self:
-            over = incident.phase is Phase.OVER and now >= incident.told_at + self.config.rate_limit
+            over = incident.phase is Phase.OVER and now >= incident.last_notified_at + self.config.rate_limit
             if over or (incident.phase is Phase.WATCHING and now - incident.last_seen > incident.alert.window):
                 self.forget(incident.fingerprint)
         if len(self._incidents) < self.config.max_incidents:
@@ -387,7 +387,7 @@ class IncidentBook:
             self._cancelled[fingerprint] = now
 
     def _withdraw(self, incident: Incident, now: float) -> None:
-        """It is over before a message was sent about it. Where the store knows it, or an earlier one, it is kept."""
+        """It ended before a message was sent about it. Where the store knows it, or an earlier one, it is kept."""
         was_pending = incident.phase is Phase.PENDING
         if incident.revision is None and not incident.returns and not was_pending:
             self.forget(incident.fingerprint)
@@ -398,7 +398,7 @@ class IncidentBook:
             self._release_consequences(cause_was_open=False, now=now)
 
     def _release_consequences(self, *, cause_was_open: bool, now: float) -> None:
-        """A cause is over: its consequences are, too, where there was a message about it; else they go on."""
+        """A cause ended: its consequences end too where there was a message about it; else they continue."""
         for other in self:
             if other.phase is not Phase.INHIBITED or self._inhibited(other):
                 continue
@@ -410,16 +410,16 @@ class IncidentBook:
             else:
                 self._wait(other, now, urgent=False)
 
-    def _look(self, incident: Incident, now: float, ends_at: float) -> Notification | None:
+    def _due_message(self, incident: Incident, now: float, ends_at: float) -> Notification | None:
         if incident.phase is Phase.PENDING and incident.due <= now:
             if self._inhibited(incident):
                 incident.phase, incident.unsaved = Phase.INHIBITED, True
                 self.suppressed.append(("inhibited", 1))
                 self.withdrawn.append(incident)
                 return None
-            incident.phase, incident.begun_here = Phase.OPEN, True
-            incident.rushed = incident.severity is Severity.CRITICAL or incident.alert.at_once
-            return self._tell(incident, now, "back" if incident.returns else "new")
+            incident.phase, incident.started_here = Phase.OPEN, True
+            incident.sent_without_grouping = incident.severity is Severity.CRITICAL or incident.alert.at_once
+            return self._next_message(incident, now, "back" if incident.returns else "new")
         if incident.phase is Phase.OPEN:
             return self._look_at_open(incident, now, ends_at)
         if incident.phase is Phase.OVER and now >= incident.last_seen + self.config.remember:
@@ -435,36 +435,38 @@ class IncidentBook:
             if reason == "escalated" and not self._escalate(incident, now):
                 continue
             incident.followed_up |= reason == "more"
-            return self._tell(incident, now, reason)
+            return self._next_message(incident, now, reason)
         return None
 
-    def _tell(self, incident: Incident, now: float, reason: str, status: Status = Status.FIRING) -> Notification:
-        return incident.tell(self.config, now, reason, status, sender=self.sender)
+    def _next_message(
+        self, incident: Incident, now: float, reason: str, status: Status = Status.FIRING
+    ) -> Notification:
+        return incident.next_message(self.config, now, reason, status, sender=self.sender)
 
     def _plans(self, incident: Incident, ends_at: float) -> Iterator[tuple[float, str]]:
         """When there is another message about an open incident, and why; the most important first."""
         config = self.config
         silences = (each.until for each in config.silences if each.matches(incident.alert))
         silenced_until = max(incident.silenced_until, *silences, -math.inf)
-        calm_until = max(incident.told_at + config.rate_limit, silenced_until)
-        judged_from = max(calm_until, incident.judged_from(config))
+        calm_until = max(incident.last_notified_at + config.rate_limit, silenced_until)
+        may_escalate_from = max(calm_until, incident.may_escalate_from(config))
         yield ends_at, "resolved"
         if incident.resend:
             yield -math.inf, "repeat"
         if incident.calm_since is not None:
             return
-        if incident.severity > incident.told_severity:
+        if incident.severity > incident.notified_severity:
             yield max(incident.due, silenced_until), "raised"
         for number, step in enumerate(config.escalation):
             if number not in incident.steps and incident.acknowledged_at is None:
-                yield max(step_at(incident, step), judged_from), "escalated"
+                yield max(step_at(incident, step), may_escalate_from), "escalated"
         if self._has_more(incident):
             yield max(min(incident.due, calm_until), silenced_until), "more"
         if incident.acknowledged_at is None:
-            yield max(incident.told_at + config.repeat_interval, judged_from), "repeat"
+            yield max(incident.last_notified_at + config.repeat_interval, may_escalate_from), "repeat"
 
     def _batches(self) -> dict[str, float]:
-        """When the last of those that began in one group is over, as far as that is known."""
+        """When the last of those that began in one group ends, as far as that is known."""
         latest: dict[str, float] = {}
         for each in self:
             if each.batch is not None and each.phase is Phase.OPEN:
@@ -472,7 +474,7 @@ class IncidentBook:
         return latest
 
     def _ends_at(self, incident: Incident, batches: Mapping[str, float]) -> float:
-        """When it is over. Incidents of one group end together: one waits for the others, for a while."""
+        """When it ends. Incidents of one group end together: one waits for the others, for a while."""
         own = incident.ends_at(self.config)
         if incident.batch is not None and incident.over_at is None and math.isfinite(own):
             own = min(batches.get(incident.batch, own), own + self.config.keep_firing)
@@ -483,7 +485,7 @@ class IncidentBook:
         ours = incident.sender_of(incident.messages) in (None, self.sender)
         if self._flushed or ours or incident.is_confirmed:
             return -math.inf
-        return min(incident.told_at, end) + CONFIRMED_WITHIN  # the other one's clock may be ahead
+        return min(incident.last_notified_at, end) + CONFIRMED_WITHIN  # the other one's clock may be ahead
 
     def awaits_confirmation(self, now: float) -> bool:
         """Whether an end waits until another process has delivered the message before it."""
@@ -495,20 +497,20 @@ class IncidentBook:
     def _end(self, incident: Incident, now: float) -> Notification:
         incident.phase = Phase.OVER
         self._release_consequences(cause_was_open=True, now=now)
-        return self._tell(incident, now, "resolved", Status.RESOLVED)
+        return self._next_message(incident, now, "resolved", Status.RESOLVED)
 
     def _has_more(self, incident: Incident) -> bool:
-        """Whether a first message that could not wait left out far more than it told."""
-        enough = incident.untold >= self.config.more_from * max(1, incident.told_count)
-        return incident.rushed and not incident.followed_up and enough
+        """Whether a first message that could not wait left out far more than it reported."""
+        enough = incident.unreported_count >= self.config.more_from * max(1, incident.last_reported_count)
+        return incident.sent_without_grouping and not incident.followed_up and enough
 
     def _escalate(self, incident: Incident, now: float) -> bool:
         """Take the steps whose time has come. Whether one of them makes a difference."""
-        louder = False
+        changed = False
         for number, step in enumerate(self.config.escalation):
             if number not in incident.steps and step_at(incident, step) <= now:
-                louder |= incident.take_step(number, step)
-        return louder
+                changed |= incident.take_step(number, step)
+        return changed
 
     def _wakes_at(self, incident: Incident, batches: Mapping[str, float]) -> float:
         """When :meth:`due` has to look at this incident again."""

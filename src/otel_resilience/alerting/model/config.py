@@ -1,4 +1,4 @@
-"""When an incident is told, again, louder, or not at all."""
+"""When an incident is notified, notified again, escalated, or not notified at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from otel_resilience.classification.model import Severity
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EscalationStep:
-    """An incident that goes on for ``after`` seconds, or came back ``returns`` times, is told again, louder.
+    """An incident that lasts for ``after`` seconds, or was reopened ``returns`` times, is escalated and notified again.
 
     Exactly one of the two is given. Raises ``TypeError`` or ``ValueError`` naming the parameter.
     """
@@ -124,15 +124,15 @@ class AlertConfig:
     rate_limit: float = 60.0
     """Least time between two messages with the same fingerprint; its end and a rise to CRITICAL are exempt."""
     keep_firing: float = 300.0
-    """How long an incident must be calm before it is over, so that flapping is one incident."""
+    """How long an incident must be calm before it ends, so that flapping is one incident."""
     repeat_interval: float = 14_400.0
-    """An incident that goes on is told again this long after the last message."""
+    """An ongoing incident is notified again this long after the last message."""
     remember: float = 86_400.0
-    """How long an incident that is over is remembered, to notice that it comes back."""
+    """How long an incident that ended is remembered, to notice that it is reopened."""
     more_from: int = 10
-    """A first message that could not wait is followed up by one that tells of this many times as many occurrences."""
+    """A first message that could not wait is followed up once there are this many times as many occurrences."""
     expire_after: float = 604_800.0
-    """An incident that no process has seen for this long is over, whatever its kind: what reported it is gone."""
+    """An incident that no process has seen for this long ends, whatever its kind: what reported it is gone."""
     max_incidents: int = 1000
     """Incidents kept apart; what comes beyond is one incident of kind ``overflow``."""
     escalation: tuple[EscalationStep, ...] = DEFAULT_ESCALATION

@@ -25,11 +25,20 @@ MAX_DELIVERIES: Final = 10
 MAX_SENDERS: Final = 8
 SETTLE: Final = 900.0
 """Seconds, those of the longest job by default, for which a process that took an incident in neither escalates nor
-repeats it without a sign of its own."""
+repeats it before it has observed the incident itself."""
 
 _SEVERITIES: Final = tuple(Severity)
-_LOCAL: Final = frozenset({"watched_since", "begun_here", "heard", "resend", "fresh", "unsaved"})
+_LOCAL: Final = frozenset({"watched_since", "started_here", "observed_here", "resend", "fresh", "unsaved"})
 """Fields that concern one process."""
+_FORMER_NAMES: Final = {
+    "told_at": "last_notified_at",
+    "told_count": "last_reported_count",
+    "told_severity": "notified_severity",
+    "untold": "unreported_count",
+    "untold_since": "unreported_since",
+    "rushed": "sent_without_grouping",
+}
+"""Fields of records that earlier versions stored, and what they are called here."""
 
 
 class Phase(StrEnum):
@@ -57,23 +66,23 @@ class Incident:
     """Since when this process would notice another occurrence. Not stored."""
     phase: Phase = Phase.WATCHING
     total: int = 0
-    untold: int = 0
-    untold_since: float = 0.0
+    unreported_count: int = 0
+    unreported_since: float = 0.0
     due: float = math.inf
     not_before: float = -math.inf
     """A message with this fingerprint was sent not long ago: the next one waits until then."""
-    told_at: float = 0.0
-    told_count: int = 0
+    last_notified_at: float = 0.0
+    last_reported_count: int = 0
     """Occurrences in the last message."""
-    told_severity: Severity = Severity.LOW
+    notified_severity: Severity = Severity.LOW
     messages: int = 0
     followed_up: bool = False
-    rushed: bool = False
-    """The first message could not wait for more to tell."""
-    begun_here: bool = False
+    sent_without_grouping: bool = False
+    """The first message was sent without waiting for its group."""
+    started_here: bool = False
     """This process sent the first message about it. Not stored."""
-    heard: bool = False
-    """This process saw an occurrence or a good sign of it. Not stored."""
+    observed_here: bool = False
+    """This process saw an occurrence or a sign of recovery. Not stored."""
     senders: tuple[str, ...] = ()
     """The processes that sent the last messages, in their order."""
     steps: tuple[int, ...] = ()
@@ -82,7 +91,7 @@ class Incident:
     """Channels beyond those of its severity."""
     returns: int = 0
     batch: str | None = None
-    """What was told for the first time together has this in common."""
+    """Incidents whose first messages were sent together share this."""
     calm_since: float | None = None
     over_at: float | None = None
     latest_correlation_id: str | None = None
@@ -91,7 +100,7 @@ class Incident:
     recent: deque[tuple[float, str | None]] = dataclasses.field(default_factory=deque)
     """The last occurrences with their ``error.type``, as many as the threshold asks for."""
     holders: tuple[str, ...] = ()
-    """Channels whose receiver holds it open until it is told of the end."""
+    """Channels whose receiver holds it open until it is notified of the end."""
     deliveries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """The last confirmations: channel, number of the message, time, seconds from the cause to the confirmation."""
     acknowledged_at: float | None = None
@@ -137,7 +146,7 @@ class Incident:
 
     @property
     def ended_at(self) -> float:
-        """Of one that is over: at the first good sign, else with the last occurrence."""
+        """Of one that ended: at the first sign of recovery, else with the last occurrence."""
         if self.over_at is not None:
             return self.over_at
         return self.last_seen if self.calm_since is None else self.calm_since
@@ -165,21 +174,21 @@ class Incident:
     def see(self, alert: Alert, now: float) -> None:
         """One more occurrence."""
         self.fresh.see(alert, now)
-        self.heard = True
+        self.observed_here = True
         self._see(1, now, now, alert, alert if alert.correlation_id is not None else None)
         count_type(self.error_types, alert.error_type, 1)
         if self.phase is Phase.WATCHING:
             append_recent(self, alert.threshold, ((now, alert.error_type),))
 
-    def goes_on(self, now: float) -> None:
-        """The trouble is still there, without another occurrence."""
-        self.fresh.goes_on(now)
-        self.heard = True
-        self._goes_on(now)
+    def mark_ongoing(self, now: float) -> None:
+        """It is still ongoing, without another occurrence."""
+        self.fresh.mark_ongoing(now)
+        self.observed_here = True
+        self._mark_ongoing(now)
 
     def becomes_calm(self, at: float, *, certain: bool) -> None:
-        """A good sign; a ``certain`` one ends an incident that did not come back before."""
-        self.heard = True
+        """A sign of recovery; a ``certain`` one ends an incident that was not reopened before."""
+        self.observed_here = True
         if self.calm_since is None:
             self.calm_since = self.fresh.calm_since = at
         if certain and not self.returns and self.over_at is None:
@@ -192,23 +201,24 @@ class Incident:
         self.unsaved = True
 
     def silence(self, until: float) -> None:
-        """A person wants to hear nothing but its end until then."""
+        """A person wants no message but its end until then."""
         self.silenced_until = self.fresh.silenced_until = max(self.silenced_until, until)
         self.unsaved = True
 
     def close(self, at: float) -> None:
-        """A person says that it is over; an occurrence after that is another incident."""
+        """A person closes it; an occurrence after that is another incident."""
         self.calm_since = self.fresh.calm_since = max(at, self.last_seen)
         self.over_at = self.fresh.over_at = self.calm_since
 
     def absorb(self, observed: Observed) -> None:
-        """Add what this process observed to what the store holds. Of bad and good signs the later one counts."""
+        """Add what this process observed to what the store holds. An occurrence or a sign of recovery: the later one
+        counts."""
         if observed.count and observed.alert is not None:
             self._see(observed.count, observed.first_at, observed.last_bad, observed.alert, observed.latest)
             for error_type, number in observed.error_types.items():
                 count_type(self.error_types, error_type, number)
         elif math.isfinite(observed.last_bad):
-            self._goes_on(observed.last_bad)
+            self._mark_ongoing(observed.last_bad)
         if self.phase is Phase.WATCHING:
             append_recent(self, self.alert.threshold, observed.recent)
         if observed.calm_since is not None and observed.calm_since >= self.last_seen:
@@ -220,21 +230,21 @@ class Incident:
         for delivery in observed.deliveries:
             self._deliver(delivery, observed.holders)
         self.fresh = observed
-        self.heard |= bool(observed)
+        self.observed_here |= bool(observed)
 
     def _see(self, count: int, first: float, last: float, alert: Alert, latest: Alert | None) -> None:
-        if self.untold == 0:
-            self.untold_since = first
+        if self.unreported_count == 0:
+            self.unreported_since = first
         self.total += count
-        self.untold += count
+        self.unreported_count += count
         if latest is not None and last >= self.last_seen:
             self.latest_correlation_id, self.latest_span_id = latest.correlation_id, latest.span_id
-        self._goes_on(last)
+        self._mark_ongoing(last)
         if alert.severity > self.severity:
             self.severity = alert.severity
             self.alert = alert
 
-    def _goes_on(self, at: float) -> None:
+    def _mark_ongoing(self, at: float) -> None:
         self.last_seen = max(self.last_seen, at)
         if self.calm_since is not None and self.calm_since <= at:
             self.calm_since = self.over_at = None
@@ -246,8 +256,8 @@ class Incident:
             return True
         if len(self.recent) < alert.threshold or self.recent[-1][0] - self.recent[0][0] > alert.window:
             return False
-        self.first_seen = self.untold_since = self.recent[0][0]
-        self.total = self.untold = len(self.recent)
+        self.first_seen = self.unreported_since = self.recent[0][0]
+        self.total = self.unreported_count = len(self.recent)
         self.error_types.clear()
         for _, error_type in self.recent:
             count_type(self.error_types, error_type, 1)
@@ -257,26 +267,26 @@ class Incident:
         self.recent.clear()
         return True
 
-    def comes_back(self, alert: Alert, now: float, config: AlertConfig) -> Incident:
-        """The incident that follows this one, which is over."""
+    def reopened_as(self, alert: Alert, now: float, config: AlertConfig) -> Incident:
+        """The incident that follows this one, which has ended."""
         back = Incident.of(alert, now, self.fingerprint)
         back.revision = self.revision
         if now < self.last_seen + config.remember and (self.messages or self.returns):
             back.returns = self.returns + (1 if self.messages else 0)
-            back.not_before = self.told_at + config.rate_limit if self.messages else self.not_before
+            back.not_before = self.last_notified_at + config.rate_limit if self.messages else self.not_before
         return back
 
     def withdraw(self, at: float) -> None:
-        """It was over at this time, before a message was sent about it. What is known of earlier ones stays."""
+        """It ended at this time, before a message was sent about it. What is known of earlier ones stays."""
         self.phase, self.calm_since = Phase.OVER, at
-        self.untold, self.due, self.unsaved = 0, math.inf, True
+        self.unreported_count, self.due, self.unsaved = 0, math.inf, True
         self.recent.clear()
 
     def ends_at(self, config: AlertConfig) -> float:
-        """When it is over unless it is seen again; infinity where nothing says so.
+        """When it ends unless it is seen again; infinity where nothing says so.
 
-        A process that has only taken it in from the store watches for a while first, for it does not know what nobody
-        saw before it came.
+        A process that only loaded it from the store watches for a while first: it does not know what went unobserved
+        before it started.
         """
         if self.over_at is not None:
             return self.over_at
@@ -287,10 +297,10 @@ class Incident:
         if self.alert.quiet_after is not None:
             ends = min(ends, self.last_seen + self.alert.quiet_after)
             watched = min(watched, self.watched_since + self.alert.quiet_after)
-        return ends if self.heard else max(ends, watched)
+        return ends if self.observed_here else max(ends, watched)
 
     def end_with_process(self, config: AlertConfig, now: float) -> None:
-        """The process ends, and may be the last for a day: what it saw no more of for long enough is over now."""
+        """The process ends, and may be the last for a day: what was calm for long enough ends now."""
         calm_for = math.inf if self.calm_since is None else config.keep_firing
         if self.alert.quiet_after is not None:
             calm_for = min(calm_for, self.alert.quiet_after)
@@ -298,9 +308,9 @@ class Incident:
             self.calm_since = self.fresh.calm_since = self.last_seen if self.calm_since is None else self.calm_since
             self.over_at = self.fresh.over_at = self.calm_since
 
-    def judged_from(self, config: AlertConfig) -> float:
+    def may_escalate_from(self, config: AlertConfig) -> float:
         """From when on it may be escalated or repeated: time in which no process looked says nothing."""
-        return -math.inf if self.heard else self.watched_since + max(config.keep_firing, SETTLE)
+        return -math.inf if self.observed_here else self.watched_since + max(config.keep_firing, SETTLE)
 
     def take_step(self, number: int, step: EscalationStep) -> bool:
         """Escalate. Whether that makes a difference to what people get."""
@@ -310,17 +320,17 @@ class Incident:
         self.channels = tuple(dict.fromkeys((*self.channels, *step.channels)))
         return (self.severity, self.channels) != before
 
-    def tell(
+    def next_message(
         self, config: AlertConfig, now: float, reason: str, status: Status = Status.FIRING, *, sender: str = ""
     ) -> Notification:
         """The next message, for what happened since the last one. ``sender``: the process that sends it."""
         self.messages += 1
         self.senders = (*self.senders, sender)[-MAX_SENDERS:]
         notification = self.notification(config, now, reason, status, sender=sender)
-        self.told_at, self.told_severity = now, self.severity
-        if self.untold:
-            self.told_count = self.untold
-        self.untold = 0
+        self.last_notified_at, self.notified_severity = now, self.severity
+        if self.unreported_count:
+            self.last_reported_count = self.unreported_count
+        self.unreported_count = 0
         self.due = math.inf
         self.resend = False
         return notification
@@ -360,7 +370,7 @@ class Incident:
             span_id=self.latest_span_id if latest else alert.span_id,
             fingerprint=self.fingerprint,
             incident=self.id,
-            count=self.untold,
+            count=self.unreported_count,
             total=self.total,
             first_seen=self.first_seen,
             last_seen=self.last_seen,
@@ -374,22 +384,22 @@ class Incident:
             error_types=dict(sorted(self.error_types.items(), key=lambda item: -item[1])[:SHOWN_ERROR_TYPES]),
             further_channels=(*self.channels, *self.holders) if status is Status.RESOLVED else self.channels,
             quiet_after=alert.quiet_after,
-            caused_at=self.untold_since if reason in {"new", "back", "raised"} else now,
+            caused_at=self.unreported_since if reason in {"new", "back", "raised"} else now,
             ended_at=ended_at,
         )
 
     def _summary(self, now: float, reason: str) -> str:
         parts = [self.alert.summary] if self.alert.summary else []
         if reason == "resolved":
-            parts.append(f"Over after {spell(self.ended_at - self.first_seen)}.")
-        if self.untold > 1:
-            since = self.last_seen - self.untold_since
+            parts.append(f"Resolved after {format_duration(self.ended_at - self.first_seen)}.")
+        if self.unreported_count > 1:
+            since = self.last_seen - self.unreported_since
             kinds = f", {len(self.error_types)} error types" if len(self.error_types) > 1 else ""
-            parts.append(f"{self.untold:,} times in {spell(since)}{kinds}.")
+            parts.append(f"{self.unreported_count:,} times in {format_duration(since)}{kinds}.")
         if self.returns:
-            parts.append(f"It is back for the {ordinal(self.returns)} time.")
+            parts.append(f"Reopened ({ordinal(self.returns)} time).")
         if reason in {"escalated", "repeat"}:
-            parts.append(f"It goes on since {rfc3339(self.first_seen)}, {spell(now - self.first_seen)}.")
+            parts.append(f"Ongoing for {format_duration(now - self.first_seen)} (since {rfc3339(self.first_seen)}).")
         return " ".join(parts)
 
     def _context(self) -> dict[str, Scalar]:
@@ -406,7 +416,7 @@ class Incident:
         data.update(
             alert=alert,
             severity=self.severity.value,
-            told_severity=self.told_severity.value,
+            notified_severity=self.notified_severity.value,
             phase=self.phase.value,
             recent=list(self.recent),
             error_types=dict(self.error_types),
@@ -418,14 +428,15 @@ class Incident:
     def load(cls, data: Mapping[str, Any]) -> Incident:
         """The inverse of :meth:`dump`. Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
         known = {field.name for field in dataclasses.fields(cls)} - _LOCAL
-        fields = {name: value for name, value in data.items() if name in known}
+        renamed = {_FORMER_NAMES.get(name, name): value for name, value in data.items()}
+        fields = {name: value for name, value in renamed.items() if name in known}
         alert = dict(fields["alert"])
         alert["severity"] = Severity(alert["severity"])
         alert["fingerprint_by"] = tuple(alert["fingerprint_by"])
         fields.update(
             alert=Alert(**alert),
             severity=Severity(fields["severity"]),
-            told_severity=Severity(fields["told_severity"]),
+            notified_severity=Severity(fields["notified_severity"]),
             phase=Phase(fields["phase"]),
             recent=deque((float(at), kind) for at, kind in fields["recent"]),
             steps=tuple(fields["steps"]),
@@ -439,9 +450,9 @@ class Incident:
             not_before=-math.inf if fields["not_before"] is None else fields["not_before"],
             silenced_until=-math.inf if fields["silenced_until"] is None else fields["silenced_until"],
         )
-        for name in ("first_seen", "last_seen", "told_at", "untold_since", "total", "untold"):
+        for name in ("first_seen", "last_seen", "last_notified_at", "unreported_since", "total", "unreported_count"):
             if not isinstance(fields[name], (int, float)):
-                raise TypeError(f"{name} is no number")
+                raise TypeError(f"{name} is not a number")
         return cls(**fields)
 
 
@@ -465,7 +476,7 @@ def escalated_severity(current: Severity, target: Severity | None) -> Severity:
     return max(current, target)
 
 
-def spell(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people: ``45 s``, ``12 min``, ``3.5 h``, ``2 days``."""
     if seconds < 1:
         return f"{max(0.0, seconds):.1f} s"

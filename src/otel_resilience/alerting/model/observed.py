@@ -21,7 +21,7 @@ class Observed:
     count: int = 0
     first_at: float = math.inf
     last_bad: float = -math.inf
-    """The last occurrence, or the last time the trouble was seen to go on."""
+    """The last occurrence, or the last time it was seen to be ongoing."""
     alert: Alert | None = None
     """The first one of the highest severity."""
     latest: Alert | None = None
@@ -44,7 +44,7 @@ class Observed:
         """One more occurrence."""
         self.count += 1
         self.first_at = min(self.first_at, at)
-        self.goes_on(at)
+        self.mark_ongoing(at)
         if self.alert is None or alert.severity > self.alert.severity:
             self.alert = alert
         if alert.correlation_id is not None:
@@ -52,8 +52,8 @@ class Observed:
         count_type(self.error_types, alert.error_type, 1)
         append_recent(self, alert.threshold, ((at, alert.error_type),))
 
-    def goes_on(self, at: float) -> None:
-        """The trouble was there at this time."""
+    def mark_ongoing(self, at: float) -> None:
+        """It was ongoing at this time."""
         self.last_bad = max(self.last_bad, at)
         self.calm_since = self.over_at = None
 
@@ -62,7 +62,7 @@ class Observed:
         self.count += later.count
         self.first_at = min(self.first_at, later.first_at)
         if math.isfinite(later.last_bad):
-            self.goes_on(later.last_bad)
+            self.mark_ongoing(later.last_bad)
         if later.alert is not None and (self.alert is None or later.alert.severity > self.alert.severity):
             self.alert = later.alert
         self.latest = later.latest or self.latest

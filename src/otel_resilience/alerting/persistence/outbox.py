@@ -1,6 +1,6 @@
 """Notifications that must not be lost: each lies on the disk from before it is sent until a channel confirmed it.
 
-Each process has a folder of its own, which it locks; the lock falls with the process, and the next one takes what is
+Each process has its own folder, which it locks; the lock falls with the process, and the next one takes what is
 left there. One lock for all, since open files are scarce and a storm of alerts must not use them up.
 """
 
@@ -46,12 +46,12 @@ class Outbox:
         write_synced(self._mine(), _name(notification), notification.dump())
 
     def remove(self, notification: Notification) -> None:
-        """It was delivered, or is not to be told after all. Raises ``OSError``."""
+        """It was delivered, or is not to be sent after all. Raises ``OSError``."""
         if self._own is not None:
             (self._own / _name(notification)).unlink(missing_ok=True)
 
-    def bury(self, notification: Notification, reason: str) -> None:
-        """No channel takes it: it becomes a dead letter. The oldest give way. Raises ``OSError``."""
+    def move_to_dead_letters(self, notification: Notification, reason: str) -> None:
+        """No channel takes it: it becomes a dead letter. The oldest are removed. Raises ``OSError``."""
         now = self._now()
         letter = {"at": rfc3339(now), "reason": redact(reason), "notification": notification.dump()}
         write_synced(self._dead, f"{int(now * 1000):015d}-{_name(notification)}", letter)
@@ -72,13 +72,13 @@ class Outbox:
                     continue
                 path.rename(self._mine() / path.name)
                 if self._now() - notification.caused_at > MAX_AGE:
-                    self.bury(notification, "no channel took it within a day")
+                    self.move_to_dead_letters(notification, "no channel took it within a day")
                 else:
                     taken.append(notification)
         return sorted(taken, key=lambda each: (each.caused_at, each.id))
 
     def waiting(self) -> list[Notification]:
-        """Everything that lies here, whoever is at it, oldest first."""
+        """Everything that lies here, whichever process handles it, oldest first."""
         found = [_read(path) for path in self._waiting.glob("*/*.json")]
         return sorted((each for each in found if each is not None), key=lambda each: (each.caused_at, each.id))
 

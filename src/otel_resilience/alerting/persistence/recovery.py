@@ -108,8 +108,8 @@ class Archive:
             watched_since=notification.last_seen,
             phase=Phase.OPEN if notification.status is Status.FIRING else Phase.OVER,
             total=notification.total,
-            told_at=notification.caused_at,
-            told_severity=notification.severity,
+            last_notified_at=notification.caused_at,
+            notified_severity=notification.severity,
             returns=0 if earlier is None else earlier.returns + 1,
             messages=message_number(notification),
             senders=(notification.sender,),
@@ -126,7 +126,7 @@ class Archive:
         self._kept[notification.incident] = notification
         self._put(notification)
 
-    def told(self, notification: Notification, *, durable: bool) -> None:
+    def accept(self, notification: Notification, *, durable: bool) -> None:
         """It goes to the channels; a durable one survives the process until it is done."""
         if self._kept.pop(notification.incident, None) is not notification and durable:
             self._put(notification)
@@ -152,13 +152,13 @@ class Archive:
             with _Tolerated("an alert could not be written to the outbox"):
                 self._outbox.put(notification)
 
-    def bury(self, notification: Notification, reason: str) -> None:
+    def move_to_dead_letters(self, notification: Notification, reason: str) -> None:
         """No channel takes it."""
         _log.error("no channel took the alert %r (%s)", notification.title, reason)
         self.dead_letters = min(self.dead_letters + 1, MAX_DEAD_LETTERS)
         if self._outbox is not None:
             with _Tolerated("a dead letter could not be written"):
-                self._outbox.bury(notification, reason)
+                self._outbox.move_to_dead_letters(notification, reason)
 
     def close(self, undelivered: Iterable[Notification]) -> None:
         """Let go of the outbox; say what is lost."""
@@ -179,7 +179,7 @@ def _readable(record: Record) -> Incident | None:
 
 
 class _Tolerated:
-    """A disk or a store that fails, however it does, must not keep an alert from being told: that is logged."""
+    """A disk or a store that fails, however it does, must not keep an alert from being sent: that is logged."""
 
     def __init__(self, what: str) -> None:
         self._what = what

@@ -151,8 +151,8 @@ class FallbackStore:
         local = {str(record.get("fingerprint")): record for record in self._local.load()}
         if shared is None:
             return list(local.values())
-        found = [self._agreed(record, local.pop(str(record.get("fingerprint")), None)) for record in shared]
-        return [*found, *(self._brought(record, None) for record in local.values())]
+        found = [self._reconciled(record, local.pop(str(record.get("fingerprint")), None)) for record in shared]
+        return [*found, *(self._copied_to_shared(record, None) for record in local.values())]
 
     def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
         """The shared store decides, the local one where it cannot."""
@@ -163,16 +163,17 @@ class FallbackStore:
             _force(self._local, fingerprint, record)
         return answer
 
-    def _agreed(self, shared: Record, local: Record | None) -> Record:
-        """The shared record, unless the local one went on while the shared store was away; then both stores hold it."""
+    def _reconciled(self, shared: Record, local: Record | None) -> Record:
+        """The shared record, unless the local one was updated while the shared store was unreachable; then both stores
+        hold that."""
         if local is None or revision_of(local) == revision_of(shared):
             return shared
         if _is_ahead(local, shared):
-            return self._brought(local, revision_of(shared))
+            return self._copied_to_shared(local, revision_of(shared))
         _force(self._local, str(shared.get("fingerprint")), shared)
         return shared
 
-    def _brought(self, local: Record, expected: str | None) -> Record:
+    def _copied_to_shared(self, local: Record, expected: str | None) -> Record:
         """A local record, written to the shared store unless that holds another one by now."""
         answer = self._ask(lambda: self._shared.swap(str(local.get("fingerprint")), local, expected))
         return local if answer is None or answer.done else answer.current or local
@@ -185,14 +186,14 @@ class FallbackStore:
         except (OSError, ConnectionError) as error:
             if not self.degraded:
                 _log.warning(
-                    "the shared store of incidents is away (%s): processes on other machines are not seen",
+                    "the shared store of incidents is unreachable (%s): processes on other machines are not seen",
                     type(error).__name__,
                 )
             self.degraded = True
             self._away_until = self._clock() + self._pause
             return None
         if self.degraded:
-            _log.info("the shared store of incidents is back")
+            _log.info("the shared store of incidents is reachable again")
             self.degraded = False
         return answer
 
@@ -208,7 +209,7 @@ def _force(store: IncidentStore, fingerprint: str, record: Record) -> None:
 
 
 def _is_ahead(local: Record, shared: Record) -> bool:
-    """Whether the local record tells what happened after the shared one was written: the same incident with more
+    """Whether the local record reports what happened after the shared one was written: the same incident with more
     messages, or one that began after the end of the shared one."""
     if local.get("id") == shared.get("id"):
         return _messages(local) > _messages(shared)

@@ -1,7 +1,7 @@
 """What an HTTP status says. Pure.
 
-Severity: LOW for what is told and passes (throttling, a thing that is gone), MEDIUM for passing trouble and for
-requests that the server cannot use, HIGH for what a person has to mend, CRITICAL for refused credentials.
+Severity: LOW for what is expected and passes (throttling, a thing that is gone), MEDIUM for temporary failures and for
+requests that the server cannot use, HIGH for what a person has to repair, CRITICAL for refused credentials.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def classify_status(
 
     ``headers`` are those of the response: ``Retry-After`` counts wherever a repetition can help, ``X-Ratelimit-Reset``
     with 429 and 509. ``method`` of the request says whether it may be repeated at all. ``now`` gives the wall clock in
-    seconds since the epoch; it is asked only where the headers alone do not tell how long to wait.
+    seconds since the epoch; it is asked only where the headers alone do not say how long to wait.
     """
     return judge_response(status, functools.partial(header_of, headers) if headers else None, method=method, now=now)
 

@@ -20,7 +20,7 @@ BROKEN: Final = Classification(
 REFUSED: Final = BROKEN.replace(unsent=True)
 """No connection came about."""
 EXHAUSTED: Final = Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, error_types.RESOURCE_EXHAUSTED)
-"""A limit of our own process or host."""
+"""A limit of this process or host."""
 DISK_FULL: Final = Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, error_types.DISK_FULL)
 DENIED: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.PERMISSION_DENIED)
 
@@ -42,7 +42,7 @@ RESOLVER_BUSY: Final = Classification(
 NAME_UNKNOWN: Final = Classification(
     ErrorClass.PERMANENT, Severity.HIGH, error_types.NAME_RESOLUTION_ERROR, unsent=True, max_retries=1
 )
-"""Repeated once to confirm it: most often a wrong setting, now and then a resolver in trouble."""
+"""Repeated once to confirm it: most often a wrong setting, sometimes a resolver that fails."""
 RESOLVER_FAILED: Final = NAME_UNKNOWN.replace(max_retries=None)
 RESOLVER_EXHAUSTED: Final = Classification(
     ErrorClass.TRANSIENT_SLOW, Severity.HIGH, error_types.NAME_RESOLUTION_ERROR, unsent=True

@@ -1,7 +1,7 @@
 """Rules for redis-py 6 to 8. Nothing here imports it.
 
 Its hierarchy misleads: a wrong password is a ``ConnectionError``, a busy lock a ``ValueError``, and many replies are a
-plain ``ResponseError`` of which only the text tells what happened. A class that has a meaning of its own therefore goes
+plain ``ResponseError`` of which only the text says what happened. A class that has a meaning of its own therefore goes
 before its bases, and the prefix of the reply before what is left.
 
 Not seen here: ``READONLY`` that lasts. A failover ends within a minute; after that the address is that of a replica.
@@ -38,7 +38,7 @@ def _reply(prefix: str) -> str:
 
 
 def _writes_paused(prefix: str, severity: Severity) -> Classification:
-    """Reads go on, so the breaker stays out of it; a write is given up at once rather than repeated in vain."""
+    """Reads still work, so the breaker ignores it; a write fails at once rather than being repeated in vain."""
     return Classification(ErrorClass.TRANSIENT_SLOW, severity, _reply(prefix), max_retries=0)
 
 
@@ -62,7 +62,7 @@ _BY_PREFIX: Final = {
     "MASTERDOWN": _transient(_reply("masterdown")),
     "CLUSTERDOWN": _slow(_reply("clusterdown")),
     "TRYAGAIN": _transient(_reply("tryagain"), _NEUTRAL),
-    # A cluster client follows these itself: one that surfaces tells of a client for a single server.
+    # A cluster client follows these itself: one that surfaces shows a client for a single server.
     "MOVED": _permanent(_reply("moved")),
     "ASK": _permanent(_reply("ask")),
     "CROSSSLOT": _permanent(_reply("crossslot")),

@@ -65,7 +65,7 @@ _CLIENT_MISUSE: Final = (
 
 
 def classify_stdlib(exception: BaseException) -> Classification | None:
-    """The verdict on what Python and its standard library raise; ``None`` where that tells too little."""
+    """The verdict on what Python and its standard library raise; ``None`` where that says too little."""
     verdict = _by_name(exception)
     if verdict is not None:
         return verdict

@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -24,9 +25,15 @@ from otel_resilience.testing import FakeClock
 from support.alert_channels import KINDS, SECRET, channel_for, receiver_for
 from support.alert_receivers import BLACK_HOLE, RESET, ROUTING_KEY, FakeWebhook, Receiver, Reply, Step, served
 from support.notifications import SAMPLES, notification
+from support.timing import takes_at_most
 
 NOTIFICATION = SAMPLES["firing"]
-TIMEOUT = 5.0
+TIMEOUT = 30.0
+"""Seconds; far more than an answer takes, also on a busy machine."""
+BRIEF = 1.0
+"""Of a request that has to run into it."""
+ENDLESS = 20.0
+"""Of an answer that is not waited for."""
 
 
 @pytest.fixture(params=KINDS)
@@ -72,9 +79,8 @@ class TestConfirmation:
 
     def test_the_status_confirms_even_if_the_body_never_comes(self, channel: Channel, receiver: Receiver) -> None:
         receiver.script(Reply(200, "o", promised=1_000_000))
-        began = time.monotonic()
-        channel.deliver(NOTIFICATION, timeout=TIMEOUT)
-        assert time.monotonic() - began < TIMEOUT / 2
+        with takes_at_most(TIMEOUT / 2):
+            channel.deliver(NOTIFICATION, timeout=TIMEOUT)
 
     def test_each_channel_follows_the_protocol(self, channel: Channel) -> None:
         assert isinstance(channel, Channel)
@@ -136,13 +142,12 @@ class TestRefusals:
             assert elsewhere.requests == []
 
     def test_the_status_counts_even_if_the_body_never_ends(self, channel: Channel, receiver: Receiver) -> None:
-        error = refused(channel, receiver, Reply(429, "slow", retry_after=7, promised=1_000_000), timeout=0.3)
+        error = refused(channel, receiver, Reply(429, "slow", retry_after=7, promised=1_000_000), timeout=BRIEF)
         assert (error.status, verdict_of(error).retry_after) == (429, 7.0)
 
     def test_no_more_of_a_body_is_read_than_a_reason_needs(self, channel: Channel, receiver: Receiver) -> None:
-        began = time.monotonic()
-        refused(channel, receiver, Reply(500, b"x" * 5000, promised=1_000_000_000))
-        assert time.monotonic() - began < TIMEOUT / 2, "it waited for the rest"
+        with takes_at_most(TIMEOUT / 2):  # and does not wait for the rest
+            refused(channel, receiver, Reply(500, b"x" * 5000, promised=1_000_000_000))
 
 
 class TestTheNetwork:
@@ -163,13 +168,13 @@ class TestTheNetwork:
 
     @pytest.mark.parametrize(
         "step",
-        [BLACK_HOLE, Reply(200, delay=30), Reply(200, drip=0.1)],
+        [BLACK_HOLE, Reply(200, delay=ENDLESS), Reply(200, drip=0.1, headers={"X": "x" * 200})],
         ids=["black hole", "slow", "one byte now and then"],
     )
     def test_nothing_takes_longer_than_the_timeout(self, channel: Channel, receiver: Receiver, step: Step) -> None:
         began = time.monotonic()
         error = refused(channel, receiver, step, timeout=0.3)
-        assert 0.25 < time.monotonic() - began < 2.0
+        assert 0.25 < time.monotonic() - began < ENDLESS / 2
         verdict = verdict_of(error)
         assert verdict.error_type in ("attempt_timeout", "read_timeout")
         assert (verdict.error_class, verdict.counts) == (ErrorClass.TRANSIENT, True)
@@ -178,7 +183,7 @@ class TestTheNetwork:
         refused(channel, receiver, Reply(200, drip=0.05), timeout=0.2)
         for thread in threading.enumerate():
             if thread.name == "alert request":
-                thread.join(5)
+                thread.join(60)
                 assert not thread.is_alive()
 
     def test_a_dead_name_server_does_not_hold_it_up(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,20 +192,18 @@ class TestTheNetwork:
             channel = channel_for(kind, receiver.url)
             resolve = socket.getaddrinfo
 
-            def slow(*args: object, **kwargs: object) -> object:
-                answered.wait(5)
+            def slow(*args: Any, **kwargs: Any) -> object:
+                answered.wait(ENDLESS)
                 return resolve(*args, **kwargs)
 
             monkeypatch.setattr("socket.getaddrinfo", slow)
-            began = time.monotonic()
-            with pytest.raises(ChannelError) as caught:
+            with takes_at_most(ENDLESS / 2), pytest.raises(ChannelError) as caught:
                 channel.deliver(NOTIFICATION, timeout=0.2)
-            assert time.monotonic() - began < 2.0
             assert verdict_of(caught.value).error_type == "attempt_timeout"
             answered.set()
             for thread in threading.enumerate():
                 if thread.name == "alert request":
-                    thread.join(5)
+                    thread.join(60)
             assert receiver.requests == [], "what was given up must not be sent after all"
 
     def test_it_works_where_no_thread_can_be_started(
@@ -227,7 +230,7 @@ class TestTheNetwork:
 
 
 class TestWithAPolicy:
-    def test_it_is_repeated_as_told_until_it_is_delivered(self, channel: Channel, receiver: Receiver) -> None:
+    def test_it_is_repeated_as_asked_until_it_is_delivered(self, channel: Channel, receiver: Receiver) -> None:
         clock = FakeClock()
         policy = Policy(
             channel.name,
@@ -259,7 +262,7 @@ class TestWithAPolicy:
 
 class TestSilence:
     @pytest.mark.parametrize("step", [400, 404, 500, RESET, BLACK_HOLE], ids=str)
-    def test_no_error_tells_the_url_the_key_or_the_message(
+    def test_no_error_shows_the_url_the_key_or_the_message(
         self, channel: Channel, receiver: Receiver, step: Step
     ) -> None:
         error = refused(channel, receiver, step, timeout=0.5)
@@ -332,7 +335,7 @@ class TestConstruction:
             "https://h\u0378oks.example/s3cr3t",
         ],
     )
-    def test_a_url_that_nothing_can_be_posted_to_is_refused_without_being_told(self, kind: str, url: str) -> None:
+    def test_a_url_that_nothing_can_be_posted_to_is_refused_without_being_shown(self, kind: str, url: str) -> None:
         with pytest.raises(ValueError, match="URL of an alert channel") as caught:
             channel_for(kind, url)
         told = "".join(traceback.format_exception(caught.value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from otel_resilience import Severity
 from otel_resilience.alerting.channels import ChannelError, PagerDutyChannel
 from otel_resilience.alerting.channels.pagerduty import EVENTS_URL, build_event, dedup_key
 from otel_resilience.alerting.model.alert import Links
-from support.alert_receivers import ROUTING_KEY, FakePagerDuty, served
+from support.alert_receivers import ROUTING_KEY, FakePagerDuty, Reply, served
 from support.notifications import LINKS, SAMPLES, notification
 
 FIRING, RESOLVED = SAMPLES["firing"], SAMPLES["resolved"]
@@ -116,9 +117,12 @@ class TestTheEvent:
     def test_the_most_that_a_notification_can_hold_is_accepted(
         self, channel: PagerDutyChannel, pagerduty: FakePagerDuty
     ) -> None:
+        long: dict[str, Any] = dict.fromkeys(
+            ("title", "summary", "dependency", "error_type", "service", "kind"), "😀" * 10_000
+        )
         huge = dataclasses.replace(
             FIRING,
-            **dict.fromkeys(("title", "summary", "dependency", "error_type", "service", "kind"), "😀" * 10_000),
+            **long,
             context={f"{n}" * 200: "😀" * 10_000 for n in range(200)},
         )
         channel.deliver(huge, timeout=5)
@@ -127,7 +131,7 @@ class TestTheEvent:
 
 
 class TestTheReceiver:
-    def test_it_is_pagerdutys_own_unless_told_otherwise(self) -> None:
+    def test_it_is_pagerdutys_own_by_default(self) -> None:
         assert EVENTS_URL == "https://events.pagerduty.com/v2/enqueue"
 
     @pytest.mark.parametrize("key", ["", "  "])
@@ -147,7 +151,9 @@ class TestTheReceiver:
         assert channel.keeps_incidents
         body = json.dumps(build_event(FIRING) | {"routing_key": ROUTING_KEY}).encode()
         for _ in range(FakePagerDuty.PER_MINUTE):
-            assert pagerduty.take(pagerduty.path, {}, body).status == 202
+            reply = pagerduty.take(pagerduty.path, {}, body)
+            assert isinstance(reply, Reply)
+            assert reply.status == 202
         with pytest.raises(ChannelError) as caught:
             channel.deliver(FIRING, timeout=5)
         assert caught.value.status == 429

@@ -47,24 +47,24 @@ class TestTheMessage:
             ({"reason": "test"}, "🧪 TEST CRITICAL: It broke"),
         ],
     )
-    def test_its_head_tells_how_bad_it_is_and_what_happened(self, changes: dict[str, Any], expected: str) -> None:
+    def test_its_head_says_how_bad_it_is_and_what_happened(self, changes: dict[str, Any], expected: str) -> None:
         message = notification(title="It broke", **changes)
         assert headline(message) == expected
         block = build_message(message)["blocks"][0]
         assert (block["type"], block["text"]["text"]) == ("header", expected)
 
-    def test_it_tells_how_often_since_when_and_which_errors(self) -> None:
+    def test_it_says_how_often_since_when_and_which_errors(self) -> None:
         read = texts(build_message(SAMPLES["aggregated"]))
         assert "*Seen*\n412 times in 60 s, 3 error types" in read
         assert "*Error types*\nconnect_timeout (300), 503 (100), 429 (12)" in read
         assert "*Since*\n2026-11-24 06:00:00 UTC" in read
         assert "*Dependency*\nsupplier" in read
 
-    def test_further_messages_tell_what_is_new(self) -> None:
+    def test_further_messages_say_what_is_new(self) -> None:
         message = notification(count=12, total=424, last_seen=BEGAN + 300)
         assert "*Seen*\n424 times in 5 min, 12 since the last message" in texts(build_message(message))
 
-    def test_the_end_tells_how_long_it_took(self) -> None:
+    def test_the_end_says_how_long_it_took(self) -> None:
         message = build_message(SAMPLES["resolved"])
         assert "*Duration*\n41 min" in texts(message)
         assert message["text"] == "✅ RESOLVED: The circuit of supplier is closed again (after 41 min)"
@@ -145,7 +145,7 @@ class TestTheReceiver:
             (500, "rollup_error", False),
         ],
     )
-    def test_its_own_words_are_kept(self, status: int, reason: str, revoked: bool) -> None:
+    def test_its_own_text_is_kept(self, status: int, reason: str, revoked: bool) -> None:
         assert reason in REASONS
         with served(FakeSlack()) as slack:
             slack.revoke(status, reason)

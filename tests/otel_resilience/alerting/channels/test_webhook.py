@@ -63,7 +63,7 @@ def test_without_a_secret_nothing_is_signed() -> None:
     [("another-secret", 0), (None, 0), (SECRET, 301), (SECRET, -301)],
     ids=["wrong", "none", "old", "from the future"],
 )
-def test_a_forged_or_replayed_message_is_told_apart(channel_secret: str | None, age: int) -> None:
+def test_a_forged_or_replayed_message_is_recognised(channel_secret: str | None, age: int) -> None:
     with served(FakeWebhook(secret=SECRET, now=lambda: 2e9)) as webhook:
         channel = WebhookChannel(webhook.url, secret=channel_secret, now=lambda: 2e9 - age)
         with pytest.raises(ChannelError) as caught:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from catalog_sync.domain.errors import LockLostError
 from catalog_sync.domain.models import LockHolder
+from catalog_sync.domain.times import parse_rfc3339
 from catalog_sync.store.lock import SharedOwner
 
 if TYPE_CHECKING:
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Ticket:
+class DistributedSync:
     """The identity of a sync whose steps run in several processes.
 
     No process lives as long as the sync, so the lock belongs to the sync itself: whichever step runs adopts the lease
-    and extends it, and the fencing token travels in the ticket.
+    and extends it, and the fencing token travels with it.
     """
 
     job: str
@@ -33,7 +34,7 @@ class Ticket:
     token: int | None = None
     """The fencing token that the first step got; ``None`` before it has one."""
     attempt: str = ""
-    """Tells the versions apart that several attempts at the last step stage."""
+    """Distinguishes the versions that several attempts at the last step stage."""
     refused_by: LockHolder | None = None
     """Who held the lock when the first step asked for it."""
 
@@ -47,34 +48,34 @@ class Ticket:
 
     def duration(self, now: datetime.datetime) -> float:
         """Seconds since it began. Several processes share nothing but the wall clock, which may jump: at least 0."""
-        return max(0.0, (now - datetime.datetime.fromisoformat(self.started_at)).total_seconds())
+        return max(0.0, (now - parse_rfc3339(self.started_at)).total_seconds())
 
 
-async def adopt_lease(store: CatalogStore, ticket: Ticket) -> LockLease | LockHolder:
+async def adopt_lease(store: CatalogStore, sync: DistributedSync) -> LockLease | LockHolder:
     """The lease of the sync, taken over from the step before. Before the first step: the lease, or who holds it.
 
-    A lease that ran out while no step was running is taken anew where nobody has published meanwhile. Raises
+    A lease that ran out while no step was running is taken anew where no other run has published meanwhile. Raises
     ``LockLostError`` where the sync owned the lock and another run owns it now, or has published since, and where the
     sync is over.
     """
-    lease = await store.acquire_lock(ticket.correlation_id, shared=ticket.lock_owner)
-    if ticket.token is not None and isinstance(lease, LockHolder):
-        raise _held_by_another(ticket, lease.owner)
+    lease = await store.acquire_lock(sync.correlation_id, shared=sync.lock_owner)
+    if sync.token is not None and isinstance(lease, LockHolder):
+        raise _held_by_another(sync, lease.owner)
     return lease
 
 
-async def keep_lease(store: CatalogStore, ticket: Ticket) -> None:
+async def keep_lease(store: CatalogStore, sync: DistributedSync) -> None:
     """Extend the lease while no step runs. A lock that is free stays free: the next step takes it, or learns why not.
 
     Raises ``LockLostError`` where another run holds the lock.
     """
-    if await store.renew_lock(ticket.correlation_id, ticket.lock_owner) == "lost":
+    if await store.renew_lock(sync.correlation_id, sync.lock_owner) == "lost":
         holder = await store.lock_holder()
-        raise _held_by_another(ticket, "another run" if holder is None else holder.owner)
+        raise _held_by_another(sync, "another run" if holder is None else holder.owner)
 
 
-def _held_by_another(ticket: Ticket, owner: str) -> LockLostError:
+def _held_by_another(sync: DistributedSync, owner: str) -> LockLostError:
     return LockLostError(
         f"the lease ran out between two steps of the sync; {owner} holds the lock now",
-        context={"token": ticket.token},
+        context={"token": sync.token},
     )

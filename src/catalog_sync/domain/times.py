@@ -1,0 +1,35 @@
+"""Moments as text: RFC 3339 in UTC, as in reports, records, logs and the API."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Literal
+
+
+def utc_now() -> datetime.datetime:
+    """The time of day."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+def rfc3339(
+    moment: datetime.datetime | float, *, timespec: Literal["milliseconds", "microseconds"] = "milliseconds"
+) -> str:
+    """``2026-11-24T02:00:00.000Z``. ``moment`` has a time zone, or is in seconds since the epoch."""
+    if isinstance(moment, datetime.datetime):
+        moment = moment.astimezone(datetime.UTC)
+    else:
+        moment = datetime.datetime.fromtimestamp(moment, datetime.UTC)
+    return moment.isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def parse_rfc3339(text: str) -> datetime.datetime:
+    """The inverse of :func:`rfc3339`. Raises ``ValueError`` on anything else, also where the offset from UTC lacks."""
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time needs its offset from UTC")
+    return moment
+
+
+def epoch(text: str) -> float:
+    """Seconds since the epoch of a moment as RFC 3339. Raises ``ValueError``."""
+    return parse_rfc3339(text).timestamp()

@@ -1,0 +1,38 @@
+"""Files that are replaced at one stroke: whoever reads finds the old one or the new one whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+
+def write_json_atomically(path: Path, document: Any) -> None:
+    """Replace ``path`` by ``document`` as JSON; folders that lack are made, for this user alone. Raises ``OSError``."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f"{path.name}.", suffix=".tmp", encoding="utf-8", delete=False
+    ) as file:
+        temporary = Path(file.name)
+        try:
+            json.dump(document, file)
+            replace_durably(file, temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def replace_durably(file: IO[Any], temporary: Path, path: Path) -> None:
+    """Give ``file``, which is open at ``temporary`` in the same folder, its place: on the disk before it is seen."""
+    file.flush()
+    os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

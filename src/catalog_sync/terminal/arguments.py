@@ -1,0 +1,142 @@
+"""What the command lines of all programs share: kinds of options, examples in the help, versions, and wrong arguments.
+
+Typer only reads the arguments: the function of a command returns what is to be done, and that runs outside of Typer, so
+that signals, errors and exit codes are handled in one place for all programs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+import typer.main
+
+from catalog_sync import __version__
+from catalog_sync.terminal.output import Answer, UsageError, wants_json
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SETTINGS: Final = {
+    "help_option_names": ["-h", "--help"],
+    # Typer lets pydantic check the missing defaults of its own flags, which takes longer than all the rest of a help.
+    "default_map": {"help": False, "install_completion": False, "show_completion": False},
+}
+"""Of every application of Typer."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else, also on failure.")]
+"""For the help and for completion: its value is read before the arguments are parsed, since it holds for errors too."""
+
+
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{context.find_root().info_name} {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+]
+
+
+def text(value: str) -> str:
+    """A parser of options: text that is not blank."""
+    if not value.strip():
+        raise typer.BadParameter("must not be empty")
+    return value
+
+
+def duration(value: str) -> float:
+    """A parser of options: seconds, from a number and a unit."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", value)
+    if match is None:
+        raise typer.BadParameter(f"must be a number and one of s, m, h, d, as in 30m, not {value!r}")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+
+
+def whole(lowest: int, highest: int) -> Callable[[object], int]:
+    """A parser of options: whole numbers within bounds, in plain digits."""
+
+    def parse(value: object) -> int:
+        digits = str(value)
+        if not re.fullmatch(r"[0-9]{1,9}", digits) or not lowest <= int(digits) <= highest:
+            raise typer.BadParameter(f"must be a whole number from {lowest} to {highest}, not {digits!r}")
+        return int(digits)
+
+    return parse
+
+
+def examples(*commands: str) -> str:
+    """The section of a help with examples; its lines are not wrapped."""
+    return "\n".join(("\b", "Examples:", *(f"  {command}" for command in commands)))
+
+
+def command(app: typer.Typer, *shown: str, name: str | None = None) -> Callable[[Function], Function]:
+    """Decorates the function of a command; ``shown`` are the examples in its help."""
+
+    def add(function: Function) -> Function:
+        # Given as it is, the summary in the list of commands is wrapped; one that Typer makes is cut.
+        summary = (inspect.getdoc(function) or "").partition("\n\n")[0]
+        app.command(name, short_help=summary, epilog=examples(*shown))(function)
+        return function
+
+    return add
+
+
+def parse(app: typer.Typer, program: str, arguments: Sequence[str]) -> Any:
+    """What the function of the command returns, or an exit code where help or the version was printed.
+
+    Raises :class:`UsageError`.
+    """
+    root: Any = typer.main.get_command(app)
+    try:
+        return root.main(list(arguments), prog_name=program, standalone_mode=False)
+    except typer.TyperException as error:
+        raise UsageError(_command_path(root, program, arguments), _message(error)) from error
+
+
+def _command_path(root: Any, program: str, arguments: Sequence[str]) -> str:
+    """The program and the commands that were named, as in ``catalog-sync alerts test``."""
+    names, found = [program], root
+    for word in arguments:
+        found = getattr(found, "commands", {}).get(word)
+        if found is None:
+            break
+        names.append(word)
+    return " ".join(names)
+
+
+def _message(error: typer.TyperException) -> str:
+    similar = getattr(error, "possibilities", None)  # of an unknown option, the best first
+    if similar:
+        return f"{error.message}. Did you mean {similar[0]!r}?"
+    return error.format_message().replace(": Value error, ", ": ")  # words of pydantic, which reads choices
+
+
+def run_single_command(
+    program: str, function: Callable[..., Callable[[], int]], arguments: Sequence[str], *shown: str
+) -> int:
+    """Run a program with a single command; returns its exit code.
+
+    ``function`` has the options as parameters and returns what is to be done; ``shown`` are the examples in the help.
+    """
+    from catalog_sync.programs import missing_extra, run_program
+
+    answer = Answer(program=program, as_json=wants_json(arguments))
+
+    def body() -> int:
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
+        command(app, *shown)(function)
+        try:
+            action = parse(app, program, arguments)
+            return action if isinstance(action, int) else int(action())
+        except UsageError as error:
+            return answer.usage_error(error)
+        except Exception as error:
+            if answer.as_json:
+                answer.error_json(missing_extra(error) or error)
+            raise
+
+    return run_program(program, body)

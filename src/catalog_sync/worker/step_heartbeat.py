@@ -1,0 +1,84 @@
+"""The heartbeat of a step: it extends the claim, carries progress, and learns whether the step is to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.store.lease import LeaseHeartbeat
+
+if TYPE_CHECKING:
+    from catalog_sync.jobs.ledger import JobLedger
+    from catalog_sync.jobs.port import GroupProgress
+
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between two heartbeats at most: so soon a cancelled job stops, and progress is seen."""
+
+_log = logging.getLogger(__name__)
+
+
+class StepStoppedError(Exception):
+    """The step is no longer wanted: its job was cancelled or has failed, or another worker has the step."""
+
+    def __init__(self, *, lost: bool) -> None:
+        super().__init__("another worker has the step" if lost else "the job is to stop")
+        self.lost = lost
+
+
+class StepHeartbeat(LeaseHeartbeat):
+    """``async with StepHeartbeat(...)``: extends the claim in the background, stops a body that is no longer wanted.
+
+    ``on_beat`` is called after every heartbeat that Redis has confirmed. Raises :class:`StepStoppedError`.
+    """
+
+    def __init__(
+        self,
+        ledger: JobLedger,
+        job_id: str,
+        step: str,
+        claim: str,
+        lease: float,
+        on_beat: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(self._beat_until_stopped, name=f"heartbeat of {step}")
+        self._ledger = ledger
+        self._job_id = job_id
+        self._step = step
+        self._claim = claim
+        self._lease = lease
+        self._on_beat = on_beat
+        self._progress: tuple[int, GroupProgress] | None = None
+        self._concluding = False
+
+    def conclude(self) -> None:
+        """From here on nothing stops the body: its next write gives the claim back, and the ledger judges that write.
+
+        A heartbeat that reaches Redis after it would find no claim, and take that for a loss.
+        """
+        self._concluding = True
+
+    def note(self, number: int, progress: GroupProgress) -> None:
+        """Progress to be reported with the next heartbeat."""
+        self._progress = (number, progress)
+
+    async def _beat_until_stopped(self) -> StepStoppedError | None:
+        while True:
+            try:
+                await self._report_progress()
+                answer = await self._ledger.beat(self._job_id, self._step, self._claim, self._lease)
+            except CatalogSyncError as error:
+                _log.warning("the claim of %s could not be extended: %s", self._step, error)
+            else:
+                if answer != "ok":
+                    return None if self._concluding else StepStoppedError(lost=answer == "lost")
+                if self._on_beat is not None:
+                    self._on_beat()
+            await asyncio.sleep(min(LONGEST_PAUSE, self._lease / 3))
+
+    async def _report_progress(self) -> None:
+        noted, self._progress = self._progress, None
+        if noted is not None:
+            await self._ledger.progress(self._job_id, *noted)

@@ -1,0 +1,93 @@
+"""``python -m tools.mutants [target ...]``: prints the score of each module; exit 1 where one is below the least."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tools.mutants import lua_runs, python_code
+from tools.mutants.result import Judgement, Score, read_judgements, score, table
+
+HERE = Path(__file__).parent
+WORK = python_code.ROOT / ".cache" / "mutants"
+
+
+def python_target(
+    name: str, target: Mapping[str, Any], judgements: list[Judgement], options: argparse.Namespace
+) -> list[Score]:
+    """Each module of the target against the target's tests."""
+    scores = []
+    for module in target["modules"]:
+        work = WORK / name / Path(module).stem
+        generated = python_code.generated(module)
+        chosen = {each: generated[each] for each in python_code.sampled(list(generated), options.sample, seed=module)}
+        if not options.again:
+            python_code.prepare(work, module, target["tests"], target.get("options", []))
+            python_code.run(work, list(chosen), options.processes)
+        mutants = python_code.collect(work, module, chosen)
+        scores.append(score(module, len(generated), mutants, judgements))
+        report(scores[-1])
+    return scores
+
+
+def lua_target(name: str, target: Mapping[str, Any], judgements: list[Judgement], processes: int) -> list[Score]:
+    """Each script of the target against the target's tests."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    log = WORK / f"{name}.log"
+    log.unlink(missing_ok=True)
+    scores = []
+    for script in target["scripts"]:
+        mutants = lua_runs.run(target["module"], [script], target["tests"], target.get("options", []), processes, log)
+        scores.append(score(f"{target['module']} {script}", len(mutants), mutants, judgements))
+        report(scores[-1])
+    return scores
+
+
+def report(result: Score) -> None:
+    """A module's survivors, as soon as they are known."""
+    print(f"{result.module}: {result.percent:.1f} %", flush=True)
+    for mutant in result.survivors:
+        print(f"  {mutant.status} in {mutant.place}\n    - {mutant.before}\n    + {mutant.after}", flush=True)
+
+
+def main() -> int:
+    """The program."""
+    settings = tomllib.loads((HERE / "targets.toml").read_text(encoding="utf-8"))
+    targets: dict[str, Any] = settings["target"]
+    parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__)
+    parser.add_argument(
+        "targets", nargs="*", metavar="target", help=f"of {', '.join(targets)}; all where none is named"
+    )
+    parser.add_argument("--sample", type=int, default=settings["sample"], help="mutants per module (%(default)s)")
+    parser.add_argument("--least", type=float, default=settings["least"], help="score in percent (%(default)s)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--again", action="store_true", help="report the last run of the Python modules anew")
+    parser.add_argument("--module", help="only modules whose path ends like this")
+    options = parser.parse_args()
+    unknown = set(options.targets) - targets.keys()
+    if unknown:
+        parser.error(f"unknown target: {', '.join(sorted(unknown))}")
+    judgements = read_judgements(HERE / "equivalent.toml")
+    scores: list[Score] = []
+    for name in options.targets or targets:
+        target = targets[name]
+        if "scripts" in target:
+            scores += lua_target(name, target, judgements, options.processes)
+        else:
+            if options.module:
+                target["modules"] = [each for each in target["modules"] if each.endswith(options.module)]
+            scores += python_target(name, target, judgements, options)
+    print(f"\nAt most {options.sample} mutants per Python module, chosen by a fixed seed.\n{table(scores)}")
+    low = [each.module for each in scores if each.percent < options.least]
+    if low:
+        print(f"below {options.least:g} %: {', '.join(low)}")
+    return 1 if low else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

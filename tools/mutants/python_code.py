@@ -1,0 +1,117 @@
+"""Mutants of Python modules, made and run by mutmut.
+
+mutmut works on a copy of the tree below a folder that holds its settings, so each module gets a folder of its own.
+Tests run against a copy with all mutants in it, and each mutant only against the tests that reach its function.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mutmut.mutation.file_mutation import mutate_file_contents
+from mutmut.utils.format_utils import get_mutant_name
+
+from tools.mutants.result import Mutant
+
+ROOT = Path(__file__).parents[2]
+MUTMUT = Path(sys.executable).with_name("mutmut")
+_RESULT = re.compile(r"^\s+(\S+): (.+)$", re.MULTILINE)
+_CLASS_SEPARATOR = "ǁ"
+
+
+def generated(module: str) -> dict[str, tuple[str, str]]:
+    """All mutants of a module: by name, the lines that go and those that come instead."""
+    path = Path(module)
+    mutated = mutate_file_contents(module, (ROOT / path).read_text(encoding="utf-8"))
+    lines = mutated.code.splitlines()
+
+    def body(function: str) -> list[str]:
+        span = mutated.line_span_by_function_name[function]
+        return [line.strip() for line in lines[span.start - 1 : span.end] if not line.lstrip().startswith("def ")]
+
+    return {
+        get_mutant_name(path, name): change(body(f"{name.rpartition('__mutmut_')[0]}__mutmut_orig"), body(name))
+        for name in mutated.mutant_names
+    }
+
+
+def sampled(names: Sequence[str], limit: int, seed: str) -> list[str]:
+    """All names, or a sample that is the same on every machine."""
+    if len(names) <= limit:
+        return list(names)
+    return sorted(random.Random(seed).sample(list(names), limit))
+
+
+def prepare(work: Path, module: str, tests: Sequence[str], options: Sequence[str]) -> None:
+    """A folder for mutmut: its settings, with the sources and the tests as links."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    for name in ("src", "tests"):
+        (work / name).symlink_to(ROOT / name)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    lines = ["[tool.pytest.ini_options]"]
+    lines += [f"{name} = {json.dumps(value)}" for name, value in project["tool"]["pytest"]["ini_options"].items()]
+    lines += [
+        "",
+        "[tool.mutmut]",
+        'source_paths = ["src"]',
+        f"only_mutate = {json.dumps([module])}",
+        f"pytest_add_cli_args_test_selection = {json.dumps([*tests, *options])}",
+        'pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist"]',
+        "use_git_change_detection = false",
+    ]
+    (work / "pyproject.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def run(work: Path, names: Sequence[str], processes: int) -> None:
+    """Runs the named mutants. Raises ``CalledProcessError`` where the tests fail without any mutant."""
+    # Seeded examples: a mutant that lives is to live in the next run too.
+    environment = {**os.environ, "CI": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    with (work / "mutmut.log").open("wb") as output:
+        subprocess.run(
+            [MUTMUT, "run", "--max-children", str(processes), *names],
+            cwd=work,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=True,
+        )
+
+
+def collect(work: Path, module: str, mutants: Mapping[str, tuple[str, str]]) -> list[Mutant]:
+    """What became of these mutants."""
+    command = [str(MUTMUT), "results", "--all", "true"]
+    answer = subprocess.run(command, cwd=work, capture_output=True, text=True, check=True)
+    statuses = dict(_RESULT.findall(answer.stdout))
+    return [
+        Mutant(module=module, place=place_of(name), before=before, after=after, status=statuses[name])
+        for name, (before, after) in mutants.items()
+    ]
+
+
+def place_of(name: str) -> str:
+    """``package.module.Class.function`` from the name of a mutant."""
+    module, _, mangled = name.rpartition(".")
+    function = mangled.rpartition("__mutmut_")[0]
+    if function.startswith(f"x{_CLASS_SEPARATOR}"):
+        _, owner, function = function.split(_CLASS_SEPARATOR)
+        return f"{module}.{owner}.{function}"
+    return f"{module}.{function.removeprefix('x_')}"
+
+
+def change(before: Sequence[str], after: Sequence[str]) -> tuple[str, str]:
+    """The lines that went and those that came."""
+    difference = [line for line in difflib.ndiff(before, after) if line[0] in "-+"]
+    gone, came = (" ".join(line[2:] for line in difference if line[0] == sign) for sign in "-+")
+    return gone, came

@@ -1,0 +1,98 @@
+"""What became of a mutant, and which survivors were judged to be equivalent."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+KILLED = frozenset({"killed", "timeout"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """One change of one place, and how the tests took it."""
+
+    module: str
+    place: str
+    """The function or the script."""
+    before: str
+    after: str
+    status: str
+    """``killed``, ``timeout``, ``survived`` or ``no tests``."""
+
+    @property
+    def killed(self) -> bool:
+        """Whether the tests noticed it."""
+        return self.status in KILLED
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """A survivor that changes nothing that a caller can observe, and why."""
+
+    place: str
+    before: str
+    after: str
+    why: str
+
+    def covers(self, mutant: Mutant) -> bool:
+        """Whether it is about this mutant."""
+        return (self.place, self.before, self.after) == (mutant.place, mutant.before, mutant.after)
+
+
+def read_judgements(path: Path) -> list[Judgement]:
+    """Every ``[[equivalent]]`` of the file."""
+    return [
+        Judgement(each["place"], change["before"], change["after"], each["why"])
+        for each in tomllib.loads(path.read_text(encoding="utf-8")).get("equivalent", [])
+        for change in each["changes"]
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How many mutants of a module the tests kill, of those that are not equivalent."""
+
+    module: str
+    generated: int
+    run: int
+    killed: int
+    timeouts: int
+    equivalent: int
+    survivors: tuple[Mutant, ...]
+
+    @property
+    def percent(self) -> float:
+        """Killed mutants per mutant that is not equivalent."""
+        counted = self.run - self.equivalent
+        return 100.0 * self.killed / counted if counted else 100.0
+
+
+def score(module: str, generated: int, mutants: Sequence[Mutant], judgements: Iterable[Judgement]) -> Score:
+    """The score of one module."""
+    known = list(judgements)
+    living = [each for each in mutants if not each.killed]
+    survivors = tuple(each for each in living if not any(judgement.covers(each) for judgement in known))
+    return Score(
+        module=module,
+        generated=generated,
+        run=len(mutants),
+        killed=len(mutants) - len(living),
+        timeouts=sum(each.status == "timeout" for each in mutants),
+        equivalent=len(living) - len(survivors),
+        survivors=survivors,
+    )
+
+
+def table(scores: Sequence[Score]) -> str:
+    """The scores as lines."""
+    width = max(len(each.module) for each in scores)
+    lines = [f"{'module':{width}}  mutants    run  killed  (timeout)  equivalent  survived   score"]
+    lines += [
+        f"{each.module:{width}}  {each.generated:7}  {each.run:5}  {each.killed:6}  {each.timeouts:9}"
+        f"  {each.equivalent:10}  {len(each.survivors):8}  {each.percent:5.1f} %"
+        for each in scores
+    ]
+    return "\n".join(lines)
