@@ -1,6 +1,7 @@
-"""One rate limit for all processes that send from one address: turns kept in Redis, on the clock of the server.
+"""One rate limit for all processes that send from one address: turns given out by Redis, on the clock of the server.
 
-Where Redis does not answer in time each process keeps its share of the limit for itself, which is logged once.
+Where Redis does not answer in time each process keeps its share of the limit for itself, which is logged once. Why the
+rule is a script: docs/decisions/why-lua.md.
 """
 
 from __future__ import annotations
@@ -8,19 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from redis import exceptions as redis_errors
 
 from catalog_sync.domain.cancellation import heeding_cancellation
 from catalog_sync.supplier.protection import scope
 from catalog_sync.supplier.rate_limit import RateLimiter
-from catalog_sync.supplier.turns import LONGEST_TURN, Spacing, Turn, Turns
 from otel_resilience import classify
-from otel_resilience.storage.backends.redis import COMPARE_AND_SET, KEEP, PAUSE, ROUNDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -35,13 +33,56 @@ FIRST_WAIT: Final = 1.0
 """Seconds that the first contact may take, before any request: connection and script are new then."""
 RETRY_EVERY: Final = 1.0
 """Seconds between two attempts to reach an unreachable Redis."""
+MARGIN: Final = 0.1
+"""Several processes together stay this far below the limit: a request reaches the supplier some time after its grant,
+and that time differs from process to process."""
+ALONE_AFTER: Final = 2.0
+"""Seconds after which a process that requested nothing counts as gone."""
+LONGEST_TURN: Final = 0.5
+"""Seconds for which a turn is kept for a process; where it would have to wait longer it requests again."""
+
+TAKE: Final = """
+local seconds = redis.call('TIME')
+local now = tonumber(seconds[1]) + tonumber(seconds[2]) / 1000000
+local gap, window, cost, pause = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local id, longest, alone_after = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - alone_after)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], now, '+inf')
+redis.call('ZADD', KEYS[2], now, id)
+local processes = redis.call('ZCARD', KEYS[2])
+local alone = processes == 1
+local next_turn = tonumber(redis.call('HGET', KEYS[1], 'next_turn') or '0')
+next_turn = math.max(now, math.min(next_turn, now + window + longest))
+local paused = math.max(tonumber(redis.call('HGET', KEYS[1], 'paused_until') or '0'), now + pause)
+local turn = math.max(now, paused)
+if not alone then turn = math.max(turn, next_turn) end
+local granted = cost > 0 and turn - now <= longest
+if granted and alone then
+  next_turn = math.min(next_turn + cost * gap, now + window)
+elseif granted then
+  next_turn = turn + cost * gap
+end
+redis.call('HSET', KEYS[1], 'next_turn', string.format('%.6f', next_turn))
+redis.call('HSET', KEYS[1], 'paused_until', string.format('%.6f', paused))
+local keep = math.ceil(1000 * (alone_after + math.max(window, next_turn - now, paused - now)))
+redis.call('PEXPIRE', KEYS[1], keep)
+redis.call('PEXPIRE', KEYS[2], keep)
+return {string.format('%.6f', turn - now), granted and 1 or 0, processes}
+"""
+"""KEYS: hash of the turns, sorted set of the processes. ARGV: seconds from turn to turn, window in s, cost, pause in s,
+the process, the longest time that a turn is kept, the time after which a process counts as gone. Answers how long to
+wait, whether the turn then is kept for this process, and how many processes take turns.
+
+A process alone may send in bursts, as far as its own log lets it. Several take turns at even distances: a burst of one
+that is late and a burst of another that is not would meet at the supplier."""
+
 _log = logging.getLogger(__name__)
 
 
 class SharedRateLimiter(RateLimiter):
     """As :class:`~catalog_sync.supplier.rate_limit.RateLimiter`; all with the same key in one Redis share the limit.
 
-    A decision is two round trips. A pause is passed to the others with the next decision of this process.
+    A decision is one round trip. A pause is passed to the others with the next decision of this process.
     """
 
     def __init__(
@@ -60,13 +101,15 @@ class SharedRateLimiter(RateLimiter):
         self._processes = 1
         """That took turns at the last answer of Redis."""
         self._taken_at = float("-inf")
-        self._spacing = Spacing.of(rate)
-        self._latest = (self._spacing.window - self._spacing.limit / rate) / 2
+        self._limit = max(1, int(rate))
+        self._window = self._limit / rate * (1 + MARGIN)
+        self._gap = self._window / self._limit
+        self._latest = (self._window - self._limit / rate) / 2
         """Seconds by which a turn may be used late: half of what the margin leaves, the way to the supplier has the
         rest."""
-        self._key = f"{{{key}}}:turns"
+        self._keys = [f"{{{key}}}:rate", f"{{{key}}}:processes"]
         self._name = secrets.token_hex(8)
-        self._script = client.register_script(COMPARE_AND_SET)
+        self._script = client.register_script(TAKE)
         self._wait = wait
         self._retry_from = float("-inf")
         self._unreported_until = float("-inf")
@@ -85,37 +128,39 @@ class SharedRateLimiter(RateLimiter):
             await self._request(0)
 
     async def _take(self, cost: int) -> float:
-        turn = await self._request(min(max(cost, 1), self._spacing.limit))
-        if turn is None:
+        answer = await self._request(min(max(cost, 1), self._limit))
+        if answer is None:
             # Others may still take their turns: no faster than one of so many.
-            own_turn = self._taken_at + self._spacing.gap * self._processes * cost if self._processes > 1 else 0.0
+            own_turn = self._taken_at + self._gap * self._processes * cost if self._processes > 1 else 0.0
             if own_turn > self._clock():
                 return own_turn - self._clock()
             return await self._taken(cost)
-        if not turn.kept:
-            return max(turn.wait - LONGEST_TURN / 2, LONGEST_TURN / 2)
-        if turn.wait > 0:
-            begins = self._clock() + turn.wait
-            await self._sleep(turn.wait)
+        wait, kept = answer
+        if not kept:
+            return max(wait - LONGEST_TURN / 2, LONGEST_TURN / 2)
+        if wait > 0:
+            turn = self._clock() + wait
+            await self._sleep(wait)
             now = self._clock()
             # A turn that was missed is another process's time, and a pause may have begun.
-            if now - begins > self._latest or self._log.ready_at(now, cost) > now:
-                return min(self._spacing.gap, LONGEST_TURN)
+            if now - turn > self._latest or self._log.ready_at(now, cost) > now:
+                return min(self._gap, LONGEST_TURN)
         return await self._taken(cost)
 
     async def _taken(self, cost: int) -> float:
         self._taken_at = self._clock()
         return await super()._take(cost)
 
-    async def _request(self, cost: int, limit: float | None = None) -> Turn | None:
-        """The turn that this process gets; ``None`` without an answer."""
+    async def _request(self, cost: int, limit: float | None = None) -> tuple[float, bool] | None:
+        """Seconds to wait and whether the turn then is kept; ``None`` without an answer."""
         now = self._clock()
         if now < self._retry_from:
             return None
         pause = max(0.0, self._unreported_until - now)
+        arguments: list[str | float] = [self._gap, self._window, cost, pause, self._name, LONGEST_TURN, ALONE_AFTER]
         try:
             async with asyncio.timeout(self._wait if limit is None else limit):
-                turn = await self._decide(cost, pause)
+                wait, kept, self._processes = await heeding_cancellation(self._script(keys=self._keys, args=arguments))
         except (redis_errors.RedisError, OSError) as error:  # a timeout is an OSError
             self._retry_from = self._clock() + RETRY_EVERY
             if not self.degraded:
@@ -129,27 +174,7 @@ class SharedRateLimiter(RateLimiter):
         if self.degraded:
             self.degraded = False
             _log.info("the shared rate limit is reached again")
-        self._processes = turn.processes
-        return turn
-
-    async def _decide(self, cost: int, pause: float) -> Turn:
-        """Reads the turns, takes one, and writes them unless another process did meanwhile: then once more."""
-        found = await self._call()
-        for attempt in range(ROUNDS):
-            text, seconds, microseconds = found
-            turns = Turns.load(text)
-            now = int(seconds) + int(microseconds) / 1e6
-            turn = turns.take(now, self._name, self._spacing, cost=cost, pause=pause)
-            found = await self._call(text, turns.dump())
-            if found is None:
-                return turn
-            if attempt % 2:
-                await asyncio.sleep(random.random() * PAUSE)  # noqa: S311  # spreads the processes, no secret
-                found = await self._call()
-        raise TimeoutError(f"other processes took turns {ROUNDS} times meanwhile")
-
-    async def _call(self, *texts: bytes) -> Any:
-        return await heeding_cancellation(self._script(keys=[self._key], args=[int(KEEP * 1000), *texts]))
+        return float(wait), bool(kept)
 
 
 @contextlib.asynccontextmanager

@@ -17,8 +17,7 @@ from catalog_sync.domain.errors import RateLimitError
 from catalog_sync.store.client import connect_url
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.supplier.rate_limit import RateLimiter
-from catalog_sync.supplier.shared_limit import SharedRateLimiter, open_limiter
-from catalog_sync.supplier.turns import MARGIN, Turns
+from catalog_sync.supplier.shared_limit import MARGIN, SharedRateLimiter, open_limiter
 from support import limited_sender
 from support.counting_server import counting_server
 from support.redis_server import RedisServer, free_port
@@ -194,8 +193,8 @@ async def test_a_redis_that_hangs_holds_a_request_up_once_for_the_limit(server: 
 
 
 async def test_a_clock_of_redis_that_was_set_back_stops_nobody(server: RedisServer) -> None:
-    now = time.time()
-    server.command("SET", "{supplier}:turns", Turns(now + 1e6, 0.0, {"another": now + 1e6, "a third": now}).dump())
+    server.command("HSET", "{supplier}:rate", "next_turn", time.time() + 1e6)
+    server.command("ZADD", "{supplier}:processes", time.time() + 1e6, "another", time.time(), "a third")
     async with limiters(server.url) as make:
         started = time.monotonic()
         await make(5).acquire()
@@ -207,7 +206,7 @@ async def test_the_settings_decide(server: RedisServer, tmp_path: Path) -> None:
         make_settings("http://x.example/v2.5", tmp_path, redis_url=server.url, supplier_rate=10)
     ) as shared:
         assert isinstance(shared, SharedRateLimiter)
-        assert shared._key == "{esim-go:x.example:80}:turns"
+        assert shared._keys == ["{esim-go:x.example:80}:rate", "{esim-go:x.example:80}:processes"]
     for changes in ({"redis_url": None, "supplier_rate": 10}, {"redis_url": server.url, "supplier_rate": 0.0}):
         async with open_limiter(make_settings("http://x.example/v2.5", tmp_path, **changes)) as own:
             assert type(own) is RateLimiter

@@ -60,6 +60,42 @@ def test_the_newer_state_wins(document: dict[str, Any], claim: Claim, expected: 
     assert merged(document, claim) == expected
 
 
+@pytest.mark.parametrize(("openings", "expected"), [(1, 2), (3, 3)])
+def test_of_two_open_states_the_larger_number_of_openings_counts(openings: int, expected: int) -> None:
+    claim = Claim(6, OPEN, 1, 3, openings, 5)
+    step = BreakerStep(action=Action.LOOK, config=CONFIG, lease_for=6, claim=claim)
+    assert documents.breaker(held(4, "open", 5, 10), step, NOW).openings == expected
+
+
+@pytest.mark.parametrize(
+    ("started", "run"),
+    [(NOW - 0.25, 3), (NOW, 1), (NOW + 0.75, 1), (NOW + 1.75, 1), (NOW + 2, 0), (NOW + 3, 0)],
+)
+def test_a_success_ends_the_failures_that_came_before_it_started(started: float, run: int) -> None:
+    """Failures at 0, 1 and 2 seconds; a success that is reported at 4."""
+    document: dict[str, Any] = {}
+    for second in range(3):
+        documents.breaker(document, BreakerStep(action=Action.FAIL, config=CONFIG, lease_for=6), NOW + second)
+    report = BreakerStep(action=Action.LOOK, config=CONFIG, lease_for=6, successes=1, success_age=NOW + 4 - started)
+    assert documents.breaker(document, report, NOW + 4).run == run
+
+
+def test_the_failure_that_a_success_left_begins_another_run() -> None:
+    document: dict[str, Any] = {}
+    fail = BreakerStep(action=Action.FAIL, config=CONFIG, lease_for=6)
+
+    def report(began: float) -> int:
+        step = BreakerStep(action=Action.LOOK, config=CONFIG, lease_for=6, successes=1, success_age=NOW + 4 - began)
+        return documents.breaker(document, step, NOW + 4).run
+
+    for second in range(3):
+        documents.breaker(document, fail, NOW + second)
+    assert report(NOW + 0.75) == 1
+    documents.breaker(document, fail, NOW + 3)
+    assert report(NOW + 1.5) == 2  # before that run
+    assert report(NOW + 2) == 1
+
+
 def test_merging_twice_is_merging_once() -> None:
     document = held(4, "open", 30, 10)
     claim = Claim(9, CLOSED, 5, 0, 0, 50)
@@ -221,6 +257,8 @@ def test_a_machine_kept_as_a_document_is_the_machine_itself(
         assert (view.generation, view.state, view.openings) == (machine.generation, machine.state, machine.openings)
         assert (view.failures, view.calls, view.slow) == (window.failures, window.calls, window.slow)
         assert view.run == machine.consecutive_failures
+        assert document["leases"] == machine._leases
+        assert document["good"] == machine._probe_successes
         assert view.granted is granted
         assert view.stale is (machine.stale_results > stale or (action is Action.SLOW and not closed))
         assert view.open_left == (machine.retry_after(now) if machine.state is OPEN else 0)
