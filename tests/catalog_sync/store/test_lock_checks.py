@@ -197,3 +197,8 @@ async def test_giving_back_frees_our_lock_and_no_other(store: CatalogStore, serv
     assert await lease.release() is True
     assert not server.command("EXISTS", LOCK)
     assert await lease.release() is False
+
+
+async def test_renewing_a_free_lock_says_so_and_leaves_it_free(store: CatalogStore, server: RedisServer) -> None:
+    assert await store.renew_lock("a" * 32, SharedOwner("job:a", SINCE)) == "free"
+    assert not server.command("EXISTS", LOCK)
