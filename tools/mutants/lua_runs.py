@@ -56,7 +56,7 @@ def run(
         *options,
     ]
     started = time.monotonic()
-    if _finish(_start(loaded, {}, arguments, log), give_up=started + 600) != 0:
+    if _finish(_start(loaded, {}, arguments, log, "no mutant"), give_up=started + 600) != 0:
         raise RuntimeError(f"the tests of {module} fail without a mutant; see {log}")
     bound = 20 + 5 * (time.monotonic() - started)
     planned = list(_planned(scripts, names))
@@ -65,7 +65,8 @@ def run(
     while planned or running:
         while planned and len(running) < processes:
             name, change, replaced = planned.pop()
-            running[_start(loaded, replaced, arguments, log)] = (name, change, time.monotonic() + bound)
+            title = f"{name}: {change.after.strip() or 'without ' + change.before.strip()}"
+            running[_start(loaded, replaced, arguments, log, title)] = (name, change, time.monotonic() + bound)
         for pid, (name, change, give_up) in list(running.items()):
             code = _ended(pid, give_up)
             if code is not None:
@@ -82,7 +83,7 @@ def _planned(scripts: Mapping[str, str], names: Sequence[str]) -> Iterator[tuple
             yield name, change, with_piece(scripts, alone[name], changed(alone[name], change))
 
 
-def _start(module: ModuleType, replaced: Mapping[str, str], arguments: Sequence[str], log: Path) -> int:
+def _start(module: ModuleType, replaced: Mapping[str, str], arguments: Sequence[str], log: Path, title: str) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -95,6 +96,7 @@ def _start(module: ModuleType, replaced: Mapping[str, str], arguments: Sequence[
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
         code = int(pytest.main(list(arguments)))
+        print(f"{code} {title}")
     except BaseException:
         # The process that forked this one is not to go on twice.
         traceback.print_exc()
