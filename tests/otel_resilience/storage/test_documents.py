@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from otel_resilience import BreakerState, CircuitBreakerConfig, RetryBudgetConfig
 from otel_resilience.circuitbreaker.machine import BreakerMachine
-from otel_resilience.storage import Action, BreakerStep, BudgetStep, Claim, documents
+from otel_resilience.circuitbreaker.window import SlidingWindow
+from otel_resilience.storage import Action, BreakerStep, BreakerView, BudgetStep, Claim, documents
 from otel_resilience.storage.protocol import Merge
 
 NOW = 1000.0
@@ -96,6 +97,12 @@ def test_the_failure_that_a_success_left_begins_another_run() -> None:
     assert report(NOW + 2) == 1
 
 
+def test_the_state_after_a_merge_gets_the_next_number() -> None:
+    claim = Claim(9, CLOSED, 1, 0, 0, 5)
+    step = BreakerStep(action=Action.FORCE_OPEN, config=CONFIG, lease_for=6, claim=claim)
+    assert documents.breaker(held(4, "closed", 5), step, NOW).generation == 10
+
+
 def test_merging_twice_is_merging_once() -> None:
     document = held(4, "open", 30, 10)
     claim = Claim(9, CLOSED, 5, 0, 0, 50)
@@ -124,11 +131,30 @@ def test_a_document_stays_small() -> None:
     assert view.failures <= 60
 
 
-def test_another_period_counts_anew() -> None:
+@pytest.mark.parametrize(("later", "failures"), [(8.75, 2), (9.75, 2), (10, 1)])
+def test_a_failure_counts_until_its_bucket_is_a_period_old(later: float, failures: int) -> None:
     document: dict[str, Any] = {}
-    for config, failures in ((CircuitBreakerConfig(), 1), (CircuitBreakerConfig(monitoring_period=30), 1)):
+    step = BreakerStep(action=Action.FAIL, config=CircuitBreakerConfig(monitoring_period=10), lease_for=6)
+    for at in (NOW, NOW + later):
+        view = documents.breaker(document, step, at)
+    look = BreakerStep(action=Action.LOOK, config=step.config, lease_for=6)
+    assert view.failures == documents.breaker(document, look, NOW + later).failures == failures
+
+
+def test_a_window_takes_over_no_bucket_that_is_a_period_older_than_its_last() -> None:
+    window = SlidingWindow(10)
+    window.load([[90, 7, 7, 7], [91, 1, 0, 0], [100, 0, 2, 1]])
+    assert (window.successes, window.failures, window.slow) == (1, 2, 1)
+    assert window.dump() == [[91, 1, 0, 0], [100, 0, 2, 1]]
+
+
+@pytest.mark.parametrize("periods", [(60.0, 30.0), (30.0, 60.0)])
+def test_another_period_starts_with_an_empty_window(periods: tuple[float, float]) -> None:
+    document: dict[str, Any] = {}
+    for period in periods:
+        config = CircuitBreakerConfig(monitoring_period=period)
         step = BreakerStep(action=Action.FAIL, config=config, lease_for=6)
-        assert documents.breaker(document, step, NOW).failures == failures
+        assert documents.breaker(document, step, NOW).failures == 1
 
 
 @pytest.mark.parametrize(
@@ -178,6 +204,25 @@ def test_an_expired_probe_that_is_released_gives_back_no_slot_of_another() -> No
     generation = half_open_with_an_expired_probe(document)
     assert settled(document, Action.RELEASE, "a", generation) == ("half_open", False)
     assert list(document["leases"]) == ["b"]
+
+
+def test_a_good_probe_frees_its_slot_and_counts_towards_closing() -> None:
+    document: dict[str, Any] = {}
+    config = CircuitBreakerConfig(consecutive_failures=1, reset_timeout=8, half_open_max_calls=2)
+
+    def step(action: Action, lease: str = "") -> BreakerView:
+        generation = document.get("generation", 0)
+        asked = BreakerStep(action=action, config=config, lease_for=6, lease=lease, generation=generation)
+        return documents.breaker(document, asked, NOW + (8 if lease else 0))
+
+    assert step(Action.FAIL).state is OPEN
+    assert step(Action.PROBE, "a").granted
+    assert step(Action.PROBE, "b").granted
+    assert step(Action.SUCCEED, "a").state is BreakerState.HALF_OPEN
+    assert list(document["leases"]) == ["b"]
+    assert step(Action.PROBE, "c").opened_age == 8
+    closed = step(Action.SUCCEED, "c")
+    assert (closed.state, closed.openings) == (CLOSED, 0)
 
 
 def test_nothing_is_kept_of_expired_leases() -> None:
