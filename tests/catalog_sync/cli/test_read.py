@@ -174,7 +174,7 @@ def test_a_damaged_catalogue_is_told_from_a_store_that_does_not_answer(
     assert found["store"]["error"]["type"] == "version_gone"
     assert found["catalogue"]["source"] == "snapshot"
     assert found["lock"]["state"] == "free"
-    assert "a full sync mends it" in " ".join(synced("status").out.split())
+    assert "a full sync repairs it" in " ".join(synced("status").out.split())
 
 
 @pytest.mark.parametrize("report", [{}, {"outcome": 7}, None, []])
