@@ -479,7 +479,7 @@ class TestA4TwoServicesWithOneStore:
         one.resolve(certain=True)
         one.run(30)
         two.run(30)
-        assert [world.inbox.told[-1][1] for world in (one, two)] == ["resolved", "firing"]
+        assert [world.inbox.reported[-1][1] for world in (one, two)] == ["resolved", "firing"]
         assert len(two.service.incidents()) == 1
 
     def test_what_one_could_not_deliver_the_other_one_does_not_send(self, tmp_path: Path) -> None:
