@@ -124,7 +124,7 @@ class IncidentMachine(RuleBasedStateMachine):
             each
             for each in itertools.chain.from_iterable(self.told.values())
             if each.message.fingerprint == fingerprint
-            and self.now < each.at + CONFIG.remember
+            and self.now < each.message.last_seen + CONFIG.remember
             and each.at > self.forgotten_at.get(fingerprint, 0.0)
         ]
         return max(about, key=lambda each: each.at, default=None)
