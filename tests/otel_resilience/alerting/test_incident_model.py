@@ -45,6 +45,8 @@ class IncidentMachine(RuleBasedStateMachine):
         self.book = IncidentBook(CONFIG)
         self.now = EPOCH
         self.told: dict[str, list[Told]] = {}
+        self.forgotten_at: dict[str, float] = {}
+        """When a process started that had no room for an incident that had ended before."""
 
     @rule(kind=kinds, severity=severities, at_once=st.booleans(), quiet=st.sampled_from([None, None, 100.0]),
           threshold=st.sampled_from([1, 1, 1, 3]), error_type=st.sampled_from(["503", "timeout", None]))  # fmt: skip
@@ -86,10 +88,12 @@ class IncidentMachine(RuleBasedStateMachine):
     def the_process_ends_and_another_begins(self) -> None:
         self.book.flush(self.now)
         self.take(flushed=True)
-        kept = [each.dump() for each in self.book if each.phase is Phase.OPEN]
+        kept = [each for each in self.book if each.phase in {Phase.OPEN, Phase.OVER}]
         self.book = IncidentBook(CONFIG)
-        for record in kept:
-            assert self.book.adopt(Incident.load(record), self.now)
+        for each in sorted(kept, key=lambda each: each.phase is Phase.OVER):
+            if not self.book.adopt(Incident.load(each.dump()), self.now):
+                assert each.phase is Phase.OVER
+                self.forgotten_at[each.fingerprint] = self.now
 
     def take(self, *, flushed: bool = False) -> None:
         for incident, message in self.book.due(self.now):
@@ -119,7 +123,9 @@ class IncidentMachine(RuleBasedStateMachine):
         about = [
             each
             for each in itertools.chain.from_iterable(self.told.values())
-            if each.message.fingerprint == fingerprint and self.now < each.at + CONFIG.remember
+            if each.message.fingerprint == fingerprint
+            and self.now < each.message.last_seen + CONFIG.remember
+            and each.at > self.forgotten_at.get(fingerprint, 0.0)
         ]
         return max(about, key=lambda each: each.at, default=None)
 
