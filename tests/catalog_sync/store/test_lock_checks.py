@@ -202,3 +202,12 @@ async def test_giving_back_frees_our_lock_and_no_other(store: CatalogStore, serv
 async def test_renewing_a_free_lock_says_so_and_leaves_it_free(store: CatalogStore, server: RedisServer) -> None:
     assert await store.renew_lock("a" * 32, SharedOwner("job:a", SINCE)) == "free"
     assert not server.command("EXISTS", LOCK)
+
+
+async def test_the_smallest_token_is_a_publication_and_none_is_not(store: CatalogStore, server: RedisServer) -> None:
+    owner = SharedOwner("job:a", SINCE, token=0)
+    server.command("SET", FENCE, 1)
+    with pytest.raises(StaleFenceError):
+        await store.acquire_lock("a" * 32, shared=owner)
+    server.command("DEL", FENCE)
+    assert isinstance(await store.acquire_lock("a" * 32, shared=owner), LockLease)
