@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from opentelemetry import trace as trace_api
 from opentelemetry._logs import _internal as logs_internal
+from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability as SemanticConventions
 from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.util._once import Once
 
@@ -21,6 +22,7 @@ _CELLS = (
     (logs_internal, "_LOGGER_PROVIDER", None),
     (library, "_global", None),
     (application, "_current", None),
+    (SemanticConventions, "_initialized", False),  # instrumentations read the variable for it once per process
 )
 _ONCES = (
     (trace_api, "_TRACER_PROVIDER_SET_ONCE"),
