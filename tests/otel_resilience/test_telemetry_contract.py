@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace as trace_api
-from opentelemetry._logs import _internal as logs_internal
 from opentelemetry.metrics import NoOpMeter, NoOpMeterProvider
-from opentelemetry.metrics import _internal as metrics_internal
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -1026,7 +1024,7 @@ def test_where_only_logs_are_set_up_the_events_are_emitted(monkeypatch: pytest.M
     exporter = InMemoryLogRecordExporter()
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
-    monkeypatch.setattr(logs_internal, "_LOGGER_PROVIDER", provider)
+    monkeypatch.setattr("otel_resilience.telemetry.providers.logs_internal._LOGGER_PROVIDER", provider)
     monkeypatch.setattr(listener, "_global", None)
     with pytest.raises(TransientFault):
         make_policy(clock, deadline=None).execute(Script(TransientFault()).play)
@@ -1039,7 +1037,8 @@ def test_global_providers_that_are_set_later_are_used(monkeypatch: pytest.Monkey
     policy = make_policy(clock, deadline=None)
     policy.execute(lambda: None)
     reader = InMemoryMetricReader()
-    monkeypatch.setattr(metrics_internal, "_METER_PROVIDER", MeterProvider([reader], shutdown_on_exit=False))
+    meter_provider = MeterProvider([reader], shutdown_on_exit=False)
+    monkeypatch.setattr("otel_resilience.telemetry.providers.metrics_internal._METER_PROVIDER", meter_provider)
     monkeypatch.setattr(listener, "_global", None)
     policy.execute(lambda: None)
     data = reader.get_metrics_data()
