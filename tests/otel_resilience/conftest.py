@@ -17,7 +17,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture(params=["plain", "limited", "observed"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A call that nobody watches and nothing limits takes a shorter way through the code, with the same semantics."""
+    """The semantics are the same with and without a time limit, and with and without telemetry."""
     monkeypatch.setitem(resilience.defaults, "deadline", 30.0 if request.param == "limited" else None)
     with RecordedTelemetry().recording() if request.param == "observed" else contextlib.nullcontext():
         yield request.param

@@ -184,8 +184,8 @@ return 'ok'
 """
 )
 """KEYS: record, steps, parts, active, lock, changes. ARGV: job, status, seconds to keep the record, ``queued`` to end
-it only where it has not started, field, value, ... The lock goes with the job that owns it: whoever sees that it has
-ended can begin the next one."""
+it only where it has not started, field, value, ... The lock goes with the job that owns it: once it is seen to have
+ended, the next one can start."""
 
 END_LOST = (
     _NOW

@@ -30,7 +30,7 @@ def escalation(text: str) -> tuple[EscalationStep, ...]:
 
 
 def silences(text: str) -> tuple[Silence, ...]:
-    """What nobody is notified of."""
+    """Alerts for which no notification is sent."""
     if text.strip().lower() == "none":
         return ()
     allowed = {"kind", "dependency", "error_type", "severity", "until"}
@@ -188,7 +188,7 @@ class AlertSettings(VariableGroup):
     silences: tuple[Silence, ...] = variable(
         "ERROR_ALERT_SILENCES",
         silences,
-        "What nobody is notified of, separated by semicolons: any of `kind=`, `dependency=`, `error_type=`,"
+        "Alerts without notifications, separated by semicolons: any of `kind=`, `dependency=`, `error_type=`,"
         " `severity=`, and `until=` a time as in RFC 3339. `none`: nothing is silenced.",
         default="none",
     )
