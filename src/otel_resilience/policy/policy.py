@@ -196,19 +196,16 @@ class Policy:
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> Any:
+        """The one loop for ``def``."""
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until:
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
         if any_set():
             call.observe(telemetry.active())
-        return self._run(operation, call)
-
-    def _run(self, operation: Callable[[], Any], call: Call) -> Any:
-        """The one loop for ``def``."""
         try:
             while True:
-                limit = call.time_limit()
+                limit = call.time_limit() if call.is_limited else math.inf
                 worker = None if self.attempt_timeout is None else self._reserve(limit, call)
                 if worker is None:
                     call.begin_attempt()
