@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -133,8 +134,9 @@ def test_decorated_functions_have_it(clock: FakeClock) -> None:
     async def fetch_async() -> Any:
         raise PermanentFault
 
-    assert fetch() is LAST_KNOWN
-    assert run_fake(clock, fetch_async()) is LAST_KNOWN
+    functions: tuple[Callable[[], Any], ...] = fetch, fetch_async
+    assert functions[0]() is LAST_KNOWN
+    assert run_fake(clock, functions[1]()) is LAST_KNOWN
 
 
 def test_an_outer_call_sees_no_failure(driver: Driver, clock: FakeClock) -> None:
