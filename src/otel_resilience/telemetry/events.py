@@ -123,7 +123,7 @@ def storage_restored(storage: str, seconds: float) -> None:
         contract.EVENT_STORAGE_RESTORED,
         INFO,
         f"shared state in {storage} answers again after {seconds:.1f} s",
-        {contract.STORAGE: cardinality.bounded_storage(storage), contract.PREFIX + "storage.outage.duration": seconds},
+        {contract.STORAGE: cardinality.bounded_storage(storage), contract.OUTAGE_DURATION: seconds},
     )
 
 

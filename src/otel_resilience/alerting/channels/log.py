@@ -26,7 +26,7 @@ _NAMES: Final = {
     "dependency": contract.DEPENDENCY,
     "error_type": contract.ERROR_TYPE,
     "error_class": contract.ERROR_CLASS,
-    "correlation_id": "correlation_id",
+    "correlation_id": contract.CORRELATION_ID,
 }
 
 
