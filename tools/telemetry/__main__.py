@@ -1,4 +1,4 @@
-"""``python -m tools.telemetry``: writes what follows from the registry. ``--check`` says what is out of date; 1 then."""
+"""``python -m tools.telemetry``: writes what follows from the registry; with ``--check`` names what is out of date."""
 
 from __future__ import annotations
 

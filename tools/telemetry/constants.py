@@ -59,12 +59,12 @@ def _lines(module: Module) -> Iterator[str]:
     yield f'"""{module.summary}\n\nGenerated from ``telemetry/{module.folder}`` by ``make docs``.\n"""\n'
     yield f"from __future__ import annotations\n\nfrom typing import Final\n\n{module.imports}"
     yield f'SCOPE: Final = "{module.scope}"\n"""Name of the tracer, the meter and the logger."""'
-    yield f'SCHEMA_URL: Final = "{registry.schema_url()}"\n"""Of the registry that defines the names, with its version."""'
+    yield f'SCHEMA_URL: Final = "{registry.schema_url()}"\n"""The registry that defines the names, and its version."""'
     yield f'PREFIX: Final = "{module.folder}."\n'
     for key, attribute in names.attributes.items():
         yield from _attribute(key, attribute)
     if module.folder == "resilience":
-        yield 'ERROR_TYPE: Final = "error.type"\n"""Of OpenTelemetry; its values stand in ``classification.error_types``."""'
+        yield 'ERROR_TYPE: Final = "error.type"\n"""Its values stand in ``classification.error_types``."""'
     for key, vocabulary in names.vocabularies():
         yield from _vocabulary(key, vocabulary)
     yield from _signals("Metric", names.metrics, names)
@@ -95,14 +95,12 @@ def _signals(kind: str, signals: list[Entry], names: Registry) -> Iterator[str]:
     """A constant for each, where it has a name of its own, and the tuple of all."""
     expressions = []
     for signal in signals:
-        constant = generation(signal).get("constant")
+        constant: str | None = generation(signal).get("constant")
         expression = _expression(kind, signal, names)
-        if kind == "Metric":
-            yield f"{constant}: Final = {expression}\n{_docstring(signal['brief'])}"
-            expression = constant
-        elif constant is not None:
-            yield f"{constant}: Final = {_name(kind, signal)!r}\n{_docstring(signal['brief'])}"
-        expressions.append(expression)
+        if constant is not None:
+            value = expression if kind == "Metric" else repr(_name(kind, signal))
+            yield f"{constant}: Final = {value}\n{_docstring(signal['brief'])}"
+        expressions.append(constant if constant is not None and kind == "Metric" else expression)
     yield f"\n{kind.upper()}S: Final = ({', '.join(expressions)},)\n"
 
 
@@ -113,7 +111,9 @@ def _expression(kind: str, signal: Entry, names: Registry) -> str:
     if kind == "Metric":
         bounds = wanted.get("boundaries")
         more = f", {tuple(map(float, bounds))!r}" if bounds else ""
-        return f"Metric({signal['name']!r}, {signal['instrument']!r}, {signal['unit']!r}, {attributes!r}, {brief!r}{more})"
+        return (
+            f"Metric({signal['name']!r}, {signal['instrument']!r}, {signal['unit']!r}, {attributes!r}, {brief!r}{more})"
+        )
     about = signal["kind"].upper() if kind == "Span" else signal["annotations"]["severity"]
     return f"{kind}({_name(kind, signal)!r}, {about!r}, {attributes!r}, {brief!r})"
 

@@ -1,4 +1,4 @@
-"""Reads the registry: definitions in the format of OpenTelemetry Weaver, version 2, with groups of attributes inlined."""
+"""Reads the registry: definitions in the format of OpenTelemetry Weaver, version 2."""
 
 from __future__ import annotations
 

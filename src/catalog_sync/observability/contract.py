@@ -13,7 +13,7 @@ from otel_resilience.telemetry.definitions import Event, Metric, Span
 SCOPE: Final = "catalog_sync"
 """Name of the tracer, the meter and the logger."""
 SCHEMA_URL: Final = "https://otel-resilience.example/schemas/0.1.0"
-"""Of the registry that defines the names, with its version."""
+"""The registry that defines the names, and its version."""
 PREFIX: Final = "catalog."
 
 KIND: Final = "catalog.kind"

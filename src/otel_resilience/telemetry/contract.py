@@ -14,7 +14,7 @@ from otel_resilience.telemetry.definitions import Span as Span
 SCOPE: Final = "otel_resilience"
 """Name of the tracer, the meter and the logger."""
 SCHEMA_URL: Final = "https://otel-resilience.example/schemas/0.1.0"
-"""Of the registry that defines the names, with its version."""
+"""The registry that defines the names, and its version."""
 PREFIX: Final = "resilience."
 
 DEPENDENCY: Final = "resilience.dependency"
@@ -108,7 +108,7 @@ ALERT_DELIVERY_SECONDS: Final = "resilience.alert.delivery.duration"
 CORRELATION_ID: Final = "correlation.id"
 """The trace ID of the work that a record belongs to, 32 hex digits; also a member of the baggage."""
 ERROR_TYPE: Final = "error.type"
-"""Of OpenTelemetry; its values stand in ``classification.error_types``."""
+"""Its values stand in ``classification.error_types``."""
 OPERATION_DURATION: Final = Metric(
     "resilience.operation.duration",
     "histogram",

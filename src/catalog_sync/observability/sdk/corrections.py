@@ -30,9 +30,7 @@ def correct_attributes(attributes: Mapping[str, Any] | None) -> Any:
     """Attributes of a span or of an event on it; the same object where nothing changes."""
     if not attributes or not any(_wrong(key) for key in attributes):
         return attributes
-    return {
-        _RENAMED.get(key, key): value for key, value in attributes.items() if key in _RENAMED or not _left_out(key)
-    }
+    return {_RENAMED.get(key, key): value for key, value in attributes.items() if key in _RENAMED or not _left_out(key)}
 
 
 def correct_metrics(data: MetricsData) -> MetricsData:
