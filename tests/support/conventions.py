@@ -35,7 +35,6 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "any": (object,),
 }
 _ERROR_TYPES_ELSEWHERE: Final = re.compile(r"\d{3}|redis_[a-z0-9]+|_OTHER")
-_BOUNDED: Final = "_OTHER"
 _NAMES: Final = registry.load()
 
 
@@ -108,6 +107,8 @@ def _signal(where: str, defined: Entry | None, attributes: Entry) -> Iterator[st
     refs = {ref["ref"]: ref for ref in _NAMES.refs(defined)}
     for key in attributes.keys() - refs.keys():
         yield f"{where}: {key} is not listed for it"
+    if not _known_error_type(attributes.get("error.type", "_OTHER")):
+        yield f"{where}: error.type {attributes['error.type']!r} is not in the vocabulary"
     for key, ref in refs.items():
         if ref.get("requirement_level") == "required" and key not in attributes:
             yield f"{where}: {key} is missing"
@@ -120,8 +121,6 @@ def _attributes(where: str, attributes: Entry) -> Iterator[str]:
             deprecated = foreign_attributes().get(key)
             if deprecated is not False:
                 yield f"{where}: {key} is {'not defined' if deprecated is None else 'deprecated'}"
-            if key == "error.type" and not _known_error_type(value):
-                yield f"{where}: error.type {value!r} is not in the vocabulary"
             continue
         if not isinstance(value, _TYPES[value_type(ours)]) or (isinstance(value, bool) and ours["type"] == "int"):
             yield f"{where}: {key} is {type(value).__name__} instead of {value_type(ours)}"

@@ -21,7 +21,6 @@ _LEVELS: Final = {
 _NAMES: Final = {
     "severity": contract.ALERT_SEVERITY,
     "status": contract.ALERT_STATUS,
-    "reason": contract.ALERT_REASON,
     "fingerprint": contract.ALERT_FINGERPRINT,
     "dependency": contract.DEPENDENCY,
     "error_type": contract.ERROR_TYPE,
