@@ -8,6 +8,7 @@ values are closed.
 from __future__ import annotations
 
 import ast
+import fnmatch
 import functools
 import importlib.util
 import pkgutil
@@ -87,7 +88,9 @@ def _metric(point: SinkPoint) -> Iterator[str]:
         yield from _signal(where, defined, point.attributes)
         expected = (defined["instrument"], defined["unit"]) if defined else None
     else:
-        expected = _foreign_metrics().get(point.name)
+        expected = foreign_metrics().get(point.name)
+        if not any(fnmatch.fnmatchcase(point.name, pattern) for pattern in imported("metrics")):
+            yield f"{where}: not imported"
     if expected is None:
         yield f"{where}: not defined"
     elif expected != (instrument, point.unit):
@@ -121,6 +124,8 @@ def _attributes(where: str, attributes: Entry) -> Iterator[str]:
             deprecated = foreign_attributes().get(key)
             if deprecated is not False:
                 yield f"{where}: {key} is {'not defined' if deprecated is None else 'deprecated'}"
+            elif key.partition(".")[0] not in _imported_namespaces():
+                yield f"{where}: {key} is not imported"
             continue
         if not isinstance(value, _TYPES[value_type(ours)]) or (isinstance(value, bool) and ours["type"] == "int"):
             yield f"{where}: {key} is {type(value).__name__} instead of {value_type(ours)}"
@@ -135,6 +140,19 @@ def _known_error_type(value: Any) -> bool:
 
 
 @functools.cache
+def imported(section: str) -> list[str]:
+    """The patterns of what the registry imports from the semantic conventions."""
+    patterns: list[str] = registry.read(registry.ROOT / "foreign.yaml")["imports"][section]
+    return patterns
+
+
+@functools.cache
+def _imported_namespaces() -> set[str]:
+    """The first parts of the attributes that are imported: of ``http`` for the group ``registry.http``."""
+    return {pattern.removeprefix("registry.").lstrip("*").partition(".")[0] for pattern in imported("attribute_groups")}
+
+
+@functools.cache
 def foreign_attributes() -> dict[str, bool]:
     """The attributes of the semantic conventions, and whether they are deprecated."""
     found: dict[str, bool] = {}
@@ -145,7 +163,7 @@ def foreign_attributes() -> dict[str, bool]:
 
 
 @functools.cache
-def _foreign_metrics() -> dict[str, tuple[str, str]]:
+def foreign_metrics() -> dict[str, tuple[str, str]]:
     """Instrument and unit of the metrics of the semantic conventions."""
     found: dict[str, tuple[str, str]] = {}
     for folder in ("opentelemetry.semconv._incubating.metrics", "opentelemetry.semconv.metrics"):

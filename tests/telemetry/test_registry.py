@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from collections import Counter
@@ -25,7 +26,7 @@ from otel_resilience.alerting.model.alert import Status
 from otel_resilience.circuitbreaker.states import TransitionReason
 from otel_resilience.classification import error_types
 from otel_resilience.telemetry import contract as resilience
-from support.conventions import foreign_attributes
+from support.conventions import foreign_attributes, foreign_metrics, imported
 
 SCHEMAS = registry.ROOT.parents[1] / "shared" / "data"
 FILES = sorted(registry.ROOT.rglob("*.yaml"))
@@ -87,6 +88,7 @@ def test_no_name_is_also_a_namespace() -> None:
     assert spaces.isdisjoint(keys)
     metrics = [metric["name"] for metric in NAMES.metrics]
     assert not [(one, other) for one in metrics for other in metrics if other.startswith(f"{one}.")]
+    assert len({key.replace(".", "_") for key in NAMES.attributes}) == len(NAMES.attributes)
 
 
 def test_what_the_conventions_define_is_referenced_and_not_defined_again() -> None:
@@ -95,6 +97,14 @@ def test_what_the_conventions_define_is_referenced_and_not_defined_again() -> No
     holders = [*SIGNALS, *NAMES.groups.values()]
     for ref in (ref for holder in holders for ref in NAMES.refs(holder)):
         assert ref["ref"] in NAMES.attributes or foreign[ref["ref"]] is False
+
+
+def test_what_is_imported_exists() -> None:
+    for pattern in imported("metrics"):
+        assert fnmatch.filter(foreign_metrics(), pattern)
+    for pattern in imported("attribute_groups"):
+        name = pattern.removeprefix("registry.").lstrip("*").removesuffix(".registry")
+        assert [key for key in foreign_attributes() if key.startswith(f"{name}.")]
 
 
 def test_names_are_defined_once_and_refer_to_each_attribute_once() -> None:
