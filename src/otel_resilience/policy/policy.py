@@ -149,6 +149,18 @@ class Policy:
         self._threads: AttemptThreads | None = None
         self._warned: set[str] = set()
 
+    # Without arguments first: a protocol of a user's own, such as one for tests, can match that.
+    @overload
+    def execute(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        is_retryable: Retryable | None = None,
+        retry_result: RetryResult | None = None,
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
         self,
@@ -171,7 +183,7 @@ class Policy:
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
     ) -> T: ...
-    def execute(
+    def execute(  # type: ignore[misc]  # mypy cannot match the signature without arguments and those with them
         self,
         operation: Callable[[Unpack[Args]], Any],
         *args: *Args,
