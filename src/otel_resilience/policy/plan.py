@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from otel_resilience.circuitbreaker.breaker import CircuitBreaker
     from otel_resilience.classification.classifier import Classifier
     from otel_resilience.classification.model import Classification
+    from otel_resilience.policy.latencies import HedgeDelay
     from otel_resilience.retries.budget import RetryBudget
     from otel_resilience.retries.config import RetryConfig
 
@@ -22,6 +23,7 @@ class CallPlan(Protocol):
     budget: RetryBudget | None
     breaker: CircuitBreaker | None
     attempt_timeout: float | None
+    hedge_delay: HedgeDelay | None
     idempotent: bool | None
     classifier: Classifier
     classify: Callable[[BaseException], Classification]

@@ -42,6 +42,8 @@ from otel_resilience.limits.attempt_timeout import run_limited, run_limited_asyn
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.attempts import Attempts
 from otel_resilience.policy.call import GIVE_UP, Call
+from otel_resilience.policy.hedging import run_hedged
+from otel_resilience.policy.latencies import HedgeDelay
 from otel_resilience.policy.parts import SharedParts, check_shared, make_breaker, make_budget
 from otel_resilience.policy.results import RetryResult, judged, retry_result_predicate
 from otel_resilience.policy.waits import can_wait_async, check_can_cut, running_loop, wait, warn_of_loop
@@ -83,6 +85,11 @@ class Policy:
     means for the breaker and how long to wait; a :class:`~otel_resilience.Classification` is the verdict itself. Where
     the attempts end, the last result is returned as it is.
 
+    ``hedge_after`` is for an ``async def`` whose slowest calls count, and that is declared idempotent: where an attempt
+    has no result after so many seconds, or later than that share of the last 100 (``"p95"``), a second one runs beside
+    it, at most one per call, paid from the budget and not refunded. The first success wins, and the other one is
+    cancelled. Each attempt runs in a task.
+
     ``fallback`` is a value, or a function of the error, that takes the place of what finally failed or was rejected: an
     error, or a result that was judged a failure (then the error is a :class:`~otel_resilience.FailedResultError`). An
     ``async def`` may have one that is ``async def`` too. Cancellation is never replaced; an error of the fallback is
@@ -107,6 +114,7 @@ class Policy:
         max_attempt_threads: int = DEFAULT_MAX_THREADS,
         idempotent: bool | None = None,
         retry_result: RetryResult | None = None,
+        hedge_after: float | str | None = None,
         fallback: Any = None,
         shared: SharedParts | None = None,
         classifier: Classifier | None = None,
@@ -132,6 +140,7 @@ class Policy:
         if isinstance(fallback, type):
             raise TypeError(f"fallback must be a value or a function of the error, not the class {fallback.__name__}")
         self.fallback = fallback
+        self.hedge_delay = None if hedge_after is None else HedgeDelay(hedge_after)
         self.classifier = classifier or default_classifier()
         self.clock = clock
         self.sleep = sleep
@@ -243,6 +252,8 @@ class Policy:
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> Any:
+        if self.hedge_delay is not None:
+            raise TypeError("hedge_after needs an async def: a def cannot be cancelled")
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until and self.fallback is None:
             breaker.reject()
@@ -368,6 +379,8 @@ class Policy:
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
         if any_set():
             call.observe(telemetry.active())
+        if self.hedge_delay is not None:
+            operation = functools.partial(run_hedged, operation, call, self.hedge_delay)
         return await self._run_async(operation, call, None)
 
     async def _run_async(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T] | None) -> T:
@@ -432,8 +445,8 @@ class Policy:
         leaves nothing open. ``attempt.number`` counts from 1.
 
         With ``async for``, deadline and ``attempt_timeout`` cut the block; otherwise they cannot, and code inside sees
-        in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result`` and
-        ``fallback`` do nothing here: raise within the block, and catch around the loop.
+        in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result``,
+        ``fallback`` and ``hedge_after`` do nothing here: raise within the block, and catch around the loop.
         """
         check.optional_label("name", name)
         check.optional_flag("idempotent", idempotent)

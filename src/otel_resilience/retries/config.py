@@ -41,11 +41,15 @@ class RetryConfig:
     """The least wait in seconds after an error that heals slowly."""
     max_retry_after: float = 300.0
     """A server's hint of more seconds than this ends the call at once, also where there is no deadline."""
+    shadow: bool = False
+    """Reports the first retry of a call that would be made (``resilience.retry.shadowed``) and makes none."""
 
     def __post_init__(self) -> None:
         check.count("max_attempts", self.max_attempts)
         for name in ("base_delay", "max_delay", "throttle_base_delay", "slow_base_delay", "max_retry_after"):
             check.seconds(name, getattr(self, name), zero=True)
+        if not isinstance(self.shadow, bool):
+            raise TypeError(f"shadow must be True or False, not {self.shadow!r}")
         check.number("exponential_base", self.exponential_base, minimum=1)
         object.__setattr__(self, "jitter", Jitter.of(self.jitter))
         if self.base_delay > self.max_delay:
