@@ -32,6 +32,7 @@ from otel_resilience._internal.operations import (
     protectable,
 )
 from otel_resilience._internal.predicates import IsRetryable, Retryable, predicate
+from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
 from otel_resilience.classification.classifier import Classifier
@@ -61,7 +62,7 @@ _ONE_ATTEMPT = RetryConfig(max_attempts=1)
 _log = logging.getLogger("otel_resilience")
 
 
-class Policy:
+class Policy(ProcessBound):
     """Protects the calls to one dependency. Safe for threads and for several event loops.
 
     ``retry``, ``breaker``, ``budget``, ``deadline`` and ``attempt_timeout`` (both in seconds) may each be left out;
@@ -94,6 +95,8 @@ class Policy:
     error, or a result that was judged a failure (then the error is a :class:`~otel_resilience.FailedResultError`). An
     ``async def`` may have one that is ``async def`` too. Cancellation is never replaced; an error of the fallback is
     raised with the original one as its cause. ``None`` is no fallback; ``lambda error: None`` is one.
+
+    A copy of a policy is the policy itself, and it cannot be pickled: its parts are of one process.
 
     Raises ``TypeError`` or ``ValueError`` naming the parameter, also where the parts do not fit each other: the attempt
     timeout must not be longer than the deadline, the breaker's ``monitoring_period`` must be at least twice the attempt
@@ -157,6 +160,18 @@ class Policy:
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
         self._threads: AttemptThreads | None = None
         self._warned: set[str] = set()
+
+    def __repr__(self) -> str:
+        parts: dict[str, object] = {
+            "retry": None if self.max_attempts == 1 else self.retry,
+            "breaker": self.breaker,
+            "budget": self.budget,
+            "deadline": self.deadline,
+            "attempt_timeout": self.attempt_timeout,
+            "idempotent": self.idempotent,
+        }
+        shown = (f"{name}={part!r}" for name, part in parts.items() if part is not None)
+        return f"{type(self).__name__}({', '.join((repr(self.dependency), *shown))})"
 
     # Without arguments first: a protocol of a user's own, such as one for tests, can match that.
     @overload

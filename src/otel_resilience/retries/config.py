@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import Final
 
 from otel_resilience._internal import validation as check
 from otel_resilience.classification.model import Classification, ErrorClass
 from otel_resilience.retries.backoff import Jitter, ceiling, spread
 
-if TYPE_CHECKING:
-    pass
-
-T = TypeVar("T")
-P = ParamSpec("P")
+LONGEST_DELAY: Final = float(2**31)
+"""Seconds. Longer waits are cut to this; ``time.sleep`` refuses what is longer than some 292 years."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +56,7 @@ class RetryConfig:
         """Seconds to wait before retry ``retry`` (0 for the first).
 
         ``previous`` is the wait before; ``rng`` gives a random number in ``[0, 1)``. A server's hint is a lower bound.
+        Never more than :data:`LONGEST_DELAY`.
         """
         kind = verdict.error_class
         hint = verdict.retry_after
@@ -69,10 +67,10 @@ class RetryConfig:
             elif kind is ErrorClass.TRANSIENT_SLOW:
                 base = self.slow_base_delay
         if not base:
-            return hint or 0.0
+            return min(hint or 0.0, LONGEST_DELAY)
         longest = ceiling(base, self.exponential_base, retry, self.max_delay)
         jitter: Jitter = self.jitter  # type: ignore[assignment]  # __post_init__ made it a Jitter
         chosen = spread(jitter, longest, base, previous, self.max_delay, rng())
         if kind is ErrorClass.TRANSIENT_SLOW:
             chosen = max(chosen, min(self.slow_base_delay, self.max_delay))
-        return chosen if hint is None else max(chosen, hint)
+        return min(chosen if hint is None else max(chosen, hint), LONGEST_DELAY)
