@@ -196,8 +196,8 @@ class Call(CallTelemetry):
             self.error = None
         elif budget is not None and not budget.full:
             budget.give(budget.config.success_credit)
-        if hooks.awaited and policy.dependency in hooks.awaited:
-            hooks.notify_success(policy.dependency, self.operation)
+        if hooks.success_wanted or policy.observers is not None:
+            hooks.notify_success(policy.observers, policy.dependency, self.operation)
         if self.outer is not None:
             self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
         if self.listener is not None:
@@ -246,8 +246,8 @@ class Call(CallTelemetry):
             return GIVE_UP
         if self.budget_cost:
             self.budget_cost = 0.0
-        if hooks.subscribed:
-            hooks.notify_error(policy.dependency, self.operation, verdict, error)
+        if hooks.subscribed or policy.observers is not None:
+            hooks.notify_error(policy.observers, policy.dependency, self.operation, verdict, error)
         listening = self.listener is not None or _is_logged(logging.INFO)
         if listening:
             self._report_failure(error, verdict)
@@ -261,6 +261,8 @@ class Call(CallTelemetry):
         if listening:
             self._report_retry(verdict, made=made)
         if made:
+            if hooks.subscribed or policy.observers is not None:
+                hooks.notify_retry(policy.observers, policy.dependency, self.operation, self.attempts + 1, delay)
             return delay
         self._refund()  # the budget is also that of policies that do retry
         return self._suppress("shadow")
@@ -308,8 +310,8 @@ class Call(CallTelemetry):
             self.verdict = verdict
             if policy.breaker is not None:
                 policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
-            if hooks.subscribed:
-                hooks.notify_error(policy.dependency, self.operation, verdict, error)
+            if hooks.subscribed or policy.observers is not None:
+                hooks.notify_error(policy.observers, policy.dependency, self.operation, verdict, error)
             if self.listener is not None or _is_logged(logging.INFO):
                 self._report_failure(error, verdict)
         if self.attempt_span is not None:
@@ -379,15 +381,17 @@ class Call(CallTelemetry):
             elif self.sent:
                 self.outer.note_sent(unsafe=idempotent is False)
         self.below = ()
-        if replaced:
-            outcome = "fallback"
-        elif self.rejected and not self.attempts:
-            outcome = "rejected"
-        elif self.suppressed == "deadline" or is_a(error, DeadlineExceededError):
-            outcome = "deadline"
-        else:
-            outcome = "failed"
+        outcome = "fallback" if replaced else self._outcome(error)
+        policy = self.policy
+        if hooks.subscribed or policy.observers is not None:
+            hooks.notify_failure(policy.observers, policy.dependency, self.operation, outcome, error)
         self._close(outcome, verdict, error)
+
+    def _outcome(self, error: BaseException) -> str:
+        if self.rejected and not self.attempts:
+            return "rejected"
+        deadline = self.suppressed == "deadline" or is_a(error, DeadlineExceededError)
+        return "deadline" if deadline else "failed"
 
     def _leave(self) -> None:
         if self.token is not None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from otel_resilience.policy.latencies import HedgeDelay
     from otel_resilience.retries.budget import RetryBudget
     from otel_resilience.retries.config import RetryConfig
+    from otel_resilience.telemetry.hooks import Observers
 
 
 class CallPlan(Protocol):
@@ -26,6 +27,7 @@ class CallPlan(Protocol):
     hedge_delay: HedgeDelay | None
     idempotent: bool | None
     classifier: Classifier
+    observers: Observers | None
     classify: Callable[[BaseException], Classification]
     clock: Callable[[], float]
     sleep: Callable[[float], None]

@@ -14,7 +14,7 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
 from otel_resilience import telemetry
@@ -52,6 +52,8 @@ from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.retries.config import RetryConfig
 from otel_resilience.telemetry import cardinality
+from otel_resilience.telemetry import hooks as observed
+from otel_resilience.telemetry.hooks import Hooks, Observers
 from otel_resilience.telemetry.providers import any_set
 
 T = TypeVar("T")
@@ -96,6 +98,8 @@ class Policy(ProcessBound):
     ``async def`` may have one that is ``async def`` too. Cancellation is never replaced; an error of the fallback is
     raised with the original one as its cause. ``None`` is no fallback; ``lambda error: None`` is one.
 
+    ``hooks`` are notified of the calls of this policy (:class:`~otel_resilience.Hooks`).
+
     A copy of a policy is the policy itself, and it cannot be pickled: its parts are of one process.
 
     Raises ``TypeError`` or ``ValueError`` naming the parameter, also where the parts do not fit each other: the attempt
@@ -119,6 +123,7 @@ class Policy(ProcessBound):
         retry_result: RetryResult | None = None,
         hedge_after: float | str | None = None,
         fallback: Any = None,
+        hooks: Hooks | Sequence[Hooks] = (),
         shared: SharedParts | None = None,
         classifier: Classifier | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -143,6 +148,7 @@ class Policy(ProcessBound):
         if isinstance(fallback, type):
             raise TypeError(f"fallback must be a value or a function of the error, not the class {fallback.__name__}")
         self.fallback = fallback
+        self.observers = self._observers(hooks)
         self.hedge_delay = None if hedge_after is None else HedgeDelay(hedge_after)
         self.classifier = classifier or default_classifier()
         self.clock = clock
@@ -270,7 +276,7 @@ class Policy(ProcessBound):
         if self.hedge_delay is not None:
             raise TypeError("hedge_after needs an async def: a def cannot be cancelled")
         breaker = self.breaker
-        if breaker is not None and breaker.rejects_until and self.fallback is None:
+        if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
         if any_set():
@@ -389,7 +395,7 @@ class Policy(ProcessBound):
         is_retryable: IsRetryable | None,
     ) -> T:
         breaker = self.breaker
-        if breaker is not None and breaker.rejects_until and self.fallback is None:
+        if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
         if any_set():
@@ -527,6 +533,19 @@ class Policy(ProcessBound):
             return protected
 
         return decorate
+
+    def _observers(self, hooks: Hooks | Sequence[Hooks]) -> Observers | None:
+        given = tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
+        for each in given:
+            observed.check_hooks("hooks", each)
+        if not given:
+            return None
+        observed.watch_policy(self)
+        return Observers.of(*given)
+
+    def _rejects_at_once(self) -> bool:
+        """Whether a rejection interests nobody but the caller."""
+        return self.fallback is None and self.observers is None and not observed.everywhere.failures
 
     def _shorter(self, deadline: float) -> float:
         deadline = check.number("deadline", deadline, minimum=-math.inf)

@@ -32,6 +32,7 @@ def test_what_they_show() -> None:
     assert repr(shadow) == "<CircuitBreaker supplier FORCED_OPEN SHADOW>"
 
 
+@pytest.mark.fault("L22")
 @pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 def test_a_copy_is_the_object_itself(make: Callable[[], object]) -> None:
     made = make()
@@ -39,12 +40,14 @@ def test_a_copy_is_the_object_itself(make: Callable[[], object]) -> None:
     assert copy.deepcopy([made])[0] is made
 
 
+@pytest.mark.fault("L22")
 @pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 def test_pickling_is_refused_with_the_way_out(make: Callable[[], object]) -> None:
     with pytest.raises(TypeError, match=r"holds the state of this process and cannot be pickled; make it in each"):
         pickle.dumps(make())
 
 
+@pytest.mark.fault("L22")
 def test_breakers_that_are_made_for_each_call_are_said_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
@@ -61,6 +64,7 @@ def test_breakers_that_are_made_for_each_call_are_said_once(
     assert "3 circuit breakers were made for 'made per request'" in record.getMessage()
 
 
+@pytest.mark.fault("L22")
 def test_a_wait_beyond_what_the_platform_can_sleep_is_cut(driver: Driver, clock: FakeClock) -> None:
     endless = RetryConfig(base_delay=1e300, max_delay=1e300, jitter=False, max_attempts=2)
     with pytest.raises(TransientFault):
