@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 
 class SlidingLog:
@@ -21,6 +23,19 @@ class SlidingLog:
         self._given: deque[float] = deque()
         """When each permit of the last window was given, the oldest first."""
         self.paused_until = -math.inf
+
+    @classmethod
+    def load(cls, document: Mapping[str, Any], limit: int, window: float) -> SlidingLog:
+        """The log of a document that :meth:`dump` made, perhaps for another limit; of an empty one, an empty log."""
+        log = cls(limit, window)
+        log._given.extend(document.get("given", ()))
+        log.paused_until = document.get("paused_until", -math.inf)
+        return log
+
+    def dump(self) -> dict[str, Any]:
+        """As a JSON object. Its times are those of the clock by which permits were given."""
+        paused = {} if math.isinf(self.paused_until) else {"paused_until": self.paused_until}
+        return {"given": list(self._given), **paused}
 
     def pause(self, until: float) -> None:
         """No permit before ``until``. An earlier pause that lasts longer stays."""
