@@ -16,14 +16,15 @@ from typing import Final
 from otel_resilience._internal import validation as check
 from otel_resilience.limits.config import RateLimit
 from otel_resilience.limits.rate import RateLimiter
+from otel_resilience.storage.links import Link
 from otel_resilience.storage.protocol import RateStep, RateView
 from otel_resilience.storage.sharing import Sharing
 
 FIRST_WAIT: Final = 1.0
 """Seconds that the first attempt waits for the first contact with the storage."""
 MARGIN: Final = 0.1
-"""Several processes together stay at least this far below the limit: a request reaches the server some time after its
-permit was given, and that time differs from process to process."""
+"""Processes of several machines stay at least this far below the limit: a request reaches the server some time after
+its permit was given, and that time differs from process to process."""
 LEAST_WAIT: Final = 0.001
 """Seconds between two questions."""
 
@@ -49,7 +50,8 @@ class SharedRateLimiter(RateLimiter):
         self.key = shared.key(dependency)
         self._link = shared.links[0]
         self._reached = False
-        self._window = config.per * (1 + max(config.margin, MARGIN))
+        margin = max(config.margin, MARGIN) if self._link.storage.remote else config.margin
+        self._window = config.per * (1 + margin)
         self._gap = self._window / config.limit
         self._latest_use = (self._window - config.per) / 2
         """Seconds by which a turn may be used late: half of what the margin leaves, the way to the server has the
@@ -61,12 +63,26 @@ class SharedRateLimiter(RateLimiter):
         self._turn_at: float | None = None
         """When the turn comes that the storage keeps for this process."""
         self._unreported_until = -math.inf
+        shared.join(self)
 
     def pause(self, seconds: float) -> None:
         """Gives no permit for ``seconds``, in any process."""
         super().pause(seconds)
         with self._lock:
             self._unreported_until = max(self._unreported_until, self._clock() + seconds)
+            step = self._step(0)
+        self._link.submit(lambda: self._ask(step), lambda _: self._reported(step))
+
+    def refresh(self, link: Link) -> None:
+        """Reports a pause that could not be reported before. Raises :class:`~otel_resilience.storage.StorageError`."""
+        step = self._step(0)
+        if step.pause and link is self._link:
+            link.run(lambda: self._ask(step))
+            self._reported(step)
+
+    def flush(self) -> None:
+        """As :meth:`refresh`, without an error."""
+        self._link.refresh(self)
 
     def take(self, cost: int = 1) -> bool:
         """Always ``False``: only the storage knows."""
@@ -80,7 +96,7 @@ class SharedRateLimiter(RateLimiter):
             self._reached = True
             self._link.ready(FIRST_WAIT)
         answers: list[RateView] = []
-        self._link.call(lambda: self._link.storage.rate(self.key, step), answers.append)
+        self._link.call(lambda: self._ask(step), answers.append)
         return self._decide(ready, now, step, answers, cost)
 
     async def _take_async(self, now: float, cost: int) -> float:
@@ -91,7 +107,7 @@ class SharedRateLimiter(RateLimiter):
             self._reached = True
             await asyncio.to_thread(self._link.ready, FIRST_WAIT)
         answers: list[RateView] = []
-        await self._link.call_async(lambda: self._link.storage.rate(self.key, step), answers.append)
+        await self._link.call_async(lambda: self._ask(step), answers.append)
         return self._decide(ready, now, step, answers, cost)
 
     def _own(self, now: float, cost: int) -> tuple[float, RateStep | None]:
@@ -107,13 +123,19 @@ class SharedRateLimiter(RateLimiter):
                 if now - turn <= self._latest_use and ready <= now:
                     return self._use(now, cost), None
                 return max(ready, now + self._gap), None
-            pause = max(0.0, self._unreported_until - self._clock())
-            if ready > now and not pause:
-                return ready, None
-            wanted = 0 if ready > now else min(cost, self.config.limit)
-        return ready, RateStep(
-            limit=self.config.limit, window=self._window, cost=wanted, pause=pause, sender=self._sender
-        )
+            step = self._step(0 if ready > now else min(cost, self.config.limit))
+            return ready, step if step.cost or step.pause else None
+
+    def _ask(self, step: RateStep) -> RateView:
+        return self._link.storage.rate(self.key, step)
+
+    def _step(self, cost: int) -> RateStep:
+        pause = max(0.0, self._unreported_until - self._clock())
+        return RateStep(limit=self.config.limit, window=self._window, cost=cost, pause=pause, sender=self._sender)
+
+    def _reported(self, step: RateStep) -> None:
+        if self._unreported_until <= self._clock() + step.pause:  # no longer pause has begun meanwhile
+            self._unreported_until = -math.inf
 
     def _decide(self, ready: float, now: float, step: RateStep, answers: list[RateView], cost: int) -> float:
         with self._lock:
@@ -123,9 +145,8 @@ class SharedRateLimiter(RateLimiter):
                 return ready if ready > now else self._use(now, cost)
             (view,) = answers
             self._senders = view.senders
+            self._reported(step)
             answered = max(now, self._clock())
-            if self._unreported_until <= answered + step.pause:
-                self._unreported_until = -math.inf
             if not view.granted:
                 return max(ready, answered + max(view.wait, LEAST_WAIT))
             if view.wait > 0:
