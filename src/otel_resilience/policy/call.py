@@ -7,13 +7,15 @@ operation and wait. While an attempt runs, calls inside it find this one by cont
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+from collections.abc import Iterator
 from contextvars import Token
 from typing import TYPE_CHECKING
 
 from otel_resilience import telemetry
-from otel_resilience._internal.foreign import is_a
+from otel_resilience._internal.foreign import cause_of, is_a
 from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline
 from otel_resilience._internal.operations import discard, is_awaitable
 from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
@@ -24,6 +26,7 @@ from otel_resilience.errors import (
     CircuitOpenError,
     DeadlineExceededError,
     ErrorContext,
+    FailedResultError,
     ResilienceError,
     attach_context,
     error_context,
@@ -271,8 +274,44 @@ class Call(CallTelemetry):
             self._report_retry(verdict)
         return delay
 
-    def ended(self, error: BaseException) -> None:
-        """The call ends with ``error``, whatever that is: the context is attached, the span closed."""
+    def to_replace(self, error: BaseException, fallback: object) -> Exception | None:
+        """What a fallback, or the last result, is to take the place of; ``None`` where ``error`` is the caller's.
+
+        The call has ended, unless there is a fallback to be asked in :meth:`replacing`.
+        """
+        last = self.error
+        judged: FailedResultError | None = None
+        if is_a(last, FailedResultError) and last.pending and last in (error, cause_of(error)):
+            judged = last
+            judged.pending = False
+        failure = judged or error
+        if fallback is not None and is_a(failure, Exception) and not self._is_control_flow(failure):
+            return failure
+        self.ended(failure)
+        return judged
+
+    def _is_control_flow(self, error: Exception) -> bool:
+        verdict = self.verdict if self.verdict is not None and error is self.error else self.policy.classify(error)
+        return verdict.error_class is _CANCELLED
+
+    @contextlib.contextmanager
+    def replacing(self, error: BaseException) -> Iterator[None]:
+        """The block makes what takes the place of ``error``; the call ends with that, or with what the block raises."""
+        self._leave()
+        self._close_attempt_span()
+        try:
+            with self._in_span():
+                yield
+        except BaseException as broken:
+            self.ended(broken)
+            if broken is error or cause_of(broken) is not None or not is_a(broken, Exception):
+                raise
+            raise broken from error
+        self.ended(error, replaced=True)
+
+    def ended(self, error: BaseException, *, replaced: bool = False) -> None:
+        """The call ends with ``error``, whatever that is: the context is attached, the span closed. ``replaced``: the
+        caller gets what a fallback made."""
         self._leave()
         self._close_attempt_span()
         if self.sent and is_a(error, ResilienceError):
@@ -293,9 +332,15 @@ class Call(CallTelemetry):
         exhausted = exhausted or any(each.exhausted for each in self.below)
         self._attach_context(error, verdict, exhausted=exhausted)
         if self.outer is not None:
-            self.outer.report(Failure(error, exhausted, self._known_idempotent(chain(error), verdict), self.sent))
+            idempotent = self._known_idempotent(chain(error), verdict)
+            if not replaced:
+                self.outer.report(Failure(error, exhausted, idempotent, self.sent))
+            elif self.sent:
+                self.outer.note_sent(unsafe=idempotent is False)
         self.below = ()
-        if self.rejected and not self.attempts:
+        if replaced:
+            outcome = "fallback"
+        elif self.rejected and not self.attempts:
             outcome = "rejected"
         elif self.suppressed == "deadline" or is_a(error, DeadlineExceededError):
             outcome = "deadline"
