@@ -73,6 +73,8 @@ class RateLimiter:
 
     def give_back(self, cost: int = 1) -> None:
         """Permits that were just taken were not used."""
+        if self.config.shadow:
+            return
         with self._lock:
             self._log.give_back(cost)
 

@@ -46,6 +46,7 @@ SUPPRESS_REASONS: Final = (
     "not_retryable",
     "retry_after_too_long",
     "breaker_open",
+    "rate_limited",
     "exhausted_below",
 )
 LIMITS: Final = ("rate", "concurrency")
