@@ -22,11 +22,10 @@ TimeLimitError = Callable[[float, bool | None], TimeoutError]
 class CutAttempt(Enclosing):
     """One attempt that may be cut. Once it is, no call that runs inside it begins another attempt."""
 
-    __slots__ = ("_call", "given_up")
-
     def __init__(self, call: Enclosing, seconds: float) -> None:
-        super().__init__(call, call.attempts, seconds)
-        self._call = call
+        self.outer = self._call = call
+        self.attempts = call.attempts
+        self.seconds = seconds
         self.given_up = False
 
     def left(self) -> float | None:

@@ -51,51 +51,31 @@ _is_logged = telemetry.events_logger.isEnabledFor
 class Call(CallTelemetry):
     """State of one protected call."""
 
-    __slots__ = (
-        "below",
-        "bound_by",
-        "budget_cost",
-        "deadline",
-        "error",
-        "idempotent",
-        "is_retryable",
-        "paid_for",
-        "permit",
-        "rejected",
-        "retries_by_type",
-        "sent",
-        "slots",
-        "suppressed",
-        "suspended",
-        "token",
-        "unsent",
-        "used_immediate",
-        "verdict",
-    )  # fmt: skip
-
     policy: CallPlan
-    paid_for: int
+    paid_for = 0
     """The attempt that has a permit of the rate limit."""
     permit: int
-    slots: ConcurrencyLimiter | None
+    slots: ConcurrencyLimiter | None = None
     """Of which this call has a slot."""
     token: Token[Enclosing | None] | None
-    budget_cost: float
-    error: BaseException | None
-    verdict: Classification | None
-    below: tuple[Failure, ...]
+    budget_cost = 0.0
+    error: BaseException | None = None
+    verdict: Classification | None = None
+    below: tuple[Failure, ...] = ()
     """Failures of enclosed calls that the last attempt failed with, or because of."""
-    unsent: bool
+    unsent = False
     """Provably the last attempt sent nothing."""
-    sent: bool
+    sent = False
     """Any attempt may have sent something."""
-    bound_by: float | None
+    bound_by: float | None = None
     """The whole deadline, own or of an outer call, where that and not the attempt timeout limits the attempt."""
-    suppressed: str
-    rejected: bool
-    suspended: bool
-    used_immediate: bool
-    retries_by_type: dict[str, int] | None
+    is_limited: bool
+    """Whether time limits an attempt: :meth:`time_limit` says by how much."""
+    suppressed = ""
+    rejected = False
+    suspended = False
+    used_immediate = False
+    retries_by_type: dict[str, int] | None = None
 
     def __init__(
         self,
@@ -106,25 +86,22 @@ class Call(CallTelemetry):
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> None:
-        # All at once, without the initialiser of the base: this is done for every call.
         self.policy = policy
         self.function = function
         self.name = name
         self.idempotent = policy.idempotent if idempotent is None else idempotent
         self.is_retryable = is_retryable
         self.deadline = deadline
-        self.seconds = 0.0 if deadline is None else deadline
-        self.outer = enclosing.get()
-        self.listener = self.span = self.context = self.attempt_span = self.attached = None
-        self.token = self.error = self.verdict = self.bound_by = self.retries_by_type = self.failures = None
-        self.slots = None
-        self.attempts = self.permit = self.paid_for = 0
-        self.budget_cost = self.delay = 0.0
-        self.below = ()
-        self.suppressed = ""
-        self.sent = self.unsent = self.rejected = self.suspended = self.used_immediate = self.cuts = False
-        self.sent_inside = self.unsafe_inside = False
+        self.attempts = self.permit = 0
+        self.token = self.listener = None
+        self.outer = outer = enclosing.get()
+        self.is_limited = outer is not None or deadline is not None or policy.attempt_timeout is not None
         self.started = policy.clock()
+
+    @property
+    def seconds(self) -> float:  # type: ignore[override]  # read alone
+        """The whole deadline."""
+        return self.deadline or 0.0
 
     def left(self) -> float | None:
         """Seconds until the deadline of this call."""
@@ -190,7 +167,10 @@ class Call(CallTelemetry):
         if breaker is not None:
             self.permit = breaker.fast_permit or self._ask(breaker)
         self.attempts += 1
-        self.started_attempt = policy.clock()
+        if self.attempts > 1 or self.is_limited or self.listener is not None:
+            self.started_attempt = policy.clock()
+        else:
+            self.started_attempt = self.started  # nothing was waited for
         if self.listener is not None:
             self._open_attempt_span(self.listener)
         self.token = enclosing.set(self)
@@ -238,22 +218,18 @@ class Call(CallTelemetry):
     def succeeded(self) -> None:
         """The attempt, and with it the call, succeeded."""
         policy = self.policy
-        if self.token is not None:
-            leave(self.token)
-            self.token = None
+        self._leave()
         if policy.breaker is not None:
             policy.breaker.record_success(self.permit, self.started_attempt)
         budget = policy.budget
-        if budget is not None:
-            if self.budget_cost:
-                budget.give(self.budget_cost)
-                self.budget_cost = 0.0
-            elif self.attempts == 1 and not budget.full:
-                budget.give(budget.config.success_credit)
-        if self.slots is not None:
+        if self.attempts > 1:
+            self._refund()
+            self.error = None
+        elif budget is not None and not budget.full:
+            budget.give(budget.config.success_credit)
+        if policy.concurrency_limiter is not None:
             self._leave_limits()
-        self.error = None
-        if policy.dependency in hooks.awaited:
+        if hooks.awaited and policy.dependency in hooks.awaited:
             hooks.notify_success(policy.dependency, self.operation)
         if self.outer is not None:
             self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)

@@ -179,6 +179,18 @@ class Policy:
         self._threads: AttemptThreads | None = None
         self._warned: set[str] = set()
 
+    # Without arguments first: a protocol of a user's own, such as one for tests, can match that.
+    @overload
+    def execute(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        is_retryable: Retryable | None = None,
+        retry_result: RetryResult | None = None,
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
         self,
@@ -201,7 +213,7 @@ class Policy:
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
     ) -> T: ...
-    def execute(
+    def execute(  # type: ignore[misc]  # mypy cannot match the signature without arguments and those with them
         self,
         operation: Callable[[Unpack[Args]], Any],
         *args: *Args,
@@ -247,6 +259,13 @@ class Policy:
         execute = self._execute_async if is_async_callable(bound) else self._execute
         return execute(bound, name, idempotent, deadline, is_retryable)
 
+    def _judged(
+        self, operation: Callable[[], Any], retry_result: RetryResult | None, name: str, *, asynchronous: bool
+    ) -> Callable[[], Any]:
+        """The operation, judged by ``retry_result`` or the policy's; as it is where there is neither."""
+        wanted = retry_result or self.retry_result
+        return operation if wanted is None else judged(operation, wanted, self, name, asynchronous=asynchronous)
+
     def _execute(
         self,
         operation: Callable[[], Any],
@@ -263,13 +282,6 @@ class Policy:
             call.observe(telemetry.active())
         return self._run(operation, call)
 
-    def _judged(
-        self, operation: Callable[[], Any], retry_result: RetryResult | None, name: str, *, asynchronous: bool
-    ) -> Callable[[], Any]:
-        """The operation, judged by ``retry_result`` or the policy's; as it is where there is neither."""
-        wanted = retry_result or self.retry_result
-        return operation if wanted is None else judged(operation, wanted, self, name, asynchronous=asynchronous)
-
     def _run(self, operation: Callable[[], Any], call: Call) -> Any:
         """The one loop for ``def``."""
         delay = 0.0
@@ -277,7 +289,7 @@ class Policy:
             while True:
                 if self._limited or delay > 0:
                     wait_for_turn(delay, call)
-                limit = call.time_limit()
+                limit = call.time_limit() if call.is_limited else math.inf
                 worker = None if self.attempt_timeout is None else self._reserve(limit, call)
                 if worker is None:
                     call.begin_attempt()
@@ -400,7 +412,7 @@ class Policy:
             while True:
                 if self._limited or delay > 0:
                     await wait_for_turn_async(delay, call)
-                limit = call.time_limit()
+                limit = call.time_limit() if call.is_limited else math.inf
                 if limit != math.inf:
                     check_can_cut(call)
                 call.begin_attempt()

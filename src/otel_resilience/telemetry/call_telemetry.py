@@ -57,21 +57,18 @@ class Observed(Protocol):
 class CallTelemetry(Enclosing):
     """The observed side of a call. What only a listener needs is set when one begins to listen."""
 
-    __slots__ = ("attached", "attempt_span", "context", "delay", "function", "listener", "make_current", "name",
-                 "policy", "span", "started", "started_attempt")  # fmt: skip
-
     policy: Observed
     function: object
     name: str | None
     started: float
     started_attempt: float
-    delay: float
+    delay = 0.0
     listener: Listener | None
-    span: Span | None
-    context: Context | None
-    attempt_span: Span | None
-    attached: Token[Context] | None
-    make_current: bool
+    span: Span | None = None
+    context: Context | None = None
+    attempt_span: Span | None = None
+    attached: Token[Context] | None = None
+    make_current = False
 
     @property
     def operation(self) -> str:
