@@ -31,6 +31,8 @@ ALERT_OUTCOMES: Final = ("delivered", "failed")
 """Values of ``resilience.outcome``."""
 ATTEMPT_NUMBER: Final = "resilience.attempt.number"
 """Number of the attempt within its call, from 1."""
+ATTEMPT_HEDGED: Final = "resilience.attempt.hedged"
+"""Whether this is the second of two attempts at once."""
 ATTEMPT_DURATION: Final = "resilience.attempt.duration"
 """Seconds from the beginning of the attempt until it failed."""
 RETRY_DELAY: Final = "resilience.retry.delay"
@@ -49,7 +51,9 @@ SUPPRESS_REASONS: Final = (
     "not_retryable",
     "retry_after_too_long",
     "breaker_open",
+    "rate_limited",
     "exhausted_below",
+    "shadow",
 )
 """Values of ``resilience.retry.suppress_reason``."""
 ERROR_CLASS: Final = "resilience.error.class"
@@ -76,7 +80,6 @@ ALERT_SUPPRESS_REASONS: Final = (
     "grouped",
     "inhibited",
     "overflow",
-    "rate_limit",
     "silenced",
     "threshold",
 )
@@ -89,6 +92,10 @@ BREAKER_OPEN_FOR: Final = "resilience.circuit_breaker.open_for"
 """Seconds until a probe may pass."""
 BREAKER_PROBES: Final = "resilience.circuit_breaker.probes"
 """Half-open probes that did not answer in time."""
+LIMIT: Final = "resilience.limit"
+"""Which limit it is."""
+LIMITS: Final = ("rate", "concurrency")
+"""Values of ``resilience.limit``."""
 STORAGE: Final = "resilience.storage"
 """Kind of storage that breakers and budgets are shared through."""
 STORAGES: Final = ("memory", "disk", "redis", "other")
@@ -166,6 +173,39 @@ BUDGET_UTILIZATION: Final = Metric(
     "Share of the retry budget that is spent; of the emptiest where a dependency has several.",
 )
 """Share of the retry budget that is spent; of the emptiest where a dependency has several."""
+LIMIT_WAIT: Final = Metric(
+    "resilience.limit.wait.duration",
+    "histogram",
+    "s",
+    ("resilience.dependency", "resilience.limit"),
+    "Waits for a permit or a slot; what passed at once is not in it.",
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+"""Waits for a permit or a slot; what passed at once is not in it."""
+LIMIT_REJECTIONS: Final = Metric(
+    "resilience.limit.rejections",
+    "counter",
+    "{call}",
+    ("resilience.dependency", "resilience.limit"),
+    "Calls that a limit could not let pass in time; nothing was sent.",
+)
+"""Calls that a limit could not let pass in time; nothing was sent."""
+LIMIT_SHADOW_EXCEEDED: Final = Metric(
+    "resilience.limit.shadow_exceeded",
+    "counter",
+    "{call}",
+    ("resilience.dependency", "resilience.limit"),
+    "Calls that shadow mode let pass and an enforcing limit would have made wait or rejected.",
+)
+"""Calls that shadow mode let pass and an enforcing limit would have made wait or rejected."""
+CONCURRENCY_IN_FLIGHT: Final = Metric(
+    "resilience.concurrency.in_flight",
+    "updowncounter",
+    "{call}",
+    ("resilience.dependency",),
+    "Calls under way to a dependency whose calls at a time are limited.",
+)
+"""Calls under way to a dependency whose calls at a time are limited."""
 TIMEOUT_ABANDONED: Final = Metric(
     "resilience.timeout.abandoned",
     "updowncounter",
@@ -285,6 +325,10 @@ METRICS: Final = (
     DELAY,
     SUPPRESSED,
     BUDGET_UTILIZATION,
+    LIMIT_WAIT,
+    LIMIT_REJECTIONS,
+    LIMIT_SHADOW_EXCEEDED,
+    CONCURRENCY_IN_FLIGHT,
     TIMEOUT_ABANDONED,
     BREAKER_STATUS,
     BREAKER_TRANSITIONS,
@@ -302,7 +346,7 @@ METRICS: Final = (
 )
 
 ATTEMPT_SPAN: Final = "attempt"
-"""One attempt; current while it runs, so that client spans lie inside it."""
+"""One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged."""
 DELIVERY_SPAN: Final = "alert.deliver"
 """One notification on its way to a channel; linked to the trace that caused it."""
 
@@ -319,12 +363,13 @@ SPANS: Final = (
         (
             "resilience.dependency",
             "resilience.attempt.number",
+            "resilience.attempt.hedged",
             "resilience.retry.delay",
             "error.type",
             "resilience.error.class",
             "resilience.error.severity",
         ),
-        "One attempt; current while it runs, so that client spans lie inside it.",
+        "One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged.",
     ),
     Span(
         "alert.deliver",
@@ -345,6 +390,8 @@ EVENT_ATTEMPT_FAILED: Final = "resilience.attempt.failed"
 """An attempt failed."""
 EVENT_RETRY_SCHEDULED: Final = "resilience.retry.scheduled"
 """A retry will follow after a wait."""
+EVENT_RETRY_SHADOWED: Final = "resilience.retry.shadowed"
+"""Shadow mode: a retry would follow after a wait. None is made."""
 EVENT_RETRY_EXHAUSTED: Final = "resilience.retry.exhausted"
 """All attempts were used up."""
 EVENT_BUDGET_EXHAUSTED: Final = "resilience.retry.budget_exhausted"
@@ -395,6 +442,19 @@ EVENTS: Final = (
             "resilience.retry.source",
         ),
         "A retry will follow after a wait.",
+    ),
+    Event(
+        "resilience.retry.shadowed",
+        "INFO",
+        (
+            "resilience.dependency",
+            "resilience.operation",
+            "error.type",
+            "resilience.attempt.number",
+            "resilience.retry.delay",
+            "resilience.retry.source",
+        ),
+        "Shadow mode: a retry would follow after a wait. None is made.",
     ),
     Event(
         "resilience.retry.exhausted",
