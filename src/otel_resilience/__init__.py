@@ -33,6 +33,7 @@ from otel_resilience.errors import (
     error_context,
 )
 from otel_resilience.policy.policy import Policy
+from otel_resilience.policy.registry import PolicyRegistry
 from otel_resilience.policy.service import RetryService, retry
 from otel_resilience.retries.backoff import Jitter
 from otel_resilience.retries.bucket import RetryBudgetConfig
@@ -56,6 +57,7 @@ __all__ = [
     "ErrorContext",
     "Jitter",
     "Policy",
+    "PolicyRegistry",
     "ResilienceError",
     "RetryBudget",
     "RetryBudgetConfig",

@@ -40,6 +40,7 @@ from otel_resilience.errors import AttemptThreadsExhaustedError
 from otel_resilience.limits.attempt_timeout import run_limited, run_limited_async
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.call import GIVE_UP, Call
+from otel_resilience.policy.living import policies
 from otel_resilience.policy.parts import SharedParts, check_shared, make_breaker, make_budget
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
@@ -128,6 +129,7 @@ class Policy:
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
         self._threads: AttemptThreads | None = None
         self._warned: set[str] = set()
+        policies[id(self)] = self
 
     @overload
     def execute(
