@@ -14,8 +14,8 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
@@ -40,6 +40,7 @@ from otel_resilience.errors import AttemptThreadsExhaustedError
 from otel_resilience.limits.attempt_timeout import run_limited, run_limited_async
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.call import GIVE_UP, Call
+from otel_resilience.policy.environment import policy_from
 from otel_resilience.policy.living import policies
 from otel_resilience.policy.parts import SharedParts, check_shared, make_breaker, make_budget
 from otel_resilience.retries.bucket import RetryBudgetConfig
@@ -130,6 +131,23 @@ class Policy:
         self._threads: AttemptThreads | None = None
         self._warned: set[str] = set()
         policies[id(self)] = self
+
+    @classmethod
+    def from_env(cls, dependency: str, *, environ: Mapping[str, str] | None = None, **defaults: Any) -> Self:
+        """The policy of ``dependency`` as environment variables set it, and below them ``defaults``.
+
+        The variables begin with ``RESILIENCE_`` and the name of the dependency in capitals, with ``_`` for everything
+        that is no letter or digit, and end with the parameter and its unit: ``RESILIENCE_SUPPLIER_MAX_ATTEMPTS``,
+        ``RESILIENCE_SUPPLIER_DEADLINE_S`` (docs/registry.md lists all). Any variable of the retries, of the circuit
+        breaker or of the budget switches that part on. An empty variable counts as unset; ``none`` switches off what
+        may be ``None``. ``environ`` takes the place of ``os.environ``.
+
+        Raises one ``ValueError`` that lists everything that is wrong: each variable with its value and what is allowed,
+        and each one with this prefix that is not known with the nearest that is.
+
+            policy = Policy.from_env("supplier", retry=RetryConfig(max_attempts=5), deadline=30)
+        """
+        return policy_from(cls, dependency, environ, defaults)
 
     @overload
     def execute(

@@ -26,5 +26,3 @@ def no_waits(*policies: Policy) -> Iterator[list[float]]:
         for policy, sleep, async_sleep in saved:
             policy.sleep = sleep
             policy.async_sleep = async_sleep
-
-
