@@ -103,10 +103,10 @@ def test_everything_that_is_wrong_is_named_in_one_error() -> None:
 
 
 def test_values_that_do_not_fit_each_other_are_named_together() -> None:
+    too_short = "max_reset_timeout must be at least reset_timeout (10), not 5.0"
     assert problems(BASE_DELAY_S="30", RESET_TIMEOUT_S="10", MAX_RESET_TIMEOUT_S="5") == [
         f"- {P}BASE_DELAY_S=30: base_delay must be at most max_delay (20), not 30.0",
-        f"- {P}MAX_RESET_TIMEOUT_S=5, {P}RESET_TIMEOUT_S=10:"
-        " max_reset_timeout must be at least reset_timeout (10), not 5.0",
+        f"- {P}MAX_RESET_TIMEOUT_S=5, {P}RESET_TIMEOUT_S=10: {too_short}",
     ]
     assert problems({"deadline": 5}, ATTEMPT_TIMEOUT_S="10") == [
         f"- {P}ATTEMPT_TIMEOUT_S=10: attempt_timeout (10.0) must be at most deadline (5)"
