@@ -32,6 +32,7 @@ from otel_resilience.errors import (
     enrich,
     error_context,
 )
+from otel_resilience.policy.off_switch import disabled
 from otel_resilience.policy.policy import Policy
 from otel_resilience.policy.registry import PolicyRegistry
 from otel_resilience.policy.service import RetryService, retry
@@ -74,6 +75,7 @@ __all__ = [
     "correlation_scope",
     "current_attempt",
     "default_classifier",
+    "disabled",
     "enrich",
     "error_context",
     "error_types",

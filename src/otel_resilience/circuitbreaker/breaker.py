@@ -13,6 +13,7 @@ from types import NoneType
 from typing import Any, Generic, TypeVar, overload
 
 from otel_resilience import telemetry
+from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.counting import AtomicCounter
 from otel_resilience._internal.forks import renew_lock_after_fork
@@ -40,7 +41,7 @@ _NEUTRAL = BreakerEffect.NEUTRAL
 _SUCCESS = BreakerEffect.SUCCESS
 
 UNRECORDED = -1
-"""The permit of a call that shadow mode lets pass although the circuit is open; its result is not counted."""
+"""The permit of a call that passes only in shadow mode, or by the off switch; its result is not counted."""
 
 
 class _Begun(Generic[T]):
@@ -169,7 +170,7 @@ class CircuitBreaker:
         started = self.clock()
         if not permit:
             left = self.rejects_until - started
-            if left > 0 and not metrics_set():
+            if left > 0 and not metrics_set() and not interventions.off:
                 self.count_rejection()
                 raise CircuitOpenError(self.dependency, left)
             permit = self.admit()
@@ -191,7 +192,7 @@ class CircuitBreaker:
         started = self.clock()
         if not permit:
             left = self.rejects_until - started
-            if left > 0 and not metrics_set():
+            if left > 0 and not metrics_set() and not interventions.off:
                 self.count_rejection()
                 raise CircuitOpenError(self.dependency, left)
             permit = self.admit()
@@ -216,13 +217,15 @@ class CircuitBreaker:
         """Raises :class:`CircuitOpenError` where the open time lasts and no telemetry is set up; else :meth:`admit`
         decides."""
         left = self.rejects_until - self.clock()
-        if left > 0 and not metrics_set():
+        if left > 0 and not metrics_set() and not interventions.off:
             self.count_rejection()
             raise CircuitOpenError(self.dependency, left)
 
     def admit(self) -> int:
         """A permit for one call, to be given back with exactly one of :meth:`record_success`, :meth:`record_error` and
         :meth:`release`. Raises :class:`CircuitOpenError`."""
+        if interventions.off:
+            return UNRECORDED
         now = self.clock()
         machine = self._machine
         with self._lock:
@@ -266,7 +269,7 @@ class CircuitBreaker:
     def record_error(self, permit: int, verdict: Classification, started: float, error: BaseException) -> None:
         """The call failed with ``error``; the verdict says what that means for the circuit."""
         effect = verdict.breaker
-        if verdict.error_class is _CANCELLED or effect is _NEUTRAL:
+        if verdict.error_class is _CANCELLED or effect is _NEUTRAL or interventions.off:
             self.release(permit)
             return
         if effect is _SUCCESS:

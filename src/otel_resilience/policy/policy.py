@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from otel_resilience import telemetry
+from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.operations import (
     UNUSUAL_FLAGS,
@@ -42,6 +43,7 @@ from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, 
 from otel_resilience.policy.call import GIVE_UP, Call
 from otel_resilience.policy.environment import policy_from
 from otel_resilience.policy.living import policies
+from otel_resilience.policy.off_switch import changed_call
 from otel_resilience.policy.parts import SharedParts, check_shared, make_breaker, make_budget
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
@@ -216,6 +218,8 @@ class Policy:
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> Any:
+        if interventions.active:
+            self, operation, name, deadline = changed_call(self, operation, name, deadline, asynchronous=False)
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until:
             breaker.reject()
@@ -318,6 +322,8 @@ class Policy:
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> T:
+        if interventions.active:
+            self, operation, name, deadline = changed_call(self, operation, name, deadline, asynchronous=True)
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until:
             breaker.reject()

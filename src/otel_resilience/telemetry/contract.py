@@ -30,6 +30,8 @@ ALERT_REASON: Final = PREFIX + "reason"
 ALERT_FINGERPRINT: Final = PREFIX + "alert.fingerprint"
 ALERT_STATUS: Final = PREFIX + "alert.status"
 STORAGE: Final = PREFIX + "storage"
+DISABLED: Final = PREFIX + "disabled"
+FAULT_INJECTED: Final = PREFIX + "fault.injected"
 ERROR_TYPE: Final = "error.type"
 
 ATTEMPT_SPAN: Final = "attempt"
@@ -47,6 +49,8 @@ SUPPRESS_REASONS: Final = (
     "breaker_open",
     "exhausted_below",
 )
+FAULTS: Final = ("error", "latency")
+"""Of :data:`FAULT_INJECTED`: what :mod:`otel_resilience.testing.faults` did to an attempt."""
 STORAGES: Final = ("memory", "disk", "redis", "other")
 """Kinds of storage that breakers and budgets are shared through."""
 
@@ -75,6 +79,7 @@ ALERT_SUPPRESS_REASONS: Final = (
     "threshold",
 )
 
+EVENT_DISABLED: Final = PREFIX + "disabled"
 EVENT_ALERT_DELIVERED: Final = PREFIX + "alert.delivered"
 EVENT_ALERT_FAILED: Final = PREFIX + "alert.delivery_failed"
 
@@ -282,13 +287,13 @@ SPANS: Final = (
     Span(
         "{dependency} {operation}",
         "INTERNAL",
-        (DEPENDENCY, OPERATION, ATTEMPTS, OUTCOME, ERROR_TYPE),
+        (DEPENDENCY, OPERATION, ATTEMPTS, OUTCOME, ERROR_TYPE, DISABLED),
         "One protected call. ERROR only where it finally failed.",
     ),
     Span(
         ATTEMPT_SPAN,
         "INTERNAL",
-        (DEPENDENCY, ATTEMPT_NUMBER, RETRY_DELAY, ERROR_TYPE, ERROR_CLASS, ERROR_SEVERITY),
+        (DEPENDENCY, ATTEMPT_NUMBER, RETRY_DELAY, ERROR_TYPE, ERROR_CLASS, ERROR_SEVERITY, FAULT_INJECTED),
         "One attempt; current while it runs, so that client spans lie inside it.",
     ),
     Span(
@@ -367,6 +372,12 @@ EVENTS: Final = (
         "INFO for LOW and MEDIUM, WARN for HIGH, ERROR for CRITICAL",
         (*_FAILURE, ERROR_CLASS, ERROR_SEVERITY, PREFIX + "error.unclassified"),
         "An error was classified.",
+    ),
+    Event(
+        EVENT_DISABLED,
+        "WARN",
+        (),
+        "The off switch was used: calls are made once and unprotected from here on.",
     ),
     Event(
         EVENT_ALERT_DELIVERED,
