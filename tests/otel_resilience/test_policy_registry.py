@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from otel_resilience import CircuitBreakerConfig, CircuitOpenError, Policy, PolicyRegistry, RetryConfig
-from otel_resilience.policy.living import living_policies, living_registries
+from otel_resilience.policy.policy import policies_in_use
+from otel_resilience.policy.registry import registries_in_use
 from otel_resilience.retries.budget import budgets_in_use
 from otel_resilience.telemetry import living_breakers
 from otel_resilience.testing import RecordedTelemetry
@@ -238,7 +239,7 @@ class TestEviction:
                 assert "gone" not in {point.attributes["resilience.dependency"] for point in recorded.points(metric)}
         assert "gone" not in {each.dependency for each in living_breakers()}
         assert "gone" not in {each.dependency for each in budgets_in_use()}
-        assert "gone" not in {each.dependency for each in living_policies()}
+        assert "gone" not in {each.dependency for each in policies_in_use}
 
     def test_one_in_use_may_go_without_harm(self) -> None:
         policies = PolicyRegistry(protected, max_size=1)
@@ -278,7 +279,7 @@ class TestEviction:
 
     def test_a_registry_itself_is_not_kept_alive(self) -> None:
         policies = PolicyRegistry(protected)
-        assert policies in living_registries()
+        assert policies in list(registries_in_use)
         there = weakref.ref(policies)
         del policies
         assert there() is None

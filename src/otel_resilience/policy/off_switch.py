@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from otel_resilience import telemetry
 from otel_resilience._internal import interventions
@@ -13,10 +12,6 @@ from otel_resilience._internal.operations import function_name
 from otel_resilience.telemetry import contract
 from otel_resilience.telemetry.event_log import WARN
 
-if TYPE_CHECKING:
-    from otel_resilience.policy.policy import Policy
-
-_unprotected: weakref.WeakKeyDictionary[Policy, Policy] = weakref.WeakKeyDictionary()
 _announced = False
 
 
@@ -50,28 +45,15 @@ def _announce() -> None:
     telemetry.emit(contract.EVENT_DISABLED, WARN, message, {})
 
 
-def unprotected(policy: Policy) -> Policy:
-    """A policy for the same dependency that protects nothing, and reports its calls the same way."""
-    if not _announced:
-        _announce()
-    found = _unprotected.get(policy)
-    if found is None:
-        from otel_resilience.policy.policy import Policy as PolicyClass  # policy builds on this module
-
-        found = PolicyClass(
-            policy.dependency, idempotent=policy.idempotent, classifier=policy.classifier, clock=policy.clock
-        )
-        _unprotected[policy] = found
-    return found
-
-
 def changed_call(
-    policy: Policy, operation: Callable[[], Any], name: str | None, deadline: float | None, *, asynchronous: bool
-) -> tuple[Policy, Callable[[], Any], str, float | None]:
+    policy: Any, operation: Callable[[], Any], name: str | None, deadline: float | None, *, asynchronous: bool
+) -> tuple[Any, Callable[[], Any], str, float | None]:
     """What a call is made of where it is changed from outside: its policy, operation, name and deadline."""
     name = name or function_name(operation)
     for wrap in interventions.wrappers:
         operation = wrap(policy, name, operation, asynchronous)
-    if interventions.off:
-        return unprotected(policy), operation, name, None
-    return policy, operation, name, deadline
+    if not interventions.off:
+        return policy, operation, name, deadline
+    if not _announced:
+        _announce()
+    return policy.unprotected(), operation, name, None

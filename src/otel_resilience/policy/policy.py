@@ -15,11 +15,12 @@ import time
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 
 from otel_resilience import telemetry
 from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
+from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.operations import (
     UNUSUAL_FLAGS,
     check_result,
@@ -42,7 +43,6 @@ from otel_resilience.limits.attempt_timeout import run_limited, run_limited_asyn
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.call import GIVE_UP, Call
 from otel_resilience.policy.environment import policy_from
-from otel_resilience.policy.living import policies
 from otel_resilience.policy.off_switch import changed_call
 from otel_resilience.policy.parts import SharedParts, check_shared, make_breaker, make_budget
 from otel_resilience.retries.bucket import RetryBudgetConfig
@@ -132,7 +132,8 @@ class Policy:
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
         self._threads: AttemptThreads | None = None
         self._warned: set[str] = set()
-        policies[id(self)] = self
+        self._unprotected: Policy | None = None
+        policies_in_use.add(self)
 
     @classmethod
     def from_env(cls, dependency: str, *, environ: Mapping[str, str] | None = None, **defaults: Any) -> Self:
@@ -445,12 +446,21 @@ class Policy:
         deadline = check.number("deadline", deadline, minimum=-math.inf)
         return deadline if self.deadline is None else min(deadline, self.deadline)
 
+    def unprotected(self) -> Policy:
+        """A policy that only reports the calls to this dependency: what stands in for this one while it is off."""
+        if self._unprotected is None:
+            self._unprotected = Policy(
+                self.dependency, idempotent=self.idempotent, classifier=self.classifier, clock=self.clock
+            )
+        return self._unprotected
+
     def operation_name(self, function: object, name: str | None) -> str:
         """The name of an operation on telemetry: the given one, else the function's; from a bounded set."""
         return self._operation_name(name or function_name(function))
 
 
 _making = threading.Lock()
+policies_in_use: Final[InUse[Policy]] = InUse()
 
 
 def _check_functions(shared: object, clock: object, sleep: object, async_sleep: object, rng: object) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_after_fork
+from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.operations import is_coroutine_function
-from otel_resilience.policy.living import registries
 from otel_resilience.policy.policy import Policy
 
 
@@ -41,7 +42,7 @@ class PolicyRegistry:
         """The least recently used one first."""
         self.renew_after_fork()
         renew_after_fork(self)
-        registries[id(self)] = self
+        registries_in_use.add(self)
 
     def renew_after_fork(self) -> None:
         """What other threads were making is not made in the child."""
@@ -126,3 +127,6 @@ class PolicyRegistry:
         with self._changed:
             self._makers.pop(key, None)
             self._changed.notify_all()
+
+
+registries_in_use: Final[InUse[PolicyRegistry]] = InUse()
