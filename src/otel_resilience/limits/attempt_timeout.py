@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from otel_resilience._internal.nesting import Enclosing, enclosing, leave
 from otel_resilience.classification.requests_seen import seen_in_task, seen_in_thread
@@ -13,6 +13,21 @@ from otel_resilience.limits.threads import Worker
 
 T = TypeVar("T")
 
+
+class Timer(Protocol):
+    """What :data:`start_timer` starts."""
+
+    def cancel(self) -> object:
+        """The callback is not called any more."""
+        ...
+
+
+def _call_later(loop: asyncio.AbstractEventLoop, seconds: float, callback: Callable[[], object]) -> Timer:
+    return loop.call_later(seconds, callback)
+
+
+start_timer: Callable[[asyncio.AbstractEventLoop, float, Callable[[], object]], Timer] = _call_later
+"""Calls back in a loop after so many seconds; a clock of the tests puts its own here."""
 
 TimeLimitError = Callable[[float, bool | None], TimeoutError]
 """The error for an attempt that was cut after so many seconds, and what its request showed."""
@@ -81,7 +96,7 @@ async def run_limited_async(
         scope.reschedule(loop.time())
 
     token = enclosing.set(attempt)
-    timer = loop.call_later(limit, on_time)
+    timer = start_timer(loop, limit, on_time)
     try:
         async with asyncio.timeout(None) as scope:
             return await (operation() if callable(operation) else operation)

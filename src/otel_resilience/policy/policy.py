@@ -390,6 +390,10 @@ class Policy:
         )
         return False
 
+    def forget_warnings(self) -> None:
+        """For tests: what was logged once is logged again."""
+        self._warned.clear()
+
     @overload
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]: ...
     @overload

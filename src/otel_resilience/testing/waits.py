@@ -1,4 +1,4 @@
-"""Skips the waits."""
+"""No waits: policies go on at once where they would sleep."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import contextlib
 from collections.abc import Iterator
 
 from otel_resilience.policy.policy import Policy
+from otel_resilience.testing.substitution import ASYNC_SLEEP, SLEEP, Substitution
 
 
 @contextlib.contextmanager
 def no_waits(*policies: Policy) -> Iterator[list[float]]:
-    """Within the block these policies do not sleep; yields the list of the waits that they asked for."""
+    """Within the block these policies do not sleep; yields the list of the waits that they asked for, in seconds.
+
+    Without arguments it holds for all policies of the process: those in use, and those that are made within the block.
+    """
     waits: list[float] = []
-    saved = [(policy, policy.sleep, policy.async_sleep) for policy in policies]
 
     async def skip(seconds: float) -> None:
         waits.append(seconds)
 
-    for policy in policies:
-        policy.sleep = waits.append
-        policy.async_sleep = skip
-    try:
+    with Substitution({SLEEP: waits.append, ASYNC_SLEEP: skip}, only=policies):
         yield waits
-    finally:
-        for policy, sleep, async_sleep in saved:
-            policy.sleep = sleep
-            policy.async_sleep = async_sleep
