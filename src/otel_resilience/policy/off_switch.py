@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from otel_resilience import telemetry
 from otel_resilience._internal import interventions
 from otel_resilience._internal.operations import function_name
 from otel_resilience.telemetry import contract
 from otel_resilience.telemetry.event_log import WARN
+
+P = TypeVar("P")
 
 _announced = False
 
@@ -46,8 +48,14 @@ def _announce() -> None:
 
 
 def changed_call(
-    policy: Any, operation: Callable[[], Any], name: str | None, deadline: float | None, *, asynchronous: bool
-) -> tuple[Any, Callable[[], Any], str, float | None]:
+    policy: P,
+    unprotected: Callable[[], P],
+    operation: Callable[[], Any],
+    name: str | None,
+    deadline: float | None,
+    *,
+    asynchronous: bool,
+) -> tuple[P, Callable[[], Any], str, float | None]:
     """What a call is made of where it is changed from outside: its policy, operation, name and deadline."""
     name = name or function_name(operation)
     for wrap in interventions.wrappers:
@@ -56,4 +64,4 @@ def changed_call(
         return policy, operation, name, deadline
     if not _announced:
         _announce()
-    return policy.unprotected(), operation, name, None
+    return unprotected(), operation, name, None

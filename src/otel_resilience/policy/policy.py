@@ -132,7 +132,7 @@ class Policy:
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
         self._threads: AttemptThreads | None = None
         self._warned: set[str] = set()
-        self._unprotected: Policy | None = None
+        self._bare: Policy | None = None
         policies_in_use.add(self)
 
     @classmethod
@@ -220,7 +220,9 @@ class Policy:
         is_retryable: IsRetryable | None,
     ) -> Any:
         if interventions.active:
-            self, operation, name, deadline = changed_call(self, operation, name, deadline, asynchronous=False)
+            self, operation, name, deadline = changed_call(
+                self, self._unprotected, operation, name, deadline, asynchronous=False
+            )
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until:
             breaker.reject()
@@ -324,7 +326,9 @@ class Policy:
         is_retryable: IsRetryable | None,
     ) -> T:
         if interventions.active:
-            self, operation, name, deadline = changed_call(self, operation, name, deadline, asynchronous=True)
+            self, operation, name, deadline = changed_call(
+                self, self._unprotected, operation, name, deadline, asynchronous=True
+            )
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until:
             breaker.reject()
@@ -390,10 +394,6 @@ class Policy:
         )
         return False
 
-    def forget_warnings(self) -> None:
-        """For tests: what was logged once is logged again."""
-        self._warned.clear()
-
     @overload
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]: ...
     @overload
@@ -450,13 +450,13 @@ class Policy:
         deadline = check.number("deadline", deadline, minimum=-math.inf)
         return deadline if self.deadline is None else min(deadline, self.deadline)
 
-    def unprotected(self) -> Policy:
+    def _unprotected(self) -> Policy:
         """A policy that only reports the calls to this dependency: what stands in for this one while it is off."""
-        if self._unprotected is None:
-            self._unprotected = Policy(
+        if self._bare is None:
+            self._bare = Policy(
                 self.dependency, idempotent=self.idempotent, classifier=self.classifier, clock=self.clock
             )
-        return self._unprotected
+        return self._bare
 
     def operation_name(self, function: object, name: str | None) -> str:
         """The name of an operation on telemetry: the given one, else the function's; from a bounded set."""

@@ -50,7 +50,7 @@ class Injection:
         self._random = random.Random(seed)  # noqa: S311  # chance, not a secret
         self._lock = threading.Lock()
 
-    def wrap(
+    def _wrap(
         self, policy: Policy, name: str, operation: Callable[[], Any], asynchronous: bool
     ) -> Callable[[], Any]:  # fmt: skip
         """The operation with these faults; as it is where they are not for it."""
@@ -127,7 +127,7 @@ def inject(
     _log.warning(
         "faults are injected into %s of %s (rate %g)", operation or "calls", dependency or "every policy", rate
     )
-    wrap = injection.wrap
+    wrap = injection._wrap  # noqa: SLF001  # one unit; a bound method is made anew each time
     interventions.add(wrap)
     try:
         yield injection

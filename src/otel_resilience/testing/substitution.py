@@ -89,5 +89,3 @@ def start_afresh() -> None:
         budget.reset()
     for registry in registries_in_use:
         registry.clear()
-    for policy in policies_in_use:
-        policy.forget_warnings()
