@@ -333,8 +333,8 @@ async def test_a_coroutine_that_is_closed_in_another_context_raises_nothing() ->
     protected = policy.execute(functools.partial(asyncio.sleep, 10))
 
     def step() -> None:
-        protected.send(None)  # type: ignore[attr-defined]  # a coroutine
+        protected.send(None)
 
     contextvars.copy_context().run(step)
-    protected.close()  # type: ignore[attr-defined]  # as above
+    protected.close()
     assert current_attempt() == 1

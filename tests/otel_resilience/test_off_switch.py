@@ -116,6 +116,42 @@ def test_decorated_functions_and_services(clock: FakeClock) -> None:
     assert script.calls == 2
 
 
+def test_the_attempts_of_a_loop(clock: FakeClock) -> None:
+    policy = make_policy(clock)
+    made: list[float | None] = []
+
+    def loop() -> None:
+        for attempt in policy.attempts(deadline=1):
+            with attempt:
+                made.append(otel_resilience.remaining())
+                raise TransientFault
+
+    with disabled(), pytest.raises(TransientFault):
+        loop()
+    assert made == [None]
+
+
+def test_a_breaker_as_a_block() -> None:
+    breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=1))
+    breaker.force_open()
+    passed = False
+    with disabled(), breaker:
+        passed = True
+    assert passed
+    assert breaker.state.name == "FORCED_OPEN"
+
+
+def test_neither_a_fallback_nor_a_verdict_on_results(clock: FakeClock, driver: Driver) -> None:
+    policy = make_policy(clock, fallback="stale", retry_result=lambda result: result == "bad")
+    assert driver.execute(policy, Script(TransientFault())) == "stale"
+    with disabled():
+        with pytest.raises(TransientFault):
+            driver.execute(policy, Script(TransientFault()))
+        script = Script("bad", "good")
+        assert driver.execute(policy, script) == "bad"
+    assert script.calls == 1
+
+
 def test_blocks_nest_and_overlap(clock: FakeClock) -> None:
     first, second = disabled(), disabled()
     policy = make_policy(clock)

@@ -92,7 +92,9 @@ class SharedClock(FakeClock):
         if self.now >= until:
             raise _TooLate from error
 
-    def _start_timer(self, loop: asyncio.AbstractEventLoop, seconds: float, callback: Callable[[], object]) -> _Timer:
+    def _start_timer(
+        self, loop: asyncio.AbstractEventLoop, seconds: float, callback: attempt_timeout.Callback
+    ) -> _Timer:
         timer = _Timer(self, loop, seconds, callback)
         with self._lock:
             self._timers.add(timer)
@@ -125,7 +127,7 @@ class _Timer:
     """Calls back in its loop when the clock has reached it."""
 
     def __init__(
-        self, clock: SharedClock, loop: asyncio.AbstractEventLoop, seconds: float, callback: Callable[[], object]
+        self, clock: SharedClock, loop: asyncio.AbstractEventLoop, seconds: float, callback: attempt_timeout.Callback
     ) -> None:
         self.when = clock.now + seconds
         self._clock = clock
@@ -139,6 +141,6 @@ class _Timer:
 
     def call_back(self) -> None:
         if asyncio._get_running_loop() is self._loop:  # noqa: SLF001  # as above
-            self._callback()
+            self._callback(self._loop)
         else:
-            self._loop.call_soon_threadsafe(self._callback)
+            self._loop.call_soon_threadsafe(self._callback, self._loop)

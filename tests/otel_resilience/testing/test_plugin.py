@@ -91,7 +91,8 @@ ASYNCHRONOUS = """
         import asyncio, pytest
         from otel_resilience import Policy, RetryConfig
 
-        policy = Policy("shop", retry=RetryConfig(base_delay=3600, max_delay=3600), idempotent=True, attempt_timeout=7200)
+        retry = RetryConfig(base_delay=3600, max_delay=3600)
+        policy = Policy("shop", retry=retry, idempotent=True, attempt_timeout=7200)
         pytestmark = pytest.mark.{mark}
 
         @pytest.fixture
