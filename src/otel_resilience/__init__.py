@@ -26,13 +26,19 @@ from otel_resilience.errors import (
     AttemptThreadsExhaustedError,
     AttemptTimeoutError,
     CircuitOpenError,
+    ConcurrencyLimitError,
     DeadlineExceededError,
     ErrorContext,
     FailedResultError,
+    LimitError,
+    RateLimitedError,
     ResilienceError,
     enrich,
     error_context,
 )
+from otel_resilience.limits.concurrency import ConcurrencyLimiter
+from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
+from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.policy.off_switch import disabled
 from otel_resilience.policy.policy import Policy
 from otel_resilience.policy.registry import PolicyRegistry
@@ -54,13 +60,20 @@ __all__ = [
     "CircuitOpenError",
     "Classification",
     "Classifier",
+    "ConcurrencyLimit",
+    "ConcurrencyLimitError",
+    "ConcurrencyLimiter",
     "DeadlineExceededError",
     "ErrorClass",
     "ErrorContext",
     "FailedResultError",
     "Jitter",
+    "LimitError",
     "Policy",
     "PolicyRegistry",
+    "RateLimit",
+    "RateLimitedError",
+    "RateLimiter",
     "ResilienceError",
     "RetryBudget",
     "RetryBudgetConfig",

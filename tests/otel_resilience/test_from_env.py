@@ -8,7 +8,16 @@ import logging
 
 import pytest
 
-from otel_resilience import CircuitBreaker, CircuitBreakerConfig, Jitter, Policy, RetryBudgetConfig, RetryConfig
+from otel_resilience import (
+    CircuitBreaker,
+    CircuitBreakerConfig,
+    ConcurrencyLimit,
+    Jitter,
+    Policy,
+    RateLimit,
+    RetryBudgetConfig,
+    RetryConfig,
+)
 from otel_resilience.policy.environment import VARIABLES
 
 P = "RESILIENCE_SUPPLIER_"
@@ -54,6 +63,21 @@ def test_a_budget_and_flags() -> None:
     assert policy.budget.config == RetryBudgetConfig(capacity=50)
     assert policy.idempotent is True
     assert policy.retry.jitter is Jitter.NONE
+
+
+def test_limits() -> None:
+    policy = from_env({"max_concurrency": 4}, RATE_LIMIT="5", RATE_PER_S="2", MAX_CONCURRENCY_WAIT_S="0")
+    assert policy.rate_limiter is not None
+    assert policy.rate_limiter.config == RateLimit(5, per=2)
+    assert policy.concurrency_limiter is not None
+    assert policy.concurrency_limiter.config == ConcurrencyLimit(4, max_wait=0)
+    limited = from_env(
+        {"max_concurrency": 4, "rate_limit": RateLimit(5, max_wait=1)}, MAX_CONCURRENCY="9", RATE_LIMIT="6"
+    )
+    assert limited.concurrency_limiter is not None
+    assert limited.concurrency_limiter.config.limit == 9
+    assert limited.rate_limiter is not None
+    assert limited.rate_limiter.config == RateLimit(6, max_wait=1)
 
 
 def test_none_switches_off_and_empty_is_unset() -> None:

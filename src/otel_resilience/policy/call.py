@@ -12,12 +12,13 @@ import logging
 import math
 from collections.abc import Iterator
 from contextvars import Token
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from otel_resilience import telemetry
 from otel_resilience._internal.foreign import cause_of, is_a
 from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline
 from otel_resilience._internal.operations import discard, is_awaitable
+from otel_resilience.circuitbreaker.states import BreakerState
 from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
 from otel_resilience.classification.requests_seen import left_running, shows_unsafe_request
 from otel_resilience.correlation import correlation_id
@@ -27,6 +28,7 @@ from otel_resilience.errors import (
     DeadlineExceededError,
     ErrorContext,
     FailedResultError,
+    LimitError,
     ResilienceError,
     attach_context,
     error_context,
@@ -37,9 +39,11 @@ from otel_resilience.telemetry.call_telemetry import CallTelemetry
 if TYPE_CHECKING:
     from otel_resilience._internal.predicates import IsRetryable
     from otel_resilience.circuitbreaker.breaker import CircuitBreaker
+    from otel_resilience.limits.concurrency import ConcurrencyLimiter
     from otel_resilience.policy.plan import CallPlan
 
 GIVE_UP = -1.0
+_OPEN = (BreakerState.OPEN, BreakerState.FORCED_OPEN)
 _CANCELLED = ErrorClass.CANCELLED
 _is_logged = telemetry.events_logger.isEnabledFor
 
@@ -48,7 +52,11 @@ class Call(CallTelemetry):
     """State of one protected call."""
 
     policy: CallPlan
+    paid_for = 0
+    """The attempt that has a permit of the rate limit."""
     permit: int
+    slots: ConcurrencyLimiter | None = None
+    """Of which this call has a slot."""
     token: Token[Enclosing | None] | None
     budget_cost = 0.0
     error: BaseException | None = None
@@ -108,6 +116,12 @@ class Call(CallTelemetry):
         """As :meth:`report`."""
         if self.token is not None:
             super().note_sent(unsafe=unsafe)
+
+    def time_left(self) -> float:
+        """Seconds until the nearest deadline, infinity where there is none. Raises :class:`DeadlineExceededError`."""
+        self.time_limit()
+        nearest = nearest_deadline(self)
+        return math.inf if nearest is None else nearest[0]
 
     def time_limit(self) -> float:
         """Seconds that the attempt about to run may take, infinity where nothing limits it.
@@ -171,6 +185,29 @@ class Call(CallTelemetry):
             self._suppress("breaker_open")
             raise rejection from self.error
 
+    def check_circuit(self) -> None:
+        """Raises :class:`CircuitOpenError` while the circuit is open."""
+        breaker = self.policy.breaker
+        if breaker is not None and breaker.state in _OPEN:
+            breaker.release(self._ask(breaker))
+
+    def is_inside(self, slots: ConcurrencyLimiter) -> bool:
+        """Whether a call round this one has a slot."""
+        outer = self.outer
+        while outer is not None:
+            if isinstance(outer, Call) and outer.slots is slots:
+                return True
+            outer = outer.outer
+        return False
+
+    def refuse(self, rejection: LimitError) -> NoReturn:
+        """A limit lets no attempt begin: raises ``rejection``."""
+        self.refused(rejection)
+        if self.error is None:
+            raise rejection
+        self._suppress("rate_limited")
+        raise rejection from self.error
+
     def refused(self, rejection: ResilienceError) -> None:
         """The attempt was not started: its cost is refunded, and the rejection says what was done before."""
         self._refund()
@@ -190,6 +227,8 @@ class Call(CallTelemetry):
             self.error = None
         elif budget is not None and not budget.full:
             budget.give(budget.config.success_credit)
+        if policy.concurrency_limiter is not None:
+            self._leave_limits()
         if hooks.awaited and policy.dependency in hooks.awaited:
             hooks.notify_success(policy.dependency, self.operation)
         if self.outer is not None:
@@ -203,6 +242,7 @@ class Call(CallTelemetry):
     def suspend(self) -> None:
         """The operation returned an awaitable: the attempt is withdrawn, and starts again where that is awaited."""
         self._leave()
+        self._leave_limits()
         self.suspended = True
         self.attempts -= 1
         if self.policy.breaker is not None:
@@ -277,6 +317,7 @@ class Call(CallTelemetry):
     def replacing(self, error: BaseException) -> Iterator[None]:
         """The block makes what takes the place of ``error``; the call ends with that, or with what the block raises."""
         self._leave()
+        self._leave_limits()
         self._close_attempt_span()
         try:
             with self._in_span():
@@ -292,6 +333,7 @@ class Call(CallTelemetry):
         """The call ends with ``error``, whatever that is: the context is attached, the span closed. ``replaced``: the
         caller gets what a fallback made."""
         self._leave()
+        self._leave_limits()
         self._close_attempt_span()
         if self.sent and is_a(error, ResilienceError):
             error.attempts = max(error.attempts, self.attempts)
@@ -331,6 +373,15 @@ class Call(CallTelemetry):
         if self.token is not None:
             leave(self.token)
             self.token = None
+
+    def _leave_limits(self) -> None:
+        """Gives the slot back, and a permit with which no attempt was begun."""
+        slots, self.slots = self.slots, None
+        if slots is not None:
+            slots.release()
+        if self.paid_for > self.attempts and self.policy.rate_limiter is not None:
+            self.paid_for = 0
+            self.policy.rate_limiter.give_back()
 
     def _inspect_enclosed_calls(self, error: BaseException, verdict: Classification) -> None:
         """Which enclosed calls this failure comes from, and whether anything may have been sent."""

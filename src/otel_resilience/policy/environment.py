@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from otel_resilience._internal import validation as check
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
+from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
 from otel_resilience.retries.backoff import Jitter
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.config import RetryConfig
@@ -87,6 +88,8 @@ class _Part:
 _RETRY: Final = _Part("retry", RetryConfig)
 _BREAKER: Final = _Part("breaker", CircuitBreakerConfig)
 _BUDGET: Final = _Part("budget", RetryBudgetConfig)
+_CONCURRENCY: Final = _Part("max_concurrency", ConcurrencyLimit)
+_RATE: Final = _Part("rate_limit", RateLimit)
 
 VARIABLES: Final[dict[str, tuple[_Part | None, str, Reader]]] = {
     "MAX_ATTEMPTS": (_RETRY, "max_attempts", _whole),
@@ -111,6 +114,11 @@ VARIABLES: Final[dict[str, tuple[_Part | None, str, Reader]]] = {
     "HALF_OPEN_MAX_CALLS": (_BREAKER, "half_open_max_calls", _whole),
     "PROBE_LEASE_S": (_BREAKER, "probe_lease", _or_none(_POSITIVE)),
     "BREAKER_SHADOW": (_BREAKER, "shadow", _flag),
+    "MAX_CONCURRENCY": (_CONCURRENCY, "limit", _whole),
+    "MAX_CONCURRENCY_WAIT_S": (_CONCURRENCY, "max_wait", _or_none(_NOT_NEGATIVE)),
+    "RATE_LIMIT": (_RATE, "limit", _whole),
+    "RATE_PER_S": (_RATE, "per", _POSITIVE),
+    "RATE_MAX_WAIT_S": (_RATE, "max_wait", _or_none(_NOT_NEGATIVE)),
     "DEADLINE_S": (None, "deadline", _or_none(_POSITIVE)),
     "ATTEMPT_TIMEOUT_S": (None, "attempt_timeout", _or_none(_POSITIVE)),
     "MAX_ATTEMPT_THREADS": (None, "max_attempt_threads", _whole),
@@ -186,8 +194,10 @@ class _Variables:
 
     def _made(self, part: _Part, values: dict[str, Any], default: Any) -> Any:
         try:
-            if default is None or isinstance(default, bool):
-                return part.kind(**values)
+            if isinstance(default, int | None):
+                return part.kind(
+                    **({} if default is None or isinstance(default, bool) else {"limit": default}) | values
+                )
             if type(default) is part.kind:
                 return dataclasses.replace(default, **values)
             problem = f"{part.parameter} is given as a {type(default).__name__}, which variables cannot change"

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from otel_resilience.circuitbreaker.breaker import CircuitBreaker
     from otel_resilience.classification.classifier import Classifier
     from otel_resilience.classification.model import Classification
+    from otel_resilience.limits.concurrency import ConcurrencyLimiter
+    from otel_resilience.limits.rate import RateLimiter
     from otel_resilience.retries.budget import RetryBudget
     from otel_resilience.retries.config import RetryConfig
 
@@ -21,6 +23,8 @@ class CallPlan(Protocol):
     max_attempts: int
     budget: RetryBudget | None
     breaker: CircuitBreaker | None
+    concurrency_limiter: ConcurrencyLimiter | None
+    rate_limiter: RateLimiter | None
     attempt_timeout: float | None
     idempotent: bool | None
     classifier: Classifier

@@ -1,6 +1,7 @@
 """One object for everything that protects the calls to one dependency.
 
-Outside in: fallback, total deadline, retry with its budget, circuit breaker (asked once per attempt), attempt timeout.
+Outside in: fallback, total deadline, slot for the call, retry with its budget, and for each attempt: permit of the rate
+limit, circuit breaker, attempt timeout.
 """
 
 from __future__ import annotations
@@ -41,14 +42,31 @@ from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import Classification
 from otel_resilience.errors import AttemptThreadsExhaustedError, FailedResultError
 from otel_resilience.limits.attempt_timeout import run_limited, run_limited_async
+from otel_resilience.limits.concurrency import ConcurrencyLimiter
+from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
+from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.attempts import Attempts
 from otel_resilience.policy.call import GIVE_UP, Call
 from otel_resilience.policy.environment import policy_from
 from otel_resilience.policy.off_switch import changed_call
-from otel_resilience.policy.parts import SharedParts, check_shared, make_breaker, make_budget
+from otel_resilience.policy.parts import (
+    SharedParts,
+    check_shared,
+    make_breaker,
+    make_budget,
+    make_concurrency_limiter,
+    make_rate_limiter,
+)
 from otel_resilience.policy.results import RetryResult, judged, retry_result_predicate
-from otel_resilience.policy.waits import can_wait_async, check_can_cut, running_loop, wait, warn_of_loop
+from otel_resilience.policy.waits import (
+    can_wait_async,
+    check_can_cut,
+    running_loop,
+    wait_for_turn,
+    wait_for_turn_async,
+    warn_of_loop,
+)
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.retries.config import RetryConfig
@@ -77,6 +95,13 @@ class Policy:
     thread cannot be stopped, so it is counted (``resilience.timeout.abandoned``) until the operation returns; where all
     are left behind, :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a
     ``def`` is called as it is and not cut, which is logged once.
+
+    ``max_concurrency``: calls under way at a time. ``rate_limit``: attempts in a time. A call waits for its slot and an
+    attempt for its permit, first come, first served, as long as the deadline allows; this is charged to no attempt
+    timeout. What cannot be given in time is rejected (:class:`~otel_resilience.ConcurrencyLimitError`,
+    :class:`~otel_resilience.RateLimitedError`) and never sent. An open circuit spends no permit. With ``shared`` the
+    rate limit is that of all who share that state. Several policies have a limit in common where they are given one
+    :class:`~otel_resilience.ConcurrencyLimiter` or :class:`~otel_resilience.RateLimiter`.
 
     ``idempotent``: ``True`` where every operation may safely be repeated, ``False`` where none may that was perhaps
     sent, ``None`` to go by what the failed request shows (HTTP method, idempotency key). What was cut by a time limit
@@ -108,6 +133,8 @@ class Policy:
         budget: RetryBudget | RetryBudgetConfig | bool | None = None,
         deadline: float | None = None,
         attempt_timeout: float | None = None,
+        max_concurrency: int | ConcurrencyLimit | ConcurrencyLimiter | None = None,
+        rate_limit: RateLimit | RateLimiter | None = None,
         max_attempt_threads: int = DEFAULT_MAX_THREADS,
         idempotent: bool | None = None,
         retry_result: RetryResult | None = None,
@@ -142,11 +169,14 @@ class Policy:
         self.async_sleep = async_sleep
         self.rng = rng
         self.shared = shared
-        """Where the breaker and the budget made here keep their state; ``None``: in themselves."""
+        """Where the breaker, the budget and the rate limit made here keep their state; ``None``: in themselves."""
         self.classify: Callable[[BaseException], Classification] = self.classifier.classify
         self.max_attempts = self.retry.max_attempts
         self.breaker = make_breaker(self, breaker, shared)
         self.budget = make_budget(self, budget, shared)
+        self.concurrency_limiter = make_concurrency_limiter(self, max_concurrency)
+        self.rate_limiter = make_rate_limiter(self, rate_limit, shared)
+        self._limited = self.concurrency_limiter is not None or self.rate_limiter is not None
         if self.budget is not None:
             telemetry.watch_budgets()
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
@@ -228,7 +258,8 @@ class Policy:
         predicate, an exception type, or several of them) replaces the classifier's decision what is worth a repetition;
         one that fails is logged once and counts as ``False``. ``retry_result`` replaces the policy's, for this call.
 
-        Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.AttemptTimeoutError`,
+        Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.RateLimitedError`,
+        :class:`~otel_resilience.ConcurrencyLimitError`, :class:`~otel_resilience.AttemptTimeoutError`,
         :class:`~otel_resilience.DeadlineExceededError`, :class:`~otel_resilience.AttemptThreadsExhaustedError`, or the
         operation's own last error with a note; ``TypeError`` for what cannot be protected, such as a generator.
 
@@ -280,8 +311,11 @@ class Policy:
 
     def _run(self, operation: Callable[[], Any], call: Call) -> Any:
         """The one loop for ``def``."""
+        delay = 0.0
         try:
             while True:
+                if self._limited or delay > 0:
+                    wait_for_turn(delay, call)
                 limit = call.time_limit() if call.is_limited else math.inf
                 worker = None if self.attempt_timeout is None else self._reserve(limit, call)
                 if worker is None:
@@ -308,8 +342,6 @@ class Policy:
                         warn_of_loop(call, "attempt_timeout does not cut")
                     call.succeeded()
                     return result
-                if delay > 0:
-                    wait(delay, call)
         except BaseException as error:
             failure = call.to_replace(error, self.fallback)
             if failure is None:
@@ -404,10 +436,13 @@ class Policy:
     async def _run_async(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T] | None) -> T:
         """The one loop for ``async def``; ``begun`` is what a first call of the operation returned already."""
         call.cuts = True
+        delay = 0.0
         try:
             if begun is not None:
                 call.resume()
             while True:
+                if self._limited or delay > 0:
+                    await wait_for_turn_async(delay, call)
                 limit = call.time_limit() if call.is_limited else math.inf
                 if limit != math.inf:
                     check_can_cut(call)
@@ -428,8 +463,6 @@ class Policy:
                         self._check_result(result, call)
                     call.succeeded()
                     return result
-                if delay > 0:
-                    await self.async_sleep(delay)
         except BaseException as error:
             discard(begun)
             failure = call.to_replace(error, self.fallback)
@@ -460,7 +493,7 @@ class Policy:
 
         The loop waits between attempts and ends after the first block that succeeds. The last error is raised from its
         block, and so is :class:`~otel_resilience.CircuitOpenError` where the circuit is open. A loop that is left early
-        leaves nothing open. ``attempt.number`` counts from 1.
+        leaves nothing open. ``attempt.number`` counts from 1. Limits are waited for, and reject, as the loop goes on.
 
         With ``async for``, deadline and ``attempt_timeout`` cut the block; otherwise they cannot, and code inside sees
         in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result`` and

@@ -24,6 +24,7 @@ BREAKER_STATE: Final = PREFIX + "circuit_breaker.state"
 BREAKER_FROM: Final = PREFIX + "from"
 BREAKER_TO: Final = PREFIX + "to"
 BREAKER_REASON: Final = PREFIX + "reason"
+LIMIT: Final = PREFIX + "limit"
 CHANNEL: Final = PREFIX + "channel"
 ALERT_SEVERITY: Final = PREFIX + "severity"
 ALERT_REASON: Final = PREFIX + "reason"
@@ -47,10 +48,12 @@ SUPPRESS_REASONS: Final = (
     "not_retryable",
     "retry_after_too_long",
     "breaker_open",
+    "rate_limited",
     "exhausted_below",
 )
 FAULTS: Final = ("error", "latency")
 """Of :data:`FAULT_INJECTED`: what :mod:`otel_resilience.testing.faults` did to an attempt."""
+LIMITS: Final = ("rate", "concurrency")
 STORAGES: Final = ("memory", "disk", "redis", "other")
 """Kinds of storage that breakers and budgets are shared through."""
 
@@ -165,6 +168,35 @@ BUDGET_UTILIZATION: Final = Metric(
     (DEPENDENCY,),
     "Share of the retry budget that is spent; of the emptiest where a dependency has several.",
 )
+LIMIT_WAIT: Final = Metric(
+    PREFIX + "limit.wait.duration",
+    "histogram",
+    "s",
+    (DEPENDENCY, LIMIT),
+    "Waits for a permit or a slot; what passed at once is not in it.",
+    DURATION_BOUNDARIES,
+)
+LIMIT_REJECTIONS: Final = Metric(
+    PREFIX + "limit.rejections",
+    "counter",
+    "{call}",
+    (DEPENDENCY, LIMIT),
+    "Calls that a limit could not let pass in time; nothing was sent.",
+)
+LIMIT_SHADOW_EXCEEDED: Final = Metric(
+    PREFIX + "limit.shadow_exceeded",
+    "counter",
+    "{call}",
+    (DEPENDENCY, LIMIT),
+    "Calls that shadow mode let pass and an enforcing limit would have made wait or rejected.",
+)
+CONCURRENCY_IN_FLIGHT: Final = Metric(
+    PREFIX + "concurrency.in_flight",
+    "updowncounter",
+    "{call}",
+    (DEPENDENCY,),
+    "Calls under way to a dependency whose calls at a time are limited.",
+)
 TIMEOUT_ABANDONED: Final = Metric(
     PREFIX + "timeout.abandoned",
     "updowncounter",
@@ -267,6 +299,10 @@ METRICS: Final = (
     DELAY,
     SUPPRESSED,
     BUDGET_UTILIZATION,
+    LIMIT_WAIT,
+    LIMIT_REJECTIONS,
+    LIMIT_SHADOW_EXCEEDED,
+    CONCURRENCY_IN_FLIGHT,
     TIMEOUT_ABANDONED,
     BREAKER_STATUS,
     BREAKER_TRANSITIONS,

@@ -65,6 +65,22 @@ def _count_rejection(listener: Listener, dependency: str, enforced: bool) -> Non
 
 
 @never_raise
+def limit_waited(dependency: str, limit: str, seconds: float) -> None:
+    """A limit made a call wait, and then let it pass."""
+    listener = active()
+    if listener is not None:
+        listener.metrics.limit_wait(dependency, limit, seconds)
+
+
+@never_raise
+def limit_exceeded(dependency: str, limit: str, *, enforced: bool) -> None:
+    """A limit rejected a call, or in shadow mode would not have let it pass at once."""
+    listener = active()
+    if listener is not None:
+        listener.metrics.limit_exceeded(dependency, limit, enforced=enforced)
+
+
+@never_raise
 def stale_result(dependency: str, number: int) -> None:
     """Results of an earlier generation were dropped."""
     listener = active()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from otel_resilience.limits import attempt_timeout
+from otel_resilience.limits.semaphore import FairSemaphore
 from otel_resilience.limits.threads import Worker
 from otel_resilience.testing.clock import FakeClock
 
@@ -47,19 +49,34 @@ class SharedClock(FakeClock):
 
     @contextlib.contextmanager
     def cutting(self) -> Iterator[None]:
-        """Within the block the time limits of attempts are on this clock."""
+        """Within the block the time limits of attempts, and of waits for a place in a queue, are on this clock."""
         run, start_timer = Worker.run, attempt_timeout.start_timer
+        wait, wait_async = FairSemaphore.wait, FairSemaphore.wait_async
 
         def run_on_clock(worker: Worker, *arguments: Any) -> Any:
             return self._run(functools.partial(run, worker), *arguments)
 
-        Worker.run = run_on_clock  # type: ignore[method-assign,assignment]  # with the same arguments
-        attempt_timeout.start_timer = self._start_timer
-        try:
+        def wait_on_clock(places: FairSemaphore, seconds: float) -> bool:
+            return self._in_time(seconds, taken=wait(places, _real(seconds)))
+
+        async def wait_async_on_clock(places: FairSemaphore, seconds: float) -> bool:
+            return self._in_time(seconds, taken=await wait_async(places, _real(seconds)))
+
+        with contextlib.ExitStack() as stack:
+            for owner, name, replacement, original in (
+                (Worker, "run", run_on_clock, run),
+                (FairSemaphore, "wait", wait_on_clock, wait),
+                (FairSemaphore, "wait_async", wait_async_on_clock, wait_async),
+                (attempt_timeout, "start_timer", self._start_timer, start_timer),
+            ):
+                stack.callback(setattr, owner, name, original)
+                setattr(owner, name, replacement)
             yield
-        finally:
-            attempt_timeout.start_timer = start_timer
-            Worker.run = run  # type: ignore[method-assign]  # as it was
+
+    def _in_time(self, seconds: float, *, taken: bool) -> bool:
+        if not taken:
+            self.advance(max(0.0, seconds))
+        return taken
 
     def _run(
         self,
@@ -84,7 +101,7 @@ class SharedClock(FakeClock):
             return on_timeout(thread)
 
         try:
-            return run(in_time, min(limit, PATIENCE), hangs)
+            return run(in_time, _real(limit), hangs)
         except _TooLate as late:
             raise on_timeout(None) from late.__cause__
 
@@ -119,6 +136,11 @@ class SharedClock(FakeClock):
         self._end(timer)  # also where the sum was rounded down
 
 
+def _real(seconds: float) -> float:
+    """The real seconds to wait where ``seconds`` on the clock are the limit."""
+    return seconds if math.isinf(seconds) else min(seconds, PATIENCE)
+
+
 class _TooLate(BaseException):
     """An attempt ended after its time limit."""
 
@@ -133,7 +155,7 @@ class _Timer:
         self._clock = clock
         self._loop = loop
         self._callback = callback
-        self._patience = loop.call_later(min(seconds, PATIENCE), clock.jump, self)
+        self._patience = loop.call_later(_real(seconds), clock.jump, self)
 
     def cancel(self) -> None:
         self._patience.cancel()

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker
+from otel_resilience.limits.concurrency import ConcurrencyLimiter
+from otel_resilience.limits.rate import RateLimiter, rate_limiters_in_use
 from otel_resilience.policy.policy import Policy, policies_in_use
 from otel_resilience.policy.registry import registries_in_use
 from otel_resilience.retries.budget import RetryBudget, budgets_in_use, forget_budgets
@@ -23,6 +25,8 @@ _ATTRIBUTES: Final[dict[type, dict[str, str]]] = {
     Policy: {CLOCK: "clock", SLEEP: "sleep", ASYNC_SLEEP: "async_sleep"},
     CircuitBreaker: {CLOCK: "clock"},
     RetryBudget: {CLOCK: "_clock"},
+    RateLimiter: {CLOCK: "_clock", SLEEP: "sleep", ASYNC_SLEEP: "async_sleep"},
+    ConcurrencyLimiter: {CLOCK: "_clock"},
 }
 """Where each kind of object keeps them."""
 
@@ -74,13 +78,15 @@ class Substitution:
 
 
 def _in_use() -> Iterable[object]:
-    return (*policies_in_use, *living_breakers(), *budgets_in_use())
+    policies = list(policies_in_use)
+    slots = [policy.concurrency_limiter for policy in policies if policy.concurrency_limiter is not None]
+    return (*policies, *living_breakers(), *budgets_in_use(), *rate_limiters_in_use, *slots)
 
 
 def start_afresh() -> None:
-    """Circuits closed, budgets full, registries empty: of all that are in use.
+    """Circuits closed, budgets full, rate limits unused, registries empty: of all policies that are in use.
 
-    State that is shared through a storage stays as it is there.
+    State that is shared through a storage stays as it is there, and so do the slots of calls under way.
     """
     forget_budgets()
     for breaker in living_breakers():
@@ -89,3 +95,6 @@ def start_afresh() -> None:
         budget.reset()
     for registry in registries_in_use:
         registry.clear()
+    for limiter in rate_limiters_in_use:
+        if type(limiter) is RateLimiter:
+            limiter.reset()

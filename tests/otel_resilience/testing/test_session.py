@@ -16,9 +16,13 @@ from otel_resilience import (
     CircuitBreakerConfig,
     CircuitBreakerRegistry,
     CircuitOpenError,
+    ConcurrencyLimit,
+    ConcurrencyLimitError,
     DeadlineExceededError,
     Policy,
     PolicyRegistry,
+    RateLimit,
+    RateLimiter,
     RetryBudget,
     RetryConfig,
     RetryService,
@@ -65,6 +69,30 @@ class TestWaits:
 
         assert await list_plans() == "value"
         assert session.waits == [3600, 3600]
+
+    def test_nor_for_the_permits_of_a_rate_limit(self) -> None:
+        policy = Policy("supplier", rate_limit=RateLimit(1, per=60, margin=0))
+        with Resilience().active() as session:
+            before = session.clock()
+            for _ in range(3):
+                policy.execute(lambda: None)
+            assert session.waits == [60, 60]
+            assert session.clock() == before + 120
+        with Resilience().active() as session:
+            policy.execute(lambda: None)
+            assert session.waits == []
+
+    async def test_nor_for_those_of_an_async_def_or_of_a_limiter_alone(self, session: Resilience) -> None:
+        limiter = RateLimiter("supplier", RateLimit(1, per=60, margin=0))
+        clock = session.clock
+
+        async def operation() -> float:
+            return clock()
+
+        policy = Policy("supplier", rate_limit=limiter)
+        first, second = [await policy.execute(operation) for _ in range(2)]
+        await limiter.acquire_async()
+        assert (second - first, clock() - second) == (60, 60)
 
     def test_a_clock_that_the_test_brought_is_left_alone(self, session: Resilience) -> None:
         clock = FakeClock()
@@ -247,6 +275,30 @@ class TestTimeLimits:
 
         with pytest.raises(AttemptTimeoutError):
             await Policy("supplier", attempt_timeout=10).execute(operation)
+
+
+class TestSlots:
+    def test_a_wait_that_would_be_in_vain_ends_on_the_clock(self, session: Resilience) -> None:
+        before = session.clock()
+        policy = Policy("supplier", max_concurrency=ConcurrencyLimit(1, max_wait=600))
+        with pytest.raises(ConcurrencyLimitError):
+            policy.execute(lambda: policy.execute(lambda: None))
+        assert session.clock() == before + 600
+
+    async def test_in_async_def_too_and_a_slot_that_becomes_free_is_taken(self, session: Resilience) -> None:
+        clock = session.clock
+        policy = Policy("supplier", max_concurrency=ConcurrencyLimit(1, max_wait=600))
+
+        async def operation() -> str:
+            await clock.async_sleep(5)
+            return "value"
+
+        async def nested() -> str:
+            return await policy.execute(operation)
+
+        assert await asyncio.gather(*(policy.execute(operation) for _ in range(2))) == ["value"] * 2
+        with pytest.raises(ConcurrencyLimitError):
+            await policy.execute(nested)
 
 
 class TestCalls:
