@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import entry_points
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import otel_resilience
+from otel_resilience.testing import plugin
+
 pytest_plugins = ["pytester"]
 
-INSTALLED = any(each.name == "otel_resilience" for each in entry_points(group="pytest11"))
-PLUGIN = "otel_resilience" if INSTALLED else "otel_resilience.testing.plugin"
-"""By its entry point, which an installation from before the library had one does not show."""
+Run = Callable[..., pytest.RunResult]
 
 
-@pytest.fixture
-def pytester(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # each test names those that it needs
-    return pytester
-
-
-def run(pytester: pytest.Pytester, source: str, *options: str) -> pytest.RunResult:
-    pytester.makepyfile(source)
-    return pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", "-p", PLUGIN, *options)
-
-
-def test_a_test_gets_what_the_page_promises(pytester: pytest.Pytester) -> None:
-    result = run(
-        pytester,
+def test_a_test_gets_what_the_page_promises(run_pytest: Run) -> None:
+    result = run_pytest(
         """
         import pytest
         from otel_resilience import CircuitBreakerConfig, CircuitOpenError, Policy, RetryConfig
@@ -68,9 +59,8 @@ def test_a_test_gets_what_the_page_promises(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=5)
 
 
-def test_a_failure_shows_the_calls_and_hides_the_helper(pytester: pytest.Pytester) -> None:
-    result = run(
-        pytester,
+def test_a_failure_shows_the_calls_and_hides_the_helper(run_pytest: Run) -> None:
+    result = run_pytest(
         """
         from otel_resilience import Policy
 
@@ -117,13 +107,12 @@ LOOP_OF_FUNCTIONS = ["-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixtu
 
 
 @pytest.mark.parametrize(("mark", "options"), [("asyncio", LOOP_OF_FUNCTIONS), ("anyio", ["-p", "anyio"])])
-def test_async_tests(pytester: pytest.Pytester, mark: str, options: list[str]) -> None:
-    run(pytester, ASYNCHRONOUS.format(mark=mark), *options).assert_outcomes(passed=1)
+def test_async_tests(run_pytest: Run, mark: str, options: list[str]) -> None:
+    run_pytest(ASYNCHRONOUS.format(mark=mark), *options).assert_outcomes(passed=1)
 
 
-def test_several_processes(pytester: pytest.Pytester) -> None:
-    result = run(
-        pytester,
+def test_several_processes(run_pytest: Run) -> None:
+    result = run_pytest(
         """
         import pytest
         from otel_resilience import Policy
@@ -148,6 +137,11 @@ assert not {"otel_resilience.alerting", "otel_resilience.storage", "httpx", "red
     subprocess.run([sys.executable, "-W", "error", "-c", code], timeout=60, check=True)
 
 
-def test_fixtures_are_listed_with_what_they_are_for(pytester: pytest.Pytester) -> None:
-    result = run(pytester, "", "--fixtures")
+def test_fixtures_are_listed_with_what_they_are_for(run_pytest: Run) -> None:
+    result = run_pytest("", "--fixtures")
     result.stdout.fnmatch_lines(["resilience -- *plugin.py:*", "*No waits anywhere*"])
+
+
+def test_the_distribution_names_the_plugin() -> None:
+    project = tomllib.loads((Path(otel_resilience.__file__).with_name("pyproject.toml")).read_text(encoding="utf-8"))
+    assert project["project"]["entry-points"]["pytest11"] == {"otel_resilience": plugin.__name__}
