@@ -70,6 +70,18 @@ class TestWaits:
         assert await list_plans() == "value"
         assert session.waits == [3600, 3600]
 
+    def test_nor_outside_asyncio(self, session: Resilience) -> None:
+        script = flaky()
+
+        async def list_plans() -> object:
+            return script.play()
+
+        session.clock.advance(1)
+        with pytest.raises(StopIteration) as done:
+            Policy("supplier", retry=HOUR).execute(list_plans).send(None)
+        assert done.value.value == "value"
+        assert session.waits == [3600, 3600]
+
     def test_nor_for_the_permits_of_a_rate_limit(self) -> None:
         policy = Policy("supplier", rate_limit=RateLimit(1, per=60, margin=0))
         with Resilience().active() as session:
