@@ -36,13 +36,14 @@ from otel_resilience import (
     RetryBudgetConfig,
     RetryConfig,
     classify,
+    disabled,
     error_context,
     telemetry,
 )
 from otel_resilience.classification import error_types
 from otel_resilience.storage import DiskStorage, SharedCircuitBreaker, SharedState
 from otel_resilience.telemetry import cardinality, contract, listener
-from otel_resilience.testing import FakeClock, Point, RecordedTelemetry
+from otel_resilience.testing import FakeClock, Point, RecordedTelemetry, faults
 from support.frail_storage import FrailStorage
 from support.resilience import (
     Driver,
@@ -94,13 +95,14 @@ DESIGN_EVENTS = {
     "resilience.storage.degraded",
     "resilience.storage.restored",
     "resilience.storage.damaged",
+    "resilience.disabled",
 }
 ALERT_PREFIX = "resilience.alert."
 """What the alert service emits is held against the contract in ``alerting/test_alert_telemetry.py``."""
-OPERATION_SPAN = {DEPENDENCY, OPERATION, "resilience.attempts", OUTCOME, "error.type"}
+OPERATION_SPAN = {DEPENDENCY, OPERATION, "resilience.attempts", OUTCOME, "error.type", "resilience.disabled"}
 ATTEMPT_SPAN = {
     DEPENDENCY, "resilience.attempt.number", "resilience.attempt.hedged", "resilience.retry.delay", "error.type", CLASS,
-    SEVERITY,
+    SEVERITY, "resilience.fault.injected",
 }  # fmt: skip
 CLOSED_SETS = {
     OUTCOME: OUTCOMES,
@@ -165,6 +167,8 @@ def everything(driver: Driver, clock: FakeClock) -> None:
 
     policy = make_policy(clock, breaker=None)
     attempt(policy, "value")
+    with faults.inject(error=TransientFault, times=1), disabled():
+        attempt(policy, "value")
     attempt(policy, TransientFault(), "value")
     attempt(policy, TransientFault())
     attempt(policy, ThrottledFault(retry_after=2.0), "value")
@@ -323,7 +327,7 @@ class TestEveryName:
                 assert {DEPENDENCY, "resilience.attempt.number"} <= found <= ATTEMPT_SPAN
             else:
                 assert re.fullmatch(r"supplier \w+", span.name)
-                assert OPERATION_SPAN - {"error.type"} <= found <= OPERATION_SPAN
+                assert OPERATION_SPAN - {"error.type", "resilience.disabled"} <= found <= OPERATION_SPAN
         assert set().union(*map(set, map(attributes, attempt_spans(recorded)))) == ATTEMPT_SPAN
 
     def test_events(self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:
