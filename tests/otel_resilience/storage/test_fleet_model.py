@@ -22,6 +22,8 @@ from otel_resilience.storage import (
     BudgetStep,
     BudgetView,
     MemoryStorage,
+    RateStep,
+    RateView,
     SharedCircuitBreaker,
     SharedRetryBudget,
     SharedState,
@@ -91,6 +93,9 @@ class Network:
         assert self.spent <= BUDGET.capacity + self.paid_in + accrued + 1e-6
         self._way_back(fault)
         return view
+
+    def rate(self, key: str, step: RateStep) -> RateView:
+        return self.real.rate(key, step)
 
     def pause(self, key: str, seconds: float) -> float:
         return self.real.pause(key, seconds)
