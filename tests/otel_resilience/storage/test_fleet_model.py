@@ -146,6 +146,10 @@ class Way:
         self._check()
         return self.network.budget(key, step)
 
+    def rate(self, key: str, step: RateStep) -> RateView:
+        self._check()
+        return self.network.rate(key, step)
+
     def pause(self, key: str, seconds: float) -> float:
         return self.network.pause(key, seconds)
 
