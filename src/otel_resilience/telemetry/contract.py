@@ -56,6 +56,12 @@ SUPPRESS_REASONS: Final = (
     "shadow",
 )
 """Values of ``resilience.retry.suppress_reason``."""
+DISABLED: Final = "resilience.disabled"
+"""Whether the off switch was on, so that the call was made once and unprotected."""
+FAULT_INJECTED: Final = "resilience.fault.injected"
+"""The fault that a test or an experiment injected into the attempt."""
+FAULTS: Final = ("error", "latency")
+"""Values of ``resilience.fault.injected``."""
 ERROR_CLASS: Final = "resilience.error.class"
 """What kind of failure it is; decides whether a retry can help."""
 ERROR_SEVERITY: Final = "resilience.error.severity"
@@ -80,6 +86,7 @@ ALERT_SUPPRESS_REASONS: Final = (
     "grouped",
     "inhibited",
     "overflow",
+    "rate_limit",
     "silenced",
     "threshold",
 )
@@ -354,7 +361,14 @@ SPANS: Final = (
     Span(
         "{dependency} {operation}",
         "INTERNAL",
-        ("resilience.dependency", "resilience.operation", "resilience.attempts", "resilience.outcome", "error.type"),
+        (
+            "resilience.dependency",
+            "resilience.operation",
+            "resilience.attempts",
+            "resilience.outcome",
+            "error.type",
+            "resilience.disabled",
+        ),
         "One protected call. ERROR only where it finally failed and no fallback took its place.",
     ),
     Span(
@@ -368,6 +382,7 @@ SPANS: Final = (
             "error.type",
             "resilience.error.class",
             "resilience.error.severity",
+            "resilience.fault.injected",
         ),
         "One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged.",
     ),
@@ -408,6 +423,8 @@ EVENT_STORAGE_DAMAGED: Final = "resilience.storage.damaged"
 """A file of shared state cannot be used. It was set aside, and its state starts empty."""
 EVENT_ERROR_CLASSIFIED: Final = "resilience.error.classified"
 """An error was classified."""
+EVENT_DISABLED: Final = "resilience.disabled"
+"""The off switch was used: calls are made once and unprotected from here on."""
 EVENT_ALERT_DELIVERED: Final = "resilience.alert.delivered"
 """A channel accepted a notification."""
 EVENT_ALERT_FAILED: Final = "resilience.alert.delivery_failed"
@@ -519,6 +536,9 @@ EVENTS: Final = (
             "resilience.error.unclassified",
         ),
         "An error was classified.",
+    ),
+    Event(
+        "resilience.disabled", "WARN", (), "The off switch was used: calls are made once and unprotected from here on."
     ),
     Event(
         "resilience.alert.delivered",
