@@ -89,3 +89,16 @@ class Script:
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
+
+
+def status_of(recorded: RecordedTelemetry, dependency: str) -> str:
+    """The state that the status metric shows; empty where it shows none."""
+    points = [
+        point
+        for point in recorded.points(contract.BREAKER_STATUS.name)
+        if point.attributes[contract.DEPENDENCY] == dependency
+    ]
+    assert len(points) in (0, 5)
+    shown = [point.attributes[contract.BREAKER_STATE] for point in points if point.value == 1]
+    assert len(shown) == bool(points)
+    return str(shown[0]) if shown else ""

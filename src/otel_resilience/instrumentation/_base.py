@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import types
 from collections.abc import Callable, Collection
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # its file opts out
 
@@ -21,8 +21,10 @@ from otel_resilience.telemetry import cardinality
 Naming = str | Callable[[str], str | None] | None
 """How dependencies are named: all alike, or by a function of the default name."""
 
-CIRCUIT_OPEN = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CIRCUIT_OPEN, max_retries=0)
+CIRCUIT_OPEN: Final = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CIRCUIT_OPEN, max_retries=0)
 """The verdict on a rejection by a circuit breaker of another library."""
+
+_PYBREAKER: Final = "pybreaker.CircuitBreakerError"
 
 
 class Plan:
@@ -121,17 +123,16 @@ def hide_frame(error: BaseException) -> None:
         error.__traceback__ = error.__traceback__.tb_next
 
 
-def _judge_rejection(error: BaseException) -> Classification | None:
-    """The verdict on the errors of other circuit breakers, which otherwise are unknown.
-
-    The failure that opens the circuit of pybreaker is replaced by the same class of error; it is judged by the failure.
-    """
-    name = name_of(type(error))
-    if name == "circuitbreaker.CircuitBreakerError":
-        return CIRCUIT_OPEN
-    if name != "pybreaker.CircuitBreakerError":
-        return None
+def replaced_failure(error: BaseException) -> BaseException | None:
+    """The failure that opened a circuit of pybreaker, where it put its own class of rejections in its place."""
     failure = context_of(error)
-    if failure is None or not text_of(error).endswith("circuit breaker opened"):
-        return CIRCUIT_OPEN
-    return default_classifier().classify(failure)
+    trip = name_of(type(error)) == _PYBREAKER and text_of(error).endswith("circuit breaker opened")
+    return failure if trip else None
+
+
+def _judge_rejection(error: BaseException) -> Classification | None:
+    """The verdict on the errors of other circuit breakers, which otherwise are unknown."""
+    if name_of(type(error)) not in (_PYBREAKER, "circuitbreaker.CircuitBreakerError"):
+        return None
+    failure = replaced_failure(error)
+    return CIRCUIT_OPEN if failure is None else default_classifier().classify(failure)
