@@ -148,7 +148,9 @@ def test_a_probe_that_fails_and_a_circuit_opened_by_hand(recorded: RecordedTelem
 def test_a_change_by_another_process(recorded: RecordedTelemetry) -> None:
     other = CircuitBreaker()
     other.open()
-    before._state_storage.opened_at, before._state_storage.state = other._state_storage.opened_at, "open"
+    opened_at = other._state_storage.opened_at
+    assert opened_at is not None
+    before._state_storage.opened_at, before._state_storage.state = opened_at, "open"
     with pytest.raises(CircuitBreakerError):
         run("not called")
     assert transitions(recorded)[-1] == ("closed", "open", "shared")
