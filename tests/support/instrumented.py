@@ -102,3 +102,17 @@ def status_of(recorded: RecordedTelemetry, dependency: str) -> str:
     shown = [point.attributes[contract.BREAKER_STATE] for point in points if point.value == 1]
     assert len(shown) == bool(points)
     return str(shown[0]) if shown else ""
+
+
+def transitions(recorded: RecordedTelemetry) -> list[tuple[str, str, str]]:
+    """From, to and reason of each change of a circuit."""
+    found = [
+        event.log_record.attributes
+        for event in recorded.events
+        if event.log_record.event_name == contract.EVENT_STATE_CHANGED
+    ]
+    return [
+        (str(each["resilience.from"]), str(each["resilience.to"]), str(each["resilience.reason"]))
+        for each in found
+        if each is not None
+    ]

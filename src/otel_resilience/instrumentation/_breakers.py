@@ -26,7 +26,8 @@ class WatchedBreaker:
         self._name = name
         self._settings = settings
         self._lock = threading.Lock()
-        self._last = read(breaker)
+        self.last = read(breaker)
+        """The state that was reported last."""
         self._opened_at: float | None = None
 
     @property
@@ -43,7 +44,7 @@ class WatchedBreaker:
     def state(self) -> BreakerState:
         """Its state, read from it."""
         breaker = self._breaker()
-        return self._last if breaker is None else self._read(breaker)
+        return self.last if breaker is None else self._read(breaker)
 
     @never_raise
     def moved(
@@ -58,7 +59,7 @@ class WatchedBreaker:
         """Reports the change to ``target``, by default the state that it shows now, if it is one."""
         now, target = time.monotonic(), target or self.state
         with self._lock:
-            source, self._last = self._last, target
+            source, self.last = self.last, target
             opened_at = self._opened_at
             if target is BreakerState.OPEN and source is BreakerState.CLOSED:
                 self._opened_at = now

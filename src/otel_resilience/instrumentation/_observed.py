@@ -173,8 +173,8 @@ class ObservedCall(CallTelemetry):
         self._close(outcome, verdict, error)
 
     @never_raise
-    def rejected(self, verdict: Classification, error: BaseException | None) -> None:
+    def rejected(self, verdict: Classification, error: BaseException | None, *, outcome: str = "rejected") -> None:
         """A circuit breaker did not let the call pass."""
         if not self.ended:
             self.ended = True
-            self._close("rejected", verdict, error)
+            self._close(outcome, verdict, error)

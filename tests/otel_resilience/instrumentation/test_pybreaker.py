@@ -25,6 +25,7 @@ from support.instrumented import (
     frames_of,
     replaced,
     status_of,
+    transitions,
 )
 
 RESET = ConnectionResetError
@@ -64,19 +65,6 @@ def end_open_time(breaker: CircuitBreaker) -> None:
     opened_at = breaker._state_storage.opened_at
     assert opened_at is not None
     breaker._state_storage.opened_at = opened_at - datetime.timedelta(hours=1)
-
-
-def transitions(recorded: RecordedTelemetry) -> list[tuple[str, str, str]]:
-    found = [
-        event.log_record.attributes
-        for event in recorded.events
-        if event.log_record.event_name == "resilience.circuit_breaker.state_changed"
-    ]
-    return [
-        (str(each["resilience.from"]), str(each["resilience.to"]), str(each["resilience.reason"]))
-        for each in found
-        if each is not None
-    ]
 
 
 def test_the_state_is_shown_from_the_start(recorded: RecordedTelemetry) -> None:
