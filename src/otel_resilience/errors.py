@@ -127,6 +127,37 @@ class AttemptThreadsExhaustedError(ResilienceError):
         return Classification(ErrorClass.LOCAL, Severity.HIGH, error_types.POOL_EXHAUSTED, unsent=not self.attempts)
 
 
+class FailedResultError(ResilienceError):
+    """An attempt returned what ``retry_result`` takes for a failure. Handed to a fallback, to hooks and to telemetry.
+
+    Callers do not meet it: where the attempts end, the last result is returned as it is. Its text says nothing of the
+    result, which may hold anything.
+    """
+
+    def __init__(self, result: object, classification: Classification) -> None:
+        super().__init__(classification.error_type)
+        self.result = result
+        """What the operation returned."""
+        self.classification = classification
+        """By the HTTP status and the ``Retry-After`` of the result, where it has them."""
+        self.pending = True
+        """The call that judged the result has not ended yet."""
+
+    def __str__(self) -> str:
+        return f"the result was judged a failure: {self.classification.error_type}"
+
+    @property
+    def request(self) -> object:
+        """The request that the result, a response, was the answer to; ``None`` where it shows none."""
+        shown = attribute(self.result, "request")
+        return attribute(self.result, "request_info") if shown is None else shown
+
+    @property
+    def history(self) -> object:
+        """The responses that redirected the request, where the result shows them."""
+        return attribute(self.result, "history")
+
+
 @dataclasses.dataclass(slots=True)
 class ErrorContext:
     """What a protected call knows about the error it raised."""

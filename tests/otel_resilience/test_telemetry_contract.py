@@ -58,7 +58,7 @@ from support.resilience import (
 
 DEPENDENCY, OPERATION, OUTCOME = "resilience.dependency", "resilience.operation", "resilience.outcome"
 CLASS, SEVERITY = "resilience.error.class", "resilience.error.severity"
-OUTCOMES = {"ok", "ok_after_retry", "failed", "rejected", "deadline", "cancelled"}
+OUTCOMES = {"ok", "ok_after_retry", "fallback", "failed", "rejected", "deadline", "cancelled"}
 STATES = {"closed", "open", "half_open", "forced_open", "shadow"}
 
 DESIGN_METRICS = {
@@ -180,6 +180,7 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     )
     attempt(poor, TransientFault())
     attempt(poor, TransientFault())
+    attempt(make_policy(clock, fallback="last known", retry_result=lambda value: value == "bad"), "bad")
     operation = driver.operation(Script(TransientFault()).play)
     attempt(make_policy(clock, breaker=None), lambda: run_inner(make_policy(clock, breaker=None), operation))
 

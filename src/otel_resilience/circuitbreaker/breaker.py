@@ -8,9 +8,10 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from types import NoneType
-from typing import Any, Generic, TypeVar, overload
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
+from types import NoneType, TracebackType
+from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
@@ -62,6 +63,10 @@ class _Begun(Generic[T]):
         discard(self._awaitable)
 
 
+_blocks: Final[ContextVar[tuple[tuple[CircuitBreaker, int, float], ...]]] = ContextVar("breaker_blocks", default=())
+"""The blocks that the running code is in, the innermost last: breaker, permit, time of the begin."""
+
+
 class CircuitBreaker:
     """Rejects calls to a dependency that is not well, and finds out when it has recovered.
 
@@ -73,6 +78,12 @@ class CircuitBreaker:
 
         breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=5, reset_timeout=30))
         breaker.execute(lambda: client.get("/bundles"))
+
+    As a block, which may be nested and used by several threads and tasks at once: it raises
+    :class:`~otel_resilience.CircuitOpenError` on entry, and what is raised inside counts as from :meth:`execute`.
+
+        with breaker:  # or `async with`
+            client.get("/bundles")
     """
 
     def __init__(
@@ -152,14 +163,14 @@ class CircuitBreaker:
         self.count_rejection = self._rejections.add
 
     @overload
-    def execute(self, operation: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
+    def execute(self, operation: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(self, operation: Callable[[], T]) -> T: ...
     def execute(self, operation: Callable[[], Any]) -> Any:
         """Runs ``operation`` unless the circuit is open. Raises :class:`CircuitOpenError`, else what the operation
         raises; ``TypeError`` for what cannot be protected, such as a generator function or a class.
 
-        For an ``async def`` it returns an awaitable, and nothing happens before that is awaited. Within a running event
+        For an ``async def`` it returns a coroutine, and nothing happens before that is awaited. Within a running event
         loop that holds as well for a function that only calls one, such as ``lambda: fetch(1)``.
         """
         protectable("operation", operation)
@@ -204,6 +215,33 @@ class CircuitBreaker:
             self._check_result(permit, result)
         self.record_success(permit, started)
         return result
+
+    def __enter__(self) -> Self:
+        started = self.clock()
+        _blocks.set((*_blocks.get(), (self, self.fast_permit or self.admit(), started)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        blocks = _blocks.get()
+        at = next((at for at in reversed(range(len(blocks))) if blocks[at][0] is self), None)
+        if at is None:
+            return  # left in another context, as a generator that is closed elsewhere: the lease of a probe will pass
+        _, permit, started = blocks[at]
+        _blocks.set(blocks[:at] + blocks[at + 1 :])
+        if error is None:
+            self.record_success(permit, started)
+        else:
+            self.record_error(permit, self._classifier.classify(error), started, error)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
 
     def _check_result(self, permit: int, result: object) -> None:
         try:

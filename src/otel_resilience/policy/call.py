@@ -7,13 +7,15 @@ operation and wait. While an attempt runs, calls inside it find this one by cont
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+from collections.abc import Iterator
 from contextvars import Token
 from typing import TYPE_CHECKING
 
 from otel_resilience import telemetry
-from otel_resilience._internal.foreign import is_a
+from otel_resilience._internal.foreign import cause_of, is_a
 from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline
 from otel_resilience._internal.operations import discard, is_awaitable
 from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
@@ -24,6 +26,7 @@ from otel_resilience.errors import (
     CircuitOpenError,
     DeadlineExceededError,
     ErrorContext,
+    FailedResultError,
     ResilienceError,
     attach_context,
     error_context,
@@ -44,45 +47,27 @@ _is_logged = telemetry.events_logger.isEnabledFor
 class Call(CallTelemetry):
     """State of one protected call."""
 
-    __slots__ = (
-        "below",
-        "bound_by",
-        "budget_cost",
-        "deadline",
-        "error",
-        "idempotent",
-        "is_retryable",
-        "permit",
-        "rejected",
-        "retries_by_type",
-        "sent",
-        "suppressed",
-        "suspended",
-        "token",
-        "unsent",
-        "used_immediate",
-        "verdict",
-    )  # fmt: skip
-
     policy: CallPlan
     permit: int
     token: Token[Enclosing | None] | None
-    budget_cost: float
-    error: BaseException | None
-    verdict: Classification | None
-    below: tuple[Failure, ...]
+    budget_cost = 0.0
+    error: BaseException | None = None
+    verdict: Classification | None = None
+    below: tuple[Failure, ...] = ()
     """Failures of enclosed calls that the last attempt failed with, or because of."""
-    unsent: bool
+    unsent = False
     """Provably the last attempt sent nothing."""
-    sent: bool
+    sent = False
     """Any attempt may have sent something."""
-    bound_by: float | None
+    bound_by: float | None = None
     """The whole deadline, own or of an outer call, where that and not the attempt timeout limits the attempt."""
-    suppressed: str
-    rejected: bool
-    suspended: bool
-    used_immediate: bool
-    retries_by_type: dict[str, int] | None
+    is_limited: bool
+    """Whether time limits an attempt: :meth:`time_limit` says by how much."""
+    suppressed = ""
+    rejected = False
+    suspended = False
+    used_immediate = False
+    retries_by_type: dict[str, int] | None = None
 
     def __init__(
         self,
@@ -93,24 +78,22 @@ class Call(CallTelemetry):
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> None:
-        # All at once, without the initialiser of the base: this is done for every call.
         self.policy = policy
         self.function = function
         self.name = name
         self.idempotent = policy.idempotent if idempotent is None else idempotent
         self.is_retryable = is_retryable
         self.deadline = deadline
-        self.seconds = 0.0 if deadline is None else deadline
-        self.outer = enclosing.get()
-        self.listener = self.span = self.context = self.attempt_span = self.attached = None
-        self.token = self.error = self.verdict = self.bound_by = self.retries_by_type = self.failures = None
         self.attempts = self.permit = 0
-        self.budget_cost = self.delay = 0.0
-        self.below = ()
-        self.suppressed = ""
-        self.sent = self.unsent = self.rejected = self.suspended = self.used_immediate = self.cuts = False
-        self.sent_inside = self.unsafe_inside = False
+        self.token = self.listener = None
+        self.outer = outer = enclosing.get()
+        self.is_limited = outer is not None or deadline is not None or policy.attempt_timeout is not None
         self.started = policy.clock()
+
+    @property
+    def seconds(self) -> float:  # type: ignore[override]  # read alone
+        """The whole deadline."""
+        return self.deadline or 0.0
 
     def left(self) -> float | None:
         """Seconds until the deadline of this call."""
@@ -170,7 +153,10 @@ class Call(CallTelemetry):
         if breaker is not None:
             self.permit = breaker.fast_permit or self._ask(breaker)
         self.attempts += 1
-        self.started_attempt = policy.clock()
+        if self.attempts > 1 or self.is_limited or self.listener is not None:
+            self.started_attempt = policy.clock()
+        else:
+            self.started_attempt = self.started  # nothing was waited for
         if self.listener is not None:
             self._open_attempt_span(self.listener)
         self.token = enclosing.set(self)
@@ -195,20 +181,16 @@ class Call(CallTelemetry):
     def succeeded(self) -> None:
         """The attempt, and with it the call, succeeded."""
         policy = self.policy
-        if self.token is not None:
-            leave(self.token)
-            self.token = None
+        self._leave()
         if policy.breaker is not None:
             policy.breaker.record_success(self.permit, self.started_attempt)
         budget = policy.budget
-        if budget is not None:
-            if self.budget_cost:
-                budget.give(self.budget_cost)
-                self.budget_cost = 0.0
-            elif self.attempts == 1 and not budget.full:
-                budget.give(budget.config.success_credit)
-        self.error = None
-        if policy.dependency in hooks.awaited:
+        if self.attempts > 1:
+            self._refund()
+            self.error = None
+        elif budget is not None and not budget.full:
+            budget.give(budget.config.success_credit)
+        if hooks.awaited and policy.dependency in hooks.awaited:
             hooks.notify_success(policy.dependency, self.operation)
         if self.outer is not None:
             self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
@@ -271,8 +253,44 @@ class Call(CallTelemetry):
             self._report_retry(verdict)
         return delay
 
-    def ended(self, error: BaseException) -> None:
-        """The call ends with ``error``, whatever that is: the context is attached, the span closed."""
+    def to_replace(self, error: BaseException, fallback: object) -> Exception | None:
+        """What a fallback, or the last result, is to take the place of; ``None`` where ``error`` is the caller's.
+
+        The call has ended, unless there is a fallback to be asked in :meth:`replacing`.
+        """
+        last = self.error
+        judged: FailedResultError | None = None
+        if is_a(last, FailedResultError) and last.pending and last in (error, cause_of(error)):
+            judged = last
+            judged.pending = False
+        failure = judged or error
+        if fallback is not None and is_a(failure, Exception) and not self._is_control_flow(failure):
+            return failure
+        self.ended(failure)
+        return judged
+
+    def _is_control_flow(self, error: Exception) -> bool:
+        verdict = self.verdict if self.verdict is not None and error is self.error else self.policy.classify(error)
+        return verdict.error_class is _CANCELLED
+
+    @contextlib.contextmanager
+    def replacing(self, error: BaseException) -> Iterator[None]:
+        """The block makes what takes the place of ``error``; the call ends with that, or with what the block raises."""
+        self._leave()
+        self._close_attempt_span()
+        try:
+            with self._in_span():
+                yield
+        except BaseException as broken:
+            self.ended(broken)
+            if broken is error or cause_of(broken) is not None or not is_a(broken, Exception):
+                raise
+            raise broken from error
+        self.ended(error, replaced=True)
+
+    def ended(self, error: BaseException, *, replaced: bool = False) -> None:
+        """The call ends with ``error``, whatever that is: the context is attached, the span closed. ``replaced``: the
+        caller gets what a fallback made."""
         self._leave()
         self._close_attempt_span()
         if self.sent and is_a(error, ResilienceError):
@@ -293,9 +311,15 @@ class Call(CallTelemetry):
         exhausted = exhausted or any(each.exhausted for each in self.below)
         self._attach_context(error, verdict, exhausted=exhausted)
         if self.outer is not None:
-            self.outer.report(Failure(error, exhausted, self._known_idempotent(chain(error), verdict), self.sent))
+            idempotent = self._known_idempotent(chain(error), verdict)
+            if not replaced:
+                self.outer.report(Failure(error, exhausted, idempotent, self.sent))
+            elif self.sent:
+                self.outer.note_sent(unsafe=idempotent is False)
         self.below = ()
-        if self.rejected and not self.attempts:
+        if replaced:
+            outcome = "fallback"
+        elif self.rejected and not self.attempts:
             outcome = "rejected"
         elif self.suppressed == "deadline" or is_a(error, DeadlineExceededError):
             outcome = "deadline"

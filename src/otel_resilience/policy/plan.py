@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class CallPlan(Protocol):
     classifier: Classifier
     classify: Callable[[BaseException], Classification]
     clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    async_sleep: Callable[[float], Awaitable[None]]
     rng: Callable[[], float]
 
     def operation_name(self, function: object, name: str | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import trace as trace_api
@@ -55,21 +57,18 @@ class Observed(Protocol):
 class CallTelemetry(Enclosing):
     """The observed side of a call. What only a listener needs is set when one begins to listen."""
 
-    __slots__ = ("attached", "attempt_span", "context", "delay", "function", "listener", "make_current", "name",
-                 "policy", "span", "started", "started_attempt")  # fmt: skip
-
     policy: Observed
     function: object
     name: str | None
     started: float
     started_attempt: float
-    delay: float
+    delay = 0.0
     listener: Listener | None
-    span: Span | None
-    context: Context | None
-    attempt_span: Span | None
-    attached: Token[Context] | None
-    make_current: bool
+    span: Span | None = None
+    context: Context | None = None
+    attempt_span: Span | None = None
+    attached: Token[Context] | None = None
+    make_current = False
 
     @property
     def operation(self) -> str:
@@ -119,6 +118,16 @@ class CallTelemetry(Enclosing):
             self.attached = attach(trace_api.set_span_in_context(span, self.context))
         elif self.make_current and self.context is not None:
             self.attached = attach(self.context)
+
+    @contextlib.contextmanager
+    def _in_span(self) -> Iterator[None]:
+        """Within the block the span of the call is the current one, where there is one."""
+        if self.listener is not None and self.make_current and self.context is not None:
+            self.attached = attach(self.context)
+        try:
+            yield
+        finally:
+            self._detach()
 
     def _detach(self) -> None:
         if self.attached is not None:
@@ -255,6 +264,7 @@ class CallTelemetry(Enclosing):
         span.set_attributes({contract.ATTEMPTS: self.attempts, contract.OUTCOME: outcome})
         if error_type:
             span.set_attribute(contract.ERROR_TYPE, error_type)
+        if error_type and outcome != "fallback":
             span.set_status(Status(StatusCode.ERROR, None if error is None else _text(error)))
         span.end()
 

@@ -35,7 +35,7 @@ ERROR_TYPE: Final = "error.type"
 ATTEMPT_SPAN: Final = "attempt"
 DELIVERY_SPAN: Final = "alert.deliver"
 
-OUTCOMES: Final = ("ok", "ok_after_retry", "failed", "rejected", "deadline", "cancelled")
+OUTCOMES: Final = ("ok", "ok_after_retry", "fallback", "failed", "rejected", "deadline", "cancelled")
 RETRY_SOURCES: Final = ("backoff", "retry_after")
 SUPPRESS_REASONS: Final = (
     "budget",
@@ -283,7 +283,7 @@ SPANS: Final = (
         "{dependency} {operation}",
         "INTERNAL",
         (DEPENDENCY, OPERATION, ATTEMPTS, OUTCOME, ERROR_TYPE),
-        "One protected call. ERROR only where it finally failed.",
+        "One protected call. ERROR only where it finally failed and no fallback took its place.",
     ),
     Span(
         ATTEMPT_SPAN,
