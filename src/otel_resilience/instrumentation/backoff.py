@@ -20,7 +20,7 @@ from typing import Any
 
 from otel_resilience._internal.operations import is_coroutine_function
 from otel_resilience.instrumentation._base import LibraryInstrumentor, Patches, Settings, hide_frame, module_of
-from otel_resilience.instrumentation._observed import ObservedCall, RejectedResultError
+from otel_resilience.instrumentation._observed import ObservedCall, failed_result
 from otel_resilience.telemetry import never_raise
 
 __all__ = ["BackoffInstrumentor"]
@@ -197,7 +197,7 @@ async def _sleep_async(seconds: float) -> None:
 
 def _original(target: Any) -> Any:
     """What handlers are shown as the function that is retried."""
-    return target.__wrapped__ if isinstance(target, FunctionType) and target in _targets else target
+    return vars(target)["__wrapped__"] if isinstance(target, FunctionType) and target in _targets else target
 
 
 @never_raise
@@ -233,15 +233,15 @@ def _handled(closure: FrameType, handlers: object, details: dict[str, Any]) -> O
     if call is None:
         return None
     variables = closure.f_locals
-    if "wait" in details:
-        call.attempt_failed(RejectedResultError())
-        call.retry_in(details["wait"])
-    elif handlers is variables["on_success"]:
+    if handlers is variables["on_success"]:
         call.succeeded()
-    else:
-        call.attempt_failed(RejectedResultError())
-        if call.error is not None:
-            call.failed(call.error, exhausted=_exhausted(variables))
+        return call
+    if call.running:
+        call.attempt_failed(failed_result(details.get("value")))
+    if "wait" in details:
+        call.retry_in(details["wait"])
+    elif call.error is not None:
+        call.failed(call.error, exhausted=_exhausted(variables))
     return call
 
 

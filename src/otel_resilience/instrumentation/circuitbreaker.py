@@ -56,8 +56,6 @@ class CircuitbreakerInstrumentor(LibraryInstrumentor):
 class _Call(ObservedCall):
     """A call of a breaker: everything between its ``__enter__`` and its ``__exit__``."""
 
-    __slots__ = ("around", "breaker", "frame")
-
     breaker: Any
     frame: int
     around: _Call | None

@@ -163,6 +163,16 @@ def test_results_that_are_retried(recorded: RecordedTelemetry) -> None:
     assert errors_of_attempts(recorded) == ["failed_result", "failed_result", None]
 
 
+def test_a_response_that_is_retried_shows_its_status(recorded: RecordedTelemetry) -> None:
+    class Response:
+        def __init__(self, status_code: int) -> None:
+            self.status_code = status_code
+
+    work = retry(retry=retry_if_result(lambda response: response.status_code >= 500), **OPTIONS)
+    work(Script(Response(503), Response(200)))()
+    assert errors_of_attempts(recorded) == ["503", None]
+
+
 def test_results_that_are_never_good(recorded: RecordedTelemetry) -> None:
     work = retry(retry=retry_if_result(lambda result: result is None), **OPTIONS)(Script(None, None, None))
     with pytest.raises(RetryError):
