@@ -18,9 +18,6 @@ from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import Classification, ErrorClass, Severity
 from otel_resilience.telemetry import cardinality
 
-Naming = str | Callable[[str], str | None] | None
-"""How dependencies are named: all alike, or by a function of the default name."""
-
 CIRCUIT_OPEN: Final = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CIRCUIT_OPEN, max_retries=0)
 """The verdict on a rejection by a circuit breaker of another library."""
 
@@ -43,7 +40,7 @@ class Plan:
 class Settings:
     """The options that an instrumentor was given. Raises ``TypeError`` or ``ValueError`` naming the option."""
 
-    def __init__(self, dependency: Naming, classifier: Classifier | None) -> None:
+    def __init__(self, dependency: str | Callable[[str], str | None] | None, classifier: Classifier | None) -> None:
         if dependency is not None and not callable(dependency):
             check.label("dependency", dependency)
         check.instance("classifier", classifier, Classifier, types.NoneType)
@@ -91,7 +88,13 @@ class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no typ
         """The library and its supported versions, as a requirement."""
         return (self._supported,)
 
-    def instrument(self, *, dependency: Naming = None, classifier: Classifier | None = None, **kwargs: Any) -> None:
+    def instrument(
+        self,
+        *,
+        dependency: str | Callable[[str], str | None] | None = None,
+        classifier: Classifier | None = None,
+        **kwargs: Any,
+    ) -> None:
         """From now on calls are reported, also those of functions that were decorated and of objects made before.
 
         ``dependency`` is the name of what is called: one for all calls, or a function that gets the default name (of a
@@ -102,6 +105,9 @@ class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no typ
 
             TenacityInstrumentor().instrument(dependency={"shop.supplier": "supplier"}.get)
         """
+        if kwargs.pop("skip_dep_check", False):
+            # By `opentelemetry-instrument`, which knows versions by distribution, and this one is for five libraries.
+            kwargs["raise_exception_on_conflict"] = True
         super().instrument(dependency=dependency, classifier=classifier, **kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
