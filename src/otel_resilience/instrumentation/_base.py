@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Final
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # its file opts out
 
 from otel_resilience._internal import validation as check
-from otel_resilience._internal.foreign import context_of, name_of, text_of
+from otel_resilience._internal.foreign import context_of, name_of, text_of, traceback_of
 from otel_resilience._internal.operations import function_name
 from otel_resilience.classification import error_types
 from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import Classification, ErrorClass, Severity
-from otel_resilience.telemetry import cardinality
+from otel_resilience.telemetry import cardinality, never_raise
 
 CIRCUIT_OPEN: Final = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CIRCUIT_OPEN, max_retries=0)
 """The verdict on a rejection by a circuit breaker of another library."""
@@ -51,8 +51,13 @@ class Settings:
 
     def dependency(self, default: str) -> str:
         """The name of the dependency that is ``default`` unless an option says otherwise; from a bounded set."""
-        named = self._naming(default) if callable(self._naming) else self._naming
-        return self._known(check.label("dependency", named or default))
+        named = self._renamed(default) if callable(self._naming) else self._naming
+        return self._known(named or default)
+
+    @never_raise
+    def _renamed(self, default: str) -> str | None:
+        named = self._naming(default) if callable(self._naming) else None
+        return None if named is None else check.label("dependency", named)
 
     def plan(self, default: str) -> Plan:
         """What is shown of that dependency."""
@@ -111,7 +116,12 @@ class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no typ
         super().instrument(dependency=dependency, classifier=classifier, **kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
-        self._enable(Settings(kwargs.get("dependency"), kwargs.get("classifier")))
+        settings = Settings(kwargs.get("dependency"), kwargs.get("classifier"))
+        try:
+            self._enable(settings)
+        except BaseException:
+            self._uninstrument()
+            raise
 
     def _enable(self, settings: Settings) -> None:
         raise NotImplementedError
@@ -125,8 +135,9 @@ def module_of(function: Any) -> str:
 
 def hide_frame(error: BaseException) -> None:
     """Takes the frame that catches ``error`` out of its traceback; to be followed by a plain ``raise``."""
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next
+    here = traceback_of(error)
+    if here is not None:
+        BaseException.with_traceback(error, here.tb_next)  # not by assignment, which a frozen dataclass forbids
 
 
 def replaced_failure(error: BaseException) -> BaseException | None:

@@ -30,7 +30,7 @@ OLDEST = {
     "stamina": "23.2.0",
     "tenacity": "8.3.0",
 }
-"""What ``make oldest-libraries`` installs as well."""
+"""The first versions of the stated ranges."""
 SCRIPT = """
 import tenacity
 
@@ -93,7 +93,7 @@ def test_a_script_that_stays_as_it_is(tmp_path: Path) -> None:
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTEL_SERVICE_NAME": "shop",
         }
-        command = [Path(sys.executable).with_name("opentelemetry-instrument"), sys.executable, script]
+        command = [str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable, str(script)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert (done.returncode, done.stdout) == (0, "plans\n"), done.stderr
     assert "Traceback" not in done.stderr, done.stderr
@@ -114,9 +114,10 @@ def test_all_of_it_with_the_oldest_versions(tmp_path: Path) -> None:
     installed = subprocess.run(pip, capture_output=True, text=True, timeout=240, check=False)
     if installed.returncode:
         pytest.skip(f"the oldest versions cannot be installed here: {installed.stderr.strip().splitlines()[-1]}")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", HERE],
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "OLDEST_LIBRARIES": "1"},
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE],
+        env={**environment, "PYTHONPATH": str(tmp_path), "OLDEST_LIBRARIES": "1"},
         cwd=HERE.parents[2],
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import pickle
 import sys
@@ -27,7 +28,8 @@ from tenacity import (
 from otel_resilience import Policy, current_attempt, default_classifier
 from otel_resilience.classification.model import Classification, ErrorClass, Severity
 from otel_resilience.instrumentation.tenacity import TenacityInstrumentor
-from otel_resilience.telemetry import hooks
+from otel_resilience.telemetry import hooks, never_raise
+from otel_resilience.telemetry.call_telemetry import CallTelemetry
 from otel_resilience.testing import RecordedTelemetry
 from support.instrumented import (
     Script,
@@ -502,9 +504,12 @@ def test_wrong_options_are_refused(instrumented: TenacityInstrumentor, options: 
 
 
 def test_telemetry_that_fails_harms_nothing(
-    instrumented: TenacityInstrumentor, recorded: RecordedTelemetry, caplog: pytest.LogCaptureFixture
+    instrumented: TenacityInstrumentor,
+    recorded: RecordedTelemetry,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(name: str) -> str:
+    def broken(*args: Any) -> Any:
         raise LookupError
 
     instrumented.uninstrument()
@@ -513,8 +518,25 @@ def test_telemetry_that_fails_harms_nothing(
     for attempt in Retrying(**OPTIONS):
         with attempt:
             pass
-    assert recorded.spans == ()
+    assert [name for name, _, _ in calls(recorded)] == [
+        f"{HERE} decorated_before",
+        f"{HERE} test_telemetry_that_fails_harms_nothing",
+    ]
     assert "telemetry failed" in caplog.text
+    monkeypatch.setattr(CallTelemetry, "_record", broken)
+    monkeypatch.setattr(CallTelemetry, "_open_span", never_raise(broken))
+    assert run(RESET(), 5) == (5, 7, "page")
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    code: int
+
+
+def test_an_error_that_cannot_be_changed(recorded: RecordedTelemetry) -> None:
+    with pytest.raises(FrozenError):
+        retry(reraise=True, stop=stop_after_attempt(1))(Script(FrozenError(5)))()
+    assert calls(recorded) == [("support.instrumented Script", "failed", 1)]
 
 
 def test_names_are_bounded(recorded: RecordedTelemetry) -> None:
