@@ -58,6 +58,65 @@ class CircuitOpenError(ResilienceError):
         )
 
 
+class LimitError(ResilienceError):
+    """Base of the rejections by a limit of our own; the attempt that was to be made was not sent.
+
+    Made with the dependency and the seconds to wait, as :class:`CircuitOpenError`. Neutral for any breaker around, and
+    provably unsent where no attempt was made.
+    """
+
+    args: tuple[str, float]
+
+    @property
+    def dependency(self) -> str:
+        """What was to be called."""
+        return self.args[0]
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds after which the same call can be expected to pass."""
+        return self.args[1]
+
+
+class RateLimitedError(LimitError):
+    """The rate limit gives its next permit later than the call may wait for it."""
+
+    def __str__(self) -> str:
+        return f"the rate limit of {self.dependency} gives a permit in {self.retry_after:.3f} s, which is too late"
+
+    @property
+    def classification(self) -> Classification:
+        """As an answer 429, but neutral and unsent."""
+        return Classification(
+            ErrorClass.THROTTLED,
+            Severity.MEDIUM,
+            error_types.RATE_LIMITED,
+            retry_after=self.retry_after,
+            unsent=not self.attempts,
+        )
+
+
+class ConcurrencyLimitError(LimitError):
+    """As many calls as allowed are under way, and none ended in the time that the call may wait.
+
+    ``retry_after`` is an estimate from how often a slot became free.
+    """
+
+    def __str__(self) -> str:
+        return f"all calls that may be made to {self.dependency} at a time are under way"
+
+    @property
+    def classification(self) -> Classification:
+        """A shortage of our own: it says nothing about the dependency."""
+        return Classification(
+            ErrorClass.LOCAL,
+            Severity.MEDIUM,
+            error_types.CONCURRENCY_LIMITED,
+            retry_after=self.retry_after,
+            unsent=not self.attempts,
+        )
+
+
 class AttemptTimeoutError(ResilienceError, TimeoutError):
     """One attempt took longer than the attempt timeout, and was cut.
 

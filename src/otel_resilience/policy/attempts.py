@@ -14,7 +14,7 @@ from otel_resilience import telemetry
 from otel_resilience._internal.nesting import Enclosing, enclosing, leave
 from otel_resilience.limits.attempt_timeout import CutAttempt, TimeLimit
 from otel_resilience.policy.call import GIVE_UP, Call
-from otel_resilience.policy.waits import can_wait_async, check_can_cut, wait
+from otel_resilience.policy.waits import can_wait_async, check_can_cut, wait_for_turn, wait_for_turn_async
 
 
 class Attempts:
@@ -69,24 +69,22 @@ class _Loop:
         progress = self._advance()
         if not progress.open:
             raise StopIteration
-        if progress.delay > 0:
-            try:
-                wait(progress.delay, progress.call)
-            except BaseException as error:
-                progress.end(error)
-                raise
+        try:
+            wait_for_turn(progress.delay, progress.call)
+        except BaseException as error:
+            progress.end(error)
+            raise
         return self._attempt(progress)
 
     async def __anext__(self) -> Attempt:
         progress = self._advance()
         if not progress.open:
             raise StopAsyncIteration
-        if progress.delay > 0:
-            try:
-                await progress.call.policy.async_sleep(progress.delay)
-            except BaseException as error:
-                progress.end(error)
-                raise
+        try:
+            await wait_for_turn_async(progress.delay, progress.call)
+        except BaseException as error:
+            progress.end(error)
+            raise
         return self._attempt(progress)
 
     def _advance(self) -> _Progress:

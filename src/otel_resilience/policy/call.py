@@ -12,12 +12,13 @@ import logging
 import math
 from collections.abc import Iterator
 from contextvars import Token
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from otel_resilience import telemetry
 from otel_resilience._internal.foreign import cause_of, is_a
 from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline
 from otel_resilience._internal.operations import discard, is_awaitable
+from otel_resilience.circuitbreaker.states import BreakerState
 from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
 from otel_resilience.classification.requests_seen import left_running, shows_unsafe_request
 from otel_resilience.correlation import correlation_id
@@ -27,6 +28,7 @@ from otel_resilience.errors import (
     DeadlineExceededError,
     ErrorContext,
     FailedResultError,
+    LimitError,
     ResilienceError,
     attach_context,
     error_context,
@@ -35,11 +37,17 @@ from otel_resilience.telemetry import hooks
 from otel_resilience.telemetry.call_telemetry import CallTelemetry
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
     from otel_resilience._internal.predicates import IsRetryable
     from otel_resilience.circuitbreaker.breaker import CircuitBreaker
+    from otel_resilience.limits.concurrency import ConcurrencyLimiter
     from otel_resilience.policy.plan import CallPlan
+    from otel_resilience.retries.budget import RetryBudget
 
 GIVE_UP = -1.0
+_OPEN = (BreakerState.OPEN, BreakerState.FORCED_OPEN)
 _CANCELLED = ErrorClass.CANCELLED
 _is_logged = telemetry.events_logger.isEnabledFor
 
@@ -48,7 +56,11 @@ class Call(CallTelemetry):
     """State of one protected call."""
 
     policy: CallPlan
+    paid_for = 0
+    """The attempt that has a permit of the rate limit."""
     permit: int
+    slots: ConcurrencyLimiter | None = None
+    """Of which this call has a slot."""
     token: Token[Enclosing | None] | None
     budget_cost = 0.0
     error: BaseException | None = None
@@ -67,6 +79,8 @@ class Call(CallTelemetry):
     rejected = False
     suspended = False
     used_immediate = False
+    hedged = False
+    """A second attempt was made beside the first."""
     retries_by_type: dict[str, int] | None = None
 
     def __init__(
@@ -108,6 +122,12 @@ class Call(CallTelemetry):
         """As :meth:`report`."""
         if self.token is not None:
             super().note_sent(unsafe=unsafe)
+
+    def time_left(self) -> float:
+        """Seconds until the nearest deadline, infinity where there is none. Raises :class:`DeadlineExceededError`."""
+        self.time_limit()
+        nearest = nearest_deadline(self)
+        return math.inf if nearest is None else nearest[0]
 
     def time_limit(self) -> float:
         """Seconds that the attempt about to run may take, infinity where nothing limits it.
@@ -171,6 +191,29 @@ class Call(CallTelemetry):
             self._suppress("breaker_open")
             raise rejection from self.error
 
+    def check_circuit(self) -> None:
+        """Raises :class:`CircuitOpenError` while the circuit is open."""
+        breaker = self.policy.breaker
+        if breaker is not None and breaker.state in _OPEN:
+            breaker.release(self._ask(breaker))
+
+    def is_inside(self, slots: ConcurrencyLimiter) -> bool:
+        """Whether a call round this one has a slot."""
+        outer = self.outer
+        while outer is not None:
+            if isinstance(outer, Call) and outer.slots is slots:
+                return True
+            outer = outer.outer
+        return False
+
+    def refuse(self, rejection: LimitError) -> NoReturn:
+        """A limit lets no attempt begin: raises ``rejection``."""
+        self.refused(rejection)
+        if self.error is None:
+            raise rejection
+        self._suppress("rate_limited")
+        raise rejection from self.error
+
     def refused(self, rejection: ResilienceError) -> None:
         """The attempt was not started: its cost is refunded, and the rejection says what was done before."""
         self._refund()
@@ -190,19 +233,22 @@ class Call(CallTelemetry):
             self.error = None
         elif budget is not None and not budget.full:
             budget.give(budget.config.success_credit)
-        if hooks.awaited and policy.dependency in hooks.awaited:
-            hooks.notify_success(policy.dependency, self.operation)
+        if policy.concurrency_limiter is not None:
+            self._leave_limits()
+        if hooks.success_wanted or policy.observers is not None:
+            hooks.notify_success(policy.observers, policy.dependency, self.operation)
         if self.outer is not None:
             self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
         if self.listener is not None:
             self._close_attempt_span()
-            self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
+            self._close("ok" if self.verdict is None else "ok_after_retry", None)
         if self.deadline is not None:
             self.deadline = None  # what the operation started and left running is on its own from here
 
     def suspend(self) -> None:
         """The operation returned an awaitable: the attempt is withdrawn, and starts again where that is awaited."""
         self._leave()
+        self._leave_limits()
         self.suspended = True
         self.attempts -= 1
         if self.policy.breaker is not None:
@@ -240,8 +286,8 @@ class Call(CallTelemetry):
             return GIVE_UP
         if self.budget_cost:
             self.budget_cost = 0.0
-        if hooks.subscribed:
-            hooks.notify_error(policy.dependency, self.operation, verdict, error)
+        if hooks.subscribed or policy.observers is not None:
+            hooks.notify_error(policy.observers, policy.dependency, self.operation, verdict, error)
         listening = self.listener is not None or _is_logged(logging.INFO)
         if listening:
             self._report_failure(error, verdict)
@@ -249,9 +295,79 @@ class Call(CallTelemetry):
         if self.attempts >= policy.max_attempts:
             return GIVE_UP
         delay = self.delay = self._next_delay(error, verdict)
-        if listening and delay >= 0:
-            self._report_retry(verdict)
-        return delay
+        if delay < 0:
+            return delay
+        made = not policy.retry.shadow
+        if listening:
+            self._report_retry(verdict, made=made)
+        if made:
+            if hooks.subscribed or policy.observers is not None:
+                hooks.notify_retry(policy.observers, policy.dependency, self.operation, self.attempts + 1, delay)
+            return delay
+        self._refund()  # the budget is also that of policies that do retry
+        return self._suppress("shadow")
+
+    @property
+    def held(self) -> tuple[int, float, int, Span | None]:
+        """What belongs to the latest attempt alone: permit, begin, number, span."""
+        return self.permit, self.started_attempt, self.attempts, self.attempt_span
+
+    def hold(self, held: tuple[int, float, int, Span | None]) -> None:
+        """The attempt that :attr:`held` gave this is the one that what follows is about."""
+        self.permit, self.started_attempt, self.number, self.attempt_span = held
+
+    def begin_hedge(self) -> Context | None:
+        """Begins a second attempt at once, which is then the held one. The context for it, with its span; ``None``
+        where the rate limit has no permit at once, or the budget does not pay. Raises :class:`CircuitOpenError`.
+
+        It is not refunded when it succeeds: where a dependency is slow as a whole, hedges must stay few.
+        """
+        policy, permit = self.policy, 0
+        if policy.breaker is not None:
+            permit = policy.breaker.fast_permit or policy.breaker.admit()
+        self.hedged = True
+        reason = self._hedge_refused()
+        if reason:
+            if policy.breaker is not None:
+                policy.breaker.release(permit)
+            if self.listener is not None:
+                self._count_suppressed(reason)
+            return None
+        self.permit = permit
+        self.attempts += 1
+        self.number = 0
+        self.sent = True
+        self.started_attempt = policy.clock()
+        return self._open_hedge_span()
+
+    def _hedge_refused(self) -> str:
+        """Why nothing pays for a hedge; empty where it is paid for. It is not waited for: the first attempt runs."""
+        rate, budget = self.policy.rate_limiter, self.policy.budget
+        if rate is not None and not rate.take():
+            return "rate_limited"
+        if budget is not None and not self._take(budget, budget.config.transient_cost):
+            if rate is not None:
+                rate.give_back()
+            return "budget"
+        return ""
+
+    def lost(self, error: BaseException | None) -> None:
+        """The held attempt does not decide the call: it failed with ``error``, or was cancelled."""
+        policy = self.policy
+        verdict = CANCELLED if error is None else policy.classify(error)
+        if error is None or verdict.error_class is _CANCELLED:
+            if policy.breaker is not None:
+                policy.breaker.release(self.permit)
+        else:
+            self.verdict = verdict
+            if policy.breaker is not None:
+                policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
+            if hooks.subscribed or policy.observers is not None:
+                hooks.notify_error(policy.observers, policy.dependency, self.operation, verdict, error)
+            if self.listener is not None or _is_logged(logging.INFO):
+                self._report_failure(error, verdict)
+        if self.attempt_span is not None:
+            self._end_attempt_span(self.attempt_span)
 
     def to_replace(self, error: BaseException, fallback: object) -> Exception | None:
         """What a fallback, or the last result, is to take the place of; ``None`` where ``error`` is the caller's.
@@ -277,6 +393,7 @@ class Call(CallTelemetry):
     def replacing(self, error: BaseException) -> Iterator[None]:
         """The block makes what takes the place of ``error``; the call ends with that, or with what the block raises."""
         self._leave()
+        self._leave_limits()
         self._close_attempt_span()
         try:
             with self._in_span():
@@ -292,6 +409,7 @@ class Call(CallTelemetry):
         """The call ends with ``error``, whatever that is: the context is attached, the span closed. ``replaced``: the
         caller gets what a fallback made."""
         self._leave()
+        self._leave_limits()
         self._close_attempt_span()
         if self.sent and is_a(error, ResilienceError):
             error.attempts = max(error.attempts, self.attempts)
@@ -317,20 +435,31 @@ class Call(CallTelemetry):
             elif self.sent:
                 self.outer.note_sent(unsafe=idempotent is False)
         self.below = ()
-        if replaced:
-            outcome = "fallback"
-        elif self.rejected and not self.attempts:
-            outcome = "rejected"
-        elif self.suppressed == "deadline" or is_a(error, DeadlineExceededError):
-            outcome = "deadline"
-        else:
-            outcome = "failed"
+        outcome = "fallback" if replaced else self._outcome(error)
+        policy = self.policy
+        if hooks.subscribed or policy.observers is not None:
+            hooks.notify_failure(policy.observers, policy.dependency, self.operation, outcome, error)
         self._close(outcome, verdict, error)
+
+    def _outcome(self, error: BaseException) -> str:
+        if self.rejected and not self.attempts:
+            return "rejected"
+        deadline = self.suppressed == "deadline" or is_a(error, DeadlineExceededError)
+        return "deadline" if deadline else "failed"
 
     def _leave(self) -> None:
         if self.token is not None:
             leave(self.token)
             self.token = None
+
+    def _leave_limits(self) -> None:
+        """Gives the slot back, and a permit with which no attempt was begun."""
+        slots, self.slots = self.slots, None
+        if slots is not None:
+            slots.release()
+        if self.paid_for > self.attempts and self.policy.rate_limiter is not None:
+            self.paid_for = 0
+            self.policy.rate_limiter.give_back()
 
     def _inspect_enclosed_calls(self, error: BaseException, verdict: Classification) -> None:
         """Which enclosed calls this failure comes from, and whether anything may have been sent."""
@@ -454,8 +583,13 @@ class Call(CallTelemetry):
         if budget is None:
             return True
         cost = budget.config.cost(verdict.error_class)
-        if budget.take(cost):
+        if self._take(budget, cost):
             self.budget_cost = cost
+            return True
+        return False
+
+    def _take(self, budget: RetryBudget, cost: float) -> bool:
+        if budget.take(cost):
             return True
         if budget.enter_starvation():
             telemetry.budget_exhausted(self.policy.dependency)

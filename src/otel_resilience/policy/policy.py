@@ -1,6 +1,7 @@
 """One object for everything that protects the calls to one dependency.
 
-Outside in: fallback, total deadline, retry with its budget, circuit breaker (asked once per attempt), attempt timeout.
+Outside in: fallback, total deadline, slot for the call, retry with its budget, and for each attempt: permit of the rate
+limit, circuit breaker, attempt timeout.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
 from otel_resilience import telemetry
@@ -32,6 +33,7 @@ from otel_resilience._internal.operations import (
     protectable,
 )
 from otel_resilience._internal.predicates import IsRetryable, Retryable, predicate
+from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
 from otel_resilience.classification.classifier import Classifier
@@ -39,16 +41,37 @@ from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import Classification
 from otel_resilience.errors import AttemptThreadsExhaustedError, FailedResultError
 from otel_resilience.limits.attempt_timeout import run_limited, run_limited_async
+from otel_resilience.limits.concurrency import ConcurrencyLimiter
+from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
+from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.attempts import Attempts
 from otel_resilience.policy.call import GIVE_UP, Call
-from otel_resilience.policy.parts import SharedParts, check_shared, make_breaker, make_budget
+from otel_resilience.policy.hedging import run_hedged
+from otel_resilience.policy.latencies import HedgeDelay
+from otel_resilience.policy.parts import (
+    SharedParts,
+    check_shared,
+    make_breaker,
+    make_budget,
+    make_concurrency_limiter,
+    make_rate_limiter,
+)
 from otel_resilience.policy.results import RetryResult, judged, retry_result_predicate
-from otel_resilience.policy.waits import can_wait_async, check_can_cut, running_loop, wait, warn_of_loop
+from otel_resilience.policy.waits import (
+    can_wait_async,
+    check_can_cut,
+    running_loop,
+    wait_for_turn,
+    wait_for_turn_async,
+    warn_of_loop,
+)
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.retries.config import RetryConfig
 from otel_resilience.telemetry import cardinality
+from otel_resilience.telemetry import hooks as observed
+from otel_resilience.telemetry.hooks import Hooks, Observers
 from otel_resilience.telemetry.providers import any_set
 
 T = TypeVar("T")
@@ -59,7 +82,7 @@ _ONE_ATTEMPT = RetryConfig(max_attempts=1)
 _log = logging.getLogger("otel_resilience")
 
 
-class Policy:
+class Policy(ProcessBound):
     """Protects the calls to one dependency. Safe for threads and for several event loops.
 
     ``retry``, ``breaker``, ``budget``, ``deadline`` and ``attempt_timeout`` (both in seconds) may each be left out;
@@ -74,6 +97,13 @@ class Policy:
     are left behind, :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a
     ``def`` is called as it is and not cut, which is logged once.
 
+    ``max_concurrency``: calls under way at a time. ``rate_limit``: attempts in a time. A call waits for its slot and an
+    attempt for its permit, first come, first served, as long as the deadline allows; this is charged to no attempt
+    timeout. What cannot be given in time is rejected (:class:`~otel_resilience.ConcurrencyLimitError`,
+    :class:`~otel_resilience.RateLimitedError`) and never sent. An open circuit spends no permit. With ``shared`` the
+    rate limit is that of all who share that state. Several policies have a limit in common where they are given one
+    :class:`~otel_resilience.ConcurrencyLimiter` or :class:`~otel_resilience.RateLimiter`.
+
     ``idempotent``: ``True`` where every operation may safely be repeated, ``False`` where none may that was perhaps
     sent, ``None`` to go by what the failed request shows (HTTP method, idempotency key). What was cut by a time limit
     and shows no request is repeated only with ``True``.
@@ -83,10 +113,19 @@ class Policy:
     means for the breaker and how long to wait; a :class:`~otel_resilience.Classification` is the verdict itself. Where
     the attempts end, the last result is returned as it is.
 
+    ``hedge_after`` is for an ``async def`` whose slowest calls count, and that is declared idempotent: where an attempt
+    has no result after so many seconds, or later than that share of the last 100 (``"p95"``), a second one runs beside
+    it, at most one per call, paid from the budget and not refunded. The first success wins, and the other one is
+    cancelled. Each attempt runs in a task.
+
     ``fallback`` is a value, or a function of the error, that takes the place of what finally failed or was rejected: an
     error, or a result that was judged a failure (then the error is a :class:`~otel_resilience.FailedResultError`). An
     ``async def`` may have one that is ``async def`` too. Cancellation is never replaced; an error of the fallback is
     raised with the original one as its cause. ``None`` is no fallback; ``lambda error: None`` is one.
+
+    ``hooks`` are notified of the calls of this policy (:class:`~otel_resilience.Hooks`).
+
+    A copy of a policy is the policy itself, and it cannot be pickled: its parts are of one process.
 
     Raises ``TypeError`` or ``ValueError`` naming the parameter, also where the parts do not fit each other: the attempt
     timeout must not be longer than the deadline, the breaker's ``monitoring_period`` must be at least twice the attempt
@@ -104,10 +143,14 @@ class Policy:
         budget: RetryBudget | RetryBudgetConfig | bool | None = None,
         deadline: float | None = None,
         attempt_timeout: float | None = None,
+        max_concurrency: int | ConcurrencyLimit | ConcurrencyLimiter | None = None,
+        rate_limit: RateLimit | RateLimiter | None = None,
         max_attempt_threads: int = DEFAULT_MAX_THREADS,
         idempotent: bool | None = None,
         retry_result: RetryResult | None = None,
+        hedge_after: float | str | None = None,
         fallback: Any = None,
+        hooks: Hooks | Sequence[Hooks] = (),
         shared: SharedParts | None = None,
         classifier: Classifier | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -132,23 +175,52 @@ class Policy:
         if isinstance(fallback, type):
             raise TypeError(f"fallback must be a value or a function of the error, not the class {fallback.__name__}")
         self.fallback = fallback
+        self.observers = self._observers(hooks)
+        self.hedge_delay = None if hedge_after is None else HedgeDelay(hedge_after)
         self.classifier = classifier or default_classifier()
         self.clock = clock
         self.sleep = sleep
         self.async_sleep = async_sleep
         self.rng = rng
         self.shared = shared
-        """Where the breaker and the budget made here keep their state; ``None``: in themselves."""
+        """Where the breaker, the budget and the rate limit made here keep their state; ``None``: in themselves."""
         self.classify: Callable[[BaseException], Classification] = self.classifier.classify
         self.max_attempts = self.retry.max_attempts
         self.breaker = make_breaker(self, breaker, shared)
         self.budget = make_budget(self, budget, shared)
+        self.concurrency_limiter = make_concurrency_limiter(self, max_concurrency)
+        self.rate_limiter = make_rate_limiter(self, rate_limit, shared)
+        self._limited = self.concurrency_limiter is not None or self.rate_limiter is not None
         if self.budget is not None:
             telemetry.watch_budgets()
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
         self._threads: AttemptThreads | None = None
         self._warned: set[str] = set()
 
+    def __repr__(self) -> str:
+        parts: dict[str, object] = {
+            "retry": None if self.max_attempts == 1 else self.retry,
+            "breaker": self.breaker,
+            "budget": self.budget,
+            "deadline": self.deadline,
+            "attempt_timeout": self.attempt_timeout,
+            "idempotent": self.idempotent,
+        }
+        shown = (f"{name}={part!r}" for name, part in parts.items() if part is not None)
+        return f"{type(self).__name__}({', '.join((repr(self.dependency), *shown))})"
+
+    # Without arguments first: a protocol of a user's own, such as one for tests, can match that.
+    @overload
+    def execute(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        is_retryable: Retryable | None = None,
+        retry_result: RetryResult | None = None,
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
         self,
@@ -171,7 +243,7 @@ class Policy:
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
     ) -> T: ...
-    def execute(
+    def execute(  # type: ignore[misc]  # mypy cannot match the signature without arguments and those with them
         self,
         operation: Callable[[Unpack[Args]], Any],
         *args: *Args,
@@ -193,7 +265,8 @@ class Policy:
         predicate, an exception type, or several of them) replaces the classifier's decision what is worth a repetition;
         one that fails is logged once and counts as ``False``. ``retry_result`` replaces the policy's, for this call.
 
-        Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.AttemptTimeoutError`,
+        Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.RateLimitedError`,
+        :class:`~otel_resilience.ConcurrencyLimitError`, :class:`~otel_resilience.AttemptTimeoutError`,
         :class:`~otel_resilience.DeadlineExceededError`, :class:`~otel_resilience.AttemptThreadsExhaustedError`, or the
         operation's own last error with a note; ``TypeError`` for what cannot be protected, such as a generator.
 
@@ -231,8 +304,10 @@ class Policy:
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> Any:
+        if self.hedge_delay is not None:
+            raise TypeError("hedge_after needs an async def: a def cannot be cancelled")
         breaker = self.breaker
-        if breaker is not None and breaker.rejects_until and self.fallback is None:
+        if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
         if any_set():
@@ -241,8 +316,11 @@ class Policy:
 
     def _run(self, operation: Callable[[], Any], call: Call) -> Any:
         """The one loop for ``def``."""
+        delay = 0.0
         try:
             while True:
+                if self._limited or delay > 0:
+                    wait_for_turn(delay, call)
                 limit = call.time_limit() if call.is_limited else math.inf
                 worker = None if self.attempt_timeout is None else self._reserve(limit, call)
                 if worker is None:
@@ -269,8 +347,6 @@ class Policy:
                         warn_of_loop(call, "attempt_timeout does not cut")
                     call.succeeded()
                     return result
-                if delay > 0:
-                    wait(delay, call)
         except BaseException as error:
             failure = call.to_replace(error, self.fallback)
             if failure is None:
@@ -351,20 +427,25 @@ class Policy:
         is_retryable: IsRetryable | None,
     ) -> T:
         breaker = self.breaker
-        if breaker is not None and breaker.rejects_until and self.fallback is None:
+        if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
         if any_set():
             call.observe(telemetry.active())
+        if self.hedge_delay is not None:
+            operation = functools.partial(run_hedged, operation, call, self.hedge_delay)
         return await self._run_async(operation, call, None)
 
     async def _run_async(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T] | None) -> T:
         """The one loop for ``async def``; ``begun`` is what a first call of the operation returned already."""
         call.cuts = True
+        delay = 0.0
         try:
             if begun is not None:
                 call.resume()
             while True:
+                if self._limited or delay > 0:
+                    await wait_for_turn_async(delay, call)
                 limit = call.time_limit() if call.is_limited else math.inf
                 if limit != math.inf:
                     check_can_cut(call)
@@ -385,8 +466,6 @@ class Policy:
                         self._check_result(result, call)
                     call.succeeded()
                     return result
-                if delay > 0:
-                    await self.async_sleep(delay)
         except BaseException as error:
             discard(begun)
             failure = call.to_replace(error, self.fallback)
@@ -417,11 +496,11 @@ class Policy:
 
         The loop waits between attempts and ends after the first block that succeeds. The last error is raised from its
         block, and so is :class:`~otel_resilience.CircuitOpenError` where the circuit is open. A loop that is left early
-        leaves nothing open. ``attempt.number`` counts from 1.
+        leaves nothing open. ``attempt.number`` counts from 1. Limits are waited for, and reject, as the loop goes on.
 
         With ``async for``, deadline and ``attempt_timeout`` cut the block; otherwise they cannot, and code inside sees
-        in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result`` and
-        ``fallback`` do nothing here: raise within the block, and catch around the loop.
+        in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result``,
+        ``fallback`` and ``hedge_after`` do nothing here: raise within the block, and catch around the loop.
         """
         check.optional_label("name", name)
         check.optional_flag("idempotent", idempotent)
@@ -487,6 +566,19 @@ class Policy:
             return protected
 
         return decorate
+
+    def _observers(self, hooks: Hooks | Sequence[Hooks]) -> Observers | None:
+        given = tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
+        for each in given:
+            observed.check_hooks("hooks", each)
+        if not given:
+            return None
+        observed.watch_policy(self)
+        return Observers.of(*given)
+
+    def _rejects_at_once(self) -> bool:
+        """Whether a rejection interests nobody but the caller."""
+        return self.fallback is None and self.observers is None and not observed.everywhere.failures
 
     def _shorter(self, deadline: float) -> float:
         deadline = check.number("deadline", deadline, minimum=-math.inf)
