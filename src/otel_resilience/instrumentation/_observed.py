@@ -116,7 +116,7 @@ class ObservedCall(CallTelemetry):
         verdict = self.verdict = self.classify(error)
         if verdict.error_class is not ErrorClass.CANCELLED:
             if hooks.subscribed:
-                hooks.notify_error(self.policy.dependency, self.operation, verdict, error)
+                hooks.notify_error(None, self.policy.dependency, self.operation, verdict, error)
             self._report_failure(error, verdict)
         self.leave_attempt()
         self._close_attempt_span()
@@ -126,7 +126,9 @@ class ObservedCall(CallTelemetry):
         """Another attempt follows after ``delay`` seconds."""
         if self.verdict is not None and not self.ended:
             self.delay = delay
-            self._report_retry(self.verdict)
+            self._report_retry(self.verdict, made=True)
+            if hooks.subscribed:
+                hooks.notify_retry(None, self.policy.dependency, self.operation, self.attempts + 1, delay)
 
     @never_raise
     def succeeded(self) -> None:
@@ -135,8 +137,8 @@ class ObservedCall(CallTelemetry):
         if self.ended:
             return
         self.ended = True
-        if self.policy.dependency in hooks.awaited:
-            hooks.notify_success(self.policy.dependency, self.operation)
+        if hooks.success_wanted:
+            hooks.notify_success(None, self.policy.dependency, self.operation)
         self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
 
     @never_raise
@@ -158,11 +160,16 @@ class ObservedCall(CallTelemetry):
             return
         if exhausted and self.attempts > 1:
             self._report_exhausted(verdict)
-        self._close(outcome, verdict, error)
+        self._end(outcome, verdict, error)
 
     @never_raise
-    def rejected(self, verdict: Classification, error: BaseException | None, *, outcome: str = "rejected") -> None:
+    def rejected(self, verdict: Classification, error: BaseException, *, outcome: str = "rejected") -> None:
         """A circuit breaker did not let the call pass."""
         if not self.ended:
             self.ended = True
-            self._close(outcome, verdict, error)
+            self._end(outcome, verdict, error)
+
+    def _end(self, outcome: str, verdict: Classification, error: BaseException) -> None:
+        if hooks.subscribed:
+            hooks.notify_failure(None, self.policy.dependency, self.operation, outcome, error)
+        self._close(outcome, verdict, error)

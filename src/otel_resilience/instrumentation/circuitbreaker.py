@@ -145,11 +145,14 @@ def _asked(breaker: Any, frame: FrameType) -> None:
     decorated = package_of(frame) == "circuitbreaker" and "function" in frame.f_code.co_freevars
     if watched is None or _watch.settings is None or not decorated:
         return
+    from circuitbreaker import CircuitBreakerError
+
     telemetry.rejected(watched.dependency, enforced=True)
     function = frame.f_locals["function"]
     if not place_of(frame).generator:
         call = _Call(watched.plan, _watch.settings.classify, function)
-        call.rejected(CIRCUIT_OPEN, None, outcome="fallback" if breaker.fallback_function else "rejected")
+        outcome = "fallback" if breaker.fallback_function else "rejected"
+        call.rejected(CIRCUIT_OPEN, CircuitBreakerError(breaker), outcome=outcome)
 
 
 def _reason(source: BreakerState, target: BreakerState) -> TransitionReason:

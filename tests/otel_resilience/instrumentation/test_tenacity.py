@@ -25,10 +25,10 @@ from tenacity import (
     wait_fixed,
 )
 
-from otel_resilience import Policy, current_attempt, default_classifier
+from otel_resilience import Hooks, Policy, RetryConfig, add_hooks, current_attempt, default_classifier, remove_hooks
 from otel_resilience.classification.model import Classification, ErrorClass, Severity
 from otel_resilience.instrumentation.tenacity import TenacityInstrumentor
-from otel_resilience.telemetry import hooks, never_raise
+from otel_resilience.telemetry import never_raise
 from otel_resilience.telemetry.call_telemetry import CallTelemetry
 from otel_resilience.testing import RecordedTelemetry
 from support.instrumented import (
@@ -270,6 +270,20 @@ def test_a_call_inside_a_call_and_inside_a_policy(recorded: RecordedTelemetry) -
     ]
     assert numbers == [1, 2]
     assert len({span.context.trace_id for span in recorded.spans}) == 1
+
+
+def test_policies_round_it_decide_as_before(instrumented: TenacityInstrumentor) -> None:
+    def attempts() -> int:
+        work = Script(*[RESET() for _ in range(12)])
+        inner = Policy("inner", retry=RetryConfig(max_attempts=2, base_delay=0), budget=False)
+        outer = Policy("outer", retry=RetryConfig(max_attempts=3, base_delay=0), budget=False)
+        with pytest.raises(RESET):
+            outer.execute(lambda: Retrying(reraise=True, **OPTIONS)(inner.execute, work))
+        return len(work.inside)
+
+    with_it = attempts()
+    instrumented.uninstrument()
+    assert with_it == attempts() == 6
 
 
 def test_blocks(recorded: RecordedTelemetry) -> None:
@@ -549,27 +563,37 @@ def test_names_are_bounded(recorded: RecordedTelemetry) -> None:
     assert "_OTHER" in names
 
 
-def test_observers_see_its_errors_and_successes(recorded: RecordedTelemetry) -> None:
-    seen: list[tuple[str, str]] = []
+def test_hooks_see_its_errors_retries_and_ends(recorded: RecordedTelemetry) -> None:
+    seen: list[tuple[str, ...]] = []
 
-    class Observer:
+    class Observer(Hooks):
         def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
-            seen.append((operation, verdict.error_type))
+            seen.append(("error", operation, verdict.error_type))
 
-        def on_transition(self, dependency: str, transition: object) -> None: ...
+        def on_retry(self, dependency: str, operation: str, attempt: int, delay: float) -> None:
+            seen.append(("retry", operation, str(attempt), str(delay)))
 
         def on_success(self, dependency: str, operation: str) -> None:
-            seen.append((operation, "success"))
+            seen.append(("success", operation))
+
+        def on_failure(self, dependency: str, operation: str, outcome: str, error: BaseException) -> None:
+            seen.append(("failure", operation, outcome, type(error).__name__))
 
     observer = Observer()
-    hooks.subscribe(observer)
-    hooks.await_success(observer, frozenset({HERE}))
+    add_hooks(observer)
     try:
         run(RESET(), 5)
+        with pytest.raises(KeyError):
+            retry(stop=stop_after_attempt(1), reraise=True)(Script(KeyError()))()
     finally:
-        hooks.unsubscribe(observer)
-        hooks.await_success(observer, frozenset())
-    assert seen == [("decorated_before", "connection_error"), ("decorated_before", "success")]
+        remove_hooks(observer)
+    assert seen == [
+        ("error", "decorated_before", "connection_error"),
+        ("retry", "decorated_before", "2", "2.0"),
+        ("success", "decorated_before"),
+        ("error", "Script", "_OTHER"),
+        ("failure", "Script", "failed", "KeyError"),
+    ]
 
 
 def test_without_telemetry_nothing_is_made() -> None:
