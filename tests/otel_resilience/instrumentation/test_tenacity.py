@@ -277,8 +277,9 @@ def test_policies_round_it_decide_as_before(instrumented: TenacityInstrumentor) 
         work = Script(*[RESET() for _ in range(12)])
         inner = Policy("inner", retry=RetryConfig(max_attempts=2, base_delay=0), budget=False)
         outer = Policy("outer", retry=RetryConfig(max_attempts=3, base_delay=0), budget=False)
+        controller: Any = Retrying(reraise=True, **OPTIONS)
         with pytest.raises(RESET):
-            outer.execute(lambda: Retrying(reraise=True, **OPTIONS)(inner.execute, work))
+            outer.execute(lambda: controller(inner.execute, work))
         return len(work.inside)
 
     with_it = attempts()
