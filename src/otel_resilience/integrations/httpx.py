@@ -1,0 +1,298 @@
+"""Protection for a client of httpx or httpx2: a transport round its own.
+
+    client = httpx.AsyncClient(transport=AsyncResilientTransport(policy))
+
+An attempt ends with the headers of the answer: the body is read by the client, after it. Like any transport that is
+given to a client it takes the place of the settings ``verify``, ``http2``, ``limits``, ``proxy`` and so on; give it a
+transport that has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from opentelemetry.trace import get_current_span
+
+from otel_resilience.integrations._http import (
+    RESEND_COUNT,
+    Exchange,
+    PolicyByHost,
+    Protection,
+    declared,
+    time_left,
+    timed_by_client,
+    worth_reading,
+)
+from otel_resilience.policy.policy import Policy
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
+    class _BaseTransport(httpx.BaseTransport, httpx2.BaseTransport):
+        def handle_request(self, request: Any) -> Any: ...
+
+    class _AsyncBaseTransport(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: Any) -> Any: ...
+
+else:
+    try:
+        from httpx import AsyncBaseTransport as _AsyncBaseTransport
+        from httpx import BaseTransport as _BaseTransport
+    except ImportError:
+        from httpx2 import AsyncBaseTransport as _AsyncBaseTransport
+        from httpx2 import BaseTransport as _BaseTransport
+
+__all__ = ["AsyncResilientTransport", "ResilientTransport"]
+
+_OURS: Final = "otel_resilience.transport"
+_making: Final = threading.Lock()
+
+
+class _Transport:
+    """What both kinds do alike."""
+
+    _entry: str
+    """The method that a client calls."""
+    _default: str
+    """The transport used where none is given, of the library that the request comes from."""
+
+    def __init__(
+        self,
+        policy: Policy | PolicyByHost,
+        transport: Any = None,
+        *,
+        name: Callable[[Any], str] | None = None,
+    ) -> None:
+        self._protection = Protection(policy, name)
+        self._transport = transport
+        self._instrumented: Callable[[Any], Any] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What an instrumentation of the client sets in place of its entry is called in each attempt instead, so that
+        its spans are those of attempts. In the entry's place stands what the instrumentation finds to remove."""
+        if name == self._entry:
+            self._instrumented = None
+            if type(value) is MethodType and value == MethodType(getattr(type(self), name), self):  # removed
+                self.__dict__.pop(name, None)
+                return
+            entry = getattr(value, "__wrapped__", None)
+            if entry is not None:
+                self._instrumented = value
+                value = type(value)(entry, _pass_on)
+        super().__setattr__(name, value)
+
+    def _policy(self, request: Any) -> Policy:
+        return timed_by_client(self._protection.policy(request.url.host))
+
+    def _options(self, request: Any, policy: Policy) -> dict[str, Any]:
+        template = request.extensions.get("url_template")
+        method = request.method.upper()
+        one_shot = not isinstance(request.stream, _library_of(request).ByteStream)
+        return {
+            "name": self._protection.name(request, f"{method} {template}" if template else method),
+            "idempotent": declared(policy, method, request.headers, one_shot=one_shot),
+        }
+
+    @contextlib.contextmanager
+    def _attempt(self, request: Any, number: int, extensions: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
+        """Yields what sends ``request``, which has the time limits of this attempt until the block ends."""
+        limit = time_left(self._protection.policy(request.url.host).attempt_timeout)
+        given = extensions.get("timeout", {})
+        changed = {**extensions, _OURS: (self, number)}
+        if limit is not None:
+            kinds = ("connect", "read", "write", "pool")
+            changed["timeout"] = {each: _shorter(given.get(each), limit) for each in kinds}
+        if number > 1:
+            changed["trace"] = self._traced(extensions.get("trace"), number - 1)
+        request.extensions = changed
+        try:
+            yield self._instrumented or getattr(self._inner(request), self._entry)
+        finally:
+            request.extensions = extensions
+
+    def _inside(self, request: Any) -> bool:
+        """Whether an instrumentation, in an attempt of this transport, passes the request on."""
+        transport, number = request.extensions.get(_OURS, (None, 0))
+        if transport is self and number > 1:
+            get_current_span().set_attribute(RESEND_COUNT, number - 1)
+        return transport is self
+
+    def _traced(self, given: Any, resent: int) -> Any:
+        """A trace function for httpcore, which calls it within the span of the client, if there is one."""
+        attempt = get_current_span()
+
+        def note() -> None:
+            if get_current_span() is not attempt:
+                get_current_span().set_attribute(RESEND_COUNT, resent)
+
+        return self._noting(note, given)
+
+    def _noting(self, note: Callable[[], None], given: Any) -> Any:
+        raise NotImplementedError
+
+    def _inner(self, request: Any) -> Any:
+        if self._transport is None:
+            with _making:
+                self._transport = self._transport or getattr(_library_of(request), self._default)()
+        return self._transport
+
+
+class ResilientTransport(_Transport, _BaseTransport):
+    """Sends the requests of a ``Client`` through ``transport`` (a new ``HTTPTransport`` by default) under a policy.
+
+    ``policy`` is one for all requests, or policies by host: a dictionary, or a
+    :class:`~otel_resilience.PolicyRegistry`; a host that a dictionary lacks is a ``KeyError``. ``name`` makes the
+    operation's name on telemetry of a request, from a small set; by default it is the method, with the extension
+    ``url_template`` where the request has one. ``attempt_timeout`` and what is left of the deadline bound each of the
+    client's timeouts; no thread is needed. Raises ``TypeError`` naming the parameter.
+
+        client = httpx.Client(transport=ResilientTransport(policy, httpx.HTTPTransport(http2=True)))
+        client.get("/bundles/small", extensions={"url_template": "/bundles/{name}"})
+    """
+
+    _entry = "handle_request"
+    _default = "HTTPTransport"
+
+    def handle_request(self, request: Any) -> Any:
+        """The last answer. Raises what the transport raised last, or an error of the policy."""
+        if self._inside(request):
+            return self._inner(request).handle_request(request)
+        policy = self._policy(request)
+        exchange: Exchange[Any] = Exchange()
+        extensions = dict(request.extensions)
+
+        def attempt() -> Any:
+            _close(exchange.next_attempt())
+            with self._attempt(request, exchange.attempts, extensions) as send:
+                response = send(request)
+                error = exchange.judge(response, response.status_code, response.headers)
+                if error is None:
+                    return response
+                if worth_reading(error, response.headers):
+                    body, stream = b"".join(response.stream), response.stream
+                    stream.close()
+                    response.stream = _library_of(request).ByteStream(body)
+                raise error
+
+        try:
+            return policy.execute(attempt, **self._options(request, policy))
+        except BaseException as error:
+            if exchange.ends_with_answer(error):
+                return exchange.take()
+            raise
+        finally:
+            _close(exchange.take())
+
+    def __enter__(self) -> Self:
+        if self._transport is not None:
+            self._transport.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._transport is not None:
+            self._transport.__exit__(*error)
+
+    def close(self) -> None:
+        """Closes the transport inside."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _noting(self, note: Callable[[], None], given: Any) -> Any:
+        def trace(event: str, info: dict[str, Any]) -> None:
+            note()
+            if given is not None:
+                given(event, info)
+
+        return trace
+
+
+class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
+    """As :class:`ResilientTransport`, for an ``AsyncClient``. What is left of the deadline cuts an attempt as well.
+
+    client = httpx.AsyncClient(transport=AsyncResilientTransport(policies))
+    """
+
+    _entry = "handle_async_request"
+    _default = "AsyncHTTPTransport"
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """The last answer. Raises what the transport raised last, or an error of the policy."""
+        if self._inside(request):
+            return await self._inner(request).handle_async_request(request)
+        policy = self._policy(request)
+        exchange: Exchange[Any] = Exchange()
+        extensions = dict(request.extensions)
+
+        async def attempt() -> Any:
+            await _aclose(exchange.next_attempt())
+            with self._attempt(request, exchange.attempts, extensions) as send:
+                response = await send(request)
+                error = exchange.judge(response, response.status_code, response.headers)
+                if error is None:
+                    return response
+                if worth_reading(error, response.headers):
+                    body, stream = b"".join([chunk async for chunk in response.stream]), response.stream
+                    await stream.aclose()
+                    response.stream = _library_of(request).ByteStream(body)
+                raise error
+
+        try:
+            return await policy.execute(attempt, **self._options(request, policy))
+        except BaseException as error:
+            if exchange.ends_with_answer(error):
+                return exchange.take()
+            raise
+        finally:
+            await _aclose(exchange.take())
+
+    async def __aenter__(self) -> Self:
+        if self._transport is not None:
+            await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        if self._transport is not None:
+            await self._transport.__aexit__(*error)
+
+    async def aclose(self) -> None:
+        """Closes the transport inside."""
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    def _noting(self, note: Callable[[], None], given: Any) -> Any:
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            note()
+            if given is not None:
+                await given(event, info)
+
+        return trace
+
+
+def _pass_on(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return wrapped(*args, **kwargs)
+
+
+def _library_of(request: Any) -> ModuleType:
+    """httpx or httpx2: both name their public classes as their own."""
+    kind = next(each for each in type(request).__mro__ if each.__module__ in {"httpx", "httpx2"})
+    return sys.modules[kind.__module__]
+
+
+def _shorter(given: float | None, limit: float) -> float:
+    return limit if given is None else min(given, limit)
+
+
+def _close(response: Any) -> None:
+    if response is not None:
+        response.close()
+
+
+async def _aclose(response: Any) -> None:
+    if response is not None:
+        await response.aclose()
