@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from otel_resilience._internal import validation as check
+from otel_resilience._internal.foreign import header_of
 from otel_resilience._internal.nesting import remaining
 from otel_resilience.classification.model import Classification
 from otel_resilience.classification.request_shown import has_key, is_idempotent
@@ -18,6 +19,7 @@ RESEND_COUNT: Final = "http.request.resend_count"
 """Semantic conventions, HTTP client spans."""
 SMALL: Final = 65_536
 """Bytes. An answer that says to be no longer is read before the wait, so that it does not hold its connection."""
+_CHALLENGES: Final = frozenset({"digest", "negotiate", "ntlm"})
 _SHORTEST: Final = 0.001
 """Seconds. No client takes a timeout of 0 for what it is."""
 
@@ -60,7 +62,7 @@ class Protection(Generic[Q]):
 
     def policy(self, host: str | None) -> Policy:
         """The policy for a host. Raises ``KeyError`` where there are policies by host, and none for this one."""
-        return self._policy if isinstance(self._policy, Policy) else self._policy[(host or "").lower()]
+        return self._policy if isinstance(self._policy, Policy) else self._policy[(host or "").lower().strip("[]")]
 
     def name(self, request: Q, default: str) -> str:
         """The operation's name on telemetry."""
@@ -68,33 +70,47 @@ class Protection(Generic[Q]):
 
 
 class Exchange(Generic[R]):
-    """One protected request: how often it was sent, and the answer in hand."""
+    """One protected request: how often it was sent, and the answers in hand that are errors."""
 
-    def __init__(self) -> None:
+    def __init__(self, request_headers: Any) -> None:
         self.attempts = 0
-        self._answer: StatusError | None = None
+        self._request_headers = request_headers
+        self._answers: list[StatusError] = []
 
-    def next_attempt(self) -> R | None:
-        """Counts an attempt; returns the answer to the former one, which is to be closed."""
+    def next_attempt(self) -> list[R]:
+        """Counts an attempt; returns the answers to former ones, which are to be closed."""
         self.attempts += 1
-        discarded: R | None = self.take()
-        return discarded
+        return self.rest()
 
     def judge(self, response: R, status: int, headers: Any) -> StatusError | None:
-        """The error that ``response`` is; ``None`` where it is none. A redirect is for the client to follow."""
-        verdict = None if status < 400 else classify_status(status, headers)
-        self._answer = None if verdict is None else StatusError(response, verdict)
-        return self._answer
+        """The error that ``response`` is; ``None`` where it is none, or is for the client to go on with: a redirect, a
+        challenge."""
+        verdict = None if status < 400 or self._is_challenge(status, headers) else classify_status(status, headers)
+        if verdict is None:
+            return None
+        self._answers.append(StatusError(response, verdict))
+        return self._answers[-1]
 
-    def ends_with_answer(self, error: BaseException) -> bool:
-        """Whether the caller gets the last answer in place of ``error``: that is the answer, or our refusal to send the
-        request once more."""
-        return self._answer is not None and (error is self._answer or isinstance(error, ResilienceError))
+    def answer(self, error: BaseException) -> R | None:
+        """What the caller gets in place of ``error``: the answer that it is, or the last one where it is our refusal to
+        send the request once more. ``None``: the error itself."""
+        if isinstance(error, ResilienceError) and self._answers:
+            error = self._answers[-1]
+        if not isinstance(error, StatusError) or error not in self._answers:
+            return None
+        self._answers.remove(error)
+        response: R = error.response
+        return response
 
-    def take(self) -> Any:
-        """The answer in hand, for the last time; ``None`` where there is none."""
-        answer, self._answer = self._answer, None
-        return None if answer is None else answer.response
+    def rest(self) -> list[R]:
+        """The answers that nobody gets; they are to be closed."""
+        answers, self._answers = self._answers, []
+        return [each.response for each in answers]
+
+    def _is_challenge(self, status: int, headers: Any) -> bool:
+        """Whether it is the first step of an authentication that needs two."""
+        scheme = (header_of(headers, "www-authenticate") or "").partition(" ")[0].lower()
+        return status == 401 and scheme in _CHALLENGES and header_of(self._request_headers, "authorization") is None
 
 
 def worth_reading(error: StatusError, headers: Any) -> bool:

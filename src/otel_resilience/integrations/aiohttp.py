@@ -6,7 +6,7 @@ session = aiohttp.ClientSession(middlewares=[resilience_middleware(policy)])
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, StreamReader
 from aiohttp.base_protocol import BaseProtocol
@@ -36,7 +36,7 @@ def resilience_middleware(
 
     async def resilience(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         policy = protection.policy(request.url.host)
-        exchange: Exchange[ClientResponse] = Exchange()
+        exchange: Exchange[ClientResponse] = Exchange(request.headers)
 
         async def attempt() -> ClientResponse:
             _close(exchange.next_attempt())
@@ -55,11 +55,12 @@ def resilience_middleware(
                 idempotent=declared(policy, request.method, request.headers, one_shot=_read_once(request)),
             )
         except BaseException as error:
-            if exchange.ends_with_answer(error):
-                return exchange.take()  # type: ignore[no-any-return]  # a response
-            raise
+            answer = exchange.answer(error)
+            if answer is None:
+                raise
+            return answer
         finally:
-            _close(exchange.take())
+            _close(exchange.rest())
 
     return resilience
 
@@ -78,6 +79,6 @@ async def _keep(response: ClientResponse) -> None:
     response.content.feed_eof()
 
 
-def _close(response: ClientResponse | None) -> None:
-    if response is not None:
+def _close(responses: Iterable[ClientResponse]) -> None:
+    for response in responses:
         response.close()

@@ -9,10 +9,9 @@ transport that has them.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -99,22 +98,23 @@ class _Transport:
             "idempotent": declared(policy, method, request.headers, one_shot=one_shot),
         }
 
-    @contextlib.contextmanager
-    def _attempt(self, request: Any, number: int, extensions: dict[str, Any]) -> Iterator[Callable[[Any], Any]]:
-        """Yields what sends ``request``, which has the time limits of this attempt until the block ends."""
+    def _attempt(self, request: Any, number: int) -> Any:
+        """The request as it is sent by this attempt, with its time limits. One of its own: attempts may overlap."""
+        sent = object.__new__(type(request))
+        vars(sent).update(vars(request))
+        sent.headers = request.headers.copy()
+        sent.extensions = {**request.extensions, _OURS: (self, number)}
         limit = time_left(self._protection.policy(request.url.host).attempt_timeout)
-        given = extensions.get("timeout", {})
-        changed = {**extensions, _OURS: (self, number)}
         if limit is not None:
+            given = request.extensions.get("timeout", {})
             kinds = ("connect", "read", "write", "pool")
-            changed["timeout"] = {each: _shorter(given.get(each), limit) for each in kinds}
+            sent.extensions["timeout"] = {each: _shorter(given.get(each), limit) for each in kinds}
         if number > 1:
-            changed["trace"] = self._traced(extensions.get("trace"), number - 1)
-        request.extensions = changed
-        try:
-            yield self._instrumented or getattr(self._inner(request), self._entry)
-        finally:
-            request.extensions = extensions
+            sent.extensions["trace"] = self._traced(request.extensions.get("trace"), number - 1)
+        return sent
+
+    def _sender(self, request: Any) -> Callable[[Any], Any]:
+        return self._instrumented or getattr(self._inner(request), self._entry)
 
     def _inside(self, request: Any) -> bool:
         """Whether an instrumentation, in an attempt of this transport, passes the request on."""
@@ -164,30 +164,29 @@ class ResilientTransport(_Transport, _BaseTransport):
         if self._inside(request):
             return self._inner(request).handle_request(request)
         policy = self._policy(request)
-        exchange: Exchange[Any] = Exchange()
-        extensions = dict(request.extensions)
+        exchange: Exchange[Any] = Exchange(request.headers)
 
         def attempt() -> Any:
             _close(exchange.next_attempt())
-            with self._attempt(request, exchange.attempts, extensions) as send:
-                response = send(request)
-                error = exchange.judge(response, response.status_code, response.headers)
-                if error is None:
-                    return response
-                if worth_reading(error, response.headers):
-                    body, stream = b"".join(response.stream), response.stream
-                    stream.close()
-                    response.stream = _library_of(request).ByteStream(body)
-                raise error
+            response = self._sender(request)(self._attempt(request, exchange.attempts))
+            error = exchange.judge(response, response.status_code, response.headers)
+            if error is None:
+                return response
+            if worth_reading(error, response.headers):
+                body, stream = b"".join(response.stream), response.stream
+                stream.close()
+                response.stream = _library_of(request).ByteStream(body)
+            raise error
 
         try:
             return policy.execute(attempt, **self._options(request, policy))
         except BaseException as error:
-            if exchange.ends_with_answer(error):
-                return exchange.take()
-            raise
+            answer = exchange.answer(error)
+            if answer is None:
+                raise
+            return answer
         finally:
-            _close(exchange.take())
+            _close(exchange.rest())
 
     def __enter__(self) -> Self:
         if self._transport is not None:
@@ -226,30 +225,29 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
         if self._inside(request):
             return await self._inner(request).handle_async_request(request)
         policy = self._policy(request)
-        exchange: Exchange[Any] = Exchange()
-        extensions = dict(request.extensions)
+        exchange: Exchange[Any] = Exchange(request.headers)
 
         async def attempt() -> Any:
             await _aclose(exchange.next_attempt())
-            with self._attempt(request, exchange.attempts, extensions) as send:
-                response = await send(request)
-                error = exchange.judge(response, response.status_code, response.headers)
-                if error is None:
-                    return response
-                if worth_reading(error, response.headers):
-                    body, stream = b"".join([chunk async for chunk in response.stream]), response.stream
-                    await stream.aclose()
-                    response.stream = _library_of(request).ByteStream(body)
-                raise error
+            response = await self._sender(request)(self._attempt(request, exchange.attempts))
+            error = exchange.judge(response, response.status_code, response.headers)
+            if error is None:
+                return response
+            if worth_reading(error, response.headers):
+                body, stream = b"".join([chunk async for chunk in response.stream]), response.stream
+                await stream.aclose()
+                response.stream = _library_of(request).ByteStream(body)
+            raise error
 
         try:
             return await policy.execute(attempt, **self._options(request, policy))
         except BaseException as error:
-            if exchange.ends_with_answer(error):
-                return exchange.take()
-            raise
+            answer = exchange.answer(error)
+            if answer is None:
+                raise
+            return answer
         finally:
-            await _aclose(exchange.take())
+            await _aclose(exchange.rest())
 
     async def __aenter__(self) -> Self:
         if self._transport is not None:
@@ -288,11 +286,11 @@ def _shorter(given: float | None, limit: float) -> float:
     return limit if given is None else min(given, limit)
 
 
-def _close(response: Any) -> None:
-    if response is not None:
+def _close(responses: Iterable[Any]) -> None:
+    for response in responses:
         response.close()
 
 
-async def _aclose(response: Any) -> None:
-    if response is not None:
+async def _aclose(responses: Iterable[Any]) -> None:
+    for response in responses:
         await response.aclose()

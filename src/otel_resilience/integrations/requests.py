@@ -5,7 +5,7 @@ session.mount("https://", ResilientAdapter(policy))
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from requests import PreparedRequest, Response
@@ -64,7 +64,7 @@ class ResilientAdapter(HTTPAdapter):
         method = (request.method or "").upper()
         given = self._protection.policy(parse_url(request.url or "").host)
         policy = timed_by_client(given)
-        exchange: Exchange[Response] = Exchange()
+        exchange: Exchange[Response] = Exchange(request.headers)
         send = super().send
 
         def attempt() -> Response:
@@ -90,11 +90,12 @@ class ResilientAdapter(HTTPAdapter):
                 ),
             )
         except BaseException as error:
-            if exchange.ends_with_answer(error):
-                return exchange.take()  # type: ignore[no-any-return]  # a response
-            raise
+            answer = exchange.answer(error)
+            if answer is None:
+                raise
+            return answer
         finally:
-            _close(exchange.take())
+            _close(exchange.rest())
 
 
 def _limited(timeout: Any, limit: float | None) -> Any:
@@ -109,6 +110,6 @@ def _limited(timeout: Any, limit: float | None) -> Any:
     return limited
 
 
-def _close(response: Response | None) -> None:
-    if response is not None:
+def _close(responses: Iterable[Response]) -> None:
+    for response in responses:
         response.close()

@@ -333,6 +333,21 @@ def test_a_redirect_is_followed(client: Open, policy: Policy, server: AnsweringS
     assert [each.path for each in server.arrived] == ["/old", "/new", "/new"]
 
 
+def test_a_challenge_is_no_failure(client: Open, policy: Policy, server: AnsweringServer) -> None:
+    """The first step of Digest, Negotiate, NTLM: the client goes on from there. Any other is a refused credential."""
+    opened = client(policy)
+    digest = Reply(401, headers={"WWW-Authenticate": 'Digest realm="r", nonce="n"'})
+    basic = Reply(401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+    with RecordedTelemetry().recording() as recorded:
+        server.replies += [digest, digest, basic]
+        assert opened.send("GET", server.url).status == 401
+        assert not recorded.points("resilience.errors")
+        assert opened.send("GET", server.url, headers={"Authorization": "Digest x"}).status == 401
+        assert opened.send("GET", server.url).status == 401
+        (errors,) = recorded.points("resilience.errors")
+    assert (errors.value, errors.attributes["error.type"]) == (2, "401")
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_operations_are_named_after_methods(
     client: Open, policy: Policy, server: AnsweringServer, recorded: RecordedTelemetry, method: str
