@@ -72,6 +72,15 @@ def test_the_script_while_the_shop_is_down(server: AnsweringServer) -> None:
     assert len(server.arrived) < 40
 
 
+def test_postgres_and_s3(server: AnsweringServer, shop: str) -> None:
+    server.replies += [Reply(503, b"<Error><Code>SlowDown</Code></Error>"), Reply(body=b"")]
+    amazon = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
+    done = run("postgres_and_s3", "2026-11-28", DATABASE_URL=shop, S3_URL=server.url, BUCKET="reports", **amazon)
+    assert (done.stdout, done.returncode) == ("2 orders of 2026-11-28\n", 0), done.stderr
+    assert [each.path for each in server.arrived] == ["/reports/orders/2026-11-28.json"] * 2
+    assert b'[[1, "tea"], [2, "salt"]]' in server.arrived[1].body
+
+
 async def test_a_service_with_fastapi(server: AnsweringServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STOCK_URL", server.url)
     service = load("fastapi_service")
