@@ -19,7 +19,7 @@ import pytest
 from celery.contrib.testing.worker import start_worker
 
 from otel_resilience import CircuitOpenError
-from otel_resilience.testing import no_waits
+from otel_resilience.testing import RecordedTelemetry, no_waits
 from support.answering_server import AnsweringServer, Reply
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
@@ -105,6 +105,27 @@ def test_threads(server: AnsweringServer) -> None:
     done = run("threads_and_celery", *names, IMAGES_URL=server.url)
     assert (done.stdout, done.returncode) == ("a.png 2\nb.png 2\nc.png 2\n", 0), done.stderr
     assert len(server.arrived) == 4
+
+
+def test_a_code_base_with_tenacity(server: AnsweringServer) -> None:
+    server.replies += [BUSY, Reply(body=b"1.09")]
+    done = run("tenacity_code", "EUR", RATES_URL=server.url)
+    assert (done.stdout, done.returncode) == ("EUR 1.09\n", 0), done.stderr
+
+
+def test_what_it_reports(server: AnsweringServer, monkeypatch: pytest.MonkeyPatch, recorded: RecordedTelemetry) -> None:
+    monkeypatch.setenv("RATES_URL", server.url)
+    program = load("tenacity_code")
+    server.replies += [BUSY, Reply(body=b"1.09")]
+    program.TenacityInstrumentor().instrument()
+    try:
+        assert program.rate("EUR") == 1.09
+    finally:
+        program.TenacityInstrumentor().uninstrument()
+    *attempts, call = recorded.spans
+    assert [span.name for span in attempts] == ["attempt", "attempt"]
+    assert call.attributes is not None
+    assert (call.attributes["resilience.outcome"], call.attributes["resilience.attempts"]) == ("ok_after_retry", 2)
 
 
 @pytest.fixture
