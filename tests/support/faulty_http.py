@@ -14,11 +14,11 @@ HEAD = b"HTTP/1.1 %d X\r\nContent-Type: %s\r\nContent-Length: %d\r\n"
 
 class FaultyServer:
     """``/503`` answers with that status, ``/close`` not at all, ``/cut`` half, ``/garbage`` no HTTP; ``/loop`` redirects
-    to itself, ``/silent`` says nothing until the end. Statuses are answered with :attr:`body`."""
+    to itself, ``/silent`` says nothing until the end. TLS is answered by garbage. Statuses are answered with :attr:`body`."""
 
     def __init__(self, listener: socket.socket) -> None:
-        self.body: bytes = b""
-        self.content_type = b"application/json"
+        self.body = b"<html>"
+        self.content_type = b"text/html"
         self.headers: bytes = b""
         self.status: int | None = None
         """For clients that choose the path themselves: where set, the path does not matter."""
@@ -84,6 +84,8 @@ class FaultyServer:
             if not read:
                 return None
             data += read
+            if data.startswith(b"\x16"):  # a TLS handshake
+                return b"GET /garbage HTTP/1.1"
         head, _, body = data.partition(b"\r\n\r\n")
         length = next(
             (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0

@@ -13,7 +13,7 @@ import requests
 import urllib3
 import urllib3.util
 
-from support.error_rows import ErrorRow, check_row, closed_port, raised, raised_async, rows_of, silent_port
+from support.error_rows import ErrorRow, check_row, closed_port, full_port, raised, raised_async, rows_of
 from support.faulty_http import FaultyServer, faulty_server
 
 PATHS = {
@@ -38,6 +38,9 @@ def url_of(row: ErrorRow, server: FaultyServer) -> Iterator[str]:
     if row.error == "connection refused":
         with closed_port() as port:
             yield f"http://127.0.0.1:{port}/"
+    elif row.error == "connect timeout":
+        with full_port() as port:
+            yield f"http://127.0.0.1:{port}/"
     elif row.error == "unknown host":
         yield "http://no-such-host.invalid/"
     elif row.error == "TLS with a server that has none":
@@ -46,6 +49,10 @@ def url_of(row: ErrorRow, server: FaultyServer) -> Iterator[str]:
         yield "http://"
     else:
         yield server.url + PATHS.get(row.error, "/" + row.error.split(" ")[0])
+
+
+def connect_timeout(row: ErrorRow) -> float:
+    return 0.1 if row.error == "connect timeout" else 5
 
 
 def method_of(row: ErrorRow) -> str:
@@ -58,7 +65,7 @@ def ask_requests(row: ErrorRow, url: str) -> Any:
         if "status retries" in row.error:
             retries = urllib3.util.Retry(1, backoff_factor=0, status_forcelist=[503], respect_retry_after_header=False)
             session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retries))
-        answer = session.request(method_of(row), url, timeout=(5, 0.1))
+        answer = session.request(method_of(row), url, timeout=(connect_timeout(row), 0.1))
         answer.raise_for_status()
         return answer.json()
 
@@ -73,7 +80,7 @@ def ask_urllib3(row: ErrorRow, url: str, pool: urllib3.PoolManager) -> Any:
     retries: Any = False if row.error not in ("redirects without end", "503 after status retries") else 1
     if row.error == "503 after status retries":
         retries = urllib3.util.Retry(1, status_forcelist=[503], respect_retry_after_header=False)
-    timeout = urllib3.util.Timeout(5, read=0.1)
+    timeout = urllib3.util.Timeout(connect=connect_timeout(row), read=0.1)
     answer = pool.request(method_of(row), url, retries=retries, timeout=timeout)
     return answer.json()
 
@@ -93,7 +100,7 @@ def test_urllib3(row: ErrorRow, server: FaultyServer) -> None:
 
 
 async def ask_aiohttp(row: ErrorRow, url: str) -> Any:
-    timeout = aiohttp.ClientTimeout(sock_read=0.1)
+    timeout = aiohttp.ClientTimeout(sock_read=0.1, sock_connect=connect_timeout(row))
     if "total" in row.error:
         timeout = aiohttp.ClientTimeout(total=0.1)
     async with (
@@ -106,7 +113,7 @@ async def ask_aiohttp(row: ErrorRow, url: str) -> Any:
 
 @pytest.mark.parametrize("row", rows_of("aiohttp"))
 async def test_aiohttp(row: ErrorRow, server: FaultyServer) -> None:
-    if row.error == "connect timeout":
+    if row.error == "pool timeout":
         async with full_pool(server) as session:
             check_row(row, await raised_async(lambda: session.get(server.url + "/200")))
         return
@@ -127,7 +134,7 @@ async def full_pool(server: FaultyServer) -> AsyncIterator[aiohttp.ClientSession
 
 
 async def ask_httpx2(row: ErrorRow, url: str) -> Any:
-    async with httpx2.AsyncClient(trust_env=False, timeout=httpx2.Timeout(5, read=0.1)) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=httpx2.Timeout(5, read=0.1, connect=connect_timeout(row))) as client:
         answer = await client.request(method_of(row), url, follow_redirects=True)
         answer.raise_for_status()
         return answer.json()
@@ -135,10 +142,5 @@ async def ask_httpx2(row: ErrorRow, url: str) -> Any:
 
 @pytest.mark.parametrize("row", rows_of("httpx2"))
 async def test_httpx2(row: ErrorRow, server: FaultyServer) -> None:
-    if row.error == "connect timeout":
-        with silent_port() as port:
-            async with httpx2.AsyncClient(trust_env=False, timeout=httpx2.Timeout(5, connect=0.1)) as client:
-                check_row(row, await raised_async(lambda: client.get(f"https://127.0.0.1:{port}/")))
-        return
     with url_of(row, server) as url:
         check_row(row, await raised_async(lambda: ask_httpx2(row, url)))
