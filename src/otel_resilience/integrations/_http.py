@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from otel_resilience._internal import validation as check
@@ -15,8 +14,6 @@ from otel_resilience.classification.rules.http_status import classify_status
 from otel_resilience.errors import ResilienceError
 from otel_resilience.policy.policy import Policy
 
-RESEND_COUNT: Final = "http.request.resend_count"
-"""Semantic conventions, HTTP client spans."""
 SMALL: Final = 65_536
 """Bytes. An answer that says to be no longer is read before the wait, so that it does not hold its connection."""
 _CHALLENGES: Final = frozenset({"digest", "negotiate", "ntlm"})
@@ -77,11 +74,6 @@ class Exchange(Generic[R]):
         self._request_headers = request_headers
         self._answers: list[StatusError] = []
 
-    def next_attempt(self) -> list[R]:
-        """Counts an attempt; returns the answers to former ones, which are to be closed."""
-        self.attempts += 1
-        return self.rest()
-
     def judge(self, response: R, status: int, headers: Any) -> StatusError | None:
         """The error that ``response`` is; ``None`` where it is none, or is for the client to go on with: a redirect, a
         challenge."""
@@ -91,7 +83,7 @@ class Exchange(Generic[R]):
         self._answers.append(StatusError(response, verdict))
         return self._answers[-1]
 
-    def answer(self, error: BaseException) -> R | None:
+    def _answer(self, error: BaseException) -> R | None:
         """What the caller gets in place of ``error``: the answer that it is, or the last one where it is our refusal to
         send the request once more. ``None``: the error itself."""
         if isinstance(error, ResilienceError) and self._answers:
@@ -102,8 +94,8 @@ class Exchange(Generic[R]):
         response: R = error.response
         return response
 
-    def rest(self) -> list[R]:
-        """The answers that nobody gets; they are to be closed."""
+    def _rest(self) -> list[R]:
+        """The answers that nobody gets."""
         answers, self._answers = self._answers, []
         return [each.response for each in answers]
 
@@ -111,6 +103,64 @@ class Exchange(Generic[R]):
         """Whether it is the first step of an authentication that needs two."""
         scheme = (header_of(headers, "www-authenticate") or "").partition(" ")[0].lower()
         return status == 401 and scheme in _CHALLENGES and header_of(self._request_headers, "authorization") is None
+
+
+class SyncExchange(Exchange[R]):
+    """One of a ``def`` client."""
+
+    def __init__(self, request_headers: Any, close: Callable[[R], None]) -> None:
+        super().__init__(request_headers)
+        self._close = close
+
+    def begin_attempt(self) -> None:
+        """Counts an attempt, and closes the answers to former ones."""
+        self.attempts += 1
+        self._close_rest()
+
+    def run(self, call: Callable[[], R]) -> R:
+        """What the caller of the client gets of the protected call."""
+        try:
+            return call()
+        except BaseException as error:
+            answer = self._answer(error)
+            if answer is None:
+                raise
+            return answer
+        finally:
+            self._close_rest()
+
+    def _close_rest(self) -> None:
+        for response in self._rest():
+            self._close(response)
+
+
+class AsyncExchange(Exchange[R]):
+    """One of an ``async def`` client."""
+
+    def __init__(self, request_headers: Any, close: Callable[[R], Awaitable[None]]) -> None:
+        super().__init__(request_headers)
+        self._close = close
+
+    async def begin_attempt(self) -> None:
+        """As that of :class:`SyncExchange`."""
+        self.attempts += 1
+        await self._close_rest()
+
+    async def run(self, call: Callable[[], Awaitable[R]]) -> R:
+        """As that of :class:`SyncExchange`."""
+        try:
+            return await call()
+        except BaseException as error:
+            answer = self._answer(error)
+            if answer is None:
+                raise
+            return answer
+        finally:
+            await self._close_rest()
+
+    async def _close_rest(self) -> None:
+        for response in self._rest():
+            await self._close(response)
 
 
 def worth_reading(error: StatusError, headers: Any) -> bool:
@@ -130,9 +180,9 @@ def timed_by_client(policy: Policy) -> Policy:
     """The same policy, for a client that is handed the attempt timeout: nothing else is needed to cut an attempt."""
     if policy.attempt_timeout is None:
         return policy
-    policy = copy.copy(policy)
-    policy.attempt_timeout = None
-    return policy
+    timed = object.__new__(type(policy))  # its breaker, budget and counters are the same objects
+    vars(timed).update(vars(policy), attempt_timeout=None)
+    return timed
 
 
 def time_left(attempt_timeout: float | None) -> float | None:

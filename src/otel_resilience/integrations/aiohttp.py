@@ -6,13 +6,13 @@ session = aiohttp.ClientSession(middlewares=[resilience_middleware(policy)])
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.payload import BytesPayload
 
-from otel_resilience.integrations._http import Exchange, PolicyByHost, Protection, declared, worth_reading
+from otel_resilience.integrations._http import AsyncExchange, PolicyByHost, Protection, declared, worth_reading
 from otel_resilience.policy.policy import Policy
 
 __all__ = ["resilience_middleware"]
@@ -36,10 +36,10 @@ def resilience_middleware(
 
     async def resilience(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         policy = protection.policy(request.url.host)
-        exchange: Exchange[ClientResponse] = Exchange(request.headers)
+        exchange = AsyncExchange(request.headers, _close)
 
         async def attempt() -> ClientResponse:
-            _close(exchange.next_attempt())
+            await exchange.begin_attempt()
             response = await handler(request)
             error = exchange.judge(response, response.status, response.headers)
             if error is None:
@@ -48,19 +48,13 @@ def resilience_middleware(
                 await _keep(response)
             raise error
 
-        try:
-            return await policy.execute(
+        return await exchange.run(
+            lambda: policy.execute(
                 attempt,
                 name=protection.name(request, request.method),
                 idempotent=declared(policy, request.method, request.headers, one_shot=_read_once(request)),
             )
-        except BaseException as error:
-            answer = exchange.answer(error)
-            if answer is None:
-                raise
-            return answer
-        finally:
-            _close(exchange.rest())
+        )
 
     return resilience
 
@@ -79,6 +73,5 @@ async def _keep(response: ClientResponse) -> None:
     response.content.feed_eof()
 
 
-def _close(responses: Iterable[ClientResponse]) -> None:
-    for response in responses:
-        response.close()
+async def _close(response: ClientResponse) -> None:
+    response.close()

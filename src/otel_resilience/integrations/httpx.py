@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from opentelemetry.trace import get_current_span
 
 from otel_resilience.integrations._http import (
-    RESEND_COUNT,
-    Exchange,
+    AsyncExchange,
     PolicyByHost,
     Protection,
+    SyncExchange,
     declared,
     time_left,
     timed_by_client,
@@ -49,6 +49,8 @@ else:
 
 __all__ = ["AsyncResilientTransport", "ResilientTransport"]
 
+_RESEND_COUNT: Final = "http.request.resend_count"
+"""Semantic conventions, HTTP client spans."""
 _OURS: Final = "otel_resilience.transport"
 _making: Final = threading.Lock()
 
@@ -120,7 +122,7 @@ class _Transport:
         """Whether an instrumentation, in an attempt of this transport, passes the request on."""
         transport, number = request.extensions.get(_OURS, (None, 0))
         if transport is self and number > 1:
-            get_current_span().set_attribute(RESEND_COUNT, number - 1)
+            get_current_span().set_attribute(_RESEND_COUNT, number - 1)
         return transport is self
 
     def _traced(self, given: Any, resent: int) -> Any:
@@ -129,7 +131,7 @@ class _Transport:
 
         def note() -> None:
             if get_current_span() is not attempt:
-                get_current_span().set_attribute(RESEND_COUNT, resent)
+                get_current_span().set_attribute(_RESEND_COUNT, resent)
 
         return self._noting(note, given)
 
@@ -164,10 +166,10 @@ class ResilientTransport(_Transport, _BaseTransport):
         if self._inside(request):
             return self._inner(request).handle_request(request)
         policy = self._policy(request)
-        exchange: Exchange[Any] = Exchange(request.headers)
+        exchange: SyncExchange[Any] = SyncExchange(request.headers, _library_of(request).Response.close)
 
         def attempt() -> Any:
-            _close(exchange.next_attempt())
+            exchange.begin_attempt()
             response = self._sender(request)(self._attempt(request, exchange.attempts))
             error = exchange.judge(response, response.status_code, response.headers)
             if error is None:
@@ -178,15 +180,7 @@ class ResilientTransport(_Transport, _BaseTransport):
                 response.stream = _library_of(request).ByteStream(body)
             raise error
 
-        try:
-            return policy.execute(attempt, **self._options(request, policy))
-        except BaseException as error:
-            answer = exchange.answer(error)
-            if answer is None:
-                raise
-            return answer
-        finally:
-            _close(exchange.rest())
+        return exchange.run(lambda: policy.execute(attempt, **self._options(request, policy)))
 
     def __enter__(self) -> Self:
         if self._transport is not None:
@@ -212,9 +206,11 @@ class ResilientTransport(_Transport, _BaseTransport):
 
 
 class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
-    """As :class:`ResilientTransport`, for an ``AsyncClient``. What is left of the deadline cuts an attempt as well.
+    """As :class:`ResilientTransport`, for an ``AsyncClient``.
 
-    client = httpx.AsyncClient(transport=AsyncResilientTransport(policies))
+    The deadline also cuts an attempt that no timeout of the client does.
+
+        client = httpx.AsyncClient(transport=AsyncResilientTransport(policies))
     """
 
     _entry = "handle_async_request"
@@ -225,10 +221,10 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
         if self._inside(request):
             return await self._inner(request).handle_async_request(request)
         policy = self._policy(request)
-        exchange: Exchange[Any] = Exchange(request.headers)
+        exchange: AsyncExchange[Any] = AsyncExchange(request.headers, _library_of(request).Response.aclose)
 
         async def attempt() -> Any:
-            await _aclose(exchange.next_attempt())
+            await exchange.begin_attempt()
             response = await self._sender(request)(self._attempt(request, exchange.attempts))
             error = exchange.judge(response, response.status_code, response.headers)
             if error is None:
@@ -239,15 +235,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
                 response.stream = _library_of(request).ByteStream(body)
             raise error
 
-        try:
-            return await policy.execute(attempt, **self._options(request, policy))
-        except BaseException as error:
-            answer = exchange.answer(error)
-            if answer is None:
-                raise
-            return answer
-        finally:
-            await _aclose(exchange.rest())
+        return await exchange.run(lambda: policy.execute(attempt, **self._options(request, policy)))
 
     async def __aenter__(self) -> Self:
         if self._transport is not None:
@@ -284,13 +272,3 @@ def _library_of(request: Any) -> ModuleType:
 
 def _shorter(given: float | None, limit: float) -> float:
     return limit if given is None else min(given, limit)
-
-
-def _close(responses: Iterable[Any]) -> None:
-    for response in responses:
-        response.close()
-
-
-async def _aclose(responses: Iterable[Any]) -> None:
-    for response in responses:
-        await response.aclose()

@@ -5,7 +5,7 @@ session.mount("https://", ResilientAdapter(policy))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from requests import PreparedRequest, Response
@@ -13,9 +13,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Timeout, parse_url
 
 from otel_resilience.integrations._http import (
-    Exchange,
     PolicyByHost,
     Protection,
+    SyncExchange,
     declared,
     time_left,
     timed_by_client,
@@ -64,11 +64,11 @@ class ResilientAdapter(HTTPAdapter):
         method = (request.method or "").upper()
         given = self._protection.policy(parse_url(request.url or "").host)
         policy = timed_by_client(given)
-        exchange: Exchange[Response] = Exchange(request.headers)
+        exchange = SyncExchange(request.headers, Response.close)
         send = super().send
 
         def attempt() -> Response:
-            _close(exchange.next_attempt())
+            exchange.begin_attempt()
             limited = _limited(timeout, time_left(given.attempt_timeout))
             response = send(request, stream=stream, timeout=limited, verify=verify, cert=cert, proxies=proxies)
             error = exchange.judge(response, response.status_code, response.headers)
@@ -78,24 +78,14 @@ class ResilientAdapter(HTTPAdapter):
                 raise error
             return response
 
-        try:
-            return policy.execute(
+        one_shot = not isinstance(request.body, (str, bytes, type(None)))
+        return exchange.run(
+            lambda: policy.execute(
                 attempt,
                 name=self._protection.name(request, method),
-                idempotent=declared(
-                    policy,
-                    method,
-                    request.headers,
-                    one_shot=not isinstance(request.body, (str, bytes, type(None))),
-                ),
+                idempotent=declared(policy, method, request.headers, one_shot=one_shot),
             )
-        except BaseException as error:
-            answer = exchange.answer(error)
-            if answer is None:
-                raise
-            return answer
-        finally:
-            _close(exchange.rest())
+        )
 
 
 def _limited(timeout: Any, limit: float | None) -> Any:
@@ -108,8 +98,3 @@ def _limited(timeout: Any, limit: float | None) -> Any:
     limited = timeout.clone()
     limited.total = limit if timeout.total is None else min(timeout.total, limit)
     return limited
-
-
-def _close(responses: Iterable[Response]) -> None:
-    for response in responses:
-        response.close()

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+from opentelemetry.instrumentation import httpx as instrumentation
 from opentelemetry.instrumentation.httpx import (
     AsyncOpenTelemetryTransport,
-    HTTPX2ClientInstrumentor,
     HTTPXClientInstrumentor,
     SyncOpenTelemetryTransport,
 )
@@ -26,7 +26,9 @@ from otel_resilience.testing import RecordedTelemetry
 from support.answering_server import AnsweringServer, Reply
 
 NO_WAIT = RetryConfig(max_attempts=3, base_delay=0, jitter=False)
-LIBRARIES = {"httpx": (httpx, HTTPXClientInstrumentor), "httpx2": (httpx2, HTTPX2ClientInstrumentor)}
+LIBRARIES = {"httpx": (httpx, HTTPXClientInstrumentor)}
+if hasattr(instrumentation, "HTTPX2ClientInstrumentor"):  # older versions know httpx alone
+    LIBRARIES["httpx2"] = (httpx2, instrumentation.HTTPX2ClientInstrumentor)
 
 
 @pytest.fixture(params=LIBRARIES)

@@ -66,6 +66,7 @@ def waits(policy: Policy) -> list[float]:
     return policy.waits  # type: ignore[attr-defined,no-any-return]
 
 
+@pytest.mark.fault("L21")
 def test_a_flaky_503_is_repeated(client: Open, policy: Policy, server: AnsweringServer) -> None:
     server.replies += [BUSY, BUSY]
     answer = client(policy).send("GET", server.url)
@@ -113,6 +114,7 @@ def test_retry_after_is_honoured(client: Open, policy: Policy, server: Answering
     assert waits(policy)[0] >= 7
 
 
+@pytest.mark.fault("L21")
 def test_404_is_an_answer(client: Open, server: AnsweringServer, recorded: RecordedTelemetry) -> None:
     policy = Policy("api", retry=THREE, breaker=CircuitBreakerConfig(failure_threshold=2))
     server.replies += [Reply(404, b"none")] * 5
@@ -128,13 +130,17 @@ def test_404_is_an_answer(client: Open, server: AnsweringServer, recorded: Recor
     assert severities == {"LOW"}
 
 
-def test_503s_open_the_circuit(client: Open, server: AnsweringServer) -> None:
-    policy = Policy("api", breaker=CircuitBreakerConfig(failure_threshold=2, reset_timeout=60))
+@pytest.mark.parametrize("attempt_timeout", [None, 20])
+def test_503s_open_the_circuit(client: Open, server: AnsweringServer, attempt_timeout: float | None) -> None:
+    breaker = CircuitBreakerConfig(failure_threshold=2, reset_timeout=60)
+    policy = Policy("api", breaker=breaker, attempt_timeout=attempt_timeout)
     opened = client(policy)
     server.replies += [BUSY] * 2
     assert [opened.send("GET", server.url).status for _ in range(2)] == [503, 503]
     with pytest.raises(CircuitOpenError) as rejection:
         opened.send("GET", server.url)
+    assert policy.breaker is not None
+    assert policy.breaker.state.name == "OPEN"
     assert rejection.value.dependency == "api"
     assert rejection.value.retry_after
     assert len(server.arrived) == 2
