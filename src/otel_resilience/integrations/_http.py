@@ -67,37 +67,36 @@ class Protection(Generic[Q]):
 
 
 class Exchange(Generic[R]):
-    """One protected request: how often it was sent, and the answers in hand that are errors."""
+    """One protected request: how often it was sent, and the answers in hand."""
 
     def __init__(self, request_headers: Any) -> None:
         self.attempts = 0
         self._request_headers = request_headers
-        self._answers: list[StatusError] = []
+        self._answers: list[R] = []
+        self._refused: StatusError | None = None
+        """The last answer that is an error."""
 
     def judge(self, response: R, status: int, headers: Any) -> StatusError | None:
         """The error that ``response`` is; ``None`` where it is none, or is for the client to go on with: a redirect, a
         challenge."""
+        self._answers.append(response)
         verdict = None if status < 400 or self._is_challenge(status, headers) else classify_status(status, headers)
-        if verdict is None:
-            return None
-        self._answers.append(StatusError(response, verdict))
-        return self._answers[-1]
+        self._refused = None if verdict is None else StatusError(response, verdict)
+        return self._refused
 
     def _answer(self, error: BaseException) -> R | None:
         """What the caller gets in place of ``error``: the answer that it is, or the last one where it is our refusal to
         send the request once more. ``None``: the error itself."""
-        if isinstance(error, ResilienceError) and self._answers:
-            error = self._answers[-1]
-        if not isinstance(error, StatusError) or error not in self._answers:
+        if isinstance(error, ResilienceError):
+            error = self._refused or error
+        if not isinstance(error, StatusError):
             return None
-        self._answers.remove(error)
-        response: R = error.response
-        return response
+        return next((each for each in self._answers if each is error.response), None)
 
-    def _rest(self) -> list[R]:
-        """The answers that nobody gets."""
+    def _rest(self, but: R | None = None) -> list[R]:
+        """The answers that nobody gets; they are to be closed."""
         answers, self._answers = self._answers, []
-        return [each.response for each in answers]
+        return [each for each in answers if each is not but]
 
     def _is_challenge(self, status: int, headers: Any) -> bool:
         """Whether it is the first step of an authentication that needs two."""
@@ -119,18 +118,19 @@ class SyncExchange(Exchange[R]):
 
     def run(self, call: Callable[[], R]) -> R:
         """What the caller of the client gets of the protected call."""
+        answer: R | None = None
         try:
-            return call()
+            answer = call()
         except BaseException as error:
             answer = self._answer(error)
             if answer is None:
                 raise
-            return answer
         finally:
-            self._close_rest()
+            self._close_rest(but=answer)
+        return answer
 
-    def _close_rest(self) -> None:
-        for response in self._rest():
+    def _close_rest(self, but: R | None = None) -> None:
+        for response in self._rest(but):
             self._close(response)
 
 
@@ -148,18 +148,19 @@ class AsyncExchange(Exchange[R]):
 
     async def run(self, call: Callable[[], Awaitable[R]]) -> R:
         """As that of :class:`SyncExchange`."""
+        answer: R | None = None
         try:
-            return await call()
+            answer = await call()
         except BaseException as error:
             answer = self._answer(error)
             if answer is None:
                 raise
-            return answer
         finally:
-            await self._close_rest()
+            await self._close_rest(but=answer)
+        return answer
 
-    async def _close_rest(self) -> None:
-        for response in self._rest():
+    async def _close_rest(self, but: R | None = None) -> None:
+        for response in self._rest(but):
             await self._close(response)
 
 

@@ -24,12 +24,13 @@ from otel_resilience import (
     remaining,
 )
 from otel_resilience.integrations import StatusError
+from otel_resilience.integrations._http import SyncExchange
 from otel_resilience.integrations.aiohttp import resilience_middleware
 from otel_resilience.integrations.httpx import AsyncResilientTransport, ResilientTransport
 from otel_resilience.integrations.requests import ResilientAdapter
 from otel_resilience.testing import RecordedTelemetry, no_waits
 from support.answering_server import AnsweringServer, Reply
-from support.http_clients import ASYNC_CLIENTS, CLIENTS, AsyncHttpClient, HttpClient
+from support.http_clients import ASYNC_CLIENTS, CLIENTS, AiohttpClient, AsyncHttpClient, HttpClient
 
 THREE = RetryConfig(max_attempts=3, base_delay=0.5, jitter=False)
 BUSY = Reply(503, b"busy")
@@ -391,6 +392,16 @@ def test_a_connection_that_the_server_closed_is_repeated(client: Open, policy: P
     assert len(server.arrived) == 2
 
 
+def test_a_server_that_always_closes_the_connection(client: Open, policy: Policy, server: AnsweringServer) -> None:
+    """aiohttp itself makes such a request twice, each time a protected call."""
+    server.replies += [Reply(None)] * 9
+    opened = client(policy)
+    with pytest.raises(Exception) as ended:  # noqa: PT011
+        opened.send("GET", server.url)
+    assert classify(ended.value).error_type == "response_ended"
+    assert len(server.arrived) == (6 if isinstance(opened, AiohttpClient) else 3)
+
+
 @pytest.mark.parametrize("wrong", [None, 3, Policy, "https://api"])
 @pytest.mark.parametrize(
     "integration", [ResilientTransport, AsyncResilientTransport, ResilientAdapter, resilience_middleware]
@@ -398,3 +409,66 @@ def test_a_connection_that_the_server_closed_is_repeated(client: Open, policy: P
 def test_what_is_no_policy_is_refused(integration: Callable[[Any], object], wrong: object) -> None:
     with pytest.raises(TypeError, match="policy must be a Policy, or policies by host"):
         integration(wrong)
+
+
+class FakeAnswer:
+    """One that says whether it was closed."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def exchanged(call: Callable[[SyncExchange[FakeAnswer]], FakeAnswer]) -> FakeAnswer:
+    exchange = SyncExchange({}, FakeAnswer.close)
+    return exchange.run(lambda: call(exchange))
+
+
+def test_what_a_fallback_returns_is_the_callers() -> None:
+    """Also where that is the answer itself, or something else: then the answer is closed."""
+    refused, other = FakeAnswer(503), FakeAnswer(200)
+
+    def fallback(exchange: SyncExchange[FakeAnswer]) -> FakeAnswer:
+        error = exchange.judge(refused, 503, {})
+        assert error is not None
+        return error.response  # type: ignore[no-any-return]  # a FakeAnswer
+
+    assert exchanged(fallback) is refused
+    assert not refused.closed
+
+    def replaced(exchange: SyncExchange[FakeAnswer]) -> FakeAnswer:
+        exchange.judge(refused, 503, {})
+        return other
+
+    assert exchanged(replaced) is other
+    assert refused.closed
+
+
+def test_answers_of_attempts_that_overlap() -> None:
+    """The one that is the call's is the caller's, whichever came last; the others are closed."""
+    answers = [FakeAnswer(503), FakeAnswer(503), FakeAnswer(200)]
+
+    def first_fails(exchange: SyncExchange[FakeAnswer]) -> FakeAnswer:
+        errors = [exchange.judge(each, each.status, {}) for each in answers]
+        assert errors[0] is not None
+        raise errors[0]
+
+    assert exchanged(first_fails) is answers[0]
+    assert [each.closed for each in answers] == [False, True, True]
+
+
+def test_a_result_that_the_policy_repeats_is_closed() -> None:
+    """By its ``retry_result``: the answer was none of an error."""
+    answers = [FakeAnswer(200), FakeAnswer(200)]
+
+    def call(exchange: SyncExchange[FakeAnswer]) -> FakeAnswer:
+        for each in answers:
+            exchange.begin_attempt()
+            assert exchange.judge(each, each.status, {}) is None
+        return answers[-1]
+
+    assert exchanged(call) is answers[1]
+    assert [each.closed for each in answers] == [True, False]
