@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -109,7 +110,12 @@ def ask(row: ErrorRow, target: str, closed: str) -> Exception:
             return raised(lambda: channel.unary_unary(method)(b"", timeout=timeout))
     with grpc.insecure_channel(where) as channel:
         if row.error == "channel does not become ready":
-            return raised(lambda: grpc.channel_ready_future(channel).result(0.0))
+            ready = grpc.channel_ready_future(channel)
+            caught = raised(lambda: ready.result(0.0))
+            ready.cancel()
+            while channel._connectivity_state.polling:  # its thread must not outlive the channel
+                time.sleep(0.01)
+            return caught
         return raised(lambda: channel.unary_unary(method)(b"", timeout=timeout))
 
 

@@ -10,16 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from otel_resilience._internal.foreign import attribute, is_a
-from otel_resilience.classification import error_types
 from otel_resilience.classification.causes import by_class_name
-from otel_resilience.classification.model import (
-    CANCELLED,
-    BreakerEffect,
-    Classification,
-    ErrorClass,
-    Rule,
-    Severity,
-)
+from otel_resilience.classification.model import CANCELLED, BreakerEffect, Classification, Rule
 from otel_resilience.classification.retry_after import MAX_RETRY_AFTER
 from otel_resilience.classification.rules import os_errors, verdicts
 
@@ -52,15 +44,15 @@ _BY_STATUS: Final = {
     "DATA_LOSS": verdicts.BROKEN_SERVER,
     "UNAUTHENTICATED": verdicts.AUTHENTICATION,
 }
-_TOO_LARGE: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.PAYLOAD_TOO_LARGE)
 _TEXTS: Final = tuple(
     (re.compile(text, re.IGNORECASE), status, verdict)
     for text, status, verdict in (
         (r"locally cancelled", "CANCELLED", CANCELLED),
-        (r"message larger than max|exceeds maximum size", "RESOURCE_EXHAUSTED", _TOO_LARGE),
+        (r"message larger than max|exceeds maximum size", "RESOURCE_EXHAUSTED", verdicts.TOO_LARGE),
         (r"CERTIFICATE_VERIFY_FAILED", "UNAVAILABLE", os_errors.CERTIFICATE),
         (r"handshak(e|ing|er) failed|WRONG_VERSION_NUMBER", "UNAVAILABLE", os_errors.TLS_REFUSED.replace(unsent=True)),
-        (r"DNS resolution failed|domain name not found", "UNAVAILABLE", os_errors.RESOLVER_BUSY),
+        (r"domain name not found|name or service not known", "UNAVAILABLE", os_errors.NAME_UNKNOWN),
+        (r"DNS resolution failed|errors resolving ", "UNAVAILABLE", os_errors.RESOLVER_BUSY),
         (r"failed to connect to all addresses", "UNAVAILABLE", os_errors.REFUSED),
         (r"socket closed|connection reset|broken pipe|GOAWAY", "UNAVAILABLE", verdicts.ENDED),
     )
