@@ -13,8 +13,10 @@ HEAD = b"HTTP/1.1 %d X\r\nContent-Type: %s\r\nContent-Length: %d\r\n"
 
 
 class FaultyServer:
-    """``/503`` answers with that status, ``/close`` not at all, ``/cut`` half, ``/garbage`` no HTTP; ``/loop`` redirects
-    to itself, ``/silent`` says nothing until the end. TLS is answered by garbage. Statuses are answered with :attr:`body`."""
+    """``/503`` answers with that status and :attr:`body`, ``/close`` not at all, ``/cut`` half, ``/garbage`` no HTTP.
+
+    ``/loop`` redirects to itself, ``/silent`` says nothing until the end. TLS is answered by garbage.
+    """
 
     def __init__(self, listener: socket.socket) -> None:
         self.body = b"<html>"

@@ -60,6 +60,7 @@ def provoke(row: ErrorRow, server: FaultyServer) -> Exception:
     return get(server.url, read_timeout=0.1 if row.error == "no answer in time" else 10)
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("botocore"))
 def test_botocore(row: ErrorRow, server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -36,6 +36,7 @@ def ask(row: ErrorRow, url: str) -> Any:
         return client.perform_request("GET", "/stock", headers={"Accept": "application/json"})
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("elasticsearch"))
 def test_elasticsearch(row: ErrorRow, server: FaultyServer) -> None:
     prepare(row, server)
@@ -44,7 +45,8 @@ def test_elasticsearch(row: ErrorRow, server: FaultyServer) -> None:
         check_row(row, raised(lambda: ask(row, urls.get(row.error, server.url))))
 
 
-ASYNC = [row for row in rows_of("elasticsearch") if row.values[0].error in ("connection refused", "no answer in time", "429")]
+IN_ASYNCIO = ("connection refused", "no answer in time", "429")
+ASYNC = [row for row in rows_of("elasticsearch") if row.values[0].error in IN_ASYNCIO]
 
 
 @pytest.mark.parametrize("row", ASYNC)

@@ -69,17 +69,20 @@ def by_confluent(row: ErrorRow, broker: tuple[confluent_kafka.Producer, str]) ->
         return raised(lambda: confluent_kafka.Producer({"no.such.setting": 1}))
     consumer = confluent_kafka.Consumer({"bootstrap.servers": broker[1], "group.id": "shop", "log_level": 0})
     try:
-        return raised(lambda: consumer.commit(offsets=[confluent_kafka.TopicPartition("orders", 0, -1001)], asynchronous=False))
+        return raised(
+            lambda: consumer.commit(offsets=[confluent_kafka.TopicPartition("orders", 0, -1001)], asynchronous=False)
+        )
     finally:
         consumer.close()
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("confluent-kafka"))
 def test_confluent_kafka(row: ErrorRow, broker: tuple[confluent_kafka.Producer, str]) -> None:
     check_row(row, by_confluent(row, broker))
 
 
-@pytest.mark.parametrize("row", [row for row in rows_of("Kafka's codes")])
+@pytest.mark.parametrize("row", rows_of("Kafka's codes"))
 def test_codes_of_the_protocol(row: ErrorRow) -> None:
     """As both clients make them of an answer."""
     number = int(row.error.split(" ")[0])
@@ -110,6 +113,7 @@ def sockets_left_open() -> Iterator[None]:
     gc.collect()
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.usefixtures("sockets_left_open")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("row", rows_of("kafka-python"))

@@ -1,4 +1,4 @@
-"""PyMongo against a socket that answers in MongoDB's protocol: the server itself is in no package that we may install."""
+"""PyMongo against a socket that answers in MongoDB's protocol: Debian has no package of the server."""
 
 from __future__ import annotations
 
@@ -99,6 +99,7 @@ def pool(server: MongoAnswers) -> Exception:
         return caught
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("PyMongo"))
 def test_pymongo(row: ErrorRow, server: MongoAnswers) -> None:
     check_row(row, provoke(row, server))
@@ -106,7 +107,8 @@ def test_pymongo(row: ErrorRow, server: MongoAnswers) -> None:
 
 async def test_the_asynchronous_client_raises_the_same(server: MongoAnswers) -> None:
     server.answer = failure(ErrorRow("", "not primary", "", ()))
-    made = pymongo.AsyncMongoClient(f"mongodb://127.0.0.1:{server.port}/?directConnection=true", retryWrites=False)
+    url = f"mongodb://127.0.0.1:{server.port}/?directConnection=true"
+    made: pymongo.AsyncMongoClient[dict[str, Any]] = pymongo.AsyncMongoClient(url, retryWrites=False)
     async with made:
         with pytest.raises(pymongo.errors.NotPrimaryError) as caught:
             await made.shop.stock.insert_one({"_id": 1})

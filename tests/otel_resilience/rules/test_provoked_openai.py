@@ -54,11 +54,13 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("openai"))
 def test_openai(row: ErrorRow, server: FaultyServer) -> None:
     check_row(row, provoke(row, server, ask_openai))
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("anthropic"))
 def test_anthropic(row: ErrorRow, server: FaultyServer) -> None:
     check_row(row, provoke(row, server, ask_anthropic))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_resilience._internal.foreign import args_of, attribute
+from otel_resilience._internal.foreign import answer_of, args_of
 from otel_resilience.classification.causes import by_class_name
 from otel_resilience.classification.model import BreakerEffect, Classification, Rule
 from otel_resilience.classification.rules import os_errors, verdicts
@@ -39,19 +39,13 @@ def classify_confluent_kafka(exception: BaseException) -> Classification | None:
         return None
     args = args_of(exception)
     error = args[0] if args else None
-    read = attribute(error, "code")
-    code = read() if callable(read) else None
+    code = answer_of(error, "code")
     verdict = _BY_LOCAL_CODE.get(code) if type(code) is int else None
     verdict = verdict or judge_code(code)
     if verdict is not None:
         return verdict
-    return verdicts.UNAVAILABLE if _says(error, "retriable") else verdicts.MISUSE
+    return verdicts.UNAVAILABLE if answer_of(error, "retriable") is True else verdicts.MISUSE
 
 
 RULES: Final[tuple[Rule, ...]] = (classify_confluent_kafka,)
 """Silent on everything that it did not raise."""
-
-
-def _says(error: object, name: str) -> bool:
-    answer = attribute(error, name)
-    return callable(answer) and answer() is True

@@ -50,7 +50,7 @@ def _answered(exception: BaseException) -> Classification:
     """By the HTTP status where the answer came over HTTP, else by that of gRPC, of which HTTP's is only an image."""
     over_http = attribute(attribute(exception, "response"), "status_code") is not None
     status = None if over_http else attribute(attribute(exception, "grpc_status_code"), "name")
-    return judge_rpc(status, attribute(exception, "message"), {}) or classify_carried_status(exception) or _ANSWERED
+    return judge_rpc(status, attribute(exception, "message"), None) or classify_carried_status(exception) or _ANSWERED
 
 
 def _hint(exception: BaseException) -> float | None:

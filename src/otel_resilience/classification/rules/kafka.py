@@ -1,4 +1,7 @@
-"""Rules for kafka-python, and for the error codes of Kafka's protocol wherever they come from. Nothing here imports it."""
+"""Rules for kafka-python, and for the error codes of Kafka's protocol wherever they come from.
+
+Nothing here imports it.
+"""
 
 from __future__ import annotations
 

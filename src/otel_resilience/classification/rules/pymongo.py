@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from otel_resilience._internal.foreign import attribute, is_a
+from otel_resilience._internal.foreign import answer_of, attribute, is_a
 from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
 from otel_resilience.classification.model import Classification, Rule
 from otel_resilience.classification.rules import os_errors, verdicts
@@ -46,7 +46,10 @@ _GROUPS: Final = (
     (verdicts.LOCKED, (24, 46)),
     (verdicts.READ_TIMEOUT, (50, 89, 202, 262)),
     # steps down, shuts down, recovers, is no primary, has stale routes
-    (verdicts.UNAVAILABLE, (6, 7, 63, 64, 91, 133, 150, 189, 234, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436)),
+    (
+        verdicts.UNAVAILABLE,
+        (6, 7, 63, 64, 91, 133, 150, 189, 234, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436),
+    ),
     (verdicts.CONFLICT, (43, 237)),
     (verdicts.OVERLOADED, (39, 146, 292)),
     (verdicts.THROTTLED, (16500, 462)),
@@ -84,8 +87,7 @@ def _by_code(code: object) -> Classification | None:
 
 def _passes(exception: BaseException) -> bool:
     """Whether the server or the client has labelled the error as one to repeat."""
-    has_label = attribute(exception, "has_error_label")
-    return callable(has_label) and any(has_label(label) is True for label in _PASSING)
+    return any(answer_of(exception, "has_error_label", label) is True for label in _PASSING)
 
 
 def _bulk(exception: BaseException) -> Classification:
