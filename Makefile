@@ -47,9 +47,10 @@ oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it a
 	@grep -vE '^(opentelemetry-|importlib|packaging|wrapt)' constraints.txt > $(OLDEST)/constraints.txt
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
 		--editable src/otel_resilience 'opentelemetry-api==1.39.*' 'opentelemetry-sdk==1.39.*' \
-		'opentelemetry-instrumentation-httpx==0.60b1' aiohttp boto3 celery 'fakeredis[lua]' grpcio httpx httpx2 hypothesis \
-		'psycopg[binary]' pydantic pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml redis requests rich sqlalchemy \
-		tenacity
+		'opentelemetry-instrumentation-httpx==0.60b1' aiohttp anthropic asyncpg boto3 celery confluent-kafka elasticsearch \
+		'fakeredis[lua]' 'google-api-core[grpc]' httpx httpx2 hypothesis kafka-python openai 'psycopg[binary]' psycopg2-binary \
+		pydantic pymongo PyMySQL pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml redis requests rich \
+		'SQLAlchemy[asyncio]' tenacity
 	@$(OLDEST)/bin/python -m pytest tests/otel_resilience $(TEST_OPTIONS)
 
 faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -88,9 +87,7 @@ def raised(operation: Callable[[], object]) -> Exception:
 async def raised_async(operation: Callable[[], Awaitable[object]]) -> Exception:
     """What an ``async def`` raises."""
     with pytest.raises(Exception) as caught:  # noqa: PT011
-        awaited = operation()
-        assert inspect.isawaitable(awaited)
-        await awaited
+        await operation()
     return caught.value
 
 

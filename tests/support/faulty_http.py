@@ -13,15 +13,17 @@ HEAD = b"HTTP/1.1 %d X\r\nContent-Type: %s\r\nContent-Length: %d\r\n"
 
 
 class FaultyServer:
-    """``/503`` answers with that status, ``/close`` not at all, ``/cut`` half, ``/garbage`` no HTTP; ``/loop`` redirects
-    to itself, ``/silent`` says nothing until the end. TLS is answered by garbage. Statuses are answered with :attr:`body`."""
+    """``/503`` answers with that status and :attr:`body`, ``/close`` not at all, ``/cut`` half, ``/garbage`` no HTTP.
+
+    ``/loop`` redirects to itself, ``/silent`` says nothing until the end. TLS is answered by garbage.
+    """
 
     def __init__(self, listener: socket.socket) -> None:
         self.body = b"<html>"
         self.content_type = b"text/html"
         self.headers: bytes = b""
-        self.status: int | None = None
-        """For clients that choose the path themselves: where set, the path does not matter."""
+        self.path: str | None = None
+        """For clients that choose the path themselves: where set, it stands for that of every request."""
         self._listener = listener
         self._open: list[socket.socket] = []
 
@@ -53,7 +55,7 @@ class FaultyServer:
     def _connection(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while (head := self._head(connection)) is not None:
-                path = head.split(b" ", 2)[1].decode().rpartition("/")[2]
+                path = self.path or head.split(b" ", 2)[1].decode().rpartition("/")[2]
                 if path == "silent":
                     return
                 connection.sendall(self._answer(path))
@@ -71,7 +73,7 @@ class FaultyServer:
             return HEAD % (200, self.content_type, 100) + b"\r\nabc"
         if path == "loop":
             return HEAD % (302, b"text/html", 0) + b"Location: /loop\r\n\r\n"
-        status = self.status or (int(path) if path.isdigit() else 200)
+        status = int(path) if path.isdigit() else 200
         headers = self.headers + (f"Retry-After: {RETRY_AFTER}\r\n".encode() if status in (429, 503) else b"")
         return HEAD % (status, self.content_type, len(self.body)) + headers + b"\r\n" + self.body
 

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import botocore.config
+import botocore.loaders
 import botocore.session
 import pytest
 
 from support.error_rows import ErrorRow, check_row, closed_port, full_port, raised, rows_of
 from support.faulty_http import FaultyServer, faulty_server
 
+PATHS = {"no answer in time": "silent", "closed without an answer": "close"}
+LOADER = botocore.loaders.create_loader()  # keeps what it has read
 STATUSES = {"Throttling": 400, "SlowDown": 503, "NoSuchKey": 404, "InternalError": 500, "no": 503, "AccessDenied": 403}
 
 
@@ -27,7 +30,8 @@ def client(url: str, **options: Any) -> Any:
     config = botocore.config.Config(
         retries={"total_max_attempts": 1}, read_timeout=options.pop("read_timeout", 5), connect_timeout=0.2, proxies={}
     )
-    session = botocore.session.Session(profile=None)
+    session = botocore.session.Session()
+    session.register_component("data_loader", LOADER)
     session.set_config_variable("config_file", "none")
     session.set_config_variable("credentials_file", "none")
     keys = options or {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
@@ -48,21 +52,15 @@ def provoke(row: ErrorRow, server: FaultyServer) -> Exception:
             return get(f"http://127.0.0.1:{port}")
     if row.error == "unknown host":
         return get("http://no-such-host.invalid")
-    if row.error == "no answer in time":
-        return get(server.url + "/silent", read_timeout=0.1)
-    if row.error == "closed without an answer":
-        return get(server.url + "/close")
     if row.error == "wrong parameters":
         return raised(lambda: client(server.url).get_item(TableName="stock", Key="1"))
     code = row.error.split(" ")[0]
-    server.status = STATUSES.get(code, 400)
+    server.path = PATHS.get(row.error) or str(STATUSES.get(code, 400))
     server.body = b"" if code == "no" else json.dumps({"__type": f"com.amazon#{code}", "message": "no"}).encode()
-    try:
-        return get(server.url)
-    finally:
-        server.status = None
+    return get(server.url, read_timeout=0.1 if row.error == "no answer in time" else 10)
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("botocore"))
 def test_botocore(row: ErrorRow, server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

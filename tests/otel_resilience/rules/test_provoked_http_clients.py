@@ -70,6 +70,7 @@ def ask_requests(row: ErrorRow, url: str) -> Any:
         return answer.json()
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("requests"))
 def test_requests(row: ErrorRow, server: FaultyServer) -> None:
     with url_of(row, server) as url:
@@ -85,13 +86,14 @@ def ask_urllib3(row: ErrorRow, url: str, pool: urllib3.PoolManager) -> Any:
     return answer.json()
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("urllib3"))
 def test_urllib3(row: ErrorRow, server: FaultyServer) -> None:
     with urllib3.PoolManager(maxsize=1, block=True) as pool, url_of(row, server) as url:
         if row.error == "pool timeout":
             connections = pool.connection_from_url(url)
             held = connections.urlopen("GET", "/200", preload_content=False, retries=False)
-            error = raised(lambda: connections.urlopen("GET", "/200", pool_timeout=0.05, retries=False))
+            error = raised(lambda: connections.urlopen("GET", "/200", pool_timeout=1, retries=False))
             held.release_conn()
             held.close()
         else:
@@ -111,6 +113,7 @@ async def ask_aiohttp(row: ErrorRow, url: str) -> Any:
         return await answer.json()
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("aiohttp"))
 async def test_aiohttp(row: ErrorRow, server: FaultyServer) -> None:
     if row.error == "pool timeout":
@@ -134,12 +137,15 @@ async def full_pool(server: FaultyServer) -> AsyncIterator[aiohttp.ClientSession
 
 
 async def ask_httpx2(row: ErrorRow, url: str) -> Any:
-    async with httpx2.AsyncClient(trust_env=False, timeout=httpx2.Timeout(5, read=0.1, connect=connect_timeout(row))) as client:
+    async with httpx2.AsyncClient(
+        trust_env=False, timeout=httpx2.Timeout(5, read=0.1, connect=connect_timeout(row))
+    ) as client:
         answer = await client.request(method_of(row), url, follow_redirects=True)
         answer.raise_for_status()
         return answer.json()
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("httpx2"))
 async def test_httpx2(row: ErrorRow, server: FaultyServer) -> None:
     with url_of(row, server) as url:

@@ -52,6 +52,7 @@ def provoke(path: Path, row: ErrorRow) -> Exception:
         return raised(lambda: connection.execute(STATEMENTS.get(row.error, "SELECT 1")))
 
 
+@pytest.mark.fault("L6")
 @pytest.mark.parametrize("row", rows_of("sqlite3"))
 def test_sqlite(row: ErrorRow, tmp_path: Path) -> None:
     check_row(row, provoke(tmp_path, row))

@@ -41,6 +41,7 @@ _HOMES: Final = {
     "urllib3": "urllib3",
 }
 """The first part of the name of an exception's module, and the module of this package with ``RULES`` for it."""
+PACKAGES: Final = frozenset(_HOMES)
 
 
 def classify_client(exception: BaseException) -> Classification | None:
@@ -55,14 +56,15 @@ def classify_client(exception: BaseException) -> Classification | None:
 RULES: Final[tuple[Rule, ...]] = (classify_client,)
 
 
-def home_of(package: str) -> str | None:
-    """The module of this package that knows the exceptions of ``package``; ``None`` where none does."""
-    return _HOMES.get(package)
-
-
 @functools.lru_cache(maxsize=512)
 def _rules_of(kind: type[BaseException]) -> tuple[Rule, ...]:
     """The rules of the packages of its bases, those of the nearest first."""
-    packages = (name_of(base).partition(".")[0] for base in bases_of(kind))
-    homes = dict.fromkeys(_HOMES[package] for package in packages if package in _HOMES)
-    return tuple(rule for home in homes for rule in importlib.import_module(f"{__package__}.{home}").RULES)
+    packages = dict.fromkeys(name_of(base).partition(".")[0] for base in bases_of(kind))
+    return tuple(dict.fromkeys(rule for package in packages for rule in rules_for(package)))
+
+
+def rules_for(package: str) -> tuple[Rule, ...]:
+    """The rules for the exceptions of ``package``; none where it is not known."""
+    home = _HOMES.get(package)
+    rules: tuple[Rule, ...] = () if home is None else importlib.import_module(f"{__package__}.{home}").RULES
+    return rules

@@ -37,14 +37,20 @@ def classify_google_api_core(exception: BaseException) -> Classification | None:
         return (clients.classify_client(cause) if is_known else None) or verdict
     if verdict is not _ANSWERED:
         return verdict
-    status = attribute(attribute(exception, "grpc_status_code"), "name")
-    judged = judge_rpc(status, attribute(exception, "message"), {}) or classify_carried_status(exception) or verdict
+    judged = _answered(exception)
     hint = _hint(exception) if judged.retryable and judged.retry_after is None else None
     return judged if hint is None else judged.replace(retry_after=hint)
 
 
 RULES: Final[tuple[Rule, ...]] = (classify_google_api_core,)
 """Silent on everything that neither raised."""
+
+
+def _answered(exception: BaseException) -> Classification:
+    """By the HTTP status where the answer came over HTTP, else by that of gRPC, of which HTTP's is only an image."""
+    over_http = attribute(attribute(exception, "response"), "status_code") is not None
+    status = None if over_http else attribute(attribute(exception, "grpc_status_code"), "name")
+    return judge_rpc(status, attribute(exception, "message"), None) or classify_carried_status(exception) or _ANSWERED
 
 
 def _hint(exception: BaseException) -> float | None:

@@ -9,17 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from otel_resilience._internal.foreign import attribute, is_a
-from otel_resilience.classification import error_types
+from otel_resilience._internal.foreign import answer_of, attribute, header_of, is_a
 from otel_resilience.classification.causes import by_class_name
-from otel_resilience.classification.model import (
-    CANCELLED,
-    BreakerEffect,
-    Classification,
-    ErrorClass,
-    Rule,
-    Severity,
-)
+from otel_resilience.classification.model import CANCELLED, BreakerEffect, Classification, Rule
 from otel_resilience.classification.retry_after import MAX_RETRY_AFTER
 from otel_resilience.classification.rules import os_errors, verdicts
 
@@ -52,15 +44,15 @@ _BY_STATUS: Final = {
     "DATA_LOSS": verdicts.BROKEN_SERVER,
     "UNAUTHENTICATED": verdicts.AUTHENTICATION,
 }
-_TOO_LARGE: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.PAYLOAD_TOO_LARGE)
 _TEXTS: Final = tuple(
     (re.compile(text, re.IGNORECASE), status, verdict)
     for text, status, verdict in (
         (r"locally cancelled", "CANCELLED", CANCELLED),
-        (r"message larger than max|exceeds maximum size", "RESOURCE_EXHAUSTED", _TOO_LARGE),
+        (r"message larger than max|exceeds maximum size", "RESOURCE_EXHAUSTED", verdicts.TOO_LARGE),
         (r"CERTIFICATE_VERIFY_FAILED", "UNAVAILABLE", os_errors.CERTIFICATE),
         (r"handshak(e|ing|er) failed|WRONG_VERSION_NUMBER", "UNAVAILABLE", os_errors.TLS_REFUSED.replace(unsent=True)),
-        (r"DNS resolution failed|domain name not found", "UNAVAILABLE", os_errors.RESOLVER_BUSY),
+        (r"domain name not found|name or service not known", "UNAVAILABLE", os_errors.NAME_UNKNOWN),
+        (r"DNS resolution failed|errors resolving ", "UNAVAILABLE", os_errors.RESOLVER_BUSY),
         (r"failed to connect to all addresses", "UNAVAILABLE", os_errors.REFUSED),
         (r"socket closed|connection reset|broken pipe|GOAWAY", "UNAVAILABLE", verdicts.ENDED),
     )
@@ -73,47 +65,38 @@ def classify_grpc(exception: BaseException) -> Classification | None:
     verdict = _by_name(exception)
     if verdict is not _RPC:
         return verdict
-    code = attribute(exception, "code")
-    status = attribute(code() if callable(code) else code, "name")
-    details = attribute(exception, "details")
-    return judge_rpc(status, details() if callable(details) else details, _trailers(exception)) or _RPC
+    status = attribute(answer_of(exception, "code"), "name")
+    trailers = answer_of(exception, "trailing_metadata")
+    return judge_rpc(status, answer_of(exception, "details"), trailers) or _RPC
 
 
 RULES: Final[tuple[Rule, ...]] = (classify_grpc,)
 """Silent on everything that it did not raise."""
 
 
-def judge_rpc(status: object, details: object, trailers: dict[str, object]) -> Classification | None:
+def judge_rpc(status: object, details: object, trailers: object) -> Classification | None:
     """The verdict on a status by its name, with what the text and the trailing metadata add."""
     verdict = _BY_STATUS.get(status) if is_a(status, str) else None
     if verdict is None:
         return None
     if is_a(details, str):
         verdict = next((each for text, of, each in _TEXTS if of == status and text.search(details)), verdict)
-    pushback = trailers.get("grpc-retry-pushback-ms")
-    if is_a(pushback, str) and verdict.retryable:
+    pushback = header_of(trailers, "grpc-retry-pushback-ms")
+    if pushback is not None and verdict.retryable:
         # gRFC A6: anything but a number that is not negative asks not to retry at all.
         asks = pushback.isascii() and pushback.isdigit()
         return verdict.replace(retry_after=_wait(int(pushback[:12]) / 1000)) if asks else verdict.replace(max_retries=0)
-    hint = _retry_info(trailers.get("grpc-status-details-bin"))
-    return verdict if hint is None or not verdict.retryable else verdict.replace(retry_after=_wait(hint))
-
-
-def _trailers(exception: BaseException) -> dict[str, object]:
-    read = attribute(exception, "trailing_metadata")
-    metadata = read() if callable(read) else None
-    return {pair[0]: pair[1] for pair in metadata or () if len(pair) == 2}
+    hint = _retry_info(header_of(trailers, "grpc-status-details-bin")) if verdict.retryable else None
+    return verdict if hint is None else verdict.replace(retry_after=_wait(hint))
 
 
 def _wait(seconds: float) -> float:
     return min(seconds, MAX_RETRY_AFTER)
 
 
-def _retry_info(status: object) -> float | None:
+def _retry_info(status: str | None) -> float | None:
     """The delay of a ``google.rpc.RetryInfo`` among the details of a serialized ``google.rpc.Status``, in seconds."""
-    if not is_a(status, bytes):
-        return None
-    for number, detail in _fields(status):
+    for number, detail in _fields((status or "").encode("latin-1", "replace")):
         if number == 3 and is_a(detail, bytes):
             message = dict(_fields(detail))
             kind, value = message.get(1), message.get(2)

@@ -49,6 +49,9 @@ _CLIENT_MISUSE: Final = (
     "raised StopAsyncIteration",
 )
 
+_KAFKA_QUEUE: Final = "Local: Queue full"
+"""What confluent-kafka says of the queue of a producer."""
+
 
 def classify_stdlib(exception: BaseException) -> Classification | None:
     """The verdict on what Python and its standard library raise; ``None`` where that says too little."""
@@ -60,6 +63,8 @@ def classify_stdlib(exception: BaseException) -> Classification | None:
     if is_a(exception, (RuntimeError, OverflowError)):
         text = message_of(exception)
         return verdicts.MISUSE if any(part in text for part in _CLIENT_MISUSE) else None
+    if is_a(exception, BufferError) and message_of(exception) == _KAFKA_QUEUE:
+        return verdicts.POOL
     return None
 
 
