@@ -48,9 +48,10 @@ oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it a
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
 		--editable src/otel_resilience 'opentelemetry-api==1.39.*' 'opentelemetry-sdk==1.39.*' \
 		'opentelemetry-instrumentation-httpx==0.60b1' 'opentelemetry-distro==0.60b1' \
-		'opentelemetry-exporter-otlp-proto-http==1.39.*' aiohttp backoff celery circuitbreaker \
-		'fakeredis[lua]' httpx hypothesis pybreaker pydantic pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml \
-		redis requests rich stamina tenacity
+		'opentelemetry-exporter-otlp-proto-http==1.39.*' aiohttp anthropic asyncpg backoff boto3 celery circuitbreaker \
+		confluent-kafka elasticsearch 'fakeredis[lua]' 'google-api-core[grpc]' httpx httpx2 hypothesis kafka-python openai \
+		'psycopg[binary]' psycopg2-binary pybreaker pydantic pymongo PyMySQL pytest pytest-asyncio pytest-timeout pytest-xdist \
+		pyyaml redis requests rich 'SQLAlchemy[asyncio]' stamina tenacity
 	@$(OLDEST)/bin/python -m pytest tests/otel_resilience $(TEST_OPTIONS)
 
 faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results
