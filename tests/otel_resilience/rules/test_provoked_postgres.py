@@ -12,6 +12,8 @@ from typing import Any
 import asyncpg
 import psycopg
 import psycopg2
+import psycopg2.pool
+import psycopg_pool
 import pytest
 import sqlalchemy
 import sqlalchemy.ext.asyncio
@@ -84,6 +86,8 @@ def blocking(connect: Callable[[str], Any], server: PostgresServer, row: ErrorRo
         return raised(lambda: connect(f"postgresql://postgres:{PASSWORD}@127.0.0.1:{server.port}/nowhere"))
     if row.error == "too many connections":
         return too_many(connect, server)
+    if row.error == "pool timeout":
+        return pool_timeout(server) if connect is psycopg.connect else pool_exhausted(server)
     if row.error in ("serialization failure", "deadlock"):
         return concurrent(connect, server, row.error)
     with contextlib.closing(connect(server.url)) as connection:
@@ -99,6 +103,20 @@ def too_many(connect: Callable[[str], Any], server: PostgresServer) -> Exception
         return raised(
             lambda: [held.enter_context(contextlib.closing(connect(server.url))) for _ in range(30)],
         )
+
+
+def pool_timeout(server: PostgresServer) -> Exception:
+    with psycopg_pool.ConnectionPool(server.url, min_size=1, max_size=1, open=True) as pool, pool.connection():
+        return raised(lambda: pool.getconn(timeout=0.05))
+
+
+def pool_exhausted(server: PostgresServer) -> Exception:
+    pool = psycopg2.pool.ThreadedConnectionPool(1, 1, server.url)
+    held = pool.getconn()
+    caught = raised(pool.getconn)
+    pool.putconn(held)
+    pool.closeall()
+    return caught
 
 
 def concurrent(connect: Callable[[str], Any], server: PostgresServer, error: str) -> Exception:
