@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy
 import sqlalchemy.ext.asyncio
 
-from otel_resilience import classify
+from otel_resilience import BreakerState, CircuitBreakerConfig, Policy, RetryConfig, classify, error_context
 from support.error_rows import ErrorRow, check_row, closed_port, raised, raised_async, rows_of, silent_port
 from support.postgres_server import PASSWORD, PostgresServer, postgres_server
 
@@ -263,3 +263,45 @@ def test_a_parameter_that_cannot_be_bound_is_an_error_of_the_program(server: Pos
     engine.dispose()
     verdict = classify(error)
     assert (verdict.retryable, verdict.counts, verdict.unclassified) == (False, False, False)
+
+
+def test_constraint_violations_open_no_circuit_and_are_not_repeated(server: PostgresServer) -> None:
+    policy = Policy("database", retry=RetryConfig(base_delay=0), breaker=CircuitBreakerConfig(failure_threshold=2))
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        for _ in range(5):
+            with pytest.raises(psycopg.errors.UniqueViolation) as caught:
+                policy.execute(lambda: connection.execute(STATEMENTS["unique violation"]))
+            context = error_context(caught.value)
+            assert context is not None
+            assert context.attempts == 1
+    assert policy.breaker is not None
+    assert policy.breaker.state is BreakerState.CLOSED
+
+
+def test_a_serialization_failure_is_repeated_and_not_counted(server: PostgresServer) -> None:
+    breaker = CircuitBreakerConfig(failure_threshold=1)
+    policy = Policy("database", retry=RetryConfig(base_delay=0), breaker=breaker)
+    attempts = []
+
+    def transaction() -> None:
+        with psycopg.connect(server.url) as one, psycopg.connect(server.url) as other:
+            one.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT * FROM stock")
+            attempts.append(1)
+            if len(attempts) == 1:
+                other.execute("UPDATE stock SET amount = amount + 1 WHERE id = 1")
+                other.commit()
+            one.execute("UPDATE stock SET amount = amount + 1 WHERE id = 1")
+
+    policy.execute(transaction)
+    assert len(attempts) == 2
+    assert policy.breaker is not None
+    assert policy.breaker.state is BreakerState.CLOSED
+
+
+def test_a_refused_connection_is_repeated_whatever_the_operation_does() -> None:
+    policy = Policy("database", retry=RetryConfig(max_attempts=2, base_delay=0), idempotent=False)
+    with closed_port() as port:
+        error = raised(lambda: policy.execute(lambda: psycopg.connect(f"postgresql://127.0.0.1:{port}/", user="shop")))
+    context = error_context(error)
+    assert context is not None
+    assert (context.attempts, context.unsent) == (2, True)
