@@ -48,7 +48,7 @@ oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it a
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
 		--editable src/otel_resilience 'opentelemetry-api==1.39.*' 'opentelemetry-sdk==1.39.*' \
 		'opentelemetry-instrumentation-httpx==0.60b1' aiohttp anthropic asyncpg botocore celery confluent-kafka \
-		elasticsearch 'fakeredis[lua]' 'google-api-core[grpc]' httpx httpx2 hypothesis kafka-python openai 'psycopg[binary,pool]' \
+		elasticsearch 'fakeredis[lua]' googleapis-common-protos grpcio httpx httpx2 hypothesis kafka-python openai 'psycopg[binary,pool]' \
 		psycopg2-binary pydantic pymongo PyMySQL pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml redis requests rich \
 		'SQLAlchemy[asyncio]'
 	@$(OLDEST)/bin/python -m pytest tests/otel_resilience $(TEST_OPTIONS)
