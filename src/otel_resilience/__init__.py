@@ -47,6 +47,7 @@ from otel_resilience.retries.backoff import Jitter
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget, RetryBudgetMetrics
 from otel_resilience.retries.config import RetryConfig
+from otel_resilience.telemetry.hooks import Hooks, add_hooks, remove_hooks
 
 __all__ = [
     "AttemptThreadsExhaustedError",
@@ -67,6 +68,7 @@ __all__ = [
     "ErrorClass",
     "ErrorContext",
     "FailedResultError",
+    "Hooks",
     "Jitter",
     "LimitError",
     "Policy",
@@ -85,6 +87,7 @@ __all__ = [
     "Transition",
     "TransitionReason",
     "__version__",
+    "add_hooks",
     "classify",
     "correlation_id",
     "correlation_scope",
@@ -97,5 +100,6 @@ __all__ = [
     "new_correlation_id",
     "parse_retry_after",
     "remaining",
+    "remove_hooks",
     "retry",
 ]

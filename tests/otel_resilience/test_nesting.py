@@ -296,6 +296,7 @@ class TestOneExceptionInTwoCalls:
         assert tokens(outer) == 80
 
 
+@pytest.mark.fault("L22")
 def test_the_number_of_the_attempt_is_that_of_the_innermost_call(driver: Driver, clock: FakeClock, path: str) -> None:
     inner, outer = make_policy(clock), make_policy(clock)
     seen: list[int] = []

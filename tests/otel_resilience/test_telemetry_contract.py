@@ -86,6 +86,7 @@ DESIGN_METRICS = {
 DESIGN_EVENTS = {
     "resilience.attempt.failed",
     "resilience.retry.scheduled",
+    "resilience.retry.shadowed",
     "resilience.retry.exhausted",
     "resilience.retry.budget_exhausted",
     "resilience.circuit_breaker.state_changed",
@@ -100,15 +101,15 @@ ALERT_PREFIX = "resilience.alert."
 """What the alert service emits is held against the contract in ``alerting/test_alert_telemetry.py``."""
 OPERATION_SPAN = {DEPENDENCY, OPERATION, "resilience.attempts", OUTCOME, "error.type", "resilience.disabled"}
 ATTEMPT_SPAN = {
-    DEPENDENCY, "resilience.attempt.number", "resilience.retry.delay", "error.type", CLASS, SEVERITY,
-    "resilience.fault.injected",
+    DEPENDENCY, "resilience.attempt.number", "resilience.attempt.hedged", "resilience.retry.delay", "error.type", CLASS,
+    SEVERITY, "resilience.fault.injected",
 }  # fmt: skip
 CLOSED_SETS = {
     OUTCOME: OUTCOMES,
     "resilience.retry.source": {"backoff", "retry_after"},
     "resilience.retry.suppress_reason": {
         "budget", "deadline", "not_idempotent", "not_retryable", "retry_after_too_long", "breaker_open",
-        "exhausted_below", "idempotency_unknown",
+        "exhausted_below", "idempotency_unknown", "shadow",
     },
     "resilience.circuit_breaker.state": STATES,
     "resilience.from": STATES,
@@ -218,6 +219,8 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     shadow = make_policy(clock, breaker=CircuitBreakerConfig(consecutive_failures=1, shadow=True), retry=None)
     attempt(shadow, TransientFault())
     attempt(shadow, "value")
+    attempt(make_policy(clock, retry=RetryConfig(shadow=True)), TransientFault())
+    run_fake(clock, make_policy(clock, hedge_after=1, idempotent=True).execute(asyncio.sleep, 2))
     share_state(clock)
     cutting = make_policy(clock, attempt_timeout=10)
     cutting.execute(lambda: "value")

@@ -5,6 +5,7 @@ The lock guards single steps of the machine. It is never held while an operation
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -18,6 +19,7 @@ from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.counting import AtomicCounter
 from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.once import Once
 from otel_resilience._internal.operations import (
     check_result,
     discard,
@@ -26,6 +28,7 @@ from otel_resilience._internal.operations import (
     plain_types,
     protectable,
 )
+from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
 from otel_resilience.circuitbreaker.machine import BreakerMachine
 from otel_resilience.circuitbreaker.states import BreakerState, Transition
@@ -36,6 +39,8 @@ from otel_resilience.errors import CircuitOpenError
 from otel_resilience.telemetry.providers import metrics_set
 
 T = TypeVar("T")
+
+_log = logging.getLogger("otel_resilience")
 
 _CANCELLED = ErrorClass.CANCELLED
 _NEUTRAL = BreakerEffect.NEUTRAL
@@ -68,7 +73,7 @@ _blocks: Final[ContextVar[tuple[tuple[CircuitBreaker, int, float], ...]]] = Cont
 """The blocks that the running code is in, the innermost last: breaker, permit, time of the begin."""
 
 
-class CircuitBreaker:
+class CircuitBreaker(ProcessBound):
     """Rejects calls to a dependency that is not well, and finds out when it has recovered.
 
     Safe for threads and for several event loops. Which errors count is the classifier's decision
@@ -114,6 +119,11 @@ class CircuitBreaker:
         self._refresh_fast_permit()
         renew_lock_after_fork(self)
         telemetry.watch_breaker(self)
+        if clock is time.monotonic:  # not in tests of time
+            _count_made(dependency)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.dependency} {self._machine.state.name}{' SHADOW' * self.config.shadow}>"
 
     @property
     def state(self) -> BreakerState:
@@ -364,6 +374,26 @@ class CircuitBreaker:
             telemetry.state_changed(self.dependency, transition)
         if stale:
             telemetry.stale_result(self.dependency, stale)
+
+
+MANY: Final = 1_000
+"""Breakers of one name in one process. One for each call sees one result, and never opens."""
+_MOST_NAMES: Final = 1_000
+_made: dict[str, int] = {}
+_many: Final = Once()
+
+
+def _count_made(dependency: str) -> None:
+    made = _made.get(dependency, 0) + 1
+    if made > 1 or len(_made) < _MOST_NAMES:
+        _made[dependency] = made
+    if made >= MANY and _many.first(dependency):
+        _log.warning(
+            "%d circuit breakers were made for %r. Each knows only its own calls: one that is made for each call or "
+            "request protects nothing. Make it, or the policy with it, once, and use it for all calls",
+            made,
+            dependency,
+        )
 
 
 def _check_parts(config: object, classifier: object, clock: object, rng: object) -> None:

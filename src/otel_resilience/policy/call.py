@@ -37,10 +37,14 @@ from otel_resilience.telemetry import hooks
 from otel_resilience.telemetry.call_telemetry import CallTelemetry
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
     from otel_resilience._internal.predicates import IsRetryable
     from otel_resilience.circuitbreaker.breaker import CircuitBreaker
     from otel_resilience.limits.concurrency import ConcurrencyLimiter
     from otel_resilience.policy.plan import CallPlan
+    from otel_resilience.retries.budget import RetryBudget
 
 GIVE_UP = -1.0
 _OPEN = (BreakerState.OPEN, BreakerState.FORCED_OPEN)
@@ -75,6 +79,8 @@ class Call(CallTelemetry):
     rejected = False
     suspended = False
     used_immediate = False
+    hedged = False
+    """A second attempt was made beside the first."""
     retries_by_type: dict[str, int] | None = None
 
     def __init__(
@@ -229,13 +235,13 @@ class Call(CallTelemetry):
             budget.give(budget.config.success_credit)
         if policy.concurrency_limiter is not None:
             self._leave_limits()
-        if hooks.awaited and policy.dependency in hooks.awaited:
-            hooks.notify_success(policy.dependency, self.operation)
+        if hooks.success_wanted or policy.observers is not None:
+            hooks.notify_success(policy.observers, policy.dependency, self.operation)
         if self.outer is not None:
             self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
         if self.listener is not None:
             self._close_attempt_span()
-            self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
+            self._close("ok" if self.verdict is None else "ok_after_retry", None)
         if self.deadline is not None:
             self.deadline = None  # what the operation started and left running is on its own from here
 
@@ -280,8 +286,8 @@ class Call(CallTelemetry):
             return GIVE_UP
         if self.budget_cost:
             self.budget_cost = 0.0
-        if hooks.subscribed:
-            hooks.notify_error(policy.dependency, self.operation, verdict, error)
+        if hooks.subscribed or policy.observers is not None:
+            hooks.notify_error(policy.observers, policy.dependency, self.operation, verdict, error)
         listening = self.listener is not None or _is_logged(logging.INFO)
         if listening:
             self._report_failure(error, verdict)
@@ -289,9 +295,67 @@ class Call(CallTelemetry):
         if self.attempts >= policy.max_attempts:
             return GIVE_UP
         delay = self.delay = self._next_delay(error, verdict)
-        if listening and delay >= 0:
-            self._report_retry(verdict)
-        return delay
+        if delay < 0:
+            return delay
+        made = not policy.retry.shadow
+        if listening:
+            self._report_retry(verdict, made=made)
+        if made:
+            if hooks.subscribed or policy.observers is not None:
+                hooks.notify_retry(policy.observers, policy.dependency, self.operation, self.attempts + 1, delay)
+            return delay
+        self._refund()  # the budget is also that of policies that do retry
+        return self._suppress("shadow")
+
+    @property
+    def held(self) -> tuple[int, float, int, Span | None]:
+        """What belongs to the latest attempt alone: permit, begin, number, span."""
+        return self.permit, self.started_attempt, self.attempts, self.attempt_span
+
+    def hold(self, held: tuple[int, float, int, Span | None]) -> None:
+        """The attempt that :attr:`held` gave this is the one that what follows is about."""
+        self.permit, self.started_attempt, self.number, self.attempt_span = held
+
+    def begin_hedge(self) -> Context | None:
+        """Begins a second attempt at once, which is then the held one. The context for it, with its span; ``None``
+        where the budget does not pay for it. Raises :class:`CircuitOpenError`.
+
+        It is not refunded when it succeeds: where a dependency is slow as a whole, hedges must stay few.
+        """
+        policy, permit = self.policy, 0
+        if policy.breaker is not None:
+            permit = policy.breaker.fast_permit or policy.breaker.admit()
+        self.hedged = True
+        if policy.budget is not None and not self._take(policy.budget, policy.budget.config.transient_cost):
+            if policy.breaker is not None:
+                policy.breaker.release(permit)
+            if self.listener is not None:
+                self._count_suppressed("budget")
+            return None
+        self.permit = permit
+        self.attempts += 1
+        self.number = 0
+        self.sent = True
+        self.started_attempt = policy.clock()
+        return self._open_hedge_span()
+
+    def lost(self, error: BaseException | None) -> None:
+        """The held attempt does not decide the call: it failed with ``error``, or was cancelled."""
+        policy = self.policy
+        verdict = CANCELLED if error is None else policy.classify(error)
+        if error is None or verdict.error_class is _CANCELLED:
+            if policy.breaker is not None:
+                policy.breaker.release(self.permit)
+        else:
+            self.verdict = verdict
+            if policy.breaker is not None:
+                policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
+            if hooks.subscribed or policy.observers is not None:
+                hooks.notify_error(policy.observers, policy.dependency, self.operation, verdict, error)
+            if self.listener is not None or _is_logged(logging.INFO):
+                self._report_failure(error, verdict)
+        if self.attempt_span is not None:
+            self._end_attempt_span(self.attempt_span)
 
     def to_replace(self, error: BaseException, fallback: object) -> Exception | None:
         """What a fallback, or the last result, is to take the place of; ``None`` where ``error`` is the caller's.
@@ -359,15 +423,17 @@ class Call(CallTelemetry):
             elif self.sent:
                 self.outer.note_sent(unsafe=idempotent is False)
         self.below = ()
-        if replaced:
-            outcome = "fallback"
-        elif self.rejected and not self.attempts:
-            outcome = "rejected"
-        elif self.suppressed == "deadline" or is_a(error, DeadlineExceededError):
-            outcome = "deadline"
-        else:
-            outcome = "failed"
+        outcome = "fallback" if replaced else self._outcome(error)
+        policy = self.policy
+        if hooks.subscribed or policy.observers is not None:
+            hooks.notify_failure(policy.observers, policy.dependency, self.operation, outcome, error)
         self._close(outcome, verdict, error)
+
+    def _outcome(self, error: BaseException) -> str:
+        if self.rejected and not self.attempts:
+            return "rejected"
+        deadline = self.suppressed == "deadline" or is_a(error, DeadlineExceededError)
+        return "deadline" if deadline else "failed"
 
     def _leave(self) -> None:
         if self.token is not None:
@@ -505,8 +571,13 @@ class Call(CallTelemetry):
         if budget is None:
             return True
         cost = budget.config.cost(verdict.error_class)
-        if budget.take(cost):
+        if self._take(budget, cost):
             self.budget_cost = cost
+            return True
+        return False
+
+    def _take(self, budget: RetryBudget, cost: float) -> bool:
+        if budget.take(cost):
             return True
         if budget.enter_starvation():
             telemetry.budget_exhausted(self.policy.dependency)

@@ -124,10 +124,10 @@ def make_budget(
         _check_pays(policy, budget.config if isinstance(budget, RetryBudget) else budget)
     if isinstance(budget, RetryBudget):
         return budget
-    if budget is False or policy.retry.max_attempts == 1:
+    if budget is False or (policy.max_attempts == 1 and policy.hedge_delay is None):
         return None
     given = budget if isinstance(budget, RetryBudgetConfig) else None
-    price = (given or RetryBudgetConfig()).price(policy.max_attempts - 1)
+    price = (given or RetryBudgetConfig()).price(max(policy.max_attempts - 1, 1))
     if shared is not None:
         config = given or RetryBudgetConfig(capacity=max(RetryBudgetConfig().capacity, price))
         return shared.retry_budget(policy.dependency, config, clock=policy.clock)

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from otel_resilience.classification.model import Classification
     from otel_resilience.limits.concurrency import ConcurrencyLimiter
     from otel_resilience.limits.rate import RateLimiter
+    from otel_resilience.policy.latencies import HedgeDelay
     from otel_resilience.retries.budget import RetryBudget
     from otel_resilience.retries.config import RetryConfig
+    from otel_resilience.telemetry.hooks import Observers
 
 
 class CallPlan(Protocol):
@@ -26,8 +28,10 @@ class CallPlan(Protocol):
     concurrency_limiter: ConcurrencyLimiter | None
     rate_limiter: RateLimiter | None
     attempt_timeout: float | None
+    hedge_delay: HedgeDelay | None
     idempotent: bool | None
     classifier: Classifier
+    observers: Observers | None
     classify: Callable[[BaseException], Classification]
     clock: Callable[[], float]
     sleep: Callable[[float], None]

@@ -15,7 +15,7 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from otel_resilience import telemetry
@@ -35,6 +35,7 @@ from otel_resilience._internal.operations import (
     protectable,
 )
 from otel_resilience._internal.predicates import IsRetryable, Retryable, predicate
+from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
 from otel_resilience.classification.classifier import Classifier
@@ -49,6 +50,8 @@ from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, 
 from otel_resilience.policy.attempts import Attempts
 from otel_resilience.policy.call import GIVE_UP, Call
 from otel_resilience.policy.environment import policy_from
+from otel_resilience.policy.hedging import run_hedged
+from otel_resilience.policy.latencies import HedgeDelay
 from otel_resilience.policy.off_switch import changed_call
 from otel_resilience.policy.parts import (
     SharedParts,
@@ -71,6 +74,8 @@ from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.retries.config import RetryConfig
 from otel_resilience.telemetry import cardinality
+from otel_resilience.telemetry import hooks as observed
+from otel_resilience.telemetry.hooks import Hooks, Observers
 from otel_resilience.telemetry.providers import any_set
 
 T = TypeVar("T")
@@ -81,7 +86,7 @@ _ONE_ATTEMPT = RetryConfig(max_attempts=1)
 _log = logging.getLogger("otel_resilience")
 
 
-class Policy:
+class Policy(ProcessBound):
     """Protects the calls to one dependency. Safe for threads and for several event loops.
 
     ``retry``, ``breaker``, ``budget``, ``deadline`` and ``attempt_timeout`` (both in seconds) may each be left out;
@@ -112,10 +117,19 @@ class Policy:
     means for the breaker and how long to wait; a :class:`~otel_resilience.Classification` is the verdict itself. Where
     the attempts end, the last result is returned as it is.
 
+    ``hedge_after`` is for an ``async def`` whose slowest calls count, and that is declared idempotent: where an attempt
+    has no result after so many seconds, or later than that share of the last 100 (``"p95"``), a second one runs beside
+    it, at most one per call, paid from the budget and not refunded. The first success wins, and the other one is
+    cancelled. Each attempt runs in a task.
+
     ``fallback`` is a value, or a function of the error, that takes the place of what finally failed or was rejected: an
     error, or a result that was judged a failure (then the error is a :class:`~otel_resilience.FailedResultError`). An
     ``async def`` may have one that is ``async def`` too. Cancellation is never replaced; an error of the fallback is
     raised with the original one as its cause. ``None`` is no fallback; ``lambda error: None`` is one.
+
+    ``hooks`` are notified of the calls of this policy (:class:`~otel_resilience.Hooks`).
+
+    A copy of a policy is the policy itself, and it cannot be pickled: its parts are of one process.
 
     Raises ``TypeError`` or ``ValueError`` naming the parameter, also where the parts do not fit each other: the attempt
     timeout must not be longer than the deadline, the breaker's ``monitoring_period`` must be at least twice the attempt
@@ -138,7 +152,9 @@ class Policy:
         max_attempt_threads: int = DEFAULT_MAX_THREADS,
         idempotent: bool | None = None,
         retry_result: RetryResult | None = None,
+        hedge_after: float | str | None = None,
         fallback: Any = None,
+        hooks: Hooks | Sequence[Hooks] = (),
         shared: SharedParts | None = None,
         classifier: Classifier | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -163,6 +179,8 @@ class Policy:
         if isinstance(fallback, type):
             raise TypeError(f"fallback must be a value or a function of the error, not the class {fallback.__name__}")
         self.fallback = fallback
+        self.observers = self._observers(hooks)
+        self.hedge_delay = None if hedge_after is None else HedgeDelay(hedge_after)
         self.classifier = classifier or default_classifier()
         self.clock = clock
         self.sleep = sleep
@@ -201,6 +219,18 @@ class Policy:
             policy = Policy.from_env("supplier", retry=RetryConfig(max_attempts=5), deadline=30)
         """
         return policy_from(cls, dependency, environ, defaults)
+
+    def __repr__(self) -> str:
+        parts: dict[str, object] = {
+            "retry": None if self.max_attempts == 1 else self.retry,
+            "breaker": self.breaker,
+            "budget": self.budget,
+            "deadline": self.deadline,
+            "attempt_timeout": self.attempt_timeout,
+            "idempotent": self.idempotent,
+        }
+        shown = (f"{name}={part!r}" for name, part in parts.items() if part is not None)
+        return f"{type(self).__name__}({', '.join((repr(self.dependency), *shown))})"
 
     # Without arguments first: a protocol of a user's own, such as one for tests, can match that.
     @overload
@@ -301,8 +331,10 @@ class Policy:
             self, operation, name, deadline = changed_call(
                 self, self._unprotected, operation, name, deadline, asynchronous=False
             )
+        if self.hedge_delay is not None:
+            raise TypeError("hedge_after needs an async def: a def cannot be cancelled")
         breaker = self.breaker
-        if breaker is not None and breaker.rejects_until and self.fallback is None:
+        if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
         if any_set():
@@ -426,11 +458,13 @@ class Policy:
                 self, self._unprotected, operation, name, deadline, asynchronous=True
             )
         breaker = self.breaker
-        if breaker is not None and breaker.rejects_until and self.fallback is None:
+        if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
         if any_set():
             call.observe(telemetry.active())
+        if self.hedge_delay is not None:
+            operation = functools.partial(run_hedged, operation, call, self.hedge_delay)
         return await self._run_async(operation, call, None)
 
     async def _run_async(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T] | None) -> T:
@@ -496,8 +530,8 @@ class Policy:
         leaves nothing open. ``attempt.number`` counts from 1. Limits are waited for, and reject, as the loop goes on.
 
         With ``async for``, deadline and ``attempt_timeout`` cut the block; otherwise they cannot, and code inside sees
-        in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result`` and
-        ``fallback`` do nothing here: raise within the block, and catch around the loop.
+        in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result``,
+        ``fallback`` and ``hedge_after`` do nothing here: raise within the block, and catch around the loop.
         """
         check.optional_label("name", name)
         check.optional_flag("idempotent", idempotent)
@@ -572,6 +606,19 @@ class Policy:
 
         return decorate
 
+    def _observers(self, hooks: Hooks | Sequence[Hooks]) -> Observers | None:
+        given = tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
+        for each in given:
+            observed.check_hooks("hooks", each)
+        if not given:
+            return None
+        observed.watch_policy(self)
+        return Observers.of(*given)
+
+    def _rejects_at_once(self) -> bool:
+        """Whether a rejection interests nobody but the caller."""
+        return self.fallback is None and self.observers is None and not observed.everywhere.failures
+
     def _shorter(self, deadline: float) -> float:
         deadline = check.number("deadline", deadline, minimum=-math.inf)
         return deadline if self.deadline is None else min(deadline, self.deadline)
@@ -579,9 +626,9 @@ class Policy:
     def _unprotected(self) -> Policy:
         """A policy that only reports the calls to this dependency: what stands in for this one while it is off."""
         if self._bare is None:
-            self._bare = Policy(
-                self.dependency, idempotent=self.idempotent, classifier=self.classifier, clock=self.clock
-            )
+            bare = Policy(self.dependency, idempotent=self.idempotent, classifier=self.classifier, clock=self.clock)
+            bare.observers = self.observers
+            self._bare = bare
         return self._bare
 
     def operation_name(self, function: object, name: str | None) -> str:

@@ -15,6 +15,7 @@ OPERATION: Final = PREFIX + "operation"
 ATTEMPTS: Final = PREFIX + "attempts"
 OUTCOME: Final = PREFIX + "outcome"
 ATTEMPT_NUMBER: Final = PREFIX + "attempt.number"
+ATTEMPT_HEDGED: Final = PREFIX + "attempt.hedged"
 RETRY_DELAY: Final = PREFIX + "retry.delay"
 RETRY_SOURCE: Final = PREFIX + "retry.source"
 SUPPRESS_REASON: Final = PREFIX + "retry.suppress_reason"
@@ -50,6 +51,7 @@ SUPPRESS_REASONS: Final = (
     "breaker_open",
     "rate_limited",
     "exhausted_below",
+    "shadow",
 )
 FAULTS: Final = ("error", "latency")
 """Of :data:`FAULT_INJECTED`: what :mod:`otel_resilience.testing.faults` did to an attempt."""
@@ -59,6 +61,7 @@ STORAGES: Final = ("memory", "disk", "redis", "other")
 
 EVENT_ATTEMPT_FAILED: Final = PREFIX + "attempt.failed"
 EVENT_RETRY_SCHEDULED: Final = PREFIX + "retry.scheduled"
+EVENT_RETRY_SHADOWED: Final = PREFIX + "retry.shadowed"
 EVENT_RETRY_EXHAUSTED: Final = PREFIX + "retry.exhausted"
 EVENT_BUDGET_EXHAUSTED: Final = PREFIX + "retry.budget_exhausted"
 EVENT_STATE_CHANGED: Final = PREFIX + "circuit_breaker.state_changed"
@@ -329,8 +332,17 @@ SPANS: Final = (
     Span(
         ATTEMPT_SPAN,
         "INTERNAL",
-        (DEPENDENCY, ATTEMPT_NUMBER, RETRY_DELAY, ERROR_TYPE, ERROR_CLASS, ERROR_SEVERITY, FAULT_INJECTED),
-        "One attempt; current while it runs, so that client spans lie inside it.",
+        (
+            DEPENDENCY,
+            ATTEMPT_NUMBER,
+            ATTEMPT_HEDGED,
+            RETRY_DELAY,
+            ERROR_TYPE,
+            ERROR_CLASS,
+            ERROR_SEVERITY,
+            FAULT_INJECTED,
+        ),
+        "One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged.",
     ),
     Span(
         DELIVERY_SPAN,
@@ -361,6 +373,12 @@ EVENTS: Final = (
         "INFO",
         (*_FAILURE, ATTEMPT_NUMBER, RETRY_DELAY, RETRY_SOURCE),
         "A retry will follow after a wait.",
+    ),
+    Event(
+        EVENT_RETRY_SHADOWED,
+        "INFO",
+        (*_FAILURE, ATTEMPT_NUMBER, RETRY_DELAY, RETRY_SOURCE),
+        "Shadow mode: a retry would follow after a wait. None is made.",
     ),
     Event(EVENT_RETRY_EXHAUSTED, "WARN", (*_FAILURE, ATTEMPTS), "All attempts were used up."),
     Event(EVENT_BUDGET_EXHAUSTED, "WARN", (DEPENDENCY,), "The retry budget ran dry; reported once per episode."),

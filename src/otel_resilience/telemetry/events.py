@@ -21,8 +21,7 @@ W = TypeVar("W")
 @never_raise
 def state_changed(dependency: str, transition: Transition) -> None:
     """A breaker changed its state."""
-    if hooks.subscribed:
-        hooks.notify_transition(dependency, transition)
+    hooks.notify_transition(dependency, transition)
     listener = active()
     if listener is not None:
         listener.metrics.transition(dependency, transition)

@@ -43,6 +43,7 @@ def failed(answer: Any) -> bool:
     return bool(answer.status_code >= 400)
 
 
+@pytest.mark.fault("L21")
 def test_a_failed_result_is_repeated_and_a_good_one_returned(driver: Driver, clock: FakeClock) -> None:
     policy = make_policy(clock, retry_result=failed)
     script = Script(BUSY, BUSY, FINE)
@@ -51,6 +52,7 @@ def test_a_failed_result_is_repeated_and_a_good_one_returned(driver: Driver, clo
     assert tokens(policy) == 100 - 10, "the last retry returns what it cost"
 
 
+@pytest.mark.fault("L21")
 def test_the_last_result_is_returned_where_the_attempts_end(driver: Driver, clock: FakeClock) -> None:
     policy = make_policy(clock, retry_result=failed)
     answers = [Answer(503), Answer(502), Answer(500)]

@@ -7,6 +7,8 @@ import functools
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
+import pytest
+
 from otel_resilience import CircuitBreaker, Policy, RetryService
 
 policy = Policy("supplier")
@@ -34,6 +36,7 @@ def test_of_def() -> None:
     assert_type(service.execute_with_retry(lambda: 1), int)
 
 
+@pytest.mark.fault("L22")
 async def test_of_async_def() -> None:
     assert await assert_type(policy.execute(rows_async, 1, name="rows"), Coroutine[Any, Any, list[int]]) == [1, 1]
     task = asyncio.create_task(policy.execute(rows_async, 2))
