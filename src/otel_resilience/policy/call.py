@@ -318,7 +318,7 @@ class Call(CallTelemetry):
 
     def begin_hedge(self) -> Context | None:
         """Begins a second attempt at once, which is then the held one. The context for it, with its span; ``None``
-        where the budget does not pay for it. Raises :class:`CircuitOpenError`.
+        where the rate limit has no permit at once, or the budget does not pay. Raises :class:`CircuitOpenError`.
 
         It is not refunded when it succeeds: where a dependency is slow as a whole, hedges must stay few.
         """
@@ -326,11 +326,12 @@ class Call(CallTelemetry):
         if policy.breaker is not None:
             permit = policy.breaker.fast_permit or policy.breaker.admit()
         self.hedged = True
-        if policy.budget is not None and not self._take(policy.budget, policy.budget.config.transient_cost):
+        reason = self._hedge_refused()
+        if reason:
             if policy.breaker is not None:
                 policy.breaker.release(permit)
             if self.listener is not None:
-                self._count_suppressed("budget")
+                self._count_suppressed(reason)
             return None
         self.permit = permit
         self.attempts += 1
@@ -338,6 +339,17 @@ class Call(CallTelemetry):
         self.sent = True
         self.started_attempt = policy.clock()
         return self._open_hedge_span()
+
+    def _hedge_refused(self) -> str:
+        """Why nothing pays for a hedge; empty where it is paid for. It is not waited for: the first attempt runs."""
+        rate, budget = self.policy.rate_limiter, self.policy.budget
+        if rate is not None and not rate.take():
+            return "rate_limited"
+        if budget is not None and not self._take(budget, budget.config.transient_cost):
+            if rate is not None:
+                rate.give_back()
+            return "budget"
+        return ""
 
     def lost(self, error: BaseException | None) -> None:
         """The held attempt does not decide the call: it failed with ``error``, or was cancelled."""

@@ -80,7 +80,6 @@ ALERT_SUPPRESS_REASONS: Final = (
     "grouped",
     "inhibited",
     "overflow",
-    "rate_limit",
     "silenced",
     "threshold",
 )

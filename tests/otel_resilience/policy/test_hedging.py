@@ -13,6 +13,7 @@ from otel_resilience import (
     AttemptTimeoutError,
     CircuitBreakerConfig,
     Policy,
+    RateLimit,
     RetryConfig,
     current_attempt,
 )
@@ -56,6 +57,29 @@ def test_a_fast_one_is_alone(clock: FakeClock) -> None:
     assert run_fake(clock, policy.execute(attempts)) == "value"
     assert attempts.began == [0]
     assert tokens(policy) == 100
+
+
+@pytest.mark.parametrize(("permits", "began"), [(1, [0]), (2, [0, 1.0])])
+def test_a_hedge_takes_a_permit_of_the_rate_limit_and_never_waits_for_one(
+    clock: FakeClock, permits: int, began: list[float]
+) -> None:
+    attempts = Attempts(clock, (3.0, "value"), (3.0, "other"))
+    policy = hedging(clock, rate_limit=RateLimit(permits, per=60))
+    assert run_fake(clock, policy.execute(attempts)) == "value"
+    assert attempts.began == began
+    assert policy.rate_limiter is not None
+    assert not policy.rate_limiter.take()
+
+
+def test_a_hedge_that_the_budget_refuses_gives_its_permit_back(clock: FakeClock) -> None:
+    attempts = Attempts(clock, (3.0, "value"))
+    policy = hedging(clock, rate_limit=RateLimit(2, per=60))
+    assert policy.budget is not None
+    policy.budget.take(tokens(policy))
+    assert run_fake(clock, policy.execute(attempts)) == "value"
+    assert attempts.began == [0]
+    assert policy.rate_limiter is not None
+    assert policy.rate_limiter.take()
 
 
 def test_the_second_wins_where_the_first_hangs(clock: FakeClock) -> None:
