@@ -128,7 +128,7 @@ class CatalogStore:
         if document is None or manifest is None:
             raise VersionGoneError(f"version {version} is not in Redis any more", context={"version": version})
         try:
-            meta = CatalogueMeta.from_json(json.loads(document))
+            meta = CatalogueMeta.from_json_text(document)
             expected = [int(json.loads(manifest)[name]) for name in HASHES]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptEntryError(f"the meta of version {version} cannot be read") from error

@@ -12,12 +12,13 @@ import heapq
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from catalog_sync.domain.errors import BundleNotFoundError, CatalogSyncError, CatalogUnavailableError
 from catalog_sync.domain.freshness import Freshness
 from catalog_sync.domain.groups import same_spelling
 from catalog_sync.domain.index import Filter, profile_of
+from catalog_sync.domain.json_form import JsonForm
 from catalog_sync.domain.models import Bundle, CatalogueMeta, Source
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import VersionGoneError
@@ -90,7 +91,7 @@ class Query(Filter):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(JsonForm):
     """What a search found."""
 
     source: Source
@@ -102,20 +103,9 @@ class Answer:
     """How many bundles there are without limit and offset."""
     bundles: tuple[Bundle, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """The object of ``catalog-sync search --json``."""
-        return {
-            "source": self.source,
-            "as_of": self.as_of,
-            "stale": self.stale,
-            "version": self.version,
-            "total": self.total,
-            "bundles": [bundle.to_json() for bundle in self.bundles],
-        }
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class BundleAnswer:
+class BundleAnswer(JsonForm):
     """One bundle."""
 
     source: Source
@@ -123,16 +113,6 @@ class BundleAnswer:
     stale: bool
     version: str
     bundle: Bundle
-
-    def to_json(self) -> dict[str, Any]:
-        """The object of ``catalog-sync show --json``."""
-        return {
-            "source": self.source,
-            "as_of": self.as_of,
-            "stale": self.stale,
-            "version": self.version,
-            "bundle": self.bundle.to_json(),
-        }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

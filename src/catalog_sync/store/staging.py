@@ -41,8 +41,8 @@ def encode(bundle: Bundle) -> str:
 def decode(name: str, text: bytes) -> Bundle:
     """The inverse of :func:`encode`. Raises :class:`CorruptEntryError`, which does not show the text."""
     try:
-        bundle = Bundle.from_json(json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
+        bundle = Bundle.from_json_text(text)
+    except ValueError as error:
         raise CorruptEntryError(f"the stored bundle {name!r} cannot be read", context={"bundle": name}) from error
     if bundle.name != name:
         raise CorruptEntryError(f"under {name!r} another bundle is stored", context={"bundle": name})

@@ -91,7 +91,7 @@ class SharedTraces:
             by_trace.setdefault(span.trace_id, []).append(span)
         for portion in by_trace.values():
             summary = TraceSummary.of(portion)
-            texts = [json.dumps(span.to_json(), default=list) for span in portion]
+            texts = [json.dumps(span.to_json()) for span in portion]
             await self._unobserved([*_figures(summary), *texts])
 
     async def _unobserved(self, args: list[str | int]) -> None:
@@ -123,7 +123,7 @@ class SharedTraces:
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
         """The spans of a trace by their start; empty where it is not kept (any more)."""
         texts = await self._redis.command("read trace", "LRANGE", f"{PREFIX}{trace_id}", 0, -1)
-        spans = {span.span_id: span for text in texts for span in (SpanRecord.from_json(json.loads(text)),)}
+        spans = {span.span_id: span for text in texts for span in (SpanRecord.from_json_text(text),)}
         return sorted(spans.values(), key=_order)
 
 
