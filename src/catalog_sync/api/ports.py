@@ -35,14 +35,6 @@ class Protection(Protocol):
         ...
 
 
-class NoAlerts:
-    """Alerting is not set up."""
-
-    async def overview(self) -> Overview:
-        """No incident, no queue."""
-        return {"set_up": False, "incidents": [], "outbox": 0, "dead_letters": 0}
-
-
 class LocalProtection:
     """The policies of this process."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -36,7 +35,7 @@ def doctor(answer: Answer, signals: StopSignals) -> int:
         answer.complain(str(error))
     healthy = all(check.status != "fail" for check in found)
     if answer.as_json:
-        answer.json({"ok": healthy, "checks": [dataclasses.asdict(check) for check in found]})
+        answer.json({"ok": healthy, "checks": [check._asdict() for check in found]})
     else:
         _print(found)
     if unusable:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from catalog_sync.domain.models import SyncReport
     from catalog_sync.observability.sdk import Telemetry
     from catalog_sync.settings.settings import Settings
-    from catalog_sync.sync import OnProgress, Progress
+    from catalog_sync.sync import OnProgress, Progress, SyncService
     from esim_go_simulator.server import SimulatorProcess
 
 RATE: Final = 50
@@ -119,31 +119,31 @@ class Stage:
         self.listener: OnProgress | None = None
         """Called with the progress of the running sync."""
         self._telemetry = telemetry
-        self._parts: app.SyncParts | None = None
+        self._service: SyncService | None = None
 
     @property
-    def parts(self) -> app.SyncParts:
-        """Service, store and so on. Raises ``RuntimeError`` before the stage is open."""
-        if self._parts is None:
+    def service(self) -> SyncService:
+        """The sync service with its store and snapshot. Raises ``RuntimeError`` before the stage is open."""
+        if self._service is None:
             raise RuntimeError("the stage is not open")
-        return self._parts
+        return self._service
 
     @property
     def reader(self) -> CatalogReader:
         """A reader as an application would use it."""
-        parts = self.parts
-        return CatalogReader(parts.store, parts.snapshot, stale_after=self.settings.stale_after, clock=time.time)
+        service = self.service
+        return CatalogReader(service.store, service.snapshot, stale_after=self.settings.stale_after, clock=time.time)
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Stage]:
         """With connections."""
-        async with app.open_sync(self.settings, self.policies, self._on_progress, self._alerts.sync_ended) as parts:
-            self._parts = parts
+        async with app.open_sync(self.settings, self.policies, self._on_progress, self._alerts.sync_ended) as service:
+            self._service = service
             yield self
 
     async def sync(self) -> SyncReport:
         """One full sync."""
-        return await self.parts.service.run(SyncRequest(trigger="demo"))
+        return await self.service.run(SyncRequest(trigger="demo"))
 
     async def settle(self, trace_ids: list[str]) -> list[list[Span]]:
         """The spans of these traces, once both services have sent them, or after :data:`SETTLE_WITHIN`."""

@@ -56,57 +56,57 @@ class CatalogSyncError(Exception):
         return self.classification.retry_after
 
 
+class _SupplierFaultError(CatalogSyncError):
+    dependency = SUPPLIER
+
+
+class _StoreFaultError(CatalogSyncError):
+    dependency = STORE
+
+
 class ConfigurationError(CatalogSyncError):
     """A setting is missing or wrong. The message names the variable and what is allowed."""
 
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "configuration")
 
 
-class ApiTimeoutError(CatalogSyncError):
+class ApiTimeoutError(_SupplierFaultError):
     """The supplier did not answer in time."""
 
-    dependency = SUPPLIER
     default = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.READ_TIMEOUT, BreakerEffect.FAILURE)
 
 
-class ApiConnectionError(CatalogSyncError):
+class ApiConnectionError(_SupplierFaultError):
     """No connection to the supplier, or it broke."""
 
-    dependency = SUPPLIER
     default = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE)
 
 
-class SupplierError(CatalogSyncError):
+class SupplierError(_SupplierFaultError):
     """The supplier answered with an error that has no class of its own here."""
 
-    dependency = SUPPLIER
 
-
-class SupplierUnavailableError(CatalogSyncError):
+class SupplierUnavailableError(_SupplierFaultError):
     """The circuit of the supplier is open: nothing was sent."""
 
-    dependency = SUPPLIER
     default = Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.CIRCUIT_OPEN, unsent=True)
 
 
-class RateLimitError(CatalogSyncError):
+class RateLimitError(_SupplierFaultError):
     """The supplier asked us to slow down; ``retry_after`` says until when."""
 
-    dependency = SUPPLIER
     default = Classification(ErrorClass.THROTTLED, Severity.MEDIUM, "429")
 
 
-class AuthenticationError(CatalogSyncError):
+class AuthenticationError(_SupplierFaultError):
     """The supplier refuses the API key as a whole."""
 
-    dependency = SUPPLIER
     default = Classification(ErrorClass.PERMANENT, Severity.CRITICAL, "401")
 
 
-class AccessDeniedError(CatalogSyncError):
+class AccessDeniedError(_SupplierFaultError):
     """The key works, but not for this group."""
 
-    dependency = SUPPLIER
     default = Classification(ErrorClass.PERMANENT, Severity.MEDIUM, "403")
 
 
@@ -126,10 +126,9 @@ UNKNOWN_SCOPE_TYPES: Final = frozenset({"unknown_scope", "bundle_not_found"})
 """Values of ``error.type`` of a sync that was asked for something that does not exist."""
 
 
-class InvalidDataError(CatalogSyncError):
+class InvalidDataError(_SupplierFaultError):
     """The supplier's answer cannot be used: not JSON, the wrong shape, or contradicting itself."""
 
-    dependency = SUPPLIER
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE, BreakerEffect.FAILURE)
 
 
@@ -157,31 +156,27 @@ class UnusableGroupsError(InvalidDataError):
     usable: tuple[str, ...] = ()
 
 
-class RedirectRefusedError(CatalogSyncError):
+class RedirectRefusedError(_SupplierFaultError):
     """The supplier redirects to another host or to plain http; not followed, and the key was not sent there."""
 
-    dependency = SUPPLIER
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.REDIRECT_REFUSED)
 
 
-class CacheConnectionError(CatalogSyncError):
+class CacheConnectionError(_StoreFaultError):
     """Redis cannot be reached, or not in time."""
 
-    dependency = STORE
     default = Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE)
 
 
-class CacheAuthenticationError(CatalogSyncError):
+class CacheAuthenticationError(_StoreFaultError):
     """Redis refuses our credentials or a command of ours."""
 
-    dependency = STORE
     default = Classification(ErrorClass.PERMANENT, Severity.CRITICAL, "redis_auth")
 
 
-class CacheWritesPausedError(CatalogSyncError):
+class CacheWritesPausedError(_StoreFaultError):
     """Redis takes no writes (full, or cannot persist). Reads go on; the old version stays."""
 
-    dependency = STORE
     default = Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, "redis_oom")
 
 
@@ -197,10 +192,9 @@ class PublishRefusedError(CatalogSyncError):
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "publish_refused")
 
 
-class CatalogueDamagedError(CatalogSyncError):
+class CatalogueDamagedError(_StoreFaultError):
     """The published catalogue is not whole any more, so that a part of it cannot be renewed; a full sync mends it."""
 
-    dependency = STORE
     default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "version_gone")
 
 

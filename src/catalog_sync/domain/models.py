@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from enum import StrEnum, auto
 from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer
@@ -44,10 +44,10 @@ class Bundle(JsonForm):
 class SyncKind(StrEnum):
     """What a sync covers."""
 
-    FULL = "full"
-    GROUP = "group"
-    COUNTRY = "country"
-    BUNDLE = "bundle"
+    FULL = auto()
+    GROUP = auto()
+    COUNTRY = auto()
+    BUNDLE = auto()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

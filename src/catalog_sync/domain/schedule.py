@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-from enum import StrEnum
+from enum import StrEnum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync.domain.times import parse_rfc3339, rfc3339
@@ -25,14 +25,14 @@ LONGEST_PAUSE: Final = 86_400.0
 class DueReason(StrEnum):
     """Why a sync is due, or is not."""
 
-    NEVER_SYNCED = "never_synced"
-    OLD = "old"
-    YOUNG = "young"
-    PAUSED = "paused"
+    NEVER_SYNCED = auto()
+    OLD = auto()
+    YOUNG = auto()
+    PAUSED = auto()
     """The supplier asked to come back later."""
-    DAMAGED = "damaged"
+    DAMAGED = auto()
     """A part of what is published is lost: only a full sync mends it."""
-    UNREADABLE = "unreadable"
+    UNREADABLE = auto()
     """The store does not answer: that says nothing about the age of what is published."""
 
 

@@ -189,10 +189,7 @@ class LocalJobs:
             self._change(job_id, status=JobStatus.CANCELLED, finished_at=rfc3339(self._now()))
 
     def _finish(self, job_id: str, report: SyncReport) -> None:
-        groups = tuple(
-            GroupProgress(group.name, group.status, group.bundles, group.error.to_json() if group.error else None)
-            for group in report.groups
-        )
+        groups = tuple(map(GroupProgress.of, report.groups))
         self._change(
             job_id,
             status=JobStatus.FINISHED,

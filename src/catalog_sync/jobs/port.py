@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 from catalog_sync.domain.errors import CatalogSyncError
-from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
+from catalog_sync.domain.models import GroupReport, Outcome, SyncKind, SyncRequest
 from otel_resilience import Classification, ErrorClass, Severity
 
 
@@ -35,6 +35,11 @@ class GroupProgress:
     bundles: int = 0
     error: Mapping[str, Any] | None = None
     """The ``error`` object of the command line."""
+
+    @classmethod
+    def of(cls, group: GroupReport) -> GroupProgress:
+        """Of a group that the report of its sync shows."""
+        return cls(group.name, group.status, group.bundles, group.error.to_json() if group.error else None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,10 +81,7 @@ class Job:
             "progress": {
                 "groups_done": done,
                 "groups_total": len(self.groups),
-                "groups": [
-                    {"name": group.name, "status": group.status, "bundles": group.bundles, "error": group.error}
-                    for group in self.groups
-                ],
+                "groups": [dataclasses.asdict(group) for group in self.groups],
             },
             "report": dict(self.report) if self.report is not None else None,
         }

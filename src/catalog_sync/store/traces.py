@@ -12,13 +12,8 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import RedisError
-
-from catalog_sync.domain.cancellation import heeding_cancellation
 from catalog_sync.domain.errors import CacheConnectionError, CatalogSyncError
-from catalog_sync.observability.sdk import untraced
 from catalog_sync.observability.traces.records import SpanRecord, TraceSummary
-from catalog_sync.store.client import translated
 from catalog_sync.store.keys import TAG
 
 if TYPE_CHECKING:
@@ -92,22 +87,19 @@ class SharedTraces:
         for portion in by_trace.values():
             summary = TraceSummary.of(portion)
             texts = [json.dumps(span.to_json()) for span in portion]
-            await self._unobserved([*_figures(summary), *texts])
+            await self._push_portion([*_figures(summary), *texts])
 
-    async def _unobserved(self, args: list[str | int]) -> None:
+    async def _push_portion(self, args: list[str | int]) -> None:
         """Past the policy, whose spans would be pushed in their turn."""
-        with untraced():
-            try:
-                await heeding_cancellation(self._push(keys=[FAILED], args=args))
-            except (RedisError, OSError) as error:
-                raise translated("push spans", error) from error
+
+        async def push(_: Any) -> None:
+            await self._push(keys=[FAILED], args=args)
+
+        await self._redis.past_policy("push spans", push)
 
     async def ping(self) -> None:
         """Whether Redis answers, past the policy. Raises the ``Cache…Error`` that says why it does not."""
-        try:
-            await heeding_cancellation(self._redis.raw.ping())
-        except (RedisError, OSError) as error:
-            raise translated("ping", error) from error
+        await self._redis.past_policy("ping", lambda client: client.ping())
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
         """The last failed traces, newest first."""

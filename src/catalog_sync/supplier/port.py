@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from enum import StrEnum
+from enum import StrEnum, auto
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 class QuarantineReason(StrEnum):
     """Why a row was set aside: the closed set of ``catalog.sync.quarantined``."""
 
-    MISSING_FIELD = "missing_field"
+    MISSING_FIELD = auto()
     """A required field (name, duration, price) is absent."""
-    BAD_NAME = "bad_name"
-    BAD_PRICE = "bad_price"
+    BAD_NAME = auto()
+    BAD_PRICE = auto()
     """Not a number, not finite, not positive, or beyond any plausible price."""
-    BAD_COUNTRY = "bad_country"
-    BAD_DURATION = "bad_duration"
-    BAD_DATA_AMOUNT = "bad_data_amount"
-    BAD_TEXT = "bad_text"
+    BAD_COUNTRY = auto()
+    BAD_DURATION = auto()
+    BAD_DATA_AMOUNT = auto()
+    BAD_TEXT = auto()
     """A text holds what cannot be encoded, such as half of an emoji or bytes that are not UTF-8."""
-    BAD_TYPE = "bad_type"
+    BAD_TYPE = auto()
     """Not an object, or another field is of the wrong type."""
 
 

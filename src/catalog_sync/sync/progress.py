@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ScopeProgress:
+class ScopeProgress(NamedTuple):
     """How far one group, or the country that is synced alone, has come."""
 
     name: str

@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 OnReport = Callable[[SyncReport, float | None], None]
 """Called for every sync, inside its span: the report, and the age in seconds of what readers get, where it is known."""
 
-CLEAN_UP_LIMIT: Final = 1.5
-"""Seconds granted to the removal of a staged version; what is left expires by itself."""
-
 COMMIT_LIMIT: Final = 2.0
 """Seconds that a commit under way may still take after the run was stopped."""
 
@@ -93,9 +90,9 @@ class SyncService:
         now: Callable[[], datetime.datetime] = utc_now,
     ) -> None:
         self._settings = settings
-        self._supplier = supplier
-        self._store = store
-        self._snapshot = snapshot
+        self.supplier = supplier
+        self.store = store
+        self.snapshot = snapshot
         self._on_progress = on_progress
         self._on_report = on_report
         self._distributed = distributed
@@ -112,7 +109,7 @@ class SyncService:
         request = request or SyncRequest()
         distributed = self._distributed
         started, started_at = self._clock(), distributed.started_at if distributed else rfc3339(self._now())
-        counts = self._supplier.counts
+        counts = self.supplier.counts
         sent, repeated = counts.sent, counts.repeated
         with instruments.sync_span(request.kind, request.trigger), _scope_of(distributed) as identifier:
             result = _Result()
@@ -156,7 +153,7 @@ class SyncService:
         if isinstance(lock, LockHolder):
             result.outcome, result.holder = Outcome.SKIPPED_LOCKED, lock
             with contextlib.suppress(CatalogSyncError):  # the version is only shown; the outcome stands
-                result.meta = await self._store.current()
+                result.meta = await self.store.current()
             return
         try:
             async with lock.hold(release=self._distributed is None):
@@ -175,11 +172,11 @@ class SyncService:
 
     async def _acquire(self) -> LockLease | LockHolder:
         if self._distributed is None:
-            return await self._store.acquire_lock(correlation_id())
-        return self._distributed.refused_by or await adopt_lease(self._store, self._distributed)
+            return await self.store.acquire_lock(correlation_id())
+        return self._distributed.refused_by or await adopt_lease(self.store, self._distributed)
 
     async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:
-        published = await Published.load(self._store, self._snapshot)
+        published = await Published.load(self.store, self.snapshot)
         previous = published.previous
         result.meta = previous.meta if previous else None
         asked = request
@@ -188,15 +185,15 @@ class SyncService:
         began = self._now()
         distributed = self._distributed
         suffix = distributed.attempt if distributed else correlation_id()[:8]
-        staging = await self._store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
+        staging = await self.store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
         committing = False
         try:
             run = result.run = Run(
                 request=request,
                 asked=asked,
                 settings=self._settings,
-                supplier=self._supplier,
-                builder=CatalogueBuilder(self._store, staging, CatalogueIndex(), GroupNames(())),
+                supplier=self.supplier,
+                builder=CatalogueBuilder(self.store, staging, CatalogueIndex(), GroupNames(())),
                 previous=previous,
                 damage=published.damage,
                 progress=ProgressTracker(self._on_progress),
@@ -219,7 +216,7 @@ class SyncService:
         finally:
             # Once the commit was sent the version may be live: then it is left alone.
             if not committing:
-                await self._discard(staging)
+                await staging.discard()
         await self._save(meta, result)
 
     async def _within_deadline(self, run: Run, staging: Staging) -> Candidate:
@@ -254,7 +251,7 @@ class SyncService:
     ) -> None:
         """Commit; a cancellation waits, for a bounded time, until it is known whether the version is live."""
         receipt = self._distributed.job if self._distributed else None
-        commit = asyncio.ensure_future(self._store.commit(staging, meta, lease, receipt=receipt))
+        commit = asyncio.ensure_future(self.store.commit(staging, meta, lease, receipt=receipt))
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError:
@@ -268,23 +265,23 @@ class SyncService:
     async def _published_before(self, meta: CatalogueMeta, version: str) -> CatalogueMeta:
         """What an earlier attempt of this sync has published; a sync after it may have replaced that by now."""
         try:
-            return await self._store.meta(version)
+            return await self.store.meta(version)
         except VersionGoneError:
             return dataclasses.replace(meta, version=version)
 
     async def _save(self, meta: CatalogueMeta, result: _Result) -> None:
         """Write the last-good snapshot. Where it cannot be written, the publication stands if a server keeps it."""
         try:
-            await self._snapshot.write_version(meta, self._store)
+            await self.snapshot.write_version(meta, self.store)
         except (CatalogSyncError, OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or error_info(error).message
-            if await self._store.outlives_process():
+            if await self.store.outlives_process():
                 _log.error(
-                    "the snapshot of version %s was not written to %s: %s", meta.version, self._snapshot.path, reason
+                    "the snapshot of version %s was not written to %s: %s", meta.version, self.snapshot.path, reason
                 )
                 return
             lost = NotDurableError(
-                f"the catalogue ends with this process: {self._snapshot.path.parent} cannot be written ({reason}) and "
+                f"the catalogue ends with this process: {self.snapshot.path.parent} cannot be written ({reason}) and "
                 "no Redis keeps it; set CATALOG_STATE_DIR to a folder that can be written, or REDIS_URL",
                 context={"version": meta.version},
             )
@@ -292,13 +289,6 @@ class SyncService:
             previous = result.run.previous if result.run else None
             result.outcome, result.error = Outcome.FAILED, error_info(lost)
             result.meta = previous.meta if previous else None
-
-    async def _discard(self, staging: Staging) -> None:
-        try:
-            async with asyncio.timeout(CLEAN_UP_LIMIT):
-                await staging.discard()
-        except (CatalogSyncError, TimeoutError) as error:
-            _log.warning("the staged version %s is left to expire: %s", staging.version, error_info(error).message)
 
     def _report(self, report: SyncReport, result: _Result) -> None:
         run, meta = result.run, result.meta

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from celery import signals
 
-from catalog_sync.domain.times import rfc3339, utc_now
+from catalog_sync.domain.times import utc_now
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import DEAD, DEAD_COUNT
 from catalog_sync.jobs.ledger import KEPT_LETTERS
+from catalog_sync.jobs.records import dead_letter
 from catalog_sync.store.client import connect_blocking
 from catalog_sync.worker.transport import GuardedChannel
 from otel_resilience.redaction import redact
@@ -47,16 +48,9 @@ class DeadLetters:
     def _add(self, reason: str, task: str | None, message: Any, error: BaseException | None) -> None:
         body = getattr(message, "body", message)
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
-        letter = {
-            "job": None,
-            "step": None if task is None else redact(task)[:MAX_TEXT],
-            "scope": None,
-            "starts": 0,
-            "at": rfc3339(utc_now()),
-            "correlation_id": None,
-            "reason": reason if error is None else f"{reason}: {redact(str(error))[:MAX_TEXT]}",
-            "body": redact(text)[:MAX_TEXT],
-        }
+        step = None if task is None else redact(task)[:MAX_TEXT]
+        why = reason if error is None else f"{reason}: {redact(str(error))[:MAX_TEXT]}"
+        letter = {**dead_letter(utc_now(), why, step=step), "body": redact(text)[:MAX_TEXT]}
         _log.error("a message is a dead letter: %s", reason)
         try:
             self._redis.eval(scripts.ADD_DEAD_LETTER, 2, DEAD, DEAD_COUNT, json.dumps(letter), KEPT_LETTERS)

@@ -23,11 +23,11 @@ from catalog_sync.domain.errors import (
     UnusableGroupsError,
 )
 from catalog_sync.domain.groups import GroupNames
-from catalog_sync.domain.models import LockHolder, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.models import LockHolder, SyncKind, SyncRequest
 from catalog_sync.domain.times import rfc3339
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
 from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
-from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
+from catalog_sync.jobs.records import PLAN, PUBLISH, dead_letter, step_of
 from catalog_sync.jobs.redis import RedisJobs
 from catalog_sync.jobs.sweep import GRACE, end_lost, end_with_error, sweep
 from catalog_sync.last_run import write_last_run
@@ -47,7 +47,7 @@ from catalog_sync.sync.shared.failures import error_from_json, error_to_json
 from catalog_sync.sync.shared.staged import Part, StagedSupplier, fetch_bundle_part, fetch_part
 from catalog_sync.worker.due import just_tried
 from catalog_sync.worker.step_heartbeat import StepHeartbeat, StepStoppedError
-from otel_resilience import Policy, classify, correlation_scope
+from otel_resilience import classify, correlation_scope
 
 if TYPE_CHECKING:
     from catalog_sync.jobs.ledger import JobLedger
@@ -66,7 +66,6 @@ PART_MARGIN: Final = 900
 """Seconds for which a staged part outlives the deadline of its sync."""
 LEAST_TO_PUBLISH: Final = 30.0
 """Seconds that merging gets although the deadline is near: everything was fetched in time."""
-CLEAN_UP_LIMIT: Final = 1.5
 
 Step = Callable[["Record", Started, StepHeartbeat], Awaitable[None]]
 
@@ -287,7 +286,7 @@ class Worker:
             raise
         except CatalogSyncError as error:
             failed = self._counted(Part(error=error), before)
-            await self._heed(failed, started)
+            await self._note_pause(failed, started)
             return failed, []
         listed = failure is None or isinstance(failure, UnusableGroupsError)
         plan = self._counted(Part(groups=tuple(groups) if listed else (), error=failure), before)
@@ -305,7 +304,7 @@ class Worker:
         kept = False
         try:
             part = self._counted(await self._fetched(record, number, started, heartbeat, staging), before)
-            await self._heed(part, started)
+            await self._note_pause(part, started)
             bundles = part.bundles if part.error is None else 0
             info = None if part.error is None else error_info(part.error).to_json()
             progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
@@ -317,7 +316,7 @@ class Worker:
                 await self._is_lost(record)
         finally:
             if not kept:
-                await self._discard(staging)
+                await staging.discard()
         if ready:
             await self._sender.publish(job_id, record.carrier)
 
@@ -390,13 +389,9 @@ class Worker:
             now=self._now,
         )
         report = await service.run(record.request)
-        await asyncio.to_thread(self._remember, report)
-        reported = {
-            group.name: GroupProgress(
-                group.name, group.status, group.bundles, group.error.to_json() if group.error else None
-            )
-            for group in report.groups
-        }
+        policies = (self._supplier.policy, self._store.policy)
+        await asyncio.to_thread(write_last_run, self._settings.state_dir, report, policies)
+        reported = {group.name: GroupProgress.of(group) for group in report.groups}
         groups = [reported.get(group.name, group) for group in (await self._ledger.read(job.id)).job.groups]
         heartbeat.conclude()
         await self._ledger.end(
@@ -408,16 +403,12 @@ class Worker:
             groups=groups,
         )
 
-    def _remember(self, report: SyncReport) -> None:
-        policies = (self._supplier.policy, self._store.policy)
-        write_last_run(self._settings.state_dir, report, [found for found in policies if isinstance(found, Policy)])
-
     async def _tidy_up(self, record: Record) -> None:
         """Delete the parts; what is left expires by itself."""
         try:
             for part in (await self._ledger.parts(record.job.id)).values():
                 if part.version is not None:
-                    await self._discard(self._store.part(part.version, ttl=PART_MARGIN))
+                    await self._store.part(part.version, ttl=PART_MARGIN).discard()
         except CatalogSyncError as error:
             _log.warning("after sync %s: %s", record.job.id, error)
 
@@ -428,15 +419,15 @@ class Worker:
             error = PoisonedStepError(f"{step} was begun {MAX_STARTS} times and never came to an end")
             scope = None if number is None else record.scopes[number]
             await self._ledger.add_dead_letter(
-                {
-                    "job": job_id,
-                    "step": step,
-                    "scope": scope,
-                    "starts": MAX_STARTS,
-                    "at": rfc3339(self._now()),
-                    "correlation_id": record.job.correlation_id,
-                    "reason": str(error),
-                }
+                dead_letter(
+                    self._now(),
+                    str(error),
+                    job=job_id,
+                    step=step,
+                    scope=scope,
+                    starts=MAX_STARTS,
+                    correlation_id=record.job.correlation_id,
+                )
             )
             _log.error("%s of job %s is a dead letter: %s", step, job_id, error)
             if number is None or scope is None:
@@ -453,7 +444,7 @@ class Worker:
             supplier=self._supplier, progress=ProgressTracker(on_progress), deadline=Deadline(max(0.0, started.left))
         )
 
-    async def _heed(self, part: Part, started: Started) -> None:
+    async def _note_pause(self, part: Part, started: Started) -> None:
         """A supplier that asked to wait longer than this sync may last is left alone until then."""
         wait = part.error.retry_after if part.error is not None else None
         if wait is not None and wait > started.left:
@@ -462,15 +453,4 @@ class Worker:
 
     def _counted(self, part: Part, before: RequestCounts) -> Part:
         counts = self._supplier.counts
-        return dataclasses.replace(
-            part,
-            sent=counts.sent - before.sent,
-            repeated=counts.repeated - before.repeated,
-        )
-
-    async def _discard(self, staging: Staging) -> None:
-        try:
-            async with asyncio.timeout(CLEAN_UP_LIMIT):
-                await staging.discard()
-        except (CatalogSyncError, TimeoutError) as error:
-            _log.debug("the staged part %s is left to expire: %s", staging.version, error_info(error).message)
+        return dataclasses.replace(part, sent=counts.sent - before.sent, repeated=counts.repeated - before.repeated)
