@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
@@ -41,6 +41,11 @@ BACKLOG: Final = 2048
 """Connections that may wait to be accepted."""
 KEEP_ALIVE: Final = 30
 """Seconds for which an idle connection is kept."""
+
+_UVICORN: Final[dict[str, Any]] = {
+    "timeout_keep_alive": KEEP_ALIVE, "timeout_graceful_shutdown": DRAIN, "backlog": BACKLOG, "ws": "none",
+    "lifespan": "off", "log_config": None, "access_log": False, "server_header": False, "proxy_headers": False,
+}  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -166,20 +171,7 @@ async def serve(api: Api, parts: Parts, listener: socket.socket, *, ready: Calla
 
     At the end: not ready, streams closed, no new connections, and :data:`DRAIN` seconds for requests in progress.
     """
-    config = uvicorn.Config(
-        api,
-        http=BoundedProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=DRAIN,
-        backlog=BACKLOG,
-    )
-    server = _Server(config, ready)
+    server = _Server(uvicorn.Config(api, http=BoundedProtocol, **_UVICORN), ready)
 
     def stop(number: signal.Signals) -> None:
         if server.should_exit:

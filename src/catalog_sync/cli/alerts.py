@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
+from catalog_sync.cli.tables import print_sections
 from catalog_sync.terminal.output import UsageError, console
 
 if TYPE_CHECKING:
@@ -204,20 +205,13 @@ def _print_results(results: list[dict[str, Any]]) -> None:
 
 
 def _print(data: dict[str, Any]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
     sections = {
         "channels": [", ".join(data["channels"])],
         "incidents": incident_lines(data) or ["none open"],
         "outbox": [_waiting(each) for each in data["outbox"]] or ["empty"],
         "dead letters": dead_letter_lines(data) or ["none"],
     }
-    for name, lines in sections.items():
-        for number, line in enumerate(lines):
-            table.add_row(Text(name if number == 0 else "", style="bold"), Text(line))
-    console(sys.stdout).print(table)
+    print_sections(sections)
 
 
 def incident_lines(data: dict[str, Any]) -> list[str]:

@@ -60,11 +60,9 @@ class _Instruments:
         self.tracer = trace_api.get_tracer(scope, __version__, providers.get("tracer_provider"), schema)
         self.events = EventLog(scope, __version__, schema, event_log, providers.get("logger_provider"))
         meter = metrics_api.get_meter(scope, __version__, providers.get("meter_provider"), schema)
+        buckets = contract.SYNC_DURATION.boundaries
         self.duration = meter.create_histogram(
-            contract.SYNC_DURATION.name,
-            contract.SYNC_DURATION.unit,
-            contract.SYNC_DURATION.description,
-            explicit_bucket_boundaries_advisory=contract.SYNC_DURATION.boundaries,
+            *_basics(contract.SYNC_DURATION), explicit_bucket_boundaries_advisory=buckets
         )
         self.bundles = meter.create_gauge(*_basics(contract.SYNC_BUNDLES))
         self.quarantined = meter.create_counter(*_basics(contract.SYNC_QUARANTINED))

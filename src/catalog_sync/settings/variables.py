@@ -77,15 +77,9 @@ class VariableGroup(BaseSettings):
     """Settings that are read from a mapping of environment variables, and from nothing else."""
 
     model_config = SettingsConfigDict(
-        frozen=True,
-        extra="ignore",
-        case_sensitive=True,
-        enable_decoding=False,
-        validate_default=True,
-        arbitrary_types_allowed=True,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
+        frozen=True, extra="ignore", case_sensitive=True, enable_decoding=False, validate_default=True,
+        arbitrary_types_allowed=True, hide_input_in_errors=True, use_attribute_docstrings=True,
+    )  # fmt: skip
 
     @classmethod
     def read(cls, environ: Mapping[str, str], **parts: object) -> Self:

@@ -12,9 +12,9 @@ import heapq
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
-from catalog_sync.domain.errors import BundleNotFoundError, CatalogSyncError, CatalogUnavailableError
+from catalog_sync.domain.errors import BundleNotFoundError, CatalogSyncError, CatalogUnavailableError, permanent
 from catalog_sync.domain.freshness import Freshness
 from catalog_sync.domain.groups import same_spelling
 from catalog_sync.domain.index import Filter, profile_of
@@ -23,7 +23,7 @@ from catalog_sync.domain.models import Bundle, CatalogueMeta, Source
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.store.snapshot import SnapshotCorruptError, SnapshotFile
-from otel_resilience import Classification, ErrorClass, Severity, classify
+from otel_resilience import classify
 
 T = TypeVar("T")
 
@@ -37,10 +37,8 @@ REMEMBERED_BUNDLES = 1000
 _CHUNK = 1000
 
 
-class CatalogTooOldError(CatalogSyncError):
+class CatalogTooOldError(CatalogSyncError, default=permanent("catalog_too_old")):
     """The data is older than the caller accepts, as when prices are read."""
-
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "catalog_too_old")
 
 
 class StoreReads(Protocol):
@@ -115,8 +113,7 @@ class BundleAnswer(JsonForm):
     bundle: Bundle
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """What was read, before it is judged."""
 
     meta: CatalogueMeta
