@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Final, NamedTuple, Protocol
 
 from catalog_sync.domain.errors import CatalogSyncError, CatalogUnavailableError
@@ -18,8 +18,8 @@ from catalog_sync.domain.index import DIMENSIONS, Dimension, Filter, profile_of
 from catalog_sync.domain.models import Bundle, CatalogueMeta, ErrorInfo, Source
 from catalog_sync.observability.sdk import trace_of
 from catalog_sync.store.errors import VersionGoneError
-from catalog_sync.store.reader import CatalogReader
-from catalog_sync.store.snapshot import SnapshotCorruptError, SnapshotFile
+from catalog_sync.store.reader import CatalogReader, SnapshotReads
+from catalog_sync.store.snapshot import RawVersions, SnapshotCorruptError
 from catalog_sync.store.staging import decode
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import KnownScopes
@@ -41,7 +41,7 @@ _SLICE = 50
 _log = logging.getLogger(__name__)
 
 
-class Store(Protocol):
+class Store(RawVersions, Protocol):
     """The part of the store that is copied."""
 
     async def current_version(self) -> str | None:
@@ -49,16 +49,6 @@ class Store(Protocol):
 
     async def meta(self, version: str) -> CatalogueMeta:
         """What it says about itself."""
-
-    def iter_raw(self, version: str) -> AsyncIterator[Mapping[bytes, bytes]]:
-        """All its bundles as stored."""
-
-
-class Snapshots(Protocol):
-    """The part of the snapshot that is read."""
-
-    async def load(self) -> SnapshotFile | None:
-        """The newest whole one."""
 
 
 class InMemoryCatalogue:
@@ -160,7 +150,7 @@ class LiveCatalogue:
     def __init__(
         self,
         store: Store | None,
-        snapshot: Snapshots,
+        snapshot: SnapshotReads,
         *,
         stale_after: float,
         clock: Callable[[], float] = time.monotonic,

@@ -53,7 +53,6 @@ class LocalJobs:
         on_report: Callable[[SyncReport], None] | None = None,
         kept: int = 100,
         now: Callable[[], datetime.datetime] = utc_now,
-        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._service = service
         self._current = current
@@ -61,7 +60,6 @@ class LocalJobs:
         self._on_report = on_report
         self._kept = kept
         self._now = now
-        self._new_id = new_id
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._running: tuple[str, asyncio.Task[None]] | None = None
         self._watchers = Watchers()
@@ -75,7 +73,7 @@ class LocalJobs:
         if self._running is not None and not (running := self._jobs[self._running[0]]).status.ended:
             raise JobConflictError(running)
         job = Job(
-            id=self._new_id(),
+            id=secrets.token_hex(8),
             correlation_id=correlation_id(),
             kind=request.kind,
             scope=request.scope,

@@ -104,7 +104,7 @@ class JobAbandonedError(CatalogSyncError, default=permanent("job_abandoned")):
 
 
 class PoisonedStepError(CatalogSyncError, default=permanent("job_poisoned")):
-    """A step of a job was started again and again and never finished: it is put aside as a dead letter."""
+    """A step of a job was started again and again without finishing: it is put aside as a dead letter."""
 
 
 class Sender(Protocol):

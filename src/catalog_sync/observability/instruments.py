@@ -56,10 +56,10 @@ class _Instruments:
     """Tracer, events and instruments; of the global providers, also when set later, where no others are given."""
 
     def __init__(self, **providers: Unpack[Providers]) -> None:
-        scope, schema = contract.SCOPE, contract.SCHEMA_URL
-        self.tracer = trace_api.get_tracer(scope, __version__, providers.get("tracer_provider"), schema)
-        self.events = EventLog(scope, __version__, schema, event_log, providers.get("logger_provider"))
-        meter = metrics_api.get_meter(scope, __version__, providers.get("meter_provider"), schema)
+        scope, schema = (contract.SCOPE, __version__), contract.SCHEMA_URL
+        self.tracer = trace_api.get_tracer(*scope, providers.get("tracer_provider"), schema)
+        self.events = EventLog(*scope, schema, event_log, providers.get("logger_provider"))
+        meter = metrics_api.get_meter(*scope, providers.get("meter_provider"), schema)
         buckets = contract.SYNC_DURATION.boundaries
         self.duration = meter.create_histogram(
             *_basics(contract.SYNC_DURATION), explicit_bucket_boundaries_advisory=buckets

@@ -73,31 +73,20 @@ class _Result:
         self.outcome, self.error = candidate.outcome, candidate.error
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class SyncService:
     """Copies the supplier's catalogue into the store."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        supplier: Supplier,
-        store: CatalogStore,
-        snapshot: Snapshot,
-        *,
-        on_progress: OnProgress | None = None,
-        on_report: OnReport | None = None,
-        distributed: DistributedSync | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime.datetime] = utc_now,
-    ) -> None:
-        self._settings = settings
-        self.supplier = supplier
-        self.store = store
-        self.snapshot = snapshot
-        self._on_progress = on_progress
-        self._on_report = on_report
-        self._distributed = distributed
-        self._clock = clock
-        self._now = now
+    settings: Settings
+    supplier: Supplier
+    store: CatalogStore
+    snapshot: Snapshot
+    _: dataclasses.KW_ONLY
+    on_progress: OnProgress | None = None
+    on_report: OnReport | None = None
+    distributed: DistributedSync | None = None
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime.datetime] = utc_now
 
     async def run(self, request: SyncRequest | None = None) -> SyncReport:
         """Sync once. Returns a report whatever happens, except that ``CancelledError`` passes once the lock is free.
@@ -107,8 +96,8 @@ class SyncService:
         ``CacheConnectionError`` or ``LockLostError`` is raised, for the step can be repeated.
         """
         request = request or SyncRequest()
-        distributed = self._distributed
-        started, started_at = self._clock(), distributed.started_at if distributed else rfc3339(self._now())
+        distributed = self.distributed
+        started, started_at = self.clock(), distributed.started_at if distributed else rfc3339(self.now())
         counts = self.supplier.counts
         sent, repeated = counts.sent, counts.repeated
         with instruments.sync_span(request.kind, request.trigger), _scope_of(distributed) as identifier:
@@ -126,7 +115,7 @@ class SyncService:
                 quarantined=run.quarantined if run else 0,
                 groups=tuple(run.groups.values()) if run else (),
                 started_at=started_at,
-                duration_s=distributed.duration(self._now()) if distributed else self._clock() - started,
+                duration_s=distributed.duration(self.now()) if distributed else self.clock() - started,
                 attempts=counts.sent - sent,
                 retries=counts.repeated - repeated,
                 quarantined_rows=tuple(run.quarantined_rows()) if run else (),
@@ -146,7 +135,7 @@ class SyncService:
             result.error = _reported(error)
             return
         except Exception as error:  # whatever keeps the lock from being taken is reported as such, classified
-            if self._distributed is not None and isinstance(error, CacheConnectionError):
+            if self.distributed is not None and isinstance(error, CacheConnectionError):
                 raise
             result.outcome, result.error = Outcome.LOCK_UNAVAILABLE, _reported(error)
             return
@@ -156,12 +145,12 @@ class SyncService:
                 result.meta = await self.store.current()
             return
         try:
-            async with lock.hold(release=self._distributed is None):
+            async with lock.hold(release=self.distributed is None):
                 await self._work(request, lock, result)
         except Exception as raised:  # noqa: BLE001  every failure becomes part of the report, classified
             leaf = first_leaf(raised)
             again = isinstance(leaf, CacheConnectionError | LockLostError)
-            if self._distributed is not None and again and not result.published:
+            if self.distributed is not None and again and not result.published:
                 raise leaf from None
             failure = _reported(leaf)
             if result.published:
@@ -171,19 +160,19 @@ class SyncService:
                 result.outcome, result.error = Outcome.FAILED, failure
 
     async def _acquire(self) -> LockLease | LockHolder:
-        if self._distributed is None:
+        if self.distributed is None:
             return await self.store.acquire_lock(correlation_id())
-        return self._distributed.refused_by or await adopt_lease(self.store, self._distributed)
+        return self.distributed.refused_by or await adopt_lease(self.store, self.distributed)
 
     async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:
         published = await Published.load(self.store, self.snapshot)
         previous = published.previous
         result.meta = previous.meta if previous else None
         asked = request
-        if self._distributed is None:  # the parts of a shared sync are fetched already: its first step has widened it
+        if self.distributed is None:  # the parts of a shared sync are fetched already: its first step has widened it
             request = request.widened(published.obstacle)
-        began = self._now()
-        distributed = self._distributed
+        began = self.now()
+        distributed = self.distributed
         suffix = distributed.attempt if distributed else correlation_id()[:8]
         staging = await self.store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
         committing = False
@@ -191,13 +180,13 @@ class SyncService:
             run = result.run = Run(
                 request=request,
                 asked=asked,
-                settings=self._settings,
+                settings=self.settings,
                 supplier=self.supplier,
                 builder=CatalogueBuilder(self.store, staging, CatalogueIndex(), GroupNames(())),
                 previous=previous,
                 damage=published.damage,
-                progress=ProgressTracker(self._on_progress),
-                deadline=Deadline(self._settings.sync_deadline, self._clock),
+                progress=ProgressTracker(self.on_progress),
+                deadline=Deadline(self.settings.sync_deadline, self.clock),
                 as_of=distributed.started_at if distributed else rfc3339(began),
                 replayed=distributed is not None,
             )
@@ -220,7 +209,7 @@ class SyncService:
         await self._save(meta, result)
 
     async def _within_deadline(self, run: Run, staging: Staging) -> Candidate:
-        timeout = asyncio.timeout(self._settings.sync_deadline)
+        timeout = asyncio.timeout(self.settings.sync_deadline)
         try:
             async with timeout:
                 return await _build(run)
@@ -228,7 +217,7 @@ class SyncService:
             if not timeout.expired():
                 raise
             raise SyncDeadlineError(
-                f"the sync did not end within {self._settings.sync_deadline:g} s", context={"version": staging.version}
+                f"the sync did not end within {self.settings.sync_deadline:g} s", context={"version": staging.version}
             ) from error
 
     def _meta(self, run: Run, staging: Staging, candidate: Candidate, fence: int) -> CatalogueMeta:
@@ -243,14 +232,14 @@ class SyncService:
             fence=fence,
             correlation_id=correlation_id(),
             kind=run.request.kind,
-            last_full_sync=rfc3339(self._now()) if completes else before,
+            last_full_sync=rfc3339(self.now()) if completes else before,
         )
 
     async def _commit(
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, candidate: Candidate, result: _Result
     ) -> None:
         """Commit; a cancellation waits, for a bounded time, until it is known whether the version is live."""
-        receipt = self._distributed.job if self._distributed else None
+        receipt = self.distributed.job if self.distributed else None
         commit = asyncio.ensure_future(self.store.commit(staging, meta, lease, receipt=receipt))
         try:
             await asyncio.shield(commit)
@@ -295,8 +284,8 @@ class SyncService:
         age: float | None = None
         if meta is not None:
             as_of = parse_rfc3339(meta.as_of)
-            instruments.set_catalog_age(lambda: (self._now() - as_of).total_seconds())
-            age = (self._now() - as_of).total_seconds()
+            instruments.set_catalog_age(lambda: (self.now() - as_of).total_seconds())
+            age = (self.now() - as_of).total_seconds()
         counts = {group.name: group.bundles for group in report.groups}
         quarantined: dict[tuple[str, str], int] = {}
         for scope, tally in run.tallies.items() if run else ():
@@ -307,8 +296,8 @@ class SyncService:
             # A typo is no failed sync: it is not counted as one.
             instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
         instruments.emit_sync_finished(report)
-        if self._on_report is not None:
-            self._on_report(report, age)
+        if self.on_report is not None:
+            self.on_report(report, age)
 
 
 def _scope_of(distributed: DistributedSync | None) -> AbstractContextManager[str]:

@@ -15,7 +15,7 @@ QUEUE: Final = "catalog"
 KEY_PREFIX: Final = "catalog-sync:"
 """In front of every key of the broker."""
 QUEUE_KEY: Final = KEY_PREFIX + QUEUE
-"""The list that holds the messages nobody has taken."""
+"""The list that holds the messages that no worker has taken."""
 VISIBILITY_FACTOR: Final = 3
 """A message is given out again after so many times the longest job. Less would start a long job twice."""
 TIME_LIMIT_MARGIN: Final = 60.0

@@ -1,4 +1,4 @@
-"""The steps of a sync: plan, fetch, publish. Each may be begun more than once, by several workers at a time."""
+"""The steps of a sync: plan, fetch, publish. Each may be started more than once, by several workers at a time."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class Worker:
             time_limit=self._settings.sync_deadline,
         )
         if not isinstance(started, Started):
-            _log.info("%s of job %s is not begun: %s", step, job_id, started)
+            _log.info("%s of job %s is not started: %s", step, job_id, started)
             if started == "gone":
                 await self._report_loss()
             if started == "dead":
@@ -199,7 +199,7 @@ class Worker:
                 if await self._is_lost(record):
                     return
                 self._interrupted = record
-                _log.warning("%s of job %s will be begun again: %s", step, job_id, error)
+                _log.warning("%s of job %s will be started again: %s", step, job_id, error)
                 await self._give_back(job_id, step, claim)
                 raise
 
@@ -416,7 +416,7 @@ class Worker:
         """A step that never comes to an end is put aside, and its job goes on without it or ends."""
         record = await self._ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
-            error = PoisonedStepError(f"{step} was begun {MAX_STARTS} times and never came to an end")
+            error = PoisonedStepError(f"{step} was started {MAX_STARTS} times without finishing")
             scope = None if number is None else record.scopes[number]
             await self._ledger.add_dead_letter(
                 dead_letter(

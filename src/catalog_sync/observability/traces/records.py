@@ -91,7 +91,7 @@ class SpanRecord(JsonForm):
 
     @property
     def failed(self) -> bool:
-        """Whether it tells of a failure that nothing below it cured.
+        """Whether it shows a failure that no retry cured.
 
         A failed attempt, or the request inside it, may have been repeated with success: then what surrounds them is
         well.
