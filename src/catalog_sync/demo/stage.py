@@ -97,29 +97,20 @@ def prepared(scale: Scale) -> Iterator[tuple[TelemetryStore, Inbox]]:
             os.environ.update(before)
 
 
+@dataclasses.dataclass(eq=False)
 class Stage:
     """The running parts, and what the acts do with them."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        policies: app.Policies,
-        simulator: SimulatorProcess,
-        telemetry: Telemetry,
-        received: TelemetryStore,
-        inbox: Inbox,
-        alerts: CatalogAlerts,
-    ) -> None:
-        self.settings = settings
-        self.policies = policies
-        self.simulator = simulator
-        self.received = received
-        self.inbox = inbox
-        self._alerts = alerts
-        self.listener: OnProgress | None = None
-        """Called with the progress of the running sync."""
-        self._telemetry = telemetry
-        self._service: SyncService | None = None
+    settings: Settings
+    policies: app.Policies
+    simulator: SimulatorProcess
+    telemetry: Telemetry
+    received: TelemetryStore
+    inbox: Inbox
+    alerts: CatalogAlerts
+    listener: OnProgress | None = None
+    """Called with the progress of the running sync."""
+    _service: SyncService | None = None
 
     @property
     def service(self) -> SyncService:
@@ -137,7 +128,7 @@ class Stage:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Stage]:
         """With connections."""
-        async with app.open_sync(self.settings, self.policies, self._on_progress, self._alerts.sync_ended) as service:
+        async with app.open_sync(self.settings, self.policies, self._on_progress, self.alerts.sync_ended) as service:
             self._service = service
             yield self
 
@@ -148,7 +139,7 @@ class Stage:
     async def settle(self, trace_ids: list[str]) -> list[list[Span]]:
         """The spans of these traces, once both services have sent them, or after :data:`SETTLE_WITHIN`."""
         deadline = time.monotonic() + SETTLE_WITHIN
-        await asyncio.to_thread(self._telemetry.force_flush, SETTLE_WITHIN)
+        await asyncio.to_thread(self.telemetry.force_flush, SETTLE_WITHIN)
         while True:
             traces = [self.received.trace(trace_id) for trace_id in trace_ids]
             if time.monotonic() > deadline or not any(map(figures.unanswered, traces)):

@@ -30,7 +30,7 @@ MAX_LATEST: Final = 200
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class RedisJobs:
     """Implements ``Jobs``. One event loop; ``configure`` of :mod:`catalog_sync.worker.celery_app` was called before.
 

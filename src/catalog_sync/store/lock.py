@@ -64,7 +64,7 @@ def _claim(owner: str, since: str, correlation_id: str) -> str:
     return json.dumps(who)[:-1] + ', "token": '
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class SyncLock:
     """The one lock of the catalogue. ``ttl`` in seconds. Raises ``ValueError`` where that is not positive."""
 

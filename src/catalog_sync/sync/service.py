@@ -73,7 +73,7 @@ class _Result:
         self.outcome, self.error = candidate.outcome, candidate.error
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class SyncService:
     """Copies the supplier's catalogue into the store."""
 
