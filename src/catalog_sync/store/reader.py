@@ -121,28 +121,21 @@ class _Found(NamedTuple):
     bundles: tuple[Bundle, ...]
 
 
+@dataclasses.dataclass(eq=False)
 class CatalogReader:
     """Reads the catalogue. ``stale_after`` in seconds, ``clock`` gives the time of day in seconds since the epoch.
 
     ``source`` is what answers of ``store`` count as at best, for a store that is itself a copy.
     """
 
-    def __init__(
-        self,
-        store: StoreReads | None,
-        snapshot: SnapshotReads | None,
-        *,
-        stale_after: float,
-        clock: Callable[[], float],
-        source: Source = "fresh",
-    ) -> None:
-        self._store = store
-        self._store_counts_as: Source = source
-        self._snapshot = snapshot
-        self._stale_after = stale_after
-        self._clock = clock
-        self._last_good: OrderedDict[Query | str, _Found] = OrderedDict()
-        self._last_version: str | None = None
+    store: StoreReads | None
+    snapshot: SnapshotReads | None
+    _: dataclasses.KW_ONLY
+    stale_after: float
+    clock: Callable[[], float]
+    source: Source = "fresh"
+    _last_good: OrderedDict[Query | str, _Found] = dataclasses.field(default_factory=OrderedDict)
+    _last_version: str | None = None
 
     async def search(self, query: Query, *, max_age: float | None = None) -> Answer:
         """The bundles that ``query`` describes.
@@ -194,9 +187,9 @@ class CatalogReader:
         from_snapshot: Callable[[SnapshotFile], _Found],
     ) -> tuple[_Found, Source]:
         reason: Exception | None = None
-        if self._store is not None:
+        if self.store is not None:
             try:
-                found = await self._read_store(self._store, from_store)
+                found = await self._read_store(self.store, from_store)
             except CatalogSyncError as error:
                 verdict = classify(error)
                 log.warning("the store cannot be read (%s, %s): %s", verdict.error_type, verdict.severity, error)
@@ -204,13 +197,13 @@ class CatalogReader:
             else:
                 if found is not None:
                     self._remember(key, found)
-                    return found, self._store_counts_as
-        file = None if self._snapshot is None else await self._snapshot.load()
+                    return found, self.source
+        file = None if self.snapshot is None else await self.snapshot.load()
         kept = self._last_good.get(key) if reason is not None else None
         if kept is not None and (file is None or file.meta.version == kept.meta.version):
             return kept, "stale"
         for _ in range(2):
-            if file is None or self._snapshot is None:
+            if file is None or self.snapshot is None:
                 break
             try:
                 return await asyncio.to_thread(from_snapshot, file), "snapshot"
@@ -218,7 +211,7 @@ class CatalogReader:
                 # A new one may have taken its place while it was read.
                 log.warning("the snapshot cannot be read: %s", error)
                 reason = reason or error
-                file = await self._snapshot.load()
+                file = await self.snapshot.load()
         if kept is not None:
             return kept, "stale"
         raise CatalogUnavailableError(
@@ -254,8 +247,8 @@ class CatalogReader:
         judged = Freshness.of(
             found.meta,
             source,
-            now=self._clock(),
-            stale_after=self._stale_after,
+            now=self.clock(),
+            stale_after=self.stale_after,
             groups={name: meta for name, meta in found.meta.groups.items() if same_spelling(name) in spellings},
             stale_bundles=any(bundle.stale for bundle in found.bundles),
         )

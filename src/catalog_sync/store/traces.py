@@ -7,6 +7,7 @@ last :data:`MAX_FAILED` of them for at most :data:`KEPT_FAILED` seconds.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 from collections.abc import Sequence
@@ -119,13 +120,13 @@ class SharedTraces:
         return sorted(spans.values(), key=_order)
 
 
+@dataclasses.dataclass(eq=False)
 class JoinedTraces:
     """What this process has kept together with what others have pushed. Implements ``TraceStore``."""
 
-    def __init__(self, own: TraceStore, shared: SharedTraces) -> None:
-        self._own = own
-        self._shared = shared
-        self._sharing: set[asyncio.Task[None]] = set()
+    own: TraceStore
+    shared: SharedTraces
+    _sharing: set[asyncio.Task[None]] = dataclasses.field(default_factory=set)
 
     def share_soon(self, trace_id: str) -> None:
         """Push what this process has of a trace once the request that began it has ended.
@@ -139,24 +140,24 @@ class JoinedTraces:
     async def _share(self, trace_id: str) -> None:
         await asyncio.sleep(SHARE_AFTER)
         try:
-            await self._shared.push(await self._own.get(trace_id))
+            await self.shared.push(await self.own.get(trace_id))
         except CatalogSyncError as error:
             _log.warning("the first spans of trace %s are seen by this process alone: %s", trace_id, error)
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
         """The last failed traces of either, newest first; those of this process alone where Redis is away."""
         try:
-            shared = await self._shared.failed(limit=limit)
+            shared = await self.shared.failed(limit=limit)
         except CacheConnectionError:
             shared = ()
-        merged = {summary.trace_id: summary for summary in (*await self._own.failed(limit=limit), *shared)}
+        merged = {summary.trace_id: summary for summary in (*await self.own.failed(limit=limit), *shared)}
         return sorted(merged.values(), key=lambda summary: summary.end, reverse=True)[:limit]
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
         """All spans of a trace that anyone has."""
-        own = await self._own.get(trace_id)
+        own = await self.own.get(trace_id)
         try:
-            shared = await self._shared.get(trace_id)
+            shared = await self.shared.get(trace_id)
         except CacheConnectionError:
             shared = ()
         merged = {span.span_id: span for span in (*shared, *own)}

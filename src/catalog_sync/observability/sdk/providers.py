@@ -108,7 +108,7 @@ def _resource(service_name: str) -> Resource:
 def _meter_provider(resource: Resource, choice: Choice, extra: MetricReader | None) -> MeterProvider | None:
     readers = [] if extra is None else [extra]
     if choice.metrics is not None:
-        interval = None if choice.metric_interval_set else METRIC_INTERVAL_MS
+        interval = _unless_set("OTEL_METRIC_EXPORT_INTERVAL", METRIC_INTERVAL_MS)
         readers.append(PeriodicExportingMetricReader(_exporter(choice.metrics, "metrics"), interval))
     if not readers:
         return None
@@ -134,7 +134,7 @@ def _tracer_provider(
     processors: list[SpanProcessor] = [] if extra is None else [RedactingSpanProcessor(extra)]
     if choice.traces is not None:
         exporter = RedactingSpanExporter(_exporter(choice.traces, "traces", meters))
-        delay = None if choice.span_delay_set else SCHEDULE_DELAY_MS
+        delay = _unless_set("OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS)
         processors.append(BatchSpanProcessor(exporter, schedule_delay_millis=delay, meter_provider=meters))
     if not processors:
         return None
@@ -155,11 +155,16 @@ def _logger_provider(
         provider.add_log_record_processor(RedactingLogProcessor(extra))
     if choice.logs is not None:
         exporter = RedactingLogExporter(_exporter(choice.logs, "logs", meters))
-        delay = None if choice.log_delay_set else SCHEDULE_DELAY_MS
+        delay = _unless_set("OTEL_BLRP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS)
         provider.add_log_record_processor(
             BatchLogRecordProcessor(exporter, schedule_delay_millis=delay, meter_provider=meters)
         )
     return provider
+
+
+def _unless_set(name: str, milliseconds: float) -> float | None:
+    """Our own default; ``None`` where the user has set the variable, which the SDK reads itself."""
+    return None if os.environ.get(name) else milliseconds
 
 
 def _exporter(target: Target, signal: str, meters: MeterProvider | None = None) -> Any:
