@@ -57,8 +57,6 @@ class _Instruments:
 
     def __init__(self, **providers: Unpack[Providers]) -> None:
         scope, schema = (contract.SCOPE, __version__), contract.SCHEMA_URL
-        self.tracer = trace_api.get_tracer(*scope, providers.get("tracer_provider"), schema)
-        self.events = EventLog(*scope, schema, event_log, providers.get("logger_provider"))
         meter = metrics_api.get_meter(*scope, providers.get("meter_provider"), schema)
         buckets = contract.SYNC_DURATION.boundaries
         self.duration = meter.create_histogram(
@@ -68,6 +66,8 @@ class _Instruments:
         self.quarantined = meter.create_counter(*_basics(contract.SYNC_QUARANTINED))
         self.reads = meter.create_counter(*_basics(contract.READS))
         meter.create_observable_gauge(contract.AGE.name, [_observe_age], contract.AGE.unit, contract.AGE.description)
+        self.tracer = trace_api.get_tracer(*scope, providers.get("tracer_provider"), schema)
+        self.events = EventLog(*scope, schema, event_log, providers.get("logger_provider"))
 
 
 def _basics(metric: Metric) -> tuple[str, str, str]:

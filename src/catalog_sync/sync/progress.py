@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -15,8 +14,7 @@ class ScopeProgress(NamedTuple):
     bundles: int = 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """A moment of a running sync. Totals grow while they become known."""
 
     groups_done: int

@@ -63,6 +63,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "interval_step": 0.2,
             "interval_max": 0.5,
         },
+        "worker_pool": "prefork",
+        "worker_consumer": "catalog_sync.worker.consumer:SteadyConsumer",
         "worker_prefetch_multiplier": 1,
         # Nothing of ours is sent to workers by broadcast: a cancelled job is refused by the ledger when it begins.
         "worker_enable_remote_control": False,
