@@ -35,10 +35,7 @@ def show_alerts(answer: Answer) -> int:
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = overview(settings)
-    if answer.as_json:
-        answer.json(data)
-    else:
-        _print(data)
+    answer.result(data, lambda: _print(data))
     return exit_codes.OK
 
 
@@ -68,10 +65,8 @@ def send_test(severity: str, channels: Sequence[str] | None, answer: Answer) -> 
         alerts.end_test(notification)
     results = [_result(name, found.get(name)) for name in wanted]
     good = all(result["confirmed"] for result in results)
-    if answer.as_json:
-        answer.json({"ok": good, "id": notification.id, "duration_s": round(seconds, 3), "channels": results})
-    else:
-        _print_results(results)
+    data = {"ok": good, "id": notification.id, "duration_s": round(seconds, 3), "channels": results}
+    answer.result(data, lambda: _print_results(results))
     return exit_codes.OK if good else exit_codes.FAILED
 
 
@@ -107,11 +102,9 @@ def act_on_incident(decision: str, identifier: str, seconds: float, answer: Answ
         receipts = confirmations.of_incident(incident, names, TEST_WITHIN) if decision in _SENDS else {}
     results = [_result(name, receipt) for name, receipt in receipts.items()]
     good = decision not in _SENDS or any(result["confirmed"] for result in results)
-    if answer.as_json:
-        answer.json({"ok": good, "action": decision, "incident": incident, "channels": results})
-    else:
-        answer.text(f"{_DONE[decision]}: {incident}")
-        _print_results(results)
+    answer.text(f"{_DONE[decision]}: {incident}")
+    data = {"ok": good, "action": decision, "incident": incident, "channels": results}
+    answer.result(data, lambda: _print_results(results))
     return exit_codes.OK if good else exit_codes.FAILED
 
 

@@ -30,10 +30,7 @@ def status(answer: Answer, signals: StopSignals) -> int:
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = signals.run(lambda: _collect(settings))
-    if answer.as_json:
-        answer.json(data)
-    else:
-        _print(data)
+    answer.result(data, lambda: _print(data))
     return exit_codes.OK
 
 
