@@ -40,7 +40,7 @@ up: $(STAMP) ## Start API, workers, scheduler, and where none are set a simulato
 
 test: $(STAMP) ## Pass the tests
 	@sh .ci/tools
-	@$(BIN)/python -m pytest $(IN_PARALLEL) $(TEST_OPTIONS)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) $(TEST_OPTIONS) || sh .ci/again $$? $(BIN)/python
 
 oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it allows
 	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)

@@ -26,18 +26,26 @@ from otel_resilience.errors import (
     AttemptThreadsExhaustedError,
     AttemptTimeoutError,
     CircuitOpenError,
+    ConcurrencyLimitError,
     DeadlineExceededError,
     ErrorContext,
+    FailedResultError,
+    LimitError,
+    RateLimitedError,
     ResilienceError,
     enrich,
     error_context,
 )
+from otel_resilience.limits.concurrency import ConcurrencyLimiter
+from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
+from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.policy.policy import Policy
 from otel_resilience.policy.service import RetryService, retry
 from otel_resilience.retries.backoff import Jitter
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget, RetryBudgetMetrics
 from otel_resilience.retries.config import RetryConfig
+from otel_resilience.telemetry.hooks import Hooks, add_hooks, remove_hooks
 
 __all__ = [
     "AttemptThreadsExhaustedError",
@@ -51,11 +59,20 @@ __all__ = [
     "CircuitOpenError",
     "Classification",
     "Classifier",
+    "ConcurrencyLimit",
+    "ConcurrencyLimitError",
+    "ConcurrencyLimiter",
     "DeadlineExceededError",
     "ErrorClass",
     "ErrorContext",
+    "FailedResultError",
+    "Hooks",
     "Jitter",
+    "LimitError",
     "Policy",
+    "RateLimit",
+    "RateLimitedError",
+    "RateLimiter",
     "ResilienceError",
     "RetryBudget",
     "RetryBudgetConfig",
@@ -67,6 +84,7 @@ __all__ = [
     "Transition",
     "TransitionReason",
     "__version__",
+    "add_hooks",
     "classify",
     "correlation_id",
     "correlation_scope",
@@ -78,5 +96,6 @@ __all__ = [
     "new_correlation_id",
     "parse_retry_after",
     "remaining",
+    "remove_hooks",
     "retry",
 ]

@@ -58,7 +58,7 @@ from support.resilience import (
 
 DEPENDENCY, OPERATION, OUTCOME = "resilience.dependency", "resilience.operation", "resilience.outcome"
 CLASS, SEVERITY = "resilience.error.class", "resilience.error.severity"
-OUTCOMES = {"ok", "ok_after_retry", "failed", "rejected", "deadline", "cancelled"}
+OUTCOMES = {"ok", "ok_after_retry", "fallback", "failed", "rejected", "deadline", "cancelled"}
 STATES = {"closed", "open", "half_open", "forced_open", "shadow"}
 
 DESIGN_METRICS = {
@@ -85,6 +85,7 @@ DESIGN_METRICS = {
 DESIGN_EVENTS = {
     "resilience.attempt.failed",
     "resilience.retry.scheduled",
+    "resilience.retry.shadowed",
     "resilience.retry.exhausted",
     "resilience.retry.budget_exhausted",
     "resilience.circuit_breaker.state_changed",
@@ -97,13 +98,16 @@ DESIGN_EVENTS = {
 ALERT_PREFIX = "resilience.alert."
 """What the alert service emits is held against the contract in ``alerting/test_alert_telemetry.py``."""
 OPERATION_SPAN = {DEPENDENCY, OPERATION, "resilience.attempts", OUTCOME, "error.type"}
-ATTEMPT_SPAN = {DEPENDENCY, "resilience.attempt.number", "resilience.retry.delay", "error.type", CLASS, SEVERITY}
+ATTEMPT_SPAN = {
+    DEPENDENCY, "resilience.attempt.number", "resilience.attempt.hedged", "resilience.retry.delay", "error.type", CLASS,
+    SEVERITY,
+}  # fmt: skip
 CLOSED_SETS = {
     OUTCOME: OUTCOMES,
     "resilience.retry.source": {"backoff", "retry_after"},
     "resilience.retry.suppress_reason": {
         "budget", "deadline", "not_idempotent", "not_retryable", "retry_after_too_long", "breaker_open",
-        "exhausted_below", "idempotency_unknown",
+        "exhausted_below", "idempotency_unknown", "shadow",
     },
     "resilience.circuit_breaker.state": STATES,
     "resilience.from": STATES,
@@ -180,6 +184,7 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     )
     attempt(poor, TransientFault())
     attempt(poor, TransientFault())
+    attempt(make_policy(clock, fallback="last known", retry_result=lambda value: value == "bad"), "bad")
     operation = driver.operation(Script(TransientFault()).play)
     attempt(make_policy(clock, breaker=None), lambda: run_inner(make_policy(clock, breaker=None), operation))
 
@@ -210,6 +215,8 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     shadow = make_policy(clock, breaker=CircuitBreakerConfig(consecutive_failures=1, shadow=True), retry=None)
     attempt(shadow, TransientFault())
     attempt(shadow, "value")
+    attempt(make_policy(clock, retry=RetryConfig(shadow=True)), TransientFault())
+    run_fake(clock, make_policy(clock, hedge_after=1, idempotent=True).execute(asyncio.sleep, 2))
     share_state(clock)
     cutting = make_policy(clock, attempt_timeout=10)
     cutting.execute(lambda: "value")
