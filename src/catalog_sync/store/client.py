@@ -74,7 +74,7 @@ def connect_socket(path: str) -> redis.Redis:
     return redis.Redis(unix_socket_path=path, **_options())
 
 
-def connect_blocking(url: str, *, timeout: float) -> blocking.Redis:
+def connect_blocking(url: str, *, timeout: float = 1.0) -> blocking.Redis:
     """A client for code without an event loop, with the client's own retries off; nothing is sent yet.
 
     ``timeout`` in seconds, for connecting and for one answer. Raises ``ValueError`` on an unusable URL.

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from catalog_sync.domain.models import Bundle
-    from otel_resilience import Policy
 
 
 class QuarantineReason(StrEnum):
@@ -101,11 +100,6 @@ class Supplier(Protocol):
         """Requests sent so far."""
         ...
 
-    @property
-    def policy(self) -> Policy:
-        """The policy that protects every call."""
-        ...
-
     async def list_groups(self, *, deadline: Deadline) -> list[str]:
         """The groups that the account can see, in the supplier's order.
 
@@ -124,8 +118,4 @@ class Supplier(Protocol):
 
     async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
         """One bundle. Raises ``NotFoundError`` where the supplier does not have it (any more)."""
-        ...
-
-    async def health_probe(self, *, deadline: Deadline) -> None:
-        """One cheap call that shows whether the supplier answers and accepts the key."""
         ...

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.store.client import SOCKET_TIMEOUT
 
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
@@ -20,7 +21,6 @@ VISIBILITY_FACTOR: Final = 3
 """A message is given out again after so many times the longest job. Less would start a long job twice."""
 TIME_LIMIT_MARGIN: Final = 60.0
 """Seconds beyond the deadline of a sync after which a step that hangs is ended with its process."""
-SOCKET_TIMEOUT: Final = 5.0
 
 PLAN_TASK: Final = "catalog.plan"
 FETCH_TASK: Final = "catalog.fetch"

@@ -21,7 +21,6 @@ from otel_resilience.redaction import redact
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
-REDIS_TIMEOUT: Final = 1.0
 MAX_TEXT: Final = 300
 
 _log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class DeadLetters:
 
 def watch(settings: Settings) -> DeadLetters:
     """Puts aside what the worker in this process cannot handle, from now on."""
-    letters = DeadLetters(connect_blocking(settings.redis_url or "", timeout=REDIS_TIMEOUT))
+    letters = DeadLetters(connect_blocking(settings.redis_url or ""))
     GuardedChannel.unreadable = staticmethod(letters.unreadable)
     signals.task_unknown.connect(letters.unknown, weak=False)
     signals.task_rejected.connect(letters.rejected, weak=False)

@@ -369,7 +369,7 @@ class Worker:
         done = await self.ledger.parts(job.id)
         parts = {scope: part for number, scope in enumerate(record.scopes) if (part := done.get(step_of(number)))}
         ended_by = None if record.fatal is None else error_from_json(record.fatal)
-        supplier = StagedSupplier(self.store, self.supplier.policy, done.get(PLAN, Part()), parts, ended_by)
+        supplier = StagedSupplier(self.store, done.get(PLAN, Part()), parts, ended_by)
         service = SyncService(
             self.settings.changed(sync_deadline=max(started.left, LEAST_TO_PUBLISH)),
             supplier,

@@ -144,7 +144,7 @@ async def test_domain_4_1_a_lock_that_cannot_be_asked_is_an_error_and_not_busy(t
 class LosesFirstAnswers(Policy):
     """A policy that runs every call twice, as after an answer that got lost."""
 
-    def execute(self, operation: Any, *args: Any, **options: Any) -> Any:
+    def execute(self, operation: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]  # overloaded
         async def twice() -> Any:
             await operation()
             return await operation()

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.staging import Staging
     from catalog_sync.supplier.port import Deadline, Supplier
-    from otel_resilience import Policy
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,8 +102,6 @@ class StagedSupplier:
     """The supplier of the last step: everything it says was said before, to the processes that made the parts."""
 
     store: CatalogStore
-    policy: Policy
-    """The policy under which the parts were fetched."""
     plan: Part
     parts: Mapping[str, Part]
     ended_by: CatalogSyncError | None = None
@@ -149,10 +146,6 @@ class StagedSupplier:
         if bundle is None:
             raise StagingIncompleteError(f"bundle {name!r} was staged and is not there any more")
         return bundle
-
-    async def health_probe(self, *, deadline: Deadline) -> None:
-        """Nothing is asked."""
-        del deadline
 
     def _begin(self) -> None:
         if not self._counted:
