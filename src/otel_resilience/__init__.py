@@ -39,7 +39,9 @@ from otel_resilience.errors import (
 from otel_resilience.limits.concurrency import ConcurrencyLimiter
 from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
 from otel_resilience.limits.rate import RateLimiter
+from otel_resilience.policy.off_switch import disabled
 from otel_resilience.policy.policy import Policy
+from otel_resilience.policy.registry import PolicyRegistry
 from otel_resilience.policy.service import RetryService, retry
 from otel_resilience.retries.backoff import Jitter
 from otel_resilience.retries.bucket import RetryBudgetConfig
@@ -70,6 +72,7 @@ __all__ = [
     "Jitter",
     "LimitError",
     "Policy",
+    "PolicyRegistry",
     "RateLimit",
     "RateLimitedError",
     "RateLimiter",
@@ -90,6 +93,7 @@ __all__ = [
     "correlation_scope",
     "current_attempt",
     "default_classifier",
+    "disabled",
     "enrich",
     "error_context",
     "error_types",

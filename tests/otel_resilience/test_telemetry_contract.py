@@ -31,18 +31,22 @@ from otel_resilience import (
     CircuitBreakerConfig,
     CircuitOpenError,
     Classification,
+    ConcurrencyLimit,
+    LimitError,
     Policy,
+    RateLimit,
     RetryBudget,
     RetryBudgetConfig,
     RetryConfig,
     classify,
+    disabled,
     error_context,
     telemetry,
 )
 from otel_resilience.classification import error_types
 from otel_resilience.storage import DiskStorage, SharedCircuitBreaker, SharedState
 from otel_resilience.telemetry import cardinality, contract, listener
-from otel_resilience.testing import FakeClock, Point, RecordedTelemetry
+from otel_resilience.testing import FakeClock, Point, RecordedTelemetry, faults
 from support.frail_storage import FrailStorage
 from support.resilience import (
     Driver,
@@ -68,6 +72,10 @@ DESIGN_METRICS = {
     "resilience.retry.delay": ("histogram", "s", {DEPENDENCY, "resilience.retry.source"}),
     "resilience.retry.suppressed": ("counter", "{retry}", {DEPENDENCY, "resilience.retry.suppress_reason"}),
     "resilience.retry.budget.utilization": ("gauge", "1", {DEPENDENCY}),
+    "resilience.limit.wait.duration": ("histogram", "s", {DEPENDENCY, "resilience.limit"}),
+    "resilience.limit.rejections": ("counter", "{call}", {DEPENDENCY, "resilience.limit"}),
+    "resilience.limit.shadow_exceeded": ("counter", "{call}", {DEPENDENCY, "resilience.limit"}),
+    "resilience.concurrency.in_flight": ("updowncounter", "{call}", {DEPENDENCY}),
     "resilience.timeout.abandoned": ("updowncounter", "{thread}", {DEPENDENCY}),
     "resilience.circuit_breaker.status": ("updowncounter", "1", {DEPENDENCY, "resilience.circuit_breaker.state"}),
     "resilience.circuit_breaker.transitions": (
@@ -94,21 +102,23 @@ DESIGN_EVENTS = {
     "resilience.storage.degraded",
     "resilience.storage.restored",
     "resilience.storage.damaged",
+    "resilience.disabled",
 }
 ALERT_PREFIX = "resilience.alert."
 """What the alert service emits is held against the contract in ``alerting/test_alert_telemetry.py``."""
-OPERATION_SPAN = {DEPENDENCY, OPERATION, "resilience.attempts", OUTCOME, "error.type"}
+OPERATION_SPAN = {DEPENDENCY, OPERATION, "resilience.attempts", OUTCOME, "error.type", "resilience.disabled"}
 ATTEMPT_SPAN = {
     DEPENDENCY, "resilience.attempt.number", "resilience.attempt.hedged", "resilience.retry.delay", "error.type", CLASS,
-    SEVERITY,
+    SEVERITY, "resilience.fault.injected",
 }  # fmt: skip
 CLOSED_SETS = {
     OUTCOME: OUTCOMES,
     "resilience.retry.source": {"backoff", "retry_after"},
     "resilience.retry.suppress_reason": {
         "budget", "deadline", "not_idempotent", "not_retryable", "retry_after_too_long", "breaker_open",
-        "exhausted_below", "idempotency_unknown", "shadow",
+        "exhausted_below", "idempotency_unknown", "rate_limited", "shadow",
     },
+    "resilience.limit": {"rate", "concurrency"},
     "resilience.circuit_breaker.state": STATES,
     "resilience.from": STATES,
     "resilience.to": STATES,
@@ -160,11 +170,13 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     """Calls that end in every way there is."""
 
     def attempt(policy: Policy, *outcomes: Any, **options: Any) -> None:
-        with contextlib.suppress(Fault, CircuitOpenError, KeyboardInterrupt, TimeoutError, ValueError):
+        with contextlib.suppress(Fault, CircuitOpenError, LimitError, KeyboardInterrupt, TimeoutError, ValueError):
             driver.execute(policy, Script(*outcomes), **options)
 
     policy = make_policy(clock, breaker=None)
     attempt(policy, "value")
+    with faults.inject(error=TransientFault, times=1), disabled():
+        attempt(policy, "value")
     attempt(policy, TransientFault(), "value")
     attempt(policy, TransientFault())
     attempt(policy, ThrottledFault(retry_after=2.0), "value")
@@ -217,6 +229,17 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     attempt(shadow, "value")
     attempt(make_policy(clock, retry=RetryConfig(shadow=True)), TransientFault())
     run_fake(clock, make_policy(clock, hedge_after=1, idempotent=True).execute(asyncio.sleep, 2))
+    for shadowing in (False, True):
+        rate = RateLimit(1, per=20, max_wait=30, shadow=shadowing)
+        slots = ConcurrencyLimit(1, max_wait=0, shadow=shadowing)
+        limited = make_policy(clock, breaker=None, rate_limit=rate, max_concurrency=slots, deadline=100)
+        assert limited.concurrency_limiter is not None
+        with limited.concurrency_limiter:
+            attempt(limited, "value")
+        attempt(limited, "value")
+        attempt(limited, "value")
+        attempt(limited, TransientFault(), deadline=25)
+        watched.append(limited)
     share_state(clock)
     cutting = make_policy(clock, attempt_timeout=10)
     cutting.execute(lambda: "value")
@@ -323,7 +346,7 @@ class TestEveryName:
                 assert {DEPENDENCY, "resilience.attempt.number"} <= found <= ATTEMPT_SPAN
             else:
                 assert re.fullmatch(r"supplier \w+", span.name)
-                assert OPERATION_SPAN - {"error.type"} <= found <= OPERATION_SPAN
+                assert OPERATION_SPAN - {"error.type", "resilience.disabled"} <= found <= OPERATION_SPAN
         assert set().union(*map(set, map(attributes, attempt_spans(recorded)))) == ATTEMPT_SPAN
 
     def test_events(self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:

@@ -15,6 +15,7 @@ from types import NoneType, TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from otel_resilience import telemetry
+from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.counting import AtomicCounter
 from otel_resilience._internal.forks import renew_lock_after_fork
@@ -46,7 +47,7 @@ _NEUTRAL = BreakerEffect.NEUTRAL
 _SUCCESS = BreakerEffect.SUCCESS
 
 UNRECORDED = -1
-"""The permit of a call that shadow mode lets pass although the circuit is open; its result is not counted."""
+"""The permit of a call that passes only in shadow mode, or by the off switch; its result is not counted."""
 
 
 class _Begun(Generic[T]):
@@ -190,7 +191,7 @@ class CircuitBreaker(ProcessBound):
         started = self.clock()
         if not permit:
             left = self.rejects_until - started
-            if left > 0 and not metrics_set():
+            if left > 0 and not metrics_set() and not interventions.off:
                 self.count_rejection()
                 raise CircuitOpenError(self.dependency, left)
             permit = self.admit()
@@ -212,7 +213,7 @@ class CircuitBreaker(ProcessBound):
         started = self.clock()
         if not permit:
             left = self.rejects_until - started
-            if left > 0 and not metrics_set():
+            if left > 0 and not metrics_set() and not interventions.off:
                 self.count_rejection()
                 raise CircuitOpenError(self.dependency, left)
             permit = self.admit()
@@ -264,13 +265,15 @@ class CircuitBreaker(ProcessBound):
         """Raises :class:`CircuitOpenError` where the open time lasts and no telemetry is set up; else :meth:`admit`
         decides."""
         left = self.rejects_until - self.clock()
-        if left > 0 and not metrics_set():
+        if left > 0 and not metrics_set() and not interventions.off:
             self.count_rejection()
             raise CircuitOpenError(self.dependency, left)
 
     def admit(self) -> int:
         """A permit for one call, to be given back with exactly one of :meth:`record_success`, :meth:`record_error` and
         :meth:`release`. Raises :class:`CircuitOpenError`."""
+        if interventions.off:
+            return UNRECORDED
         now = self.clock()
         machine = self._machine
         with self._lock:
@@ -314,7 +317,7 @@ class CircuitBreaker(ProcessBound):
     def record_error(self, permit: int, verdict: Classification, started: float, error: BaseException) -> None:
         """The call failed with ``error``; the verdict says what that means for the circuit."""
         effect = verdict.breaker
-        if verdict.error_class is _CANCELLED or effect is _NEUTRAL:
+        if verdict.error_class is _CANCELLED or effect is _NEUTRAL or interventions.off:
             self.release(permit)
             return
         if effect is _SUCCESS:
@@ -375,7 +378,7 @@ class CircuitBreaker(ProcessBound):
 
 MANY: Final = 1_000
 """Breakers of one name in one process. One for each call sees one result, and never opens."""
-_MOST_NAMES: Final = 1_000
+_MOST_NAMES: Final = 256
 _made: dict[str, int] = {}
 _many: Final = Once()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from otel_resilience._internal.nesting import Enclosing, enclosing, leave
 from otel_resilience.classification.requests_seen import seen_in_task, seen_in_thread
@@ -14,6 +14,24 @@ from otel_resilience.limits.threads import Worker
 
 T = TypeVar("T")
 
+
+class Timer(Protocol):
+    """What :data:`start_timer` starts."""
+
+    def cancel(self) -> object:
+        """The callback is not called any more."""
+        ...
+
+
+Callback = Callable[[asyncio.AbstractEventLoop], object]
+
+
+def _call_later(loop: asyncio.AbstractEventLoop, seconds: float, callback: Callback) -> Timer:
+    return loop.call_later(seconds, callback, loop)
+
+
+start_timer: Callable[[asyncio.AbstractEventLoop, float, Callback], Timer] = _call_later
+"""Calls back in a loop after so many seconds; a clock of the tests puts its own here."""
 
 TimeLimitError = Callable[[float, bool | None], TimeoutError]
 """The error for an attempt that was cut after so many seconds, and what its request showed."""
@@ -83,7 +101,7 @@ class TimeLimit:
         self._scope = asyncio.timeout(None)
         _finish(self._scope.__aenter__())
         self._token = enclosing.set(self._attempt)
-        self._timer = loop.call_later(self._limit, self._on_time, loop)
+        self._timer = start_timer(loop, self._limit, self._on_time)
         return self._attempt
 
     def _on_time(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -13,7 +13,9 @@ from typing import Final
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.nesting import remaining
+from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.errors import RateLimitedError
 from otel_resilience.limits.config import RateLimit
 from otel_resilience.limits.semaphore import FairSemaphore
@@ -23,7 +25,7 @@ RATE: Final = "rate"
 _running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
 
 
-class RateLimiter:
+class RateLimiter(ProcessBound):
     """Gives permits no faster than a :class:`RateLimit`, first come, first served.
 
     Safe for threads and for several event loops. ``sleep`` and ``async_sleep`` are what waits, in seconds.
@@ -58,6 +60,13 @@ class RateLimiter:
         """Permits that are waited for."""
         self._lock = threading.Lock()
         renew_lock_after_fork(self)
+        rate_limiters_in_use.add(self)
+
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"<{type(self).__name__} {self.dependency} {config.limit} per {config.per:g} s{' SHADOW' * config.shadow}>"
+        )
 
     def take(self, cost: int = 1) -> bool:
         """Takes ``cost`` permits where they can be given at once and nobody waits for them.
@@ -83,6 +92,11 @@ class RateLimiter:
         check.seconds("seconds", seconds, zero=True)
         with self._lock:
             self._log.pause(self._clock() + seconds)
+
+    def reset(self) -> None:
+        """Forgets the permits that were given, and a pause."""
+        with self._lock:
+            self._log = SlidingLog(self.config.limit, self.config.window)
 
     def acquire(
         self, cost: int = 1, *, within: float | None = None, sleep: Callable[[float], object] | None = None
@@ -181,3 +195,6 @@ class RateLimiter:
             ready = self._log.ready_at(now, cost, self._queued - cost)
         telemetry.limit_exceeded(self.dependency, RATE, enforced=True)
         return RateLimitedError(self.dependency, ready - now)
+
+
+rate_limiters_in_use: Final[InUse[RateLimiter]] = InUse()

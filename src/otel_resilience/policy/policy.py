@@ -15,12 +15,14 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from otel_resilience import telemetry
+from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import is_a
+from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.operations import (
     UNUSUAL_FLAGS,
     check_result,
@@ -47,8 +49,10 @@ from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.attempts import Attempts
 from otel_resilience.policy.call import GIVE_UP, Call
+from otel_resilience.policy.environment import policy_from
 from otel_resilience.policy.hedging import run_hedged
 from otel_resilience.policy.latencies import HedgeDelay
+from otel_resilience.policy.off_switch import changed_call
 from otel_resilience.policy.parts import (
     SharedParts,
     check_shared,
@@ -196,6 +200,25 @@ class Policy(ProcessBound):
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
         self._threads: AttemptThreads | None = None
         self._warned: set[str] = set()
+        self._bare: Policy | None = None
+        policies_in_use.add(self)
+
+    @classmethod
+    def from_env(cls, dependency: str, *, environ: Mapping[str, str] | None = None, **defaults: Any) -> Self:
+        """The policy of ``dependency`` as environment variables set it, and below them ``defaults``.
+
+        The variables begin with ``RESILIENCE_`` and the name of the dependency in capitals, with ``_`` for everything
+        that is no letter or digit, and end with the parameter and its unit: ``RESILIENCE_SUPPLIER_MAX_ATTEMPTS``,
+        ``RESILIENCE_SUPPLIER_DEADLINE_S`` (docs/registry.md lists all). Any variable of the retries, of the circuit
+        breaker or of the budget switches that part on. An empty variable counts as unset; ``none`` switches off what
+        may be ``None``. ``environ`` takes the place of ``os.environ``.
+
+        Raises one ``ValueError`` that lists everything that is wrong: each variable with its value and what is allowed,
+        and each one with this prefix that is not known with the nearest that is.
+
+            policy = Policy.from_env("supplier", retry=RetryConfig(max_attempts=5), deadline=30)
+        """
+        return policy_from(cls, dependency, environ, defaults)
 
     def __repr__(self) -> str:
         parts: dict[str, object] = {
@@ -304,6 +327,10 @@ class Policy(ProcessBound):
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> Any:
+        if interventions.active:
+            self, operation, name, deadline = changed_call(
+                self, self._unprotected, operation, name, deadline, asynchronous=False
+            )
         if self.hedge_delay is not None:
             raise TypeError("hedge_after needs an async def: a def cannot be cancelled")
         breaker = self.breaker
@@ -426,6 +453,10 @@ class Policy(ProcessBound):
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> T:
+        if interventions.active:
+            self, operation, name, deadline = changed_call(
+                self, self._unprotected, operation, name, deadline, asynchronous=True
+            )
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
@@ -506,7 +537,15 @@ class Policy(ProcessBound):
         check.optional_flag("idempotent", idempotent)
         wanted = predicate("is_retryable", is_retryable)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
-        return Attempts(lambda: Call(self, None, name or "call", idempotent, deadline, wanted))
+        shown = name or "call"
+
+        def begin() -> Call:
+            policy, limit = self, deadline
+            if interventions.active:
+                policy, _, _, limit = changed_call(self, self._unprotected, begin, shown, limit, asynchronous=False)
+            return Call(policy, None, shown, idempotent, limit, wanted)
+
+        return Attempts(begin)
 
     @overload
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]: ...
@@ -584,12 +623,21 @@ class Policy(ProcessBound):
         deadline = check.number("deadline", deadline, minimum=-math.inf)
         return deadline if self.deadline is None else min(deadline, self.deadline)
 
+    def _unprotected(self) -> Policy:
+        """A policy that only reports the calls to this dependency: what stands in for this one while it is off."""
+        if self._bare is None:
+            self._bare = Policy(
+                self.dependency, idempotent=self.idempotent, classifier=self.classifier, clock=self.clock
+            )
+        return self._bare
+
     def operation_name(self, function: object, name: str | None) -> str:
         """The name of an operation on telemetry: the given one, else the function's; from a bounded set."""
         return self._operation_name(name or function_name(function))
 
 
 _making = threading.Lock()
+policies_in_use: Final[InUse[Policy]] = InUse()
 
 
 def _check_functions(shared: object, clock: object, sleep: object, async_sleep: object, rng: object) -> None:

@@ -132,6 +132,13 @@ class RetryBudget(ProcessBound):
         with self._lock:
             self.full = self._bucket.give(tokens)
 
+    def reset(self) -> None:
+        """Resets everything: full, counts at zero."""
+        with self._lock:
+            self._bucket = TokenBucket(self.config, self._clock())
+            self._granted = self._denied = 0
+            self._starved, self.full = False, True
+
     @property
     def tokens(self) -> float:
         """Tokens at the last look; what has accrued since is not in it."""

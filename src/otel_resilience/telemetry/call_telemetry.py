@@ -11,6 +11,7 @@ from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from otel_resilience import telemetry
+from otel_resilience._internal import interventions
 from otel_resilience._internal.foreign import is_a, name_of, text_of
 from otel_resilience._internal.nesting import Enclosing
 from otel_resilience.classification import error_types
@@ -93,12 +94,10 @@ class CallTelemetry(Enclosing):
         if span_context.is_valid and not span_context.trace_flags.sampled:
             return
         dependency = self.policy.dependency
-        span = listener.tracer.start_span(
-            f"{dependency} {self.operation}",
-            parent,
-            SpanKind.INTERNAL,
-            {contract.DEPENDENCY: dependency, contract.OPERATION: self.operation},
-        )
+        attributes: dict[str, str | bool] = {contract.DEPENDENCY: dependency, contract.OPERATION: self.operation}
+        if interventions.off:
+            attributes[contract.DISABLED] = True
+        span = listener.tracer.start_span(f"{dependency} {self.operation}", parent, SpanKind.INTERNAL, attributes)
         if span.get_span_context().is_valid:
             self.make_current = True
             self.context = trace_api.set_span_in_context(span, parent)

@@ -32,6 +32,8 @@ ALERT_REASON: Final = PREFIX + "reason"
 ALERT_FINGERPRINT: Final = PREFIX + "alert.fingerprint"
 ALERT_STATUS: Final = PREFIX + "alert.status"
 STORAGE: Final = PREFIX + "storage"
+DISABLED: Final = PREFIX + "disabled"
+FAULT_INJECTED: Final = PREFIX + "fault.injected"
 ERROR_TYPE: Final = "error.type"
 
 ATTEMPT_SPAN: Final = "attempt"
@@ -51,6 +53,8 @@ SUPPRESS_REASONS: Final = (
     "exhausted_below",
     "shadow",
 )
+FAULTS: Final = ("error", "latency")
+"""Of :data:`FAULT_INJECTED`: what :mod:`otel_resilience.testing.faults` did to an attempt."""
 LIMITS: Final = ("rate", "concurrency")
 STORAGES: Final = ("memory", "disk", "redis", "other")
 """Kinds of storage that breakers and budgets are shared through."""
@@ -80,6 +84,7 @@ ALERT_SUPPRESS_REASONS: Final = (
     "threshold",
 )
 
+EVENT_DISABLED: Final = PREFIX + "disabled"
 EVENT_ALERT_DELIVERED: Final = PREFIX + "alert.delivered"
 EVENT_ALERT_FAILED: Final = PREFIX + "alert.delivery_failed"
 
@@ -320,13 +325,22 @@ SPANS: Final = (
     Span(
         "{dependency} {operation}",
         "INTERNAL",
-        (DEPENDENCY, OPERATION, ATTEMPTS, OUTCOME, ERROR_TYPE),
+        (DEPENDENCY, OPERATION, ATTEMPTS, OUTCOME, ERROR_TYPE, DISABLED),
         "One protected call. ERROR only where it finally failed and no fallback took its place.",
     ),
     Span(
         ATTEMPT_SPAN,
         "INTERNAL",
-        (DEPENDENCY, ATTEMPT_NUMBER, ATTEMPT_HEDGED, RETRY_DELAY, ERROR_TYPE, ERROR_CLASS, ERROR_SEVERITY),
+        (
+            DEPENDENCY,
+            ATTEMPT_NUMBER,
+            ATTEMPT_HEDGED,
+            RETRY_DELAY,
+            ERROR_TYPE,
+            ERROR_CLASS,
+            ERROR_SEVERITY,
+            FAULT_INJECTED,
+        ),
         "One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged.",
     ),
     Span(
@@ -411,6 +425,12 @@ EVENTS: Final = (
         "INFO for LOW and MEDIUM, WARN for HIGH, ERROR for CRITICAL",
         (*_FAILURE, ERROR_CLASS, ERROR_SEVERITY, PREFIX + "error.unclassified"),
         "An error was classified.",
+    ),
+    Event(
+        EVENT_DISABLED,
+        "WARN",
+        (),
+        "The off switch was used: calls are made once and unprotected from here on.",
     ),
     Event(
         EVENT_ALERT_DELIVERED,
