@@ -44,6 +44,14 @@ def attribute(owner: object, name: str) -> Any:
         return None
 
 
+def answer_of(owner: object, name: str, *args: object) -> Any:
+    """What the method answers; ``None`` where there is none or it fails."""
+    try:
+        return getattr(owner, name)(*args)
+    except Exception:  # noqa: BLE001  # as above
+        return None
+
+
 def own(exception: BaseException, name: str) -> Any:
     """What :func:`set_own` kept under ``name``, or ``None``."""
     return _instance_dict(exception).get(name)

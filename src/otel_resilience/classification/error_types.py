@@ -1,8 +1,9 @@
 """The closed vocabulary of ``error.type``.
 
 A value is an HTTP status code as a string, a Redis reply as ``redis_`` and its lower-case prefix, or one of the names
-below. The connection names follow .NET's ``HttpRequestError`` in snake_case; ``_OTHER`` is OpenTelemetry's own name for
-"something else" (semantic conventions, ``error.type``).
+below. What a database, a broker or an RPC server answers has one name whatever the client; its own code (SQLSTATE, gRPC
+status, error code of AWS) is not shown. The connection names follow .NET's ``HttpRequestError`` in snake_case;
+``_OTHER`` is OpenTelemetry's own name for "something else" (semantic conventions, ``error.type``).
 """
 
 from __future__ import annotations
@@ -36,6 +37,20 @@ POOL_EXHAUSTED: Final = "pool_exhausted"
 RESOURCE_EXHAUSTED: Final = "resource_exhausted"
 DISK_FULL: Final = "disk_full"
 PERMISSION_DENIED: Final = "permission_denied"
+AUTHENTICATION_ERROR: Final = "authentication_error"
+CLOCK_SKEW: Final = "clock_skew"
+
+UNAVAILABLE: Final = "unavailable"
+SERVER_ERROR: Final = "server_error"
+THROTTLED: Final = "throttled"
+INVALID_REQUEST: Final = "invalid_request"
+NOT_FOUND: Final = "not_found"
+CONFLICT: Final = "conflict"
+CONSTRAINT_VIOLATION: Final = "constraint_violation"
+DEADLOCK: Final = "deadlock"
+SERIALIZATION_FAILURE: Final = "serialization_failure"
+LOCK_TIMEOUT: Final = "lock_timeout"
+
 CANCELLED: Final = "cancelled"
 OTHER: Final = "_OTHER"
 
@@ -47,6 +62,8 @@ NAMES: Final = frozenset({
     RESPONSE_ENDED, INVALID_RESPONSE, PAYLOAD_TOO_LARGE, SCHEMA_MISMATCH, FAILED_RESULT, TOO_MANY_REDIRECTS,
     REDIRECT_REFUSED, CIRCUIT_OPEN, BUDGET_EXHAUSTED, RATE_LIMITED, CONCURRENCY_LIMITED, POOL_EXHAUSTED,
     RESOURCE_EXHAUSTED, DISK_FULL, PERMISSION_DENIED, CANCELLED, OTHER,
+    AUTHENTICATION_ERROR, CLOCK_SKEW, UNAVAILABLE, SERVER_ERROR, THROTTLED, INVALID_REQUEST, NOT_FOUND, CONFLICT,
+    CONSTRAINT_VIOLATION, DEADLOCK, SERIALIZATION_FAILURE, LOCK_TIMEOUT,
 })  # fmt: skip
 """Every name of the vocabulary that is neither a status code nor a Redis reply."""
 

@@ -61,6 +61,8 @@ def has_key(headers: object) -> bool:
 
 def _is_repeatable(request: object) -> bool | None:
     method = method_of(request)
+    if method == "POST" and name_of(type(request)).startswith("botocore."):
+        return None  # most of AWS's protocols send reads by POST as well
     return None if method is None else is_idempotent(method) or has_key(attribute(request, "headers"))
 
 

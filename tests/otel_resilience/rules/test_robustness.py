@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import subprocess
 import sys
 import urllib.error
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_resilience import Classification, classify
-from otel_resilience.classification.rules import default_rules
+from otel_resilience.classification.rules import clients, default_rules
+from support import error_rows
 
 KINDS: list[type[BaseException]] = [
     ValueError, OSError, TimeoutError, ConnectionError, RuntimeError, MemoryError, ssl.SSLError, UnicodeError,
@@ -84,13 +87,69 @@ def test_a_urllib_answer_without_headers(headers: Any) -> None:
     assert classify(urllib.error.HTTPError("http://supplier.test/", 503, "busy", headers, None)).error_type == "503"
 
 
-def test_rules_import_neither_httpx_nor_redis_nor_pydantic() -> None:
-    script = (
-        "import json, sys; from otel_resilience import classify; verdict = classify(ConnectionResetError());"
-        "unknown = classify(ValueError()).unclassified;"
-        "print(json.dumps([sorted({'httpx', 'redis', 'pydantic', 'http.client'} & set(sys.modules)),"
-        " verdict.error_type, unknown]))"
-    )
+CLIENTS = {
+    "aiohttp", "anthropic", "asyncpg", "botocore", "confluent_kafka", "elasticsearch", "google", "grpc", "http.client",
+    "httpx", "httpx2", "kafka", "openai", "psycopg", "psycopg2", "pydantic", "pymongo", "pymysql", "redis", "requests",
+    "smtplib", "sqlalchemy", "sqlite3", "urllib3",
+}  # fmt: skip
+
+
+def test_rules_import_no_client_and_those_of_clients_not_in_use_are_not_read() -> None:
+    script = """if True:
+        import json, sys
+        from otel_resilience import classify
+
+        verdicts = classify(ConnectionResetError()), classify(ValueError())
+        Unique = type("UniqueViolation", (Exception,), {"__module__": "psycopg.errors", "sqlstate": "23505"})
+        before = "otel_resilience.classification.rules.psycopg" in sys.modules
+        verdicts += (classify(Unique()),)
+        after = "otel_resilience.classification.rules.psycopg" in sys.modules
+        read = [name for name in sys.modules if name.endswith((".rules.grpc", ".rules.botocore", ".rules.redis"))]
+        print(json.dumps([sorted(sys.modules), [each.error_type for each in verdicts], before, after, read]))
+    """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    loaded, error_type, unknown = json.loads(done.stdout)
-    assert (loaded, error_type, unknown) == ([], "connection_error", True)
+    loaded, error_types, before, after, read = json.loads(done.stdout)
+    assert not CLIENTS & set(loaded)
+    assert (error_types, before, after, read) == (
+        ["connection_error", "_OTHER", "constraint_violation"], False, True, [],
+    )  # fmt: skip
+
+
+def test_each_table_of_errors_is_held_by_a_test_and_each_rule_set_by_a_table() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    tested = {name for source in sources for name in re.findall(r'rows_of\("(.+?)"\)', source)}
+    assert error_rows.clients() == tested
+    for package in clients.PACKAGES:
+        assert clients.rules_for(package), package
+
+
+ODD_CLASSES = [
+    "aiohttp.client_exceptions.ClientConnectorError", "asyncpg.exceptions._base.InterfaceError", "cimpl.KafkaException",
+    "botocore.exceptions.ClientError", "elastic_transport.ApiError", "google.api_core.exceptions.RetryError",
+    "google.api_core.exceptions.GoogleAPICallError", "grpc.RpcError", "kafka.errors.KafkaError",
+    "openai.APIStatusError", "openai.APIConnectionError", "psycopg.OperationalError", "psycopg2.OperationalError",
+    "pymongo.errors.OperationFailure", "pymongo.errors.BulkWriteError", "pymongo.errors.ServerSelectionTimeoutError",
+    "pymysql.err.OperationalError", "requests.exceptions.ConnectionError", "smtplib.SMTPRecipientsRefused",
+    "sqlalchemy.exc.SQLAlchemyError", "sqlite3.OperationalError", "urllib3.exceptions.HTTPError",
+    "urllib3.exceptions.ProtocolError",
+]  # fmt: skip
+ODD_NAMES = (
+    "orig", "reason", "response", "code", "details", "trailing_metadata", "sqlstate", "recipients", "smtp_code",
+    "cause", "meta", "errno", "has_error_label", "os_error", "sqlite_errorcode",
+)  # fmt: skip
+ODD_VALUES: list[Any] = [
+    None, 0, -1, 10**30, "", "40001", b"\xff", [], {}, {"Error": 1}, object(), lambda: 1, ValueError(),
+]  # fmt: skip
+
+
+@given(st.data())
+def test_what_an_exception_of_a_client_carries_may_be_anything(data: st.DataObject) -> None:
+    module, _, plain = data.draw(st.sampled_from(ODD_CLASSES)).rpartition(".")
+    kind = type(plain, (Exception,), {"__module__": module})
+    error = kind(*data.draw(st.lists(st.sampled_from(ODD_VALUES), max_size=2)))
+    for attribute in data.draw(st.sets(st.sampled_from(ODD_NAMES), max_size=4)):
+        setattr(error, attribute, data.draw(st.sampled_from([*ODD_VALUES, error])))
+    for rule in default_rules():
+        verdict = rule(error)
+        assert verdict is None or isinstance(verdict, Classification)
+    assert not classify(error).unclassified

@@ -10,27 +10,14 @@ Not seen here: ``READONLY`` that lasts. A failover ends within a minute; after t
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from otel_resilience._internal.foreign import cause_of, context_of
 from otel_resilience.classification import error_types
 from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Rule, Severity
-from otel_resilience.classification.rules import os_errors
-
-_COUNTED: Final = BreakerEffect.FAILURE
-
-
-def _transient(error_type: str, breaker: BreakerEffect = _COUNTED, **fields: Any) -> Classification:
-    return Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_type, breaker, **fields)
-
-
-def _slow(error_type: str, breaker: BreakerEffect = _COUNTED, **fields: Any) -> Classification:
-    return Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, error_type, breaker, **fields)
-
-
-def _permanent(error_type: str, severity: Severity = Severity.HIGH) -> Classification:
-    return Classification(ErrorClass.PERMANENT, severity, error_type)
+from otel_resilience.classification.rules import os_errors, verdicts
+from otel_resilience.classification.rules.verdicts import permanent, slow, transient
 
 
 def _reply(prefix: str) -> str:
@@ -39,50 +26,47 @@ def _reply(prefix: str) -> str:
 
 def _writes_paused(prefix: str, severity: Severity) -> Classification:
     """Reads still work, so the breaker ignores it; a write fails at once rather than being repeated in vain."""
-    return Classification(ErrorClass.TRANSIENT_SLOW, severity, _reply(prefix), max_retries=0)
+    return slow(_reply(prefix), BreakerEffect.NEUTRAL, max_retries=0).replace(severity=severity)
 
 
 _NEUTRAL: Final = BreakerEffect.NEUTRAL
-_AUTH: Final = _permanent(_reply("auth"), Severity.CRITICAL)
-_MISUSE: Final = _permanent(error_types.OTHER)
-_POOL: Final = Classification(ErrorClass.LOCAL, Severity.MEDIUM, error_types.POOL_EXHAUSTED, unsent=True)
-_ERR: Final = _permanent(_reply("err"))
-_MAX_CLIENTS: Final = _slow(_reply("err"), unsent=True)
+_AUTH: Final = permanent(_reply("auth"), Severity.CRITICAL)
+_ERR: Final = permanent(_reply("err"))
+_MAX_CLIENTS: Final = slow(_reply("err"), unsent=True)
 _CONNECTION: Final = os_errors.BROKEN
-_READ_TIMEOUT: Final = _transient(error_types.READ_TIMEOUT)
 _LOCK_BUSY: Final = Classification(ErrorClass.CONTROL, Severity.LOW, error_types.OTHER)
-_EXEC_ABORT: Final = _permanent(_reply("execabort"))
+_EXEC_ABORT: Final = permanent(_reply("execabort"))
 
 _BY_PREFIX: Final = {
     "NOAUTH": _AUTH,
     "WRONGPASS": _AUTH,
-    "NOPERM": _permanent(_reply("noperm")),
-    "DENIED": _permanent(_reply("denied")),
-    "NOPROTO": _permanent(_reply("noproto")),
-    "MASTERDOWN": _transient(_reply("masterdown")),
-    "CLUSTERDOWN": _slow(_reply("clusterdown")),
-    "TRYAGAIN": _transient(_reply("tryagain"), _NEUTRAL),
+    "NOPERM": permanent(_reply("noperm")),
+    "DENIED": permanent(_reply("denied")),
+    "NOPROTO": permanent(_reply("noproto")),
+    "MASTERDOWN": transient(_reply("masterdown")),
+    "CLUSTERDOWN": slow(_reply("clusterdown")),
+    "TRYAGAIN": transient(_reply("tryagain"), _NEUTRAL),
     # A cluster client follows these itself: one that surfaces shows a client for a single server.
-    "MOVED": _permanent(_reply("moved")),
-    "ASK": _permanent(_reply("ask")),
-    "CROSSSLOT": _permanent(_reply("crossslot")),
-    "LOADING": _transient(_reply("loading")),
-    "READONLY": _transient(_reply("readonly")),
-    "BUSY": _transient(_reply("busy")),
+    "MOVED": permanent(_reply("moved")),
+    "ASK": permanent(_reply("ask")),
+    "CROSSSLOT": permanent(_reply("crossslot")),
+    "LOADING": transient(_reply("loading")),
+    "READONLY": transient(_reply("readonly")),
+    "BUSY": transient(_reply("busy")),
     "OOM": _writes_paused("oom", Severity.HIGH),
     "MISCONF": _writes_paused("misconf", Severity.CRITICAL),
     "NOREPLICAS": _writes_paused("noreplicas", Severity.HIGH),
     "NOSCRIPT": Classification(ErrorClass.SELF_HEAL, Severity.LOW, _reply("noscript")),
     "EXECABORT": _EXEC_ABORT,
-    "WRONGTYPE": _permanent(_reply("wrongtype")),
+    "WRONGTYPE": permanent(_reply("wrongtype")),
     "BUSYGROUP": Classification(ErrorClass.SELF_HEAL, Severity.LOW, _reply("busygroup"), BreakerEffect.SUCCESS),
     "NOGROUP": Classification(ErrorClass.SELF_HEAL, Severity.LOW, _reply("nogroup")),
-    "UNBLOCKED": _transient(_reply("unblocked"), _NEUTRAL),
-    "INPROG": _transient(_reply("inprog"), _NEUTRAL),
-    "NOMASTERLINK": _transient(_reply("nomasterlink"), _NEUTRAL),
-    "IOERR": _transient(_reply("ioerr"), _NEUTRAL),
-    "UNKILLABLE": _slow(_reply("unkillable"), _NEUTRAL),
-    "BUSYKEY": _permanent(_reply("busykey")),
+    "UNBLOCKED": transient(_reply("unblocked"), _NEUTRAL),
+    "INPROG": transient(_reply("inprog"), _NEUTRAL),
+    "NOMASTERLINK": transient(_reply("nomasterlink"), _NEUTRAL),
+    "IOERR": transient(_reply("ioerr"), _NEUTRAL),
+    "UNKILLABLE": slow(_reply("unkillable"), _NEUTRAL),
+    "BUSYKEY": permanent(_reply("busykey")),
     "ERR": _ERR,
 }
 
@@ -91,10 +75,10 @@ _CLASSES: Final = {
     "AuthenticationError": _AUTH,
     "AuthorizationError": _AUTH,
     "AuthenticationWrongNumberOfArgsError": _AUTH,
-    "ExternalAuthProviderError": _transient(_reply("err")),
+    "ExternalAuthProviderError": transient(_reply("err")),
     "NoPermissionError": _BY_PREFIX["NOPERM"],
     # lock
-    "LockNotOwnedError": _permanent(error_types.OTHER),
+    "LockNotOwnedError": permanent(error_types.OTHER),
     "LockError": _LOCK_BUSY,
     # cluster
     "MasterDownError": _BY_PREFIX["MASTERDOWN"],
@@ -106,8 +90,8 @@ _CLASSES: Final = {
     "CrossSlotTransactionError": _BY_PREFIX["CROSSSLOT"],
     "SlotNotCoveredError": _BY_PREFIX["CLUSTERDOWN"],
     "ClusterError": _BY_PREFIX["CLUSTERDOWN"],
-    "InvalidPipelineStack": _MISUSE,
-    "IncorrectPolicyType": _MISUSE,
+    "InvalidPipelineStack": verdicts.MISUSE,
+    "IncorrectPolicyType": verdicts.MISUSE,
     "RedisClusterException": _BY_PREFIX["CLUSTERDOWN"],
     # replies with a class of their own
     "OutOfMemoryError": _BY_PREFIX["OOM"],
@@ -119,14 +103,14 @@ _CLASSES: Final = {
     "ResponseError": _ERR,
     # connection and the rest
     "BusyLoadingError": _BY_PREFIX["LOADING"],
-    "MaxConnectionsError": _POOL,
+    "MaxConnectionsError": verdicts.POOL,
     "ConnectionError": _CONNECTION,
-    "TimeoutError": _READ_TIMEOUT,
-    "DataError": _MISUSE,
-    "PubSubError": _MISUSE,
-    "InvalidResponse": _permanent(error_types.INVALID_RESPONSE),
-    "WatchError": _transient(error_types.OTHER, _NEUTRAL),
-    "ChildDeadlockedError": _permanent(error_types.OTHER, Severity.CRITICAL),
+    "TimeoutError": verdicts.READ_TIMEOUT,
+    "DataError": verdicts.MISUSE,
+    "PubSubError": verdicts.MISUSE,
+    "InvalidResponse": permanent(error_types.INVALID_RESPONSE),
+    "WatchError": transient(error_types.OTHER, _NEUTRAL),
+    "ChildDeadlockedError": permanent(error_types.OTHER, Severity.CRITICAL),
 }
 
 _by_name: Final = by_class_name((f"redis.exceptions.{name}", verdict) for name, verdict in _CLASSES.items())
@@ -148,12 +132,12 @@ def classify_redis(exception: BaseException) -> Classification | None:
         return _response(exception)
     if verdict is _CONNECTION:
         return _connection(exception)
-    if verdict is _READ_TIMEOUT:
+    if verdict is verdicts.READ_TIMEOUT:
         return _timeout(message_of(exception))
     if verdict is _EXEC_ABORT:
         return _exec_abort(exception)
     if verdict is _LOCK_BUSY and message_of(exception).startswith("Cannot "):
-        return _MISUSE  # a lock released or extended that was never taken
+        return verdicts.MISUSE  # a lock released or extended that was never taken
     return verdict
 
 
@@ -167,7 +151,7 @@ def _response(exception: BaseException) -> Classification:
     if "max number of clients" in text:
         return _MAX_CLIENTS
     if "Script killed" in text:
-        return _transient(_reply("err"), _NEUTRAL)
+        return transient(_reply("err"), _NEUTRAL)
     if "Error running script" in text:
         inner = _IN_OLD_SCRIPT.search(text.partition("Error running script")[2])
         return _ERR if inner is None else _BY_PREFIX[inner[1]]
@@ -196,11 +180,11 @@ def _exec_abort(exception: BaseException) -> Classification:
 def _connection(exception: BaseException) -> Classification:
     text = _reply_text(exception)
     if text.startswith(_POOL_TEXTS):
-        return _POOL
+        return verdicts.POOL
     if "max number of clients" in text:
         return _MAX_CLIENTS
     if text.startswith(_SETTING_TEXTS):
-        return _MISUSE
+        return verdicts.MISUSE
     behind = nearest_verdict(exception, os_errors.judge) or _CONNECTION
     unsent = behind.unsent or _CONNECTING.match(text) is not None
     return behind if unsent == behind.unsent else behind.replace(unsent=unsent)
@@ -208,7 +192,7 @@ def _connection(exception: BaseException) -> Classification:
 
 def _timeout(text: str) -> Classification:
     if text.startswith("Timeout connecting"):
-        return _transient(error_types.CONNECT_TIMEOUT, unsent=True)
+        return verdicts.CONNECT_TIMEOUT
     if text.startswith("Timeout writing"):
-        return _transient(error_types.WRITE_TIMEOUT)
-    return _READ_TIMEOUT
+        return verdicts.WRITE_TIMEOUT
+    return verdicts.READ_TIMEOUT

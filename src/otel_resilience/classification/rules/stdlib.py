@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification import error_types
 from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
-from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Rule, Severity
+from otel_resilience.classification.model import Classification, Rule, Severity
 from otel_resilience.classification.request_shown import is_idempotent
 from otel_resilience.classification.requests_seen import seen_in_frames
-from otel_resilience.classification.rules import os_errors
+from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.carried_status import classify_carried_status
 
-_COUNTED: Final = BreakerEffect.FAILURE
-
-
-def _transient(error_type: str, **fields: Any) -> Classification:
-    return Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_type, _COUNTED, **fields)
-
-
-_TIMED_OUT: Final = _transient(error_types.ATTEMPT_TIMEOUT)
-_ENDED: Final = _transient(error_types.RESPONSE_ENDED)
-_CONFIRM_ONCE: Final = Classification(
-    ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE, _COUNTED, max_retries=1
-)
-"""Gateways answer with something else in passing: asked for once more, then given up."""
-_MISUSE: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER)
-_SCHEMA: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.SCHEMA_MISMATCH)
-_TOO_MANY_REDIRECTS: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.TOO_MANY_REDIRECTS)
+_TIMED_OUT: Final = verdicts.transient(error_types.ATTEMPT_TIMEOUT)
+_SCHEMA: Final = verdicts.permanent(error_types.SCHEMA_MISMATCH)
 
 _by_name: Final = by_class_name(
     {
-        "http.client.RemoteDisconnected": _transient(error_types.RESPONSE_ENDED, immediate=True),
-        "http.client.IncompleteRead": _ENDED,
-        "http.client.InvalidURL": _MISUSE,
-        "http.client.ImproperConnectionState": _MISUSE,
-        "http.client.UnknownProtocol": _MISUSE,
-        "http.client.HTTPException": _transient(error_types.INVALID_RESPONSE),
-        "urllib.error.ContentTooShortError": _ENDED,
-        "asyncio.exceptions.IncompleteReadError": _ENDED,
-        "json.decoder.JSONDecodeError": _CONFIRM_ONCE,
-        "builtins.UnicodeDecodeError": _CONFIRM_ONCE,
-        "gzip.BadGzipFile": _CONFIRM_ONCE,
-        "zlib.error": _CONFIRM_ONCE,
+        "http.client.RemoteDisconnected": verdicts.KEEP_ALIVE_RACE,
+        "http.client.IncompleteRead": verdicts.ENDED,
+        "http.client.InvalidURL": verdicts.MISUSE,
+        "http.client.ImproperConnectionState": verdicts.MISUSE,
+        "http.client.UnknownProtocol": verdicts.MISUSE,
+        "http.client.HTTPException": verdicts.GARBAGE,
+        "urllib.error.ContentTooShortError": verdicts.ENDED,
+        "asyncio.exceptions.IncompleteReadError": verdicts.ENDED,
+        "json.decoder.JSONDecodeError": verdicts.CONFIRM_ONCE,
+        "builtins.UnicodeDecodeError": verdicts.CONFIRM_ONCE,
+        "gzip.BadGzipFile": verdicts.CONFIRM_ONCE,
+        "zlib.error": verdicts.CONFIRM_ONCE,
         "pydantic_core._pydantic_core.ValidationError": _SCHEMA,
         "pydantic.error_wrappers.ValidationError": _SCHEMA,
         "pydantic.v1.error_wrappers.ValidationError": _SCHEMA,
-        "builtins.MemoryError": Classification(ErrorClass.PERMANENT, Severity.CRITICAL, error_types.RESOURCE_EXHAUSTED),
-        "builtins.RecursionError": Classification(ErrorClass.PERMANENT, Severity.CRITICAL, error_types.OTHER),
+        "builtins.MemoryError": verdicts.permanent(error_types.RESOURCE_EXHAUSTED, Severity.CRITICAL),
+        "builtins.RecursionError": verdicts.permanent(error_types.OTHER, Severity.CRITICAL),
     }.items()
 )
 
@@ -63,6 +49,9 @@ _CLIENT_MISUSE: Final = (
     "raised StopAsyncIteration",
 )
 
+_KAFKA_QUEUE: Final = "Local: Queue full"
+"""What confluent-kafka says of the queue of a producer."""
+
 
 def classify_stdlib(exception: BaseException) -> Classification | None:
     """The verdict on what Python and its standard library raise; ``None`` where that says too little."""
@@ -73,7 +62,9 @@ def classify_stdlib(exception: BaseException) -> Classification | None:
         return _os_error(exception)
     if is_a(exception, (RuntimeError, OverflowError)):
         text = message_of(exception)
-        return _MISUSE if any(part in text for part in _CLIENT_MISUSE) else None
+        return verdicts.MISUSE if any(part in text for part in _CLIENT_MISUSE) else None
+    if is_a(exception, BufferError) and message_of(exception) == _KAFKA_QUEUE:
+        return verdicts.POOL
     return None
 
 
@@ -91,7 +82,7 @@ def _os_error(exception: OSError) -> Classification | None:
 
 def _http_error(exception: OSError) -> Classification | None:
     if "infinite loop" in str(attribute(exception, "msg")):
-        return _TOO_MANY_REDIRECTS
+        return verdicts.TOO_MANY_REDIRECTS
     verdict = classify_carried_status(exception)
     # The only place where urllib keeps the method of the request is the response in it.
     method = attribute(attribute(exception, "fp"), "_method")
@@ -105,7 +96,7 @@ def _url_error(exception: OSError) -> Classification:
     """Raised while connecting or sending; a text instead of an exception means a URL that cannot be used."""
     reason = attribute(exception, "reason")
     if not is_a(reason, BaseException):
-        return _MISUSE
+        return verdicts.MISUSE
     if is_a(reason, TimeoutError) and os_errors.errno_of(reason) is None:
-        return _transient(error_types.CONNECT_TIMEOUT)
+        return verdicts.transient(error_types.CONNECT_TIMEOUT)
     return os_errors.judge(reason) or nearest_verdict(reason, os_errors.judge) or os_errors.BROKEN

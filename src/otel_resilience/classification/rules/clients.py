@@ -1,0 +1,70 @@
+"""Which file of rules knows the exceptions of which package.
+
+A file is read when an exception of its package is met for the first time, so clients that are not in use cost nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Final
+
+from otel_resilience._internal.foreign import bases_of, name_of
+from otel_resilience.classification.model import Classification, Rule
+
+_HOMES: Final = {
+    "aiohttp": "aiohttp",
+    "anthropic": "openai",
+    "asyncpg": "asyncpg",
+    "botocore": "botocore",
+    "bson": "pymongo",
+    "cimpl": "confluent_kafka",
+    "elastic_transport": "elasticsearch",
+    "elasticsearch": "elasticsearch",
+    "google": "google_api_core",
+    "grpc": "grpc",
+    "httpx": "httpx",
+    "httpx2": "httpx",
+    "kafka": "kafka",
+    "MySQLdb": "mysql",
+    "openai": "openai",
+    "psycopg": "psycopg",
+    "psycopg2": "psycopg",
+    "psycopg_pool": "psycopg",
+    "pymongo": "pymongo",
+    "pymysql": "mysql",
+    "redis": "redis",
+    "requests": "requests",
+    "smtplib": "smtplib",
+    "sqlalchemy": "sqlalchemy",
+    "sqlite3": "sqlite",
+    "urllib3": "urllib3",
+}
+"""The first part of the name of an exception's module, and the module of this package with ``RULES`` for it."""
+PACKAGES: Final = frozenset(_HOMES)
+
+
+def classify_client(exception: BaseException) -> Classification | None:
+    """The verdict on an exception of a client library, or of a class derived from one; ``None`` on any other."""
+    for rule in _rules_of(type(exception)):  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+        verdict = rule(exception)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+RULES: Final[tuple[Rule, ...]] = (classify_client,)
+
+
+@functools.lru_cache(maxsize=512)
+def _rules_of(kind: type[BaseException]) -> tuple[Rule, ...]:
+    """The rules of the packages of its bases, those of the nearest first."""
+    packages = dict.fromkeys(name_of(base).partition(".")[0] for base in bases_of(kind))
+    return tuple(dict.fromkeys(rule for package in packages for rule in rules_for(package)))
+
+
+def rules_for(package: str) -> tuple[Rule, ...]:
+    """The rules for the exceptions of ``package``; none where it is not known."""
+    home = _HOMES.get(package)
+    rules: tuple[Rule, ...] = () if home is None else importlib.import_module(f"{__package__}.{home}").RULES
+    return rules

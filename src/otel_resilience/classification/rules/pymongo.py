@@ -1,0 +1,115 @@
+"""Rules for PyMongo (also asynchronous) and for Motor, by the error codes of MongoDB. Nothing here imports them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from otel_resilience._internal.foreign import answer_of, attribute, is_a
+from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
+from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.rules import os_errors, verdicts
+
+_ANSWERED: Final = verdicts.SERVER_ERROR
+_BULK: Final = verdicts.BAD_REQUEST.replace()
+_BROKEN: Final = os_errors.BROKEN
+_NO_SERVER: Final = os_errors.REFUSED
+
+_CLASSES: Final = {
+    "WaitQueueTimeoutError": verdicts.POOL,
+    "ServerSelectionTimeoutError": _NO_SERVER,
+    "NetworkTimeout": verdicts.READ_TIMEOUT,
+    "NotPrimaryError": verdicts.UNAVAILABLE,
+    "ConnectionFailure": _BROKEN,
+    "DuplicateKeyError": verdicts.CONSTRAINT,
+    "CursorNotFound": verdicts.CONFLICT,
+    "ExecutionTimeout": verdicts.READ_TIMEOUT,
+    "WTimeoutError": verdicts.READ_TIMEOUT,
+    "BulkWriteError": _BULK,
+    "ClientBulkWriteException": _BULK,
+    "OperationFailure": _ANSWERED,
+    "ProtocolError": verdicts.GARBAGE,
+    "PyMongoError": verdicts.MISUSE,
+}
+_by_name: Final = by_class_name(
+    [
+        *((f"pymongo.errors.{name}", verdict) for name, verdict in _CLASSES.items()),
+        ("bson.errors.BSONError", verdicts.MISUSE),
+    ]
+)
+
+_GROUPS: Final = (
+    (verdicts.AUTHENTICATION.replace(unsent=True), (11, 18, 8000)),
+    (verdicts.NOT_ALLOWED, (13, 31, 33)),
+    (verdicts.CONSTRAINT, (121, 11000, 11001, 12582)),
+    (verdicts.SERIALIZATION, (112, 225, 251)),
+    (verdicts.LOCKED, (24, 46)),
+    (verdicts.READ_TIMEOUT, (50, 89, 202, 262)),
+    # steps down, shuts down, recovers, is no primary, has stale routes
+    (
+        verdicts.UNAVAILABLE,
+        (6, 7, 63, 64, 91, 133, 150, 189, 234, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436),
+    ),
+    (verdicts.CONFLICT, (43, 237)),
+    (verdicts.OVERLOADED, (39, 146, 292)),
+    (verdicts.THROTTLED, (16500, 462)),
+    (verdicts.WRITES_PAUSED, (14031,)),
+    (verdicts.NOT_FOUND, (26,)),
+    (verdicts.EXISTS, (48, 68)),
+    (verdicts.BAD_PROGRAM, (2, 4, 9, 14, 20, 59, 85, 86, 10334, 17280)),
+)
+_BY_CODE: Final = {code: verdict for verdict, codes in _GROUPS for code in codes}
+_PASSING: Final = ("TransientTransactionError", "RetryableWriteError")
+_ERRNO: Final = re.compile(r"\[Errno (-?\d+)\]")
+
+
+def classify_pymongo(exception: BaseException) -> Classification | None:
+    """The verdict on an exception of PyMongo; ``None`` on any other."""
+    verdict = _by_name(exception)
+    if verdict is _ANSWERED:
+        return _by_code(attribute(exception, "code")) or (verdicts.UNAVAILABLE if _passes(exception) else verdict)
+    if verdict is _BULK:
+        return _bulk(exception)
+    if verdict is _NO_SERVER:
+        return _no_server(exception)
+    if verdict is _BROKEN:
+        return nearest_verdict(exception, os_errors.judge) or verdict
+    return verdict
+
+
+RULES: Final[tuple[Rule, ...]] = (classify_pymongo,)
+"""Silent on everything that it did not raise."""
+
+
+def _by_code(code: object) -> Classification | None:
+    return _BY_CODE.get(code) if is_a(code, int) else None
+
+
+def _passes(exception: BaseException) -> bool:
+    """Whether the server or the client has labelled the error as one to repeat."""
+    return any(answer_of(exception, "has_error_label", label) is True for label in _PASSING)
+
+
+def _bulk(exception: BaseException) -> Classification:
+    """By the first write that failed, else by the write concern; some writes may have been done."""
+    details: Any = attribute(exception, "details")
+    if is_a(details, dict):
+        for name in ("writeErrors", "writeConcernErrors"):
+            errors = details.get(name)
+            if is_a(errors, list) and errors and is_a(errors[0], dict):
+                return _by_code(errors[0].get("code")) or _BULK
+    return _by_code(attribute(exception, "code")) or _BULK
+
+
+def _no_server(exception: BaseException) -> Classification:
+    """Of why each server was not to be had only the text is kept. Nothing was sent."""
+    text = message_of(exception)
+    if "certificate verify failed" in text:
+        return os_errors.CERTIFICATE
+    number = _ERRNO.search(text)
+    known = os_errors.judge(OSError(int(number[1]), "")) if number and not number[1].startswith("-") else None
+    if known is None and ("Name or service not known" in text or "nodename nor servname" in text):
+        known = os_errors.NAME_UNKNOWN
+    if known is None and "timed out" in text:
+        known = verdicts.CONNECT_TIMEOUT
+    return (known or _NO_SERVER).replace(unsent=True)
