@@ -40,7 +40,7 @@ up: $(STAMP) ## Start API, workers, scheduler, and where none are set a simulato
 
 test: $(STAMP) ## Pass the tests
 	@sh .ci/tools
-	@$(BIN)/python -m pytest $(IN_PARALLEL) $(TEST_OPTIONS)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) $(TEST_OPTIONS) || sh .ci/again $$? $(BIN)/python
 
 oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it allows
 	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
@@ -48,8 +48,8 @@ oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it a
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
 		--editable src/otel_resilience 'opentelemetry-api==1.39.*' 'opentelemetry-sdk==1.39.*' \
 		'opentelemetry-instrumentation-httpx==0.60b1' aiohttp anthropic asyncpg boto3 celery confluent-kafka elasticsearch \
-		'fakeredis[lua]' 'google-api-core[grpc]' httpx httpx2 hypothesis kafka-python openai 'psycopg[binary]' psycopg2-binary \
-		pydantic pymongo PyMySQL pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml redis requests rich \
+		'fakeredis[lua]' googleapis-common-protos grpcio httpx httpx2 hypothesis kafka-python openai 'psycopg[binary,pool]' \
+		psycopg2-binary pydantic pymongo PyMySQL pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml redis requests rich \
 		'SQLAlchemy[asyncio]' tenacity
 	@$(OLDEST)/bin/python -m pytest tests/otel_resilience $(TEST_OPTIONS)
 

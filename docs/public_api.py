@@ -29,6 +29,7 @@ MODULES = (
     "otel_resilience.storage",
     "otel_resilience.telemetry",
     "otel_resilience.testing",
+    "otel_resilience.testing.faults",
 )
 """What a user imports from; every other module may change."""
 TELEMETRY_NAMES = ("use_providers",)
@@ -61,7 +62,7 @@ def _entry(name: str, value: Any) -> Iterator[str]:
         yield from _class(name, value)
     elif inspect.ismodule(value):
         yield f"module {name}"
-        for inner in sorted(each for each in vars(value) if each.isupper()):
+        for inner in sorted(each for each in vars(value) if each.isupper() and each != "TYPE_CHECKING"):
             yield f"{INDENT}{inner} = {_text(getattr(value, inner))}"
     elif inspect.isroutine(value):
         yield from _function(name, value)

@@ -26,18 +26,28 @@ from otel_resilience.errors import (
     AttemptThreadsExhaustedError,
     AttemptTimeoutError,
     CircuitOpenError,
+    ConcurrencyLimitError,
     DeadlineExceededError,
     ErrorContext,
+    FailedResultError,
+    LimitError,
+    RateLimitedError,
     ResilienceError,
     enrich,
     error_context,
 )
+from otel_resilience.limits.concurrency import ConcurrencyLimiter
+from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
+from otel_resilience.limits.rate import RateLimiter
+from otel_resilience.policy.off_switch import disabled
 from otel_resilience.policy.policy import Policy
+from otel_resilience.policy.registry import PolicyRegistry
 from otel_resilience.policy.service import RetryService, retry
 from otel_resilience.retries.backoff import Jitter
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget, RetryBudgetMetrics
 from otel_resilience.retries.config import RetryConfig
+from otel_resilience.telemetry.hooks import Hooks, add_hooks, remove_hooks
 
 __all__ = [
     "AttemptThreadsExhaustedError",
@@ -51,11 +61,21 @@ __all__ = [
     "CircuitOpenError",
     "Classification",
     "Classifier",
+    "ConcurrencyLimit",
+    "ConcurrencyLimitError",
+    "ConcurrencyLimiter",
     "DeadlineExceededError",
     "ErrorClass",
     "ErrorContext",
+    "FailedResultError",
+    "Hooks",
     "Jitter",
+    "LimitError",
     "Policy",
+    "PolicyRegistry",
+    "RateLimit",
+    "RateLimitedError",
+    "RateLimiter",
     "ResilienceError",
     "RetryBudget",
     "RetryBudgetConfig",
@@ -67,16 +87,19 @@ __all__ = [
     "Transition",
     "TransitionReason",
     "__version__",
+    "add_hooks",
     "classify",
     "correlation_id",
     "correlation_scope",
     "current_attempt",
     "default_classifier",
+    "disabled",
     "enrich",
     "error_context",
     "error_types",
     "new_correlation_id",
     "parse_retry_after",
     "remaining",
+    "remove_hooks",
     "retry",
 ]

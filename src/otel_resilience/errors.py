@@ -58,6 +58,65 @@ class CircuitOpenError(ResilienceError):
         )
 
 
+class LimitError(ResilienceError):
+    """Base of the rejections by a limit of our own; the attempt that was to be made was not sent.
+
+    Made with the dependency and the seconds to wait, as :class:`CircuitOpenError`. Neutral for any breaker around, and
+    provably unsent where no attempt was made.
+    """
+
+    args: tuple[str, float]
+
+    @property
+    def dependency(self) -> str:
+        """What was to be called."""
+        return self.args[0]
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds after which the same call can be expected to pass."""
+        return self.args[1]
+
+
+class RateLimitedError(LimitError):
+    """The rate limit gives its next permit later than the call may wait for it."""
+
+    def __str__(self) -> str:
+        return f"the rate limit of {self.dependency} gives a permit in {self.retry_after:.3f} s, which is too late"
+
+    @property
+    def classification(self) -> Classification:
+        """As an answer 429, but neutral and unsent."""
+        return Classification(
+            ErrorClass.THROTTLED,
+            Severity.MEDIUM,
+            error_types.RATE_LIMITED,
+            retry_after=self.retry_after,
+            unsent=not self.attempts,
+        )
+
+
+class ConcurrencyLimitError(LimitError):
+    """As many calls as allowed are under way, and none ended in the time that the call may wait.
+
+    ``retry_after`` is an estimate from how often a slot became free.
+    """
+
+    def __str__(self) -> str:
+        return f"all calls that may be made to {self.dependency} at a time are under way"
+
+    @property
+    def classification(self) -> Classification:
+        """A shortage of our own: it says nothing about the dependency."""
+        return Classification(
+            ErrorClass.LOCAL,
+            Severity.MEDIUM,
+            error_types.CONCURRENCY_LIMITED,
+            retry_after=self.retry_after,
+            unsent=not self.attempts,
+        )
+
+
 class AttemptTimeoutError(ResilienceError, TimeoutError):
     """One attempt took longer than the attempt timeout, and was cut.
 
@@ -125,6 +184,37 @@ class AttemptThreadsExhaustedError(ResilienceError):
     def classification(self) -> Classification:
         """A shortage of our own: it says nothing about the dependency."""
         return Classification(ErrorClass.LOCAL, Severity.HIGH, error_types.POOL_EXHAUSTED, unsent=not self.attempts)
+
+
+class FailedResultError(ResilienceError):
+    """An attempt returned what ``retry_result`` takes for a failure. Handed to a fallback, to hooks and to telemetry.
+
+    Callers do not meet it: where the attempts end, the last result is returned as it is. Its text says nothing of the
+    result, which may hold anything.
+    """
+
+    def __init__(self, result: object, classification: Classification) -> None:
+        super().__init__(classification.error_type)
+        self.result = result
+        """What the operation returned."""
+        self.classification = classification
+        """By the HTTP status and the ``Retry-After`` of the result, where it has them."""
+        self.pending = True
+        """The call that judged the result has not ended yet."""
+
+    def __str__(self) -> str:
+        return f"the result was judged a failure: {self.classification.error_type}"
+
+    @property
+    def request(self) -> object:
+        """The request that the result, a response, was the answer to; ``None`` where it shows none."""
+        shown = attribute(self.result, "request")
+        return attribute(self.result, "request_info") if shown is None else shown
+
+    @property
+    def history(self) -> object:
+        """The responses that redirected the request, where the result shows them."""
+        return attribute(self.result, "history")
 
 
 @dataclasses.dataclass(slots=True)

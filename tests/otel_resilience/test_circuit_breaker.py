@@ -232,7 +232,9 @@ class TestHalfOpen:
             return "value"
 
         async def main() -> list[Any]:
-            return await asyncio.gather(*(breaker.execute(operation) for _ in range(1000)), return_exceptions=True)
+            calls = [breaker.execute(operation) for _ in range(1000)]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            return list(results)
 
         results = run_fake(clock, main())
         assert len(on_the_wire) == 1

@@ -517,8 +517,9 @@ class TestEnclosedCalls:
         inner = Policy("supplier", retry=AT_ONCE)
         for server, limit in cut_once_sent([method] * times):
             request = functools.partial(send_httpx, method, server.url)
+            protected: Callable[[], object] = functools.partial(inner.execute, request, idempotent=declared)
             with pytest.raises(AttemptTimeoutError):
-                cutting(limit).execute(functools.partial(inner.execute, request, idempotent=declared))
+                cutting(limit).execute(protected)
 
     @pytest.mark.parametrize("declared", [None, True, False])
     @pytest.mark.parametrize("ending", ["succeeds", "fails and is handled"])

@@ -94,6 +94,8 @@ def test_every_module_of_it_can_be_imported_with_the_api_alone() -> None:
         names = [name for name in names if name not in clients]
         assert "otel_resilience.testing" in names and "otel_resilience.classification.rules.psycopg" in names
         for name in names:
+            if name == "otel_resilience.testing.plugin":  # pytest alone imports it
+                continue
             if not name.startswith("otel_resilience.instrumentation."):
                 importlib.import_module(name)
         loaded = {name.partition(".")[0] for name in sys.modules}
@@ -172,11 +174,13 @@ def test_the_library_depends_on_the_api_alone_at_import_time(path: Path) -> None
     allowed = ("opentelemetry", "otel_resilience", "__future__", *CLIENTS.get(relative(path), ()))
     for name, at_import_time in imports(path):
         top = name.partition(".")[0]
+        if relative(path) == "otel_resilience/testing/plugin.py" and top == "pytest":
+            continue
         if at_import_time:
             assert top in sys.stdlib_module_names or top in allowed, name
             assert not name.startswith(SDK), name
         elif name.startswith(SDK):
-            assert relative(path) == "otel_resilience/testing/__init__.py", name
+            assert relative(path).startswith("otel_resilience/testing/"), name
 
 
 @pytest.mark.parametrize("path", APPLICATION, ids=relative)

@@ -296,6 +296,7 @@ class TestOneExceptionInTwoCalls:
         assert tokens(outer) == 80
 
 
+@pytest.mark.fault("L22")
 def test_the_number_of_the_attempt_is_that_of_the_innermost_call(driver: Driver, clock: FakeClock, path: str) -> None:
     inner, outer = make_policy(clock), make_policy(clock)
     seen: list[int] = []
@@ -333,8 +334,8 @@ async def test_a_coroutine_that_is_closed_in_another_context_raises_nothing() ->
     protected = policy.execute(functools.partial(asyncio.sleep, 10))
 
     def step() -> None:
-        protected.send(None)  # type: ignore[attr-defined]  # a coroutine
+        protected.send(None)
 
     contextvars.copy_context().run(step)
-    protected.close()  # type: ignore[attr-defined]  # as above
+    protected.close()
     assert current_attempt() == 1

@@ -327,6 +327,13 @@ class TestWhatCannotBeProtected:
         with pytest.raises(TypeError, match=f"operation must be a function, .*not {named}"):
             Policy("supplier").execute(operation)
 
+    def test_a_generator_is_shown_the_block_form(self, operation: Any, named: str) -> None:
+        with pytest.raises(TypeError) as refusal:
+            Policy("supplier").execute(operation)
+        loop = "async for" if named == "an async generator" else "for"
+        shown = f"'{loop} attempt in policy.attempts(): with attempt: ...'" in str(refusal.value)
+        assert shown is named.endswith("generator")
+
     def test_and_by_the_decorator(self, operation: Any, named: str) -> None:
         with pytest.raises(TypeError, match=f"must be a function, .*not {named}"):
             Policy("supplier")(operation)

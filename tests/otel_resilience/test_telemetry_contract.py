@@ -36,13 +36,14 @@ from otel_resilience import (
     RetryBudgetConfig,
     RetryConfig,
     classify,
+    disabled,
     error_context,
     telemetry,
 )
 from otel_resilience.classification import error_types
 from otel_resilience.storage import DiskStorage, SharedCircuitBreaker, SharedState
 from otel_resilience.telemetry import cardinality, contract, listener
-from otel_resilience.testing import FakeClock, Point, RecordedTelemetry
+from otel_resilience.testing import FakeClock, Point, RecordedTelemetry, faults
 from support.frail_storage import FrailStorage
 from support.resilience import (
     Driver,
@@ -58,7 +59,7 @@ from support.resilience import (
 
 DEPENDENCY, OPERATION, OUTCOME = "resilience.dependency", "resilience.operation", "resilience.outcome"
 CLASS, SEVERITY = "resilience.error.class", "resilience.error.severity"
-OUTCOMES = {"ok", "ok_after_retry", "failed", "rejected", "deadline", "cancelled"}
+OUTCOMES = {"ok", "ok_after_retry", "fallback", "failed", "rejected", "deadline", "cancelled"}
 STATES = {"closed", "open", "half_open", "forced_open", "shadow"}
 
 DESIGN_METRICS = {
@@ -85,6 +86,7 @@ DESIGN_METRICS = {
 DESIGN_EVENTS = {
     "resilience.attempt.failed",
     "resilience.retry.scheduled",
+    "resilience.retry.shadowed",
     "resilience.retry.exhausted",
     "resilience.retry.budget_exhausted",
     "resilience.circuit_breaker.state_changed",
@@ -93,17 +95,21 @@ DESIGN_EVENTS = {
     "resilience.storage.degraded",
     "resilience.storage.restored",
     "resilience.storage.damaged",
+    "resilience.disabled",
 }
 ALERT_PREFIX = "resilience.alert."
 """What the alert service emits is held against the contract in ``alerting/test_alert_telemetry.py``."""
-OPERATION_SPAN = {DEPENDENCY, OPERATION, "resilience.attempts", OUTCOME, "error.type"}
-ATTEMPT_SPAN = {DEPENDENCY, "resilience.attempt.number", "resilience.retry.delay", "error.type", CLASS, SEVERITY}
+OPERATION_SPAN = {DEPENDENCY, OPERATION, "resilience.attempts", OUTCOME, "error.type", "resilience.disabled"}
+ATTEMPT_SPAN = {
+    DEPENDENCY, "resilience.attempt.number", "resilience.attempt.hedged", "resilience.retry.delay", "error.type", CLASS,
+    SEVERITY, "resilience.fault.injected",
+}  # fmt: skip
 CLOSED_SETS = {
     OUTCOME: OUTCOMES,
     "resilience.retry.source": {"backoff", "retry_after"},
     "resilience.retry.suppress_reason": {
         "budget", "deadline", "not_idempotent", "not_retryable", "retry_after_too_long", "breaker_open",
-        "exhausted_below", "idempotency_unknown",
+        "exhausted_below", "idempotency_unknown", "shadow",
     },
     "resilience.circuit_breaker.state": STATES,
     "resilience.from": STATES,
@@ -161,6 +167,8 @@ def everything(driver: Driver, clock: FakeClock) -> None:
 
     policy = make_policy(clock, breaker=None)
     attempt(policy, "value")
+    with faults.inject(error=TransientFault, times=1), disabled():
+        attempt(policy, "value")
     attempt(policy, TransientFault(), "value")
     attempt(policy, TransientFault())
     attempt(policy, ThrottledFault(retry_after=2.0), "value")
@@ -180,6 +188,7 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     )
     attempt(poor, TransientFault())
     attempt(poor, TransientFault())
+    attempt(make_policy(clock, fallback="last known", retry_result=lambda value: value == "bad"), "bad")
     operation = driver.operation(Script(TransientFault()).play)
     attempt(make_policy(clock, breaker=None), lambda: run_inner(make_policy(clock, breaker=None), operation))
 
@@ -210,6 +219,8 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     shadow = make_policy(clock, breaker=CircuitBreakerConfig(consecutive_failures=1, shadow=True), retry=None)
     attempt(shadow, TransientFault())
     attempt(shadow, "value")
+    attempt(make_policy(clock, retry=RetryConfig(shadow=True)), TransientFault())
+    run_fake(clock, make_policy(clock, hedge_after=1, idempotent=True).execute(asyncio.sleep, 2))
     share_state(clock)
     cutting = make_policy(clock, attempt_timeout=10)
     cutting.execute(lambda: "value")
@@ -316,7 +327,7 @@ class TestEveryName:
                 assert {DEPENDENCY, "resilience.attempt.number"} <= found <= ATTEMPT_SPAN
             else:
                 assert re.fullmatch(r"supplier \w+", span.name)
-                assert OPERATION_SPAN - {"error.type"} <= found <= OPERATION_SPAN
+                assert OPERATION_SPAN - {"error.type", "resilience.disabled"} <= found <= OPERATION_SPAN
         assert set().union(*map(set, map(attributes, attempt_spans(recorded)))) == ATTEMPT_SPAN
 
     def test_events(self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:

@@ -278,7 +278,7 @@ class TestOuterDeadline:
         inner = Policy("inner")
 
         def call() -> None:
-            asyncio.run(inner.execute(functools.partial(asyncio.sleep, 60)))  # type: ignore[arg-type]  # a coroutine
+            asyncio.run(inner.execute(asyncio.sleep, 60))
 
         with takes_at_most(30), pytest.raises(DeadlineExceededError):
             Policy("outer", deadline=0.1).execute(call)
@@ -367,7 +367,7 @@ class TestThreads:
             busy.start()
             assert taken.wait(60)
             began = time.monotonic()
-            call = functools.partial(policy.execute, release.wait)
+            call: Callable[..., object] = functools.partial(policy.execute, release.wait)
             with pytest.raises(DeadlineExceededError):
                 around.execute(call) if outer else call(deadline=0.5)
             seconds = time.monotonic() - began

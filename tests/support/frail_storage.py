@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from otel_resilience.storage import BreakerStep, BreakerView, BudgetStep, BudgetView, MemoryStorage, StorageError
+from otel_resilience.storage import (
+    BreakerStep,
+    BreakerView,
+    BudgetStep,
+    BudgetView,
+    MemoryStorage,
+    RateStep,
+    RateView,
+    StorageError,
+)
 from otel_resilience.testing import FakeClock
 
 
@@ -29,6 +38,10 @@ class FrailStorage:
     def budget(self, key: str, step: BudgetStep) -> BudgetView:
         self._check("budget")
         return self.real.budget(key, step)
+
+    def rate(self, key: str, step: RateStep) -> RateView:
+        self._check("rate")
+        return self.real.rate(key, step)
 
     def pause(self, key: str, seconds: float) -> float:
         self._check("pause")

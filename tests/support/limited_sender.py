@@ -12,29 +12,28 @@ import time
 
 import httpx
 
-from catalog_sync.store.client import connect_url
-from catalog_sync.supplier.shared_limit import SharedRateLimiter
+from otel_resilience import RateLimit
+from otel_resilience.storage import RedisStorage, SharedRateLimiter, SharedState
 
 
 async def main(redis_url: str, server_url: str, rate: str, number: str) -> None:
-    client = connect_url(redis_url)
-    await client.ping()
-    limiter = SharedRateLimiter(float(rate), client, "test", wait=10.0)
+    shared = SharedState(RedisStorage(redis_url), wait=10.0)
+    limiter = SharedRateLimiter("test", RateLimit(int(rate)), shared=shared)
     async with httpx.AsyncClient(trust_env=False) as http:
-        await limiter.acquire()  # knows the script from now on
+        await limiter.acquire_async()  # knows the script from now on
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
 
         async def send() -> None:
-            await limiter.acquire()
+            await limiter.acquire_async()
             headers = {"X-Sent-At": repr(time.monotonic())}
             (await http.get(server_url, headers=headers)).raise_for_status()
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(int(number)):
                 tasks.create_task(send())
-    await client.aclose()
-    print("degraded" if limiter.degraded else "shared", flush=True)
+    print("degraded" if shared.degraded else "shared", flush=True)
+    shared.close()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from otel_resilience import (
     RetryService,
     retry,
 )
+from otel_resilience.circuitbreaker import breaker
 from otel_resilience.classification.rules import default_rules
 from otel_resilience.storage import MemoryStorage, SharedState
 from otel_resilience.telemetry import cardinality
@@ -67,7 +68,7 @@ def make_and_drop(number: int) -> None:
 
 def main() -> None:
     """Prints how much is held after some objects, and after many more."""
-    cardinality.MAX_ATTRIBUTE_SETS = 100  # type: ignore[misc]  # reached by both
+    cardinality.MAX_ATTRIBUTE_SETS = breaker.MANY = 100  # type: ignore[misc]  # reached by both
     recorded = RecordedTelemetry()
 
     def play(numbers: range) -> int:

@@ -31,10 +31,18 @@ _CURED: Final = OF_DEPENDENCY.of(
     contract.OPERATION_DURATION, match(contract.OUTCOME, "ok_after_retry"), suffix="_count"
 )
 _SURVIVING: Final = OF_DEPENDENCY.of(
-    contract.OPERATION_DURATION, match(contract.OUTCOME, "ok_after_retry|failed|deadline", "=~"), suffix="_count"
+    contract.OPERATION_DURATION,
+    match(contract.OUTCOME, "ok_after_retry|fallback|failed|deadline", "=~"),
+    suffix="_count",
 )
 _OUTCOMES: Final = colors(
-    ok=GREEN, ok_after_retry=YELLOW, failed=RED, rejected=ORANGE, deadline="dark-red", cancelled=GREY
+    ok=GREEN,
+    ok_after_retry=YELLOW,
+    fallback="light-orange",
+    failed=RED,
+    rejected=ORANGE,
+    deadline="dark-red",
+    cancelled=GREY,
 )
 _AMPLIFIED: Final = thresholds((None, GREEN), (1.2, YELLOW), (2, RED))
 _BY: Final = contract.DEPENDENCY
@@ -52,7 +60,7 @@ _HELP: Final = Row(
         ),
         timeseries(
             "Calls by outcome",
-            "ok_after_retry are calls that a retry saved; rejected ones were not sent at all.",
+            "ok_after_retry are calls that a retry saved, fallback those with a substitute; rejected were not sent.",
             [prom(total(_CALLS, INTERVAL, contract.OUTCOME), "{{resilience_outcome}}", exemplar=True)],
             bars=True,
             overrides=_OUTCOMES,

@@ -29,23 +29,24 @@ class Failure(NamedTuple):
 
 
 class Enclosing:
-    """Something that the running code is inside of."""
+    """Something that the running code is inside of.
 
-    __slots__ = ("attempts", "cuts", "failures", "outer", "seconds", "sent_inside", "unsafe_inside")
+    One is made for every call, so what few of them need has its value on the class. What all need has none there: the
+    interpreter is slow to set an attribute that its class has as well.
+    """
 
-    def __init__(self, outer: Enclosing | None, attempts: int, seconds: float) -> None:
-        self.outer = outer
-        self.attempts = attempts
-        """Attempts begun so far, the running one included."""
-        self.seconds = seconds
-        """The whole time that was given."""
-        self.cuts = False
-        """Whether the enclosed code is cancelled when the time is up, so that it need not watch the time itself."""
-        self.failures: deque[Failure] | None = None
-        self.sent_inside = False
-        """Whether an enclosed call may have sent something, however it ended."""
-        self.unsafe_inside = False
-        """Whether one may have sent what must not be repeated."""
+    outer: Enclosing | None
+    attempts: int
+    """Attempts begun so far, the running one included."""
+    seconds = 0.0
+    """The whole time that was given."""
+    cuts = False
+    """Whether the enclosed code is cancelled when the time is up, so that it need not watch the time itself."""
+    failures: deque[Failure] | None = None
+    sent_inside = False
+    """Whether an enclosed call may have sent something, however it ended."""
+    unsafe_inside = False
+    """Whether one may have sent what must not be repeated."""
 
     def left(self) -> float | None:
         """Seconds until nothing more may begin here; ``None`` where there is no limit."""

@@ -116,13 +116,15 @@ def _unprotectable(operation: Any) -> str:
         return _unprotectable(operation.__func__)
     called = operation if isinstance(operation, FunctionType) else type(operation).__call__
     if inspect.isasyncgenfunction(called):
-        return "an async generator: its body runs only while it is iterated; protect each step, or return a list"
+        return f"an async generator: {_LATER}; inside it, {_BLOCK.format('async for')}, or return a list"
     if inspect.isgeneratorfunction(called):
-        return "a generator: its body runs only while it is iterated; protect each step, or return a list"
+        return f"a generator: {_LATER}; inside it, {_BLOCK.format('for')}, or return a list"
     return ""
 
 
 _CONTEXT_MANAGER: Final = "a context manager: protect the calls in its body"
+_LATER: Final = "its body runs only while it is iterated"
+_BLOCK: Final = "protect each step by a block, '{} attempt in policy.attempts(): with attempt: ...'"
 
 
 def check_result(result: object) -> None:
@@ -141,7 +143,8 @@ def check_result(result: object) -> None:
     kind = type(result).__name__.strip("_")
     raise TypeError(
         f"the operation returned a {kind} of which nothing has run, so that nothing was protected: "
-        "use it within the operation, or protect the calls inside it"
+        "use it within the operation, or protect the calls inside it by blocks, "
+        "'for attempt in policy.attempts(): with attempt: ...'"
     )
 
 

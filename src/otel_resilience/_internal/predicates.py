@@ -40,12 +40,13 @@ def predicate(name: str, value: Any) -> IsRetryable | None:
     return typing.cast("IsRetryable", value)
 
 
-def judges_errors(name: str, function: Any) -> None:
-    """Raises ``TypeError`` unless ``function`` takes one exception and answers at once, as far as can be seen."""
+def judges_errors(name: str, function: Any, *, judged: str = "exception") -> None:
+    """Raises ``TypeError`` unless ``function`` takes one exception, or what else is ``judged``, and answers at once, as
+    far as can be seen."""
     if _answers_later(function):
         raise TypeError(f"{name} must answer at once, not be an async or a generator function: {function!r}")
     if not _takes_one_argument(function):
-        raise TypeError(f"{name} must take one exception as its only argument: {function!r}")
+        raise TypeError(f"{name} must take one {judged} as its only argument: {function!r}")
 
 
 _UNIONS = (types.UnionType, typing.Union)

@@ -5,17 +5,21 @@ The lock guards single steps of the machine. It is never held while an operation
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from types import NoneType
-from typing import Any, Generic, TypeVar, overload
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
+from types import NoneType, TracebackType
+from typing import Any, Final, Generic, Self, TypeVar, overload
 
 from otel_resilience import telemetry
+from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.counting import AtomicCounter
 from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.once import Once
 from otel_resilience._internal.operations import (
     check_result,
     discard,
@@ -24,6 +28,7 @@ from otel_resilience._internal.operations import (
     plain_types,
     protectable,
 )
+from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
 from otel_resilience.circuitbreaker.machine import BreakerMachine
 from otel_resilience.circuitbreaker.states import BreakerState, Transition
@@ -35,12 +40,14 @@ from otel_resilience.telemetry.providers import metrics_set
 
 T = TypeVar("T")
 
+_log = logging.getLogger("otel_resilience")
+
 _CANCELLED = ErrorClass.CANCELLED
 _NEUTRAL = BreakerEffect.NEUTRAL
 _SUCCESS = BreakerEffect.SUCCESS
 
 UNRECORDED = -1
-"""The permit of a call that shadow mode lets pass although the circuit is open; its result is not counted."""
+"""The permit of a call that passes only in shadow mode, or by the off switch; its result is not counted."""
 
 
 class _Begun(Generic[T]):
@@ -62,7 +69,11 @@ class _Begun(Generic[T]):
         discard(self._awaitable)
 
 
-class CircuitBreaker:
+_blocks: Final[ContextVar[tuple[tuple[CircuitBreaker, int, float], ...]]] = ContextVar("breaker_blocks", default=())
+"""The blocks that the running code is in, the innermost last: breaker, permit, time of the begin."""
+
+
+class CircuitBreaker(ProcessBound):
     """Rejects calls to a dependency that is not well, and finds out when it has recovered.
 
     Safe for threads and for several event loops. Which errors count is the classifier's decision
@@ -73,6 +84,12 @@ class CircuitBreaker:
 
         breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=5, reset_timeout=30))
         breaker.execute(lambda: client.get("/bundles"))
+
+    As a block, which may be nested and used by several threads and tasks at once: it raises
+    :class:`~otel_resilience.CircuitOpenError` on entry, and what is raised inside counts as from :meth:`execute`.
+
+        with breaker:  # or `async with`
+            client.get("/bundles")
     """
 
     def __init__(
@@ -102,6 +119,11 @@ class CircuitBreaker:
         self._refresh_fast_permit()
         renew_lock_after_fork(self)
         telemetry.watch_breaker(self)
+        if clock is time.monotonic:  # not in tests of time
+            _count_made(dependency)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.dependency} {self._machine.state.name}{' SHADOW' * self.config.shadow}>"
 
     @property
     def state(self) -> BreakerState:
@@ -152,14 +174,14 @@ class CircuitBreaker:
         self.count_rejection = self._rejections.add
 
     @overload
-    def execute(self, operation: Callable[[], Awaitable[T]]) -> Awaitable[T]: ...
+    def execute(self, operation: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(self, operation: Callable[[], T]) -> T: ...
     def execute(self, operation: Callable[[], Any]) -> Any:
         """Runs ``operation`` unless the circuit is open. Raises :class:`CircuitOpenError`, else what the operation
         raises; ``TypeError`` for what cannot be protected, such as a generator function or a class.
 
-        For an ``async def`` it returns an awaitable, and nothing happens before that is awaited. Within a running event
+        For an ``async def`` it returns a coroutine, and nothing happens before that is awaited. Within a running event
         loop that holds as well for a function that only calls one, such as ``lambda: fetch(1)``.
         """
         protectable("operation", operation)
@@ -169,7 +191,7 @@ class CircuitBreaker:
         started = self.clock()
         if not permit:
             left = self.rejects_until - started
-            if left > 0 and not metrics_set():
+            if left > 0 and not metrics_set() and not interventions.off:
                 self.count_rejection()
                 raise CircuitOpenError(self.dependency, left)
             permit = self.admit()
@@ -191,7 +213,7 @@ class CircuitBreaker:
         started = self.clock()
         if not permit:
             left = self.rejects_until - started
-            if left > 0 and not metrics_set():
+            if left > 0 and not metrics_set() and not interventions.off:
                 self.count_rejection()
                 raise CircuitOpenError(self.dependency, left)
             permit = self.admit()
@@ -205,6 +227,33 @@ class CircuitBreaker:
         self.record_success(permit, started)
         return result
 
+    def __enter__(self) -> Self:
+        started = self.clock()
+        _blocks.set((*_blocks.get(), (self, self.fast_permit or self.admit(), started)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        blocks = _blocks.get()
+        at = next((at for at in reversed(range(len(blocks))) if blocks[at][0] is self), None)
+        if at is None:
+            return  # left in another context, as a generator that is closed elsewhere: the lease of a probe will pass
+        _, permit, started = blocks[at]
+        _blocks.set(blocks[:at] + blocks[at + 1 :])
+        if error is None:
+            self.record_success(permit, started)
+        else:
+            self.record_error(permit, self._classifier.classify(error), started, error)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
     def _check_result(self, permit: int, result: object) -> None:
         try:
             check_result(result)
@@ -216,13 +265,15 @@ class CircuitBreaker:
         """Raises :class:`CircuitOpenError` where the open time lasts and no telemetry is set up; else :meth:`admit`
         decides."""
         left = self.rejects_until - self.clock()
-        if left > 0 and not metrics_set():
+        if left > 0 and not metrics_set() and not interventions.off:
             self.count_rejection()
             raise CircuitOpenError(self.dependency, left)
 
     def admit(self) -> int:
         """A permit for one call, to be given back with exactly one of :meth:`record_success`, :meth:`record_error` and
         :meth:`release`. Raises :class:`CircuitOpenError`."""
+        if interventions.off:
+            return UNRECORDED
         now = self.clock()
         machine = self._machine
         with self._lock:
@@ -266,7 +317,7 @@ class CircuitBreaker:
     def record_error(self, permit: int, verdict: Classification, started: float, error: BaseException) -> None:
         """The call failed with ``error``; the verdict says what that means for the circuit."""
         effect = verdict.breaker
-        if verdict.error_class is _CANCELLED or effect is _NEUTRAL:
+        if verdict.error_class is _CANCELLED or effect is _NEUTRAL or interventions.off:
             self.release(permit)
             return
         if effect is _SUCCESS:
@@ -323,6 +374,26 @@ class CircuitBreaker:
             telemetry.state_changed(self.dependency, transition)
         if stale:
             telemetry.stale_result(self.dependency, stale)
+
+
+MANY: Final = 1_000
+"""Breakers of one name in one process. One for each call sees one result, and never opens."""
+_MOST_NAMES: Final = 256
+_made: dict[str, int] = {}
+_many: Final = Once()
+
+
+def _count_made(dependency: str) -> None:
+    made = _made.get(dependency, 0) + 1
+    if made > 1 or len(_made) < _MOST_NAMES:
+        _made[dependency] = made
+    if made >= MANY and _many.first(dependency):
+        _log.warning(
+            "%d circuit breakers were made for %r. Each knows only its own calls: one that is made for each call or "
+            "request protects nothing. Make it, or the policy with it, once, and use it for all calls",
+            made,
+            dependency,
+        )
 
 
 def _check_parts(config: object, classifier: object, clock: object, rng: object) -> None:

@@ -44,6 +44,8 @@ def _requests(exception: BaseException) -> Iterator[object]:
 
 def method_of(request: object) -> str | None:
     """The method of a request object of any HTTP client; ``None`` where it is no request."""
+    if request is None:
+        return None
     method = attribute(request, "method")
     if method is None and any(name_of(kind) == "urllib.request.Request" for kind in bases_of(type(request))):
         method = request.get_method()  # type: ignore[attr-defined]  # not imported: that takes 50 ms

@@ -31,7 +31,11 @@ _HTTP_DATES: Final = tuple(
         rf"[a-z]{{3}} (?P<month>[a-z]{{3}}) +(?P<day>\d\d?) {_TIME} (?P<year>\d{{4}})",
     )
 )
+_SECONDS: Final = re.compile(r"(?=\d)0*+(\d*+)(\.\d+)?", re.ASCII)
+_NEXT_VALUE: Final = re.compile(r"\s*,\s*(?=[\d.]+\s*(?:,|$)|[a-z]{3,9},)", re.ASCII | re.IGNORECASE)
+"""Between the values of a header that was sent more than once; not the comma within a date."""
 _ISO_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:", re.ASCII)
+_MOST_VALUES: Final = 10
 _LONGEST: Final = 64
 """Characters; no date is longer."""
 
@@ -39,20 +43,26 @@ _LONGEST: Final = 64
 def parse_retry_after(value: str | None, *, date: str | None = None, now: float | None = None) -> float | None:
     """Seconds to wait, from 0 to :data:`MAX_RETRY_AFTER`, or ``None`` where ``value`` does not say.
 
-    ``value`` is the header: whole seconds, or a date in any of the three formats of HTTP. ``date`` is the response's
-    ``Date`` header; ``now``, used where that is missing or unreadable, is the wall clock in seconds since the epoch.
-    Negative numbers, dates that are not in the future and any other text give ``None``. Raises ``TypeError`` naming the
+    ``value`` is the header: seconds, also with a fraction (which HTTP does not allow and servers send), or a date in
+    any of the three formats of HTTP; of several values the longest wait. ``date`` is the response's ``Date`` header;
+    ``now``, used where that is missing or unreadable, is the wall clock in seconds since the epoch. Negative numbers,
+    dates that are not in the future and any other text give ``None``. Raises ``TypeError`` naming the
     parameter where ``value`` or ``date`` is no text, or ``now`` no number.
     """
     _check(value, date, now)
     if value is None:
         return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        digits = text.lstrip("0")
-        return MAX_RETRY_AFTER if len(digits) > 10 else min(float(digits or 0), MAX_RETRY_AFTER)
     now = _finite(now)
-    return _until(_http_date(text, now), date, now)
+    waits = (_wait(text, date, now) for text in _NEXT_VALUE.split(value.strip(), _MOST_VALUES))
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _wait(text: str, date: str | None, now: float | None) -> float | None:
+    seconds = _SECONDS.fullmatch(text)
+    if seconds is None:
+        return _until(_http_date(text, now), date, now)
+    whole, fraction = seconds.groups(default="")
+    return MAX_RETRY_AFTER if len(whole) > 10 else min(float(whole + fraction or 0), MAX_RETRY_AFTER)
 
 
 def parse_rate_limit_reset(value: str | None, *, date: str | None = None, now: float | None = None) -> float | None:

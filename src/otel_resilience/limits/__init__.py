@@ -1,1 +1,1 @@
-"""What an attempt may take: time limits, and the threads in which a ``def`` can be cut."""
+"""Limits on calls: how often, how many at a time, how long an attempt may take."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
 
 from otel_resilience._internal.nesting import Enclosing, enclosing, leave
 from otel_resilience.classification.requests_seen import seen_in_task, seen_in_thread
@@ -14,6 +15,24 @@ from otel_resilience.limits.threads import Worker
 T = TypeVar("T")
 
 
+class Timer(Protocol):
+    """What :data:`start_timer` starts."""
+
+    def cancel(self) -> object:
+        """The callback is not called any more."""
+        ...
+
+
+Callback = Callable[[asyncio.AbstractEventLoop], object]
+
+
+def _call_later(loop: asyncio.AbstractEventLoop, seconds: float, callback: Callback) -> Timer:
+    return loop.call_later(seconds, callback, loop)
+
+
+start_timer: Callable[[asyncio.AbstractEventLoop, float, Callback], Timer] = _call_later
+"""Calls back in a loop after so many seconds; a clock of the tests puts its own here."""
+
 TimeLimitError = Callable[[float, bool | None], TimeoutError]
 """The error for an attempt that was cut after so many seconds, and what its request showed."""
 
@@ -21,11 +40,10 @@ TimeLimitError = Callable[[float, bool | None], TimeoutError]
 class CutAttempt(Enclosing):
     """One attempt that may be cut. Once it is, no call that runs inside it begins another attempt."""
 
-    __slots__ = ("_call", "given_up")
-
     def __init__(self, call: Enclosing, seconds: float) -> None:
-        super().__init__(call, call.attempts, seconds)
-        self._call = call
+        self.outer = self._call = call
+        self.attempts = call.attempts
+        self.seconds = seconds
         self.given_up = False
 
     def left(self) -> float | None:
@@ -65,30 +83,56 @@ def run_limited(
         leave(token)
 
 
+class TimeLimit:
+    """Cuts the block of the current task after ``limit`` seconds; a context manager, entered once."""
+
+    __slots__ = ("_attempt", "_call", "_error_of", "_limit", "_scope", "_seen", "_task", "_timer", "_token")
+
+    def __init__(self, limit: float, call: Enclosing, error_of: TimeLimitError) -> None:
+        self._limit = limit
+        self._call = call
+        self._error_of = error_of
+        self._seen: bool | None = None
+
+    def __enter__(self) -> CutAttempt:
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._attempt = CutAttempt(self._call, self._limit)
+        self._scope = asyncio.timeout(None)
+        _finish(self._scope.__aenter__())
+        self._token = enclosing.set(self._attempt)
+        self._timer = start_timer(loop, self._limit, self._on_time)
+        return self._attempt
+
+    def _on_time(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._attempt.given_up = True
+        self._seen = seen_in_task(self._task, self._attempt)
+        self._scope.reschedule(loop.time())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        leave(self._token)
+        try:
+            _finish(self._scope.__aexit__(kind, error, traceback))
+        except TimeoutError as cut:
+            raise self._error_of(self._limit, self._seen) from cut
+
+
+def _finish(step: Coroutine[Any, Any, object]) -> None:
+    """Runs a coroutine of :func:`asyncio.timeout`, which never waits, so that ``with`` will do."""
+    try:
+        step.send(None)
+    except StopIteration:
+        return
+    step.close()
+    raise RuntimeError("asyncio.timeout waits in this version of Python")
+
+
 async def run_limited_async(
     operation: Callable[[], Awaitable[T]] | Awaitable[T], limit: float, call: Enclosing, error_of: TimeLimitError
 ) -> T:
     """Awaits an operation for at most ``limit`` seconds, then cancels it."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    attempt = CutAttempt(call, limit)
-    seen: bool | None = None
-
-    def on_time() -> None:
-        nonlocal seen
-        attempt.given_up = True
-        seen = seen_in_task(task, attempt)
-        scope.reschedule(loop.time())
-
-    token = enclosing.set(attempt)
-    timer = loop.call_later(limit, on_time)
-    try:
-        async with asyncio.timeout(None) as scope:
-            return await (operation() if callable(operation) else operation)
-    except TimeoutError as error:
-        if scope.expired():
-            raise error_of(limit, seen) from error
-        raise
-    finally:
-        timer.cancel()
-        leave(token)
+    with TimeLimit(limit, call, error_of) as attempt:  # noqa: F841  # found by this name in the frame
+        return await (operation() if callable(operation) else operation)

@@ -7,15 +7,18 @@ operation and wait. While an attempt runs, calls inside it find this one by cont
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+from collections.abc import Iterator
 from contextvars import Token
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from otel_resilience import telemetry
-from otel_resilience._internal.foreign import is_a
+from otel_resilience._internal.foreign import cause_of, is_a
 from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline
 from otel_resilience._internal.operations import discard, is_awaitable
+from otel_resilience.circuitbreaker.states import BreakerState
 from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
 from otel_resilience.classification.requests_seen import left_running, shows_unsafe_request
 from otel_resilience.correlation import correlation_id
@@ -24,6 +27,8 @@ from otel_resilience.errors import (
     CircuitOpenError,
     DeadlineExceededError,
     ErrorContext,
+    FailedResultError,
+    LimitError,
     ResilienceError,
     attach_context,
     error_context,
@@ -32,11 +37,17 @@ from otel_resilience.telemetry import hooks
 from otel_resilience.telemetry.call_telemetry import CallTelemetry
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
     from otel_resilience._internal.predicates import IsRetryable
     from otel_resilience.circuitbreaker.breaker import CircuitBreaker
+    from otel_resilience.limits.concurrency import ConcurrencyLimiter
     from otel_resilience.policy.plan import CallPlan
+    from otel_resilience.retries.budget import RetryBudget
 
 GIVE_UP = -1.0
+_OPEN = (BreakerState.OPEN, BreakerState.FORCED_OPEN)
 _CANCELLED = ErrorClass.CANCELLED
 _is_logged = telemetry.events_logger.isEnabledFor
 
@@ -44,45 +55,33 @@ _is_logged = telemetry.events_logger.isEnabledFor
 class Call(CallTelemetry):
     """State of one protected call."""
 
-    __slots__ = (
-        "below",
-        "bound_by",
-        "budget_cost",
-        "deadline",
-        "error",
-        "idempotent",
-        "is_retryable",
-        "permit",
-        "rejected",
-        "retries_by_type",
-        "sent",
-        "suppressed",
-        "suspended",
-        "token",
-        "unsent",
-        "used_immediate",
-        "verdict",
-    )  # fmt: skip
-
     policy: CallPlan
+    paid_for = 0
+    """The attempt that has a permit of the rate limit."""
     permit: int
+    slots: ConcurrencyLimiter | None = None
+    """Of which this call has a slot."""
     token: Token[Enclosing | None] | None
-    budget_cost: float
-    error: BaseException | None
-    verdict: Classification | None
-    below: tuple[Failure, ...]
+    budget_cost = 0.0
+    error: BaseException | None = None
+    verdict: Classification | None = None
+    below: tuple[Failure, ...] = ()
     """Failures of enclosed calls that the last attempt failed with, or because of."""
-    unsent: bool
+    unsent = False
     """Provably the last attempt sent nothing."""
-    sent: bool
+    sent = False
     """Any attempt may have sent something."""
-    bound_by: float | None
+    bound_by: float | None = None
     """The whole deadline, own or of an outer call, where that and not the attempt timeout limits the attempt."""
-    suppressed: str
-    rejected: bool
-    suspended: bool
-    used_immediate: bool
-    retries_by_type: dict[str, int] | None
+    is_limited: bool
+    """Whether time limits an attempt: :meth:`time_limit` says by how much."""
+    suppressed = ""
+    rejected = False
+    suspended = False
+    used_immediate = False
+    hedged = False
+    """A second attempt was made beside the first."""
+    retries_by_type: dict[str, int] | None = None
 
     def __init__(
         self,
@@ -93,24 +92,22 @@ class Call(CallTelemetry):
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> None:
-        # All at once, without the initialiser of the base: this is done for every call.
         self.policy = policy
         self.function = function
         self.name = name
         self.idempotent = policy.idempotent if idempotent is None else idempotent
         self.is_retryable = is_retryable
         self.deadline = deadline
-        self.seconds = 0.0 if deadline is None else deadline
-        self.outer = enclosing.get()
-        self.listener = self.span = self.context = self.attempt_span = self.attached = None
-        self.token = self.error = self.verdict = self.bound_by = self.retries_by_type = self.failures = None
         self.attempts = self.permit = 0
-        self.budget_cost = self.delay = 0.0
-        self.below = ()
-        self.suppressed = ""
-        self.sent = self.unsent = self.rejected = self.suspended = self.used_immediate = self.cuts = False
-        self.sent_inside = self.unsafe_inside = False
+        self.token = self.listener = None
+        self.outer = outer = enclosing.get()
+        self.is_limited = outer is not None or deadline is not None or policy.attempt_timeout is not None
         self.started = policy.clock()
+
+    @property
+    def seconds(self) -> float:  # type: ignore[override]  # read alone
+        """The whole deadline."""
+        return self.deadline or 0.0
 
     def left(self) -> float | None:
         """Seconds until the deadline of this call."""
@@ -125,6 +122,12 @@ class Call(CallTelemetry):
         """As :meth:`report`."""
         if self.token is not None:
             super().note_sent(unsafe=unsafe)
+
+    def time_left(self) -> float:
+        """Seconds until the nearest deadline, infinity where there is none. Raises :class:`DeadlineExceededError`."""
+        self.time_limit()
+        nearest = nearest_deadline(self)
+        return math.inf if nearest is None else nearest[0]
 
     def time_limit(self) -> float:
         """Seconds that the attempt about to run may take, infinity where nothing limits it.
@@ -170,7 +173,10 @@ class Call(CallTelemetry):
         if breaker is not None:
             self.permit = breaker.fast_permit or self._ask(breaker)
         self.attempts += 1
-        self.started_attempt = policy.clock()
+        if self.attempts > 1 or self.is_limited or self.listener is not None:
+            self.started_attempt = policy.clock()
+        else:
+            self.started_attempt = self.started  # nothing was waited for
         if self.listener is not None:
             self._open_attempt_span(self.listener)
         self.token = enclosing.set(self)
@@ -185,6 +191,29 @@ class Call(CallTelemetry):
             self._suppress("breaker_open")
             raise rejection from self.error
 
+    def check_circuit(self) -> None:
+        """Raises :class:`CircuitOpenError` while the circuit is open."""
+        breaker = self.policy.breaker
+        if breaker is not None and breaker.state in _OPEN:
+            breaker.release(self._ask(breaker))
+
+    def is_inside(self, slots: ConcurrencyLimiter) -> bool:
+        """Whether a call round this one has a slot."""
+        outer = self.outer
+        while outer is not None:
+            if isinstance(outer, Call) and outer.slots is slots:
+                return True
+            outer = outer.outer
+        return False
+
+    def refuse(self, rejection: LimitError) -> NoReturn:
+        """A limit lets no attempt begin: raises ``rejection``."""
+        self.refused(rejection)
+        if self.error is None:
+            raise rejection
+        self._suppress("rate_limited")
+        raise rejection from self.error
+
     def refused(self, rejection: ResilienceError) -> None:
         """The attempt was not started: its cost is refunded, and the rejection says what was done before."""
         self._refund()
@@ -195,32 +224,31 @@ class Call(CallTelemetry):
     def succeeded(self) -> None:
         """The attempt, and with it the call, succeeded."""
         policy = self.policy
-        if self.token is not None:
-            leave(self.token)
-            self.token = None
+        self._leave()
         if policy.breaker is not None:
             policy.breaker.record_success(self.permit, self.started_attempt)
         budget = policy.budget
-        if budget is not None:
-            if self.budget_cost:
-                budget.give(self.budget_cost)
-                self.budget_cost = 0.0
-            elif self.attempts == 1 and not budget.full:
-                budget.give(budget.config.success_credit)
-        self.error = None
-        if policy.dependency in hooks.awaited:
-            hooks.notify_success(policy.dependency, self.operation)
+        if self.attempts > 1:
+            self._refund()
+            self.error = None
+        elif budget is not None and not budget.full:
+            budget.give(budget.config.success_credit)
+        if policy.concurrency_limiter is not None:
+            self._leave_limits()
+        if hooks.success_wanted or policy.observers is not None:
+            hooks.notify_success(policy.observers, policy.dependency, self.operation)
         if self.outer is not None:
             self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
         if self.listener is not None:
             self._close_attempt_span()
-            self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
+            self._close("ok" if self.verdict is None else "ok_after_retry", None)
         if self.deadline is not None:
             self.deadline = None  # what the operation started and left running is on its own from here
 
     def suspend(self) -> None:
         """The operation returned an awaitable: the attempt is withdrawn, and starts again where that is awaited."""
         self._leave()
+        self._leave_limits()
         self.suspended = True
         self.attempts -= 1
         if self.policy.breaker is not None:
@@ -258,8 +286,8 @@ class Call(CallTelemetry):
             return GIVE_UP
         if self.budget_cost:
             self.budget_cost = 0.0
-        if hooks.subscribed:
-            hooks.notify_error(policy.dependency, self.operation, verdict, error)
+        if hooks.subscribed or policy.observers is not None:
+            hooks.notify_error(policy.observers, policy.dependency, self.operation, verdict, error)
         listening = self.listener is not None or _is_logged(logging.INFO)
         if listening:
             self._report_failure(error, verdict)
@@ -267,13 +295,121 @@ class Call(CallTelemetry):
         if self.attempts >= policy.max_attempts:
             return GIVE_UP
         delay = self.delay = self._next_delay(error, verdict)
-        if listening and delay >= 0:
-            self._report_retry(verdict)
-        return delay
+        if delay < 0:
+            return delay
+        made = not policy.retry.shadow
+        if listening:
+            self._report_retry(verdict, made=made)
+        if made:
+            if hooks.subscribed or policy.observers is not None:
+                hooks.notify_retry(policy.observers, policy.dependency, self.operation, self.attempts + 1, delay)
+            return delay
+        self._refund()  # the budget is also that of policies that do retry
+        return self._suppress("shadow")
 
-    def ended(self, error: BaseException) -> None:
-        """The call ends with ``error``, whatever that is: the context is attached, the span closed."""
+    @property
+    def held(self) -> tuple[int, float, int, Span | None]:
+        """What belongs to the latest attempt alone: permit, begin, number, span."""
+        return self.permit, self.started_attempt, self.attempts, self.attempt_span
+
+    def hold(self, held: tuple[int, float, int, Span | None]) -> None:
+        """The attempt that :attr:`held` gave this is the one that what follows is about."""
+        self.permit, self.started_attempt, self.number, self.attempt_span = held
+
+    def begin_hedge(self) -> Context | None:
+        """Begins a second attempt at once, which is then the held one. The context for it, with its span; ``None``
+        where the rate limit has no permit at once, or the budget does not pay. Raises :class:`CircuitOpenError`.
+
+        It is not refunded when it succeeds: where a dependency is slow as a whole, hedges must stay few.
+        """
+        policy, permit = self.policy, 0
+        if policy.breaker is not None:
+            permit = policy.breaker.fast_permit or policy.breaker.admit()
+        self.hedged = True
+        reason = self._hedge_refused()
+        if reason:
+            if policy.breaker is not None:
+                policy.breaker.release(permit)
+            if self.listener is not None:
+                self._count_suppressed(reason)
+            return None
+        self.permit = permit
+        self.attempts += 1
+        self.number = 0
+        self.sent = True
+        self.started_attempt = policy.clock()
+        return self._open_hedge_span()
+
+    def _hedge_refused(self) -> str:
+        """Why nothing pays for a hedge; empty where it is paid for. It is not waited for: the first attempt runs."""
+        rate, budget = self.policy.rate_limiter, self.policy.budget
+        if rate is not None and not rate.take():
+            return "rate_limited"
+        if budget is not None and not self._take(budget, budget.config.transient_cost):
+            if rate is not None:
+                rate.give_back()
+            return "budget"
+        return ""
+
+    def lost(self, error: BaseException | None) -> None:
+        """The held attempt does not decide the call: it failed with ``error``, or was cancelled."""
+        policy = self.policy
+        verdict = CANCELLED if error is None else policy.classify(error)
+        if error is None or verdict.error_class is _CANCELLED:
+            if policy.breaker is not None:
+                policy.breaker.release(self.permit)
+        else:
+            self.verdict = verdict
+            if policy.breaker is not None:
+                policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
+            if hooks.subscribed or policy.observers is not None:
+                hooks.notify_error(policy.observers, policy.dependency, self.operation, verdict, error)
+            if self.listener is not None or _is_logged(logging.INFO):
+                self._report_failure(error, verdict)
+        if self.attempt_span is not None:
+            self._end_attempt_span(self.attempt_span)
+
+    def to_replace(self, error: BaseException, fallback: object) -> Exception | None:
+        """What a fallback, or the last result, is to take the place of; ``None`` where ``error`` is the caller's.
+
+        The call has ended, unless there is a fallback to be asked in :meth:`replacing`.
+        """
+        last = self.error
+        judged: FailedResultError | None = None
+        if is_a(last, FailedResultError) and last.pending and last in (error, cause_of(error)):
+            judged = last
+            judged.pending = False
+        failure = judged or error
+        if fallback is not None and is_a(failure, Exception) and not self._is_control_flow(failure):
+            return failure
+        self.ended(failure)
+        return judged
+
+    def _is_control_flow(self, error: Exception) -> bool:
+        verdict = self.verdict if self.verdict is not None and error is self.error else self.policy.classify(error)
+        return verdict.error_class is _CANCELLED
+
+    @contextlib.contextmanager
+    def replacing(self, error: BaseException) -> Iterator[None]:
+        """The block makes what takes the place of ``error``; the call ends with that, or with what the block raises."""
         self._leave()
+        self._leave_limits()
+        self._close_attempt_span()
+        try:
+            with self._in_span():
+                yield
+        except BaseException as broken:
+            self.ended(broken)
+            if broken is error or cause_of(broken) is not None or not is_a(broken, Exception):
+                raise
+            raise broken from error
+        self.ended(error, replaced=True)
+
+    def ended(self, error: BaseException, *, replaced: bool = False) -> None:
+        """The call ends with ``error``, whatever that is: the context is attached, the span closed. ``replaced``: the
+        caller gets what a fallback made."""
+        self._leave()
+        self._leave_limits()
         self._close_attempt_span()
         if self.sent and is_a(error, ResilienceError):
             error.attempts = max(error.attempts, self.attempts)
@@ -293,20 +429,37 @@ class Call(CallTelemetry):
         exhausted = exhausted or any(each.exhausted for each in self.below)
         self._attach_context(error, verdict, exhausted=exhausted)
         if self.outer is not None:
-            self.outer.report(Failure(error, exhausted, self._known_idempotent(chain(error), verdict), self.sent))
+            idempotent = self._known_idempotent(chain(error), verdict)
+            if not replaced:
+                self.outer.report(Failure(error, exhausted, idempotent, self.sent))
+            elif self.sent:
+                self.outer.note_sent(unsafe=idempotent is False)
         self.below = ()
-        if self.rejected and not self.attempts:
-            outcome = "rejected"
-        elif self.suppressed == "deadline" or is_a(error, DeadlineExceededError):
-            outcome = "deadline"
-        else:
-            outcome = "failed"
+        outcome = "fallback" if replaced else self._outcome(error)
+        policy = self.policy
+        if hooks.subscribed or policy.observers is not None:
+            hooks.notify_failure(policy.observers, policy.dependency, self.operation, outcome, error)
         self._close(outcome, verdict, error)
+
+    def _outcome(self, error: BaseException) -> str:
+        if self.rejected and not self.attempts:
+            return "rejected"
+        deadline = self.suppressed == "deadline" or is_a(error, DeadlineExceededError)
+        return "deadline" if deadline else "failed"
 
     def _leave(self) -> None:
         if self.token is not None:
             leave(self.token)
             self.token = None
+
+    def _leave_limits(self) -> None:
+        """Gives the slot back, and a permit with which no attempt was begun."""
+        slots, self.slots = self.slots, None
+        if slots is not None:
+            slots.release()
+        if self.paid_for > self.attempts and self.policy.rate_limiter is not None:
+            self.paid_for = 0
+            self.policy.rate_limiter.give_back()
 
     def _inspect_enclosed_calls(self, error: BaseException, verdict: Classification) -> None:
         """Which enclosed calls this failure comes from, and whether anything may have been sent."""
@@ -430,8 +583,13 @@ class Call(CallTelemetry):
         if budget is None:
             return True
         cost = budget.config.cost(verdict.error_class)
-        if budget.take(cost):
+        if self._take(budget, cost):
             self.budget_cost = cost
+            return True
+        return False
+
+    def _take(self, budget: RetryBudget, cost: float) -> bool:
+        if budget.take(cost):
             return True
         if budget.enter_starvation():
             telemetry.budget_exhausted(self.policy.dependency)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from otel_resilience._internal import validation as check
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
 from otel_resilience.circuitbreaker.machine import DEFAULT_PROBE_LEASE
 from otel_resilience.classification.classifier import Classifier
+from otel_resilience.limits.concurrency import ConcurrencyLimiter
+from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
+from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 
@@ -22,7 +27,7 @@ PROBE_LEASE_MARGIN = 1.0
 
 @runtime_checkable
 class SharedParts(Protocol):
-    """Makes breakers and budgets whose state is shared, such as :class:`~otel_resilience.storage.SharedState`."""
+    """Makes shared breakers, budgets and rate limits, such as :class:`~otel_resilience.storage.SharedState`."""
 
     def circuit_breaker(
         self,
@@ -38,6 +43,18 @@ class SharedParts(Protocol):
 
     def retry_budget(self, dependency: str, config: RetryBudgetConfig, *, clock: Callable[[], float]) -> RetryBudget:
         """The budget of a policy."""
+        ...
+
+    def rate_limiter(
+        self,
+        dependency: str,
+        config: RateLimit,
+        *,
+        clock: Callable[[], float],
+        sleep: Callable[[float], object],
+        async_sleep: Callable[[float], Awaitable[object]],
+    ) -> RateLimiter:
+        """The rate limit of a policy."""
         ...
 
 
@@ -74,6 +91,28 @@ def make_breaker(
     return CircuitBreaker(policy.dependency, config, **options)
 
 
+def make_concurrency_limiter(
+    policy: CallPlan, limit: int | ConcurrencyLimit | ConcurrencyLimiter | None
+) -> ConcurrencyLimiter | None:
+    """The policy's limit on calls at a time. Raises ``TypeError`` or ``ValueError`` naming the parameter."""
+    if limit is None or isinstance(limit, ConcurrencyLimiter):
+        return limit
+    if not isinstance(limit, ConcurrencyLimit):
+        limit = ConcurrencyLimit(check.count("max_concurrency", limit))
+    return ConcurrencyLimiter(policy.dependency, limit, clock=policy.clock)
+
+
+def make_rate_limiter(
+    policy: CallPlan, limit: RateLimit | RateLimiter | None, shared: SharedParts | None
+) -> RateLimiter | None:
+    """The policy's rate limit."""
+    if limit is None or isinstance(limit, RateLimiter):
+        return limit
+    check.instance("rate_limit", limit, RateLimit, RateLimiter, NoneType)
+    make: Callable[..., RateLimiter] = RateLimiter if shared is None else shared.rate_limiter
+    return make(policy.dependency, limit, clock=policy.clock, sleep=policy.sleep, async_sleep=policy.async_sleep)
+
+
 def make_budget(
     policy: CallPlan, budget: RetryBudget | RetryBudgetConfig | bool | None, shared: SharedParts | None
 ) -> RetryBudget | None:
@@ -85,10 +124,10 @@ def make_budget(
         _check_pays(policy, budget.config if isinstance(budget, RetryBudget) else budget)
     if isinstance(budget, RetryBudget):
         return budget
-    if budget is False or policy.retry.max_attempts == 1:
+    if budget is False or (policy.max_attempts == 1 and policy.hedge_delay is None):
         return None
     given = budget if isinstance(budget, RetryBudgetConfig) else None
-    price = (given or RetryBudgetConfig()).price(policy.max_attempts - 1)
+    price = (given or RetryBudgetConfig()).price(max(policy.max_attempts - 1, 1))
     if shared is not None:
         config = given or RetryBudgetConfig(capacity=max(RetryBudgetConfig().capacity, price))
         return shared.retry_budget(policy.dependency, config, clock=policy.clock)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from otel_resilience.circuitbreaker.breaker import CircuitBreaker
     from otel_resilience.classification.classifier import Classifier
     from otel_resilience.classification.model import Classification
+    from otel_resilience.limits.concurrency import ConcurrencyLimiter
+    from otel_resilience.limits.rate import RateLimiter
+    from otel_resilience.policy.latencies import HedgeDelay
     from otel_resilience.retries.budget import RetryBudget
     from otel_resilience.retries.config import RetryConfig
+    from otel_resilience.telemetry.hooks import Observers
 
 
 class CallPlan(Protocol):
@@ -21,11 +25,17 @@ class CallPlan(Protocol):
     max_attempts: int
     budget: RetryBudget | None
     breaker: CircuitBreaker | None
+    concurrency_limiter: ConcurrencyLimiter | None
+    rate_limiter: RateLimiter | None
     attempt_timeout: float | None
+    hedge_delay: HedgeDelay | None
     idempotent: bool | None
     classifier: Classifier
+    observers: Observers | None
     classify: Callable[[BaseException], Classification]
     clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    async_sleep: Callable[[float], Awaitable[None]]
     rng: Callable[[], float]
 
     def operation_name(self, function: object, name: str | None) -> str:

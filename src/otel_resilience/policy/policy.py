@@ -1,6 +1,7 @@
 """One object for everything that protects the calls to one dependency.
 
-Outside in: total deadline, retry with its budget, circuit breaker (asked once per attempt), attempt timeout.
+Outside in: fallback, total deadline, slot for the call, retry with its budget, and for each attempt: permit of the rate
+limit, circuit breaker, attempt timeout.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from otel_resilience import telemetry
+from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
+from otel_resilience._internal.foreign import is_a
+from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.operations import (
     UNUSUAL_FLAGS,
     check_result,
@@ -31,31 +35,58 @@ from otel_resilience._internal.operations import (
     protectable,
 )
 from otel_resilience._internal.predicates import IsRetryable, Retryable, predicate
+from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
 from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import Classification
-from otel_resilience.errors import AttemptThreadsExhaustedError
+from otel_resilience.errors import AttemptThreadsExhaustedError, FailedResultError
 from otel_resilience.limits.attempt_timeout import run_limited, run_limited_async
+from otel_resilience.limits.concurrency import ConcurrencyLimiter
+from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
+from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
+from otel_resilience.policy.attempts import Attempts
 from otel_resilience.policy.call import GIVE_UP, Call
-from otel_resilience.policy.parts import SharedParts, check_shared, make_breaker, make_budget
+from otel_resilience.policy.environment import policy_from
+from otel_resilience.policy.hedging import run_hedged
+from otel_resilience.policy.latencies import HedgeDelay
+from otel_resilience.policy.off_switch import changed_call
+from otel_resilience.policy.parts import (
+    SharedParts,
+    check_shared,
+    make_breaker,
+    make_budget,
+    make_concurrency_limiter,
+    make_rate_limiter,
+)
+from otel_resilience.policy.results import RetryResult, judged, retry_result_predicate
+from otel_resilience.policy.waits import (
+    can_wait_async,
+    check_can_cut,
+    running_loop,
+    wait_for_turn,
+    wait_for_turn_async,
+    warn_of_loop,
+)
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.retries.config import RetryConfig
 from otel_resilience.telemetry import cardinality
+from otel_resilience.telemetry import hooks as observed
+from otel_resilience.telemetry.hooks import Hooks, Observers
 from otel_resilience.telemetry.providers import any_set
 
 T = TypeVar("T")
 P = ParamSpec("P")
+Args = TypeVarTuple("Args")
 
 _ONE_ATTEMPT = RetryConfig(max_attempts=1)
 _log = logging.getLogger("otel_resilience")
-_running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
 
 
-class Policy:
+class Policy(ProcessBound):
     """Protects the calls to one dependency. Safe for threads and for several event loops.
 
     ``retry``, ``breaker``, ``budget``, ``deadline`` and ``attempt_timeout`` (both in seconds) may each be left out;
@@ -70,9 +101,35 @@ class Policy:
     are left behind, :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a
     ``def`` is called as it is and not cut, which is logged once.
 
+    ``max_concurrency``: calls under way at a time. ``rate_limit``: attempts in a time. A call waits for its slot and an
+    attempt for its permit, first come, first served, as long as the deadline allows; this is charged to no attempt
+    timeout. What cannot be given in time is rejected (:class:`~otel_resilience.ConcurrencyLimitError`,
+    :class:`~otel_resilience.RateLimitedError`) and never sent. An open circuit spends no permit. With ``shared`` the
+    rate limit is that of all who share that state. Several policies have a limit in common where they are given one
+    :class:`~otel_resilience.ConcurrencyLimiter` or :class:`~otel_resilience.RateLimiter`.
+
     ``idempotent``: ``True`` where every operation may safely be repeated, ``False`` where none may that was perhaps
     sent, ``None`` to go by what the failed request shows (HTTP method, idempotency key). What was cut by a time limit
     and shows no request is repeated only with ``True``.
+
+    ``retry_result``, a function of the result, takes a result for a failure of its attempt: where it says ``True``
+    the attempt is repeated, and an HTTP status with its ``Retry-After``, where the result has them, says what that
+    means for the breaker and how long to wait; a :class:`~otel_resilience.Classification` is the verdict itself. Where
+    the attempts end, the last result is returned as it is.
+
+    ``hedge_after`` is for an ``async def`` whose slowest calls count, and that is declared idempotent: where an attempt
+    has no result after so many seconds, or later than that share of the last 100 (``"p95"``), a second one runs beside
+    it, at most one per call, paid from the budget and not refunded. The first success wins, and the other one is
+    cancelled. Each attempt runs in a task.
+
+    ``fallback`` is a value, or a function of the error, that takes the place of what finally failed or was rejected: an
+    error, or a result that was judged a failure (then the error is a :class:`~otel_resilience.FailedResultError`). An
+    ``async def`` may have one that is ``async def`` too. Cancellation is never replaced; an error of the fallback is
+    raised with the original one as its cause. ``None`` is no fallback; ``lambda error: None`` is one.
+
+    ``hooks`` are notified of the calls of this policy (:class:`~otel_resilience.Hooks`).
+
+    A copy of a policy is the policy itself, and it cannot be pickled: its parts are of one process.
 
     Raises ``TypeError`` or ``ValueError`` naming the parameter, also where the parts do not fit each other: the attempt
     timeout must not be longer than the deadline, the breaker's ``monitoring_period`` must be at least twice the attempt
@@ -90,8 +147,14 @@ class Policy:
         budget: RetryBudget | RetryBudgetConfig | bool | None = None,
         deadline: float | None = None,
         attempt_timeout: float | None = None,
+        max_concurrency: int | ConcurrencyLimit | ConcurrencyLimiter | None = None,
+        rate_limit: RateLimit | RateLimiter | None = None,
         max_attempt_threads: int = DEFAULT_MAX_THREADS,
         idempotent: bool | None = None,
+        retry_result: RetryResult | None = None,
+        hedge_after: float | str | None = None,
+        fallback: Any = None,
+        hooks: Hooks | Sequence[Hooks] = (),
         shared: SharedParts | None = None,
         classifier: Classifier | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -112,23 +175,64 @@ class Policy:
             raise ValueError(f"attempt_timeout ({attempt_timeout!r}) must be at most deadline ({deadline!r})")
         self.max_attempt_threads = check.count("max_attempt_threads", max_attempt_threads)
         self.idempotent = check.optional_flag("idempotent", idempotent)
+        self.retry_result = retry_result_predicate("retry_result", retry_result)
+        if isinstance(fallback, type):
+            raise TypeError(f"fallback must be a value or a function of the error, not the class {fallback.__name__}")
+        self.fallback = fallback
+        self.observers = self._observers(hooks)
+        self.hedge_delay = None if hedge_after is None else HedgeDelay(hedge_after)
         self.classifier = classifier or default_classifier()
         self.clock = clock
         self.sleep = sleep
         self.async_sleep = async_sleep
         self.rng = rng
         self.shared = shared
-        """Where the breaker and the budget made here keep their state; ``None``: in themselves."""
+        """Where the breaker, the budget and the rate limit made here keep their state; ``None``: in themselves."""
         self.classify: Callable[[BaseException], Classification] = self.classifier.classify
         self.max_attempts = self.retry.max_attempts
         self.breaker = make_breaker(self, breaker, shared)
         self.budget = make_budget(self, budget, shared)
+        self.concurrency_limiter = make_concurrency_limiter(self, max_concurrency)
+        self.rate_limiter = make_rate_limiter(self, rate_limit, shared)
+        self._limited = self.concurrency_limiter is not None or self.rate_limiter is not None
         if self.budget is not None:
             telemetry.watch_budgets()
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
         self._threads: AttemptThreads | None = None
         self._warned: set[str] = set()
+        self._bare: Policy | None = None
+        policies_in_use.add(self)
 
+    @classmethod
+    def from_env(cls, dependency: str, *, environ: Mapping[str, str] | None = None, **defaults: Any) -> Self:
+        """The policy of ``dependency`` as environment variables set it, and below them ``defaults``.
+
+        The variables begin with ``RESILIENCE_`` and the name of the dependency in capitals, with ``_`` for everything
+        that is no letter or digit, and end with the parameter and its unit: ``RESILIENCE_SUPPLIER_MAX_ATTEMPTS``,
+        ``RESILIENCE_SUPPLIER_DEADLINE_S`` (docs/registry.md lists all). Any variable of the retries, of the circuit
+        breaker or of the budget switches that part on. An empty variable counts as unset; ``none`` switches off what
+        may be ``None``. ``environ`` takes the place of ``os.environ``.
+
+        Raises one ``ValueError`` that lists everything that is wrong: each variable with its value and what is allowed,
+        and each one with this prefix that is not known with the nearest that is.
+
+            policy = Policy.from_env("supplier", retry=RetryConfig(max_attempts=5), deadline=30)
+        """
+        return policy_from(cls, dependency, environ, defaults)
+
+    def __repr__(self) -> str:
+        parts: dict[str, object] = {
+            "retry": None if self.max_attempts == 1 else self.retry,
+            "breaker": self.breaker,
+            "budget": self.budget,
+            "deadline": self.deadline,
+            "attempt_timeout": self.attempt_timeout,
+            "idempotent": self.idempotent,
+        }
+        shown = (f"{name}={part!r}" for name, part in parts.items() if part is not None)
+        return f"{type(self).__name__}({', '.join((repr(self.dependency), *shown))})"
+
+    # Without arguments first: a protocol of a user's own, such as one for tests, can match that.
     @overload
     def execute(
         self,
@@ -138,43 +242,58 @@ class Policy:
         idempotent: bool | None = None,
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
-    ) -> Awaitable[T]: ...
+        retry_result: RetryResult | None = None,
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
         self,
-        operation: Callable[[], T],
-        *,
+        operation: Callable[[Unpack[Args]], Awaitable[T]],
+        *args: *Args,
         name: str | None = None,
         idempotent: bool | None = None,
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
-    ) -> T: ...
+        retry_result: RetryResult | None = None,
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
     def execute(
         self,
-        operation: Callable[[], Any],
-        *,
+        operation: Callable[[Unpack[Args]], T],
+        *args: *Args,
         name: str | None = None,
         idempotent: bool | None = None,
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
+        retry_result: RetryResult | None = None,
+    ) -> T: ...
+    def execute(  # type: ignore[misc]  # mypy cannot match the signature without arguments and those with them
+        self,
+        operation: Callable[[Unpack[Args]], Any],
+        *args: *Args,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        is_retryable: Retryable | None = None,
+        retry_result: RetryResult | None = None,
     ) -> Any:
-        """Runs ``operation`` under this policy: a value, or an awaitable for an async operation.
+        """Runs ``operation(*args)`` under this policy: a value, or a coroutine for an async operation.
 
         An operation is async where that is known without calling it: an ``async def``, also as a method, a callable
         object or in a ``functools.partial``, or within an event loop a lambda that only calls one. Then nothing is
-        asked or begun before the first step of the awaitable. Any other operation that returns an awaitable is called
+        asked or begun before the first step of the coroutine. Any other operation that returns an awaitable is called
         once before that, if the circuit lets it pass.
 
         ``name`` is the operation's name on spans and metrics, from a small set. ``idempotent`` is the policy's
         parameter, for this call. ``deadline`` in seconds replaces the policy's where it is shorter. ``is_retryable`` (a
         predicate, an exception type, or several of them) replaces the classifier's decision what is worth a repetition;
-        one that fails is logged once and counts as ``False``.
+        one that fails is logged once and counts as ``False``. ``retry_result`` replaces the policy's, for this call.
 
-        Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.AttemptTimeoutError`,
+        Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.RateLimitedError`,
+        :class:`~otel_resilience.ConcurrencyLimitError`, :class:`~otel_resilience.AttemptTimeoutError`,
         :class:`~otel_resilience.DeadlineExceededError`, :class:`~otel_resilience.AttemptThreadsExhaustedError`, or the
         operation's own last error with a note; ``TypeError`` for what cannot be protected, such as a generator.
 
-            policy.execute(lambda: client.get(url), name="get bundle", is_retryable=ConnectionError | TimeoutError)
+            policy.execute(client.get, url, name="get bundle", is_retryable=ConnectionError | TimeoutError)
         """
         if type(operation) is not types.FunctionType or operation.__code__.co_flags & UNUSUAL_FLAGS:
             protectable("operation", operation)
@@ -185,8 +304,20 @@ class Policy:
         if is_retryable is not None:
             is_retryable = predicate("is_retryable", is_retryable)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
-        execute = self._execute_async if is_async_callable(operation) else self._execute
-        return execute(operation, name, idempotent, deadline, is_retryable)
+        bound: Callable[..., Any] = functools.partial(operation, *args) if args else operation
+        if retry_result is not None or self.retry_result is not None:
+            wanted = retry_result_predicate("retry_result", retry_result)
+            name = name or function_name(bound)
+            bound = self._judged(bound, wanted, name, asynchronous=is_async_callable(bound))
+        execute = self._execute_async if is_async_callable(bound) else self._execute
+        return execute(bound, name, idempotent, deadline, is_retryable)
+
+    def _judged(
+        self, operation: Callable[[], Any], retry_result: RetryResult | None, name: str, *, asynchronous: bool
+    ) -> Callable[[], Any]:
+        """The operation, judged by ``retry_result`` or the policy's; as it is where there is neither."""
+        wanted = retry_result or self.retry_result
+        return operation if wanted is None else judged(operation, wanted, self, name, asynchronous=asynchronous)
 
     def _execute(
         self,
@@ -196,8 +327,14 @@ class Policy:
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> Any:
+        if interventions.active:
+            self, operation, name, deadline = changed_call(
+                self, self._unprotected, operation, name, deadline, asynchronous=False
+            )
+        if self.hedge_delay is not None:
+            raise TypeError("hedge_after needs an async def: a def cannot be cancelled")
         breaker = self.breaker
-        if breaker is not None and breaker.rejects_until:
+        if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
         if any_set():
@@ -206,9 +343,12 @@ class Policy:
 
     def _run(self, operation: Callable[[], Any], call: Call) -> Any:
         """The one loop for ``def``."""
+        delay = 0.0
         try:
             while True:
-                limit = call.time_limit()
+                if self._limited or delay > 0:
+                    wait_for_turn(delay, call)
+                limit = call.time_limit() if call.is_limited else math.inf
                 worker = None if self.attempt_timeout is None else self._reserve(limit, call)
                 if worker is None:
                     call.begin_attempt()
@@ -231,14 +371,34 @@ class Policy:
                             return self._later(operation, call, result)
                         self._check_result(result, call)
                     if self.attempt_timeout is not None and worker is None:
-                        self._warn_of_loop(call, "attempt_timeout does not cut")
+                        warn_of_loop(call, "attempt_timeout does not cut")
                     call.succeeded()
                     return result
-                if delay > 0:
-                    self._wait(delay, call)
         except BaseException as error:
-            call.ended(error)
-            raise
+            failure = call.to_replace(error, self.fallback)
+            if failure is None:
+                raise
+            return self._replacement(failure, call)
+
+    def _replacement(self, failure: Exception, call: Call) -> Any:
+        """What the caller gets in place of ``failure``: what the fallback makes, else the last result."""
+        if is_a(failure, FailedResultError) and self.fallback is None:
+            return failure.result
+        with call.replacing(failure):
+            value = self.fallback(failure) if callable(self.fallback) else self.fallback
+            if is_awaitable(value):
+                discard(value)
+                raise TypeError(f"the fallback of {self.dependency} is an async def, and {call.operation} is none")
+        return value
+
+    async def _replacement_async(self, failure: Exception, call: Call) -> Any:
+        if is_a(failure, FailedResultError) and self.fallback is None:
+            return failure.result
+        with call.replacing(failure):
+            value = self.fallback(failure) if callable(self.fallback) else self.fallback
+            if is_awaitable(value):
+                value = await value
+        return value
 
     def _begin_attempt(self, call: Call, worker: Worker) -> float:
         """Begins an attempt in that thread; what it may take after the wait for the thread."""
@@ -250,14 +410,9 @@ class Policy:
             raise
         return limit
 
-    def _wait(self, delay: float, call: Call) -> None:
-        if _running_loop() is not None:
-            self._warn_of_loop(call, "the waits before retries block the loop for")
-        self.sleep(delay)
-
     def _reserve(self, limit: float, call: Call) -> Worker | None:
         """The thread in which the attempt can be cut; ``None`` within an event loop, to which the operation belongs."""
-        if _running_loop() is not None:
+        if running_loop() is not None:
             return None
         threads = self._threads
         if threads is None:
@@ -271,7 +426,7 @@ class Policy:
                 raise
             raise refusal from call.error
 
-    def _later(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T]) -> Awaitable[T]:
+    def _later(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T]) -> Coroutine[Any, Any, T]:
         """Continues where the result is awaited. Where it never is, nothing stays taken or open."""
 
         def never_awaited() -> None:
@@ -298,24 +453,33 @@ class Policy:
         deadline: float | None,
         is_retryable: IsRetryable | None,
     ) -> T:
+        if interventions.active:
+            self, operation, name, deadline = changed_call(
+                self, self._unprotected, operation, name, deadline, asynchronous=True
+            )
         breaker = self.breaker
-        if breaker is not None and breaker.rejects_until:
+        if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
         if any_set():
             call.observe(telemetry.active())
+        if self.hedge_delay is not None:
+            operation = functools.partial(run_hedged, operation, call, self.hedge_delay)
         return await self._run_async(operation, call, None)
 
     async def _run_async(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T] | None) -> T:
         """The one loop for ``async def``; ``begun`` is what a first call of the operation returned already."""
         call.cuts = True
+        delay = 0.0
         try:
             if begun is not None:
                 call.resume()
             while True:
-                limit = call.time_limit()
-                if limit != math.inf and _running_loop() is None:
-                    raise RuntimeError(f"no running event loop of asyncio, which alone can cut {call.operation}")
+                if self._limited or delay > 0:
+                    await wait_for_turn_async(delay, call)
+                limit = call.time_limit() if call.is_limited else math.inf
+                if limit != math.inf:
+                    check_can_cut(call)
                 call.begin_attempt()
                 awaitable, begun = begun, None
                 try:
@@ -326,19 +490,19 @@ class Policy:
                         result = await run_limited_async(source, limit, call, call.time_limit_error)
                 except BaseException as error:
                     delay = call.failed(error)
-                    if delay == GIVE_UP or (delay > 0 and not self._can_wait(call)):
+                    if delay == GIVE_UP or (delay > 0 and not can_wait_async(call)):
                         raise
                 else:
                     if type(result) not in plain_types:
                         self._check_result(result, call)
                     call.succeeded()
                     return result
-                if delay > 0:
-                    await self.async_sleep(delay)
         except BaseException as error:
             discard(begun)
-            call.ended(error)
-            raise
+            failure = call.to_replace(error, self.fallback)
+            if failure is None:
+                raise
+            return await self._replacement_async(failure, call)  # type: ignore[no-any-return]  # as its author says
 
     def warn_once(self, key: str, message: str) -> None:
         """Logs ``message`` as a warning, the first time that it is given with this ``key``."""
@@ -346,22 +510,42 @@ class Policy:
             self._warned.add(key)
             _log.warning("%s %s", self.dependency, message)
 
-    def _warn_of_loop(self, call: Call, what: str) -> None:
-        self.warn_once(
-            what,
-            f"{call.operation}: within a running event loop {what} a def operation; "
-            "make it an async def, or call it with asyncio.to_thread",
-        )
+    def attempts(
+        self,
+        *,
+        name: str | None = None,
+        idempotent: bool | None = None,
+        deadline: float | None = None,
+        is_retryable: Retryable | None = None,
+    ) -> Attempts:
+        """The attempts of one protected call as blocks, for code that is no function: within a generator, or where the
+        variables around are needed. The parameters are those of :meth:`execute`.
 
-    def _can_wait(self, call: Call) -> bool:
-        if self.async_sleep is not asyncio.sleep or _running_loop() is not None:
-            return True
-        self.warn_once(
-            "async_sleep",
-            f"{call.operation}: asyncio.sleep cannot wait outside asyncio, so the error was not retried; "
-            "set async_sleep to that of the running framework, such as trio.sleep",
-        )
-        return False
+            for attempt in policy.attempts(name="list bundles"):  # `async for` in async code
+                with attempt:  # or `async with`
+                    rows = client.get(url).json()
+
+        The loop waits between attempts and ends after the first block that succeeds. The last error is raised from its
+        block, and so is :class:`~otel_resilience.CircuitOpenError` where the circuit is open. A loop that is left early
+        leaves nothing open. ``attempt.number`` counts from 1. Limits are waited for, and reject, as the loop goes on.
+
+        With ``async for``, deadline and ``attempt_timeout`` cut the block; otherwise they cannot, and code inside sees
+        in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result``,
+        ``fallback`` and ``hedge_after`` do nothing here: raise within the block, and catch around the loop.
+        """
+        check.optional_label("name", name)
+        check.optional_flag("idempotent", idempotent)
+        wanted = predicate("is_retryable", is_retryable)
+        deadline = self.deadline if deadline is None else self._shorter(deadline)
+        shown = name or "call"
+
+        def begin() -> Call:
+            policy, limit = self, deadline
+            if interventions.active:
+                policy, _, _, limit = changed_call(self, self._unprotected, begin, shown, limit, asynchronous=False)
+            return Call(policy, None, shown, idempotent, limit, wanted)
+
+        return Attempts(begin)
 
     @overload
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]: ...
@@ -377,11 +561,17 @@ class Policy:
         name: str | None = None,
         idempotent: bool | None = None,
         is_retryable: Retryable | None = None,
+        retry_result: RetryResult | None = None,
     ) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """A decorator with options; see :meth:`execute`. Raises ``TypeError`` for what cannot be protected."""
         check.optional_label("name", name)
         check.optional_flag("idempotent", idempotent)
         wanted = predicate("is_retryable", is_retryable)
+        wanted_result = retry_result_predicate("retry_result", retry_result)
+
+        def bound(function: Callable[..., Any], args: Any, kwargs: Any, name: str, *, asynchronous: bool) -> Any:
+            operation = (lambda: function(*args, **kwargs)) if args or kwargs else function
+            return self._judged(operation, wanted_result, name, asynchronous=asynchronous)
 
         def decorate(function: Callable[P, T]) -> Callable[P, T]:
             protectable("a protected function", function)
@@ -391,7 +581,7 @@ class Policy:
                 @functools.wraps(function)
                 async def protected_async(*args: P.args, **kwargs: P.kwargs) -> Any:
                     return await self._execute_async(
-                        (lambda: function(*args, **kwargs)) if args or kwargs else function,  # type: ignore[arg-type,return-value]
+                        bound(function, args, kwargs, operation_name, asynchronous=True),
                         operation_name,
                         idempotent,
                         self.deadline,
@@ -402,9 +592,10 @@ class Policy:
 
             @functools.wraps(function)
             def protected(*args: P.args, **kwargs: P.kwargs) -> T:
-                execute: Callable[..., Any] = self._execute_async if is_async_callable(function) else self._execute
+                asynchronous = is_async_callable(function)
+                execute: Callable[..., Any] = self._execute_async if asynchronous else self._execute
                 return execute(  # type: ignore[no-any-return]  # what the operation returns
-                    (lambda: function(*args, **kwargs)) if args or kwargs else function,
+                    bound(function, args, kwargs, operation_name, asynchronous=asynchronous),
                     operation_name,
                     idempotent,
                     self.deadline,
@@ -415,9 +606,30 @@ class Policy:
 
         return decorate
 
+    def _observers(self, hooks: Hooks | Sequence[Hooks]) -> Observers | None:
+        given = tuple(hooks) if isinstance(hooks, Sequence) else (hooks,)
+        for each in given:
+            observed.check_hooks("hooks", each)
+        if not given:
+            return None
+        observed.watch_policy(self)
+        return Observers.of(*given)
+
+    def _rejects_at_once(self) -> bool:
+        """Whether a rejection interests nobody but the caller."""
+        return self.fallback is None and self.observers is None and not observed.everywhere.failures
+
     def _shorter(self, deadline: float) -> float:
         deadline = check.number("deadline", deadline, minimum=-math.inf)
         return deadline if self.deadline is None else min(deadline, self.deadline)
+
+    def _unprotected(self) -> Policy:
+        """A policy that only reports the calls to this dependency: what stands in for this one while it is off."""
+        if self._bare is None:
+            self._bare = Policy(
+                self.dependency, idempotent=self.idempotent, classifier=self.classifier, clock=self.clock
+            )
+        return self._bare
 
     def operation_name(self, function: object, name: str | None) -> str:
         """The name of an operation on telemetry: the given one, else the function's; from a bounded set."""
@@ -425,6 +637,7 @@ class Policy:
 
 
 _making = threading.Lock()
+policies_in_use: Final[InUse[Policy]] = InUse()
 
 
 def _check_functions(shared: object, clock: object, sleep: object, async_sleep: object, rng: object) -> None:

@@ -7,7 +7,7 @@ import functools
 import random
 import time
 import types
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from otel_resilience._internal import validation as check
@@ -18,6 +18,7 @@ from otel_resilience.retries.config import RetryConfig
 
 if TYPE_CHECKING:
     from otel_resilience.policy.policy import Policy
+    from otel_resilience.policy.results import RetryResult
     from otel_resilience.retries.bucket import RetryBudgetConfig
     from otel_resilience.retries.budget import RetryBudget
 
@@ -80,7 +81,8 @@ class RetryService:
         name: str | None = None,
         idempotent: bool | None = None,
         deadline: float | None = None,
-    ) -> Awaitable[T]: ...
+        retry_result: RetryResult | None = None,
+    ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute_with_retry(
         self,
@@ -91,6 +93,7 @@ class RetryService:
         name: str | None = None,
         idempotent: bool | None = None,
         deadline: float | None = None,
+        retry_result: RetryResult | None = None,
     ) -> T: ...
     def execute_with_retry(
         self,
@@ -101,11 +104,13 @@ class RetryService:
         name: str | None = None,
         idempotent: bool | None = None,
         deadline: float | None = None,
+        retry_result: RetryResult | None = None,
     ) -> Any:
         """Runs ``operation`` until it succeeds, its error is not worth a repetition, or the attempts end; then the
         original exception is raised with a note. A value, or an awaitable for an async operation.
 
-        ``idempotent=False`` repeats it only where it was provably not sent. ``deadline`` is in seconds. Raises
+        ``idempotent=False`` repeats it only where it was provably not sent. ``deadline`` is in seconds.
+        ``retry_result`` is that of :class:`~otel_resilience.Policy`: the last result is returned. Raises
         ``ValueError`` where ``config`` allows more attempts than the budget that was given could ever pay for.
         """
         if config is not None and not isinstance(config, RetryConfig):
@@ -116,7 +121,14 @@ class RetryService:
             self._latest = config, policy
         elif config is None and used is not self._default[0]:
             policy = self._default[1]
-        return policy.execute(operation, name=name, idempotent=idempotent, deadline=deadline, is_retryable=is_retryable)
+        return policy.execute(
+            operation,
+            name=name,
+            idempotent=idempotent,
+            deadline=deadline,
+            is_retryable=is_retryable,
+            retry_result=retry_result,
+        )
 
     def _make_policy(self, config: RetryConfig) -> Policy:
         from otel_resilience.policy.policy import Policy as PolicyClass  # policy builds on this module
@@ -134,6 +146,7 @@ def retry(
     name: str | None = None,
     idempotent: bool | None = None,
     budget: RetryBudget | RetryBudgetConfig | None = None,
+    retry_result: RetryResult | None = None,
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorator that retries a function, ``def`` or ``async def``.
 
@@ -152,7 +165,7 @@ def retry(
     wanted = predicate("on", on)
 
     def decorate_for(dependency: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-        policy = PolicyClass(dependency, retry=config or RetryConfig(), budget=budget)
+        policy = PolicyClass(dependency, retry=config or RetryConfig(), budget=budget, retry_result=retry_result)
         return policy.decorator(name=name, idempotent=idempotent, is_retryable=wanted)
 
     if dependency is not None:

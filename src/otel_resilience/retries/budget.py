@@ -16,6 +16,7 @@ from types import NoneType
 
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.retries.bucket import RetryBudgetConfig, TokenBucket
 
 _log = logging.getLogger("otel_resilience")
@@ -42,7 +43,7 @@ class RetryBudgetMetrics:
     """Retries refused so far."""
 
 
-class RetryBudget:
+class RetryBudget(ProcessBound):
     """A token bucket shared by all calls to one dependency; safe for threads and event loops.
 
     Policies that are given no budget, or the same sizes of one, share the bucket of their dependency's name:
@@ -76,6 +77,9 @@ class RetryBudget:
         """Whether nothing can be paid in; read without the lock, as a hint that saves work."""
         renew_lock_after_fork(self)
         _in_use[id(self)] = self
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.dependency} {self.tokens:g} of {self.config.capacity:g} tokens>"
 
     @classmethod
     def for_dependency(
@@ -127,6 +131,13 @@ class RetryBudget:
         check.number("tokens", tokens, minimum=0)
         with self._lock:
             self.full = self._bucket.give(tokens)
+
+    def reset(self) -> None:
+        """Resets everything: full, counts at zero."""
+        with self._lock:
+            self._bucket = TokenBucket(self.config, self._clock())
+            self._granted = self._denied = 0
+            self._starved, self.full = False, True
 
     @property
     def tokens(self) -> float:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import Final
 
 from otel_resilience._internal import validation as check
 from otel_resilience.classification.model import Classification, ErrorClass
 from otel_resilience.retries.backoff import Jitter, ceiling, spread
 
-if TYPE_CHECKING:
-    pass
-
-T = TypeVar("T")
-P = ParamSpec("P")
+LONGEST_DELAY: Final = float(2**31)
+"""Seconds. Longer waits are cut to this; ``time.sleep`` refuses what is longer than some 292 years."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,11 +38,15 @@ class RetryConfig:
     """The least wait in seconds after an error that heals slowly."""
     max_retry_after: float = 300.0
     """A server's hint of more seconds than this ends the call at once, also where there is no deadline."""
+    shadow: bool = False
+    """Reports the first retry of a call that would be made (``resilience.retry.shadowed``) and makes none."""
 
     def __post_init__(self) -> None:
         check.count("max_attempts", self.max_attempts)
         for name in ("base_delay", "max_delay", "throttle_base_delay", "slow_base_delay", "max_retry_after"):
             check.seconds(name, getattr(self, name), zero=True)
+        if not isinstance(self.shadow, bool):
+            raise TypeError(f"shadow must be True or False, not {self.shadow!r}")
         check.number("exponential_base", self.exponential_base, minimum=1)
         object.__setattr__(self, "jitter", Jitter.of(self.jitter))
         if self.base_delay > self.max_delay:
@@ -55,6 +56,7 @@ class RetryConfig:
         """Seconds to wait before retry ``retry`` (0 for the first).
 
         ``previous`` is the wait before; ``rng`` gives a random number in ``[0, 1)``. A server's hint is a lower bound.
+        Never more than :data:`LONGEST_DELAY`.
         """
         kind = verdict.error_class
         hint = verdict.retry_after
@@ -65,10 +67,10 @@ class RetryConfig:
             elif kind is ErrorClass.TRANSIENT_SLOW:
                 base = self.slow_base_delay
         if not base:
-            return hint or 0.0
+            return min(hint or 0.0, LONGEST_DELAY)
         longest = ceiling(base, self.exponential_base, retry, self.max_delay)
         jitter: Jitter = self.jitter  # type: ignore[assignment]  # __post_init__ made it a Jitter
         chosen = spread(jitter, longest, base, previous, self.max_delay, rng())
         if kind is ErrorClass.TRANSIENT_SLOW:
             chosen = max(chosen, min(self.slow_base_delay, self.max_delay))
-        return chosen if hint is None else max(chosen, hint)
+        return min(chosen if hint is None else max(chosen, hint), LONGEST_DELAY)

@@ -1,4 +1,4 @@
-"""Shared protection: breaker state and retry budget that outlive a process, and that many processes have in common.
+"""Shared protection: breaker state, retry budget and rate limit that many processes have in common, also over time.
 
 Three storages speak one protocol: in process, on disk, in Redis.
 """
@@ -17,9 +17,12 @@ from otel_resilience.storage.protocol import (
     BudgetStep,
     BudgetView,
     Claim,
+    RateStep,
+    RateView,
     Storage,
     StorageError,
 )
+from otel_resilience.storage.rate import SharedRateLimiter
 from otel_resilience.storage.state import SharedState
 
 __all__ = [
@@ -31,8 +34,11 @@ __all__ = [
     "Claim",
     "DiskStorage",
     "MemoryStorage",
+    "RateStep",
+    "RateView",
     "RedisStorage",
     "SharedCircuitBreaker",
+    "SharedRateLimiter",
     "SharedRetryBudget",
     "SharedState",
     "Storage",

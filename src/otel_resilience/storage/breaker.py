@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_resilience import telemetry
+from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
 from otel_resilience.circuitbreaker.breaker import UNRECORDED, CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
@@ -110,6 +111,8 @@ class SharedCircuitBreaker(CircuitBreaker):
 
     def admit(self) -> int:
         """As of :class:`~otel_resilience.CircuitBreaker`."""
+        if interventions.off:
+            return UNRECORDED
         machine = self._machine
         now = self.clock()
         if machine.state is CLOSED:
@@ -160,6 +163,7 @@ class SharedCircuitBreaker(CircuitBreaker):
             permit == UNRECORDED
             or verdict.breaker is not BreakerEffect.FAILURE
             or verdict.error_class is ErrorClass.CANCELLED
+            or interventions.off
         ):
             super().record_error(permit, verdict, started, error)
             return

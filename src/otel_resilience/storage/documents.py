@@ -11,8 +11,19 @@ from typing import Any
 
 from otel_resilience.circuitbreaker.machine import BreakerMachine, Permit
 from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
+from otel_resilience.limits.sliding_log import SlidingLog
 from otel_resilience.retries.bucket import TokenBucket
-from otel_resilience.storage.protocol import Action, BreakerStep, BreakerView, BudgetStep, BudgetView, Claim, Merge
+from otel_resilience.storage.protocol import (
+    Action,
+    BreakerStep,
+    BreakerView,
+    BudgetStep,
+    BudgetView,
+    Claim,
+    Merge,
+    RateStep,
+    RateView,
+)
 
 Document = dict[str, Any]
 """A JSON object; empty for what was never used. Its times are seconds on the clock of its storage."""
@@ -72,6 +83,19 @@ def budget(document: Document, step: BudgetStep, now: float) -> BudgetView:
     granted = step.cost > 0 and bucket.take(step.cost, now)
     document.update(tokens=bucket.tokens, at=now)
     return BudgetView(bucket.tokens, granted)
+
+
+def rate(document: Document, step: RateStep, now: float) -> RateView:
+    """One step of a rate limit. Changes the document."""
+    log = SlidingLog.load(document, step.limit, step.window)
+    if step.pause > 0:
+        log.pause(now + step.pause)
+    ready = log.ready_at(now, max(step.cost, 1))
+    granted = step.cost > 0 and ready <= now
+    if granted:
+        log.take(now, step.cost)
+    document.update(log.dump())
+    return RateView(ready - now, granted)
 
 
 def pause(document: Document, seconds: float, now: float) -> float:

@@ -7,6 +7,8 @@ caller, and with it an event loop, waits for a limited time whatever the network
 from __future__ import annotations
 
 import abc
+import asyncio
+import contextlib
 import contextvars
 import dataclasses
 import logging
@@ -68,6 +70,10 @@ class Link(abc.ABC):
 
         A later answer is passed to ``late``.
         """
+
+    async def call_async(self, step: Step[T], handler: Handler[T]) -> bool:
+        """As :meth:`call`, without holding up the event loop where the storage is remote."""
+        return self.call(step, handler)
 
     @abc.abstractmethod
     def submit(self, step: Step[T], handler: Handler[T]) -> None:
@@ -149,12 +155,28 @@ class DirectLink(Link):
         return not self.degraded
 
 
+class _Answered:
+    """As an event that one task waits for."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = self._loop.create_future()
+
+    def set(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed, so that nobody waits
+            self._loop.call_soon_threadsafe(self._set)
+
+    def _set(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class _Job:
     step: Step[Any]
     handler: Handler[Any]
     late: Handler[Any] | None = None
-    answered: threading.Event | None = None
+    answered: threading.Event | _Answered | None = None
     """A caller waits for this."""
     taken: bool = False
     abandoned: bool = False
@@ -205,18 +227,42 @@ class BackgroundLink(Link):
         """Waits at most ``limit`` seconds; not at all while the storage is unreachable."""
         if not self._usable():
             return False
-        job = _Job(step, handler, late, threading.Event())
-        answered = job.answered
-        if answered is None or not self._put(job):
+        answered = threading.Event()
+        job = _Job(step, handler, late, answered)
+        if not self._put(job):
             return False
         if not answered.wait(self._limit):
-            with self._wake:
-                job.abandoned = not job.taken
-            if job.abandoned:
-                self.failed(StorageError(f"no answer within {self._limit:g} s"))
+            if self._abandon(job):
                 return False
             answered.wait()  # the answer is being handled at this moment
         return job.done
+
+    async def call_async(self, step: Step[T], handler: Handler[T]) -> bool:
+        """As :meth:`call`."""
+        if not self._usable():
+            return False
+        answered = _Answered()
+        job = _Job(step, handler, None, answered)
+        if not self._put(job):
+            return False
+        try:
+            await asyncio.wait((answered.future,), timeout=self._limit)
+        except BaseException:
+            job.abandoned = True
+            raise
+        if not answered.future.done():
+            if self._abandon(job):
+                return False
+            await answered.future
+        return job.done
+
+    def _abandon(self, job: _Job) -> bool:
+        """Waits no longer. ``False`` where the answer is there."""
+        with self._wake:
+            job.abandoned = not job.taken
+        if job.abandoned:
+            self.failed(StorageError(f"no answer within {self._limit:g} s"))
+        return job.abandoned
 
     def submit(self, step: Step[T], handler: Handler[T]) -> None:
         """Leaves the step to the thread; dropped while the storage is unreachable."""

@@ -146,6 +146,33 @@ class BudgetView:
     """The cost was taken."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RateStep:
+    """One step of a shared rate limit."""
+
+    limit: int
+    """Permits within the window."""
+    window: float
+    """Seconds."""
+    cost: int = 0
+    """Permits that are requested, at most the limit; 0: none."""
+    pause: float = 0.0
+    """Seconds for which nobody is to get a permit from now on."""
+    sender: str = ""
+    """Names the process that asks."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RateView:
+    """What a shared rate limit answers."""
+
+    wait: float
+    """Seconds until the permits may be used, or, where they were not granted, after which to ask again."""
+    granted: bool
+    senders: int = 1
+    """Processes that have asked lately."""
+
+
 class Storage(Protocol):
     """Where all callers of one dependency keep what they know about it. Every method is one atomic step.
 
@@ -165,6 +192,9 @@ class Storage(Protocol):
 
     def budget(self, key: str, step: BudgetStep) -> BudgetView:
         """A step of a retry budget."""
+
+    def rate(self, key: str, step: RateStep) -> RateView:
+        """A step of a rate limit."""
 
     def pause(self, key: str, seconds: float) -> float:
         """Nothing is to start for ``seconds``; a longer pause stays. Returns what is left of it. 0 only reads."""

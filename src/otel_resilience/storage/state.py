@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
 from otel_resilience.classification.classifier import Classifier
+from otel_resilience.limits.config import RateLimit
+from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.storage.breaker import SharedCircuitBreaker
 from otel_resilience.storage.budget import SharedRetryBudget
+from otel_resilience.storage.rate import SharedRateLimiter
 from otel_resilience.storage.sharing import Sharing
 
 
 class SharedState(Sharing):
-    """State that breakers and budgets share through one or more storages.
+    """State that breakers, budgets and rate limits share through one or more storages.
 
     The first reachable storage is used; those behind it keep a copy for the time when it is unreachable. ``wait``:
     seconds that a call waits for a remote storage. ``staleness``: seconds after which changes by other processes are
@@ -42,3 +45,21 @@ class SharedState(Sharing):
     ) -> SharedRetryBudget:
         """A budget that draws on the one bucket of ``dependency`` in this state."""
         return SharedRetryBudget(dependency, config, shared=self, clock=clock)
+
+    def rate_limiter(
+        self,
+        dependency: str,
+        config: RateLimit,
+        *,
+        clock: Callable[[], float],
+        sleep: Callable[[float], object],
+        async_sleep: Callable[[float], Awaitable[object]],
+    ) -> RateLimiter:
+        """A rate limit of ``dependency`` that all who share this state keep together.
+
+        The first storage alone gives permits; while it cannot be reached each process keeps its share. In shadow mode
+        each process counts for itself.
+        """
+        if config.shadow:
+            return RateLimiter(dependency, config, clock=clock, sleep=sleep, async_sleep=async_sleep)
+        return SharedRateLimiter(dependency, config, shared=self, clock=clock, sleep=sleep, async_sleep=async_sleep)

@@ -6,6 +6,8 @@ Nothing here raises into the application. Breakers, budgets and storages are kno
 
 from otel_resilience.telemetry.events import (
     budget_exhausted,
+    limit_exceeded,
+    limit_waited,
     probe_expired,
     rejected,
     stale_result,
@@ -15,7 +17,13 @@ from otel_resilience.telemetry.events import (
     storage_restored,
     storage_step,
 )
-from otel_resilience.telemetry.gauges import living_breakers, watch_breaker, watch_budgets, watch_storage
+from otel_resilience.telemetry.gauges import (
+    living_breakers,
+    watch_breaker,
+    watch_budgets,
+    watch_concurrency,
+    watch_storage,
+)
 from otel_resilience.telemetry.listener import (
     Listener,
     active,
@@ -34,6 +42,8 @@ __all__ = [
     "emit",
     "events_logger",
     "global_listener",
+    "limit_exceeded",
+    "limit_waited",
     "living_breakers",
     "never_raise",
     "observe",
@@ -48,5 +58,6 @@ __all__ = [
     "use_providers",
     "watch_breaker",
     "watch_budgets",
+    "watch_concurrency",
     "watch_storage",
 ]

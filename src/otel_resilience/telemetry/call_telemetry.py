@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import trace as trace_api
@@ -9,6 +11,7 @@ from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from otel_resilience import telemetry
+from otel_resilience._internal import interventions
 from otel_resilience._internal.foreign import is_a, name_of, text_of
 from otel_resilience._internal.nesting import Enclosing
 from otel_resilience.classification import error_types
@@ -55,21 +58,20 @@ class Observed(Protocol):
 class CallTelemetry(Enclosing):
     """The observed side of a call. What only a listener needs is set when one begins to listen."""
 
-    __slots__ = ("attached", "attempt_span", "context", "delay", "function", "listener", "make_current", "name",
-                 "policy", "span", "started", "started_attempt")  # fmt: skip
-
     policy: Observed
     function: object
     name: str | None
     started: float
     started_attempt: float
-    delay: float
+    delay = 0.0
     listener: Listener | None
-    span: Span | None
-    context: Context | None
-    attempt_span: Span | None
-    attached: Token[Context] | None
-    make_current: bool
+    span: Span | None = None
+    context: Context | None = None
+    attempt_span: Span | None = None
+    attached: Token[Context] | None = None
+    make_current = False
+    number = 0
+    """Of the attempt that is reported, where that is not the latest one."""
 
     @property
     def operation(self) -> str:
@@ -92,12 +94,10 @@ class CallTelemetry(Enclosing):
         if span_context.is_valid and not span_context.trace_flags.sampled:
             return
         dependency = self.policy.dependency
-        span = listener.tracer.start_span(
-            f"{dependency} {self.operation}",
-            parent,
-            SpanKind.INTERNAL,
-            {contract.DEPENDENCY: dependency, contract.OPERATION: self.operation},
-        )
+        attributes: dict[str, str | bool] = {contract.DEPENDENCY: dependency, contract.OPERATION: self.operation}
+        if interventions.off:
+            attributes[contract.DISABLED] = True
+        span = listener.tracer.start_span(f"{dependency} {self.operation}", parent, SpanKind.INTERNAL, attributes)
         if span.get_span_context().is_valid:
             self.make_current = True
             self.context = trace_api.set_span_in_context(span, parent)
@@ -107,18 +107,42 @@ class CallTelemetry(Enclosing):
     @never_raise
     def _open_attempt_span(self, listener: Listener) -> None:
         if self.span is not None:
-            # Of itself and not by its parent: a search for failed attempts need not put spans together again.
-            attributes: dict[str, str | int | float] = {
-                contract.DEPENDENCY: self.policy.dependency,
-                contract.ATTEMPT_NUMBER: self.attempts,
-            }
-            if self.attempts > 1:
-                attributes[contract.RETRY_DELAY] = self.delay
-            span = listener.tracer.start_span(contract.ATTEMPT_SPAN, self.context, SpanKind.INTERNAL, attributes)
-            self.attempt_span = span
+            span = self._start_attempt_span(listener, {contract.RETRY_DELAY: self.delay} if self.attempts > 1 else {})
             self.attached = attach(trace_api.set_span_in_context(span, self.context))
         elif self.make_current and self.context is not None:
             self.attached = attach(self.context)
+
+    def _start_attempt_span(self, listener: Listener, attributes: dict[str, bool | float]) -> Span:
+        # Dependency of itself and not by its parent: a search for failed attempts need not put spans together again.
+        self.attempt_span = listener.tracer.start_span(
+            contract.ATTEMPT_SPAN,
+            self.context,
+            SpanKind.INTERNAL,
+            {contract.DEPENDENCY: self.policy.dependency, contract.ATTEMPT_NUMBER: self.attempts, **attributes},
+        )
+        return self.attempt_span
+
+    def _open_hedge_span(self) -> Context:
+        """A span for a second attempt at once, and the context in which it is current."""
+        self.attempt_span = None
+        self._start_hedge_span()
+        context = get_current() if self.context is None else self.context
+        return context if self.attempt_span is None else trace_api.set_span_in_context(self.attempt_span, context)
+
+    @never_raise
+    def _start_hedge_span(self) -> None:
+        if self.listener is not None and self.span is not None:
+            self._start_attempt_span(self.listener, {contract.ATTEMPT_HEDGED: True})
+
+    @contextlib.contextmanager
+    def _in_span(self) -> Iterator[None]:
+        """Within the block the span of the call is the current one, where there is one."""
+        if self.listener is not None and self.make_current and self.context is not None:
+            self.attached = attach(self.context)
+        try:
+            yield
+        finally:
+            self._detach()
 
     def _detach(self) -> None:
         if self.attached is not None:
@@ -170,10 +194,10 @@ class CallTelemetry(Enclosing):
         telemetry.emit(
             contract.EVENT_ATTEMPT_FAILED,
             events.INFO,
-            f"{dependency} {operation}: attempt {self.attempts} failed with {verdict.error_type}",
+            f"{dependency} {operation}: attempt {self.number or self.attempts} failed with {verdict.error_type}",
             {
                 **failure,
-                contract.ATTEMPT_NUMBER: self.attempts,
+                contract.ATTEMPT_NUMBER: self.number or self.attempts,
                 contract.PREFIX + "attempt.duration": self.policy.clock() - self.started_attempt,
                 "exception.type": name_of(type(error)),
                 "exception.message": message,
@@ -187,16 +211,17 @@ class CallTelemetry(Enclosing):
             self.listener.metrics.error(self.policy.dependency, self.operation, verdict, self.context)
 
     @never_raise
-    def _report_retry(self, verdict: Classification) -> None:
+    def _report_retry(self, verdict: Classification, *, made: bool) -> None:
         dependency, operation = self.policy.dependency, self.operation
         hinted = verdict.retry_after is not None and self.delay == verdict.retry_after
         source = contract.RETRY_SOURCES[hinted]
-        if self.listener is not None and self.context is not None:
+        if made and self.listener is not None and self.context is not None:
             self.listener.metrics.retry(dependency, self.delay, source, self.context)
         telemetry.emit(
-            contract.EVENT_RETRY_SCHEDULED,
+            contract.EVENT_RETRY_SCHEDULED if made else contract.EVENT_RETRY_SHADOWED,
             events.INFO,
-            f"{dependency} {operation}: next attempt in {self.delay:.3f} s",
+            f"{dependency} {operation}: {'next attempt' if made else 'shadow mode, a retry would follow'}"
+            f" in {self.delay:.3f} s",
             {
                 contract.DEPENDENCY: dependency,
                 contract.OPERATION: operation,
@@ -255,6 +280,7 @@ class CallTelemetry(Enclosing):
         span.set_attributes({contract.ATTEMPTS: self.attempts, contract.OUTCOME: outcome})
         if error_type:
             span.set_attribute(contract.ERROR_TYPE, error_type)
+        if error_type and outcome != "fallback":
             span.set_status(Status(StatusCode.ERROR, None if error is None else _text(error)))
         span.end()
 

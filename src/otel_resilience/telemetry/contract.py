@@ -15,6 +15,7 @@ OPERATION: Final = PREFIX + "operation"
 ATTEMPTS: Final = PREFIX + "attempts"
 OUTCOME: Final = PREFIX + "outcome"
 ATTEMPT_NUMBER: Final = PREFIX + "attempt.number"
+ATTEMPT_HEDGED: Final = PREFIX + "attempt.hedged"
 RETRY_DELAY: Final = PREFIX + "retry.delay"
 RETRY_SOURCE: Final = PREFIX + "retry.source"
 SUPPRESS_REASON: Final = PREFIX + "retry.suppress_reason"
@@ -24,18 +25,21 @@ BREAKER_STATE: Final = PREFIX + "circuit_breaker.state"
 BREAKER_FROM: Final = PREFIX + "from"
 BREAKER_TO: Final = PREFIX + "to"
 BREAKER_REASON: Final = PREFIX + "reason"
+LIMIT: Final = PREFIX + "limit"
 CHANNEL: Final = PREFIX + "channel"
 ALERT_SEVERITY: Final = PREFIX + "severity"
 ALERT_REASON: Final = PREFIX + "reason"
 ALERT_FINGERPRINT: Final = PREFIX + "alert.fingerprint"
 ALERT_STATUS: Final = PREFIX + "alert.status"
 STORAGE: Final = PREFIX + "storage"
+DISABLED: Final = PREFIX + "disabled"
+FAULT_INJECTED: Final = PREFIX + "fault.injected"
 ERROR_TYPE: Final = "error.type"
 
 ATTEMPT_SPAN: Final = "attempt"
 DELIVERY_SPAN: Final = "alert.deliver"
 
-OUTCOMES: Final = ("ok", "ok_after_retry", "failed", "rejected", "deadline", "cancelled")
+OUTCOMES: Final = ("ok", "ok_after_retry", "fallback", "failed", "rejected", "deadline", "cancelled")
 RETRY_SOURCES: Final = ("backoff", "retry_after")
 SUPPRESS_REASONS: Final = (
     "budget",
@@ -45,13 +49,19 @@ SUPPRESS_REASONS: Final = (
     "not_retryable",
     "retry_after_too_long",
     "breaker_open",
+    "rate_limited",
     "exhausted_below",
+    "shadow",
 )
+FAULTS: Final = ("error", "latency")
+"""Of :data:`FAULT_INJECTED`: what :mod:`otel_resilience.testing.faults` did to an attempt."""
+LIMITS: Final = ("rate", "concurrency")
 STORAGES: Final = ("memory", "disk", "redis", "other")
 """Kinds of storage that breakers and budgets are shared through."""
 
 EVENT_ATTEMPT_FAILED: Final = PREFIX + "attempt.failed"
 EVENT_RETRY_SCHEDULED: Final = PREFIX + "retry.scheduled"
+EVENT_RETRY_SHADOWED: Final = PREFIX + "retry.shadowed"
 EVENT_RETRY_EXHAUSTED: Final = PREFIX + "retry.exhausted"
 EVENT_BUDGET_EXHAUSTED: Final = PREFIX + "retry.budget_exhausted"
 EVENT_STATE_CHANGED: Final = PREFIX + "circuit_breaker.state_changed"
@@ -70,11 +80,11 @@ ALERT_SUPPRESS_REASONS: Final = (
     "grouped",
     "inhibited",
     "overflow",
-    "rate_limit",
     "silenced",
     "threshold",
 )
 
+EVENT_DISABLED: Final = PREFIX + "disabled"
 EVENT_ALERT_DELIVERED: Final = PREFIX + "alert.delivered"
 EVENT_ALERT_FAILED: Final = PREFIX + "alert.delivery_failed"
 
@@ -159,6 +169,35 @@ BUDGET_UTILIZATION: Final = Metric(
     "1",
     (DEPENDENCY,),
     "Share of the retry budget that is spent; of the emptiest where a dependency has several.",
+)
+LIMIT_WAIT: Final = Metric(
+    PREFIX + "limit.wait.duration",
+    "histogram",
+    "s",
+    (DEPENDENCY, LIMIT),
+    "Waits for a permit or a slot; what passed at once is not in it.",
+    DURATION_BOUNDARIES,
+)
+LIMIT_REJECTIONS: Final = Metric(
+    PREFIX + "limit.rejections",
+    "counter",
+    "{call}",
+    (DEPENDENCY, LIMIT),
+    "Calls that a limit could not let pass in time; nothing was sent.",
+)
+LIMIT_SHADOW_EXCEEDED: Final = Metric(
+    PREFIX + "limit.shadow_exceeded",
+    "counter",
+    "{call}",
+    (DEPENDENCY, LIMIT),
+    "Calls that shadow mode let pass and an enforcing limit would have made wait or rejected.",
+)
+CONCURRENCY_IN_FLIGHT: Final = Metric(
+    PREFIX + "concurrency.in_flight",
+    "updowncounter",
+    "{call}",
+    (DEPENDENCY,),
+    "Calls under way to a dependency whose calls at a time are limited.",
 )
 TIMEOUT_ABANDONED: Final = Metric(
     PREFIX + "timeout.abandoned",
@@ -262,6 +301,10 @@ METRICS: Final = (
     DELAY,
     SUPPRESSED,
     BUDGET_UTILIZATION,
+    LIMIT_WAIT,
+    LIMIT_REJECTIONS,
+    LIMIT_SHADOW_EXCEEDED,
+    CONCURRENCY_IN_FLIGHT,
     TIMEOUT_ABANDONED,
     BREAKER_STATUS,
     BREAKER_TRANSITIONS,
@@ -282,14 +325,23 @@ SPANS: Final = (
     Span(
         "{dependency} {operation}",
         "INTERNAL",
-        (DEPENDENCY, OPERATION, ATTEMPTS, OUTCOME, ERROR_TYPE),
-        "One protected call. ERROR only where it finally failed.",
+        (DEPENDENCY, OPERATION, ATTEMPTS, OUTCOME, ERROR_TYPE, DISABLED),
+        "One protected call. ERROR only where it finally failed and no fallback took its place.",
     ),
     Span(
         ATTEMPT_SPAN,
         "INTERNAL",
-        (DEPENDENCY, ATTEMPT_NUMBER, RETRY_DELAY, ERROR_TYPE, ERROR_CLASS, ERROR_SEVERITY),
-        "One attempt; current while it runs, so that client spans lie inside it.",
+        (
+            DEPENDENCY,
+            ATTEMPT_NUMBER,
+            ATTEMPT_HEDGED,
+            RETRY_DELAY,
+            ERROR_TYPE,
+            ERROR_CLASS,
+            ERROR_SEVERITY,
+            FAULT_INJECTED,
+        ),
+        "One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged.",
     ),
     Span(
         DELIVERY_SPAN,
@@ -320,6 +372,12 @@ EVENTS: Final = (
         "INFO",
         (*_FAILURE, ATTEMPT_NUMBER, RETRY_DELAY, RETRY_SOURCE),
         "A retry will follow after a wait.",
+    ),
+    Event(
+        EVENT_RETRY_SHADOWED,
+        "INFO",
+        (*_FAILURE, ATTEMPT_NUMBER, RETRY_DELAY, RETRY_SOURCE),
+        "Shadow mode: a retry would follow after a wait. None is made.",
     ),
     Event(EVENT_RETRY_EXHAUSTED, "WARN", (*_FAILURE, ATTEMPTS), "All attempts were used up."),
     Event(EVENT_BUDGET_EXHAUSTED, "WARN", (DEPENDENCY,), "The retry budget ran dry; reported once per episode."),
@@ -367,6 +425,12 @@ EVENTS: Final = (
         "INFO for LOW and MEDIUM, WARN for HIGH, ERROR for CRITICAL",
         (*_FAILURE, ERROR_CLASS, ERROR_SEVERITY, PREFIX + "error.unclassified"),
         "An error was classified.",
+    ),
+    Event(
+        EVENT_DISABLED,
+        "WARN",
+        (),
+        "The off switch was used: calls are made once and unprotected from here on.",
     ),
     Event(
         EVENT_ALERT_DELIVERED,

@@ -21,8 +21,7 @@ W = TypeVar("W")
 @never_raise
 def state_changed(dependency: str, transition: Transition) -> None:
     """A breaker changed its state."""
-    if hooks.subscribed:
-        hooks.notify_transition(dependency, transition)
+    hooks.notify_transition(dependency, transition)
     listener = active()
     if listener is not None:
         listener.metrics.transition(dependency, transition)
@@ -62,6 +61,22 @@ def rejected(dependency: str, *, enforced: bool) -> None:
 @never_raise
 def _count_rejection(listener: Listener, dependency: str, enforced: bool) -> None:  # internal
     listener.metrics.rejection(dependency, enforced=enforced)
+
+
+@never_raise
+def limit_waited(dependency: str, limit: str, seconds: float) -> None:
+    """A limit made a call wait, and then let it pass."""
+    listener = active()
+    if listener is not None:
+        listener.metrics.limit_wait(dependency, limit, seconds)
+
+
+@never_raise
+def limit_exceeded(dependency: str, limit: str, *, enforced: bool) -> None:
+    """A limit rejected a call, or in shadow mode would not have let it pass at once."""
+    listener = active()
+    if listener is not None:
+        listener.metrics.limit_exceeded(dependency, limit, enforced=enforced)
 
 
 @never_raise

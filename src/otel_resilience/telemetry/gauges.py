@@ -30,6 +30,20 @@ class Breaker(Protocol):
         ...
 
 
+class Concurrency(Protocol):
+    """A limit on calls at a time."""
+
+    @property
+    def dependency(self) -> str:
+        """What it protects."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way."""
+        ...
+
+
 class Storage(Protocol):
     """A storage of shared state that can be out of reach."""
 
@@ -53,6 +67,7 @@ _WORST_FIRST = (
 )
 """Which state a dependency shows that has several breakers."""
 _breakers: weakref.WeakValueDictionary[int, Breaker] = weakref.WeakValueDictionary()
+_concurrency: weakref.WeakValueDictionary[int, Concurrency] = weakref.WeakValueDictionary()
 _storages: weakref.WeakValueDictionary[int, Storage] = weakref.WeakValueDictionary()
 """What the observable metrics show, by ``id``: once each, for as long as it is in use."""
 
@@ -72,6 +87,13 @@ def living_breakers() -> tuple[Breaker, ...]:
 @never_raise
 def watch_budgets() -> None:
     """Shows the utilization of all budgets in use. Called where a policy gets one."""
+    global_listener()
+
+
+@never_raise
+def watch_concurrency(limiter: Concurrency) -> None:
+    """Shows the calls under way as long as ``limiter`` is in use. Called where it is made."""
+    _concurrency[id(limiter)] = limiter
     global_listener()
 
 
@@ -109,6 +131,15 @@ def _observe_budgets(_: CallbackOptions) -> Iterable[Observation]:
         yield Observation(utilization, {contract.DEPENDENCY: dependency})
 
 
+def _observe_concurrency(_: CallbackOptions) -> Iterable[Observation]:
+    in_flight: dict[str, int] = {}
+    for limiter in _in_use(_concurrency):
+        dependency = cardinality.bounded_dependency(limiter.dependency)
+        in_flight[dependency] = in_flight.get(dependency, 0) + limiter.in_flight
+    for dependency, calls in in_flight.items():
+        yield Observation(calls, {contract.DEPENDENCY: dependency})
+
+
 def _observe_storages(_: CallbackOptions) -> Iterable[Observation]:
     degraded: dict[str, bool] = {}
     for link in _in_use(_storages):
@@ -120,4 +151,5 @@ def _observe_storages(_: CallbackOptions) -> Iterable[Observation]:
 
 observe(contract.BREAKER_STATUS, _observe_breakers)
 observe(contract.BUDGET_UTILIZATION, _observe_budgets)
+observe(contract.CONCURRENCY_IN_FLIGHT, _observe_concurrency)
 observe(contract.STORAGE_DEGRADED, _observe_storages)

@@ -1,12 +1,22 @@
-"""Observers of failures, successes and transitions besides OpenTelemetry: the alert service, or a user's own."""
+"""Hooks: who wants to know of failures, retries, successes and transitions besides OpenTelemetry.
+
+Users derive from :class:`Hooks`, for one policy or for all; the alert service observes by the protocols.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 import threading
-from typing import TYPE_CHECKING, Protocol
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from otel_resilience._internal.foreign import repr_of
+from otel_resilience._internal.nesting import enclosing
+from otel_resilience._internal.once import Once
+from otel_resilience._internal.operations import discard, is_awaitable
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -16,9 +26,42 @@ if TYPE_CHECKING:
 _log = logging.getLogger("otel_resilience")
 _lock = threading.Lock()
 
+Answer = Awaitable[None] | None
+"""What a hook returns: nothing, or as an ``async def`` what is to be awaited."""
+
+
+class Hooks:
+    """Notified of what happens to protected calls. Derive from it and override what you need, by ``def`` or
+    ``async def``; give it to a policy (``Policy(hooks=...)``) or to all (:func:`add_hooks`).
+
+    A ``def`` is called in the thread and the context of the call, so it must be quick. An ``async def`` runs as a task
+    of the running event loop, beside the call; where none runs, it is not run, which is logged once. What a hook raises
+    is logged and dropped; calls that are made in a hook notify nobody.
+
+        class Count(Hooks):
+            def on_retry(self, dependency: str, operation: str, attempt: int, delay: float) -> None:
+                retries.labels(dependency).inc()
+    """
+
+    def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> Answer:
+        """An attempt failed, and not by cancellation."""
+
+    def on_retry(self, dependency: str, operation: str, attempt: int, delay: float) -> Answer:
+        """Attempt number ``attempt`` (from 2) will begin after ``delay`` seconds."""
+
+    def on_success(self, dependency: str, operation: str) -> Answer:
+        """A call succeeded."""
+
+    def on_failure(self, dependency: str, operation: str, outcome: str, error: BaseException) -> Answer:
+        """A call ended with ``error``, and not by cancellation. ``outcome`` is that of telemetry: ``failed``,
+        ``rejected``, ``deadline``, or ``fallback`` where the caller got a substitute."""
+
+    def on_transition(self, dependency: str, transition: Transition) -> Answer:
+        """A circuit breaker changed its state; for the hooks of a policy, one of its dependency."""
+
 
 class Observer(Protocol):
-    """Called in the thread and the context of the call, so it must be quick. What it raises is logged and dropped."""
+    """The part of :class:`Hooks` that the alert service has for every call."""
 
     def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
         """An attempt failed, and not by cancellation."""
@@ -30,68 +73,194 @@ class Observer(Protocol):
 
 
 class SuccessObserver(Protocol):
-    """As :class:`Observer`, for the successes that it asks for with :func:`await_success`."""
+    """For the successes that are asked for with :func:`await_success`."""
 
     def on_success(self, dependency: str, operation: str) -> None:
         """A call succeeded."""
         ...
 
 
-subscribed: tuple[Observer, ...] = ()
-"""Looked at on every failure, so it is a plain tuple, replaced as a whole."""
+_Function = Callable[..., Answer]
+
+
+class Observers(NamedTuple):
+    """The functions that are called, by what happened: only those that somebody has overridden."""
+
+    errors: tuple[_Function, ...] = ()
+    retries: tuple[_Function, ...] = ()
+    successes: tuple[_Function, ...] = ()
+    failures: tuple[_Function, ...] = ()
+    transitions: tuple[_Function, ...] = ()
+
+    @classmethod
+    def of(cls, *observers: Hooks | Observer) -> Observers:
+        """Those of ``observers``. An :class:`Observer` that is no :class:`Hooks` asks for successes itself."""
+        functions: list[tuple[_Function, ...]] = []
+        for name in ("on_error", "on_retry", "on_success", "on_failure", "on_transition"):
+            able = [each for each in observers if isinstance(each, Hooks) or name in ("on_error", "on_transition")]
+            functions.append(
+                tuple(getattr(each, name) for each in able if getattr(type(each), name) is not getattr(Hooks, name))
+            )
+        return cls(*functions)
+
+
+class Observed(Protocol):
+    """A policy with hooks of its own."""
+
+    @property
+    def dependency(self) -> str:
+        """What it protects."""
+        ...
+
+    @property
+    def observers(self) -> Observers | None:
+        """Its hooks."""
+        ...
+
+
+NOBODY: Final = Observers()
+subscribed: tuple[Hooks | Observer, ...] = ()
+everywhere = NOBODY
+"""The functions of :data:`subscribed`. Looked at on every failure, so it is a plain tuple, replaced as a whole."""
+_of_policies: weakref.WeakValueDictionary[int, Observed] = weakref.WeakValueDictionary()
+"""Policies with hooks, by ``id``."""
 
 awaited: frozenset[str] = frozenset()
-"""Dependencies of which an observer wants to know the next success; looked at on every call."""
+"""Dependencies of which an observer wants to know the next success."""
 _awaiting: tuple[tuple[SuccessObserver, frozenset[str]], ...] = ()
+success_wanted = False
+"""Whether anybody, other than the hooks of a policy, wants to know of a success; looked at on every call."""
 
 
-def subscribe(observer: Observer) -> None:
+def add_hooks(hooks: Hooks) -> None:
+    """Notifies ``hooks`` of the calls of all policies from now on; once, however often it is added.
+
+    Raises ``TypeError`` where it is no :class:`Hooks`.
+    """
+    check_hooks("hooks", hooks)
+    subscribe(hooks)
+
+
+def remove_hooks(hooks: Hooks) -> None:
+    """Stops notifying ``hooks``. Without effect where it was not added."""
+    unsubscribe(hooks)
+
+
+def check_hooks(name: str, value: object) -> None:
+    """Raises ``TypeError`` naming the parameter."""
+    if not isinstance(value, Hooks):
+        raise TypeError(f"{name} must be an instance of a class derived from Hooks, not {value!r}")
+
+
+def subscribe(observer: Hooks | Observer) -> None:
     """Notify ``observer`` from now on; once, however often it is subscribed."""
-    global subscribed  # one list per process
     with _lock:
-        if observer not in subscribed:
-            subscribed = (*subscribed, observer)
+        if not any(each is observer for each in subscribed):
+            _replace((*subscribed, observer), _awaiting)
 
 
-def unsubscribe(observer: Observer) -> None:
+def unsubscribe(observer: Hooks | Observer) -> None:
     """Stop notifying it. Without effect where it is not subscribed."""
-    global subscribed  # one list per process
     with _lock:
-        subscribed = tuple(each for each in subscribed if each is not observer)
+        _replace(tuple(each for each in subscribed if each is not observer), _awaiting)
 
 
 def await_success(observer: SuccessObserver, dependencies: frozenset[str]) -> None:
     """Notify ``observer`` of successful calls to these dependencies alone; an empty set: of none any more."""
-    global awaited, _awaiting  # one list per process
     with _lock:
         others = tuple(each for each in _awaiting if each[0] is not observer)
-        _awaiting = (*others, (observer, dependencies)) if dependencies else others
-        awaited = frozenset().union(*(wanted for _, wanted in _awaiting))
+        _replace(subscribed, (*others, (observer, dependencies)) if dependencies else others)
 
 
-def notify_success(dependency: str, operation: str) -> None:
-    """A call to an awaited dependency succeeded."""
-    for observer, wanted in _awaiting:
-        if dependency in wanted:
-            try:
-                observer.on_success(dependency, operation)
-            except Exception as broken:  # noqa: BLE001  # as below
-                _log.warning("an observer of successes failed: %s", redact(repr(broken)))
+def _replace(
+    observers: tuple[Hooks | Observer, ...], awaiting: tuple[tuple[SuccessObserver, frozenset[str]], ...]
+) -> None:
+    global subscribed, everywhere, awaited, _awaiting, success_wanted  # one list per process
+    subscribed, _awaiting = observers, awaiting
+    everywhere = Observers.of(*observers)
+    awaited = frozenset().union(*(wanted for _, wanted in awaiting))
+    success_wanted = bool(awaited or everywhere.successes)
 
 
-def notify_error(dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
+def watch_policy(policy: Observed) -> None:
+    """Notifies the hooks of a policy of transitions of its dependency, as long as the policy is in use."""
+    _of_policies[id(policy)] = policy
+
+
+def notify_error(
+    own: Observers | None, dependency: str, operation: str, verdict: Classification, error: BaseException
+) -> None:
     """An attempt failed."""
-    for observer in subscribed:
-        try:
-            observer.on_error(dependency, operation, verdict, error)
-        except Exception as broken:  # noqa: BLE001  # an observer must not change the call that it looks at
-            _log.warning("an observer of errors failed: %s", redact(repr_of(broken)))
+    _notify("errors", everywhere.errors + (own or NOBODY).errors, dependency, operation, verdict, error)
+
+
+def notify_retry(own: Observers | None, dependency: str, operation: str, attempt: int, delay: float) -> None:
+    """A retry will follow."""
+    _notify("retries", everywhere.retries + (own or NOBODY).retries, dependency, operation, attempt, delay)
+
+
+def notify_success(own: Observers | None, dependency: str, operation: str) -> None:
+    """A call succeeded."""
+    asked = tuple(observer.on_success for observer, wanted in _awaiting if dependency in wanted)
+    _notify("successes", asked + everywhere.successes + (own or NOBODY).successes, dependency, operation)
+
+
+def notify_failure(own: Observers | None, dependency: str, operation: str, outcome: str, error: BaseException) -> None:
+    """A call ended with an error."""
+    _notify("failures", everywhere.failures + (own or NOBODY).failures, dependency, operation, outcome, error)
 
 
 def notify_transition(dependency: str, transition: Transition) -> None:
     """A circuit breaker changed its state."""
-    for observer in subscribed:
-        try:
-            observer.on_transition(dependency, transition)
-        except Exception as broken:  # noqa: BLE001  # as above
-            _log.warning("an observer of transitions failed: %s", redact(repr_of(broken)))
+    functions = list(everywhere.transitions)
+    for reference in _of_policies.valuerefs():
+        policy = reference()
+        if policy is not None and policy.observers is not None and policy.dependency == dependency:
+            functions.extend(policy.observers.transitions)
+    _notify("transitions", tuple(functions), dependency, transition)
+
+
+_notifying: Final[contextvars.ContextVar[bool]] = contextvars.ContextVar("otel_resilience_notifying", default=False)
+_tasks: set[asyncio.Task[None]] = set()
+_refused: Final = Once()
+
+
+def _notify(what: str, functions: tuple[_Function, ...], *details: Any) -> None:
+    if not functions or _notifying.get():
+        return
+    token = _notifying.set(True)
+    try:
+        for function in functions:
+            try:
+                answer = function(*details)
+                if answer is not None and is_awaitable(answer):
+                    _run_beside(what, answer)
+            except Exception as broken:  # noqa: BLE001  # an observer must not change the call that it looks at
+                _report(what, broken)
+    finally:
+        _notifying.reset(token)
+
+
+def _run_beside(what: str, answer: Awaitable[None]) -> None:
+    loop = asyncio._get_running_loop()  # noqa: SLF001  # documented for such use, and does not raise
+    if loop is None:
+        discard(answer)
+        if _refused.first(what):
+            _log.warning("an async observer of %s was not run: no event loop of asyncio runs here", what)
+        return
+    context = contextvars.copy_context()
+    context.run(enclosing.set, None)  # it may outlive the call
+    task = loop.create_task(_await(what, answer), context=context)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+async def _await(what: str, answer: Awaitable[None]) -> None:
+    try:
+        await answer
+    except Exception as broken:  # noqa: BLE001  # as above
+        _report(what, broken)
+
+
+def _report(what: str, broken: Exception) -> None:
+    _log.warning("an observer of %s failed: %s", what, redact(repr_of(broken)))

@@ -27,6 +27,9 @@ class Instruments:
         self.errors = _counter(meter, contract.ERRORS)
         self.delay = _histogram(meter, contract.DELAY)
         self.suppressed = _counter(meter, contract.SUPPRESSED)
+        self.limit_waits = _histogram(meter, contract.LIMIT_WAIT)
+        self.limit_rejections = _counter(meter, contract.LIMIT_REJECTIONS)
+        self.limit_shadow_exceeded = _counter(meter, contract.LIMIT_SHADOW_EXCEEDED)
         self.transitions = _counter(meter, contract.BREAKER_TRANSITIONS)
         self.rejections = _counter(meter, contract.BREAKER_REJECTIONS)
         self.shadow_rejections = _counter(meter, contract.BREAKER_SHADOW_REJECTIONS)
@@ -84,6 +87,15 @@ class Instruments:
     def suppress(self, dependency: str, reason: str, context: Context) -> None:
         """A retry was not made although attempts remained."""
         self.suppressed.add(1, {**self._of(dependency), contract.SUPPRESS_REASON: reason}, context)
+
+    def limit_wait(self, dependency: str, limit: str, seconds: float) -> None:
+        """A limit made a call wait, and then let it pass."""
+        self.limit_waits.record(seconds, {**self._of(dependency), contract.LIMIT: limit})
+
+    def limit_exceeded(self, dependency: str, limit: str, *, enforced: bool) -> None:
+        """A limit rejected a call, or in shadow mode would not have let it pass at once."""
+        counter = self.limit_rejections if enforced else self.limit_shadow_exceeded
+        counter.add(1, {**self._of(dependency), contract.LIMIT: limit})
 
     def transition(self, dependency: str, transition: Transition) -> None:
         """A breaker changed its state."""

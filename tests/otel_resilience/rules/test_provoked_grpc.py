@@ -1,71 +1,18 @@
-"""gRPC, sync and asyncio, and google-api-core above both of its transports, against servers in this process."""
+"""gRPC, sync and asyncio, against a server in this process."""
 
 from __future__ import annotations
 
-import concurrent.futures
-import json
-import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
-import google.api_core.exceptions
-import google.api_core.grpc_helpers
-import google.api_core.retry
 import grpc
 import grpc.aio
 import pytest
-import requests
-from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2
 
 from otel_resilience import ErrorClass, classify
 from support.error_rows import ErrorRow, check_row, closed_port, raised, raised_async, rows_of
-from support.faulty_http import FaultyServer, faulty_server
+from support.grpc_answers import grpc_answers
 
-NO_WAIT = {"timeout": 5}
-
-
-class Answers(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no types
-    """Each method ends with the status of its name; ``Silent`` never ends, ``Broken`` raises."""
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        name = handler_call_details.method.rpartition("/")[2]
-        if name == "Unknown":
-            return None
-
-        def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-            if name == "Broken":
-                raise ValueError("broken")
-            if name == "Silent":
-                finished.wait()
-            if name == "Large":
-                return b"x" * 5_000_000
-            code, _, hint = name.partition("-")
-            context.set_trailing_metadata(HINTS.get(hint, ()))
-            context.abort(getattr(grpc.StatusCode, code), "said the server")
-            raise AssertionError
-
-        finished = self.finished
-        return grpc.unary_unary_rpc_method_handler(answer)
-
-    def __init__(self) -> None:
-        self.finished = threading.Event()
-
-
-def details() -> bytes:
-    """What Google's servers send with a status that asks to wait."""
-    info = any_pb2.Any()
-    info.Pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=6, nanos=1_000_000_000)))
-    status: bytes = status_pb2.Status(code=8, message="said the server", details=[info]).SerializeToString()
-    return status
-
-
-HINTS: dict[str, Any] = {
-    "pushback": (("grpc-retry-pushback-ms", "7000"),),
-    "stop": (("grpc-retry-pushback-ms", "-1"),),
-    "details": (("grpc-status-details-bin", details()),),
-}
 METHODS = {
     "no answer in time": "Silent",
     "server raises an exception": "Broken",
@@ -80,14 +27,8 @@ METHODS = {
 
 @pytest.fixture(scope="module")
 def target() -> Iterator[str]:
-    answers = Answers()
-    with concurrent.futures.ThreadPoolExecutor(8) as threads:
-        server = grpc.server(threads, handlers=[answers])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        yield f"127.0.0.1:{port}"
-        answers.finished.set()
-        server.stop(None).wait()
+    with grpc_answers() as address:
+        yield address
 
 
 @pytest.fixture
@@ -158,35 +99,3 @@ def test_a_call_that_we_cancelled_is_no_failure(target: str) -> None:
 def test_a_status_that_cannot_be_read_is_a_failure_of_the_server() -> None:
     verdict = classify(grpc.RpcError("odd"))
     assert (verdict.error_type, verdict.counts, verdict.unclassified) == ("server_error", True, False)
-
-
-@pytest.fixture(scope="module")
-def web() -> Iterator[FaultyServer]:
-    with faulty_server() as started:
-        started.content_type = b"application/json"
-        yield started
-
-
-def google_error(row: ErrorRow, target: str, closed: str, web: FaultyServer) -> Exception:
-    transport, _, what = row.error.partition(": ")
-    if transport == "REST":
-        web.body = json.dumps({"error": {"message": "said the server"}}).encode()
-        with requests.Session() as session:
-            session.trust_env = False
-            error: Exception = google.api_core.exceptions.from_http_response(
-                session.get(f"{web.url}/{what}", timeout=5)
-            )
-            return error
-    where, method, timeout = of(ErrorRow(row.client, what, "", ()), target, closed)
-    with grpc.insecure_channel(where) as channel:
-        call = google.api_core.grpc_helpers.wrap_errors(channel.unary_unary(method))
-        if transport == "own retries gave up":
-            retrying = google.api_core.retry.Retry(initial=0.01, maximum=0.01, timeout=0.05)
-            return raised(lambda: retrying(call)(b"", timeout=timeout))
-        return raised(lambda: call(b"", timeout=timeout))
-
-
-@pytest.mark.fault("L6")
-@pytest.mark.parametrize("row", rows_of("google-api-core"))
-def test_google_api_core(row: ErrorRow, target: str, port: str, web: FaultyServer) -> None:
-    check_row(row, google_error(row, target, port, web))

@@ -12,11 +12,13 @@ from typing import Any
 import asyncpg
 import psycopg
 import psycopg2
+import psycopg2.pool
+import psycopg_pool
 import pytest
 import sqlalchemy
 import sqlalchemy.ext.asyncio
 
-from otel_resilience import classify
+from otel_resilience import BreakerState, CircuitBreakerConfig, Policy, RetryConfig, classify, error_context
 from support.error_rows import ErrorRow, check_row, closed_port, raised, raised_async, rows_of, silent_port
 from support.postgres_server import PASSWORD, PostgresServer, postgres_server
 
@@ -84,6 +86,8 @@ def blocking(connect: Callable[[str], Any], server: PostgresServer, row: ErrorRo
         return raised(lambda: connect(f"postgresql://postgres:{PASSWORD}@127.0.0.1:{server.port}/nowhere"))
     if row.error == "too many connections":
         return too_many(connect, server)
+    if row.error == "pool timeout":
+        return pool_timeout(server) if connect is psycopg.connect else pool_exhausted(server)
     if row.error in ("serialization failure", "deadlock"):
         return concurrent(connect, server, row.error)
     with contextlib.closing(connect(server.url)) as connection:
@@ -99,6 +103,20 @@ def too_many(connect: Callable[[str], Any], server: PostgresServer) -> Exception
         return raised(
             lambda: [held.enter_context(contextlib.closing(connect(server.url))) for _ in range(30)],
         )
+
+
+def pool_timeout(server: PostgresServer) -> Exception:
+    with psycopg_pool.ConnectionPool(server.url, min_size=1, max_size=1, open=True) as pool, pool.connection():
+        return raised(lambda: pool.getconn(timeout=0.05))
+
+
+def pool_exhausted(server: PostgresServer) -> Exception:
+    pool = psycopg2.pool.ThreadedConnectionPool(1, 1, server.url)
+    held = pool.getconn()
+    caught = raised(pool.getconn)
+    pool.putconn(held)
+    pool.closeall()
+    return caught
 
 
 def concurrent(connect: Callable[[str], Any], server: PostgresServer, error: str) -> Exception:
@@ -245,3 +263,45 @@ def test_a_parameter_that_cannot_be_bound_is_an_error_of_the_program(server: Pos
     engine.dispose()
     verdict = classify(error)
     assert (verdict.retryable, verdict.counts, verdict.unclassified) == (False, False, False)
+
+
+def test_constraint_violations_open_no_circuit_and_are_not_repeated(server: PostgresServer) -> None:
+    policy = Policy("database", retry=RetryConfig(base_delay=0), breaker=CircuitBreakerConfig(failure_threshold=2))
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        for _ in range(5):
+            with pytest.raises(psycopg.errors.UniqueViolation) as caught:
+                policy.execute(lambda: connection.execute(STATEMENTS["unique violation"]))
+            context = error_context(caught.value)
+            assert context is not None
+            assert context.attempts == 1
+    assert policy.breaker is not None
+    assert policy.breaker.state is BreakerState.CLOSED
+
+
+def test_a_serialization_failure_is_repeated_and_not_counted(server: PostgresServer) -> None:
+    breaker = CircuitBreakerConfig(failure_threshold=1)
+    policy = Policy("database", retry=RetryConfig(base_delay=0), breaker=breaker)
+    attempts = []
+
+    def transaction() -> None:
+        with psycopg.connect(server.url) as one, psycopg.connect(server.url) as other:
+            one.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT * FROM stock")
+            attempts.append(1)
+            if len(attempts) == 1:
+                other.execute("UPDATE stock SET amount = amount + 1 WHERE id = 1")
+                other.commit()
+            one.execute("UPDATE stock SET amount = amount + 1 WHERE id = 1")
+
+    policy.execute(transaction)
+    assert len(attempts) == 2
+    assert policy.breaker is not None
+    assert policy.breaker.state is BreakerState.CLOSED
+
+
+def test_a_refused_connection_is_repeated_whatever_the_operation_does() -> None:
+    policy = Policy("database", retry=RetryConfig(max_attempts=2, base_delay=0), idempotent=False)
+    with closed_port() as port:
+        error = raised(lambda: policy.execute(lambda: psycopg.connect(f"postgresql://127.0.0.1:{port}/", user="shop")))
+    context = error_context(error)
+    assert context is not None
+    assert (context.attempts, context.unsent) == (2, True)

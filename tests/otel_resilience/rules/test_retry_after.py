@@ -46,13 +46,34 @@ def test_huge_values_are_cut_and_do_not_overflow(value: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        None, "", " ", "-5", "+5", "1.5", "1e3", "soon", "٣", "²", "inf", "nan", "5 s", "1, 2", "0x10",
+        None, "", " ", "-5", "+5", ".5", "1.", "1.5.2", "1e3", "soon", "٣", "²", "inf", "nan", "5 s", ",",
+        "0x10", "a, b",
         "Mon, 32 Nov 2026 08:00:03 GMT", "Tue, 24 Foo 2026 08:00:03 GMT", "Tue, 24 Nov 2026 25:00:03 GMT",
         "Tue, 24 Nov 2026", "2026-11-24T08:00:03Z", "Tue, 24 Nov 0000 08:00:03 GMT",
     ],
 )  # fmt: skip
 def test_garbage_is_no_hint(value: str | None) -> None:
     assert parse_retry_after(value, now=NOW.timestamp()) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("1.5", 1.5), ("0.0", 0.0), ("0001.25", 1.25), ("9" * 11 + ".5", MAX_RETRY_AFTER)],
+)
+def test_fractions_of_seconds(value: str, seconds: float) -> None:
+    assert parse_retry_after(value) == seconds
+
+
+@pytest.mark.fault("L22")
+def test_of_a_header_that_was_sent_more_than_once_the_longest_wait_holds() -> None:
+    in_90, in_30 = (imf(NOW + timedelta(seconds=seconds)) for seconds in (90, 30))
+    now = NOW.timestamp()
+    assert parse_retry_after("5, 120") == 120
+    assert parse_retry_after("120 ,5,soon") == 120
+    assert parse_retry_after(f"{in_90}, {in_30}", now=now) == 90
+    assert parse_retry_after(f"5, {in_30}", now=now) == 30
+    assert parse_retry_after(f"{in_30}, 60.5", now=now) == 60.5
+    assert parse_retry_after(f"{rfc850(NOW + timedelta(seconds=40))}, {in_30}", now=now) == 40
 
 
 @pytest.mark.parametrize("form", [imf, rfc850, asctime])

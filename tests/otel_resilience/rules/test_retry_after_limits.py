@@ -23,7 +23,7 @@ DATE = "Tue, 24 Nov 2026 02:00:00 GMT"
         ("10000000000", MAX_RETRY_AFTER),
         ("9" * 400, MAX_RETRY_AFTER),
         ("-1", None),
-        ("1.5", None),
+        ("1.5", 1.5),
         ("", None),
         ("٣", None),
     ],

@@ -32,7 +32,7 @@ def classify_asyncpg(exception: BaseException) -> Classification | None:
     """The verdict on an exception of asyncpg; ``None`` on any other."""
     named = _by_name(exception)
     if named is _INTERFACE:
-        return CLOSED if message_of(exception).endswith("is closed") else named
+        return CLOSED if "connection is closed" in message_of(exception) else named
     # Where the server ends a connection, its reason stands behind the error of the connection.
     behind = judge_sqlstate(attribute(cause_of(exception), "sqlstate"))
     return named or behind or judge_sqlstate(attribute(exception, "sqlstate"))

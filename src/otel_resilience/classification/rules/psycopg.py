@@ -12,7 +12,15 @@ from otel_resilience._internal.foreign import attribute
 from otel_resilience.classification.causes import by_class_name, message_of
 from otel_resilience.classification.model import Classification, Rule
 from otel_resilience.classification.rules import os_errors, verdicts
-from otel_resilience.classification.rules.sqlstate import CLOSED, judge_pep_249, judge_sqlstate
+from otel_resilience.classification.rules.sqlstate import (
+    CLOSED,
+    NOT_YET,
+    TOO_MANY_CONNECTIONS,
+    judge_pep_249,
+    judge_sqlstate,
+)
+
+_POOL_2: Final = verdicts.POOL.replace()
 
 _by_name: Final = by_class_name(
     {
@@ -24,7 +32,7 @@ _by_name: Final = by_class_name(
         "psycopg_pool.errors.TooManyRequests": verdicts.POOL,
         "psycopg_pool.PoolClosed": verdicts.MISUSE,
         "psycopg_pool.errors.PoolClosed": verdicts.MISUSE,
-        "psycopg2.pool.PoolError": verdicts.POOL,
+        "psycopg2.pool.PoolError": _POOL_2,
     }.items()
 )
 
@@ -32,8 +40,8 @@ _TEXTS: Final = (
     (r"(connection|cursor) (is|already) (closed|lost)|the connection is lost", CLOSED),
     (r"password authentication failed|no password supplied|role \"[^\"]*\" does not exist", verdicts.AUTHENTICATION),
     (r"no pg_hba\.conf entry|permission denied for database", verdicts.NOT_ALLOWED),
-    (r"too many (clients|connections)|remaining connection slots", judge_sqlstate("53300")),
-    (r"the database system is |not accepting connections|terminating connection", judge_sqlstate("57P03")),
+    (r"too many (clients|connections)|remaining connection slots", TOO_MANY_CONNECTIONS),
+    (r"the database system is |not accepting connections|terminating connection", NOT_YET),
     (r"database \"[^\"]*\" does not exist", verdicts.MISUSE),
     (r"timeout expired", verdicts.CONNECT_TIMEOUT),
     (r"certificate verify failed|server certificate for", os_errors.CERTIFICATE),
@@ -45,13 +53,15 @@ _TEXTS: Final = (
     (r"could not (receive|send) ", os_errors.BROKEN),
     (r"connection to server |could not connect|connection failed", os_errors.REFUSED),
 )
-_KNOWN: Final = tuple((re.compile(text), verdict) for text, verdict in _TEXTS if verdict is not None)
+_KNOWN: Final = tuple((re.compile(text), verdict) for text, verdict in _TEXTS)
 _CONNECTING: Final = re.compile(r"(connection failed: )?connection to server ")
 
 
 def classify_psycopg(exception: BaseException) -> Classification | None:
     """The verdict on an exception of psycopg; ``None`` on any other."""
     named = _by_name(exception)
+    if named is _POOL_2:
+        return verdicts.POOL if "exhausted" in message_of(exception) else verdicts.MISUSE
     if named is not None:
         return named
     state = attribute(exception, "sqlstate") or attribute(exception, "pgcode")

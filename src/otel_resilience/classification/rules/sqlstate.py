@@ -19,7 +19,9 @@ CLOSED: Final = os_errors.REFUSED.replace(breaker=BreakerEffect.NEUTRAL)
 
 _SQLSTATE: Final = re.compile(r"[0-9A-Z]{5}", re.ASCII)
 _IN_TRANSACTION: Final = verdicts.MISUSE
-_TOO_MANY_CONNECTIONS: Final = verdicts.OVERLOADED.replace(unsent=True)
+TOO_MANY_CONNECTIONS: Final = verdicts.OVERLOADED.replace(unsent=True)
+NOT_YET: Final = verdicts.UNAVAILABLE.replace(unsent=True)
+"""The server starts, stops or recovers, and lets nobody in."""
 _CORRUPTED: Final = verdicts.BROKEN_SERVER.replace(severity=Severity.CRITICAL)
 
 _BY_STATE: Final = {
@@ -34,11 +36,11 @@ _BY_STATE: Final = {
     "40P01": verdicts.DEADLOCK,
     "42501": verdicts.NOT_ALLOWED,
     "53100": verdicts.WRITES_PAUSED,
-    "53300": _TOO_MANY_CONNECTIONS,
+    "53300": TOO_MANY_CONNECTIONS,
     "55006": verdicts.LOCKED,
     "55P03": verdicts.LOCKED,
     "57014": verdicts.READ_TIMEOUT,
-    "57P03": verdicts.UNAVAILABLE.replace(unsent=True),
+    "57P03": NOT_YET,
     "57P04": verdicts.MISUSE,
     "57P05": verdicts.ENDED.replace(breaker=BreakerEffect.NEUTRAL),
     "XX001": _CORRUPTED,

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from otel_resilience.storage import documents
 from otel_resilience.storage.documents import Document
-from otel_resilience.storage.protocol import BreakerStep, BreakerView, BudgetStep, BudgetView
+from otel_resilience.storage.protocol import BreakerStep, BreakerView, BudgetStep, BudgetView, RateStep, RateView
 
 T = TypeVar("T")
 
@@ -23,6 +23,10 @@ class DocumentStorage(abc.ABC):
     def budget(self, key: str, step: BudgetStep) -> BudgetView:
         """A step of a retry budget."""
         return self._step("budget", key, lambda document, now: documents.budget(document, step, now))
+
+    def rate(self, key: str, step: RateStep) -> RateView:
+        """A step of a rate limit."""
+        return self._step("rate", key, lambda document, now: documents.rate(document, step, now))
 
     def pause(self, key: str, seconds: float) -> float:
         """What is left of the longest pause."""

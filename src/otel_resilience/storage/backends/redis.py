@@ -17,7 +17,7 @@ from otel_resilience.redaction import redact
 from otel_resilience.storage.backends import validity
 from otel_resilience.storage.backends.base import DocumentStorage
 from otel_resilience.storage.documents import Document
-from otel_resilience.storage.protocol import StorageError
+from otel_resilience.storage.protocol import RateStep, RateView, StorageError
 
 if TYPE_CHECKING:
     import redis
@@ -46,6 +46,48 @@ return {found, now[1], now[2]}
 """
 """KEYS: a document. ARGV: milliseconds for which it is kept, the document expected, the new one; without the last two
 it only reads. Answers nothing where it wrote, else the document found and the server's time. It holds no rule."""
+
+
+LONGEST_TURN: Final = 0.5
+"""Seconds for which a turn is kept for a process; where it would have to wait longer it asks again."""
+ALONE_AFTER: Final = 2.0
+"""Seconds after which a process that requested nothing counts as gone."""
+
+TAKE_TURN: Final = """
+local seconds = redis.call('TIME')
+local now = tonumber(seconds[1]) + tonumber(seconds[2]) / 1000000
+local gap, window, cost, pause = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local id, longest, alone_after = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - alone_after)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], now, '+inf')
+redis.call('ZADD', KEYS[2], now, id)
+local processes = redis.call('ZCARD', KEYS[2])
+local alone = processes == 1
+local next_turn = tonumber(redis.call('HGET', KEYS[1], 'next_turn') or '0')
+next_turn = math.max(now, math.min(next_turn, now + window + longest))
+local paused = math.max(tonumber(redis.call('HGET', KEYS[1], 'paused_until') or '0'), now + pause)
+local turn = math.max(now, paused)
+if not alone then turn = math.max(turn, next_turn) end
+local granted = cost > 0 and turn - now <= longest
+if granted and alone then
+  next_turn = math.min(next_turn + cost * gap, now + window)
+elseif granted then
+  next_turn = turn + cost * gap
+end
+redis.call('HSET', KEYS[1], 'next_turn', string.format('%.6f', next_turn))
+redis.call('HSET', KEYS[1], 'paused_until', string.format('%.6f', paused))
+local keep = math.ceil(1000 * (alone_after + math.max(window, next_turn - now, paused - now)))
+redis.call('PEXPIRE', KEYS[1], keep)
+redis.call('PEXPIRE', KEYS[2], keep)
+return {string.format('%.6f', turn - now), granted and 1 or 0, processes}
+"""
+"""KEYS: hash of the turns, sorted set of the processes. ARGV: seconds from turn to turn, window in s, cost, pause in s,
+the process, the longest time that a turn is kept, the time after which a process counts as gone. Answers how long to
+wait, whether the turn then is kept for this process, and how many processes take turns.
+
+A process alone may send in bursts, as far as its own log lets it. Several take turns at even distances: a burst of one
+that is late and a burst of another that is not would meet at the server. Why this rule is a script:
+docs/decisions/why-lua.md."""
 
 
 class RedisStorage(DocumentStorage):
@@ -77,6 +119,7 @@ class RedisStorage(DocumentStorage):
         self._clock = clock
         self._client: redis.Redis | None = None
         self._script: Any = None
+        self._turns: Any = None
         self.lost_rounds = 0
         """How often another process wrote between this one's reading and writing."""
 
@@ -87,13 +130,30 @@ class RedisStorage(DocumentStorage):
     def close(self) -> None:
         """Closes the connection; the next step opens a new one."""
         client, self._client = self._client, None
-        self._script = None
+        self._script = self._turns = None
         if client is not None:
             client.close()
 
     def key(self, kind: str, name: str) -> str:
         """The Redis key of a document."""
         return f"{self._namespace}:{{{name}}}:{kind}"
+
+    def rate(self, key: str, step: RateStep) -> RateView:
+        """A turn, on the server's clock."""
+        names = [self.key("rate", key), self.key("senders", key)]
+        gap = step.window / step.limit
+        arguments = [gap, step.window, step.cost, step.pause, step.sender, LONGEST_TURN, ALONE_AFTER]
+
+        def send(client: redis.Redis) -> Any:
+            if self._turns is None:
+                self._turns = client.register_script(TAKE_TURN)
+            return self._turns(keys=names, args=arguments)
+
+        answer, granted, senders = self._guarded(send)
+        wait = float(answer)
+        if step.cost and not granted:
+            wait = max(wait - LONGEST_TURN / 2, LONGEST_TURN / 2)
+        return RateView(wait, bool(granted), senders)
 
     def _step(self, kind: str, key: str, change: Callable[[Document, float], T]) -> T:
         name = self.key(kind, key)

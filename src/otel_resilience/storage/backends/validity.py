@@ -34,6 +34,10 @@ def _window(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(b, list) and len(b) == 4 and all(map(_count, b)) for b in value)
 
 
+def _numbers(value: object) -> bool:
+    return isinstance(value, list) and all(map(_number, value))
+
+
 _STATES = frozenset(state.value for state in BreakerState if state is not BreakerState.SHADOW)
 _REASONS = frozenset(reason.value for reason in TransitionReason)
 _NEEDED: Mapping[str, Check] = {"boot": _text, "monotonic": _number, "wall": _number, "at": _number}
@@ -57,6 +61,7 @@ _FIELDS: Mapping[str, Mapping[str, Check]] = {
         "error_type": _text,
     },
     "budget": {"tokens": _number, "at": _number},
+    "rate": {"given": _numbers, "paused_until": _number},
     "pause": {"until": _number, "seconds": _number},
 }
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 
 import pytest
 
-from otel_resilience import Policy, RetryConfig
+from otel_resilience import Policy, RetryConfig, RetryService, retry
 from otel_resilience.telemetry import listener
 from otel_resilience.testing import FakeClock, FakeTimeLoop, Point, RecordedTelemetry, no_waits
 from support.resilience import Script, TransientFault
@@ -109,6 +110,38 @@ class TestNoWaits:
         with pytest.raises(KeyError), no_waits(policy):
             raise KeyError
         assert (policy.sleep, policy.async_sleep) == before
+
+    def test_without_arguments_it_holds_for_all_policies(self) -> None:
+        hour = RetryConfig(base_delay=3600, max_delay=3600, jitter=False)
+        before = Policy("supplier", retry=hour)
+        service = RetryService("supplier")
+        clock = FakeClock()
+        own = Policy("supplier", retry=hour, clock=clock, sleep=clock.sleep)
+        with no_waits() as waits:
+            made = Policy("other", retry=hour)
+            decorated = retry(hour, on=None)(Script(TransientFault(), "value").play)
+            for policy in (before, made, own):
+                assert policy.execute(Script(TransientFault(), "value").play) == "value"
+            assert service.execute_with_retry(Script(TransientFault(), "value").play, hour) == "value"
+            assert decorated() == "value"
+        assert waits == [3600] * 4
+        assert clock.sleeps == [3600]
+        assert (before.sleep, made.sleep, own.sleep) == (time.sleep, time.sleep, clock.sleep)
+        assert Policy("after").sleep is time.sleep
+
+    def test_it_keeps_no_policy_alive(self) -> None:
+        with no_waits():
+            policy = weakref.ref(Policy("supplier"))
+            assert policy() is None
+
+    def test_blocks_nest(self) -> None:
+        policy = Policy("supplier", retry=RetryConfig(base_delay=3600, max_delay=3600, jitter=False))
+        with no_waits() as outer:
+            with no_waits(policy) as inner:
+                policy.execute(Script(TransientFault(), "value").play)
+            policy.execute(Script(TransientFault(), "value").play)
+        assert (outer, inner) == ([3600], [3600])
+        assert policy.sleep is time.sleep
 
 
 class TestRecordedTelemetry:

@@ -1,0 +1,24 @@
+"""Which objects of a kind are in use, without keeping them alive."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class InUse(Generic[T]):
+    """Objects by identity, once each, for as long as something else refers to them. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._objects: weakref.WeakValueDictionary[int, T] = weakref.WeakValueDictionary()
+
+    def add(self, each: T) -> None:
+        """To be called where ``each`` is made."""
+        self._objects[id(each)] = each
+
+    def __iter__(self) -> Iterator[T]:
+        """What is in use at this moment. The references are copied at once: other threads may add to them meanwhile."""
+        return (each for reference in self._objects.valuerefs() if (each := reference()) is not None)

@@ -1,0 +1,134 @@
+"""The limit on calls at a time: the places with a clock, waiting and telemetry around them."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, NoReturn
+
+from otel_resilience import telemetry
+from otel_resilience._internal import validation as check
+from otel_resilience._internal.nesting import remaining
+from otel_resilience.errors import ConcurrencyLimitError
+from otel_resilience.limits.config import ConcurrencyLimit
+from otel_resilience.limits.semaphore import FairSemaphore
+
+CONCURRENCY: Final = "concurrency"
+FIRST_ESTIMATE: Final = 1.0
+"""Seconds until a slot becomes free, before any did."""
+WEIGHT: Final = 0.2
+"""Of the last interval in the mean of the intervals in which slots become free."""
+
+
+class ConcurrencyLimiter:
+    """Lets no more calls run at a time than a :class:`ConcurrencyLimit`, first come, first served.
+
+    Safe for threads and for several event loops. Also a block:
+
+        limiter = ConcurrencyLimiter("supplier", ConcurrencyLimit(16))
+        with limiter: ...
+        async with limiter: ...
+    """
+
+    def __init__(
+        self, dependency: str, config: ConcurrencyLimit, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.dependency = check.label("dependency", dependency)
+        check.instance("config", config, ConcurrencyLimit)
+        check.def_function("clock", clock)
+        self.config = config
+        self._clock = clock
+        self._slots = FairSemaphore(sys.maxsize if config.shadow else config.limit)
+        self._interval = FIRST_ESTIMATE
+        self._full_since = 0.0
+        """Since then no slot has become free."""
+        telemetry.watch_concurrency(self)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way; in shadow mode more than the limit, perhaps."""
+        return self._slots.in_use
+
+    def take(self) -> bool:
+        """Takes a slot where one is free and nobody waits for it.
+
+        In shadow mode always ``True``; what an enforcing limit would not have let pass is counted.
+        """
+        if not self._slots.take():
+            return False
+        if self._slots.in_use >= self.config.limit:
+            self._filled()
+        return True
+
+    def release(self) -> None:
+        """Gives a slot back, to the one who has waited for it the longest."""
+        if self._slots.in_use == self.config.limit:
+            now = self._clock()
+            self._interval += WEIGHT * (now - self._full_since - self._interval)
+            self._full_since = now
+        self._slots.give()
+
+    def acquire(self, *, within: float | None = None) -> None:
+        """Waits for a slot.
+
+        ``within``: seconds that it may take besides ``max_wait``; by default what :func:`~otel_resilience.remaining`
+        says. Raises :class:`~otel_resilience.ConcurrencyLimitError` where none becomes free in time.
+
+        Within a running event loop it blocks the loop, also where that is what keeps a slot from becoming free: such a
+        wait needs a limit.
+        """
+        if self.take():
+            return
+        started = self._clock()
+        self._waited(started, in_time=self._slots.wait(self._patience(within)))
+
+    async def acquire_async(self, *, within: float | None = None) -> None:
+        """As :meth:`acquire`, for an ``async def``. A task that is cancelled takes nothing."""
+        if self.take():
+            return
+        started = self._clock()
+        self._waited(started, in_time=await self._slots.wait_async(self._patience(within)))
+
+    def __enter__(self) -> None:
+        """Waits for a slot."""
+        self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Gives the slot back."""
+        self.release()
+
+    async def __aenter__(self) -> None:
+        """As ``with``, for an ``async def``."""
+        await self.acquire_async()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Gives the slot back."""
+        self.release()
+
+    def _filled(self) -> None:
+        self._full_since = self._clock()
+        if self.config.shadow and self._slots.in_use > self.config.limit:
+            telemetry.limit_exceeded(self.dependency, CONCURRENCY, enforced=False)
+
+    def _patience(self, within: float | None) -> float:
+        limits = (self.config.max_wait, remaining() if within is None else within)
+        seconds = min((limit for limit in limits if limit is not None), default=math.inf)
+        if seconds <= 0:
+            self._reject()
+        return seconds
+
+    def _waited(self, started: float, *, in_time: bool) -> None:
+        if not in_time:
+            self._reject()
+        telemetry.limit_waited(self.dependency, CONCURRENCY, max(0.0, self._clock() - started))
+
+    def _reject(self) -> NoReturn:
+        telemetry.limit_exceeded(self.dependency, CONCURRENCY, enforced=True)
+        raise ConcurrencyLimitError(self.dependency, (self._slots.waiting + 1) * self._interval)

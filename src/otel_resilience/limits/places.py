@@ -1,0 +1,45 @@
+"""The rule of a bounded number of places: who has one, and who is next."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+W = TypeVar("W")
+
+
+class Places(Generic[W]):
+    """Pure: ``limit`` places, first come, first served."""
+
+    __slots__ = ("in_use", "limit", "waiting")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.in_use = 0
+        self.waiting: OrderedDict[W, None] = OrderedDict()
+
+    def take(self) -> bool:
+        """Takes a free place that nobody waits for."""
+        if self.in_use >= self.limit or self.waiting:
+            return False
+        self.in_use += 1
+        return True
+
+    def join(self, waiter: W) -> None:
+        """Waits behind all who wait already."""
+        self.waiting[waiter] = None
+
+    def leave(self, waiter: W) -> bool:
+        """Waits no longer. ``False`` where it was given a place before."""
+        try:
+            del self.waiting[waiter]
+        except KeyError:
+            return False
+        return True
+
+    def give(self) -> W | None:
+        """A place is given back. The one who has it now, or ``None``: it is free."""
+        if self.waiting:
+            return self.waiting.popitem(last=False)[0]
+        self.in_use = max(0, self.in_use - 1)
+        return None

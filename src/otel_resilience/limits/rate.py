@@ -1,0 +1,193 @@
+"""The rate limit that calls go by: the sliding log with a clock, a lock, a queue and telemetry around it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+from otel_resilience import telemetry
+from otel_resilience._internal import validation as check
+from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.in_use import InUse
+from otel_resilience._internal.nesting import remaining
+from otel_resilience.errors import RateLimitedError
+from otel_resilience.limits.config import RateLimit
+from otel_resilience.limits.semaphore import FairSemaphore
+from otel_resilience.limits.sliding_log import SlidingLog
+
+RATE: Final = "rate"
+_running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
+
+
+class RateLimiter:
+    """Gives permits no faster than a :class:`RateLimit`, first come, first served.
+
+    Safe for threads and for several event loops. ``sleep`` and ``async_sleep`` are what waits, in seconds.
+
+        limiter = RateLimiter("supplier", RateLimit(10))
+        limiter.acquire()                # in a def; at most as long as the deadline of the call round it allows
+        await limiter.acquire_async()    # in an async def
+    """
+
+    def __init__(
+        self,
+        dependency: str,
+        config: RateLimit,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+        async_sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self.dependency = check.label("dependency", dependency)
+        check.instance("config", config, RateLimit)
+        for name, function in (("clock", clock), ("sleep", sleep)):
+            check.def_function(name, function)
+        check.function("async_sleep", async_sleep)
+        self.config = config
+        self.sleep = sleep
+        self.async_sleep = async_sleep
+        self._clock = clock
+        self._log = SlidingLog(config.limit, config.window)
+        self._turn = FairSemaphore(1)
+        """Of the one who waits for the next permit; the others queue for it."""
+        self._queued = 0
+        """Permits that are waited for."""
+        self._lock = threading.Lock()
+        renew_lock_after_fork(self)
+        rate_limiters_in_use.add(self)
+
+    def take(self, cost: int = 1) -> bool:
+        """Takes ``cost`` permits where they can be given at once and nobody waits for them.
+
+        In shadow mode always ``True``; what an enforcing limit would not have given is counted.
+        """
+        now = self._clock()
+        if not self._turn.in_use and self._take(now, cost) <= now:
+            return True
+        if self.config.shadow:
+            telemetry.limit_exceeded(self.dependency, RATE, enforced=False)
+        return self.config.shadow
+
+    def give_back(self, cost: int = 1) -> None:
+        """Permits that were just taken were not used."""
+        if self.config.shadow:
+            return
+        with self._lock:
+            self._log.give_back(cost)
+
+    def pause(self, seconds: float) -> None:
+        """Gives no permit for ``seconds``: the server asked one of the callers to wait. A longer pause stays."""
+        check.seconds("seconds", seconds, zero=True)
+        with self._lock:
+            self._log.pause(self._clock() + seconds)
+
+    def reset(self) -> None:
+        """Forgets the permits that were given, and a pause."""
+        with self._lock:
+            self._log = SlidingLog(self.config.limit, self.config.window)
+
+    def acquire(
+        self, cost: int = 1, *, within: float | None = None, sleep: Callable[[float], object] | None = None
+    ) -> None:
+        """Waits for ``cost`` permits; more than the limit count as the whole limit.
+
+        ``within``: seconds that it may take besides ``max_wait``; by default what :func:`~otel_resilience.remaining`
+        says. Raises :class:`~otel_resilience.RateLimitedError`, at once where the permits cannot be given in time.
+
+        Within a running event loop it blocks the loop, and does not queue behind tasks which that keeps from going on.
+        """
+        if self.take(check.count("cost", cost)):
+            return
+        started = self._clock()
+        until = self._latest(started, within)
+        if _running_loop() is not None:
+            self._wait_for_permits(cost, started, until, sleep or self.sleep)
+            return
+        with self._queue(cost, started, until):
+            if not self._turn.wait(until - started):
+                raise self._rejection(cost)
+            try:
+                self._wait_for_permits(cost, started, until, sleep or self.sleep)
+            finally:
+                self._turn.give()
+
+    async def acquire_async(
+        self,
+        cost: int = 1,
+        *,
+        within: float | None = None,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
+    ) -> None:
+        """As :meth:`acquire`, for an ``async def``. A task that is cancelled takes nothing."""
+        if self.take(check.count("cost", cost)):
+            return
+        started = self._clock()
+        until = self._latest(started, within)
+        with self._queue(cost, started, until):
+            if not await self._turn.wait_async(until - started):
+                raise self._rejection(cost)
+            try:
+                now = max(started, self._clock())
+                while (ready := await self._take_async(now, cost)) > now:
+                    self._check(ready, now, until)
+                    await (sleep or self.async_sleep)(ready - now)
+                    now = max(ready, self._clock())
+            finally:
+                self._turn.give()
+        telemetry.limit_waited(self.dependency, RATE, now - started)
+
+    def _wait_for_permits(self, cost: int, started: float, until: float, sleep: Callable[[float], object]) -> None:
+        now = max(started, self._clock())
+        while (ready := self._take(now, cost)) > now:
+            self._check(ready, now, until)
+            sleep(ready - now)
+            now = max(ready, self._clock())
+        telemetry.limit_waited(self.dependency, RATE, now - started)
+
+    def _take(self, now: float, cost: int) -> float:
+        """Takes permits where they can be given ``now``, else says when to ask again."""
+        with self._lock:
+            ready = self._log.ready_at(now, cost)
+            if ready <= now:
+                self._log.take(now, cost)
+        return ready
+
+    async def _take_async(self, now: float, cost: int) -> float:
+        return self._take(now, cost)
+
+    def _latest(self, now: float, within: float | None) -> float:
+        limits = (self.config.max_wait, remaining() if within is None else within)
+        return now + min((limit for limit in limits if limit is not None), default=math.inf)
+
+    @contextlib.contextmanager
+    def _queue(self, cost: int, now: float, until: float) -> Iterator[None]:
+        """Waits from here on. Refused at once where those before it need all the time that there is."""
+        with self._lock:
+            ready = self._log.ready_at(now, cost, self._queued)
+            self._queued += cost
+        try:
+            self._check(ready, now, until)
+            yield
+        finally:
+            with self._lock:
+                self._queued -= cost
+
+    def _check(self, ready: float, now: float, until: float) -> None:
+        if ready > until:
+            telemetry.limit_exceeded(self.dependency, RATE, enforced=True)
+            raise RateLimitedError(self.dependency, ready - now)
+
+    def _rejection(self, cost: int) -> RateLimitedError:
+        now = self._clock()
+        with self._lock:
+            ready = self._log.ready_at(now, cost, self._queued - cost)
+        telemetry.limit_exceeded(self.dependency, RATE, enforced=True)
+        return RateLimitedError(self.dependency, ready - now)
+
+
+rate_limiters_in_use: Final[InUse[RateLimiter]] = InUse()

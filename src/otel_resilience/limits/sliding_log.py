@@ -1,0 +1,67 @@
+"""The rule of the rate limit: a log of the permits of the last window.
+
+A server counts in windows that we cannot see. Whatever they are, a client that never sends more than N requests in any
+span of that length stays within N.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+
+class SlidingLog:
+    """Pure: at most ``limit`` permits within any ``window`` seconds, and none while paused."""
+
+    __slots__ = ("_given", "_limit", "_window", "paused_until")
+
+    def __init__(self, limit: int, window: float) -> None:
+        self._limit = limit
+        self._window = window
+        self._given: deque[float] = deque()
+        """When each permit of the last window was given, the oldest first."""
+        self.paused_until = -math.inf
+
+    @classmethod
+    def load(cls, document: Mapping[str, Any], limit: int, window: float) -> SlidingLog:
+        """The log of a document that :meth:`dump` made, perhaps for another limit; of an empty one, an empty log."""
+        log = cls(limit, window)
+        log._given.extend(document.get("given", ()))
+        log.paused_until = document.get("paused_until", -math.inf)
+        return log
+
+    def dump(self) -> dict[str, Any]:
+        """As a JSON object. Its times are those of the clock by which permits were given."""
+        paused = {} if math.isinf(self.paused_until) else {"paused_until": self.paused_until}
+        return {"given": list(self._given), **paused}
+
+    def pause(self, until: float) -> None:
+        """No permit before ``until``. An earlier pause that lasts longer stays."""
+        self.paused_until = max(self.paused_until, until)
+
+    def ready_at(self, now: float, cost: int = 1, ahead: int = 0) -> float:
+        """When ``cost`` permits can be given at the earliest, after ``ahead`` others; never before ``now``.
+
+        A cost above the limit counts as the whole limit.
+        """
+        given = self._given
+        while given and given[0] + self._window <= now:
+            given.popleft()
+        start = max(now, self.paused_until)
+        over = len(given) + ahead + min(cost, self._limit) - self._limit
+        if over <= 0:
+            return start
+        rounds, index = divmod(over - 1, self._limit)
+        free = (given[index] if index < len(given) else start) + self._window
+        return max(start, free) + rounds * self._window
+
+    def take(self, now: float, cost: int = 1) -> None:
+        """Records permits. Ask :meth:`ready_at` first."""
+        self._given.extend([now] * min(cost, self._limit))
+
+    def give_back(self, cost: int = 1) -> None:
+        """The last permits were not used."""
+        for _ in range(min(cost, self._limit, len(self._given))):
+            self._given.pop()

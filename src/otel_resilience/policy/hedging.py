@@ -1,0 +1,130 @@
+"""Hedging: a second attempt beside one that is slow; the first success wins, and the other one is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from opentelemetry.context import attach
+
+from otel_resilience._internal.nesting import enclosing
+from otel_resilience.errors import CircuitOpenError
+from otel_resilience.limits.attempt_timeout import CutAttempt
+from otel_resilience.policy.call import Call
+from otel_resilience.policy.latencies import HedgeDelay
+from otel_resilience.policy.waits import check_can_cut
+
+
+class _Runner(NamedTuple):
+    """One of two attempts at once."""
+
+    task: asyncio.Task[Any]
+    attempt: CutAttempt
+    held: tuple[Any, ...]
+    """What the call holds for it: permit, begin, number, span."""
+
+
+async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay: HedgeDelay) -> Any:
+    """Awaits ``operation``, and a second one beside it where the first has no result after ``delay``.
+
+    Only where the call is declared idempotent, once per call, and where the budget pays for it and the circuit lets it
+    pass. A failure of one leaves the decision to the other.
+    """
+    check_can_cut(call)
+    if call.idempotent is not True:
+        call.policy.warn_once(
+            "hedge_after",
+            f"{call.operation}: hedge_after has no effect where nothing declares the operation idempotent; declare it "
+            "with Policy(idempotent=True) or execute(..., idempotent=True) where it is",
+        )
+        return await operation()
+    runners: list[_Runner] = [_start(operation, call, contextvars.copy_context())]
+    wait = delay.seconds()
+    try:
+        if wait is not None and not call.hedged:
+            await asyncio.wait([runners[0].task], timeout=wait)
+            if not runners[0].task.done():
+                runners.extend(_hedge(operation, call))
+        result = await _first_success(runners, call)
+    except BaseException:
+        await _stop(runners)
+        raise
+    delay.add(call.policy.clock() - call.started_attempt)
+    return result
+
+
+def _start(operation: Callable[[], Awaitable[Any]], call: Call, context: contextvars.Context) -> _Runner:
+    attempt = CutAttempt(call, call.seconds)
+    context.run(enclosing.set, attempt)
+
+    async def run() -> Any:
+        return await operation()
+
+    return _Runner(asyncio.create_task(run(), context=context), attempt, call.held)
+
+
+def _hedge(operation: Callable[[], Awaitable[Any]], call: Call) -> list[_Runner]:
+    """The second attempt, where one may be made."""
+    first = call.held
+    try:
+        shown = call.begin_hedge()
+    except CircuitOpenError:
+        return []  # counted by the breaker; the first attempt goes on
+    if shown is None:
+        return []
+    context = contextvars.copy_context()
+    context.run(attach, shown)
+    second = _start(operation, call, context)
+    call.hold(first)
+    return [second]
+
+
+async def _first_success(runners: list[_Runner], call: Call) -> Any:
+    """The result of the first that succeeds, or the last error; the call then holds what belongs to that attempt."""
+    while len(runners) > 1:
+        await asyncio.wait([runner.task for runner in runners], return_when=asyncio.FIRST_COMPLETED)
+        done = [runner for runner in runners if runner.task.done()]
+        winner = next((each for each in done if not each.task.cancelled() and each.task.exception() is None), None)
+        if winner is None:
+            loser = done[0]
+            runners.remove(loser)
+            error = asyncio.CancelledError() if loser.task.cancelled() else loser.task.exception()
+            call.hold(loser.held)
+            call.lost(error)
+        else:
+            (loser,) = (runner for runner in runners if runner is not winner)
+            runners.remove(loser)
+            call.hold(loser.held)
+            call.lost(None)
+            _cancel(loser)
+        call.hold(runners[0].held)
+    return await runners[0].task
+
+
+_ending: set[asyncio.Task[Any]] = set()
+"""Cancelled attempts that have not ended yet: nobody waits for them."""
+
+
+def _cancel(runner: _Runner) -> None:
+    runner.attempt.given_up = True
+    runner.task.add_done_callback(_forget)
+    if not runner.task.done():
+        _ending.add(runner.task)
+        runner.task.cancel()
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _ending.discard(task)
+    if not task.cancelled():
+        task.exception()  # seen; another attempt decided the call
+
+
+async def _stop(runners: list[_Runner]) -> None:
+    """The call ends by an error or by cancellation: what still runs is cancelled, and has ended then."""
+    for runner in runners:
+        _cancel(runner)
+    running = [runner.task for runner in runners if not runner.task.done()]
+    if running:
+        await asyncio.wait(running)

@@ -1,0 +1,67 @@
+"""The off switch: calls are made once and unprotected. And how calls are changed from outside at all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from otel_resilience import telemetry
+from otel_resilience._internal import interventions
+from otel_resilience._internal.operations import function_name
+from otel_resilience.telemetry import contract
+from otel_resilience.telemetry.event_log import WARN
+
+P = TypeVar("P")
+
+_announced = False
+
+
+@contextlib.contextmanager
+def disabled() -> Iterator[None]:
+    """Within the block every protected call of the process is made once, unprotected: for tests and emergencies.
+
+    No retry, no circuit breaker, no limit, no deadline and no fallback; what the operation returns or raises is the
+    caller's. It holds for the calls of all threads that begin within the block, not for those under way; blocks may be
+    nested and overlap. ``OTEL_RESILIENCE_DISABLED=true`` in the environment, read when the library is imported, does
+    the same for the whole process. A circuit counts nothing meanwhile and is afterwards as it was.
+
+    The spans of such calls have ``resilience.disabled``, and the event ``resilience.disabled`` is emitted when the
+    switch is used; by the variable, with the first call.
+
+        with otel_resilience.disabled():
+            policy.execute(operation)  # one attempt
+    """
+    if interventions.count_off(1):
+        _announce()
+    try:
+        yield
+    finally:
+        interventions.count_off(-1)
+
+
+def _announce() -> None:
+    global _announced  # by the variable it is said once per process
+    _announced = True
+    message = "protected calls are made once and unprotected: the protection of otel_resilience is switched off"
+    telemetry.emit(contract.EVENT_DISABLED, WARN, message, {})
+
+
+def changed_call(
+    policy: P,
+    unprotected: Callable[[], P],
+    operation: Callable[[], Any],
+    name: str | None,
+    deadline: float | None,
+    *,
+    asynchronous: bool,
+) -> tuple[P, Callable[[], Any], str, float | None]:
+    """What a call is made of where it is changed from outside: its policy, operation, name and deadline."""
+    name = name or function_name(operation)
+    for wrap in interventions.wrappers:
+        operation = wrap(policy, name, operation, asynchronous)
+    if not interventions.off:
+        return policy, operation, name, deadline
+    if not _announced:
+        _announce()
+    return unprotected(), operation, name, None

@@ -1,0 +1,107 @@
+"""Waits before retries and for limits, and what an event loop means for them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from typing import TYPE_CHECKING
+
+from otel_resilience.errors import LimitError
+
+if TYPE_CHECKING:
+    from otel_resilience.limits.concurrency import ConcurrencyLimiter
+    from otel_resilience.policy.call import Call
+
+running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
+
+
+def _wait(delay: float, call: Call, what: str) -> None:
+    if running_loop() is not None:
+        warn_of_loop(call, f"the waits {what} block the loop for")
+    call.policy.sleep(delay)
+
+
+def wait_for_turn(delay: float, call: Call) -> None:
+    """Waits in the thread of the caller for ``delay`` seconds, then for the slot of the call, once, and for the permit
+    of the attempt.
+
+    Raises :class:`~otel_resilience.LimitError` where they cannot be had in time. Nothing is waited for while the
+    circuit is open, and the attempt asks it again after the waits.
+    """
+    if delay > 0:
+        _wait(delay, call, "before retries")
+    slots, rate = call.policy.concurrency_limiter, call.policy.rate_limiter
+    try:
+        if slots is not None and call.slots is None:
+            if not slots.take():
+                call.check_circuit()
+                in_loop = running_loop() is not None
+                if in_loop:
+                    warn_of_loop(call, "the waits for a slot block the loop for")
+                slots.acquire(within=_slot_within(call, slots, in_loop=in_loop))
+            call.slots = slots
+        if rate is not None and call.paid_for <= call.attempts:
+            if not rate.take():
+                call.check_circuit()
+                sleep = functools.partial(_wait, call=call, what="for the rate limit")
+                rate.acquire(within=call.time_left(), sleep=sleep)
+            call.paid_for = call.attempts + 1
+    except LimitError as rejection:
+        call.refuse(rejection)
+
+
+async def wait_for_turn_async(delay: float, call: Call) -> None:
+    """As :func:`wait_for_turn`, for an ``async def``."""
+    if delay > 0:
+        await call.policy.async_sleep(delay)
+    slots, rate = call.policy.concurrency_limiter, call.policy.rate_limiter
+    try:
+        if slots is not None and call.slots is None:
+            if not slots.take():
+                call.check_circuit()
+                await slots.acquire_async(within=_slot_within(call, slots, in_loop=False))
+            call.slots = slots
+        if rate is not None and call.paid_for <= call.attempts:
+            if not rate.take():
+                call.check_circuit()
+                await rate.acquire_async(within=call.time_left(), sleep=call.policy.async_sleep)
+            call.paid_for = call.attempts + 1
+    except LimitError as rejection:
+        call.refuse(rejection)
+
+
+def _slot_within(call: Call, slots: ConcurrencyLimiter, *, in_loop: bool) -> float:
+    """Seconds to wait for a slot. Not at all without a limit where it may be the wait that keeps all slots taken."""
+    left = call.time_left()
+    if left == math.inf and slots.config.max_wait is None and (in_loop or call.is_inside(slots)):
+        return 0.0
+    return left
+
+
+def can_wait_async(call: Call) -> bool:
+    """Whether ``async_sleep`` works here; says once where it does not."""
+    policy = call.policy
+    if policy.async_sleep is not asyncio.sleep or running_loop() is not None:
+        return True
+    policy.warn_once(
+        "async_sleep",
+        f"{call.operation}: asyncio.sleep cannot wait outside asyncio, so the error was not retried; "
+        "set async_sleep to that of the running framework, such as trio.sleep",
+    )
+    return False
+
+
+def check_can_cut(call: Call) -> None:
+    """Raises ``RuntimeError`` where nothing can cut an ``async def``."""
+    if running_loop() is None:
+        raise RuntimeError(f"no running event loop of asyncio, which alone can cut {call.operation}")
+
+
+def warn_of_loop(call: Call, what: str) -> None:
+    """Says once what a ``def`` does, or does not get, within an event loop."""
+    call.policy.warn_once(
+        what,
+        f"{call.operation}: within a running event loop {what} a def operation; "
+        "make it an async def, or call it with asyncio.to_thread",
+    )

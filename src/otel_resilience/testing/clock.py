@@ -1,0 +1,71 @@
+"""Time that moves only on request: a clock, and an event loop on it."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+
+
+class FakeClock:
+    """A monotonic clock that moves only by :meth:`advance`, or when something sleeps on it.
+
+    Give it to a policy as ``clock``, its :meth:`sleep` as ``sleep`` and its :meth:`async_sleep` as ``async_sleep``.
+    """
+
+    def __init__(self, start: float = 1000.0) -> None:
+        self.now = start
+        self.sleeps: list[float] = []
+        """Every wait that was asked for, in seconds."""
+
+    def __call__(self) -> float:
+        """The time in seconds."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Moves the time forward. Raises ``ValueError`` for a negative step."""
+        if seconds < 0:
+            raise ValueError("a monotonic clock does not go back")
+        self.now += seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Moves the time instead of waiting."""
+        self.sleeps.append(seconds)
+        self.advance(seconds)
+
+    async def async_sleep(self, seconds: float) -> None:
+        """Moves the time instead of waiting, and lets other tasks run."""
+        self.sleep(seconds)
+        await asyncio.sleep(0)
+
+
+class FakeTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop that jumps to its next timer instead of waiting for it.
+
+    ``asyncio.timeout`` and ``asyncio.sleep`` work on fake time, so that an operation that hangs for ever meets its
+    attempt timeout at once. Only for tests without real I/O: a timer that is due fires before a socket is ready.
+    """
+
+    def __init__(self, clock: FakeClock | None = None) -> None:
+        self.clock = clock or FakeClock()
+        super().__init__(_JumpingSelector(self.clock))
+
+    def time(self) -> float:
+        """The fake time in seconds."""
+        return self.clock.now
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # asyncio's own
+        """Waits for the threads without a limit: one on fake time would be over before they can end."""
+        del timeout
+        await super().shutdown_default_executor()
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0 if timeout is not None else None)
+        if not ready and timeout is not None and timeout > 0:
+            self._clock.advance(timeout)
+        return ready

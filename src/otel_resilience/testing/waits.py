@@ -1,0 +1,24 @@
+"""No waits: policies go on at once where they would sleep."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from otel_resilience.policy.policy import Policy
+from otel_resilience.testing.substitution import ASYNC_SLEEP, SLEEP, Substitution
+
+
+@contextlib.contextmanager
+def no_waits(*policies: Policy) -> Iterator[list[float]]:
+    """Within the block these policies do not sleep; yields the list of the waits that they asked for, in seconds.
+
+    Without arguments it holds for all policies of the process: those in use, and those that are made within the block.
+    """
+    waits: list[float] = []
+
+    async def skip(seconds: float) -> None:
+        waits.append(seconds)
+
+    with Substitution({SLEEP: waits.append, ASYNC_SLEEP: skip}, only=policies):
+        yield waits

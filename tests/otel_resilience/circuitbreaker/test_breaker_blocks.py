@@ -1,0 +1,108 @@
+"""``with breaker:``, ``async with breaker:``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+
+import pytest
+
+from otel_resilience import BreakerState, CircuitBreaker, CircuitBreakerConfig, CircuitOpenError
+from otel_resilience.testing import FakeClock, RecordedTelemetry
+from support.resilience import NotFoundFault, TransientFault
+
+
+@pytest.fixture
+def breaker(clock: FakeClock) -> CircuitBreaker:
+    return CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=2), clock=clock, rng=lambda: 1.0)
+
+
+def fail(breaker: CircuitBreaker, error: type[BaseException] = TransientFault) -> None:
+    with pytest.raises(error), breaker:
+        raise error
+
+
+def test_it_counts_as_execute_does(breaker: CircuitBreaker) -> None:
+    with breaker as entered:
+        assert entered is breaker
+    fail(breaker, NotFoundFault)
+    assert (breaker.metrics().calls, breaker.metrics().failures) == (2, 0)
+    fail(breaker)
+    fail(breaker, asyncio.CancelledError)
+    fail(breaker)
+    assert breaker.state is BreakerState.OPEN
+    with pytest.raises(CircuitOpenError, match="supplier"), breaker:
+        raise AssertionError("not entered")
+
+
+async def test_in_async_code(breaker: CircuitBreaker) -> None:
+    async with breaker as entered:
+        assert entered is breaker
+    for _ in range(2):
+        with pytest.raises(TransientFault):
+            async with breaker:
+                raise TransientFault
+    assert breaker.state is BreakerState.OPEN
+
+
+def test_rejections_are_counted(breaker: CircuitBreaker) -> None:
+    breaker.force_open()
+    with RecordedTelemetry().recording() as recorded:
+        for _ in range(2):
+            with pytest.raises(CircuitOpenError), breaker:
+                raise AssertionError("not entered")
+        (point,) = recorded.points("resilience.circuit_breaker.rejections")
+    assert (point.value, breaker.metrics().rejected) == (2, 2)
+
+
+def test_the_probe_of_a_block_closes_the_circuit(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    fail(breaker)
+    fail(breaker)
+    clock.advance(60)
+    with breaker, pytest.raises(CircuitOpenError), breaker:
+        raise AssertionError("the one probe is under way")
+    assert breaker.state is BreakerState.CLOSED
+
+
+def test_blocks_within_each_other(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    other = CircuitBreaker("other", clock=clock)
+    with breaker, other, breaker, pytest.raises(TransientFault), other:
+        raise TransientFault
+    assert (breaker.metrics().calls, breaker.metrics().failures) == (2, 0)
+    assert (other.metrics().calls, other.metrics().failures) == (2, 1)
+
+
+async def test_tasks_at_once(breaker: CircuitBreaker) -> None:
+    both = asyncio.Barrier(2)
+
+    async def call(*, fails: bool) -> None:
+        async with breaker:
+            await both.wait()
+            if fails:
+                raise TransientFault
+
+    results = await asyncio.gather(call(fails=True), call(fails=False), return_exceptions=True)
+    assert isinstance(results[0], TransientFault)
+    assert (breaker.metrics().calls, breaker.metrics().failures) == (2, 1)
+
+
+def test_threads_at_once(breaker: CircuitBreaker) -> None:
+    both = threading.Barrier(2, timeout=60)
+
+    def call() -> None:
+        with breaker:
+            both.wait()
+
+    threads = [threading.Thread(target=call) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert breaker.metrics().calls == 2
+
+
+def test_a_block_that_is_left_in_another_context_counts_nothing(breaker: CircuitBreaker) -> None:
+    contextvars.copy_context().run(breaker.__enter__)
+    breaker.__exit__(None, None, None)
+    assert breaker.metrics().calls == 0

@@ -1,0 +1,367 @@
+"""The two limits as they are used: waiting, rejection, cancellation, pauses, shadow mode, telemetry."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_resilience import (
+    ConcurrencyLimit,
+    ConcurrencyLimiter,
+    ConcurrencyLimitError,
+    ErrorClass,
+    LimitError,
+    Policy,
+    RateLimit,
+    RateLimitedError,
+    RateLimiter,
+    classify,
+)
+from otel_resilience.testing import FakeClock, FakeTimeLoop, RecordedTelemetry
+from support.resilience import run_fake
+
+Acquire = Callable[..., None]
+LONG = 60.0
+
+
+def limiter(clock: FakeClock, config: RateLimit) -> RateLimiter:
+    return RateLimiter("supplier", config, clock=clock, sleep=clock.sleep, async_sleep=clock.async_sleep)
+
+
+@pytest.fixture(params=[False, True], ids=["def", "async_def"])
+def acquire(request: pytest.FixtureRequest) -> Callable[[RateLimiter | ConcurrencyLimiter], Acquire]:
+    def of(limiter: RateLimiter | ConcurrencyLimiter) -> Acquire:
+        if not request.param:
+            return limiter.acquire
+        return lambda *args, **kwargs: asyncio.run(limiter.acquire_async(*args, **kwargs))
+
+    return of
+
+
+@pytest.fixture
+def telemetry() -> Iterator[RecordedTelemetry]:
+    with RecordedTelemetry().recording() as recorded:
+        yield recorded
+
+
+class TestRate:
+    def test_waits_for_a_permit(self, clock: FakeClock, acquire: Callable[..., Acquire]) -> None:
+        take = acquire(limiter(clock, RateLimit(2, per=10, margin=0)))
+        for _ in range(5):
+            take()
+
+        assert clock.sleeps == [10, 10]
+
+    @pytest.mark.parametrize("within", [None, 9.9])
+    def test_rejects_at_once_what_cannot_be_given_in_time(
+        self, clock: FakeClock, acquire: Callable[..., Acquire], within: float | None
+    ) -> None:
+        limited = limiter(clock, RateLimit(1, per=10, margin=0, max_wait=9.9 if within is None else None))
+        acquire(limited)()
+        with pytest.raises(RateLimitedError) as caught:
+            acquire(limited)(within=within)
+
+        assert clock.sleeps == []
+        assert (caught.value.dependency, caught.value.retry_after) == ("supplier", 10)
+        assert isinstance(caught.value, LimitError)
+        verdict = classify(caught.value)
+        assert (verdict.error_class, verdict.error_type) == (ErrorClass.THROTTLED, "rate_limited")
+        assert (verdict.unsent, verdict.counts, verdict.retry_after) == (True, False, 10)
+
+    def test_goes_by_the_deadline_round_it(self, clock: FakeClock, acquire: Callable[..., Acquire]) -> None:
+        limited = limiter(clock, RateLimit(1, per=10))
+        limited.acquire()
+        with pytest.raises(RateLimitedError):
+            Policy("outer", deadline=5, clock=clock).execute(acquire(limited))
+
+    def test_a_pause_holds_for_all(self, clock: FakeClock, acquire: Callable[..., Acquire]) -> None:
+        limited = limiter(clock, RateLimit(10))
+        limited.pause(86_400)
+        limited.pause(1)
+        with pytest.raises(RateLimitedError) as caught:
+            acquire(limited)(within=900)
+        acquire(limited)()
+
+        assert caught.value.retry_after == 86_400
+        assert clock.sleeps == [86_400]
+
+    def test_a_pause_holds_for_those_who_wait_already(self, clock: FakeClock, acquire: Callable[..., Acquire]) -> None:
+        limited = limiter(clock, RateLimit(1))
+        limited.acquire()
+        sleep, limited.sleep = limited.sleep, lambda _: limited.pause(30)
+
+        async def pause(_: float) -> None:
+            limited.pause(30)
+
+        limited.async_sleep = pause
+        with pytest.raises(RateLimitedError):
+            acquire(limited)(within=20)
+        limited.sleep = sleep
+        limited.acquire()
+
+        assert clock.now == 1030
+
+    def test_a_cost_counts_as_many(self, clock: FakeClock, acquire: Callable[..., Acquire]) -> None:
+        take = acquire(limiter(clock, RateLimit(4, margin=0)))
+        take(3)
+        take(100)
+        take()
+
+        assert clock.sleeps == [1, 1]
+        with pytest.raises(ValueError, match="cost"):
+            take(0)
+
+    def test_unused_permits_are_given_again(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(1))
+        assert limited.take()
+        limited.give_back()
+
+        assert limited.take()
+
+    def test_the_place_in_the_queue_counts_for_what_can_be_given_in_time(self, clock: FakeClock) -> None:
+        limited = RateLimiter("supplier", RateLimit(1, margin=0), clock=clock)
+
+        async def main() -> None:
+            waiting = [asyncio.create_task(limited.acquire_async()) for _ in range(4)]
+            await asyncio.sleep(0)
+            with pytest.raises(RateLimitedError) as caught:
+                await limited.acquire_async(within=3.5)
+            assert caught.value.retry_after == pytest.approx(4)
+            await asyncio.wait(waiting)
+
+        run_fake(clock, main())
+
+    async def test_tasks_are_served_in_the_order_of_their_arrival(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(2, margin=0))
+        served: list[int] = []
+
+        async def caller(number: int) -> None:
+            await limited.acquire_async()
+            served.append(number)
+
+        await asyncio.gather(*(caller(number) for number in range(9)))
+
+        assert served == list(range(9))
+        assert clock.now == 1004
+
+    async def test_a_cancelled_waiter_takes_nothing_and_lets_the_next_one_pass(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(1, margin=0))
+        await limited.acquire_async()
+        waiting = [asyncio.create_task(limited.acquire_async()) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        waiting[1].cancel()
+        await asyncio.wait(waiting)
+
+        assert waiting[2].exception() is None
+        assert clock.now == 1001
+
+    async def test_a_def_in_the_loop_does_not_queue_behind_tasks_which_it_keeps_waiting(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(1, margin=0))
+        await limited.acquire_async()
+        waiting = asyncio.create_task(limited.acquire_async())
+        await asyncio.sleep(0)
+        limited.acquire()
+        await waiting
+
+        assert clock.now >= 1002
+
+    @given(
+        limit=st.integers(1, 4),
+        callers=st.lists(
+            st.tuples(st.floats(0, 5), st.sampled_from([None, None, 0.4, 2.0]), st.floats(0, 4) | st.none()),
+            min_size=1,
+            max_size=25,
+        ),
+    )
+    def test_whoever_comes_gives_up_or_is_cancelled_the_limit_holds_and_nothing_is_wasted(
+        self, limit: int, callers: list[tuple[float, float | None, float | None]]
+    ) -> None:
+        clock = FakeClock(0.0)
+        limited = RateLimiter("supplier", RateLimit(limit, margin=0.001), clock=clock)
+        grants: list[tuple[float, float]] = []
+
+        async def caller(arrival: float, within: float | None) -> None:
+            await asyncio.sleep(arrival)
+            arrived = clock.now
+            with contextlib.suppress(RateLimitedError):
+                await limited.acquire_async(within=within)
+                assert within is None or clock.now <= arrived + within + 1e-6
+                grants.append((clock.now, arrived))
+
+        async def main() -> None:
+            tasks = []
+            for arrival, within, cancelled_after in callers:
+                tasks.append(asyncio.create_task(caller(arrival, within)))
+                if cancelled_after is not None:
+                    asyncio.get_running_loop().call_later(arrival + cancelled_after, tasks[-1].cancel)
+            await asyncio.wait(tasks)
+            started = clock.now
+            for _ in range(limit):
+                await limited.acquire_async()
+            assert clock.now <= started + 1.001 + 1e-6
+
+        with asyncio.Runner(loop_factory=lambda: FakeTimeLoop(clock)) as runner:
+            runner.run(main())
+        times = [at for at, _ in grants]
+        assert all(sum(start <= at < start + 1 for at in times) <= limit for start in times)
+        arrivals = [arrived for _, arrived in grants]
+        assert arrivals == sorted(arrivals)
+
+    def test_threads_stay_within_the_limit(self) -> None:
+        limited = RateLimiter("supplier", RateLimit(5, per=0.1))
+        grants: list[float] = []
+
+        def work() -> None:
+            for _ in range(5):
+                limited.acquire()
+                grants.append(limited._clock())
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG)
+
+        assert len(grants) == 20
+        assert max(grants) - min(grants) >= 0.3
+
+    def test_shadow_mode_lets_pass_and_counts(self, clock: FakeClock, telemetry: RecordedTelemetry) -> None:
+        limited = limiter(clock, RateLimit(2, shadow=True))
+        for _ in range(5):
+            limited.acquire()
+
+        assert clock.sleeps == []
+        (point,) = telemetry.points("resilience.limit.shadow_exceeded")
+        assert (point.value, point.attributes) == (3, {"resilience.dependency": "supplier", "resilience.limit": "rate"})
+        assert not telemetry.points("resilience.limit.rejections")
+
+    def test_telemetry(self, clock: FakeClock, acquire: Callable[..., Acquire], telemetry: RecordedTelemetry) -> None:
+        take = acquire(limiter(clock, RateLimit(1, per=2, margin=0)))
+        take()
+        take()
+        with pytest.raises(RateLimitedError):
+            take(within=0.5)
+
+        (wait,) = telemetry.points("resilience.limit.wait.duration")
+        (rejection,) = telemetry.points("resilience.limit.rejections")
+        attributes = {"resilience.dependency": "supplier", "resilience.limit": "rate"}
+        assert (wait.value, wait.count, wait.attributes) == (2, 1, attributes)
+        assert (rejection.value, rejection.attributes) == (1, attributes)
+
+
+class TestConcurrency:
+    def test_rejects_what_gets_no_slot_in_time(self, acquire: Callable[..., Acquire]) -> None:
+        limited = ConcurrencyLimiter("supplier", ConcurrencyLimit(1))
+        with limited:
+            for within in (0.0, 0.001):
+                with pytest.raises(ConcurrencyLimitError) as caught:
+                    acquire(limited)(within=within)
+        acquire(limited)()
+
+        assert caught.value.retry_after > 0
+        verdict = classify(caught.value)
+        assert (verdict.error_class, verdict.error_type) == (ErrorClass.LOCAL, "concurrency_limited")
+        assert (verdict.unsent, verdict.counts) == (True, False)
+        assert "supplier" in str(caught.value)
+
+    def test_max_wait_and_the_deadline_round_it_bound_the_wait(self, acquire: Callable[..., Acquire]) -> None:
+        limited = ConcurrencyLimiter("supplier", ConcurrencyLimit(1, max_wait=0.001))
+        with limited, pytest.raises(ConcurrencyLimitError):
+            acquire(limited)()
+        limited = ConcurrencyLimiter("supplier", ConcurrencyLimit(1))
+        with limited, pytest.raises(ConcurrencyLimitError):
+            Policy("outer", deadline=0.001).execute(acquire(limited))
+
+    def test_retry_after_goes_by_how_often_a_slot_became_free(self, clock: FakeClock) -> None:
+        limited = ConcurrencyLimiter("supplier", ConcurrencyLimit(2), clock=clock)
+        for _ in range(40):
+            with limited, limited:
+                clock.advance(6)
+
+        with limited, limited, pytest.raises(ConcurrencyLimitError) as caught:
+            limited.acquire(within=0)
+        assert caught.value.retry_after == pytest.approx(6, rel=0.01)
+
+    async def test_as_an_async_block(self) -> None:
+        limited = ConcurrencyLimiter("supplier", ConcurrencyLimit(2))
+        most = 0
+
+        async def work() -> None:
+            nonlocal most
+            async with limited:
+                most = max(most, limited.in_flight)
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(work() for _ in range(9)))
+        assert (most, limited.in_flight) == (2, 0)
+
+    def test_shadow_mode_lets_pass_and_counts(self, telemetry: RecordedTelemetry) -> None:
+        limited = ConcurrencyLimiter("supplier", ConcurrencyLimit(1, shadow=True))
+        with limited, limited, limited:
+            (in_flight,) = [
+                point
+                for point in telemetry.points("resilience.concurrency.in_flight")
+                if point.attributes == {"resilience.dependency": "supplier"}
+            ]
+        assert in_flight.value >= 3
+        (point,) = telemetry.points("resilience.limit.shadow_exceeded")
+        assert point.value == 2
+        assert point.attributes["resilience.limit"] == "concurrency"
+
+    def test_telemetry(self, clock: FakeClock, telemetry: RecordedTelemetry) -> None:
+        limited = ConcurrencyLimiter("a slow one", ConcurrencyLimit(1), clock=clock)
+
+        async def main() -> None:
+            async def work() -> None:
+                async with limited:
+                    await asyncio.sleep(2)
+
+            waiting = [asyncio.create_task(work()) for _ in range(2)]
+            await asyncio.sleep(1)
+            (in_flight,) = [
+                point
+                for point in telemetry.points("resilience.concurrency.in_flight")
+                if point.attributes == {"resilience.dependency": "a slow one"}
+            ]
+            assert in_flight.value == 1
+            with pytest.raises(ConcurrencyLimitError):
+                limited.acquire(within=0)
+            await asyncio.wait(waiting)
+
+        run_fake(clock, main())
+        (wait,) = telemetry.points("resilience.limit.wait.duration")
+        (rejection,) = telemetry.points("resilience.limit.rejections")
+        attributes = {"resilience.dependency": "a slow one", "resilience.limit": "concurrency"}
+        assert wait.value == pytest.approx(2)
+        assert (wait.count, wait.attributes) == (1, attributes)
+        assert (rejection.value, rejection.attributes) == (1, attributes)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: RateLimit(0), "limit must be at least 1"),
+        (lambda: RateLimit(1.5), "limit must be a whole number"),  # type: ignore[arg-type]
+        (lambda: RateLimit(1, per=0), "per must be greater than 0"),
+        (lambda: RateLimit(1, max_wait=-1), "max_wait must be at least 0"),
+        (lambda: RateLimit(1, margin=-0.1), "margin must be at least 0"),
+        (lambda: RateLimit(1, shadow=1), "shadow must be a bool"),  # type: ignore[arg-type]
+        (lambda: ConcurrencyLimit(True), "limit must be a whole number"),
+        (lambda: ConcurrencyLimit(1, max_wait=float("nan")), "max_wait must be at least 0"),
+        (lambda: RateLimiter("", RateLimit(1)), "dependency must be"),
+        (lambda: RateLimiter("x", 10), "config must be a RateLimit"),  # type: ignore[arg-type]
+        (lambda: RateLimiter("x", RateLimit(1), sleep=asyncio.sleep), "sleep must be a def function"),
+        (lambda: ConcurrencyLimiter("x", 10), "config must be a ConcurrencyLimit"),  # type: ignore[arg-type]
+        (lambda: RateLimiter("x", RateLimit(1)).pause(-1), "seconds must be at least 0"),
+    ],
+)
+def test_what_is_wrong_is_named(make: Callable[[], object], problem: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=problem):
+        make()
