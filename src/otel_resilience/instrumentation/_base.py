@@ -10,16 +10,13 @@ from typing import Any, ClassVar, Final
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # its file opts out
 
 from otel_resilience._internal import validation as check
-from otel_resilience._internal.foreign import context_of, name_of, text_of
+from otel_resilience._internal.foreign import context_of, name_of, text_of, traceback_of
 from otel_resilience._internal.operations import function_name
 from otel_resilience.classification import error_types
 from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import Classification, ErrorClass, Severity
-from otel_resilience.telemetry import cardinality
-
-Naming = str | Callable[[str], str | None] | None
-"""How dependencies are named: all alike, or by a function of the default name."""
+from otel_resilience.telemetry import cardinality, never_raise
 
 CIRCUIT_OPEN: Final = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CIRCUIT_OPEN, max_retries=0)
 """The verdict on a rejection by a circuit breaker of another library."""
@@ -43,7 +40,7 @@ class Plan:
 class Settings:
     """The options that an instrumentor was given. Raises ``TypeError`` or ``ValueError`` naming the option."""
 
-    def __init__(self, dependency: Naming, classifier: Classifier | None) -> None:
+    def __init__(self, dependency: str | Callable[[str], str | None] | None, classifier: Classifier | None) -> None:
         if dependency is not None and not callable(dependency):
             check.label("dependency", dependency)
         check.instance("classifier", classifier, Classifier, types.NoneType)
@@ -54,8 +51,13 @@ class Settings:
 
     def dependency(self, default: str) -> str:
         """The name of the dependency that is ``default`` unless an option says otherwise; from a bounded set."""
-        named = self._naming(default) if callable(self._naming) else self._naming
-        return self._known(check.label("dependency", named or default))
+        named = self._renamed(default) if callable(self._naming) else self._naming
+        return self._known(named or default)
+
+    @never_raise
+    def _renamed(self, default: str) -> str | None:
+        named = self._naming(default) if callable(self._naming) else None
+        return None if named is None else check.label("dependency", named)
 
     def plan(self, default: str) -> Plan:
         """What is shown of that dependency."""
@@ -91,7 +93,13 @@ class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no typ
         """The library and its supported versions, as a requirement."""
         return (self._supported,)
 
-    def instrument(self, *, dependency: Naming = None, classifier: Classifier | None = None, **kwargs: Any) -> None:
+    def instrument(
+        self,
+        *,
+        dependency: str | Callable[[str], str | None] | None = None,
+        classifier: Classifier | None = None,
+        **kwargs: Any,
+    ) -> None:
         """From now on calls are reported, also those of functions that were decorated and of objects made before.
 
         ``dependency`` is the name of what is called: one for all calls, or a function that gets the default name (of a
@@ -102,10 +110,18 @@ class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no typ
 
             TenacityInstrumentor().instrument(dependency={"shop.supplier": "supplier"}.get)
         """
+        if kwargs.pop("skip_dep_check", False):
+            # By `opentelemetry-instrument`, which knows versions by distribution, and this one is for five libraries.
+            kwargs["raise_exception_on_conflict"] = True
         super().instrument(dependency=dependency, classifier=classifier, **kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
-        self._enable(Settings(kwargs.get("dependency"), kwargs.get("classifier")))
+        settings = Settings(kwargs.get("dependency"), kwargs.get("classifier"))
+        try:
+            self._enable(settings)
+        except BaseException:
+            self._uninstrument()
+            raise
 
     def _enable(self, settings: Settings) -> None:
         raise NotImplementedError
@@ -119,8 +135,9 @@ def module_of(function: Any) -> str:
 
 def hide_frame(error: BaseException) -> None:
     """Takes the frame that catches ``error`` out of its traceback; to be followed by a plain ``raise``."""
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next
+    here = traceback_of(error)
+    if here is not None:
+        BaseException.with_traceback(error, here.tb_next)  # not by assignment, which a frozen dataclass forbids
 
 
 def replaced_failure(error: BaseException) -> BaseException | None:

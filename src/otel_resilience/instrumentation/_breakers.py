@@ -43,8 +43,12 @@ class WatchedBreaker:
     @property
     def state(self) -> BreakerState:
         """Its state, read from it."""
+        return self._read_state() or self.last
+
+    @never_raise
+    def _read_state(self) -> BreakerState | None:
         breaker = self._breaker()
-        return self.last if breaker is None else self._read(breaker)
+        return None if breaker is None else self._read(breaker)
 
     @never_raise
     def moved(

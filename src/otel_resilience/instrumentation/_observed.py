@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING
 
 from otel_resilience import telemetry
 from otel_resilience._internal.nesting import Enclosing, Failure, enclosing, leave
-from otel_resilience.classification import error_types
 from otel_resilience.classification.control_flow import is_control_flow
-from otel_resilience.classification.model import (
-    CANCELLED,
-    BreakerEffect,
-    Classification,
-    ErrorClass,
-    Severity,
-)
+from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
+from otel_resilience.errors import FailedResultError
+from otel_resilience.policy.results import verdict_on
 from otel_resilience.telemetry import hooks, never_raise
 from otel_resilience.telemetry.call_telemetry import CallTelemetry
 
@@ -28,15 +23,9 @@ ABANDONED = asyncio.CancelledError()
 """Ends a call that the application left before it had a result."""
 
 
-class RejectedResultError(Exception):
-    """An attempt returned what the library was asked to repeat. Only reported, never raised."""
-
-    classification = Classification(
-        ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.FAILED_RESULT, BreakerEffect.FAILURE
-    )
-
-    def __str__(self) -> str:
-        return "the result was to be repeated"
+def failed_result(result: object) -> FailedResultError:
+    """What an attempt failed with that returned a result which the library was asked to repeat."""
+    return FailedResultError(result, verdict_on(result, 1))
 
 
 class ObservedCall(CallTelemetry):
@@ -46,12 +35,12 @@ class ObservedCall(CallTelemetry):
     caller runs.
     """
 
-    __slots__ = ("classify", "current", "ended", "error", "running", "token", "verdict")
-
     policy: Plan
-    error: BaseException | None
-    verdict: Classification | None
-    token: Token[Enclosing | None] | None
+    error: BaseException | None = None
+    verdict: Classification | None = None
+    token: Token[Enclosing | None] | None = None
+    running = False
+    ended = False
 
     def __init__(
         self,
@@ -63,16 +52,14 @@ class ObservedCall(CallTelemetry):
         current: bool = True,
         listening: bool = True,
     ) -> None:
-        super().__init__(enclosing.get(), 0, 0.0)
+        self.outer = enclosing.get()
+        self.attempts = 0
         self.policy = plan
         self.classify = classify
         self.function = function
         self.name = name
         self.current = current
-        self.listener = self.span = self.context = self.attempt_span = self.attached = None
-        self.error = self.verdict = self.token = None
-        self.delay = self.started_attempt = 0.0
-        self.running = self.ended = False
+        self.listener = None
         self.started = plan.clock()
         if listening:
             self.observe(telemetry.active())
@@ -129,7 +116,7 @@ class ObservedCall(CallTelemetry):
         verdict = self.verdict = self.classify(error)
         if verdict.error_class is not ErrorClass.CANCELLED:
             if hooks.subscribed:
-                hooks.notify_error(self.policy.dependency, self.operation, verdict, error)
+                hooks.notify_error(None, self.policy.dependency, self.operation, verdict, error)
             self._report_failure(error, verdict)
         self.leave_attempt()
         self._close_attempt_span()
@@ -139,7 +126,9 @@ class ObservedCall(CallTelemetry):
         """Another attempt follows after ``delay`` seconds."""
         if self.verdict is not None and not self.ended:
             self.delay = delay
-            self._report_retry(self.verdict)
+            self._report_retry(self.verdict, made=True)
+            if hooks.subscribed:
+                hooks.notify_retry(None, self.policy.dependency, self.operation, self.attempts + 1, delay)
 
     @never_raise
     def succeeded(self) -> None:
@@ -148,8 +137,8 @@ class ObservedCall(CallTelemetry):
         if self.ended:
             return
         self.ended = True
-        if self.policy.dependency in hooks.awaited:
-            hooks.notify_success(self.policy.dependency, self.operation)
+        if hooks.success_wanted:
+            hooks.notify_success(None, self.policy.dependency, self.operation)
         self._close("ok_after_retry" if self.attempts > 1 else "ok", None)
 
     @never_raise
@@ -160,21 +149,27 @@ class ObservedCall(CallTelemetry):
         if self.ended:
             return
         self.ended = True
-        verdict = self.verdict
-        if exhausted and self.error is not None:
-            error = self.error
-        if verdict is None or error is not self.error:
+        verdict, last = self.verdict, self.error
+        self.error = None
+        if exhausted and last is not None:
+            error = last
+        if verdict is None or error is not last:
             verdict = self.classify(error)
         if is_control_flow(error):
             self._close("cancelled", CANCELLED)
             return
         if exhausted and self.attempts > 1:
             self._report_exhausted(verdict)
-        self._close(outcome, verdict, error)
+        self._end(outcome, verdict, error)
 
     @never_raise
-    def rejected(self, verdict: Classification, error: BaseException | None, *, outcome: str = "rejected") -> None:
+    def rejected(self, verdict: Classification, error: BaseException, *, outcome: str = "rejected") -> None:
         """A circuit breaker did not let the call pass."""
         if not self.ended:
             self.ended = True
-            self._close(outcome, verdict, error)
+            self._end(outcome, verdict, error)
+
+    def _end(self, outcome: str, verdict: Classification, error: BaseException) -> None:
+        if hooks.subscribed:
+            hooks.notify_failure(None, self.policy.dependency, self.operation, outcome, error)
+        self._close(outcome, verdict, error)

@@ -15,7 +15,7 @@ from typing import Any
 
 from otel_resilience.instrumentation._base import Patches, Settings, hide_frame, module_of
 from otel_resilience.instrumentation._frames import Place, callers, package_of, place_of
-from otel_resilience.instrumentation._observed import ABANDONED, ObservedCall, RejectedResultError
+from otel_resilience.instrumentation._observed import ABANDONED, ObservedCall, failed_result
 from otel_resilience.telemetry import never_raise
 
 _CALL = "_otel_resilience_call"
@@ -253,8 +253,8 @@ def _decided(call: ObservedCall | None, retrying: Any, retry_state: Any, step: A
         call.begin_attempt()
         return
     stopped = retrying.iter_state.stop_run_result
-    if isinstance(step, DoSleep) or stopped:
-        call.attempt_failed(RejectedResultError())
+    if call.running and (isinstance(step, DoSleep) or stopped):
+        call.attempt_failed(failed_result(retry_state.outcome.result()))
     if isinstance(step, DoSleep):
         call.retry_in(float(step))
     elif stopped and call.error is not None:
@@ -268,7 +268,8 @@ def _ended(call: ObservedCall | None, retrying: Any, retry_state: Any, error: Ba
     if call is None:
         return
     if retrying.iter_state.stop_run_result:
-        call.attempt_failed(RejectedResultError())
+        if call.running:
+            call.attempt_failed(failed_result(retry_state.outcome.result()))
         call.failed(error, exhausted=True)
     else:
         call.failed(_asked_again(error))
@@ -293,7 +294,7 @@ def _asked_again(error: BaseException) -> BaseException:
 
     if not isinstance(error, TryAgain):
         return error
-    return error.__cause__ or error.__context__ or RejectedResultError()
+    return error.__cause__ or error.__context__ or failed_result(None)
 
 
 def _judges_results(predicate: Any) -> bool:

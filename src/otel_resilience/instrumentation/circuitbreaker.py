@@ -56,8 +56,6 @@ class CircuitbreakerInstrumentor(LibraryInstrumentor):
 class _Call(ObservedCall):
     """A call of a breaker: everything between its ``__enter__`` and its ``__exit__``."""
 
-    __slots__ = ("around", "breaker", "frame")
-
     breaker: Any
     frame: int
     around: _Call | None
@@ -147,11 +145,14 @@ def _asked(breaker: Any, frame: FrameType) -> None:
     decorated = package_of(frame) == "circuitbreaker" and "function" in frame.f_code.co_freevars
     if watched is None or _watch.settings is None or not decorated:
         return
+    from circuitbreaker import CircuitBreakerError
+
     telemetry.rejected(watched.dependency, enforced=True)
     function = frame.f_locals["function"]
     if not place_of(frame).generator:
         call = _Call(watched.plan, _watch.settings.classify, function)
-        call.rejected(CIRCUIT_OPEN, None, outcome="fallback" if breaker.fallback_function else "rejected")
+        outcome = "fallback" if breaker.fallback_function else "rejected"
+        call.rejected(CIRCUIT_OPEN, CircuitBreakerError(breaker), outcome=outcome)
 
 
 def _reason(source: BreakerState, target: BreakerState) -> TransitionReason:

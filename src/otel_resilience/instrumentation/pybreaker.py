@@ -64,8 +64,6 @@ class PybreakerInstrumentor(LibraryInstrumentor):
 class _Call(ObservedCall):
     """A call of a breaker."""
 
-    __slots__ = ("block", "breaker")
-
     breaker: Any
     block: bool
 

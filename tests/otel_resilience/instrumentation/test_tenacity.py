@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import pickle
 import sys
@@ -24,10 +25,11 @@ from tenacity import (
     wait_fixed,
 )
 
-from otel_resilience import Policy, current_attempt, default_classifier
+from otel_resilience import Hooks, Policy, RetryConfig, add_hooks, current_attempt, default_classifier, remove_hooks
 from otel_resilience.classification.model import Classification, ErrorClass, Severity
 from otel_resilience.instrumentation.tenacity import TenacityInstrumentor
-from otel_resilience.telemetry import hooks
+from otel_resilience.telemetry import never_raise
+from otel_resilience.telemetry.call_telemetry import CallTelemetry
 from otel_resilience.testing import RecordedTelemetry
 from support.instrumented import (
     Script,
@@ -163,6 +165,16 @@ def test_results_that_are_retried(recorded: RecordedTelemetry) -> None:
     assert errors_of_attempts(recorded) == ["failed_result", "failed_result", None]
 
 
+def test_a_response_that_is_retried_shows_its_status(recorded: RecordedTelemetry) -> None:
+    class Response:
+        def __init__(self, status_code: int) -> None:
+            self.status_code = status_code
+
+    work = retry(retry=retry_if_result(lambda response: response.status_code >= 500), **OPTIONS)
+    work(Script(Response(503), Response(200)))()
+    assert errors_of_attempts(recorded) == ["503", None]
+
+
 def test_results_that_are_never_good(recorded: RecordedTelemetry) -> None:
     work = retry(retry=retry_if_result(lambda result: result is None), **OPTIONS)(Script(None, None, None))
     with pytest.raises(RetryError):
@@ -258,6 +270,21 @@ def test_a_call_inside_a_call_and_inside_a_policy(recorded: RecordedTelemetry) -
     ]
     assert numbers == [1, 2]
     assert len({span.context.trace_id for span in recorded.spans}) == 1
+
+
+def test_policies_round_it_decide_as_before(instrumented: TenacityInstrumentor) -> None:
+    def attempts() -> int:
+        work = Script(*[RESET() for _ in range(12)])
+        inner = Policy("inner", retry=RetryConfig(max_attempts=2, base_delay=0), budget=False)
+        outer = Policy("outer", retry=RetryConfig(max_attempts=3, base_delay=0), budget=False)
+        controller: Any = Retrying(reraise=True, **OPTIONS)
+        with pytest.raises(RESET):
+            outer.execute(lambda: controller(inner.execute, work))
+        return len(work.inside)
+
+    with_it = attempts()
+    instrumented.uninstrument()
+    assert with_it == attempts() == 6
 
 
 def test_blocks(recorded: RecordedTelemetry) -> None:
@@ -492,9 +519,12 @@ def test_wrong_options_are_refused(instrumented: TenacityInstrumentor, options: 
 
 
 def test_telemetry_that_fails_harms_nothing(
-    instrumented: TenacityInstrumentor, recorded: RecordedTelemetry, caplog: pytest.LogCaptureFixture
+    instrumented: TenacityInstrumentor,
+    recorded: RecordedTelemetry,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(name: str) -> str:
+    def broken(*args: Any) -> Any:
         raise LookupError
 
     instrumented.uninstrument()
@@ -503,8 +533,25 @@ def test_telemetry_that_fails_harms_nothing(
     for attempt in Retrying(**OPTIONS):
         with attempt:
             pass
-    assert recorded.spans == ()
+    assert [name for name, _, _ in calls(recorded)] == [
+        f"{HERE} decorated_before",
+        f"{HERE} test_telemetry_that_fails_harms_nothing",
+    ]
     assert "telemetry failed" in caplog.text
+    monkeypatch.setattr(CallTelemetry, "_record", broken)
+    monkeypatch.setattr(CallTelemetry, "_open_span", never_raise(broken))
+    assert run(RESET(), 5) == (5, 7, "page")
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenError(Exception):
+    code: int
+
+
+def test_an_error_that_cannot_be_changed(recorded: RecordedTelemetry) -> None:
+    with pytest.raises(FrozenError):
+        retry(reraise=True, stop=stop_after_attempt(1))(Script(FrozenError(5)))()
+    assert calls(recorded) == [("support.instrumented Script", "failed", 1)]
 
 
 def test_names_are_bounded(recorded: RecordedTelemetry) -> None:
@@ -517,27 +564,37 @@ def test_names_are_bounded(recorded: RecordedTelemetry) -> None:
     assert "_OTHER" in names
 
 
-def test_observers_see_its_errors_and_successes(recorded: RecordedTelemetry) -> None:
-    seen: list[tuple[str, str]] = []
+def test_hooks_see_its_errors_retries_and_ends(recorded: RecordedTelemetry) -> None:
+    seen: list[tuple[str, ...]] = []
 
-    class Observer:
+    class Observer(Hooks):
         def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
-            seen.append((operation, verdict.error_type))
+            seen.append(("error", operation, verdict.error_type))
 
-        def on_transition(self, dependency: str, transition: object) -> None: ...
+        def on_retry(self, dependency: str, operation: str, attempt: int, delay: float) -> None:
+            seen.append(("retry", operation, str(attempt), str(delay)))
 
         def on_success(self, dependency: str, operation: str) -> None:
-            seen.append((operation, "success"))
+            seen.append(("success", operation))
+
+        def on_failure(self, dependency: str, operation: str, outcome: str, error: BaseException) -> None:
+            seen.append(("failure", operation, outcome, type(error).__name__))
 
     observer = Observer()
-    hooks.subscribe(observer)
-    hooks.await_success(observer, frozenset({HERE}))
+    add_hooks(observer)
     try:
         run(RESET(), 5)
+        with pytest.raises(KeyError):
+            retry(stop=stop_after_attempt(1), reraise=True)(Script(KeyError()))()
     finally:
-        hooks.unsubscribe(observer)
-        hooks.await_success(observer, frozenset())
-    assert seen == [("decorated_before", "connection_error"), ("decorated_before", "success")]
+        remove_hooks(observer)
+    assert seen == [
+        ("error", "decorated_before", "connection_error"),
+        ("retry", "decorated_before", "2", "2.0"),
+        ("success", "decorated_before"),
+        ("error", "Script", "_OTHER"),
+        ("failure", "Script", "failed", "KeyError"),
+    ]
 
 
 def test_without_telemetry_nothing_is_made() -> None:
