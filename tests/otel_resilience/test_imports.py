@@ -17,14 +17,14 @@ SOURCE = Path(otel_resilience.__file__).parents[1]
 LIBRARY = sorted((SOURCE / "otel_resilience").rglob("*.py"))
 APPLICATION = sorted((SOURCE / "catalog_sync").rglob("*.py"))
 SDK = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.instrumentation")
+INSTRUMENTATION = "otel_resilience/instrumentation/"
+"""Needs ``opentelemetry-instrumentation``, and is imported by none of the rest."""
 CLIENTS = {
     "otel_resilience/integrations/aiohttp.py": ("aiohttp",),
     "otel_resilience/integrations/httpx.py": ("httpx", "httpx2"),
     "otel_resilience/integrations/requests.py": ("requests", "urllib3"),
 }
 """Modules that protect a client, and what they need."""
-INSTRUMENTATION = "otel_resilience/instrumentation/"
-"""Needs ``opentelemetry-instrumentation``, and is imported by none of the rest."""
 PROVIDER_SETTERS = {"set_tracer_provider", "set_meter_provider", "set_logger_provider", "set_global_textmap"}
 
 BLOCK_EVERYTHING_ELSE = """

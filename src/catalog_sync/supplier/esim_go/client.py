@@ -134,11 +134,11 @@ async def open_supplier(
 ) -> AsyncIterator[EsimGoClient]:
     """A client with its connections, closed at the end. ``instrument`` may add telemetry to the HTTP client.
 
-    Proxy settings of the environment are not read: they would carry the key through a host nobody named.
+    Proxy settings of the environment are not read: they would carry the key through a host that no setting names.
     """
     timeout = httpx.Timeout(None, connect=min(CONNECT_TIMEOUT, settings.attempt_timeout))
     # A plain-http base (the simulator) needs no trust store, and loading one takes longer than the first page. The
-    # empty one trusts nobody.
+    # empty one trusts no certificate.
     verify: ssl.SSLContext | bool = True
     if settings.base_url.startswith("http://"):
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
