@@ -152,13 +152,15 @@ class TestFreshState:
         assert policies["host"] is not inside
 
     def test_what_a_storage_shares_stays_as_it_is_there(self) -> None:
+        def protected() -> Policy:
+            return Policy("supplier", breaker=CircuitBreakerConfig(), shared=shared)
+
         shared = SharedState(MemoryStorage())
-        policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), shared=shared)
-        other = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), shared=shared)
+        policy = protected()
         assert policy.breaker is not None
         policy.breaker.force_open()
         with Resilience().active(), pytest.raises(CircuitOpenError):
-            other.execute(lambda: None)
+            protected().execute(lambda: None)
 
     def test_it_ends_also_with_an_error(self) -> None:
         def test() -> None:
