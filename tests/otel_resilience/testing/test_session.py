@@ -257,6 +257,14 @@ class TestTimeLimits:
         go_on.set()
         assert session.clock() == pytest.approx(before + 3600)
 
+    async def test_what_takes_a_moment_of_real_time_is_not_taken_to_hang(self, session: Resilience) -> None:
+        before = session.clock()
+        policy = Policy("supplier", attempt_timeout=3600)
+        moment = threading.Event()
+        assert await asyncio.to_thread(policy.execute, lambda: moment.wait(0.2)) is False
+        assert await policy.execute(lambda: asyncio.to_thread(moment.wait, 0.2)) is False
+        assert session.clock() == before
+
     def test_results_and_errors_in_time_are_the_callers(self, session: Resilience) -> None:
         policy = Policy("supplier", attempt_timeout=session.clock() and 10)
         assert policy.execute(lambda: "value") == "value"
