@@ -187,7 +187,7 @@ def _exporter(target: Target, signal: str, meters: MeterProvider | None = None) 
 
 
 def _grpc_exporter(target: Target, signal: str, options: dict[str, Any]) -> Any:
-    from grpc import Compression  # type: ignore[import-untyped]
+    from grpc import Compression
     from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
