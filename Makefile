@@ -44,13 +44,14 @@ test: $(STAMP) ## Pass the tests
 
 oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it allows
 	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	@grep -vE '^(opentelemetry-|importlib|packaging|wrapt)' constraints.txt > $(OLDEST)/constraints.txt
+	@grep -vE '^(opentelemetry-|googleapis|importlib|packaging|protobuf|wrapt)' constraints.txt > $(OLDEST)/constraints.txt
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
 		--editable src/otel_resilience 'opentelemetry-api==1.39.*' 'opentelemetry-sdk==1.39.*' \
-		'opentelemetry-instrumentation-httpx==0.60b1' aiohttp anthropic asyncpg botocore celery confluent-kafka \
-		elasticsearch 'fakeredis[lua]' googleapis-common-protos grpcio httpx httpx2 hypothesis kafka-python openai 'psycopg[binary,pool]' \
-		psycopg2-binary pydantic pymongo PyMySQL pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml redis requests rich \
-		'SQLAlchemy[asyncio]'
+		'opentelemetry-instrumentation-httpx==0.60b1' 'opentelemetry-distro==0.60b1' \
+		'opentelemetry-exporter-otlp-proto-http==1.39.*' aiohttp anthropic asyncpg backoff boto3 celery circuitbreaker \
+		confluent-kafka elasticsearch 'fakeredis[lua]' googleapis-common-protos grpcio httpx httpx2 hypothesis kafka-python openai \
+		'psycopg[binary,pool]' psycopg2-binary pybreaker pydantic pymongo PyMySQL pytest pytest-asyncio pytest-timeout pytest-xdist \
+		pyyaml redis requests rich 'SQLAlchemy[asyncio]' stamina tenacity
 	@$(OLDEST)/bin/python -m pytest tests/otel_resilience $(TEST_OPTIONS)
 
 faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results

@@ -59,7 +59,7 @@ def tenacity_block(function: Function) -> Function:
     return run
 
 
-_NO_WAIT = {"timeout": None, "wait_initial": 0.0, "wait_max": 0.0, "wait_jitter": 0.0}
+_NO_WAIT: dict[str, Any] = {"timeout": None, "wait_initial": 0.0, "wait_max": 0.0, "wait_jitter": 0.0}
 
 
 def stamina_decorator(function: Function) -> Function:

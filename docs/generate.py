@@ -53,6 +53,7 @@ def _lines() -> Iterator[str]:
     yield f"- `{resilience.RETRY_SOURCE}`: {_names(resilience.RETRY_SOURCES)}"
     yield f"- `{resilience.SUPPRESS_REASON}`: {_names(resilience.SUPPRESS_REASONS)}"
     yield f"- `{resilience.FAULT_INJECTED}`: {_names(resilience.FAULTS)}"
+    yield f"- `{resilience.LIMIT}`: {_names(resilience.LIMITS)}"
     yield f"- `{resilience.ERROR_TYPE}`: an HTTP status code; a Redis reply as `redis_` and its lower-case prefix; or"
     yield f"  {_names(sorted(error_types.NAMES))}; the application adds {_names(catalog.ERROR_TYPES)}"
 

@@ -156,6 +156,24 @@ async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tu
 
 
 @contextlib.asynccontextmanager
+async def open_what_is_there(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
+    """As :func:`open_catalogue`; where there can be no store the snapshot alone. Raises ``ConfigurationError``."""
+    from catalog_sync.domain.errors import CatalogSyncError
+    from catalog_sync.store.snapshot import Snapshot
+
+    async with contextlib.AsyncExitStack() as stack:
+        found: tuple[CatalogStore | None, Snapshot]
+        try:
+            found = await stack.enter_async_context(open_catalogue(settings, policy))
+        except ConfigurationError:
+            raise
+        except (CatalogSyncError, OSError) as error:
+            _log.warning("there is no store, the snapshot is read: %s", error)
+            found = None, Snapshot(settings.state_dir)
+        yield found
+
+
+@contextlib.asynccontextmanager
 async def open_client(
     settings: Settings, policy: Policy, *, instrument: Callable[[httpx.AsyncClient], None] | None = None
 ) -> AsyncIterator[EsimGoClient]:
@@ -172,23 +190,10 @@ async def open_client(
         yield supplier
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class SyncParts:
-    """Everything that a sync needs."""
-
-    service: SyncService
-    supplier: EsimGoClient
-    store: CatalogStore
-    snapshot: Snapshot
-
-
 @contextlib.asynccontextmanager
 async def open_sync(
-    settings: Settings,
-    policies: Policies,
-    on_progress: OnProgress | None = None,
-    on_report: OnReport | None = None,
-) -> AsyncIterator[SyncParts]:
+    settings: Settings, policies: Policies, on_progress: OnProgress, on_report: OnReport
+) -> AsyncIterator[SyncService]:
     """A sync service with its connections. Raises what :func:`open_catalogue` raises."""
     from catalog_sync.sync import SyncService
 
@@ -196,25 +201,14 @@ async def open_sync(
         open_catalogue(settings, policies.store) as (store, snapshot),
         open_client(settings, policies.supplier) as supplier,
     ):
-        service = SyncService(settings, supplier, store, snapshot, on_progress=on_progress, on_report=on_report)
-        yield SyncParts(service, supplier, store, snapshot)
+        yield SyncService(settings, supplier, store, snapshot, on_progress=on_progress, on_report=on_report)
 
 
 @contextlib.asynccontextmanager
 async def open_reader(settings: Settings) -> AsyncIterator[CatalogReader]:
     """A reader of the store, or of the snapshot alone where there can be no store. Raises ``ConfigurationError``."""
-    from catalog_sync.domain.errors import CatalogSyncError
     from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.reader import CatalogReader
-    from catalog_sync.store.snapshot import Snapshot
 
-    async with contextlib.AsyncExitStack() as stack:
-        try:
-            store, snapshot = await stack.enter_async_context(open_catalogue(settings, redis_policy(settings)))
-        except ConfigurationError:
-            raise
-        except (CatalogSyncError, OSError) as error:
-            _log.warning("there is no store, the snapshot is read: %s", error)
-            yield CatalogReader(None, Snapshot(settings.state_dir), stale_after=settings.stale_after, clock=time.time)
-        else:
-            yield CatalogReader(store, snapshot, stale_after=settings.stale_after, clock=time.time)
+    async with open_what_is_there(settings, redis_policy(settings)) as (store, snapshot):
+        yield CatalogReader(store, snapshot, stale_after=settings.stale_after, clock=time.time)

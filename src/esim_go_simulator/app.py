@@ -123,7 +123,7 @@ class Simulator:
         """Change the limit, requests per second; 0 for none."""
         self._limiter = FixedWindowLimiter(rate)
 
-    def edit_catalogue(self, edits: CatalogueEdits) -> None:
+    def change_catalogue(self, edits: CatalogueEdits) -> None:
         """Change what is sold; earlier edits stay."""
         self._edits = self._edits.merged(edits)
         self._apply_edits()

@@ -49,7 +49,7 @@ class Controlled(Protocol):
         """Change the limit, requests per second; 0 for none."""
         ...
 
-    def edit_catalogue(self, edits: CatalogueEdits) -> None:
+    def change_catalogue(self, edits: CatalogueEdits) -> None:
         """Change what is sold."""
         ...
 
@@ -109,7 +109,7 @@ def _change(simulator: Controlled, call: tuple[str, str], data: Any) -> web.Resp
         edits = dict(data) if isinstance(data, dict) else {}
         if edits.pop("restore", False) is True:
             simulator.restore_catalogue()
-        simulator.edit_catalogue(CatalogueEdits.model_validate(edits))
+        simulator.change_catalogue(CatalogueEdits.model_validate(edits))
     elif call == ("POST", "reset"):
         simulator.reset()
     else:

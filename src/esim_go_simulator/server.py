@@ -16,8 +16,6 @@ from opentelemetry import trace
 
 from esim_go_simulator.app import Simulator, SimulatorConfig
 from esim_go_simulator.control import PREFIX
-from esim_go_simulator.faults import Scenario
-from esim_go_simulator.request_log import RequestLog
 from esim_go_simulator.selection import CatalogueEdits
 
 STOP_WITHIN: Final = 0.2
@@ -26,11 +24,15 @@ STOP_WITHIN: Final = 0.2
 _KILL_AFTER: Final = 3.0
 
 
-class RunningSimulator:
+class RunningSimulator(Simulator):
     """A simulator that listens."""
 
-    def __init__(self, simulator: Simulator, host: str, port: int) -> None:
-        self._simulator = simulator
+    port = 0
+    base_url = ""
+    control_url = ""
+
+    def listens(self, host: str, port: int) -> None:
+        """Note where it can be reached."""
         name = f"[{host}]" if ":" in host else host
         self.port = port
         self.base_url = f"http://{name}:{port}/v2.5"
@@ -39,41 +41,11 @@ class RunningSimulator:
     @property
     def api_key(self) -> str:
         """The key that it accepts."""
-        return self._simulator.config.api_key
-
-    @property
-    def bundles(self) -> int:
-        """How many bundles it sells now."""
-        return self._simulator.bundles
-
-    @property
-    def requests(self) -> RequestLog:
-        """What it saw."""
-        return self._simulator.requests
-
-    def set_scenario(self, scenario: str | Scenario | dict[str, Any]) -> None:
-        """See :meth:`Simulator.set_scenario`."""
-        self._simulator.set_scenario(scenario)
-
-    def set_rate(self, rate: int) -> None:
-        """Change the limit, requests per second; 0 for none."""
-        self._simulator.set_rate(rate)
+        return self.config.api_key
 
     def edit_catalogue(self, **edits: Any) -> None:
         """Change what is sold: ``drop_groups``, ``withdraw``, ``withdraw_ratio``, ``add``."""
-        self._simulator.edit_catalogue(CatalogueEdits.model_validate(edits))
-
-    def restore_catalogue(self) -> None:
-        """Undo all edits."""
-        self._simulator.restore_catalogue()
-
-    def reset(self) -> None:
-        """Back to the start, with no scenario and nothing counted."""
-        self._simulator.reset()
-
-    def stats(self) -> dict[str, Any]:
-        """The object of ``GET /__sim/stats``."""
-        return self._simulator.stats()
+        self.change_catalogue(CatalogueEdits.model_validate(edits))
 
 
 @contextlib.asynccontextmanager
@@ -85,7 +57,7 @@ async def running_simulator(
     Raises ``OSError`` where it cannot listen, and what :meth:`SimulatorConfig.catalogue` raises.
     """
     settings = config or SimulatorConfig()
-    simulator = Simulator(settings, tracer_provider=tracer_provider)
+    simulator = RunningSimulator(settings, tracer_provider=tracer_provider)
     # Cancelling handlers of clients that went away ends their hangs and drips.
     server = web.Server(simulator.handle, handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=STOP_WITHIN)
@@ -93,8 +65,8 @@ async def running_simulator(
     try:
         site = web.TCPSite(runner, settings.host, settings.port)
         await site.start()
-        port = int(runner.addresses[0][1])
-        yield RunningSimulator(simulator, settings.host, port)
+        simulator.listens(settings.host, int(runner.addresses[0][1]))
+        yield simulator
     finally:
         simulator.stopping.set()
         await runner.cleanup()

@@ -11,7 +11,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from catalog_sync.domain.cancellation import heeding_cancellation
 from catalog_sync.store.client import GuardedRedis
-from catalog_sync.supplier.shared_limit import SharedRateLimiter
 from otel_resilience import Policy, RetryConfig
 from support.redis_server import free_port
 
@@ -61,17 +60,6 @@ async def test_what_was_cancelled_is_not_tried_again(settle: Settle) -> None:
         task = await exchange.cancelled_in(guarded.call("read", exchange), settle)
     assert task.cancelled()
     assert exchange.calls == 1
-
-
-@both_ends
-async def test_a_request_that_was_cancelled_takes_no_turn(settle: Settle) -> None:
-    exchange = Exchange()
-    async with redis.Redis(port=free_port()) as client:
-        client.register_script = lambda _: exchange  # type: ignore[method-assign, assignment, return-value]
-        limiter = SharedRateLimiter(10, client, "supplier", wait=30)
-        task = await exchange.cancelled_in(limiter.acquire(), settle)
-    assert task.cancelled()
-    assert not limiter.degraded
 
 
 async def test_without_a_cancellation_nothing_is_changed() -> None:

@@ -12,7 +12,16 @@ from collections.abc import Iterator
 import pytest
 
 import otel_resilience
-from otel_resilience import CircuitBreaker, CircuitBreakerConfig, CircuitOpenError, RetryService, disabled, retry
+from otel_resilience import (
+    CircuitBreaker,
+    CircuitBreakerConfig,
+    CircuitOpenError,
+    Classification,
+    Hooks,
+    RetryService,
+    disabled,
+    retry,
+)
 from otel_resilience._internal import interventions
 from otel_resilience.storage import MemoryStorage, SharedState
 from otel_resilience.testing import FakeClock, RecordedTelemetry
@@ -150,6 +159,24 @@ def test_neither_a_fallback_nor_a_verdict_on_results(clock: FakeClock, driver: D
         script = Script("bad", "good")
         assert driver.execute(policy, script) == "bad"
     assert script.calls == 1
+
+
+def test_hooks_are_notified_all_the_same(clock: FakeClock, driver: Driver) -> None:
+    seen: list[str] = []
+
+    class Seen(Hooks):
+        def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
+            seen.append(f"{dependency}: {verdict.error_type}")
+
+        def on_success(self, dependency: str, operation: str) -> None:
+            seen.append(f"{dependency}: success")
+
+    policy = make_policy(clock, hooks=Seen())
+    with disabled():
+        with pytest.raises(TransientFault):
+            driver.execute(policy, Script(TransientFault()))
+        driver.execute(policy, lambda: None)
+    assert seen == ["supplier: 503", "supplier: success"]
 
 
 def test_blocks_nest_and_overlap(clock: FakeClock) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
+import pickle
 import threading
 import time
 import weakref
@@ -94,6 +96,14 @@ class TestLookup:
         with pytest.raises(ValueError, match="key must be a non-empty string"):
             use(policies, key)
         assert len(policies) == 0
+
+    def test_it_shows_itself_and_is_one_in_a_process(self) -> None:
+        policies = PolicyRegistry(protected, max_size=2)
+        use(policies, "a")
+        assert repr(policies) == "<PolicyRegistry with 1 of 2 policies>"
+        assert copy.copy(policies) is policies
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            pickle.dumps(policies)
 
     def test_make_may_be_the_class_itself(self) -> None:
         assert PolicyRegistry(Policy)["a"].execute(lambda: 1) == 1

@@ -31,7 +31,10 @@ from otel_resilience import (
     CircuitBreakerConfig,
     CircuitOpenError,
     Classification,
+    ConcurrencyLimit,
+    LimitError,
     Policy,
+    RateLimit,
     RetryBudget,
     RetryBudgetConfig,
     RetryConfig,
@@ -69,6 +72,10 @@ DESIGN_METRICS = {
     "resilience.retry.delay": ("histogram", "s", {DEPENDENCY, "resilience.retry.source"}),
     "resilience.retry.suppressed": ("counter", "{retry}", {DEPENDENCY, "resilience.retry.suppress_reason"}),
     "resilience.retry.budget.utilization": ("gauge", "1", {DEPENDENCY}),
+    "resilience.limit.wait.duration": ("histogram", "s", {DEPENDENCY, "resilience.limit"}),
+    "resilience.limit.rejections": ("counter", "{call}", {DEPENDENCY, "resilience.limit"}),
+    "resilience.limit.shadow_exceeded": ("counter", "{call}", {DEPENDENCY, "resilience.limit"}),
+    "resilience.concurrency.in_flight": ("updowncounter", "{call}", {DEPENDENCY}),
     "resilience.timeout.abandoned": ("updowncounter", "{thread}", {DEPENDENCY}),
     "resilience.circuit_breaker.status": ("updowncounter", "1", {DEPENDENCY, "resilience.circuit_breaker.state"}),
     "resilience.circuit_breaker.transitions": (
@@ -109,8 +116,9 @@ CLOSED_SETS = {
     "resilience.retry.source": {"backoff", "retry_after"},
     "resilience.retry.suppress_reason": {
         "budget", "deadline", "not_idempotent", "not_retryable", "retry_after_too_long", "breaker_open",
-        "exhausted_below", "idempotency_unknown", "shadow",
+        "exhausted_below", "idempotency_unknown", "rate_limited", "shadow",
     },
+    "resilience.limit": {"rate", "concurrency"},
     "resilience.circuit_breaker.state": STATES,
     "resilience.from": STATES,
     "resilience.to": STATES,
@@ -162,7 +170,7 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     """Calls that end in every way there is."""
 
     def attempt(policy: Policy, *outcomes: Any, **options: Any) -> None:
-        with contextlib.suppress(Fault, CircuitOpenError, KeyboardInterrupt, TimeoutError, ValueError):
+        with contextlib.suppress(Fault, CircuitOpenError, LimitError, KeyboardInterrupt, TimeoutError, ValueError):
             driver.execute(policy, Script(*outcomes), **options)
 
     policy = make_policy(clock, breaker=None)
@@ -221,6 +229,17 @@ def everything(driver: Driver, clock: FakeClock) -> None:
     attempt(shadow, "value")
     attempt(make_policy(clock, retry=RetryConfig(shadow=True)), TransientFault())
     run_fake(clock, make_policy(clock, hedge_after=1, idempotent=True).execute(asyncio.sleep, 2))
+    for shadowing in (False, True):
+        rate = RateLimit(1, per=20, max_wait=30, shadow=shadowing)
+        slots = ConcurrencyLimit(1, max_wait=0, shadow=shadowing)
+        limited = make_policy(clock, breaker=None, rate_limit=rate, max_concurrency=slots, deadline=100)
+        assert limited.concurrency_limiter is not None
+        with limited.concurrency_limiter:
+            attempt(limited, "value")
+        attempt(limited, "value")
+        attempt(limited, "value")
+        attempt(limited, TransientFault(), deadline=25)
+        watched.append(limited)
     share_state(clock)
     cutting = make_policy(clock, attempt_timeout=10)
     cutting.execute(lambda: "value")

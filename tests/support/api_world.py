@@ -15,7 +15,6 @@ import httpx
 from catalog_sync.api import openapi
 from catalog_sync.api.app import Api, Parts
 from catalog_sync.api.catalogue import LiveCatalogue
-from catalog_sync.api.ports import NoAlerts
 from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import Bundle, CatalogueMeta, Outcome, SyncReport, SyncRequest
@@ -172,6 +171,13 @@ class ApiWorld:
 
     async def ask(self, **body: Any) -> httpx.Response:
         return await self.http.post("/syncs", json=body, headers=AUTHORIZED)
+
+
+class NoAlerts:
+    """Alerting is not set up."""
+
+    async def overview(self) -> Mapping[str, Any]:
+        return {"set_up": False, "incidents": [], "outbox": 0, "dead_letters": 0}
 
 
 class Protection:

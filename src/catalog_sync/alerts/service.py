@@ -157,7 +157,7 @@ class CatalogAlerts:
                     Severity.MEDIUM: alerts.medium_threshold or None,
                 },
             ),
-            # A refused key and a forbidden group look alike at the attempt: the sync tells them apart.
+            # A refused key and a forbidden group look alike at the attempt: the sync distinguishes them.
             ignored_error_types={SUPPLIER: frozenset({"401", "403"})},
             titles=outcomes.NAMES,
         )

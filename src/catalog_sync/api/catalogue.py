@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Final, NamedTuple, Protocol
 
 from catalog_sync.domain.errors import CatalogSyncError, CatalogUnavailableError
@@ -18,8 +18,8 @@ from catalog_sync.domain.index import DIMENSIONS, Dimension, Filter, profile_of
 from catalog_sync.domain.models import Bundle, CatalogueMeta, ErrorInfo, Source
 from catalog_sync.observability.sdk import trace_of
 from catalog_sync.store.errors import VersionGoneError
-from catalog_sync.store.reader import CatalogReader
-from catalog_sync.store.snapshot import SnapshotCorruptError, SnapshotFile
+from catalog_sync.store.reader import CatalogReader, SnapshotReads
+from catalog_sync.store.snapshot import RawVersions, SnapshotCorruptError
 from catalog_sync.store.staging import decode
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import KnownScopes
@@ -41,7 +41,7 @@ _SLICE = 50
 _log = logging.getLogger(__name__)
 
 
-class Store(Protocol):
+class Store(RawVersions, Protocol):
     """The part of the store that is copied."""
 
     async def current_version(self) -> str | None:
@@ -49,16 +49,6 @@ class Store(Protocol):
 
     async def meta(self, version: str) -> CatalogueMeta:
         """What it says about itself."""
-
-    def iter_raw(self, version: str) -> AsyncIterator[Mapping[bytes, bytes]]:
-        """All its bundles as stored."""
-
-
-class Snapshots(Protocol):
-    """The part of the snapshot that is read."""
-
-    async def load(self) -> SnapshotFile | None:
-        """The newest whole one."""
 
 
 class InMemoryCatalogue:
@@ -150,6 +140,7 @@ class View(NamedTuple):
     reader: CatalogReader
 
 
+@dataclasses.dataclass(eq=False)
 class LiveCatalogue:
     """Keeps a copy of the live version and says where it comes from.
 
@@ -157,29 +148,21 @@ class LiveCatalogue:
     seconds.
     """
 
-    def __init__(
-        self,
-        store: Store | None,
-        snapshot: Snapshots,
-        *,
-        stale_after: float,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._store = store
-        self._snapshot = snapshot
-        self.stale_after = stale_after
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._copy: InMemoryCatalogue | None = None
-        self._from_snapshot = False
-        self._live = False
-        """Whether the pointer named the copy when it was last seen."""
-        self._seen: float | None = None
-        self._refresh_started: float | None = None
-        self._error: ErrorInfo | None = None
-        self._failing = False
-        self._refreshing: asyncio.Task[None] | None = None
+    store: Store | None
+    snapshot: SnapshotReads
+    _: dataclasses.KW_ONLY
+    stale_after: float
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    _copy: InMemoryCatalogue | None = None
+    _from_snapshot: bool = False
+    _live: bool = False
+    """Whether the pointer named the copy when it was last seen."""
+    _seen: float | None = None
+    _refresh_started: float | None = None
+    _error: ErrorInfo | None = None
+    _failing: bool = False
+    _refreshing: asyncio.Task[None] | None = None
 
     @property
     def copy(self) -> InMemoryCatalogue:
@@ -210,24 +193,24 @@ class LiveCatalogue:
 
     def store_state(self) -> StoreState:
         """How the store was last found; nothing is asked."""
-        ago = None if self._seen is None else self._clock() - self._seen
+        ago = None if self._seen is None else self.clock() - self._seen
         late = ago is None or ago > TRUSTED_FOR
         return StoreState(not self._failing and not late, ago, self._error)
 
     def view(self) -> View:
         """What is served now, for the whole of one request. Raises ``CatalogUnavailableError``."""
         copy, source = self.copy, self.source
-        reader = CatalogReader(copy, None, stale_after=self.stale_after, clock=self._wall_clock, source=source)
+        reader = CatalogReader(copy, None, stale_after=self.stale_after, clock=self.wall_clock, source=source)
         return View(copy, source, reader)
 
     async def refresh_if_stale(self) -> None:
         """Refresh the copy where the last refresh is long ago, waiting for it no longer than :data:`WAIT`."""
-        now = self._clock()
+        now = self.clock()
         if self._copy is not None and self._refresh_started is not None and now - self._refresh_started < POLL:
             return
         refresh = self.refresh()
         # Only requests that arrive soon after its start wait for a refresh that hangs.
-        left = WAIT - (self._clock() - self._refresh_started) if self._refresh_started is not None else WAIT
+        left = WAIT - (self.clock() - self._refresh_started) if self._refresh_started is not None else WAIT
         if left > 0:
             await asyncio.wait([refresh], timeout=left)
 
@@ -241,7 +224,7 @@ class LiveCatalogue:
     def refresh(self) -> asyncio.Task[None]:
         """Refresh the copy: the running task, or a new one."""
         if self._refreshing is None or self._refreshing.done():
-            self._refresh_started = self._clock()
+            self._refresh_started = self.clock()
             self._refreshing = asyncio.create_task(self._refresh())
         return self._refreshing
 
@@ -276,12 +259,12 @@ class LiveCatalogue:
                 self._failing, self._error = False, None
 
     async def _read_store(self) -> None:
-        if self._store is None:
+        if self.store is None:
             await self._read_snapshot()
             return
         for last in (False, True):
-            version = await self._store.current_version()
-            self._seen = self._clock()
+            version = await self.store.current_version()
+            self._seen = self.clock()
             if version is None:
                 self._live = False
                 await self._read_snapshot()
@@ -290,7 +273,7 @@ class LiveCatalogue:
                 self._live = True
                 return
             try:
-                self._copy = await self._load(self._store, version)
+                self._copy = await self._load(self.store, version)
             except VersionGoneError:
                 # Replaced while it was read: the pointer is read once more.
                 if last:
@@ -317,7 +300,7 @@ class LiveCatalogue:
         """Serve the snapshot where nothing else is available, or only an older snapshot."""
         if self._copy is not None and not self._from_snapshot:
             return
-        file = await self._snapshot.load()
+        file = await self.snapshot.load()
         if file is None or (self._copy is not None and self._copy.meta.version == file.meta.version):
             return
         try:

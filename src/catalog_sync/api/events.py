@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import json
 import logging
@@ -30,15 +31,16 @@ RECONNECT_MS: Final = 2000
 _log = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(eq=False)
 class Hub:
     """Listens to the jobs once and notifies every client. At most ``max_streams`` clients."""
 
-    def __init__(self, jobs: Jobs, document: Callable[[Job], Mapping[str, Any]], *, max_streams: int) -> None:
-        self._jobs = jobs
-        self._document = document
-        self._max = max_streams
-        self._clients = Watchers()
-        self._on_change: list[Callable[[Job], object]] = []
+    jobs: Jobs
+    document: Callable[[Job], Mapping[str, Any]]
+    _: dataclasses.KW_ONLY
+    max_streams: int
+    _clients: Watchers = dataclasses.field(default_factory=Watchers)
+    _on_change: list[Callable[[Job], object]] = dataclasses.field(default_factory=list)
 
     def on_change(self, listener: Callable[[Job], object]) -> None:
         """Call ``listener`` with every change, in the event loop."""
@@ -48,7 +50,7 @@ class Hub:
         """Hand on the changes of jobs, until cancelled; again where that fails."""
         while True:
             try:
-                async for job in self._jobs.changes():
+                async for job in self.jobs.changes():
                     self._clients.notify(job)
                     for listener in self._on_change:
                         listener(job)
@@ -68,11 +70,11 @@ class Hub:
 
     async def one(self, job_id: JobId) -> Response:
         """One sync, from its present state until it has ended."""
-        await self._jobs.get(job_id)
+        await self.jobs.get(job_id)
         return self._stream(job_id)
 
     def _stream(self, job_id: str | None) -> Response:
-        if len(self._clients) >= self._max:
+        if len(self._clients) >= self.max_streams:
             raise ProblemError(
                 503, "overloaded", "Too many streams are open.", headers={"Retry-After": str(5 * RETRY_AFTER)}
             )
@@ -82,7 +84,7 @@ class Hub:
         yield ServerSentEvent(retry=RECONNECT_MS, sep="\n")
         if job_id is not None:
             # Read when the watcher is there already, so that no change falls in between.
-            job = await self._jobs.get(job_id)
+            job = await self.jobs.get(job_id)
             yield self._event(job)
             if job.status.ended:
                 return
@@ -93,7 +95,7 @@ class Hub:
                     return
 
     def _event(self, job: Job) -> ServerSentEvent:
-        return ServerSentEvent(json.dumps(self._document(job), ensure_ascii=False), event="sync", sep="\n")
+        return ServerSentEvent(json.dumps(self.document(job), ensure_ascii=False), event="sync", sep="\n")
 
 
 class _EventStream(EventSourceResponse):

@@ -19,7 +19,7 @@ _ALWAYS_OPEN: Final = ("/health", "/static/", "/openapi.json")
 
 
 class Access:
-    """The bearer token. Reads are open to everybody where ``open_reads``; writes always need the token."""
+    """The bearer token. Reads need no token where ``open_reads``; writes always need the token."""
 
     def __init__(self, token: Secret | None, *, open_reads: bool) -> None:
         self._digest = _digest(token.reveal().encode()) if token else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
@@ -21,18 +22,16 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 _ORDER: Final[tuple[Status, ...]] = ("healthy", "degraded", "unhealthy")
 
 
+@dataclasses.dataclass(eq=False)
 class Health:
     """The checks. ``wall_clock`` returns the time of day in seconds since the epoch."""
 
-    def __init__(
-        self, live: LiveCatalogue, alerts: Alerts, protection: Protection, wall_clock: Callable[[], float]
-    ) -> None:
-        self._live = live
-        self._alerts = alerts
-        self._protection = protection
-        self._wall_clock = wall_clock
-        self.draining = False
-        """Set when the process is about to end: it is not ready any more."""
+    live: LiveCatalogue
+    alerts: Alerts
+    protection: Protection
+    wall_clock: Callable[[], float]
+    draining: bool = False
+    """Set when the process is about to end: it is not ready any more."""
 
     async def health(self) -> Response:
         """All checks."""
@@ -52,7 +51,7 @@ class Health:
     async def report(self) -> dict[str, Any]:
         """The object of ``GET /health``."""
         alerts, protection = await asyncio.gather(
-            with_timeout(self._alerts.overview()), with_timeout(self._protection.overview())
+            with_timeout(self.alerts.overview()), with_timeout(self.protection.overview())
         )
         checks = {
             "freshness": self._freshness(),
@@ -67,10 +66,10 @@ class Health:
     async def overview(self) -> Response:
         """Catalogue, health, breakers, budgets, alerts."""
         report, alerts, protection = await asyncio.gather(
-            self.report(), with_timeout(self._alerts.overview()), with_timeout(self._protection.overview())
+            self.report(), with_timeout(self.alerts.overview()), with_timeout(self.protection.overview())
         )
         document = {
-            "now": rfc3339(self._wall_clock()),
+            "now": rfc3339(self.wall_clock()),
             "health": report,
             "catalogue": self._catalogue(),
             "breakers": protection.get("breakers", []),
@@ -80,7 +79,7 @@ class Health:
         return JSONResponse(document, headers={"Cache-Control": "no-store"})
 
     def _catalogue(self) -> dict[str, Any] | None:
-        meta = self._live.meta
+        meta = self.live.meta
         if meta is None:
             return None
         check = self._freshness()
@@ -89,14 +88,14 @@ class Health:
             "source": check["source"],
             "stale": check["source"] != "fresh",
             "age_s": check["age_s"],
-            "stale_after_s": self._live.stale_after,
+            "stale_after_s": self.live.stale_after,
         }
 
     def _freshness(self) -> dict[str, Any]:
-        meta = self._live.meta
+        meta = self.live.meta
         if meta is None:
             return {"status": "unhealthy", "detail": "there is no catalogue to read"}
-        judged = Freshness.of(meta, self._live.source, now=self._wall_clock(), stale_after=self._live.stale_after)
+        judged = Freshness.of(meta, self.live.source, now=self.wall_clock(), stale_after=self.live.stale_after)
         check: dict[str, Any] = {
             "status": "degraded" if judged.stale else "healthy",
             "source": judged.source,
@@ -109,7 +108,7 @@ class Health:
         return check
 
     def _store(self) -> dict[str, Any]:
-        state = self._live.store_state()
+        state = self.live.store_state()
         check: dict[str, Any] = {
             "status": "healthy" if state.reachable else "degraded",
             "last_answer_s_ago": None if state.seen_ago is None else round(state.seen_ago, 3),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from catalog_sync.domain.times import rfc3339
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.last_run import breaker_json, budget_json
 
 if TYPE_CHECKING:
@@ -35,30 +36,17 @@ class Protection(Protocol):
         ...
 
 
-class NoAlerts:
-    """Alerting is not set up."""
-
-    async def overview(self) -> Overview:
-        """No incident, no queue."""
-        return {"set_up": False, "incidents": [], "outbox": 0, "dead_letters": 0}
-
-
+@dataclasses.dataclass(eq=False)
 class LocalProtection:
     """The policies of this process."""
 
-    def __init__(
-        self,
-        policies: Iterable[Policy],
-        *,
-        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
-    ) -> None:
-        self._policies: Sequence[Policy] = tuple(policies)
-        self._now = now
+    policies: Sequence[Policy]
+    now: Callable[[], datetime.datetime] = utc_now
 
     async def overview(self) -> Overview:
         """Their present state."""
-        at = rfc3339(self._now())
+        at = rfc3339(self.now())
         return {
-            "breakers": [breaker_json(policy, at) for policy in self._policies if policy.breaker is not None],
-            "budgets": [budget_json(policy, at) for policy in self._policies if policy.budget is not None],
+            "breakers": [breaker_json(policy, at) for policy in self.policies if policy.breaker is not None],
+            "budgets": [budget_json(policy, at) for policy in self.policies if policy.budget is not None],
         }

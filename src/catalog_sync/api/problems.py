@@ -145,15 +145,14 @@ def _unavailable(error: CatalogSyncError) -> ProblemError:
     return ProblemError(500, "internal_error", "The error is recorded under this correlation ID.", **extra)
 
 
+def document(kind: str, status: int, detail: str, correlation_id: str) -> dict[str, Any]:
+    """A problem document without what is particular to its kind."""
+    head = {"type": TYPE_PREFIX + kind, "title": TITLES[kind], "status": status}
+    return {**head, "detail": detail, "correlation_id": correlation_id}
+
+
 def problem_response(problem: ProblemError) -> Response:
     """The document."""
-    document = {
-        "type": TYPE_PREFIX + problem.kind,
-        "title": TITLES[problem.kind],
-        "status": problem.status_code,
-        "detail": problem.detail,
-        "correlation_id": correlation_id(),
-        **problem.extra,
-    }
-    body = json.dumps(document, ensure_ascii=False).encode()
+    members = document(problem.kind, problem.status_code, problem.detail, correlation_id()) | problem.extra
+    body = json.dumps(members, ensure_ascii=False).encode()
     return Response(body, problem.status_code, {"Cache-Control": "no-store", **(problem.headers or {})}, MEDIA_TYPE)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from catalog_sync.api.problems import MEDIA_TYPE, TITLES, TYPE_PREFIX
+from catalog_sync.api.problems import MEDIA_TYPE, document
 from otel_resilience.correlation import new_correlation_id
 
 MAX_HEAD: Final = 32 * 1024
@@ -131,14 +131,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = True
         self._stop_timer()
         identifier = new_correlation_id()
-        document = {
-            "type": TYPE_PREFIX + kind,
-            "title": TITLES[kind],
-            "status": status,
-            "detail": detail,
-            "correlation_id": identifier,
-        }
-        body = json.dumps(document).encode()
+        body = json.dumps(document(kind, status, detail, identifier)).encode()
         reason = {400: "Bad Request", 431: "Request Header Fields Too Large"}[status]
         head = (
             f"HTTP/1.1 {status} {reason}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"

@@ -8,21 +8,20 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
 from catalog_sync import composition
 from catalog_sync.api.app import Api, Parts
 from catalog_sync.api.catalogue import LiveCatalogue
-from catalog_sync.api.ports import Alerts, LocalProtection, NoAlerts, Protection
+from catalog_sync.api.ports import Alerts, LocalProtection
 from catalog_sync.api.protocol import BoundedProtocol
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.domain.models import CatalogueMeta
 from catalog_sync.jobs import Jobs
 from catalog_sync.jobs.local import LocalJobs
 from catalog_sync.last_run import write_last_run
-from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.sync import SyncService
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from catalog_sync.observability.traces import TraceStore
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
+    from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.supplier.esim_go.client import EsimGoClient
     from catalog_sync.sync import OnProgress
     from catalog_sync.sync.service import OnReport
@@ -42,21 +42,20 @@ BACKLOG: Final = 2048
 KEEP_ALIVE: Final = 30
 """Seconds for which an idle connection is kept."""
 
+_UVICORN: Final[dict[str, Any]] = {
+    "timeout_keep_alive": KEEP_ALIVE, "timeout_graceful_shutdown": DRAIN, "backlog": BACKLOG, "ws": "none",
+    "lifespan": "off", "log_config": None, "access_log": False, "server_header": False, "proxy_headers": False,
+}  # fmt: skip
+
 _log = logging.getLogger(__name__)
 
 
 @contextlib.asynccontextmanager
 async def open_parts(
-    settings: Settings,
-    traces: TraceStore,
-    *,
-    jobs: Jobs | None = None,
-    alerts: Alerts | None = None,
-    protection: Protection | None = None,
-    on_report: OnReport | None = None,
+    settings: Settings, traces: TraceStore, *, alerts: Alerts, on_report: OnReport
 ) -> AsyncIterator[Parts]:
-    """Everything that the API serves. Without ``jobs`` syncs run in this process. ``on_report`` gets their reports,
-    and those of abandoned syncs of workers.
+    """Everything that the API serves. ``on_report`` gets the reports of syncs that run in this process, and those of
+    abandoned syncs of workers.
 
     Raises ``ConfigurationError``. A store that cannot be had is no error: the snapshot is read, and syncs end as
     LOCK_UNAVAILABLE.
@@ -64,32 +63,25 @@ async def open_parts(
     async with contextlib.AsyncExitStack() as stack:
         policies = composition.Policies.of(settings, _shared_state(settings, stack))
         stack.push_async_callback(asyncio.to_thread, policies.close)
-        store: CatalogStore | None = None
-        snapshot = Snapshot(settings.state_dir)
-        try:
-            store, snapshot = await stack.enter_async_context(composition.open_catalogue(settings, policies.store))
-        except ConfigurationError:
-            raise
-        except (CatalogSyncError, OSError) as error:
-            _log.warning("there is no store, the snapshot is read: %s", error)
+        store, snapshot = await stack.enter_async_context(composition.open_what_is_there(settings, policies.store))
         if store is not None and store.degraded:
             _log.warning("%s", composition.IN_PROCESS_BANNER)
         live = LiveCatalogue(store, snapshot, stale_after=settings.stale_after)
-        if jobs is None and settings.jobs == "workers":
+        jobs: Jobs
+        if settings.jobs == "workers":
             jobs, traces = _workers(settings, store, traces, on_report)
-        if jobs is None:
+        else:
             supplier = await stack.enter_async_context(composition.open_client(settings, policies.supplier))
-            local = _local_jobs(settings, policies, supplier, store, snapshot, on_report)
-            stack.push_async_callback(local.aclose)
-            jobs = local
+            jobs = _local_jobs(settings, policies, supplier, store, snapshot, on_report)
+            stack.push_async_callback(jobs.aclose)
         await live.start()
         stack.push_async_callback(live.aclose)
         yield Parts(
             live=live,
             jobs=jobs,
             traces=traces,
-            alerts=alerts or NoAlerts(),
-            protection=protection or LocalProtection((policies.supplier, policies.store)),
+            alerts=alerts,
+            protection=LocalProtection((policies.supplier, policies.store)),
         )
 
 
@@ -150,10 +142,7 @@ def _local_jobs(
     def remember(report: SyncReport) -> None:
         write_last_run(settings.state_dir, report, (policies.supplier, policies.store))
 
-    def check() -> None:
-        settings.require_api_key()
-
-    return LocalJobs(service, current, check=check, on_report=remember)
+    return LocalJobs(service, current, check=settings.require_api_key, on_report=remember)
 
 
 @contextlib.contextmanager
@@ -182,20 +171,7 @@ async def serve(api: Api, parts: Parts, listener: socket.socket, *, ready: Calla
 
     At the end: not ready, streams closed, no new connections, and :data:`DRAIN` seconds for requests in progress.
     """
-    config = uvicorn.Config(
-        api,
-        http=BoundedProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=DRAIN,
-        backlog=BACKLOG,
-    )
-    server = _Server(config, ready)
+    server = _Server(uvicorn.Config(api, http=BoundedProtocol, **_UVICORN), ready)
 
     def stop(number: signal.Signals) -> None:
         if server.should_exit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Annotated, Any, Final
 
@@ -31,62 +32,54 @@ RECENT: Final = 10.0
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
+@dataclasses.dataclass(eq=False)
 class Syncs:
     """The endpoints of syncs and traces. ``wall_clock`` returns the time of day in seconds since the epoch."""
 
-    def __init__(
-        self,
-        jobs: Jobs,
-        traces: TraceStore,
-        live: LiveCatalogue,
-        health: Health,
-        alerts: AlertSettings,
-        *,
-        wall_clock: Callable[[], float],
-    ) -> None:
-        self._jobs = jobs
-        self._live = live
-        self._wall_clock = wall_clock
-        self._traces = traces
-        self._health = health
-        self._trace_url = alerts.trace_url
+    jobs: Jobs
+    kept: TraceStore
+    live: LiveCatalogue
+    health: Health
+    alerts: AlertSettings
+    _: dataclasses.KW_ONLY
+    wall_clock: Callable[[], float]
 
     async def submit(self, body: SyncRequest) -> Response:
         """Request a sync."""
-        if self._health.draining:
+        if self.health.draining:
             raise ProblemError(503, "stopping", "Try again in a moment.", headers={"Retry-After": "5"})
-        check_scope(body.request(), self._live.known_scopes)
+        check_scope(body.request(), self.live.known_scopes)
         async with _within_timeout():
-            job = await self._jobs.submit(body.request())
+            job = await self.jobs.submit(body.request())
         document = self.document(job)
         return JSONResponse(document, 202, headers={**_NO_STORE, "Location": document["links"]["self"]})
 
     async def listing(self, page: Annotated[PageParameters, Query()]) -> Response:
         """The last syncs, newest first."""
         async with _within_timeout():
-            jobs = await self._jobs.latest(limit=page.limit, offset=page.offset)
+            jobs = await self.jobs.latest(limit=page.limit, offset=page.offset)
         return JSONResponse({"syncs": [self.document(job) for job in jobs]}, headers=_NO_STORE)
 
     async def one(self, job_id: JobId) -> Response:
         """One sync."""
         async with _within_timeout():
-            job = await self._jobs.get(job_id)
+            job = await self.jobs.get(job_id)
         version = None if job.report is None else job.report["version"]
         if version is not None and self._ended_recently(job):
             # A client that learns here that a sync has ended finds its version in the next read.
-            await self._live.catch_up(version)
+            await self.live.catch_up(version)
         return JSONResponse(self.document(job), headers=_NO_STORE)
 
     async def cancel(self, job_id: JobId) -> Response:
         """Cancel a sync."""
         async with _within_timeout():
-            job = await self._jobs.cancel(job_id)
+            job = await self.jobs.cancel(job_id)
         return JSONResponse(self.document(job), 200 if job.status.ended else 202, headers=_NO_STORE)
 
     async def traces(self, page: Annotated[PageParameters, Query()]) -> Response:
         """Failed traces that are kept, newest first."""
         async with _within_timeout():
-            found = await self._traces.failed(limit=page.limit)
+            found = await self.kept.failed(limit=page.limit)
         return JSONResponse({"traces": [summary.to_json() for summary in found]}, headers=_NO_STORE)
 
     async def trace(self, trace_id: PathText) -> Response:
@@ -94,7 +87,7 @@ class Syncs:
         spans = []
         if is_correlation_id(trace_id):
             async with _within_timeout():
-                spans = list(await self._traces.get(trace_id))
+                spans = list(await self.kept.get(trace_id))
         if not spans:
             raise ProblemError(404, "trace_not_found", "Only recent syncs and failures are kept.")
         document = {
@@ -115,10 +108,11 @@ class Syncs:
         return {**job.to_json(), "links": {name: link for name, link in links.items() if link is not None}}
 
     def _ended_recently(self, job: Job) -> bool:
-        return job.finished_at is not None and self._wall_clock() - epoch(job.finished_at) < RECENT
+        return job.finished_at is not None and self.wall_clock() - epoch(job.finished_at) < RECENT
 
     def _trace_link(self, trace_id: str) -> str | None:
-        return None if self._trace_url is None else self._trace_url.replace("{trace_id}", trace_id)
+        url = self.alerts.trace_url
+        return None if url is None else url.replace("{trace_id}", trace_id)
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
+from catalog_sync.cli.tables import print_sections
 from catalog_sync.terminal.output import UsageError, console
 
 if TYPE_CHECKING:
@@ -34,10 +35,7 @@ def show_alerts(answer: Answer) -> int:
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = overview(settings)
-    if answer.as_json:
-        answer.json(data)
-    else:
-        _print(data)
+    answer.result(data, lambda: _print(data))
     return exit_codes.OK
 
 
@@ -67,10 +65,8 @@ def send_test(severity: str, channels: Sequence[str] | None, answer: Answer) -> 
         alerts.end_test(notification)
     results = [_result(name, found.get(name)) for name in wanted]
     good = all(result["confirmed"] for result in results)
-    if answer.as_json:
-        answer.json({"ok": good, "id": notification.id, "duration_s": round(seconds, 3), "channels": results})
-    else:
-        _print_results(results)
+    data = {"ok": good, "id": notification.id, "duration_s": round(seconds, 3), "channels": results}
+    answer.result(data, lambda: _print_results(results))
     return exit_codes.OK if good else exit_codes.FAILED
 
 
@@ -106,11 +102,9 @@ def act_on_incident(decision: str, identifier: str, seconds: float, answer: Answ
         receipts = confirmations.of_incident(incident, names, TEST_WITHIN) if decision in _SENDS else {}
     results = [_result(name, receipt) for name, receipt in receipts.items()]
     good = decision not in _SENDS or any(result["confirmed"] for result in results)
-    if answer.as_json:
-        answer.json({"ok": good, "action": decision, "incident": incident, "channels": results})
-    else:
-        answer.text(f"{_DONE[decision]}: {incident}")
-        _print_results(results)
+    answer.text(f"{_DONE[decision]}: {incident}")
+    data = {"ok": good, "action": decision, "incident": incident, "channels": results}
+    answer.result(data, lambda: _print_results(results))
     return exit_codes.OK if good else exit_codes.FAILED
 
 
@@ -204,20 +198,13 @@ def _print_results(results: list[dict[str, Any]]) -> None:
 
 
 def _print(data: dict[str, Any]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
     sections = {
         "channels": [", ".join(data["channels"])],
         "incidents": incident_lines(data) or ["none open"],
         "outbox": [_waiting(each) for each in data["outbox"]] or ["empty"],
         "dead letters": dead_letter_lines(data) or ["none"],
     }
-    for name, lines in sections.items():
-        for number, line in enumerate(lines):
-            table.add_row(Text(name if number == 0 else "", style="bold"), Text(line))
-    console(sys.stdout).print(table)
+    print_sections(sections)
 
 
 def incident_lines(data: dict[str, Any]) -> list[str]:

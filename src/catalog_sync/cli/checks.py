@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import email.utils
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from catalog_sync import composition as app
@@ -39,8 +38,7 @@ TOLERATED_SKEW: Final = 5.0
 """Seconds between our clock and the supplier's; its ``Date`` counts whole ones."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """One finding."""
 
     name: str

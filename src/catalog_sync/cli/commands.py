@@ -119,16 +119,7 @@ def search(
         from catalog_sync.cli import read
         from catalog_sync.store.reader import Query
 
-        query = Query(
-            country=country,
-            group=group,
-            region=region,
-            min_days=min_days,
-            max_days=max_days,
-            text=text,
-            limit=limit,
-            offset=offset,
-        )
+        query = Query(group, country, region, min_days, max_days, text, limit, offset)
         return read.search(query, answer, signals)
 
     return action

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -35,10 +34,7 @@ def doctor(answer: Answer, signals: StopSignals) -> int:
         found = [checks.fail("settings", str(error), "set the variable to an allowed value")]
         answer.complain(str(error))
     healthy = all(check.status != "fail" for check in found)
-    if answer.as_json:
-        answer.json({"ok": healthy, "checks": [dataclasses.asdict(check) for check in found]})
-    else:
-        _print(found)
+    answer.result({"ok": healthy, "checks": [check._asdict() for check in found]}, lambda: _print(found))
     if unusable:
         return exit_codes.USAGE
     return exit_codes.OK if healthy else exit_codes.FAILED

@@ -12,21 +12,23 @@ from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.domain import schedule
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, InvalidDataError
-from catalog_sync.domain.schedule import Due, DueReason
+from catalog_sync.domain.schedule import Due, Reason
 from catalog_sync.supplier.esim_go.client import DEPENDENCY
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, SyncReport
     from catalog_sync.settings.settings import Settings
     from catalog_sync.terminal.output import Answer
     from catalog_sync.terminal.signals import StopSignals
 
-_REASONS = {
-    DueReason.YOUNG: "the catalogue is recent enough",
-    DueReason.PAUSED: "the supplier requested a pause",
-    DueReason.UNREADABLE: "the store does not answer, so the age of the catalogue is unknown",
+_REASONS: Mapping[Reason, str] = {
+    "young": "the catalogue is recent enough",
+    "paused": "the supplier requested a pause",
+    "unreadable": "the store does not answer, so the age of the catalogue is unknown",
 }
 
 _log = logging.getLogger(__name__)

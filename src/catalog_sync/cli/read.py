@@ -28,20 +28,14 @@ _SHOWN_COUNTRIES = 6
 def search(query: Query, answer: Answer, signals: StopSignals) -> int:
     """List bundles. Raises ``CatalogUnavailableError`` where there is nothing to read."""
     found = _read(signals, lambda reader: reader.search(query))
-    if answer.as_json:
-        answer.json(found.to_json())
-    else:
-        _print_bundles(found, query.offset)
+    answer.result(found.to_json(), lambda: _print_bundles(found, query.offset))
     return exit_codes.OK
 
 
 def show(name: str, answer: Answer, signals: StopSignals) -> int:
     """Show one bundle. Raises ``BundleNotFoundError`` or ``CatalogUnavailableError``."""
     found = _read(signals, lambda reader: reader.show(name))
-    if answer.as_json:
-        answer.json(found.to_json())
-    else:
-        _print_bundle(found)
+    answer.result(found.to_json(), lambda: _print_bundle(found))
     return exit_codes.OK
 
 

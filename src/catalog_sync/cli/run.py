@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
-    from catalog_sync.sync import OnProgress, Progress
+    from catalog_sync.sync import OnProgress, Progress, SyncService
     from catalog_sync.sync.service import OnReport
     from catalog_sync.terminal.output import Answer
     from catalog_sync.terminal.signals import StopSignals
@@ -116,21 +117,19 @@ class _OneRun:
         """The report, also of a run that was stopped or that found no store."""
         report: SyncReport | None = None
         try:
-            async with app.open_sync(self._settings, self.policies, self._watch(on_progress), self._on_report) as parts:
-                self.in_process = parts.store.degraded
+            async with app.open_sync(self._settings, self.policies, self._watch(on_progress), self._on_report) as sync:
+                self.in_process = sync.store.degraded
                 if self._request.scope is not None:
-                    check_scope(self._request, await known_scopes(parts.store, parts.snapshot))
+                    check_scope(self._request, await known_scopes(sync.store, sync.snapshot))
                 try:
-                    report = await parts.service.run(self._request)
+                    report = await sync.run(self._request)
                 except asyncio.CancelledError:
                     signal = self._uncancelled()
-                    lock = await self._lock_after_stop(parts.store)
-                    counts = parts.supplier.counts
-                    report = await self._stopped(signal, lock, parts.store, counts.sent, counts.repeated)
+                    report = await self._stopped(signal, sync)
         except asyncio.CancelledError:
             if report is not None:  # the signal came while connections were closed: the sync itself had ended
                 return report
-            return await self._stopped(self._uncancelled(), "no lock was held", None, 0, 0)
+            return await self._stopped(self._uncancelled(), None)
         except (ConfigurationError, UnknownScopeError):
             raise
         except (CatalogSyncError, OSError) as error:
@@ -141,16 +140,7 @@ class _OneRun:
             self._on_report(report, None)
         return report
 
-    def report(
-        self,
-        outcome: Outcome,
-        error: ErrorInfo,
-        *,
-        version: str | None = None,
-        bundles: int = 0,
-        attempts: int = 0,
-        retries: int = 0,
-    ) -> SyncReport:
+    def report(self, outcome: Outcome, error: ErrorInfo) -> SyncReport:
         """The report of a run that the service could not report on."""
         return failed_report(
             error,
@@ -160,10 +150,6 @@ class _OneRun:
             started_at=self._started_at,
             outcome=outcome,
             duration_s=time.monotonic() - self._started,
-            version=version,
-            bundles=bundles,
-            attempts=attempts,
-            retries=retries,
         )
 
     def cancelled(self, message: str) -> ErrorInfo:
@@ -201,23 +187,22 @@ class _OneRun:
             return f"the lock could not be released; it expires within {holder.ttl_s:.0f} s"
         return "the lock was released"
 
-    async def _stopped(
-        self, signal: signal.Signals, lock: str, store: CatalogStore | None, sent: int, repeated: int
-    ) -> SyncReport:
+    async def _stopped(self, signal: signal.Signals, sync: SyncService | None) -> SyncReport:
+        lock = "no lock was held" if sync is None else await self._lock_after_stop(sync.store)
         message = f"stopped by {signal.name}; {lock}"
         self.notices.append(message)
-        version, bundles = None, 0
-        if store is not None:
-            try:
-                async with asyncio.timeout(CHECK_WITHIN):
-                    meta = await store.current()
-            except (CatalogSyncError, OSError) as error:
-                _log.warning("after the stop, the version could not be read: %s", error)
-            else:
-                version, bundles = (meta.version, meta.bundles) if meta else (None, 0)
-        return self.report(
-            Outcome.FAILED, self.cancelled(message), version=version, bundles=bundles, attempts=sent, retries=repeated
-        )
+        report = self.report(Outcome.FAILED, self.cancelled(message))
+        if sync is None:
+            return report
+        counts = sync.supplier.counts
+        report = dataclasses.replace(report, attempts=counts.sent, retries=counts.repeated)
+        try:
+            async with asyncio.timeout(CHECK_WITHIN):
+                meta = await sync.store.current()
+        except (CatalogSyncError, OSError) as error:
+            _log.warning("after the stop, the version could not be read: %s", error)
+            return report
+        return report if meta is None else dataclasses.replace(report, version=meta.version, bundles=meta.bundles)
 
 
 def _forced_exit(answer: Answer, one: _OneRun) -> None:

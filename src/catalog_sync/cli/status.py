@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,9 @@ from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
 from catalog_sync.cli.protection import with_shared_state
-from catalog_sync.cli.tables import folded
+from catalog_sync.cli.tables import print_sections
 from catalog_sync.domain.freshness import Freshness
 from catalog_sync.last_run import read_last_run
-from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +30,7 @@ def status(answer: Answer, signals: StopSignals) -> int:
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = signals.run(lambda: _collect(settings))
-    if answer.as_json:
-        answer.json(data)
-    else:
-        _print(data)
+    answer.result(data, lambda: _print(data))
     return exit_codes.OK
 
 
@@ -113,24 +108,17 @@ def _catalogue(meta: CatalogueMeta, settings: Settings, source: Source) -> dict[
 
 
 def _print(data: dict[str, Any]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
     sections = {
         "catalogue": _catalogue_lines(data["catalogue"]),
         "store": _store_lines(data["store"]),
         "last sync": _sync_lines(data["last_sync"]),
         "lock": _lock_lines(data["lock"]),
-        "jobs": list(_job_lines(data["jobs"])),
+        "jobs": _job_lines(data["jobs"]),
         "breakers": [_breaker_line(entry) for entry in data["breakers"]] or ["no run yet"],
         "budgets": [_budget_line(entry) for entry in data["budgets"]] or ["no run yet"],
-        "alerts": list(_alert_lines(data["alerts"])),
+        "alerts": _alert_lines(data["alerts"]),
     }
-    for name, lines in sections.items():
-        for number, line in enumerate(lines):
-            table.add_row(Text(name if number == 0 else "", style="bold"), folded(line))
-    console(sys.stdout).print(table)
+    print_sections(sections)
 
 
 def _job_lines(jobs: dict[str, Any] | None) -> Iterator[str]:

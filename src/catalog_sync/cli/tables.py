@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain.text import printable
+from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table
@@ -101,6 +103,18 @@ def _blocks(columns: Sequence[Column]) -> Iterator[Text]:
         for column, value in zip(columns, row, strict=True):
             yield folded(f"{column.title}: {value}")
         yield folded("")
+
+
+def print_sections(sections: Mapping[str, Iterable[str]]) -> None:
+    """Print lines on stdout, the name of their section beside the first of each."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, lines in sections.items():
+        for number, line in enumerate(lines):
+            table.add_row(Text(name if number == 0 else "", style="bold"), folded(line))
+    console(sys.stdout).print(table)
 
 
 def folded(text: str, style: str = "") -> Text:

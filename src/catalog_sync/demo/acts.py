@@ -201,7 +201,7 @@ async def faulty(stage: Stage, act: Act) -> None:
 
 async def outage(stage: Stage, act: Act) -> None:
     """Act 3: dies under way; then a run that is rejected unsent; then a probe that fails."""
-    good = await stage.parts.store.current()
+    good = await stage.service.store.current()
     await stage.simulator.set_scenario(DYING)
     died = await stage.sync()
     await stage.simulator.set_scenario("outage")
@@ -212,7 +212,7 @@ async def outage(stage: Stage, act: Act) -> None:
         f" {rejected.attempts} requests sent."
     )
     answer = await stage.reader.search(READ)
-    now = await stage.parts.store.current()
+    now = await stage.service.store.current()
     await asyncio.sleep(_wait(rejected))
     probed = await stage.sync()
     act.notes.append(

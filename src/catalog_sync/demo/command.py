@@ -67,4 +67,4 @@ async def _play(
             if out is not None:
                 scenery.results(out, act)
             played.append(act)
-        return played, stage.parts.store.backend
+        return played, stage.service.store.backend

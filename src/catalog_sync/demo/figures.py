@@ -209,7 +209,7 @@ def unanswered(spans: Sequence[Span]) -> bool:
 
 
 def _sent(call: Span) -> int:
-    return int(call.attributes.get(contract.ATTEMPTS, 0))
+    return int(str(call.attributes.get(contract.ATTEMPTS, 0)))
 
 
 def _of(series: Series, dependency: str) -> Iterable[tuple[dict[str, Any], Point]]:

@@ -50,7 +50,7 @@ def starting(out: Console) -> None:
 
 def opening(out: Console, scale: Scale, stage: Stage) -> None:
     """The parts and their settings."""
-    where, store = stage.simulator.base_url, stage.parts.store.backend
+    where, store = stage.simulator.base_url, stage.service.store.backend
     out.print(
         Text(
             f"{scale.bundles:,} bundles. Supplier: a simulator of eSIM Go, another process, at {where}.\n"

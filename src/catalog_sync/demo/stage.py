@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from catalog_sync.domain.models import SyncReport
     from catalog_sync.observability.sdk import Telemetry
     from catalog_sync.settings.settings import Settings
-    from catalog_sync.sync import OnProgress, Progress
+    from catalog_sync.sync import OnProgress, Progress, SyncService
     from esim_go_simulator.server import SimulatorProcess
 
 RATE: Final = 50
@@ -97,58 +97,49 @@ def prepared(scale: Scale) -> Iterator[tuple[TelemetryStore, Inbox]]:
             os.environ.update(before)
 
 
+@dataclasses.dataclass(eq=False)
 class Stage:
     """The running parts, and what the acts do with them."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        policies: app.Policies,
-        simulator: SimulatorProcess,
-        telemetry: Telemetry,
-        received: TelemetryStore,
-        inbox: Inbox,
-        alerts: CatalogAlerts,
-    ) -> None:
-        self.settings = settings
-        self.policies = policies
-        self.simulator = simulator
-        self.received = received
-        self.inbox = inbox
-        self._alerts = alerts
-        self.listener: OnProgress | None = None
-        """Called with the progress of the running sync."""
-        self._telemetry = telemetry
-        self._parts: app.SyncParts | None = None
+    settings: Settings
+    policies: app.Policies
+    simulator: SimulatorProcess
+    telemetry: Telemetry
+    received: TelemetryStore
+    inbox: Inbox
+    alerts: CatalogAlerts
+    listener: OnProgress | None = None
+    """Called with the progress of the running sync."""
+    _service: SyncService | None = None
 
     @property
-    def parts(self) -> app.SyncParts:
-        """Service, store and so on. Raises ``RuntimeError`` before the stage is open."""
-        if self._parts is None:
+    def service(self) -> SyncService:
+        """The sync service with its store and snapshot. Raises ``RuntimeError`` before the stage is open."""
+        if self._service is None:
             raise RuntimeError("the stage is not open")
-        return self._parts
+        return self._service
 
     @property
     def reader(self) -> CatalogReader:
         """A reader as an application would use it."""
-        parts = self.parts
-        return CatalogReader(parts.store, parts.snapshot, stale_after=self.settings.stale_after, clock=time.time)
+        service = self.service
+        return CatalogReader(service.store, service.snapshot, stale_after=self.settings.stale_after, clock=time.time)
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Stage]:
         """With connections."""
-        async with app.open_sync(self.settings, self.policies, self._on_progress, self._alerts.sync_ended) as parts:
-            self._parts = parts
+        async with app.open_sync(self.settings, self.policies, self._on_progress, self.alerts.sync_ended) as service:
+            self._service = service
             yield self
 
     async def sync(self) -> SyncReport:
         """One full sync."""
-        return await self.parts.service.run(SyncRequest(trigger="demo"))
+        return await self.service.run(SyncRequest(trigger="demo"))
 
     async def settle(self, trace_ids: list[str]) -> list[list[Span]]:
         """The spans of these traces, once both services have sent them, or after :data:`SETTLE_WITHIN`."""
         deadline = time.monotonic() + SETTLE_WITHIN
-        await asyncio.to_thread(self._telemetry.force_flush, SETTLE_WITHIN)
+        await asyncio.to_thread(self.telemetry.force_flush, SETTLE_WITHIN)
         while True:
             traces = [self.received.trace(trace_id) for trace_id in trace_ids]
             if time.monotonic() > deadline or not any(map(figures.unanswered, traces)):

@@ -14,6 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status as ProtoStatus
 
+from catalog_sync.observability.traces.records import SpanRecord
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -30,26 +32,20 @@ Request = TypeVar("Request", ExportTraceServiceRequest, ExportLogsServiceRequest
 _NANOS: Final = 1e9
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Span:
-    """A finished span. Times in seconds since the epoch."""
+class Span(SpanRecord):
+    """A finished span."""
 
-    trace_id: str
-    span_id: str
-    parent_id: str | None
-    name: str
-    kind: str
-    """``INTERNAL``, ``CLIENT``, ``SERVER``, ..."""
-    service: str
-    start: float
-    end: float
-    attributes: Attributes
-    failed: bool
+    __slots__ = ()
 
     @property
     def duration(self) -> float:
         """Seconds."""
         return self.end - self.start
+
+    @property
+    def failed(self) -> bool:
+        """Whether its status is ``error``, also where what surrounds it cured that."""
+        return self.status == "error"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -185,7 +181,8 @@ def _span(span: ProtoSpan, service: str) -> Span:
         start=span.start_time_unix_nano / _NANOS,
         end=span.end_time_unix_nano / _NANOS,
         attributes=_attributes(span.attributes),
-        failed=span.status.code == ProtoStatus.STATUS_CODE_ERROR,
+        status="error" if span.status.code == ProtoStatus.STATUS_CODE_ERROR else "ok",
+        message=span.status.message or None,
     )
 
 

@@ -18,13 +18,31 @@ STORE: Final = "redis"
 Context = dict[str, str | int | float | bool | None]
 
 
+def permanent(
+    error_type: str, severity: Severity = Severity.HIGH, *, breaker: BreakerEffect = BreakerEffect.NEUTRAL
+) -> Classification:
+    """The verdict on an error that a repetition does not cure."""
+    return Classification(ErrorClass.PERMANENT, severity, error_type, breaker)
+
+
 class CatalogSyncError(Exception):
-    """Base of all errors of this package. Raise with ``from`` so that the cause stays."""
+    """Base of all errors of this package. Raise with ``from`` so that the cause stays.
+
+    A subclass names its verdict, and whose error it is, in its first line::
+
+        class LockLostError(CatalogSyncError, default=permanent("lock_lost")): ...
+    """
 
     default: ClassVar[Classification] = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER)
     """The verdict where the raiser gives none."""
     dependency: ClassVar[str | None] = None
     """Whose error it is, where that is the same for all of the class."""
+
+    def __init_subclass__(cls, *, default: Classification | None = None, dependency: str | None = None) -> None:
+        """What is not given is as of the base."""
+        super().__init_subclass__()
+        cls.default = default or cls.default
+        cls.dependency = dependency or cls.dependency
 
     def __init__(
         self,
@@ -56,179 +74,145 @@ class CatalogSyncError(Exception):
         return self.classification.retry_after
 
 
-class ConfigurationError(CatalogSyncError):
+class _SupplierFaultError(CatalogSyncError, dependency=SUPPLIER):
+    pass
+
+
+class _StoreFaultError(CatalogSyncError, dependency=STORE):
+    pass
+
+
+class ConfigurationError(CatalogSyncError, default=permanent("configuration")):
     """A setting is missing or wrong. The message names the variable and what is allowed."""
 
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "configuration")
 
-
-class ApiTimeoutError(CatalogSyncError):
+class ApiTimeoutError(
+    _SupplierFaultError,
+    default=Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.READ_TIMEOUT, BreakerEffect.FAILURE),
+):
     """The supplier did not answer in time."""
 
-    dependency = SUPPLIER
-    default = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.READ_TIMEOUT, BreakerEffect.FAILURE)
 
-
-class ApiConnectionError(CatalogSyncError):
+class ApiConnectionError(
+    _SupplierFaultError,
+    default=Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE),
+):
     """No connection to the supplier, or it broke."""
 
-    dependency = SUPPLIER
-    default = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE)
 
-
-class SupplierError(CatalogSyncError):
+class SupplierError(_SupplierFaultError):
     """The supplier answered with an error that has no class of its own here."""
 
-    dependency = SUPPLIER
 
-
-class SupplierUnavailableError(CatalogSyncError):
+class SupplierUnavailableError(
+    _SupplierFaultError,
+    default=Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.CIRCUIT_OPEN, unsent=True),
+):
     """The circuit of the supplier is open: nothing was sent."""
 
-    dependency = SUPPLIER
-    default = Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.CIRCUIT_OPEN, unsent=True)
 
-
-class RateLimitError(CatalogSyncError):
+class RateLimitError(_SupplierFaultError, default=Classification(ErrorClass.THROTTLED, Severity.MEDIUM, "429")):
     """The supplier asked us to slow down; ``retry_after`` says until when."""
 
-    dependency = SUPPLIER
-    default = Classification(ErrorClass.THROTTLED, Severity.MEDIUM, "429")
 
-
-class AuthenticationError(CatalogSyncError):
+class AuthenticationError(_SupplierFaultError, default=permanent("401", Severity.CRITICAL)):
     """The supplier refuses the API key as a whole."""
 
-    dependency = SUPPLIER
-    default = Classification(ErrorClass.PERMANENT, Severity.CRITICAL, "401")
 
-
-class AccessDeniedError(CatalogSyncError):
+class AccessDeniedError(_SupplierFaultError, default=permanent("403", Severity.MEDIUM)):
     """The key works, but not for this group."""
 
-    dependency = SUPPLIER
-    default = Classification(ErrorClass.PERMANENT, Severity.MEDIUM, "403")
 
-
-class NotFoundError(CatalogSyncError):
+class NotFoundError(CatalogSyncError, default=permanent("404", Severity.LOW, breaker=BreakerEffect.SUCCESS)):
     """The supplier does not know the bundle or the endpoint."""
 
-    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "404", BreakerEffect.SUCCESS)
 
-
-class UnknownScopeError(CatalogSyncError):
+class UnknownScopeError(CatalogSyncError, default=permanent("unknown_scope", Severity.LOW)):
     """There is no such group, country or bundle: a mistake in the request, not a failure."""
-
-    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "unknown_scope")
 
 
 UNKNOWN_SCOPE_TYPES: Final = frozenset({"unknown_scope", "bundle_not_found"})
 """Values of ``error.type`` of a sync that was asked for something that does not exist."""
 
 
-class InvalidDataError(CatalogSyncError):
+class InvalidDataError(
+    _SupplierFaultError, default=permanent(error_types.INVALID_RESPONSE, breaker=BreakerEffect.FAILURE)
+):
     """The supplier's answer cannot be used: not JSON, the wrong shape, or contradicting itself."""
 
-    dependency = SUPPLIER
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE, BreakerEffect.FAILURE)
 
-
-class PayloadTooLargeError(InvalidDataError):
+class PayloadTooLargeError(
+    InvalidDataError, default=permanent(error_types.PAYLOAD_TOO_LARGE, breaker=BreakerEffect.FAILURE)
+):
     """The answer is larger than ``CATALOG_MAX_BODY_BYTES``, possibly only after decompression."""
 
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.PAYLOAD_TOO_LARGE, BreakerEffect.FAILURE)
 
-
-class CatalogueChangedError(InvalidDataError):
+class CatalogueChangedError(InvalidDataError, default=permanent(error_types.INVALID_RESPONSE, Severity.MEDIUM)):
     """The catalogue changed while it was paged, so that the pages do not fit together; paging starts again."""
 
-    default = Classification(ErrorClass.PERMANENT, Severity.MEDIUM, error_types.INVALID_RESPONSE)
 
-
-class UnusableGroupsError(InvalidDataError):
+class UnusableGroupsError(
+    InvalidDataError,
+    default=permanent(error_types.INVALID_RESPONSE, Severity.MEDIUM).replace(max_retries=0),
+):
     """Some entries of the supplier's list of groups have no usable name; ``usable`` are the names of the others.
 
     The group behind such an entry fails alone.
     """
 
-    default = Classification(
-        ErrorClass.PERMANENT, Severity.MEDIUM, error_types.INVALID_RESPONSE, BreakerEffect.NEUTRAL, max_retries=0
-    )
     usable: tuple[str, ...] = ()
 
 
-class RedirectRefusedError(CatalogSyncError):
+class RedirectRefusedError(_SupplierFaultError, default=permanent(error_types.REDIRECT_REFUSED)):
     """The supplier redirects to another host or to plain http; not followed, and the key was not sent there."""
 
-    dependency = SUPPLIER
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.REDIRECT_REFUSED)
 
-
-class CacheConnectionError(CatalogSyncError):
+class CacheConnectionError(
+    _StoreFaultError,
+    default=Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE),
+):
     """Redis cannot be reached, or not in time."""
 
-    dependency = STORE
-    default = Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE)
 
-
-class CacheAuthenticationError(CatalogSyncError):
+class CacheAuthenticationError(_StoreFaultError, default=permanent("redis_auth", Severity.CRITICAL)):
     """Redis refuses our credentials or a command of ours."""
 
-    dependency = STORE
-    default = Classification(ErrorClass.PERMANENT, Severity.CRITICAL, "redis_auth")
 
-
-class CacheWritesPausedError(CatalogSyncError):
+class CacheWritesPausedError(
+    _StoreFaultError, default=Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, "redis_oom")
+):
     """Redis takes no writes (full, or cannot persist). Reads go on; the old version stays."""
 
-    dependency = STORE
-    default = Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, "redis_oom")
 
-
-class LockLostError(CatalogSyncError):
+class LockLostError(CatalogSyncError, default=permanent("lock_lost")):
     """The lease of the sync lock is gone, so that another run may own the catalogue now."""
 
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "lock_lost")
 
-
-class PublishRefusedError(CatalogSyncError):
+class PublishRefusedError(CatalogSyncError, default=permanent("publish_refused")):
     """A guard refused the publication: too many bad rows, a large drop, or a vanished group."""
 
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "publish_refused")
 
-
-class CatalogueDamagedError(CatalogSyncError):
+class CatalogueDamagedError(_StoreFaultError, default=permanent("version_gone")):
     """The published catalogue is not whole any more, so that a part of it cannot be renewed; a full sync mends it."""
 
-    dependency = STORE
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "version_gone")
 
-
-class NotDurableError(CatalogSyncError):
+class NotDurableError(CatalogSyncError, default=permanent("not_durable")):
     """The new catalogue exists in this process alone and ends with it: no server keeps it, and no disk took it."""
 
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "not_durable")
 
-
-class SyncDeadlineError(CatalogSyncError):
+class SyncDeadlineError(CatalogSyncError, default=permanent(error_types.DEADLINE_EXCEEDED)):
     """The sync did not end within ``CATALOG_SYNC_DEADLINE_MS``."""
 
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.DEADLINE_EXCEEDED)
 
-
-class CatalogUnavailableError(CatalogSyncError):
+class CatalogUnavailableError(
+    CatalogSyncError, default=Classification(ErrorClass.TRANSIENT, Severity.CRITICAL, "catalog_unavailable")
+):
     """There is no catalogue to read, neither in the store nor on disk. Never an empty list."""
 
-    default = Classification(ErrorClass.TRANSIENT, Severity.CRITICAL, "catalog_unavailable")
 
-
-class BundleNotFoundError(CatalogSyncError):
+class BundleNotFoundError(CatalogSyncError, default=permanent("bundle_not_found", Severity.LOW)):
     """The catalogue has no bundle of this name."""
 
-    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "bundle_not_found")
 
-
-class IncidentNotFoundError(CatalogSyncError):
+class IncidentNotFoundError(CatalogSyncError, default=permanent("incident_not_found", Severity.LOW)):
     """No open incident, and no dead letter, has this ID."""
-
-    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "incident_not_found")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Any, Literal
+from enum import StrEnum, auto
+from typing import Annotated, Literal
+
+from pydantic import Field, PlainSerializer
 
 from catalog_sync.domain.errors import UNKNOWN_SCOPE_TYPES
+from catalog_sync.domain.json_form import JsonForm
 
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(JsonForm):
     """One eSIM plan, normalised."""
 
     name: str
@@ -37,49 +40,14 @@ class Bundle:
     stale: bool = False
     """Kept from an earlier version because its group could not be fetched."""
 
-    def to_json(self) -> dict[str, Any]:
-        """The object of the command line and of the store."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "groups": list(self.groups),
-            "countries": list(self.countries),
-            "region": self.region,
-            "data_mb": self.data_mb,
-            "unlimited": self.unlimited,
-            "duration_days": self.duration_days,
-            "price": self.price,
-            "currency": self.currency,
-            "speeds": list(self.speeds),
-            "stale": self.stale,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Bundle:
-        """The inverse of :meth:`to_json`. Raises ``KeyError`` or ``TypeError`` on anything else."""
-        return cls(
-            name=data["name"],
-            description=data["description"],
-            groups=tuple(data["groups"]),
-            countries=tuple(data["countries"]),
-            region=data["region"],
-            data_mb=data["data_mb"],
-            unlimited=data["unlimited"],
-            duration_days=data["duration_days"],
-            price=data["price"],
-            currency=data["currency"],
-            speeds=tuple(data["speeds"]),
-            stale=data["stale"],
-        )
-
 
 class SyncKind(StrEnum):
     """What a sync covers."""
 
-    FULL = "full"
-    GROUP = "group"
-    COUNTRY = "country"
-    BUNDLE = "bundle"
+    FULL = auto()
+    GROUP = auto()
+    COUNTRY = auto()
+    BUNDLE = auto()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,32 +92,21 @@ Source = Literal["fresh", "stale", "snapshot"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ErrorInfo:
+class ErrorInfo(JsonForm):
     """An error as reports show it: no traceback, no secret."""
 
     type: str
-    error_class: str
+    error_class: Annotated[str, Field(serialization_alias="class")]
     severity: str
     message: str
     retry_after_s: float | None
     correlation_id: str
-    dependency: str | None = None
+    dependency: Annotated[str | None, Field(exclude=True)] = None
     """Whose error it is, where that is known; not part of reports."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The ``error`` object of the command line."""
-        return {
-            "type": self.type,
-            "class": self.error_class,
-            "severity": self.severity,
-            "message": self.message,
-            "retry_after_s": self.retry_after_s,
-            "correlation_id": self.correlation_id,
-        }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class GroupReport:
+class GroupReport(JsonForm):
     """How one group fared. ``stale``: failed, the last good data stays; ``failed``: there is nothing to keep."""
 
     name: str
@@ -157,18 +114,9 @@ class GroupReport:
     bundles: int
     error: ErrorInfo | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """An entry of ``groups`` in the report."""
-        return {
-            "name": self.name,
-            "status": self.status,
-            "bundles": self.bundles,
-            "error": self.error.to_json() if self.error else None,
-        }
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Quarantined:
+class Quarantined(JsonForm):
     """A row that was set aside."""
 
     group: str
@@ -176,13 +124,9 @@ class Quarantined:
     reason: str
     """From a closed set: see :mod:`catalog_sync.supplier.esim_go.rows`."""
 
-    def to_json(self) -> dict[str, Any]:
-        """An entry of ``quarantined_rows`` in the report."""
-        return dataclasses.asdict(self)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class LockHolder:
+class LockHolder(JsonForm):
     """Who holds the sync lock."""
 
     owner: str
@@ -191,13 +135,9 @@ class LockHolder:
     ttl_s: float
     correlation_id: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The ``holder`` of a skipped run."""
-        return dataclasses.asdict(self)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SyncReport:
+class SyncReport(JsonForm):
     """The result of a sync: the same object in one process, from a worker and on the command line."""
 
     outcome: Outcome
@@ -213,7 +153,7 @@ class SyncReport:
     groups: Sequence[GroupReport]
     started_at: str
     """RFC 3339, UTC."""
-    duration_s: float
+    duration_s: Annotated[float, PlainSerializer(lambda seconds: round(seconds, 3))]
     attempts: int
     """Requests sent to the supplier."""
     retries: int
@@ -228,29 +168,9 @@ class SyncReport:
         """Whether it was asked for something that does not exist: an operator's mistake, and no failed sync."""
         return self.error is not None and self.error.type in UNKNOWN_SCOPE_TYPES
 
-    def to_json(self) -> dict[str, Any]:
-        """The object of ``catalog-sync run --json``."""
-        return {
-            "outcome": self.outcome.value,
-            "kind": self.kind.value,
-            "scope": self.scope,
-            "correlation_id": self.correlation_id,
-            "version": self.version,
-            "bundles": self.bundles,
-            "quarantined": self.quarantined,
-            "quarantined_rows": [row.to_json() for row in self.quarantined_rows],
-            "groups": [group.to_json() for group in self.groups],
-            "started_at": self.started_at,
-            "duration_s": round(self.duration_s, 3),
-            "attempts": self.attempts,
-            "retries": self.retries,
-            "holder": self.holder.to_json() if self.holder else None,
-            "error": self.error.to_json() if self.error else None,
-        }
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class GroupMeta:
+class GroupMeta(JsonForm):
     """A group inside a published version."""
 
     bundles: int
@@ -258,13 +178,9 @@ class GroupMeta:
     """When its data was fetched, RFC 3339."""
     stale: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """As stored in the version's meta."""
-        return dataclasses.asdict(self)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class CatalogueMeta:
+class CatalogueMeta(JsonForm):
     """What a published version says about itself."""
 
     version: str
@@ -280,32 +196,3 @@ class CatalogueMeta:
     kind: SyncKind
     last_full_sync: str | None
     """When the last COMPLETE full sync ended; a PARTIAL one does not move it."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As stored, and as ``status`` shows it."""
-        return {
-            "version": self.version,
-            "as_of": self.as_of,
-            "bundles": self.bundles,
-            "names_sha256": self.names_sha256,
-            "groups": {name: group.to_json() for name, group in self.groups.items()},
-            "fence": self.fence,
-            "correlation_id": self.correlation_id,
-            "kind": self.kind.value,
-            "last_full_sync": self.last_full_sync,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> CatalogueMeta:
-        """The inverse of :meth:`to_json`."""
-        return cls(
-            version=data["version"],
-            as_of=data["as_of"],
-            bundles=data["bundles"],
-            names_sha256=data["names_sha256"],
-            groups={name: GroupMeta(**group) for name, group in data["groups"].items()},
-            fence=data["fence"],
-            correlation_id=data["correlation_id"],
-            kind=SyncKind(data["kind"]),
-            last_full_sync=data["last_full_sync"],
-        )

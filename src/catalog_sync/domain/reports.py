@@ -14,24 +14,20 @@ def failed_report(
     correlation_id: str | None = None,
     outcome: Outcome = Outcome.FAILED,
     duration_s: float = 0.0,
-    version: str | None = None,
-    bundles: int = 0,
-    attempts: int = 0,
-    retries: int = 0,
 ) -> SyncReport:
-    """The report of a sync that ended with ``error``. ``version``, ``bundles``: what readers see all the same."""
+    """The report of a sync that ended with ``error``."""
     return SyncReport(
         outcome=outcome,
         kind=kind,
         scope=scope,
         correlation_id=error.correlation_id if correlation_id is None else correlation_id,
-        version=version,
-        bundles=bundles,
+        version=None,
+        bundles=0,
         quarantined=0,
         groups=(),
         started_at=started_at,
         duration_s=duration_s,
-        attempts=attempts,
-        retries=retries,
+        attempts=0,
+        retries=0,
         error=error,
     )

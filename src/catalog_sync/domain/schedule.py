@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from catalog_sync.domain.times import parse_rfc3339, rfc3339
 from otel_resilience.classification import error_types
@@ -22,18 +21,10 @@ LONGEST_PAUSE: Final = 86_400.0
 """Seconds: a supplier that asks for more is asked again after a day."""
 
 
-class DueReason(StrEnum):
-    """Why a sync is due, or is not."""
-
-    NEVER_SYNCED = "never_synced"
-    OLD = "old"
-    YOUNG = "young"
-    PAUSED = "paused"
-    """The supplier asked to come back later."""
-    DAMAGED = "damaged"
-    """A part of what is published is lost: only a full sync mends it."""
-    UNREADABLE = "unreadable"
-    """The store does not answer: that says nothing about the age of what is published."""
+Reason = Literal["never_synced", "old", "young", "paused", "damaged", "unreadable"]
+"""Why a sync is due, or is not. ``paused``: the supplier asked to come back later. ``damaged``: a part of what is
+published is lost, and only a full sync repairs it. ``unreadable``: the store does not answer, which says nothing about
+the age of what is published."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,7 +32,7 @@ class Due:
     """Whether a sync is due."""
 
     due: bool
-    reason: DueReason
+    reason: Reason
     next_due_at: datetime.datetime | None = None
     """When it will be, as far as is known now; ``None`` where it is due, or where that is not known."""
 
@@ -51,12 +42,12 @@ class Due:
         return {
             "outcome": None,
             "due": self.due,
-            "reason": self.reason.value,
+            "reason": self.reason,
             "next_due_at": None if at is None else rfc3339(at),
         }
 
 
-UNREADABLE: Final = Due(due=False, reason=DueReason.UNREADABLE)
+UNREADABLE: Final = Due(due=False, reason="unreadable")
 
 
 def decide(
@@ -77,15 +68,16 @@ def decide(
     """
     pause_ends = now + datetime.timedelta(seconds=paused_for)
     if meta is None:
-        due_at, reason = now, DueReason.DAMAGED if damaged else DueReason.NEVER_SYNCED
+        due_at = now
+        reason: Reason = "damaged" if damaged else "never_synced"
     else:
         share = 1 - JITTER * _fraction(f"{place} {meta.version}")
         due_at = parse_rfc3339(meta.as_of) + datetime.timedelta(seconds=every * share)
-        reason = DueReason.OLD
+        reason = "old"
     if due_at > now:
-        return Due(due=False, reason=DueReason.YOUNG, next_due_at=max(due_at, pause_ends))
+        return Due(due=False, reason="young", next_due_at=max(due_at, pause_ends))
     if paused_for > 0:
-        return Due(due=False, reason=DueReason.PAUSED, next_due_at=pause_ends)
+        return Due(due=False, reason="paused", next_due_at=pause_ends)
     return Due(due=True, reason=reason)
 
 

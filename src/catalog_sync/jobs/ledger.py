@@ -12,9 +12,6 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
-from redis.exceptions import RedisError
-
-from catalog_sync.domain.cancellation import heeding_cancellation
 from catalog_sync.domain.models import Outcome, SyncReport, SyncRequest
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import ACTIVE, CHANGES, DEAD, DEAD_COUNT, INDEX, JobKeys, is_job_id
@@ -29,8 +26,7 @@ from catalog_sync.jobs.records import (
     step_of,
     unreadable_report,
 )
-from catalog_sync.observability.sdk import untraced
-from catalog_sync.store.client import GuardedRedis, translated
+from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.store.keys import LOCK
 from catalog_sync.sync.shared.staged import Part
@@ -345,14 +341,10 @@ class JobLedger:
             yield list(dict.fromkeys(bytes(fields[b"job"]).decode() for _, fields in entries))
 
     async def _unobserved(self, *command: str | bytes | int) -> list[Any]:
-        with untraced():
-            try:
-                answer = await heeding_cancellation(
-                    self.redis.raw.execute_command(*command)  # type: ignore[no-untyped-call]
-                )
-            except (RedisError, OSError) as error:
-                raise translated("watch jobs", error) from error
-        return list(answer or ())
+        async def send(client: Any) -> Any:
+            return await client.execute_command(*command)
+
+        return list(await self.redis.past_policy("watch jobs", send) or ())
 
     async def _script(self, name: str, text: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         return await self.redis.script(name, text, keys=keys, args=args)

@@ -36,6 +36,7 @@ class Syncs(Protocol):
         """Sync once."""
 
 
+@dataclasses.dataclass(eq=False)
 class LocalJobs:
     """Runs one sync at a time, as a task of the event loop. Implements ``Jobs``; the records end with the process.
 
@@ -44,50 +45,39 @@ class LocalJobs:
     every report. The last ``kept`` jobs are remembered.
     """
 
-    def __init__(
-        self,
-        service: Callable[[OnProgress], Syncs],
-        current: Callable[[], Awaitable[CatalogueMeta | None]],
-        *,
-        check: Callable[[], object] = lambda: None,
-        on_report: Callable[[SyncReport], None] | None = None,
-        kept: int = 100,
-        now: Callable[[], datetime.datetime] = utc_now,
-        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
-    ) -> None:
-        self._service = service
-        self._current = current
-        self._check = check
-        self._on_report = on_report
-        self._kept = kept
-        self._now = now
-        self._new_id = new_id
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._running: tuple[str, asyncio.Task[None]] | None = None
-        self._watchers = Watchers()
-        self._closed = False
+    service: Callable[[OnProgress], Syncs]
+    current: Callable[[], Awaitable[CatalogueMeta | None]]
+    _: dataclasses.KW_ONLY
+    check: Callable[[], object] = lambda: None
+    on_report: Callable[[SyncReport], None] | None = None
+    kept: int = 100
+    now: Callable[[], datetime.datetime] = utc_now
+    _jobs: OrderedDict[str, Job] = dataclasses.field(default_factory=OrderedDict)
+    _running: tuple[str, asyncio.Task[None]] | None = None
+    _watchers: Watchers = dataclasses.field(default_factory=Watchers)
+    _closed: bool = False
 
     async def submit(self, request: SyncRequest) -> Job:
         """Start a sync in the current trace. Raises :class:`JobConflictError` while another one runs."""
         if self._closed:
             raise CatalogSyncError("this process is ending; no sync is started any more")
-        self._check()
+        self.check()
         if self._running is not None and not (running := self._jobs[self._running[0]]).status.ended:
             raise JobConflictError(running)
         job = Job(
-            id=self._new_id(),
+            id=secrets.token_hex(8),
             correlation_id=correlation_id(),
             kind=request.kind,
             scope=request.scope,
             force=request.force,
             status=JobStatus.QUEUED,
-            created_at=rfc3339(self._now()),
+            created_at=rfc3339(self.now()),
         )
         task = asyncio.create_task(self._run(job.id, request), name=f"sync {job.id}")
         self._running = (job.id, task)
         task.add_done_callback(lambda ended: self._settle(job.id, ended))
         self._put(job)
-        while len(self._jobs) > self._kept:
+        while len(self._jobs) > self.kept:
             self._jobs.popitem(last=False)
         return job
 
@@ -133,7 +123,7 @@ class LocalJobs:
         self._watchers.close()
 
     async def _run(self, job_id: str, request: SyncRequest) -> None:
-        self._change(job_id, status=JobStatus.RUNNING, started_at=rfc3339(self._now()))
+        self._change(job_id, status=JobStatus.RUNNING, started_at=rfc3339(self.now()))
         before: CatalogueMeta | None = None
 
         def listen(progress: Progress) -> None:
@@ -141,7 +131,7 @@ class LocalJobs:
 
         try:
             before = await self._live()
-            report = await self._service(listen).run(request)
+            report = await self.service(listen).run(request)
         except asyncio.CancelledError:
             await self._stopped(job_id, before)
             raise
@@ -149,8 +139,8 @@ class LocalJobs:
             _log.error("unexpected error during sync %s", job_id, exc_info=error)
             report = self._failed(self._jobs[job_id], error)
         try:
-            if self._on_report is not None:
-                await asyncio.to_thread(self._on_report, report)
+            if self.on_report is not None:
+                await asyncio.to_thread(self.on_report, report)
         finally:
             self._finish(job_id, report)
 
@@ -158,7 +148,7 @@ class LocalJobs:
         """The live version, where it can be seen soon."""
         try:
             async with asyncio.timeout(LOOK_AROUND):
-                return await self._current()
+                return await self.current()
         except (CatalogSyncError, TimeoutError) as error:
             _log.warning("the live version could not be looked at: %s", error_info(error).message)
             return None
@@ -176,7 +166,7 @@ class LocalJobs:
         if now is None or not published:
             return
         outcome = Outcome.PARTIAL if any(group.stale for group in now.groups.values()) else Outcome.COMPLETE
-        self._change(job_id, status=JobStatus.FINISHED, outcome=outcome, finished_at=rfc3339(self._now()))
+        self._change(job_id, status=JobStatus.FINISHED, outcome=outcome, finished_at=rfc3339(self.now()))
 
     def _settle(self, job_id: str, task: asyncio.Task[None]) -> None:
         """The task has ended, also one that never began."""
@@ -186,17 +176,14 @@ class LocalJobs:
             _log.error("after sync %s: %s", job_id, error_info(error).message)
         job = self._jobs.get(job_id)
         if job is not None and not job.status.ended:
-            self._change(job_id, status=JobStatus.CANCELLED, finished_at=rfc3339(self._now()))
+            self._change(job_id, status=JobStatus.CANCELLED, finished_at=rfc3339(self.now()))
 
     def _finish(self, job_id: str, report: SyncReport) -> None:
-        groups = tuple(
-            GroupProgress(group.name, group.status, group.bundles, group.error.to_json() if group.error else None)
-            for group in report.groups
-        )
+        groups = tuple(map(GroupProgress.of, report.groups))
         self._change(
             job_id,
             status=JobStatus.FINISHED,
-            finished_at=rfc3339(self._now()),
+            finished_at=rfc3339(self.now()),
             outcome=report.outcome,
             report=report.to_json(),
             groups=groups or self._jobs[job_id].groups,

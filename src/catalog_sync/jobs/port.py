@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
-from catalog_sync.domain.errors import CatalogSyncError
-from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
-from otel_resilience import Classification, ErrorClass, Severity
+from catalog_sync.domain.errors import CatalogSyncError, permanent
+from catalog_sync.domain.models import GroupReport, Outcome, SyncKind, SyncRequest
+from otel_resilience import Severity
 
 
 class JobStatus(StrEnum):
@@ -35,6 +35,11 @@ class GroupProgress:
     bundles: int = 0
     error: Mapping[str, Any] | None = None
     """The ``error`` object of the command line."""
+
+    @classmethod
+    def of(cls, group: GroupReport) -> GroupProgress:
+        """Of a group that the report of its sync shows."""
+        return cls(group.name, group.status, group.bundles, group.error.to_json() if group.error else None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,41 +81,30 @@ class Job:
             "progress": {
                 "groups_done": done,
                 "groups_total": len(self.groups),
-                "groups": [
-                    {"name": group.name, "status": group.status, "bundles": group.bundles, "error": group.error}
-                    for group in self.groups
-                ],
+                "groups": [dataclasses.asdict(group) for group in self.groups],
             },
             "report": dict(self.report) if self.report is not None else None,
         }
 
 
-class JobConflictError(CatalogSyncError):
+class JobConflictError(CatalogSyncError, default=permanent("sync_conflict", Severity.LOW)):
     """A sync runs already; ``running`` is its job."""
-
-    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "sync_conflict")
 
     def __init__(self, running: Job) -> None:
         super().__init__(f"sync {running.id} is {running.status.value}", context={"conflict": running.id})
         self.running = running
 
 
-class JobNotFoundError(CatalogSyncError):
+class JobNotFoundError(CatalogSyncError, default=permanent("job_not_found", Severity.LOW)):
     """No job of this ID is known, or not any more."""
 
-    default = Classification(ErrorClass.PERMANENT, Severity.LOW, "job_not_found")
 
-
-class JobAbandonedError(CatalogSyncError):
+class JobAbandonedError(CatalogSyncError, default=permanent("job_abandoned")):
     """No worker finishes the job any more."""
 
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "job_abandoned")
 
-
-class PoisonedStepError(CatalogSyncError):
-    """A step of a job was started again and again and never finished: it is put aside as a dead letter."""
-
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "job_poisoned")
+class PoisonedStepError(CatalogSyncError, default=permanent("job_poisoned")):
+    """A step of a job was started again and again without finishing: it is put aside as a dead letter."""
 
 
 class Sender(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import logging
 from collections.abc import Mapping
@@ -74,6 +75,21 @@ class Record:
             attempt=attempt,
             refused_by=None if self.refused_by is None else LockHolder(**self.refused_by),
         )
+
+
+def dead_letter(
+    at: datetime.datetime,
+    reason: str,
+    *,
+    job: str | None = None,
+    step: str | None = None,
+    scope: str | None = None,
+    starts: int = 0,
+    correlation_id: str | None = None,
+) -> dict[str, Any]:
+    """What is put aside of a step, or of a message that names none."""
+    found = {"job": job, "step": step, "scope": scope, "starts": starts}
+    return {**found, "at": rfc3339(at), "correlation_id": correlation_id, "reason": reason}
 
 
 def record_fields(

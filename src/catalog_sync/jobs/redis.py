@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import logging
 import secrets
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry import trace
 
 from catalog_sync.domain.models import SyncRequest
-from catalog_sync.domain.times import rfc3339
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus, Sender
 from catalog_sync.jobs.records import record_fields
@@ -29,30 +30,20 @@ MAX_LATEST: Final = 200
 _log = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(eq=False)
 class RedisJobs:
     """Implements ``Jobs``. One event loop; ``configure`` of :mod:`catalog_sync.worker.celery_app` was called before.
 
     ``on_report`` is called for a sync that is given up here.
     """
 
-    def __init__(
-        self,
-        ledger: JobLedger,
-        sender: Sender,
-        *,
-        sync_deadline: float,
-        on_submitted: Callable[[Job], object] | None = None,
-        on_report: OnReport | None = None,
-        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
-        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
-    ) -> None:
-        self._ledger = ledger
-        self._sender = sender
-        self._sync_deadline = sync_deadline
-        self._on_submitted = on_submitted
-        self._on_report = on_report
-        self._now = now
-        self._new_id = new_id
+    ledger: JobLedger
+    sender: Sender
+    _: dataclasses.KW_ONLY
+    sync_deadline: float
+    on_submitted: Callable[[Job], object] | None = None
+    on_report: OnReport | None = None
+    now: Callable[[], datetime.datetime] = utc_now
 
     async def submit(self, request: SyncRequest) -> Job:
         """Ask for a sync in the current trace. Raises :class:`JobConflictError` while another one is under way.
@@ -61,50 +52,50 @@ class RedisJobs:
         """
         with correlation_scope() as identifier, _within_trace(identifier):
             carrier = inject_context()
-            fields = record_fields(request, correlation_id=identifier, created_at=rfc3339(self._now()), carrier=carrier)
-            job_id = self._new_id()
-            active = await self._ledger.submit(job_id, fields)
+            fields = record_fields(request, correlation_id=identifier, created_at=rfc3339(self.now()), carrier=carrier)
+            job_id = secrets.token_hex(8)
+            active = await self.ledger.submit(job_id, fields)
             if active != job_id and await self._abandoned(active):
-                active = await self._ledger.submit(job_id, fields)
+                active = await self.ledger.submit(job_id, fields)
             if active != job_id:
-                raise JobConflictError((await self._ledger.read(active)).job)
-            await self._sender.plan(job_id)
-            job = (await self._ledger.read(job_id)).job
-        if self._on_submitted is not None:
-            self._on_submitted(job)
+                raise JobConflictError((await self.ledger.read(active)).job)
+            await self.sender.plan(job_id)
+            job = (await self.ledger.read(job_id)).job
+        if self.on_submitted is not None:
+            self.on_submitted(job)
         return job
 
     async def get(self, job_id: str) -> Job:
         """One job. Raises :class:`JobNotFoundError`."""
-        return await self._ledger.shown(job_id)
+        return await self.ledger.shown(job_id)
 
     async def latest(self, *, limit: int = 50, offset: int = 0) -> Sequence[Job]:
         """The last jobs, newest first."""
-        return await self._ledger.latest(min(limit, MAX_LATEST), offset)
+        return await self.ledger.latest(min(limit, MAX_LATEST), offset)
 
     async def cancel(self, job_id: str) -> Job:
         """Ask for the job to stop: what waits is not started, what runs stops at its next heartbeat.
 
         A version that is being published is published. Raises :class:`JobNotFoundError`.
         """
-        record = await self._ledger.read(job_id)
+        record = await self.ledger.read(job_id)
         if record.job.status.ended:
             return record.job
-        finished_at = rfc3339(self._now())
-        await self._ledger.cancel(job_id)
-        ended = await self._ledger.end(
+        finished_at = rfc3339(self.now())
+        await self.ledger.cancel(job_id)
+        ended = await self.ledger.end(
             job_id, JobStatus.CANCELLED, None, None, finished_at=finished_at, only_queued=True
         )
         if not ended:
-            await self._sender.publish(job_id, record.carrier)
-        return (await self._ledger.read(job_id)).job
+            await self.sender.publish(job_id, record.carrier)
+        return (await self.ledger.read(job_id)).job
 
     async def changes(self) -> AsyncIterator[Job]:
         """Every job that changes from now on; states that follow each other quickly are one."""
-        async for ids in self._ledger.changed():
+        async for ids in self.ledger.changed():
             for job_id in ids:
                 try:
-                    record = await self._ledger.read(job_id)
+                    record = await self.ledger.read(job_id)
                 except (JobNotFoundError, CorruptEntryError) as error:
                     _log.debug("a job that changed is not shown: %s", error)
                     continue
@@ -113,13 +104,13 @@ class RedisJobs:
     async def _abandoned(self, job_id: str) -> bool:
         """Whether the job in the way was given up by all workers; then it has ended now."""
         try:
-            record = await self._ledger.read(job_id)
+            record = await self.ledger.read(job_id)
         except JobNotFoundError:
             return True
         except CorruptEntryError:
-            await end_unreadable(self._ledger, self._now(), self._on_report)
+            await end_unreadable(self.ledger, self.now(), self.on_report)
             return True
-        return await end_abandoned(self._ledger, record, self._sync_deadline, self._now(), self._on_report)
+        return await end_abandoned(self.ledger, record, self.sync_deadline, self.now(), self.on_report)
 
 
 def _within_trace(identifier: str) -> contextlib.AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Telling watchers what changed without waiting for any of them."""
+"""Notifies watchers of changes without waiting for any of them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Watcher:
 
 
 class Watchers:
-    """Everybody who watches."""
+    """All watchers."""
 
     def __init__(self) -> None:
         self._all: set[Watcher] = set()
@@ -71,7 +71,7 @@ class Watchers:
         self._all.discard(watcher)
 
     def notify(self, job: Job) -> None:
-        """Tell all of them."""
+        """Hand the change to each of them."""
         for watcher in self._all:
             watcher.put(job)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, TypedDict, Unpack
 
 from opentelemetry import _logs as logs_api
 from opentelemetry import metrics as metrics_api
@@ -27,7 +28,7 @@ from otel_resilience.telemetry.event_log import EventLog
 from otel_resilience.telemetry.listener import never_raise
 
 MAX_GROUPS = 32
-"""Groups that are told apart on metrics; further ones are ``_OTHER``."""
+"""Groups that metrics distinguish; further ones are ``_OTHER``."""
 
 event_log = logging.getLogger("catalog_sync.events")
 """Takes the events where no logger provider of OpenTelemetry is set; an event goes one way only."""
@@ -43,29 +44,30 @@ _bounded_group = BoundedNames(MAX_GROUPS)
 _age: Callable[[], float | None] | None = None
 
 
-class _Instruments:
-    """Tracer, events and instruments of one set of providers (by default the global ones, also when set later)."""
+class Providers(TypedDict, total=False):
+    """What is to be used instead of the global providers."""
 
-    def __init__(
-        self,
-        tracer_provider: trace_api.TracerProvider | None = None,
-        meter_provider: metrics_api.MeterProvider | None = None,
-        logger_provider: logs_api.LoggerProvider | None = None,
-    ) -> None:
-        scope, schema = contract.SCOPE, contract.SCHEMA_URL
-        self.tracer = trace_api.get_tracer(scope, __version__, tracer_provider, schema)
-        self.events = EventLog(scope, __version__, schema, event_log, logger_provider)
-        meter = metrics_api.get_meter(scope, __version__, meter_provider, schema)
+    tracer_provider: trace_api.TracerProvider
+    meter_provider: metrics_api.MeterProvider
+    logger_provider: logs_api.LoggerProvider
+
+
+class _Instruments:
+    """Tracer, events and instruments; of the global providers, also when set later, where no others are given."""
+
+    def __init__(self, **providers: Unpack[Providers]) -> None:
+        scope, schema = (contract.SCOPE, __version__), contract.SCHEMA_URL
+        meter = metrics_api.get_meter(*scope, providers.get("meter_provider"), schema)
+        buckets = contract.SYNC_DURATION.boundaries
         self.duration = meter.create_histogram(
-            contract.SYNC_DURATION.name,
-            contract.SYNC_DURATION.unit,
-            contract.SYNC_DURATION.description,
-            explicit_bucket_boundaries_advisory=contract.SYNC_DURATION.boundaries,
+            *_basics(contract.SYNC_DURATION), explicit_bucket_boundaries_advisory=buckets
         )
         self.bundles = meter.create_gauge(*_basics(contract.SYNC_BUNDLES))
         self.quarantined = meter.create_counter(*_basics(contract.SYNC_QUARANTINED))
         self.reads = meter.create_counter(*_basics(contract.READS))
         meter.create_observable_gauge(contract.AGE.name, [_observe_age], contract.AGE.unit, contract.AGE.description)
+        self.tracer = trace_api.get_tracer(*scope, providers.get("tracer_provider"), schema)
+        self.events = EventLog(*scope, schema, event_log, providers.get("logger_provider"))
 
 
 def _basics(metric: Metric) -> tuple[str, str, str]:
@@ -83,40 +85,29 @@ def _instruments() -> _Instruments:
 
 
 @contextlib.contextmanager
-def use_providers(
-    *,
-    tracer_provider: trace_api.TracerProvider | None = None,
-    meter_provider: metrics_api.MeterProvider | None = None,
-    logger_provider: logs_api.LoggerProvider | None = None,
-) -> Iterator[None]:
+def use_providers(**providers: Unpack[Providers]) -> Iterator[None]:
     """Sends the application's telemetry to these providers instead of the global ones within a block."""
     global _current  # a process-wide switch by design
-    previous, _current = _current, _Instruments(tracer_provider, meter_provider, logger_provider)
+    previous, _current = _current, _Instruments(**providers)
     try:
         yield
     finally:
         _current = previous
 
 
-@contextlib.contextmanager
-def sync_span(kind: str, trigger: str) -> Iterator[Span]:
+def sync_span(kind: str, trigger: str) -> AbstractContextManager[Span]:
     """The span ``catalog.sync`` around a sync; :func:`emit_sync_finished` completes it while it is current."""
-    with _span(contract.SYNC_SPAN, {contract.KIND: str(kind), contract.TRIGGER: trigger}) as span:
-        yield span
+    return _span(contract.SYNC_SPAN, {contract.KIND: str(kind), contract.TRIGGER: trigger})
 
 
-@contextlib.contextmanager
-def group_span(name: str) -> Iterator[Span]:
+def group_span(name: str) -> AbstractContextManager[Span]:
     """The span ``catalog.sync.group`` around the fetching of one group."""
-    with _span(contract.GROUP_SPAN, {contract.GROUP: name}) as span:
-        yield span
+    return _span(contract.GROUP_SPAN, {contract.GROUP: name})
 
 
-@contextlib.contextmanager
-def publish_span() -> Iterator[Span]:
+def publish_span() -> AbstractContextManager[Span]:
     """The span ``catalog.publish`` around staging, checks and the swap."""
-    with _span(contract.PUBLISH_SPAN, {}) as span:
-        yield span
+    return _span(contract.PUBLISH_SPAN, {})
 
 
 @contextlib.contextmanager

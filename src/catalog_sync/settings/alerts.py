@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Final
 
 from catalog_sync.domain.times import epoch
 from catalog_sync.settings import values
@@ -75,135 +75,65 @@ def _entries(text: str, allowed: set[str], message: str) -> list[dict[str, str]]
     return entries
 
 
-def _webhook_for(severity: Severity) -> Any:
-    name = severity.value
-    description = f"A further webhook, for {name} alerts alone."
-    return variable(f"ERROR_ALERT_WEBHOOK_URL_{name}", values.secret_url, description, secret=True)
-
-
 class AlertSettings(VariableGroup):
     """The ``ERROR_ALERT_*`` variables. Times in seconds."""
 
-    webhook_url: Secret | None = variable(
-        "ERROR_ALERT_WEBHOOK_URL",
-        values.secret_url,
-        "Webhook for alerts; a Slack host gets Slack's format.",
-        secret=True,
-    )
-    rate_limit: float = variable(
-        "ERROR_ALERT_RATE_LIMIT",
-        values.milliseconds(zero=True),
-        "Minimum time between two notifications of one incident.",
-        default="60000",
-        unit="ms",
-    )
-    slack_webhook_url: Secret | None = variable(
-        "ERROR_ALERT_SLACK_WEBHOOK_URL", values.secret_url, "Slack webhook for alerts.", secret=True
-    )
-    pagerduty_routing_key: Secret | None = variable(
-        "ERROR_ALERT_PAGERDUTY_ROUTING_KEY", values.secret, "PagerDuty routing key for alerts.", secret=True
-    )
+    webhook_url: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL", values.secret_url)
+    """Webhook for alerts; a Slack host gets Slack's format."""
+    rate_limit: float = variable("ERROR_ALERT_RATE_LIMIT", values.milliseconds(zero=True), "60000", "ms")
+    """Minimum time between two notifications of one incident."""
+    slack_webhook_url: Secret | None = variable("ERROR_ALERT_SLACK_WEBHOOK_URL", values.secret_url)
+    """Slack webhook for alerts."""
+    pagerduty_routing_key: Secret | None = variable("ERROR_ALERT_PAGERDUTY_ROUTING_KEY", values.secret)
+    """PagerDuty routing key for alerts."""
     pagerduty_url: str = variable(
-        "ERROR_ALERT_PAGERDUTY_URL",
-        values.web_url,
-        "Where PagerDuty events are sent.",
-        default="https://events.pagerduty.com/v2/enqueue",
+        "ERROR_ALERT_PAGERDUTY_URL", values.web_url, "https://events.pagerduty.com/v2/enqueue"
     )
-    webhook_secret: Secret | None = variable(
-        "ERROR_ALERT_WEBHOOK_SECRET", values.secret, "Key that signs the generic webhook.", secret=True
-    )
-    min_severity: Severity = variable(
-        "ERROR_ALERT_MIN_SEVERITY",
-        values.severity,
-        "Minimum severity to notify: `LOW`, `MEDIUM`, `HIGH`, `CRITICAL`.",
-        default="HIGH",
-    )
-    webhook_url_low: Secret | None = _webhook_for(Severity.LOW)
-    webhook_url_medium: Secret | None = _webhook_for(Severity.MEDIUM)
-    webhook_url_high: Secret | None = _webhook_for(Severity.HIGH)
-    webhook_url_critical: Secret | None = _webhook_for(Severity.CRITICAL)
-    fallback_webhook_url: Secret | None = variable(
-        "ERROR_ALERT_FALLBACK_WEBHOOK_URL",
-        values.secret_url,
-        "A webhook that is used when another channel fails; a Slack host gets Slack's format.",
-        secret=True,
-    )
-    group_wait: float = variable(
-        "ERROR_ALERT_GROUP_WAIT_S",
-        values.number(0, 3600, unit="seconds"),
-        "How long the first message of an incident waits for more to report; CRITICAL ones do not wait.",
-        default="5",
-        unit="s",
-    )
-    keep_firing: float = variable(
-        "ERROR_ALERT_KEEP_FIRING_S",
-        values.number(0, 86_400, unit="seconds"),
-        "How long an incident must be calm before it is over; a COMPLETE sync ends those of the supplier at once.",
-        default="300",
-        unit="s",
-    )
+    """Where PagerDuty events are sent."""
+    webhook_secret: Secret | None = variable("ERROR_ALERT_WEBHOOK_SECRET", values.secret)
+    """Key that signs the generic webhook."""
+    min_severity: Severity = variable("ERROR_ALERT_MIN_SEVERITY", values.severity, "HIGH")
+    """Minimum severity to notify: `LOW`, `MEDIUM`, `HIGH`, `CRITICAL`."""
+    webhook_url_low: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL_LOW", values.secret_url)
+    """A further webhook, for LOW alerts alone."""
+    webhook_url_medium: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL_MEDIUM", values.secret_url)
+    """A further webhook, for MEDIUM alerts alone."""
+    webhook_url_high: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL_HIGH", values.secret_url)
+    """A further webhook, for HIGH alerts alone."""
+    webhook_url_critical: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL_CRITICAL", values.secret_url)
+    """A further webhook, for CRITICAL alerts alone."""
+    fallback_webhook_url: Secret | None = variable("ERROR_ALERT_FALLBACK_WEBHOOK_URL", values.secret_url)
+    """A webhook that is used when another channel fails; a Slack host gets Slack's format."""
+    group_wait: float = variable("ERROR_ALERT_GROUP_WAIT_S", values.number(0, 3600, unit="seconds"), "5", "s")
+    """How long the first message of an incident waits for more to report; CRITICAL ones do not wait."""
+    keep_firing: float = variable("ERROR_ALERT_KEEP_FIRING_S", values.number(0, 86_400, unit="seconds"), "300", "s")
+    """How long an incident must be calm before it is over; a COMPLETE sync ends those of the supplier at once."""
     repeat: float = variable(
-        "ERROR_ALERT_REPEAT_S",
-        values.number(0, 604_800, exclusive=True, unit="seconds"),
-        "An incident that goes on is notified again this long after the last message.",
-        default="14400",
-        unit="s",
+        "ERROR_ALERT_REPEAT_S", values.number(0, 604_800, exclusive=True, unit="seconds"), "14400", "s"
     )
+    """An incident that goes on is notified again this long after the last message."""
     window: float = variable(
-        "ERROR_ALERT_WINDOW_S",
-        values.number(0, 86_400, exclusive=True, unit="seconds"),
-        "Window of the two thresholds that follow.",
-        default="60",
-        unit="s",
+        "ERROR_ALERT_WINDOW_S", values.number(0, 86_400, exclusive=True, unit="seconds"), "60", "s"
     )
-    high_threshold: int = variable(
-        "ERROR_ALERT_HIGH_THRESHOLD",
-        values.whole(0, 1_000_000),
-        "HIGH errors within the window that are an alert; `0`: never. One CRITICAL error always is.",
-        default="5",
-        unit="errors",
-    )
-    medium_threshold: int = variable(
-        "ERROR_ALERT_MEDIUM_THRESHOLD",
-        values.whole(0, 1_000_000),
-        "The same for MEDIUM errors; needs `ERROR_ALERT_MIN_SEVERITY=MEDIUM` or lower.",
-        default="50",
-        unit="errors",
-    )
-    partial_threshold: int = variable(
-        "ERROR_ALERT_PARTIAL_THRESHOLD",
-        values.whole(1, 1000),
-        "PARTIAL syncs in a row that are an alert.",
-        default="2",
-        unit="syncs",
-    )
-    escalation: tuple[EscalationStep, ...] = variable(
-        "ERROR_ALERT_ESCALATION",
-        escalation,
-        "Escalation steps of an incident, separated by semicolons: `after=` seconds or `returns=` how often it came"
-        " back; then if wished `severity=` (else one step up) and `channels=`, their names joined by `+`"
-        " (`pagerduty`, `slack`, `webhook`, `fallback`). `none`: no steps.",
-        default="after=3600; returns=3",
-    )
-    silences: tuple[Silence, ...] = variable(
-        "ERROR_ALERT_SILENCES",
-        silences,
-        "Alerts without notifications, separated by semicolons: any of `kind=`, `dependency=`, `error_type=`,"
-        " `severity=`, and `until=` a time as in RFC 3339. `none`: nothing is silenced.",
-        default="none",
-    )
-    heartbeat_url: Secret | None = variable(
-        "ERROR_ALERT_HEARTBEAT_URL",
-        values.secret_url,
-        "Requested after each COMPLETE sync, for a dead man's switch.",
-        secret=True,
-    )
-    trace_url: str | None = variable(
-        "ERROR_ALERT_TRACE_URL", values.template("trace_id", required=True), "Link to a trace, with `{trace_id}`."
-    )
-    dashboard_url: str | None = variable(
-        "ERROR_ALERT_DASHBOARD_URL", values.template("name"), "Link to a dashboard; may hold `{name}`."
-    )
-    runbook_url: str | None = variable(
-        "ERROR_ALERT_RUNBOOK_URL", values.template("name"), "Link to a runbook; may hold `{name}`."
-    )
+    """Window of the two thresholds that follow."""
+    high_threshold: int = variable("ERROR_ALERT_HIGH_THRESHOLD", values.whole(0, 1_000_000), "5", "errors")
+    """HIGH errors within the window that are an alert; `0`: never. One CRITICAL error always is."""
+    medium_threshold: int = variable("ERROR_ALERT_MEDIUM_THRESHOLD", values.whole(0, 1_000_000), "50", "errors")
+    """The same for MEDIUM errors; needs `ERROR_ALERT_MIN_SEVERITY=MEDIUM` or lower."""
+    partial_threshold: int = variable("ERROR_ALERT_PARTIAL_THRESHOLD", values.whole(1, 1000), "2", "syncs")
+    """PARTIAL syncs in a row that are an alert."""
+    escalation: tuple[EscalationStep, ...] = variable("ERROR_ALERT_ESCALATION", escalation, "after=3600; returns=3")
+    """Escalation steps of an incident, separated by semicolons: `after=` seconds or `returns=` how often it came back;
+    then if wished `severity=` (else one step up) and `channels=`, their names joined by `+` (`pagerduty`, `slack`,
+    `webhook`, `fallback`). `none`: no steps."""
+    silences: tuple[Silence, ...] = variable("ERROR_ALERT_SILENCES", silences, "none")
+    """Alerts without notifications, separated by semicolons: any of `kind=`, `dependency=`, `error_type=`,
+    `severity=`, and `until=` a time as in RFC 3339. `none`: nothing is silenced."""
+    heartbeat_url: Secret | None = variable("ERROR_ALERT_HEARTBEAT_URL", values.secret_url)
+    """Requested after each COMPLETE sync, for a dead man's switch."""
+    trace_url: str | None = variable("ERROR_ALERT_TRACE_URL", values.template("trace_id", required=True))
+    """Link to a trace, with `{trace_id}`."""
+    dashboard_url: str | None = variable("ERROR_ALERT_DASHBOARD_URL", values.template("name"))
+    """Link to a dashboard; may hold `{name}`."""
+    runbook_url: str | None = variable("ERROR_ALERT_RUNBOOK_URL", values.template("name"))
+    """Link to a runbook; may hold `{name}`."""

@@ -7,7 +7,6 @@ SDK: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-vari
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping, MutableMapping
 from importlib.metadata import entry_points
@@ -191,33 +190,31 @@ _of_batches: Final[dict[str, values.Reader]] = {
     "MAX_QUEUE_SIZE": _count,
     "MAX_EXPORT_BATCH_SIZE": _count,
 }
-_variable: Final = functools.partial(Variable, default="", unit="", description="")
-
 _ALWAYS: Final = (
-    _variable("OTEL_SDK_DISABLED", read=_flag),
-    _variable("OTEL_PROPAGATORS", read=_propagators),
-    _variable("OTEL_PYTHON_CONTEXT", read=_installed("opentelemetry_context")),
+    Variable("OTEL_SDK_DISABLED", read=_flag),
+    Variable("OTEL_PROPAGATORS", read=_propagators),
+    Variable("OTEL_PYTHON_CONTEXT", read=_installed("opentelemetry_context")),
     *(
-        _variable(f"OTEL_PYTHON_{kind}_PROVIDER", read=_installed(f"opentelemetry_{kind.lower()}_provider"))
+        Variable(f"OTEL_PYTHON_{kind}_PROVIDER", read=_installed(f"opentelemetry_{kind.lower()}_provider"))
         for kind in ("TRACER", "METER", "LOGGER")
     ),
-    *(_variable(f"{OTLP}{part}HEADERS", read=_headers, secret=True) for part in ("", "TRACES_", "METRICS_", "LOGS_")),
+    *(Variable(f"{OTLP}{part}HEADERS", read=_headers, secret=True) for part in ("", "TRACES_", "METRICS_", "LOGS_")),
 )
 _OF_THE_SDK: Final = (
-    _variable("OTEL_RESOURCE_ATTRIBUTES", read=_pairs, secret=True),
-    _variable("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", read=_installed("opentelemetry_resource_detector", "*")),
-    _variable("OTEL_TRACES_SAMPLER", read=values.one_of(*_SAMPLERS)),
-    _variable("OTEL_TRACES_SAMPLER_ARG", read=values.number(0, 1)),
-    _variable("OTEL_METRIC_EXPORT_INTERVAL", read=_milliseconds),
-    _variable("OTEL_METRIC_EXPORT_TIMEOUT", read=_milliseconds),
-    _variable("OTEL_METRICS_EXEMPLAR_FILTER", read=values.one_of("always_on", "always_off", "trace_based")),
-    _variable(f"{OTLP}METRICS_TEMPORALITY_PREFERENCE", read=values.one_of("cumulative", "delta", "lowmemory")),
-    _variable(
+    Variable("OTEL_RESOURCE_ATTRIBUTES", read=_pairs, secret=True),
+    Variable("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", read=_installed("opentelemetry_resource_detector", "*")),
+    Variable("OTEL_TRACES_SAMPLER", read=values.one_of(*_SAMPLERS)),
+    Variable("OTEL_TRACES_SAMPLER_ARG", read=values.number(0, 1)),
+    Variable("OTEL_METRIC_EXPORT_INTERVAL", read=_milliseconds),
+    Variable("OTEL_METRIC_EXPORT_TIMEOUT", read=_milliseconds),
+    Variable("OTEL_METRICS_EXEMPLAR_FILTER", read=values.one_of("always_on", "always_off", "trace_based")),
+    Variable(f"{OTLP}METRICS_TEMPORALITY_PREFERENCE", read=values.one_of("cumulative", "delta", "lowmemory")),
+    Variable(
         f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
         read=values.one_of("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
     ),
     *(
-        _variable(name, read=values.whole(0, 2**31))
+        Variable(name, read=values.whole(0, 2**31))
         for name in (
             "OTEL_ATTRIBUTE_COUNT_LIMIT",
             "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
@@ -232,17 +229,17 @@ _OF_THE_SDK: Final = (
         )
     ),
     *(
-        _variable(f"{prefix}{name}", read=read)
+        Variable(f"{prefix}{name}", read=read)
         for prefix in ("OTEL_BSP_", "OTEL_BLRP_")
         for name, read in _of_batches.items()
     ),
     *(
-        _variable(f"{OTLP}{part}{name}", read=read)
+        Variable(f"{OTLP}{part}{name}", read=read)
         for part in ("", "TRACES_", "METRICS_", "LOGS_")
         for name, read in _of_otlp.items()
     ),
     *(
-        _variable(
+        Variable(
             f"OTEL_PYTHON_EXPORTER_OTLP_{protocol}_{part}CREDENTIAL_PROVIDER",
             read=_installed("opentelemetry_otlp_credential_provider"),
         )

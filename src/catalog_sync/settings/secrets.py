@@ -67,7 +67,7 @@ def _register_headers(text: str) -> None:
         if value.strip():
             _register_words(value, short=is_secret_name(name) or not _NAME.fullmatch(name.strip()))
         else:
-            # No name can be told from a value here: all of it counts, percent-encoded separators too.
+            # Name and value cannot be distinguished here: all of it counts, percent-encoded separators too.
             _register_words(name, short=True)
 
 

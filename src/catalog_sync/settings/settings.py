@@ -38,40 +38,17 @@ THROTTLE_BASE_DELAY: Final = 1.0
 class RetrySettings(VariableGroup):
     """The ``ERROR_RETRY_*`` variables. Times in seconds."""
 
-    max_attempts: int = variable(
-        "ERROR_RETRY_MAX_ATTEMPTS",
-        values.whole(1, 100),
-        "Attempts of a call, the first included.",
-        default="5",
-        unit="attempts",
-    )
-    base_delay: float = variable(
-        "ERROR_RETRY_BASE_DELAY",
-        values.milliseconds(zero=True),
-        "Longest wait before the first retry.",
-        default="1000",
-        unit="ms",
-    )
-    max_delay: float = variable(
-        "ERROR_RETRY_MAX_DELAY",
-        values.milliseconds(zero=True),
-        "Longest wait before any retry; a server's Retry-After may be longer.",
-        default="30000",
-        unit="ms",
-    )
-    exponential_base: float = variable(
-        "ERROR_RETRY_EXPONENTIAL_BASE",
-        values.number(1, 100),
-        "Growth of the longest wait from retry to retry.",
-        default="2",
-    )
-    jitter: Jitter = variable(
-        "ERROR_RETRY_JITTER",
-        values.jitter,
-        "Whether waits are drawn at random: `true` (as `full`), `false` (as `none`), `full`, `equal`, `decorrelated`,"
-        " `none`.",
-        default="true",
-    )
+    max_attempts: int = variable("ERROR_RETRY_MAX_ATTEMPTS", values.whole(1, 100), "5", "attempts")
+    """Attempts of a call, the first included."""
+    base_delay: float = variable("ERROR_RETRY_BASE_DELAY", values.milliseconds(zero=True), "1000", "ms")
+    """Longest wait before the first retry."""
+    max_delay: float = variable("ERROR_RETRY_MAX_DELAY", values.milliseconds(zero=True), "30000", "ms")
+    """Longest wait before any retry; a server's Retry-After may be longer."""
+    exponential_base: float = variable("ERROR_RETRY_EXPONENTIAL_BASE", values.number(1, 100), "2")
+    """Growth of the longest wait from retry to retry."""
+    jitter: Jitter = variable("ERROR_RETRY_JITTER", values.jitter, "true")
+    """Whether waits are drawn at random: `true` (as `full`), `false` (as `none`), `full`, `equal`, `decorrelated`,
+    `none`."""
 
     def config(self) -> RetryConfig:
         """As the library takes it."""
@@ -88,27 +65,12 @@ class RetrySettings(VariableGroup):
 class BreakerSettings(VariableGroup):
     """The ``ERROR_CIRCUIT_BREAKER_*`` variables. Times in seconds."""
 
-    threshold: int = variable(
-        "ERROR_CIRCUIT_BREAKER_THRESHOLD",
-        values.whole(1, 1_000_000),
-        "Failures within the monitoring period that open the circuit.",
-        default="10",
-        unit="failures",
-    )
-    reset_timeout: float = variable(
-        "ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT",
-        values.milliseconds(),
-        "Time until an open circuit lets a probe pass.",
-        default="60000",
-        unit="ms",
-    )
-    monitoring_period: float = variable(
-        "ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD",
-        values.milliseconds(),
-        "Window in which failures are counted; at least twice `CATALOG_ATTEMPT_TIMEOUT_MS`.",
-        default="60000",
-        unit="ms",
-    )
+    threshold: int = variable("ERROR_CIRCUIT_BREAKER_THRESHOLD", values.whole(1, 1_000_000), "10", "failures")
+    """Failures within the monitoring period that open the circuit."""
+    reset_timeout: float = variable("ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT", values.milliseconds(), "60000", "ms")
+    """Time until an open circuit lets a probe pass."""
+    monitoring_period: float = variable("ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD", values.milliseconds(), "60000", "ms")
+    """Window in which failures are counted; at least twice `CATALOG_ATTEMPT_TIMEOUT_MS`."""
 
     def config(self) -> CircuitBreakerConfig:
         """As the library takes it."""
@@ -122,176 +84,75 @@ class BreakerSettings(VariableGroup):
 class ApiSettings(VariableGroup):
     """The ``CATALOG_API_*`` variables."""
 
-    host: str = variable(
-        "CATALOG_API_HOST", values.listen_host, "Address that `catalog-api` listens on.", default="127.0.0.1"
-    )
-    port: int = variable(
-        "CATALOG_API_PORT",
-        values.whole(0, 65535),
-        "Port that `catalog-api` listens on; 0: any free one.",
-        default="8080",
-    )
-    token: Secret | None = variable(
-        "CATALOG_API_TOKEN",
-        values.secret,
-        "Bearer token that starts and cancels syncs. Not set: writes are disabled.",
-        secret=True,
-    )
-    open_reads: bool = variable(
-        "CATALOG_API_OPEN_READS",
-        values.boolean,
-        "Whether reading needs no token; health checks never do.",
-        default="true",
-    )
-    trace_from: str = variable(
-        "CATALOG_API_TRACE_FROM",
-        values.one_of("any", "token"),
-        "Whose trace `catalog-api` continues: `any` caller's, or only that of a caller with the `token`.",
-        default="any",
-    )
-    max_concurrency: int = variable(
-        "CATALOG_API_MAX_CONCURRENCY",
-        values.whole(1, 100_000),
-        "Requests that `catalog-api` works on at once; further ones are asked to come again.",
-        default="256",
-        unit="requests",
-    )
-    max_streams: int = variable(
-        "CATALOG_API_MAX_STREAMS",
-        values.whole(1, 100_000),
-        "Open streams of events; further ones are asked to come again.",
-        default="64",
-        unit="streams",
-    )
-    max_body_bytes: int = variable(
-        "CATALOG_API_MAX_BODY_BYTES",
-        values.whole(2, 2**24),
-        "Body of a request to `catalog-api`.",
-        default="16384",
-        unit="bytes",
-    )
+    host: str = variable("CATALOG_API_HOST", values.listen_host, "127.0.0.1")
+    """Address that `catalog-api` listens on."""
+    port: int = variable("CATALOG_API_PORT", values.whole(0, 65535), "8080")
+    """Port that `catalog-api` listens on; 0: any free one."""
+    token: Secret | None = variable("CATALOG_API_TOKEN", values.secret)
+    """Bearer token that starts and cancels syncs. Not set: writes are disabled."""
+    open_reads: bool = variable("CATALOG_API_OPEN_READS", values.boolean, "true")
+    """Whether reading needs no token; health checks never do."""
+    trace_from: str = variable("CATALOG_API_TRACE_FROM", values.one_of("any", "token"), "any")
+    """Whose trace `catalog-api` continues: `any` caller's, or only that of a caller with the `token`."""
+    max_concurrency: int = variable("CATALOG_API_MAX_CONCURRENCY", values.whole(1, 100_000), "256", "requests")
+    """Requests that `catalog-api` works on at once; further ones are asked to come again."""
+    max_streams: int = variable("CATALOG_API_MAX_STREAMS", values.whole(1, 100_000), "64", "streams")
+    """Open streams of events; further ones are asked to come again."""
+    max_body_bytes: int = variable("CATALOG_API_MAX_BODY_BYTES", values.whole(2, 2**24), "16384", "bytes")
+    """Body of a request to `catalog-api`."""
 
 
 class Settings(VariableGroup):
     """Everything that can be configured. Durations in seconds."""
 
-    api_key: Secret = variable(
-        "ESIM_GO_API_KEY",
-        values.secret,
-        "API key of eSIM Go; needed by every command that asks the supplier.",
-        unset=Secret(""),
-        secret=True,
-    )
-    """Empty where none is set; see :meth:`require_api_key`."""
-    base_url: str = variable(
-        "ESIM_GO_BASE_URL", values.base_url, "Base URL of the eSIM Go API.", default="https://api.esim-go.com/v2.5"
-    )
-    """Without a slash at its end."""
-    redis_url: str | None = variable(
-        "REDIS_URL",
-        values.redis_url,
-        "The store: `redis://`, `rediss://` or `unix://`. After a question mark only what every client of ours takes:"
-        " `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`,"
-        " `db` with `unix://`. Not set: a private `redis-server` where one is on the PATH, else an in-process store.",
-        in_repr=False,
-    )
-    """May hold a password."""
-    state_dir: Path = variable(
-        "CATALOG_STATE_DIR",
-        values.folder,
-        "Folder for the snapshot, the private Redis, the alert outbox and persisted state. Not set: the user's state"
-        " folder (`$XDG_STATE_HOME/catalog-sync`, `~/.local/state/catalog-sync`;"
-        " on macOS `~/Library/Application Support/catalog-sync`).",
-    )
-    attempt_timeout: float = variable(
-        "CATALOG_ATTEMPT_TIMEOUT_MS",
-        values.milliseconds(),
-        "One request to the supplier, body included.",
-        default="10000",
-        unit="ms",
-    )
-    sync_deadline: float = variable(
-        "CATALOG_SYNC_DEADLINE_MS", values.milliseconds(), "A whole sync.", default="900000", unit="ms"
-    )
-    page_size: int = variable(
-        "CATALOG_PAGE_SIZE", values.whole(1, 10_000), "Bundles to ask for per page.", default="50", unit="bundles"
-    )
-    supplier_rate: float = variable(
-        "CATALOG_SUPPLIER_RATE_PER_S",
-        values.number(0, 100_000),
-        "Most requests in any second; 0: no limit.",
-        default="10",
-        unit="requests/s",
-    )
-    max_bad_row_ratio: float = variable(
-        "CATALOG_MAX_BAD_ROW_RATIO",
-        values.number(0, 1),
-        "Share of unusable rows above which a sync refuses to publish; a single one passes, unless this is 0.",
-        default="0.05",
-    )
-    max_drop_ratio: float = variable(
-        "CATALOG_MAX_DROP_RATIO",
-        values.number(0, 1),
-        "Share of vanished bundles above which a sync refuses to publish.",
-        default="0.3",
-    )
-    stale_after: float = variable(
-        "CATALOG_STALE_AFTER_S",
-        values.number(0, 1e9, unit="seconds"),
-        "Age from which a catalogue is called stale.",
-        default="86400",
-        unit="s",
-    )
-    sync_every: float = variable(
-        "CATALOG_SYNC_EVERY_S",
-        values.number(0, 1e9, unit="seconds"),
-        "Age from which a catalogue is due: what `run --if-due` and the scheduler go by; 0: the scheduler never asks.",
-        default="3600",
-        unit="s",
-    )
-    max_body_bytes: int = variable(
-        "CATALOG_MAX_BODY_BYTES",
-        values.whole(1024, 2**40),
-        "One decompressed answer of the supplier.",
-        default="16777216",
-        unit="bytes",
-    )
-    job_lease: float = variable(
-        "CATALOG_JOB_LEASE_MS",
-        values.milliseconds(),
-        "Time without a heartbeat after which a step of a sync is given to another worker.",
-        default="15000",
-        unit="ms",
-    )
-    jobs: str = variable(
-        "CATALOG_JOBS",
-        values.one_of("process", "workers"),
-        "Who does the syncs that `catalog-api` is asked for: the `process` itself, or `workers`, which need"
-        " `REDIS_URL`.",
-        default="process",
-    )
-    workers: int = variable(
-        "CATALOG_WORKERS", values.whole(1, 64), "Workers that `make up` starts.", default="2", unit="processes"
-    )
-    environment: str | None = variable(
-        "CATALOG_ENVIRONMENT",
-        values.name,
-        "Where this installation runs, as `production`: `deployment.environment.name` of its telemetry, and part of the"
-        " identity of every incident.",
-    )
-    trace_headers_to: tuple[str, ...] = variable(
-        "CATALOG_TRACE_HEADERS_TO",
-        values.hosts,
-        "Hosts, separated by commas, that get `traceparent` and `baggage`; `*`: all. Not set: loopback and names"
-        " without a dot. No other host gets them.",
-        unset=(),
-    )
-    env_file: Path | None = variable(
-        "CATALOG_ENV_FILE",
-        values.env_file,
-        "File with further variables; `none`: no file. Can be set in the environment alone.",
-        default=".env",
-    )
+    # Empty where none is set; see :meth:`require_api_key`.
+    api_key: Secret = variable("ESIM_GO_API_KEY", values.secret, unset=Secret(""))
+    """API key of eSIM Go; needed by every command that asks the supplier."""
+    # Without a slash at its end.
+    base_url: str = variable("ESIM_GO_BASE_URL", values.base_url, "https://api.esim-go.com/v2.5")
+    """Base URL of the eSIM Go API."""
+    # May hold a password.
+    redis_url: str | None = variable("REDIS_URL", values.redis_url, in_repr=False)
+    """The store: `redis://`, `rediss://` or `unix://`. After a question mark only what every client of ours takes:
+    `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`, `db`
+    with `unix://`. Not set: a private `redis-server` where one is on the PATH, else an in-process store."""
+    state_dir: Path = variable("CATALOG_STATE_DIR", values.folder)
+    """Folder for the snapshot, the private Redis, the alert outbox and persisted state. Not set: the user's state
+    folder (`$XDG_STATE_HOME/catalog-sync`, `~/.local/state/catalog-sync`; on macOS `~/Library/Application
+    Support/catalog-sync`)."""
+    attempt_timeout: float = variable("CATALOG_ATTEMPT_TIMEOUT_MS", values.milliseconds(), "10000", "ms")
+    """One request to the supplier, body included."""
+    sync_deadline: float = variable("CATALOG_SYNC_DEADLINE_MS", values.milliseconds(), "900000", "ms")
+    """A whole sync."""
+    page_size: int = variable("CATALOG_PAGE_SIZE", values.whole(1, 10_000), "50", "bundles")
+    """Bundles to ask for per page."""
+    supplier_rate: float = variable("CATALOG_SUPPLIER_RATE_PER_S", values.number(0, 100_000), "10", "requests/s")
+    """Most requests in any second; 0: no limit."""
+    max_bad_row_ratio: float = variable("CATALOG_MAX_BAD_ROW_RATIO", values.number(0, 1), "0.05")
+    """Share of unusable rows above which a sync refuses to publish; a single one passes, unless this is 0."""
+    max_drop_ratio: float = variable("CATALOG_MAX_DROP_RATIO", values.number(0, 1), "0.3")
+    """Share of vanished bundles above which a sync refuses to publish."""
+    stale_after: float = variable("CATALOG_STALE_AFTER_S", values.number(0, 1e9, unit="seconds"), "86400", "s")
+    """Age from which a catalogue is called stale."""
+    sync_every: float = variable("CATALOG_SYNC_EVERY_S", values.number(0, 1e9, unit="seconds"), "3600", "s")
+    """Age from which a catalogue is due: what `run --if-due` and the scheduler go by; 0: the scheduler never asks."""
+    max_body_bytes: int = variable("CATALOG_MAX_BODY_BYTES", values.whole(1024, 2**40), "16777216", "bytes")
+    """One decompressed answer of the supplier."""
+    job_lease: float = variable("CATALOG_JOB_LEASE_MS", values.milliseconds(), "15000", "ms")
+    """Time without a heartbeat after which a step of a sync is given to another worker."""
+    jobs: str = variable("CATALOG_JOBS", values.one_of("process", "workers"), "process")
+    """Who does the syncs that `catalog-api` is asked for: the `process` itself, or `workers`, which need
+    `REDIS_URL`."""
+    workers: int = variable("CATALOG_WORKERS", values.whole(1, 64), "2", "processes")
+    """Workers that `make up` starts."""
+    environment: str | None = variable("CATALOG_ENVIRONMENT", values.name)
+    """Where this installation runs, as `production`: `deployment.environment.name` of its telemetry, and part of the
+    identity of every incident."""
+    trace_headers_to: tuple[str, ...] = variable("CATALOG_TRACE_HEADERS_TO", values.hosts, unset=())
+    """Hosts, separated by commas, that get `traceparent` and `baggage`; `*`: all. Not set: loopback and names without
+    a dot. No other host gets them."""
+    env_file: Path | None = variable("CATALOG_ENV_FILE", values.env_file, ".env")
+    """File with further variables; `none`: no file. Can be set in the environment alone."""
     retry: InstanceOf[RetryConfig]
     breaker: InstanceOf[CircuitBreakerConfig]
     alerts: InstanceOf[AlertSettings]

@@ -20,13 +20,13 @@ class Variable:
     """One environment variable. Set to nothing, it counts as not set."""
 
     name: str
-    default: str
-    """As it would be written; empty where there is none."""
-    unit: str
-    description: str
     read: values.Reader
+    default: str = ""
+    """As it would be written; empty where there is none."""
+    unit: str = ""
     secret: bool = False
     """Its value is never shown."""
+    description: str = ""
 
     def value(self, environ: Mapping[str, str]) -> Any:
         """The value from the environment or the default, ``None`` where there is neither.
@@ -62,19 +62,14 @@ class Variable:
 
 
 def variable(
-    name: str,
-    read: values.Reader,
-    description: str,
-    *,
-    default: str = "",
-    unit: str = "",
-    unset: object = None,
-    secret: bool = False,
-    in_repr: bool = True,
+    name: str, read: values.Reader, default: str = "", unit: str = "", *, unset: object = None, in_repr: bool = True
 ) -> Any:
-    """The field of a variable. ``unset``: its value where there is neither a value nor a default."""
-    field: Any = Field(default=default or unset, validation_alias=name, description=description, repr=in_repr)
-    field.metadata.append(Variable(name, default, unit, description, read, secret))
+    """The field of a variable, described by the string below it. ``unset``: its value where it has no default either.
+
+    What is read as a :class:`~catalog_sync.settings.values.Secret` is never shown.
+    """
+    field: Any = Field(default=default or unset, validation_alias=name, repr=in_repr)
+    field.metadata.append(Variable(name, read, default, unit, read in (values.secret, values.secret_url)))
     return field
 
 
@@ -82,14 +77,9 @@ class VariableGroup(BaseSettings):
     """Settings that are read from a mapping of environment variables, and from nothing else."""
 
     model_config = SettingsConfigDict(
-        frozen=True,
-        extra="ignore",
-        case_sensitive=True,
-        enable_decoding=False,
-        validate_default=True,
-        arbitrary_types_allowed=True,
-        hide_input_in_errors=True,
-    )
+        frozen=True, extra="ignore", case_sensitive=True, enable_decoding=False, validate_default=True,
+        arbitrary_types_allowed=True, hide_input_in_errors=True, use_attribute_docstrings=True,
+    )  # fmt: skip
 
     @classmethod
     def read(cls, environ: Mapping[str, str], **parts: object) -> Self:
@@ -102,4 +92,7 @@ class VariableGroup(BaseSettings):
     def variables(cls) -> Iterator[Variable]:
         """The variables of the group, in the order of its fields."""
         for field in cls.model_fields.values():
-            yield from (each for each in field.metadata if isinstance(each, Variable))
+            description = " ".join((field.description or "").split())
+            for each in field.metadata:
+                if isinstance(each, Variable):
+                    yield dataclasses.replace(each, description=description)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from catalog_sync.domain.cancellation import finished
 from catalog_sync.domain.errors import STORE
 from catalog_sync.store.catalog_store import Backend, CatalogStore
-from catalog_sync.store.client import SOCKET_TIMEOUT, ExecutesCalls, GuardedRedis, connect_socket, connect_url
+from catalog_sync.store.client import SOCKET_TIMEOUT, GuardedRedis, connect_socket, connect_url
 from catalog_sync.store.errors import PrivateRedisError
 from catalog_sync.store.lock import LOCK_TTL
 from catalog_sync.store.private import PrivateRedis
@@ -71,7 +71,7 @@ def redis_policy(settings: StoreSettings) -> Policy:
 @contextlib.asynccontextmanager
 async def open_store(
     settings: StoreSettings,
-    policy: ExecutesCalls | None = None,
+    policy: Policy | None = None,
     *,
     instrument: Callable[[redis.Redis], None] | None = None,
     lock_ttl: float = LOCK_TTL,

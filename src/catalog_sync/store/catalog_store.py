@@ -13,7 +13,7 @@ from catalog_sync.domain.errors import CacheAuthenticationError, CacheWritesPaus
 from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
 from catalog_sync.domain.models import Bundle, CatalogueMeta, LockHolder
 from catalog_sync.store import scripts
-from catalog_sync.store.client import ExecutesCalls, GuardedRedis
+from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.errors import (
     AlreadyPublishedError,
     CacheReplyError,
@@ -36,6 +36,7 @@ from catalog_sync.store.keys import (
 )
 from catalog_sync.store.lock import LOCK_TTL, LockLease, SharedOwner, SyncLock, lock_lost
 from catalog_sync.store.staging import CHUNK, Staging, chunks, decode, scan_hash
+from otel_resilience import Policy
 
 Backend = Literal["redis", "private-redis", "in-process"]
 
@@ -87,7 +88,7 @@ class CatalogStore:
         return bool(info.get("aof_last_write_status") == "ok")
 
     @property
-    def policy(self) -> ExecutesCalls:
+    def policy(self) -> Policy:
         """What protects the calls to Redis."""
         return self._redis.policy
 
@@ -128,7 +129,7 @@ class CatalogStore:
         if document is None or manifest is None:
             raise VersionGoneError(f"version {version} is not in Redis any more", context={"version": version})
         try:
-            meta = CatalogueMeta.from_json(json.loads(document))
+            meta = CatalogueMeta.from_json_text(document)
             expected = [int(json.loads(manifest)[name]) for name in HASHES]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CorruptEntryError(f"the meta of version {version} cannot be read") from error
@@ -183,6 +184,8 @@ class CatalogStore:
             raise StagingIncompleteError(
                 f"{details[0]} has {details[1]} fields, {details[2]} were expected", context={"version": meta.version}
             )
+        if status != "ok":
+            raise CacheReplyError(f"the commit of version {meta.version} got an unknown answer: {status!r}")
         return details[0] or None
 
     async def load_index(self, version: str) -> CatalogueIndex:

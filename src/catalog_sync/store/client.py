@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import redis as blocking
 import redis.asyncio as redis
@@ -22,8 +22,9 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
     ConfigurationError,
 )
+from catalog_sync.observability.sdk import untraced
 from catalog_sync.store.errors import CacheReplyError, CorruptEntryError
-from otel_resilience import AttemptTimeoutError, CircuitOpenError, DeadlineExceededError, classify
+from otel_resilience import AttemptTimeoutError, CircuitOpenError, DeadlineExceededError, Policy, classify
 from otel_resilience.classification import error_types
 from otel_resilience.redaction import redact
 
@@ -56,20 +57,6 @@ _PIPELINE_TEXT = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: (?
 """redis-py puts the command before the server's reply, and newer versions the reply into a tuple."""
 
 
-class ExecutesCalls(Protocol):
-    """The part of :class:`otel_resilience.Policy` that the store uses."""
-
-    def execute(
-        self,
-        operation: Callable[[], Awaitable[T]],
-        *,
-        name: str | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-    ) -> Awaitable[T]:
-        """Runs ``operation``, again where that helps."""
-
-
 def connect_url(url: str, *, max_connections: int | None = None) -> redis.Redis:
     """A client for ``url`` with the client's own retries off. Nothing is sent yet.
 
@@ -87,7 +74,7 @@ def connect_socket(path: str) -> redis.Redis:
     return redis.Redis(unix_socket_path=path, **_options())
 
 
-def connect_blocking(url: str, *, timeout: float) -> blocking.Redis:
+def connect_blocking(url: str, *, timeout: float = 1.0) -> blocking.Redis:
     """A client for code without an event loop, with the client's own retries off; nothing is sent yet.
 
     ``timeout`` in seconds, for connecting and for one answer. Raises ``ValueError`` on an unusable URL.
@@ -114,7 +101,7 @@ def _without_text(error: Exception) -> Exception:
 class GuardedRedis:
     """A redis client whose every use goes through a policy and ends in a result or a :class:`CatalogSyncError`."""
 
-    def __init__(self, client: redis.Redis, policy: ExecutesCalls) -> None:
+    def __init__(self, client: redis.Redis, policy: Policy) -> None:
         self.raw = client
         self.policy = policy
         self._scripts: dict[str, Any] = {}
@@ -169,6 +156,17 @@ class GuardedRedis:
                 return list(await pipeline.execute())
 
         return await self.call(name, send)
+
+    async def past_policy(self, name: str, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
+        """Runs ``operation`` once, without policy and spans: for waiting, and for what must not observe itself.
+
+        Raises as :meth:`call`.
+        """
+        with untraced():
+            try:
+                return await heeding_cancellation(operation(self.raw))
+            except (redis_errors.RedisError, OSError) as error:
+                raise translated(name, error) from error
 
     async def _attempt(self, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
         try:

@@ -64,25 +64,20 @@ def _claim(owner: str, since: str, correlation_id: str) -> str:
     return json.dumps(who)[:-1] + ', "token": '
 
 
+@dataclasses.dataclass(eq=False)
 class SyncLock:
-    """The one lock of the catalogue. ``ttl`` in seconds."""
+    """The one lock of the catalogue. ``ttl`` in seconds. Raises ``ValueError`` where that is not positive."""
 
-    def __init__(
-        self,
-        redis: GuardedRedis,
-        *,
-        ttl: float = LOCK_TTL,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-        sleep: AsyncSleep = asyncio.sleep,
-    ) -> None:
-        if not ttl > 0:
-            raise ValueError(f"ttl must be positive, not {ttl!r}")
-        self.redis = redis
-        self.ttl = ttl
-        self.clock = clock
-        self.sleep = sleep
-        self._wall_clock = wall_clock
+    redis: GuardedRedis
+    ttl: float = LOCK_TTL
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    sleep: AsyncSleep = asyncio.sleep
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError``."""
+        if not self.ttl > 0:
+            raise ValueError(f"ttl must be positive, not {self.ttl!r}")
 
     @property
     def ttl_ms(self) -> int:
@@ -150,7 +145,7 @@ class SyncLock:
 
     def _own_claim(self, correlation_id: str) -> str:
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
-        return _claim(owner, rfc3339(self._wall_clock()), correlation_id)
+        return _claim(owner, rfc3339(self.wall_clock()), correlation_id)
 
     async def _withdraw(self, claim: str) -> None:
         """Gives back what a cancelled request may have got."""

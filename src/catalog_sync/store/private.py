@@ -7,6 +7,7 @@ shut down by the next. Everything here blocks.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import logging
 import os
@@ -34,33 +35,26 @@ MAX_SOCKET_PATH = 100
 _POLL = 0.002
 
 
+@dataclasses.dataclass(eq=False)
 class PrivateRedis:
     """One process's share in the private server that lives in ``directory``."""
 
-    def __init__(
-        self,
-        directory: Path,
-        program: str,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._directory = directory
-        self._program = program
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._sleep = sleep
-        self._users: IO[bytes] | None = None
-        self.socket_path = ""
-        """Where the server listens, once started."""
+    directory: Path
+    program: str
+    _: dataclasses.KW_ONLY
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    socket_path: str = dataclasses.field(default="", init=False)
+    """Where the server listens, once started."""
+    _users: IO[bytes] | None = None
 
     def start(self) -> None:
         """Finds or starts the server. Raises :class:`PrivateRedisError` or ``OSError``."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._directory.chmod(0o700)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
         with self._start_lock():
-            users = (self._directory / "users.lock").open("ab")
+            users = (self.directory / "users.lock").open("ab")
             try:
                 fcntl.flock(users, fcntl.LOCK_SH)
                 self.socket_path = self._find_socket_path()
@@ -89,15 +83,15 @@ class PrivateRedis:
             self._remove_short_directory()
 
     def _start_lock(self) -> IO[bytes]:
-        lock = (self._directory / "start.lock").open("ab")
+        lock = (self.directory / "start.lock").open("ab")
         fcntl.flock(lock, fcntl.LOCK_EX)
         return lock
 
     def _find_socket_path(self) -> str:
-        path = str(self._directory.absolute() / "redis.sock")
+        path = str(self.directory.absolute() / "redis.sock")
         if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
             return path
-        note = self._directory / "socket-path"
+        note = self.directory / "socket-path"
         if note.exists():
             noted = Path(note.read_text(encoding="utf-8").strip())
             if _is_ours(noted.parent):
@@ -107,14 +101,14 @@ class PrivateRedis:
         return str(short)
 
     def _remove_short_directory(self) -> None:
-        note = self._directory / "socket-path"
+        note = self.directory / "socket-path"
         if not note.exists():
             return
         note.unlink()
         shutil.rmtree(Path(self.socket_path).parent, ignore_errors=True)
 
     def _start_server(self) -> None:
-        data = self._directory / "data"
+        data = self.directory / "data"
         data.mkdir(mode=0o700, exist_ok=True)
         try:
             self._launch(data)
@@ -122,7 +116,7 @@ class PrivateRedis:
             if not any(data.iterdir()):
                 raise
             # Written by another version of the server, or damaged: the catalogue can be synced again.
-            aside = self._directory / f"data.damaged-{int(self._wall_clock())}"
+            aside = self.directory / f"data.damaged-{int(self.wall_clock())}"
             data.rename(aside)
             data.mkdir(mode=0o700)
             try:
@@ -140,7 +134,7 @@ class PrivateRedis:
             "--unixsocket": self.socket_path,
             "--unixsocketperm": "700",
             "--dir": str(data.absolute()),
-            "--logfile": str(self._directory.absolute() / "redis.log"),
+            "--logfile": str(self.directory.absolute() / "redis.log"),
             "--appendonly": "yes",
             "--appendfsync": "everysec",
             "--save": "",
@@ -148,7 +142,7 @@ class PrivateRedis:
             "--maxmemory-policy": "noeviction",
         }
         process = subprocess.Popen(  # noqa: S603  # the program comes from PATH, the arguments from us
-            [self._program, *(part for option in options.items() for part in option)],
+            [self.program, *(part for option in options.items() for part in option)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -166,16 +160,16 @@ class PrivateRedis:
         threading.Thread(target=process.wait, name="private-redis-exit", daemon=True).start()
 
     def _await_answer(self, process: subprocess.Popen[bytes] | None) -> None:
-        started = self._clock()
+        started = self.clock()
         while True:
             answer = _ask(self.socket_path, b"PING")
             if answer is not None and not answer.startswith(b"-LOADING"):
                 return
             if process is not None and process.poll() is not None:
                 raise PrivateRedisError(f"redis-server ended with status {process.returncode}; see redis.log")
-            if self._clock() - started > (START_TIMEOUT if answer is None else LOAD_TIMEOUT):
+            if self.clock() - started > (START_TIMEOUT if answer is None else LOAD_TIMEOUT):
                 raise PrivateRedisError("redis-server does not answer; see redis.log")
-            self._sleep(_POLL)
+            self.sleep(_POLL)
 
 
 def _ask(path: str, command: bytes, timeout: float = 2.0) -> bytes | None:

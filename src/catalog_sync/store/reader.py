@@ -12,17 +12,18 @@ import heapq
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
-from catalog_sync.domain.errors import BundleNotFoundError, CatalogSyncError, CatalogUnavailableError
+from catalog_sync.domain.errors import BundleNotFoundError, CatalogSyncError, CatalogUnavailableError, permanent
 from catalog_sync.domain.freshness import Freshness
 from catalog_sync.domain.groups import same_spelling
 from catalog_sync.domain.index import Filter, profile_of
+from catalog_sync.domain.json_form import JsonForm
 from catalog_sync.domain.models import Bundle, CatalogueMeta, Source
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.store.snapshot import SnapshotCorruptError, SnapshotFile
-from otel_resilience import Classification, ErrorClass, Severity, classify
+from otel_resilience import classify
 
 T = TypeVar("T")
 
@@ -36,10 +37,8 @@ REMEMBERED_BUNDLES = 1000
 _CHUNK = 1000
 
 
-class CatalogTooOldError(CatalogSyncError):
+class CatalogTooOldError(CatalogSyncError, default=permanent("catalog_too_old")):
     """The data is older than the caller accepts, as when prices are read."""
-
-    default = Classification(ErrorClass.PERMANENT, Severity.HIGH, "catalog_too_old")
 
 
 class StoreReads(Protocol):
@@ -90,7 +89,7 @@ class Query(Filter):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(JsonForm):
     """What a search found."""
 
     source: Source
@@ -102,20 +101,9 @@ class Answer:
     """How many bundles there are without limit and offset."""
     bundles: tuple[Bundle, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """The object of ``catalog-sync search --json``."""
-        return {
-            "source": self.source,
-            "as_of": self.as_of,
-            "stale": self.stale,
-            "version": self.version,
-            "total": self.total,
-            "bundles": [bundle.to_json() for bundle in self.bundles],
-        }
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class BundleAnswer:
+class BundleAnswer(JsonForm):
     """One bundle."""
 
     source: Source
@@ -124,19 +112,8 @@ class BundleAnswer:
     version: str
     bundle: Bundle
 
-    def to_json(self) -> dict[str, Any]:
-        """The object of ``catalog-sync show --json``."""
-        return {
-            "source": self.source,
-            "as_of": self.as_of,
-            "stale": self.stale,
-            "version": self.version,
-            "bundle": self.bundle.to_json(),
-        }
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """What was read, before it is judged."""
 
     meta: CatalogueMeta
@@ -144,28 +121,21 @@ class _Found:
     bundles: tuple[Bundle, ...]
 
 
+@dataclasses.dataclass(eq=False)
 class CatalogReader:
     """Reads the catalogue. ``stale_after`` in seconds, ``clock`` gives the time of day in seconds since the epoch.
 
     ``source`` is what answers of ``store`` count as at best, for a store that is itself a copy.
     """
 
-    def __init__(
-        self,
-        store: StoreReads | None,
-        snapshot: SnapshotReads | None,
-        *,
-        stale_after: float,
-        clock: Callable[[], float],
-        source: Source = "fresh",
-    ) -> None:
-        self._store = store
-        self._store_counts_as: Source = source
-        self._snapshot = snapshot
-        self._stale_after = stale_after
-        self._clock = clock
-        self._last_good: OrderedDict[Query | str, _Found] = OrderedDict()
-        self._last_version: str | None = None
+    store: StoreReads | None
+    snapshot: SnapshotReads | None
+    _: dataclasses.KW_ONLY
+    stale_after: float
+    clock: Callable[[], float]
+    source: Source = "fresh"
+    _last_good: OrderedDict[Query | str, _Found] = dataclasses.field(default_factory=OrderedDict)
+    _last_version: str | None = None
 
     async def search(self, query: Query, *, max_age: float | None = None) -> Answer:
         """The bundles that ``query`` describes.
@@ -217,9 +187,9 @@ class CatalogReader:
         from_snapshot: Callable[[SnapshotFile], _Found],
     ) -> tuple[_Found, Source]:
         reason: Exception | None = None
-        if self._store is not None:
+        if self.store is not None:
             try:
-                found = await self._read_store(self._store, from_store)
+                found = await self._read_store(self.store, from_store)
             except CatalogSyncError as error:
                 verdict = classify(error)
                 log.warning("the store cannot be read (%s, %s): %s", verdict.error_type, verdict.severity, error)
@@ -227,13 +197,13 @@ class CatalogReader:
             else:
                 if found is not None:
                     self._remember(key, found)
-                    return found, self._store_counts_as
-        file = None if self._snapshot is None else await self._snapshot.load()
+                    return found, self.source
+        file = None if self.snapshot is None else await self.snapshot.load()
         kept = self._last_good.get(key) if reason is not None else None
         if kept is not None and (file is None or file.meta.version == kept.meta.version):
             return kept, "stale"
         for _ in range(2):
-            if file is None or self._snapshot is None:
+            if file is None or self.snapshot is None:
                 break
             try:
                 return await asyncio.to_thread(from_snapshot, file), "snapshot"
@@ -241,7 +211,7 @@ class CatalogReader:
                 # A new one may have taken its place while it was read.
                 log.warning("the snapshot cannot be read: %s", error)
                 reason = reason or error
-                file = await self._snapshot.load()
+                file = await self.snapshot.load()
         if kept is not None:
             return kept, "stale"
         raise CatalogUnavailableError(
@@ -277,8 +247,8 @@ class CatalogReader:
         judged = Freshness.of(
             found.meta,
             source,
-            now=self._clock(),
-            stale_after=self._stale_after,
+            now=self.clock(),
+            stale_after=self.stale_after,
             groups={name: meta for name, meta in found.meta.groups.items() if same_spelling(name) in spellings},
             stale_bundles=any(bundle.stale for bundle in found.bundles),
         )

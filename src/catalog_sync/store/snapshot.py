@@ -58,8 +58,8 @@ class SnapshotFile:
         """
         for line in _bundle_lines(self.path, self.meta):
             try:
-                yield Bundle.from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
+                yield Bundle.from_json_text(line)
+            except ValueError as error:
                 raise SnapshotCorruptError("a bundle cannot be read") from error
 
 

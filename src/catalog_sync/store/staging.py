@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex
 from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.store import scripts
@@ -18,11 +21,14 @@ T = TypeVar("T")
 
 STAGING_TTL = 900
 """Seconds after its last write in which an abandoned staging key disappears by itself."""
+DISCARD_LIMIT = 1.5
+"""Seconds that the removal of a staged version may take."""
 CHUNK = 250
 """Fields per command: large enough to make round trips cheap, small enough not to block other clients."""
 _INDEX_BYTES = 1_000_000
 """An index entry can list every name of the catalogue, so entries are batched by size, not by number."""
 
+_log = logging.getLogger(__name__)
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
@@ -41,8 +47,8 @@ def encode(bundle: Bundle) -> str:
 def decode(name: str, text: bytes) -> Bundle:
     """The inverse of :func:`encode`. Raises :class:`CorruptEntryError`, which does not show the text."""
     try:
-        bundle = Bundle.from_json(json.loads(text))
-    except (ValueError, KeyError, TypeError) as error:
+        bundle = Bundle.from_json_text(text)
+    except ValueError as error:
         raise CorruptEntryError(f"the stored bundle {name!r} cannot be read", context={"bundle": name}) from error
     if bundle.name != name:
         raise CorruptEntryError(f"under {name!r} another bundle is stored", context={"bundle": name})
@@ -120,8 +126,12 @@ class Staging:
         self.manifest = manifest
 
     async def discard(self) -> None:
-        """Deletes what was staged. Needed only for tidiness: it would expire."""
-        await self._redis.command("discard staging", "UNLINK", *self.keys.all)
+        """Deletes what was staged, within :data:`DISCARD_LIMIT`; what is left expires by itself."""
+        try:
+            async with asyncio.timeout(DISCARD_LIMIT):
+                await self._redis.command("discard staging", "UNLINK", *self.keys.all)
+        except (CatalogSyncError, TimeoutError) as error:
+            _log.warning("the staged version %s is left to expire: %s", self.version, type(error).__name__)
 
     async def _verify_names(self, index: CatalogueIndex) -> None:
         staged = int(await self._redis.command("count", "HLEN", self.keys.bundles))

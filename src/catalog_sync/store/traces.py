@@ -7,18 +7,14 @@ last :data:`MAX_FAILED` of them for at most :data:`KEPT_FAILED` seconds.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import RedisError
-
-from catalog_sync.domain.cancellation import heeding_cancellation
 from catalog_sync.domain.errors import CacheConnectionError, CatalogSyncError
-from catalog_sync.observability.sdk import untraced
 from catalog_sync.observability.traces.records import SpanRecord, TraceSummary
-from catalog_sync.store.client import translated
 from catalog_sync.store.keys import TAG
 
 if TYPE_CHECKING:
@@ -91,23 +87,20 @@ class SharedTraces:
             by_trace.setdefault(span.trace_id, []).append(span)
         for portion in by_trace.values():
             summary = TraceSummary.of(portion)
-            texts = [json.dumps(span.to_json(), default=list) for span in portion]
-            await self._unobserved([*_figures(summary), *texts])
+            texts = [json.dumps(span.to_json()) for span in portion]
+            await self._push_portion([*_figures(summary), *texts])
 
-    async def _unobserved(self, args: list[str | int]) -> None:
+    async def _push_portion(self, args: list[str | int]) -> None:
         """Past the policy, whose spans would be pushed in their turn."""
-        with untraced():
-            try:
-                await heeding_cancellation(self._push(keys=[FAILED], args=args))
-            except (RedisError, OSError) as error:
-                raise translated("push spans", error) from error
+
+        async def push(_: Any) -> None:
+            await self._push(keys=[FAILED], args=args)
+
+        await self._redis.past_policy("push spans", push)
 
     async def ping(self) -> None:
         """Whether Redis answers, past the policy. Raises the ``Cache…Error`` that says why it does not."""
-        try:
-            await heeding_cancellation(self._redis.raw.ping())
-        except (RedisError, OSError) as error:
-            raise translated("ping", error) from error
+        await self._redis.past_policy("ping", lambda client: client.ping())
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
         """The last failed traces, newest first."""
@@ -123,17 +116,17 @@ class SharedTraces:
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
         """The spans of a trace by their start; empty where it is not kept (any more)."""
         texts = await self._redis.command("read trace", "LRANGE", f"{PREFIX}{trace_id}", 0, -1)
-        spans = {span.span_id: span for text in texts for span in (SpanRecord.from_json(json.loads(text)),)}
+        spans = {span.span_id: span for text in texts for span in (SpanRecord.from_json_text(text),)}
         return sorted(spans.values(), key=_order)
 
 
+@dataclasses.dataclass(eq=False)
 class JoinedTraces:
     """What this process has kept together with what others have pushed. Implements ``TraceStore``."""
 
-    def __init__(self, own: TraceStore, shared: SharedTraces) -> None:
-        self._own = own
-        self._shared = shared
-        self._sharing: set[asyncio.Task[None]] = set()
+    own: TraceStore
+    shared: SharedTraces
+    _sharing: set[asyncio.Task[None]] = dataclasses.field(default_factory=set)
 
     def share_soon(self, trace_id: str) -> None:
         """Push what this process has of a trace once the request that began it has ended.
@@ -147,24 +140,24 @@ class JoinedTraces:
     async def _share(self, trace_id: str) -> None:
         await asyncio.sleep(SHARE_AFTER)
         try:
-            await self._shared.push(await self._own.get(trace_id))
+            await self.shared.push(await self.own.get(trace_id))
         except CatalogSyncError as error:
             _log.warning("the first spans of trace %s are seen by this process alone: %s", trace_id, error)
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
         """The last failed traces of either, newest first; those of this process alone where Redis is away."""
         try:
-            shared = await self._shared.failed(limit=limit)
+            shared = await self.shared.failed(limit=limit)
         except CacheConnectionError:
             shared = ()
-        merged = {summary.trace_id: summary for summary in (*await self._own.failed(limit=limit), *shared)}
+        merged = {summary.trace_id: summary for summary in (*await self.own.failed(limit=limit), *shared)}
         return sorted(merged.values(), key=lambda summary: summary.end, reverse=True)[:limit]
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
         """All spans of a trace that anyone has."""
-        own = await self._own.get(trace_id)
+        own = await self.own.get(trace_id)
         try:
-            shared = await self._shared.get(trace_id)
+            shared = await self.shared.get(trace_id)
         except CacheConnectionError:
             shared = ()
         merged = {span.span_id: span for span in (*shared, *own)}

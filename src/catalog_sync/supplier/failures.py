@@ -18,7 +18,14 @@ from catalog_sync.domain.errors import (
     SyncDeadlineError,
 )
 from catalog_sync.domain.text import printable
-from otel_resilience import CircuitOpenError, Classification, Classifier, DeadlineExceededError
+from otel_resilience import (
+    CircuitOpenError,
+    Classification,
+    Classifier,
+    ConcurrencyLimitError,
+    DeadlineExceededError,
+    RateLimitedError,
+)
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -57,7 +64,14 @@ def translate(error: Exception, operation: str, classifier: Classifier) -> Catal
             retry_after=error.retry_after,
             context=context,
         )
-    if isinstance(error, DeadlineExceededError):
+    if isinstance(error, RateLimitedError):
+        return RateLimitError(
+            f"{operation}: not sent, the rate limit lets it pass in {error.retry_after:.1f} s, too late for this run",
+            classification=error.classification,
+            retry_after=error.retry_after,
+            context=context,
+        )
+    if isinstance(error, DeadlineExceededError | ConcurrencyLimitError):
         return SyncDeadlineError(f"{operation}: the time of the sync is up", context=context)
     kind: type[CatalogSyncError] = SupplierError
     if isinstance(error, httpx.HTTPStatusError):

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from enum import StrEnum
+from enum import StrEnum, auto
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from catalog_sync.domain.models import Bundle
-    from otel_resilience import Policy
 
 
 class QuarantineReason(StrEnum):
     """Why a row was set aside: the closed set of ``catalog.sync.quarantined``."""
 
-    MISSING_FIELD = "missing_field"
+    MISSING_FIELD = auto()
     """A required field (name, duration, price) is absent."""
-    BAD_NAME = "bad_name"
-    BAD_PRICE = "bad_price"
+    BAD_NAME = auto()
+    BAD_PRICE = auto()
     """Not a number, not finite, not positive, or beyond any plausible price."""
-    BAD_COUNTRY = "bad_country"
-    BAD_DURATION = "bad_duration"
-    BAD_DATA_AMOUNT = "bad_data_amount"
-    BAD_TEXT = "bad_text"
+    BAD_COUNTRY = auto()
+    BAD_DURATION = auto()
+    BAD_DATA_AMOUNT = auto()
+    BAD_TEXT = auto()
     """A text holds what cannot be encoded, such as half of an emoji or bytes that are not UTF-8."""
-    BAD_TYPE = "bad_type"
+    BAD_TYPE = auto()
     """Not an object, or another field is of the wrong type."""
 
 
@@ -101,11 +100,6 @@ class Supplier(Protocol):
         """Requests sent so far."""
         ...
 
-    @property
-    def policy(self) -> Policy:
-        """The policy that protects every call."""
-        ...
-
     async def list_groups(self, *, deadline: Deadline) -> list[str]:
         """The groups that the account can see, in the supplier's order.
 
@@ -124,8 +118,4 @@ class Supplier(Protocol):
 
     async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
         """One bundle. Raises ``NotFoundError`` where the supplier does not have it (any more)."""
-        ...
-
-    async def health_probe(self, *, deadline: Deadline) -> None:
-        """One cheap call that shows whether the supplier answers and accepts the key."""
         ...

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@dataclasses.dataclass(eq=False)
 class CatalogueBuilder:
     """Merges what the groups deliver into one staged version: each bundle once, in all its groups.
 
     Safe for concurrent groups. Errors of the store pass through.
     """
 
-    def __init__(self, store: CatalogStore, staging: Staging, index: CatalogueIndex, names: GroupNames) -> None:
-        self.staging = staging
-        self.index = index
-        self.names = names
-        self.membership = Membership()
-        self._store = store
-        self._withdrawn: dict[str, set[str]] = {}
-        # Two groups that list the same bundle must not overtake each other: the later write knows both.
-        self._writing = asyncio.Lock()
+    store: CatalogStore
+    staging: Staging
+    index: CatalogueIndex
+    names: GroupNames
+    membership: Membership = dataclasses.field(default_factory=Membership)
+    _withdrawn: dict[str, set[str]] = dataclasses.field(default_factory=dict)
+    _writing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+    """Two groups that list the same bundle must not overtake each other: the later write knows both."""
 
     async def put(self, group: str, bundles: Sequence[Bundle]) -> int:
         """Stage ``bundles`` as fetched under ``group``. Returns how many of them the group did not have yet."""
@@ -126,7 +126,7 @@ class CatalogueBuilder:
 
     async def _rewrite(self, names: Iterable[str], groups: Callable[[Bundle], tuple[str, ...]]) -> None:
         for chunk in chunks(list(names)):  # what is rewritten may change what ``names`` iterates over
-            found = await self._store.get_bundles(self.staging.version, chunk)
+            found = await self.store.get_bundles(self.staging.version, chunk)
             await self._restage([self._regrouped(bundle, groups(bundle)) for bundle in found if bundle is not None])
 
     def _with_groups(self, bundle: Bundle) -> Bundle:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ScopeProgress:
+class ScopeProgress(NamedTuple):
     """How far one group, or the country that is synced alone, has come."""
 
     name: str
@@ -16,8 +14,7 @@ class ScopeProgress:
     bundles: int = 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """A moment of a running sync. Totals grow while they become known."""
 
     groups_done: int

@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 OnReport = Callable[[SyncReport, float | None], None]
 """Called for every sync, inside its span: the report, and the age in seconds of what readers get, where it is known."""
 
-CLEAN_UP_LIMIT: Final = 1.5
-"""Seconds granted to the removal of a staged version; what is left expires by itself."""
-
 COMMIT_LIMIT: Final = 2.0
 """Seconds that a commit under way may still take after the run was stopped."""
 
@@ -76,31 +73,20 @@ class _Result:
         self.outcome, self.error = candidate.outcome, candidate.error
 
 
+@dataclasses.dataclass(eq=False)
 class SyncService:
     """Copies the supplier's catalogue into the store."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        supplier: Supplier,
-        store: CatalogStore,
-        snapshot: Snapshot,
-        *,
-        on_progress: OnProgress | None = None,
-        on_report: OnReport | None = None,
-        distributed: DistributedSync | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime.datetime] = utc_now,
-    ) -> None:
-        self._settings = settings
-        self._supplier = supplier
-        self._store = store
-        self._snapshot = snapshot
-        self._on_progress = on_progress
-        self._on_report = on_report
-        self._distributed = distributed
-        self._clock = clock
-        self._now = now
+    settings: Settings
+    supplier: Supplier
+    store: CatalogStore
+    snapshot: Snapshot
+    _: dataclasses.KW_ONLY
+    on_progress: OnProgress | None = None
+    on_report: OnReport | None = None
+    distributed: DistributedSync | None = None
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime.datetime] = utc_now
 
     async def run(self, request: SyncRequest | None = None) -> SyncReport:
         """Sync once. Returns a report whatever happens, except that ``CancelledError`` passes once the lock is free.
@@ -110,9 +96,9 @@ class SyncService:
         ``CacheConnectionError`` or ``LockLostError`` is raised, for the step can be repeated.
         """
         request = request or SyncRequest()
-        distributed = self._distributed
-        started, started_at = self._clock(), distributed.started_at if distributed else rfc3339(self._now())
-        counts = self._supplier.counts
+        distributed = self.distributed
+        started, started_at = self.clock(), distributed.started_at if distributed else rfc3339(self.now())
+        counts = self.supplier.counts
         sent, repeated = counts.sent, counts.repeated
         with instruments.sync_span(request.kind, request.trigger), _scope_of(distributed) as identifier:
             result = _Result()
@@ -129,7 +115,7 @@ class SyncService:
                 quarantined=run.quarantined if run else 0,
                 groups=tuple(run.groups.values()) if run else (),
                 started_at=started_at,
-                duration_s=distributed.duration(self._now()) if distributed else self._clock() - started,
+                duration_s=distributed.duration(self.now()) if distributed else self.clock() - started,
                 attempts=counts.sent - sent,
                 retries=counts.repeated - repeated,
                 quarantined_rows=tuple(run.quarantined_rows()) if run else (),
@@ -149,22 +135,22 @@ class SyncService:
             result.error = _reported(error)
             return
         except Exception as error:  # whatever keeps the lock from being taken is reported as such, classified
-            if self._distributed is not None and isinstance(error, CacheConnectionError):
+            if self.distributed is not None and isinstance(error, CacheConnectionError):
                 raise
             result.outcome, result.error = Outcome.LOCK_UNAVAILABLE, _reported(error)
             return
         if isinstance(lock, LockHolder):
             result.outcome, result.holder = Outcome.SKIPPED_LOCKED, lock
             with contextlib.suppress(CatalogSyncError):  # the version is only shown; the outcome stands
-                result.meta = await self._store.current()
+                result.meta = await self.store.current()
             return
         try:
-            async with lock.hold(release=self._distributed is None):
+            async with lock.hold(release=self.distributed is None):
                 await self._work(request, lock, result)
         except Exception as raised:  # noqa: BLE001  every failure becomes part of the report, classified
             leaf = first_leaf(raised)
             again = isinstance(leaf, CacheConnectionError | LockLostError)
-            if self._distributed is not None and again and not result.published:
+            if self.distributed is not None and again and not result.published:
                 raise leaf from None
             failure = _reported(leaf)
             if result.published:
@@ -174,33 +160,33 @@ class SyncService:
                 result.outcome, result.error = Outcome.FAILED, failure
 
     async def _acquire(self) -> LockLease | LockHolder:
-        if self._distributed is None:
-            return await self._store.acquire_lock(correlation_id())
-        return self._distributed.refused_by or await adopt_lease(self._store, self._distributed)
+        if self.distributed is None:
+            return await self.store.acquire_lock(correlation_id())
+        return self.distributed.refused_by or await adopt_lease(self.store, self.distributed)
 
     async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:
-        published = await Published.load(self._store, self._snapshot)
+        published = await Published.load(self.store, self.snapshot)
         previous = published.previous
         result.meta = previous.meta if previous else None
         asked = request
-        if self._distributed is None:  # the parts of a shared sync are fetched already: its first step has widened it
+        if self.distributed is None:  # the parts of a shared sync are fetched already: its first step has widened it
             request = request.widened(published.obstacle)
-        began = self._now()
-        distributed = self._distributed
+        began = self.now()
+        distributed = self.distributed
         suffix = distributed.attempt if distributed else correlation_id()[:8]
-        staging = await self._store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
+        staging = await self.store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
         committing = False
         try:
             run = result.run = Run(
                 request=request,
                 asked=asked,
-                settings=self._settings,
-                supplier=self._supplier,
-                builder=CatalogueBuilder(self._store, staging, CatalogueIndex(), GroupNames(())),
+                settings=self.settings,
+                supplier=self.supplier,
+                builder=CatalogueBuilder(self.store, staging, CatalogueIndex(), GroupNames(())),
                 previous=previous,
                 damage=published.damage,
-                progress=ProgressTracker(self._on_progress),
-                deadline=Deadline(self._settings.sync_deadline, self._clock),
+                progress=ProgressTracker(self.on_progress),
+                deadline=Deadline(self.settings.sync_deadline, self.clock),
                 as_of=distributed.started_at if distributed else rfc3339(began),
                 replayed=distributed is not None,
             )
@@ -219,11 +205,11 @@ class SyncService:
         finally:
             # Once the commit was sent the version may be live: then it is left alone.
             if not committing:
-                await self._discard(staging)
+                await staging.discard()
         await self._save(meta, result)
 
     async def _within_deadline(self, run: Run, staging: Staging) -> Candidate:
-        timeout = asyncio.timeout(self._settings.sync_deadline)
+        timeout = asyncio.timeout(self.settings.sync_deadline)
         try:
             async with timeout:
                 return await _build(run)
@@ -231,7 +217,7 @@ class SyncService:
             if not timeout.expired():
                 raise
             raise SyncDeadlineError(
-                f"the sync did not end within {self._settings.sync_deadline:g} s", context={"version": staging.version}
+                f"the sync did not end within {self.settings.sync_deadline:g} s", context={"version": staging.version}
             ) from error
 
     def _meta(self, run: Run, staging: Staging, candidate: Candidate, fence: int) -> CatalogueMeta:
@@ -246,15 +232,15 @@ class SyncService:
             fence=fence,
             correlation_id=correlation_id(),
             kind=run.request.kind,
-            last_full_sync=rfc3339(self._now()) if completes else before,
+            last_full_sync=rfc3339(self.now()) if completes else before,
         )
 
     async def _commit(
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, candidate: Candidate, result: _Result
     ) -> None:
         """Commit; a cancellation waits, for a bounded time, until it is known whether the version is live."""
-        receipt = self._distributed.job if self._distributed else None
-        commit = asyncio.ensure_future(self._store.commit(staging, meta, lease, receipt=receipt))
+        receipt = self.distributed.job if self.distributed else None
+        commit = asyncio.ensure_future(self.store.commit(staging, meta, lease, receipt=receipt))
         try:
             await asyncio.shield(commit)
         except asyncio.CancelledError:
@@ -268,23 +254,23 @@ class SyncService:
     async def _published_before(self, meta: CatalogueMeta, version: str) -> CatalogueMeta:
         """What an earlier attempt of this sync has published; a sync after it may have replaced that by now."""
         try:
-            return await self._store.meta(version)
+            return await self.store.meta(version)
         except VersionGoneError:
             return dataclasses.replace(meta, version=version)
 
     async def _save(self, meta: CatalogueMeta, result: _Result) -> None:
         """Write the last-good snapshot. Where it cannot be written, the publication stands if a server keeps it."""
         try:
-            await self._snapshot.write_version(meta, self._store)
+            await self.snapshot.write_version(meta, self.store)
         except (CatalogSyncError, OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or error_info(error).message
-            if await self._store.outlives_process():
+            if await self.store.outlives_process():
                 _log.error(
-                    "the snapshot of version %s was not written to %s: %s", meta.version, self._snapshot.path, reason
+                    "the snapshot of version %s was not written to %s: %s", meta.version, self.snapshot.path, reason
                 )
                 return
             lost = NotDurableError(
-                f"the catalogue ends with this process: {self._snapshot.path.parent} cannot be written ({reason}) and "
+                f"the catalogue ends with this process: {self.snapshot.path.parent} cannot be written ({reason}) and "
                 "no Redis keeps it; set CATALOG_STATE_DIR to a folder that can be written, or REDIS_URL",
                 context={"version": meta.version},
             )
@@ -293,20 +279,13 @@ class SyncService:
             result.outcome, result.error = Outcome.FAILED, error_info(lost)
             result.meta = previous.meta if previous else None
 
-    async def _discard(self, staging: Staging) -> None:
-        try:
-            async with asyncio.timeout(CLEAN_UP_LIMIT):
-                await staging.discard()
-        except (CatalogSyncError, TimeoutError) as error:
-            _log.warning("the staged version %s is left to expire: %s", staging.version, error_info(error).message)
-
     def _report(self, report: SyncReport, result: _Result) -> None:
         run, meta = result.run, result.meta
         age: float | None = None
         if meta is not None:
             as_of = parse_rfc3339(meta.as_of)
-            instruments.set_catalog_age(lambda: (self._now() - as_of).total_seconds())
-            age = (self._now() - as_of).total_seconds()
+            instruments.set_catalog_age(lambda: (self.now() - as_of).total_seconds())
+            age = (self.now() - as_of).total_seconds()
         counts = {group.name: group.bundles for group in report.groups}
         quarantined: dict[tuple[str, str], int] = {}
         for scope, tally in run.tallies.items() if run else ():
@@ -317,8 +296,8 @@ class SyncService:
             # A typo is no failed sync: it is not counted as one.
             instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
         instruments.emit_sync_finished(report)
-        if self._on_report is not None:
-            self._on_report(report, age)
+        if self.on_report is not None:
+            self.on_report(report, age)
 
 
 def _scope_of(distributed: DistributedSync | None) -> AbstractContextManager[str]:

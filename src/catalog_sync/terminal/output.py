@@ -13,7 +13,7 @@ from catalog_sync import exit_codes
 from catalog_sync.domain.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
@@ -54,6 +54,13 @@ class Answer:
             line = json.dumps(data)
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
+
+    def result(self, data: dict[str, Any], print_for_a_person: Callable[[], object]) -> None:
+        """Print what the command found: as the JSON object, or for a person."""
+        if self.as_json:
+            self.json(data)
+        else:
+            print_for_a_person()
 
     def text(self, line: str) -> None:
         """Print a line for a person on stdout; nothing where JSON was asked for."""

@@ -71,18 +71,10 @@ def _work(app: Celery, name: str, concurrency: int, failure: Any) -> int:
     from celery.worker import state
 
     from catalog_sync.worker.celery_settings import QUEUE
-    from catalog_sync.worker.consumer import SteadyConsumer
 
+    app.conf.worker_concurrency = concurrency
     worker = app.Worker(
-        hostname=name,
-        queues=QUEUE,
-        concurrency=concurrency,
-        pool_cls="prefork",
-        consumer_cls=SteadyConsumer,
-        loglevel="INFO",
-        quiet=True,
-        without_gossip=True,
-        without_mingle=True,
+        hostname=name, queues=QUEUE, loglevel="INFO", quiet=True, without_gossip=True, without_mingle=True
     )
     worker.start()
     if failure.code:

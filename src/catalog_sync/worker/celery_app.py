@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from catalog_sync.worker.steps import Worker
 
 UNSAMPLED: Final = {"traceparent": f"00-{'5' * 32}-{'5' * 16}-00"}
-"""Headers of messages that nobody asked for: looking after jobs every few seconds makes no traces."""
+"""Headers of messages that no request caused: housekeeping every few seconds makes no traces."""
 
 CELERY_VARIABLES: Final = (
     "CELERY_BROKER_URL",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.store.client import SOCKET_TIMEOUT
 
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
@@ -15,12 +16,11 @@ QUEUE: Final = "catalog"
 KEY_PREFIX: Final = "catalog-sync:"
 """In front of every key of the broker."""
 QUEUE_KEY: Final = KEY_PREFIX + QUEUE
-"""The list that holds the messages nobody has taken."""
+"""The list that holds the messages that no worker has taken."""
 VISIBILITY_FACTOR: Final = 3
 """A message is given out again after so many times the longest job. Less would start a long job twice."""
 TIME_LIMIT_MARGIN: Final = 60.0
 """Seconds beyond the deadline of a sync after which a step that hangs is ended with its process."""
-SOCKET_TIMEOUT: Final = 5.0
 
 PLAN_TASK: Final = "catalog.plan"
 FETCH_TASK: Final = "catalog.fetch"
@@ -63,6 +63,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "interval_step": 0.2,
             "interval_max": 0.5,
         },
+        "worker_pool": "prefork",
+        "worker_consumer": "catalog_sync.worker.consumer:SteadyConsumer",
         "worker_prefetch_multiplier": 1,
         # Nothing of ours is sent to workers by broadcast: a cancelled job is refused by the ledger when it begins.
         "worker_enable_remote_control": False,

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from celery import signals
 
-from catalog_sync.domain.times import rfc3339, utc_now
+from catalog_sync.domain.times import utc_now
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import DEAD, DEAD_COUNT
 from catalog_sync.jobs.ledger import KEPT_LETTERS
+from catalog_sync.jobs.records import dead_letter
 from catalog_sync.store.client import connect_blocking
 from catalog_sync.worker.transport import GuardedChannel
 from otel_resilience.redaction import redact
@@ -20,7 +21,6 @@ from otel_resilience.redaction import redact
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
-REDIS_TIMEOUT: Final = 1.0
 MAX_TEXT: Final = 300
 
 _log = logging.getLogger(__name__)
@@ -47,16 +47,9 @@ class DeadLetters:
     def _add(self, reason: str, task: str | None, message: Any, error: BaseException | None) -> None:
         body = getattr(message, "body", message)
         text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
-        letter = {
-            "job": None,
-            "step": None if task is None else redact(task)[:MAX_TEXT],
-            "scope": None,
-            "starts": 0,
-            "at": rfc3339(utc_now()),
-            "correlation_id": None,
-            "reason": reason if error is None else f"{reason}: {redact(str(error))[:MAX_TEXT]}",
-            "body": redact(text)[:MAX_TEXT],
-        }
+        step = None if task is None else redact(task)[:MAX_TEXT]
+        why = reason if error is None else f"{reason}: {redact(str(error))[:MAX_TEXT]}"
+        letter = {**dead_letter(utc_now(), why, step=step), "body": redact(text)[:MAX_TEXT]}
         _log.error("a message is a dead letter: %s", reason)
         try:
             self._redis.eval(scripts.ADD_DEAD_LETTER, 2, DEAD, DEAD_COUNT, json.dumps(letter), KEPT_LETTERS)
@@ -66,7 +59,7 @@ class DeadLetters:
 
 def watch(settings: Settings) -> DeadLetters:
     """Puts aside what the worker in this process cannot handle, from now on."""
-    letters = DeadLetters(connect_blocking(settings.redis_url or "", timeout=REDIS_TIMEOUT))
+    letters = DeadLetters(connect_blocking(settings.redis_url or ""))
     GuardedChannel.unreadable = staticmethod(letters.unreadable)
     signals.task_unknown.connect(letters.unknown, weak=False)
     signals.task_rejected.connect(letters.rejected, weak=False)

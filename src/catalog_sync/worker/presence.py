@@ -26,7 +26,6 @@ from catalog_sync.worker.process import probe
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
-REDIS_TIMEOUT: Final = 1.0
 PRESENT_FOR: Final = 15
 """Seconds after which a silent worker is not shown any more."""
 SWEEPS_PER_LEASE: Final = 3
@@ -45,7 +44,7 @@ class Presence:
     """What the parent of one worker does at every heartbeat."""
 
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._redis = connect_blocking(settings.redis_url or "", timeout=REDIS_TIMEOUT)
+        self._redis = connect_blocking(settings.redis_url or "")
         self._name = name
         self._clock = clock
         self._worker: Any = None

@@ -151,7 +151,7 @@ class WorkerProcess:
             _log.warning("%d spans are not shown by the API: %s", len(spans), error_info(error).message)
 
     def close(self) -> None:
-        """Close connections, tell what is due, and send what telemetry is left."""
+        """Close connections, send the alerts that are due and the telemetry that is left."""
         try:
             self._loop.run_until_complete(self._stack.aclose())
         finally:

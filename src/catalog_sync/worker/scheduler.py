@@ -21,7 +21,6 @@ from catalog_sync.worker.celery_app import configure
 from catalog_sync.worker.celery_settings import DUE_TASK
 from otel_resilience.redaction import redact
 
-REDIS_TIMEOUT: Final = 1.0
 ASK_EVERY: Final = 60.0
 """Seconds between two questions whether a sync is due."""
 LONGEST_LOOP: Final = 5.0
@@ -75,7 +74,7 @@ def serve(shown_in: Path | None) -> int:
     check_broker(settings)
     transport.install()
     Scheduler.health_file = shown_in
-    Scheduler.ping = staticmethod(connect_blocking(settings.redis_url or "", timeout=REDIS_TIMEOUT).ping)
+    Scheduler.ping = staticmethod(connect_blocking(settings.redis_url or "").ping)
     app.conf.update(
         beat_schedule={"due": {"task": DUE_TASK, "schedule": ASK_EVERY, "options": {"expires": ASK_EVERY}}},
         beat_max_loop_interval=LONGEST_LOOP,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -28,30 +29,24 @@ class StepStoppedError(Exception):
         self.lost = lost
 
 
+@dataclasses.dataclass(eq=False)
 class StepHeartbeat(LeaseHeartbeat):
     """``async with StepHeartbeat(...)``: extends the claim in the background, stops a body that is no longer wanted.
 
     ``on_beat`` is called after every heartbeat that Redis has confirmed. Raises :class:`StepStoppedError`.
     """
 
-    def __init__(
-        self,
-        ledger: JobLedger,
-        job_id: str,
-        step: str,
-        claim: str,
-        lease: float,
-        on_beat: Callable[[], object] | None = None,
-    ) -> None:
-        super().__init__(self._beat_until_stopped, name=f"heartbeat of {step}")
-        self._ledger = ledger
-        self._job_id = job_id
-        self._step = step
-        self._claim = claim
-        self._lease = lease
-        self._on_beat = on_beat
-        self._progress: tuple[int, GroupProgress] | None = None
-        self._concluding = False
+    ledger: JobLedger
+    job_id: str
+    step: str
+    claim: str
+    lease: float
+    on_beat: Callable[[], object] | None = None
+    _progress: tuple[int, GroupProgress] | None = None
+    _concluding: bool = False
+
+    def __post_init__(self) -> None:
+        LeaseHeartbeat.__init__(self, self._beat_until_stopped, name=f"heartbeat of {self.step}")
 
     def conclude(self) -> None:
         """From here on nothing stops the body: its next write gives the claim back, and the ledger judges that write.
@@ -68,17 +63,17 @@ class StepHeartbeat(LeaseHeartbeat):
         while True:
             try:
                 await self._report_progress()
-                answer = await self._ledger.beat(self._job_id, self._step, self._claim, self._lease)
+                answer = await self.ledger.beat(self.job_id, self.step, self.claim, self.lease)
             except CatalogSyncError as error:
-                _log.warning("the claim of %s could not be extended: %s", self._step, error)
+                _log.warning("the claim of %s could not be extended: %s", self.step, error)
             else:
                 if answer != "ok":
                     return None if self._concluding else StepStoppedError(lost=answer == "lost")
-                if self._on_beat is not None:
-                    self._on_beat()
-            await asyncio.sleep(min(LONGEST_PAUSE, self._lease / 3))
+                if self.on_beat is not None:
+                    self.on_beat()
+            await asyncio.sleep(min(LONGEST_PAUSE, self.lease / 3))
 
     async def _report_progress(self) -> None:
         noted, self._progress = self._progress, None
         if noted is not None:
-            await self._ledger.progress(self._job_id, *noted)
+            await self.ledger.progress(self.job_id, *noted)

@@ -1,4 +1,4 @@
-"""The steps of a sync: plan, fetch, publish. Each may be begun more than once, by several workers at a time."""
+"""The steps of a sync: plan, fetch, publish. Each may be started more than once, by several workers at a time."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from catalog_sync.domain.errors import (
     UnusableGroupsError,
 )
 from catalog_sync.domain.groups import GroupNames
-from catalog_sync.domain.models import LockHolder, SyncKind, SyncReport, SyncRequest
-from catalog_sync.domain.times import rfc3339
+from catalog_sync.domain.models import LockHolder, SyncKind, SyncRequest
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
 from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
-from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
+from catalog_sync.jobs.records import PLAN, PUBLISH, dead_letter, step_of
 from catalog_sync.jobs.redis import RedisJobs
 from catalog_sync.jobs.sweep import GRACE, end_lost, end_with_error, sweep
 from catalog_sync.last_run import write_last_run
@@ -47,7 +47,7 @@ from catalog_sync.sync.shared.failures import error_from_json, error_to_json
 from catalog_sync.sync.shared.staged import Part, StagedSupplier, fetch_bundle_part, fetch_part
 from catalog_sync.worker.due import just_tried
 from catalog_sync.worker.step_heartbeat import StepHeartbeat, StepStoppedError
-from otel_resilience import Policy, classify, correlation_scope
+from otel_resilience import classify, correlation_scope
 
 if TYPE_CHECKING:
     from catalog_sync.jobs.ledger import JobLedger
@@ -66,7 +66,6 @@ PART_MARGIN: Final = 900
 """Seconds for which a staged part outlives the deadline of its sync."""
 LEAST_TO_PUBLISH: Final = 30.0
 """Seconds that merging gets although the deadline is near: everything was fetched in time."""
-CLEAN_UP_LIMIT: Final = 1.5
 
 Step = Callable[["Record", Started, StepHeartbeat], Awaitable[None]]
 
@@ -75,38 +74,29 @@ _AGAIN: Final = (CacheConnectionError, LockLostError)
 """What ends an attempt at a step and not the step."""
 
 
+@dataclasses.dataclass(eq=False)
 class Worker:
     """Runs the steps that messages ask for."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        supplier: EsimGoClient,
-        store: CatalogStore,
-        snapshot: Snapshot,
-        ledger: JobLedger,
-        sender: Sender,
-        shared: SharedState,
-        *,
-        on_report: OnReport | None = None,
-        on_sign_of_life: Callable[[], object] | None = None,
-        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
-    ) -> None:
-        self._settings = settings
-        self._supplier = supplier
-        self._store = store
-        self._snapshot = snapshot
-        self._ledger = ledger
-        self._sender = sender
-        self._shared = shared
-        self._on_report = on_report
-        self._on_sign_of_life = on_sign_of_life
-        self._jobs = RedisJobs(ledger, sender, sync_deadline=settings.sync_deadline, now=now)
-        self._now = now
-        self._ended_here = ""
-        """The last job whose last step was done here: its record may be deleted."""
-        self._interrupted: Record | None = None
-        """The job of the last step that Redis interrupted: where its record is lost, only its workers know of it."""
+    settings: Settings
+    supplier: EsimGoClient
+    store: CatalogStore
+    snapshot: Snapshot
+    ledger: JobLedger
+    sender: Sender
+    shared: SharedState
+    _: dataclasses.KW_ONLY
+    on_report: OnReport | None = None
+    on_sign_of_life: Callable[[], object] | None = None
+    now: Callable[[], datetime.datetime] = utc_now
+    _jobs: RedisJobs = dataclasses.field(init=False)
+    _ended_here: str = ""
+    """The last job whose last step was done here: its record may be deleted."""
+    _interrupted: Record | None = None
+    """The job of the last step that Redis interrupted: where its record is lost, only its workers know of it."""
+
+    def __post_init__(self) -> None:
+        self._jobs = RedisJobs(self.ledger, self.sender, sync_deadline=self.settings.sync_deadline, now=self.now)
 
     async def plan(self, job_id: str) -> None:
         """The first step."""
@@ -127,34 +117,34 @@ class Worker:
     async def sweep(self) -> None:
         """See :mod:`catalog_sync.jobs.sweep`."""
         await sweep(
-            self._ledger,
-            self._store,
-            self._sender,
-            lease=self._settings.job_lease,
-            sync_deadline=self._settings.sync_deadline,
-            now=self._now(),
-            on_report=self._on_report,
+            self.ledger,
+            self.store,
+            self.sender,
+            lease=self.settings.job_lease,
+            sync_deadline=self.settings.sync_deadline,
+            now=self.now(),
+            on_report=self.on_report,
         )
         await self._report_loss()
 
     async def ask_if_due(self) -> None:
         """Ask for a full sync where one is due: also where a part of the catalogue is lost, not where Redis is away."""
-        every = self._settings.sync_every
+        every = self.settings.sync_every
         if not every:
             return
         damaged = False
         try:
             jobs = await self._jobs.latest(limit=20)
             try:
-                meta = await self._store.current()
+                meta = await self.store.current()
             except InvalidDataError as damage:
                 _log.warning("the published catalogue is damaged: %s", damage)
                 meta, damaged = None, True
         except CatalogSyncError as error:
             _log.warning("whether a sync is due cannot be seen: %s", error)
             return
-        pause = await asyncio.to_thread(self._shared.pause, DEPENDENCY)
-        now = self._now()
+        pause = await asyncio.to_thread(self.shared.pause, DEPENDENCY)
+        now = self.now()
         found = schedule.decide(meta, now, every=every, damaged=damaged, paused_for=pause)
         if just_tried(jobs, every, now) or not found.due:
             return
@@ -168,39 +158,39 @@ class Worker:
     async def _run(self, job_id: str, step: str, work: Step, number: int | None = None) -> None:
         """Claim a step and do it; what comes too late, too early or twice is dropped."""
         claim = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
-        started = await self._ledger.start(
+        started = await self.ledger.start(
             job_id,
             step,
             claim,
-            lease=self._settings.job_lease,
-            now=rfc3339(self._now()),
-            time_limit=self._settings.sync_deadline,
+            lease=self.settings.job_lease,
+            now=rfc3339(self.now()),
+            time_limit=self.settings.sync_deadline,
         )
         if not isinstance(started, Started):
-            _log.info("%s of job %s is not begun: %s", step, job_id, started)
+            _log.info("%s of job %s is not started: %s", step, job_id, started)
             if started == "gone":
                 await self._report_loss()
             if started == "dead":
                 await self._bury(job_id, step, number)
             return
-        record = await self._ledger.read(job_id)
+        record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
             try:
                 async with StepHeartbeat(
-                    self._ledger, job_id, step, claim, self._settings.job_lease, self._on_sign_of_life
+                    self.ledger, job_id, step, claim, self.settings.job_lease, self.on_sign_of_life
                 ) as heartbeat:
                     await work(record, started, heartbeat)
             except StepStoppedError as stopped:
                 _log.info("%s of job %s stops: %s", step, job_id, stopped)
                 if not await self._is_lost(record) and not stopped.lost:
-                    await self._sender.publish(job_id, record.carrier)
+                    await self.sender.publish(job_id, record.carrier)
             except JobNotFoundError:
                 await self._is_lost(record)
             except _AGAIN as error:
                 if await self._is_lost(record):
                     return
                 self._interrupted = record
-                _log.warning("%s of job %s will be begun again: %s", step, job_id, error)
+                _log.warning("%s of job %s will be started again: %s", step, job_id, error)
                 await self._give_back(job_id, step, claim)
                 raise
 
@@ -212,13 +202,13 @@ class Worker:
         record = self._interrupted
         if record is None:
             return
-        over = record.distributed_sync().duration(self._now()) > self._settings.sync_deadline + GRACE
+        over = record.distributed_sync().duration(self.now()) > self.settings.sync_deadline + GRACE
         if over or await self._is_lost(record) or await self._has_ended(record.job.id):
             self._interrupted = None
 
     async def _has_ended(self, job_id: str) -> bool:
         try:
-            return (await self._ledger.shown(job_id)).status.ended
+            return (await self.ledger.shown(job_id)).status.ended
         except CatalogSyncError as error:
             _log.debug("whether job %s has ended cannot be seen: %s", job_id, error)
             return False
@@ -228,20 +218,20 @@ class Worker:
         if record.job.id == self._ended_here:
             return False
         try:
-            return await end_lost(self._ledger, record, self._now(), self._on_report)
+            return await end_lost(self.ledger, record, self.now(), self.on_report)
         except CatalogSyncError as error:
             _log.warning("whether job %s is still there cannot be seen: %s", record.job.id, error)
             return False
 
     async def _give_back(self, job_id: str, step: str, claim: str) -> None:
         try:
-            await self._ledger.release(job_id, step, claim)
+            await self.ledger.release(job_id, step, claim)
         except CatalogSyncError as error:
             _log.warning("the claim of %s is left to expire: %s", step, error)
 
     async def _plan(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
         job_id = record.job.id
-        lease = await adopt_lease(self._store, record.distributed_sync())
+        lease = await adopt_lease(self.store, record.distributed_sync())
         token, refused_by = None, None
         scopes: list[str] = []
         plan = Part()
@@ -251,20 +241,20 @@ class Worker:
         else:
             token = lease.token
             async with lease.hold(release=False):
-                published = await Published.load(self._store, self._snapshot)
+                published = await Published.load(self.store, self.snapshot)
                 request = record.request.widened(published.obstacle)
                 plan, scopes = await self._scopes(record.request, request, published.previous, started)
         carrier = inject_context()
         heartbeat.conclude()
-        await self._ledger.planned(
+        await self.ledger.planned(
             job_id, plan, scopes, request=request, token=token, refused_by=refused_by, carrier=carrier
         )
-        stands = await self._ledger.read(job_id)  # another attempt may have been first
+        stands = await self.ledger.read(job_id)  # another attempt may have been first
         _log.info("sync %s: %d scopes are fetched for %s", job_id, len(stands.scopes), request.kind.value)
         for number in range(len(stands.scopes)):
-            await self._sender.fetch(job_id, number, stands.carrier, every=self._settings.job_lease)
+            await self.sender.fetch(job_id, number, stands.carrier, every=self.settings.job_lease)
         if not stands.scopes:
-            await self._sender.publish(job_id, stands.carrier)
+            await self.sender.publish(job_id, stands.carrier)
 
     async def _scopes(
         self, asked: SyncRequest, request: SyncRequest, previous: Previous | None, started: Started
@@ -277,17 +267,17 @@ class Worker:
             return Part(), [country_code(request.scope)]
         if request.kind is SyncKind.BUNDLE and request.scope is not None:
             return Part(), [request.scope]
-        before = dataclasses.replace(self._supplier.counts)
+        before = dataclasses.replace(self.supplier.counts)
         fetch = self._new_fetch(started, None)
         try:
             groups, failure = await discover(fetch, previous)
             if request is not asked and failure is None:
-                await confirm_asked(asked, groups, self._supplier, fetch.deadline)
+                await confirm_asked(asked, groups, self.supplier, fetch.deadline)
         except _AGAIN:
             raise
         except CatalogSyncError as error:
             failed = self._counted(Part(error=error), before)
-            await self._heed(failed, started)
+            await self._note_pause(failed, started)
             return failed, []
         listed = failure is None or isinstance(failure, UnusableGroupsError)
         plan = self._counted(Part(groups=tuple(groups) if listed else (), error=failure), before)
@@ -299,27 +289,27 @@ class Worker:
     async def _fetch(self, record: Record, number: int, started: Started, heartbeat: StepHeartbeat) -> None:
         job_id, scope = record.job.id, record.scopes[number]
         heartbeat.note(number, GroupProgress(scope, "running"))
-        ttl = int(self._settings.sync_deadline) + PART_MARGIN
-        staging = self._store.part(f"part.{job_id}.{number}.{secrets.token_hex(4)}", ttl=ttl)
-        before = dataclasses.replace(self._supplier.counts)
+        ttl = int(self.settings.sync_deadline) + PART_MARGIN
+        staging = self.store.part(f"part.{job_id}.{number}.{secrets.token_hex(4)}", ttl=ttl)
+        before = dataclasses.replace(self.supplier.counts)
         kept = False
         try:
             part = self._counted(await self._fetched(record, number, started, heartbeat, staging), before)
-            await self._heed(part, started)
+            await self._note_pause(part, started)
             bundles = part.bundles if part.error is None else 0
             info = None if part.error is None else error_info(part.error).to_json()
             progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
             heartbeat.conclude()
             kept = True  # while the answer is out: where it is lost, the result may stand
-            first, ready = await self._ledger.finish(job_id, number, part, progress)
+            first, ready = await self.ledger.finish(job_id, number, part, progress)
             kept = first and part.error is None
             if not first:
                 await self._is_lost(record)
         finally:
             if not kept:
-                await self._discard(staging)
+                await staging.discard()
         if ready:
-            await self._sender.publish(job_id, record.carrier)
+            await self.sender.publish(job_id, record.carrier)
 
     async def _fetched(
         self, record: Record, number: int, started: Started, heartbeat: StepHeartbeat, staging: Staging
@@ -333,7 +323,7 @@ class Worker:
         fetch = self._new_fetch(started, on_progress)
         timeout = asyncio.timeout(max(0.0, started.left))
         try:
-            lease = await adopt_lease(self._store, record.distributed_sync())
+            lease = await adopt_lease(self.store, record.distributed_sync())
             if isinstance(lease, LockHolder):
                 raise LockLostError("the sync has no lock")
             async with lease.hold(release=False), timeout:
@@ -343,7 +333,7 @@ class Worker:
         except TimeoutError as error:
             if not timeout.expired():
                 raise
-            late = SyncDeadlineError(f"the sync did not end within {self._settings.sync_deadline:g} s")
+            late = SyncDeadlineError(f"the sync did not end within {self.settings.sync_deadline:g} s")
             late.__cause__ = error
             return Part(error=late)
         except CatalogSyncError as error:
@@ -352,12 +342,12 @@ class Worker:
         except Exception as raised:  # noqa: BLE001  a defect ends the sync, classified, as it does in one process
             defect = first_leaf(raised)
             _log.error("unexpected error while fetching %s", scope, exc_info=defect)
-            await self._ledger.fail(record.job.id, error_to_json(defect))
+            await self.ledger.fail(record.job.id, error_to_json(defect))
             return Part(error=CatalogSyncError(error_info(defect).message, classification=classify(defect)))
 
     async def _part(self, kind: SyncKind, scope: str, fetch: Fetch, staging: Staging) -> Part:
         if kind is SyncKind.BUNDLE:
-            return await fetch_bundle_part(self._supplier, scope, fetch.deadline, staging)
+            return await fetch_bundle_part(self.supplier, scope, fetch.deadline, staging)
         if kind is SyncKind.COUNTRY:
             return await fetch_part(fetch, Scope(country=scope), staging)
         with instruments.group_span(scope):
@@ -367,7 +357,7 @@ class Worker:
         job = record.job
         if job.cancel_requested:
             heartbeat.conclude()
-            await self._ledger.end(job.id, JobStatus.CANCELLED, None, None, finished_at=rfc3339(self._now()))
+            await self.ledger.end(job.id, JobStatus.CANCELLED, None, None, finished_at=rfc3339(self.now()))
             _log.info("sync %s was cancelled", job.id)
         else:
             await self._conclude(record, started, heartbeat)
@@ -376,101 +366,82 @@ class Worker:
 
     async def _conclude(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
         job = record.job
-        done = await self._ledger.parts(job.id)
+        done = await self.ledger.parts(job.id)
         parts = {scope: part for number, scope in enumerate(record.scopes) if (part := done.get(step_of(number)))}
         ended_by = None if record.fatal is None else error_from_json(record.fatal)
-        supplier = StagedSupplier(self._store, self._supplier.policy, done.get(PLAN, Part()), parts, ended_by)
+        supplier = StagedSupplier(self.store, done.get(PLAN, Part()), parts, ended_by)
         service = SyncService(
-            self._settings.changed(sync_deadline=max(started.left, LEAST_TO_PUBLISH)),
+            self.settings.changed(sync_deadline=max(started.left, LEAST_TO_PUBLISH)),
             supplier,
-            self._store,
-            self._snapshot,
+            self.store,
+            self.snapshot,
             distributed=record.distributed_sync(f"{job.id[:8]}.{secrets.token_hex(4)}"),
-            on_report=self._on_report,
-            now=self._now,
+            on_report=self.on_report,
+            now=self.now,
         )
         report = await service.run(record.request)
-        await asyncio.to_thread(self._remember, report)
-        reported = {
-            group.name: GroupProgress(
-                group.name, group.status, group.bundles, group.error.to_json() if group.error else None
-            )
-            for group in report.groups
-        }
-        groups = [reported.get(group.name, group) for group in (await self._ledger.read(job.id)).job.groups]
+        policies = (self.supplier.policy, self.store.policy)
+        await asyncio.to_thread(write_last_run, self.settings.state_dir, report, policies)
+        reported = {group.name: GroupProgress.of(group) for group in report.groups}
+        groups = [reported.get(group.name, group) for group in (await self.ledger.read(job.id)).job.groups]
         heartbeat.conclude()
-        await self._ledger.end(
+        await self.ledger.end(
             job.id,
             JobStatus.FINISHED,
             report.outcome,
             report.to_json(),
-            finished_at=rfc3339(self._now()),
+            finished_at=rfc3339(self.now()),
             groups=groups,
         )
-
-    def _remember(self, report: SyncReport) -> None:
-        policies = (self._supplier.policy, self._store.policy)
-        write_last_run(self._settings.state_dir, report, [found for found in policies if isinstance(found, Policy)])
 
     async def _tidy_up(self, record: Record) -> None:
         """Delete the parts; what is left expires by itself."""
         try:
-            for part in (await self._ledger.parts(record.job.id)).values():
+            for part in (await self.ledger.parts(record.job.id)).values():
                 if part.version is not None:
-                    await self._discard(self._store.part(part.version, ttl=PART_MARGIN))
+                    await self.store.part(part.version, ttl=PART_MARGIN).discard()
         except CatalogSyncError as error:
             _log.warning("after sync %s: %s", record.job.id, error)
 
     async def _bury(self, job_id: str, step: str, number: int | None) -> None:
         """A step that never comes to an end is put aside, and its job goes on without it or ends."""
-        record = await self._ledger.read(job_id)
+        record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
-            error = PoisonedStepError(f"{step} was begun {MAX_STARTS} times and never came to an end")
+            error = PoisonedStepError(f"{step} was started {MAX_STARTS} times without finishing")
             scope = None if number is None else record.scopes[number]
-            await self._ledger.add_dead_letter(
-                {
-                    "job": job_id,
-                    "step": step,
-                    "scope": scope,
-                    "starts": MAX_STARTS,
-                    "at": rfc3339(self._now()),
-                    "correlation_id": record.job.correlation_id,
-                    "reason": str(error),
-                }
+            await self.ledger.add_dead_letter(
+                dead_letter(
+                    self.now(),
+                    str(error),
+                    job=job_id,
+                    step=step,
+                    scope=scope,
+                    starts=MAX_STARTS,
+                    correlation_id=record.job.correlation_id,
+                )
             )
             _log.error("%s of job %s is a dead letter: %s", step, job_id, error)
             if number is None or scope is None:
-                await end_with_error(self._ledger, record, error, self._now(), self._on_report)
+                await end_with_error(self.ledger, record, error, self.now(), self.on_report)
                 await self._tidy_up(record)
                 return
             progress = GroupProgress(scope, "failed", 0, error_info(error).to_json())
-            _, ready = await self._ledger.finish(job_id, number, Part(error=error), progress)
+            _, ready = await self.ledger.finish(job_id, number, Part(error=error), progress)
             if ready:
-                await self._sender.publish(job_id, record.carrier)
+                await self.sender.publish(job_id, record.carrier)
 
     def _new_fetch(self, started: Started, on_progress: Callable[[Progress], None] | None) -> Fetch:
         return Fetch(
-            supplier=self._supplier, progress=ProgressTracker(on_progress), deadline=Deadline(max(0.0, started.left))
+            supplier=self.supplier, progress=ProgressTracker(on_progress), deadline=Deadline(max(0.0, started.left))
         )
 
-    async def _heed(self, part: Part, started: Started) -> None:
+    async def _note_pause(self, part: Part, started: Started) -> None:
         """A supplier that asked to wait longer than this sync may last is left alone until then."""
         wait = part.error.retry_after if part.error is not None else None
         if wait is not None and wait > started.left:
             _log.warning("no scheduled sync begins for %.0f s: the supplier asked to wait so long", wait)
-            await asyncio.to_thread(self._shared.pause, DEPENDENCY, wait)
+            await asyncio.to_thread(self.shared.pause, DEPENDENCY, wait)
 
     def _counted(self, part: Part, before: RequestCounts) -> Part:
-        counts = self._supplier.counts
-        return dataclasses.replace(
-            part,
-            sent=counts.sent - before.sent,
-            repeated=counts.repeated - before.repeated,
-        )
-
-    async def _discard(self, staging: Staging) -> None:
-        try:
-            async with asyncio.timeout(CLEAN_UP_LIMIT):
-                await staging.discard()
-        except (CatalogSyncError, TimeoutError) as error:
-            _log.debug("the staged part %s is left to expire: %s", staging.version, error_info(error).message)
+        counts = self.supplier.counts
+        return dataclasses.replace(part, sent=counts.sent - before.sent, repeated=counts.repeated - before.repeated)

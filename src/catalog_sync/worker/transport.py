@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-def _nobody(entry: bytes, error: Exception) -> None:
-    """Before a worker says who is told, nothing is read."""
+def _ignore(entry: bytes, error: Exception) -> None:
+    """The callback until a worker sets its own; nothing is read before that."""
 
 
 class GuardedQoS(redis.QoS):
@@ -47,11 +47,11 @@ class GuardedQoS(redis.QoS):
 
 
 class GuardedChannel(redis.Channel):
-    """Hands on what kombu can read, and tells of the rest."""
+    """Hands on what kombu can read, and reports the rest."""
 
     QoS = GuardedQoS
-    unreadable: ClassVar[Callable[[bytes, Exception], None]] = staticmethod(_nobody)
-    """Is told of an entry that was taken from the queue and is no message."""
+    unreadable: ClassVar[Callable[[bytes, Exception], None]] = staticmethod(_ignore)
+    """Called with an entry that was taken from the queue and is no message."""
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous=asynchronous)

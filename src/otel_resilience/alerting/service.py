@@ -25,7 +25,7 @@ from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience.alerting import telemetry as signals
 from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX, DeliveryConfig
-from otel_resilience.alerting.delivery.dispatch import DISABLED_KIND, Dispatcher, disabled_alert
+from otel_resilience.alerting.delivery.dispatch import DISABLED_KIND, Dispatcher
 from otel_resilience.alerting.delivery.ledger import Route
 from otel_resilience.alerting.delivery.receipt import Receipt, in_context
 from otel_resilience.alerting.model.alert import Alert, Notification, Status, fingerprint
@@ -36,7 +36,7 @@ from otel_resilience.alerting.model.observed import Observed
 from otel_resilience.alerting.persistence.outbox import Outbox
 from otel_resilience.alerting.persistence.recovery import DURABLE, Archive, is_durable
 from otel_resilience.alerting.persistence.store import IncidentStore, Record
-from otel_resilience.classification.model import Classification, Severity
+from otel_resilience.classification.model import Severity
 from otel_resilience.redaction import redact
 
 CLOSE_WITHIN: Final = 3.0
@@ -344,10 +344,6 @@ class AlertService:
                 self._on_receipt(receipt)
             except Exception as error:  # noqa: BLE001  # a caller's own code must not stop deliveries
                 _log.warning("a receiver of receipts failed: %s", redact(repr_of(error)))
-
-    def disabled(self, channel: str, verdict: Classification) -> None:
-        """The dispatcher reports: a receiver revoked our access. People are notified through the other channels."""
-        self.report(disabled_alert(channel, verdict))
 
     def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool:
         """The dispatcher asks: a message must not follow the end that another process sent, nor must an end that is

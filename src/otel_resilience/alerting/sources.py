@@ -165,30 +165,24 @@ class ResilienceSource:
 
     def critical(self, dependency: str, operation: str, verdict: Classification, error: BaseException | str) -> Alert:
         """The alert for a CRITICAL error: notified at once, once per credential or per ``error.type``."""
-        name = self._name(dependency)
-        if verdict.error_type in AUTHENTICATION_TYPES:
+        name, error_type = self._name(dependency), verdict.error_type
+        credential: str | None = None
+        if error_type in AUTHENTICATION_TYPES:
+            kind, title = AUTHENTICATION, f"{name} refuses our credentials ({error_type})"
             credential = self._config.credentials.get(dependency)
-            return Alert(
-                kind=AUTHENTICATION,
-                title=f"{name} refuses our credentials ({verdict.error_type})",
-                severity=Severity.CRITICAL,
-                summary=f"{operation}: {text_of(error)}",
-                dependency=dependency,
-                error_type=verdict.error_type,
-                error_class=verdict.error_class.value,
-                fingerprint_by=() if credential is None else (credential,),
-                context=_context(operation, identity=credential),
-            )
+            parts = () if credential is None else (credential,)
+        else:
+            kind, title, parts = CRITICAL_ERROR, f"{name}: {error_type}", (error_type,)
         return Alert(
-            kind=CRITICAL_ERROR,
-            title=f"{name}: {verdict.error_type}",
-            severity=verdict.severity,
+            kind=kind,
+            title=title,
+            severity=Severity.CRITICAL,
             summary=f"{operation}: {text_of(error)}",
             dependency=dependency,
-            error_type=verdict.error_type,
+            error_type=error_type,
             error_class=verdict.error_class.value,
-            fingerprint_by=(verdict.error_type,),
-            context=_context(operation),
+            fingerprint_by=parts,
+            context=_context(operation, identity=credential),
         )
 
     def drift(self, dependency: str, operation: str, verdict: Classification, error: BaseException | str) -> Alert:

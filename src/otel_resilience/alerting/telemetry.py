@@ -122,16 +122,9 @@ def _start(channel: str, notification: Notification) -> Span | None:
         listener = telemetry.active()
         if listener is None:
             return
-        attributes = {
-            contract.CHANNEL: channel,
-            contract.ALERT_SEVERITY: notification.severity.value,
-            contract.ALERT_STATUS: notification.status.value,
-            contract.ALERT_FINGERPRINT: notification.fingerprint,
-        }
+        attributes, links = _identity(channel, notification), list(_links(notification))
         started.append(
-            listener.tracer.start_span(
-                contract.DELIVERY_SPAN, Context(), SpanKind.INTERNAL, attributes, list(_links(notification))
-            )
+            listener.tracer.start_span(contract.DELIVERY_SPAN, Context(), SpanKind.INTERNAL, attributes, links)
         )
 
     start()
@@ -160,13 +153,17 @@ def _count(channel: str, notification: Notification, outcome: str, seconds: floa
     listener.metrics.delivery_duration.record(seconds, {contract.CHANNEL: channel, contract.OUTCOME: outcome})
 
 
-def _attributes(channel: str, notification: Notification) -> dict[str, events.Value]:
-    attributes: dict[str, events.Value] = {
+def _identity(channel: str, notification: Notification) -> dict[str, events.Value]:
+    return {
         contract.CHANNEL: channel,
         contract.ALERT_SEVERITY: notification.severity.value,
         contract.ALERT_STATUS: notification.status.value,
         contract.ALERT_FINGERPRINT: notification.fingerprint,
     }
+
+
+def _attributes(channel: str, notification: Notification) -> dict[str, events.Value]:
+    attributes = _identity(channel, notification)
     if notification.dependency is not None:
         attributes[contract.DEPENDENCY] = notification.dependency
     return attributes

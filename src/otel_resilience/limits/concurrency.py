@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.nesting import remaining
+from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.errors import ConcurrencyLimitError
 from otel_resilience.limits.config import ConcurrencyLimit
 from otel_resilience.limits.semaphore import FairSemaphore
@@ -23,7 +24,7 @@ WEIGHT: Final = 0.2
 """Of the last interval in the mean of the intervals in which slots become free."""
 
 
-class ConcurrencyLimiter:
+class ConcurrencyLimiter(ProcessBound):
     """Lets no more calls run at a time than a :class:`ConcurrencyLimit`, first come, first served.
 
     Safe for threads and for several event loops. Also a block:
@@ -46,6 +47,10 @@ class ConcurrencyLimiter:
         self._full_since = 0.0
         """Since then no slot has become free."""
         telemetry.watch_concurrency(self)
+
+    def __repr__(self) -> str:
+        shadow = " SHADOW" * self.config.shadow
+        return f"<{type(self).__name__} {self.dependency} {self.in_flight} of {self.config.limit}{shadow}>"
 
     @property
     def in_flight(self) -> int:

@@ -15,6 +15,7 @@ from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_lock_after_fork
 from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.nesting import remaining
+from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.errors import RateLimitedError
 from otel_resilience.limits.config import RateLimit
 from otel_resilience.limits.semaphore import FairSemaphore
@@ -24,7 +25,7 @@ RATE: Final = "rate"
 _running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
 
 
-class RateLimiter:
+class RateLimiter(ProcessBound):
     """Gives permits no faster than a :class:`RateLimit`, first come, first served.
 
     Safe for threads and for several event loops. ``sleep`` and ``async_sleep`` are what waits, in seconds.
@@ -60,6 +61,12 @@ class RateLimiter:
         self._lock = threading.Lock()
         renew_lock_after_fork(self)
         rate_limiters_in_use.add(self)
+
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"<{type(self).__name__} {self.dependency} {config.limit} per {config.per:g} s{' SHADOW' * config.shadow}>"
+        )
 
     def take(self, cost: int = 1) -> bool:
         """Takes ``cost`` permits where they can be given at once and nobody waits for them.

@@ -507,7 +507,7 @@ class Call(CallTelemetry):
 
     def _retry_can_help(self, error: BaseException, verdict: Classification) -> bool:
         """Whether a repetition can help, by the caller's predicate or the classifier."""
-        if self.is_retryable is None:
+        if self.is_retryable is None or (is_a(error, FailedResultError) and error.pending):
             return verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
         try:
             answer = self.is_retryable(error)

@@ -626,9 +626,9 @@ class Policy(ProcessBound):
     def _unprotected(self) -> Policy:
         """A policy that only reports the calls to this dependency: what stands in for this one while it is off."""
         if self._bare is None:
-            self._bare = Policy(
-                self.dependency, idempotent=self.idempotent, classifier=self.classifier, clock=self.clock
-            )
+            bare = Policy(self.dependency, idempotent=self.idempotent, classifier=self.classifier, clock=self.clock)
+            bare.observers = self.observers
+            self._bare = bare
         return self._bare
 
     def operation_name(self, function: object, name: str | None) -> str:

@@ -11,10 +11,11 @@ from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_after_fork
 from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.operations import is_coroutine_function
+from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.policy.policy import Policy
 
 
-class PolicyRegistry:
+class PolicyRegistry(ProcessBound):
     """Policies by key: each is made when it is first asked for, and kept while it is among the last ``max_size`` used.
 
     ``make`` is called once per key, however many threads ask, and without a lock: it may take its time, and may use
@@ -72,6 +73,9 @@ class PolicyRegistry:
         with self._lock:
             gone, self._policies = self._policies, OrderedDict()
         gone.clear()  # outside the lock, since what belongs to a policy may run code of its own when it goes
+
+    def __repr__(self) -> str:
+        return f"<PolicyRegistry with {len(self)} of {self.max_size} policies>"
 
     def __contains__(self, key: object) -> bool:
         return key in self._policies

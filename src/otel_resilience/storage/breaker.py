@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from otel_resilience import telemetry
 from otel_resilience._internal import interventions
@@ -30,8 +30,7 @@ from otel_resilience.storage.sharing import Sharing
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     view: BreakerView
     reported: tuple[int, int]
     """In which generation of the machine how many successes have been reported with it."""

@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from opentelemetry import _logs as logs_api
 from opentelemetry import metrics as metrics_api
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 events_logger = logging.getLogger("otel_resilience.events")
 """Takes the events where no logger provider of OpenTelemetry is set; an event goes one way only."""
@@ -40,15 +41,16 @@ _log.addHandler(logging.NullHandler())
 _SIGNAL_OPT_IN = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 
 
-def never_raise(function: Callable[P, None]) -> Callable[P, None]:
-    """A failure of telemetry is logged and never reaches the call that it observes."""
+def never_raise(function: Callable[P, T]) -> Callable[P, T | None]:
+    """A failure of telemetry is logged and never reaches the call that it observes; then the result is ``None``."""
 
     @functools.wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T | None:
         try:
-            function(*args, **kwargs)
+            return function(*args, **kwargs)
         except Exception as exc:  # noqa: BLE001  # a broken exporter or processor must not break the application
             _log.warning("telemetry failed in %s: %s", function.__name__, redact(repr_of(exc)))
+            return None
 
     return guarded
 

@@ -65,7 +65,7 @@ async def test_nothing_to_read_is_unhealthy_and_not_ready_but_alive(tmp_path: Pa
 
 
 async def test_an_open_circuit_degrades(world: ApiWorld) -> None:
-    world.api.health._protection.state = "OPEN"  # type: ignore[attr-defined]
+    world.api.health.protection.state = "OPEN"  # type: ignore[attr-defined]
     _, verdict, found = await checks(world)
     assert verdict == "degraded"
     assert found["supplier"] == {
@@ -81,7 +81,7 @@ async def test_alerts_that_could_not_be_delivered_degrade(world: ApiWorld) -> No
         async def overview(self) -> Mapping[str, Any]:
             return {"set_up": True, "incidents": [{"title": "x"}], "outbox": 3, "dead_letters": 1}
 
-    world.api.health._alerts = Alerts()
+    world.api.health.alerts = Alerts()
     _, verdict, found = await checks(world)
     assert verdict == "degraded"
     assert found["alerts"] == {"status": "degraded", "incidents": 1, "outbox": 3, "dead_letters": 1}
@@ -91,7 +91,7 @@ async def test_a_hanging_check_gets_50_ms(world: ApiWorld) -> None:
     world.store.hanging = True
     world.clock.passed += 10
     world.live.refresh()
-    world.api.health._protection.hanging = True  # type: ignore[attr-defined]
+    world.api.health.protection.hanging = True  # type: ignore[attr-defined]
     with takes_at_most(10.0):  # and not for ever, whatever else the machine does
         status, verdict, found = await checks(world)
     assert (status, verdict) == (200, "degraded")

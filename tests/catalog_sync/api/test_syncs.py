@@ -189,7 +189,7 @@ async def test_writing_is_forbidden_where_no_token_is_configured(tmp_path: Path)
 
 async def test_without_an_api_key_reading_works_and_a_sync_is_refused(world: ApiWorld) -> None:
     settings = world.settings.changed(api_key=type(world.settings.api_key)(""))
-    world.jobs._check = settings.require_api_key
+    world.jobs.check = settings.require_api_key
     answer = await world.ask()
     assert (answer.status_code, kind_of(answer)) == (503, "not_configured")
     assert "ESIM_GO_API_KEY" in answer.json()["detail"]

@@ -98,7 +98,7 @@ def test_what_is_no_otlp_is_refused(received: tuple[TelemetryStore, str]) -> Non
 
 def span(span_id: str, parent: str | None, start: float = 0.0, end: float = 1.0, **attributes: object) -> Span:
     given = {key.replace("_", "."): value for key, value in attributes.items()}
-    return Span("t", span_id, parent, span_id, "INTERNAL", "ours", start, end, given, failed=False)  # type: ignore[arg-type]
+    return Span("t", span_id, parent, span_id, "INTERNAL", "ours", start, end, "ok", None, given)  # type: ignore[arg-type]
 
 
 def call(span_id: str, outcome: str, attempts: int, end: float) -> Span:

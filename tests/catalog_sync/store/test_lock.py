@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from catalog_sync.domain.models import LockHolder
 from catalog_sync.store import CatalogStore, LockLease, SharedOwner, StaleFenceError, open_store
 from catalog_sync.store.client import GuardedRedis, connect_url
 from catalog_sync.store.lock import SyncLock
+from otel_resilience import Policy
 from support.published import StoreSettings, lease_of, publish, quick_policy
 from support.redis_server import RedisServer
 
@@ -140,17 +141,10 @@ async def test_domain_4_1_a_lock_that_cannot_be_asked_is_an_error_and_not_busy(t
             await store.acquire_lock("a" * 32)
 
 
-class LosesFirstAnswers:
+class LosesFirstAnswers(Policy):
     """A policy that runs every call twice, as after an answer that got lost."""
 
-    def execute(
-        self,
-        operation: Callable[[], Awaitable[Any]],
-        *,
-        name: str | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-    ) -> Awaitable[Any]:
+    def execute(self, operation: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]  # overloaded
         async def twice() -> Any:
             await operation()
             return await operation()
@@ -159,7 +153,7 @@ class LosesFirstAnswers:
 
 
 async def test_a_repeated_acquisition_is_the_same_lease(server: RedisServer) -> None:
-    redis = GuardedRedis(connect_url(server.url), LosesFirstAnswers())
+    redis = GuardedRedis(connect_url(server.url), LosesFirstAnswers("redis"))
     try:
         lock = SyncLock(redis, ttl=30)
         lease = await lock.acquire("a" * 32)

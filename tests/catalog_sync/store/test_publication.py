@@ -16,7 +16,15 @@ import pytest
 from catalog_sync.domain.errors import CacheWritesPausedError
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import Bundle
-from catalog_sync.store import CatalogStore, StagingIncompleteError, StaleFenceError, VersionGoneError, open_store
+from catalog_sync.store import (
+    CatalogStore,
+    StagingIncompleteError,
+    StaleFenceError,
+    VersionGoneError,
+    open_store,
+    scripts,
+)
+from catalog_sync.store.errors import CacheReplyError
 from catalog_sync.store.keys import VersionKeys
 from catalog_sync.store.reader import CatalogReader, Query
 from support.published import StoreSettings, lease_of, make_bundle, make_meta, publish, quick_policy
@@ -81,6 +89,16 @@ async def test_commit_says_what_it_replaced_and_may_be_repeated(store: CatalogSt
     meta = make_meta("v2", index, fence=lease.token)
     await staging.seal(index, meta)
     assert [await store.commit(staging, meta, lease) for _ in range(3)] == ["v1"] * 3
+
+
+async def test_an_unknown_answer_to_a_commit_is_no_publication(
+    store: CatalogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await publish(store, "v1", bundles(1))
+    monkeypatch.setattr(scripts, "COMMIT", "return {'maybe', 'v1'}")
+    with pytest.raises(CacheReplyError, match="version v2 got an unknown answer: 'maybe'"):
+        await publish(store, "v2", bundles(2))
+    assert await store.current() == old
 
 
 async def test_commit_rejects_a_token_lower_than_the_highest_seen(store: CatalogStore, server: RedisServer) -> None:

@@ -24,11 +24,10 @@ from catalog_sync.domain.errors import (
     SupplierUnavailableError,
     SyncDeadlineError,
 )
-from catalog_sync.supplier.esim_go.client import EsimGoClient, open_supplier
+from catalog_sync.supplier.esim_go.client import NO_LIMIT, EsimGoClient, open_supplier, supplier_policy
 from catalog_sync.supplier.port import Deadline, Scope
-from catalog_sync.supplier.rate_limit import RateLimiter
-from otel_resilience import CircuitBreakerConfig, ErrorClass, Severity
-from otel_resilience.testing import FakeClock
+from otel_resilience import CircuitBreakerConfig, ErrorClass, RateLimit, Severity
+from otel_resilience.storage import MemoryStorage, SharedRateLimiter, SharedState
 from support.scripted_http import Request, Writer, answer, scripted_server
 from support.settings import API_KEY, make_settings
 
@@ -330,19 +329,12 @@ async def test_an_open_circuit_fails_fast_and_sends_nothing(tmp_path: Path) -> N
 
 
 async def test_an_attempt_that_waits_for_the_limit_is_not_sent_once_the_circuit_is_open(tmp_path: Path) -> None:
-    clock = FakeClock()
+    async def others_open_the_circuit(_: float) -> None:
+        assert client.policy.breaker is not None
+        client.policy.breaker.force_open()
 
-    async def others_open_the_circuit(wait: float) -> None:
-        breaker = client.policy.breaker
-        assert breaker is not None
-        breaker.force_open()
-        clock.advance(wait)
-
-    limiter = RateLimiter(1, clock=clock, sleep=others_open_the_circuit)
-    async with (
-        scripted_server(failing(503)) as server,
-        open_supplier(make_settings(server.url, tmp_path), limiter=limiter) as client,
-    ):
+    async with scripted_server(failing(503)) as server, client_of(server.url, tmp_path, supplier_rate=1) as client:
+        client.policy.async_sleep = others_open_the_circuit
         with pytest.raises(SupplierUnavailableError) as caught:
             await names_of(client)
 
@@ -413,3 +405,24 @@ async def test_the_key_stands_in_no_message(tmp_path: Path) -> None:
         error = error.__cause__
     assert API_KEY not in repr(client.policy)
     assert server.requests
+
+
+@pytest.mark.parametrize(
+    ("rate", "redis_url", "limit"),
+    [
+        (10.0, "redis://127.0.0.1:1/0", RateLimit(10)),
+        (10.0, None, RateLimit(10)),
+        (0.5, None, RateLimit(1, per=2)),
+        (0.0, "redis://127.0.0.1:1/0", RateLimit(NO_LIMIT)),
+    ],
+)
+def test_the_settings_decide_the_rate_limit_and_who_shares_it(
+    tmp_path: Path, rate: float, redis_url: str | None, limit: RateLimit
+) -> None:
+    settings = make_settings("http://x.example/v2.5", tmp_path, redis_url=redis_url, supplier_rate=rate)
+    shared = SharedState(MemoryStorage(), scope="x.example:80")
+    limiter = supplier_policy(settings, shared).rate_limiter
+
+    assert limiter is not None
+    assert limiter.config == limit
+    assert isinstance(limiter, SharedRateLimiter) is bool(redis_url and rate)

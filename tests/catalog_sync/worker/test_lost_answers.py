@@ -44,7 +44,7 @@ async def test_a_result_whose_confirmation_is_lost_keeps_what_it_staged(
 ) -> None:
     lost: list[str] = []
     async with open_worker(world.settings) as (worker, _):
-        finish = worker._ledger.finish
+        finish = worker.ledger.finish
 
         async def confirmed_to_nobody(job_id: str, number: int, *args: Any) -> tuple[bool, bool]:
             answer = await finish(job_id, number, *args)
@@ -53,7 +53,7 @@ async def test_a_result_whose_confirmation_is_lost_keeps_what_it_staged(
                 raise CacheConnectionError("the connection was killed after the write")
             return answer
 
-        monkeypatch.setattr(worker._ledger, "finish", confirmed_to_nobody)
+        monkeypatch.setattr(worker.ledger, "finish", confirmed_to_nobody)
         job = await world.jobs.get(await sync(world, worker))
     assert lost == [job.id]
     assert job.outcome is Outcome.COMPLETE, job.report
@@ -65,7 +65,7 @@ async def test_a_sign_of_life_after_the_last_write_stops_no_step(
     write: str, world: WorkerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_worker(world.settings) as (worker, _):
-        noted = getattr(worker._ledger, write)
+        noted = getattr(worker.ledger, write)
         slow: list[str] = []
 
         async def answers_late(*args: Any, **options: Any) -> Any:
@@ -75,7 +75,7 @@ async def test_a_sign_of_life_after_the_last_write_stops_no_step(
                 await asyncio.sleep(1.5 * LONGEST_PAUSE)  # a sign of life finds the claim given back
             return answer
 
-        monkeypatch.setattr(worker._ledger, write, answers_late)
+        monkeypatch.setattr(worker.ledger, write, answers_late)
         job = await world.jobs.get(await sync(world, worker))
     assert slow == [write]
     assert job.outcome is Outcome.COMPLETE, job.report

@@ -109,6 +109,12 @@ def test_what_is_asked_to_be_repeated_is_repeated_whatever_its_status(driver: Dr
     assert script.calls == 2
 
 
+def test_a_predicate_of_errors_is_not_asked_about_results(driver: Driver, clock: FakeClock) -> None:
+    script = Script(BUSY, TransientFault(), FINE)
+    assert driver.execute(make_policy(clock, retry_result=failed), script, is_retryable=TransientFault) is FINE
+    assert script.calls == 3
+
+
 def test_a_classification_is_the_verdict_itself(driver: Driver, clock: FakeClock) -> None:
     verdict = Classification(ErrorClass.PERMANENT, Severity.LOW, "404")
     script = Script(BUSY)

@@ -22,6 +22,8 @@ from otel_resilience.storage import (
     BudgetStep,
     BudgetView,
     MemoryStorage,
+    RateStep,
+    RateView,
     SharedCircuitBreaker,
     SharedRetryBudget,
     SharedState,
@@ -92,6 +94,9 @@ class Network:
         self._way_back(fault)
         return view
 
+    def rate(self, key: str, step: RateStep) -> RateView:
+        return self.real.rate(key, step)
+
     def pause(self, key: str, seconds: float) -> float:
         return self.real.pause(key, seconds)
 
@@ -140,6 +145,10 @@ class Way:
     def budget(self, key: str, step: BudgetStep) -> BudgetView:
         self._check()
         return self.network.budget(key, step)
+
+    def rate(self, key: str, step: RateStep) -> RateView:
+        self._check()
+        return self.network.rate(key, step)
 
     def pause(self, key: str, seconds: float) -> float:
         return self.network.pause(key, seconds)

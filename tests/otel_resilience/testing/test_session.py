@@ -28,6 +28,7 @@ from otel_resilience import (
     RetryService,
     retry,
 )
+from otel_resilience.storage import MemoryStorage, SharedState
 from otel_resilience.testing import FakeClock, RecordedCall, Resilience, faults
 from support.resilience import Script, TransientFault
 
@@ -149,6 +150,15 @@ class TestFreshState:
             assert inside is not before
             assert breakers.get("host").state.name == "CLOSED"
         assert policies["host"] is not inside
+
+    def test_what_a_storage_shares_stays_as_it_is_there(self) -> None:
+        shared = SharedState(MemoryStorage())
+        policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), shared=shared)
+        other = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), shared=shared)
+        assert policy.breaker is not None
+        policy.breaker.force_open()
+        with Resilience().active(), pytest.raises(CircuitOpenError):
+            other.execute(lambda: None)
 
     def test_it_ends_also_with_an_error(self) -> None:
         def test() -> None:

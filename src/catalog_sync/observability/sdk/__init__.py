@@ -133,7 +133,7 @@ def inject_context() -> dict[str, str]:
 
 @contextlib.contextmanager
 def untraced() -> Iterator[None]:
-    """No spans of clients within the block: for waiting and looking around, which nobody asked for."""
+    """No spans of clients within the block: for waiting and polling, which no request caused."""
     from opentelemetry.instrumentation.utils import suppress_instrumentation
 
     with suppress_instrumentation():

@@ -1,4 +1,4 @@
-"""Work that nobody asked for at this moment still speaks under a trace: an earlier one, or one of its own."""
+"""Work that no current request caused still has a trace: an earlier one, or one of its own."""
 
 from __future__ import annotations
 

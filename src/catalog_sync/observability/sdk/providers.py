@@ -35,6 +35,8 @@ from otel_resilience.redaction import redact
 from otel_resilience.telemetry import contract as library_contract
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.sdk._logs import LogRecordProcessor
     from opentelemetry.sdk.trace import SpanProcessor
 
@@ -65,9 +67,6 @@ def build(
 ) -> Telemetry:
     """Makes the providers that are needed and sets them for the process."""
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
-    shutdowns: list[Any] = []
-    flushes: list[Any] = []
-    handler = None
     try:
         resource = _resource(service_name)
         meters = _meter_provider(resource, choice, metric_reader)
@@ -79,20 +78,20 @@ def build(
         raise ConfigurationError(
             f"telemetry cannot be set up with {names}: {type(error).__name__}: {redact(str(error))}"
         ) from error
+    shutdowns: list[Callable[[], object]] = []
+    handler = None
     if meters is not None:
         metrics_api.set_meter_provider(meters)
         shutdowns.append(functools.partial(meters.shutdown, timeout_millis=_READER_SHUTDOWN_MS))
-        flushes.append(meters.force_flush)
     if tracers is not None:
         trace_api.set_tracer_provider(tracers)
         shutdowns.append(tracers.shutdown)
-        flushes.append(tracers.force_flush)
     if loggers is not None:
         logs_api.set_logger_provider(loggers)
         shutdowns.append(loggers.shutdown)
-        flushes.append(loggers.force_flush)
         handler = OtelLogHandler(loggers)
         logging.getLogger().addHandler(handler)
+    flushes = [provider.force_flush for provider in (meters, tracers, loggers) if provider is not None]
     return Telemetry(shutdowns, flushes, handler)
 
 
@@ -109,7 +108,7 @@ def _resource(service_name: str) -> Resource:
 def _meter_provider(resource: Resource, choice: Choice, extra: MetricReader | None) -> MeterProvider | None:
     readers = [] if extra is None else [extra]
     if choice.metrics is not None:
-        interval = None if choice.metric_interval_set else METRIC_INTERVAL_MS
+        interval = _unless_set("OTEL_METRIC_EXPORT_INTERVAL", METRIC_INTERVAL_MS)
         readers.append(PeriodicExportingMetricReader(_exporter(choice.metrics, "metrics"), interval))
     if not readers:
         return None
@@ -132,19 +131,16 @@ def _views() -> list[View]:
 def _tracer_provider(
     resource: Resource, choice: Choice, meters: MeterProvider | None, extra: SpanProcessor | None
 ) -> TracerProvider | None:
-    if choice.traces is None and extra is None:
+    processors: list[SpanProcessor] = [] if extra is None else [RedactingSpanProcessor(extra)]
+    if choice.traces is not None:
+        exporter = RedactingSpanExporter(_exporter(choice.traces, "traces", meters))
+        delay = _unless_set("OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS)
+        processors.append(BatchSpanProcessor(exporter, schedule_delay_millis=delay, meter_provider=meters))
+    if not processors:
         return None
     provider = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meters)
-    if extra is not None:
-        provider.add_span_processor(RedactingSpanProcessor(extra))
-    if choice.traces is not None:
-        provider.add_span_processor(
-            BatchSpanProcessor(
-                RedactingSpanExporter(_exporter(choice.traces, "traces", meters)),
-                schedule_delay_millis=None if choice.span_delay_set else SCHEDULE_DELAY_MS,
-                meter_provider=meters,
-            )
-        )
+    for processor in processors:
+        provider.add_span_processor(processor)
     return provider
 
 
@@ -158,14 +154,17 @@ def _logger_provider(
     if extra is not None:
         provider.add_log_record_processor(RedactingLogProcessor(extra))
     if choice.logs is not None:
+        exporter = RedactingLogExporter(_exporter(choice.logs, "logs", meters))
+        delay = _unless_set("OTEL_BLRP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS)
         provider.add_log_record_processor(
-            BatchLogRecordProcessor(
-                RedactingLogExporter(_exporter(choice.logs, "logs", meters)),
-                schedule_delay_millis=None if choice.log_delay_set else SCHEDULE_DELAY_MS,
-                meter_provider=meters,
-            )
+            BatchLogRecordProcessor(exporter, schedule_delay_millis=delay, meter_provider=meters)
         )
     return provider
+
+
+def _unless_set(name: str, milliseconds: float) -> float | None:
+    """Our own default; ``None`` where the user has set the variable, which the SDK reads itself."""
+    return None if os.environ.get(name) else milliseconds
 
 
 def _exporter(target: Target, signal: str, meters: MeterProvider | None = None) -> Any:

@@ -21,89 +21,62 @@ from otel_resilience.redaction import redact, redact_url
 _URL_ATTRIBUTES = frozenset({"url.full", "http.url"})
 
 
-class RedactingSpanExporter(SpanExporter):
-    """Hands redacted spans to another exporter."""
+class _HandsOn:
+    """What is the same for exporters and processors that hand redacted records to another one."""
 
-    def __init__(self, exporter: SpanExporter) -> None:
-        self._exporter = exporter
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Redacts in the exporting thread, away from the application."""
-        return self._exporter.export([redact_span(span) for span in spans])
+    def __init__(self, target: Any) -> None:
+        self._target = target
 
     def shutdown(self) -> None:
-        """Shuts the other exporter down."""
-        self._exporter.shutdown()
+        """Shuts the other one down."""
+        self._target.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flushes the other exporter."""
-        return self._exporter.force_flush(timeout_millis)
-
-
-class RedactingSpanProcessor(SpanProcessor):
-    """Hands redacted spans to another processor."""
-
-    def __init__(self, processor: SpanProcessor) -> None:
-        self._processor = processor
-
-    def on_start(self, span: Span, parent_context: Any = None) -> None:
-        """Passes the span that starts."""
-        self._processor.on_start(span, parent_context)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Passes the ended span, redacted. A processor with a method ``wants`` is spared what it would not take."""
-        wants = getattr(self._processor, "wants", None)
-        if wants is None or wants(span):
-            self._processor.on_end(redact_span(span))
-
-    def shutdown(self) -> None:
-        """Shuts the other processor down."""
-        self._processor.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flushes the other processor."""
-        return self._processor.force_flush(timeout_millis)
-
-
-class RedactingLogExporter(LogRecordExporter):
-    """Hands redacted log records to another exporter."""
-
-    def __init__(self, exporter: LogRecordExporter) -> None:
-        self._exporter = exporter
-
-    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        """Redacts in the exporting thread, away from the application."""
-        return self._exporter.export([_redacted_readable(record) for record in batch])
-
-    def shutdown(self) -> None:
-        """Shuts the other exporter down."""
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK left it without types
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flushes the other exporter, where it can."""
-        flush = getattr(self._exporter, "force_flush", None)
+        """Flushes the other one, where it can."""
+        flush = getattr(self._target, "force_flush", None)
         return True if flush is None else bool(flush(timeout_millis))
 
 
-class RedactingLogProcessor(LogRecordProcessor):
-    """Hands redacted log records to another processor."""
+class RedactingSpanExporter(_HandsOn, SpanExporter):
+    """Hands redacted spans to another exporter."""
 
-    def __init__(self, processor: LogRecordProcessor) -> None:
-        self._processor = processor
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Redacts in the exporting thread, away from the application."""
+        result: SpanExportResult = self._target.export([redact_span(span) for span in spans])
+        return result
+
+
+class RedactingSpanProcessor(_HandsOn, SpanProcessor):
+    """Hands redacted spans to another processor."""
+
+    def on_start(self, span: Span, parent_context: Any = None) -> None:
+        """Passes the span that starts."""
+        self._target.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Passes the ended span, redacted. A processor with a method ``wants`` is spared what it would not take."""
+        wants = getattr(self._target, "wants", None)
+        if wants is None or wants(span):
+            self._target.on_end(redact_span(span))
+
+
+class RedactingLogExporter(_HandsOn, LogRecordExporter):
+    """Hands redacted log records to another exporter."""
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Redacts in the exporting thread, away from the application."""
+        result: LogRecordExportResult = self._target.export([_redacted_readable(record) for record in batch])
+        return result
+
+
+class RedactingLogProcessor(_HandsOn, LogRecordProcessor):
+    """Hands redacted log records to another processor."""
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Passes a redacted copy."""
         changed = copy.copy(log_record)
         changed.log_record = _redacted_record(log_record.log_record)
-        self._processor.on_emit(changed)
-
-    def shutdown(self) -> None:
-        """Shuts the other processor down."""
-        self._processor.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flushes the other processor."""
-        return self._processor.force_flush(timeout_millis)
+        self._target.on_emit(changed)
 
 
 class _RedactedSpan(ReadableSpan):

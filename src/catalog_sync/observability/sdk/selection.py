@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from catalog_sync.settings.otel import OTLP, Protocol, otlp_endpoint, otlp_protocol, sdk_disabled
+from catalog_sync.settings.otel import OTLP, SIGNALS, Protocol, otlp_endpoint, otlp_protocol, sdk_disabled
 
 Compression = Literal["gzip", "deflate", "none"]
 
@@ -34,9 +34,6 @@ class Choice:
     logs: Target | None = None
     disabled: bool = False
     """``OTEL_SDK_DISABLED``: nothing is set up at all."""
-    metric_interval_set: bool = False
-    span_delay_set: bool = False
-    log_delay_set: bool = False
 
     @property
     def any(self) -> bool:
@@ -48,14 +45,8 @@ def choose_signals(environ: Mapping[str, str]) -> Choice:
     """Reads the standard variables. Raises ``ConfigurationError`` naming the one that cannot be used."""
     if sdk_disabled(environ):
         return Choice(disabled=True)
-    return Choice(
-        traces=_target(environ, "TRACES"),
-        metrics=_target(environ, "METRICS"),
-        logs=_target(environ, "LOGS"),
-        metric_interval_set=bool(environ.get("OTEL_METRIC_EXPORT_INTERVAL")),
-        span_delay_set=bool(environ.get("OTEL_BSP_SCHEDULE_DELAY")),
-        log_delay_set=bool(environ.get("OTEL_BLRP_SCHEDULE_DELAY")),
-    )
+    traces, metrics, logs = (_target(environ, signal) for signal in SIGNALS)
+    return Choice(traces, metrics, logs)
 
 
 def _target(environ: Mapping[str, str], signal: str) -> Target | None:

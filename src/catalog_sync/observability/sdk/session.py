@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -19,28 +20,23 @@ SHUTDOWN_TIMEOUT: Final = 4.5
 _log = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(eq=False)
 class Telemetry:
     """What :func:`~catalog_sync.observability.sdk.setup_telemetry` set up. A context manager that shuts it down."""
 
-    def __init__(
-        self,
-        shutdowns: Sequence[Callable[[], object]] = (),
-        flushes: Sequence[Callable[[], object]] = (),
-        log_handler: logging.Handler | None = None,
-    ) -> None:
-        self._shutdowns = tuple(shutdowns)
-        self._flushes = tuple(flushes)
-        self._log_handler = log_handler
-        self._ended = False
+    shutdowns: Sequence[Callable[[], object]] = ()
+    flushes: Sequence[Callable[[], object]] = ()
+    log_handler: logging.Handler | None = None
+    _ended: bool = False
 
     @property
     def active(self) -> bool:
         """Whether telemetry goes anywhere."""
-        return bool(self._shutdowns) and not self._ended
+        return bool(self.shutdowns) and not self._ended
 
     def force_flush(self, timeout: float = SHUTDOWN_TIMEOUT) -> bool:
         """Sends what has been collected, for at most ``timeout`` seconds. Whether all of it was handled in time."""
-        return _all_within(self._flushes, timeout) if self.active else True
+        return _all_within(self.flushes, timeout) if self.active else True
 
     def shutdown(self, timeout: float = SHUTDOWN_TIMEOUT) -> bool:
         """Sends what is left and ends, for at most ``timeout`` seconds in all. Whether it ended in time.
@@ -51,9 +47,9 @@ class Telemetry:
         if self._ended:
             return True
         self._ended = True
-        if self._log_handler is not None:
-            logging.getLogger().removeHandler(self._log_handler)
-        return _all_within(self._shutdowns, timeout)
+        if self.log_handler is not None:
+            logging.getLogger().removeHandler(self.log_handler)
+        return _all_within(self.shutdowns, timeout)
 
     def __enter__(self) -> Self:
         return self

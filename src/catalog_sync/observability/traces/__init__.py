@@ -4,8 +4,6 @@ from catalog_sync.observability.traces.records import SpanEvent, SpanLink, SpanR
 from catalog_sync.observability.traces.ring import TraceRing
 
 __all__ = [
-    "JoinedTraces",
-    "SharedTraces",
     "SpanEvent",
     "SpanLink",
     "SpanRecord",

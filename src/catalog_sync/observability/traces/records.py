@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
+from catalog_sync.domain.json_form import JsonForm
 from catalog_sync.observability import contract
 
 Value = str | int | float | bool | Sequence[str | int | float | bool]
@@ -56,7 +57,7 @@ class SpanLink:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SpanRecord:
+class SpanRecord(JsonForm):
     """An ended span, redacted. IDs are lower-case hex digits, times are seconds since the epoch."""
 
     trace_id: str
@@ -90,55 +91,16 @@ class SpanRecord:
 
     @property
     def failed(self) -> bool:
-        """Whether it tells of a failure that nothing below it cured.
+        """Whether it shows a failure that no retry cured.
 
         A failed attempt, or the request inside it, may have been repeated with success: then what surrounds them is
         well.
         """
         return self.status == "error" and self.name != _ATTEMPT and self.kind not in _EVIDENCE
 
-    def to_json(self) -> dict[str, Any]:
-        """The plain form, for the API and for other stores."""
-        return {
-            "trace_id": self.trace_id,
-            "span_id": self.span_id,
-            "parent_id": self.parent_id,
-            "name": self.name,
-            "kind": self.kind,
-            "service": self.service,
-            "start": self.start,
-            "end": self.end,
-            "status": self.status,
-            "message": self.message,
-            "attributes": dict(self.attributes),
-            "events": [
-                {"name": event.name, "at": event.at, "attributes": dict(event.attributes)} for event in self.events
-            ],
-            "links": [{"trace_id": link.trace_id, "span_id": link.span_id} for link in self.links],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SpanRecord:
-        """The inverse of :meth:`to_json`. Raises ``KeyError`` or ``TypeError`` on anything else."""
-        return cls(
-            trace_id=data["trace_id"],
-            span_id=data["span_id"],
-            parent_id=data["parent_id"],
-            name=data["name"],
-            kind=data["kind"],
-            service=data["service"],
-            start=data["start"],
-            end=data["end"],
-            status=data["status"],
-            message=data["message"],
-            attributes=data["attributes"],
-            events=tuple(SpanEvent(event["name"], event["at"], event["attributes"]) for event in data["events"]),
-            links=tuple(SpanLink(link["trace_id"], link["span_id"]) for link in data["links"]),
-        )
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TraceSummary:
+class TraceSummary(JsonForm):
     """A kept trace in one line. Times are seconds since the epoch."""
 
     trace_id: str
@@ -166,10 +128,6 @@ class TraceSummary:
             failed=any(span.failed for span in spans),
             services=tuple(sorted({span.service for span in spans})),
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """An entry of ``GET /traces``."""
-        return {**dataclasses.asdict(self), "services": list(self.services)}
 
 
 class TraceStore(Protocol):

@@ -1,15 +1,14 @@
-"""Protected calls: slot, rate limit, policy, exchange, in that order, for every request to a supplier."""
+"""Protected calls: the policy, then the exchange, for every request to a supplier."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 
-from catalog_sync.domain.errors import ApiTimeoutError, RateLimitError, SyncDeadlineError
+from catalog_sync.domain.errors import ApiTimeoutError
 from catalog_sync.supplier import server_limits
 from catalog_sync.supplier.esim_go.responses import (
     REDIRECTS,
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from catalog_sync.settings.settings import Secret
-    from catalog_sync.supplier.rate_limit import RateLimiter
     from otel_resilience import Classifier, Policy
 
 T = TypeVar("T")
@@ -51,28 +49,23 @@ class _Call:
     """The path without what varies, for the name of the client's span."""
     deadline: Deadline
     attempts: int = 0
-    prepaid: bool = False
 
 
 class ProtectedCalls:
-    """GET requests under one policy and one rate limiter.
+    """GET requests under one policy, which gives each call its slot and each attempt a permit of the rate limit.
 
-    Waiting is never charged to an attempt: the slot and the rate limit of the first attempt are waited for before the
-    policy is entered, the rate limit of later ones before the attempt timeout starts. That timeout spans one exchange,
-    body included.
+    The attempt timeout spans one exchange, body included, and no wait for a permit.
     """
 
     def __init__(
         self,
         http: httpx.AsyncClient,
         policy: Policy,
-        limiter: RateLimiter,
         *,
         base_url: str,
         api_key: Secret,
         attempt_timeout: float,
         max_body_bytes: int,
-        max_in_flight: int,
         classifier: Classifier,
         wall_clock: Callable[[], float],
     ) -> None:
@@ -80,14 +73,13 @@ class ProtectedCalls:
         """Requests sent so far."""
         self._http = http
         self._policy = policy
-        self._limiter = limiter
+        self._limiter = policy.rate_limiter
         self._base_url = base_url.rstrip("/")
         self._api_key = api_key
         self._attempt_timeout = attempt_timeout
         self._max_body_bytes = max_body_bytes
         self._classifier = classifier
         self._wall_clock = wall_clock
-        self._slots = asyncio.Semaphore(max_in_flight)
         self._costs: dict[str, int] = {}
 
     async def get(
@@ -105,54 +97,34 @@ class ProtectedCalls:
         ``template`` is the path on telemetry where the path itself names a single thing.
         Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` where ``deadline`` has passed.
         """
-        async with self._slots:
-            call = _Call(operation, template or path, deadline)
-            await self._prepay(call)
-            remaining = deadline.remaining()
-            if remaining <= 0:
-                raise SyncDeadlineError(f"{operation}: the time of the sync is up")
+        call = _Call(operation, template or path, deadline)
 
-            async def attempt() -> T:
-                call.attempts += 1
-                return parse(parse_json(await self._follow(call, path, params)))
+        async def attempt() -> T:
+            call.attempts += 1
+            return parse(parse_json(await self._follow(call, path, params)))
 
-            try:
-                return await self._policy.execute(attempt, name=operation, idempotent=True, deadline=remaining)
-            except Exception as error:
-                translated = translate(error, operation, self._classifier)
-                if translated is error:
-                    raise
-                raise translated from error
+        try:
+            return await self._policy.execute(attempt, name=operation, idempotent=True, deadline=deadline.remaining())
+        except Exception as error:
+            translated = translate(error, operation, self._classifier)
+            if translated is error:
+                raise
+            raise translated from error
 
-    async def _prepay(self, call: _Call) -> None:
-        if self._is_open():
-            return  # most likely rejected at once; a probe pays inside its attempt
-        # Refused because of a long pause: the attempt meets that again, inside the policy, where it is recorded.
-        with contextlib.suppress(RateLimitError):
-            await self._permit(call)
-            call.prepaid = True
-
-    def _is_open(self) -> bool:
+    async def _permit(self, call: _Call, cost: int) -> None:
+        """What the request takes beyond the permit of its attempt. The circuit may open during the wait."""
+        if self._limiter is None or not cost:
+            return
+        await self._limiter.acquire_async(cost, within=call.deadline.remaining())
         breaker = self._policy.breaker
-        return breaker is not None and breaker.state.name in {"OPEN", "FORCED_OPEN"}
-
-    def _reject_if_open(self) -> None:
-        """An attempt may have waited for the rate limit while others found out that the supplier is down."""
-        breaker = self._policy.breaker
-        if breaker is not None and self._is_open():
+        if breaker is not None and breaker.state.name in {"OPEN", "FORCED_OPEN"}:
             raise CircuitOpenError(breaker.dependency, breaker.metrics().retry_after)
-
-    async def _permit(self, call: _Call) -> None:
-        await self._limiter.acquire(self._costs.get(call.operation, 1), deadline=call.deadline)
 
     async def _follow(self, call: _Call, path: str, params: Mapping[str, str]) -> Answer:
         """One attempt: send, follow redirects within the host, return the successful answer."""
         url = httpx.URL(self._base_url + path, params=dict(params) or None)
-        for _ in range(MAX_REDIRECTS + 1):
-            if not call.prepaid:
-                await self._permit(call)
-                self._reject_if_open()
-            call.prepaid = False
+        for redirects in range(MAX_REDIRECTS + 1):
+            await self._permit(call, self._costs.get(call.operation, 1) - (not redirects))
             answer = await self._send(call, url)
             self._heed(answer, call.operation)
             if answer.status not in REDIRECTS or "location" not in answer.headers:
@@ -194,7 +166,7 @@ class ProtectedCalls:
     def _heed(self, answer: Answer, operation: str) -> None:
         """Let the supplier's own rate limit slow all callers down."""
         pause = server_limits.pause(answer.status, answer.headers, self._wall_clock())
-        if pause > 0:
+        if pause > 0 and self._limiter is not None:
             self._limiter.pause(pause)
         cost = server_limits.cost(answer.headers)
         if cost is not None:

@@ -26,8 +26,17 @@ from catalog_sync.supplier.esim_go.calls import ProtectedCalls
 from catalog_sync.supplier.esim_go.paging import follow_pages
 from catalog_sync.supplier.failures import response_rule
 from catalog_sync.supplier.port import Deadline, Page, RequestCounts, Scope
-from catalog_sync.supplier.shared_limit import open_limiter
-from otel_resilience import BreakerEffect, Classification, Classifier, ErrorClass, Policy, Severity, default_classifier
+from otel_resilience import (
+    BreakerEffect,
+    Classification,
+    Classifier,
+    ErrorClass,
+    Policy,
+    RateLimit,
+    RateLimiter,
+    Severity,
+    default_classifier,
+)
 from otel_resilience.classification import error_types
 
 if TYPE_CHECKING:
@@ -35,7 +44,6 @@ if TYPE_CHECKING:
 
     from catalog_sync.domain.models import Bundle
     from catalog_sync.settings.settings import Settings
-    from catalog_sync.supplier.rate_limit import RateLimiter
     from otel_resilience.storage import SharedState
 
 T = TypeVar("T")
@@ -59,7 +67,10 @@ DEPENDENCY: Final = SUPPLIER
 """The supplier's ``resilience.dependency``."""
 
 LEAST_PROBE_LEASE: Final = 60.0
-"""Seconds. A half-open probe may first have to wait for the rate limit."""
+"""Seconds. A half-open probe that is redirected, or costs more than one permit, waits for the rate limit."""
+
+NO_LIMIT: Final = 1_000_000
+"""Requests per second that are never reached; pauses that the supplier requests still hold."""
 
 PROBE_VALID_FOR: Final = 30.0
 """Seconds for which one probe of the key answers for all groups that were denied."""
@@ -88,8 +99,8 @@ def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Po
     """What protects every call to the supplier. One per process: it holds breaker and retry budget, in ``shared`` where
     they are to outlive the process and to be those of all workers.
 
-    It has no attempt timeout: the client sets that around the exchange alone, so that waiting for the rate limit is not
-    charged to an attempt.
+    It has no attempt timeout: the client sets that around the exchange alone, so that the wait before a redirect is
+    followed is not charged to an attempt.
     """
     breaker = settings.breaker
     if breaker.probe_lease is None:
@@ -99,9 +110,19 @@ def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Po
         retry=settings.retry,
         breaker=breaker,
         deadline=settings.sync_deadline,
+        max_concurrency=MAX_IN_FLIGHT,
+        rate_limit=_rate_limit(settings),
         shared=shared,
         classifier=supplier_classifier(),
     )
+
+
+def _rate_limit(settings: Settings) -> RateLimit | RateLimiter:
+    """That of the settings, shared through ``REDIS_URL`` where that is set, else of this process."""
+    rate = settings.supplier_rate
+    limit = max(1, int(rate)) if rate else NO_LIMIT
+    config = RateLimit(limit, per=limit / rate if rate else 1.0)
+    return config if settings.redis_url and rate else RateLimiter(DEPENDENCY, config)
 
 
 @contextlib.asynccontextmanager
@@ -109,37 +130,32 @@ async def open_supplier(
     settings: Settings,
     *,
     policy: Policy | None = None,
-    limiter: RateLimiter | None = None,
     instrument: Callable[[httpx.AsyncClient], object] | None = None,
 ) -> AsyncIterator[EsimGoClient]:
     """A client with its connections, closed at the end. ``instrument`` may add telemetry to the HTTP client.
 
-    Proxy settings of the environment are not read: they would carry the key through a host nobody named.
+    Proxy settings of the environment are not read: they would carry the key through a host that no setting names.
     """
     timeout = httpx.Timeout(None, connect=min(CONNECT_TIMEOUT, settings.attempt_timeout))
     # A plain-http base (the simulator) needs no trust store, and loading one takes longer than the first page. The
-    # empty one trusts nobody.
+    # empty one trusts no certificate.
     verify: ssl.SSLContext | bool = True
     if settings.base_url.startswith("http://"):
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     limits = httpx.Limits(max_connections=MAX_IN_FLIGHT, max_keepalive_connections=MAX_IN_FLIGHT, keepalive_expiry=15.0)
-    async with (
-        httpx.AsyncClient(trust_env=False, timeout=timeout, limits=limits, verify=verify) as http,
-        open_limiter(settings) as shared_limiter,
-    ):
+    async with httpx.AsyncClient(trust_env=False, timeout=timeout, limits=limits, verify=verify) as http:
         if instrument is not None:
             instrument(http)
-        yield EsimGoClient(settings, policy or supplier_policy(settings), limiter or shared_limiter, http)
+        yield EsimGoClient(settings, policy or supplier_policy(settings), http)
 
 
 class EsimGoClient:
-    """eSIM Go behind the supplier port. Every call goes through the policy, every request through the limiter."""
+    """eSIM Go behind the supplier port. Every call goes through the policy."""
 
     def __init__(
         self,
         settings: Settings,
         policy: Policy,
-        limiter: RateLimiter,
         http: httpx.AsyncClient,
         *,
         max_pages: int = MAX_PAGES,
@@ -150,17 +166,14 @@ class EsimGoClient:
         self._calls = ProtectedCalls(
             http,
             policy,
-            limiter,
             base_url=settings.base_url,
             api_key=settings.api_key,
             attempt_timeout=settings.attempt_timeout,
             max_body_bytes=settings.max_body_bytes,
-            max_in_flight=MAX_IN_FLIGHT,
             classifier=supplier_classifier(),
             wall_clock=wall_clock,
         )
         self._policy = policy
-        self._limiter = limiter
         self._max_pages = max_pages
         self._clock = clock
         self._page_size = settings.page_size

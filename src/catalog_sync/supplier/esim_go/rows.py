@@ -141,7 +141,7 @@ def validate_rows(rows: Sequence[object]) -> ValidatedRows:
 
 
 def _known_fields(row: object) -> object:
-    """The row without what nobody reads, whatever is there or it is called."""
+    """The row without the fields that are not read, whatever they hold."""
     return {name: row[name] for name in _FIELDS if name in row} if isinstance(row, Mapping) else row
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.staging import Staging
     from catalog_sync.supplier.port import Deadline, Supplier
-    from otel_resilience import Policy
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,51 +97,34 @@ async def fetch_bundle_part(supplier: Supplier, name: str, deadline: Deadline, s
     return Part(version=staging.version, bundles=1)
 
 
+@dataclasses.dataclass(eq=False)
 class StagedSupplier:
     """The supplier of the last step: everything it says was said before, to the processes that made the parts."""
 
-    def __init__(
-        self,
-        store: CatalogStore,
-        policy: Policy,
-        plan: Part,
-        parts: Mapping[str, Part],
-        ended_by: CatalogSyncError | None = None,
-    ) -> None:
-        self._store = store
-        self._policy = policy
-        self._plan = plan
-        self._parts = parts
-        self._ended_by = ended_by
-        self._counts = RequestCounts()
-        self._counted = False
-
-    @property
-    def counts(self) -> RequestCounts:
-        """Nothing before the first question, then the requests of all parts."""
-        return self._counts
-
-    @property
-    def policy(self) -> Policy:
-        """The policy under which the parts were fetched."""
-        return self._policy
+    store: CatalogStore
+    plan: Part
+    parts: Mapping[str, Part]
+    ended_by: CatalogSyncError | None = None
+    counts: RequestCounts = dataclasses.field(default_factory=RequestCounts)
+    """Nothing before the first question, then the requests of all parts."""
+    _counted: bool = False
 
     async def list_groups(self, *, deadline: Deadline) -> list[str]:
         """The groups of the plan, or its error."""
         del deadline
         self._begin()
-        if isinstance(self._plan.error, UnusableGroupsError):
-            self._plan.error.usable = self._plan.groups
-        if self._plan.error is not None:
-            raise self._plan.error
-        return list(self._plan.groups)
+        if isinstance(self.plan.error, UnusableGroupsError):
+            self.plan.error.usable = self.plan.groups
+        if self.plan.error is not None:
+            raise self.plan.error
+        return list(self.plan.groups)
 
     async def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:
         """The rows of the part, or its error."""
         del deadline
         self._begin()
         part = self._part(str(scope))
-        bundles = self._store.iter_bundles(part.version or "")
+        bundles = self.store.iter_bundles(part.version or "")
         number = found = 0
         async for chunk in chunked(bundles):
             number += 1
@@ -160,26 +142,22 @@ class StagedSupplier:
         """The bundle of the part, or its error."""
         del deadline
         self._begin()
-        [bundle] = await self._store.get_bundles(self._part(name).version or "", [name])
+        [bundle] = await self.store.get_bundles(self._part(name).version or "", [name])
         if bundle is None:
             raise StagingIncompleteError(f"bundle {name!r} was staged and is not there any more")
         return bundle
 
-    async def health_probe(self, *, deadline: Deadline) -> None:
-        """Nothing is asked."""
-        del deadline
-
     def _begin(self) -> None:
         if not self._counted:
             self._counted = True
-            everything = (self._plan, *self._parts.values())
-            self._counts.sent = sum(part.sent for part in everything)
-            self._counts.repeated = sum(part.repeated for part in everything)
-        if self._ended_by is not None:
-            raise self._ended_by
+            everything = (self.plan, *self.parts.values())
+            self.counts.sent = sum(part.sent for part in everything)
+            self.counts.repeated = sum(part.repeated for part in everything)
+        if self.ended_by is not None:
+            raise self.ended_by
 
     def _part(self, scope: str) -> Part:
-        part = self._parts.get(scope)
+        part = self.parts.get(scope)
         if part is None:
             raise StagingIncompleteError(f"nothing was staged for {scope}", context={"scope": scope})
         if part.error is not None:

@@ -35,8 +35,8 @@ class Owner(Protocol):
         """Something was delivered or given up."""
         ...
 
-    def disabled(self, channel: str, verdict: Classification) -> None:
-        """A channel's receiver revoked our access."""
+    def report(self, alert: Alert) -> None:
+        """Something happened, such as that a receiver revoked our access."""
         ...
 
     def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool:
@@ -170,7 +170,7 @@ class Dispatcher:
         """Callback: our access was revoked."""
         with self._lock:
             self._ledger.revoked.add(channel)
-        self._owner.disabled(channel, verdict)
+        self._owner.report(disabled_alert(channel, verdict))
 
     def is_outdated(self, channel: str, notification: Notification) -> bool:
         """Callback before sending: another process may have sent something first."""

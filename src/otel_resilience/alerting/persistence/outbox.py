@@ -84,25 +84,24 @@ class Outbox:
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """What no channel took, oldest first: ``at``, ``reason`` and the notification."""
-        letters = []
+        return [
+            {**notification.to_json(), "at": letter["at"], "reason": letter["reason"]}
+            for _, letter, notification in self._letters()
+        ]
+
+    def _letters(self) -> Iterator[tuple[Path, dict[str, Any], Notification]]:
         for path in sorted(self._dead.glob("*.json")):
             try:
                 letter = json.loads(path.read_text("utf-8"))
-                notification = Notification.load(letter["notification"])
-                letters.append({**notification.to_json(), "at": letter["at"], "reason": letter["reason"]})
+                yield path, {"at": letter["at"], "reason": letter["reason"]}, Notification.load(letter["notification"])
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 _log.warning("the dead letter %s cannot be read: %s", path.name, type(error).__name__)
-        return letters
 
     def revive(self, identifier: str) -> Notification | None:
         """Take the dead letter of this ID out, to send it again; ``None`` where there is none. Raises ``OSError``."""
-        for path in sorted(self._dead.glob("*.json")):
-            try:
-                notification = Notification.load(json.loads(path.read_text("utf-8"))["notification"])
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                continue  # :meth:`dead_letters` logs it
+        for path, _, notification in self._letters():
             if notification.id == identifier:
                 notification = dataclasses.replace(notification, caused_at=self._now())
                 self.put(notification)

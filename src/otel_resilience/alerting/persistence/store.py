@@ -265,26 +265,16 @@ def set_aside(path: Path) -> None:
         path.rename(path.with_name(path.name + ".damaged"))
 
 
-def write_synced(folder: Path, name: str, data: object, *, lock: bool = False) -> int | None:
-    """Writes a file that is on the disk, whole, when this returns. Raises ``OSError``.
-
-    With ``lock`` the file is locked from its first moment on; the result is the descriptor that holds the lock.
-    """
+def write_synced(folder: Path, name: str, data: object) -> None:
+    """Writes a file that is on the disk, whole, when this returns. Raises ``OSError``."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
     try:
-        with os.fdopen(os.dup(descriptor), "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(data, file, ensure_ascii=False)
             file.flush()
             os.fsync(file.fileno())
-        if lock:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
         Path(temporary).replace(folder / name)
     except BaseException:
-        os.close(descriptor)
         Path(temporary).unlink(missing_ok=True)
         raise
-    if lock:
-        return descriptor
-    os.close(descriptor)
-    return None

@@ -1,0 +1,48 @@
+"""The JSON form of plain records: their fields by name, written and read by pydantic."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+_adapters: dict[type[object], TypeAdapter[Any]] = {}
+
+
+class JsonForm:
+    """Base of dataclasses that are stored, sent or printed as a JSON object."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The object, of JSON's own types alone."""
+        form: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json", by_alias=True)
+        return form
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """The inverse of :meth:`to_json`. Raises ``ValueError`` on anything else, without showing it."""
+        return cls._read(_adapter(cls).validate_python, data)
+
+    @classmethod
+    def from_json_text(cls, text: bytes) -> Self:
+        """As :meth:`from_json`, from the text of the object."""
+        return cls._read(_adapter(cls).validate_json, text)
+
+    @classmethod
+    def _read(cls, read: Any, data: object) -> Self:
+        try:
+            record: Self = read(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"])) or "it"
+            raise ValueError(f"no {cls.__name__}: {place}: {first['msg']}") from None  # the cause quotes what was read
+        return record
+
+
+def _adapter(kind: type[object]) -> TypeAdapter[Any]:
+    """Made when first needed, for it takes milliseconds."""
+    found = _adapters.get(kind)
+    if found is None:
+        found = _adapters[kind] = TypeAdapter(kind)
+    return found

@@ -1,0 +1,119 @@
+"""Circuit breakers of other libraries, as the status metric shows them and as their changes are reported."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from otel_resilience import telemetry
+from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
+from otel_resilience.instrumentation._base import Plan, Settings
+from otel_resilience.telemetry import never_raise
+
+_OPENING = (TransitionReason.CONSECUTIVE_FAILURES, TransitionReason.PROBE_FAILED)
+
+
+class WatchedBreaker:
+    """One breaker; lasts as long as that, which it does not keep alive."""
+
+    def __init__(self, breaker: Any, read: Callable[[Any], BreakerState], name: str, settings: Settings) -> None:
+        self._breaker = weakref.ref(breaker)
+        self._read = read
+        self._name = name
+        self._settings = settings
+        self._lock = threading.Lock()
+        self.last = read(breaker)
+        """The state that was reported last."""
+        self._opened_at: float | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """How its calls are shown; its name may be given to it late."""
+        return self._settings.plan(getattr(self._breaker(), "name", None) or self._name)
+
+    @property
+    def dependency(self) -> str:
+        """What it protects."""
+        return self.plan.dependency
+
+    @property
+    def state(self) -> BreakerState:
+        """Its state, read from it."""
+        return self._read_state() or self.last
+
+    @never_raise
+    def _read_state(self) -> BreakerState | None:
+        breaker = self._breaker()
+        return None if breaker is None else self._read(breaker)
+
+    @never_raise
+    def moved(
+        self,
+        reason: TransitionReason,
+        *,
+        target: BreakerState | None = None,
+        error: BaseException | None = None,
+        failures: int = 0,
+        open_for: float | None = None,
+    ) -> None:
+        """Reports the change to ``target``, by default the state that it shows now, if it is one."""
+        now, target = time.monotonic(), target or self.state
+        with self._lock:
+            source, self.last = self.last, target
+            opened_at = self._opened_at
+            if target is BreakerState.OPEN and source is BreakerState.CLOSED:
+                self._opened_at = now
+            elif target is BreakerState.CLOSED:
+                self._opened_at = None
+        if source is target:
+            return
+        opening = target is BreakerState.OPEN
+        telemetry.state_changed(
+            self.dependency,
+            Transition(
+                source,
+                target,
+                reason,
+                now,
+                error_type=self._settings.classify(error).error_type if error and reason in _OPENING else None,
+                failures=failures if opening else 0,
+                calls=failures if opening else 0,
+                open_for=open_for if opening else None,
+                open_duration=now - opened_at if opened_at is not None and target is BreakerState.CLOSED else None,
+            ),
+        )
+
+
+class Watch:
+    """The breakers of one library that are in use."""
+
+    def __init__(self, read: Callable[[Any], BreakerState], name: str) -> None:
+        self._read = read
+        self._name = name
+        self._known: weakref.WeakKeyDictionary[Any, WatchedBreaker] = weakref.WeakKeyDictionary()
+        self.settings: Settings | None = None
+
+    def begin(self, settings: Settings, kind: type) -> None:
+        """Watches every breaker that exists; those made later are handed to :meth:`add`."""
+        self.settings = settings
+        for each in gc.get_objects():
+            if issubclass(type(each), kind):  # not isinstance, which asks objects for their class
+                self.add(each)
+
+    def end(self) -> None:
+        """Forgets them."""
+        self.settings = None
+        self._known.clear()
+
+    @never_raise
+    def add(self, breaker: Any) -> WatchedBreaker | None:
+        """The watched breaker; ``None`` where none is watched."""
+        known = self._known.get(breaker)
+        if known is None and self.settings is not None:
+            known = self._known[breaker] = WatchedBreaker(breaker, self._read, self._name, self.settings)
+            telemetry.watch_breaker(known)
+        return known

@@ -1,0 +1,194 @@
+"""What the clients have in common: which policy a request has, what its answer means, and what its caller gets."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from otel_resilience._internal import validation as check
+from otel_resilience._internal.foreign import header_of
+from otel_resilience._internal.nesting import remaining
+from otel_resilience.classification.model import Classification
+from otel_resilience.classification.request_shown import has_key, is_idempotent
+from otel_resilience.classification.rules.http_status import classify_status
+from otel_resilience.errors import ResilienceError
+from otel_resilience.policy.policy import Policy
+
+SMALL: Final = 65_536
+"""Bytes. An answer that says to be no longer is read before the wait, so that it does not hold its connection."""
+_CHALLENGES: Final = frozenset({"digest", "negotiate", "ntlm"})
+_SHORTEST: Final = 0.001
+"""Seconds. No client takes a timeout of 0 for what it is."""
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+class PolicyByHost(Protocol):
+    """Policies by the host that is called: a dictionary, or a registry that makes them."""
+
+    def __getitem__(self, host: str, /) -> Policy:
+        """The policy for requests to ``host``, a name in lower case or an address, without the port."""
+        ...
+
+
+class StatusError(Exception):
+    """An answer with a status from 400, as a policy sees it: in predicates, hooks, fallbacks and classification rules.
+
+    A client never raises it to its caller, who gets the answer.
+    """
+
+    def __init__(self, response: Any, classification: Classification) -> None:
+        super().__init__(f"HTTP status {classification.error_type}")
+        self.response = response
+        """The client's own."""
+        self.classification = classification
+        """The verdict by status and headers, unless a rule of the policy's classifier has another."""
+
+
+class Protection(Generic[Q]):
+    """The policies for the requests of one client, and the names of their operations."""
+
+    def __init__(self, policy: Policy | PolicyByHost, name: Callable[[Q], str] | None) -> None:
+        if isinstance(policy, (type, str)) or not (isinstance(policy, Policy) or hasattr(policy, "__getitem__")):
+            raise TypeError(f"policy must be a Policy, or policies by host, not {policy!r}")
+        if name is not None:
+            check.function("name", name)
+        self._policy = policy
+        self._name = name
+
+    def policy(self, host: str | None) -> Policy:
+        """The policy for a host. Raises ``KeyError`` where there are policies by host, and none for this one."""
+        return self._policy if isinstance(self._policy, Policy) else self._policy[(host or "").lower().strip("[]")]
+
+    def name(self, request: Q, default: str) -> str:
+        """The operation's name on telemetry."""
+        return default if self._name is None else self._name(request)
+
+
+class Exchange(Generic[R]):
+    """One protected request: how often it was sent, and the answers in hand."""
+
+    def __init__(self, request_headers: Any) -> None:
+        self.attempts = 0
+        self._request_headers = request_headers
+        self._answers: list[R] = []
+        self._refused: StatusError | None = None
+        """The last answer that is an error."""
+
+    def judge(self, response: R, status: int, headers: Any) -> StatusError | None:
+        """The error that ``response`` is; ``None`` where it is none, or is for the client to go on with: a redirect, a
+        challenge."""
+        self._answers.append(response)
+        verdict = None if status < 400 or self._is_challenge(status, headers) else classify_status(status, headers)
+        self._refused = None if verdict is None else StatusError(response, verdict)
+        return self._refused
+
+    def _answer(self, error: BaseException) -> R | None:
+        """What the caller gets in place of ``error``: the answer that it is, or the last one where it is our refusal to
+        send the request once more. ``None``: the error itself."""
+        if isinstance(error, ResilienceError):
+            error = self._refused or error
+        if not isinstance(error, StatusError):
+            return None
+        return next((each for each in self._answers if each is error.response), None)
+
+    def _rest(self, but: R | None = None) -> list[R]:
+        """The answers that nobody gets; they are to be closed."""
+        answers, self._answers = self._answers, []
+        return [each for each in answers if each is not but]
+
+    def _is_challenge(self, status: int, headers: Any) -> bool:
+        """Whether it is the first step of an authentication that needs two."""
+        scheme = (header_of(headers, "www-authenticate") or "").partition(" ")[0].lower()
+        return status == 401 and scheme in _CHALLENGES and header_of(self._request_headers, "authorization") is None
+
+
+class SyncExchange(Exchange[R]):
+    """One of a ``def`` client."""
+
+    def __init__(self, request_headers: Any, close: Callable[[R], None]) -> None:
+        super().__init__(request_headers)
+        self._close = close
+
+    def begin_attempt(self) -> None:
+        """Counts an attempt, and closes the answers to former ones."""
+        self.attempts += 1
+        self._close_rest()
+
+    def run(self, call: Callable[[], R]) -> R:
+        """What the caller of the client gets of the protected call."""
+        answer: R | None = None
+        try:
+            answer = call()
+        except BaseException as error:
+            answer = self._answer(error)
+            if answer is None:
+                raise
+        finally:
+            self._close_rest(but=answer)
+        return answer
+
+    def _close_rest(self, but: R | None = None) -> None:
+        for response in self._rest(but):
+            self._close(response)
+
+
+class AsyncExchange(Exchange[R]):
+    """One of an ``async def`` client."""
+
+    def __init__(self, request_headers: Any, close: Callable[[R], Awaitable[None]]) -> None:
+        super().__init__(request_headers)
+        self._close = close
+
+    async def begin_attempt(self) -> None:
+        """As that of :class:`SyncExchange`."""
+        self.attempts += 1
+        await self._close_rest()
+
+    async def run(self, call: Callable[[], Awaitable[R]]) -> R:
+        """As that of :class:`SyncExchange`."""
+        answer: R | None = None
+        try:
+            answer = await call()
+        except BaseException as error:
+            answer = self._answer(error)
+            if answer is None:
+                raise
+        finally:
+            await self._close_rest(but=answer)
+        return answer
+
+    async def _close_rest(self, but: R | None = None) -> None:
+        for response in self._rest(but):
+            await self._close(response)
+
+
+def worth_reading(error: StatusError, headers: Any) -> bool:
+    """Whether to read an answer at once: it may be discarded, and it is small."""
+    length = headers.get("Content-Length")
+    return error.classification.retryable and length is not None and length.isdecimal() and int(length) <= SMALL
+
+
+def declared(policy: Policy, method: str, headers: Any, *, one_shot: bool) -> bool | None:
+    """The ``idempotent`` of a call: by the body, what the policy declares, or the request itself."""
+    if one_shot:
+        return False
+    return None if policy.idempotent is not None else is_idempotent(method) or has_key(headers)
+
+
+def timed_by_client(policy: Policy) -> Policy:
+    """The same policy, for a client that is handed the attempt timeout: nothing else is needed to cut an attempt."""
+    if policy.attempt_timeout is None:
+        return policy
+    timed = object.__new__(type(policy))  # its breaker, budget and counters are the same objects
+    vars(timed).update(vars(policy), attempt_timeout=None)
+    return timed
+
+
+def time_left(attempt_timeout: float | None) -> float | None:
+    """Seconds that the attempt which is running may take; ``None`` where nothing limits it."""
+    left = remaining()
+    if left is None:
+        return attempt_timeout
+    return max(left if attempt_timeout is None else min(left, attempt_timeout), _SHORTEST)

@@ -1,0 +1,77 @@
+"""Protection for a session of aiohttp: a middleware.
+
+session = aiohttp.ClientSession(middlewares=[resilience_middleware(policy)])
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.payload import BytesPayload
+
+from otel_resilience.integrations._http import AsyncExchange, PolicyByHost, Protection, declared, worth_reading
+from otel_resilience.policy.policy import Policy
+
+__all__ = ["resilience_middleware"]
+
+
+def resilience_middleware(
+    policy: Policy | PolicyByHost, *, name: Callable[[ClientRequest], str] | None = None
+) -> ClientMiddlewareType:
+    """Sends the requests of a ``ClientSession`` under a policy.
+
+    ``policy`` is one for all requests, or policies by host: a dictionary, or a
+    :class:`~otel_resilience.PolicyRegistry`; a host that a dictionary lacks is a ``KeyError``. ``name`` makes the
+    operation's name on telemetry of a request, from a small set; by default it is the method.
+
+    An attempt ends with the headers of the answer. It is cut by the policy, beside the timeouts of the session, whose
+    ``total`` holds for all attempts together. Raises ``TypeError`` naming the parameter.
+
+        ClientSession(middlewares=[resilience_middleware(policies)], timeout=ClientTimeout(total=60))
+    """
+    protection = Protection(policy, name)
+
+    async def resilience(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        policy = protection.policy(request.url.host)
+        exchange = AsyncExchange(request.headers, _close)
+
+        async def attempt() -> ClientResponse:
+            await exchange.begin_attempt()
+            response = await handler(request)
+            error = exchange.judge(response, response.status, response.headers)
+            if error is None:
+                return response
+            if worth_reading(error, response.headers):
+                await _keep(response)
+            raise error
+
+        return await exchange.run(
+            lambda: policy.execute(
+                attempt,
+                name=protection.name(request, request.method),
+                idempotent=declared(policy, request.method, request.headers, one_shot=_read_once(request)),
+            )
+        )
+
+    return resilience
+
+
+def _read_once(request: ClientRequest) -> bool:
+    """Whether the body may be one that can be sent once only: not bytes, text, JSON or a form."""
+    return not isinstance(request.body, (bytes, BytesPayload))
+
+
+async def _keep(response: ClientResponse) -> None:
+    """Reads the body, for whoever reads it again, in one piece or as a stream."""
+    body = await response.read()
+    loop = asyncio.get_running_loop()
+    response.content = StreamReader(BaseProtocol(loop), max(len(body), 1), loop=loop)
+    response.content.feed_data(body)
+    response.content.feed_eof()
+
+
+async def _close(response: ClientResponse) -> None:
+    response.close()

@@ -1,0 +1,274 @@
+"""Protection for a client of httpx or httpx2: a transport round its own.
+
+    client = httpx.AsyncClient(transport=AsyncResilientTransport(policy))
+
+An attempt ends with the headers of the answer: the body is read by the client, after it. Like any transport that is
+given to a client it takes the place of the settings ``verify``, ``http2``, ``limits``, ``proxy`` and so on; give it a
+transport that has them.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from types import MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from opentelemetry.trace import get_current_span
+
+from otel_resilience.integrations._http import (
+    AsyncExchange,
+    PolicyByHost,
+    Protection,
+    SyncExchange,
+    declared,
+    time_left,
+    timed_by_client,
+    worth_reading,
+)
+from otel_resilience.policy.policy import Policy
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
+    class _BaseTransport(httpx.BaseTransport, httpx2.BaseTransport):
+        def handle_request(self, request: Any) -> Any: ...
+
+    class _AsyncBaseTransport(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: Any) -> Any: ...
+
+else:
+    try:
+        from httpx import AsyncBaseTransport as _AsyncBaseTransport
+        from httpx import BaseTransport as _BaseTransport
+    except ImportError:
+        from httpx2 import AsyncBaseTransport as _AsyncBaseTransport
+        from httpx2 import BaseTransport as _BaseTransport
+
+__all__ = ["AsyncResilientTransport", "ResilientTransport"]
+
+_RESEND_COUNT: Final = "http.request.resend_count"
+"""Semantic conventions, HTTP client spans."""
+_OURS: Final = "otel_resilience.transport"
+_making: Final = threading.Lock()
+
+
+class _Transport:
+    """What both kinds do alike."""
+
+    _entry: str
+    """The method that a client calls."""
+    _default: str
+    """The transport used where none is given, of the library that the request comes from."""
+
+    def __init__(
+        self,
+        policy: Policy | PolicyByHost,
+        transport: Any = None,
+        *,
+        name: Callable[[Any], str] | None = None,
+    ) -> None:
+        self._protection = Protection(policy, name)
+        self._transport = transport
+        self._instrumented: Callable[[Any], Any] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What an instrumentation of the client sets in place of its entry is called in each attempt instead, so that
+        its spans are those of attempts. In the entry's place stands what the instrumentation finds to remove."""
+        if name == self._entry:
+            self._instrumented = None
+            if type(value) is MethodType and value == MethodType(getattr(type(self), name), self):  # removed
+                self.__dict__.pop(name, None)
+                return
+            entry = getattr(value, "__wrapped__", None)
+            if entry is not None:
+                self._instrumented = value
+                value = type(value)(entry, _pass_on)
+        super().__setattr__(name, value)
+
+    def _policy(self, request: Any) -> Policy:
+        return timed_by_client(self._protection.policy(request.url.host))
+
+    def _options(self, request: Any, policy: Policy) -> dict[str, Any]:
+        template = request.extensions.get("url_template")
+        method = request.method.upper()
+        one_shot = not isinstance(request.stream, _library_of(request).ByteStream)
+        return {
+            "name": self._protection.name(request, f"{method} {template}" if template else method),
+            "idempotent": declared(policy, method, request.headers, one_shot=one_shot),
+        }
+
+    def _attempt(self, request: Any, number: int) -> Any:
+        """The request as it is sent by this attempt, with its time limits. One of its own: attempts may overlap."""
+        sent = object.__new__(type(request))
+        vars(sent).update(vars(request))
+        sent.headers = request.headers.copy()
+        sent.extensions = {**request.extensions, _OURS: (self, number)}
+        limit = time_left(self._protection.policy(request.url.host).attempt_timeout)
+        if limit is not None:
+            given = request.extensions.get("timeout", {})
+            kinds = ("connect", "read", "write", "pool")
+            sent.extensions["timeout"] = {each: _shorter(given.get(each), limit) for each in kinds}
+        if number > 1:
+            sent.extensions["trace"] = self._traced(request.extensions.get("trace"), number - 1)
+        return sent
+
+    def _sender(self, request: Any) -> Callable[[Any], Any]:
+        return self._instrumented or getattr(self._inner(request), self._entry)
+
+    def _inside(self, request: Any) -> bool:
+        """Whether an instrumentation, in an attempt of this transport, passes the request on."""
+        transport, number = request.extensions.get(_OURS, (None, 0))
+        if transport is self and number > 1:
+            get_current_span().set_attribute(_RESEND_COUNT, number - 1)
+        return transport is self
+
+    def _traced(self, given: Any, resent: int) -> Any:
+        """A trace function for httpcore, which calls it within the span of the client, if there is one."""
+        attempt = get_current_span()
+
+        def note() -> None:
+            if get_current_span() is not attempt:
+                get_current_span().set_attribute(_RESEND_COUNT, resent)
+
+        return self._noting(note, given)
+
+    def _noting(self, note: Callable[[], None], given: Any) -> Any:
+        raise NotImplementedError
+
+    def _inner(self, request: Any) -> Any:
+        if self._transport is None:
+            with _making:
+                self._transport = self._transport or getattr(_library_of(request), self._default)()
+        return self._transport
+
+
+class ResilientTransport(_Transport, _BaseTransport):
+    """Sends the requests of a ``Client`` through ``transport`` (a new ``HTTPTransport`` by default) under a policy.
+
+    ``policy`` is one for all requests, or policies by host: a dictionary, or a
+    :class:`~otel_resilience.PolicyRegistry`; a host that a dictionary lacks is a ``KeyError``. ``name`` makes the
+    operation's name on telemetry of a request, from a small set; by default it is the method, with the extension
+    ``url_template`` where the request has one. ``attempt_timeout`` and what is left of the deadline bound each of the
+    client's timeouts; no thread is needed. Raises ``TypeError`` naming the parameter.
+
+        client = httpx.Client(transport=ResilientTransport(policy, httpx.HTTPTransport(http2=True)))
+        client.get("/bundles/small", extensions={"url_template": "/bundles/{name}"})
+    """
+
+    _entry = "handle_request"
+    _default = "HTTPTransport"
+
+    def handle_request(self, request: Any) -> Any:
+        """The last answer. Raises what the transport raised last, or an error of the policy."""
+        if self._inside(request):
+            return self._inner(request).handle_request(request)
+        policy = self._policy(request)
+        exchange: SyncExchange[Any] = SyncExchange(request.headers, _library_of(request).Response.close)
+
+        def attempt() -> Any:
+            exchange.begin_attempt()
+            response = self._sender(request)(self._attempt(request, exchange.attempts))
+            error = exchange.judge(response, response.status_code, response.headers)
+            if error is None:
+                return response
+            if worth_reading(error, response.headers):
+                body, stream = b"".join(response.stream), response.stream
+                stream.close()
+                response.stream = _library_of(request).ByteStream(body)
+            raise error
+
+        return exchange.run(lambda: policy.execute(attempt, **self._options(request, policy)))
+
+    def __enter__(self) -> Self:
+        if self._transport is not None:
+            self._transport.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._transport is not None:
+            self._transport.__exit__(*error)
+
+    def close(self) -> None:
+        """Closes the transport inside."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _noting(self, note: Callable[[], None], given: Any) -> Any:
+        def trace(event: str, info: dict[str, Any]) -> None:
+            note()
+            if given is not None:
+                given(event, info)
+
+        return trace
+
+
+class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
+    """As :class:`ResilientTransport`, for an ``AsyncClient``.
+
+    The deadline also cuts an attempt that no timeout of the client does.
+
+        client = httpx.AsyncClient(transport=AsyncResilientTransport(policies))
+    """
+
+    _entry = "handle_async_request"
+    _default = "AsyncHTTPTransport"
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """The last answer. Raises what the transport raised last, or an error of the policy."""
+        if self._inside(request):
+            return await self._inner(request).handle_async_request(request)
+        policy = self._policy(request)
+        exchange: AsyncExchange[Any] = AsyncExchange(request.headers, _library_of(request).Response.aclose)
+
+        async def attempt() -> Any:
+            await exchange.begin_attempt()
+            response = await self._sender(request)(self._attempt(request, exchange.attempts))
+            error = exchange.judge(response, response.status_code, response.headers)
+            if error is None:
+                return response
+            if worth_reading(error, response.headers):
+                body, stream = b"".join([chunk async for chunk in response.stream]), response.stream
+                await stream.aclose()
+                response.stream = _library_of(request).ByteStream(body)
+            raise error
+
+        return await exchange.run(lambda: policy.execute(attempt, **self._options(request, policy)))
+
+    async def __aenter__(self) -> Self:
+        if self._transport is not None:
+            await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        if self._transport is not None:
+            await self._transport.__aexit__(*error)
+
+    async def aclose(self) -> None:
+        """Closes the transport inside."""
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    def _noting(self, note: Callable[[], None], given: Any) -> Any:
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            note()
+            if given is not None:
+                await given(event, info)
+
+        return trace
+
+
+def _pass_on(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return wrapped(*args, **kwargs)
+
+
+def _library_of(request: Any) -> ModuleType:
+    """httpx or httpx2: both name their public classes as their own."""
+    kind = next(each for each in type(request).__mro__ if each.__module__ in {"httpx", "httpx2"})
+    return sys.modules[kind.__module__]
+
+
+def _shorter(given: float | None, limit: float) -> float:
+    return limit if given is None else min(given, limit)

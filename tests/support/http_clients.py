@@ -1,0 +1,219 @@
+"""Each client that has an integration, in one shape: what they promise alike is tested alike."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import httpx
+import httpx2
+import requests
+
+from otel_resilience import Policy
+from otel_resilience.integrations import PolicyByHost
+from otel_resilience.integrations.aiohttp import resilience_middleware
+from otel_resilience.integrations.httpx import AsyncResilientTransport, ResilientTransport
+from otel_resilience.integrations.requests import ResilientAdapter
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What the caller of a client got."""
+
+    status: int
+    body: bytes
+
+
+class HttpClient:
+    """A client under a policy; ``timeout`` in seconds is its own."""
+
+    cuts_itself = True
+    """Its own time limits cut an attempt, so that its own errors are raised."""
+
+    def __init__(self, policy: Policy | PolicyByHost, timeout: float = 30.0) -> None:
+        self.policy = policy
+        self.timeout = timeout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def send(self, method: str, url: str, **options: Any) -> Answer:
+        """``headers``, ``data`` as bytes, ``chunks`` for a body that can be read once."""
+        raise NotImplementedError
+
+    def stream(self, url: str) -> Answer:
+        """GET, with the body read in pieces as it comes."""
+        raise NotImplementedError
+
+
+def _chunks(chunks: list[bytes] | None) -> Iterator[bytes] | None:
+    return None if chunks is None else (chunk for chunk in chunks)
+
+
+async def _achunks(chunks: list[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+class HttpxClient(HttpClient):
+    """httpx, ``def``."""
+
+    library: Any = httpx
+
+    def __enter__(self) -> Self:
+        self.client = self.library.Client(transport=ResilientTransport(self.policy), timeout=self.timeout)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def send(self, method: str, url: str, **options: Any) -> Answer:
+        body = _chunks(options.pop("chunks", None)) or options.pop("data", None)
+        response = self.client.request(method, url, content=body, **options)
+        return Answer(response.status_code, response.content)
+
+    def stream(self, url: str) -> Answer:
+        with self.client.stream("GET", url) as response:
+            return Answer(response.status_code, b"".join(response.iter_raw()))
+
+
+class Httpx2Client(HttpxClient):
+    """httpx2, ``def``."""
+
+    library = httpx2
+
+
+class AsyncHttpClient(HttpClient):
+    """One that is ``async def``, in an event loop of its own."""
+
+    def __enter__(self) -> Self:
+        self.runner = asyncio.Runner()
+        try:
+            self.runner.run(self.open())
+        except BaseException:
+            self.runner.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.runner.run(self.close())
+        self.runner.close()
+
+    async def open(self) -> None:
+        """Makes the client."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Closes it."""
+        raise NotImplementedError
+
+    def send(self, method: str, url: str, **options: Any) -> Answer:
+        return self.runner.run(self.asend(method, url, **options))
+
+    def stream(self, url: str) -> Answer:
+        return self.runner.run(self.astream(url))
+
+    async def asend(self, method: str, url: str, **options: Any) -> Answer:
+        """As :meth:`send`."""
+        raise NotImplementedError
+
+    async def astream(self, url: str) -> Answer:
+        """As :meth:`stream`."""
+        raise NotImplementedError
+
+
+class AsyncHttpxClient(AsyncHttpClient):
+    """httpx, ``async def``."""
+
+    library: Any = httpx
+
+    async def open(self) -> None:
+        self.client = self.library.AsyncClient(transport=AsyncResilientTransport(self.policy), timeout=self.timeout)
+
+    async def close(self) -> None:
+        await self.client.aclose()
+
+    async def asend(self, method: str, url: str, **options: Any) -> Answer:
+        chunks = options.pop("chunks", None)
+        body = options.pop("data", None) if chunks is None else _achunks(chunks)
+        response = await self.client.request(method, url, content=body, **options)
+        return Answer(response.status_code, response.content)
+
+    async def astream(self, url: str) -> Answer:
+        async with self.client.stream("GET", url) as response:
+            return Answer(response.status_code, b"".join([chunk async for chunk in response.aiter_raw()]))
+
+
+class AsyncHttpx2Client(AsyncHttpxClient):
+    """httpx2, ``async def``."""
+
+    library = httpx2
+
+
+class RequestsClient(HttpClient):
+    """requests."""
+
+    def __enter__(self) -> Self:
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.mount("http://", ResilientAdapter(self.policy))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.session.close()
+
+    def send(self, method: str, url: str, **options: Any) -> Answer:
+        body = _chunks(options.pop("chunks", None)) or options.pop("data", None)
+        response = self.session.request(method, url, data=body, timeout=self.timeout, **options)
+        return Answer(response.status_code, response.content)
+
+    def stream(self, url: str) -> Answer:
+        with self.session.get(url, stream=True, timeout=self.timeout) as response:
+            return Answer(response.status_code, b"".join(response.iter_content(1024)))
+
+
+class AiohttpClient(AsyncHttpClient):
+    """aiohttp."""
+
+    cuts_itself = False
+
+    async def open(self) -> None:
+        self.session = aiohttp.ClientSession(
+            middlewares=[resilience_middleware(self.policy)], timeout=aiohttp.ClientTimeout(total=self.timeout)
+        )
+
+    async def close(self) -> None:
+        await self.session.close()
+
+    async def asend(self, method: str, url: str, **options: Any) -> Answer:
+        chunks = options.pop("chunks", None)
+        body = options.pop("data", None) if chunks is None else _achunks(chunks)
+        async with self.session.request(method, url, data=body, **options) as response:
+            return Answer(response.status, await response.read())
+
+    async def astream(self, url: str) -> Answer:
+        async with self.session.get(url) as response:
+            return Answer(response.status, b"".join([chunk async for chunk in response.content.iter_any()]))
+
+
+CLIENTS: dict[str, Callable[..., HttpClient]] = {
+    "httpx": HttpxClient,
+    "httpx_async": AsyncHttpxClient,
+    "httpx2": Httpx2Client,
+    "httpx2_async": AsyncHttpx2Client,
+    "requests": RequestsClient,
+    "aiohttp": AiohttpClient,
+}
+ASYNC_CLIENTS: dict[str, Callable[..., AsyncHttpClient]] = {
+    "httpx_async": AsyncHttpxClient,
+    "httpx2_async": AsyncHttpx2Client,
+    "aiohttp": AiohttpClient,
+}
