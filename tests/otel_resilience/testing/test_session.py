@@ -30,7 +30,6 @@ from otel_resilience import (
 )
 from otel_resilience.storage import MemoryStorage, SharedState
 from otel_resilience.testing import FakeClock, RecordedCall, Resilience, faults
-from support.cli import wait_until
 from support.resilience import Script, TransientFault
 
 HOUR = RetryConfig(base_delay=3600, max_delay=3600, jitter=False)
