@@ -74,7 +74,7 @@ class Call(CallTelemetry):
     bound_by: float | None = None
     """The whole deadline, own or of an outer call, where that and not the attempt timeout limits the attempt."""
     is_limited: bool
-    """Whether time limits an attempt: :meth:`time_limit` says by how much."""
+    """Whether an attempt waits for a limit, or time limits it: :meth:`time_limit` says by how much."""
     suppressed = ""
     rejected = False
     suspended = False
@@ -101,7 +101,7 @@ class Call(CallTelemetry):
         self.attempts = self.permit = 0
         self.token = self.listener = None
         self.outer = outer = enclosing.get()
-        self.is_limited = outer is not None or deadline is not None or policy.attempt_timeout is not None
+        self.is_limited = outer is not None or deadline is not None or policy.is_limited
         self.started = policy.clock()
 
     @property
@@ -233,8 +233,6 @@ class Call(CallTelemetry):
             self.error = None
         elif budget is not None and not budget.full:
             budget.give(budget.config.success_credit)
-        if policy.concurrency_limiter is not None:
-            self._leave_limits()
         if hooks.success_wanted or policy.observers is not None:
             hooks.notify_success(policy.observers, policy.dependency, self.operation)
         if self.outer is not None:
@@ -242,7 +240,9 @@ class Call(CallTelemetry):
         if self.listener is not None:
             self._close_attempt_span()
             self._close("ok" if self.verdict is None else "ok_after_retry", None)
-        if self.deadline is not None:
+        if self.is_limited:
+            if self.slots is not None:
+                self._leave_limits()
             self.deadline = None  # what the operation started and left running is on its own from here
 
     def suspend(self) -> None:

@@ -28,6 +28,8 @@ class CallPlan(Protocol):
     concurrency_limiter: ConcurrencyLimiter | None
     rate_limiter: RateLimiter | None
     attempt_timeout: float | None
+    is_limited: bool
+    """Whether there is any of the last three."""
     hedge_delay: HedgeDelay | None
     idempotent: bool | None
     classifier: Classifier

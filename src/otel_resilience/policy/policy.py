@@ -194,7 +194,9 @@ class Policy(ProcessBound):
         self.budget = make_budget(self, budget, shared)
         self.concurrency_limiter = make_concurrency_limiter(self, max_concurrency)
         self.rate_limiter = make_rate_limiter(self, rate_limit, shared)
-        self._limited = self.concurrency_limiter is not None or self.rate_limiter is not None
+        self._waits_for_limits = self.concurrency_limiter is not None or self.rate_limiter is not None
+        self.is_limited = self._waits_for_limits or self.attempt_timeout is not None
+        """Whether an attempt waits for a limit, or has a time limit."""
         if self.budget is not None:
             telemetry.watch_budgets()
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
@@ -346,7 +348,7 @@ class Policy(ProcessBound):
         delay = 0.0
         try:
             while True:
-                if self._limited or delay > 0:
+                if self._waits_for_limits or delay > 0:
                     wait_for_turn(delay, call)
                 limit = call.time_limit() if call.is_limited else math.inf
                 worker = None if self.attempt_timeout is None else self._reserve(limit, call)
@@ -475,7 +477,7 @@ class Policy(ProcessBound):
             if begun is not None:
                 call.resume()
             while True:
-                if self._limited or delay > 0:
+                if self._waits_for_limits or delay > 0:
                     await wait_for_turn_async(delay, call)
                 limit = call.time_limit() if call.is_limited else math.inf
                 if limit != math.inf:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import math
 import threading
 import time
@@ -18,6 +17,8 @@ from otel_resilience.testing.clock import FakeClock
 
 PATIENCE: Final = 1.0
 """Real seconds after which an attempt that neither ends nor sleeps on the clock is taken to hang."""
+SLICE: Final = 0.05
+"""They are counted in slices of so many: where the whole machine stands still, that is one slice and no more."""
 
 
 class SharedClock(FakeClock):
@@ -54,7 +55,7 @@ class SharedClock(FakeClock):
         wait, wait_async = FairSemaphore.wait, FairSemaphore.wait_async
 
         def run_on_clock(worker: Worker, *arguments: Any) -> Any:
-            return self._run(functools.partial(run, worker), *arguments)
+            return self._run(worker, run, *arguments)
 
         def wait_on_clock(places: FairSemaphore, seconds: float) -> bool:
             return self._in_time(seconds, taken=wait(places, _real(seconds)))
@@ -80,12 +81,14 @@ class SharedClock(FakeClock):
 
     def _run(
         self,
+        worker: Worker,
         run: Callable[..., Any],
         operation: Callable[[], Any],
         limit: float,
         on_timeout: Callable[[int | None], BaseException],
     ) -> Any:
         until = self.now + limit
+        ended = threading.Event()
 
         def in_time() -> Any:
             try:
@@ -93,15 +96,21 @@ class SharedClock(FakeClock):
             except Exception as error:
                 self._check(until, error)
                 raise
+            finally:
+                ended.set()
             self._check(until, None)
             return result
 
-        def hangs(thread: int | None) -> BaseException:
+        def seems_to_hang(thread: int | None) -> BaseException:
+            if any(ended.wait(SLICE) for _ in range(_slices(limit) - 1)):
+                while not worker._finished:  # noqa: SLF001  # so that its result is taken
+                    time.sleep(0.001)
+                return _TooLate()
             self.advance(max(0.0, until - self.now))
             return on_timeout(thread)
 
         try:
-            return run(in_time, _real(limit), hangs)
+            return run(worker, in_time, min(limit, SLICE), seems_to_hang)
         except _TooLate as late:
             raise on_timeout(None) from late.__cause__
 
@@ -136,6 +145,11 @@ class SharedClock(FakeClock):
         self._end(timer)  # also where the sum was rounded down
 
 
+def _slices(seconds: float) -> int:
+    """How many slices to wait where ``seconds`` on the clock are the limit."""
+    return max(1, math.ceil(min(seconds, PATIENCE) / SLICE))
+
+
 def _real(seconds: float) -> float:
     """The real seconds to wait where ``seconds`` on the clock are the limit."""
     return seconds if math.isinf(seconds) else min(seconds, PATIENCE)
@@ -155,7 +169,15 @@ class _Timer:
         self._clock = clock
         self._loop = loop
         self._callback = callback
-        self._patience = loop.call_later(_real(seconds), clock.jump, self)
+        self._slices = _slices(seconds)
+        self._patience = loop.call_later(min(seconds, SLICE), self._look)
+
+    def _look(self) -> None:
+        self._slices -= 1
+        if self._slices > 0:
+            self._patience = self._loop.call_later(SLICE, self._look)
+        else:
+            self._clock.jump(self)
 
     def cancel(self) -> None:
         self._patience.cancel()

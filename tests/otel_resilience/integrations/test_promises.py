@@ -19,6 +19,7 @@ from otel_resilience import (
     CircuitOpenError,
     DeadlineExceededError,
     Policy,
+    PolicyRegistry,
     RetryConfig,
     classify,
     remaining,
@@ -214,9 +215,8 @@ def test_the_attempt_timeout_is_the_clients(client: Open, server: AnsweringServe
 
 def test_a_post_that_was_cut_is_not_repeated(client: Open, server: AnsweringServer) -> None:
     policy = Policy("api", retry=THREE, attempt_timeout=0.4)
-    server.replies += [Reply(), Reply(hangs=True)]
+    server.replies += [Reply(hangs=True)]
     opened = client(policy)
-    opened.send("GET", server.url)  # connects
     with no_waits(policy) as waits, pytest.raises(Exception):  # noqa: B017,PT011
         opened.send("POST", server.url, data=b"order")
     assert not waits
@@ -472,3 +472,36 @@ def test_a_result_that_the_policy_repeats_is_closed() -> None:
 
     assert exchanged(call) is answers[1]
     assert [each.closed for each in answers] == [True, False]
+
+
+def test_a_registry_of_policies(client: Open, server: AnsweringServer) -> None:
+    policies = PolicyRegistry(lambda host: Policy(f"api {host}", retry=THREE))
+    server.replies += [BUSY]
+    with no_waits():
+        assert client(policies).send("GET", server.url).status == 200
+    assert policies["127.0.0.1"].dependency == "api 127.0.0.1"
+    assert len(policies) == 1
+
+
+def test_a_fallback_is_given_the_answer(client: Open, server: AnsweringServer) -> None:
+    """What it returns is what the client gets: an answer, or the one that there is."""
+    seen: list[Any] = []
+
+    def last_known(error: BaseException) -> Any:
+        seen.append(error)
+        assert isinstance(error, StatusError)
+        return error.response
+
+    policy = Policy("api", fallback=last_known)
+    server.replies += [BUSY]
+    answer = client(policy).send("GET", server.url)
+    assert (answer.status, answer.body) == (503, b"busy")
+    assert [str(error) for error in seen] == ["HTTP status 503"]
+
+
+def test_a_hedged_request(async_client: Callable[..., AsyncHttpClient], server: AnsweringServer) -> None:
+    """The second attempt answers while the first one hangs; both are requests of their own."""
+    policy = Policy("api", retry=THREE, hedge_after=0.1, idempotent=True)
+    server.replies += [Reply(hangs=True), Reply(body=b"hedged")]
+    assert async_client(policy).send("GET", server.url).body == b"hedged"
+    assert server.methods == ["GET", "GET"]

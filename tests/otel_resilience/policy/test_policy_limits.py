@@ -396,3 +396,13 @@ def test_the_deadline_of_a_cut_async_def_ends_its_wait_for_a_slot(clock: FakeClo
 def test_what_is_wrong_is_named(options: dict[str, Any], problem: str) -> None:
     with pytest.raises((TypeError, ValueError), match=problem):
         Policy("supplier", **options)
+
+
+def test_a_wait_for_a_permit_makes_no_call_slow_for_the_circuit(world: World) -> None:
+    breaker = CircuitBreakerConfig(slow_call_duration=5, slow_call_rate=0.1, minimum_calls=1)
+    policy = world.policy(rate_limit=RateLimit(1, per=60, margin=0), breaker=breaker)
+    for _ in range(3):
+        world.call(policy)
+
+    assert policy.breaker is not None
+    assert policy.breaker.metrics().slow_calls == 0

@@ -152,13 +152,15 @@ class TestFreshState:
         assert policies["host"] is not inside
 
     def test_what_a_storage_shares_stays_as_it_is_there(self) -> None:
+        def protected() -> Policy:
+            return Policy("supplier", breaker=CircuitBreakerConfig(), shared=shared)
+
         shared = SharedState(MemoryStorage())
-        policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), shared=shared)
-        other = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), shared=shared)
+        policy = protected()
         assert policy.breaker is not None
         policy.breaker.force_open()
         with Resilience().active(), pytest.raises(CircuitOpenError):
-            other.execute(lambda: None)
+            protected().execute(lambda: None)
 
     def test_it_ends_also_with_an_error(self) -> None:
         def test() -> None:
@@ -254,6 +256,14 @@ class TestTimeLimits:
             Policy("supplier", attempt_timeout=3600).execute(go_on.wait)
         go_on.set()
         assert session.clock() == pytest.approx(before + 3600)
+
+    async def test_what_takes_a_moment_of_real_time_is_not_taken_to_hang(self, session: Resilience) -> None:
+        before = session.clock()
+        policy = Policy("supplier", attempt_timeout=3600)
+        moment = threading.Event()
+        assert await asyncio.to_thread(policy.execute, lambda: moment.wait(0.2)) is False
+        assert await policy.execute(lambda: asyncio.to_thread(moment.wait, 0.2)) is False
+        assert session.clock() == before
 
     def test_results_and_errors_in_time_are_the_callers(self, session: Resilience) -> None:
         policy = Policy("supplier", attempt_timeout=session.clock() and 10)
