@@ -48,7 +48,7 @@ class TestPolicyParameters:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            ({"retry": 3}, TypeError, "retry must be a RetryConfig or NoneType, not 3"),
+            ({"retry": 3}, TypeError, "retry must be a RetryConfig or None, not 3"),
             ({"retry": RetryConfig}, TypeError, "retry must be a RetryConfig"),
             ({"retry": True}, TypeError, "retry must be a RetryConfig"),
             ({"breaker": 5}, TypeError, "breaker must be a CircuitBreaker"),

@@ -549,6 +549,38 @@ class TestConcurrency:
         assert (len(probes), len(rejected)) == (1, 7)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
+    def test_a_forked_child_makes_a_probe_of_its_own(self) -> None:
+        script = textwrap.dedent(
+            """
+            import os, sys
+            from otel_resilience import CircuitBreaker, CircuitBreakerConfig
+            from otel_resilience.testing import FakeClock
+
+            clock = FakeClock()
+            breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=1), clock=clock)
+            try:
+                with breaker:
+                    raise ConnectionError
+            except ConnectionError:
+                clock.advance(60)
+
+            probe = breaker.admit()
+            child = os.fork()
+            if child == 0:
+                breaker.execute(lambda: "value")
+                os._exit(0 if breaker.state.name == "CLOSED" else 1)
+            assert breaker.state.name == "HALF_OPEN"
+            breaker.record_success(probe, clock())
+            assert breaker.state.name == "CLOSED"
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            """
+        )
+        result = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert result.returncode == 0, result.stderr
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
     @pytest.mark.fault("F57")
     def test_a_forked_child_does_not_inherit_a_held_lock(self) -> None:
         script = textwrap.dedent(

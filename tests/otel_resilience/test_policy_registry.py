@@ -77,7 +77,13 @@ class TestLookup:
 
     @pytest.mark.parametrize(
         ("make", "max_size", "named"),
-        [("no function", 1, "make"), (protected, 0, "max_size"), (protected, True, "max_size"), (None, 1, "make")],
+        [
+            ("no function", 1, "make"),
+            (protected, 0, "max_size"),
+            (protected, True, "max_size"),
+            (None, 1, "make"),
+            (Policy("one for all"), 1, "make must be a def function from a key"),
+        ],
     )
     def test_what_makes_no_sense_is_named(self, make: Callable[[str], Policy], max_size: int, named: str) -> None:
         with pytest.raises((TypeError, ValueError), match=named):

@@ -47,6 +47,8 @@ class Enclosing:
     """Whether an enclosed call may have sent something, however it ended."""
     unsafe_inside = False
     """Whether one may have sent what must not be repeated."""
+    over = False
+    """Its blocks have ended. A generator that they were in may have left it in the context of whoever iterated."""
 
     def left(self) -> float | None:
         """Seconds until nothing more may begin here; ``None`` where there is no limit."""
@@ -70,19 +72,28 @@ class Enclosing:
 enclosing: ContextVar[Enclosing | None] = ContextVar("otel_resilience_enclosing", default=None)
 
 
-def leave(token: Token[Enclosing | None]) -> None:
-    """Undoes a ``set`` of :data:`enclosing`; without effect in a context other than the one in which it was set."""
+def leave(token: Token[Enclosing | None]) -> bool:
+    """Undoes a ``set`` of :data:`enclosing`; ``False``, and without effect, in a context other than the one in which it
+    was set: a coroutine or an async generator that is closed elsewhere."""
     try:
         enclosing.reset(token)
     except ValueError:
-        return  # a coroutine that is closed elsewhere: its own context is not current, so nothing is to be undone
+        return False
+    return True
+
+
+def not_over(inner: Enclosing | None) -> Enclosing | None:
+    """The nearest in the chain that begins with ``inner`` that still encloses the running code."""
+    while inner is not None and inner.over:
+        inner = inner.outer
+    return inner
 
 
 def nearest_deadline(inner: Enclosing | None) -> tuple[float, Enclosing] | None:
     """The least time left in the chain that begins with ``inner``, in seconds, and who set it."""
     nearest: tuple[float, Enclosing] | None = None
     while inner is not None:
-        left = inner.left()
+        left = None if inner.over else inner.left()
         if left is not None and (nearest is None or left < nearest[0]):
             nearest = left, inner
         inner = inner.outer
@@ -104,7 +115,7 @@ def remaining() -> float | None:
 
 def current_attempt() -> int:
     """The number of the attempt that is running, from 1; 1 outside a protected call as well."""
-    inner = enclosing.get()
+    inner = not_over(enclosing.get())
     return 1 if inner is None else inner.attempts
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final, NamedTuple
 
-_COROUTINE_FLAGS: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+COROUTINE_FLAGS: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 _running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
 _MAX_KNOWN_TYPES: Final = 1024
 _MAX_KNOWN_CODES: Final = 4096
@@ -23,7 +23,7 @@ plain_types: set[type] = set()
 def is_coroutine_function(operation: Any) -> bool:
     """Whether ``operation`` itself is an ``async def``: a function, method, partial or callable object."""
     try:
-        return bool(operation.__code__.co_flags & _COROUTINE_FLAGS)
+        return bool(operation.__code__.co_flags & COROUTINE_FLAGS)
     except AttributeError:
         if isinstance(operation, functools.partial):
             return is_coroutine_function(operation.func)
@@ -41,7 +41,7 @@ def is_async_callable(operation: Any) -> bool:
     one or a function of asyncio that returns a future, such as ``lambda: fetch(1)``.
     """
     try:
-        if operation.__code__.co_flags & _COROUTINE_FLAGS:
+        if operation.__code__.co_flags & COROUTINE_FLAGS:
             return True
     except AttributeError:
         if is_coroutine_function(operation) or not isinstance(operation, functools.partial):
@@ -205,7 +205,7 @@ def passes_on_an_awaitable(operation: Any) -> bool:
 
 def _only_callee(code: CodeType) -> _Callee | None:
     """The function of which ``code`` returns the call, where that is all it does."""
-    if code.co_flags & (_GENERATOR_FLAGS | _COROUTINE_FLAGS):
+    if code.co_flags & (_GENERATOR_FLAGS | COROUTINE_FLAGS):
         return None
     steps = [step for step in dis.get_instructions(code) if step.opname not in _SKIPPED]
     if len(steps) < 3 or steps[0].opname not in _VARIABLES or steps[-1].opname != "RETURN_VALUE":

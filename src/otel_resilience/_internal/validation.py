@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import NoneType
 
 from otel_resilience._internal.operations import is_coroutine_function
 
@@ -62,7 +63,7 @@ def optional_label(name: str, value: object) -> str | None:
 def instance(name: str, value: object, *kinds: type) -> None:
     """Raises ``TypeError`` where ``value`` is of none of these types."""
     if not isinstance(value, kinds):
-        expected = " or ".join(kind.__name__ for kind in kinds)
+        expected = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
         raise TypeError(f"{name} must be {_article(expected)} {expected}, not {value!r}")
 
 

@@ -18,7 +18,7 @@ from otel_resilience import telemetry
 from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.counting import AtomicCounter
-from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.forks import renew_after_fork
 from otel_resilience._internal.once import Once
 from otel_resilience._internal.operations import (
     check_result,
@@ -117,10 +117,15 @@ class CircuitBreaker(ProcessBound):
         self.rejects_until = 0.0
         """Until then, on the clock, every call is rejected."""
         self._refresh_fast_permit()
-        renew_lock_after_fork(self)
+        renew_after_fork(self)
         telemetry.watch_breaker(self)
         if clock is time.monotonic:  # not in tests of time
             _count_made(dependency)
+
+    def renew_after_fork(self) -> None:
+        """The threads that may hold the lock, or make a probe, are not in the child."""
+        self._lock = threading.Lock()
+        self._machine.forget_probes()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.dependency} {self._machine.state.name}{' SHADOW' * self.config.shadow}>"

@@ -274,6 +274,10 @@ class BreakerMachine:
         """The probe of this permit was settled elsewhere."""
         self._leases.pop(permit, None)
 
+    def forget_probes(self) -> None:
+        """The probes under way are made elsewhere: their slots are free here."""
+        self._leases.clear()
+
     def holds(self, permit: Permit) -> bool:
         """Whether the permit belongs to a probe of the present half-open state, with or without its lease."""
         if self.state is not HALF_OPEN:

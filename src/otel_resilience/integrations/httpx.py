@@ -126,16 +126,17 @@ class _Transport:
         return transport is self
 
     def _traced(self, given: Any, resent: int) -> Any:
-        """A trace function for httpcore, which calls it within the span of the client, if there is one."""
+        """A trace function for httpcore, which calls it within the span of the client, if there is one. Only until the
+        request is sent: the body of the answer is read outside the attempt."""
         attempt = get_current_span()
 
-        def note() -> None:
-            if get_current_span() is not attempt:
+        def note(event: str) -> None:
+            if event.endswith(".send_request_headers.started") and get_current_span() is not attempt:
                 get_current_span().set_attribute(_RESEND_COUNT, resent)
 
         return self._noting(note, given)
 
-    def _noting(self, note: Callable[[], None], given: Any) -> Any:
+    def _noting(self, note: Callable[[str], None], given: Any) -> Any:
         raise NotImplementedError
 
     def _inner(self, request: Any) -> Any:
@@ -196,9 +197,9 @@ class ResilientTransport(_Transport, _BaseTransport):
         if self._transport is not None:
             self._transport.close()
 
-    def _noting(self, note: Callable[[], None], given: Any) -> Any:
+    def _noting(self, note: Callable[[str], None], given: Any) -> Any:
         def trace(event: str, info: dict[str, Any]) -> None:
-            note()
+            note(event)
             if given is not None:
                 given(event, info)
 
@@ -251,9 +252,9 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
         if self._transport is not None:
             await self._transport.aclose()
 
-    def _noting(self, note: Callable[[], None], given: Any) -> Any:
+    def _noting(self, note: Callable[[str], None], given: Any) -> Any:
         async def trace(event: str, info: dict[str, Any]) -> None:
-            note()
+            note(event)
             if given is not None:
                 await given(event, info)
 

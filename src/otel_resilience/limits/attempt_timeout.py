@@ -46,6 +46,11 @@ class CutAttempt(Enclosing):
         self.seconds = seconds
         self.given_up = False
 
+    @property
+    def over(self) -> bool:  # type: ignore[override]  # read alone
+        """As the call, unless it is given up: what it left running begins nothing."""
+        return self._call.over and not self.given_up
+
     def left(self) -> float | None:
         """None, until it is given up."""
         return 0.0 if self.given_up else None

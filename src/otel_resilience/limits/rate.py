@@ -12,7 +12,7 @@ from typing import Final
 
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
-from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.forks import renew_after_fork
 from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.nesting import remaining
 from otel_resilience._internal.process_bound import ProcessBound
@@ -56,11 +56,15 @@ class RateLimiter(ProcessBound):
         self._log = SlidingLog(config.limit, config.window)
         self._turn = FairSemaphore(1)
         """Of the one who waits for the next permit; the others queue for it."""
+        self.renew_after_fork()
+        renew_after_fork(self)
+        rate_limiters_in_use.add(self)
+
+    def renew_after_fork(self) -> None:
+        """The threads that may hold the lock, or wait, are not in the child."""
+        self._lock = threading.Lock()
         self._queued = 0
         """Permits that are waited for."""
-        self._lock = threading.Lock()
-        renew_lock_after_fork(self)
-        rate_limiters_in_use.add(self)
 
     def __repr__(self) -> str:
         config = self.config
@@ -182,7 +186,7 @@ class RateLimiter(ProcessBound):
             yield
         finally:
             with self._lock:
-                self._queued -= cost
+                self._queued = max(0, self._queued - cost)
 
     def _check(self, ready: float, now: float, until: float) -> None:
         if ready > until:

@@ -46,8 +46,13 @@ class _Progress:
 
     def end(self, error: BaseException) -> None:
         """The call ends with ``error``."""
-        self.open = False
+        self.close()
         self.call.ended(error)
+
+    def close(self) -> None:
+        """The call ends."""
+        self.open = False
+        self.call.over = True
 
 
 class _Loop:
@@ -164,7 +169,7 @@ class Attempt:
             except BaseException as cut:  # noqa: BLE001  # judged below as if the block had raised it
                 failure = cut
         if failure is None:
-            progress.open = False
+            progress.close()
             call.succeeded()
             return False
         delay = progress.delay = call.failed(failure)

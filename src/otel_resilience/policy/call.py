@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from otel_resilience import telemetry
 from otel_resilience._internal.foreign import cause_of, is_a
-from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline
+from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline, not_over
 from otel_resilience._internal.operations import discard, is_awaitable
 from otel_resilience.circuitbreaker.states import BreakerState
 from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
@@ -100,7 +100,8 @@ class Call(CallTelemetry):
         self.deadline = deadline
         self.attempts = self.permit = 0
         self.token = self.listener = None
-        self.outer = outer = enclosing.get()
+        outer = enclosing.get()
+        self.outer = outer = outer and not_over(outer)
         self.is_limited = outer is not None or deadline is not None or policy.is_limited
         self.started = policy.clock()
 
@@ -449,7 +450,8 @@ class Call(CallTelemetry):
 
     def _leave(self) -> None:
         if self.token is not None:
-            leave(self.token)
+            if not leave(self.token):
+                self.attached = None  # cannot be undone from here either
             self.token = None
 
     def _leave_limits(self) -> None:

@@ -24,6 +24,7 @@ from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import is_a
 from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.operations import (
+    COROUTINE_FLAGS,
     UNUSUAL_FLAGS,
     check_result,
     discard,
@@ -297,7 +298,8 @@ class Policy(ProcessBound):
 
             policy.execute(client.get, url, name="get bundle", is_retryable=ConnectionError | TimeoutError)
         """
-        if type(operation) is not types.FunctionType or operation.__code__.co_flags & UNUSUAL_FLAGS:
+        flags = operation.__code__.co_flags if type(operation) is types.FunctionType else UNUSUAL_FLAGS
+        if flags & UNUSUAL_FLAGS:
             protectable("operation", operation)
         if name is not None:
             check.label("name", name)
@@ -307,11 +309,14 @@ class Policy(ProcessBound):
             is_retryable = predicate("is_retryable", is_retryable)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
         bound: Callable[..., Any] = functools.partial(operation, *args) if args else operation
+        asynchronous = bool(flags & COROUTINE_FLAGS) or (
+            (flags & UNUSUAL_FLAGS != 0 or running_loop() is not None) and is_async_callable(bound)
+        )
         if retry_result is not None or self.retry_result is not None:
             wanted = retry_result_predicate("retry_result", retry_result)
             name = name or function_name(bound)
-            bound = self._judged(bound, wanted, name, asynchronous=is_async_callable(bound))
-        execute = self._execute_async if is_async_callable(bound) else self._execute
+            bound = self._judged(bound, wanted, name, asynchronous=asynchronous)
+        execute = self._execute_async if asynchronous else self._execute
         return execute(bound, name, idempotent, deadline, is_retryable)
 
     def _judged(

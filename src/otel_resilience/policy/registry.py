@@ -34,7 +34,7 @@ class PolicyRegistry(ProcessBound):
     """
 
     def __init__(self, make: Callable[[str], Policy], max_size: int = 1000) -> None:
-        if not callable(make) or is_coroutine_function(make):
+        if not callable(make) or is_coroutine_function(make) or isinstance(make, Policy):
             raise TypeError(f"make must be a def function from a key to its policy, not {make!r}")
         self._make = make
         self.max_size = check.count("max_size", max_size)

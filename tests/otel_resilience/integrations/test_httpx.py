@@ -156,6 +156,18 @@ async def test_an_async_one_too(server: AnsweringServer) -> None:
     assert events.count("http11.send_request_headers.started") == 2
 
 
+def test_a_span_of_the_caller_is_not_marked(server: AnsweringServer, recorded: RecordedTelemetry) -> None:
+    """The body is read outside the attempt, while that span is the current one."""
+    server.replies += [Reply(503), Reply(body=b"x" * 100_000)]
+    with (
+        recorded.tracer_provider.get_tracer("caller").start_as_current_span("caller"),
+        httpx.Client(transport=ResilientTransport(Policy("api", retry=NO_WAIT))) as client,
+    ):
+        assert len(client.get(server.url).content) == 100_000
+    (caller,) = (span for span in recorded.spans if span.name == "caller")
+    assert "http.request.resend_count" not in (caller.attributes or {})
+
+
 def timeouts(policy: Policy, **options: Any) -> list[dict[str, float | None]]:
     """The timeouts that a transport inside is given."""
     seen = []

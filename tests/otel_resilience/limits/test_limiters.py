@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -48,6 +50,40 @@ def acquire(request: pytest.FixtureRequest) -> Callable[[RateLimiter | Concurren
 def telemetry() -> Iterator[RecordedTelemetry]:
     with RecordedTelemetry().recording() as recorded:
         yield recorded
+
+
+FORK = """
+import os, sys, threading
+from otel_resilience import RateLimit, RateLimiter
+from otel_resilience.testing import FakeClock
+
+clock, waits, go_on = FakeClock(), threading.Event(), threading.Event()
+
+def wait(seconds):
+    waits.set()
+    go_on.wait(60)
+    clock.advance(seconds)
+
+limiter = RateLimiter("supplier", RateLimit(1, per=60, margin=0), clock=clock)
+limiter.acquire()
+waiting = threading.Thread(target=limiter.acquire, kwargs={"sleep": wait})
+waiting.start()
+waits.wait(60)
+child = os.fork()
+if child == 0:
+    limiter.acquire(within=60, sleep=clock.sleep)  # the next one: nobody waits here
+    os._exit(0)
+go_on.set()
+waiting.join()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
+def test_a_forked_child_does_not_queue_behind_threads_of_its_parent() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 class TestRate:

@@ -340,6 +340,76 @@ def test_a_loop_in_an_async_generator(clock: FakeClock) -> None:
     assert run_fake(clock, run()) == ["value"]
 
 
+async def value() -> str:
+    return "value"
+
+
+class TestGeneratorsLeftEarly:
+    """A generator runs in the context of whoever iterates over it, and may leave its call there."""
+
+    def test_calls_after_an_async_generator_that_another_task_closes(
+        self, clock: FakeClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        policy = make_policy(clock, deadline=5, attempt_timeout=2)
+
+        async def rows() -> AsyncIterator[int]:
+            async for attempt in policy.attempts():
+                with attempt:
+                    yield 1
+
+        async def run() -> Any:
+            for _ in range(3):
+                generator = rows()
+                await anext(generator)
+                await asyncio.create_task(generator.aclose())  # type: ignore[attr-defined]  # a generator has it
+            clock.advance(100)
+            assert remaining() is None
+            assert current_attempt() == 1
+            return await policy.execute(value)
+
+        with RecordedTelemetry().recording() as recorded:
+            assert run_fake(clock, run()) == "value"
+        assert outcomes(recorded) == ["cancelled"] * 3
+        assert not caplog.records
+
+    @pytest.mark.parametrize("rows_of_second", [1, 2])
+    def test_calls_after_two_generators_whose_blocks_end_crosswise(self, clock: FakeClock, rows_of_second: int) -> None:
+        policy = make_policy(clock, deadline=5, attempt_timeout=2)
+
+        def rows(count: int) -> Iterator[int]:
+            for attempt in policy.attempts():
+                with attempt:
+                    yield from range(count)
+
+        first, second = rows(3), rows(rows_of_second)
+        next(first)
+        next(second)
+        first.close()  # type: ignore[attr-defined]  # a generator has it
+        assert list(second) == list(range(1, rows_of_second))
+        clock.advance(100)
+        assert remaining() is None
+        assert policy.execute(Script("value").play) == "value"
+
+    def test_what_a_cut_block_left_running_still_begins_nothing(self, clock: FakeClock) -> None:
+        policy = make_policy(clock, attempt_timeout=1, deadline=None, retry=None)
+        left: list[asyncio.Task[Any]] = []
+
+        async def later() -> Any:
+            await asyncio.sleep(10)
+            return await policy.execute(value)
+
+        async def run() -> None:
+            with contextlib.suppress(AttemptTimeoutError):
+                async for attempt in policy.attempts():
+                    with attempt:
+                        left.append(asyncio.create_task(later()))
+                        await asyncio.sleep(100)
+            with pytest.raises(DeadlineExceededError):
+                await left[0]
+
+        run_fake(clock, run())
+
+
 class TestTimeLimits:
     @pytest.mark.parametrize("block", ["with", "async with"])
     def test_async_blocks_are_cut(self, clock: FakeClock, block: str) -> None:
