@@ -64,6 +64,7 @@ mutants: $(STAMP) ## Change the core in small ways and print how many changes th
 
 lint: $(STAMP) ## Check types, style and that generated files are current
 	@$(BIN)/python -m mypy
+	@$(BIN)/basedpyright --pythonpath $(BIN)/python --level error
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/lint-imports

@@ -49,7 +49,7 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
                 runners.extend(_hedge(operation, call))
         result = await _first_success(runners, call)
     except BaseException:
-        await _stop(runners)
+        await _stop(runners, call)
         raise
     delay.add(call.policy.clock() - call.started_attempt)
     return result
@@ -121,10 +121,15 @@ def _forget(task: asyncio.Task[Any]) -> None:
         task.exception()  # seen; another attempt decided the call
 
 
-async def _stop(runners: list[_Runner]) -> None:
-    """The call ends by an error or by cancellation: what still runs is cancelled, and has ended then."""
+async def _stop(runners: list[_Runner], call: Call) -> None:
+    """The call ends by an error or by cancellation: what still runs is cancelled, and has ended then. The call holds
+    what belongs to the first attempt; a hedge beside it decides nothing."""
     for runner in runners:
         _cancel(runner)
+    for hedge in runners[1:]:
+        call.hold(hedge.held)
+        call.lost(None)
+        call.hold(runners[0].held)
     running = [runner.task for runner in runners if not runner.task.done()]
     if running:
         await asyncio.wait(running)

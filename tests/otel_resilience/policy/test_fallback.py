@@ -7,18 +7,32 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry import trace as trace_api
 
 from otel_resilience import (
+    CircuitBreakerConfig,
     CircuitOpenError,
     DeadlineExceededError,
     FailedResultError,
+    Policy,
     RetryConfig,
     error_context,
     remaining,
 )
 from otel_resilience.testing import FakeClock, RecordedTelemetry
-from support.resilience import Driver, PermanentFault, Script, TransientFault, make_policy, run_fake
+from support.resilience import (
+    Driver,
+    NotFoundFault,
+    PermanentFault,
+    Script,
+    ThrottledFault,
+    TransientFault,
+    make_policy,
+    run_fake,
+    tokens,
+)
 
 LAST_KNOWN = ("last known",)
 
@@ -121,6 +135,43 @@ def test_cancellation_of_an_async_fallback_passes(clock: FakeClock) -> None:
 def test_a_class_is_refused(clock: FakeClock) -> None:
     with pytest.raises(TypeError, match="fallback must be a value or a function of the error, not the class dict"):
         make_policy(clock, fallback=dict)
+
+
+OUTCOMES = st.sampled_from(
+    ["value", None, TransientFault, PermanentFault, ThrottledFault, NotFoundFault, asyncio.CancelledError]
+)
+
+
+@given(calls=st.lists(st.lists(OUTCOMES, min_size=1, max_size=4), min_size=1, max_size=8), asynchronous=st.booleans())
+def test_it_changes_what_the_caller_gets_and_nothing_else(calls: list[list[Any]], asynchronous: bool) -> None:
+    """Beside a policy without one: the same attempts, budget, circuit and slots, whatever the operations do."""
+    clocks = FakeClock(), FakeClock()
+    options: dict[str, Any] = {
+        "breaker": CircuitBreakerConfig(failure_threshold=4, reset_timeout=1), "max_concurrency": 1,
+        "retry_result": lambda value: value is None,
+    }  # fmt: skip
+    plain, with_fallback = make_policy(clocks[0], **options), make_policy(clocks[1], fallback=LAST_KNOWN, **options)
+    drivers = [Driver(each, asynchronous=asynchronous) for each in clocks]
+    for outcomes in calls:
+        scripts = Script(*outcomes), Script(*outcomes)
+        expected = result_of(plain, drivers[0], scripts[0])
+        got = result_of(with_fallback, drivers[1], scripts[1])
+        replaced = expected is None or isinstance(expected, Exception)  # cancellation is none
+        assert got is LAST_KNOWN if replaced else type(got) is type(expected)
+        assert scripts[0].calls == scripts[1].calls
+        assert tokens(plain) == tokens(with_fallback)
+        assert plain.breaker is not None
+        assert with_fallback.breaker is not None
+        assert plain.breaker.metrics() == with_fallback.breaker.metrics()
+        assert with_fallback.concurrency_limiter is not None
+        assert with_fallback.concurrency_limiter.in_flight == 0
+
+
+def result_of(policy: Policy, driver: Driver, script: Script) -> Any:
+    try:
+        return driver.execute(policy, script)
+    except (Exception, asyncio.CancelledError) as error:
+        return error
 
 
 def test_decorated_functions_have_it(clock: FakeClock) -> None:

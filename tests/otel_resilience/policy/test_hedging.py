@@ -192,6 +192,31 @@ def test_cancellation_ends_both_before_it_passes(clock: FakeClock) -> None:
     run_fake(clock, main())
 
 
+@pytest.mark.parametrize("limit", [None, 3.0])
+def test_where_both_are_cut_both_probes_and_spans_end(clock: FakeClock, limit: float | None) -> None:
+    breaker = CircuitBreakerConfig(failure_threshold=1, half_open_max_calls=2)
+    policy = hedging(clock, breaker=breaker, attempt_timeout=limit, retry=None)
+    with pytest.raises(PermanentFault):
+        run_fake(clock, policy.execute(Attempts(clock, (0, PermanentFault()))))
+    clock.advance(60)
+
+    async def main() -> None:
+        task = asyncio.create_task(policy.execute(Attempts(clock, (3600, "late"))))
+        if limit is None:
+            asyncio.get_running_loop().call_later(2, task.cancel)
+        with pytest.raises((asyncio.CancelledError, AttemptTimeoutError)):
+            await task
+
+    with RecordedTelemetry().recording() as recorded:
+        run_fake(clock, main())
+    assert [span.name for span in recorded.spans] == ["attempt", "attempt", "supplier Attempts"]
+    assert policy.breaker is not None
+    if limit is None:
+        assert [policy.breaker.admit() for _ in range(2)]
+    else:
+        assert policy.breaker.state.name == "OPEN"
+
+
 def test_who_loses_may_fail_on_its_way_out(clock: FakeClock) -> None:
     async def stubborn() -> str:
         if current_attempt() == 2:

@@ -1,4 +1,4 @@
-"""Every example of the pages about testing and about many policies runs."""
+"""Every example of the pages about the library's parts runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from otel_resilience.policy.environment import VARIABLES
 
 pytest_plugins = ["pytester"]
 
+PARTS = (
+    "blocks", "circuit-breaker", "fallback", "hedging", "hooks", "limits", "registry", "retries", "shadow-mode",
+    "time-limits",
+)  # fmt: skip
 DOCS = Path(__file__).parents[3] / "docs"
 
 
@@ -25,8 +29,9 @@ def test_those_of_the_page_about_testing(run_pytest: Callable[..., pytest.RunRes
     run_pytest(source).assert_outcomes(passed=7)
 
 
-def test_those_of_the_page_about_many_policies(pytester: pytest.Pytester) -> None:
-    result = pytester.runpython(pytester.makepyfile(examples("registry.md")))
+@pytest.mark.parametrize("page", PARTS)
+def test_those_of_a_page_about_a_part(pytester: pytest.Pytester, page: str) -> None:
+    result = pytester.runpython(pytester.makepyfile(examples(f"{page}.md")))
     assert result.ret == 0, result.stderr.str()
 
 
