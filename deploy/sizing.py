@@ -136,7 +136,9 @@ def measure_run(env: dict[str, str]) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("CATALOG_", "ESIM_GO_", "OTEL_"))}
+        plain = {
+            name: value for name, value in os.environ.items() if not name.startswith(("CATALOG_", "ESIM_GO_", "OTEL_"))
+        }
         env = plain | {"CATALOG_ENV_FILE": "none", "CATALOG_STATE_DIR": folder, "CATALOG_API_PORT": "0"}
         env.pop("REDIS_URL", None)
         measure_run(env)

@@ -25,7 +25,10 @@ CASES: dict[str, tuple[str, ...]] = {
     "everything": (
         *("--set", "redis.enabled=true,api.autoscaling.enabled=true,worker.autoscaling.enabled=true"),
         *("--set", "otlp.endpoint=http://collector:4318,state.create=true,state.accessMode=ReadWriteMany"),
-        *("--set", "state.storageClass=shared,redis.storageClass=fast,priorityClassName=high,imagePullSecrets[0].name=pull"),
+        *(
+            "--set",
+            "state.storageClass=shared,redis.storageClass=fast,priorityClassName=high,imagePullSecrets[0].name=pull",
+        ),
         *("--set", "env.CATALOG_SYNC_EVERY_S=600,env.OTEL_RESOURCE_ATTRIBUTES=team=catalogue"),
         *("--set", "nodeSelector.disk=ssd,podAnnotations.team=catalogue,serviceAccount.annotations.team=catalogue"),
         *("--set-json", 'tolerations=[{"key":"spot","operator":"Exists"}]'),
@@ -222,4 +225,3 @@ def test_what_has_a_policy_reaches_what_it_needs() -> None:
     ports = {each["port"] for rule in policy["egress"] for each in rule["ports"]}
     assert {53, 443, 4317, 4318, 6379} <= ports
     assert one("everything", "NetworkPolicy", "catalog-sync-redis")["spec"]["egress"] == []
-
