@@ -1,8 +1,8 @@
 """What the image has installed: ``python deploy/image_info.py [--output FOLDER]``, or ``make image-info``.
 
-Writes ``sbom.cdx.json`` (CycloneDX 1.6) and ``licences.txt``: catalog-sync with the extras of the image and all that they
-need, at the versions that are installed where this runs, which are those of constraints.txt. Packages of the base image's
-system are not a part of it: a scanner of images lists those.
+Writes ``sbom.cdx.json`` (CycloneDX 1.6) and ``licences.txt``: catalog-sync with the extras of the image and all that
+they need, at the versions that are installed where this runs, which are those of constraints.txt. Packages of the base
+image's system are not a part of it: a scanner of images lists those.
 """
 
 from __future__ import annotations
