@@ -42,10 +42,11 @@ def installed() -> dict[str, Distribution]:
 def licence(package: Distribution) -> str:
     """The SPDX expression, else the classifiers, else what the field says in one line."""
     fields = package.metadata
-    if fields.get("License-Expression"):
-        return str(fields["License-Expression"])
+    if "License-Expression" in fields:
+        return fields["License-Expression"]
     named = [each.rpartition(" :: ")[2] for each in fields.get_all("Classifier") or () if each.startswith("License ::")]
-    return "; ".join(named) or (fields.get("License") or "not stated").strip().splitlines()[0]
+    stated = fields["License"].strip() if "License" in fields else ""
+    return "; ".join(named) or (stated or "not stated").splitlines()[0]
 
 
 def component(name: str, package: Distribution) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Measures what each process of ours needs: ``python deploy/sizing.py``, on Linux, with a redis-server on the PATH.
 
-One process alone, as cron starts it, comes first. Then ``make up`` runs with its simulator (5,200 bundles) and its private
-Redis; a full sync is requested of the API, and while it runs the memory and processor time of every process are read
-from /proc. Memory is the proportional set size: pages that the processes of a worker share are divided among them.
+One process alone, as cron starts it, comes first. Then ``make up`` runs with its simulator (5,200 bundles) and its
+private Redis; a full sync is requested of the API, and while it runs the memory and processor time of every process are
+read from /proc. Memory is the proportional set size: pages that the processes of a worker share are divided among them.
 """
 
 from __future__ import annotations
@@ -98,10 +98,12 @@ def measure_up(env: dict[str, str]) -> None:
         time.sleep(IDLE_S)
         idle = sample()
         peak: dict[str, float] = defaultdict(float)
-        found = full_sync(base, peak)
+        sync = full_sync(base, peak)
         after = sample()
-        took = found["report"]["duration_s"]
-        print(f"sync through API and workers: {found['outcome']}, {found['report']['bundles']} bundles, {took:.1f} s")
+        report = sync["report"]
+        print(
+            f"sync through API and workers: {report['outcome']}, {report['bundles']} bundles, {report['duration_s']:.1f} s"
+        )
         for name in sorted(after):
             print(
                 f"{name}: {idle[name][0]:.0f} MB idle, {peak[name]:.0f} MB peak; CPU"
