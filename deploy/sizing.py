@@ -101,9 +101,8 @@ def measure_up(env: dict[str, str]) -> None:
         sync = full_sync(base, peak)
         after = sample()
         report = sync["report"]
-        print(
-            f"sync through API and workers: {report['outcome']}, {report['bundles']} bundles, {report['duration_s']:.1f} s"
-        )
+        took = f"{report['duration_s']:.1f} s"
+        print(f"sync through API and workers: {report['outcome']}, {report['bundles']} bundles, {took}")
         for name in sorted(after):
             print(
                 f"{name}: {idle[name][0]:.0f} MB idle, {peak[name]:.0f} MB peak; CPU"
