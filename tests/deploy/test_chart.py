@@ -181,6 +181,12 @@ def test_the_image_and_its_user_are_those_that_are_built() -> None:
         assert container["image"] == compose["services"]["api"]["image"]
 
 
+def test_a_claim_for_one_node_is_used_by_one_pod() -> None:
+    volumes = {component: pod["volumes"][1] for component, pod, _ in ours("cron with its own redis")}
+    assert volumes["sync"] == {"name": "state", "persistentVolumeClaim": {"claimName": "catalog-sync"}}
+    assert volumes["api"] == {"name": "state", "emptyDir": {}}
+
+
 def test_the_queue_is_the_one_that_workers_empty() -> None:
     scaled = one("queue", "ScaledObject", "catalog-sync-worker")
     assert scaled["spec"]["triggers"][0]["metadata"]["listName"] == QUEUE_KEY

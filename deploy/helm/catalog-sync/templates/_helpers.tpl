@@ -90,13 +90,15 @@ securityContext:
   {{- include "catalog.containerSecurity" . | nindent 2 }}
 {{- end }}
 
+{{- /* {root, claim: whether it may take the claim}. */}}
 {{- define "catalog.volumes" -}}
+{{- $state := .root.Values.state }}
 volumes:
   - name: tmp
     emptyDir: {}
   - name: state
-    {{- if or .Values.state.existingClaim .Values.state.create }}
-    persistentVolumeClaim: {claimName: {{ .Values.state.existingClaim | default (include "catalog.name" .) }}}
+    {{- if and .claim (or $state.existingClaim $state.create) }}
+    persistentVolumeClaim: {claimName: {{ $state.existingClaim | default (include "catalog.name" .root) }}}
     {{- else }}
     emptyDir: {}
     {{- end }}
