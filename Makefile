@@ -14,10 +14,10 @@ SHOW_PROGRESS := /^Collecting/ && ++n % 20 == 0 { print "        " n " packages 
 	/^Installing collected/ { print "        installing " n " packages"; fflush() } \
 	/^(ERROR|WARNING|error)/ { print } /^FAILED/ { failed = 1 } END { exit failed }
 
-.PHONY: help install demo up test oldest faults mutants lint format docs bench collector dashboards drill preview clean
+.PHONY: help install demo up test oldest faults mutants lint format docs bench collector dashboards drill preview deploy deploy-tools image-info clean
 
 help: ## What there is to make
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml src/otel_resilience/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "catalog-sync needs Python 3.11 or newer; name one with PYTHON=...")'
@@ -90,6 +90,15 @@ bench: $(STAMP) ## Measure against peers and print the tables (nine minutes)
 
 collector: ## Build the Collector with Go (minutes, once) and print where it is
 	@sh otel-collector/build
+
+deploy-tools: ## Build helm with Go, for the chart's tests (minutes, once) and print where it is
+	@sh deploy/tools
+
+deploy: ## Write the plain manifests of deploy/kubernetes from the chart anew
+	@sh deploy/render
+
+image-info: $(STAMP) ## List what the image has installed: .cache/image/sbom.cdx.json (CycloneDX), licences.txt
+	@$(BIN)/python deploy/image_info.py
 
 drill: $(STAMP) ## Play fourteen incidents against the real programs and print who was notified, and when (14 minutes)
 	@sh .ci/tools

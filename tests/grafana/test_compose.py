@@ -6,11 +6,18 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
+
+import catalog_sync
+from catalog_sync.settings.env_file import load_env_file
+from catalog_sync.settings.settings import VARIABLES, Settings
+from support.deploy_tools import deploy_tool
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -19,11 +26,25 @@ EACH = pytest.mark.parametrize("name", SERVICES)
 PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+\.\d+(-[\w.]+)?")
 CANNOT_BE_CHECKED = {"otel-collector"}
 """The image has no shell and the program no such command; Prometheus watches it."""
+OURS = ("worker", "beat", "api", "token", "simulator", "alert-sink")
 SECRET = re.compile(r"PASSWORD|KEY|TOKEN|SECRET|WEBHOOK")
 
 
 def one_shot(service: dict[str, Any]) -> bool:
     return service.get("restart") == "no"
+
+
+@EACH
+def test_a_profile_starts_what_it_waits_for(name: str) -> None:
+    profiles = set(SERVICES[name]["profiles"])
+    assert profiles in ({"app", "full"}, {"full"})
+    for other in SERVICES[name].get("depends_on", []):
+        assert profiles <= set(SERVICES[other]["profiles"])
+
+
+@EACH
+def test_nothing_takes_the_memory_of_the_rest(name: str) -> None:
+    assert {"mem_limit", "cpus"} <= SERVICES[name].keys()
 
 
 def test_the_stores_and_what_shows_them_are_there() -> None:
@@ -70,7 +91,7 @@ def test_what_is_mounted_exists(name: str) -> None:
 
 @EACH
 def test_no_variable_must_be_set(name: str) -> None:
-    text = json.dumps(SERVICES[name])
+    text = json.dumps(SERVICES[name]).replace("$$", "")  # an escaped one is the shell's
     assert re.findall(r"\$\{(\w+)\}|\$(\w+)|\$\{\w+:\?", text) == []
     if name == "grafana":  # to our own processes an empty variable is one that is not set
         assert all(default for default in re.findall(r"\$\{\w+:-([^}]*)\}", text))
@@ -84,8 +105,65 @@ def test_what_it_waits_for_exists(name: str) -> None:
 @EACH
 def test_secrets_are_taken_from_the_environment(name: str) -> None:
     for variable, value in SERVICES[name].get("environment", {}).items():
-        if SECRET.search(variable):
-            assert re.fullmatch(r"\$\{\w+:-[^}]*\}", value), variable
+        if SECRET.search(variable):  # null: passed on where it is set
+            assert value is None or re.fullmatch(r"\$\{\w+:-[^}]*\}", value), variable
+
+
+def test_every_variable_of_env_reaches_our_programs_and_the_file_may_be_missing() -> None:
+    for name in ("api", "worker", "beat", "token"):
+        assert SERVICES[name]["env_file"] == [{"path": ".env", "required": False}]
+
+
+@EACH
+def test_every_variable_of_ours_is_a_setting(name: str) -> None:
+    known = {variable.name for variable in VARIABLES}
+    for variable in SERVICES[name].get("environment", {}):
+        if name in OURS:
+            assert variable in known or variable.startswith("OTEL_"), variable
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "beat"])
+def test_a_program_can_use_what_is_set_here(name: str) -> None:
+    given = {
+        variable: re.sub(r"\$\{\w+:?-([^}]*)\}", r"\1", value)
+        for variable, value in SERVICES[name]["environment"].items()
+        if value is not None
+    }
+    settings = Settings.from_env(given)
+    assert settings.jobs == "workers"
+    assert settings.redis_url == "redis://redis:6379/0"
+    if name == "api":
+        assert SERVICES["api"]["ports"] == [f"127.0.0.1:{settings.api.port}:{settings.api.port}"]
+
+
+def token_script(folder: Path, **environment: str) -> str:
+    script = SERVICES["token"]["command"][0].replace("$$", "$").replace("/var/lib/catalog-sync", str(folder))
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    command = ["/bin/sh", "-euc", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": path, **environment}).stdout
+
+
+def test_a_token_is_made_once_and_the_api_reads_it(tmp_path: Path) -> None:
+    first = token_script(tmp_path)
+    assert token_script(tmp_path) == first
+    file = tmp_path / "api-token.env"
+    assert file.stat().st_mode & 0o077 == 0
+    assert SERVICES["api"]["environment"]["CATALOG_ENV_FILE"] == f"/var/lib/catalog-sync/{file.name}"
+    environ = {"CATALOG_ENV_FILE": str(file)}
+    load_env_file(environ)
+    token = Settings.from_env(environ).api.token
+    assert token is not None
+    assert first == f"CATALOG_API_TOKEN={token.reveal()}\n"
+
+
+def test_a_token_that_is_set_is_never_shown(tmp_path: Path) -> None:
+    assert "my-own-token" not in token_script(tmp_path, CATALOG_API_TOKEN="my-own-token")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_compose_specification_takes_it() -> None:
+    schema = json.loads(deploy_tool("compose-spec.json").read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator(schema).validate(COMPOSE)
 
 
 def test_the_scrape_targets_of_prometheus_are_services_and_their_jobs_are_known() -> None:
@@ -126,13 +204,16 @@ def test_the_collector_counts_spans_as_the_rules_need_it() -> None:
 
 def test_the_image_runs_as_nobody_special_and_is_pinned() -> None:
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
-    assert len(bases) == 2
-    assert all(re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base) for base in bases)
-    assert re.search(r"^USER (?!root)\w+", text, re.MULTILINE)
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${BASE}", "${BASE}"]
+    assert re.search(r"^ARG BASE=python:3\.\d+\.\d+-slim-\w+$", text, re.MULTILINE)
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", text, re.MULTILINE)
     for source in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
         for name in source.split():
             assert (ROOT / name).exists(), name
+
+
+def test_the_version_of_our_image_is_that_of_the_application() -> None:
+    assert {SERVICES[name]["image"] for name in OURS} == {f"catalog-sync:{catalog_sync.__version__}"}
 
 
 def test_docker_compose_takes_it() -> None:
@@ -140,7 +221,7 @@ def test_docker_compose_takes_it() -> None:
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker compose is not here; the checks of structure stand alone")
     answer = subprocess.run(
-        [docker, "compose", "--file", ROOT / "docker-compose.yml", "config", "--quiet"],
+        [docker, "compose", "--file", ROOT / "docker-compose.yml", "--profile", "*", "config", "--quiet"],
         capture_output=True,
         text=True,
         check=False,
@@ -148,13 +229,13 @@ def test_docker_compose_takes_it() -> None:
     assert answer.returncode == 0, answer.stderr
 
 
-@pytest.mark.parametrize("name", ["redis", "worker", "beat", "api", "simulator"])
+@pytest.mark.parametrize("name", ["redis", *OURS])
 def test_a_process_of_ours_has_limits_and_may_write_nowhere_but_to_its_volumes(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert service["restart"] == "unless-stopped"
-    assert {"mem_limit", "cpus", "pids_limit"} <= service.keys()
+    assert service["restart"] == ("no" if name == "token" else "unless-stopped")
+    assert "pids_limit" in service
 
 
 def test_their_alerts_go_to_the_bundled_receiver_until_somebody_names_another() -> None:

@@ -1,0 +1,48 @@
+"""helm and the schema of the Compose specification, which `make deploy-tools` builds and fetches."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy/helm/catalog-sync"
+KUBERNETES = ("1.31.0", "1.37.0")
+"""The oldest and the newest version that the chart is held against."""
+
+
+@functools.cache
+def deploy_tool(name: str) -> Path:
+    """``helm`` or ``compose-spec.json``; without it the test is skipped, but fails where ``CI=true``."""
+    answer = subprocess.run([ROOT / "deploy/tools", "--path"], capture_output=True, text=True, check=True)
+    found = Path(answer.stdout.strip()) / name
+    if not found.is_file():
+        reason = f"{name} is not there; run: make deploy-tools"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Runs helm with nothing of the user's around it."""
+    command = [deploy_tool("helm"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": "", "HOME": "/nowhere"})
+
+
+def template(*arguments: str, version: str = KUBERNETES[0]) -> subprocess.CompletedProcess[str]:
+    """``helm template``; the version of Kubernetes is named, for a helm that Go built knows of an old one alone."""
+    return helm("template", "catalog-sync", CHART, "--kube-version", version, *arguments)
+
+
+def render(*arguments: str, version: str = KUBERNETES[0]) -> list[dict[str, Any]]:
+    """The objects of ``helm template`` with these values."""
+    answer = template(*arguments, version=version)
+    assert answer.returncode == 0, answer.stderr
+    return [each for each in yaml.safe_load_all(answer.stdout) if each]
