@@ -196,16 +196,16 @@ def _print_syncs(syncs: Sequence[SyncRecord], total: int, *, complete: bool) -> 
     out = console(sys.stdout)
     if syncs:
         columns = [
-            Column("ended", [record.ended_at[:19] + "Z" for record in syncs], narrowest=10),
-            Column("sync", [_what(record) for record in syncs], narrowest=8),
+            Column("ended", [f"{record.ended_at[:10]} {record.ended_at[11:19]}Z" for record in syncs], narrowest=10),
+            Column("sync", [f"{_what(record)}, {who(record)}" for record in syncs], narrowest=10),
             Column("outcome", [record.outcome.value for record in syncs], narrowest=8),
             Column("took", [span_tree.duration(record.duration_s) for record in syncs]),
-            Column("correlation ID", [record.correlation_id for record in syncs], narrowest=8),
-            Column("error", [_error_type(record) for record in syncs], narrowest=12, optional=True),
-            Column("asked by", [who(record) for record in syncs], narrowest=9, optional=True),
+            Column("correlation ID", [record.correlation_id for record in syncs], narrowest=16),
+            Column("error", [_error_type(record) for record in syncs], narrowest=10),
         ]
         print_table(out, columns)
-    shown = f"{len(syncs)} of {total} syncs" if len(syncs) < total else f"{total or 'no'} syncs"
+    shown = f"{len(syncs)} of {total}" if len(syncs) < total else f"{total or 'no'}"
+    shown += f" sync{'' if total == 1 else 's'}"
     out.print(folded(f"{shown} · catalog-sync trace CORRELATION_ID shows one"))
     if not complete:
         out.print(folded(_INCOMPLETE))
