@@ -173,7 +173,7 @@ def _tree(line: span_tree.Line) -> Tree:
 
 
 def _label(line: span_tree.Line) -> Any:
-    text = f"{line.text} {span_tree.MARK}" if line.marked else line.text
+    text = f"{span_tree.MARK} {line.text}" if line.marked else line.text
     return folded(text, "bold red" if line.marked else "red" if line.failed else "")
 
 

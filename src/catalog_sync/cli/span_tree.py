@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 MOST_FAILED: Final = 8
 """Failed calls side by side that are shown each."""
 
-MARK: Final = "<-- the attempt that failed"
+MARK: Final = "failed here -->"
+"""Before the attempt that failed, so that no narrow terminal wraps it."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)

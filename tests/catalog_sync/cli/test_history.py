@@ -36,14 +36,14 @@ def test_a_failed_sync_is_found_after_its_process_has_gone(cli: Cli, supplier: S
 
     shown = cli("trace", **env)
     assert shown.code == 0
-    [marked] = [line for line in shown.out.splitlines() if "<-- the attempt that failed" in line]
-    assert "attempt 3 · after a wait of" in marked
-    assert "500 (transient, MEDIUM)" in marked
+    [marked] = [line for line in shown.out.splitlines() if "failed here -->" in line]
+    assert "failed here --> attempt 3 · after a wait of" in marked
     assert "docs/runbook.md, at 500" in shown.out
     by_prefix = cli("trace", found[1][:8].upper(), "--json", **env).json
     assert by_prefix["correlation_id"] == found[1]
     spans = {span["span_id"]: span for span in by_prefix["spans"]}
-    assert spans[by_prefix["failed_attempt"]]["attributes"]["resilience.attempt.number"] == 3
+    attempt = spans[by_prefix["failed_attempt"]]["attributes"]
+    assert (attempt["resilience.attempt.number"], attempt["error.type"]) == (3, "500")
     assert cli.env["ESIM_GO_API_KEY"] not in shown.out + str(by_prefix)
 
     well = cli("trace", good["correlation_id"], **env)
