@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import httpx
 
     from catalog_sync.alerts import CatalogAlerts
+    from catalog_sync.history import TraceFiles
     from catalog_sync.observability.sdk import Telemetry
+    from catalog_sync.observability.traces import SpanRecord, TraceStore
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
     from catalog_sync.store.reader import CatalogReader
@@ -43,16 +45,19 @@ IN_PROCESS_BANNER: Final = (
 
 
 @contextlib.contextmanager
-def observed(*, quiet: bool = False, silent: bool = False) -> Iterator[Telemetry]:
+def observed(
+    *, quiet: bool = False, silent: bool = False, keep: Callable[[SpanRecord], None] | None = None
+) -> Iterator[Telemetry]:
     """Logs on stderr and telemetry to where ``OTEL_*`` says, under one correlation ID, until the block ends.
 
     JSON lines where stderr is no terminal, else short lines from WARNING on. ``quiet``: on a terminal errors alone, for
-    commands that answer at once. ``silent``: nothing at all on stderr. Raises ``ConfigurationError`` where an
-    ``OTEL_*`` variable cannot be used.
+    commands that answer at once. ``silent``: nothing at all on stderr. ``keep`` gets every span that ends.
+
+    Raises ``ConfigurationError`` where an ``OTEL_*`` variable cannot be used.
     """
     from catalog_sync.observability.contract import SERVICE_SYNC
     from catalog_sync.observability.logs import setup_logging
-    from catalog_sync.observability.sdk import setup_telemetry
+    from catalog_sync.observability.sdk import keep_spans, setup_telemetry
     from otel_resilience import correlation_scope
 
     terminal = sys.stderr.isatty()
@@ -63,7 +68,8 @@ def observed(*, quiet: bool = False, silent: bool = False) -> Iterator[Telemetry
         warn_of_unknown_variables()
     if terminal and not silent:
         handler.setLevel(logging.ERROR if quiet else logging.WARNING)
-    telemetry = setup_telemetry(SERVICE_SYNC, os.environ)
+    keeper = None if keep is None else keep_spans(keep)
+    telemetry = setup_telemetry(SERVICE_SYNC, os.environ, extra_span_processor=keeper)
     try:
         with correlation_scope():
             yield telemetry
@@ -202,6 +208,24 @@ async def open_sync(
         open_client(settings, policies.supplier) as supplier,
     ):
         yield SyncService(settings, supplier, store, snapshot, on_progress=on_progress, on_report=on_report)
+
+
+@contextlib.asynccontextmanager
+async def open_kept_traces(settings: Settings, files: TraceFiles) -> AsyncIterator[TraceStore]:
+    """The traces that all processes have kept, in the state folder and, where one is set, in Redis."""
+    if settings.redis_url is None:
+        yield files
+        return
+    from catalog_sync.observability.traces import MergedTraces
+    from catalog_sync.store.backend import redis_policy
+    from catalog_sync.store.client import GuardedRedis, connect_url
+    from catalog_sync.store.traces import SharedTraces
+
+    redis = GuardedRedis(connect_url(settings.redis_url), redis_policy(settings))
+    try:
+        yield MergedTraces(files, SharedTraces(redis))
+    finally:
+        await redis.aclose()
 
 
 @contextlib.asynccontextmanager

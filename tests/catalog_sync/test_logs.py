@@ -130,8 +130,11 @@ def test_a_person_reads_short_lines_without_tracebacks() -> None:
         raise RuntimeError(f"broken {SECRET}")
     except RuntimeError:
         logging.getLogger("app").exception("it failed")
-    (line,) = stream.getvalue().splitlines()
-    assert line.endswith("error   it failed (RuntimeError: broken ***)")
+        with correlation_scope() as identifier:
+            logging.getLogger("app").warning("it is retried")
+    plain, within = stream.getvalue().splitlines()
+    assert plain.endswith("error   it failed (RuntimeError: broken ***)")
+    assert within.endswith(f"warning it is retried [{identifier}]")
 
 
 def test_a_second_setup_replaces_the_first() -> None:

@@ -18,7 +18,9 @@ from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import Bundle, CatalogueMeta, Outcome, SyncReport, SyncRequest
+from catalog_sync.history import History
 from catalog_sync.jobs.local import LocalJobs
+from catalog_sync.observability.contract import SERVICE_API
 from catalog_sync.observability.traces import TraceRing
 from catalog_sync.settings.settings import Settings
 from catalog_sync.store.errors import VersionGoneError
@@ -162,6 +164,7 @@ class ApiWorld:
     sync: ScriptedSync
     jobs: LocalJobs
     traces: TraceRing
+    history: History
     api: Api
     http: httpx.AsyncClient
 
@@ -214,7 +217,8 @@ async def api_world(
         return None if store.pointer is None else store.versions[store.pointer][0]
 
     jobs = LocalJobs(sync.service, current)
-    parts = Parts(live, jobs, traces, NoAlerts(), Protection())
+    history = History(settings, SERVICE_API)
+    parts = Parts(live, jobs, traces, history, NoAlerts(), Protection())
     api = Api(settings, parts, wall_clock=clock.wall)
     await live.start()
     listening = asyncio.create_task(api.hub.listen())
@@ -222,12 +226,13 @@ async def api_world(
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as http:
             await asyncio.sleep(0)
-            yield ApiWorld(settings, store, snapshot, clock, live, sync, jobs, traces, api, http)
+            yield ApiWorld(settings, store, snapshot, clock, live, sync, jobs, traces, history, api, http)
     finally:
         store.released.set()
         api.drain()
         await jobs.aclose()
         await live.aclose()
+        history.__exit__(None, None, None)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
 
@@ -237,4 +242,5 @@ def openapi_document() -> dict[str, Any]:
     settings = Settings.from_env({"CATALOG_API_TOKEN": TOKEN})
     live = LiveCatalogue(None, Snapshot(settings.state_dir), stale_after=1)
     jobs = LocalJobs(ScriptedSync().service, lambda: asyncio.sleep(0, None))
-    return openapi.describe(Api(settings, Parts(live, jobs, TraceRing(), NoAlerts(), Protection())).fastapi)
+    parts = Parts(live, jobs, TraceRing(), History(settings, SERVICE_API), NoAlerts(), Protection())
+    return openapi.describe(Api(settings, parts).fastapi)

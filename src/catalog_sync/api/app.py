@@ -25,6 +25,7 @@ from catalog_sync.api.ports import Alerts, Protection
 from catalog_sync.api.reads import Reads
 from catalog_sync.api.routing import StrictRoute
 from catalog_sync.api.syncs import Syncs
+from catalog_sync.history import History
 from catalog_sync.jobs import Jobs
 from catalog_sync.observability.traces import TraceStore
 from catalog_sync.settings.settings import Settings
@@ -39,6 +40,7 @@ class Parts:
     live: LiveCatalogue
     jobs: Jobs
     traces: TraceStore
+    history: History
     alerts: Alerts
     protection: Protection
 
@@ -53,7 +55,9 @@ class Api:
         api = settings.api
         access = Access(api.token, open_reads=api.open_reads)
         self.health = Health(parts.live, parts.alerts, parts.protection, wall_clock)
-        syncs = Syncs(parts.jobs, parts.traces, parts.live, self.health, settings.alerts, wall_clock=wall_clock)
+        syncs = Syncs(
+            parts.jobs, parts.traces, parts.history, parts.live, self.health, settings.alerts, wall_clock=wall_clock
+        )
         self.hub = Hub(parts.jobs, syncs.document, max_streams=api.max_streams)
         # A version that was published here is served at once, not with the next poll.
         self.hub.on_change(lambda job: parts.live.refresh() if job.status.ended else None)

@@ -19,6 +19,7 @@ from catalog_sync.terminal.arguments import Version, run_single_command
 
 if TYPE_CHECKING:
     from catalog_sync.alerts import CatalogAlerts
+    from catalog_sync.history import History
     from catalog_sync.observability.traces import TraceRing
     from catalog_sync.settings.settings import Settings
 
@@ -50,14 +51,19 @@ def api(
 
 def _run(*, as_json: bool) -> int:
     from catalog_sync.composition import alerting, read_settings, warn_of_unknown_variables
+    from catalog_sync.history import History
     from catalog_sync.observability.contract import SERVICE_API
 
     settings = read_settings()
     if settings.jobs == "process":  # this process does syncs, and what they leave is kept there
         settings.require_state_dir()
-    with _observed() as traces, alerting(settings, SERVICE_API) as alerts:
+    with (
+        _observed() as traces,
+        alerting(settings, SERVICE_API) as alerts,
+        History(settings, SERVICE_API) as history,
+    ):
         warn_of_unknown_variables()
-        asyncio.run(_serve(settings, traces, alerts, as_json=as_json))
+        asyncio.run(_serve(settings, traces, alerts, history, as_json=as_json))
     return exit_codes.OK
 
 
@@ -79,13 +85,18 @@ def _observed() -> Iterator[TraceRing]:
         telemetry.shutdown(timeout=TELEMETRY_END)
 
 
-async def _serve(settings: Settings, traces: TraceRing, alerts: CatalogAlerts, *, as_json: bool) -> None:
+async def _serve(
+    settings: Settings, traces: TraceRing, alerts: CatalogAlerts, history: History, *, as_json: bool
+) -> None:
     from catalog_sync.alerts.overview import KeptAlerts
     from catalog_sync.api.app import Api
     from catalog_sync.api.server import listening, open_parts, serve
 
     with listening(settings.api.host, settings.api.port) as (listener, url):
-        async with open_parts(settings, traces, alerts=KeptAlerts(settings), on_report=alerts.sync_ended) as parts:
+        parts_of_all = open_parts(
+            settings, traces, alerts=KeptAlerts(settings), history=history, on_report=alerts.sync_ended
+        )
+        async with parts_of_all as parts:
 
             def ready() -> None:
                 # These objects stay: a full collection over all of them would delay requests by tens of ms.

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from catalog_sync.api.problems import ProblemError, invalid
 from catalog_sync.domain import models
+from catalog_sync.jobs import Job
 from catalog_sync.store.reader import DEFAULT_LIMIT, Query
 
 MAX_NUMBER: Final = 999_999_999
@@ -79,6 +80,29 @@ class PageParameters(BaseModel):
 
     limit: Annotated[int, BeforeValidator(_digits)] = Field(50, ge=1, le=MAX_PAGE, description="Maximum entries.")
     offset: Number = Field(0, description="Entries to skip.")
+
+
+class SyncsParameters(PageParameters):
+    """Which syncs are listed."""
+
+    outcome: models.Outcome | SkipJsonSchema[None] = Field(None, description="Syncs that ended so.")
+    kind: models.SyncKind | SkipJsonSchema[None] = Field(None, description="Syncs of this kind.")
+    trigger: Literal["cli", "schedule", "api", "demo"] | SkipJsonSchema[None] = Field(
+        None, description="Who asked for them."
+    )
+
+    @property
+    def filtered(self) -> bool:
+        """Whether some are left out."""
+        return any(wanted is not None for wanted in (self.outcome, self.kind, self.trigger))
+
+    def accepts(self, job: Job) -> bool:
+        """Whether a job is one of those."""
+        return (
+            self.outcome in (None, job.outcome)
+            and self.kind in (None, job.kind)
+            and self.trigger in (None, job.trigger)
+        )
 
 
 def check_query(raw: bytes, known: Collection[str]) -> None:

@@ -118,7 +118,7 @@ class Progress(_Closed):
 
 class Links(_Closed):
     self: str
-    events: str
+    events: str | SkipJsonSchema[None] = Field(None, description="Of syncs that were requested here.")
     spans: str
     trace: str | SkipJsonSchema[None] = Field(None, description="The trace in the tool of `ERROR_ALERT_TRACE_URL`.")
 
@@ -129,6 +129,7 @@ class Sync(_Closed):
     kind: SyncKind
     scope: str | None
     force: bool
+    trigger: str | None
     status: JobStatus
     outcome: Outcome | None
     created_at: Time

@@ -18,14 +18,17 @@ from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.ports import Alerts, LocalProtection
 from catalog_sync.api.protocol import BoundedProtocol
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
-from catalog_sync.domain.models import CatalogueMeta
+from catalog_sync.domain.models import FAILED_OUTCOMES, CatalogueMeta
 from catalog_sync.jobs import Jobs
 from catalog_sync.jobs.local import LocalJobs
 from catalog_sync.last_run import write_last_run
+from catalog_sync.observability.traces import MergedTraces
+from catalog_sync.store.traces import SharedTraces
 from catalog_sync.sync import SyncService
 
 if TYPE_CHECKING:
     from catalog_sync.domain.models import SyncReport
+    from catalog_sync.history import History
     from catalog_sync.observability.traces import TraceStore
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
@@ -52,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 @contextlib.asynccontextmanager
 async def open_parts(
-    settings: Settings, traces: TraceStore, *, alerts: Alerts, on_report: OnReport
+    settings: Settings, traces: TraceStore, *, alerts: Alerts, history: History, on_report: OnReport
 ) -> AsyncIterator[Parts]:
     """Everything that the API serves. ``on_report`` gets the reports of syncs that run in this process, and those of
     abandoned syncs of workers.
@@ -68,18 +71,21 @@ async def open_parts(
             _log.warning("%s", composition.IN_PROCESS_BANNER)
         live = LiveCatalogue(store, snapshot, stale_after=settings.stale_after)
         jobs: Jobs
+        own = MergedTraces(traces, history.traces)
         if settings.jobs == "workers":
-            jobs, traces = _workers(settings, store, traces, on_report)
+            jobs, kept = _workers(settings, store, own, history, on_report)
         else:
             supplier = await stack.enter_async_context(composition.open_client(settings, policies.supplier))
-            jobs = _local_jobs(settings, policies, supplier, store, snapshot, on_report)
+            jobs = _local_jobs(settings, policies, supplier, store, snapshot, traces, history, on_report)
+            kept = own if settings.redis_url is None or store is None else MergedTraces(own, SharedTraces(store.redis))
             stack.push_async_callback(jobs.aclose)
         await live.start()
         stack.push_async_callback(live.aclose)
         yield Parts(
             live=live,
             jobs=jobs,
-            traces=traces,
+            traces=kept,
+            history=history,
             alerts=alerts,
             protection=LocalProtection((policies.supplier, policies.store)),
         )
@@ -97,13 +103,13 @@ def _shared_state(settings: Settings, stack: contextlib.AsyncExitStack) -> Share
 
 
 def _workers(
-    settings: Settings, store: CatalogStore | None, traces: TraceStore, on_report: OnReport | None
+    settings: Settings, store: CatalogStore | None, traces: TraceStore, history: History, on_report: OnReport
 ) -> tuple[Jobs, TraceStore]:
     """Jobs that workers run, and the traces of all of them."""
     from catalog_sync.jobs.ledger import JobLedger
     from catalog_sync.jobs.redis import RedisJobs
     from catalog_sync.observability.sdk import instrument_celery
-    from catalog_sync.store.traces import JoinedTraces, SharedTraces
+    from catalog_sync.store.traces import JoinedTraces
     from catalog_sync.worker.celery_app import configure
     from catalog_sync.worker.sender import CelerySender
 
@@ -113,12 +119,17 @@ def _workers(
     instrument_celery()
     ledger = JobLedger(store.redis)
     joined = JoinedTraces(traces, SharedTraces(store.redis))
+
+    def abandoned(report: SyncReport, age: float | None) -> None:
+        on_report(report, age)
+        history.sync_ended(report)
+
     jobs = RedisJobs(
         ledger,
         CelerySender(ledger),
         sync_deadline=settings.sync_deadline,
         on_submitted=lambda job: joined.share_soon(job.correlation_id),
-        on_report=on_report,
+        on_report=abandoned,
     )
     return jobs, joined
 
@@ -129,7 +140,9 @@ def _local_jobs(
     supplier: EsimGoClient,
     store: CatalogStore | None,
     snapshot: Snapshot,
-    on_report: OnReport | None,
+    traces: TraceStore,
+    history: History,
+    on_report: OnReport,
 ) -> LocalJobs:
     def service(on_progress: OnProgress) -> SyncService:
         if store is None:
@@ -141,6 +154,9 @@ def _local_jobs(
 
     def remember(report: SyncReport) -> None:
         write_last_run(settings.state_dir, report, (policies.supplier, policies.store))
+        history.sync_ended(report)
+        if report.outcome in FAILED_OUTCOMES:
+            history.keep_trace(asyncio.run(traces.get(report.correlation_id)))
 
     return LocalJobs(service, current, check=settings.require_api_key, on_report=remember)
 

@@ -13,11 +13,12 @@ from starlette.responses import JSONResponse, Response
 
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.health import Health
-from catalog_sync.api.parameters import JobId, PageParameters, PathText, SyncRequest
+from catalog_sync.api.parameters import MAX_PAGE, JobId, PageParameters, PathText, SyncRequest, SyncsParameters
 from catalog_sync.api.problems import ProblemError
 from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.times import epoch
-from catalog_sync.jobs import Job, Jobs
+from catalog_sync.history import KEPT, History, SyncRecord
+from catalog_sync.jobs import GroupProgress, Job, JobNotFoundError, Jobs, JobStatus
 from catalog_sync.observability.traces import TraceStore
 from catalog_sync.settings.settings import AlertSettings
 from catalog_sync.sync.scopes import check_scope
@@ -38,6 +39,7 @@ class Syncs:
 
     jobs: Jobs
     kept: TraceStore
+    history: History
     live: LiveCatalogue
     health: Health
     alerts: AlertSettings
@@ -54,21 +56,38 @@ class Syncs:
         document = self.document(job)
         return JSONResponse(document, 202, headers={**_NO_STORE, "Location": document["links"]["self"]})
 
-    async def listing(self, page: Annotated[PageParameters, Query()]) -> Response:
-        """The last syncs, newest first."""
+    async def listing(self, page: Annotated[SyncsParameters, Query()]) -> Response:
+        """The last syncs, newest first, wherever they ran."""
+        wanted = MAX_PAGE if page.filtered else page.offset + page.limit
         async with _within_timeout():
-            jobs = await self.jobs.latest(limit=page.limit, offset=page.offset)
+            jobs = list(await self.jobs.latest(limit=wanted))
+            found = await asyncio.to_thread(self.history.latest, KEPT if page.filtered else wanted)
+        known = {job.correlation_id for job in jobs}
+        others = [_ended_job(record) for record in found.syncs if record.correlation_id not in known]
+        merged = sorted((*jobs, *others), key=lambda job: job.created_at, reverse=True)
+        jobs = [job for job in merged if page.accepts(job)][page.offset : page.offset + page.limit]
         return JSONResponse({"syncs": [self.document(job) for job in jobs]}, headers=_NO_STORE)
 
     async def one(self, job_id: JobId) -> Response:
         """One sync."""
         async with _within_timeout():
-            job = await self.jobs.get(job_id)
+            job = await self._job(job_id)
         version = None if job.report is None else job.report["version"]
         if version is not None and self._ended_recently(job):
             # A client that learns here that a sync has ended finds its version in the next read.
             await self.live.catch_up(version)
         return JSONResponse(self.document(job), headers=_NO_STORE)
+
+    async def _job(self, job_id: str) -> Job:
+        """A job, or a sync that ran elsewhere, by its correlation ID. Raises ``JobNotFoundError``."""
+        try:
+            return await self.jobs.get(job_id)
+        except JobNotFoundError:
+            if is_correlation_id(job_id):
+                for record in (await asyncio.to_thread(self.history.latest)).syncs:
+                    if record.correlation_id == job_id:
+                        return _ended_job(record)
+            raise
 
     async def cancel(self, job_id: JobId) -> Response:
         """Cancel a sync."""
@@ -101,7 +120,7 @@ class Syncs:
         """A job as the API shows it."""
         links: Mapping[str, str | None] = {
             "self": f"/syncs/{job.id}",
-            "events": f"/syncs/{job.id}/events",
+            "events": None if job.id == job.correlation_id else f"/syncs/{job.id}/events",
             "spans": f"/traces/{job.correlation_id}",
             "trace": self._trace_link(job.correlation_id),
         }
@@ -113,6 +132,26 @@ class Syncs:
     def _trace_link(self, trace_id: str) -> str | None:
         url = self.alerts.trace_url
         return None if url is None else url.replace("{trace_id}", trace_id)
+
+
+def _ended_job(record: SyncRecord) -> Job:
+    """A sync that was no job of this API, as one: its ID is its correlation ID."""
+    report = record.report
+    return Job(
+        id=record.correlation_id,
+        correlation_id=record.correlation_id,
+        kind=record.kind,
+        scope=record.scope,
+        force=False,
+        status=JobStatus.FINISHED,
+        created_at=record.started_at,
+        started_at=record.started_at,
+        finished_at=record.ended_at,
+        outcome=record.outcome,
+        groups=tuple(GroupProgress(**group) for group in report.get("groups", ())),
+        report=report,
+        trigger=record.trigger,
+    )
 
 
 @contextlib.asynccontextmanager

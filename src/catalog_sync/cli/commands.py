@@ -154,6 +154,46 @@ def status(as_json: AsJson = False) -> Action:
     return action
 
 
+@command(app, "catalog-sync syncs", "catalog-sync syncs --outcome FAILED", "catalog-sync syncs --limit 5 --json")
+def syncs(
+    limit: Annotated[int, _count("At most N syncs; 0: all that are kept.")] = 20,
+    outcome: Annotated[
+        Literal["COMPLETE", "PARTIAL", "SKIPPED_LOCKED", "LOCK_UNAVAILABLE", "FAILED"] | None,
+        typer.Option(case_sensitive=False, help="Syncs that ended so."),
+    ] = None,
+    as_json: AsJson = False,
+) -> Action:
+    """Show the last syncs, newest first, whoever ran them: command line, scheduler, API or workers."""
+
+    def action(answer: Answer, signals: StopSignals) -> int:
+        from catalog_sync.cli.history import show_syncs
+
+        return show_syncs(answer, limit=limit, outcome=outcome)
+
+    return action
+
+
+@command(app, "catalog-sync trace", "catalog-sync trace 4bf92f35", "catalog-sync trace 4bf92f35 --json")
+def trace(
+    identifier: Annotated[
+        str | None,
+        typer.Argument(metavar="[CORRELATION_ID]", parser=arguments.text, help="Or its first eight digits, at least."),
+    ] = None,
+    as_json: AsJson = False,
+) -> Action:
+    """Show what a failed sync did as a tree, with the attempt that failed. Without an ID: the last failed sync.
+
+    Exit codes: 0 shown, 1 nothing is known of it.
+    """
+
+    def action(answer: Answer, signals: StopSignals) -> int:
+        from catalog_sync.cli.history import show_trace
+
+        return show_trace(identifier, answer, signals)
+
+    return action
+
+
 command(app, *simulator.EXAMPLES)(simulator.simulate)
 
 app.add_typer(

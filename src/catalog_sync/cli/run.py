@@ -17,11 +17,14 @@ from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.cli import due
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, UnknownScopeError
-from catalog_sync.domain.models import ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.models import FAILED_OUTCOMES, ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.domain.reports import failed_report
 from catalog_sync.domain.text import printable
 from catalog_sync.domain.times import rfc3339, utc_now
+from catalog_sync.history import History
 from catalog_sync.last_run import write_last_run
+from catalog_sync.observability.contract import SERVICE_SYNC
+from catalog_sync.observability.traces import TraceRing
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
 from catalog_sync.terminal.output import error_line
@@ -56,9 +59,11 @@ def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: b
     settings = app.read_settings()
     settings.require_api_key()
     check_shape(request)
+    spans = TraceRing()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(app.observed())
+        stack.enter_context(app.observed(keep=spans.add))
         alerts = stack.enter_context(app.alerting(settings))
+        history = stack.enter_context(History(settings, SERVICE_SYNC))
         one = _OneRun(settings, request, signals, alerts.sync_ended)
         stack.callback(one.policies.close)
         if if_due:
@@ -74,6 +79,9 @@ def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: b
         if one.in_process and report.outcome != Outcome.FAILED:
             answer.notice(app.IN_PROCESS_BANNER)
         write_last_run(settings.state_dir, report, (one.policies.supplier, one.policies.store))
+        history.sync_ended(report)
+        if report.outcome in FAILED_OUTCOMES:
+            history.keep_trace(asyncio.run(spans.get(report.correlation_id)))
         if answer.as_json:
             answer.json(report.to_json())
         _summarise(report, answer)
@@ -150,6 +158,7 @@ class _OneRun:
             started_at=self._started_at,
             outcome=outcome,
             duration_s=time.monotonic() - self._started,
+            trigger=self._request.trigger,
         )
 
     def cancelled(self, message: str) -> ErrorInfo:
@@ -242,3 +251,5 @@ def summary(report: SyncReport) -> Iterator[str]:
     if report.error is not None:
         yield f"  error           {error_line(report.error)}"
     yield f"  correlation ID  {report.correlation_id}"
+    if report.outcome in FAILED_OUTCOMES:
+        yield f"  look closer     catalog-sync trace {report.correlation_id}"

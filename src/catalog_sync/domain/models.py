@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from enum import StrEnum, auto
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, PlainSerializer
 
@@ -87,6 +87,9 @@ class Outcome(StrEnum):
     FAILED = "FAILED"
 
 
+FAILED_OUTCOMES: Final = frozenset({Outcome.PARTIAL, Outcome.LOCK_UNAVAILABLE, Outcome.FAILED})
+"""Of syncs of which anything failed: their traces are kept."""
+
 GroupStatus = Literal["ok", "stale", "failed"]
 Source = Literal["fresh", "stale", "snapshot"]
 
@@ -162,6 +165,8 @@ class SyncReport(JsonForm):
     """At most the first 100."""
     holder: LockHolder | None = None
     error: ErrorInfo | None = None
+    trigger: str | None = None
+    """Who asked, as in :class:`SyncRequest`; ``None`` where that is not known."""
 
     @property
     def unknown_scope(self) -> bool:

@@ -14,6 +14,7 @@ def failed_report(
     correlation_id: str | None = None,
     outcome: Outcome = Outcome.FAILED,
     duration_s: float = 0.0,
+    trigger: str | None = None,
 ) -> SyncReport:
     """The report of a sync that ended with ``error``."""
     return SyncReport(
@@ -30,4 +31,5 @@ def failed_report(
         attempts=0,
         retries=0,
         error=error,
+        trigger=trigger,
     )

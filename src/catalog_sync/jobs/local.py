@@ -72,6 +72,7 @@ class LocalJobs:
             force=request.force,
             status=JobStatus.QUEUED,
             created_at=rfc3339(self.now()),
+            trigger=request.trigger,
         )
         task = asyncio.create_task(self._run(job.id, request), name=f"sync {job.id}")
         self._running = (job.id, task)
@@ -196,6 +197,7 @@ class LocalJobs:
             scope=job.scope,
             correlation_id=job.correlation_id,
             started_at=job.started_at or job.created_at,
+            trigger=job.trigger,
         )
 
     def _change(self, job_id: str, **fields: Any) -> Job:

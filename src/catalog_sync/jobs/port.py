@@ -62,6 +62,8 @@ class Job:
     report: Mapping[str, Any] | None = None
     """The object of ``catalog-sync run --json``, once finished."""
     cancel_requested: bool = False
+    trigger: str | None = None
+    """Who asked, as in ``SyncRequest``; ``None`` where that is not known."""
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``GET /syncs/{id}``, without links."""
@@ -72,6 +74,7 @@ class Job:
             "kind": self.kind.value,
             "scope": self.scope,
             "force": self.force,
+            "trigger": self.trigger,
             "status": self.status.value,
             "outcome": self.outcome.value if self.outcome else None,
             "created_at": self.created_at,

@@ -179,6 +179,7 @@ def _read(job_id: str, fields: Mapping[str, str]) -> Record:
         groups=tuple(groups),
         report=json.loads(fields["report"]) if "report" in fields else None,
         cancel_requested="cancel" in fields,
+        trigger=fields["trigger"],
     )
     return Record(
         job=job,

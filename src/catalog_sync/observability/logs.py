@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TextIO
 
 from opentelemetry import baggage
@@ -54,6 +55,18 @@ def setup_logging(
     return handler
 
 
+@contextlib.contextmanager
+def logs_to(stream: TextIO) -> Iterator[None]:
+    """Within the block the handler of :func:`setup_logging` writes to ``stream``, where there is one."""
+    handler = _handler
+    before = handler.setStream(stream) if isinstance(handler, logging.StreamHandler) else None
+    try:
+        yield
+    finally:
+        if before is not None and isinstance(handler, logging.StreamHandler):
+            handler.setStream(before)
+
+
 def write_event(logger: str, level: int, body: str, name: str, attributes: Mapping[str, Any]) -> None:
     """Writes an event that went to OpenTelemetry as a line, too: to our own handler alone, so that no other handler
     exports it once more. Without :func:`setup_logging` nothing is written."""
@@ -98,7 +111,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class HumanFormatter(logging.Formatter):
-    """Time, level and message; for errors their type and text, no traceback below DEBUG."""
+    """Time, level, message and correlation ID; for errors their type and text, no traceback below DEBUG."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line, or more where it is being debugged."""
@@ -107,8 +120,11 @@ class HumanFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             text += f" ({type(error).__name__}: {redact(str(error))})"
-            if logging.getLogger().isEnabledFor(logging.DEBUG):
-                text += "\n" + format_traceback(error)
+        identifier = (getattr(record, "correlation", None) or context_ids()).get("correlation_id")
+        if identifier is not None:
+            text += f" [{identifier}]"
+        if record.exc_info and record.exc_info[1] is not None and logging.getLogger().isEnabledFor(logging.DEBUG):
+            text += "\n" + format_traceback(record.exc_info[1])
         return text
 
 

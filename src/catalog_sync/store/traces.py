@@ -13,8 +13,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from catalog_sync.domain.errors import CacheConnectionError, CatalogSyncError
-from catalog_sync.observability.traces.records import SpanRecord, TraceSummary
+from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.observability.traces.merged import MergedTraces
+from catalog_sync.observability.traces.records import SpanRecord, TraceSummary, span_order
 from catalog_sync.store.keys import TAG
 
 if TYPE_CHECKING:
@@ -70,6 +71,12 @@ service, most spans, seconds to keep a failed and another trace, most failed tra
 _log = logging.getLogger(__name__)
 
 
+def push_failed(redis: Any, spans: Sequence[SpanRecord]) -> None:
+    """Add spans of one failed trace, at least one, over a blocking client. Raises what the client raises."""
+    summary = dataclasses.replace(TraceSummary.of(spans), failed=True)
+    redis.register_script(PUSH)(keys=[FAILED], args=[*_figures(summary), *_texts(spans)])
+
+
 class SharedTraces:
     """Implements ``TraceStore`` over what all processes have pushed."""
 
@@ -87,8 +94,7 @@ class SharedTraces:
             by_trace.setdefault(span.trace_id, []).append(span)
         for portion in by_trace.values():
             summary = TraceSummary.of(portion)
-            texts = [json.dumps(span.to_json()) for span in portion]
-            await self._push_portion([*_figures(summary), *texts])
+            await self._push_portion([*_figures(summary), *_texts(portion)])
 
     async def _push_portion(self, args: list[str | int]) -> None:
         """Past the policy, whose spans would be pushed in their turn."""
@@ -116,8 +122,15 @@ class SharedTraces:
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
         """The spans of a trace by their start; empty where it is not kept (any more)."""
         texts = await self._redis.command("read trace", "LRANGE", f"{PREFIX}{trace_id}", 0, -1)
-        spans = {span.span_id: span for text in texts for span in (SpanRecord.from_json_text(text),)}
-        return sorted(spans.values(), key=_order)
+        spans = {}
+        for text in texts:
+            try:
+                span = SpanRecord.from_json_text(text)
+            except ValueError as error:
+                _log.warning("a span of trace %s cannot be read: %s", trace_id, error)
+            else:
+                spans[span.span_id] = span
+        return sorted(spans.values(), key=span_order)
 
 
 @dataclasses.dataclass(eq=False)
@@ -146,32 +159,21 @@ class JoinedTraces:
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
         """The last failed traces of either, newest first; those of this process alone where Redis is away."""
-        try:
-            shared = await self.shared.failed(limit=limit)
-        except CacheConnectionError:
-            shared = ()
-        merged = {summary.trace_id: summary for summary in (*await self.own.failed(limit=limit), *shared)}
-        return sorted(merged.values(), key=lambda summary: summary.end, reverse=True)[:limit]
+        return await MergedTraces(self.own, self.shared).failed(limit=limit)
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
         """All spans of a trace that anyone has."""
-        own = await self.own.get(trace_id)
-        try:
-            shared = await self.shared.get(trace_id)
-        except CacheConnectionError:
-            shared = ()
-        merged = {span.span_id: span for span in (*shared, *own)}
-        return sorted(merged.values(), key=_order)
+        return await MergedTraces(self.own, self.shared).get(trace_id)
+
+
+def _texts(spans: Sequence[SpanRecord]) -> list[str]:
+    return [json.dumps(span.to_json()) for span in spans]
 
 
 def _figures(summary: TraceSummary) -> list[str | int]:
     figures: list[str | int] = [summary.trace_id, PREFIX, repr(summary.start), repr(summary.end), summary.name]
     figures += [summary.errors, "1" if summary.failed else "0", summary.services[0]]
     return [*figures, MAX_SPANS, KEPT_FAILED, KEPT_OTHER, MAX_FAILED, MAX_BYTES]
-
-
-def _order(span: SpanRecord) -> tuple[float, float]:
-    return span.start, -span.end
 
 
 def _summary(trace_id: str, fields: dict[str, Any]) -> TraceSummary:

@@ -121,6 +121,7 @@ class SyncService:
                 quarantined_rows=tuple(run.quarantined_rows()) if run else (),
                 holder=result.holder,
                 error=result.error,
+                trigger=request.trigger,
             )
             self._report(report, result)
         return report

@@ -27,10 +27,12 @@ def progress_bar(title: str) -> Iterator[OnProgress | None]:
         return
     from rich.progress import Progress as Bar
 
+    from catalog_sync.observability.logs import logs_to
     from catalog_sync.terminal.output import console
 
     out = console(sys.stderr)
-    with Bar(*_columns(out.width), console=out, transient=True) as bar:
+    # While the bar is shown, sys.stderr prints above it: a line that went past it would be joined to the bar.
+    with Bar(*_columns(out.width), console=out, transient=True) as bar, logs_to(sys.stderr):
         task = bar.add_task(title, total=None, groups="?", bundles="0")
 
         def show(progress: Progress) -> None:

@@ -28,6 +28,7 @@ from catalog_sync.composition import (
     warn_of_unknown_variables,
 )
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
+from catalog_sync.history import History
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.observability import contract
 from catalog_sync.observability.logs import setup_logging
@@ -42,6 +43,7 @@ from catalog_sync.worker.sender import CelerySender
 from catalog_sync.worker.steps import Worker
 
 if TYPE_CHECKING:
+    from catalog_sync.domain.models import SyncReport
     from catalog_sync.observability.sdk import Telemetry
     from catalog_sync.settings.settings import Settings
     from catalog_sync.sync.service import OnReport
@@ -100,8 +102,14 @@ class WorkerProcess:
         self._stack = contextlib.AsyncExitStack()
         self._alerting = contextlib.ExitStack()
         alerts = self._alerting.enter_context(alerting(settings, contract.SERVICE_WORKER))
+        history = self._alerting.enter_context(History(settings, contract.SERVICE_WORKER))
+
+        def on_report(report: SyncReport, age: float | None) -> None:
+            alerts.sync_ended(report, age)
+            history.sync_ended(report)
+
         self._worker, self._traces = self._loop.run_until_complete(
-            self._stack.enter_async_context(open_worker(settings, alerts.sync_ended, self.show_health))
+            self._stack.enter_async_context(open_worker(settings, on_report, self.show_health))
         )
 
     def run(self, step: Callable[[Worker], Awaitable[T]]) -> T:

@@ -152,6 +152,55 @@ async def test_the_last_syncs_are_listed_newest_first(world: ApiWorld) -> None:
     assert [job["id"] for job in listed] == [made[1], made[0]]
 
 
+async def kept(world: ApiWorld, number: int, outcome: Outcome, **changes: Any) -> str:
+    """A sync that ran elsewhere; its correlation ID."""
+    plain = report_of(SyncRequest(), outcome, correlation_id=f"{number:032x}", **changes)
+    await asyncio.to_thread(world.history._keep, plain)
+    return plain.correlation_id
+
+
+async def listed(world: ApiWorld, query: str = "") -> list[str]:
+    answer = await world.http.get(f"/syncs{query}")
+    assert answer.status_code == 200
+    return [job["correlation_id"] for job in answer.json()["syncs"]]
+
+
+async def test_syncs_that_ran_elsewhere_are_listed_and_found_by_their_correlation_id(world: ApiWorld) -> None:
+    failure = error_info(RateLimitError("too many"))
+    groups = (GroupReport("A", "stale", 2, failure), GroupReport("B", "ok", 2))
+    other = await kept(world, 1, Outcome.PARTIAL, trigger="schedule", groups=groups)
+    job = (await world.ask()).json()
+    await world.sync.started.wait()
+    world.sync.may_end.set()
+    own = (await ended(world, job["id"]))["correlation_id"]
+    assert await listed(world) == [own, other]
+    found = (await world.http.get(f"/syncs/{other}")).json()
+    assert (found["id"], found["status"], found["outcome"], found["trigger"]) == (
+        other,
+        "finished",
+        "PARTIAL",
+        "schedule",
+    )
+    assert found["progress"]["groups"][0]["error"]["type"] == failure.type
+    assert found["report"]["error"] is None
+    assert found["links"] == {"self": f"/syncs/{other}", "spans": f"/traces/{other}"}
+    assert (await world.http.get(f"/syncs/{2:032x}")).status_code == 404
+
+
+async def test_syncs_are_filtered_and_paged(world: ApiWorld) -> None:
+    at = [f"2026-11-28T02:0{number}:00.000Z" for number in range(3)]
+    failed = await kept(world, 1, Outcome.FAILED, trigger="cli", started_at=at[0])
+    scoped = await kept(world, 2, Outcome.COMPLETE, trigger="cli", kind=SyncKind.GROUP, scope="A", started_at=at[1])
+    planned = await kept(world, 3, Outcome.COMPLETE, trigger="schedule", started_at=at[2])
+    assert await listed(world) == [planned, scoped, failed]
+    assert await listed(world, "?limit=1&offset=1") == [scoped]
+    assert await listed(world, "?outcome=FAILED") == [failed]
+    assert await listed(world, "?kind=full&limit=1&offset=1") == [failed]
+    assert await listed(world, "?trigger=cli&outcome=COMPLETE") == [scoped]
+    refused = await world.http.get("/syncs?trigger=nobody")
+    assert (refused.status_code, kind_of(refused)) == (400, "invalid_parameters")
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_an_unknown_sync_is_a_problem(world: ApiWorld, method: str) -> None:
     answer = await world.http.request(method, "/syncs/0815", headers=AUTHORIZED)

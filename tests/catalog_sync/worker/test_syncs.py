@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from catalog_sync.cli.span_tree import failed_attempt, roots
+from catalog_sync.composition import open_kept_traces
 from catalog_sync.domain.errors import UNKNOWN_SCOPE_TYPES
 from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
+from catalog_sync.history import History, SyncRecord
 from catalog_sync.jobs import Job, JobConflictError, JobStatus
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.supplier.esim_go.client import open_supplier
@@ -135,6 +138,24 @@ async def test_a_group_that_fails_keeps_its_last_good_data(world: WorkerWorld, t
     assert (lite.status, lite.error and lite.error["type"]) == ("stale", "500")
     assert lite.error is not None
     assert lite.error["correlation_id"] == job.correlation_id
+
+
+async def test_what_workers_did_is_found_by_whoever_looks(world: WorkerWorld) -> None:
+    world.supplier.play(GROUP_DOWN)
+    job = await sync(world)
+    with History(world.settings, "catalog-sync") as history:
+        async with asyncio.timeout(60):
+            found: list[SyncRecord] = []
+            while not found:  # written beside the job
+                syncs = (await asyncio.to_thread(history.latest)).syncs
+                found = [record for record in syncs if record.correlation_id == job.correlation_id]
+        [record] = found
+        assert (record.process, record.outcome, record.report) == ("catalog-worker", job.outcome, job.report)
+        async with open_kept_traces(world.settings, history.traces) as traces:
+            async with asyncio.timeout(60):
+                while not (failed := failed_attempt(roots(await traces.get(job.correlation_id)), "500")):
+                    await asyncio.sleep(0.01)
+    assert failed.attributes["error.type"] == "500"
 
 
 async def test_a_refused_key_ends_the_whole_sync_at_once(world: WorkerWorld) -> None:

@@ -130,6 +130,11 @@ class TraceSummary(JsonForm):
         )
 
 
+def span_order(span: SpanRecord) -> tuple[float, float]:
+    """The key that sorts spans by their start, parents before what begins with them."""
+    return span.start, -span.end
+
+
 class TraceStore(Protocol):
     """Reads traces that were kept. Methods may raise ``CacheConnectionError`` where they are kept elsewhere."""
 

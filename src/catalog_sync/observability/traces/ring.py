@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from catalog_sync.observability.traces.records import SpanRecord, TraceSummary
+from catalog_sync.observability.traces.records import SpanRecord, TraceSummary, span_order
 
 MAX_SPANS: Final = 2000
 """Spans of one trace; of what comes later only errors are kept, up to half as many again."""
@@ -85,7 +85,7 @@ class TraceRing:
         with self._lock:
             found = self._find(trace_id)
             spans = list(found[1].spans) if found else []
-        return sorted(spans, key=lambda span: (span.start, -span.end))
+        return sorted(spans, key=span_order)
 
     def _find(self, trace_id: str) -> tuple[str, _Trace] | None:
         for name, shelf in self._traces.items():

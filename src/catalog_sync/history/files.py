@@ -1,0 +1,68 @@
+"""A folder of small files, named by time, of which the newest are kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from catalog_sync.store.files import write_json_atomically
+
+_SUFFIX: Final = ".json"
+
+_log = logging.getLogger(__name__)
+
+
+class DatedFiles:
+    """One document a file. Several processes may write: no file is changed, and one that is gone is no error.
+
+    At most ``most`` files, of at most ``age`` seconds and ``total`` bytes together, are kept.
+    """
+
+    def __init__(self, folder: Path, *, most: int, age: float, total: int) -> None:
+        self._folder = folder
+        self._most, self._age, self._total = most, age, total
+
+    def write(self, at: float, name: str, document: Any) -> None:
+        """Add a document of the moment ``at``, in seconds since the epoch; old ones go. Raises ``OSError``."""
+        write_json_atomically(self._folder / f"{_dated(at)}-{name}{_SUFFIX}", document)
+        # What a killed writer left has such a name as well, and goes in its turn.
+        room = self._total
+        for kept, path in enumerate(self._paths()):
+            room -= _size(path)
+            if kept >= self._most or room < 0 or path.name < _dated(at - self._age):
+                path.unlink(missing_ok=True)
+
+    def names(self, name: str = "") -> Iterator[str]:
+        """The files, newest first, or those of one name. Raises ``OSError`` where the folder cannot be read."""
+        ending = f"-{name}{_SUFFIX}" if name else _SUFFIX
+        return (path.name for path in self._paths() if path.name.endswith(ending))
+
+    def read(self, file: str) -> Any:
+        """The document of one of :meth:`names`; ``None`` where it cannot be read, which is logged, or is gone."""
+        try:
+            return json.loads((self._folder / file).read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            _log.warning("%s/%s cannot be read: %s", self._folder.name, file, type(error).__name__)
+            return None
+
+    def _paths(self) -> list[Path]:
+        try:
+            return sorted(self._folder.iterdir(), key=lambda path: path.name, reverse=True)
+        except FileNotFoundError:
+            return []
+
+
+def _dated(at: float) -> str:
+    return f"{max(0, int(at * 1000)):014d}"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,161 @@
+"""The last syncs and the traces of those that failed: in Redis where one is set, else in the state folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from catalog_sync.history.files import DatedFiles
+from catalog_sync.history.records import SyncRecord
+from catalog_sync.history.trace_files import TraceFiles
+from catalog_sync.store.keys import TAG
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from catalog_sync.domain.models import SyncReport
+    from catalog_sync.observability.traces import SpanRecord
+    from catalog_sync.settings.settings import Settings
+
+KEPT: Final = 500
+"""Syncs that are kept."""
+MAX_AGE: Final = 90 * 86_400.0
+"""Seconds for which they are kept."""
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""Of all records in the state folder."""
+REDIS_TIMEOUT: Final = 0.5
+"""Seconds for connecting and for one answer."""
+
+SYNCS: Final = f"{TAG}:syncs"
+"""Sorted set of records as JSON, by their end in seconds since the epoch."""
+
+_log = logging.getLogger(__name__)
+
+
+class Found(NamedTuple):
+    """Records, newest first."""
+
+    syncs: Sequence[SyncRecord]
+    complete: bool
+    """Whether both places could be read."""
+
+
+class History:
+    """Keeps and reads. A context manager: what was to be kept is written when its block ends.
+
+    Nothing it does raises into a sync. What Redis does not take goes into the state folder; both are read. ``process``
+    is the ``service.name`` of this process. Safe for threads.
+    """
+
+    def __init__(self, settings: Settings, process: str, *, wall_clock: Callable[[], float] = time.time) -> None:
+        self.traces = TraceFiles(settings.state_dir)
+        self._files = DatedFiles(settings.state_dir / "syncs", most=KEPT, age=MAX_AGE, total=MAX_BYTES)
+        self._process = process
+        self._wall_clock = wall_clock
+        self._redis: Any = None
+        if settings.redis_url is not None:
+            from catalog_sync.store.client import connect_blocking
+
+            self._redis = connect_blocking(settings.redis_url, timeout=REDIS_TIMEOUT)
+        self._writer = ThreadPoolExecutor(1, "history")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._writer.shutdown()
+        if self._redis is not None:
+            self._redis.close()
+
+    def sync_ended(self, report: SyncReport) -> None:
+        """Keep a report, soon, in another thread. The same one twice is kept once."""
+        self._writer.submit(self._keep, report)
+
+    def keep_trace(self, spans: Sequence[SpanRecord]) -> None:
+        """Keep what this process has of the trace of a failed sync, soon, in another thread."""
+        if spans:
+            self._writer.submit(self._keep_spans, spans)
+
+    def latest(self, limit: int = KEPT) -> Found:
+        """The last syncs. Blocks, for at most about a second; one record that cannot be read is logged and left out."""
+        texts, complete = self._read(limit)
+        found = {record.identity: record for record in sorted(_records(texts), key=lambda each: each.ended_at)}
+        newest = sorted(found.values(), key=lambda record: record.ended_at, reverse=True)
+        return Found(newest[:limit], complete)
+
+    def _read(self, limit: int) -> tuple[list[Any], bool]:
+        texts: list[Any] = []
+        complete = True
+        try:
+            names = list(self._files.names())[:limit]
+            texts += [document for name in names if (document := self._files.read(name)) is not None]
+        except OSError as error:
+            complete = False
+            _log.warning("the syncs in the state folder cannot be read: %s", error.strerror)
+        if self._redis is not None:
+            from redis.exceptions import RedisError
+
+            try:
+                texts += self._redis.zrevrange(SYNCS, 0, limit - 1)
+            except (RedisError, OSError) as error:
+                complete = False
+                _log.warning("the syncs in Redis cannot be read: %s", type(error).__name__)
+        return texts, complete
+
+    def _keep(self, report: SyncReport) -> None:
+        try:
+            record = SyncRecord.of(report, self._process)
+            if not self._in_redis("the record of a sync", lambda redis: self._add(redis, record)):
+                self._files.write(self._wall_clock(), record.correlation_id, record.to_json())
+        except (OSError, ValueError) as error:
+            _log.error("the record of sync %s was not kept: %s", report.correlation_id, _reason(error))
+
+    def _keep_spans(self, spans: Sequence[SpanRecord]) -> None:
+        from catalog_sync.store.traces import push_failed
+
+        try:
+            if not self._in_redis("the trace of a sync", lambda redis: push_failed(redis, spans)):
+                self.traces.write(spans)
+        except (OSError, ValueError) as error:
+            _log.error("trace %s was not kept: %s", spans[0].trace_id, _reason(error))
+
+    def _in_redis(self, what: str, write: Callable[[Any], object]) -> bool:
+        """Whether Redis keeps it."""
+        if self._redis is None:
+            return False
+        from redis.exceptions import RedisError
+
+        try:
+            write(self._redis)
+        except (RedisError, OSError) as error:
+            _log.warning("%s is kept in the state folder: Redis does not take it (%s)", what, type(error).__name__)
+            return False
+        return True
+
+    def _add(self, redis: Any, record: SyncRecord) -> None:
+        now = self._wall_clock()
+        with redis.pipeline(transaction=True) as pipeline:
+            pipeline.zadd(SYNCS, {json.dumps(record.to_json()): now})
+            pipeline.zremrangebyscore(SYNCS, "-inf", now - MAX_AGE)
+            pipeline.zremrangebyrank(SYNCS, 0, -KEPT - 1)
+            pipeline.execute()
+
+
+def _records(found: Iterable[Any]) -> list[SyncRecord]:
+    records = []
+    for each in found:
+        try:
+            records.append(SyncRecord.from_json_text(each) if isinstance(each, bytes) else SyncRecord.from_json(each))
+        except ValueError as error:
+            _log.warning("a record of a sync cannot be read: %s", error)
+    return records
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

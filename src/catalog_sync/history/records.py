@@ -1,0 +1,64 @@
+"""A sync that has ended, as it is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+from catalog_sync.domain.json_form import JsonForm
+from catalog_sync.domain.models import FAILED_OUTCOMES, Outcome, SyncKind, SyncReport
+from catalog_sync.domain.times import epoch, rfc3339
+
+_SHOWN: Final = ("version", "bundles", "attempts", "retries", "error")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SyncRecord(JsonForm):
+    """One sync, wherever it ran. Times are RFC 3339, UTC."""
+
+    correlation_id: str
+    kind: SyncKind
+    scope: str | None
+    trigger: str | None
+    """Who asked: ``cli``, ``schedule``, ``api`` or ``demo``; ``None`` where that is not known."""
+    process: str
+    """``service.name`` of the process that ended it."""
+    outcome: Outcome
+    started_at: str
+    ended_at: str
+    duration_s: float
+    report: Mapping[str, Any]
+    """The object of ``catalog-sync run --json``, without the rows that were set aside."""
+
+    @classmethod
+    def of(cls, report: SyncReport, process: str) -> Self:
+        """The record of a report. Raises ``ValueError`` where its start is no time."""
+        return cls(
+            correlation_id=report.correlation_id,
+            kind=report.kind,
+            scope=report.scope,
+            trigger=report.trigger,
+            process=process,
+            outcome=report.outcome,
+            started_at=report.started_at,
+            ended_at=rfc3339(epoch(report.started_at) + report.duration_s),
+            duration_s=round(report.duration_s, 3),
+            report=dataclasses.replace(report, quarantined_rows=()).to_json(),
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything of it failed: also where it is PARTIAL."""
+        return self.outcome in FAILED_OUTCOMES
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Equal for records of one sync that was reported twice. One trace may ask for several syncs."""
+        return self.correlation_id, self.started_at
+
+    def line(self) -> dict[str, Any]:
+        """The entry of ``catalog-sync syncs --json``."""
+        whole = self.to_json()
+        report = whole.pop("report")
+        return {**whole, **{name: report.get(name) for name in _SHOWN}}
