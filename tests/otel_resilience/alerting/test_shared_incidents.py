@@ -315,7 +315,7 @@ class TestA1AnIncidentBelongsToTheStore:
         processes.store._records.update(older)
         processes.run(60)
         two.resolve(certain=True)
-        processes.run(900)
+        processes.run(3600)
         assert processes.reasons == ["new", "resolved", "back", "resolved"]
 
     @pytest.mark.parametrize("replaced", [False, True])
@@ -347,7 +347,7 @@ class TestA1AnIncidentBelongsToTheStore:
         processes.run(60)
         assert [each.phase for each in two.service.incidents()] == [Phase.OPEN]
         two.resolve(certain=True)
-        processes.run(900)
+        processes.run(3600)
         assert processes.reasons == ["new", "resolved", "back", "resolved"]
         assert one.service.incidents() == []
 
