@@ -171,7 +171,8 @@ class FakeMailServer:
         """Commands that came without TLS."""
         self.silent = threading.Event()
         """Set: it says nothing."""
-        self._tls, self._implicit, self._login = tls, implicit, login
+        self._tls, self.implicit, self._login = tls, implicit, login
+        self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
 
@@ -185,7 +186,8 @@ class FakeMailServer:
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
-            thread.join(60)
+            for each in (thread, *self._threads):
+                each.join(60)
 
     def _accept(self) -> None:
         while True:
@@ -193,21 +195,22 @@ class FakeMailServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._guarded, args=(connection,), daemon=True).start()
+            self._threads.append(threading.Thread(target=self._guarded, args=(connection,), daemon=True))
+            self._threads[-1].start()
 
     def _guarded(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            self._serve(connection)
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            self._serve(held.enter_context(connection), held)
 
-    def _serve(self, connection: socket.socket) -> None:  # noqa: C901  # one branch for each command
+    def _serve(self, connection: socket.socket, held: contextlib.ExitStack) -> None:  # noqa: C901  # one branch for each command
         connection.settimeout(60)
-        secure = self._implicit
-        if self._implicit and self._tls is not None:
-            connection = self._tls.wrap_socket(connection, server_side=True)
+        secure = self.implicit
+        if self.implicit and self._tls is not None:
+            connection = held.enter_context(self._tls.wrap_socket(connection, server_side=True))
         if self.silent.is_set():
             connection.recv(1)
             return
-        lines = connection.makefile("rb")
+        lines = held.enter_context(connection.makefile("rb"))
         recipients: list[str] = []
 
         def say(text: str) -> None:
@@ -229,8 +232,8 @@ class FakeMailServer:
                 say(f"250 {offers[-1]}")
             elif command == "STARTTLS" and self._tls is not None:
                 say("220 go ahead")
-                connection = self._tls.wrap_socket(connection, server_side=True)
-                lines, secure = connection.makefile("rb"), True
+                connection = held.enter_context(self._tls.wrap_socket(connection, server_side=True))
+                lines, secure = held.enter_context(connection.makefile("rb")), True
             elif command == "AUTH":
                 user, password = base64.b64decode(line.split()[2]).decode().split("\0")[1:]
                 say("235 welcome" if (user, password) == self._login else "535 5.7.8 refused")
