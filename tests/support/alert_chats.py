@@ -245,7 +245,7 @@ class FakeMailServer:
                 raw = b""
                 while not raw.endswith(b"\r\n.\r\n"):
                     raw += lines.readline()
-                self.mails.append(email.message_from_bytes(raw[:-5], policy=email.policy.default))  # type: ignore[arg-type]
+                self.mails.append(email.message_from_bytes(raw[:-5], policy=email.policy.default))
                 self.recipients.append(recipients)
                 say("250 queued")
             else:

@@ -37,14 +37,6 @@ def silences(text: str) -> tuple[Silence, ...]:
     return tuple(_silence(entry) for entry in _entries(text, allowed, _SILENCES))
 
 
-def email_address(text: str) -> Secret:
-    """The URL of a mail server, with sender and recipients."""
-    from otel_resilience.alerting.channels.email import read_url
-
-    read_url(text)
-    return Secret(text)
-
-
 def _step(entry: dict[str, str]) -> EscalationStep:
     try:
         return EscalationStep(
@@ -108,7 +100,7 @@ class AlertSettings(VariableGroup):
     """Microsoft Teams: webhook of a workflow for alerts."""
     mattermost_webhook_url: Secret | None = variable("ERROR_ALERT_MATTERMOST_WEBHOOK_URL", values.secret_url)
     """Mattermost or Rocket.Chat webhook for alerts."""
-    email: Secret | None = variable("ERROR_ALERT_EMAIL", email_address)
+    email: Secret | None = variable("ERROR_ALERT_EMAIL", values.mail_url)
     """Mail server, sender and recipients: `smtp://user:password@host:587/?from=a@b.example&to=c@d.example,e@f.example`.
     `smtp://` asks for STARTTLS, `smtps://` is TLS from the start."""
     webhook_secret: Secret | None = variable("ERROR_ALERT_WEBHOOK_SECRET", values.secret)

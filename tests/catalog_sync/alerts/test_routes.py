@@ -19,6 +19,7 @@ from otel_resilience.alerting.channels import (
     TeamsChannel,
     WebhookChannel,
 )
+from otel_resilience.redaction import redact
 
 SLACK = "https://hooks.slack.com/services/T000/B000/XXXXXXXX"
 HOOK = "https://alerts.example/hook"
@@ -70,3 +71,8 @@ def test_a_mail_address_that_is_not_one_is_named_but_not_shown() -> None:
     with pytest.raises(ConfigurationError, match="ERROR_ALERT_EMAIL") as caught:
         channels(EMAIL=MAIL.replace("&to=", "&cc="))
     assert "s3cret-of-mail" not in str(caught.value)
+
+
+def test_the_password_of_a_mail_server_is_masked() -> None:
+    Settings.from_env({"ERROR_ALERT_EMAIL": MAIL})
+    assert "s3cret-of-mail" not in redact("AUTH user s3cret-of-mail")
