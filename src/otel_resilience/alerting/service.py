@@ -650,7 +650,7 @@ class AlertService:
             self._ended = True
             self._changed.notify_all()
             left = self._dispatcher.close_channels()
-            self._archive.close(left)
+            self._archive.close(left, tried=self._dispatcher.tried(), now=self.now())
         if not self._threads:
             self._spawn("alerts-end", lambda: self._share(everything=True))
         for thread in self._threads:

@@ -126,6 +126,10 @@ class Dispatcher:
                 _log.warning("the channel %s could not be closed: %s", worker.channel.name, redact(repr_of(error)))
         return self._ledger.undelivered()
 
+    def tried(self) -> list[Notification]:
+        """What channels failed with and none took, with the lock."""
+        return self._ledger.tried()
+
     def delivered(self, channel: str, notification: Notification) -> None:
         """Callback: the channel confirmed."""
         with self._lock:

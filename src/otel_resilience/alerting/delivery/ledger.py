@@ -102,6 +102,10 @@ class Ledger:
         """What no channel took so far."""
         return [tracked.notification for tracked in self._tracked.values() if not tracked.delivered]
 
+    def tried(self) -> list[Notification]:
+        """What every channel failed with that came to try it, and none took so far."""
+        return [each.notification for each in self._tracked.values() if each.failed and not each.delivered]
+
     def members(self, channel: str, notification: Notification) -> list[Notification]:
         """The notifications that a digest at this channel stands for, or the notification itself."""
         ids = self._merged.get((channel, notification.id), (notification.id,))
