@@ -73,7 +73,7 @@ format: $(STAMP) ## Format the code
 	@$(BIN)/python -m ruff format .
 
 docs: $(STAMP) ## Write the generated references anew
-	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m tools.telemetry
 	@$(BIN)/python docs/public_api.py
 	@$(BIN)/python -m catalog_sync.settings.docs
 	@PYTHONPATH=tests $(BIN)/python -m support.fault_table

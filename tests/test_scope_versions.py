@@ -1,4 +1,4 @@
-"""Every tracer, meter and logger of ours says which version emitted."""
+"""Every tracer, meter and logger of ours says which version emitted, and which version of the names it keeps to."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import otel_resilience
 from catalog_sync.domain.models import Outcome
 from catalog_sync.observability import instruments
 from otel_resilience import Policy, telemetry
+from otel_resilience.telemetry import contract
 from support.sync_reports import report
 
 
@@ -68,6 +69,7 @@ def test_spans_events_and_metrics_name_the_version_in_their_scope(
     ]
     for scopes in found:
         assert {(each.name, each.version) for each in scopes} == {scope}
+        assert {each.schema_url for each in scopes} == {contract.SCHEMA_URL}
 
 
 def test_the_version_is_no_look_up_among_installed_packages() -> None:

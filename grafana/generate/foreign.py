@@ -12,9 +12,9 @@ from otel_resilience.telemetry.contract import Metric
 _COMPONENT: Final = ("otel.component.name", "otel.component.type", "error.type")
 
 
-def _pipeline(signal: str, item: str) -> tuple[Metric, ...]:
+def _pipeline(signal: str, item: str, unit: str) -> tuple[Metric, ...]:
     """What a batch processor and an exporter of one signal report: "OpenTelemetry SDK metrics"."""
-    processor, exporter, unit = f"otel.sdk.processor.{signal}", f"otel.sdk.exporter.{item}", f"{{{item}}}"
+    processor, exporter = f"otel.sdk.processor.{signal}", f"otel.sdk.exporter.{item}"
     return (
         Metric(f"{processor}.processed", "counter", unit, _COMPONENT, ""),
         Metric(f"{processor}.queue.size", "updowncounter", unit, _COMPONENT, ""),
@@ -24,8 +24,8 @@ def _pipeline(signal: str, item: str) -> tuple[Metric, ...]:
 
 
 SDK: Final = (
-    *_pipeline("span", "span"),
-    *_pipeline("log", "log"),
+    *_pipeline("span", "span", "{span}"),
+    *_pipeline("log", "log", "{log_record}"),
     Metric("otel.sdk.exporter.metric_data_point.exported", "counter", "{data_point}", _COMPONENT, ""),
     Metric("otel.sdk.exporter.operation.duration", "histogram", "s", _COMPONENT, ""),
 )

@@ -34,6 +34,7 @@ from esim_go_simulator.selection import (
     page_body,
 )
 from esim_go_simulator.tracing import known_query, server_span
+from otel_resilience.telemetry.contract import SCHEMA_URL
 
 DEFAULT_API_KEY: Final = "simulator-key"
 
@@ -89,7 +90,7 @@ class Simulator:
         tracer_provider: trace.TracerProvider | None = None,
     ) -> None:
         self.config = config
-        self._tracer = trace.get_tracer("esim_go_simulator", tracer_provider=tracer_provider)
+        self._tracer = trace.get_tracer("esim_go_simulator", None, tracer_provider, SCHEMA_URL)
         self.requests = RequestLog()
         self.stopping = asyncio.Event()
         self._clock = clock

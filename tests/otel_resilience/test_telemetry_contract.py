@@ -47,6 +47,7 @@ from otel_resilience.classification import error_types
 from otel_resilience.storage import DiskStorage, SharedCircuitBreaker, SharedState
 from otel_resilience.telemetry import cardinality, contract, listener
 from otel_resilience.testing import FakeClock, Point, RecordedTelemetry, faults
+from support.conventions import findings, sink_of
 from support.frail_storage import FrailStorage
 from support.resilience import (
     Driver,
@@ -325,6 +326,12 @@ class TestEveryName:
             assert seen[key] == CLOSED_SETS[key]
         for kind in seen["error.type"]:
             assert kind in error_types.NAMES or re.fullmatch(r"\d{3}|redis_[a-z]+", kind)
+
+    def test_all_of_it_is_defined_in_the_registry(
+        self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock
+    ) -> None:
+        everything(observed, clock)
+        assert findings(sink_of(recorded)) == []
 
     def test_the_lists_of_the_contract_module_are_the_same(self) -> None:
         assert set(contract.OUTCOMES) == OUTCOMES

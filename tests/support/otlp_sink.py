@@ -71,6 +71,8 @@ class SinkPoint:
     resource: dict[str, Any]
     scope: str
     exemplar_trace_ids: list[str]
+    monotonic: bool
+    """Whether it is a sum that only grows."""
 
 
 class OtlpSink:
@@ -201,6 +203,7 @@ class OtlpSink:
                                 resource=resource,
                                 scope=of_scope.scope.name,
                                 exemplar_trace_ids=[exemplar.trace_id.hex() for exemplar in point.exemplars],
+                                monotonic=kind == "sum" and metric.sum.is_monotonic,
                             )
                         )
 

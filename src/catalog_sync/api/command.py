@@ -91,7 +91,7 @@ async def _serve(settings: Settings, traces: TraceRing, alerts: CatalogAlerts, *
                 # These objects stay: a full collection over all of them would delay requests by tens of ms.
                 gc.collect()
                 gc.freeze()
-                _log.info("listening on %s", url, extra={"url": url})
+                _log.info("listening on %s", url, extra={"url.full": url})
                 if settings.api.token is None:
                     _log.warning("CATALOG_API_TOKEN is not set: syncs cannot be requested")
                 if as_json:

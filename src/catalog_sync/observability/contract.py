@@ -1,41 +1,51 @@
-"""The telemetry that the application adds: every name, unit and attribute. Documentation is generated from here."""
+"""The telemetry that the application adds: every name, unit and attribute.
+
+Generated from ``telemetry/catalog`` by ``make docs``.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from otel_resilience.telemetry.contract import ERROR_TYPE, Event, Metric, Span
+from otel_resilience.telemetry.contract import CORRELATION_ID as CORRELATION_ID
+from otel_resilience.telemetry.definitions import Event, Metric, Span
 
 SCOPE: Final = "catalog_sync"
 """Name of the tracer, the meter and the logger."""
-SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
-
-SERVICE_SYNC: Final = "catalog-sync"
-SERVICE_API: Final = "catalog-api"
-SERVICE_WORKER: Final = "catalog-worker"
-SERVICE_SIMULATOR: Final = "esim-go-simulator"
-SERVICES: Final = (SERVICE_SYNC, SERVICE_API, SERVICE_WORKER, SERVICE_SIMULATOR)
-"""Values of ``service.name``."""
-
+SCHEMA_URL: Final = "https://otel-resilience.example/schemas/0.1.0"
+"""The registry that defines the names, and its version."""
 PREFIX: Final = "catalog."
-KIND: Final = PREFIX + "kind"
-TRIGGER: Final = PREFIX + "trigger"
-OUTCOME: Final = PREFIX + "outcome"
-VERSION: Final = PREFIX + "version"
-BUNDLES: Final = PREFIX + "bundles"
-QUARANTINED: Final = PREFIX + "quarantined"
-GROUP: Final = PREFIX + "group"
-GROUP_STATUS: Final = PREFIX + "group.status"
-GROUPS_OK: Final = PREFIX + "groups.ok"
-GROUPS_STALE: Final = PREFIX + "groups.stale"
-GROUPS_FAILED: Final = PREFIX + "groups.failed"
-REASON: Final = PREFIX + "reason"
-SOURCE: Final = PREFIX + "source"
-ATTEMPTS: Final = PREFIX + "sync.attempts"
-RETRIES: Final = PREFIX + "sync.retries"
-DURATION: Final = PREFIX + "sync.duration"
-CORRELATION_ID: Final = "correlation.id"
 
+KIND: Final = "catalog.kind"
+"""What a sync covers."""
+TRIGGER: Final = "catalog.trigger"
+"""What asked for a sync."""
+OUTCOME: Final = "catalog.outcome"
+"""How a sync ended."""
+VERSION: Final = "catalog.version"
+"""The published version of the catalogue."""
+BUNDLES: Final = "catalog.bundles"
+"""Bundles in the result."""
+QUARANTINED: Final = "catalog.quarantined"
+"""Rows that were set aside."""
+GROUP: Final = "catalog.group"
+"""Name of a group of bundles, as the supplier has it."""
+GROUPS_OK: Final = "catalog.groups.ok"
+"""Groups that were fetched."""
+GROUPS_STALE: Final = "catalog.groups.stale"
+"""Groups that failed and keep their last good data."""
+GROUPS_FAILED: Final = "catalog.groups.failed"
+"""Groups that failed and have no data."""
+REASON: Final = "catalog.reason"
+"""Why a row was set aside."""
+SOURCE: Final = "catalog.source"
+"""Where the answer to a read came from."""
+ATTEMPTS: Final = "catalog.sync.attempts"
+"""Requests that the sync sent to the supplier."""
+RETRIES: Final = "catalog.sync.retries"
+"""How many of them were retries."""
+DURATION: Final = "catalog.sync.duration"
+"""Seconds that the sync took."""
 ERROR_TYPES: Final = (
     "already_published",
     "bundle_not_found",
@@ -54,55 +64,100 @@ ERROR_TYPES: Final = (
     "unknown_scope",
     "version_gone",
 )
-"""What the application adds to the vocabulary of ``error.type``."""
+"""Values of ``error.type``."""
+SERVICE_SYNC: Final = "catalog-sync"
+"""The command line."""
+SERVICE_API: Final = "catalog-api"
+"""The HTTP API."""
+SERVICE_WORKER: Final = "catalog-worker"
+"""A worker of the queue."""
+SERVICE_SIMULATOR: Final = "esim-go-simulator"
+"""The stand-in of the supplier."""
+SERVICES: Final = ("catalog-sync", "catalog-api", "catalog-worker", "esim-go-simulator")
+"""Values of ``service.name``."""
+SYNC_DURATION: Final = Metric(
+    "catalog.sync.duration",
+    "histogram",
+    "s",
+    ("catalog.kind", "catalog.outcome"),
+    "Time of a sync, by how it ended.",
+    (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0),
+)
+"""Time of a sync, by how it ended."""
+SYNC_BUNDLES: Final = Metric(
+    "catalog.sync.bundles", "gauge", "{bundle}", ("catalog.group",), "Bundles of a group in the last sync."
+)
+"""Bundles of a group in the last sync."""
+SYNC_QUARANTINED: Final = Metric(
+    "catalog.sync.quarantined", "counter", "{bundle}", ("catalog.group", "catalog.reason"), "Rows that were set aside."
+)
+"""Rows that were set aside."""
+AGE: Final = Metric("catalog.age", "gauge", "s", (), "Age of the published catalogue.")
+"""Age of the published catalogue."""
+READS: Final = Metric("catalog.reads", "counter", "{read}", ("catalog.source",), "Reads by where the answer came from.")
+"""Reads by where the answer came from."""
+
+METRICS: Final = (
+    SYNC_DURATION,
+    SYNC_BUNDLES,
+    SYNC_QUARANTINED,
+    AGE,
+    READS,
+)
 
 SYNC_SPAN: Final = "catalog.sync"
+"""One sync. ERROR only where it failed."""
 GROUP_SPAN: Final = "catalog.sync.group"
+"""The bundles of one group."""
 PUBLISH_SPAN: Final = "catalog.publish"
-
-EVENT_SYNC_FINISHED: Final = "catalog.sync.finished"
-
-SYNC_BOUNDARIES: Final = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
-
-SYNC_DURATION: Final = Metric(
-    PREFIX + "sync.duration", "histogram", "s", (KIND, OUTCOME), "Time of a sync, by how it ended.", SYNC_BOUNDARIES
-)
-SYNC_BUNDLES: Final = Metric(
-    PREFIX + "sync.bundles", "gauge", "{bundle}", (GROUP,), "Bundles of a group in the last sync."
-)
-SYNC_QUARANTINED: Final = Metric(
-    PREFIX + "sync.quarantined", "counter", "{bundle}", (GROUP, REASON), "Rows that were set aside."
-)
-AGE: Final = Metric(PREFIX + "age", "gauge", "s", (), "Age of the published catalogue.")
-READS: Final = Metric(PREFIX + "reads", "counter", "{read}", (SOURCE,), "Reads by where the answer came from.")
-
-METRICS: Final = (SYNC_DURATION, SYNC_BUNDLES, SYNC_QUARANTINED, AGE, READS)
-
-_RESULT = (
-    KIND,
-    OUTCOME,
-    VERSION,
-    BUNDLES,
-    QUARANTINED,
-    GROUPS_OK,
-    GROUPS_STALE,
-    GROUPS_FAILED,
-    ATTEMPTS,
-    RETRIES,
-    ERROR_TYPE,
-)
+"""Staging, checks and the swap of the pointer."""
 
 SPANS: Final = (
-    Span(SYNC_SPAN, "INTERNAL", (TRIGGER, *_RESULT), "One sync. ERROR only where it failed."),
-    Span(GROUP_SPAN, "INTERNAL", (GROUP, GROUP_STATUS, BUNDLES, ERROR_TYPE), "The bundles of one group."),
-    Span(PUBLISH_SPAN, "INTERNAL", (VERSION, BUNDLES, ERROR_TYPE), "Staging, checks and the swap of the pointer."),
+    Span(
+        "catalog.sync",
+        "INTERNAL",
+        (
+            "catalog.trigger",
+            "catalog.kind",
+            "catalog.outcome",
+            "catalog.version",
+            "catalog.bundles",
+            "catalog.quarantined",
+            "catalog.groups.ok",
+            "catalog.groups.stale",
+            "catalog.groups.failed",
+            "catalog.sync.attempts",
+            "catalog.sync.retries",
+            "error.type",
+        ),
+        "One sync. ERROR only where it failed.",
+    ),
+    Span("catalog.sync.group", "INTERNAL", ("catalog.group", "error.type"), "The bundles of one group."),
+    Span("catalog.publish", "INTERNAL", ("error.type",), "Staging, checks and the swap of the pointer."),
 )
+
+EVENT_SYNC_FINISHED: Final = "catalog.sync.finished"
+"""A sync ended."""
 
 EVENTS: Final = (
     Event(
-        EVENT_SYNC_FINISHED,
+        "catalog.sync.finished",
         "INFO for COMPLETE and SKIPPED_LOCKED, WARN for PARTIAL and LOCK_UNAVAILABLE, ERROR for FAILED",
-        (*_RESULT, DURATION, CORRELATION_ID),
+        (
+            "catalog.kind",
+            "catalog.outcome",
+            "catalog.version",
+            "catalog.bundles",
+            "catalog.quarantined",
+            "catalog.groups.ok",
+            "catalog.groups.stale",
+            "catalog.groups.failed",
+            "catalog.sync.attempts",
+            "catalog.sync.retries",
+            "error.type",
+            "catalog.sync.duration",
+            "correlation.id",
+        ),
         "A sync ended.",
     ),
 )

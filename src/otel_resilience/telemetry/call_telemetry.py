@@ -107,7 +107,9 @@ class CallTelemetry(Enclosing):
     @never_raise
     def _open_attempt_span(self, listener: Listener) -> None:
         if self.span is not None:
-            span = self._start_attempt_span(listener, {contract.RETRY_DELAY: self.delay} if self.attempts > 1 else {})
+            span = self._start_attempt_span(
+                listener, {contract.RETRY_DELAY: float(self.delay)} if self.attempts > 1 else {}
+            )
             self.attached = attach(trace_api.set_span_in_context(span, self.context))
         elif self.make_current and self.context is not None:
             self.attached = attach(self.context)
@@ -227,7 +229,7 @@ class CallTelemetry(Enclosing):
                 contract.OPERATION: operation,
                 contract.ERROR_TYPE: verdict.error_type,
                 contract.ATTEMPT_NUMBER: self.attempts + 1,
-                contract.RETRY_DELAY: self.delay,
+                contract.RETRY_DELAY: float(self.delay),
                 contract.RETRY_SOURCE: source,
             },
             context=self.context,

@@ -1,46 +1,48 @@
-"""The telemetry that this library emits: every name, unit and attribute. Documentation is generated from here."""
+"""The telemetry that this library emits: every name, unit and attribute.
+
+Generated from ``telemetry/resilience`` by ``make docs``.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Final, Literal
+from typing import Final
+
+from otel_resilience.telemetry.definitions import Event as Event
+from otel_resilience.telemetry.definitions import Metric as Metric
+from otel_resilience.telemetry.definitions import Span as Span
 
 SCOPE: Final = "otel_resilience"
 """Name of the tracer, the meter and the logger."""
-SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
-
+SCHEMA_URL: Final = "https://otel-resilience.example/schemas/0.1.0"
+"""The registry that defines the names, and its version."""
 PREFIX: Final = "resilience."
-DEPENDENCY: Final = PREFIX + "dependency"
-OPERATION: Final = PREFIX + "operation"
-ATTEMPTS: Final = PREFIX + "attempts"
-OUTCOME: Final = PREFIX + "outcome"
-ATTEMPT_NUMBER: Final = PREFIX + "attempt.number"
-ATTEMPT_HEDGED: Final = PREFIX + "attempt.hedged"
-RETRY_DELAY: Final = PREFIX + "retry.delay"
-RETRY_SOURCE: Final = PREFIX + "retry.source"
-SUPPRESS_REASON: Final = PREFIX + "retry.suppress_reason"
-ERROR_CLASS: Final = PREFIX + "error.class"
-ERROR_SEVERITY: Final = PREFIX + "error.severity"
-BREAKER_STATE: Final = PREFIX + "circuit_breaker.state"
-BREAKER_FROM: Final = PREFIX + "from"
-BREAKER_TO: Final = PREFIX + "to"
-BREAKER_REASON: Final = PREFIX + "reason"
-LIMIT: Final = PREFIX + "limit"
-CHANNEL: Final = PREFIX + "channel"
-ALERT_SEVERITY: Final = PREFIX + "severity"
-ALERT_REASON: Final = PREFIX + "reason"
-ALERT_FINGERPRINT: Final = PREFIX + "alert.fingerprint"
-ALERT_STATUS: Final = PREFIX + "alert.status"
-STORAGE: Final = PREFIX + "storage"
-DISABLED: Final = PREFIX + "disabled"
-FAULT_INJECTED: Final = PREFIX + "fault.injected"
-ERROR_TYPE: Final = "error.type"
 
-ATTEMPT_SPAN: Final = "attempt"
-DELIVERY_SPAN: Final = "alert.deliver"
-
+DEPENDENCY: Final = "resilience.dependency"
+"""What the call depends on; the unit of breakers, budgets and limits."""
+OPERATION: Final = "resilience.operation"
+"""What is asked of the dependency."""
+ATTEMPTS: Final = "resilience.attempts"
+"""Attempts that the call sent; 0 where it was rejected before the first."""
+OUTCOME: Final = "resilience.outcome"
+"""How a protected call, or the delivery of a notification, ended."""
 OUTCOMES: Final = ("ok", "ok_after_retry", "fallback", "failed", "rejected", "deadline", "cancelled")
+"""Values of ``resilience.outcome``."""
+ALERT_OUTCOMES: Final = ("delivered", "failed")
+"""Values of ``resilience.outcome``."""
+ATTEMPT_NUMBER: Final = "resilience.attempt.number"
+"""Number of the attempt within its call, from 1."""
+ATTEMPT_HEDGED: Final = "resilience.attempt.hedged"
+"""Whether this is the second of two attempts at once."""
+ATTEMPT_DURATION: Final = "resilience.attempt.duration"
+"""Seconds from the beginning of the attempt until it failed."""
+RETRY_DELAY: Final = "resilience.retry.delay"
+"""Seconds of the wait before this attempt."""
+RETRY_SOURCE: Final = "resilience.retry.source"
+"""Where the length of a wait comes from."""
 RETRY_SOURCES: Final = ("backoff", "retry_after")
+"""Values of ``resilience.retry.source``."""
+SUPPRESS_REASON: Final = "resilience.retry.suppress_reason"
+"""Why a retry was not made although attempts remained."""
 SUPPRESS_REASONS: Final = (
     "budget",
     "deadline",
@@ -53,25 +55,29 @@ SUPPRESS_REASONS: Final = (
     "exhausted_below",
     "shadow",
 )
+"""Values of ``resilience.retry.suppress_reason``."""
+DISABLED: Final = "resilience.disabled"
+"""Whether the off switch was on, so that the call was made once and unprotected."""
+FAULT_INJECTED: Final = "resilience.fault.injected"
+"""The fault that a test or an experiment injected into the attempt."""
 FAULTS: Final = ("error", "latency")
-"""Of :data:`FAULT_INJECTED`: what :mod:`otel_resilience.testing.faults` did to an attempt."""
-LIMITS: Final = ("rate", "concurrency")
-STORAGES: Final = ("memory", "disk", "redis", "other")
-"""Kinds of storage that breakers and budgets are shared through."""
-
-EVENT_ATTEMPT_FAILED: Final = PREFIX + "attempt.failed"
-EVENT_RETRY_SCHEDULED: Final = PREFIX + "retry.scheduled"
-EVENT_RETRY_SHADOWED: Final = PREFIX + "retry.shadowed"
-EVENT_RETRY_EXHAUSTED: Final = PREFIX + "retry.exhausted"
-EVENT_BUDGET_EXHAUSTED: Final = PREFIX + "retry.budget_exhausted"
-EVENT_STATE_CHANGED: Final = PREFIX + "circuit_breaker.state_changed"
-EVENT_PROBE_EXPIRED: Final = PREFIX + "circuit_breaker.probe_expired"
-EVENT_ERROR_CLASSIFIED: Final = PREFIX + "error.classified"
-EVENT_STORAGE_DEGRADED: Final = PREFIX + "storage.degraded"
-EVENT_STORAGE_RESTORED: Final = PREFIX + "storage.restored"
-EVENT_STORAGE_DAMAGED: Final = PREFIX + "storage.damaged"
-ALERT_OUTCOMES: Final = ("delivered", "failed")
-"""Of one notification at one channel; ``failed`` once it is given up there."""
+"""Values of ``resilience.fault.injected``."""
+ERROR_CLASS: Final = "resilience.error.class"
+"""What kind of failure it is; decides whether a retry can help."""
+ERROR_SEVERITY: Final = "resilience.error.severity"
+"""How urgently the error is reported."""
+ERROR_UNCLASSIFIED: Final = "resilience.error.unclassified"
+"""Whether no rule knew the exception."""
+BREAKER_STATE: Final = "resilience.circuit_breaker.state"
+"""A state of a circuit breaker."""
+BREAKER_FROM: Final = "resilience.from"
+"""The state before the transition."""
+BREAKER_TO: Final = "resilience.to"
+"""The state after the transition."""
+BREAKER_REASON: Final = "resilience.reason"
+"""Why a circuit breaker changed its state, or why an alert got no notification of its own."""
+ALERT_REASON: Final = "resilience.reason"
+"""Why a circuit breaker changed its state, or why an alert got no notification of its own."""
 ALERT_SUPPRESS_REASONS: Final = (
     "below_severity",
     "cancelled",
@@ -80,219 +86,244 @@ ALERT_SUPPRESS_REASONS: Final = (
     "grouped",
     "inhibited",
     "overflow",
+    "rate_limit",
     "silenced",
     "threshold",
 )
-
-EVENT_DISABLED: Final = PREFIX + "disabled"
-EVENT_ALERT_DELIVERED: Final = PREFIX + "alert.delivered"
-EVENT_ALERT_FAILED: Final = PREFIX + "alert.delivery_failed"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Metric:
-    """One instrument of the contract."""
-
-    name: str
-    kind: Literal["counter", "histogram", "gauge", "updowncounter"]
-    unit: str
-    attributes: tuple[str, ...]
-    description: str
-    boundaries: tuple[float, ...] | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Span:
-    """One span of the contract."""
-
-    name: str
-    kind: str
-    attributes: tuple[str, ...]
-    description: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Event:
-    """One event of the contract: a log record with this event name."""
-
-    name: str
-    severity: str
-    attributes: tuple[str, ...]
-    description: str
-
-
-DURATION_BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-RECOVERY_BOUNDARIES: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
-DELIVERY_BOUNDARIES: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-
+"""Values of ``resilience.reason``."""
+BREAKER_WINDOW_FAILURES: Final = "resilience.circuit_breaker.window.failures"
+"""Failures in the window when the state changed."""
+BREAKER_WINDOW_CALLS: Final = "resilience.circuit_breaker.window.calls"
+"""Calls in the window when the state changed."""
+BREAKER_OPEN_FOR: Final = "resilience.circuit_breaker.open_for"
+"""Seconds until a probe may pass."""
+BREAKER_PROBES: Final = "resilience.circuit_breaker.probes"
+"""Half-open probes that did not answer in time."""
+LIMIT: Final = "resilience.limit"
+"""Which limit it is."""
+LIMITS: Final = ("rate", "concurrency")
+"""Values of ``resilience.limit``."""
+STORAGE: Final = "resilience.storage"
+"""Kind of storage that breakers and budgets are shared through."""
+STORAGES: Final = ("memory", "disk", "redis", "other")
+"""Values of ``resilience.storage``."""
+OUTAGE_DURATION: Final = "resilience.outage.duration"
+"""Seconds for which shared state could not be reached."""
+CHANNEL: Final = "resilience.channel"
+"""Name of the channel that notifications go to."""
+ALERT_SEVERITY: Final = "resilience.severity"
+"""Severity of the incident that a notification is about."""
+ALERT_STATUS: Final = "resilience.alert.status"
+"""Whether the incident is ongoing."""
+ALERT_FINGERPRINT: Final = "resilience.alert.fingerprint"
+"""Identity of the incident; it stays the same while the incident lasts."""
+ALERT_DELIVERY_SECONDS: Final = "resilience.alert.delivery.duration"
+"""Seconds from the error until the channel accepted the notification."""
+CORRELATION_ID: Final = "correlation.id"
+"""The trace ID of the work that a record belongs to, 32 hex digits; also a member of the baggage."""
+ERROR_TYPE: Final = "error.type"
+"""Its values stand in ``classification.error_types``."""
 OPERATION_DURATION: Final = Metric(
-    PREFIX + "operation.duration",
+    "resilience.operation.duration",
     "histogram",
     "s",
-    (DEPENDENCY, OPERATION, OUTCOME, ERROR_TYPE),
+    ("resilience.dependency", "resilience.operation", "resilience.outcome", "error.type"),
     "Time of a protected call, waits included.",
-    DURATION_BOUNDARIES,
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
+"""Time of a protected call, waits included."""
 OPERATION_ATTEMPTS: Final = Metric(
-    PREFIX + "operation.attempts",
+    "resilience.operation.attempts",
     "histogram",
     "{attempt}",
-    (DEPENDENCY, OPERATION, OUTCOME),
+    ("resilience.dependency", "resilience.operation", "resilience.outcome"),
     "Attempts that a protected call sent.",
     (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0),
 )
+"""Attempts that a protected call sent."""
 ERRORS: Final = Metric(
-    PREFIX + "errors",
+    "resilience.errors",
     "counter",
     "{error}",
-    (DEPENDENCY, OPERATION, ERROR_TYPE, ERROR_CLASS, ERROR_SEVERITY),
+    (
+        "resilience.dependency",
+        "resilience.operation",
+        "error.type",
+        "resilience.error.class",
+        "resilience.error.severity",
+    ),
     "Failed attempts by what they failed with.",
 )
+"""Failed attempts by what they failed with."""
 DELAY: Final = Metric(
-    PREFIX + "retry.delay",
+    "resilience.retry.delay",
     "histogram",
     "s",
-    (DEPENDENCY, RETRY_SOURCE),
+    ("resilience.dependency", "resilience.retry.source"),
     "Waits before retries.",
-    DURATION_BOUNDARIES,
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
+"""Waits before retries."""
 SUPPRESSED: Final = Metric(
-    PREFIX + "retry.suppressed",
+    "resilience.retry.suppressed",
     "counter",
     "{retry}",
-    (DEPENDENCY, SUPPRESS_REASON),
+    ("resilience.dependency", "resilience.retry.suppress_reason"),
     "Retries that were not made although attempts remained.",
 )
+"""Retries that were not made although attempts remained."""
 BUDGET_UTILIZATION: Final = Metric(
-    PREFIX + "retry.budget.utilization",
+    "resilience.retry.budget.utilization",
     "gauge",
     "1",
-    (DEPENDENCY,),
+    ("resilience.dependency",),
     "Share of the retry budget that is spent; of the emptiest where a dependency has several.",
 )
+"""Share of the retry budget that is spent; of the emptiest where a dependency has several."""
 LIMIT_WAIT: Final = Metric(
-    PREFIX + "limit.wait.duration",
+    "resilience.limit.wait.duration",
     "histogram",
     "s",
-    (DEPENDENCY, LIMIT),
+    ("resilience.dependency", "resilience.limit"),
     "Waits for a permit or a slot; what passed at once is not in it.",
-    DURATION_BOUNDARIES,
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
+"""Waits for a permit or a slot; what passed at once is not in it."""
 LIMIT_REJECTIONS: Final = Metric(
-    PREFIX + "limit.rejections",
+    "resilience.limit.rejections",
     "counter",
     "{call}",
-    (DEPENDENCY, LIMIT),
+    ("resilience.dependency", "resilience.limit"),
     "Calls that a limit could not let pass in time; nothing was sent.",
 )
+"""Calls that a limit could not let pass in time; nothing was sent."""
 LIMIT_SHADOW_EXCEEDED: Final = Metric(
-    PREFIX + "limit.shadow_exceeded",
+    "resilience.limit.shadow_exceeded",
     "counter",
     "{call}",
-    (DEPENDENCY, LIMIT),
+    ("resilience.dependency", "resilience.limit"),
     "Calls that shadow mode let pass and an enforcing limit would have made wait or rejected.",
 )
+"""Calls that shadow mode let pass and an enforcing limit would have made wait or rejected."""
 CONCURRENCY_IN_FLIGHT: Final = Metric(
-    PREFIX + "concurrency.in_flight",
+    "resilience.concurrency.in_flight",
     "updowncounter",
     "{call}",
-    (DEPENDENCY,),
+    ("resilience.dependency",),
     "Calls under way to a dependency whose calls at a time are limited.",
 )
+"""Calls under way to a dependency whose calls at a time are limited."""
 TIMEOUT_ABANDONED: Final = Metric(
-    PREFIX + "timeout.abandoned",
+    "resilience.timeout.abandoned",
     "updowncounter",
     "{thread}",
-    (DEPENDENCY,),
+    ("resilience.dependency",),
     "Threads that still run an attempt which was given up at its time limit.",
 )
+"""Threads that still run an attempt which was given up at its time limit."""
 BREAKER_STATUS: Final = Metric(
-    PREFIX + "circuit_breaker.status",
+    "resilience.circuit_breaker.status",
     "updowncounter",
     "1",
-    (DEPENDENCY, BREAKER_STATE),
+    ("resilience.dependency", "resilience.circuit_breaker.state"),
     "1 for the state of the circuit, 0 for the others; the worst state where a dependency has several breakers.",
 )
+"""1 for the state of the circuit, 0 for the others; the worst state where a dependency has several breakers."""
 BREAKER_TRANSITIONS: Final = Metric(
-    PREFIX + "circuit_breaker.transitions",
+    "resilience.circuit_breaker.transitions",
     "counter",
     "{transition}",
-    (DEPENDENCY, BREAKER_FROM, BREAKER_TO, BREAKER_REASON),
+    ("resilience.dependency", "resilience.from", "resilience.to", "resilience.reason"),
     "Changes of state.",
 )
+"""Changes of state."""
 BREAKER_REJECTIONS: Final = Metric(
-    PREFIX + "circuit_breaker.rejections",
+    "resilience.circuit_breaker.rejections",
     "counter",
     "{call}",
-    (DEPENDENCY,),
+    ("resilience.dependency",),
     "Calls rejected by an open circuit.",
 )
+"""Calls rejected by an open circuit."""
 BREAKER_SHADOW_REJECTIONS: Final = Metric(
-    PREFIX + "circuit_breaker.shadow_rejections",
+    "resilience.circuit_breaker.shadow_rejections",
     "counter",
     "{call}",
-    (DEPENDENCY,),
+    ("resilience.dependency",),
     "Calls that shadow mode let pass and an enforcing breaker would have rejected.",
 )
+"""Calls that shadow mode let pass and an enforcing breaker would have rejected."""
 BREAKER_RECOVERY: Final = Metric(
-    PREFIX + "circuit_breaker.recovery.duration",
+    "resilience.circuit_breaker.recovery.duration",
     "histogram",
     "s",
-    (DEPENDENCY,),
+    ("resilience.dependency",),
     "Time from opening until closed again.",
-    RECOVERY_BOUNDARIES,
+    (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
 )
+"""Time from opening until closed again."""
 BREAKER_STALE: Final = Metric(
-    PREFIX + "circuit_breaker.stale_results",
+    "resilience.circuit_breaker.stale_results",
     "counter",
     "{call}",
-    (DEPENDENCY,),
+    ("resilience.dependency",),
     "Results that arrived after the state had changed and were dropped.",
 )
+"""Results that arrived after the state had changed and were dropped."""
 STORAGE_DEGRADED: Final = Metric(
-    PREFIX + "storage.degraded",
+    "resilience.storage.degraded",
     "updowncounter",
     "1",
-    (STORAGE,),
+    ("resilience.storage",),
     "1 while shared state cannot be reached and processes fall back to local state, else 0.",
 )
+"""1 while shared state cannot be reached and processes fall back to local state, else 0."""
 STORAGE_DURATION: Final = Metric(
-    PREFIX + "storage.step.duration",
+    "resilience.storage.step.duration",
     "histogram",
     "s",
-    (STORAGE, ERROR_TYPE),
+    ("resilience.storage", "error.type"),
     "Time of one step of shared state, waits for the storage included.",
     (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0),
 )
-
+"""Time of one step of shared state, waits for the storage included."""
 ALERT_NOTIFICATIONS: Final = Metric(
-    PREFIX + "alert.notifications",
+    "resilience.alert.notifications",
     "counter",
     "{notification}",
-    (CHANNEL, ALERT_SEVERITY, OUTCOME, ERROR_TYPE),
+    ("resilience.channel", "resilience.severity", "resilience.outcome", "error.type"),
     "Notifications that a channel accepted, or that were given up there.",
 )
+"""Notifications that a channel accepted, or that were given up there."""
 ALERT_SUPPRESSED: Final = Metric(
-    PREFIX + "alert.suppressed",
+    "resilience.alert.suppressed",
     "counter",
     "{alert}",
-    (ALERT_REASON,),
+    ("resilience.reason",),
     "Alerts that got no notification of their own; they are counted in the notifications of their incident.",
 )
+"""Alerts that got no notification of their own; they are counted in the notifications of their incident."""
 ALERT_DELIVERY_DURATION: Final = Metric(
-    PREFIX + "alert.delivery.duration",
+    "resilience.alert.delivery.duration",
     "histogram",
     "s",
-    (CHANNEL, OUTCOME),
+    ("resilience.channel", "resilience.outcome"),
     "Time from the error until the channel accepted the notification, or until it was given up.",
-    DELIVERY_BOUNDARIES,
+    (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
 )
+"""Time from the error until the channel accepted the notification, or until it was given up."""
 ALERT_QUEUE: Final = Metric(
-    PREFIX + "alert.queue.size", "updowncounter", "{notification}", (CHANNEL,), "Notifications that wait for a channel."
+    "resilience.alert.queue.size",
+    "updowncounter",
+    "{notification}",
+    ("resilience.channel",),
+    "Notifications that wait for a channel.",
 )
+"""Notifications that wait for a channel."""
 ALERT_DEAD_LETTERS: Final = Metric(
-    PREFIX + "alert.dead_letter.size", "updowncounter", "{notification}", (), "Notifications that no channel took."
+    "resilience.alert.dead_letter.size", "updowncounter", "{notification}", (), "Notifications that no channel took."
 )
+"""Notifications that no channel took."""
 
 METRICS: Final = (
     OPERATION_DURATION,
@@ -321,127 +352,218 @@ METRICS: Final = (
     ALERT_DEAD_LETTERS,
 )
 
+ATTEMPT_SPAN: Final = "attempt"
+"""One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged."""
+DELIVERY_SPAN: Final = "alert.deliver"
+"""One notification on its way to a channel; linked to the trace that caused it."""
+
 SPANS: Final = (
     Span(
         "{dependency} {operation}",
         "INTERNAL",
-        (DEPENDENCY, OPERATION, ATTEMPTS, OUTCOME, ERROR_TYPE, DISABLED),
+        (
+            "resilience.dependency",
+            "resilience.operation",
+            "resilience.attempts",
+            "resilience.outcome",
+            "error.type",
+            "resilience.disabled",
+        ),
         "One protected call. ERROR only where it finally failed and no fallback took its place.",
     ),
     Span(
-        ATTEMPT_SPAN,
+        "attempt",
         "INTERNAL",
         (
-            DEPENDENCY,
-            ATTEMPT_NUMBER,
-            ATTEMPT_HEDGED,
-            RETRY_DELAY,
-            ERROR_TYPE,
-            ERROR_CLASS,
-            ERROR_SEVERITY,
-            FAULT_INJECTED,
+            "resilience.dependency",
+            "resilience.attempt.number",
+            "resilience.attempt.hedged",
+            "resilience.retry.delay",
+            "error.type",
+            "resilience.error.class",
+            "resilience.error.severity",
+            "resilience.fault.injected",
         ),
         "One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged.",
     ),
     Span(
-        DELIVERY_SPAN,
+        "alert.deliver",
         "INTERNAL",
-        (CHANNEL, ALERT_SEVERITY, ALERT_STATUS, ALERT_FINGERPRINT, OUTCOME, ERROR_TYPE),
+        (
+            "resilience.channel",
+            "resilience.severity",
+            "resilience.alert.status",
+            "resilience.alert.fingerprint",
+            "resilience.outcome",
+            "error.type",
+        ),
         "One notification on its way to a channel; linked to the trace that caused it.",
     ),
 )
 
-_FAILURE = (DEPENDENCY, OPERATION, ERROR_TYPE)
+EVENT_ATTEMPT_FAILED: Final = "resilience.attempt.failed"
+"""An attempt failed."""
+EVENT_RETRY_SCHEDULED: Final = "resilience.retry.scheduled"
+"""A retry will follow after a wait."""
+EVENT_RETRY_SHADOWED: Final = "resilience.retry.shadowed"
+"""Shadow mode: a retry would follow after a wait. None is made."""
+EVENT_RETRY_EXHAUSTED: Final = "resilience.retry.exhausted"
+"""All attempts were used up."""
+EVENT_BUDGET_EXHAUSTED: Final = "resilience.retry.budget_exhausted"
+"""The retry budget ran dry; reported once per episode."""
+EVENT_STATE_CHANGED: Final = "resilience.circuit_breaker.state_changed"
+"""A circuit breaker changed its state."""
+EVENT_PROBE_EXPIRED: Final = "resilience.circuit_breaker.probe_expired"
+"""A half-open probe did not answer within its lease; its slot is free again."""
+EVENT_STORAGE_DEGRADED: Final = "resilience.storage.degraded"
+"""Shared state cannot be reached, or not in time: processes fall back to local state. Emitted once per outage."""
+EVENT_STORAGE_RESTORED: Final = "resilience.storage.restored"
+"""Shared state answers again, and what was found out meanwhile was merged."""
+EVENT_STORAGE_DAMAGED: Final = "resilience.storage.damaged"
+"""A file of shared state cannot be used. It was set aside, and its state starts empty."""
+EVENT_ERROR_CLASSIFIED: Final = "resilience.error.classified"
+"""An error was classified."""
+EVENT_DISABLED: Final = "resilience.disabled"
+"""The off switch was used: calls are made once and unprotected from here on."""
+EVENT_ALERT_DELIVERED: Final = "resilience.alert.delivered"
+"""A channel accepted a notification."""
+EVENT_ALERT_FAILED: Final = "resilience.alert.delivery_failed"
+"""A notification was given up at a channel."""
+
 EVENTS: Final = (
     Event(
-        EVENT_ATTEMPT_FAILED,
+        "resilience.attempt.failed",
         "INFO",
         (
-            *_FAILURE,
-            ERROR_CLASS,
-            ERROR_SEVERITY,
-            ATTEMPT_NUMBER,
-            PREFIX + "attempt.duration",
+            "resilience.dependency",
+            "resilience.operation",
+            "error.type",
+            "resilience.error.class",
+            "resilience.error.severity",
+            "resilience.attempt.number",
+            "resilience.attempt.duration",
             "exception.type",
             "exception.message",
         ),
         "An attempt failed.",
     ),
     Event(
-        EVENT_RETRY_SCHEDULED,
+        "resilience.retry.scheduled",
         "INFO",
-        (*_FAILURE, ATTEMPT_NUMBER, RETRY_DELAY, RETRY_SOURCE),
+        (
+            "resilience.dependency",
+            "resilience.operation",
+            "error.type",
+            "resilience.attempt.number",
+            "resilience.retry.delay",
+            "resilience.retry.source",
+        ),
         "A retry will follow after a wait.",
     ),
     Event(
-        EVENT_RETRY_SHADOWED,
+        "resilience.retry.shadowed",
         "INFO",
-        (*_FAILURE, ATTEMPT_NUMBER, RETRY_DELAY, RETRY_SOURCE),
+        (
+            "resilience.dependency",
+            "resilience.operation",
+            "error.type",
+            "resilience.attempt.number",
+            "resilience.retry.delay",
+            "resilience.retry.source",
+        ),
         "Shadow mode: a retry would follow after a wait. None is made.",
     ),
-    Event(EVENT_RETRY_EXHAUSTED, "WARN", (*_FAILURE, ATTEMPTS), "All attempts were used up."),
-    Event(EVENT_BUDGET_EXHAUSTED, "WARN", (DEPENDENCY,), "The retry budget ran dry; reported once per episode."),
     Event(
-        EVENT_STATE_CHANGED,
+        "resilience.retry.exhausted",
+        "WARN",
+        ("resilience.dependency", "resilience.operation", "error.type", "resilience.attempts"),
+        "All attempts were used up.",
+    ),
+    Event(
+        "resilience.retry.budget_exhausted",
+        "WARN",
+        ("resilience.dependency",),
+        "The retry budget ran dry; reported once per episode.",
+    ),
+    Event(
+        "resilience.circuit_breaker.state_changed",
         "WARN on opening, else INFO",
         (
-            DEPENDENCY,
-            BREAKER_FROM,
-            BREAKER_TO,
-            BREAKER_REASON,
-            ERROR_TYPE,
-            PREFIX + "circuit_breaker.window.failures",
-            PREFIX + "circuit_breaker.window.calls",
-            PREFIX + "circuit_breaker.open_for",
+            "resilience.dependency",
+            "resilience.from",
+            "resilience.to",
+            "resilience.reason",
+            "error.type",
+            "resilience.circuit_breaker.window.failures",
+            "resilience.circuit_breaker.window.calls",
+            "resilience.circuit_breaker.open_for",
         ),
         "A circuit breaker changed its state.",
     ),
     Event(
-        EVENT_PROBE_EXPIRED,
+        "resilience.circuit_breaker.probe_expired",
         "WARN",
-        (DEPENDENCY, PREFIX + "circuit_breaker.probes"),
+        ("resilience.dependency", "resilience.circuit_breaker.probes"),
         "A half-open probe did not answer within its lease; its slot is free again.",
     ),
     Event(
-        EVENT_STORAGE_DEGRADED,
+        "resilience.storage.degraded",
         "WARN",
-        (STORAGE, ERROR_TYPE),
+        ("resilience.storage", "error.type"),
         "Shared state cannot be reached, or not in time: processes fall back to local state. Emitted once per outage.",
     ),
     Event(
-        EVENT_STORAGE_RESTORED,
+        "resilience.storage.restored",
         "INFO",
-        (STORAGE, PREFIX + "storage.outage.duration"),
+        ("resilience.storage", "resilience.outage.duration"),
         "Shared state answers again, and what was found out meanwhile was merged.",
     ),
     Event(
-        EVENT_STORAGE_DAMAGED,
+        "resilience.storage.damaged",
         "WARN",
-        (STORAGE,),
+        ("resilience.storage",),
         "A file of shared state cannot be used. It was set aside, and its state starts empty.",
     ),
     Event(
-        EVENT_ERROR_CLASSIFIED,
+        "resilience.error.classified",
         "INFO for LOW and MEDIUM, WARN for HIGH, ERROR for CRITICAL",
-        (*_FAILURE, ERROR_CLASS, ERROR_SEVERITY, PREFIX + "error.unclassified"),
+        (
+            "resilience.dependency",
+            "resilience.operation",
+            "error.type",
+            "resilience.error.class",
+            "resilience.error.severity",
+            "resilience.error.unclassified",
+        ),
         "An error was classified.",
     ),
     Event(
-        EVENT_DISABLED,
-        "WARN",
-        (),
-        "The off switch was used: calls are made once and unprotected from here on.",
+        "resilience.disabled", "WARN", (), "The off switch was used: calls are made once and unprotected from here on."
     ),
     Event(
-        EVENT_ALERT_DELIVERED,
+        "resilience.alert.delivered",
         "INFO",
-        (CHANNEL, ALERT_SEVERITY, ALERT_STATUS, ALERT_FINGERPRINT, DEPENDENCY, PREFIX + "alert.delivery.duration"),
+        (
+            "resilience.channel",
+            "resilience.severity",
+            "resilience.alert.status",
+            "resilience.alert.fingerprint",
+            "resilience.dependency",
+            "resilience.alert.delivery.duration",
+        ),
         "A channel accepted a notification.",
     ),
     Event(
-        EVENT_ALERT_FAILED,
+        "resilience.alert.delivery_failed",
         "ERROR for HIGH and CRITICAL, else WARN",
-        (CHANNEL, ALERT_SEVERITY, ALERT_STATUS, ALERT_FINGERPRINT, DEPENDENCY, ERROR_TYPE),
+        (
+            "resilience.channel",
+            "resilience.severity",
+            "resilience.alert.status",
+            "resilience.alert.fingerprint",
+            "resilience.dependency",
+            "error.type",
+        ),
         "A notification was given up at a channel.",
     ),
 )

@@ -40,7 +40,7 @@ def state_changed(dependency: str, transition: Transition) -> None:
     if transition.error_type is not None:
         attributes[contract.ERROR_TYPE] = transition.error_type
     if transition.open_for is not None:
-        attributes[contract.PREFIX + "circuit_breaker.open_for"] = transition.open_for
+        attributes[contract.BREAKER_OPEN_FOR] = float(transition.open_for)
     emit(
         contract.EVENT_STATE_CHANGED,
         level,
@@ -138,7 +138,7 @@ def storage_restored(storage: str, seconds: float) -> None:
         contract.EVENT_STORAGE_RESTORED,
         INFO,
         f"shared state in {storage} answers again after {seconds:.1f} s",
-        {contract.STORAGE: cardinality.bounded_storage(storage), contract.PREFIX + "storage.outage.duration": seconds},
+        {contract.STORAGE: cardinality.bounded_storage(storage), contract.OUTAGE_DURATION: seconds},
     )
 
 

@@ -19,6 +19,7 @@ from catalog_sync.observability import contract as catalog
 from otel_resilience.telemetry import contract as resilience
 from support.api_process import TOKEN, ApiProcess
 from support.cli import API_KEY, running_supplier
+from support.conventions import findings
 from support.otlp_sink import OtlpSink, SinkSpan, otlp_sink
 from support.redis_server import RedisServer
 from support.worker_world import GIVEN_UP_AFTER, WorkerWorld, process_environment, worker_world
@@ -109,6 +110,10 @@ def test_the_trace_runs_through_four_services_and_has_one_root(story: Story) -> 
     assert all(span.parent_span_id in story.by_id for span in story.spans if span.parent_span_id)
     ours = [span for span in story.sink.spans if span.name.startswith("catalog.")]
     assert {span.trace_id for span in ours} == {story.answer["correlation_id"]}
+
+
+def test_every_name_that_the_four_services_emit_is_defined(story: Story) -> None:
+    assert findings(story.sink) == []
 
 
 def test_the_attempt_that_failed_is_found_from_the_click_to_the_suppliers_answer(story: Story) -> None:

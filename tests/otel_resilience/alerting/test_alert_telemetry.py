@@ -19,6 +19,7 @@ from otel_resilience.telemetry import contract
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.alert_receivers import FakeWebhook, served
 from support.alerting import EPOCH, Inbox, RefusedFault, World, alert
+from support.conventions import findings, sink_of
 from support.resilience import TransientFault, context_of
 
 CHANNEL, SEVERITY = "resilience.channel", "resilience.severity"
@@ -149,6 +150,11 @@ class TestEveryName:
         assert seen == {
             event.name: set(event.attributes) for event in contract.EVENTS if event.name.startswith("resilience.alert.")
         }
+
+    def test_all_of_it_is_defined_in_the_registry(self, recorded: RecordedTelemetry, clock: FakeClock) -> None:
+        world = everything(clock)
+        assert findings(sink_of(recorded)) == []
+        assert world.service.dead_letter_count() > 0
 
     def test_spans(self, recorded: RecordedTelemetry, clock: FakeClock) -> None:
         everything(clock)

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from otel_resilience.testing import RecordedTelemetry
+from support.conventions import findings, sink_of
 
 
 @pytest.fixture
 def recorded() -> Iterator[RecordedTelemetry]:
+    """What was emitted, all of which must be defined in the registry of names."""
     with RecordedTelemetry().recording() as telemetry:
         yield telemetry
+        assert findings(sink_of(telemetry)) == []

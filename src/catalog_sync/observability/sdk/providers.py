@@ -14,7 +14,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+from opentelemetry.sdk.metrics.view import DropAggregation, ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from catalog_sync import __version__
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.observability import contract
+from catalog_sync.observability.sdk.corrections import UNDEFINED_METRICS, correcting
 from catalog_sync.observability.sdk.event_lines import EventLines
 from catalog_sync.observability.sdk.log_handler import OtelLogHandler
 from catalog_sync.observability.sdk.redacting import (
@@ -123,8 +124,11 @@ def _views() -> list[View]:
         if metric.kind == "histogram" and metric.boundaries
     } | dict.fromkeys(_FOREIGN_DURATIONS, _HTTP_BOUNDARIES)
     return [
-        View(instrument_name=name, aggregation=ExplicitBucketHistogramAggregation(boundaries))
-        for name, boundaries in histograms.items()
+        *(
+            View(instrument_name=name, aggregation=ExplicitBucketHistogramAggregation(boundaries))
+            for name, boundaries in histograms.items()
+        ),
+        *(View(instrument_name=name, aggregation=DropAggregation()) for name in UNDEFINED_METRICS),
     ]
 
 
@@ -182,7 +186,8 @@ def _exporter(target: Target, signal: str, meters: MeterProvider | None = None) 
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     options["compression"] = Compression(target.compression)
-    return {"traces": OTLPSpanExporter, "metrics": OTLPMetricExporter, "logs": OTLPLogExporter}[signal](**options)
+    kinds = {"traces": OTLPSpanExporter, "metrics": correcting(OTLPMetricExporter), "logs": OTLPLogExporter}
+    return kinds[signal](**options)
 
 
 def _grpc_exporter(target: Target, signal: str, options: dict[str, Any]) -> Any:
@@ -191,6 +196,7 @@ def _grpc_exporter(target: Target, signal: str, options: dict[str, Any]) -> Any:
     from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-    kinds = {"gzip": Compression.Gzip, "deflate": Compression.Deflate, "none": Compression.NoCompression}
-    options["compression"] = kinds[target.compression]
-    return {"traces": OTLPSpanExporter, "metrics": OTLPMetricExporter, "logs": OTLPLogExporter}[signal](**options)
+    levels = {"gzip": Compression.Gzip, "deflate": Compression.Deflate, "none": Compression.NoCompression}
+    options["compression"] = levels[target.compression]
+    kinds = {"traces": OTLPSpanExporter, "metrics": correcting(OTLPMetricExporter), "logs": OTLPLogExporter}
+    return kinds[signal](**options)

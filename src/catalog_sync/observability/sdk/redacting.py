@@ -1,5 +1,6 @@
 """The first wall against secrets in telemetry: spans and log records are redacted before they leave.
 
+Spans are put right where other instrumentations err, too.
 An ended span cannot be changed, so a copy goes out where something had to be masked.
 """
 
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, Status
 
 from catalog_sync.observability.logs import redact_value
+from catalog_sync.observability.sdk.corrections import correct_attributes
 from otel_resilience.redaction import redact, redact_url
 
 _URL_ATTRIBUTES = frozenset({"url.full", "http.url"})
@@ -98,9 +100,9 @@ class _RedactedSpan(ReadableSpan):
 
 
 def redact_span(span: ReadableSpan) -> ReadableSpan:
-    """The span itself where it holds no secret, else a copy without."""
+    """The span itself where it holds no secret and nothing wrong, else a copy without."""
     name = redact(span.name)
-    attributes = _redact_attributes(span.attributes)
+    attributes = _redact_attributes(correct_attributes(span.attributes))
     events = [_redact_event(event) for event in span.events]
     links = [_redact_link(link) for link in span.links]
     description = span.status.description
@@ -132,7 +134,7 @@ def redact_span(span: ReadableSpan) -> ReadableSpan:
 
 
 def _redact_event(event: Event) -> Event:
-    attributes = _redact_attributes(event.attributes)
+    attributes = _redact_attributes(correct_attributes(event.attributes))
     return event if attributes is event.attributes else Event(event.name, attributes, event.timestamp)
 
 

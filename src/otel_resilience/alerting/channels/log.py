@@ -21,12 +21,11 @@ _LEVELS: Final = {
 _NAMES: Final = {
     "severity": contract.ALERT_SEVERITY,
     "status": contract.ALERT_STATUS,
-    "reason": contract.ALERT_REASON,
     "fingerprint": contract.ALERT_FINGERPRINT,
     "dependency": contract.DEPENDENCY,
     "error_type": contract.ERROR_TYPE,
     "error_class": contract.ERROR_CLASS,
-    "correlation_id": "correlation_id",
+    "correlation_id": contract.CORRELATION_ID,
 }
 
 

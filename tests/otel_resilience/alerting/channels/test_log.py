@@ -49,7 +49,7 @@ def test_its_fields_become_attributes_of_the_json_line(caplog: pytest.LogCapture
     assert attributes[contract.ALERT_STATUS] == "firing"
     assert attributes[contract.ALERT_FINGERPRINT] == SAMPLES["aggregated"].fingerprint
     assert attributes[contract.DEPENDENCY] == "supplier"
-    assert attributes["correlation_id"] == SAMPLES["aggregated"].correlation_id
+    assert attributes["correlation.id"] == SAMPLES["aggregated"].correlation_id
     assert attributes["resilience.alert.total"] == 412
     assert attributes["resilience.alert.error_types"] == {"connect_timeout": 300, "503": 100, "429": 12}
     assert attributes["resilience.alert.link.trace"] == SAMPLES["aggregated"].links.trace

@@ -1,0 +1,74 @@
+"""What other instrumentations emit against OpenTelemetry's semantic conventions, put right before it leaves.
+
+Names that the conventions have deprecated get their successors; what they do not define is left out, unless it says
+something that nothing else does. docs/conventions.md lists each case with what is known upstream.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Final
+
+from opentelemetry.sdk.metrics.export import MetricsData
+
+_RENAMED: Final = {
+    "celery.action": "messaging.operation.name",
+    "celery.hostname": "messaging.client.id",
+    "messaging.conversation_id": "messaging.message.conversation_id",
+    "messaging.destination": "messaging.destination.name",
+}
+_LEFT_OUT: Final = frozenset({"exception.escaped", "messaging.destination_kind"})
+_LEFT_OUT_PREFIXES: Final = ("celery.", "db.redis.")
+
+UNDEFINED_METRICS: Final = ("flower.task.runtime.seconds",)
+"""Instruments without a definition and with a unit that is none; the spans of the steps have the durations."""
+_UNITS: Final = {"otel.sdk.processor.log.queue.size": "{log_record}"}
+
+
+def correct_attributes(attributes: Mapping[str, Any] | None) -> Any:
+    """Attributes of a span or of an event on it; the same object where nothing changes."""
+    if not attributes or not any(_wrong(key) for key in attributes):
+        return attributes
+    return {_RENAMED.get(key, key): value for key, value in attributes.items() if key in _RENAMED or not _left_out(key)}
+
+
+def correct_metrics(data: MetricsData) -> MetricsData:
+    """Units as the conventions define them."""
+    return dataclasses.replace(
+        data,
+        resource_metrics=[
+            dataclasses.replace(
+                resource,
+                scope_metrics=[
+                    dataclasses.replace(
+                        scope,
+                        metrics=[
+                            dataclasses.replace(metric, unit=_UNITS.get(metric.name, metric.unit))
+                            for metric in scope.metrics
+                        ],
+                    )
+                    for scope in resource.scope_metrics
+                ],
+            )
+            for resource in data.resource_metrics
+        ],
+    )
+
+
+def correcting(exporter: Any) -> Any:
+    """The class of a metric exporter, with :func:`correct_metrics` before each export."""
+
+    class CorrectingExporter(exporter):  # type: ignore[misc]  # either of the official exporters
+        def export(self, metrics_data: MetricsData, *args: Any, **kwargs: Any) -> Any:
+            return super().export(correct_metrics(metrics_data), *args, **kwargs)
+
+    return CorrectingExporter
+
+
+def _wrong(key: str) -> bool:
+    return key in _RENAMED or _left_out(key)
+
+
+def _left_out(key: str) -> bool:
+    return key in _LEFT_OUT or key.startswith(_LEFT_OUT_PREFIXES)
