@@ -26,12 +26,32 @@ def routes(settings: AlertSettings) -> list[Route]:
 
 def _configured(settings: AlertSettings) -> Iterator[Route]:
     """Each channel under a name of its own; the same URL given twice is one channel."""
-    from otel_resilience.alerting.channels import PagerDutyChannel, SlackChannel, from_url
+    from otel_resilience.alerting.channels import (
+        DiscordChannel,
+        EmailChannel,
+        MattermostChannel,
+        OpsgenieChannel,
+        PagerDutyChannel,
+        SlackChannel,
+        TeamsChannel,
+        from_url,
+    )
 
     secret = None if settings.webhook_secret is None else settings.webhook_secret.reveal()
     slack, general = settings.slack_webhook_url, settings.webhook_url
     if settings.pagerduty_routing_key is not None:
         yield Route(PagerDutyChannel(settings.pagerduty_routing_key.reveal(), url=settings.pagerduty_url))
+    if settings.opsgenie_api_key is not None:
+        yield Route(OpsgenieChannel(settings.opsgenie_api_key.reveal(), url=settings.opsgenie_url))
+    chats = (
+        (DiscordChannel, settings.discord_webhook_url),
+        (TeamsChannel, settings.teams_webhook_url),
+        (MattermostChannel, settings.mattermost_webhook_url),
+        (EmailChannel, settings.email),
+    )
+    for make, address in chats:
+        if address is not None:
+            yield Route(make(address.reveal()))
     if slack is not None:
         yield Route(SlackChannel(slack.reveal()))
     if general is not None and general != slack:

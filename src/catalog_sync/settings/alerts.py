@@ -90,6 +90,19 @@ class AlertSettings(VariableGroup):
         "ERROR_ALERT_PAGERDUTY_URL", values.web_url, "https://events.pagerduty.com/v2/enqueue"
     )
     """Where PagerDuty events are sent."""
+    opsgenie_api_key: Secret | None = variable("ERROR_ALERT_OPSGENIE_API_KEY", values.secret)
+    """Opsgenie or Jira Service Management: key of an API integration."""
+    opsgenie_url: str = variable("ERROR_ALERT_OPSGENIE_URL", values.web_url, "https://api.opsgenie.com/v2/alerts")
+    """Where Opsgenie takes alerts; in the EU `https://api.eu.opsgenie.com/v2/alerts`."""
+    discord_webhook_url: Secret | None = variable("ERROR_ALERT_DISCORD_WEBHOOK_URL", values.secret_url)
+    """Discord webhook for alerts."""
+    teams_webhook_url: Secret | None = variable("ERROR_ALERT_TEAMS_WEBHOOK_URL", values.secret_url)
+    """Microsoft Teams: webhook of a workflow for alerts."""
+    mattermost_webhook_url: Secret | None = variable("ERROR_ALERT_MATTERMOST_WEBHOOK_URL", values.secret_url)
+    """Mattermost or Rocket.Chat webhook for alerts."""
+    email: Secret | None = variable("ERROR_ALERT_EMAIL", values.mail_url)
+    """Mail server, sender and recipients: `smtp://user:password@host:587/?from=a@b.example&to=c@d.example,e@f.example`.
+    `smtp://` asks for STARTTLS, `smtps://` is TLS from the start."""
     webhook_secret: Secret | None = variable("ERROR_ALERT_WEBHOOK_SECRET", values.secret)
     """Key that signs the generic webhook."""
     min_severity: Severity = variable("ERROR_ALERT_MIN_SEVERITY", values.severity, "HIGH")
@@ -124,8 +137,8 @@ class AlertSettings(VariableGroup):
     """PARTIAL syncs in a row that are an alert."""
     escalation: tuple[EscalationStep, ...] = variable("ERROR_ALERT_ESCALATION", escalation, "after=3600; returns=3")
     """Escalation steps of an incident, separated by semicolons: `after=` seconds or `returns=` how often it came back;
-    then if wished `severity=` (else one step up) and `channels=`, their names joined by `+` (`pagerduty`, `slack`,
-    `webhook`, `fallback`). `none`: no steps."""
+    then if wished `severity=` (else one step up) and `channels=`, their names joined by `+` (`pagerduty`, `opsgenie`,
+    `discord`, `teams`, `mattermost`, `email`, `slack`, `webhook`, `fallback`). `none`: no steps."""
     silences: tuple[Silence, ...] = variable("ERROR_ALERT_SILENCES", silences, "none")
     """Alerts without notifications, separated by semicolons: any of `kind=`, `dependency=`, `error_type=`,
     `severity=`, and `until=` a time as in RFC 3339. `none`: nothing is silenced."""

@@ -166,6 +166,14 @@ def secret_url(text: str) -> Secret:
     return Secret(str(web_url(text)))
 
 
+def mail_url(text: str) -> Secret:
+    """The URL of a mail server, with its password, sender and recipients."""
+    from otel_resilience.alerting.channels.email import read_url
+
+    read_url(text)
+    return Secret(text)
+
+
 def redis_url(text: str) -> str:
     """A URL of a Redis server."""
     allowed = "a URL that starts with redis://, rediss:// or unix://"

@@ -69,7 +69,9 @@ def variable(
     What is read as a :class:`~catalog_sync.settings.values.Secret` is never shown.
     """
     field: Any = Field(default=default or unset, validation_alias=name, repr=in_repr)
-    field.metadata.append(Variable(name, read, default, unit, read in (values.secret, values.secret_url)))
+    field.metadata.append(
+        Variable(name, read, default, unit, read in (values.secret, values.secret_url, values.mail_url))
+    )
     return field
 
 

@@ -62,6 +62,13 @@ SIGN_MEMORY: Final = 60.0
 
 MAX_SIGNS: Final = 1000
 
+GAP: Final = 120.0
+"""Seconds beyond what was planned after which a look counts as the first one after a gap: the process stood still, as
+on a machine that was suspended."""
+
+CLOCK_ERROR: Final = 30.0
+"""Seconds by which the time of day may differ from ours before it was set, not adjusted."""
+
 _log = logging.getLogger("otel_resilience.alerting")
 
 
@@ -111,6 +118,7 @@ class AlertService:
         self.config = config
         self.book = IncidentBook(config, sender=secrets.token_hex(4))
         self._clock = clock
+        self._wall_clock = wall_clock
         self._epoch = wall_clock() - clock()
         self._on_receipt = on_receipt
         self._sleep = sleep or time.sleep
@@ -144,8 +152,24 @@ class AlertService:
         signals.watch(self)
 
     def now(self) -> float:
-        """Seconds since the epoch, on a clock that does not jump."""
+        """Seconds since the epoch, on a clock that jumps only where the time of day was set."""
         return self._epoch + self._clock()
+
+    def woke_up(self, late: float) -> None:
+        """A look at the incidents comes ``late``, in seconds: after a gap the first one judges nothing."""
+        with self._changed:
+            if late > GAP:
+                self.book.woke_up(self.now())
+
+    def _set_clock(self) -> None:
+        """Follow a time of day that was set; a clock that was ahead must not hold back what comes."""
+        epoch = self._wall_clock() - self._clock()
+        with self._changed:
+            if abs(epoch - self._epoch) > CLOCK_ERROR:
+                late, self._epoch = epoch - self._epoch, epoch
+                self.book.clock_was_set(self.now())
+                self._caught_up_at = self._shared_at = -math.inf
+                self.woke_up(late)
 
     def load(self) -> None:
         """Take in the incidents of other processes, and the undelivered notifications of those that are gone."""
@@ -432,7 +456,9 @@ class AlertService:
                 self._planned = self._next_look()
                 wait = max(self._planned - self.now(), at_least)
                 if wait > 0:
-                    self._changed.wait(min(wait, self._catch_up_every()))
+                    wait, before = min(wait, self._catch_up_every()), self._clock()
+                    self._changed.wait(wait)
+                    self.woke_up(self._clock() - before - wait)
                 self._planned = math.inf
         self._share(everything=True)
 
@@ -454,6 +480,7 @@ class AlertService:
 
     def _dispatch(self) -> None:
         """Catch up with other processes, decide, send, and save for them."""
+        self._set_clock()
         now = self.now()
         with self._changed:
             behind = self._behind or self.book.next_due() <= now or now >= self._caught_up_at + self._catch_up_every()
@@ -623,7 +650,7 @@ class AlertService:
             self._ended = True
             self._changed.notify_all()
             left = self._dispatcher.close_channels()
-            self._archive.close(left)
+            self._archive.close(left, tried=self._dispatcher.tried(), now=self.now())
         if not self._threads:
             self._spawn("alerts-end", lambda: self._share(everything=True))
         for thread in self._threads:

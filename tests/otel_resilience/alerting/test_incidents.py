@@ -228,7 +228,7 @@ class TestTheEnd:
             world.resolve(certain=True)
             world.run()
         assert [m.status.value for m in world.messages()] == ["firing", "resolved", "firing"]
-        world.run(CONFIG.keep_firing)
+        world.run(3600)
         assert [m.status.value for m in world.messages()] == ["resolved"]
 
     def test_comes_by_itself_where_silence_means_that(self, world: World) -> None:
@@ -302,7 +302,7 @@ class TestComingBack:
             world.report()
             world.run(100)
             world.resolve()
-            world.run(400)
+            world.run(3600)
         first, _, second, _ = world.messages()
         assert first.fingerprint == second.fingerprint
         assert first.incident != second.incident
@@ -365,7 +365,7 @@ class TestEscalation:
             world.report()
             world.run(100)
             world.resolve()
-            world.run(400)
+            world.run(3600)
         told = [(m.reason, m.severity, m.escalation, m.further_channels) for m in world.messages()]
         assert told[::2] == [
             ("new", Severity.HIGH, 0, ()),

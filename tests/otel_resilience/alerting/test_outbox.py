@@ -141,15 +141,42 @@ class TestTheFolder:
 
 
 class TestDeadLetters:
-    def test_what_is_older_than_a_day_is_one(self, tmp_path: Path) -> None:
+    def test_what_no_process_tried_for_a_week_is_one(self, tmp_path: Path) -> None:
         first = box(tmp_path)
-        first.put(notification(id="old-1", caused_at=now() - 86_401))
+        first.put(notification(id="old-1", caused_at=now() - 7 * 86_400 - 1))
         first.put(notification(id="new-1", caused_at=now() - 86_000))
         first.close()
         second = box(tmp_path)
         assert [each.id for each in second.take()] == ["new-1"]
         (letter,) = second.dead_letters()
-        assert (letter["id"], letter["reason"]) == ("old-1", "no channel took it within a day")
+        assert (letter["id"], letter["reason"]) == ("old-1", "no channel took it within a week")
+
+    def test_a_job_that_runs_daily_tries_what_the_last_one_left(self, tmp_path: Path) -> None:
+        clock = FakeClock(EPOCH)
+        for is_well in (False, True):
+            world = World(clock=clock, outbox=Outbox(tmp_path, wall_clock=clock))
+            world.inbox.fails = None if is_well else TransientFault()
+            if clock.now == EPOCH:
+                world.report()
+            world.run(10)
+            world.service.close()
+            clock.advance(86_401)
+            if is_well:
+                assert [message.reason for message in world.messages()] == ["new"]
+        assert Outbox(tmp_path).dead_letters() == []
+
+    def test_what_was_tried_in_vain_after_a_day_is_one(self, tmp_path: Path) -> None:
+        clock = FakeClock(EPOCH)
+        for _ in range(2):
+            world = World(clock=clock, outbox=Outbox(tmp_path, wall_clock=clock))
+            world.inbox.fails = TransientFault()
+            if clock.now == EPOCH:
+                world.report()
+            world.run(10)
+            world.service.close()
+            clock.advance(86_401)
+        (letter,) = Outbox(tmp_path, wall_clock=clock).dead_letters()
+        assert letter["reason"] == "no channel took it within a day"
 
     def test_the_oldest_give_way(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "MAX_DEAD_LETTERS", 3)

@@ -1,4 +1,5 @@
-"""Ways to notify people: Slack, PagerDuty, a generic webhook, the log. Those over HTTP need httpx once they are made.
+"""Ways to notify people: chats, pagers, e-mail, a generic webhook, the log. Those over HTTP need httpx once they are
+made.
 
 A channel of your own is any object that follows :class:`Channel`; ``docs/alerting-channels.md`` shows one.
 """
@@ -10,24 +11,39 @@ from typing import TYPE_CHECKING, Any
 from otel_resilience.alerting.channels.base import Channel
 
 if TYPE_CHECKING:
+    from otel_resilience.alerting.channels.discord import DiscordChannel
+    from otel_resilience.alerting.channels.email import EmailChannel
     from otel_resilience.alerting.channels.errors import ChannelError
     from otel_resilience.alerting.channels.log import LogChannel
+    from otel_resilience.alerting.channels.mattermost import MattermostChannel
+    from otel_resilience.alerting.channels.opsgenie import OpsgenieChannel
     from otel_resilience.alerting.channels.pagerduty import PagerDutyChannel
     from otel_resilience.alerting.channels.slack import SlackChannel
+    from otel_resilience.alerting.channels.teams import TeamsChannel
     from otel_resilience.alerting.channels.webhook import WebhookChannel
 
 __all__ = [
     "Channel",
     "ChannelError",
+    "DiscordChannel",
+    "EmailChannel",
     "LogChannel",
+    "MattermostChannel",
+    "OpsgenieChannel",
     "PagerDutyChannel",
     "SlackChannel",
+    "TeamsChannel",
     "WebhookChannel",
     "from_url",
 ]
 
 _HOMES = {
     "ChannelError": "errors",
+    "DiscordChannel": "discord",
+    "EmailChannel": "email",
+    "MattermostChannel": "mattermost",
+    "OpsgenieChannel": "opsgenie",
+    "TeamsChannel": "teams",
     "LogChannel": "log",
     "PagerDutyChannel": "pagerduty",
     "SlackChannel": "slack",

@@ -7,14 +7,20 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from otel_resilience.alerting.model.alert import Notification, Scalar
+from otel_resilience.alerting.model.alert import Notification, Scalar, Status
+from otel_resilience.classification.model import Severity
 
 ELLIPSIS: Final = "…"
 MAX_LINK: Final = 3000
+MAX_LABEL: Final = 60
+MAX_FACTS: Final = 20
+
+_SIGNS: Final = {Severity.CRITICAL: "🔴", Severity.HIGH: "🟠", Severity.MEDIUM: "🟡", Severity.LOW: "🔵"}
+_REASONS_SHOWN: Final = {"escalated": "ESCALATED", "repeat": "STILL FIRING", "back": "BACK", "raised": "RAISED"}
 
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 """Controls, and what turns the direction of the text around it; receivers drop or refuse them."""
@@ -134,3 +140,56 @@ def web_link(url: str | None) -> str | None:
     except ValueError:
         return None
     return url if usable and well_formed(url) == url else None
+
+
+def headline(notification: Notification) -> str:
+    """Sign, severity or state, and title."""
+    title = readable(notification.title) or "Alert without a title"
+    if notification.reason == "test":
+        return f"🧪 TEST {notification.severity}: {title}"
+    if notification.status is Status.RESOLVED:
+        return f"✅ RESOLVED: {title}"
+    shown_reason = _REASONS_SHOWN.get(notification.reason)
+    state = f"{notification.severity}, {shown_reason}" if shown_reason else str(notification.severity)
+    return f"{_SIGNS[notification.severity]} {state}: {title}"
+
+
+def links(notification: Notification, longest: int = MAX_LINK) -> list[tuple[str, str]]:
+    """Labels and URLs, of at most ``longest`` characters each."""
+    to = notification.links
+    targets = (("Open trace", to.trace), ("Dashboard", to.dashboard), ("Runbook", to.runbook))
+    usable = ((label, web_link(target)) for label, target in targets)
+    return [(label, url) for label, url in usable if url is not None and len(url) <= longest]
+
+
+def key_facts(notification: Notification) -> Iterator[tuple[str, str]]:
+    """Labels and values, neither ever empty: what, how often, since when."""
+    over = notification.status is Status.RESOLVED
+    types = ", ".join(f"{kind} ({n})" for kind, n in notification.error_types.items())
+    values = (
+        ("Dependency", notification.dependency),
+        ("Error", " / ".join(filter(None, (notification.error_type, notification.error_class)))),
+        ("Seen", occurrences(notification)),
+        ("Error types", types if len(notification.error_types) > 1 else None),
+        ("Began" if over else "Since", moment(notification.first_seen)),
+        ("Last seen", moment(notification.last_seen) if notification.last_seen > notification.first_seen else None),
+        ("Duration", duration(notification.duration) if over else None),
+        ("Escalation", f"level {notification.escalation}" if notification.escalation else None),
+    )
+    return ((label, text) for label, value in values if value and (text := readable(value)))
+
+
+def facts(notification: Notification, limit: int, room: int) -> Iterator[tuple[str, str]]:
+    """:func:`key_facts`, then correlation ID, service and context: values of at most ``limit`` characters, as many as
+    ``room`` holds once every character is escaped."""
+    more = (
+        ("Correlation ID", readable(notification.correlation_id or "")),
+        ("Service", readable(notification.service)),
+        *((cut(readable(name), MAX_LABEL), shown(value)) for name, value in notification.context.items()),
+    )
+    everything = (*key_facts(notification), *more)
+    for label, value in [(label, cut(value, limit)) for label, value in everything if label and value][:MAX_FACTS]:
+        room -= 2 * (sum(map(width, label)) + sum(map(width, value)))
+        if room < 0:
+            return
+        yield label, value

@@ -10,16 +10,16 @@ from otel_resilience.alerting.channels._text import (
     cut,
     duration,
     encode,
-    moment,
+    headline,
+    key_facts,
+    links,
     occurrences,
     readable,
     shown,
-    web_link,
     width,
 )
 from otel_resilience.alerting.model.alert import Notification, Status
 from otel_resilience.alerting.model.digest import DIGEST, MORE
-from otel_resilience.classification.model import Severity
 
 MIN_INTERVAL: Final = 1.0
 """Seconds: Slack takes about one message a second from one webhook."""
@@ -50,9 +50,7 @@ REASONS: Final = frozenset(
 )
 """What Slack says in plain text when it refuses a message."""
 
-_SIGNS: Final = {Severity.CRITICAL: "🔴", Severity.HIGH: "🟠", Severity.MEDIUM: "🟡", Severity.LOW: "🔵"}
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_REASONS_SHOWN: Final = {"escalated": "ESCALATED", "repeat": "STILL FIRING", "back": "BACK", "raised": "RAISED"}
 
 
 class SlackChannel:
@@ -104,18 +102,6 @@ def build_message(notification: Notification) -> dict[str, Any]:
     }
 
 
-def headline(notification: Notification) -> str:
-    """Sign, severity or state, and title."""
-    title = readable(notification.title) or "Alert without a title"
-    if notification.reason == "test":
-        return f"🧪 TEST {notification.severity}: {title}"
-    if notification.status is Status.RESOLVED:
-        return f"✅ RESOLVED: {title}"
-    shown_reason = _REASONS_SHOWN.get(notification.reason)
-    state = f"{notification.severity}, {shown_reason}" if shown_reason else str(notification.severity)
-    return f"{_SIGNS[notification.severity]} {state}: {title}"
-
-
 def _after_headline(notification: Notification) -> str:
     if notification.status is Status.RESOLVED:
         return f" (after {duration(notification.duration)})"
@@ -128,19 +114,7 @@ def _summary(notification: Notification) -> Iterable[dict[str, Any]]:
 
 
 def _fields(notification: Notification) -> list[str]:
-    over = notification.status is Status.RESOLVED
-    types = ", ".join(f"{kind} ({n})" for kind, n in notification.error_types.items())
-    values = (
-        ("Dependency", notification.dependency),
-        ("Error", " / ".join(filter(None, (notification.error_type, notification.error_class)))),
-        ("Seen", occurrences(notification)),
-        ("Error types", types if len(notification.error_types) > 1 else None),
-        ("Began" if over else "Since", moment(notification.first_seen)),
-        ("Last seen", moment(notification.last_seen) if notification.last_seen > notification.first_seen else None),
-        ("Duration", duration(notification.duration) if over else None),
-        ("Escalation", f"level {notification.escalation}" if notification.escalation else None),
-    )
-    return [f"*{label}*\n{_escape(readable(value), MAX_FIELD - 100)}" for label, value in values if value]
+    return [f"*{label}*\n{_escape(value, MAX_FIELD - 100)}" for label, value in key_facts(notification)]
 
 
 def _context(notification: Notification) -> Iterable[dict[str, Any]]:
@@ -169,12 +143,9 @@ def _correlation(notification: Notification) -> Iterable[dict[str, Any]]:
 
 
 def _buttons(notification: Notification) -> Iterable[dict[str, Any]]:
-    links = notification.links
-    targets = (("Open trace", links.trace), ("Dashboard", links.dashboard), ("Runbook", links.runbook))
     buttons = [
         {"type": "button", "text": _plain(label, 75), "url": url, "action_id": label.lower().replace(" ", "_")}
-        for label, url in ((label, web_link(target)) for label, target in targets)
-        if url is not None
+        for label, url in links(notification)
     ]
     return [{"type": "actions", "elements": buttons}] if buttons else []
 

@@ -48,6 +48,10 @@ class DeliveryConfig:
     first_pause: float = 15.0
     """Wait after a notification was given up by the retry, doubled each time; the next one is not sooner."""
     longest_pause: float = 300.0
+    first_probe: float = 60.0
+    """Wait after a receiver revoked our access, doubled each time: then the next message is tried all the same. One
+    of CRITICAL severity is tried at once, whatever came before."""
+    longest_probe: float = 3600.0
     per_minute: int = 60
     """Most messages of a channel in any minute; what comes beyond waits and leaves together."""
     max_queue: int = 1000
@@ -57,7 +61,7 @@ class DeliveryConfig:
         check.instance("retry", self.retry, RetryConfig)
         check.instance("breaker", self.breaker, CircuitBreakerConfig)
         check.seconds("attempt_timeout", self.attempt_timeout)
-        for name in ("first_pause", "longest_pause"):
+        for name in ("first_pause", "longest_pause", "first_probe", "longest_probe"):
             check.seconds(name, getattr(self, name), zero=True)
         for name in ("per_minute", "max_queue"):
             check.count(name, getattr(self, name))
@@ -81,7 +85,7 @@ class Listener(Protocol):
         ...
 
     def disabled(self, channel: str, verdict: Classification) -> None:
-        """The receiver revoked our access: nothing more is sent there."""
+        """The receiver revoked our access: until it takes a message again, the channel is only probed."""
         ...
 
     def grouped(self, channel: str, notifications: list[Notification], into: Notification) -> None:
@@ -116,7 +120,7 @@ class ChannelWorker:
     ) -> None:
         self.channel = channel
         self.revoked: Classification | None = None
-        """What the receiver answered when it revoked our access: nothing more is sent there."""
+        """What the receiver answered when it revoked our access, until it takes a message again."""
         self._listener = listener
         self._config = config
         self._clock = clock
@@ -125,7 +129,8 @@ class ChannelWorker:
         self._closing = self._finished = self._busy = False
         self._give_up_at = math.inf
         self._not_before = -math.inf
-        self._pause = config.first_pause
+        self._pause, self._probe_pause = config.first_pause, config.first_probe
+        self._probe_at = -math.inf
         self._held_up = False
         self._sent_at: deque[float] = deque(maxlen=config.per_minute)
         self.policy = Policy(
@@ -141,6 +146,12 @@ class ChannelWorker:
     def waiting(self) -> int:
         """Notifications in the queue."""
         return len(self._queue)
+
+    def would_try(self, notification: Notification) -> bool:
+        """Whether it is sent, and not refused at once: one bad answer is not believed for ever."""
+        about_us = notification.dependency == DEPENDENCY_PREFIX + self.channel.name
+        critical = notification.severity is Severity.CRITICAL and not about_us
+        return self.revoked is None or critical or self._clock() >= self._probe_at
 
     def put(self, notification: Notification) -> None:
         """Queue it; the end of an incident takes the place of its own messages that are still queued.
@@ -255,7 +266,7 @@ class ChannelWorker:
 
     def _send(self, notification: Notification) -> bool:
         """Whether to continue with the next one."""
-        if self.revoked is not None:
+        if self.revoked is not None and not self.would_try(notification):
             self._listener.failed(self.channel.name, notification, self.revoked, final=True)
             return True
         if self._listener.is_outdated(self.channel.name, notification):
@@ -273,6 +284,7 @@ class ChannelWorker:
                 return self._failed(notification, error, verdict)
             span.delivered()
             self._pause, self._not_before = self._config.first_pause, -math.inf
+            self.revoked, self._probe_pause = None, self._config.first_probe
             # Within the span: its event and its metrics lead to the trace.
             self._listener.delivered(self.channel.name, notification)
         return True
@@ -294,6 +306,8 @@ class ChannelWorker:
         name = self.channel.name
         if verdict.error_type in REVOKED:
             self.revoked = verdict
+            self._probe_at = self._clock() + self._probe_pause
+            self._probe_pause = min(2 * self._probe_pause, self._config.longest_probe)
             self._listener.disabled(name, verdict)
             self._listener.failed(name, notification, verdict, final=True)
             return True

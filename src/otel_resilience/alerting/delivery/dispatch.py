@@ -65,7 +65,7 @@ class Dispatcher:
         self._owner = owner
         self._archive = archive
         self._lock = lock
-        self._ledger = Ledger(routes)
+        self._ledger = Ledger(routes, lambda name, notification: not self.workers[name].would_try(notification))
         self._keeping = frozenset(route.name for route in routes if route.channel.keeps_incidents)
         self.settled = on_settled
         self.workers = {
@@ -126,6 +126,10 @@ class Dispatcher:
                 _log.warning("the channel %s could not be closed: %s", worker.channel.name, redact(repr_of(error)))
         return self._ledger.undelivered()
 
+    def tried(self) -> list[Notification]:
+        """What channels failed with and none took, with the lock."""
+        return self._ledger.tried()
+
     def delivered(self, channel: str, notification: Notification) -> None:
         """Callback: the channel confirmed."""
         with self._lock:
@@ -168,8 +172,6 @@ class Dispatcher:
 
     def disabled(self, channel: str, verdict: Classification) -> None:
         """Callback: our access was revoked."""
-        with self._lock:
-            self._ledger.revoked.add(channel)
         self._owner.report(disabled_alert(channel, verdict))
 
     def is_outdated(self, channel: str, notification: Notification) -> bool:
@@ -199,7 +201,8 @@ def disabled_alert(channel: str, verdict: Classification) -> Alert:
         kind=DISABLED_KIND,
         title=f"Alert channel {channel} is disabled",
         severity=Severity.CRITICAL,
-        summary=f"Its receiver answered {verdict.error_type}; nothing more is sent there until the next start.",
+        summary=f"Its receiver answered {verdict.error_type}; until it takes one again, only CRITICAL alerts and a"
+        " probe now and then are sent there.",
         dependency=DEPENDENCY_PREFIX + channel,
         error_type=verdict.error_type,
         error_class=verdict.error_class.value,

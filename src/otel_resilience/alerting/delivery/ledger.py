@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from otel_resilience._internal import validation as check
 from otel_resilience.alerting.channels.base import Channel
@@ -75,10 +75,12 @@ class _Tracked:
 class Ledger:
     """Not safe for threads."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(
+        self, routes: Sequence[Route], refuses: Callable[[str, Notification], bool] = lambda *_: False
+    ) -> None:
+        """``refuses``: whether the channel of this name is not even to be tried with a notification."""
         self.routes = tuple(routes)
-        self.revoked: set[str] = set()
-        """Channels that get nothing any more."""
+        self._refuses = refuses
         self._tracked: dict[str, _Tracked] = {}
         self._merged: dict[tuple[str, str], tuple[str, ...]] = {}
         """By channel and ID of a digest: what it stands for."""
@@ -88,16 +90,21 @@ class Ledger:
 
     def open(self, notification: Notification) -> list[str]:
         """Begins to track it. The names of the channels that it goes to; the fallbacks where there are no others."""
-        names = [route.name for route in self.routes if route.takes(notification) and route.name not in self.revoked]
+        free = [route for route in self.routes if not self._refuses(route.name, notification)]
+        names = [route.name for route in free if route.takes(notification)]
         if not names and notification.channels is None:
-            free = [route for route in self.routes if route.name not in self.revoked]
-            names = [route.name for route in _fallbacks_first(free) if route.fallback or self.revoked][:1]
+            some_refuse = len(free) < len(self.routes)
+            names = [route.name for route in _fallbacks_first(free) if route.fallback or some_refuse][:1]
         self._tracked[notification.id] = _Tracked(notification, frozenset(names), set(names))
         return names
 
     def undelivered(self) -> list[Notification]:
         """What no channel took so far."""
         return [tracked.notification for tracked in self._tracked.values() if not tracked.delivered]
+
+    def tried(self) -> list[Notification]:
+        """What every channel failed with that came to try it, and none took so far."""
+        return [each.notification for each in self._tracked.values() if each.failed and not each.delivered]
 
     def members(self, channel: str, notification: Notification) -> list[Notification]:
         """The notifications that a digest at this channel stands for, or the notification itself."""
@@ -164,7 +171,7 @@ class Ledger:
             for route in self.routes
             if route.name != channel
             and route.name not in tracked.waiting
-            and route.name not in self.revoked
+            and not self._refuses(route.name, tracked.notification)
             and not tracked.failed.get(route.name)
             and (only is None or route.name in only)
         ]

@@ -124,6 +124,9 @@ class IncidentBook:
         if alert.severity < (self.config.min_severity if lowest is None else lowest):
             return Outcome(None, "below_severity")
         if any(silence.covers(alert, now) for silence in self.config.silences):
+            known = self._incidents.get(self.config.identify(alert.fingerprint))
+            if known is not None and known.phase is Phase.OPEN:
+                known.see(alert, now)  # silent, but not over
             return Outcome(None, "silenced")
         incident, seen = self._find(alert, now)
         incident.see(seen, now)
@@ -237,6 +240,7 @@ class IncidentBook:
 
     def merge(self, stored: Incident, now: float) -> None:
         """Take in how the store knows an incident; what this process observed meanwhile is added to it."""
+        stored.not_after(now)
         own = self._incidents.get(stored.fingerprint)
         if own is None:
             forgotten = stored.phase is Phase.OVER and now >= stored.last_seen + self.config.remember
@@ -274,6 +278,16 @@ class IncidentBook:
         for incident in self:
             if incident.revision is not None and incident.fingerprint not in known:
                 incident.revision, incident.unsaved = None, incident.phase is not Phase.OVER
+
+    def woke_up(self, now: float) -> None:
+        """Nobody looked for a while: what went unobserved says nothing about an incident."""
+        for incident in self:
+            incident.observed_here, incident.watched_since = False, now
+
+    def clock_was_set(self, now: float) -> None:
+        """The clock was put right, and may have been ahead."""
+        for incident in self:
+            incident.not_after(now)
 
     def settle(self, now: float) -> None:
         """After a merge: consequences whose cause ended in another process are over."""
@@ -450,18 +464,21 @@ class IncidentBook:
         silenced_until = max(incident.silenced_until, *silences, -math.inf)
         calm_until = max(incident.last_notified_at + config.rate_limit, silenced_until)
         may_escalate_from = max(calm_until, incident.may_escalate_from(config))
+        room = incident.room_for(2)
+        calm_until = max(calm_until, room)
+        may_escalate_from = max(may_escalate_from, room)
         yield ends_at, "resolved"
         if incident.resend:
             yield -math.inf, "repeat"
         if incident.calm_since is not None:
             return
         if incident.severity > incident.notified_severity:
-            yield max(incident.due, silenced_until), "raised"
+            yield max(incident.due, silenced_until, room), "raised"
         for number, step in enumerate(config.escalation):
             if number not in incident.steps and incident.acknowledged_at is None:
                 yield max(step_at(incident, step), may_escalate_from), "escalated"
         if self._has_more(incident):
-            yield max(min(incident.due, calm_until), silenced_until), "more"
+            yield max(min(incident.due, calm_until), silenced_until, room), "more"
         if incident.acknowledged_at is None:
             yield max(incident.last_notified_at + config.repeat_interval, may_escalate_from), "repeat"
 
@@ -478,6 +495,8 @@ class IncidentBook:
         own = incident.ends_at(self.config)
         if incident.batch is not None and incident.over_at is None and math.isfinite(own):
             own = min(batches.get(incident.batch, own), own + self.config.keep_firing)
+        if incident.returns and not incident.closed:
+            own = max(own, incident.room_for(2))  # it flaps: what comes back within the hour is the same incident
         return max(own, self._in_flight_until(incident, own))
 
     def _in_flight_until(self, incident: Incident, end: float) -> float:

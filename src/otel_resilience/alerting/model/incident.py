@@ -23,6 +23,10 @@ from otel_resilience.classification.model import Severity
 SHOWN_ERROR_TYPES: Final = 10
 MAX_DELIVERIES: Final = 10
 MAX_SENDERS: Final = 8
+BOUNDED: Final = Severity.CRITICAL
+"""Below this severity, an incident sends at most :data:`MOST_IN_AN_HOUR` messages in any hour."""
+MOST_IN_AN_HOUR: Final = 4
+HOUR: Final = 3600.0
 SETTLE: Final = 900.0
 """Seconds, those of the longest job by default, for which a process that took an incident in neither escalates nor
 repeats it before it has observed the incident itself."""
@@ -85,6 +89,8 @@ class Incident:
     """This process saw an occurrence or a sign of recovery. Not stored."""
     senders: tuple[str, ...] = ()
     """The processes that sent the last messages, in their order."""
+    sent_at: tuple[float, ...] = ()
+    """When the last messages with this fingerprint were sent, those about earlier incidents included."""
     steps: tuple[int, ...] = ()
     """Numbers of the escalation steps that were taken."""
     channels: tuple[str, ...] = ()
@@ -107,6 +113,8 @@ class Incident:
     """When a person took it: from then on it is neither escalated nor repeated."""
     silenced_until: float = -math.inf
     """Until then only its end is sent."""
+    closed: bool = False
+    """A person closed it."""
     resend: bool = False
     """A person asked for its message once more. Not stored."""
     revision: str | None = None
@@ -209,6 +217,24 @@ class Incident:
         """A person closes it; an occurrence after that is another incident."""
         self.calm_since = self.fresh.calm_since = max(at, self.last_seen)
         self.over_at = self.fresh.over_at = self.calm_since
+        self.closed = self.fresh.closed = True
+
+    def room_for(self, messages: int) -> float:
+        """From when on so many messages fit into the bound of an hour; always for what is severe enough."""
+        place = MOST_IN_AN_HOUR + 1 - messages
+        if self.severity >= BOUNDED or len(self.sent_at) < place:
+            return -math.inf
+        return self.sent_at[-place] + HOUR
+
+    def not_after(self, now: float) -> None:
+        """What a clock that was ahead wrote down happened now, at the latest."""
+        for name in ("first_seen", "last_seen", "last_notified_at", "unreported_since", "watched_since"):
+            setattr(self, name, min(getattr(self, name), now))
+        for name in ("calm_since", "over_at", "acknowledged_at"):
+            at = getattr(self, name)
+            setattr(self, name, None if at is None else min(at, now))
+        self.sent_at = tuple(min(at, now) for at in self.sent_at)
+        self.recent = deque(((min(at, now), kind) for at, kind in self.recent), maxlen=self.recent.maxlen)
 
     def absorb(self, observed: Observed) -> None:
         """Add what this process observed to what the store holds. An occurrence or a sign of recovery: the later one
@@ -227,6 +253,7 @@ class Incident:
                 self.over_at = min(observed.over_at, self.over_at or math.inf)
         self.acknowledged_at = self.acknowledged_at or observed.acknowledged_at
         self.silenced_until = max(self.silenced_until, observed.silenced_until)
+        self.closed |= observed.closed
         for delivery in observed.deliveries:
             self._deliver(delivery, observed.holders)
         self.fresh = observed
@@ -243,11 +270,13 @@ class Incident:
         if alert.severity > self.severity:
             self.severity = alert.severity
             self.alert = alert
+            self.acknowledged_at = self.fresh.acknowledged_at = None  # who took it did not know this
 
     def _mark_ongoing(self, at: float) -> None:
         self.last_seen = max(self.last_seen, at)
         if self.calm_since is not None and self.calm_since <= at:
             self.calm_since = self.over_at = None
+            self.closed = False
 
     def threshold_reached(self) -> bool:
         """Whether enough occurrences lie within the window; the incident then began with the first of them."""
@@ -271,9 +300,11 @@ class Incident:
         """The incident that follows this one, which has ended."""
         back = Incident.of(alert, now, self.fingerprint)
         back.revision = self.revision
+        back.sent_at = self.sent_at
         if now < self.last_seen + config.remember and (self.messages or self.returns):
             back.returns = self.returns + (1 if self.messages else 0)
             back.not_before = self.last_notified_at + config.rate_limit if self.messages else self.not_before
+        back.not_before = max(back.not_before, back.room_for(1))
         return back
 
     def withdraw(self, at: float) -> None:
@@ -326,6 +357,7 @@ class Incident:
         """The next message, for what happened since the last one. ``sender``: the process that sends it."""
         self.messages += 1
         self.senders = (*self.senders, sender)[-MAX_SENDERS:]
+        self.sent_at = (*self.sent_at, now)[-MOST_IN_AN_HOUR:]
         notification = self.notification(config, now, reason, status, sender=sender)
         self.last_notified_at, self.notified_severity = now, self.severity
         if self.unreported_count:
@@ -443,6 +475,7 @@ class Incident:
             channels=tuple(fields["channels"]),
             holders=tuple(fields["holders"]),
             senders=tuple(fields["senders"]),
+            sent_at=tuple(map(float, fields.get("sent_at", ()))),
             deliveries=list(fields["deliveries"]),
             error_types=dict(fields["error_types"]),
             watched_since=fields["last_seen"],

@@ -34,6 +34,7 @@ class Observed:
     holders: tuple[str, ...] = ()
     acknowledged_at: float | None = None
     silenced_until: float = -math.inf
+    closed: bool = False
 
     def __bool__(self) -> bool:
         times = (self.calm_since, self.acknowledged_at)
@@ -56,6 +57,7 @@ class Observed:
         """It was ongoing at this time."""
         self.last_bad = max(self.last_bad, at)
         self.calm_since = self.over_at = None
+        self.closed = False
 
     def add(self, later: Observed) -> None:
         """Append what was observed after this."""
@@ -76,6 +78,7 @@ class Observed:
         self.holders = tuple(dict.fromkeys((*self.holders, *later.holders)))
         self.acknowledged_at = self.acknowledged_at or later.acknowledged_at
         self.silenced_until = max(self.silenced_until, later.silenced_until)
+        self.closed |= later.closed
 
 
 class HasRecent(Protocol):

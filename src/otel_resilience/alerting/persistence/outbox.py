@@ -23,7 +23,9 @@ from otel_resilience.alerting.persistence.store import set_aside, write_synced
 from otel_resilience.redaction import redact
 
 MAX_AGE: Final = 86_400.0
-"""Seconds after which an undelivered notification is a dead letter."""
+"""Seconds after which an undelivered notification is a dead letter, once it was tried after that."""
+NEVER_TRIED: Final = 7 * 86_400.0
+"""The same where no process came to try it."""
 MAX_DEAD_LETTERS: Final = 200
 
 _LOCK: Final = ".lock"
@@ -60,7 +62,7 @@ class Outbox:
             path.unlink(missing_ok=True)
 
     def take(self, is_ours: Callable[[Notification], bool] = lambda _: True) -> list[Notification]:
-        """What earlier processes left and no living one is at, oldest first. Too old ones become dead letters.
+        """What earlier processes left and no living one is at, oldest first. Far too old ones become dead letters.
 
         Notifications that are not ``is_ours``, as those of another service with the same folder, stay where they are.
         """
@@ -71,8 +73,8 @@ class Outbox:
                 if notification is None or not is_ours(notification):
                     continue
                 path.rename(self._mine() / path.name)
-                if self._now() - notification.caused_at > MAX_AGE:
-                    self.move_to_dead_letters(notification, "no channel took it within a day")
+                if self._now() - notification.caused_at > NEVER_TRIED:
+                    self.move_to_dead_letters(notification, "no channel took it within a week")
                 else:
                     taken.append(notification)
         return sorted(taken, key=lambda each: (each.caused_at, each.id))

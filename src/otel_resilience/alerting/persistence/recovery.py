@@ -10,7 +10,7 @@ from typing import Final
 
 from otel_resilience.alerting.model.alert import Alert, Notification, Status
 from otel_resilience.alerting.model.incident import Incident, Phase, message_number
-from otel_resilience.alerting.persistence.outbox import MAX_DEAD_LETTERS, Outbox
+from otel_resilience.alerting.persistence.outbox import MAX_AGE, MAX_DEAD_LETTERS, Outbox
 from otel_resilience.alerting.persistence.store import IncidentStore, Record, revision_of
 from otel_resilience.classification.model import Severity
 
@@ -160,8 +160,13 @@ class Archive:
             with _Tolerated("a dead letter could not be written"):
                 self._outbox.move_to_dead_letters(notification, reason)
 
-    def close(self, undelivered: Iterable[Notification]) -> None:
-        """Let go of the outbox; say what is lost."""
+    def close(
+        self, undelivered: Iterable[Notification], *, tried: Iterable[Notification] = (), now: float = 0.0
+    ) -> None:
+        """Let go of the outbox; say what is lost. Of what was ``tried`` in vain, too old ones become dead letters."""
+        for notification in tried if self._outbox is not None else ():
+            if is_durable(notification) and now - notification.caused_at > MAX_AGE:
+                self.move_to_dead_letters(notification, "no channel took it within a day")
         for notification in undelivered:
             if self._outbox is None or not is_durable(notification):
                 _log.error("the alert %r was not delivered and is lost", notification.title)

@@ -58,8 +58,8 @@ def test_a_broken_url_is_refused_without_being_shown() -> None:
 def test_every_name_is_there_when_asked_for() -> None:
     for name in channels.__all__:
         assert getattr(channels, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'EmailChannel'"):
-        channels.EmailChannel  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'FaxChannel'"):
+        channels.FaxChannel  # noqa: B018
 
 
 def test_httpx_is_imported_when_a_channel_is_made_and_not_before() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from otel_resilience import Severity
 from otel_resilience.alerting.channels import ChannelError, SlackChannel
-from otel_resilience.alerting.channels.slack import REASONS, build_message, headline
+from otel_resilience.alerting.channels._text import headline
+from otel_resilience.alerting.channels.slack import REASONS, build_message
 from otel_resilience.alerting.model.alert import Links, Status
 from support.alert_payloads import check_slack
 from support.alert_receivers import FakeSlack, served

@@ -1,0 +1,88 @@
+"""Discord, by a webhook of a channel, as an embed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from otel_resilience.alerting.channels._http import Endpoint
+from otel_resilience.alerting.channels._text import MAX_LABEL, cut, encode, facts, headline, links, readable
+from otel_resilience.alerting.model.alert import Notification, Status, rfc3339
+from otel_resilience.classification.model import Severity
+
+MIN_INTERVAL: Final = 2.0
+"""Seconds: Discord takes about 30 messages a minute in one channel."""
+MAX_TITLE: Final = 256
+MAX_DESCRIPTION: Final = 2000
+"""Discord takes 4,096, and 6,000 characters in all of a message's embeds."""
+MAX_VALUE: Final = 150
+MAX_FACTS: Final = 3400
+"""Characters of all facts, so that they and the rest are within Discord's 6,000."""
+
+_COLOURS: Final = {
+    Severity.CRITICAL: 0xE01E5A,
+    Severity.HIGH: 0xF2952F,
+    Severity.MEDIUM: 0xECB22E,
+    Severity.LOW: 0x3AA3E3,
+}
+_RESOLVED: Final = 0x2EB67D
+_MARKUP: Final = re.compile(r"([\\`*_~|>#\[\]()<:@-])")
+
+
+class DiscordChannel:
+    """Posts each notification as an embed; from ``coalesce_from`` waiting ones on, as one.
+
+    Nothing in it becomes a mention. Where an answer is lost, a message can appear twice.
+
+        DiscordChannel("https://discord.com/api/webhooks/<id>/<token>")
+    """
+
+    keeps_incidents = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "discord",
+        min_interval: float = MIN_INTERVAL,
+        coalesce_from: int | None = 2,
+    ) -> None:
+        """``url`` is the secret URL of the webhook. Raises ``ValueError`` where nothing can be posted there."""
+        self.name = name
+        self.min_interval = min_interval
+        self.coalesce_from = coalesce_from
+        self._endpoint = Endpoint(name, url)
+
+    def deliver(self, notification: Notification, *, timeout: float) -> None:
+        """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
+        self._endpoint.post(encode(build_message(notification)), {}, timeout=timeout)
+
+    def close(self) -> None:
+        """Nothing is held between deliveries."""
+
+
+def build_message(notification: Notification) -> dict[str, Any]:
+    """The message: one embed, and no one mentioned."""
+    resolved = notification.status is Status.RESOLVED
+    shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, 500))
+    summary = _escape(readable(notification.summary), MAX_DESCRIPTION - len(shown_links) - 2)
+    embed: dict[str, Any] = {
+        "title": _escape(headline(notification), MAX_TITLE),
+        "color": _RESOLVED if resolved else _COLOURS[notification.severity],
+        "timestamp": rfc3339(notification.last_seen),
+        "fields": [
+            {"name": _escape(label, 2 * MAX_LABEL), "value": _escape(value, 2 * MAX_VALUE), "inline": len(value) < 40}
+            for label, value in facts(notification, MAX_VALUE, MAX_FACTS)
+        ],
+    }
+    description = "\n\n".join(filter(None, (summary, shown_links)))
+    return {
+        "embeds": [embed | ({"description": description} if description else {})],
+        "allowed_mentions": {"parse": []},
+    }
+
+
+def _escape(text: str, limit: int) -> str:
+    """``text`` without markup, within ``limit`` after that."""
+    kept = cut(text, limit, lambda char: 2 if _MARKUP.match(char) or char > "\uffff" else 1)
+    return _MARKUP.sub(r"\\\1", kept)

@@ -1,0 +1,232 @@
+"""E-mail, by SMTP with TLS."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import email.message
+import functools
+import smtplib
+import socket
+import ssl
+import threading
+from typing import Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from otel_resilience.alerting.channels._text import cut, facts, headline, links, readable
+from otel_resilience.alerting.channels.errors import ChannelError
+from otel_resilience.alerting.model.alert import Notification
+from otel_resilience.classification.defaults import classify
+from otel_resilience.classification.model import Classification, ErrorClass, Severity
+from otel_resilience.errors import AttemptTimeoutError
+from otel_resilience.redaction import register_secret
+
+MIN_INTERVAL: Final = 1.0
+MAX_SUBJECT: Final = 200
+MAX_VALUE: Final = 1000
+MAX_FACTS: Final = 20_000
+
+_FORM: Final = (
+    "smtp:// (with STARTTLS) or smtps://, user:password@ where the server asks for it, a host, and"
+    " /?from=ADDRESS&to=ADDRESS,ADDRESS; to= may stand more than once, tls=none sends without TLS and password"
+)
+_NO_ADDRESS: Final = frozenset(' \t\r\n<>,;:"\\')
+_PORTS: Final = {"smtp": 587, "smtps": 465}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where mail is handed over, by whom and for whom."""
+
+    host: str
+    port: int
+    tls: str
+    """``starttls``, ``tls`` (from the start) or ``none``."""
+    user: str | None
+    password: str | None = dataclasses.field(repr=False)
+    sender: str
+    recipients: tuple[str, ...]
+
+
+def read_url(url: str) -> MailServer:
+    """The server, sender and recipients of ``smtp(s)://user:password@host:587/?from=…&to=…``.
+
+    Raises ``ValueError``, without the URL, where it is not of that form.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        query = parse_qs(parts.query, strict_parsing=True)
+        port = parts.port or _PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        raise ValueError(_FORM) from None  # the cause quotes the URL
+    senders = query.pop("from", [])
+    recipients = [each.strip() for entry in query.pop("to", []) for each in entry.split(",") if each.strip()]
+    plain = query.pop("tls", []) == ["none"]
+    user = None if parts.username is None else unquote(parts.username)
+    password = None if parts.password is None else unquote(parts.password)
+    addresses = [*senders, *recipients]
+    usable = (
+        bool(parts.hostname)
+        and parts.path in ("", "/")
+        and not (query or parts.fragment)
+        and len(senders) == 1
+        and bool(recipients)
+        and all("@" in address.strip("@") and _NO_ADDRESS.isdisjoint(address) for address in addresses)
+        and (user is None) == (password is None)
+        and not (plain and (parts.scheme == "smtps" or password))
+    )
+    if not usable:
+        raise ValueError(_FORM)
+    tls = "none" if plain else "tls" if parts.scheme == "smtps" else "starttls"
+    return MailServer(str(parts.hostname), port, tls, user, password, senders[0], tuple(recipients))
+
+
+class EmailChannel:
+    """Sends each notification as a mail; from ``coalesce_from`` waiting ones on, as one.
+
+    The mails of one incident are a thread. A certificate that cannot be verified, or a server without STARTTLS, is an
+    error: nothing is sent in the open unless ``tls=none`` says so. Needs no client library.
+
+        EmailChannel("smtp://alerts:secret@mail.example:587/?from=alerts@shop.example&to=oncall@shop.example")
+    """
+
+    keeps_incidents = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "email",
+        min_interval: float = MIN_INTERVAL,
+        coalesce_from: int | None = 3,
+        tls_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """``url``: see :func:`read_url`. ``tls_context``: by default the one with the system's certificates. Raises
+        ``ValueError``, without the URL, where it is not usable."""
+        self.name = name
+        self.min_interval = min_interval
+        self.coalesce_from = coalesce_from
+        self._server = read_url(url)
+        self._tls = tls_context
+        if self._server.password:
+            register_secret(self._server.password)
+            login = f"\0{self._server.user}\0{self._server.password}"
+            register_secret(base64.b64encode(login.encode()).decode())  # as it is sent
+
+    def deliver(self, notification: Notification, *, timeout: float) -> None:
+        """Hands the mail over, within ``timeout`` seconds. Raises :class:`ChannelError`."""
+        transfer = _Transfer(self._server, build_mail(notification, self._server), self._tls or _default_tls(), timeout)
+        if not transfer.bounded():
+            raise self._error(AttemptTimeoutError.classification)
+        if transfer.failure is not None:
+            raise self._error(*transfer.failure)
+
+    def close(self) -> None:
+        """Nothing is held between deliveries."""
+
+    def _error(self, verdict: Classification, status: int | None = None, reason: str | None = None) -> ChannelError:
+        return ChannelError(self.name, verdict.replace(idempotent=True), status, reason)
+
+
+def build_mail(notification: Notification, server: MailServer) -> email.message.EmailMessage:
+    """The mail: plain text, marked as one of a program, in the thread of its incident."""
+    domain = server.sender.rpartition("@")[2]
+    mail = email.message.EmailMessage()
+    mail["Subject"] = cut(headline(notification), MAX_SUBJECT)
+    mail["From"] = server.sender
+    mail["To"] = ", ".join(server.recipients)
+    mail["Message-ID"] = f"<{_token(notification.id)}@{domain}>"
+    mail["References"] = f"<{_token(notification.incident)}@{domain}>"
+    mail["Auto-Submitted"] = "auto-generated"
+    mail["X-Priority"] = "1" if notification.severity is Severity.CRITICAL else "3"
+    lines = [f"{label}: {value}" for label, value in facts(notification, MAX_VALUE, MAX_FACTS)]
+    shown_links = [f"{label}: {url}" for label, url in links(notification)]
+    parts = (readable(notification.summary), "\n".join(lines), "\n".join(shown_links))
+    mail.set_content("\n\n".join(filter(None, parts)) + "\n", cte="base64")
+    return mail
+
+
+class _Transfer(threading.Thread):
+    """One mail, in a thread that is left behind when its time is up."""
+
+    def __init__(
+        self, server: MailServer, mail: email.message.EmailMessage, tls: ssl.SSLContext, timeout: float
+    ) -> None:
+        super().__init__(name="alert mail", daemon=True)
+        self.failure: tuple[Classification, int | None, str] | None = None
+        self._server, self._mail, self._tls, self._timeout = server, mail, tls, max(timeout, 0.001)
+        self._client: smtplib.SMTP | None = None
+        self._ended = threading.Event()
+
+    def bounded(self) -> bool:
+        """Runs it, and returns when it ended or its time is up: whether it ended by itself."""
+        try:
+            self.start()
+        except RuntimeError:  # no thread to be had, as at the end of the interpreter: each step is bounded still
+            self.run()
+        if self._ended.wait(self._timeout):
+            return True
+        held = None if self._client is None else self._client.sock
+        if held is not None:
+            try:
+                socket.socket.shutdown(held, socket.SHUT_RDWR)  # wakes the thread
+            except OSError:
+                return False  # closed by the other side already, so the thread is awake
+        return False
+
+    def run(self) -> None:
+        """Sends, and keeps what came of it."""
+        try:
+            self._send()
+        except Exception as error:  # noqa: BLE001  # classified for the caller's thread; it may hold addresses
+            self.failure = _verdict(error), getattr(error, "smtp_code", None), type(error).__name__
+        finally:
+            self._ended.set()
+
+    def _send(self) -> None:
+        server = self._server
+        if server.tls == "tls":
+            client: smtplib.SMTP = smtplib.SMTP_SSL(timeout=self._timeout, context=self._tls)
+        else:
+            client = smtplib.SMTP(timeout=self._timeout)
+        self._client = client
+        client._host = server.host  # type: ignore[attr-defined]  # noqa: SLF001  # connect() alone does not set it for TLS
+        try:
+            client.connect(server.host, server.port)
+            if server.tls == "starttls":
+                client.starttls(context=self._tls)
+            if server.user is not None:
+                client.login(server.user, server.password or "")
+            client.send_message(self._mail, server.sender, list(server.recipients))
+        finally:
+            client.close()
+
+
+def _verdict(error: Exception) -> Classification:
+    """4yz: try again; 5yz: not this way; 535 and the like: the password is refused."""
+    if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
+        return Classification(ErrorClass.PERMANENT, Severity.HIGH, "401")
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        codes = [code for code, _ in error.recipients.values()]
+    else:
+        codes = [error.smtp_code] if isinstance(error, smtplib.SMTPResponseException) else []
+    if codes:
+        later = min(codes) < 500
+        return Classification(
+            ErrorClass.TRANSIENT if later else ErrorClass.PERMANENT, Severity.HIGH, "503" if later else "400"
+        )
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return classify(ConnectionResetError())
+    if isinstance(error, smtplib.SMTPNotSupportedError):
+        return Classification(ErrorClass.PERMANENT, Severity.HIGH, "secure_connection_error")
+    return classify(error)
+
+
+@functools.cache
+def _default_tls() -> ssl.SSLContext:
+    """Made once: reading the certificates takes longer than a mail."""
+    return ssl.create_default_context()
+
+
+def _token(text: str) -> str:
+    return "".join(char if char.isalnum() and char.isascii() else "-" for char in text)

@@ -1,0 +1,84 @@
+"""Mattermost and Rocket.Chat, by an incoming webhook, with one attachment."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from otel_resilience.alerting.channels._http import Endpoint
+from otel_resilience.alerting.channels._text import MAX_LABEL, cut, encode, facts, headline, links, readable
+from otel_resilience.alerting.model.alert import Notification, Status
+from otel_resilience.classification.model import Severity
+
+MIN_INTERVAL: Final = 0.2
+"""Seconds: Mattermost takes ten requests a second by default, where its limit is switched on."""
+MAX_TEXT: Final = 3500
+"""Mattermost takes 16,383 characters, Rocket.Chat 5,000 by default."""
+MAX_TITLE: Final = 300
+MAX_VALUE: Final = 300
+MAX_FACTS: Final = 9000
+
+_COLOURS: Final = {
+    Severity.CRITICAL: "#e01e5a",
+    Severity.HIGH: "#f2952f",
+    Severity.MEDIUM: "#ecb22e",
+    Severity.LOW: "#3aa3e3",
+}
+_RESOLVED: Final = "#2eb67d"
+_MARKUP: Final = re.compile(r"([\\*_\[\]()`#~|<>-])")
+
+
+class MattermostChannel:
+    """Posts each notification as a message with an attachment; from ``coalesce_from`` waiting ones on, as one.
+
+    Nothing in it becomes a mention. Where an answer is lost, a message can appear twice.
+
+        MattermostChannel("https://chat.example/hooks/<token>")
+    """
+
+    keeps_incidents = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "mattermost",
+        min_interval: float = MIN_INTERVAL,
+        coalesce_from: int | None = 2,
+    ) -> None:
+        """``url`` is the secret URL of the webhook. Raises ``ValueError`` where nothing can be posted there."""
+        self.name = name
+        self.min_interval = min_interval
+        self.coalesce_from = coalesce_from
+        self._endpoint = Endpoint(name, url)
+
+    def deliver(self, notification: Notification, *, timeout: float) -> None:
+        """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
+        self._endpoint.post(encode(build_message(notification)), {}, timeout=timeout)
+
+    def close(self) -> None:
+        """Nothing is held between deliveries."""
+
+
+def build_message(notification: Notification) -> dict[str, Any]:
+    """The message: the headline, and an attachment with the facts, as both programs read it."""
+    title = _escape(headline(notification), MAX_TITLE)
+    shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, 1000))
+    summary = _escape(readable(notification.summary), MAX_TEXT - len(shown_links) - 2)
+    resolved = notification.status is Status.RESOLVED
+    attachment = {
+        "fallback": title,
+        "color": _RESOLVED if resolved else _COLOURS[notification.severity],
+        "text": "\n\n".join(filter(None, (summary, shown_links))),
+        "fields": [
+            {"title": _escape(label, 2 * MAX_LABEL), "value": _escape(value, 2 * MAX_VALUE), "short": len(value) < 40}
+            for label, value in facts(notification, MAX_VALUE, MAX_FACTS)
+        ],
+    }
+    return {"text": title, "attachments": [attachment]}
+
+
+def _escape(text: str, limit: int) -> str:
+    """``text`` without markup and mentions, within ``limit`` after that."""
+    kept = cut(text, limit, lambda char: 2 if char == "@" or _MARKUP.match(char) or char > "\uffff" else 1)
+    return _MARKUP.sub(r"\\\1", kept).replace("@", "@\u200b")

@@ -1,0 +1,105 @@
+"""Opsgenie and Jira Service Management, by Opsgenie's Alert API."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import quote
+
+from otel_resilience.alerting.channels._http import Endpoint
+from otel_resilience.alerting.channels._text import cut, encode, facts, headline, links, readable
+from otel_resilience.alerting.channels.pagerduty import dedup_key
+from otel_resilience.alerting.model.alert import Notification, Status
+from otel_resilience.classification.model import Severity
+from otel_resilience.redaction import register_secret
+
+ALERTS_URL: Final = "https://api.opsgenie.com/v2/alerts"
+"""In the EU ``https://api.eu.opsgenie.com/v2/alerts``; Jira Service Management has an address of its own, which ends
+with ``/v2/alerts`` too."""
+MIN_INTERVAL: Final = 0.5
+MAX_MESSAGE: Final = 130
+MAX_DESCRIPTION: Final = 15_000
+MAX_ENTITY: Final = 512
+MAX_SOURCE: Final = 100
+MAX_TAG: Final = 50
+MAX_DETAILS: Final = 8000
+"""Characters of all names and values."""
+MAX_DETAIL: Final = 500
+_PRIORITIES: Final = {Severity.CRITICAL: "P1", Severity.HIGH: "P2", Severity.MEDIUM: "P3", Severity.LOW: "P5"}
+
+
+class OpsgenieChannel:
+    """Opens an alert in Opsgenie with the first message, and closes it in the end.
+
+    All messages about an incident carry one ``alias``, whichever process of the system sends them, so that a repeated
+    one is counted in the open alert.
+
+        OpsgenieChannel("<key of an API integration>", url="https://api.eu.opsgenie.com/v2/alerts")
+    """
+
+    keeps_incidents = True
+    coalesce_from = None
+    """Each incident is an alert there, too."""
+
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        url: str = ALERTS_URL,
+        name: str = "opsgenie",
+        min_interval: float = MIN_INTERVAL,
+    ) -> None:
+        """``api_key``: of an API integration. Raises ``ValueError`` where it is empty, or the URL is not usable."""
+        api_key = api_key.strip()
+        if not api_key:
+            raise ValueError("an Opsgenie API key is needed")
+        register_secret(api_key)
+        self.name = name
+        self.min_interval = min_interval
+        self._headers = {"Authorization": f"GenieKey {api_key}"}
+        self._url = url.strip().rstrip("/")
+        self._endpoint = Endpoint(name, self._url)
+
+    def deliver(self, notification: Notification, *, timeout: float) -> None:
+        """Opens or closes the alert, within ``timeout`` seconds. Raises :class:`ChannelError`."""
+        if notification.status is Status.RESOLVED:
+            endpoint = Endpoint(self.name, close_url(self._url, notification))
+            endpoint.post(encode(build_close(notification)), self._headers, timeout=timeout)
+        else:
+            self._endpoint.post(encode(build_alert(notification)), self._headers, timeout=timeout)
+
+    def close(self) -> None:
+        """Nothing is held between deliveries."""
+
+
+def close_url(url: str, notification: Notification) -> str:
+    """Where the alert of this incident is closed."""
+    return f"{url}/{quote(dedup_key(notification), safe='')}/close?identifierType=alias"
+
+
+def build_alert(notification: Notification) -> dict[str, Any]:
+    """The alert that is opened."""
+    alert = {
+        "message": cut(headline(notification), MAX_MESSAGE),
+        "alias": dedup_key(notification),
+        "description": cut(_description(notification), MAX_DESCRIPTION),
+        "priority": _PRIORITIES[notification.severity],
+        "entity": cut(readable(notification.dependency or ""), MAX_ENTITY),
+        "source": _source(notification),
+        "tags": [cut(readable(notification.kind), MAX_TAG), notification.severity.value],
+        "details": dict(facts(notification, MAX_DETAIL, MAX_DETAILS)),
+    }
+    return {name: value for name, value in alert.items() if value}
+
+
+def build_close(notification: Notification) -> dict[str, Any]:
+    """What the alert is closed with."""
+    return {"source": _source(notification), "note": cut(_description(notification) or "Resolved.", MAX_DESCRIPTION)}
+
+
+def _source(notification: Notification) -> str:
+    return cut(readable(notification.service), MAX_SOURCE) or "unknown"
+
+
+def _description(notification: Notification) -> str:
+    shown_links = [f"{label}: {url}" for label, url in links(notification, 3000)]
+    return "\n".join(filter(None, (readable(notification.summary), *shown_links)))

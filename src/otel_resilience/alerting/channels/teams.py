@@ -1,0 +1,103 @@
+"""Microsoft Teams, by the webhook of a workflow, as an Adaptive Card."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from otel_resilience.alerting.channels._http import Endpoint
+from otel_resilience.alerting.channels._text import MAX_LABEL, cut, encode, facts, headline, links, readable
+from otel_resilience.alerting.model.alert import Notification, Status
+from otel_resilience.classification.model import Severity
+
+MIN_INTERVAL: Final = 1.0
+"""Seconds: Teams limits a webhook to about four requests a second, a workflow to fewer over a minute."""
+MAX_BYTES: Final = 28 * 1024
+"""Of a whole message."""
+MAX_TITLE: Final = 300
+MAX_SUMMARY: Final = 2000
+MAX_VALUE: Final = 300
+MAX_FACTS: Final = 9000
+
+_COLOURS: Final = {
+    Severity.CRITICAL: "attention",
+    Severity.HIGH: "warning",
+    Severity.MEDIUM: "warning",
+    Severity.LOW: "accent",
+}
+_MARKUP: Final = re.compile(r"([\\*_\[\]()`#~-])")
+
+
+class TeamsChannel:
+    """Posts each notification as a card; from ``coalesce_from`` waiting ones on, as one.
+
+    Where an answer is lost, a message can appear twice. The workflow is the one that posts to a channel or chat when a
+    webhook request is received; its URL holds the signature that authorises it.
+
+        TeamsChannel("https://<host>/workflows/<id>/triggers/manual/paths/invoke?sig=<signature>")
+    """
+
+    keeps_incidents = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "teams",
+        min_interval: float = MIN_INTERVAL,
+        coalesce_from: int | None = 2,
+    ) -> None:
+        """``url`` is the secret URL of the workflow. Raises ``ValueError`` where nothing can be posted there."""
+        self.name = name
+        self.min_interval = min_interval
+        self.coalesce_from = coalesce_from
+        self._endpoint = Endpoint(name, url)
+
+    def deliver(self, notification: Notification, *, timeout: float) -> None:
+        """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
+        self._endpoint.post(encode(build_message(notification)), {}, timeout=timeout)
+
+    def close(self) -> None:
+        """Nothing is held between deliveries."""
+
+
+def build_message(notification: Notification) -> dict[str, Any]:
+    """The message: one card, in version 1.4 of the schema, the newest that every client of Teams shows."""
+    resolved = notification.status is Status.RESOLVED
+    summary = _escape(readable(notification.summary), MAX_SUMMARY)
+    body: list[dict[str, Any]] = [
+        {
+            "type": "TextBlock",
+            "text": _escape(headline(notification), MAX_TITLE),
+            "size": "large",
+            "weight": "bolder",
+            "wrap": True,
+            "color": "good" if resolved else _COLOURS[notification.severity],
+        },
+        *([{"type": "TextBlock", "text": summary, "wrap": True}] if summary else []),
+        {
+            "type": "FactSet",
+            "facts": [
+                {"title": _escape(label, 2 * MAX_LABEL), "value": _escape(value, 2 * MAX_VALUE)}
+                for label, value in facts(notification, MAX_VALUE, MAX_FACTS)
+            ],
+        },
+    ]
+    card: dict[str, Any] = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "msteams": {"width": "Full"},
+        "body": body,
+    }
+    actions = [{"type": "Action.OpenUrl", "title": label, "url": url} for label, url in links(notification, 2000)]
+    if actions:
+        card["actions"] = actions
+    content = {"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": None, "content": card}
+    return {"type": "message", "attachments": [content]}
+
+
+def _escape(text: str, limit: int) -> str:
+    """``text`` without the markup that cards know, within ``limit`` after that."""
+    kept = cut(text, limit, lambda char: 2 if _MARKUP.match(char) or char > "\uffff" else 1)
+    return _MARKUP.sub(r"\\\1", kept)

@@ -1,0 +1,116 @@
+"""Discord, Teams, Mattermost and Opsgenie: what is sent is what they accept, whatever an alert holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from otel_resilience import Severity
+from otel_resilience.alerting.channels import (
+    Channel,
+    ChannelError,
+    DiscordChannel,
+    MattermostChannel,
+    OpsgenieChannel,
+    TeamsChannel,
+    discord,
+    mattermost,
+    opsgenie,
+    teams,
+)
+from otel_resilience.alerting.channels.pagerduty import dedup_key
+from otel_resilience.alerting.model.alert import Links, Notification
+from otel_resilience.redaction import redact
+from support.alert_chats import (
+    API_KEY,
+    FakeChat,
+    FakeOpsgenie,
+    check_discord,
+    check_mattermost,
+    check_opsgenie,
+    check_teams,
+)
+from support.alert_receivers import served
+from support.notifications import SAMPLES
+
+Check = Callable[[Any], None]
+CHATS: list[tuple[Callable[[str], Channel], Check, int]] = [
+    (DiscordChannel, check_discord, 204),
+    (TeamsChannel, check_teams, 202),
+    (MattermostChannel, check_mattermost, 200),
+]
+BUILDERS: list[tuple[Callable[[Notification], Any], Check]] = [
+    (discord.build_message, check_discord),
+    (teams.build_message, check_teams),
+    (mattermost.build_message, check_mattermost),
+    (opsgenie.build_alert, check_opsgenie),
+]
+EVIL = "@everyone @here @channel <@123> **bold** [x](javascript:alert(1)) `code` \\ # heading ~~ "
+WIDE = Links(*(f"https://grafana.example/{'x' * 2000}?{name}" for name in ("trace", "dashboard", "runbook")))
+
+
+@pytest.mark.parametrize(("make", "check", "status"), CHATS)
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_chat_takes_every_message(make: Callable[[str], Channel], check: Check, status: int, sample: str) -> None:
+    with served(FakeChat(check, status)) as receiver:
+        make(receiver.url).deliver(SAMPLES[sample], timeout=30)
+        assert receiver.failures == []
+        assert len(receiver.accepted) == 1
+
+
+@pytest.mark.parametrize(("build", "check"), BUILDERS)
+@pytest.mark.parametrize("text", [EVIL * 400, "😀" * 9000, "\u202e\x00", "", "e\u0301" * 9000])
+@pytest.mark.parametrize("severity", Severity)
+def test_no_alert_breaks_its_limits(
+    build: Callable[[Notification], Any], check: Check, text: str, severity: Severity
+) -> None:
+    sample = SAMPLES["firing"]
+    context = {f"{text[:50]}{number}": text for number in range(100)}
+    broken = dataclasses.replace(
+        sample, title=text, summary=text, dependency=text or None, context=context, severity=severity, links=WIDE
+    )
+    check(json.loads(json.dumps(build(broken))))
+
+
+@pytest.mark.parametrize(("make", "check", "status"), CHATS)
+def test_its_url_is_masked_wherever_text_is_redacted(make: Callable[[str], Channel], check: Check, status: int) -> None:
+    make(f"https://chat.example/hooks/s3cretTokenOf{status}Letters")
+    assert f"s3cretTokenOf{status}Letters" not in redact(f"POST /hooks/s3cretTokenOf{status}Letters failed")
+
+
+@pytest.mark.parametrize(("make", "check", "status"), CHATS)
+def test_a_refusal_is_an_error_without_the_url(make: Callable[[str], Channel], check: Check, status: int) -> None:
+    with served(FakeChat(check, status)) as receiver:
+        receiver.script(404)
+        with pytest.raises(ChannelError) as caught:
+            make(receiver.url).deliver(SAMPLES["firing"], timeout=30)
+    assert caught.value.revoked
+    assert receiver.path not in str(caught.value)
+
+
+class TestOpsgenie:
+    def test_it_opens_one_alert_and_closes_it(self) -> None:
+        with served(FakeOpsgenie()) as opsgenie_api:
+            channel = OpsgenieChannel(API_KEY, url=opsgenie_api.url)
+            for sample in ("firing", "escalated"):
+                channel.deliver(SAMPLES[sample], timeout=30)
+            assert opsgenie_api.open == {dedup_key(SAMPLES["firing"]): 2}
+            channel.deliver(SAMPLES["resolved"], timeout=30)
+            assert (opsgenie_api.open, opsgenie_api.closed) == ({}, [dedup_key(SAMPLES["firing"])])
+            assert opsgenie_api.failures == []
+
+    def test_a_wrong_key_revokes_it_and_is_not_shown(self) -> None:
+        with served(FakeOpsgenie()) as opsgenie_api:
+            channel = OpsgenieChannel("wrong-key-of-opsgenie", url=opsgenie_api.url)
+            with pytest.raises(ChannelError) as caught:
+                channel.deliver(SAMPLES["firing"], timeout=30)
+        assert caught.value.revoked
+        assert "wrong-key" not in str(caught.value) + redact("GenieKey wrong-key-of-opsgenie")
+
+    def test_a_key_is_needed(self) -> None:
+        with pytest.raises(ValueError, match="key is needed"):
+            OpsgenieChannel(" ")
