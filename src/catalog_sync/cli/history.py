@@ -201,7 +201,7 @@ def _print_syncs(syncs: Sequence[SyncRecord], total: int, *, complete: bool) -> 
             Column("outcome", [record.outcome.value for record in syncs], narrowest=8),
             Column("took", [span_tree.duration(record.duration_s) for record in syncs]),
             Column("correlation ID", [record.correlation_id for record in syncs], narrowest=16),
-            Column("error", [_error_type(record) for record in syncs], narrowest=10),
+            Column("error", [_error_type(record) for record in syncs], narrowest=14),
         ]
         print_table(out, columns)
     shown = f"{len(syncs)} of {total}" if len(syncs) < total else f"{total or 'no'}"
