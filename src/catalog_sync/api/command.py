@@ -85,7 +85,9 @@ async def _serve(settings: Settings, traces: TraceRing, alerts: CatalogAlerts, *
     from catalog_sync.api.server import listening, open_parts, serve
 
     with listening(settings.api.host, settings.api.port) as (listener, url):
-        async with open_parts(settings, traces, alerts=KeptAlerts(settings), on_report=alerts.sync_ended) as parts:
+        async with open_parts(
+            settings, traces, alerts=KeptAlerts(settings, alerts), on_report=alerts.sync_ended
+        ) as parts:
 
             def ready() -> None:
                 # These objects stay: a full collection over all of them would delay requests by tens of ms.
