@@ -15,7 +15,8 @@ import httpx
 from catalog_sync.api import openapi
 from catalog_sync.api.app import Api, Parts
 from catalog_sync.api.catalogue import LiveCatalogue
-from catalog_sync.domain.errors import CacheConnectionError
+from catalog_sync.api.ports import Alerts
+from catalog_sync.domain.errors import CacheConnectionError, IncidentNotFoundError
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import Bundle, CatalogueMeta, Outcome, SyncReport, SyncRequest
 from catalog_sync.history import History
@@ -182,6 +183,9 @@ class NoAlerts:
     async def overview(self) -> Mapping[str, Any]:
         return {"set_up": False, "incidents": [], "outbox": 0, "dead_letters": 0}
 
+    async def act(self, action: str, identifier: str, *, seconds: float, by: str | None, reason: str | None) -> None:
+        raise IncidentNotFoundError(f"there is no open incident {identifier!r}")
+
 
 class Protection:
     """A supplier's breaker as a test wants it."""
@@ -199,7 +203,12 @@ class Protection:
 
 @contextlib.asynccontextmanager
 async def api_world(
-    directory: Path, *, catalogue: bool = True, traces: TraceRing | None = None, **environ: str
+    directory: Path,
+    *,
+    catalogue: bool = True,
+    traces: TraceRing | None = None,
+    alerts: Alerts | None = None,
+    **environ: str,
 ) -> AsyncIterator[ApiWorld]:
     """An API over a published catalogue. ``environ`` changes its settings."""
     settings = Settings.from_env(
@@ -218,7 +227,7 @@ async def api_world(
 
     jobs = LocalJobs(sync.service, current)
     history = History(settings, SERVICE_API)
-    parts = Parts(live, jobs, traces, history, NoAlerts(), Protection())
+    parts = Parts(live, jobs, traces, history, alerts or NoAlerts(), Protection())
     api = Api(settings, parts, wall_clock=clock.wall)
     await live.start()
     listening = asyncio.create_task(api.hub.listen())

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from catalog_sync.alerts.routes import routes
 from catalog_sync.alerts.service import config, folder, open_store
+from catalog_sync.domain.errors import IncidentNotFoundError
 from catalog_sync.domain.times import rfc3339
 from otel_resilience.alerting import Incident, Outbox, Phase
 from otel_resilience.alerting.persistence.recovery import Archive
 
 if TYPE_CHECKING:
+    from catalog_sync.alerts.service import CatalogAlerts
     from catalog_sync.settings.settings import Settings
 
 
@@ -39,8 +41,10 @@ def overview(settings: Settings) -> dict[str, Any]:
 class KeptAlerts:
     """:func:`overview` for the API: counts where that is enough, read in a thread."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, alerts: CatalogAlerts) -> None:
+        """``alerts`` carries out what people decide."""
         self._settings = settings
+        self._alerts = alerts
 
     async def overview(self) -> dict[str, Any]:
         """Open incidents, and how many notifications wait or were given up."""
@@ -51,6 +55,12 @@ class KeptAlerts:
             "outbox": len(seen["outbox"]),
             "dead_letters": len(seen["dead_letters"]),
         }
+
+    async def act(self, action: str, identifier: str, *, seconds: float, by: str | None, reason: str | None) -> None:
+        """See :meth:`CatalogAlerts.act`. Raises ``IncidentNotFoundError``."""
+        found = await asyncio.to_thread(self._alerts.act, action, identifier, seconds=seconds, by=by, reason=reason)
+        if found is None:
+            raise IncidentNotFoundError(f"there is no open incident {identifier!r}")
 
 
 def _incident(incident: Incident) -> dict[str, Any]:
@@ -75,4 +85,5 @@ def _incident(incident: Incident) -> dict[str, Any]:
         "acknowledged_at": None if incident.acknowledged_at is None else rfc3339(incident.acknowledged_at),
         "silenced_until": None if incident.silenced_until <= 0 else rfc3339(incident.silenced_until),
         "deliveries": incident.deliveries,
+        "actions": incident.actions,
     }

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from catalog_sync.domain.models import SyncReport
     from catalog_sync.settings.settings import Settings
-    from otel_resilience.alerting import Notification, Receipt
+    from otel_resilience.alerting import Incident, Notification, Receipt
 
 FOLDER: Final = "alerts"
 """Inside the state folder: outbox, dead letters, incidents."""
@@ -130,6 +130,20 @@ class CatalogAlerts:
         if notification is not None:
             self.service.send(notification)
         return notification
+
+    def act(
+        self, action: str, identifier: str, *, seconds: float = 0.0, by: str | None = None, reason: str | None = None
+    ) -> Incident | Notification | None:
+        """Carry out what a person decided about an open incident: ``ack``, ``close``, ``silence`` (for ``seconds``) or
+        ``resend``, which takes a dead letter too. ``None`` where there is none with this ID."""
+        self.service.load()  # another process may have opened it a moment ago
+        if action == "ack":
+            return self.service.acknowledge(identifier, by=by, reason=reason)
+        if action == "silence":
+            return self.service.silence(identifier, seconds, by=by, reason=reason)
+        if action == "close":
+            return self.service.close_incident(identifier, by=by, reason=reason)
+        return self.service.resend(identifier, by=by, reason=reason) or self.resend_dead_letter(identifier)
 
     def end_test(self, notification: Notification) -> None:
         """Close what a test opened, at receivers that hold it open."""

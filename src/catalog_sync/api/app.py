@@ -20,6 +20,7 @@ from catalog_sync.api.context import RequestContext
 from catalog_sync.api.events import Hub
 from catalog_sync.api.guards import Access, Gate
 from catalog_sync.api.health import Health
+from catalog_sync.api.incidents import Incidents
 from catalog_sync.api.page import Page
 from catalog_sync.api.ports import Alerts, Protection
 from catalog_sync.api.reads import Reads
@@ -70,7 +71,7 @@ class Api:
             redirect_slashes=False,
         )
         self.fastapi.state.max_body_bytes = api.max_body_bytes
-        self._add_routes(Reads(parts.live, wall_clock, shared=api.open_reads), syncs, Page())
+        self._add_routes(Reads(parts.live, wall_clock, shared=api.open_reads), syncs, Incidents(parts.alerts), Page())
         # Without FastAPI's own layers: they would answer errors before RequestContext sees them.
         self.gate = Gate(AsyncExitStackMiddleware(self.fastapi.router), access, max_concurrency=api.max_concurrency)
         self._app = RequestContext(self.gate, access, trace_from_any=api.trace_from == "any")
@@ -85,7 +86,7 @@ class Api:
         scope["app"] = self.fastapi
         await self._app(scope, receive, send)
 
-    def _add_routes(self, reads: Reads, syncs: Syncs, page: Page) -> None:
+    def _add_routes(self, reads: Reads, syncs: Syncs, incidents: Incidents, page: Page) -> None:
         """Every endpoint; ``responses`` describe what it answers, they check nothing."""
 
         def add(
@@ -126,6 +127,14 @@ class Api:
         add("/syncs/{id}", syncs.cancel, "cancelSync", openapi.cancelled(sync), method="DELETE", **token)
         add("/traces", syncs.traces, "listTraces", result(schemas.Traces))
         add("/traces/{trace_id}", syncs.trace, "oneTrace", result(schemas.Trace, 404))
+
+        incident, done = dict[str, Any], openapi.acted(dict[str, Any])
+        add("/incidents", incidents.listing, "listIncidents", result(incident))
+        add("/incidents/{id}", incidents.one, "oneIncident", result(incident, 404))
+        add("/incidents/{id}/ack", incidents.ack, "ackIncident", done, method="POST", **token)
+        add("/incidents/{id}/close", incidents.close, "closeIncident", done, method="POST", **token)
+        add("/incidents/{id}/silence", incidents.silence, "silenceIncident", done, method="POST", **token)
+        add("/incidents/{id}/resend", incidents.resend, "resendIncident", done, method="POST", **token)
 
         stream: Options = {"response_class": Response, "description": openapi.EVENTS}
         add("/syncs/{id}/events", self.hub.one, "watchSync", openapi.stream(404), **stream)

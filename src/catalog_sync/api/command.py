@@ -94,7 +94,7 @@ async def _serve(
 
     with listening(settings.api.host, settings.api.port) as (listener, url):
         parts_of_all = open_parts(
-            settings, traces, alerts=KeptAlerts(settings), history=history, on_report=alerts.sync_ended
+            settings, traces, alerts=KeptAlerts(settings, alerts), history=history, on_report=alerts.sync_ended
         )
         async with parts_of_all as parts:
 

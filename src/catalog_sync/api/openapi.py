@@ -100,6 +100,12 @@ def cancelled(model: type[BaseModel]) -> Responses:
     }
 
 
+def acted(model: Any) -> Responses:
+    """Of what a person decided about an incident."""
+    done = _one(200, "It is done: the ID of the incident, the action, by whom and why.", model)
+    return {**done, **_problems(400, 401, 403, 404, 408, 413, 414, 415, 422, 503)}
+
+
 def health(model: type[BaseModel]) -> Responses:
     """Of a health check."""
     return {**_one(200, "Healthy or degraded.", model), **_one(503, "Unhealthy.", model), **_problems(400)}

@@ -27,6 +27,13 @@ class Alerts(Protocol):
         """
         ...
 
+    async def act(self, action: str, identifier: str, *, seconds: float, by: str | None, reason: str | None) -> None:
+        """Carry out ``ack``, ``close``, ``silence`` (for ``seconds``) or ``resend`` on an open incident.
+
+        Raises ``IncidentNotFoundError``.
+        """
+        ...
+
 
 class Protection(Protocol):
     """Breakers and retry budgets of the processes that sync. Called as :class:`Alerts` is."""

@@ -19,6 +19,7 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
     CatalogUnavailableError,
     ConfigurationError,
+    IncidentNotFoundError,
     UnknownScopeError,
 )
 from catalog_sync.jobs import JobConflictError, JobNotFoundError
@@ -40,6 +41,7 @@ TITLES: Final[Mapping[str, str]] = {
     "not_found": "Not found",
     "bundle_not_found": "Bundle not found",
     "sync_not_found": "Sync not found",
+    "incident_not_found": "Incident not found",
     "trace_not_found": "Trace not found",
     "method_not_allowed": "Method not allowed",
     "timeout": "Request timed out",
@@ -104,6 +106,8 @@ def problem_of(error: BaseException) -> ProblemError:
         return ProblemError(404, "sync_not_found", error_info(error).message)
     if isinstance(error, BundleNotFoundError):
         return ProblemError(404, "bundle_not_found", error_info(error).message)
+    if isinstance(error, IncidentNotFoundError):
+        return ProblemError(404, "incident_not_found", error_info(error).message)
     if isinstance(error, UnknownScopeError):
         return ProblemError(
             422, "unknown_scope", str(error), errors=[{"pointer": "/scope", "detail": error_info(error).message}]

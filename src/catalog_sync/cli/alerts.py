@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import secrets
 import sys
 import threading
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from catalog_sync.terminal.output import Answer
-    from otel_resilience.alerting import Incident, Notification, Receipt
+    from otel_resilience.alerting import Notification, Receipt
 
 TEST_WITHIN: Final = 15.0
 """Seconds to wait for confirmations."""
@@ -70,7 +71,7 @@ def send_test(severity: str, channels: Sequence[str] | None, answer: Answer) -> 
     return exit_codes.OK if good else exit_codes.FAILED
 
 
-def act_on_incident(decision: str, identifier: str, seconds: float, answer: Answer) -> int:
+def act_on_incident(decision: str, identifier: str, seconds: float, reason: str | None, answer: Answer) -> int:
     """Carry out what a person decided about one incident, and wait for the messages that it sends.
 
     Returns 0; 1 where no channel confirmed a message. Raises ``IncidentNotFoundError``.
@@ -85,16 +86,7 @@ def act_on_incident(decision: str, identifier: str, seconds: float, answer: Answ
         app.observed(quiet=True),
         CatalogAlerts(app.read_settings(), service_name=SERVICE_SYNC, on_receipt=confirmations.note) as alerts,
     ):
-        service = alerts.service
-        found: Incident | Notification | None
-        if decision == "ack":
-            found = service.acknowledge(identifier)
-        elif decision == "silence":
-            found = service.silence(identifier, seconds)
-        elif decision == "close":
-            found = service.close_incident(identifier)
-        else:
-            found = service.resend(identifier) or alerts.resend_dead_letter(identifier)
+        found = alerts.act(decision, identifier, seconds=seconds, by=_user(), reason=reason)
         if found is None:
             raise IncidentNotFoundError(f"there is no open incident {identifier!r}; catalog-sync alerts shows them")
         incident = found.incident if isinstance(found, Notification) else found.id
@@ -106,6 +98,14 @@ def act_on_incident(decision: str, identifier: str, seconds: float, answer: Answ
     data = {"ok": good, "action": decision, "incident": incident, "channels": results}
     answer.result(data, lambda: _print_results(results))
     return exit_codes.OK if good else exit_codes.FAILED
+
+
+def _user() -> str | None:
+    """Who asks; ``None`` where the system has no name for that, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None
 
 
 class _Confirmations:

@@ -266,17 +266,19 @@ Incident = Annotated[
     str, typer.Argument(metavar="ID", parser=arguments.text, help="ID of the incident; catalog-sync alerts lists them.")
 ]
 
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the incident.")]
+
 
 @command(_alerts, "catalog-sync alerts ack 3f2a9c", name="ack")
-def alerts_ack(identifier: Incident, as_json: AsJson = False) -> Action:
+def alerts_ack(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Acknowledge an incident: it is neither escalated nor repeated."""
-    return _on_incident("ack", identifier)
+    return _on_incident("ack", identifier, reason)
 
 
 @command(_alerts, "catalog-sync alerts close 3f2a9c", name="close")
-def alerts_close(identifier: Incident, as_json: AsJson = False) -> Action:
+def alerts_close(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Close an incident and notify its channels."""
-    return _on_incident("close", identifier)
+    return _on_incident("close", identifier, reason)
 
 
 @command(_alerts, "catalog-sync alerts silence 3f2a9c --for 2d", name="silence")
@@ -285,24 +287,25 @@ def alerts_silence(
     seconds: Annotated[
         float, typer.Option("--for", parser=arguments.duration, metavar="T", help="As in 30m, 4h or 2d.")
     ] = "4h",  # type: ignore[assignment]  # parsed as what a user gives
+    reason: Reason = None,
     as_json: AsJson = False,
 ) -> Action:
     """Send nothing about an incident for a while, except that it is resolved."""
-    return _on_incident("silence", identifier, seconds)
+    return _on_incident("silence", identifier, reason, seconds)
 
 
 @command(_alerts, "catalog-sync alerts resend 3f2a9c", name="resend")
-def alerts_resend(identifier: Incident, as_json: AsJson = False) -> Action:
+def alerts_resend(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Send the last message of an incident again, or a dead letter, whose ID is taken too."""
-    return _on_incident("resend", identifier)
+    return _on_incident("resend", identifier, reason)
 
 
 def _on_incident(
-    decision: Literal["ack", "close", "silence", "resend"], identifier: str, seconds: float = 0.0
+    decision: Literal["ack", "close", "silence", "resend"], identifier: str, reason: str | None, seconds: float = 0.0
 ) -> Action:
     def action(answer: Answer, signals: StopSignals) -> int:
         from catalog_sync.cli.alerts import act_on_incident
 
-        return act_on_incident(decision, identifier, seconds, answer)
+        return act_on_incident(decision, identifier, seconds, reason, answer)
 
     return action

@@ -62,6 +62,9 @@ SIGN_MEMORY: Final = 60.0
 
 MAX_SIGNS: Final = 1000
 
+MAX_REASON: Final = 500
+"""Characters of what a person gives as name or reason."""
+
 GAP: Final = 120.0
 """Seconds beyond what was planned after which a look counts as the first one after a gap: the process stood still, as
 on a machine that was suspended."""
@@ -245,39 +248,51 @@ class AlertService:
 
         return forget
 
-    def acknowledge(self, identifier: str) -> Incident | None:
-        """A person takes an incident: it is neither escalated nor repeated any more.
+    def acknowledge(self, identifier: str, *, by: str | None = None, reason: str | None = None) -> Incident | None:
+        """A person takes an incident: it is neither escalated nor repeated until it gets worse.
 
-        ``identifier``: its ID, or its fingerprint. Returns the incident, ``None`` where none of these is open. The
-        same holds for :meth:`silence`, :meth:`close_incident` and :meth:`resend`.
+        ``identifier``: its ID, or its fingerprint. ``by`` and ``reason`` are kept with it, in at most
+        :data:`MAX_REASON` characters. Returns the incident, ``None`` where none of these is open. The same holds for
+        :meth:`silence`, :meth:`close_incident` and :meth:`resend`.
         """
-        return self._on_request(identifier, lambda incident: incident.acknowledge(self.now()))
+        return self._on_request("ack", identifier, by, reason, lambda incident: incident.acknowledge(self.now()))
 
-    def silence(self, identifier: str, seconds: float) -> Incident | None:
+    def silence(
+        self, identifier: str, seconds: float, *, by: str | None = None, reason: str | None = None
+    ) -> Incident | None:
         """For so long, only the end of an incident is sent."""
-        return self._on_request(identifier, lambda incident: incident.silence(self.now() + seconds))
+        return self._on_request(
+            "silence", identifier, by, reason, lambda incident: incident.silence(self.now() + seconds)
+        )
 
-    def close_incident(self, identifier: str) -> Incident | None:
+    def close_incident(self, identifier: str, *, by: str | None = None, reason: str | None = None) -> Incident | None:
         """Close an incident, which is notified; should it be seen again, that is another one."""
-        return self._on_request(identifier, lambda incident: incident.close(self.now()))
+        return self._on_request("close", identifier, by, reason, lambda incident: incident.close(self.now()))
 
-    def resend(self, identifier: str) -> Incident | None:
+    def resend(self, identifier: str, *, by: str | None = None, reason: str | None = None) -> Incident | None:
         """Send how an incident stands, to all its channels, now."""
 
         def once_more(incident: Incident) -> None:
             incident.resend = True
 
-        return self._on_request(identifier, once_more)
+        return self._on_request("resend", identifier, by, reason, once_more)
 
-    def _on_request(self, identifier: str, act: Callable[[Incident], None]) -> Incident | None:
+    def _on_request(
+        self, action: str, identifier: str, by: str | None, reason: str | None, act: Callable[[Incident], None]
+    ) -> Incident | None:
         if not self._is_here():
             return None
+        by, reason = (None if text is None else redact(text)[:MAX_REASON] for text in (by, reason))
         with self._changed:
             for incident in self.book:
                 if incident.phase is Phase.OPEN and identifier in (incident.id, incident.fingerprint):
+                    incident.note_action(action, by, reason, self.now())
                     act(incident)
                     self._behind = True
                     self._changed.notify_all()
+                    _log.info(
+                        "incident %s: %s by %s (%s)", incident.id, action, by or "somebody", reason or "no reason"
+                    )
                     return incident
             return None
 

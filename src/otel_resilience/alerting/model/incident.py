@@ -23,6 +23,7 @@ from otel_resilience.classification.model import Severity
 SHOWN_ERROR_TYPES: Final = 10
 MAX_DELIVERIES: Final = 10
 MAX_SENDERS: Final = 8
+MAX_ACTIONS: Final = 20
 BOUNDED: Final = Severity.CRITICAL
 """Below this severity, an incident sends at most :data:`MOST_IN_AN_HOUR` messages in any hour."""
 MOST_IN_AN_HOUR: Final = 4
@@ -115,6 +116,8 @@ class Incident:
     """Until then only its end is sent."""
     closed: bool = False
     """A person closed it."""
+    actions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """What people last did with it: action, by whom, reason, time; see :meth:`note_action`."""
     resend: bool = False
     """A person asked for its message once more. Not stored."""
     revision: str | None = None
@@ -213,6 +216,16 @@ class Incident:
         self.silenced_until = self.fresh.silenced_until = max(self.silenced_until, until)
         self.unsaved = True
 
+    def note_action(self, action: str, by: str | None, reason: str | None, at: float) -> None:
+        """Keep who did what with it, and why."""
+        noted = {"action": action, "by": by, "reason": reason, "at": rfc3339(at)}
+        self.fresh.actions.append(noted)
+        self._note([noted])
+        self.unsaved = True
+
+    def _note(self, actions: list[dict[str, Any]]) -> None:
+        self.actions = [*self.actions, *actions][-MAX_ACTIONS:]
+
     def close(self, at: float) -> None:
         """A person closes it; an occurrence after that is another incident."""
         self.calm_since = self.fresh.calm_since = max(at, self.last_seen)
@@ -254,6 +267,7 @@ class Incident:
         self.acknowledged_at = self.acknowledged_at or observed.acknowledged_at
         self.silenced_until = max(self.silenced_until, observed.silenced_until)
         self.closed |= observed.closed
+        self._note(observed.actions)
         for delivery in observed.deliveries:
             self._deliver(delivery, observed.holders)
         self.fresh = observed
@@ -453,6 +467,7 @@ class Incident:
             recent=list(self.recent),
             error_types=dict(self.error_types),
             deliveries=list(self.deliveries),
+            actions=list(self.actions),
         )
         return {key: None if value in (math.inf, -math.inf) else value for key, value in data.items()}
 
@@ -477,6 +492,7 @@ class Incident:
             senders=tuple(fields["senders"]),
             sent_at=tuple(map(float, fields.get("sent_at", ()))),
             deliveries=list(fields["deliveries"]),
+            actions=list(fields.get("actions", ())),
             error_types=dict(fields["error_types"]),
             watched_since=fields["last_seen"],
             due=math.inf if fields["due"] is None else fields["due"],

@@ -35,11 +35,12 @@ class Observed:
     acknowledged_at: float | None = None
     silenced_until: float = -math.inf
     closed: bool = False
+    actions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def __bool__(self) -> bool:
         times = (self.calm_since, self.acknowledged_at)
         known = any(at is not None for at in times) or max(self.last_bad, self.silenced_until) > -math.inf
-        return known or bool(self.count or self.deliveries)
+        return known or bool(self.count or self.deliveries or self.actions)
 
     def see(self, alert: Alert, at: float) -> None:
         """One more occurrence."""
@@ -79,6 +80,7 @@ class Observed:
         self.acknowledged_at = self.acknowledged_at or later.acknowledged_at
         self.silenced_until = max(self.silenced_until, later.silenced_until)
         self.closed |= later.closed
+        self.actions += later.actions
 
 
 class HasRecent(Protocol):

@@ -1,0 +1,94 @@
+"""Open incidents, and what people decide about them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Annotated, Any, Final
+
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from starlette.responses import JSONResponse, Response
+
+from catalog_sync.api.parameters import MAX_TEXT, SCOPE
+from catalog_sync.api.ports import Alerts
+from catalog_sync.domain.errors import CacheConnectionError, IncidentNotFoundError
+
+TIMEOUT: Final = 5.0
+"""Seconds for the records of incidents, which may be in Redis."""
+LONGEST_SILENCE: Final = 30 * 86_400.0
+
+Said = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=SCOPE)]
+IncidentId = Annotated[str, Path(alias="id", json_schema_extra={"minLength": 1})]
+
+
+class Decision(BaseModel):
+    """Who decided, and why; both are kept with the incident."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    by: Said | None = Field(None, description="Who decided.")
+    reason: Said | None = Field(None, description="Why.")
+
+
+class Silence(Decision):
+    """For how long."""
+
+    for_s: float = Field(14_400.0, gt=0, le=LONGEST_SILENCE, description="Seconds; only the end is sent meanwhile.")
+
+
+@dataclasses.dataclass(eq=False)
+class Incidents:
+    """The endpoints of incidents."""
+
+    alerts: Alerts
+
+    async def listing(self) -> Response:
+        """Open incidents, oldest first."""
+        return _answer({"incidents": await self._open()})
+
+    async def one(self, incident_id: IncidentId) -> Response:
+        """One open incident."""
+        for incident in await self._open():
+            if incident_id in (incident["id"], incident["fingerprint"]):
+                return _answer(incident)
+        raise IncidentNotFoundError(f"there is no open incident {incident_id!r}")
+
+    async def ack(self, incident_id: IncidentId, body: Decision) -> Response:
+        """Acknowledge: neither escalated nor repeated until it gets worse."""
+        return await self._act("ack", incident_id, body)
+
+    async def close(self, incident_id: IncidentId, body: Decision) -> Response:
+        """Close: resolved at every receiver."""
+        return await self._act("close", incident_id, body)
+
+    async def silence(self, incident_id: IncidentId, body: Silence) -> Response:
+        """Silence for a while."""
+        return await self._act("silence", incident_id, body, body.for_s)
+
+    async def resend(self, incident_id: IncidentId, body: Decision) -> Response:
+        """Send its current state once more; also a dead letter, by the ID of its message."""
+        return await self._act("resend", incident_id, body)
+
+    async def _act(self, action: str, incident_id: str, decision: Decision, seconds: float = 0.0) -> Response:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await self.alerts.act(action, incident_id, seconds=seconds, by=decision.by, reason=decision.reason)
+        except TimeoutError as error:
+            raise _too_slow() from error
+        return _answer({"incident": incident_id, "action": action, "by": decision.by, "reason": decision.reason})
+
+    async def _open(self) -> list[dict[str, Any]]:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return list((await self.alerts.overview())["incidents"])
+        except TimeoutError as error:
+            raise _too_slow() from error
+
+
+def _too_slow() -> CacheConnectionError:
+    return CacheConnectionError(f"the records of incidents did not answer within {TIMEOUT:g} s")
+
+
+def _answer(document: dict[str, Any]) -> Response:
+    return JSONResponse(document, headers={"Cache-Control": "no-store"})
