@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog_sync.domain.models import GroupMeta
-from support.api_world import CATALOGUE, ApiWorld, api_world
+from support.api_world import CATALOGUE, ApiWorld, NoAlerts, api_world
 from support.published import AS_OF
 from support.timing import takes_at_most
 
@@ -77,11 +77,11 @@ async def test_an_open_circuit_degrades(world: ApiWorld) -> None:
 
 
 async def test_alerts_that_could_not_be_delivered_degrade(world: ApiWorld) -> None:
-    class Alerts:
+    class Undelivered(NoAlerts):
         async def overview(self) -> Mapping[str, Any]:
             return {"set_up": True, "incidents": [{"title": "x"}], "outbox": 3, "dead_letters": 1}
 
-    world.api.health.alerts = Alerts()
+    world.api.health.alerts = Undelivered()
     _, verdict, found = await checks(world)
     assert verdict == "degraded"
     assert found["alerts"] == {"status": "degraded", "incidents": 1, "outbox": 3, "dead_letters": 1}
