@@ -451,7 +451,7 @@ class TestSending:
     def test_one_of_an_earlier_process_makes_no_incident(self, tmp_path: Path) -> None:
         world = World(outbox=Outbox(tmp_path, wall_clock=lambda: 0.0))
         world.inbox.fails = TransientFault()
-        world.service.send(notification())
+        world.service.send(notification(caused_at=world.clock.now))
         world.run(10)
         world.service.close()
         world = World(outbox=Outbox(tmp_path, wall_clock=lambda: 0.0))
