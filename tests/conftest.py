@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from otel_resilience import redaction
 from otel_resilience.testing import forget_budgets
 from support import fault_table
 
@@ -26,6 +29,16 @@ LONGEST = ("tests/drill/test_short_drill.py", "tests/catalog_sync/cli/", "tests/
 
 _FAULT = "fault"
 _results: defaultdict[str, Counter[str]] = defaultdict(Counter)
+
+
+@pytest.fixture(autouse=True)
+def process_as_before() -> Iterator[None]:
+    """What is one for the process, registered secrets and the level of logging, is after a test as it was before."""
+    known, exact, root = dict(redaction._known), redaction._exact, logging.getLogger()
+    level = root.level
+    yield
+    redaction._known, redaction._exact = known, exact
+    root.setLevel(level)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -203,6 +203,10 @@ class FakePagerDuty(Receiver):
                 return incident
         return None
 
+    def forgive(self) -> None:
+        """Counts no event of before for its limit."""
+        self._taken.clear()
+
     def acknowledge(self, dedup_key: str) -> None:
         """As a person does who takes the incident."""
         incident = self.open_incident(dedup_key)
