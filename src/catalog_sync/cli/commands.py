@@ -163,7 +163,7 @@ def syncs(
     ] = None,
     as_json: AsJson = False,
 ) -> Action:
-    """Show the last syncs, newest first, whoever ran them: command line, scheduler, API or workers."""
+    """Show the last syncs, newest first, from the command line, scheduler, API and workers."""
 
     def action(answer: Answer, signals: StopSignals) -> int:
         from catalog_sync.cli.history import show_syncs

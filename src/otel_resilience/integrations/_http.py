@@ -94,7 +94,7 @@ class Exchange(Generic[R]):
         return next((each for each in self._answers if each is error.response), None)
 
     def _rest(self, but: R | None = None) -> list[R]:
-        """The answers that nobody gets; they are to be closed."""
+        """The answers that no caller gets; they are to be closed."""
         answers, self._answers = self._answers, []
         return [each for each in answers if each is not but]
 

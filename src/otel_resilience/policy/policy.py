@@ -623,7 +623,7 @@ class Policy(ProcessBound):
         return Observers.of(*given)
 
     def _rejects_at_once(self) -> bool:
-        """Whether a rejection interests nobody but the caller."""
+        """Whether no fallback and no hook has to see a rejection."""
         return self.fallback is None and self.observers is None and not observed.everywhere.failures
 
     def _shorter(self, deadline: float) -> float:

@@ -157,7 +157,7 @@ class RateStep:
     cost: int = 0
     """Permits that are requested, at most the limit; 0: none."""
     pause: float = 0.0
-    """Seconds for which nobody is to get a permit from now on."""
+    """Seconds from now for which no permit is given."""
     sender: str = ""
     """Names the process that asks."""
 

@@ -36,7 +36,7 @@ class Hooks:
 
     A ``def`` is called in the thread and the context of the call, so it must be quick. An ``async def`` runs as a task
     of the running event loop, beside the call; where none runs, it is not run, which is logged once. What a hook raises
-    is logged and dropped; calls that are made in a hook notify nobody.
+    is logged and dropped; calls that are made in a hook notify no hook.
 
         class Count(Hooks):
             def on_retry(self, dependency: str, operation: str, attempt: int, delay: float) -> None:

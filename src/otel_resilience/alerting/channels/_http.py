@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from otel_resilience.alerting.channels._text import encode
 from otel_resilience.alerting.channels.errors import REVOKED_STATUSES, ChannelError
 from otel_resilience.classification.defaults import classify
 from otel_resilience.classification.model import Classification, ErrorClass, Severity
@@ -28,6 +29,8 @@ from otel_resilience.telemetry.providers import suppressed_instrumentation
 
 if TYPE_CHECKING:
     import httpx
+
+    from otel_resilience.alerting.model.alert import Notification
 
 USER_AGENT: Final = "otel-resilience-alerts"
 MAX_ANSWER: Final = 4096
@@ -86,6 +89,40 @@ class Endpoint:
     def _error(self, verdict: Classification, reason: str | None = None, status: int | None = None) -> ChannelError:
         # Receivers recognise repetitions by a key in the message, or show it twice, which is better than never.
         return ChannelError(self.channel, verdict.replace(idempotent=True), status, reason)
+
+
+class ChatWebhook:
+    """A chat that takes each notification as one message, posted to a secret URL."""
+
+    keeps_incidents = False
+    _name: str
+    _min_interval: float
+    _reasons: frozenset[str] = frozenset()
+    """Bodies of refusals that may be repeated in errors."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str | None = None,
+        min_interval: float | None = None,
+        coalesce_from: int | None = 2,
+    ) -> None:
+        """``url`` is the secret URL of the webhook. Raises ``ValueError`` where nothing can be posted there."""
+        self.name = self._name if name is None else name
+        self.min_interval = self._min_interval if min_interval is None else min_interval
+        self.coalesce_from = coalesce_from
+        self._endpoint = Endpoint(self.name, url, reasons=self._reasons)
+
+    def deliver(self, notification: Notification, *, timeout: float) -> None:
+        """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
+        self._endpoint.post(encode(self._message(notification)), {}, timeout=timeout)
+
+    def close(self) -> None:
+        """Nothing is held between deliveries."""
+
+    def _message(self, notification: Notification) -> dict[str, Any]:
+        raise NotImplementedError
 
 
 class _Attempt(threading.Thread):

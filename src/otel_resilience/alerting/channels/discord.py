@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from otel_resilience.alerting.channels._http import Endpoint
-from otel_resilience.alerting.channels._text import MAX_LABEL, cut, encode, facts, headline, links, readable
+from otel_resilience.alerting.channels._http import ChatWebhook
+from otel_resilience.alerting.channels._text import MAX_LABEL, cut, facts, headline, links, readable
 from otel_resilience.alerting.model.alert import Notification, Status, rfc3339
 from otel_resilience.classification.model import Severity
 
@@ -29,7 +29,7 @@ _RESOLVED: Final = 0x2EB67D
 _MARKUP: Final = re.compile(r"([\\`*_~|>#\[\]()<:@-])")
 
 
-class DiscordChannel:
+class DiscordChannel(ChatWebhook):
     """Posts each notification as an embed; from ``coalesce_from`` waiting ones on, as one.
 
     Nothing in it becomes a mention. Where an answer is lost, a message can appear twice.
@@ -37,28 +37,11 @@ class DiscordChannel:
         DiscordChannel("https://discord.com/api/webhooks/<id>/<token>")
     """
 
-    keeps_incidents = False
+    _name = "discord"
+    _min_interval = MIN_INTERVAL
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        name: str = "discord",
-        min_interval: float = MIN_INTERVAL,
-        coalesce_from: int | None = 2,
-    ) -> None:
-        """``url`` is the secret URL of the webhook. Raises ``ValueError`` where nothing can be posted there."""
-        self.name = name
-        self.min_interval = min_interval
-        self.coalesce_from = coalesce_from
-        self._endpoint = Endpoint(name, url)
-
-    def deliver(self, notification: Notification, *, timeout: float) -> None:
-        """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
-        self._endpoint.post(encode(build_message(notification)), {}, timeout=timeout)
-
-    def close(self) -> None:
-        """Nothing is held between deliveries."""
+    def _message(self, notification: Notification) -> dict[str, Any]:
+        return build_message(notification)
 
 
 def build_message(notification: Notification) -> dict[str, Any]:

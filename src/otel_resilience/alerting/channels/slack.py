@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from otel_resilience.alerting.channels._http import Endpoint
+from otel_resilience.alerting.channels._http import ChatWebhook
 from otel_resilience.alerting.channels._text import (
     cut,
     duration,
-    encode,
     headline,
     key_facts,
     links,
@@ -53,34 +52,18 @@ REASONS: Final = frozenset(
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
-class SlackChannel:
+class SlackChannel(ChatWebhook):
     """Posts each notification as a message of blocks; from ``coalesce_from`` waiting ones on, as one message.
 
     Slack knows no key against repetitions: where an answer is lost, a message can appear twice.
     """
 
-    keeps_incidents = False
+    _name = "slack"
+    _min_interval = MIN_INTERVAL
+    _reasons = REASONS
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        name: str = "slack",
-        min_interval: float = MIN_INTERVAL,
-        coalesce_from: int | None = 2,
-    ) -> None:
-        """``url`` is the secret URL of the webhook. Raises ``ValueError`` where nothing can be posted there."""
-        self.name = name
-        self.min_interval = min_interval
-        self.coalesce_from = coalesce_from
-        self._endpoint = Endpoint(name, url, reasons=REASONS)
-
-    def deliver(self, notification: Notification, *, timeout: float) -> None:
-        """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
-        self._endpoint.post(encode(build_message(notification)), {}, timeout=timeout)
-
-    def close(self) -> None:
-        """Nothing is held between deliveries."""
+    def _message(self, notification: Notification) -> dict[str, Any]:
+        return build_message(notification)
 
 
 def build_message(notification: Notification) -> dict[str, Any]:

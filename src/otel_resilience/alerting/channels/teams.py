@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from otel_resilience.alerting.channels._http import Endpoint
-from otel_resilience.alerting.channels._text import MAX_LABEL, cut, encode, facts, headline, links, readable
+from otel_resilience.alerting.channels._http import ChatWebhook
+from otel_resilience.alerting.channels._text import MAX_LABEL, cut, facts, headline, links, readable
 from otel_resilience.alerting.model.alert import Notification, Status
 from otel_resilience.classification.model import Severity
 
@@ -28,7 +28,7 @@ _COLOURS: Final = {
 _MARKUP: Final = re.compile(r"([\\*_\[\]()`#~-])")
 
 
-class TeamsChannel:
+class TeamsChannel(ChatWebhook):
     """Posts each notification as a card; from ``coalesce_from`` waiting ones on, as one.
 
     Where an answer is lost, a message can appear twice. The workflow is the one that posts to a channel or chat when a
@@ -37,28 +37,11 @@ class TeamsChannel:
         TeamsChannel("https://<host>/workflows/<id>/triggers/manual/paths/invoke?sig=<signature>")
     """
 
-    keeps_incidents = False
+    _name = "teams"
+    _min_interval = MIN_INTERVAL
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        name: str = "teams",
-        min_interval: float = MIN_INTERVAL,
-        coalesce_from: int | None = 2,
-    ) -> None:
-        """``url`` is the secret URL of the workflow. Raises ``ValueError`` where nothing can be posted there."""
-        self.name = name
-        self.min_interval = min_interval
-        self.coalesce_from = coalesce_from
-        self._endpoint = Endpoint(name, url)
-
-    def deliver(self, notification: Notification, *, timeout: float) -> None:
-        """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
-        self._endpoint.post(encode(build_message(notification)), {}, timeout=timeout)
-
-    def close(self) -> None:
-        """Nothing is held between deliveries."""
+    def _message(self, notification: Notification) -> dict[str, Any]:
+        return build_message(notification)
 
 
 def build_message(notification: Notification) -> dict[str, Any]:

@@ -280,7 +280,7 @@ class IncidentBook:
                 incident.revision, incident.unsaved = None, incident.phase is not Phase.OVER
 
     def woke_up(self, now: float) -> None:
-        """Nobody looked for a while: what went unobserved says nothing about an incident."""
+        """No process looked for a while: what went unobserved says nothing about an incident."""
         for incident in self:
             incident.observed_here, incident.watched_since = False, now
 
