@@ -85,7 +85,10 @@ async def _spans(settings: Settings, files: Any, trace_id: str) -> list[SpanReco
 def _unknown(wanted: str | None, found: Found, answer: Answer) -> int:
     known = "no sync is kept"
     if found.syncs:
-        known = f"{len(found.syncs)} syncs are kept, the oldest of {found.syncs[-1].started_at}"
+        number = len(found.syncs)
+        known = (
+            f"{'1 sync is' if number == 1 else f'{number} syncs are'} kept, the oldest of {found.syncs[-1].started_at}"
+        )
     message = "no sync of which anything failed" if wanted is None else f"nothing is known of {printable(wanted)!r}"
     message = f"{message}; {known}; catalog-sync syncs lists them"
     if not found.complete:
@@ -200,7 +203,7 @@ def _print_syncs(syncs: Sequence[SyncRecord], total: int, *, complete: bool) -> 
             Column("sync", [f"{_what(record)}, {who(record)}" for record in syncs], narrowest=10),
             Column("outcome", [record.outcome.value for record in syncs], narrowest=8),
             Column("took", [span_tree.duration(record.duration_s) for record in syncs]),
-            Column("correlation ID", [record.correlation_id for record in syncs], narrowest=16),
+            Column("correlation ID", [record.correlation_id for record in syncs], narrowest=32),
             Column("error", [_error_type(record) for record in syncs], narrowest=14),
         ]
         print_table(out, columns)

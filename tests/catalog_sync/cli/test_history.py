@@ -57,7 +57,7 @@ def test_an_unknown_id_is_one_line_and_exit_1(cli: Cli) -> None:
     cli("run")
     result = cli("trace", "c0ffee" * 5, "--json")
     assert result.code == 1
-    assert "1 syncs are kept" in result.json["error"]["message"]
+    assert "1 sync is kept" in result.json["error"]["message"]
     assert result.json["error"].keys() == {"type", "class", "severity", "message", "retry_after_s", "correlation_id"}
     assert len(result.err.splitlines()) == 1
 
