@@ -49,7 +49,12 @@ class _Awaited(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SourceConfig:
-    """What the primitives' reports mean. Raises ``TypeError`` naming the parameter."""
+    """What the primitives' reports mean. Raises ``TypeError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import SourceConfig
+        >>> config = SourceConfig(breaker_severity=Severity.CRITICAL, titles={"supplier": "the eSIM supplier"})
+    """
 
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
     breaker_severity: Severity = Severity.HIGH
@@ -73,6 +78,17 @@ class ResilienceSource:
 
     It ends what it opens, also where another process opened it: an open circuit by a breaker that is closed, refused
     credentials, CRITICAL errors and contract drift by a call that succeeds.
+
+    Raises ``TypeError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig, AlertService, ResilienceSource
+        >>> service = AlertService(AlertConfig(), [])
+        >>> breaker = CircuitBreaker("supplier")
+        >>> with ResilienceSource(service):
+        ...     breaker.force_open()
+        ...     [incident.kind for incident in service.incidents()]
+        ['circuit_breaker']
     """
 
     def __init__(self, service: AlertService, config: SourceConfig | None = None) -> None:
@@ -84,6 +100,7 @@ class ResilienceSource:
         self._forget = _nothing
 
     def __enter__(self) -> ResilienceSource:
+        """Subscribes, and compares open incidents with the breakers of this process."""
         subscribe(self)
         self._forget = self._service.check_with(self._compare_with_breakers)
         self._compare_with_breakers()

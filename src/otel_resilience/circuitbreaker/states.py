@@ -7,7 +7,12 @@ from enum import Enum, StrEnum
 
 
 class BreakerState(Enum):
-    """Where a breaker stands. The value is the attribute ``resilience.circuit_breaker.state``."""
+    """Where a breaker stands. The value is the attribute ``resilience.circuit_breaker.state``.
+
+    Examples:
+        >>> CircuitBreaker("supplier").state
+        <BreakerState.CLOSED: 'closed'>
+    """
 
     CLOSED = "closed"
     """Calls pass and are counted."""
@@ -22,7 +27,14 @@ class BreakerState(Enum):
 
 
 class TransitionReason(StrEnum):
-    """Why a breaker changed its state; the attribute ``resilience.reason``."""
+    """Why a breaker changed its state; the attribute ``resilience.reason``.
+
+    Examples:
+        >>> breaker = CircuitBreaker("supplier")
+        >>> breaker.force_open()
+        >>> breaker.metrics().last_transition.reason
+        <TransitionReason.MANUAL: 'manual'>
+    """
 
     FAILURE_THRESHOLD = "failure_threshold"
     CONSECUTIVE_FAILURES = "consecutive_failures"
@@ -38,7 +50,15 @@ class TransitionReason(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Transition:
-    """One change of state."""
+    """One change of state.
+
+    Examples:
+        >>> breaker = CircuitBreaker("supplier")
+        >>> breaker.force_open()
+        >>> last = breaker.metrics().last_transition
+        >>> f"{last.source.name} to {last.target.name}: {last.reason}"
+        'CLOSED to FORCED_OPEN: manual'
+    """
 
     source: BreakerState
     target: BreakerState

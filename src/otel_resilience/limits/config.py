@@ -11,7 +11,13 @@ from otel_resilience._internal import validation as check
 class RateLimit:
     """At most ``limit`` attempts in any ``per`` seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
-    Policy("supplier", rate_limit=RateLimit(10, per=1.0))
+    Examples:
+        >>> Policy("supplier", rate_limit=RateLimit(10, per=1.0)).rate_limiter
+        <RateLimiter supplier 10 per 1 s>
+        >>> RateLimit(0)
+        Traceback (most recent call last):
+            ...
+        ValueError: limit must be at least 1, not 0
     """
 
     limit: int
@@ -43,7 +49,9 @@ class RateLimit:
 class ConcurrencyLimit:
     """At most ``limit`` calls at a time. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
-    Policy("supplier", max_concurrency=ConcurrencyLimit(16, max_wait=0.5))
+    Examples:
+        >>> Policy("supplier", max_concurrency=ConcurrencyLimit(16, max_wait=0.5)).concurrency_limiter
+        <ConcurrencyLimiter supplier 0 of 16>
     """
 
     limit: int

@@ -136,7 +136,29 @@ class Policy(ProcessBound):
     timeout must not be longer than the deadline, the breaker's ``monitoring_period`` must be at least twice the attempt
     timeout, its ``probe_lease`` longer than it, and the budget must pay for all retries of one call.
 
-        policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), deadline=30, idempotent=True)
+    ``clock`` gives monotonic seconds, ``sleep`` and ``async_sleep`` wait, ``rng`` gives random numbers in
+    ``[0, 1)``.
+
+    Examples:
+        >>> import asyncio
+        >>> policy = Policy(
+        ...     "supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), deadline=30, fallback="none"
+        ... )
+        >>> def fetch(page):
+        ...     if current_attempt() < 3:
+        ...         raise ConnectionResetError
+        ...     return f"page {page}"
+        >>> policy.execute(fetch, 1, name="list plans")
+        'page 1'
+        >>> @policy
+        ... async def refused():
+        ...     raise PermissionError
+        >>> asyncio.run(refused())
+        'none'
+        >>> Policy("supplier", deadline=5, attempt_timeout=10)
+        Traceback (most recent call last):
+            ...
+        ValueError: attempt_timeout (10) must be at most deadline (5)
     """
 
     def __init__(
@@ -219,7 +241,10 @@ class Policy(ProcessBound):
         Raises one ``ValueError`` that lists everything that is wrong: each variable with its value and what is allowed,
         and each one with this prefix that is not known with the nearest that is.
 
-            policy = Policy.from_env("supplier", retry=RetryConfig(max_attempts=5), deadline=30)
+        Examples:
+            >>> policy = Policy.from_env("supplier", environ={"RESILIENCE_SUPPLIER_MAX_ATTEMPTS": "5"}, deadline=30)
+            >>> policy.retry.max_attempts, policy.deadline
+            (5, 30.0)
         """
         return policy_from(cls, dependency, environ, defaults)
 
@@ -296,7 +321,14 @@ class Policy(ProcessBound):
         :class:`~otel_resilience.DeadlineExceededError`, :class:`~otel_resilience.AttemptThreadsExhaustedError`, or the
         operation's own last error with a note; ``TypeError`` for what cannot be protected, such as a generator.
 
-            policy.execute(client.get, url, name="get bundle", is_retryable=ConnectionError | TimeoutError)
+        Examples:
+            >>> policy = Policy("supplier", retry=RetryConfig())
+            >>> def get(path):
+            ...     return f"GET {path}"
+            >>> policy.execute(get, "/plans/small", name="get plan", is_retryable=ConnectionError | TimeoutError)
+            'GET /plans/small'
+            >>> policy.execute(lambda: get("/plans"), name="list plans", deadline=5)
+            'GET /plans'
         """
         flags = operation.__code__.co_flags if type(operation) is types.FunctionType else UNUSUAL_FLAGS
         if flags & UNUSUAL_FLAGS:

@@ -29,8 +29,12 @@ class PolicyRegistry(ProcessBound):
     Safe for threads. Raises ``TypeError`` or ``ValueError`` naming the parameter; ``RuntimeError`` where making one
     policy waits for itself.
 
-        policies = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig(), breaker=CircuitBreakerConfig()))
-        policies["api.example.com"].execute(operation)
+    Examples:
+        >>> policies = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig(), breaker=CircuitBreakerConfig()))
+        >>> policies["api.example.com"].execute(lambda: "plans")
+        'plans'
+        >>> policies
+        <PolicyRegistry with 1 of 1000 policies>
     """
 
     def __init__(self, make: Callable[[str], Policy], max_size: int = 1000) -> None:

@@ -30,7 +30,13 @@ def budgets_in_use() -> list[RetryBudget]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetryBudgetMetrics:
-    """A budget at one moment."""
+    """A budget at one moment: what :meth:`RetryBudget.metrics` returns.
+
+    Examples:
+        >>> metrics = RetryBudget("supplier").metrics()
+        >>> metrics.tokens, metrics.capacity, metrics.denied
+        (100.0, 100.0, 0)
+    """
 
     dependency: str
     tokens: float
@@ -49,8 +55,14 @@ class RetryBudget(ProcessBound):
     Policies that are given no budget, or the same sizes of one, share the bucket of their dependency's name:
     :meth:`for_dependency`. A budget made with the constructor is a separate bucket, for those that are given it.
 
-        budget = RetryBudget("supplier", RetryBudgetConfig(capacity=50))
-        reads, writes = Policy("supplier", retry=RetryConfig(), budget=budget), Policy("orders", ..., budget=budget)
+    ``clock`` gives monotonic seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> budget = RetryBudget("supplier", RetryBudgetConfig(capacity=50))
+        >>> reads = Policy("supplier", retry=RetryConfig(), budget=budget)
+        >>> writes = Policy("orders", retry=RetryConfig(), budget=budget)
+        >>> budget.take(10), f"{budget.metrics().utilization:.0%}"
+        (True, '20%')
     """
 
     __slots__ = ("__weakref__", "_bucket", "_clock", "_denied", "_granted", "_lock", "_starved", "config", "dependency",
@@ -213,5 +225,13 @@ _by_name = _BucketsByName()
 
 
 def forget_budgets() -> None:
-    """For tests: the next caller that asks for a dependency's bucket gets a new one. Those in use stay as they are."""
+    """For tests: the next caller that asks for a dependency's bucket gets a new one. Those in use stay as they are.
+
+    Examples:
+        >>> from otel_resilience.testing import forget_budgets
+        >>> budget = RetryBudget.for_dependency("supplier")
+        >>> forget_budgets()
+        >>> RetryBudget.for_dependency("supplier") is budget
+        False
+    """
     _by_name.forget()

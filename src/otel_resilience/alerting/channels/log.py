@@ -35,6 +35,11 @@ class LogChannel:
     Its level follows the severity: INFO, WARNING, ERROR, CRITICAL; resolved ones are INFO. Its fields stand in
     ``extra`` under ``otel.attributes``, as those of the library's events. A record that no handler takes is lost in
     silence: the application has to set up logging.
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig, AlertService, Route
+        >>> from otel_resilience.alerting.channels import LogChannel
+        >>> service = AlertService(AlertConfig(), [Route(LogChannel())])
     """
 
     min_interval = 0.0

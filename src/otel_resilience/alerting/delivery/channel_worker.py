@@ -34,7 +34,16 @@ _log = logging.getLogger("otel_resilience.alerting")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryConfig:
-    """How a channel is tried. Durations in seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter."""
+    """How a channel is tried. Durations in seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig, AlertService, DeliveryConfig
+        >>> service = AlertService(AlertConfig(), [], delivery=DeliveryConfig(attempt_timeout=10, per_minute=30))
+        >>> DeliveryConfig(attempt_timeout=0)
+        Traceback (most recent call last):
+            ...
+        ValueError: attempt_timeout must be greater than 0, not 0
+    """
 
     attempt_timeout: float = 5.0
     """One message on its way, the answer included."""

@@ -24,7 +24,13 @@ Scalar = str | int | float | bool | None
 
 
 class Status(StrEnum):
-    """Whether the incident is ongoing."""
+    """Whether the incident is ongoing.
+
+    Examples:
+        >>> from otel_resilience.alerting import Status
+        >>> Status("firing") is Status.FIRING
+        True
+    """
 
     FIRING = "firing"
     RESOLVED = "resolved"
@@ -37,6 +43,14 @@ class Alert:
     Two alerts with the same fingerprint belong to the same incident. It is ``kind``, ``dependency`` and
     ``fingerprint_by`` put together: add to the latter what should keep incidents apart. Raises ``TypeError`` or
     ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import Alert
+        >>> alert = Alert(kind="sync_failed", title="Failed: password=hunter22", severity=Severity.HIGH, threshold=3)
+        >>> alert.title
+        'Failed: password=***'
+        >>> alert.fingerprint == Alert(kind="sync_failed", title="Again", severity=Severity.LOW).fingerprint
+        True
     """
 
     kind: str
@@ -103,14 +117,28 @@ class Alert:
 
 
 def fingerprint(kind: str, dependency: str | None = None, *parts: str) -> str:
-    """The fingerprint of alerts made with these."""
+    """The fingerprint of alerts of this ``kind`` and ``dependency``, with ``parts`` as ``fingerprint_by``: 16 hex
+    digits.
+
+    Examples:
+        >>> from otel_resilience.alerting import fingerprint
+        >>> fingerprint("circuit_breaker", "supplier")
+        '22c2165726e07305'
+    """
     text = "\x1f".join((kind, dependency or "", *parts))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Links:
-    """Where the evidence is; ``None`` where no template was configured."""
+    """Where the evidence is; ``None`` where no template was configured.
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig
+        >>> config = AlertConfig(runbook_url="https://runbooks.example/{name}")
+        >>> config.links("circuit_breaker", None).runbook
+        'https://runbooks.example/circuit_breaker'
+    """
 
     trace: str | None = None
     dashboard: str | None = None
@@ -119,7 +147,17 @@ class Links:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """One message about one incident, as channels get it. Made by the alert service; free of secrets."""
+    """One message about one incident, as channels get it. Made by the alert service; free of secrets. Times are seconds
+    since the epoch.
+
+    Examples:
+        >>> from otel_resilience.alerting import Alert, AlertConfig, IncidentBook
+        >>> book = IncidentBook(AlertConfig(service="checkout", group_wait=0))
+        >>> _ = book.report(Alert(kind="trouble", title="Trouble", severity=Severity.HIGH), now=0.0)
+        >>> [(incident, notification)] = book.due(now=0.0)
+        >>> notification.status.value, notification.title, notification.count, notification.reason
+        ('firing', 'Trouble', 1, 'new')
+    """
 
     id: str
     """Unique; a repeated delivery of the same message carries the same one."""

@@ -19,6 +19,14 @@ class EscalationStep:
     """An incident that lasts for ``after`` seconds, or was reopened ``returns`` times, is escalated and notified again.
 
     Exactly one of the two is given. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import EscalationStep
+        >>> step = EscalationStep(after=900, severity=Severity.CRITICAL, channels=("pagerduty",))
+        >>> EscalationStep()
+        Traceback (most recent call last):
+            ...
+        ValueError: an escalation step needs either after or returns
     """
 
     after: float | None = None
@@ -47,6 +55,13 @@ class Silence:
 
     Of an incident that is open already, only the end is sent meanwhile. Raises ``TypeError`` or ``ValueError`` naming
     the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import Alert, Silence
+        >>> silence = Silence(dependency="supplier", until=1_800_000_000)
+        >>> alert = Alert(kind="errors", title="Errors", severity=Severity.HIGH, dependency="supplier")
+        >>> silence.covers(alert, now=1_799_999_999), silence.covers(alert, now=1_800_000_000)
+        (True, False)
     """
 
     kind: str | None = None
@@ -66,7 +81,7 @@ class Silence:
             check.number("until", self.until, minimum=0)
 
     def covers(self, alert: Alert, now: float) -> bool:
-        """Whether ``alert`` is silenced at ``now``."""
+        """Whether ``alert`` is silenced at ``now``, in seconds since the epoch."""
         return now < self.until and self.matches(alert)
 
     def matches(self, alert: Alert) -> bool:
@@ -86,7 +101,12 @@ class Silence:
 class Inhibition:
     """While an incident of one of the ``causes`` is open, ``consequences`` of the same dependency are not sent.
 
-    Raises ``TypeError`` naming the parameter.
+    Both are kinds of alerts. Raises ``TypeError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig, Inhibition
+        >>> quiet = Inhibition(frozenset({"circuit_breaker"}), frozenset({"errors"}))
+        >>> config = AlertConfig(inhibitions=(quiet,))
     """
 
     causes: frozenset[str]
@@ -111,6 +131,16 @@ class AlertConfig:
 
     Group wait, repeat and keep-firing have the shape of Alertmanager; the group wait is shorter, so that a page is out
     within 60 s although a breaker may take 53 s to open (alert-noise simulation).
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig
+        >>> config = AlertConfig(service="checkout", environment="production", rate_limit=300)
+        >>> config.owner
+        ('checkout', 'production')
+        >>> AlertConfig(max_incidents=0)
+        Traceback (most recent call last):
+            ...
+        ValueError: max_incidents must be at least 1, not 0
     """
 
     service: str = UNKNOWN_SERVICE
@@ -187,7 +217,16 @@ class AlertConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """How many classified errors of a severity within ``window`` seconds are an alert; ``None``: never."""
+    """How many classified errors of a severity within ``window`` seconds are an alert; ``None``: never.
+
+    Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import SourceConfig, Thresholds
+        >>> config = SourceConfig(thresholds=Thresholds(window=300, by_severity={Severity.HIGH: 10}))
+        >>> Thresholds().by_severity[Severity.HIGH]
+        5
+    """
 
     window: float = 60.0
     by_severity: Mapping[Severity, int | None] = dataclasses.field(

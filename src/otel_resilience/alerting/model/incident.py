@@ -47,7 +47,13 @@ _FORMER_NAMES: Final = {
 
 
 class Phase(StrEnum):
-    """Where an incident stands; see :mod:`otel_resilience.alerting.model.book`."""
+    """Where an incident stands; see :mod:`otel_resilience.alerting.model.book`.
+
+    Examples:
+        >>> from otel_resilience.alerting import Phase
+        >>> [phase.value for phase in Phase]
+        ['watching', 'pending', 'inhibited', 'open', 'over']
+    """
 
     WATCHING = "watching"
     PENDING = "pending"
@@ -58,7 +64,18 @@ class Phase(StrEnum):
 
 @dataclasses.dataclass(slots=True)
 class Incident:
-    """What one fingerprint stands for. Times are seconds since the epoch."""
+    """What one fingerprint stands for. Times are seconds since the epoch.
+
+    Made and changed by the alert service; read it from :meth:`AlertService.incidents`.
+
+    Examples:
+        >>> from otel_resilience.alerting import Alert, AlertConfig, AlertService
+        >>> service = AlertService(AlertConfig(group_wait=0), [])
+        >>> service.report(Alert(kind="trouble", title="Trouble", severity=Severity.HIGH))
+        >>> incident, = service.incidents()
+        >>> incident.kind, incident.phase.value, incident.total
+        ('trouble', 'pending', 1)
+    """
 
     id: str
     fingerprint: str

@@ -1,0 +1,184 @@
+"""Every public name says what it is, in which units, and what it raises; its example runs.
+
+An example has the names of ``otel_resilience`` and imports the rest.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import doctest
+import enum
+import functools
+import importlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+
+import otel_resilience
+from docs import public_api
+from otel_resilience.testing import Resilience
+
+NO_EXAMPLE: Final[dict[str, str]] = {}
+"""Public classes and functions without an example, and why."""
+OTHER_FLOATS: Final = frozenset(
+    {"capacity", "cost", "exponential_base", "failure_rate", "fraction", "given", "margin", "rate", "refill_rate",
+     "slow_call_rate", "success_credit", "throttle_cost", "tokens", "transient_cost", "utilization", "value"}
+)  # fmt: skip
+"""Numbers that are no durations: shares, factors and tokens. All others are seconds, and the docstring says so."""
+RAISED_BY_CHECKS: Final = ("TypeError", "ValueError")
+"""By the functions of ``otel_resilience._internal.validation``."""
+
+
+def public_names() -> Iterator[tuple[str, Any]]:
+    """Each public class and function once, by the shortest path from which it is imported."""
+    seen: set[int] = set()
+    for module in map(importlib.import_module, public_api.MODULES):
+        for name in public_api._public_names(module):
+            value = getattr(module, name)
+            if (inspect.isclass(value) or inspect.isroutine(value)) and id(value) not in seen:
+                seen.add(id(value))
+                yield f"{module.__name__}.{name}", value
+
+
+def members(path: str, kind: type) -> Iterator[tuple[str, Any]]:
+    """What a class itself defines and users call or read."""
+    for owner in public_api._ours(kind):
+        for name, value in vars(owner).items():
+            unwrapped = getattr(value, "__func__", value)
+            if public_api._is_public(name) and (
+                inspect.isfunction(unwrapped) or isinstance(value, property | functools.cached_property)
+            ):
+                yield f"{path}.{name}", unwrapped
+
+
+NAMES: Final = dict(public_names())
+CLASSES: Final = {path: value for path, value in NAMES.items() if inspect.isclass(value)}
+MEMBERS: Final = {path: value for owner, kind in CLASSES.items() for path, value in members(owner, kind)}
+
+
+def own_doc(value: Any) -> str:
+    """Without what a class or a dataclass has from elsewhere."""
+    text = value.__dict__.get("__doc__") if inspect.isclass(value) else value.__doc__
+    made = f"{value.__name__}(" if dataclasses.is_dataclass(value) and inspect.isclass(value) else None
+    return "" if text is None or (made and text.startswith(made)) else inspect.cleandoc(text)
+
+
+def source_of(value: Any) -> Any:
+    """The definition of a class or function, parsed."""
+    value = getattr(value, "fget", None) or getattr(value, "func", None) or inspect.unwrap(value)
+    return ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
+
+
+def texts_after(body: list[ast.stmt]) -> dict[str, str]:
+    """The literals that document the names which are assigned before them."""
+    found = {}
+    for statement, following in zip(body, body[1:], strict=False):
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
+        if (
+            isinstance(target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
+            found[target.id] = str(following.value.value)
+    return found
+
+
+@pytest.mark.parametrize("path", ["otel_resilience", *NAMES, *MEMBERS])
+def test_an_example_runs(path: str, resilience: Resilience) -> None:
+    del resilience  # it keeps policies from waiting
+    value = otel_resilience if path == "otel_resilience" else NAMES.get(path) or MEMBERS[path]
+    names = {name: getattr(otel_resilience, name) for name in otel_resilience.__all__}
+    example = doctest.DocTestParser().get_doctest(own_doc(value), names, path, None, None)
+    if not example.examples:
+        assert path in MEMBERS or path in NO_EXAMPLE, "it has no example"
+        return
+    report: list[str] = []
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=report.append)
+    assert not result.failed, "".join(report)
+
+
+@pytest.mark.parametrize("path", [*NAMES, *MEMBERS])
+def test_it_has_a_docstring(path: str) -> None:
+    value = NAMES.get(path) or MEMBERS[path]
+    assert own_doc(value), "it has no docstring"
+
+
+@pytest.mark.parametrize("path", [path for path, kind in CLASSES.items() if issubclass(kind, enum.Enum)])
+def test_a_member_of_an_enumeration_is_explained(path: str) -> None:
+    documented = texts_after(source_of(CLASSES[path]).body)
+    assert not set(CLASSES[path].__members__) - set(documented)
+
+
+@pytest.mark.parametrize("path", [path for path, kind in CLASSES.items() if dataclasses.is_dataclass(kind)])
+def test_a_number_of_a_dataclass_has_its_unit(path: str) -> None:
+    documented = texts_after(source_of(CLASSES[path]).body)
+    doc = own_doc(CLASSES[path])
+    for field in dataclasses.fields(CLASSES[path]):
+        if "float" in str(field.type) and field.name not in OTHER_FLOATS and "Callable" not in str(field.type):
+            assert "second" in f"{doc} {documented.get(field.name, '')}".lower(), field.name
+
+
+@pytest.mark.parametrize("path", [*NAMES, *MEMBERS])
+def test_a_parameter_that_is_a_duration_is_in_seconds(path: str) -> None:
+    value = NAMES.get(path) or MEMBERS[path]
+    kind = value if inspect.isclass(value) else CLASSES.get(path.rpartition(".")[0])
+    function = value.__init__ if inspect.isclass(value) else value
+    if dataclasses.is_dataclass(value) or isinstance(value, property | functools.cached_property):
+        return
+    doc = f"{own_doc(function)} {own_doc(kind) if kind else ''}".lower()
+    for name, parameter in inspect.signature(function).parameters.items():
+        text = str(parameter.annotation)
+        if "float" in text and "Callable" not in text and name not in OTHER_FLOATS:
+            assert "second" in doc, name
+
+
+def raised_by(definition: ast.AST) -> Iterator[tuple[str, ...]]:
+    """The errors that a function raises itself; each as the names of which one must be documented."""
+    for node in ast.walk(definition):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            named = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            if isinstance(named, ast.Name) and named.id[0].isupper():
+                yield (named.id,)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if isinstance(node.func.value, ast.Name) and node.func.value.id == "check":
+                yield RAISED_BY_CHECKS
+
+
+@pytest.mark.parametrize("path", [*NAMES, *MEMBERS])
+def test_what_it_raises_is_named(path: str) -> None:
+    value = NAMES.get(path) or MEMBERS[path]
+    if inspect.isclass(value):
+        made = [step for step in (value.__dict__.get("__init__"), value.__dict__.get("__post_init__")) if step]
+        definitions = [source_of(step) for step in made if hasattr(step, "__code__") and step.__code__.co_filename != "<string>"]
+        doc = own_doc(value) + "".join(own_doc(step) for step in made)
+    else:
+        definitions = [source_of(value)]
+        kind = CLASSES.get(path.rpartition(".")[0])
+        doc = own_doc(value) + (own_doc(kind) if kind else "")
+    for names in (names for definition in definitions for names in raised_by(definition)):
+        assert any(name in doc for name in names), names
+
+
+@pytest.mark.parametrize("name", public_api.MODULES)
+def test_a_constant_is_explained(name: str) -> None:
+    module = importlib.import_module(name)
+    assert own_doc(module), "the module has no docstring"
+    for each in public_api._public_names(module):
+        value = getattr(module, each)
+        if not (inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, ModuleType)):
+            assert each == "__version__" or each in explained(), each
+
+
+@functools.cache
+def explained() -> dict[str, str]:
+    """The documented constants of all modules of the library that are loaded."""
+    loaded = [inspect.getmodule(value) for value in NAMES.values()]
+    found: dict[str, str] = {}
+    for module in {module.__name__: module for module in loaded if module is not None}.values():
+        found |= texts_after(ast.parse(inspect.getsource(module)).body)
+    return found
