@@ -178,6 +178,7 @@ class AttemptTimeoutError(ResilienceError, TimeoutError):
     )
 
     def __init__(self, timeout: float) -> None:
+        """``timeout`` is the limit in seconds."""
         super().__init__(timeout)
         self.timeout = timeout
         """Seconds."""
@@ -207,6 +208,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
     """Whether it cut an attempt that was running; ``False``: it kept one from beginning."""
 
     def __init__(self, deadline: float) -> None:
+        """``deadline`` is the limit in seconds."""
         super().__init__(deadline)
         self.deadline = deadline
         """Seconds."""

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 REDACTED: Final = "***"
+"""Stands in the place of a secret."""
 MIN_SECRET: Final = 4
 """Characters; shorter values are not registered, since they would blank out ordinary words."""
 MAX_SECRET: Final = 1024

@@ -13,6 +13,7 @@ import functools
 import importlib
 import inspect
 import textwrap
+import typing
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, Final
@@ -26,7 +27,7 @@ from otel_resilience.testing import Resilience
 NO_EXAMPLE: Final[dict[str, str]] = {}
 """Public classes and functions without an example, and why."""
 OTHER_FLOATS: Final = frozenset(
-    {"capacity", "cost", "exponential_base", "failure_rate", "fraction", "given", "margin", "rate", "refill_rate",
+    {"capacity", "claim", "cost", "exponential_base", "failure_rate", "fraction", "given", "margin", "rate", "refill_rate",
      "slow_call_rate", "success_credit", "throttle_cost", "tokens", "transient_cost", "utilization", "value"}
 )  # fmt: skip
 """Numbers that are no durations: shares, factors and tokens. All others are seconds, and the docstring says so."""
@@ -47,13 +48,12 @@ def public_names() -> Iterator[tuple[str, Any]]:
 
 def members(path: str, kind: type) -> Iterator[tuple[str, Any]]:
     """What a class itself defines and users call or read."""
-    for owner in public_api._ours(kind):
-        for name, value in vars(owner).items():
-            unwrapped = getattr(value, "__func__", value)
-            if public_api._is_public(name) and (
-                inspect.isfunction(unwrapped) or isinstance(value, property | functools.cached_property)
-            ):
-                yield f"{path}.{name}", unwrapped
+    for name, value in vars(kind).items():
+        unwrapped = getattr(value, "__func__", value)
+        if public_api._is_public(name) and (
+            inspect.isfunction(unwrapped) or isinstance(value, property | functools.cached_property)
+        ):
+            yield f"{path}.{name}", unwrapped
 
 
 NAMES: Final = dict(public_names())
@@ -62,10 +62,22 @@ MEMBERS: Final = {path: value for owner, kind in CLASSES.items() for path, value
 
 
 def own_doc(value: Any) -> str:
-    """Without what a class or a dataclass has from elsewhere."""
+    """Without what a class inherits, and without the signature that a dataclass makes of itself."""
     text = value.__dict__.get("__doc__") if inspect.isclass(value) else value.__doc__
-    made = f"{value.__name__}(" if dataclasses.is_dataclass(value) and inspect.isclass(value) else None
-    return "" if text is None or (made and text.startswith(made)) else inspect.cleandoc(text)
+    made = inspect.isclass(value) and dataclasses.is_dataclass(value) and (text or "").startswith(f"{value.__name__}(")
+    return "" if text is None or made else inspect.cleandoc(text)
+
+
+def doc_for(path: str) -> str:
+    """All that a reader is shown: with what bases say, and of a member also what its class says."""
+    value = NAMES.get(path)
+    if not inspect.isclass(value):
+        owner, _, name = path.rpartition(".")
+        bases = public_api._ours(CLASSES[owner]) if value is None else []
+        shown = [value, *bases, *(vars(base)[name] for base in bases if name in vars(base))]
+    else:
+        shown = [*public_api._ours(value), vars(value).get("__init__")]
+    return " ".join(own_doc(each) for each in shown if each is not None)
 
 
 def source_of(value: Any) -> Any:
@@ -117,24 +129,33 @@ def test_a_member_of_an_enumeration_is_explained(path: str) -> None:
 @pytest.mark.parametrize("path", [path for path, kind in CLASSES.items() if dataclasses.is_dataclass(kind)])
 def test_a_number_of_a_dataclass_has_its_unit(path: str) -> None:
     documented = texts_after(source_of(CLASSES[path]).body)
-    doc = own_doc(CLASSES[path])
     for field in dataclasses.fields(CLASSES[path]):
-        if "float" in str(field.type) and field.name not in OTHER_FLOATS and "Callable" not in str(field.type):
-            assert "second" in f"{doc} {documented.get(field.name, '')}".lower(), field.name
+        if is_duration(field.name, field.type):
+            assert "second" in f"{doc_for(path)} {documented.get(field.name, '')}".lower(), field.name
 
 
 @pytest.mark.parametrize("path", [*NAMES, *MEMBERS])
 def test_a_parameter_that_is_a_duration_is_in_seconds(path: str) -> None:
     value = NAMES.get(path) or MEMBERS[path]
-    kind = value if inspect.isclass(value) else CLASSES.get(path.rpartition(".")[0])
-    function = value.__init__ if inspect.isclass(value) else value
     if dataclasses.is_dataclass(value) or isinstance(value, property | functools.cached_property):
         return
-    doc = f"{own_doc(function)} {own_doc(kind) if kind else ''}".lower()
-    for name, parameter in inspect.signature(function).parameters.items():
-        text = str(parameter.annotation)
-        if "float" in text and "Callable" not in text and name not in OTHER_FLOATS:
-            assert "second" in doc, name
+    for name, parameter in inspect.signature(value.__init__ if inspect.isclass(value) else value).parameters.items():
+        if is_duration(name, parameter.annotation):
+            assert "second" in doc_for(path).lower(), name
+
+
+def is_duration(name: str, annotation: object) -> bool:
+    text = str(annotation)
+    return "float" in text and "Callable" not in text and name not in OTHER_FLOATS
+
+
+def written_steps(value: Any) -> Iterator[ast.AST]:
+    """What runs where it is called or made, without what a dataclass or a protocol generates."""
+    steps = [vars(value).get("__init__"), vars(value).get("__post_init__")] if inspect.isclass(value) else [value]
+    for step in steps:
+        code = getattr(step, "__code__", None)
+        if step is not None and (code is None or code.co_filename not in ("<string>", typing.__file__)):
+            yield source_of(step)
 
 
 def raised_by(definition: ast.AST) -> Iterator[tuple[str, ...]]:
@@ -151,17 +172,10 @@ def raised_by(definition: ast.AST) -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.parametrize("path", [*NAMES, *MEMBERS])
 def test_what_it_raises_is_named(path: str) -> None:
-    value = NAMES.get(path) or MEMBERS[path]
-    if inspect.isclass(value):
-        made = [step for step in (value.__dict__.get("__init__"), value.__dict__.get("__post_init__")) if step]
-        definitions = [source_of(step) for step in made if hasattr(step, "__code__") and step.__code__.co_filename != "<string>"]
-        doc = own_doc(value) + "".join(own_doc(step) for step in made)
-    else:
-        definitions = [source_of(value)]
-        kind = CLASSES.get(path.rpartition(".")[0])
-        doc = own_doc(value) + (own_doc(kind) if kind else "")
-    for names in (names for definition in definitions for names in raised_by(definition)):
-        assert any(name in doc for name in names), names
+    doc = doc_for(path)
+    for step in written_steps(NAMES.get(path) or MEMBERS[path]):
+        for names in raised_by(step):
+            assert any(name in doc for name in names), names
 
 
 @pytest.mark.parametrize("name", public_api.MODULES)

@@ -243,6 +243,7 @@ class CircuitBreaker(ProcessBound):
         return result
 
     def __enter__(self) -> Self:
+        """Raises :class:`~otel_resilience.CircuitOpenError` where the circuit lets no call pass."""
         started = self.clock()
         _blocks.set((*_blocks.get(), (self, self.fast_permit or self.admit(), started)))
         return self
@@ -262,6 +263,7 @@ class CircuitBreaker(ProcessBound):
             self.record_error(permit, self._classifier.classify(error), started, error)
 
     async def __aenter__(self) -> Self:
+        """As ``with``, for an ``async def``."""
         return self.__enter__()
 
     async def __aexit__(

@@ -59,9 +59,13 @@ class Severity(Enum):
     """
 
     LOW = "LOW"
+    """Counted; not reported by itself."""
     MEDIUM = "MEDIUM"
+    """Worth a look where it is frequent."""
     HIGH = "HIGH"
+    """A person looks at it soon."""
     CRITICAL = "CRITICAL"
+    """A person is notified at once."""
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, Severity):
@@ -84,6 +88,7 @@ class BreakerEffect(StrEnum):
     """
 
     FAILURE = "failure"
+    """It is not well: counts against it."""
     SUCCESS = "success"
     """The dependency answered properly, if not as hoped: a well-formed 404."""
     NEUTRAL = "neutral"

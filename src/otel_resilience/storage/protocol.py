@@ -50,8 +50,11 @@ class Action(StrEnum):
     RELEASE = "release"
     """The probe of ``lease`` says nothing."""
     FORCE_OPEN = "force_open"
+    """As :meth:`CircuitBreaker.force_open`."""
     CLOSE = "close"
+    """As :meth:`CircuitBreaker.close`."""
     RESET = "reset"
+    """As :meth:`CircuitBreaker.reset`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

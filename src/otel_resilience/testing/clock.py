@@ -72,7 +72,9 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         return self.clock.now
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # asyncio's own
-        """Waits for the threads without a limit: one on fake time would be over before they can end."""
+        """Waits for the threads however long they take: ``timeout``, in seconds of fake time, would be over before they
+        can end.
+        """
         del timeout
         await super().shutdown_default_executor()
 

@@ -51,7 +51,7 @@ class LogChannel:
         self._log = logging.getLogger(LOGGER)
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
-        """Writes it; ``timeout`` is not needed."""
+        """Writes it; ``timeout``, in seconds, is not needed."""
         resolved = notification.status is Status.RESOLVED
         level = logging.INFO if resolved else _LEVELS[notification.severity]
         self._log.log(level, "%s", _line(notification), extra={"otel.attributes": _attributes(notification)})

@@ -28,7 +28,7 @@ class Receipt:
     notification: Notification
     delivered: bool
     seconds: float
-    """From the cause to the confirmation, or until it was given up."""
+    """Seconds from the cause to the confirmation, or until it was given up."""
     error_type: str | None = None
 
 

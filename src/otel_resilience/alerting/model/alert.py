@@ -33,7 +33,9 @@ class Status(StrEnum):
     """
 
     FIRING = "firing"
+    """It goes on."""
     RESOLVED = "resolved"
+    """It is over."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

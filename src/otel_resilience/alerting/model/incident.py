@@ -56,10 +56,15 @@ class Phase(StrEnum):
     """
 
     WATCHING = "watching"
+    """Fewer occurrences than the threshold."""
     PENDING = "pending"
+    """The first message waits for others to group with."""
     INHIBITED = "inhibited"
+    """There is a message about its cause already."""
     OPEN = "open"
+    """A message was sent, and it has not been calm for long enough."""
     OVER = "over"
+    """Remembered, to notice that it comes back."""
 
 
 @dataclasses.dataclass(slots=True)
