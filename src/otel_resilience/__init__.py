@@ -3,8 +3,8 @@
 * Protect a call: :class:`Policy` puts retries, circuit breaker, limits, deadline and fallback round a function, ``def``
   or ``async def``, by ``policy.execute(function)`` or ``@policy``. :class:`RetryService` and :func:`retry` make retries
   alone, :class:`CircuitBreaker` is a breaker alone, :class:`PolicyRegistry` has a policy for each host.
-* Protect a block: ``for attempt in policy.attempts(): with attempt: ...``, ``with breaker: ...``, ``with limiter: ...``;
-  each as ``async`` too.
+* Protect a block: ``for attempt in policy.attempts(): with attempt: ...``, ``with breaker: ...``, ``with limiter:
+  ...``; each as ``async`` too.
 * Settings: :class:`RetryConfig`, :class:`RetryBudgetConfig`, :class:`CircuitBreakerConfig`, :class:`RateLimit`,
   :class:`ConcurrencyLimit`, with durations in seconds. ``Policy.from_env`` reads them from environment variables;
   :func:`disabled` switches all protection off.

@@ -12,6 +12,7 @@ import enum
 import functools
 import importlib
 import inspect
+import itertools
 import textwrap
 import typing
 from collections.abc import Iterator
@@ -19,16 +20,16 @@ from types import ModuleType
 from typing import Any, Final
 
 import pytest
+from docs import public_api
 
 import otel_resilience
-from docs import public_api
 from otel_resilience.testing import Resilience
 
 NO_EXAMPLE: Final[dict[str, str]] = {}
 """Public classes and functions without an example, and why."""
 OTHER_FLOATS: Final = frozenset(
-    {"capacity", "claim", "cost", "exponential_base", "failure_rate", "fraction", "given", "margin", "rate", "refill_rate",
-     "slow_call_rate", "success_credit", "throttle_cost", "tokens", "transient_cost", "utilization", "value"}
+    {"capacity", "claim", "cost", "exponential_base", "failure_rate", "fraction", "given", "margin", "rate",
+     "refill_rate", "slow_call_rate", "success_credit", "throttle_cost", "tokens", "transient_cost", "utilization", "value"}
 )  # fmt: skip
 """Numbers that are no durations: shares, factors and tokens. All others are seconds, and the docstring says so."""
 RAISED_BY_CHECKS: Final = ("TypeError", "ValueError")
@@ -57,7 +58,7 @@ def members(path: str, kind: type) -> Iterator[tuple[str, Any]]:
 
 
 NAMES: Final = dict(public_names())
-CLASSES: Final = {path: value for path, value in NAMES.items() if inspect.isclass(value)}
+CLASSES: Final[dict[str, Any]] = {path: value for path, value in NAMES.items() if inspect.isclass(value)}
 MEMBERS: Final = {path: value for owner, kind in CLASSES.items() for path, value in members(owner, kind)}
 
 
@@ -89,7 +90,7 @@ def source_of(value: Any) -> Any:
 def texts_after(body: list[ast.stmt]) -> dict[str, str]:
     """The literals that document the names which are assigned before them."""
     found = {}
-    for statement, following in zip(body, body[1:], strict=False):
+    for statement, following in itertools.pairwise(body):
         target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
         if (
             isinstance(target, ast.Name)
@@ -165,9 +166,8 @@ def raised_by(definition: ast.AST) -> Iterator[tuple[str, ...]]:
             named = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
             if isinstance(named, ast.Name) and named.id[0].isupper():
                 yield (named.id,)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if isinstance(node.func.value, ast.Name) and node.func.value.id == "check":
-                yield RAISED_BY_CHECKS
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("check."):
+            yield RAISED_BY_CHECKS
 
 
 @pytest.mark.parametrize("path", [*NAMES, *MEMBERS])
