@@ -29,7 +29,8 @@ NO_EXAMPLE: Final[dict[str, str]] = {}
 """Public classes and functions without an example, and why."""
 OTHER_FLOATS: Final = frozenset(
     {"capacity", "claim", "cost", "exponential_base", "failure_rate", "fraction", "given", "margin", "rate",
-     "refill_rate", "slow_call_rate", "success_credit", "throttle_cost", "tokens", "transient_cost", "utilization", "value"}
+     "refill_rate", "slow_call_rate", "success_credit", "throttle_cost", "tokens", "transient_cost",
+     "utilization", "value"}
 )  # fmt: skip
 """Numbers that are no durations: shares, factors and tokens. All others are seconds, and the docstring says so."""
 RAISED_BY_CHECKS: Final = ("TypeError", "ValueError")
