@@ -14,9 +14,7 @@ COMMAND = [sys.executable, "-W", "error", "-m", "otel_resilience.demo"]
 
 def run(command: list[str] = COMMAND, **variables: str) -> subprocess.CompletedProcess[str]:
     environment: dict[str, str] = {**os.environ, "COLUMNS": "60", "PYTHONIOENCODING": "utf-8", **variables}
-    return subprocess.run(
-        command, env=environment, capture_output=True, encoding="utf-8", timeout=120, check=False
-    )  # fmt: skip
+    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=120, check=False)
 
 
 def test_it_shows_attempts_waits_outcome_events_and_metrics() -> None:

@@ -13,6 +13,7 @@ import functools
 import importlib
 import inspect
 import itertools
+import re
 import textwrap
 import typing
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ OTHER_FLOATS: Final = frozenset(
      "utilization", "value"}
 )  # fmt: skip
 """Numbers that are no durations: shares, factors and tokens. All others are seconds, and the docstring says so."""
+CHECKS_OF_RANGES: Final = frozenset({"check.count", "check.number", "check.seconds"})
+RANGE: Final = re.compile(r"at least|at most|greater than|from 0|0 to 1|\(0, 1\]|negative")
 RAISED_BY_CHECKS: Final = ("TypeError", "ValueError")
 """By the functions of ``otel_resilience._internal.validation``."""
 
@@ -177,6 +180,25 @@ def test_what_it_raises_is_named(path: str) -> None:
     for step in written_steps(NAMES.get(path) or MEMBERS[path]):
         for names in raised_by(step):
             assert any(name in doc for name in names), names
+
+
+@pytest.mark.parametrize("path", [*NAMES, *MEMBERS])
+def test_the_range_of_a_number_is_named(path: str) -> None:
+    value = NAMES.get(path) or MEMBERS[path]
+    fields = texts_after(source_of(value).body) if dataclasses.is_dataclass(value) else {}
+    doc = " ".join([doc_for(path), *fields.values()])
+    for step in written_steps(value):
+        for call in (ast.unparse(node.func) for node in ast.walk(step) if isinstance(node, ast.Call)):
+            assert call not in CHECKS_OF_RANGES or RANGE.search(doc), call
+
+
+@pytest.mark.parametrize("path", [path for path, kind in CLASSES.items() if dataclasses.is_dataclass(kind)])
+def test_a_field_of_a_configuration_is_explained(path: str) -> None:
+    documented = texts_after(source_of(CLASSES[path]).body)
+    if "__post_init__" in vars(CLASSES[path]):  # what users make; the others are read
+        doc = own_doc(CLASSES[path])
+        for field in dataclasses.fields(CLASSES[path]):
+            assert field.name in documented or f"``{field.name}``" in doc, field.name
 
 
 @pytest.mark.parametrize("name", public_api.MODULES)

@@ -57,7 +57,9 @@ class SourceConfig:
     """
 
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
+    """How many errors are an alert."""
     breaker_severity: Severity = Severity.HIGH
+    """Of the alert that a circuit is open."""
     credentials: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """By dependency, a name for the credential in use that is no secret itself, such as the start of its hash: refused
     credentials make one incident each."""

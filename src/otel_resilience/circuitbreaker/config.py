@@ -18,7 +18,8 @@ class _DefaultRate(float):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreakerConfig:
-    """When a breaker opens, for how long, and how it closes again. Durations in seconds, greater than 0.
+    """When a breaker opens, for how long, and how it closes again. Durations in seconds, greater than 0; counts at
+    least 1.
 
     It trips when any enabled rule holds. Defaults: half of at least ten calls within 60 s, or five failures in a row
     (Finagle's rule of two parts, the only shape that works at 0.1 to 2 calls per second as well as at fifty). Raises
@@ -59,7 +60,7 @@ class CircuitBreakerConfig:
     max_reset_timeout: float | None = None
     """Upper bound of every open time in seconds. ``None``: 60, or ``reset_timeout`` where that is longer."""
     max_retry_after: float = 300.0
-    """A server's hint extends the open time up to this many seconds."""
+    """A server's hint extends the open time up to this many seconds, at least 0."""
     half_open_max_calls: int = 1
     """Probes that may run at a time; as many successes in a row close the breaker."""
     probe_lease: float | None = None

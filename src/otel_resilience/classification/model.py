@@ -139,10 +139,13 @@ class Classification:
     """
 
     error_class: ErrorClass
+    """What kind of failure it is; decides whether a retry can help."""
     severity: Severity
+    """How urgently it is reported."""
     error_type: str
     """A value of the closed vocabulary (:mod:`otel_resilience.classification.error_types`)."""
     breaker: BreakerEffect = BreakerEffect.NEUTRAL
+    """What it says about the health of the dependency."""
     retry_after: float | None = None
     """Seconds that the dependency asked us to wait, from 0 to infinity; ``None`` where it did not."""
     unsent: bool = False

@@ -23,13 +23,13 @@ class RateLimit:
     limit: int
     """Attempts, at least 1."""
     per: float = 1.0
-    """Seconds; for one attempt in ten seconds: ``RateLimit(1, per=10)``."""
+    """Seconds, greater than 0; for one attempt in ten seconds: ``RateLimit(1, per=10)``."""
     _: dataclasses.KW_ONLY
     max_wait: float | None = None
     """Seconds that an attempt waits for its permit at most, 0: not at all. ``None``: as long as its deadline allows."""
     margin: float = 0.01
-    """The window is longer than ``per`` by this share: a later request may reach the server faster than an earlier
-    one."""
+    """The window is longer than ``per`` by this share, at least 0: a later request may reach the server faster than an
+    earlier one."""
     shadow: bool = False
     """Only counts (``resilience.limit.shadow_exceeded``) what is beyond the limit, and lets it pass."""
 

@@ -16,7 +16,8 @@ from otel_resilience.policy.policy import Policy
 
 
 class PolicyRegistry(ProcessBound):
-    """Policies by key: each is made when it is first asked for, and kept while it is among the last ``max_size`` used.
+    """Policies by key: each is made when it is first asked for, and kept while it is among the last ``max_size`` used
+    (at least 1).
 
     ``make`` is called once per key, however many threads ask, and without a lock: it may take its time, and may use
     this registry for other keys. Where it raises, that is raised, nothing is kept, and the next to ask calls it again.

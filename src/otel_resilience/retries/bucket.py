@@ -11,7 +11,8 @@ from otel_resilience.classification.model import ErrorClass
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RetryBudgetConfig:
-    """Sizes of the bucket, in tokens. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+    """Sizes of the bucket, in tokens: capacity and costs greater than 0, nothing more than the capacity. Raises
+    ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> config = RetryBudgetConfig(capacity=50)

@@ -104,9 +104,9 @@ class RetryBudget(ProcessBound):
     ) -> RetryBudget:
         """The bucket of ``dependency`` in this process, made by the first caller and shared while it is in use.
 
-        ``at_least`` raises its capacity to that many tokens. A bucket of another ``config`` is another one, and so is
-        one on another ``clock``. Different sizes for one dependency are logged as a warning when the second bucket is
-        made: the dependency then gets the retries of both.
+        ``at_least`` raises its capacity to that many tokens (at least 0). A bucket of another ``config`` is another one, and
+        so is one on another ``clock``. Different sizes for one dependency are logged as a warning when the second
+        bucket is made: the dependency then gets the retries of both.
         """
         check.def_function("clock", clock)
         check.number("at_least", at_least, minimum=0)
@@ -123,7 +123,9 @@ class RetryBudget(ProcessBound):
                 self._bucket.enlarge(capacity)
 
     def take(self, cost: float) -> bool:
-        """Pays for one retry. ``False`` where the bucket does not hold ``cost`` tokens."""
+        """Pays for one retry. ``cost`` is at least 0, else ``ValueError``. ``False`` where the bucket does not hold
+        ``cost`` tokens.
+        """
         check.number("cost", cost, minimum=0)
         now = self._clock()
         with self._lock:
@@ -139,7 +141,7 @@ class RetryBudget(ProcessBound):
             self._denied += 1
 
     def give(self, tokens: float) -> None:
-        """Pays in: a refund, or the credit of a first-try success."""
+        """Pays in ``tokens``, at least 0, up to the capacity: a refund, or the credit of a first-try success."""
         check.number("tokens", tokens, minimum=0)
         with self._lock:
             self.full = self._bucket.give(tokens)

@@ -34,7 +34,7 @@ class RetryConfig:
     """
 
     max_attempts: int = 3
-    """Attempts in all, the first included."""
+    """Attempts in all, the first included; at least 1."""
     base_delay: float = 0.05
     """Ceiling in seconds of the wait before the first retry of a transient error."""
     max_delay: float = 20.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import shutil
 import sys
 import textwrap
@@ -70,7 +71,7 @@ def print_telemetry(file: TextIO | None = None, *, width: int | None = None) -> 
 def _lines(telemetry: RecordedTelemetry, width: int, strokes: _Strokes) -> Iterator[str]:
     items = [*map(_span, telemetry.spans), *map(_event, telemetry.events)]
     known = {item.id for item in items}
-    for root in sorted(item for item in items if item.parent not in known):
+    for root in sorted((item for item in items if item.parent not in known), key=_time):
         yield from _wrapped(root.text, width)
         yield from _below(root, items, strokes, width)
     yield ""
@@ -80,7 +81,7 @@ def _lines(telemetry: RecordedTelemetry, width: int, strokes: _Strokes) -> Itera
 
 
 class _Item(NamedTuple):
-    """A span or an event; ordered by time."""
+    """A span or an event."""
 
     time: int
     id: int
@@ -89,6 +90,9 @@ class _Item(NamedTuple):
     text: str
     wait: float = 0.0
     """Seconds before it."""
+
+
+_time = operator.attrgetter("time")
 
 
 def _span(span: ReadableSpan) -> _Item:
@@ -119,7 +123,7 @@ def _event(event: ReadableLogRecord) -> _Item:
 
 
 def _below(item: _Item, items: Iterable[_Item], strokes: _Strokes, width: int, indent: str = "") -> Iterator[str]:
-    children = sorted(each for each in items if item.id and each.parent == item.id)
+    children = sorted((each for each in items if item.id and each.parent == item.id), key=_time)
     for child in children:
         last = child is children[-1]
         further = indent + (_INDENT if last else strokes.trunk)

@@ -25,7 +25,9 @@ class Route:
     """
 
     channel: Channel
+    """Brings them to people."""
     lowest: Severity = Severity.LOW
+    """The least severity that goes there."""
     only: frozenset[Severity] | None = None
     """Severities that it is for, where it is not for all from ``lowest`` on."""
     fallback: bool = False

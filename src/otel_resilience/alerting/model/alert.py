@@ -58,22 +58,31 @@ class Alert:
     kind: str
     """What happened, from a small set: ``circuit_breaker``, ``authentication``, ``sync_failed`` … Names the runbook."""
     title: str
+    """One line for people; at most 200 characters are kept."""
     severity: Severity
+    """How urgent it is."""
     summary: str = ""
+    """What more there is to say; at most 1000 characters are kept."""
     dependency: str | None = None
+    """What was called, where it is about a call."""
     error_type: str | None = None
+    """The ``error.type`` of what failed."""
     error_class: str | None = None
+    """Its :class:`~otel_resilience.ErrorClass`, as text."""
     correlation_id: str | None = None
+    """32 hex digits; ``None``: that of the context in which it is reported."""
     span_id: str | None = None
     """16 hex digits of the span that was current, for the link from the delivery's span."""
     fingerprint_by: tuple[str, ...] = ()
+    """What keeps its incidents apart besides ``kind`` and ``dependency``."""
     context: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
+    """Facts for the message; at most 20, those with the name of a secret masked."""
     at_once: bool = False
     """Notified without waiting for others to group with. CRITICAL ones always are."""
     threshold: int = 1
-    """Notified from this many occurrences within ``window`` on."""
+    """Notified from this many occurrences within ``window`` on; at least 1."""
     window: float = 60.0
-    """Seconds."""
+    """Seconds, greater than 0."""
     quiet_after: float | None = None
     """Seconds without another occurrence after which the incident counts as over. ``None``: it ends only by
     :meth:`~otel_resilience.alerting.AlertService.resolve`."""
@@ -164,14 +173,18 @@ class Notification:
     id: str
     """Unique; a repeated delivery of the same message carries the same one."""
     status: Status
+    """Whether the incident goes on."""
     severity: Severity
+    """The highest so far."""
     kind: str
+    """As that of the alert, like the texts that follow."""
     title: str
     summary: str
     dependency: str | None
     error_type: str | None
     error_class: str | None
     correlation_id: str | None
+    """Of the latest occurrence."""
     span_id: str | None
     fingerprint: str
     """Stays the same over the incident: deduplication key at the receivers."""
@@ -184,11 +197,14 @@ class Notification:
     first_seen: float
     """Seconds since the epoch."""
     last_seen: float
+    """Of the latest occurrence; seconds since the epoch."""
     escalation: int
     """How often it was escalated; 0 at first."""
     links: Links
+    """Where the evidence is."""
     context: Mapping[str, Scalar]
     service: str
+    """The name of the system, by :attr:`AlertConfig.service`."""
     reason: str = "new"
     """Why it is sent now: ``new``, ``raised``, ``more``, ``escalated``, ``repeat``, ``back``, ``resolved``, ``digest``,
     ``test``."""

@@ -30,9 +30,9 @@ class EscalationStep:
     """
 
     after: float | None = None
-    """Seconds since the incident began."""
+    """Seconds since the incident began, greater than 0."""
     returns: int | None = None
-    """How often it came back within :attr:`AlertConfig.remember` after it was over."""
+    """How often it came back within :attr:`AlertConfig.remember` after it was over; at least 1."""
     severity: Severity | None = None
     """What its severity rises to; ``None``: one step up."""
     channels: tuple[str, ...] = ()
@@ -65,10 +65,15 @@ class Silence:
     """
 
     kind: str | None = None
+    """``None``, here and below: any."""
     dependency: str | None = None
+    """That of the alert."""
     error_type: str | None = None
+    """That of the alert."""
     severity: Severity | None = None
+    """That of the alert."""
     until: float = math.inf
+    """Seconds since the epoch, at least 0; by default for ever."""
 
     def __post_init__(self) -> None:
         """Raises ``ValueError`` where no field is given: it would silence everything."""
@@ -110,7 +115,9 @@ class Inhibition:
     """
 
     causes: frozenset[str]
+    """Kinds of the incidents that explain others."""
     consequences: frozenset[str]
+    """Kinds of those that they explain."""
 
     def __post_init__(self) -> None:
         check.series("causes", self.causes, str)
@@ -127,7 +134,8 @@ DEFAULT_ESCALATION: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AlertConfig:
-    """Noise control. Durations in seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+    """Noise control. Durations in seconds, at least 0; those after which something is repeated or forgotten greater
+    than 0; counts at least 1. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Group wait, repeat and keep-firing have the shape of Alertmanager; the group wait is shorter, so that a page is out
     within 60 s although a breaker may take 53 s to open (alert-noise simulation).
@@ -149,6 +157,7 @@ class AlertConfig:
     environment: str | None = None
     """``deployment.environment.name``, part of every fingerprint too."""
     min_severity: Severity = Severity.HIGH
+    """Alerts below it are only counted."""
     group_wait: float = 5.0
     """How long the first message waits for others to group with; CRITICAL ones do not wait."""
     rate_limit: float = 60.0
@@ -166,10 +175,13 @@ class AlertConfig:
     max_incidents: int = 1000
     """Incidents kept apart; what comes beyond is one incident of kind ``overflow``."""
     escalation: tuple[EscalationStep, ...] = DEFAULT_ESCALATION
+    """By default after an hour, and when it has come back three times."""
     silences: tuple[Silence, ...] = ()
+    """Alerts that are not notified for a while."""
     inhibitions: tuple[Inhibition, ...] = (
         Inhibition(frozenset({"circuit_breaker", "authentication"}), frozenset({"errors"})),
     )
+    """Which incidents explain others; by default an open circuit and refused credentials explain ``errors``."""
     trace_url: str | None = None
     """A template with ``{trace_id}``."""
     dashboard_url: str | None = None
@@ -229,6 +241,7 @@ class Thresholds:
     """
 
     window: float = 60.0
+    """Seconds, greater than 0."""
     by_severity: Mapping[Severity, int | None] = dataclasses.field(
         default_factory=lambda: {
             Severity.CRITICAL: 1,
@@ -237,6 +250,7 @@ class Thresholds:
             Severity.LOW: None,
         }
     )
+    """Occurrences, at least 1; by default CRITICAL 1, HIGH 5, MEDIUM 50, LOW never."""
 
     def __post_init__(self) -> None:
         check.seconds("window", self.window)

@@ -97,7 +97,7 @@ class RedisStorage(DocumentStorage):
     keys. ``clock`` stands in for the server's time, in tests. Raises ``ValueError`` on an unusable URL; the message
     does not show it.
 
-    ``keep``: seconds after which a key that nobody uses is gone; a week by default.
+    ``keep``: seconds, greater than 0, after which a key that nobody uses is gone; a week by default.
 
     Examples:
         >>> from otel_resilience.storage import RedisStorage, SharedState
