@@ -104,9 +104,9 @@ class RetryBudget(ProcessBound):
     ) -> RetryBudget:
         """The bucket of ``dependency`` in this process, made by the first caller and shared while it is in use.
 
-        ``at_least`` raises its capacity to that many tokens (at least 0). A bucket of another ``config`` is another one, and
-        so is one on another ``clock``. Different sizes for one dependency are logged as a warning when the second
-        bucket is made: the dependency then gets the retries of both.
+        ``at_least`` (at least 0) raises its capacity to that many tokens. A bucket of another ``config`` is another
+        one, and so is one on another ``clock``. Different sizes for one dependency are logged as a warning when the
+        second bucket is made: the dependency then gets the retries of both.
         """
         check.def_function("clock", clock)
         check.number("at_least", at_least, minimum=0)
