@@ -241,7 +241,8 @@ class Call(CallTelemetry):
             policy.breaker.record_success(self.permit, self.started_attempt)
         budget = policy.budget
         if self.attempts > 1:
-            self._refund()
+            if self.budget_cost:
+                self._refund()
             self.error = None
         elif budget is not None and not budget.full:
             budget.give(budget.config.success_credit)
@@ -505,7 +506,7 @@ class Call(CallTelemetry):
             reason = self._unsafe_to_repeat(error, verdict)
             if reason:
                 return self._suppress(reason)
-        if any(each.exhausted for each in self.below):
+        if self.below and any(each.exhausted for each in self.below):
             return self._suppress("exhausted_below")
         if verdict.immediate and not self.used_immediate:
             self.used_immediate = True
@@ -558,27 +559,29 @@ class Call(CallTelemetry):
             return self.idempotent
         if self.unsafe_inside:
             return False
-        for each in self.below:
+        below = self.below
+        for each in below:
             if each.error is errors[0] and each.idempotent is not None:
                 return each.idempotent
-        if verdict.idempotent is False or any(each.idempotent is False for each in self.below):
+        if verdict.idempotent is False or (below and any(each.idempotent is False for each in below)):
             return False
         if verdict.idempotent is None and shows_unsafe_request(errors):
             return False
-        if self.below and all(each.idempotent for each in self.below) and not self._was_cut(errors):
+        if below and all(each.idempotent for each in below) and not self._was_cut(errors):
             return True
         return verdict.idempotent
 
     def _was_cut(self, errors: tuple[BaseException, ...]) -> bool:
         """Whether a time limit of ours, here or in an enclosed call, cut something of which no request is known."""
-        known = {id(each.error) for each in self.below if each.idempotent}
-        return any(
-            is_a(each, (AttemptTimeoutError, DeadlineExceededError))
-            and id(each) not in known
-            and getattr(each, "cut", True)
-            and each.classification.idempotent is not True  # type: ignore[attr-defined]  # both kinds have one
-            for each in errors
-        )
+        for each in errors:
+            if (
+                is_a(each, (AttemptTimeoutError, DeadlineExceededError))
+                and getattr(each, "cut", True)
+                and each.classification.idempotent is not True  # type: ignore[attr-defined]  # both kinds have one
+                and not any(enclosed.error is each and enclosed.idempotent for enclosed in self.below)
+            ):
+                return True
+        return False
 
     def _in_time(self, delay: float) -> bool:
         if self.deadline is None and self.outer is None:

@@ -325,7 +325,6 @@ class Policy(ProcessBound):
         return operation if wanted is None else judged(operation, wanted, self, name, asynchronous=asynchronous)
 
     def _execute(self, operation: Callable[[], Any], options: CallOptions, deadline: float | None) -> Any:
-        """The one loop for ``def``."""
         if interventions.active:
             self, operation, options, deadline = changed_call(
                 self, self._unprotected, operation, options, deadline, asynchronous=False
@@ -338,17 +337,22 @@ class Policy(ProcessBound):
         call = Call(self, operation, options, deadline)
         if any_set():
             call.observe(telemetry.active())
-        delay, limit, worker = 0.0, math.inf, None
+        return self._run(operation, call)
+
+    def _run(self, operation: Callable[[], Any], call: Call) -> Any:
+        """The one loop for ``def``."""
+        delay, worker = 0.0, None
         try:
             while True:
                 if delay or call.is_limited:
-                    limit, worker = self._wait_for_turn(delay, call)
+                    worker = self._wait_for_turn(delay, call)
                 if worker is None:
                     call.begin_attempt()
+                    run = operation
                 else:
-                    limit = self._begin_attempt(call, worker)
+                    run = self._begin_in_thread(operation, call, worker)
                 try:
-                    result = operation() if worker is None else run_limited(operation, limit, call, worker)
+                    result = run()
                 except BaseException as error:
                     delay = call.failed(error)
                     if delay == GIVE_UP:
@@ -389,12 +393,12 @@ class Policy(ProcessBound):
                 value = await value
         return value
 
-    def _wait_for_turn(self, delay: float, call: Call) -> tuple[float, Worker | None]:
-        """Waits until the attempt may begin. How long it may then take, and the thread in which it can be cut."""
+    def _wait_for_turn(self, delay: float, call: Call) -> Worker | None:
+        """Waits until the attempt may begin. The thread in which it can be cut, where it has a time limit."""
         if delay or self._waits_for_limits:
             wait_for_turn(delay, call)
         limit = call.time_limit()
-        return limit, None if self.attempt_timeout is None else self._reserve(limit, call)
+        return None if self.attempt_timeout is None else self._reserve(limit, call)
 
     async def _wait_for_turn_async(self, delay: float, call: Call) -> float:
         """As :meth:`_wait_for_turn`; nothing more is needed to cut an ``async def``."""
@@ -405,15 +409,15 @@ class Policy(ProcessBound):
             check_can_cut(call)
         return limit
 
-    def _begin_attempt(self, call: Call, worker: Worker) -> float:
-        """Begins an attempt in that thread; what it may take after the wait for the thread."""
+    def _begin_in_thread(self, operation: Callable[[], Any], call: Call, worker: Worker) -> Callable[[], Any]:
+        """Begins an attempt in that thread. What runs it, for as long as is left after the wait for the thread."""
         try:
             limit = call.time_limit()
             call.begin_attempt()
         except BaseException:
             worker.release()
             raise
-        return limit
+        return functools.partial(run_limited, operation, limit, call, call.time_limit_error, worker)
 
     def _reserve(self, limit: float, call: Call) -> Worker | None:
         """The thread in which the attempt can be cut; ``None`` within an event loop, to which the operation belongs."""
