@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import logging
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from catalog_sync.alerts import outcomes
 from catalog_sync.alerts.routes import routes
@@ -24,7 +24,6 @@ from otel_resilience.alerting import (
     Outbox,
     RedisStore,
     ResilienceSource,
-    Route,
     SourceConfig,
     Status,
     Thresholds,
@@ -56,6 +55,8 @@ HEARTBEAT_SHARE: Final = 0.5
 REDIS_TIMEOUT: Final = 0.5
 """Seconds for one question to the shared store of incidents."""
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
 
@@ -71,7 +72,7 @@ class CatalogAlerts:
         self._settings = settings
         store, self._close_store = open_store(settings)
         self._outbox = Outbox(settings.state_dir / FOLDER)
-        self.routes = _routes(settings)
+        self.routes = usable(lambda: routes(settings.alerts))
         self.service = AlertService(
             config(settings),
             self.routes,
@@ -87,7 +88,9 @@ class CatalogAlerts:
         url = settings.alerts.heartbeat_url
         self._heartbeat: Heartbeat | None = None
         if url is not None:
-            self._heartbeat = Heartbeat(url.reveal(), on_failure=_heartbeat_failed, on_success=self._beat_confirmed)
+            self._heartbeat = usable(
+                lambda: Heartbeat(url.reveal(), on_failure=_heartbeat_failed, on_success=self._beat_confirmed)
+            )
 
     def __enter__(self) -> Self:
         self.service.start()
@@ -119,7 +122,9 @@ class CatalogAlerts:
             partial_threshold=settings.alerts.partial_threshold,
             credential=self._credential,
         ):
-            self.service.report(dataclasses.replace(alert, context={**alert.context, "process": self._process}))
+            context, pages = {**alert.context, "process": self._process}, settings.api.public_url
+            page = pages and f"{pages}/syncs/{report.correlation_id}"
+            self.service.report(dataclasses.replace(alert, context=context, details_url=page))
 
     def _beat_confirmed(self) -> None:
         self.service.resolve_dependency(HEARTBEAT, certain=True)
@@ -177,16 +182,21 @@ class CatalogAlerts:
         )
 
 
-def _routes(settings: Settings) -> list[Route]:
+def usable(make: Callable[[], T]) -> T:
+    """What ``make`` makes of the ``ERROR_ALERT_*`` variables and the proxies of the environment. Raises
+    ``ConfigurationError`` where one of these cannot be used."""
     try:
-        return routes(settings.alerts)
+        return make()
     except ValueError as error:
-        raise ConfigurationError(f"an ERROR_ALERT_* variable cannot be used: {error}") from error
+        raise ConfigurationError(f"alerts cannot be sent: {error}") from error
 
 
 def config(settings: Settings) -> AlertConfig:
-    """The identity and the noise control that the settings ask for."""
-    alerts = settings.alerts
+    """The identity, the noise control and the links that the settings ask for.
+
+    A trace without a tracing tool is shown by the page of the API, as incidents and syncs are.
+    """
+    alerts, pages = settings.alerts, settings.api.public_url
     return AlertConfig(
         service=SYSTEM,
         environment=settings.environment,
@@ -198,9 +208,10 @@ def config(settings: Settings) -> AlertConfig:
         escalation=alerts.escalation,
         silences=alerts.silences,
         inhibitions=outcomes.INHIBITIONS,
-        trace_url=alerts.trace_url,
+        trace_url=alerts.trace_url or (pages and f"{pages}/traces/{{trace_id}}"),
         dashboard_url=alerts.dashboard_url,
         runbook_url=alerts.runbook_url,
+        incident_url=pages and f"{pages}/incidents/{{id}}",
     )
 
 

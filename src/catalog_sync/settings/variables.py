@@ -90,6 +90,10 @@ class VariableGroup(BaseSettings):
         environment.env_vars = {name: text.strip() for name, text in environ.items() if text.strip()}
         return cls(_build_sources=((InitSettingsSource(cls, parts), environment), {}))
 
+    def changed(self, **changes: Any) -> Self:
+        """The same with other values of some fields, which are not checked."""
+        return self.model_copy(update=changes)
+
     @classmethod
     def variables(cls) -> Iterator[Variable]:
         """The variables of the group, in the order of its fields."""

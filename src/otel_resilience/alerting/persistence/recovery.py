@@ -97,6 +97,7 @@ class Archive:
             correlation_id=notification.correlation_id,
             span_id=notification.span_id,
             quiet_after=notification.quiet_after,
+            details_url=notification.links.details,
         )
         return Incident(
             id=notification.incident,
