@@ -132,9 +132,7 @@ class ChatWebhook:
 class _Attempt(threading.Thread):
     """One request, in a thread that is left behind when its time is up."""
 
-    def __init__(
-        self, url: str, proxy: str | None, body: bytes, headers: Mapping[str, str], timeout: float
-    ) -> None:
+    def __init__(self, url: str, proxy: str | None, body: bytes, headers: Mapping[str, str], timeout: float) -> None:
         super().__init__(name="alert request", daemon=True)
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
