@@ -71,12 +71,11 @@ class CatalogAlerts:
     ) -> None:
         self._settings = settings
         store, self._close_store = open_store(settings)
-        self._outbox = Outbox(settings.state_dir / FOLDER)
         self.routes = usable(lambda: routes(settings.alerts))
         self.service = AlertService(
             config(settings),
             self.routes,
-            outbox=self._outbox,
+            outbox=Outbox(folder(settings)),
             store=store,
             on_receipt=on_receipt,
         )
@@ -129,13 +128,6 @@ class CatalogAlerts:
     def _beat_confirmed(self) -> None:
         self.service.resolve_dependency(HEARTBEAT, certain=True)
 
-    def resend_dead_letter(self, identifier: str) -> Notification | None:
-        """Send what no channel took once more, by the ID of the message; ``None`` where there is none."""
-        notification = self._outbox.revive(identifier)
-        if notification is not None:
-            self.service.send(notification)
-        return notification
-
     def act(
         self, action: str, identifier: str, *, seconds: float = 0.0, by: str | None = None, reason: str | None = None
     ) -> Incident | Notification | None:
@@ -148,7 +140,8 @@ class CatalogAlerts:
             return self.service.silence(identifier, seconds, by=by, reason=reason)
         if action == "close":
             return self.service.close_incident(identifier, by=by, reason=reason)
-        return self.service.resend(identifier, by=by, reason=reason) or self.resend_dead_letter(identifier)
+        who: dict[str, str | None] = {"by": by, "reason": reason}
+        return self.service.resend(identifier, **who) or self.service.resend_dead_letter(identifier, **who)
 
     def end_test(self, notification: Notification) -> None:
         """Close what a test opened, at receivers that hold it open."""

@@ -277,12 +277,23 @@ class AlertService:
 
         return self._on_request("resend", identifier, by, reason, once_more)
 
+    def resend_dead_letter(
+        self, identifier: str, *, by: str | None = None, reason: str | None = None
+    ) -> Notification | None:
+        """Send what no channel took once more, by the ID of the message; ``None`` where there is none with it, or no
+        outbox. ``by`` and ``reason`` as in :meth:`acknowledge`."""
+        notification = self._archive.revive_dead_letter(identifier)
+        if notification is not None:
+            signals.handled("resend", notification, _said(by), _said(reason))
+            self.send(notification)
+        return notification
+
     def _on_request(
         self, action: str, identifier: str, by: str | None, reason: str | None, act: Callable[[Incident], None]
     ) -> Incident | None:
         if not self._is_here():
             return None
-        by, reason = (None if text is None else redact(text)[:MAX_REASON] for text in (by, reason))
+        by, reason = _said(by), _said(reason)
         with self._changed:
             for incident in self.book:
                 if incident.phase is Phase.OPEN and identifier in (incident.id, incident.fingerprint):
@@ -290,11 +301,11 @@ class AlertService:
                     act(incident)
                     self._behind = True
                     self._changed.notify_all()
-                    _log.info(
-                        "incident %s: %s by %s (%s)", incident.id, action, by or "somebody", reason or "no reason"
-                    )
-                    return incident
-            return None
+                    break
+            else:
+                return None
+        signals.handled(action, incident, by, reason)
+        return incident
 
     def incidents(self) -> list[Incident]:
         """Those that people are, or will be, notified of, and those that a cause inhibits."""
@@ -671,6 +682,11 @@ class AlertService:
         for thread in self._threads:
             thread.join(max(0.0, give_up_at - self._clock()))
         return not left
+
+
+def _said(text: str | None) -> str | None:
+    """What a person gave as name or reason, as it is kept."""
+    return None if text is None else redact(text)[:MAX_REASON]
 
 
 def _draft(incident: Incident, notification: Notification | None = None) -> _Draft:

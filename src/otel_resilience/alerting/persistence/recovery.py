@@ -117,6 +117,15 @@ class Archive:
             revision=None if earlier is None else earlier.revision,
         )
 
+    def revive_dead_letter(self, identifier: str) -> Notification | None:
+        """Take the dead letter of this ID out, to send it again; ``None`` where there is none."""
+        if self._outbox is None:
+            return None
+        found = self._outbox.revive(identifier)
+        if found is not None:
+            self.dead_letters = max(0, self.dead_letters - 1)
+        return found
+
     def keeps(self, incident: Incident) -> bool:
         """Whether it survives the process already, as severe as it is now."""
         known = self._kept.get(incident.id)
