@@ -50,7 +50,7 @@ class Variable:
 
     def shown(self, text: str) -> str:
         """The value as a message may show it: short, on one line, no secret."""
-        if self.secret:
+        if self.secret or text.lstrip().startswith("{"):  # a message may hold a token
             return "***"
         if self.name.endswith("_URL") or "://" in text or "@" in text:
             return values.shown_address(text)

@@ -36,8 +36,8 @@ class Heartbeat:
         on_success: Callable[[], None] = lambda: None,
     ) -> None:
         """``timeout``: seconds for one request. ``on_failure`` is called when a heartbeat was given up, ``on_success``
-        when one was confirmed; both in the heartbeat's thread. Raises ``ValueError`` where the proxy that the environment
-        names for it cannot be used."""
+        when one was confirmed; both in the heartbeat's thread. Raises ``ValueError`` where the proxy that the
+        environment names for it cannot be used."""
         register_secret(url)
         self._proxy = proxy_for(url)
         self._url = url

@@ -196,7 +196,7 @@ def test_what_a_person_does_is_an_event_with_who_and_why(recorded: RecordedTelem
     assert found["resilience.alert.action"] == action
     assert found["resilience.alert.action.by"] == "ada"
     assert found["resilience.alert.incident"] == incident.id
-    assert "s3cr3t-t0ken-of-ada" not in f"{found}{event.body}"
+    assert "s3cr3t-t0ken-of-ada" not in f"{found!r}{event.body!r}"
     assert len(str(found["resilience.alert.action.reason"])) <= 500
     assert service.acknowledge("no such incident") is None
 

@@ -1,7 +1,7 @@
 """Which proxy of the environment a receiver is reached through, or why that cannot be.
 
-Decided here, not by the HTTP client: that one takes an address block in ``NO_PROXY`` for the name of a host, and refuses
-the whole environment for one of IPv6.
+Decided here, not by the HTTP client: that one takes an address block in ``NO_PROXY`` for the name of a host, and
+refuses the whole environment for one of IPv6.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 def proxy_for(url: str) -> str | None:
     """The proxy for a URL: by its scheme, else ``ALL_PROXY``, unless ``NO_PROXY`` names its host.
 
-    Raises ``ValueError`` with one line that names the variable where that proxy cannot be used; its password is never in
-    it, and is masked from now on.
+    Raises ``ValueError`` with one line that names the variable where that proxy cannot be used; its password is never
+    in it, and is masked from now on.
     """
     parts = urlsplit(url)
     settings = getproxies()

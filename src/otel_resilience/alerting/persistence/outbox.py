@@ -34,7 +34,7 @@ _log = logging.getLogger("otel_resilience.alerting")
 
 
 class Outbox:
-    """A folder of notifications. Safe for several processes; within one, called under the service's lock."""
+    """A folder of notifications. Safe for several processes; within one, called by one thread at a time."""
 
     def __init__(self, folder: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
         self._waiting = folder / "outbox"

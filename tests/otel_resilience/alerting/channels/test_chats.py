@@ -55,11 +55,11 @@ BUILDERS: list[tuple[Callable[[Notification], Any], Check]] = [
 ]
 EVIL = "@everyone @here @channel <@123> **bold** [x](javascript:alert(1)) `code` \\ # heading ~~ "
 PAGES = [field.name for field in dataclasses.fields(Links)]
+
+
 def long_links(length: int) -> Links:
     """As many characters each."""
     return Links(*(f"https://grafana.example/{name}?".ljust(length, "x") for name in PAGES))
-
-
 
 
 @pytest.mark.parametrize(("make", "check", "status"), CHATS)
