@@ -119,7 +119,7 @@ ALERT_FINGERPRINT: Final = "resilience.alert.fingerprint"
 """Identity of the incident; it stays the same while the incident lasts."""
 ALERT_DELIVERY_SECONDS: Final = "resilience.alert.delivery.duration"
 """Seconds from the error until the channel accepted the notification."""
-ALERT_ACTION: Final = "resilience.alert.action"
+ALERT_ACTION: Final = "resilience.alert.action.name"
 """What a person did with an incident."""
 ALERT_ACTION_BY: Final = "resilience.alert.action.by"
 """Who did it, as they named themselves; redacted."""
@@ -580,7 +580,7 @@ EVENTS: Final = (
         "resilience.alert.handled",
         "INFO",
         (
-            "resilience.alert.action",
+            "resilience.alert.action.name",
             "resilience.alert.action.by",
             "resilience.alert.action.reason",
             "resilience.alert.incident",

@@ -40,7 +40,7 @@ EVENTS = {
     },
     "resilience.alert.delivery_failed": {CHANNEL, SEVERITY, STATUS, FINGERPRINT, DEPENDENCY, "error.type"},
     "resilience.alert.handled": {
-        SEVERITY, FINGERPRINT, DEPENDENCY, "resilience.alert.incident", "resilience.alert.action",
+        SEVERITY, FINGERPRINT, DEPENDENCY, "resilience.alert.incident", "resilience.alert.action.name",
         "resilience.alert.action.by", "resilience.alert.action.reason",
     },
 }  # fmt: skip
@@ -193,7 +193,7 @@ def test_what_a_person_does_is_an_event_with_who_and_why(recorded: RecordedTelem
     assert done is incident
     (event,) = (each.log_record for each in recorded.events if each.log_record.event_name == "resilience.alert.handled")
     found = dict(event.attributes or {})
-    assert found["resilience.alert.action"] == action
+    assert found["resilience.alert.action.name"] == action
     assert found["resilience.alert.action.by"] == "ada"
     assert found["resilience.alert.incident"] == incident.id
     assert "s3cr3t-t0ken-of-ada" not in f"{found!r}{event.body!r}"
@@ -215,7 +215,7 @@ def test_so_is_a_dead_letter_that_is_sent_again(recorded: RecordedTelemetry, tmp
     assert world.service.dead_letter_count() == 0
     assert world.service.resend_dead_letter(letter["id"]) is None
     (event,) = (each.log_record for each in recorded.events if each.log_record.event_name == "resilience.alert.handled")
-    assert dict(event.attributes or {})["resilience.alert.action"] == "resend"
+    assert dict(event.attributes or {})["resilience.alert.action.name"] == "resend"
 
 
 def deliveries(recorded: RecordedTelemetry) -> list[ReadableSpan]:
