@@ -15,6 +15,7 @@ from catalog_sync.domain.errors import (
     AuthenticationError,
     CacheAuthenticationError,
     CatalogSyncError,
+    ConfigurationError,
 )
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
@@ -81,8 +82,8 @@ def alerts(settings: Settings) -> Check:
 
     try:
         seen = overview(settings)
-    except (ValueError, OSError) as error:
-        return fail("alerts", str(error), "correct the ERROR_ALERT_* variables")
+    except (ConfigurationError, OSError) as error:
+        return fail("alerts", str(error), "correct that variable, or unset it")
     lost = len(seen["dead_letters"])
     if lost:
         return warn("alerts", f"{lost} dead letters: no channel delivered them", "see catalog-sync alerts")
