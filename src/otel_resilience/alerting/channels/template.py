@@ -36,7 +36,11 @@ class MessageTemplate:
     is none. Within a longer text it becomes text, nothing where there is none. Whatever a field holds, the message is
     valid JSON: the template is read before it is filled.
 
-        MessageTemplate('{"text": "{{ severity }}: {{ title }}", "count": {{ count }}, "url": "{{ links.details }}"}')
+    Examples:
+        >>> from otel_resilience.alerting.channels import MessageTemplate, from_url
+        >>> template = MessageTemplate('{"text": "{{ severity }}: {{ title }}", "count": {{ count }}}')
+        >>> from_url("https://hooks.example/alerts", template=template).name
+        'webhook'
     """
 
     def __init__(self, text: str) -> None:
