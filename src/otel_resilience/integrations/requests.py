@@ -5,13 +5,14 @@ session.mount("https://", ResilientAdapter(policy))
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3.util import Timeout, parse_url
 
+from otel_resilience.integrations._body import CHUNK, Body, bounded_encodings, time_check
 from otel_resilience.integrations._http import (
     PolicyByHost,
     Protection,
@@ -35,8 +36,12 @@ class ResilientAdapter(HTTPAdapter):
     parameters are those of ``HTTPAdapter``; leave ``max_retries`` at 0, else each attempt is several.
 
     The body of an answer is read within the attempt, unless the request says ``stream=True``. ``attempt_timeout`` and
-    what is left of the deadline bound the timeouts of the request; no thread is needed. Raises ``TypeError`` naming the
-    parameter.
+    what is left of the deadline bound the timeouts of the request; no thread is needed.
+
+    With ``max_body_bytes`` it is always read, at most so many bytes of it when decoded; ``attempt_timeout`` and the
+    deadline then end also a body that comes too slowly. ``judge`` is given the answer of each attempt with its body.
+    Both are as those of :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or
+    ``ValueError`` naming the parameter.
 
         session.mount("https://", ResilientAdapter(policies, pool_maxsize=50))
     """
@@ -46,9 +51,11 @@ class ResilientAdapter(HTTPAdapter):
         policy: Policy | PolicyByHost,
         *,
         name: Callable[[PreparedRequest], str] | None = None,
+        max_body_bytes: int | None = None,
+        judge: Callable[[Response], object] | None = None,
         **options: Any,
     ) -> None:
-        self._protection = Protection(policy, name)
+        self._protection = Protection(policy, name, max_body_bytes, judge)
         super().__init__(**options)
 
     def send(
@@ -66,13 +73,20 @@ class ResilientAdapter(HTTPAdapter):
         policy = timed_by_client(given)
         exchange = SyncExchange(request.headers, Response.close)
         send = super().send
+        whole = self._protection.max_body_bytes is not None
+        sent = _bounded(request) if whole else request
 
         def attempt() -> Response:
             exchange.begin_attempt()
+            check_time = time_check(given) if whole else None
             limited = _limited(timeout, time_left(given.attempt_timeout))
-            response = send(request, stream=stream, timeout=limited, verify=verify, cert=cert, proxies=proxies)
+            response = send(sent, stream=stream, timeout=limited, verify=verify, cert=cert, proxies=proxies)
             error = exchange.judge(response, response.status_code, response.headers)
-            if not stream or (error is not None and worth_reading(error, response.headers)):
+            if check_time is not None:
+                self._read(response, method, check_time)
+                if self._protection.judge is not None:
+                    exchange.consult(self._protection.judge, response)
+            elif not stream or (error is not None and worth_reading(error, response.headers)):
                 response.content  # noqa: B018  # read, and kept
             if error is not None:
                 raise error
@@ -86,6 +100,53 @@ class ResilientAdapter(HTTPAdapter):
                 idempotent=declared(policy, method, request.headers, one_shot=one_shot),
             )
         )
+
+    def _read(self, response: Response, method: str, check_time: Callable[[], None]) -> None:
+        try:
+            body = self._protection.body(response, method, response.status_code, response.headers)
+            response.raw = _BoundedBody(response.raw, body, check_time)
+            response.content  # noqa: B018  # read, and kept
+        except BaseException:
+            response.close()
+            raise
+
+
+class _BoundedBody:
+    """Stands in the place of an answer of urllib3, and gives its body as far as that is to be read."""
+
+    def __init__(self, raw: Any, body: Body, check_time: Callable[[], None]) -> None:
+        self._raw = raw
+        self._body = body
+        self._check_time = check_time
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        """All of it, decoded."""
+        for piece in self._pieces():
+            self._check_time()
+            if not self._body.add(piece):
+                self._raw.close()
+                break
+        yield self._body.end()
+
+    def _pieces(self) -> Iterator[bytes]:
+        """As they come: what drips must not be waited for until there is enough of it."""
+        if hasattr(self._raw, "read1"):
+            return iter(lambda: self._raw.read1(CHUNK, decode_content=False), b"")
+        return self._raw.stream(1024, decode_content=False)  # type: ignore[no-any-return]  # urllib3 1
+
+
+def _bounded(request: PreparedRequest) -> PreparedRequest:
+    """The request, for an answer that can be decoded in bounded pieces."""
+    accepted = request.headers.get("Accept-Encoding")
+    encodings = bounded_encodings(accepted.decode("latin-1") if isinstance(accepted, bytes) else accepted)
+    if encodings is None or encodings == accepted:
+        return request
+    sent = request.copy()
+    sent.headers["Accept-Encoding"] = encodings
+    return sent
 
 
 def _limited(timeout: Any, limit: float | None) -> Any:

@@ -56,8 +56,10 @@ class Call(CallTelemetry):
     """State of one protected call."""
 
     policy: CallPlan
+    permits = 1
+    """Of the rate limit, that each attempt takes."""
     paid_for = 0
-    """The attempt that has a permit of the rate limit."""
+    """The attempt that has its permits of the rate limit."""
     permit: int
     slots: ConcurrencyLimiter | None = None
     """Of which this call has a slot."""
@@ -344,11 +346,11 @@ class Call(CallTelemetry):
     def _hedge_refused(self) -> str:
         """Why nothing pays for a hedge; empty where it is paid for. It is not waited for: the first attempt runs."""
         rate, budget = self.policy.rate_limiter, self.policy.budget
-        if rate is not None and not rate.take():
+        if rate is not None and not rate.take(self.permits):
             return "rate_limited"
         if budget is not None and not self._take(budget, budget.config.transient_cost):
             if rate is not None:
-                rate.give_back()
+                rate.give_back(self.permits)
             return "budget"
         return ""
 
@@ -461,7 +463,7 @@ class Call(CallTelemetry):
             slots.release()
         if self.paid_for > self.attempts and self.policy.rate_limiter is not None:
             self.paid_for = 0
-            self.policy.rate_limiter.give_back()
+            self.policy.rate_limiter.give_back(self.permits)
 
     def _inspect_enclosed_calls(self, error: BaseException, verdict: Classification) -> None:
         """Which enclosed calls this failure comes from, and whether anything may have been sent."""

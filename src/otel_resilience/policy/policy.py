@@ -246,6 +246,7 @@ class Policy(ProcessBound):
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
+        permits: int = 1,
     ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
@@ -257,6 +258,7 @@ class Policy(ProcessBound):
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
+        permits: int = 1,
     ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
@@ -268,6 +270,7 @@ class Policy(ProcessBound):
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
+        permits: int = 1,
     ) -> T: ...
     def execute(  # type: ignore[misc]  # mypy cannot match the signature without arguments and those with them
         self,
@@ -278,6 +281,7 @@ class Policy(ProcessBound):
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
+        permits: int = 1,
     ) -> Any:
         """Runs ``operation(*args)`` under this policy: a value, or a coroutine for an async operation.
 
@@ -290,6 +294,7 @@ class Policy(ProcessBound):
         parameter, for this call. ``deadline`` in seconds replaces the policy's where it is shorter. ``is_retryable`` (a
         predicate, an exception type, or several of them) replaces the classifier's decision what is worth a repetition;
         one that fails is logged once and counts as ``False``. ``retry_result`` replaces the policy's, for this call.
+        ``permits``: of the rate limit, that each attempt takes; at least 1, for what costs the dependency more.
 
         Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.RateLimitedError`,
         :class:`~otel_resilience.ConcurrencyLimitError`, :class:`~otel_resilience.AttemptTimeoutError`,
@@ -307,6 +312,8 @@ class Policy(ProcessBound):
             check.optional_flag("idempotent", idempotent)
         if is_retryable is not None:
             is_retryable = predicate("is_retryable", is_retryable)
+        if permits != 1:
+            check.count("permits", permits)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
         bound: Callable[..., Any] = functools.partial(operation, *args) if args else operation
         asynchronous = bool(flags & COROUTINE_FLAGS) or (
@@ -317,7 +324,7 @@ class Policy(ProcessBound):
             name = name or function_name(bound)
             bound = self._judged(bound, wanted, name, asynchronous=asynchronous)
         execute = self._execute_async if asynchronous else self._execute
-        return execute(bound, name, idempotent, deadline, is_retryable)
+        return execute(bound, name, idempotent, deadline, is_retryable, permits)
 
     def _judged(
         self, operation: Callable[[], Any], retry_result: RetryResult | None, name: str, *, asynchronous: bool
@@ -333,6 +340,7 @@ class Policy(ProcessBound):
         idempotent: bool | None,  # internal, three-valued
         deadline: float | None,
         is_retryable: IsRetryable | None,
+        permits: int = 1,
     ) -> Any:
         if interventions.active:
             self, operation, name, deadline = changed_call(
@@ -344,6 +352,8 @@ class Policy(ProcessBound):
         if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
+        if permits != 1:
+            call.permits = permits
         if any_set():
             call.observe(telemetry.active())
         return self._run(operation, call)
@@ -459,6 +469,7 @@ class Policy(ProcessBound):
         idempotent: bool | None,  # internal, three-valued
         deadline: float | None,
         is_retryable: IsRetryable | None,
+        permits: int = 1,
     ) -> T:
         if interventions.active:
             self, operation, name, deadline = changed_call(
@@ -468,6 +479,8 @@ class Policy(ProcessBound):
         if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
         call = Call(self, operation, name, idempotent, deadline, is_retryable)
+        if permits != 1:
+            call.permits = permits
         if any_set():
             call.observe(telemetry.active())
         if self.hedge_delay is not None:
