@@ -83,7 +83,8 @@ async def _read(response: ClientResponse, protection: Protection[ClientRequest])
         body = protection.body(response, response.method, response.status, response.headers, decoded=True)
         async for piece in response.content.iter_any():
             if not body.add(piece):
-                response.close()
+                if response.connection is not None:
+                    response.connection.close()
                 break
         content = body.end()
     except BaseException:

@@ -537,6 +537,7 @@ class Policy(ProcessBound):
         idempotent: bool | None = None,
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
+        permits: int = 1,
     ) -> Attempts:
         """The attempts of one protected call as blocks, for code that is no function: within a generator, or where the
         variables around are needed. The parameters are those of :meth:`execute`.
@@ -556,6 +557,7 @@ class Policy(ProcessBound):
         check.optional_label("name", name)
         check.optional_flag("idempotent", idempotent)
         wanted = predicate("is_retryable", is_retryable)
+        check.count("permits", permits)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
         shown = name or "call"
 
@@ -563,7 +565,9 @@ class Policy(ProcessBound):
             policy, limit = self, deadline
             if interventions.active:
                 policy, _, _, limit = changed_call(self, self._unprotected, begin, shown, limit, asynchronous=False)
-            return Call(policy, None, shown, idempotent, limit, wanted)
+            call = Call(policy, None, shown, idempotent, limit, wanted)
+            call.permits = permits
+            return call
 
         return Attempts(begin)
 
