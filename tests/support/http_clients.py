@@ -17,7 +17,7 @@ from otel_resilience import Policy
 from otel_resilience.integrations import PolicyByHost
 from otel_resilience.integrations.aiohttp import resilience_middleware
 from otel_resilience.integrations.httpx import AsyncResilientTransport, ResilientTransport
-from otel_resilience.integrations.requests import ResilientAdapter
+from otel_resilience.integrations.requests import ResilientAdapter, ResilientSession
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +198,15 @@ class RequestsClient(HttpClient):
             return Answer(response.status_code, b"".join(response.iter_content(1024)))
 
 
+class RequestsSessionClient(RequestsClient):
+    """requests, with a session of its own."""
+
+    def __enter__(self) -> Self:
+        self.session = ResilientSession(self.policy, **self.options)
+        self.session.trust_env = False
+        return self
+
+
 class AiohttpClient(AsyncHttpClient):
     """aiohttp."""
 
@@ -236,6 +245,7 @@ CLIENTS: dict[str, Callable[..., HttpClient]] = {
     "httpx2": Httpx2Client,
     "httpx2_async": AsyncHttpx2Client,
     "requests": RequestsClient,
+    "requests_session": RequestsSessionClient,
     "aiohttp": AiohttpClient,
 }
 ASYNC_CLIENTS: dict[str, Callable[..., AsyncHttpClient]] = {

@@ -18,6 +18,8 @@ from otel_resilience.policy.policy import Policy
 
 SMALL: Final = 65_536
 """Bytes. An answer that says to be no longer is read before the wait, so that it does not hold its connection."""
+RESEND_COUNT: Final = "http.request.resend_count"
+"""Semantic conventions, HTTP client spans: not on the first attempt."""
 _CHALLENGES: Final = frozenset({"digest", "negotiate", "ntlm"})
 _SHORTEST: Final = 0.001
 """Seconds. No client takes a timeout of 0 for what it is."""
@@ -121,7 +123,7 @@ class Exchange(Generic[R]):
     def _rest(self, but: R | None = None) -> list[R]:
         """The answers that no caller gets; they are to be closed."""
         answers, self._answers = self._answers, []
-        return [each for each in answers if each is not but]
+        return [each for each in answers if each is not but] if answers != [but] else []
 
     def _is_challenge(self, status: int, headers: Any) -> bool:
         """Whether it is the first step of an authentication that needs two."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -24,6 +24,7 @@ from otel_resilience._internal.nesting import enclosing
 from otel_resilience.errors import AttemptTimeoutError
 from otel_resilience.integrations._body import Body, bounded_encodings, time_check
 from otel_resilience.integrations._http import (
+    RESEND_COUNT,
     AsyncExchange,
     PolicyByHost,
     Protection,
@@ -56,9 +57,12 @@ else:
 
 __all__ = ["AsyncResilientTransport", "ResilientTransport"]
 
-_RESEND_COUNT: Final = "http.request.resend_count"
-"""Semantic conventions, HTTP client spans."""
 _OURS: Final = "otel_resilience.transport"
+_STEPS: Final = ("connect", "read", "write", "pool")
+"""What a client limits the time of."""
+_NONE: Final[Mapping[str, float | None]] = {}
+_libraries: Final[dict[type, ModuleType]] = {}
+"""By the class of a request."""
 _making: Final = threading.Lock()
 
 
@@ -116,7 +120,7 @@ class _Transport:
         """The request as it is sent by this attempt, with its time limits. One of its own: attempts may overlap."""
         sent = object.__new__(type(request))
         vars(sent).update(vars(request))
-        sent.headers = request.headers.copy()
+        sent.headers = type(request.headers)(request.headers)
         sent.extensions = {**request.extensions, _OURS: (self, number)}
         if self._protection.max_body_bytes is not None:
             encodings = bounded_encodings(sent.headers.get("Accept-Encoding"))
@@ -124,9 +128,10 @@ class _Transport:
                 sent.headers["Accept-Encoding"] = encodings
         limit = time_left(policy.attempt_timeout)
         if limit is not None:
-            given = request.extensions.get("timeout", {})
-            kinds = ("connect", "read", "write", "pool")
-            sent.extensions["timeout"] = {each: _shorter(given.get(each), limit) for each in kinds}
+            sent.extensions["timeout"] = timeout = dict.fromkeys(_STEPS, limit)
+            for step, given in request.extensions.get("timeout", _NONE).items():
+                if given is not None and given < limit:
+                    timeout[step] = given
         if number > 1:
             sent.extensions["trace"] = self._traced(request.extensions.get("trace"), number - 1)
         return sent
@@ -138,7 +143,7 @@ class _Transport:
         """Whether an instrumentation, in an attempt of this transport, passes the request on."""
         transport, number = request.extensions.get(_OURS, (None, 0))
         if transport is self and number > 1:
-            get_current_span().set_attribute(_RESEND_COUNT, number - 1)
+            get_current_span().set_attribute(RESEND_COUNT, number - 1)
         return transport is self
 
     def _traced(self, given: Any, resent: int) -> Any:
@@ -148,7 +153,7 @@ class _Transport:
 
         def note(event: str) -> None:
             if event.endswith(".send_request_headers.started") and get_current_span() is not attempt:
-                get_current_span().set_attribute(_RESEND_COUNT, resent)
+                get_current_span().set_attribute(RESEND_COUNT, resent)
 
         return self._noting(note, given)
 
@@ -375,9 +380,9 @@ def _complete(request: Any, response: Any, content: bytes) -> Any:
 
 def _library_of(request: Any) -> ModuleType:
     """httpx or httpx2: both name their public classes as their own."""
-    kind = next(each for each in type(request).__mro__ if each.__module__ in {"httpx", "httpx2"})
-    return sys.modules[kind.__module__]
-
-
-def _shorter(given: float | None, limit: float) -> float:
-    return limit if given is None else min(given, limit)
+    kind = type(request)
+    library = _libraries.get(kind)
+    if library is None:
+        public = next(each for each in kind.__mro__ if each.__module__ in {"httpx", "httpx2"})
+        library = _libraries[kind] = sys.modules[public.__module__]
+    return library
