@@ -108,8 +108,12 @@ class Exchange(Generic[R]):
         challenge."""
         self._answers.append(response)
         verdict = None if status < 400 or self._is_challenge(status, headers) else classify_status(status, headers)
-        self._refused = None if verdict is None else StatusError(response, verdict)
-        return self._refused
+        return None if verdict is None else StatusError(response, verdict)
+
+    def refuse(self, error: StatusError) -> StatusError:
+        """The error for the attempt to raise. Its answer is as the caller may get it: what was to be read is read."""
+        self._refused = error
+        return error
 
     def _answer(self, error: BaseException) -> R | None:
         """What the caller gets in place of ``error``: the answer that it is, or the last one where it is our refusal to
@@ -145,11 +149,9 @@ class SyncExchange(Exchange[R]):
 
     def consult(self, judge: Callable[[Any], object], response: Any) -> None:
         """Asks ``judge`` about the answer in hand; what it raises takes the place of the verdict by status."""
-        refused, self._refused = self._refused, None
         if is_awaitable(opinion := judge(response)):
             discard(opinion)
             raise TypeError("judge must be a def function here")
-        self._refused = refused
 
     def run(self, call: Callable[[], R]) -> R:
         """What the caller of the client gets of the protected call."""
@@ -183,11 +185,9 @@ class AsyncExchange(Exchange[R]):
 
     async def consult(self, judge: Callable[[Any], object], response: Any) -> None:
         """As that of :class:`SyncExchange`; ``judge`` may be an ``async def``."""
-        refused, self._refused = self._refused, None
         opinion: Any = judge(response)
         if is_awaitable(opinion):
             await opinion
-        self._refused = refused
 
     async def run(self, call: Callable[[], Awaitable[R]]) -> R:
         """As that of :class:`SyncExchange`."""

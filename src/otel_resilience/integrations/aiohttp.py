@@ -58,7 +58,7 @@ def resilience_middleware(
             elif error is not None and worth_reading(error, response.headers):
                 _replace(response, await response.read())
             if error is not None:
-                raise error
+                raise exchange.refuse(error)
             return response
 
         return await exchange.run(

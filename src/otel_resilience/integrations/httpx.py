@@ -219,7 +219,7 @@ class ResilientTransport(_Transport, _BaseTransport):
                 stream.close()
                 response.stream = _library_of(request).ByteStream(content)
             if error is not None:
-                raise error
+                raise exchange.refuse(error)
             return response
 
         timed = timed_by_client(policy)
@@ -287,7 +287,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
                 content, stream = b"".join([chunk async for chunk in response.stream]), response.stream
                 await stream.aclose()
                 response.stream = _library_of(request).ByteStream(content)
-            raise error
+            raise exchange.refuse(error)
 
         async def whole_attempt() -> Any:
             await exchange.begin_attempt()
@@ -307,7 +307,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
                 if self._protection.judge is not None:
                     await exchange.consult(self._protection.judge, _complete(request, response, content))
             if error is not None:
-                raise error
+                raise exchange.refuse(error)
             return response
 
         timed = timed_by_client(policy)

@@ -164,7 +164,7 @@ def _protected(
         elif not stream or (error is not None and worth_reading(error, response.headers)):
             response.content  # noqa: B018  # read, and kept
         if error is not None:
-            raise error
+            raise exchange.refuse(error)
         return response
 
     one_shot = not isinstance(request.body, (str, bytes, type(None)))

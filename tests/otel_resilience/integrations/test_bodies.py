@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import gzip
 import zlib
@@ -110,10 +111,11 @@ def test_one_that_always_breaks_off_is_the_clients_own_error(
     assert len(server.arrived) == 3
 
 
-def test_a_body_that_drips_ends_with_the_attempt(client: Open, server: AnsweringServer) -> None:
-    """Each byte is in time for the client; the whole body would take minutes."""
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_body_that_drips_ends_with_the_attempt(client: Open, server: AnsweringServer, status: int) -> None:
+    """Each byte is in time for the client; the whole body would take minutes. Half an answer is nobody's."""
     policy = Policy("api", retry=RetryConfig(max_attempts=2), attempt_timeout=0.5)
-    server.replies += [DRIP, DRIP]
+    server.replies += [dataclasses.replace(DRIP, status=status)] * 2
     with no_waits(policy) as waits, pytest.raises(Exception) as late:  # noqa: PT011
         client(policy).send("GET", server.url)
     assert classify(late.value).error_type in LATE - {"deadline_exceeded"}
