@@ -39,7 +39,17 @@ def resilience_middleware(
     as those of :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or ``ValueError``
     naming the parameter.
 
-        ClientSession(middlewares=[resilience_middleware(policies)], timeout=ClientTimeout(total=60))
+    Examples:
+        >>> import asyncio
+        >>> from aiohttp import ClientSession, ClientTimeout
+        >>> from otel_resilience.integrations.aiohttp import resilience_middleware
+        >>> policies = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig(), deadline=30))
+        >>> async def main():
+        ...     middleware = resilience_middleware(policies)
+        ...     async with ClientSession(middlewares=[middleware], timeout=ClientTimeout(total=60)) as session:
+        ...         return session.closed  # here: await session.get(...)
+        >>> asyncio.run(main())
+        False
     """
     protection = Protection(policy, name, max_body_bytes, judge)
 

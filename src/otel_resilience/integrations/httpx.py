@@ -190,8 +190,15 @@ class ResilientTransport(_Transport, _BaseTransport):
 
     Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
-        client = httpx.Client(transport=ResilientTransport(policy, httpx.HTTPTransport(http2=True)))
-        client.get("/bundles/small", extensions={"url_template": "/bundles/{name}"})
+    Examples:
+        >>> import httpx
+        >>> from otel_resilience.integrations.httpx import ResilientTransport
+        >>> answers = iter([503, 200])
+        >>> wire = httpx.MockTransport(lambda request: httpx.Response(next(answers)))  # leave it out to use the network
+        >>> policy = Policy("supplier", retry=RetryConfig(), deadline=30)
+        >>> with httpx.Client(transport=ResilientTransport(policy, wire)) as client:
+        ...     client.get("https://api.example.com/plans/1", extensions={"url_template": "/plans/{id}"}).status_code
+        200
     """
 
     _entry = "handle_request"
@@ -235,6 +242,7 @@ class ResilientTransport(_Transport, _BaseTransport):
             return _keep(request, response, body)
 
     def __enter__(self) -> Self:
+        """Opens the transport inside."""
         if self._transport is not None:
             self._transport.__enter__()
         return self
@@ -264,7 +272,18 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
     ``attempt_timeout``: before the headers by the client's ``ReadTimeout``, in the body by
     :class:`~otel_resilience.AttemptTimeoutError`. ``judge`` may be an ``async def``.
 
-        client = httpx.AsyncClient(transport=AsyncResilientTransport(policies))
+    Examples:
+        >>> import asyncio
+        >>> import httpx
+        >>> from otel_resilience.integrations.httpx import AsyncResilientTransport
+        >>> answers = iter([503, 200])
+        >>> wire = httpx.MockTransport(lambda request: httpx.Response(next(answers)))  # leave it out to use the network
+        >>> policy = Policy("supplier", retry=RetryConfig(), deadline=30)
+        >>> async def main():
+        ...     async with httpx.AsyncClient(transport=AsyncResilientTransport(policy, wire)) as client:
+        ...         return (await client.get("https://api.example.com/plans")).status_code
+        >>> asyncio.run(main())
+        200
     """
 
     _entry = "handle_async_request"
@@ -323,6 +342,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
             return _keep(request, response, body)
 
     async def __aenter__(self) -> Self:
+        """Opens the transport inside."""
         if self._transport is not None:
             await self._transport.__aenter__()
         return self

@@ -50,7 +50,12 @@ class ResilientAdapter(HTTPAdapter):
     Both are as those of :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or
     ``ValueError`` naming the parameter.
 
-        session.mount("https://", ResilientAdapter(policies, pool_maxsize=50))
+    Examples:
+        >>> import requests
+        >>> from otel_resilience.integrations.requests import ResilientAdapter
+        >>> policies = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig(), deadline=30))
+        >>> with requests.Session() as session:
+        ...     session.mount("https://", ResilientAdapter(policies, pool_maxsize=50))
     """
 
     def __init__(
