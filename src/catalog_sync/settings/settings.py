@@ -151,6 +151,9 @@ class Settings(VariableGroup):
     trace_headers_to: tuple[str, ...] = variable("CATALOG_TRACE_HEADERS_TO", values.hosts, unset=())
     """Hosts, separated by commas, that get `traceparent` and `baggage`; `*`: all. Not set: loopback and names without
     a dot. No other host gets them."""
+    trace_redis_from: float = variable("CATALOG_TRACE_REDIS_FROM_MS", values.milliseconds(zero=True), "100", "ms")
+    """Time from which a call to Redis that went well has spans; 0: every one has. A call that failed or was repeated
+    always has."""
     env_file: Path | None = variable("CATALOG_ENV_FILE", values.env_file, ".env")
     """File with further variables; `none`: no file. Can be set in the environment alone."""
     retry: InstanceOf[RetryConfig]
@@ -250,5 +253,7 @@ def _effective(name: str, environ: Mapping[str, str]) -> str:
 _GROUPS: Final = (Settings, RetrySettings, BreakerSettings, AlertSettings, ApiSettings)
 VARIABLES: Final = tuple(variable for group in _GROUPS for variable in group.variables())
 """Every variable, in the order in which it is documented."""
+TRACE_REDIS_FROM: Final = next(each for each in VARIABLES if each.name == "CATALOG_TRACE_REDIS_FROM_MS")
+"""Read by itself where telemetry is set up."""
 SECRET_NAMES: Final = frozenset(variable.name for variable in VARIABLES if variable.secret)
 """Variables whose whole value is a secret."""

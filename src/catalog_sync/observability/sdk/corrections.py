@@ -21,8 +21,9 @@ _RENAMED: Final = {
 _LEFT_OUT: Final = frozenset({"exception.escaped", "messaging.destination_kind"})
 _LEFT_OUT_PREFIXES: Final = ("celery.", "db.redis.")
 
-UNDEFINED_METRICS: Final = ("flower.task.runtime.seconds",)
-"""Instruments without a definition and with a unit that is none; the spans of the steps have the durations."""
+UNWANTED_METRICS: Final = ("flower.task.runtime.seconds", "http.client.request.duration")
+"""The first one has no definition and a unit that is none; the spans of the steps have the durations. The second one
+counts again what ``resilience.operation.duration`` has, in 17 series a process."""
 _UNITS: Final = {"otel.sdk.processor.log.queue.size": "{log_record}"}
 
 
