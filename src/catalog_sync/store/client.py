@@ -213,7 +213,7 @@ class GuardedRedis:
 
 
 async def _evaluated(client: redis.Redis, sha: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-    return await cast("Awaitable[Any]", client.evalsha(sha, len(keys), *keys, *args))
+    return await client.evalsha(sha, len(keys), *keys, *args)
 
 
 def _forget_command(error: redis_errors.RedisError) -> None:

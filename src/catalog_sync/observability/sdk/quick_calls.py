@@ -13,6 +13,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import StatusCode
 
+from catalog_sync.observability.sdk.corrections import answered_as_expected
 from otel_resilience.telemetry import contract
 
 MAX_OPEN: Final = 10_000
@@ -57,7 +58,7 @@ class QuickCalls(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hands on what is worth it."""
-        own = span.get_span_context().span_id
+        own = span.context.span_id if span.context is not None else 0
         with self._lock:
             call = self._call_of.pop(own, None)
             if call is not None and call != own and call in self._waiting:
@@ -91,5 +92,7 @@ class QuickCalls(SpanProcessor):
             took < self._seconds
             and attributes.get(contract.OUTCOME) == "ok"
             and attributes.get(contract.ATTEMPTS) == 1
-            and not any(span.status.status_code is StatusCode.ERROR for span in spans)
+            and not any(
+                span.status.status_code is StatusCode.ERROR and not answered_as_expected(span) for span in spans
+            )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
@@ -48,6 +49,8 @@ class _Call:
     template: str
     """The path without what varies, for the name of the client's span."""
     deadline: Deadline
+    expected: frozenset[int]
+    """The statuses of errors that are good answers."""
     attempts: int = 0
 
 
@@ -91,17 +94,20 @@ class ProtectedCalls:
         deadline: Deadline,
         *,
         template: str | None = None,
+        answers: Mapping[int, T] = MappingProxyType({}),
     ) -> T:
         """GET ``path`` and parse its JSON; what ``parse`` raises counts as a failure of the attempt.
 
-        ``template`` is the path on telemetry where the path itself names a single thing.
+        ``template`` is the path on telemetry where the path itself names a single thing. ``answers``: the statuses of
+        errors that are good answers, each with what it means.
         Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` where ``deadline`` has passed.
         """
-        call = _Call(operation, template or path, deadline)
+        call = _Call(operation, template or path, deadline, frozenset(answers))
 
         async def attempt() -> T:
             call.attempts += 1
-            return parse(parse_json(await self._follow(call, path, params)))
+            answer = await self._follow(call, path, params)
+            return answers[answer.status] if answer.status in answers else parse(parse_json(answer))
 
         try:
             return await self._policy.execute(attempt, name=operation, idempotent=True, deadline=deadline.remaining())
@@ -121,14 +127,15 @@ class ProtectedCalls:
             raise CircuitOpenError(breaker.dependency, breaker.metrics().retry_after)
 
     async def _follow(self, call: _Call, path: str, params: Mapping[str, str]) -> Answer:
-        """One attempt: send, follow redirects within the host, return the successful answer."""
+        """One attempt: send, follow redirects within the host, return the answer that was asked for."""
         url = httpx.URL(self._base_url + path, params=dict(params) or None)
         for redirects in range(MAX_REDIRECTS + 1):
             await self._permit(call, self._costs.get(call.operation, 1) - (not redirects))
             answer = await self._send(call, url)
             self._heed(answer, call.operation)
             if answer.status not in REDIRECTS or "location" not in answer.headers:
-                raise_for_status(answer, call.operation)
+                if answer.status not in call.expected:
+                    raise_for_status(answer, call.operation)
                 return answer
             url = redirect_target(answer)
         raise too_many_redirects(MAX_REDIRECTS)
@@ -143,7 +150,7 @@ class ProtectedCalls:
                 "Accept-Encoding": "gzip",
                 "User-Agent": USER_AGENT,
             },
-            extensions={"url_template": call.template},
+            extensions={"url_template": call.template, "expected_statuses": call.expected},
         )
         self.counts.sent += 1
         if call.attempts > 1:
