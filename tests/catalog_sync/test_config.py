@@ -104,7 +104,7 @@ GOOD = [
     ("CATALOG_MAX_BODY_BYTES", "1024", lambda s: s.max_body_bytes, 1024),
     ("CATALOG_API_HOST", "0.0.0.0", lambda s: s.api.host, "0.0.0.0"),
     ("CATALOG_API_PORT", "0", lambda s: s.api.port, 0),
-    ("CATALOG_API_TOKEN", "token-12345", lambda s: s.api.token.reveal(), "token-12345"),
+    ("CATALOG_API_TOKEN", "token-1234567", lambda s: s.api.token.reveal(), "token-1234567"),
     ("CATALOG_API_OPEN_READS", "yes", lambda s: s.api.open_reads, True),
     ("CATALOG_API_TRACE_FROM", "Token", lambda s: s.api.trace_from, "token"),
     ("CATALOG_API_MAX_CONCURRENCY", "1", lambda s: s.api.max_concurrency, 1),

@@ -218,6 +218,7 @@ async def serve(api: Api, parts: Parts, listener: socket.socket, *, ready: Calla
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        api.close()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
 

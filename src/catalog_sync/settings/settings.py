@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -88,8 +89,9 @@ class ApiSettings(VariableGroup):
     """Address that `catalog-api` listens on."""
     port: int = variable("CATALOG_API_PORT", values.whole(0, 65535), "8080")
     """Port that `catalog-api` listens on; 0: any free one."""
-    token: Secret | None = variable("CATALOG_API_TOKEN", values.secret)
-    """Bearer token that starts and cancels syncs. Not set: writes are disabled."""
+    token: Secret | None = variable("CATALOG_API_TOKEN", values.token)
+    """Bearer token that starts and cancels syncs, 12 characters or more; `openssl rand -hex 16` makes one. Not set:
+    writes are disabled."""
     open_reads: bool = variable("CATALOG_API_OPEN_READS", values.boolean, "true")
     """Whether reading needs no token; health checks never do."""
     trace_from: str = variable("CATALOG_API_TRACE_FROM", values.one_of("any", "token"), "any")
@@ -98,6 +100,19 @@ class ApiSettings(VariableGroup):
     """Requests that `catalog-api` works on at once; further ones are asked to come again."""
     max_streams: int = variable("CATALOG_API_MAX_STREAMS", values.whole(1, 100_000), "64", "streams")
     """Open streams of events; further ones are asked to come again."""
+    max_requests_per_client: int = variable(
+        "CATALOG_API_MAX_REQUESTS_PER_CLIENT", values.whole(1, 100_000), "128", "requests"
+    )
+    """Requests of one client that are worked on or being sent at once; further ones get 429."""
+    max_streams_per_client: int = variable(
+        "CATALOG_API_MAX_STREAMS_PER_CLIENT", values.whole(1, 100_000), "16", "streams"
+    )
+    """Open streams of events of one client; further ones get 429."""
+    trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = variable(
+        "CATALOG_API_TRUSTED_PROXIES", values.networks, unset=()
+    )
+    """Addresses or networks (`10.0.0.0/8`), separated by commas, of reverse proxies: the client of a request from there
+    is the last address of `X-Forwarded-For` that is none of them. Not set: the address that connects."""
     max_body_bytes: int = variable("CATALOG_API_MAX_BODY_BYTES", values.whole(2, 2**24), "16384", "bytes")
     """Body of a request to `catalog-api`."""
 

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import redis as blocking
 import redis.asyncio as redis
@@ -39,8 +39,9 @@ READ = "read"
 WRITE = "write"
 """The operations of Redis on metrics; what exactly is asked for stands on the spans of the client."""
 _READING = frozenset(
-    "EXISTS GET HGETALL HKEYS HLEN HMGET HSCAN LLEN LRANGE MGET PING SCAN TIME XREVRANGE ZREVRANGE".split()
-)
+    {"EXISTS", "GET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "LLEN", "LRANGE", "MGET", "PING", "SCAN", "TIME",
+     "ZREVRANGE"}
+)  # fmt: skip
 
 _REPLY_PREFIX = re.compile(r"-?\b([A-Z][A-Z0-9]{2,})\b")
 _WRITES_PAUSED = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
@@ -125,7 +126,8 @@ class GuardedRedis:
     ) -> T:
         """Runs ``operation``, which must be safe to repeat. ``deadline`` in seconds bounds it with all retries.
 
-        ``name`` stands in errors and on the spans of the client; metrics only tell reads from those that are ``writes``.
+        ``name`` stands in errors and on the spans of the client; metrics only tell reads from what ``writes``.
+
         Raises :class:`CacheConnectionError`, :class:`CacheAuthenticationError`, :class:`CacheWritesPausedError` or
         :class:`CacheReplyError`, each with the exception of redis-py as its cause.
         """

@@ -1,6 +1,6 @@
 """The parent process of a worker: it registers the worker, asks for sweeps, and probes the processes of its pool.
 
-Runs in the loop of Celery's consumer, every five seconds at least; before the fork, so nothing of telemetry is touched here. The
+Runs in the loop of Celery's consumer every few seconds; before the fork, so nothing of telemetry is touched here. The
 parent does no step, so it gives no sign of health either: a process of the pool does, by each beat of a step, and where
 no step runs by a probe that the parent sends to it the way steps are sent.
 """

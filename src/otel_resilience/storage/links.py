@@ -83,6 +83,7 @@ class Link(abc.ABC):
     def join(self, member: Member) -> None:
         """Refreshes ``member`` soon, and regularly where the storage is remote."""
 
+    @abc.abstractmethod
     def refresh_every(self, seconds: float) -> None:
         """From now on members of a remote storage are refreshed so often; at once where that is more often."""
 
@@ -152,6 +153,9 @@ class DirectLink(Link):
     def join(self, member: Member) -> None:
         """Refreshes it at once."""
         self.refresh(member)
+
+    def refresh_every(self, seconds: float) -> None:
+        """Nothing: members ask it themselves."""
 
     def ready(self, seconds: float) -> bool:
         """Always, unless the storage cannot be used."""

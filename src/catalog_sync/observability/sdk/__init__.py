@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.observability.sdk.continuation import trace_of
-from catalog_sync.observability.sdk.propagation import extract_context, headers_allowed, inject
+from catalog_sync.observability.sdk.propagation import extract_context, foreign, headers_allowed, inject
 from catalog_sync.observability.sdk.selection import choose_signals
 from catalog_sync.observability.sdk.session import SHUTDOWN_TIMEOUT, Telemetry
 from catalog_sync.settings.otel import check_otel
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 __all__ = [
     "SHUTDOWN_TIMEOUT",
     "Telemetry",
+    "choose_signals",
     "extract_context",
+    "foreign",
     "headers_allowed",
     "inject_context",
     "instrument_celery",

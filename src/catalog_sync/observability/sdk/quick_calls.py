@@ -79,7 +79,8 @@ class QuickCalls(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Flushes the targets."""
-        return all([target.force_flush(timeout_millis) for target in self._targets])
+        flushed = [target.force_flush(timeout_millis) for target in self._targets]
+        return all(flushed)
 
     def _is_call(self, attributes: Mapping[str, Any] | None) -> bool:
         found = attributes or {}
