@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from catalog_sync.api import making as making_module
 from catalog_sync.api import protocol, reads
+from catalog_sync.api.app import Api, Parts
 from catalog_sync.api.guards import Clients
 from catalog_sync.api.making import MAX_WAITING, MAX_WAITING_PER_CLIENT, Making
 from catalog_sync.api.problems import ProblemError
@@ -320,7 +321,7 @@ class Timers:
 async def test_a_slow_client_is_dropped_only_where_it_makes_no_progress(taken: int, dropped: bool) -> None:
     connection: Any = object.__new__(BoundedProtocol)
     connection.transport, connection.loop = Transport(), Timers()
-    connection._expect_progress()  # noqa: SLF001
+    connection._expect_progress()
     for _ in range(5):
         connection.transport.waiting -= taken
         connection.loop.due.pop()()
@@ -347,3 +348,41 @@ async def test_only_who_has_the_token_adds_to_the_evidence_of_a_trace(
     assert [span.name for span in await kept_here.get(trace_id)] == ["POST /syncs"]
     await world.http.post("/syncs", json={})
     assert len(spans_exported.get_finished_spans()) == 5
+
+
+async def test_a_cached_read_has_a_span_only_where_traces_are_exported(
+    kept_here: TraceRing, spans_exported: InMemorySpanExporter, world: ApiWorld
+) -> None:
+    del kept_here
+    for _ in range(2):
+        await world.http.get("/bundles")
+    assert [span.name for span in spans_exported.get_finished_spans()] == ["GET /bundles"] * 2
+    parts = Parts(world.live, world.jobs, TraceRing(), world.history, NoAlerts(), world.api.health.protection)
+    quiet = Api(world.settings, parts, traces_exported=False, wall_clock=world.clock.wall)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(quiet), base_url="http://api.test") as http:
+        first, second = [await http.get("/bundles") for _ in range(2)]
+    quiet.close()
+    assert len(spans_exported.get_finished_spans()) == 3
+    assert first.content == second.content
+    assert first.headers["x-correlation-id"] != second.headers["x-correlation-id"]
+
+
+async def test_the_first_read_waits_for_a_version_that_is_being_read(tmp_path: Path) -> None:
+    async with api_world(tmp_path, catalogue=False) as world:
+        assert (await world.http.get("/bundles")).status_code == 503
+        world.store.publish("v1")
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+        answer = world.store._answer
+
+        async def slowly() -> None:
+            await answer()
+            if world.live._loading:
+                begun.set()
+                await goes_on.wait()
+
+        world.store._answer = slowly  # type: ignore[method-assign]
+        world.clock.passed += 10
+        read = asyncio.create_task(world.http.get("/bundles"))
+        await begun.wait()
+        goes_on.set()
+        assert (await read).status_code == 200

@@ -119,7 +119,7 @@ def test_calls_that_never_end_take_bounded_memory_and_do_not_stop_it() -> None:
     traced = Traced()
     for _ in range(MAX_OPEN + 50):
         traced.tracer.start_span("redis read", attributes=CALL)
-    assert len(traced.processor._call_of) <= MAX_OPEN  # noqa: SLF001
+    assert len(traced.processor._call_of) <= MAX_OPEN
     traced.call()
     assert traced.names == []
 
