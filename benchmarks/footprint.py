@@ -30,7 +30,7 @@ from benchmarks.tables import machine, table, write_results
 
 CATALOGUE = 5_221
 WORKERS = 2
-SETTLED = 10.0
+SETTLED = 15.0
 """Seconds after the start of the workers from which they count as idle."""
 _BUCKETS = 3
 """Series of a histogram besides those of its bounds: ``+Inf``, sum, count."""
