@@ -186,7 +186,7 @@ BAD = {
     "CATALOG_MAX_BODY_BYTES": (*NO_NUMBER, "10"),
     "CATALOG_API_HOST": ("http://h", "h:80"),
     "CATALOG_API_PORT": (*NO_NUMBER, "65536"),
-    "CATALOG_API_TOKEN": ("two words", "x", "eleven-char"),
+    "CATALOG_API_TOKEN": ("two words", "short-4711"),
     "CATALOG_API_TRUSTED_PROXIES": ("10.0.0.0/33", "proxy.internal"),
     "CATALOG_API_OPEN_READS": ("maybe", "2"),
     "CATALOG_API_TRACE_FROM": ("nobody",),

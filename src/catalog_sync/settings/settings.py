@@ -166,7 +166,7 @@ class Settings(VariableGroup):
     trace_headers_to: tuple[str, ...] = variable("CATALOG_TRACE_HEADERS_TO", values.hosts, unset=())
     """Hosts, separated by commas, that get `traceparent` and `baggage`; `*`: all. Not set: loopback and names without
     a dot. No other host gets them."""
-    trace_redis_from: float = variable("CATALOG_TRACE_REDIS_FROM_MS", values.milliseconds(zero=True), "100", "ms")
+    trace_redis_from: float = variable("CATALOG_TRACE_REDIS_FROM_MS", values.milliseconds(zero=True), "1000", "ms")
     """Time from which a call to Redis that went well has spans; 0: every one has. A call that failed or was repeated
     always has."""
     env_file: Path | None = variable("CATALOG_ENV_FILE", values.env_file, ".env")

@@ -1,4 +1,4 @@
-"""Variables that Celery reads itself decide nothing, and a line in the log names each."""
+"""Variables that Celery reads itself decide nothing, each is named in the log; a broker it cannot use is refused."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings.settings import Settings
+from catalog_sync.worker.broker_check import check_broker
 from catalog_sync.worker.celery_app import app, configure
+from support.redis_server import RedisServer
 
 OURS = "redis://127.0.0.1:6399/3"
 
@@ -43,3 +46,15 @@ def test_a_loader_in_the_environment_does_not_keep_a_program_from_starting() -> 
         check=False,
     )
     assert "AppLoader" in found.stdout, found.stderr
+
+
+@pytest.mark.parametrize("clustered", [True, False])
+def test_a_redis_cluster_is_refused_in_one_line(clustered: bool, tmp_path: Path) -> None:
+    options = ("--cluster-enabled", "yes") if clustered else ()
+    with RedisServer(tmp_path / "redis", *options) as server:
+        settings = Settings.from_env({"REDIS_URL": server.url, "CATALOG_STATE_DIR": str(tmp_path)})
+        if not clustered:
+            check_broker(settings)
+            return
+        with pytest.raises(ConfigurationError, match=r"REDIS_URL=\S+ is not usable: it is a Redis Cluster"):
+            check_broker(settings)
