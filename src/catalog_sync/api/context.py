@@ -83,7 +83,7 @@ class RequestContext:
             return
         started = time.perf_counter()
         headers = dict(scope["headers"])
-        scope[HIT] = self._cached(scope)
+        scope[HIT] = self._hit(scope)
         context, span = self._begin(scope, headers)
         token = otel_context.attach(context)
         reply = _Reply(send, span.get_span_context())
@@ -92,6 +92,12 @@ class RequestContext:
         finally:
             otel_context.detach(token)
             self._end(scope, span, reply, time.perf_counter() - started)
+
+    def _hit(self, scope: Scope) -> ASGIApp | None:
+        try:
+            return self._cached(scope)
+        except Exception:  # noqa: BLE001  it is met again where the response is made, recorded and answered there
+            return None
 
     def _begin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[otel_context.Context, Span]:
         parent = otel_context.Context()

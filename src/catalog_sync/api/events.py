@@ -42,7 +42,7 @@ class Hub:
     document: Callable[[Job], Mapping[str, Any]]
     _: dataclasses.KW_ONLY
     max_streams: int
-    max_per_client: int
+    max_per_client: int = 16
     _clients: Watchers = dataclasses.field(default_factory=Watchers)
     _of_client: Counter[str] = dataclasses.field(default_factory=Counter)
     _on_change: list[Callable[[Job], object]] = dataclasses.field(default_factory=list)

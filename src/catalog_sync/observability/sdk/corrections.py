@@ -23,9 +23,13 @@ _RENAMED: Final = {
 _LEFT_OUT: Final = frozenset({"exception.escaped", "messaging.destination_kind"})
 _LEFT_OUT_PREFIXES: Final = ("celery.", "db.redis.")
 
-UNWANTED_METRICS: Final = ("flower.task.runtime.seconds", "http.client.request.duration")
+UNWANTED_METRICS: Final = (
+    "flower.task.runtime.seconds",
+    "http.client.request.duration",
+    "otel.sdk.metric_reader.collection.duration",
+)
 """The first one has no definition and a unit that is none; the spans of the steps have the durations. The second one
-counts again what ``resilience.operation.duration`` has, in 17 series a process."""
+counts again what ``resilience.operation.duration`` has, and nobody asks for the third: 17 series each in a process."""
 _UNITS: Final = {"otel.sdk.processor.log.queue.size": "{log_record}"}
 
 

@@ -56,12 +56,9 @@ _HTTP_BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75
 _FEW_BOUNDARIES: Final[dict[str, tuple[float, ...]]] = {
     library_contract.OPERATION_ATTEMPTS.name: (),
     library_contract.STORAGE_DURATION.name: (0.001, 0.01, 0.1, 1.0),
+    "otel.sdk.exporter.operation.duration": (0.05, 0.25, 1.0, 3.0, 10.0),
 }
 """Each bucket is a series for each set of attributes; of attempts sum and count are asked for alone."""
-_FOREIGN_DURATIONS: Final = (
-    "http.server.request.duration",
-    "otel.sdk.exporter.operation.duration",
-)
 
 
 def build(
@@ -133,7 +130,7 @@ def _views() -> list[View]:
         for metric in (*library_contract.METRICS, *contract.METRICS)
         if metric.kind == "histogram" and metric.boundaries
     }
-    histograms |= dict.fromkeys(_FOREIGN_DURATIONS, _HTTP_BOUNDARIES) | _FEW_BOUNDARIES
+    histograms |= {"http.server.request.duration": _HTTP_BOUNDARIES} | _FEW_BOUNDARIES
     return [
         *(
             View(instrument_name=name, aggregation=ExplicitBucketHistogramAggregation(boundaries))
