@@ -48,6 +48,7 @@ def check_otel(environ: Mapping[str, str]) -> None:
     for variable in _OF_THE_SDK:
         variable.value(environ)
     for signal in SIGNALS:
+        exporter_names(environ, signal)
         otlp_endpoint(environ, signal)
     for name in ("OTEL_BSP_", "OTEL_BLRP_"):
         _check_batch(environ, name)
@@ -69,6 +70,12 @@ def tidy_otel(environ: MutableMapping[str, str]) -> None:
 def sdk_disabled(environ: Mapping[str, str]) -> bool:
     """Whether ``OTEL_SDK_DISABLED`` turns everything off."""
     return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def exporter_names(environ: Mapping[str, str], signal: str) -> set[str]:
+    """Which of ``otlp`` and ``console`` a signal out of :data:`SIGNALS` goes to. Raises ``ConfigurationError``."""
+    wanted = Variable(f"OTEL_{signal}_EXPORTER", read=_exporters, default="otlp").value(environ)
+    return set(wanted) - {"none"}
 
 
 def otlp_protocol(environ: Mapping[str, str], signal: str) -> Protocol:
@@ -164,6 +171,13 @@ def _installed(group: str, *extra: str) -> values.Reader:
         return text
 
     return read
+
+
+def _exporters(text: str) -> list[str]:
+    wanted = [name.strip().lower() for name in text.split(",") if name.strip()]
+    if not set(wanted) <= {"otlp", "console", "none"} or ("none" in wanted and len(set(wanted)) > 1):
+        raise ValueError("otlp, console, both separated by a comma, or none")
+    return wanted
 
 
 def _propagators(text: str) -> str:

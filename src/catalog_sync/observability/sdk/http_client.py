@@ -10,6 +10,7 @@ from catalog_sync.observability.sdk.propagation import guarded_headers, headers_
 from catalog_sync.observability.sdk.session import tracing
 from otel_resilience import current_attempt
 from otel_resilience.redaction import redact_url
+from otel_resilience.telemetry.providers import suppressed_instrumentation
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -38,7 +39,8 @@ class HeaderGuard(httpx.AsyncBaseTransport):
                 request.headers.pop(name, None)
         elif self._inject:
             inject(request.headers)
-        return await self._transport.handle_async_request(request)
+        with suppressed_instrumentation():
+            return await self._transport.handle_async_request(request)
 
     async def aclose(self) -> None:
         """Closes the transport behind it."""
