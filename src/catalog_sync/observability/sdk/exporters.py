@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from catalog_sync.observability.sdk.corrections import correcting
 
 if TYPE_CHECKING:
+    import requests
     from opentelemetry.sdk.metrics import MeterProvider
 
     from catalog_sync.observability.sdk.selection import Target
@@ -39,9 +42,9 @@ def _console_exporter(signal: str) -> Any:
     return kinds[signal](out=sys.stderr)
 
 
-def otlp_exporter(target: Target, signal: str, meters: MeterProvider | None = None) -> Any:
+def otlp_exporter(target: Target, signal: str, meters: MeterProvider | None = None, **options: Any) -> Any:
     """The official exporter of a signal, with a short timeout and compression where the user says nothing else."""
-    options: dict[str, Any] = {"endpoint": target.endpoint}
+    options["endpoint"] = target.endpoint
     if meters is not None:
         options["meter_provider"] = meters
     if not target.timeout_set:
@@ -54,8 +57,30 @@ def otlp_exporter(target: Target, signal: str, meters: MeterProvider | None = No
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     options["compression"] = Compression(target.compression)
+    if any(os.environ[name] for name in os.environ if name.endswith("_CREDENTIAL_PROVIDER")):
+        options.pop("session", None)  # the provider has one
+    else:
+        options.setdefault("session", session_class()())
     kinds = {"traces": OTLPSpanExporter, "metrics": correcting(OTLPMetricExporter), "logs": OTLPLogExporter}
     return kinds[signal](**options)
+
+
+@functools.cache
+def session_class() -> type[requests.Session]:
+    """The sessions of the HTTP exporters. ``OTEL_EXPORTER_OTLP_CERTIFICATE`` holds for them.
+
+    In a session of requests ``REQUESTS_CA_BUNDLE`` comes before it (https://github.com/psf/requests/issues/3829).
+    """
+    import requests  # loaded where it is used
+
+    class Session(requests.Session):
+        def merge_environment_settings(
+            self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+        ) -> dict[str, Any]:
+            merged: dict[str, Any] = super().merge_environment_settings(url, proxies, stream, verify, cert)
+            return merged | ({"verify": self.verify} if isinstance(self.verify, str) else {})
+
+    return Session
 
 
 def _grpc_exporter(target: Target, signal: str, options: dict[str, Any]) -> Any:
