@@ -15,6 +15,7 @@ import threading
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import _logs as logs_api
@@ -56,6 +57,7 @@ from otel_resilience.telemetry import contract as library_contract
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import LogRecordProcessor
     from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
 
     from catalog_sync.observability.sdk.selection import Choice, Target
 
@@ -91,6 +93,8 @@ def build(
 ) -> Telemetry:
     """Makes the providers that are needed and not there, and puts all to work until the session ends."""
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    if level := os.environ.get("OTEL_LOG_LEVEL"):
+        logging.getLogger("opentelemetry").setLevel(level.strip().upper())
     joining.reread_conventions()
     ends: list[End] = []
     try:
@@ -216,13 +220,25 @@ def _tracers(
         if target is None and extra is None:
             return None
         whole = SpanLimits(max_attribute_length=SpanLimits.UNSET, max_span_attribute_length=SpanLimits.UNSET)
-        provider = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meters, span_limits=whole)
+        provider = TracerProvider(
+            resource=resource,
+            shutdown_on_exit=False,
+            meter_provider=meters,
+            span_limits=whole,
+            id_generator=_id_generator(),
+        )
         trace_api.set_tracer_provider(provider)
         _own.add(provider)
     ends.append(_share(provider, functools.partial(_begin_tracing, provider, resource, target, meters)))
     if extra is not None:
         ends.append(_add_span_processor(provider, RedactingSpanProcessor(extra)))
     return provider
+
+
+def _id_generator() -> IdGenerator | None:
+    name = os.environ.get("OTEL_PYTHON_ID_GENERATOR", "")
+    points = entry_points(group="opentelemetry_id_generator", name=name) if name else ()
+    return next((point.load()() for point in points), None)
 
 
 def _begin_tracing(
