@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import string
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,7 @@ GOOD = [
 
 
 @pytest.mark.fault("W1")
+@pytest.mark.fault("T3")
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_a_variable_that_the_sdk_would_read_late_is_refused_with_the_settings(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{name}[= ]") as refused:
@@ -133,6 +136,36 @@ def test_what_is_accepted_sets_the_sdk_up_without_a_warning(
         setup_telemetry("catalog-sync", os.environ).shutdown(timeout=0.1)
     said = [record.getMessage() for record in caplog.records if "xport" not in record.getMessage()]
     assert not said
+
+
+@pytest.mark.slow
+@pytest.mark.fault("T3")
+@pytest.mark.parametrize(
+    ("program", "name", "value"),
+    [
+        ("catalog_sync run", "OTEL_TRACES_EXPORTER", "zipkin"),
+        ("catalog_sync doctor", "OTEL_CONFIG_FILE", "/etc/otel.yaml"),
+        ("catalog_sync simulate", "OTEL_METRIC_EXPORT_INTERVAL", "0"),
+        ("catalog_sync demo", "OTEL_PROPAGATORS", "b3"),
+        ("catalog_sync.api.command", "OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("catalog_sync.worker", "OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "["),
+        ("catalog_sync.up", "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES", "GONE"),
+    ],
+)
+def test_every_program_refuses_it_in_one_line(program: str, name: str, value: str, tmp_path: Path) -> None:
+    environ = {"PATH": os.environ["PATH"], "CATALOG_STATE_DIR": str(tmp_path), "ESIM_GO_API_KEY": "a-key-0815"}
+    done = subprocess.run(
+        [sys.executable, "-m", *program.split()],
+        env={**environ, name: value},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert name in line
 
 
 def test_an_unset_variable_and_one_set_to_nothing_are_the_same() -> None:

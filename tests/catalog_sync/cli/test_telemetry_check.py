@@ -23,8 +23,6 @@ from support.otlp_sink import otlp_sink
 
 KEY = "key-of-the-collector-0815"
 
-pytestmark = pytest.mark.fault("T4")
-
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +103,7 @@ def grpc_server(code: grpc.StatusCode = grpc.StatusCode.OK, details: str = "") -
         server.stop(0).wait(60)
 
 
+@pytest.mark.fault("T4")
 async def test_a_receiver_gets_one_export_of_each_signal_without_content(monkeypatch: pytest.MonkeyPatch) -> None:
     with otlp_sink() as sink:
         found = await checked(
@@ -123,6 +122,7 @@ async def test_only_what_is_exported_is_tried(monkeypatch: pytest.MonkeyPatch) -
     assert sink.requests == 1
 
 
+@pytest.mark.fault("T4")
 @pytest.mark.parametrize(
     ("answer", "reason", "advice"),
     [
@@ -151,6 +151,7 @@ async def test_an_answer_that_is_none_of_a_receiver(
     assert advice in found.advice
 
 
+@pytest.mark.fault("T4")
 async def test_a_proxy_that_answers_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     with http_server(status(200, b"blocked by policy", content_type="text/plain")) as proxy:
         variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.example:4318", "http_proxy": proxy}
@@ -159,6 +160,7 @@ async def test_a_proxy_that_answers_itself(monkeypatch: pytest.MonkeyPatch) -> N
     assert "200 OK with text/plain" in found.message
 
 
+@pytest.mark.fault("T4")
 async def test_a_certificate_that_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tls = loopback_certificate(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())  # the variable for OTLP comes before it
@@ -172,6 +174,7 @@ async def test_a_certificate_that_is_not_trusted(monkeypatch: pytest.MonkeyPatch
     assert plain.status == "fail"
 
 
+@pytest.mark.fault("T4")
 async def test_http_at_the_port_of_grpc_and_the_other_way_round(monkeypatch: pytest.MonkeyPatch) -> None:
     with grpc_server() as url:
         found = await checked(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT=url)
@@ -183,6 +186,7 @@ async def test_http_at_the_port_of_grpc_and_the_other_way_round(monkeypatch: pyt
     assert "4318 for http/protobuf" in str(found.advice)
 
 
+@pytest.mark.fault("T4")
 @pytest.mark.parametrize(
     ("code", "details", "advice"),
     [
@@ -214,6 +218,7 @@ async def test_a_receiver_of_grpc_that_accepts(monkeypatch: pytest.MonkeyPatch) 
         assert found.status == "ok", found
 
 
+@pytest.mark.fault("T4")
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 async def test_nobody_there(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = await checked(
