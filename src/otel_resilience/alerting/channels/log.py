@@ -35,6 +35,11 @@ class LogChannel:
     Its level follows the severity: INFO, WARNING, ERROR, CRITICAL; resolved ones are INFO. Its fields stand in
     ``extra`` under ``otel.attributes``, as those of the library's events. A record that no handler takes is lost in
     silence: the application has to set up logging.
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig, AlertService, Route
+        >>> from otel_resilience.alerting.channels import LogChannel
+        >>> service = AlertService(AlertConfig(), [Route(LogChannel())])
     """
 
     min_interval = 0.0
@@ -46,10 +51,10 @@ class LogChannel:
         self._log = logging.getLogger(LOGGER)
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
-        """Writes it; ``timeout`` is not needed."""
+        """Writes it; ``timeout``, in seconds, is not needed."""
         resolved = notification.status is Status.RESOLVED
         level = logging.INFO if resolved else _LEVELS[notification.severity]
-        self._log.log(level, "%s", _line(notification), extra={"otel.attributes": _attributes(notification)})
+        self._log.log(level, "%s", _line(notification), extra={"otel.attributes": attributes(notification)})
 
     def close(self) -> None:
         """Nothing is held."""
@@ -62,15 +67,16 @@ def _line(notification: Notification) -> str:
     return f"alert {notification.severity}: {title} ({occurrences(notification)})"
 
 
-def _attributes(notification: Notification) -> dict[str, Any]:
+def attributes(notification: Notification) -> dict[str, Any]:
+    """The fields of a record, under the names of the telemetry contract."""
     data = notification.to_json()
     links, context = data.pop("links"), data.pop("context")
-    attributes = {
+    found = {
         _NAMES.get(name, f"{contract.PREFIX}alert.{name}"): value
         for name, value in data.items()
         if value not in (None, "", {})
     }
-    attributes |= {f"{contract.PREFIX}alert.link.{name}": url for name, url in links.items() if url is not None}
+    found |= {f"{contract.PREFIX}alert.link.{name}": url for name, url in links.items() if url is not None}
     if context:
-        attributes[f"{contract.PREFIX}alert.context"] = context
-    return attributes
+        found[f"{contract.PREFIX}alert.context"] = context
+    return found
