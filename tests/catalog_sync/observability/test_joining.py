@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 from opentelemetry import _logs, baggage, context, metrics, trace
@@ -25,12 +26,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from catalog_sync.observability import instruments
-from catalog_sync.observability.sdk import instrument_httpx, instrument_redis, keep_spans, setup_telemetry
+from catalog_sync.observability.sdk import instrument_redis, keep_spans, setup_telemetry, traced_transport
 from catalog_sync.observability.traces.records import SpanRecord
 from otel_resilience import redaction
 from support.cli import Cli, running_supplier
 from support.conventions import findings
-from support.echo_server import client_for, echo_server
+from support.echo_server import echo_server, transport_to
 from support.otel_globals import fresh_otel_globals
 from support.otlp_sink import OtlpSink, otlp_sink
 from support.redis_server import RedisServer
@@ -179,11 +180,11 @@ async def test_a_client_in_an_instrumented_process_has_one_span_and_guarded_head
     token = context.attach(baggage.set_baggage("customer", "4711"))
     try:
         with setup_telemetry("catalog-sync", os.environ), echo_server() as echo:
-            async with client_for(echo.port) as theirs:
+            async with httpx.AsyncClient(transport=transport_to(echo.port), trust_env=False) as theirs:
                 await theirs.get("http://other.example/")
-            async with client_for(echo.port) as client:
-                instrument_httpx(client)
-                await client.get(f"http://{name}/")
+            transport = traced_transport(transport_to(echo.port))
+            async with httpx.AsyncClient(transport=transport, trust_env=False) as ours:
+                await ours.get(f"http://{name}/")
     finally:
         context.detach(token)
         instrumentor.uninstrument()
