@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,12 @@ class Cli:
 
     def __call__(self, *arguments: str, **changes: str) -> Result:
         """Run one command to its end; ``changes`` to the environment, empty for unset."""
+        return self.under((), *arguments, **changes)
+
+    def under(self, launcher: Sequence[str], *arguments: str, **changes: str) -> Result:
+        """Likewise, started by another program."""
         done = subprocess.run(
-            [sys.executable, "-m", "catalog_sync", *arguments],
+            [*launcher, sys.executable, "-m", "catalog_sync", *arguments],
             capture_output=True,
             env=_environment({**self.env, **changes}),
             text=True,

@@ -27,6 +27,7 @@ from catalog_sync.observability import contract
 from catalog_sync.observability.sdk import extract_context, foreign
 from otel_resilience.classification import error_types
 from otel_resilience.correlation import BAGGAGE_KEY, new_correlation_id
+from otel_resilience.redaction import redact
 
 QUIET: Final = 10.0
 """Seconds for which the same kind of outage is not logged again."""
@@ -128,7 +129,7 @@ class RequestContext:
 
     def _start(self, scope: Scope, parent: otel_context.Context) -> Span:
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
-        path = scope["path"][:MAX_PATH]
+        path = redact(scope["path"])[:MAX_PATH]
         attributes = {HTTP_REQUEST_METHOD: method, URL_PATH: path, URL_SCHEME: scope["scheme"]}
         if scope["query_string"]:
             attributes[URL_QUERY] = scope["query_string"].decode("latin-1")

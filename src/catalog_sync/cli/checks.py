@@ -7,7 +7,6 @@ import email.utils
 import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from catalog_sync import composition as app
 from catalog_sync.domain.errors import (
@@ -33,8 +32,6 @@ Status = Literal["ok", "warn", "fail"]
 
 PROBE_LIMIT: Final = 20.0
 """Seconds for the probe of the supplier, retries included."""
-CONNECT_LIMIT: Final = 3.0
-"""Seconds for a connection to the OTLP endpoint."""
 TOLERATED_SKEW: Final = 5.0
 """Seconds between our clock and the supplier's; its ``Date`` counts whole ones."""
 
@@ -169,32 +166,6 @@ def clock(date: str | None, now: float | None = None) -> Check:
         return ok("clock", f"within {TOLERATED_SKEW:.0f} s of the supplier's")
     way = "ahead of" if skew > 0 else "behind"
     return warn("clock", f"{abs(skew):.0f} s {way} the supplier's", "synchronise this machine's clock (NTP)")
-
-
-async def otlp(environ: Mapping[str, str]) -> Check:
-    """Whether the OTLP endpoint accepts connections. Nothing is sent."""
-    from catalog_sync.observability.sdk.selection import choose_signals
-
-    choice = choose_signals(environ)
-    targets = {target.endpoint for target in (choice.traces, choice.metrics, choice.logs) if target is not None}
-    if choice.disabled or not targets:
-        return ok("telemetry", "not exported; set OTEL_EXPORTER_OTLP_ENDPOINT to export it")
-    for endpoint in sorted(targets):
-        host, port = _address(endpoint)
-        try:
-            async with asyncio.timeout(CONNECT_LIMIT):
-                _, writer = await asyncio.open_connection(host, port)
-        except OSError as error:  # TimeoutError too
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            advice = "start the Collector, or correct OTEL_EXPORTER_OTLP_ENDPOINT; syncs work without"
-            return fail("telemetry", f"no connection to {redact_url(endpoint)}: {reason}", advice)
-        writer.close()
-    return ok("telemetry", f"exported to {', '.join(redact_url(endpoint) for endpoint in sorted(targets))}")
-
-
-def _address(endpoint: str) -> tuple[str, int]:
-    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-    return parts.hostname or "localhost", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 async def snapshot(directory: Path) -> Check:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from catalog_sync.observability.sdk.continuation import trace_of
 from catalog_sync.observability.sdk.propagation import extract_context, foreign, headers_allowed, inject
 from catalog_sync.observability.sdk.selection import choose_signals
-from catalog_sync.observability.sdk.session import SHUTDOWN_TIMEOUT, Telemetry
+from catalog_sync.observability.sdk.session import SHUTDOWN_TIMEOUT, Telemetry, tracing
 from catalog_sync.settings.otel import check_otel
 from catalog_sync.settings.secrets import register_secrets
 from catalog_sync.settings.settings import SECRET_NAMES, TRACE_REDIS_FROM
@@ -56,12 +56,14 @@ def setup_telemetry(
     extra_log_processor: LogRecordProcessor | None = None,
     extra_metric_reader: MetricReader | None = None,
 ) -> Telemetry:
-    """Sets up traces, metrics and logs, once per process and before clients are instrumented.
+    """Sets up traces, metrics and logs, before clients are instrumented.
 
     A signal is exported where ``OTEL_EXPORTER_OTLP_ENDPOINT`` or its own endpoint is set, unless
     ``OTEL_{TRACES,METRICS,LOGS}_EXPORTER`` is ``none``; ``OTEL_SDK_DISABLED=true`` turns all off. The extras get their
-    signal in any case, redacted as exports are. ``environ`` is ``os.environ``, except where a test looks at the choice
-    of signals: the SDK itself reads the environment of the process.
+    signal in any case, redacted as exports are. Where the process has an SDK already, of ``opentelemetry-instrument``
+    or of a host application, it is joined: it exports, redacted, and nothing is exported twice. ``environ`` is
+    ``os.environ``, except where a test looks at the choice of signals: the SDK itself reads the environment of the
+    process.
 
     Raises ``ConfigurationError`` naming the variable where an ``OTEL_*`` variable cannot be used.
     """
@@ -69,7 +71,7 @@ def setup_telemetry(
     check_otel(environ)
     choice, redis_from = choose_signals(environ), TRACE_REDIS_FROM.value(environ)
     extras = (extra_span_processor, extra_metric_reader, extra_log_processor)
-    if choice.disabled or not (choice.any or any(extra is not None for extra in extras)):
+    if choice.disabled or not (choice.any or any(extra is not None for extra in extras) or tracing()):
         return Telemetry()
     _use_stable_conventions()
     from catalog_sync.observability.sdk.providers import build  # loads the SDK
@@ -109,14 +111,13 @@ def traced_transport(
 
 def instrument_redis(client: Any) -> None:
     """Gives every command of a redis-py client, sync or async, a CLIENT span without the values of its arguments."""
-    from catalog_sync.observability.sdk.session import tracing
-
     if not tracing() or getattr(client, "_instrumented_by_catalog_sync", False):
         return
     _use_stable_conventions()
     from opentelemetry.instrumentation.redis import RedisInstrumentor  # only where spans are made
 
-    RedisInstrumentor.instrument_client(client, request_hook=_summarize)
+    if not RedisInstrumentor().is_instrumented_by_opentelemetry:  # else every client has spans already
+        RedisInstrumentor.instrument_client(client, request_hook=_summarize)
     client._instrumented_by_catalog_sync = True  # noqa: SLF001  # our own mark
 
 
@@ -125,8 +126,6 @@ def instrument_celery() -> None:
 
     The context travels in the headers of the message. For the whole process; repeated calls do nothing.
     """
-    from catalog_sync.observability.sdk.session import tracing
-
     if not tracing():
         return
     from opentelemetry.instrumentation.celery import CeleryInstrumentor  # loads Celery

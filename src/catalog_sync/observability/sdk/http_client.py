@@ -11,6 +11,7 @@ from catalog_sync.observability.sdk.propagation import guarded_headers, headers_
 from catalog_sync.observability.sdk.session import tracing
 from otel_resilience import current_attempt
 from otel_resilience.redaction import redact_url
+from otel_resilience.telemetry.providers import suppressed_instrumentation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,8 @@ class HeaderGuard(httpx.AsyncBaseTransport):
                 request.headers.pop(name, None)
         elif self._inject:
             inject(request.headers)
-        response = await self._transport.handle_async_request(request)
+        with suppressed_instrumentation():
+            response = await self._transport.handle_async_request(request)
         if self._on_response is not None:
             self._on_response(response)
         return response
