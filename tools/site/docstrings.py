@@ -1,0 +1,48 @@
+"""Docstrings as Markdown: roles become links to the public names, doctests and literal blocks become fences."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from typing import Any, Final
+
+import griffe
+
+from tools.site import api_pages
+
+_ROLE: Final = re.compile(r":(?:py:)?(?:attr|class|data|exc|func|meth|mod|obj):`~?\.?([^`]+)`")
+_DOCTEST: Final = re.compile(r"^>>> .*\n(?:(?!\n).+\n?)*", re.M)
+_LITERAL: Final = re.compile(r"::\n\n((?:(?:    .*)?\n)+)")
+
+
+def as_markdown(text: str, homes: dict[str, str]) -> str:
+    """The docstring as the site shows it; ``homes`` has where each public name is defined, by its last part."""
+
+    def link(found: re.Match[str]) -> str:
+        name = found[1]
+        first, _, member = name.rpartition("/")[2].removeprefix("otel_resilience.").partition(".")
+        home = homes.get(first)
+        if home is None:
+            return f"`{name}`"
+        return f"[`{name}`][{home}{f'.{member}' if member else ''}]"
+
+    text = _ROLE.sub(link, text)
+    if "```" in text:
+        return text
+    text = _DOCTEST.sub(lambda found: f"```pycon\n{found[0].rstrip()}\n```\n", text)
+    return _LITERAL.sub(
+        lambda found: f":\n\n```python\n{textwrap.dedent(found[1]).strip()}\n```\n", text + "\n"
+    ).rstrip()
+
+
+class PublicNames(griffe.Extension):
+    """Rewrites every docstring before it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._homes = {public.rpartition(".")[2]: home for public, home in api_pages.names().items()}
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Called by griffe for everything that it has read."""
+        if obj.docstring is not None:
+            obj.docstring.value = as_markdown(obj.docstring.value, self._homes)
