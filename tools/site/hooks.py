@@ -48,10 +48,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Leads links to files outside docs/ to their copies, and shows diagrams as they were drawn."""
     del files
     place = PurePosixPath(page.file.src_uri)
-    if place.parts[0] == REPOSITORY:
-        source = ROOT / place.relative_to(REPOSITORY)
-    else:
-        source = Path(config.docs_dir) / place
+    of_docs = place.parts[0] != REPOSITORY
+    source = Path(config.docs_dir) / place if of_docs else ROOT / place.relative_to(REPOSITORY)
     if source.suffix == ".md" and source.is_file():
         markdown = _LINK.sub(lambda found: _led(found, source, place), markdown)
     return _MERMAID.sub(lambda found: _drawn(found[1], place, config), markdown)

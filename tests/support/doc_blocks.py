@@ -1,0 +1,58 @@
+"""The code blocks of the repository's pages, with what stands before them for the tests and is not shown to readers."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+_BLOCK: Final = re.compile(
+    r"(?:^<!-- (?P<mark>not run|run by|before|in the background): ?(?P<text>[^>]*?) ?-->\n+)?"
+    r"^(?P<fence>```+)(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^(?P=fence)$",
+    re.M | re.S,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One fenced block."""
+
+    page: Path
+    line: int
+    language: str
+    code: str
+    mark: str | None
+    text: str
+    """What the mark says."""
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def pages() -> list[Path]:
+    """Every page under version control but the history."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [ROOT / name for name in listing.stdout.split("\0") if name and name != "CHANGELOG.md"]
+
+
+def blocks(page: Path) -> list[Block]:
+    """In their order."""
+    return list(_blocks(page))
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks."""
+    return _BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def _blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for found in _BLOCK.finditer(text):
+        line = text.count("\n", 0, found.start("fence")) + 1
+        yield Block(page, line, found["language"], found["code"], found["mark"], found["text"] or "")
