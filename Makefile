@@ -76,6 +76,7 @@ format: $(STAMP) ## Format the code
 docs: $(STAMP) ## Write the generated references anew
 	@$(BIN)/python -m tools.telemetry
 	@$(BIN)/python docs/public_api.py
+	@PYTHONPATH=tests $(BIN)/python -m tools.site.references
 	@$(BIN)/python -m catalog_sync.settings.docs
 	@PYTHONPATH=tests $(BIN)/python -m support.fault_table
 

@@ -24,6 +24,7 @@ import typer.main
 import yaml
 
 from catalog_sync.cli.commands import app
+from support.cli import API_KEY, Supplier, running_supplier
 from support.doc_blocks import ROOT, Block, blocks, pages, prose
 
 PAGES = pages()
@@ -106,9 +107,9 @@ def test_python(page: Path, tmp_path: Path) -> None:
 
 
 class Shell:
-    """A folder that looks like the root of the repository, with our programs in front."""
+    """A folder that looks like the root of the repository, with our programs in front and a supplier to call."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, supplier: Supplier) -> None:
         self.folder = folder / "repository"
         self.folder.mkdir()
         for entry in ROOT.iterdir():
@@ -134,6 +135,8 @@ class Shell:
             "CATALOG_STATE_DIR": str(folder / "state"),
             "CATALOG_API_PORT": self.ports["8080"],
             "CATALOG_SUPPLIER_RATE_PER_S": "0",
+            "ESIM_GO_API_KEY": API_KEY,
+            "ESIM_GO_BASE_URL": supplier.base_url,
             "ERROR_RETRY_BASE_DELAY": "10",
         }
 
@@ -186,10 +189,16 @@ def _checked(code: str) -> Iterator[str]:
             yield line
 
 
+@pytest.fixture(scope="module")
+def supplier() -> Iterator[Supplier]:
+    with running_supplier(300) as running:
+        yield running
+
+
 @pytest.mark.parametrize("page", with_code("sh"), ids=ids)
-def test_commands(page: Path, tmp_path: Path) -> None:
+def test_commands(page: Path, tmp_path: Path, supplier: Supplier) -> None:
     found = [block for block in blocks(page) if block.language == "sh" and runs(block)]
-    done = Shell(tmp_path).run(found)
+    done = Shell(tmp_path, supplier).run(found)
     assert done.returncode == 0, f"{done.stdout}\n{done.args}"
 
 
