@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from benchmarks import breaker_settings
+from tools.site import docstrings, references
+
 from support.browser import Browser, running_chromium
 from support.doc_blocks import ROOT
-from tools.site import docstrings, references
 
 FETCHED = re.compile(
     r"<(?:script|img|iframe|source|video|audio)[^>]*\ssrc=[\"']?(?:https?:)?//[^\"' >]+"

@@ -113,7 +113,8 @@ def _drawn(source: str, place: PurePosixPath, config: MkDocsConfig) -> str:
     name = f"pictures/{place.stem}-{digest(source)}.svg"
     if not (Path(config.docs_dir) / name).is_file():
         raise PluginError(f"{place}: a diagram changed; draw it: python -m tools.site.diagrams")
-    return f"![Diagram]({os.path.relpath(name, place.parent)})"
+    picture = os.path.relpath(name, place.parent)
+    return f"[![Diagram; opens in its full size]({picture})]({picture})"
 
 
 def digest(source: str) -> str:
