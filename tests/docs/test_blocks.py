@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ PAGES = pages()
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 SHOWN = {"text", "promql", "mermaid"}
 """Outputs and drawings; queries are parsed by promtool in tests/grafana, diagrams drawn for the site."""
-DATA = {"json": json.loads, "yaml": lambda text: list(yaml.safe_load_all(text))}
+DATA: dict[str, Callable[[str], Any]] = {"json": json.loads, "yaml": lambda text: list(yaml.safe_load_all(text))}
 RUN = {"python", "sh"}
 EVERYWHERE = {"--help", "--version", "--install-completion", "--show-completion"}
 PORTS = ("8080", "8099")

@@ -39,7 +39,8 @@ _EXIT_CODES: Final = f"""\
 Every command takes `--json`: stdout is then one JSON object and nothing else, also on failure. `search` and `show`
 end with {exit_codes.NO_CATALOGUE} if there is no catalogue to read. A misspelt command or option is answered with a
 suggestion, and `catalog-sync --install-completion` sets up completion in bash, zsh, fish or PowerShell
-(`--show-completion` prints the script instead). Settings are environment variables: [configuration.md](configuration.md).
+(`--show-completion` prints the script instead). Settings are environment variables:
+[configuration.md](configuration.md).
 """
 _PROGRAMS: Final[dict[str, Callable[[list[str]], int]]] = {
     "catalog-api": api.main,
