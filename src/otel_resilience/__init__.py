@@ -1,11 +1,36 @@
-"""Resilience primitives that emit OpenTelemetry: classification, retry with a budget, circuit breaker, correlation.
+"""Protects calls to what can fail, and shows by OpenTelemetry what happened to each.
 
-    from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig
+* Protect a call: :class:`Policy` puts retries, circuit breaker, limits, deadline and fallback round a function, ``def``
+  or ``async def``, by ``policy.execute(function)`` or ``@policy``. :class:`RetryService` and :func:`retry` make retries
+  alone, :class:`CircuitBreaker` is a breaker alone, :class:`PolicyRegistry` has a policy for each host.
+* Protect a block: ``for attempt in policy.attempts(): with attempt: ...``, ``with breaker: ...``, ``with limiter:
+  ...``; each as ``async`` too.
+* Settings: :class:`RetryConfig`, :class:`RetryBudgetConfig`, :class:`CircuitBreakerConfig`, :class:`RateLimit`,
+  :class:`ConcurrencyLimit`, with durations in seconds. ``Policy.from_env`` reads them from environment variables;
+  :func:`disabled` switches all protection off.
+* What an error means: :func:`classify` says whether a repetition can help (:class:`Classification`), and
+  ``default_classifier().extended(rule)`` adds errors of your own. Those of this package are a :class:`ResilienceError`,
+  such as :class:`CircuitOpenError`, :class:`LimitError`, :class:`AttemptTimeoutError`, :class:`DeadlineExceededError`.
+* Within a call: :func:`current_attempt`, :func:`remaining` (seconds until the deadline), :func:`correlation_id`.
+* Whole clients: ``otel_resilience.integrations`` for httpx, requests and aiohttp, one line each.
+* Telemetry: spans, events and metrics go to the providers that the application has set. :class:`Hooks` notify code of
+  yours. ``otel_resilience.instrumentation`` reports what tenacity, stamina, backoff, pybreaker and circuitbreaker do.
+  ``python -m otel_resilience.demo`` prints the telemetry of one call.
+* More: ``otel_resilience.alerting`` notifies people, ``otel_resilience.storage`` shares state among processes,
+  ``otel_resilience.testing`` is for tests (no waits, a fake clock, recorded telemetry) and for trying out
+  (``print_telemetry``).
 
-    policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), deadline=30, attempt_timeout=10)
-    policy.execute(operation, name="list bundles")
+Importing this package needs ``opentelemetry-api`` alone. In the examples of all docstrings its names are imported.
 
-Importing this package needs ``opentelemetry-api`` alone.
+Examples:
+    >>> from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig, current_attempt
+    >>> policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), deadline=30)
+    >>> def fetch(page):
+    ...     if current_attempt() < 3:
+    ...         raise ConnectionResetError
+    ...     return f"page {page}"
+    >>> policy.execute(fetch, 1, name="list plans")  # the third attempt succeeds
+    'page 1'
 """
 
 from __future__ import annotations
@@ -103,3 +128,7 @@ __all__ = [
     "remove_hooks",
     "retry",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -34,6 +34,12 @@ def correlation_id() -> str:
 
     In this order: the trace ID of the current span, the ID in baggage, the ID made here earlier in this context. Where
     there is none, one is made and kept for the rest of the context.
+
+    Examples:
+        >>> correlation_id() == correlation_id()
+        True
+        >>> len(correlation_id())
+        32
     """
     span_context = trace.get_current_span().get_span_context()
     if span_context.trace_id:
@@ -49,7 +55,12 @@ def correlation_id() -> str:
 
 
 def new_correlation_id() -> str:
-    """A fresh ID in the shape of a trace ID, never all zeros."""
+    """A fresh ID in the shape of a trace ID: 32 lower-case hex digits, never all zeros.
+
+    Examples:
+        >>> new_correlation_id() == new_correlation_id()
+        False
+    """
     while True:
         candidate = secrets.token_hex(16)
         if candidate.strip("0"):
@@ -57,7 +68,13 @@ def new_correlation_id() -> str:
 
 
 def is_correlation_id(text: str) -> bool:
-    """Whether ``text`` has the shape of a trace ID. What comes from outside is not trusted further than that."""
+    """Whether ``text`` has the shape of a trace ID. What comes from outside is not trusted further than that.
+
+    Examples:
+        >>> from otel_resilience.correlation import is_correlation_id
+        >>> is_correlation_id(new_correlation_id()), is_correlation_id("my request")
+        (True, False)
+    """
     return len(text) == 32 and _HEX.issuperset(text) and bool(text.strip("0"))
 
 
@@ -66,6 +83,16 @@ def correlation_scope(identifier: str | None = None) -> Iterator[str]:
     """Run a block under one correlation ID, carried as baggage into everything it calls.
 
     Without an identifier the current one is pinned. Raises ``ValueError`` where it is not 32 lower-case hex digits.
+
+    Examples:
+        >>> with correlation_scope("0af7651916cd43dd8448eb211c80319c"):
+        ...     correlation_id()
+        '0af7651916cd43dd8448eb211c80319c'
+        >>> with correlation_scope("my request"):
+        ...     pass
+        Traceback (most recent call last):
+            ...
+        ValueError: ...
     """
     if identifier is None:
         identifier = correlation_id()

@@ -14,7 +14,17 @@ _NOTES = "__notes__"
 
 
 class ResilienceError(Exception):
-    """Base of the errors that this library itself decides on."""
+    """Base of the errors that this library itself decides on.
+
+    Examples:
+        >>> breaker = CircuitBreaker("supplier")
+        >>> breaker.force_open()
+        >>> try:
+        ...     breaker.execute(lambda: "plans")
+        ... except ResilienceError as error:
+        ...     print(error, error.attempts)
+        the circuit of supplier was forced open 0
+    """
 
     attempts: int = 0
     """Attempts that the call made before this error ended it. Where there were any, something may have been sent."""
@@ -26,6 +36,13 @@ class CircuitOpenError(ResilienceError):
     Made with the dependency and the seconds until a call may pass. It has no ``__init__`` of its own: the arguments are
     all there is, and a rejection must cost next to nothing. Where attempts of the call were made before, ``attempts``
     says how many, and the last of their errors is the cause.
+
+    Examples:
+        >>> error = CircuitOpenError("supplier", 2.5)
+        >>> error.dependency, error.retry_after, error.classification.unsent
+        ('supplier', 2.5, True)
+        >>> print(error)
+        the circuit of supplier is open; a call may pass in 2.500 s
     """
 
     args: tuple[str, float | None]
@@ -63,6 +80,15 @@ class LimitError(ResilienceError):
 
     Made with the dependency and the seconds to wait, as :class:`CircuitOpenError`. Neutral for any breaker around, and
     provably unsent where no attempt was made.
+
+    Examples:
+        >>> limiter = RateLimiter("supplier", RateLimit(1, per=60, max_wait=0))
+        >>> limiter.acquire()
+        >>> try:
+        ...     limiter.acquire()
+        ... except LimitError as error:
+        ...     print(f"{error.dependency}: again in {error.retry_after:.0f} s")
+        supplier: again in 61 s
     """
 
     args: tuple[str, float]
@@ -79,7 +105,14 @@ class LimitError(ResilienceError):
 
 
 class RateLimitedError(LimitError):
-    """The rate limit gives its next permit later than the call may wait for it."""
+    """The rate limit gives its next permit later than the call may wait for it.
+
+    Examples:
+        >>> print(RateLimitedError("supplier", 0.4))
+        the rate limit of supplier gives a permit in 0.400 s, which is too late
+        >>> classify(RateLimitedError("supplier", 0.4)).error_type
+        'rate_limited'
+    """
 
     def __str__(self) -> str:
         return f"the rate limit of {self.dependency} gives a permit in {self.retry_after:.3f} s, which is too late"
@@ -100,6 +133,14 @@ class ConcurrencyLimitError(LimitError):
     """As many calls as allowed are under way, and none ended in the time that the call may wait.
 
     ``retry_after`` is an estimate from how often a slot became free.
+
+    Examples:
+        >>> policy = Policy("supplier", max_concurrency=ConcurrencyLimit(1, max_wait=0))
+        >>> try:
+        ...     policy.execute(lambda: policy.execute(lambda: "plans"))
+        ... except ConcurrencyLimitError as error:
+        ...     print(error)
+        all calls that may be made to supplier at a time are under way
     """
 
     def __str__(self) -> str:
@@ -121,6 +162,15 @@ class AttemptTimeoutError(ResilienceError, TimeoutError):
     """One attempt took longer than the attempt timeout, and was cut.
 
     Its ``classification`` says whether the request may be repeated (``idempotent``) where the attempt showed it.
+
+    Examples:
+        >>> import asyncio
+        >>> policy = Policy("supplier", attempt_timeout=0.01)
+        >>> try:
+        ...     asyncio.run(policy.execute(asyncio.sleep, 60))
+        ... except AttemptTimeoutError as error:
+        ...     print(error)
+        no result within the attempt timeout of 0.01 s
     """
 
     classification = Classification(
@@ -128,6 +178,7 @@ class AttemptTimeoutError(ResilienceError, TimeoutError):
     )
 
     def __init__(self, timeout: float) -> None:
+        """``timeout`` is the limit in seconds."""
         super().__init__(timeout)
         self.timeout = timeout
         """Seconds."""
@@ -137,7 +188,19 @@ class AttemptTimeoutError(ResilienceError, TimeoutError):
 
 
 class DeadlineExceededError(ResilienceError, TimeoutError):
-    """The total deadline of the call, or of a call around it, has passed."""
+    """The total deadline of the call, or of a call around it, has passed.
+
+    It is a ``TimeoutError`` too, and never retried.
+
+    Examples:
+        >>> import asyncio
+        >>> policy = Policy("supplier", deadline=0.01)
+        >>> try:
+        ...     asyncio.run(policy.execute(asyncio.sleep, 60))
+        ... except DeadlineExceededError as error:
+        ...     print(error)
+        no result within the deadline of 0.01 s
+    """
 
     idempotent: bool | None = None
     """Whether the request that was cut may be repeated, by its method or idempotency key; ``None``: none was seen."""
@@ -145,6 +208,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
     """Whether it cut an attempt that was running; ``False``: it kept one from beginning."""
 
     def __init__(self, deadline: float) -> None:
+        """``deadline`` is the limit in seconds."""
         super().__init__(deadline)
         self.deadline = deadline
         """Seconds."""
@@ -168,7 +232,15 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
 class AttemptThreadsExhaustedError(ResilienceError):
     """An attempt was refused, since all threads for ``def`` attempts with an ``attempt_timeout`` are in use: each runs
-    an attempt that was given up and has not returned yet, or none became free in time."""
+    an attempt that was given up and has not returned yet, or none became free in time.
+
+    Examples:
+        >>> error = AttemptThreadsExhaustedError("supplier", limit=40)
+        >>> print(error)
+        all 40 threads for attempts to supplier are in use
+        >>> error.classification.error_type
+        'pool_exhausted'
+    """
 
     def __init__(self, dependency: str, limit: int) -> None:
         super().__init__(dependency, limit)
@@ -191,6 +263,13 @@ class FailedResultError(ResilienceError):
 
     Callers do not meet it: where the attempts end, the last result is returned as it is. Its text says nothing of the
     result, which may hold anything.
+
+    Examples:
+        >>> def last_known(error):
+        ...     return f"from the cache, since {error.result} is wrong"
+        >>> policy = Policy("supplier", retry_result=lambda answer: answer == "garbage", fallback=last_known)
+        >>> policy.execute(lambda: "garbage")
+        'from the cache, since garbage is wrong'
     """
 
     def __init__(self, result: object, classification: Classification) -> None:
@@ -219,7 +298,18 @@ class FailedResultError(ResilienceError):
 
 @dataclasses.dataclass(slots=True)
 class ErrorContext:
-    """What a protected call knows about the error it raised."""
+    """What a protected call knows about the error it raised.
+
+    Examples:
+        >>> def fetch():
+        ...     raise ConnectionResetError
+        >>> try:
+        ...     RetryService("supplier").execute_with_retry(fetch, name="list plans")
+        ... except ConnectionResetError as error:
+        ...     context = error_context(error)
+        >>> context.dependency, context.operation, context.attempts, context.exhausted
+        ('supplier', 'list plans', 3, True)
+    """
 
     correlation_id: str
     dependency: str | None = None
@@ -241,7 +331,14 @@ class ErrorContext:
 
 
 def error_context(exception: BaseException) -> ErrorContext | None:
-    """What was attached to ``exception``, or ``None``. Raises ``TypeError`` where it is no exception."""
+    """What was attached to ``exception``, or ``None``. Raises ``TypeError`` where it is no exception.
+
+    Examples:
+        >>> error_context(ValueError()) is None
+        True
+        >>> error_context(enrich(ValueError(), plan="small")).details
+        {'plan': 'small'}
+    """
     if not is_a(exception, BaseException):
         raise TypeError(f"exception must be an exception, not {exception!r}")
     found = own(exception, CONTEXT_ATTRIBUTE)
@@ -279,6 +376,11 @@ def enrich(exception: BaseException, **details: Any) -> BaseException:
 
     What is attached already stays: the place nearest to the failure knows best. Raises ``TypeError`` where it is no
     exception.
+
+    Examples:
+        >>> error = enrich(enrich(ValueError(), plan="small"), plan="any", line=7)
+        >>> error_context(error).details
+        {'plan': 'small', 'line': 7}
     """
     from otel_resilience.correlation import correlation_id  # only needed where something failed
 

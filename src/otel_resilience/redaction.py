@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 REDACTED: Final = "***"
+"""Stands in the place of a secret."""
 MIN_SECRET: Final = 4
 """Characters; shorter values are not registered, since they would blank out ordinary words."""
 MAX_SECRET: Final = 1024
@@ -81,6 +82,12 @@ def register_secret(value: str) -> None:
     """Masks this exact value from now on, wherever :func:`redact` runs, in the spellings in which text carries it.
 
     Values shorter than :data:`MIN_SECRET` are left alone.
+
+    Examples:
+        >>> from otel_resilience.redaction import redact, register_secret
+        >>> register_secret("correct horse")
+        >>> redact("refused: correct horse, correct%20horse")
+        'refused: ***, ***'
     """
     global _exact  # one registry per process
     value = value.strip()[:MAX_SECRET]
@@ -93,7 +100,13 @@ def register_secret(value: str) -> None:
 
 
 def redact(text: str) -> str:
-    """``text`` without secrets, at most :data:`MAX_TEXT` characters of it."""
+    """``text`` without secrets, at most :data:`MAX_TEXT` characters of it.
+
+    Examples:
+        >>> from otel_resilience.redaction import redact
+        >>> redact("Authorization: Bearer abcdefgh12345678")
+        'Authorization: Bearer ***'
+    """
     exact = _exact
     cut = len(text) > MAX_TEXT
     if cut:
@@ -112,7 +125,13 @@ def redact(text: str) -> str:
 
 
 def redact_url(url: str) -> str:
-    """A URL without user information and without the values of secret query parameters."""
+    """A URL without user information and without the values of secret query parameters.
+
+    Examples:
+        >>> from otel_resilience.redaction import redact_url
+        >>> redact_url("https://me:mine@api.example/plans?page=2&token=abcdef")
+        'https://***@api.example/plans?page=2&token=***'
+    """
     head, question, rest = url.partition("?")
     if question:
         query, hash_mark, fragment = rest.partition("#")
@@ -122,7 +141,13 @@ def redact_url(url: str) -> str:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a value under this name (of a parameter, a header, an attribute) is a secret."""
+    """Whether a value under this name (of a parameter, a header, an attribute) is a secret.
+
+    Examples:
+        >>> from otel_resilience.redaction import is_secret_name
+        >>> is_secret_name("X-API-Key"), is_secret_name("page")
+        (True, False)
+    """
     return _SENSITIVE_KEY.search(name.replace("_", "-")) is not None
 
 

@@ -107,14 +107,27 @@ def remaining() -> float | None:
     protected call begins any more. It holds in everything that starts with a copy of the context (tasks,
     ``asyncio.to_thread``); work that is to outlive the call is started in a context of its own.
 
-        client.get(url, timeout=remaining() or 30)
+    Examples:
+        >>> remaining() is None
+        True
+        >>> Policy("supplier", deadline=30).execute(lambda: 29 < remaining() <= 30)
+        True
     """
     nearest = nearest_deadline(enclosing.get())
     return None if nearest is None else max(0.0, nearest[0])
 
 
 def current_attempt() -> int:
-    """The number of the attempt that is running, from 1; 1 outside a protected call as well."""
+    """The number of the attempt that is running, from 1; 1 outside a protected call as well.
+
+    Examples:
+        >>> def fetch():
+        ...     if current_attempt() == 1:
+        ...         raise ConnectionResetError
+        ...     return current_attempt()
+        >>> Policy("supplier", retry=RetryConfig()).execute(fetch)
+        2
+    """
     inner = not_over(enclosing.get())
     return 1 if inner is None else inner.attempts
 

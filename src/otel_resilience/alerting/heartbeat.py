@@ -20,9 +20,20 @@ _OTHER_METHOD: Final = frozenset({405, 501})
 
 
 class Heartbeat:
-    """Requests a URL in its own thread, with retries; only :meth:`close` waits for it.
+    """Requests a URL in its own thread, with retries; only :meth:`close` waits for it. Needs httpx.
 
-    By GET; by POST where the receiver takes no GET.
+    By GET; by POST where the receiver takes no GET. Raises ``ValueError`` where ``timeout`` is no number of seconds
+    greater than 0.
+
+    Examples:
+        >>> from otel_resilience.alerting import Heartbeat
+        >>> failures = []
+        >>> heartbeat = Heartbeat("http://127.0.0.1:9/ping", on_failure=failures.append)
+        >>> heartbeat.beat()  # nothing listens there
+        >>> heartbeat.close(timeout=30)
+        True
+        >>> len(failures)
+        1
     """
 
     def __init__(

@@ -92,6 +92,19 @@ class AlertService:
     ``outbox`` and ``store`` let incidents and undelivered notifications outlive the process; without them they end with
     it. Processes with the same ``store`` share their incidents: each is opened, escalated and ended once, by whichever
     process sees that. ``on_receipt`` is called, in a thread of the service, with every confirmation and failure.
+
+    As a block it runs from :meth:`start` to :meth:`close`. ``clock`` gives monotonic seconds, ``wall_clock`` seconds
+    since the epoch, ``rng`` random numbers in ``[0, 1)``. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import Alert, AlertConfig, AlertService, Route
+        >>> from otel_resilience.alerting.channels import LogChannel
+        >>> receipts = []
+        >>> service = AlertService(AlertConfig(service="checkout"), [Route(LogChannel())], on_receipt=receipts.append)
+        >>> with service:
+        ...     service.report(Alert(kind="trouble", title="Trouble", severity=Severity.HIGH))
+        >>> [(receipt.channel, receipt.delivered) for receipt in receipts]
+        [('log', True)]
     """
 
     def __init__(
@@ -355,6 +368,7 @@ class AlertService:
         return self._end(give_up_at)
 
     def __enter__(self) -> Self:
+        """As :meth:`start`."""
         return self.start()
 
     def __exit__(

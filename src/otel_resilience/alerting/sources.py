@@ -49,10 +49,17 @@ class _Awaited(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SourceConfig:
-    """What the primitives' reports mean. Raises ``TypeError`` naming the parameter."""
+    """What the primitives' reports mean. Raises ``TypeError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import SourceConfig
+        >>> config = SourceConfig(breaker_severity=Severity.CRITICAL, titles={"supplier": "the eSIM supplier"})
+    """
 
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
+    """How many errors are an alert."""
     breaker_severity: Severity = Severity.HIGH
+    """Of the alert that a circuit is open."""
     credentials: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """By dependency, a name for the credential in use that is no secret itself, such as the start of its hash: refused
     credentials make one incident each."""
@@ -73,6 +80,17 @@ class ResilienceSource:
 
     It ends what it opens, also where another process opened it: an open circuit by a breaker that is closed, refused
     credentials, CRITICAL errors and contract drift by a call that succeeds.
+
+    Raises ``TypeError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig, AlertService, ResilienceSource
+        >>> service = AlertService(AlertConfig(), [])
+        >>> breaker = CircuitBreaker("supplier")
+        >>> with ResilienceSource(service):
+        ...     breaker.force_open()
+        ...     [incident.kind for incident in service.incidents()]
+        ['circuit_breaker']
     """
 
     def __init__(self, service: AlertService, config: SourceConfig | None = None) -> None:
@@ -84,6 +102,7 @@ class ResilienceSource:
         self._forget = _nothing
 
     def __enter__(self) -> ResilienceSource:
+        """Subscribes, and compares open incidents with the breakers of this process."""
         subscribe(self)
         self._forget = self._service.check_with(self._compare_with_breakers)
         self._compare_with_breakers()

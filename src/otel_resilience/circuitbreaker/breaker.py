@@ -80,16 +80,26 @@ class CircuitBreaker(ProcessBound):
     (:attr:`~otel_resilience.Classification.counts`): timeouts, connection faults and 5xx do; a well-formed 4xx counts
     as success; throttling, our own limits and cancellation count as nothing.
 
-    Raises ``TypeError`` or ``ValueError`` naming the parameter.
-
-        breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=5, reset_timeout=30))
-        breaker.execute(lambda: client.get("/bundles"))
-
-    As a block, which may be nested and used by several threads and tasks at once: it raises
+    As a block (``with``, ``async with``), which may be nested and used by several threads and tasks at once, it raises
     :class:`~otel_resilience.CircuitOpenError` on entry, and what is raised inside counts as from :meth:`execute`.
 
-        with breaker:  # or `async with`
-            client.get("/bundles")
+    ``clock`` gives monotonic seconds, ``rng`` random numbers in ``[0, 1)``. Raises ``TypeError`` or ``ValueError``
+    naming the parameter.
+
+    Examples:
+        >>> breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=1, reset_timeout=30))
+        >>> def fetch():
+        ...     raise ConnectionResetError
+        >>> try:
+        ...     breaker.execute(fetch)
+        ... except ConnectionResetError:
+        ...     print(breaker.state.name)
+        OPEN
+        >>> with breaker:
+        ...     fetch()
+        Traceback (most recent call last):
+            ...
+        otel_resilience.errors.CircuitOpenError: the circuit of supplier is open; a call may pass in ... s
     """
 
     def __init__(
@@ -233,6 +243,7 @@ class CircuitBreaker(ProcessBound):
         return result
 
     def __enter__(self) -> Self:
+        """Raises :class:`~otel_resilience.CircuitOpenError` where the circuit lets no call pass."""
         started = self.clock()
         _blocks.set((*_blocks.get(), (self, self.fast_permit or self.admit(), started)))
         return self
@@ -252,6 +263,7 @@ class CircuitBreaker(ProcessBound):
             self.record_error(permit, self._classifier.classify(error), started, error)
 
     async def __aenter__(self) -> Self:
+        """As ``with``, for an ``async def``."""
         return self.__enter__()
 
     async def __aexit__(

@@ -18,17 +18,25 @@ class _DefaultRate(float):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreakerConfig:
-    """When a breaker opens, for how long, and how it closes again.
+    """When a breaker opens, for how long, and how it closes again. Durations in seconds, greater than 0; counts at
+    least 1.
 
     It trips when any enabled rule holds. Defaults: half of at least ten calls within 60 s, or five failures in a row
     (Finagle's rule of two parts, the only shape that works at 0.1 to 2 calls per second as well as at fifty). Raises
     ``TypeError`` or ``ValueError`` naming the parameter; a configuration that enables no rule is refused unless it is
     for shadow mode.
 
-        config = CircuitBreakerConfig(failure_threshold=5, monitoring_period=60, reset_timeout=30)
-
     ``dataclasses.replace`` gives what the constructor gives for the same parameters. Rules that a threshold switched
     off stay off: who takes the threshold away names another rule.
+
+    Examples:
+        >>> config = CircuitBreakerConfig(failure_threshold=5, monitoring_period=60, reset_timeout=30)
+        >>> config.failure_rate is None  # the threshold is the only rule
+        True
+        >>> CircuitBreakerConfig(reset_timeout=0)
+        Traceback (most recent call last):
+            ...
+        ValueError: reset_timeout must be greater than 0, not 0
     """
 
     failure_threshold: int | None = None
@@ -52,7 +60,7 @@ class CircuitBreakerConfig:
     max_reset_timeout: float | None = None
     """Upper bound of every open time in seconds. ``None``: 60, or ``reset_timeout`` where that is longer."""
     max_retry_after: float = 300.0
-    """A server's hint extends the open time up to this many seconds."""
+    """A server's hint extends the open time up to this many seconds, at least 0."""
     half_open_max_calls: int = 1
     """Probes that may run at a time; as many successes in a row close the breaker."""
     probe_lease: float | None = None
@@ -105,7 +113,17 @@ class CircuitBreakerConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CircuitBreakerMetrics:
-    """A breaker at one moment."""
+    """A breaker at one moment: what :meth:`CircuitBreaker.metrics` returns. Counts are those of the window where not
+    said otherwise; durations in seconds.
+
+    Examples:
+        >>> breaker = CircuitBreaker("supplier")
+        >>> breaker.execute(lambda: "plans")
+        'plans'
+        >>> metrics = breaker.metrics()
+        >>> metrics.calls, metrics.failures, metrics.failure_rate
+        (1, 0, 0.0)
+    """
 
     dependency: str
     state: BreakerState

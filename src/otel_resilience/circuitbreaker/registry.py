@@ -21,10 +21,14 @@ T = TypeVar("T")
 class CircuitBreakerRegistry:
     """Breakers by dependency: each is made once, with the configuration given for it or the common one.
 
-        breakers = CircuitBreakerRegistry(CircuitBreakerConfig(failure_threshold=5))
-        breakers.get("supplier").execute(operation)
-
     Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> breakers = CircuitBreakerRegistry(CircuitBreakerConfig(failure_threshold=5))
+        >>> breakers.get("supplier").execute(lambda: "plans")
+        'plans'
+        >>> list(breakers.metrics())
+        ['supplier']
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class CircuitBreakerRegistry:
             return breaker
 
     def __iter__(self) -> Iterator[CircuitBreaker]:
+        """The breakers at this moment, in the order in which they were made."""
         return iter(tuple(self._breakers.values()))
 
     def __len__(self) -> int:

@@ -7,7 +7,12 @@ from enum import Enum, StrEnum
 
 
 class BreakerState(Enum):
-    """Where a breaker stands. The value is the attribute ``resilience.circuit_breaker.state``."""
+    """Where a breaker stands. The value is the attribute ``resilience.circuit_breaker.state``.
+
+    Examples:
+        >>> CircuitBreaker("supplier").state
+        <BreakerState.CLOSED: 'closed'>
+    """
 
     CLOSED = "closed"
     """Calls pass and are counted."""
@@ -22,23 +27,46 @@ class BreakerState(Enum):
 
 
 class TransitionReason(StrEnum):
-    """Why a breaker changed its state; the attribute ``resilience.reason``."""
+    """Why a breaker changed its state; the attribute ``resilience.reason``.
+
+    Examples:
+        >>> breaker = CircuitBreaker("supplier")
+        >>> breaker.force_open()
+        >>> breaker.metrics().last_transition.reason
+        <TransitionReason.MANUAL: 'manual'>
+    """
 
     FAILURE_THRESHOLD = "failure_threshold"
+    """As many failures within the window as ``failure_threshold`` allows."""
     CONSECUTIVE_FAILURES = "consecutive_failures"
+    """That many failures in a row."""
     FAILURE_RATE = "failure_rate"
+    """That share of the calls in the window failed."""
     SLOW_CALL_RATE = "slow_call_rate"
+    """That share of the calls in the window was slow."""
     OPEN_TIME_ENDED = "open_time_ended"
+    """Probes may pass."""
     PROBE_SUCCEEDED = "probe_succeeded"
+    """As many probes in a row as the configuration asks for."""
     PROBE_FAILED = "probe_failed"
+    """One failed: the circuit is open for longer than before."""
     MANUAL = "manual"
+    """By ``force_open``, ``close`` or ``reset``."""
     SHARED = "shared"
     """Another user of the same shared state changed it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Transition:
-    """One change of state."""
+    """One change of state.
+
+    Examples:
+        >>> breaker = CircuitBreaker("supplier")
+        >>> breaker.force_open()
+        >>> last = breaker.metrics().last_transition
+        >>> f"{last.source.name} to {last.target.name}: {last.reason}"
+        'CLOSED to FORCED_OPEN: manual'
+    """
 
     source: BreakerState
     target: BreakerState

@@ -79,6 +79,16 @@ class Classifier:
     ``by_type`` holds verdicts on exact types whose instances need no look. Rules added by :meth:`extended` come before
     it, the rules given here after it. Raises ``TypeError`` naming the parameter where a rule is no plain function of
     one exception: a class, an ``async def``, a generator function, a function with another number of parameters.
+
+    Examples:
+        >>> class WarehouseBusy(Exception):
+        ...     pass
+        >>> busy = Classification("transient", "LOW", "unavailable")
+        >>> def warehouse(error):
+        ...     return busy if isinstance(error, WarehouseBusy) else None
+        >>> Classifier([warehouse]).classify(WarehouseBusy()).error_type
+        'unavailable'
+        >>> policy = Policy("warehouse", classifier=default_classifier().extended(warehouse))
     """
 
     __slots__ = ("_by_type", "_first", "_rules")
@@ -96,9 +106,8 @@ class Classifier:
     def extended(self, *rules: Rule) -> Classifier:
         """A new classifier that asks ``rules`` before anything else: this is how a user adds or overrides verdicts.
 
-        A rule takes an exception and returns its :class:`Classification`, or ``None`` to pass it on:
-
-            default_classifier().extended(lambda error: BUSY if isinstance(error, WarehouseBusy) else None)
+        A rule takes an exception and returns its :class:`Classification`, or ``None`` to pass it on. Raises
+        ``TypeError`` as the class does.
         """
         extended = Classifier(self._rules, self._by_type)
         extended._first = (*_checked_rules("rules", rules), *self._first)

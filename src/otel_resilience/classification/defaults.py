@@ -22,7 +22,12 @@ _LOOKED_UP = (
 @functools.cache
 def default_classifier() -> Classifier:
     """The rules for the standard library, httpx, redis-py and for carried HTTP statuses. Extend it with
-    :meth:`Classifier.extended`."""
+    :meth:`Classifier.extended`.
+
+    Examples:
+        >>> default_classifier().classify(ConnectionRefusedError()).unsent
+        True
+    """
     rules = default_rules()
     asked = Classifier(rules)
     return Classifier(rules, {kind: asked.classify(kind()) for kind in _LOOKED_UP})
@@ -31,8 +36,12 @@ def default_classifier() -> Classifier:
 def classify(exception: BaseException, classifier: Classifier | None = None) -> Classification:
     """What ``exception`` means, by ``classifier`` or the default one. Raises ``TypeError`` where it is no exception.
 
-    verdict = classify(error)
-    verdict.error_type, verdict.retryable, verdict.counts
+    Examples:
+        >>> verdict = classify(ConnectionResetError())
+        >>> verdict.error_type, verdict.retryable, verdict.counts
+        ('connection_error', True, True)
+        >>> classify(KeyError("plans")).retryable
+        False
     """
     if not issubclass(type(exception), BaseException):
         raise TypeError(f"exception must be an exception, not {exception!r}")

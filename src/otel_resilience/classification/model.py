@@ -19,7 +19,12 @@ from otel_resilience.classification import error_types
 
 
 class ErrorClass(StrEnum):
-    """What kind of failure it is; decides whether a retry can help."""
+    """What kind of failure it is; decides whether a retry can help.
+
+    Examples:
+        >>> classify(ConnectionResetError()).error_class
+        <ErrorClass.TRANSIENT: 'transient'>
+    """
 
     TRANSIENT = "transient"
     """Likely to pass soon: retried fast, with jitter."""
@@ -44,12 +49,23 @@ class ErrorClass(StrEnum):
 
 @functools.total_ordering
 class Severity(Enum):
-    """How urgently a failure is reported. Ordered: ``LOW < MEDIUM < HIGH < CRITICAL``."""
+    """How urgently a failure is reported. Ordered: ``LOW < MEDIUM < HIGH < CRITICAL``.
+
+    Examples:
+        >>> Severity.LOW < Severity.HIGH
+        True
+        >>> classify(ConnectionResetError()).severity
+        <Severity.MEDIUM: 'MEDIUM'>
+    """
 
     LOW = "LOW"
+    """Counted; not reported by itself."""
     MEDIUM = "MEDIUM"
+    """Worth a look where it is frequent."""
     HIGH = "HIGH"
+    """A person looks at it soon."""
     CRITICAL = "CRITICAL"
+    """A person is notified at once."""
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, Severity):
@@ -64,9 +80,15 @@ _SEVERITY_ORDER = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class BreakerEffect(StrEnum):
-    """What a result says about the health of the dependency."""
+    """What a result says about the health of the dependency.
+
+    Examples:
+        >>> classify(ConnectionResetError()).breaker
+        <BreakerEffect.FAILURE: 'failure'>
+    """
 
     FAILURE = "failure"
+    """It is not well: counts against it."""
     SUCCESS = "success"
     """The dependency answered properly, if not as hoped: a well-formed 404."""
     NEUTRAL = "neutral"
@@ -106,14 +128,24 @@ class Classification:
     An enumeration's value is accepted as its text (``breaker="neutral"``). Raises ``TypeError`` or ``ValueError``
     naming the field where a value is none that it can have.
 
-        Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, "503", BreakerEffect.FAILURE, retry_after=2.5)
+    Examples:
+        >>> busy = Classification("transient", "MEDIUM", "503", breaker="failure", retry_after=2.5)
+        >>> busy.retryable, busy.counts
+        (True, True)
+        >>> Classification("transient", "MEDIUM", "503", retry_after=-1)
+        Traceback (most recent call last):
+            ...
+        ValueError: retry_after must be at least 0, not -1
     """
 
     error_class: ErrorClass
+    """What kind of failure it is; decides whether a retry can help."""
     severity: Severity
+    """How urgently it is reported."""
     error_type: str
     """A value of the closed vocabulary (:mod:`otel_resilience.classification.error_types`)."""
     breaker: BreakerEffect = BreakerEffect.NEUTRAL
+    """What it says about the health of the dependency."""
     retry_after: float | None = None
     """Seconds that the dependency asked us to wait, from 0 to infinity; ``None`` where it did not."""
     unsent: bool = False

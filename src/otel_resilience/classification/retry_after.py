@@ -48,6 +48,14 @@ def parse_retry_after(value: str | None, *, date: str | None = None, now: float 
     ``now``, used where that is missing or unreadable, is the wall clock in seconds since the epoch. Negative numbers,
     dates that are not in the future and any other text give ``None``. Raises ``TypeError`` naming the
     parameter where ``value`` or ``date`` is no text, or ``now`` no number.
+
+    Examples:
+        >>> parse_retry_after("2.5")
+        2.5
+        >>> parse_retry_after("Wed, 21 Oct 2026 07:28:10 GMT", date="Wed, 21 Oct 2026 07:28:00 GMT")
+        10.0
+        >>> parse_retry_after("soon") is None
+        True
     """
     _check(value, date, now)
     if value is None:

@@ -108,7 +108,10 @@ class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no typ
         the library is none of the supported ones, which is logged, and where it is instrumented already. Raises
         ``TypeError`` or ``ValueError`` naming the option.
 
-            TenacityInstrumentor().instrument(dependency={"shop.supplier": "supplier"}.get)
+        Examples:
+            >>> from otel_resilience.instrumentation.tenacity import TenacityInstrumentor
+            >>> TenacityInstrumentor().instrument(dependency={"shop.supplier": "supplier"}.get)
+            >>> TenacityInstrumentor().uninstrument()
         """
         if kwargs.pop("skip_dep_check", False):
             # By `opentelemetry-instrument`, which knows versions by distribution, and this one is for five libraries.

@@ -32,7 +32,10 @@ class BackoffInstrumentor(LibraryInstrumentor):
     Functions and methods, ``def`` and ``async def``, with ``on_exception`` and ``on_predicate``. Functions that were
     decorated before are found among the living objects.
 
-        BackoffInstrumentor().instrument()
+    Examples:
+        >>> from otel_resilience.instrumentation.backoff import BackoffInstrumentor
+        >>> BackoffInstrumentor().instrument()
+        >>> BackoffInstrumentor().uninstrument()
     """
 
     _supported = "backoff >= 2.0, < 3"

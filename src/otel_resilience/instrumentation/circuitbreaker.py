@@ -34,7 +34,10 @@ class CircuitbreakerInstrumentor(LibraryInstrumentor):
     ``circuitbreaker`` for a block without a name. That an open time has ended is reported with the next call. Calls of
     generator functions have no spans; their rejections are counted.
 
-        CircuitbreakerInstrumentor().instrument()
+    Examples:
+        >>> from otel_resilience.instrumentation.circuitbreaker import CircuitbreakerInstrumentor
+        >>> CircuitbreakerInstrumentor().instrument()
+        >>> CircuitbreakerInstrumentor().uninstrument()
     """
 
     _supported = "circuitbreaker >= 2.0, < 3"

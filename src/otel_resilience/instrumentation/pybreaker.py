@@ -42,7 +42,10 @@ class PybreakerInstrumentor(LibraryInstrumentor):
     process knows: a storage in Redis is not asked for it. Calls of generator functions, of ``async def`` functions
     (whose errors pybreaker does not see) and of Tornado's coroutines have no spans; their rejections are counted.
 
-        PybreakerInstrumentor().instrument()
+    Examples:
+        >>> from otel_resilience.instrumentation.pybreaker import PybreakerInstrumentor
+        >>> PybreakerInstrumentor().instrument()
+        >>> PybreakerInstrumentor().uninstrument()
     """
 
     _supported = "pybreaker >= 1.0, < 2"

@@ -17,7 +17,10 @@ class StaminaInstrumentor(LibraryInstrumentor):
     as they are. It is built on tenacity; each call is reported once, whichever instrumentors are in use. The attempts
     of a generator function have spans too, which are not current while it runs.
 
-        StaminaInstrumentor().instrument()
+    Examples:
+        >>> from otel_resilience.instrumentation.stamina import StaminaInstrumentor
+        >>> StaminaInstrumentor().instrument()
+        >>> StaminaInstrumentor().uninstrument()
     """
 
     _supported = "stamina >= 23.2, < 27"

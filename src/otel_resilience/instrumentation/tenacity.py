@@ -17,7 +17,10 @@ class TenacityInstrumentor(LibraryInstrumentor):
     Retrying(): with attempt: …``, ``async for`` alike). Tornado's controller is left alone, and so is what stamina
     makes of tenacity, which has an instrumentor of its own.
 
-        TenacityInstrumentor().instrument()
+    Examples:
+        >>> from otel_resilience.instrumentation.tenacity import TenacityInstrumentor
+        >>> TenacityInstrumentor().instrument()
+        >>> TenacityInstrumentor().uninstrument()
     """
 
     _supported = "tenacity >= 8.3, != 8.4.0, < 10"

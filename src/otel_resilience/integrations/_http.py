@@ -25,7 +25,15 @@ R = TypeVar("R")
 
 
 class PolicyByHost(Protocol):
-    """Policies by the host that is called: a dictionary, or a registry that makes them."""
+    """Policies by the host that is called: a dictionary, or a registry that makes them.
+
+    Examples:
+        >>> from otel_resilience.integrations import PolicyByHost
+        >>> by_host: PolicyByHost = {"api.example.com": Policy("supplier"), "hooks.example.com": Policy("hooks")}
+        >>> made_when_needed: PolicyByHost = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig()))
+        >>> made_when_needed["api.example.com"].dependency
+        'api.example.com'
+    """
 
     def __getitem__(self, host: str, /) -> Policy:
         """The policy for requests to ``host``, a name in lower case or an address, without the port."""
@@ -36,6 +44,21 @@ class StatusError(Exception):
     """An answer with a status from 400, as a policy sees it: in predicates, hooks, fallbacks and classification rules.
 
     A client never raises it to its caller, who gets the answer.
+
+    Examples:
+        >>> import httpx
+        >>> from otel_resilience.integrations import StatusError
+        >>> from otel_resilience.integrations.httpx import ResilientTransport
+        >>> def teapot(error):
+        ...     return isinstance(error, StatusError) and error.response.status_code == 418
+        >>> answers = iter([418, 200])
+        >>> wire = httpx.MockTransport(lambda request: httpx.Response(next(answers)))
+        >>> policy = Policy("kitchen", retry=RetryConfig(), classifier=default_classifier().extended(
+        ...     lambda error: Classification("transient", "LOW", "418") if teapot(error) else None
+        ... ))
+        >>> with httpx.Client(transport=ResilientTransport(policy, wire)) as client:
+        ...     client.get("https://kitchen.example/tea").status_code
+        200
     """
 
     def __init__(self, response: Any, classification: Classification) -> None:

@@ -30,7 +30,17 @@ def resilience_middleware(
     An attempt ends with the headers of the answer. It is cut by the policy, beside the timeouts of the session, whose
     ``total`` holds for all attempts together. Raises ``TypeError`` naming the parameter.
 
-        ClientSession(middlewares=[resilience_middleware(policies)], timeout=ClientTimeout(total=60))
+    Examples:
+        >>> import asyncio
+        >>> from aiohttp import ClientSession, ClientTimeout
+        >>> from otel_resilience.integrations.aiohttp import resilience_middleware
+        >>> policies = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig(), deadline=30))
+        >>> async def main():
+        ...     middleware = resilience_middleware(policies)
+        ...     async with ClientSession(middlewares=[middleware], timeout=ClientTimeout(total=60)) as session:
+        ...         return session.closed  # here: await session.get(...)
+        >>> asyncio.run(main())
+        False
     """
     protection = Protection(policy, name)
 

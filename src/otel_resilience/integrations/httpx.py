@@ -155,8 +155,15 @@ class ResilientTransport(_Transport, _BaseTransport):
     ``url_template`` where the request has one. ``attempt_timeout`` and what is left of the deadline bound each of the
     client's timeouts; no thread is needed. Raises ``TypeError`` naming the parameter.
 
-        client = httpx.Client(transport=ResilientTransport(policy, httpx.HTTPTransport(http2=True)))
-        client.get("/bundles/small", extensions={"url_template": "/bundles/{name}"})
+    Examples:
+        >>> import httpx
+        >>> from otel_resilience.integrations.httpx import ResilientTransport
+        >>> answers = iter([503, 200])
+        >>> wire = httpx.MockTransport(lambda request: httpx.Response(next(answers)))  # leave it out to use the network
+        >>> policy = Policy("supplier", retry=RetryConfig(), deadline=30)
+        >>> with httpx.Client(transport=ResilientTransport(policy, wire)) as client:
+        ...     client.get("https://api.example.com/plans/1", extensions={"url_template": "/plans/{id}"}).status_code
+        200
     """
 
     _entry = "handle_request"
@@ -184,6 +191,7 @@ class ResilientTransport(_Transport, _BaseTransport):
         return exchange.run(lambda: policy.execute(attempt, **self._options(request, policy)))
 
     def __enter__(self) -> Self:
+        """Opens the transport inside."""
         if self._transport is not None:
             self._transport.__enter__()
         return self
@@ -211,7 +219,18 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
 
     The deadline also cuts an attempt that no timeout of the client does.
 
-        client = httpx.AsyncClient(transport=AsyncResilientTransport(policies))
+    Examples:
+        >>> import asyncio
+        >>> import httpx
+        >>> from otel_resilience.integrations.httpx import AsyncResilientTransport
+        >>> answers = iter([503, 200])
+        >>> wire = httpx.MockTransport(lambda request: httpx.Response(next(answers)))  # leave it out to use the network
+        >>> policy = Policy("supplier", retry=RetryConfig(), deadline=30)
+        >>> async def main():
+        ...     async with httpx.AsyncClient(transport=AsyncResilientTransport(policy, wire)) as client:
+        ...         return (await client.get("https://api.example.com/plans")).status_code
+        >>> asyncio.run(main())
+        200
     """
 
     _entry = "handle_async_request"
@@ -239,6 +258,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
         return await exchange.run(lambda: policy.execute(attempt, **self._options(request, policy)))
 
     async def __aenter__(self) -> Self:
+        """Opens the transport inside."""
         if self._transport is not None:
             await self._transport.__aenter__()
         return self

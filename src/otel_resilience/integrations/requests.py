@@ -38,7 +38,12 @@ class ResilientAdapter(HTTPAdapter):
     what is left of the deadline bound the timeouts of the request; no thread is needed. Raises ``TypeError`` naming the
     parameter.
 
-        session.mount("https://", ResilientAdapter(policies, pool_maxsize=50))
+    Examples:
+        >>> import requests
+        >>> from otel_resilience.integrations.requests import ResilientAdapter
+        >>> policies = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig(), deadline=30))
+        >>> with requests.Session() as session:
+        ...     session.mount("https://", ResilientAdapter(policies, pool_maxsize=50))
     """
 
     def __init__(

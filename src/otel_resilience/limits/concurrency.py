@@ -27,11 +27,21 @@ WEIGHT: Final = 0.2
 class ConcurrencyLimiter(ProcessBound):
     """Lets no more calls run at a time than a :class:`ConcurrencyLimit`, first come, first served.
 
-    Safe for threads and for several event loops. Also a block:
+    Safe for threads and for several event loops. Also a block, which raises
+    :class:`~otel_resilience.ConcurrencyLimitError` where no slot becomes free in time. ``clock`` gives monotonic
+    seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
-        limiter = ConcurrencyLimiter("supplier", ConcurrencyLimit(16))
-        with limiter: ...
-        async with limiter: ...
+    Examples:
+        >>> import asyncio
+        >>> limiter = ConcurrencyLimiter("supplier", ConcurrencyLimit(16))
+        >>> with limiter:
+        ...     limiter.in_flight
+        1
+        >>> async def count():
+        ...     async with limiter:
+        ...         return limiter.in_flight
+        >>> asyncio.run(count())
+        1
     """
 
     def __init__(

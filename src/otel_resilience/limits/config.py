@@ -11,19 +11,25 @@ from otel_resilience._internal import validation as check
 class RateLimit:
     """At most ``limit`` attempts in any ``per`` seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
-    Policy("supplier", rate_limit=RateLimit(10, per=1.0))
+    Examples:
+        >>> Policy("supplier", rate_limit=RateLimit(10, per=1.0)).rate_limiter
+        <RateLimiter supplier 10 per 1 s>
+        >>> RateLimit(0)
+        Traceback (most recent call last):
+            ...
+        ValueError: limit must be at least 1, not 0
     """
 
     limit: int
     """Attempts, at least 1."""
     per: float = 1.0
-    """Seconds; for one attempt in ten seconds: ``RateLimit(1, per=10)``."""
+    """Seconds, greater than 0; for one attempt in ten seconds: ``RateLimit(1, per=10)``."""
     _: dataclasses.KW_ONLY
     max_wait: float | None = None
     """Seconds that an attempt waits for its permit at most, 0: not at all. ``None``: as long as its deadline allows."""
     margin: float = 0.01
-    """The window is longer than ``per`` by this share: a later request may reach the server faster than an earlier
-    one."""
+    """The window is longer than ``per`` by this share, at least 0: a later request may reach the server faster than an
+    earlier one."""
     shadow: bool = False
     """Only counts (``resilience.limit.shadow_exceeded``) what is beyond the limit, and lets it pass."""
 
@@ -43,7 +49,9 @@ class RateLimit:
 class ConcurrencyLimit:
     """At most ``limit`` calls at a time. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
-    Policy("supplier", max_concurrency=ConcurrencyLimit(16, max_wait=0.5))
+    Examples:
+        >>> Policy("supplier", max_concurrency=ConcurrencyLimit(16, max_wait=0.5)).concurrency_limiter
+        <ConcurrencyLimiter supplier 0 of 16>
     """
 
     limit: int

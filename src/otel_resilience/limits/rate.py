@@ -28,11 +28,17 @@ _running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such
 class RateLimiter(ProcessBound):
     """Gives permits no faster than a :class:`RateLimit`, first come, first served.
 
-    Safe for threads and for several event loops. ``sleep`` and ``async_sleep`` are what waits, in seconds.
+    Safe for threads and for several event loops. It waits at most as long as the deadline of the calls round it allows.
+    ``clock`` gives monotonic seconds; ``sleep`` and ``async_sleep`` are what waits, in seconds. Raises ``TypeError`` or
+    ``ValueError`` naming the parameter.
 
-        limiter = RateLimiter("supplier", RateLimit(10))
-        limiter.acquire()                # in a def; at most as long as the deadline of the call round it allows
-        await limiter.acquire_async()    # in an async def
+    Examples:
+        >>> import asyncio
+        >>> limiter = RateLimiter("supplier", RateLimit(10))
+        >>> limiter.acquire()
+        >>> asyncio.run(limiter.acquire_async())
+        >>> limiter.take(cost=9)  # of ten permits per second two are used
+        False
     """
 
     def __init__(

@@ -29,8 +29,18 @@ def disabled() -> Iterator[None]:
     The spans of such calls have ``resilience.disabled``, and the event ``resilience.disabled`` is emitted when the
     switch is used; by the variable, with the first call.
 
-        with otel_resilience.disabled():
-            policy.execute(operation)  # one attempt
+    Examples:
+        >>> policy = Policy("supplier", retry=RetryConfig(), fallback="none")
+        >>> def fetch():
+        ...     raise ConnectionResetError(f"attempt {current_attempt()}")
+        >>> with disabled():
+        ...     try:
+        ...         policy.execute(fetch)
+        ...     except ConnectionResetError as error:
+        ...         print(error)
+        attempt 1
+        >>> policy.execute(fetch)
+        'none'
     """
     if interventions.count_off(1):
         _announce()

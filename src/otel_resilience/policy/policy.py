@@ -90,17 +90,18 @@ _log = logging.getLogger("otel_resilience")
 class Policy(ProcessBound):
     """Protects the calls to one dependency. Safe for threads and for several event loops.
 
-    ``retry``, ``breaker``, ``budget``, ``deadline`` and ``attempt_timeout`` (both in seconds) may each be left out;
-    with ``retry`` comes a budget unless ``budget=False``. With ``shared`` the breaker and the budget outlive the
-    process and are those of all who share that state.
+    ``retry``, ``breaker``, ``budget``, ``deadline`` and ``attempt_timeout`` (both in seconds, greater than 0) may each
+    be left out; with ``retry`` comes a budget unless ``budget=False``. With ``shared`` the breaker and the budget
+    outlive the process and are those of all who share that state.
 
     ``deadline`` bounds the waits and the beginning of attempts, and cuts an ``async def``; a ``def`` runs in the thread
     of its caller, and sees in :func:`~otel_resilience.remaining` what is left. ``attempt_timeout`` cuts an
-    ``async def`` too; a ``def`` runs for it in one of at most ``max_attempt_threads`` threads, which are reused, with a
-    copy of the caller's context but not with its thread-local state, and is left behind there when the time is up. A
-    thread cannot be stopped, so it is counted (``resilience.timeout.abandoned``) until the operation returns; where all
-    are left behind, :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a
-    ``def`` is called as it is and not cut, which is logged once.
+    ``async def`` too; a ``def`` runs for it in one of at most ``max_attempt_threads`` threads (at least 1; 40 by
+    default, as many as anyio lends to synchronous code), which are reused, with a copy of the caller's context but not
+    with its thread-local state, and is left behind there when the time is up. A thread cannot be stopped, so it is
+    counted (``resilience.timeout.abandoned``) until the operation returns; where all are left behind,
+    :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a ``def`` is called as
+    it is and not cut, which is logged once.
 
     ``max_concurrency``: calls under way at a time. ``rate_limit``: attempts in a time. A call waits for its slot and an
     attempt for its permit, first come, first served, as long as the deadline allows; this is charged to no attempt
@@ -113,15 +114,15 @@ class Policy(ProcessBound):
     sent, ``None`` to go by what the failed request shows (HTTP method, idempotency key). What was cut by a time limit
     and shows no request is repeated only with ``True``.
 
-    ``retry_result``, a function of the result, takes a result for a failure of its attempt: where it says ``True``
-    the attempt is repeated, and an HTTP status with its ``Retry-After``, where the result has them, says what that
-    means for the breaker and how long to wait; a :class:`~otel_resilience.Classification` is the verdict itself. Where
-    the attempts end, the last result is returned as it is.
+    ``retry_result``, a function of the result, takes a result for a failure of its attempt: where it says ``True`` the
+    attempt is repeated, and an HTTP status with its ``Retry-After``, where the result has them, says what that means
+    for the breaker and how long to wait; a :class:`~otel_resilience.Classification` is the verdict itself. Where the
+    attempts end, the last result is returned as it is.
 
     ``hedge_after`` is for an ``async def`` whose slowest calls count, and that is declared idempotent: where an attempt
-    has no result after so many seconds, or later than that share of the last 100 (``"p95"``), a second one runs beside
-    it, at most one per call, paid from the budget and not refunded. The first success wins, and the other one is
-    cancelled. Each attempt runs in a task.
+    has no result after so many seconds (at least 0), or later than that share of the last 100 (``"p95"``; from ``p1``
+    to ``p99``), a second one runs beside it, at most one per call, paid from the budget and not refunded. The first
+    success wins, and the other one is cancelled. Each attempt runs in a task.
 
     ``fallback`` is a value, or a function of the error, that takes the place of what finally failed or was rejected: an
     error, or a result that was judged a failure (then the error is a :class:`~otel_resilience.FailedResultError`). An
@@ -136,7 +137,28 @@ class Policy(ProcessBound):
     timeout must not be longer than the deadline, the breaker's ``monitoring_period`` must be at least twice the attempt
     timeout, its ``probe_lease`` longer than it, and the budget must pay for all retries of one call.
 
-        policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), deadline=30, idempotent=True)
+    ``clock`` gives monotonic seconds, ``sleep`` and ``async_sleep`` wait, ``rng`` gives random numbers in ``[0, 1)``.
+
+    Examples:
+        >>> import asyncio
+        >>> policy = Policy(
+        ...     "supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), deadline=30, fallback="none"
+        ... )
+        >>> def fetch(page):
+        ...     if current_attempt() < 3:
+        ...         raise ConnectionResetError
+        ...     return f"page {page}"
+        >>> policy.execute(fetch, 1, name="list plans")
+        'page 1'
+        >>> @policy
+        ... async def refused():
+        ...     raise PermissionError
+        >>> asyncio.run(refused())
+        'none'
+        >>> Policy("supplier", deadline=5, attempt_timeout=10)
+        Traceback (most recent call last):
+            ...
+        ValueError: attempt_timeout (10) must be at most deadline (5)
     """
 
     def __init__(
@@ -219,7 +241,10 @@ class Policy(ProcessBound):
         Raises one ``ValueError`` that lists everything that is wrong: each variable with its value and what is allowed,
         and each one with this prefix that is not known with the nearest that is.
 
-            policy = Policy.from_env("supplier", retry=RetryConfig(max_attempts=5), deadline=30)
+        Examples:
+            >>> policy = Policy.from_env("supplier", environ={"RESILIENCE_SUPPLIER_MAX_ATTEMPTS": "5"}, deadline=30)
+            >>> policy.retry.max_attempts, policy.deadline
+            (5, 30.0)
         """
         return policy_from(cls, dependency, environ, defaults)
 
@@ -296,7 +321,14 @@ class Policy(ProcessBound):
         :class:`~otel_resilience.DeadlineExceededError`, :class:`~otel_resilience.AttemptThreadsExhaustedError`, or the
         operation's own last error with a note; ``TypeError`` for what cannot be protected, such as a generator.
 
-            policy.execute(client.get, url, name="get bundle", is_retryable=ConnectionError | TimeoutError)
+        Examples:
+            >>> policy = Policy("supplier", retry=RetryConfig())
+            >>> def get(path):
+            ...     return f"GET {path}"
+            >>> policy.execute(get, "/plans/small", name="get plan", is_retryable=ConnectionError | TimeoutError)
+            'GET /plans/small'
+            >>> policy.execute(lambda: get("/plans"), name="list plans", deadline=5)
+            'GET /plans'
         """
         flags = operation.__code__.co_flags if type(operation) is types.FunctionType else UNUSUAL_FLAGS
         if flags & UNUSUAL_FLAGS:

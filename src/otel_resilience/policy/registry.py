@@ -16,7 +16,8 @@ from otel_resilience.policy.policy import Policy
 
 
 class PolicyRegistry(ProcessBound):
-    """Policies by key: each is made when it is first asked for, and kept while it is among the last ``max_size`` used.
+    """Policies by key: each is made when it is first asked for, and kept while it is among the last ``max_size`` used
+    (at least 1).
 
     ``make`` is called once per key, however many threads ask, and without a lock: it may take its time, and may use
     this registry for other keys. Where it raises, that is raised, nothing is kept, and the next to ask calls it again.
@@ -29,8 +30,12 @@ class PolicyRegistry(ProcessBound):
     Safe for threads. Raises ``TypeError`` or ``ValueError`` naming the parameter; ``RuntimeError`` where making one
     policy waits for itself.
 
-        policies = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig(), breaker=CircuitBreakerConfig()))
-        policies["api.example.com"].execute(operation)
+    Examples:
+        >>> policies = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig(), breaker=CircuitBreakerConfig()))
+        >>> policies["api.example.com"].execute(lambda: "plans")
+        'plans'
+        >>> policies
+        <PolicyRegistry with 1 of 1000 policies>
     """
 
     def __init__(self, make: Callable[[str], Policy], max_size: int = 1000) -> None:

@@ -32,6 +32,22 @@ class RetryService:
     All calls to one ``dependency`` share one retry budget, whichever service makes them. A service that names none is
     ``default`` on telemetry and has a budget of its own. A budget that is given must pay for all retries of one call,
     else that call raises ``ValueError``; the one made by default is large enough.
+
+    ``clock`` gives monotonic seconds, ``sleep`` and ``async_sleep`` wait, ``rng`` gives random numbers in
+    ``[0, 1)``. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> import asyncio
+        >>> def fetch():
+        ...     if current_attempt() < 3:
+        ...         raise ConnectionResetError
+        ...     return "plans"
+        >>> RetryService().execute_with_retry(fetch, RetryConfig(max_attempts=3, base_delay=0.05))
+        'plans'
+        >>> async def fetch_async():
+        ...     return fetch()
+        >>> asyncio.run(RetryService("supplier").execute_with_retry(fetch_async, is_retryable=ConnectionError))
+        'plans'
     """
 
     def __init__(
@@ -156,8 +172,14 @@ def retry(
     name. The other parameters are those of :class:`~otel_resilience.Policy`. Raises ``TypeError`` or ``ValueError``
     naming the parameter.
 
-        @retry(RetryConfig(max_attempts=5), on=ConnectionError | TimeoutError, dependency="supplier")
-        def fetch(page: int) -> bytes: ...
+    Examples:
+        >>> @retry(RetryConfig(max_attempts=5), on=ConnectionError | TimeoutError, dependency="supplier")
+        ... def fetch(page: int) -> str:
+        ...     if current_attempt() < 5:
+        ...         raise ConnectionResetError
+        ...     return f"page {page}"
+        >>> fetch(1)
+        'page 1'
     """
     from otel_resilience.policy.policy import Policy as PolicyClass  # policy builds on this module
 

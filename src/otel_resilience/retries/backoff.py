@@ -12,7 +12,12 @@ from enum import StrEnum
 
 
 class Jitter(StrEnum):
-    """How the wait is spread below its ceiling."""
+    """How the wait is spread below its ceiling.
+
+    Examples:
+        >>> Jitter.of(True) is Jitter.FULL and Jitter.of("none") is Jitter.NONE
+        True
+    """
 
     FULL = "full"
     """Uniform in ``[0, ceiling]``."""

@@ -11,7 +11,18 @@ from otel_resilience.classification.model import ErrorClass
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RetryBudgetConfig:
-    """Sizes of the bucket, in tokens. Raises ``TypeError`` or ``ValueError`` naming the parameter."""
+    """Sizes of the bucket, in tokens: capacity and costs greater than 0, nothing more than the capacity. Raises
+    ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> config = RetryBudgetConfig(capacity=50)
+        >>> config.price(retries=2)  # the most that one call of three attempts can take
+        20.0
+        >>> RetryBudgetConfig(capacity=0)
+        Traceback (most recent call last):
+            ...
+        ValueError: capacity must be greater than 0, not 0
+    """
 
     capacity: float = 100.0
     """Tokens in a full bucket; it starts full."""

@@ -30,7 +30,13 @@ def budgets_in_use() -> list[RetryBudget]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetryBudgetMetrics:
-    """A budget at one moment."""
+    """A budget at one moment: what :meth:`RetryBudget.metrics` returns.
+
+    Examples:
+        >>> metrics = RetryBudget("supplier").metrics()
+        >>> metrics.tokens, metrics.capacity, metrics.denied
+        (100.0, 100.0, 0)
+    """
 
     dependency: str
     tokens: float
@@ -49,8 +55,14 @@ class RetryBudget(ProcessBound):
     Policies that are given no budget, or the same sizes of one, share the bucket of their dependency's name:
     :meth:`for_dependency`. A budget made with the constructor is a separate bucket, for those that are given it.
 
-        budget = RetryBudget("supplier", RetryBudgetConfig(capacity=50))
-        reads, writes = Policy("supplier", retry=RetryConfig(), budget=budget), Policy("orders", ..., budget=budget)
+    ``clock`` gives monotonic seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> budget = RetryBudget("supplier", RetryBudgetConfig(capacity=50))
+        >>> reads = Policy("supplier", retry=RetryConfig(), budget=budget)
+        >>> writes = Policy("orders", retry=RetryConfig(), budget=budget)
+        >>> budget.take(10), f"{budget.metrics().utilization:.0%}"
+        (True, '20%')
     """
 
     __slots__ = ("__weakref__", "_bucket", "_clock", "_denied", "_granted", "_lock", "_starved", "config", "dependency",
@@ -92,9 +104,9 @@ class RetryBudget(ProcessBound):
     ) -> RetryBudget:
         """The bucket of ``dependency`` in this process, made by the first caller and shared while it is in use.
 
-        ``at_least`` raises its capacity to that many tokens. A bucket of another ``config`` is another one, and so is
-        one on another ``clock``. Different sizes for one dependency are logged as a warning when the second bucket is
-        made: the dependency then gets the retries of both.
+        ``at_least`` (at least 0) raises its capacity to that many tokens. A bucket of another ``config`` is another
+        one, and so is one on another ``clock``. Different sizes for one dependency are logged as a warning when the
+        second bucket is made: the dependency then gets the retries of both.
         """
         check.def_function("clock", clock)
         check.number("at_least", at_least, minimum=0)
@@ -111,7 +123,9 @@ class RetryBudget(ProcessBound):
                 self._bucket.enlarge(capacity)
 
     def take(self, cost: float) -> bool:
-        """Pays for one retry. ``False`` where the bucket does not hold ``cost`` tokens."""
+        """Pays for one retry. ``cost`` is at least 0, else ``ValueError``. ``False`` where the bucket does not hold
+        ``cost`` tokens.
+        """
         check.number("cost", cost, minimum=0)
         now = self._clock()
         with self._lock:
@@ -127,7 +141,7 @@ class RetryBudget(ProcessBound):
             self._denied += 1
 
     def give(self, tokens: float) -> None:
-        """Pays in: a refund, or the credit of a first-try success."""
+        """Pays in ``tokens``, at least 0, up to the capacity: a refund, or the credit of a first-try success."""
         check.number("tokens", tokens, minimum=0)
         with self._lock:
             self.full = self._bucket.give(tokens)
@@ -213,5 +227,13 @@ _by_name = _BucketsByName()
 
 
 def forget_budgets() -> None:
-    """For tests: the next caller that asks for a dependency's bucket gets a new one. Those in use stay as they are."""
+    """For tests: the next caller that asks for a dependency's bucket gets a new one. Those in use stay as they are.
+
+    Examples:
+        >>> from otel_resilience.testing import forget_budgets
+        >>> budget = RetryBudget.for_dependency("supplier")
+        >>> forget_budgets()
+        >>> RetryBudget.for_dependency("supplier") is budget
+        False
+    """
     _by_name.forget()

@@ -16,14 +16,25 @@ LONGEST_DELAY: Final = float(2**31)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetryConfig:
-    """How retries are made. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+    """How retries are made. Durations in seconds, at least 0.
 
-    Defaults: three attempts, full jitter, 50 ms for transient errors and 1 s for throttling, at most 20 s (AWS SDK
-    retries of 2026).
+    The wait before retry ``k`` (0 for the first) is at most ``min(max_delay, base_delay * exponential_base**k)``;
+    ``jitter`` spreads it below that. Defaults: three attempts, full jitter, 50 ms for transient errors and 1 s for
+    throttling, at most 20 s (AWS SDK retries of 2026). Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> config = RetryConfig(max_attempts=5, base_delay=0.2, jitter="none")
+        >>> transient = classify(ConnectionResetError())
+        >>> [config.delay(transient, retry, 0.0, lambda: 0.5) for retry in range(4)]
+        [0.2, 0.4, 0.8, 1.6]
+        >>> RetryConfig(base_delay=30)
+        Traceback (most recent call last):
+            ...
+        ValueError: base_delay must be at most max_delay (20), not 30
     """
 
     max_attempts: int = 3
-    """Attempts in all, the first included."""
+    """Attempts in all, the first included; at least 1."""
     base_delay: float = 0.05
     """Ceiling in seconds of the wait before the first retry of a transient error."""
     max_delay: float = 20.0

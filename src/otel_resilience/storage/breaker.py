@@ -41,7 +41,18 @@ class _Answer(NamedTuple):
 
 
 class SharedCircuitBreaker(CircuitBreaker):
-    """As :class:`~otel_resilience.CircuitBreaker`; all with the same dependency and the same storage act as one."""
+    """As :class:`~otel_resilience.CircuitBreaker`; all with the same dependency and the same storage act as one.
+
+    A policy with ``shared`` makes its own.
+
+    Examples:
+        >>> from otel_resilience.storage import MemoryStorage, SharedCircuitBreaker, SharedState
+        >>> shared = SharedState(MemoryStorage())
+        >>> one, other = (SharedCircuitBreaker("supplier", shared=shared) for _ in range(2))
+        >>> one.force_open()
+        >>> other.state.name
+        'FORCED_OPEN'
+    """
 
     def __init__(
         self,

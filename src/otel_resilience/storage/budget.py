@@ -29,6 +29,17 @@ class SharedRetryBudget(RetryBudget):
     """As :class:`~otel_resilience.RetryBudget`; all with the same dependency and the same storage draw on one bucket.
 
     Tokens accrue only while a process runs: not in the gaps between the runs of a job.
+
+    A policy with ``shared`` makes its own.
+
+    Examples:
+        >>> from otel_resilience.storage import MemoryStorage, SharedRetryBudget, SharedState
+        >>> shared = SharedState(MemoryStorage())
+        >>> one, other = (SharedRetryBudget("supplier", shared=shared) for _ in range(2))
+        >>> one.take(40)
+        True
+        >>> other.take(40), other.take(40)
+        (True, False)
     """
 
     def __init__(

@@ -15,11 +15,27 @@ from otel_resilience.retries.bucket import RetryBudgetConfig
 
 
 class StorageError(Exception):
-    """The storage could not make a step. Its cause says why; the text holds no secret."""
+    """The storage could not make a step. Its cause says why; the text holds no secret.
+
+    Examples:
+        >>> from otel_resilience.storage import RedisStorage, StorageError
+        >>> storage = RedisStorage("redis://127.0.0.1:9")  # nothing listens there
+        >>> try:
+        ...     storage.ping()
+        ... except StorageError as error:
+        ...     print(type(error.__cause__).__name__)
+        ConnectionError
+    """
 
 
 class Action(StrEnum):
-    """What a step does besides merging what its sender knows."""
+    """What a step does besides merging what its sender knows.
+
+    Examples:
+        >>> from otel_resilience.storage import Action
+        >>> Action("probe") is Action.PROBE
+        True
+    """
 
     LOOK = "look"
     """Nothing more."""
@@ -34,13 +50,23 @@ class Action(StrEnum):
     RELEASE = "release"
     """The probe of ``lease`` says nothing."""
     FORCE_OPEN = "force_open"
+    """As :meth:`CircuitBreaker.force_open`."""
     CLOSE = "close"
+    """As :meth:`CircuitBreaker.close`."""
     RESET = "reset"
+    """As :meth:`CircuitBreaker.reset`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """The state of a breaker that used local state, or comes from another storage. The newer state wins."""
+    """The state of a breaker that used local state, or comes from another storage. The newer state wins.
+
+    Ages and times are seconds before or after the step.
+
+    Examples:
+        >>> from otel_resilience.storage import Claim
+        >>> opened = Claim(generation=3, state=BreakerState.OPEN, age=2.0, open_left=28.0, openings=1, opened_age=2.0)
+    """
 
     generation: int
     state: BreakerState
@@ -54,7 +80,15 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerStep:
-    """One step of a shared circuit breaker."""
+    """One step of a shared circuit breaker; ages are seconds before the step.
+
+    Examples:
+        >>> from otel_resilience.storage import Action, BreakerStep, MemoryStorage
+        >>> config = CircuitBreakerConfig(failure_threshold=1, reset_timeout=30)
+        >>> view = MemoryStorage().breaker("supplier", BreakerStep(action=Action.FAIL, config=config, lease_for=60))
+        >>> view.state.name, view.moved
+        ('OPEN', True)
+    """
 
     action: Action
     config: CircuitBreakerConfig
@@ -79,7 +113,15 @@ class BreakerStep:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerView:
-    """A shared breaker right after a step."""
+    """A shared breaker right after a step; ages and times are seconds before or after it.
+
+    Examples:
+        >>> from otel_resilience.storage import Action, BreakerStep, MemoryStorage
+        >>> config = CircuitBreakerConfig()
+        >>> view = MemoryStorage().breaker("supplier", BreakerStep(action=Action.LOOK, config=config, lease_for=60))
+        >>> view.state.name, view.open_left
+        ('CLOSED', 0.0)
+    """
 
     generation: int
     """Counts the changes of state; never goes back."""
@@ -122,7 +164,14 @@ class Merge(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetStep:
-    """One step of a shared retry budget, in tokens."""
+    """One step of a shared retry budget, in tokens.
+
+    Examples:
+        >>> from otel_resilience.storage import BudgetStep, MemoryStorage
+        >>> step = BudgetStep(config=RetryBudgetConfig(capacity=50), cost=10)
+        >>> MemoryStorage().budget("supplier", step)
+        BudgetView(tokens=40.0, granted=True)
+    """
 
     config: RetryBudgetConfig
     cost: float = 0.0
@@ -139,7 +188,14 @@ class BudgetStep:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BudgetView:
-    """A shared budget right after a step."""
+    """A shared budget right after a step.
+
+    Examples:
+        >>> from otel_resilience.storage import BudgetStep, MemoryStorage
+        >>> step = BudgetStep(config=RetryBudgetConfig(capacity=50))
+        >>> MemoryStorage().budget("supplier", step).tokens
+        50.0
+    """
 
     tokens: float
     granted: bool
@@ -148,7 +204,13 @@ class BudgetView:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RateStep:
-    """One step of a shared rate limit."""
+    """One step of a shared rate limit.
+
+    Examples:
+        >>> from otel_resilience.storage import MemoryStorage, RateStep
+        >>> MemoryStorage().rate("supplier", RateStep(limit=10, window=1.0, cost=1)).granted
+        True
+    """
 
     limit: int
     """Permits within the window."""
@@ -164,7 +226,14 @@ class RateStep:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RateView:
-    """What a shared rate limit answers."""
+    """What a shared rate limit answers.
+
+    Examples:
+        >>> from otel_resilience.storage import MemoryStorage, RateStep
+        >>> view = MemoryStorage().rate("supplier", RateStep(limit=10, window=1.0, cost=1, sender="here"))
+        >>> view.wait, view.senders
+        (0.0, 1)
+    """
 
     wait: float
     """Seconds until the permits may be used, or, where they were not granted, after which to ask again."""
@@ -177,6 +246,12 @@ class Storage(Protocol):
     """Where all callers of one dependency keep what they know about it. Every method is one atomic step.
 
     ``key`` names the dependency. Raises :class:`StorageError` where the step was not made, or may not have been.
+
+    Examples:
+        >>> from otel_resilience.storage import MemoryStorage, Storage
+        >>> storage: Storage = MemoryStorage()
+        >>> storage.name, storage.remote
+        ('memory', False)
     """
 
     @property

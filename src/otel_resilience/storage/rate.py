@@ -33,6 +33,13 @@ class SharedRateLimiter(RateLimiter):
     """As :class:`~otel_resilience.RateLimiter`; all with the same dependency and the same storage share the limit.
 
     A permit costs one step of the storage. A pause is passed to the others with the next step of this process.
+
+    A policy with ``shared`` makes its own.
+
+    Examples:
+        >>> from otel_resilience.storage import MemoryStorage, SharedRateLimiter, SharedState
+        >>> limiter = SharedRateLimiter("supplier", RateLimit(10), shared=SharedState(MemoryStorage()))
+        >>> limiter.acquire()
     """
 
     def __init__(

@@ -22,10 +22,16 @@ class SharedState(Sharing):
     seconds that a call waits for a remote storage. ``staleness``: seconds after which changes by other processes are
     known at the latest. ``scope`` separates dependencies of the same name, such as the hosts of two environments.
 
-        shared = SharedState(RedisStorage("redis://localhost"), DiskStorage("/var/lib/job"))
-        policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), shared=shared)
+    Close it at the end of the process: what was not reported yet is reported then. Raises ``TypeError`` or
+    ``ValueError`` naming the parameter.
 
-    Close it at the end of the process: what was not reported yet is reported then.
+    Examples:
+        >>> from otel_resilience.storage import MemoryStorage, SharedState
+        >>> shared = SharedState(MemoryStorage())  # for many machines: RedisStorage("redis://localhost")
+        >>> policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), shared=shared)
+        >>> policy.execute(lambda: "plans")
+        'plans'
+        >>> shared.close()
     """
 
     def circuit_breaker(

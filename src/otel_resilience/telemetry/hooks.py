@@ -38,9 +38,19 @@ class Hooks:
     of the running event loop, beside the call; where none runs, it is not run, which is logged once. What a hook raises
     is logged and dropped; calls that are made in a hook notify no hook.
 
-        class Count(Hooks):
-            def on_retry(self, dependency: str, operation: str, attempt: int, delay: float) -> None:
-                retries.labels(dependency).inc()
+    Examples:
+        >>> class Count(Hooks):
+        ...     retries = 0
+        ...     def on_retry(self, dependency: str, operation: str, attempt: int, delay: float) -> None:
+        ...         self.retries += 1
+        >>> count = Count()
+        >>> @Policy("supplier", retry=RetryConfig(), hooks=count)
+        ... def fetch():
+        ...     if current_attempt() < 3:
+        ...         raise ConnectionResetError
+        >>> fetch()
+        >>> count.retries
+        2
     """
 
     def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> Answer:
@@ -136,13 +146,25 @@ def add_hooks(hooks: Hooks) -> None:
     """Notifies ``hooks`` of the calls of all policies from now on; once, however often it is added.
 
     Raises ``TypeError`` where it is no :class:`Hooks`.
+
+    Examples:
+        >>> hooks = Hooks()
+        >>> add_hooks(hooks)
+        >>> remove_hooks(hooks)
     """
     check_hooks("hooks", hooks)
     subscribe(hooks)
 
 
 def remove_hooks(hooks: Hooks) -> None:
-    """Stops notifying ``hooks``. Without effect where it was not added."""
+    """Stops notifying ``hooks``, which :func:`add_hooks` added. Without effect where it was not added.
+
+    Examples:
+        >>> hooks = Hooks()
+        >>> add_hooks(hooks)
+        >>> remove_hooks(hooks)
+        >>> remove_hooks(hooks)
+    """
     unsubscribe(hooks)
 
 

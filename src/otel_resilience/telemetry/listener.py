@@ -99,7 +99,17 @@ def use_providers(
     meter_provider: metrics_api.MeterProvider | None = None,
     logger_provider: logs_api.LoggerProvider | None = None,
 ) -> Iterator[None]:
-    """Sends telemetry to these providers instead of the global ones, for the whole process, within a block."""
+    """Sends telemetry to these providers instead of the global ones, for the whole process, within a block.
+
+    A signal without a provider stays with its global one.
+
+    Examples:
+        >>> from opentelemetry.sdk.trace import TracerProvider
+        >>> from otel_resilience.telemetry import use_providers
+        >>> with use_providers(tracer_provider=TracerProvider(shutdown_on_exit=False)):
+        ...     Policy("supplier").execute(lambda: "plans")
+        'plans'
+    """
     global override  # a process-wide switch by design
     previous, override = override, Listener(tracer_provider, meter_provider, logger_provider)
     providers.overridden = True

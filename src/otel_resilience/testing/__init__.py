@@ -7,6 +7,7 @@ The pytest plugin that comes with the library gives them to a test in one fixtur
 from otel_resilience.retries.budget import forget_budgets
 from otel_resilience.testing import faults
 from otel_resilience.testing.clock import FakeClock, FakeTimeLoop
+from otel_resilience.testing.console import print_telemetry
 from otel_resilience.testing.session import RecordedCall, Resilience
 from otel_resilience.testing.telemetry import Point, RecordedTelemetry
 from otel_resilience.testing.waits import no_waits
@@ -21,4 +22,5 @@ __all__ = [
     "faults",
     "forget_budgets",
     "no_waits",
+    "print_telemetry",
 ]

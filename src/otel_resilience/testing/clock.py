@@ -10,6 +10,17 @@ class FakeClock:
     """A monotonic clock that moves only by :meth:`advance`, or when something sleeps on it.
 
     Give it to a policy as ``clock``, its :meth:`sleep` as ``sleep`` and its :meth:`async_sleep` as ``async_sleep``.
+
+    ``start`` is its first time in seconds.
+
+    Examples:
+        >>> from otel_resilience.testing import FakeClock
+        >>> clock = FakeClock()
+        >>> config = CircuitBreakerConfig(reset_timeout=30)
+        >>> breaker = CircuitBreaker("supplier", config, clock=clock)
+        >>> clock.advance(30)
+        >>> breaker.metrics().time_in_state
+        30.0
     """
 
     def __init__(self, start: float = 1000.0) -> None:
@@ -43,6 +54,13 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
 
     ``asyncio.timeout`` and ``asyncio.sleep`` work on fake time, so that an operation that hangs for ever meets its
     attempt timeout at once. Only for tests without real I/O: a timer that is due fires before a socket is ready.
+
+    Examples:
+        >>> import asyncio
+        >>> from otel_resilience.testing import FakeTimeLoop
+        >>> with asyncio.Runner(loop_factory=FakeTimeLoop) as runner:
+        ...     runner.run(asyncio.sleep(3600, "an hour later"))
+        'an hour later'
     """
 
     def __init__(self, clock: FakeClock | None = None) -> None:
@@ -54,7 +72,9 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         return self.clock.now
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # asyncio's own
-        """Waits for the threads without a limit: one on fake time would be over before they can end."""
+        """Waits for the threads however long they take: ``timeout``, in seconds of fake time, would be over before they
+        can end.
+        """
         del timeout
         await super().shutdown_default_executor()
 

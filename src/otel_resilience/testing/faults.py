@@ -31,12 +31,23 @@ _log = logging.getLogger("otel_resilience")
 
 
 class Injection:
-    """The faults of one block of :func:`inject`."""
+    """The faults of one block of :func:`inject`, which makes it.
+
+    Examples:
+        >>> from otel_resilience.testing import faults
+        >>> policy = Policy("supplier", retry=RetryConfig())
+        >>> with faults.inject(dependency="supplier", error=TimeoutError, times=1) as injection:
+        ...     policy.execute(lambda: "plans")
+        'plans'
+        >>> injection.attempts, injection.injected
+        (2, 1)
+    """
 
     def __init__(
         self, dependency: str | None, operation: str | None, error: Callable[[], BaseException] | None, rate: float,
         latency: float, times: int | None, seed: int | None,
     ) -> None:  # fmt: skip
+        """As :func:`inject`; ``latency`` in seconds."""
         self.attempts = 0
         """Attempts that could have met a fault."""
         self.injected = 0
@@ -110,8 +121,14 @@ def inject(
     The span of such an attempt has ``resilience.fault.injected``: ``error`` or ``latency``. A warning is logged when
     the block begins. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
-        with faults.inject(operation="list bundles", error=TimeoutError, times=2) as injection: ...
-        assert injection.injected == 2
+    Examples:
+        >>> from otel_resilience.testing import faults
+        >>> policy = Policy("supplier", retry=RetryConfig())
+        >>> with faults.inject(operation="list plans", error=TimeoutError, times=2) as injection:
+        ...     policy.execute(lambda: "plans", name="list plans")
+        'plans'
+        >>> injection.injected
+        2
     """
     check.optional_label("dependency", dependency)
     check.optional_label("operation", operation)

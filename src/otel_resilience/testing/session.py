@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """One protected call that has ended."""
+    """One protected call that has ended: what :meth:`Resilience.call` returns.
+
+    Examples:
+        >>> from otel_resilience.testing import Resilience
+        >>> with Resilience().active() as resilience:
+        ...     _ = Policy("supplier").execute(lambda: "plans", name="list plans")
+        ...     print(resilience.call("list plans"))
+        supplier 'list plans': attempts=1, outcome='ok'
+    """
 
     dependency: str
     operation: str
@@ -42,11 +50,19 @@ class RecordedCall:
 class Resilience:
     """One test's view of the library: no waits, fresh state, recorded telemetry, a fake clock on demand.
 
-        def test_mine(resilience):
-            sync_the_plans()
-            resilience.assert_call("list plans", attempts=3, outcome="ok_after_retry")
+    It holds for every policy of the process, whenever it was made, ``def`` and ``async def``. A test gets it from the
+    pytest plugin as the fixture ``resilience``.
 
-    It holds for every policy of the process, whenever it was made, ``def`` and ``async def``.
+    Examples:
+        >>> from otel_resilience.testing import Resilience
+        >>> def fetch():
+        ...     if current_attempt() < 3:
+        ...         raise ConnectionResetError
+        >>> with Resilience().active() as resilience:  # in a test the fixture is active
+        ...     Policy("supplier", retry=RetryConfig(base_delay=10)).execute(fetch, name="list plans")
+        ...     resilience.assert_call("list plans", attempts=3, outcome="ok_after_retry")
+        ...     len(resilience.waits)
+        2
     """
 
     def __init__(self) -> None:

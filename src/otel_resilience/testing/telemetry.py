@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Point:
-    """One data point of a metric."""
+    """One data point of a metric: what :meth:`RecordedTelemetry.points` returns. Durations are in seconds.
+
+    Examples:
+        >>> from otel_resilience.testing import RecordedTelemetry
+        >>> with RecordedTelemetry().recording() as telemetry:
+        ...     _ = Policy("supplier").execute(lambda: "plans", name="list plans")
+        >>> point, = telemetry.points("resilience.operation.attempts")
+        >>> point.value, point.attributes["resilience.operation"]
+        (1, 'list plans')
+    """
 
     metric: str
     attributes: dict[str, Any]
@@ -27,7 +36,23 @@ class Point:
 
 
 class RecordedTelemetry:
-    """Everything that the library emits within :meth:`recording`, in memory. Needs ``opentelemetry-sdk``."""
+    """Everything that the library emits within :meth:`recording`, in memory.
+
+    Raises ``ImportError`` where ``opentelemetry-sdk`` is missing.
+
+    Examples:
+        >>> from otel_resilience.testing import RecordedTelemetry
+        >>> @Policy("supplier", retry=RetryConfig())
+        ... def fetch():
+        ...     if current_attempt() == 1:
+        ...         raise ConnectionResetError
+        >>> with RecordedTelemetry().recording() as telemetry:
+        ...     fetch()
+        >>> [span.name for span in telemetry.spans]
+        ['attempt', 'attempt', 'supplier fetch']
+        >>> telemetry.event_names()[1:]
+        ['resilience.attempt.failed', 'resilience.retry.scheduled']
+    """
 
     def __init__(self) -> None:
         from opentelemetry.sdk._logs import LoggerProvider  # optional: only tests need the SDK

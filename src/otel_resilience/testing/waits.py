@@ -14,6 +14,17 @@ def no_waits(*policies: Policy) -> Iterator[list[float]]:
     """Within the block these policies do not sleep; yields the list of the waits that they asked for, in seconds.
 
     Without arguments it holds for all policies of the process: those in use, and those that are made within the block.
+
+    Examples:
+        >>> from otel_resilience.testing import no_waits
+        >>> policy = Policy("supplier", retry=RetryConfig(base_delay=10, jitter="none"))
+        >>> def fetch():
+        ...     if current_attempt() < 3:
+        ...         raise ConnectionResetError
+        >>> with no_waits(policy) as waits:
+        ...     policy.execute(fetch)
+        >>> waits
+        [10.0, 20.0]
     """
     waits: list[float] = []
 

@@ -67,6 +67,13 @@ def from_url(url: str, *, secret: str | None = None, name: str | None = None) ->
 
     ``secret`` signs generic messages; Slack has no use for it. ``name`` is ``slack`` or ``webhook`` by default. Raises
     ``ValueError``, without the URL, where nothing can be posted there.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import from_url
+        >>> from_url("https://hooks.slack.com/services/T0/B0/x1y2z3").name
+        'slack'
+        >>> from_url("https://hooks.example/alerts", secret="shared with the receiver").name
+        'webhook'
     """
     from urllib.parse import urlsplit
 

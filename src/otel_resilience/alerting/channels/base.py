@@ -13,6 +13,20 @@ class Channel(Protocol):
 
     ``deliver`` returns once the receiver has confirmed, and raises whatever went wrong: the classifier decides about
     retries, ``Retry-After`` is honoured, and a status of 401, 403, 404 or 410 disables the channel.
+
+    Examples:
+        >>> from otel_resilience.alerting import Route
+        >>> class Printer:
+        ...     name = "printer"
+        ...     min_interval = 0.0
+        ...     coalesce_from = None
+        ...     keeps_incidents = False
+        ...     def deliver(self, notification, *, timeout):
+        ...         print(notification.title)
+        ...     def close(self):
+        ...         pass
+        >>> Route(Printer()).name
+        'printer'
     """
 
     @property

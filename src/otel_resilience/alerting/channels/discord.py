@@ -34,7 +34,14 @@ class DiscordChannel(ChatWebhook):
 
     Nothing in it becomes a mention. Where an answer is lost, a message can appear twice.
 
-        DiscordChannel("https://discord.com/api/webhooks/<id>/<token>")
+    ``min_interval`` is the least time in seconds between two messages. Raises ``ValueError``, without the URL, where
+    nothing can be posted there.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import DiscordChannel
+        >>> channel = DiscordChannel("https://discord.com/api/webhooks/1/x1y2z3")
+        >>> channel.name, channel.min_interval
+        ('discord', 2.0)
     """
 
     _name = "discord"

@@ -87,7 +87,13 @@ class EmailChannel:
     The mails of one incident are a thread. A certificate that cannot be verified, or a server without STARTTLS, is an
     error: nothing is sent in the open unless ``tls=none`` says so. Needs no client library.
 
-        EmailChannel("smtp://alerts:secret@mail.example:587/?from=alerts@shop.example&to=oncall@shop.example")
+    ``min_interval`` is the least time in seconds between two mails.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import EmailChannel
+        >>> channel = EmailChannel("smtp://me:secret@mail.example:587/?from=alerts@shop.example&to=oncall@shop.example")
+        >>> channel.name, channel.coalesce_from
+        ('email', 3)
     """
 
     keeps_incidents = False

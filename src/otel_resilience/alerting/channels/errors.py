@@ -15,6 +15,12 @@ class ChannelError(ResilienceError):
     """A channel could not bring a notification to its receiver. Describes itself to the classifier.
 
     It is made from scratch and has no cause: those of HTTP clients hold the request, and with it URL, key and body.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import ChannelError
+        >>> error = ChannelError("slack", Classification("permanent", "HIGH", "404"), status=404)
+        >>> error.revoked
+        True
     """
 
     def __init__(

@@ -35,6 +35,11 @@ class LogChannel:
     Its level follows the severity: INFO, WARNING, ERROR, CRITICAL; resolved ones are INFO. Its fields stand in
     ``extra`` under ``otel.attributes``, as those of the library's events. A record that no handler takes is lost in
     silence: the application has to set up logging.
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig, AlertService, Route
+        >>> from otel_resilience.alerting.channels import LogChannel
+        >>> service = AlertService(AlertConfig(), [Route(LogChannel())])
     """
 
     min_interval = 0.0
@@ -46,7 +51,7 @@ class LogChannel:
         self._log = logging.getLogger(LOGGER)
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
-        """Writes it; ``timeout`` is not needed."""
+        """Writes it; ``timeout``, in seconds, is not needed."""
         resolved = notification.status is Status.RESOLVED
         level = logging.INFO if resolved else _LEVELS[notification.severity]
         self._log.log(level, "%s", _line(notification), extra={"otel.attributes": _attributes(notification)})

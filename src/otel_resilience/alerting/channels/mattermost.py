@@ -33,7 +33,14 @@ class MattermostChannel(ChatWebhook):
 
     Nothing in it becomes a mention. Where an answer is lost, a message can appear twice.
 
-        MattermostChannel("https://chat.example/hooks/<token>")
+    ``min_interval`` is the least time in seconds between two messages. Raises ``ValueError``, without the URL, where
+    nothing can be posted there.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import MattermostChannel
+        >>> channel = MattermostChannel("https://chat.example/hooks/x1y2z3")
+        >>> channel.name, channel.min_interval
+        ('mattermost', 0.2)
     """
 
     _name = "mattermost"

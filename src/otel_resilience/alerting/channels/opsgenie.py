@@ -33,7 +33,13 @@ class OpsgenieChannel:
     All messages about an incident carry one ``alias``, whichever process of the system sends them, so that a repeated
     one is counted in the open alert.
 
-        OpsgenieChannel("<key of an API integration>", url="https://api.eu.opsgenie.com/v2/alerts")
+    ``min_interval`` is the least time in seconds between two requests.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import OpsgenieChannel
+        >>> channel = OpsgenieChannel("the key of an API integration", url="https://api.eu.opsgenie.com/v2/alerts")
+        >>> channel.keeps_incidents
+        True
     """
 
     keeps_incidents = True

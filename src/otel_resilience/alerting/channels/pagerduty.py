@@ -34,6 +34,18 @@ class PagerDutyChannel:
     All messages about an incident carry one ``dedup_key``, ``{service}:{environment}:{fingerprint}``, whichever process
     of the system sends them. So a repeated trigger joins the open incident, and leaves one that a person acknowledged
     as it is.
+
+    ``min_interval`` is the least time in seconds between two events.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import PagerDutyChannel
+        >>> channel = PagerDutyChannel("an integration key")
+        >>> channel.keeps_incidents
+        True
+        >>> PagerDutyChannel("")
+        Traceback (most recent call last):
+            ...
+        ValueError: a PagerDuty routing key is needed
     """
 
     keeps_incidents = True

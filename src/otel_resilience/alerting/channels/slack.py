@@ -56,6 +56,15 @@ class SlackChannel(ChatWebhook):
     """Posts each notification as a message of blocks; from ``coalesce_from`` waiting ones on, as one message.
 
     Slack knows no key against repetitions: where an answer is lost, a message can appear twice.
+
+    ``min_interval`` is the least time in seconds between two messages. Raises ``ValueError``, without the URL, where
+    nothing can be posted there.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import SlackChannel
+        >>> channel = SlackChannel("https://hooks.slack.com/services/T0/B0/x1y2z3")
+        >>> channel.name, channel.min_interval
+        ('slack', 1.0)
     """
 
     _name = "slack"

@@ -34,7 +34,14 @@ class TeamsChannel(ChatWebhook):
     Where an answer is lost, a message can appear twice. The workflow is the one that posts to a channel or chat when a
     webhook request is received; its URL holds the signature that authorises it.
 
-        TeamsChannel("https://<host>/workflows/<id>/triggers/manual/paths/invoke?sig=<signature>")
+    ``min_interval`` is the least time in seconds between two messages. Raises ``ValueError``, without the URL, where
+    nothing can be posted there.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import TeamsChannel
+        >>> channel = TeamsChannel("https://prod.example/workflows/1/triggers/manual/paths/invoke?sig=x1y2z3")
+        >>> channel.name, channel.min_interval
+        ('teams', 1.0)
     """
 
     _name = "teams"

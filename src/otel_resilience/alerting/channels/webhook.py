@@ -19,6 +19,16 @@ class WebhookChannel:
     ``Idempotency-Key`` is the notification's ``id``, the same on every repetition. With a ``secret``, ``X-Timestamp``
     holds the seconds since the epoch and ``X-Signature-256`` is ``sha256=`` and the hexadecimal HMAC-SHA256 over the
     timestamp, a dot and the body, so that the receiver can recognise forged and replayed messages.
+
+    ``min_interval`` is the least time in seconds between two messages.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import WebhookChannel
+        >>> channel = WebhookChannel("https://hooks.example/alerts", secret="shared with the receiver")
+        >>> WebhookChannel("hooks.example")
+        Traceback (most recent call last):
+            ...
+        ValueError: the URL of an alert channel must be http:// or https:// with a host, and hold no blanks
     """
 
     keeps_incidents = False

@@ -13,10 +13,21 @@ from otel_resilience.classification.model import Severity
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Route:
-    """A channel, and what goes there. Raises ``TypeError`` naming the parameter."""
+    """A channel, and what goes there. Raises ``TypeError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import Route
+        >>> from otel_resilience.alerting.channels import LogChannel, PagerDutyChannel
+        >>> pager = Route(PagerDutyChannel("an integration key"), lowest=Severity.CRITICAL)
+        >>> log = Route(LogChannel(), fallback=True)  # where the pager fails
+        >>> pager.name, log.name
+        ('pagerduty', 'log')
+    """
 
     channel: Channel
+    """Brings them to people."""
     lowest: Severity = Severity.LOW
+    """The least severity that goes there."""
     only: frozenset[Severity] | None = None
     """Severities that it is for, where it is not for all from ``lowest`` on."""
     fallback: bool = False

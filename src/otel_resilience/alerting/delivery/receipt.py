@@ -12,13 +12,23 @@ from otel_resilience.correlation import correlation_id
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of one notification at one channel."""
+    """What became of one notification at one channel.
+
+    Examples:
+        >>> from otel_resilience.alerting import Alert, AlertConfig, AlertService, Receipt, Route
+        >>> from otel_resilience.alerting.channels import LogChannel
+        >>> def on_receipt(receipt: Receipt) -> None:
+        ...     print(receipt.channel, receipt.notification.title, receipt.delivered)
+        >>> with AlertService(AlertConfig(), [Route(LogChannel())], on_receipt=on_receipt) as service:
+        ...     service.report(Alert(kind="trouble", title="Trouble", severity=Severity.HIGH))
+        log Trouble True
+    """
 
     channel: str
     notification: Notification
     delivered: bool
     seconds: float
-    """From the cause to the confirmation, or until it was given up."""
+    """Seconds from the cause to the confirmation, or until it was given up."""
     error_type: str | None = None
 
 

@@ -24,10 +24,18 @@ Scalar = str | int | float | bool | None
 
 
 class Status(StrEnum):
-    """Whether the incident is ongoing."""
+    """Whether the incident is ongoing.
+
+    Examples:
+        >>> from otel_resilience.alerting import Status
+        >>> Status("firing") is Status.FIRING
+        True
+    """
 
     FIRING = "firing"
+    """It goes on."""
     RESOLVED = "resolved"
+    """It is over."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,27 +45,44 @@ class Alert:
     Two alerts with the same fingerprint belong to the same incident. It is ``kind``, ``dependency`` and
     ``fingerprint_by`` put together: add to the latter what should keep incidents apart. Raises ``TypeError`` or
     ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import Alert
+        >>> alert = Alert(kind="sync_failed", title="Failed: password=hunter22", severity=Severity.HIGH, threshold=3)
+        >>> alert.title
+        'Failed: password=***'
+        >>> alert.fingerprint == Alert(kind="sync_failed", title="Again", severity=Severity.LOW).fingerprint
+        True
     """
 
     kind: str
     """What happened, from a small set: ``circuit_breaker``, ``authentication``, ``sync_failed`` … Names the runbook."""
     title: str
+    """One line for people; at most 200 characters are kept."""
     severity: Severity
+    """How urgent it is."""
     summary: str = ""
+    """What more there is to say; at most 1000 characters are kept."""
     dependency: str | None = None
+    """What was called, where it is about a call."""
     error_type: str | None = None
+    """The ``error.type`` of what failed."""
     error_class: str | None = None
+    """Its :class:`~otel_resilience.ErrorClass`, as text."""
     correlation_id: str | None = None
+    """32 hex digits; ``None``: that of the context in which it is reported."""
     span_id: str | None = None
     """16 hex digits of the span that was current, for the link from the delivery's span."""
     fingerprint_by: tuple[str, ...] = ()
+    """What keeps its incidents apart besides ``kind`` and ``dependency``."""
     context: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
+    """Facts for the message; at most 20, those with the name of a secret masked."""
     at_once: bool = False
     """Notified without waiting for others to group with. CRITICAL ones always are."""
     threshold: int = 1
-    """Notified from this many occurrences within ``window`` on."""
+    """Notified from this many occurrences within ``window`` on; at least 1."""
     window: float = 60.0
-    """Seconds."""
+    """Seconds, greater than 0."""
     quiet_after: float | None = None
     """Seconds without another occurrence after which the incident counts as over. ``None``: it ends only by
     :meth:`~otel_resilience.alerting.AlertService.resolve`."""
@@ -103,14 +128,28 @@ class Alert:
 
 
 def fingerprint(kind: str, dependency: str | None = None, *parts: str) -> str:
-    """The fingerprint of alerts made with these."""
+    """The fingerprint of alerts of this ``kind`` and ``dependency``, with ``parts`` as ``fingerprint_by``: 16 hex
+    digits.
+
+    Examples:
+        >>> from otel_resilience.alerting import fingerprint
+        >>> fingerprint("circuit_breaker", "supplier")
+        '22c2165726e07305'
+    """
     text = "\x1f".join((kind, dependency or "", *parts))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Links:
-    """Where the evidence is; ``None`` where no template was configured."""
+    """Where the evidence is; ``None`` where no template was configured.
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig
+        >>> config = AlertConfig(runbook_url="https://runbooks.example/{name}")
+        >>> config.links("circuit_breaker", None).runbook
+        'https://runbooks.example/circuit_breaker'
+    """
 
     trace: str | None = None
     dashboard: str | None = None
@@ -119,19 +158,33 @@ class Links:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """One message about one incident, as channels get it. Made by the alert service; free of secrets."""
+    """One message about one incident, as channels get it. Made by the alert service; free of secrets. Times are seconds
+    since the epoch.
+
+    Examples:
+        >>> from otel_resilience.alerting import Alert, AlertConfig, IncidentBook
+        >>> book = IncidentBook(AlertConfig(service="checkout", group_wait=0))
+        >>> _ = book.report(Alert(kind="trouble", title="Trouble", severity=Severity.HIGH), now=0.0)
+        >>> [(incident, notification)] = book.due(now=0.0)
+        >>> notification.status.value, notification.title, notification.count, notification.reason
+        ('firing', 'Trouble', 1, 'new')
+    """
 
     id: str
     """Unique; a repeated delivery of the same message carries the same one."""
     status: Status
+    """Whether the incident goes on."""
     severity: Severity
+    """The highest so far."""
     kind: str
+    """As that of the alert, like the texts that follow."""
     title: str
     summary: str
     dependency: str | None
     error_type: str | None
     error_class: str | None
     correlation_id: str | None
+    """Of the latest occurrence."""
     span_id: str | None
     fingerprint: str
     """Stays the same over the incident: deduplication key at the receivers."""
@@ -144,11 +197,14 @@ class Notification:
     first_seen: float
     """Seconds since the epoch."""
     last_seen: float
+    """Of the latest occurrence; seconds since the epoch."""
     escalation: int
     """How often it was escalated; 0 at first."""
     links: Links
+    """Where the evidence is."""
     context: Mapping[str, Scalar]
     service: str
+    """The name of the system, by :attr:`AlertConfig.service`."""
     reason: str = "new"
     """Why it is sent now: ``new``, ``raised``, ``more``, ``escalated``, ``repeat``, ``back``, ``resolved``, ``digest``,
     ``test``."""

@@ -83,7 +83,20 @@ class Outcome:
 
 
 class IncidentBook:
-    """The incidents of a service as one process knows them. Not safe for threads."""
+    """The incidents of a service as one process knows them. Not safe for threads.
+
+    Pure: the time, in seconds since the epoch, is passed in. :class:`AlertService` has one; tests of a configuration
+    can use it alone.
+
+    Examples:
+        >>> from otel_resilience.alerting import Alert, AlertConfig, IncidentBook
+        >>> book = IncidentBook(AlertConfig(group_wait=5))
+        >>> _ = book.report(Alert(kind="trouble", title="Trouble", severity=Severity.HIGH), now=100.0)
+        >>> book.next_due()
+        105.0
+        >>> [notification.title for _, notification in book.due(now=105.0)]
+        ['Trouble']
+    """
 
     def __init__(self, config: AlertConfig, *, sender: str = "") -> None:
         """``sender`` identifies the process in the stored incidents."""
@@ -110,6 +123,7 @@ class IncidentBook:
         self._flushed = False
 
     def __iter__(self) -> Iterator[Incident]:
+        """The incidents at this moment, those that are over included."""
         return iter(tuple(self._incidents.values()))
 
     def __len__(self) -> int:

@@ -19,12 +19,20 @@ class EscalationStep:
     """An incident that lasts for ``after`` seconds, or was reopened ``returns`` times, is escalated and notified again.
 
     Exactly one of the two is given. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import EscalationStep
+        >>> step = EscalationStep(after=900, severity=Severity.CRITICAL, channels=("pagerduty",))
+        >>> EscalationStep()
+        Traceback (most recent call last):
+            ...
+        ValueError: an escalation step needs either after or returns
     """
 
     after: float | None = None
-    """Seconds since the incident began."""
+    """Seconds since the incident began, greater than 0."""
     returns: int | None = None
-    """How often it came back within :attr:`AlertConfig.remember` after it was over."""
+    """How often it came back within :attr:`AlertConfig.remember` after it was over; at least 1."""
     severity: Severity | None = None
     """What its severity rises to; ``None``: one step up."""
     channels: tuple[str, ...] = ()
@@ -47,13 +55,25 @@ class Silence:
 
     Of an incident that is open already, only the end is sent meanwhile. Raises ``TypeError`` or ``ValueError`` naming
     the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import Alert, Silence
+        >>> silence = Silence(dependency="supplier", until=1_800_000_000)
+        >>> alert = Alert(kind="errors", title="Errors", severity=Severity.HIGH, dependency="supplier")
+        >>> silence.covers(alert, now=1_799_999_999), silence.covers(alert, now=1_800_000_000)
+        (True, False)
     """
 
     kind: str | None = None
+    """``None``, here and below: any."""
     dependency: str | None = None
+    """That of the alert."""
     error_type: str | None = None
+    """That of the alert."""
     severity: Severity | None = None
+    """That of the alert."""
     until: float = math.inf
+    """Seconds since the epoch, at least 0; by default for ever."""
 
     def __post_init__(self) -> None:
         """Raises ``ValueError`` where no field is given: it would silence everything."""
@@ -66,7 +86,7 @@ class Silence:
             check.number("until", self.until, minimum=0)
 
     def covers(self, alert: Alert, now: float) -> bool:
-        """Whether ``alert`` is silenced at ``now``."""
+        """Whether ``alert`` is silenced at ``now``, in seconds since the epoch."""
         return now < self.until and self.matches(alert)
 
     def matches(self, alert: Alert) -> bool:
@@ -86,11 +106,18 @@ class Silence:
 class Inhibition:
     """While an incident of one of the ``causes`` is open, ``consequences`` of the same dependency are not sent.
 
-    Raises ``TypeError`` naming the parameter.
+    Both are kinds of alerts. Raises ``TypeError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig, Inhibition
+        >>> quiet = Inhibition(frozenset({"circuit_breaker"}), frozenset({"errors"}))
+        >>> config = AlertConfig(inhibitions=(quiet,))
     """
 
     causes: frozenset[str]
+    """Kinds of the incidents that explain others."""
     consequences: frozenset[str]
+    """Kinds of those that they explain."""
 
     def __post_init__(self) -> None:
         check.series("causes", self.causes, str)
@@ -107,10 +134,21 @@ DEFAULT_ESCALATION: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AlertConfig:
-    """Noise control. Durations in seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+    """Noise control. Durations in seconds, at least 0; those after which something is repeated or forgotten greater
+    than 0; counts at least 1. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Group wait, repeat and keep-firing have the shape of Alertmanager; the group wait is shorter, so that a page is out
     within 60 s although a breaker may take 53 s to open (alert-noise simulation).
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig
+        >>> config = AlertConfig(service="checkout", environment="production", rate_limit=300)
+        >>> config.owner
+        ('checkout', 'production')
+        >>> AlertConfig(max_incidents=0)
+        Traceback (most recent call last):
+            ...
+        ValueError: max_incidents must be at least 1, not 0
     """
 
     service: str = UNKNOWN_SERVICE
@@ -119,6 +157,7 @@ class AlertConfig:
     environment: str | None = None
     """``deployment.environment.name``, part of every fingerprint too."""
     min_severity: Severity = Severity.HIGH
+    """Alerts below it are only counted."""
     group_wait: float = 5.0
     """How long the first message waits for others to group with; CRITICAL ones do not wait."""
     rate_limit: float = 60.0
@@ -136,10 +175,13 @@ class AlertConfig:
     max_incidents: int = 1000
     """Incidents kept apart; what comes beyond is one incident of kind ``overflow``."""
     escalation: tuple[EscalationStep, ...] = DEFAULT_ESCALATION
+    """By default after an hour, and when it has come back three times."""
     silences: tuple[Silence, ...] = ()
+    """Alerts that are not notified for a while."""
     inhibitions: tuple[Inhibition, ...] = (
         Inhibition(frozenset({"circuit_breaker", "authentication"}), frozenset({"errors"})),
     )
+    """Which incidents explain others; by default an open circuit and refused credentials explain ``errors``."""
     trace_url: str | None = None
     """A template with ``{trace_id}``."""
     dashboard_url: str | None = None
@@ -187,9 +229,19 @@ class AlertConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """How many classified errors of a severity within ``window`` seconds are an alert; ``None``: never."""
+    """How many classified errors of a severity within ``window`` seconds are an alert; ``None``: never.
+
+    Raises ``TypeError`` or ``ValueError`` naming the parameter.
+
+    Examples:
+        >>> from otel_resilience.alerting import SourceConfig, Thresholds
+        >>> config = SourceConfig(thresholds=Thresholds(window=300, by_severity={Severity.HIGH: 10}))
+        >>> Thresholds().by_severity[Severity.HIGH]
+        5
+    """
 
     window: float = 60.0
+    """Seconds, greater than 0."""
     by_severity: Mapping[Severity, int | None] = dataclasses.field(
         default_factory=lambda: {
             Severity.CRITICAL: 1,
@@ -198,6 +250,7 @@ class Thresholds:
             Severity.LOW: None,
         }
     )
+    """Occurrences, at least 1; by default CRITICAL 1, HIGH 5, MEDIUM 50, LOW never."""
 
     def __post_init__(self) -> None:
         check.seconds("window", self.window)

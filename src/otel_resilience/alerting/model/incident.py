@@ -47,18 +47,40 @@ _FORMER_NAMES: Final = {
 
 
 class Phase(StrEnum):
-    """Where an incident stands; see :mod:`otel_resilience.alerting.model.book`."""
+    """Where an incident stands; see :mod:`otel_resilience.alerting.model.book`.
+
+    Examples:
+        >>> from otel_resilience.alerting import Phase
+        >>> [phase.value for phase in Phase]
+        ['watching', 'pending', 'inhibited', 'open', 'over']
+    """
 
     WATCHING = "watching"
+    """Fewer occurrences than the threshold."""
     PENDING = "pending"
+    """The first message waits for others to group with."""
     INHIBITED = "inhibited"
+    """There is a message about its cause already."""
     OPEN = "open"
+    """A message was sent, and it has not been calm for long enough."""
     OVER = "over"
+    """Remembered, to notice that it comes back."""
 
 
 @dataclasses.dataclass(slots=True)
 class Incident:
-    """What one fingerprint stands for. Times are seconds since the epoch."""
+    """What one fingerprint stands for. Times are seconds since the epoch.
+
+    Made and changed by the alert service; read it from :meth:`AlertService.incidents`.
+
+    Examples:
+        >>> from otel_resilience.alerting import Alert, AlertConfig, AlertService
+        >>> service = AlertService(AlertConfig(group_wait=0), [])
+        >>> service.report(Alert(kind="trouble", title="Trouble", severity=Severity.HIGH))
+        >>> incident, = service.incidents()
+        >>> incident.kind, incident.phase.value, incident.total
+        ('trouble', 'pending', 1)
+    """
 
     id: str
     fingerprint: str

@@ -34,7 +34,22 @@ _log = logging.getLogger("otel_resilience.alerting")
 
 
 class Outbox:
-    """A folder of notifications. Safe for several processes; within one, called under the service's lock."""
+    """A folder of notifications that no channel has confirmed yet. Safe for several processes; within one, called under
+    the service's lock.
+
+    What was not delivered within a day is a dead letter once it was tried after that. ``wall_clock`` gives seconds
+    since the epoch. The methods raise ``OSError`` where the folder cannot be used.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from otel_resilience.alerting import AlertConfig, AlertService, Outbox
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     outbox = Outbox(Path(folder))
+        ...     service = AlertService(AlertConfig(), [], outbox=outbox)
+        ...     outbox.waiting(), outbox.dead_letters()
+        ([], [])
+    """
 
     def __init__(self, folder: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
         self._waiting = folder / "outbox"

@@ -37,6 +37,12 @@ class RedisStore:
 
     Services may share a ``prefix``: fingerprints tell their incidents apart. ``max_age``: seconds after which a record
     that no process wrote is dropped.
+
+    Examples:
+        >>> import redis
+        >>> from otel_resilience.alerting import AlertConfig, AlertService, RedisStore
+        >>> client = redis.Redis(socket_timeout=0.5, socket_connect_timeout=0.5)
+        >>> service = AlertService(AlertConfig(service="checkout"), [], store=RedisStore(client, prefix="shop:"))
     """
 
     def __init__(

@@ -50,6 +50,15 @@ class IncidentStore(Protocol):
 
     A record holds ``fingerprint``, ``revision`` (another text with each write) and ``saved_at`` (seconds since the
     epoch); the rest is the incident's own.
+
+    A store of your own is any object with these methods. Those here are :class:`MemoryStore`, :class:`DiskStore`,
+    :class:`RedisStore` and :class:`FallbackStore`.
+
+    Examples:
+        >>> from otel_resilience.alerting import IncidentStore, MemoryStore
+        >>> store: IncidentStore = MemoryStore()
+        >>> store.swap("a1", {"fingerprint": "a1", "revision": "1", "saved_at": 0.0}, expected=None).done
+        True
     """
 
     def load(self) -> Iterable[Record]:
@@ -68,7 +77,13 @@ def revision_of(record: Record | None) -> str | None:
 
 
 class MemoryStore:
-    """For the services of one process; forgets with it."""
+    """A store for the services of one process; forgets with it.
+
+    Examples:
+        >>> from otel_resilience.alerting import AlertConfig, AlertService, MemoryStore
+        >>> store = MemoryStore()
+        >>> services = [AlertService(AlertConfig(service="checkout"), [], store=store) for _ in range(2)]
+    """
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
@@ -90,7 +105,20 @@ class MemoryStore:
 
 
 class DiskStore:
-    """One file per incident in a folder; a lock that falls with its process guards each write."""
+    """One file per incident in a folder; a lock that falls with its process guards each write.
+
+    The folder is made when first needed. ``wall_clock`` gives seconds since the epoch. Reading and writing raise
+    ``OSError``.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from otel_resilience.alerting import DiskStore
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = DiskStore(Path(folder) / "incidents")
+        ...     list(store.load())
+        []
+    """
 
     def __init__(self, folder: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
@@ -127,6 +155,17 @@ class FallbackStore:
 
     Both are written; the shared one decides. That processes on other machines are not seen is logged once per outage;
     what was written meanwhile is brought to the shared store when it is back.
+
+    Examples:
+        >>> from otel_resilience.alerting import FallbackStore, MemoryStore
+        >>> class Unreachable:
+        ...     def load(self):
+        ...         raise ConnectionRefusedError
+        ...     def swap(self, fingerprint, record, expected):
+        ...         raise ConnectionRefusedError
+        >>> store = FallbackStore(Unreachable(), MemoryStore())
+        >>> store.load(), store.degraded
+        ([], True)
     """
 
     def __init__(

@@ -52,6 +52,16 @@ class DiskStorage(DocumentStorage):
 
     A file that cannot be used is set aside as ``*.damaged``, logged once, and its state starts empty. Raises
     ``TypeError`` naming the parameter.
+
+    ``monotonic`` and ``wall_clock`` give seconds, ``boot`` a text that changes when the machine restarts.
+
+    Examples:
+        >>> import tempfile
+        >>> from otel_resilience.storage import DiskStorage, SharedState
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     shared = SharedState(DiskStorage(folder))
+        ...     policy = Policy("supplier", retry=RetryConfig(), breaker=CircuitBreakerConfig(), shared=shared)
+        ...     shared.close()
     """
 
     name = "disk"

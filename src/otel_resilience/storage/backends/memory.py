@@ -17,7 +17,18 @@ T = TypeVar("T")
 
 
 class MemoryStorage(DocumentStorage):
-    """A :class:`~otel_resilience.storage.Storage` that lasts as long as the process. Safe for threads."""
+    """A :class:`~otel_resilience.storage.Storage` that lasts as long as the process. Safe for threads.
+
+    ``clock`` gives monotonic seconds. Raises ``TypeError`` where it is no function.
+
+    Examples:
+        >>> from otel_resilience.storage import MemoryStorage, SharedState
+        >>> shared = SharedState(MemoryStorage())
+        >>> one, other = (Policy("supplier", breaker=CircuitBreakerConfig(), shared=shared) for _ in range(2))
+        >>> one.breaker.force_open()
+        >>> other.breaker.state.name
+        'FORCED_OPEN'
+    """
 
     name = "memory"
     remote = False

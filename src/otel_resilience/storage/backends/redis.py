@@ -96,6 +96,14 @@ class RedisStorage(DocumentStorage):
     ``server`` is a URL, or a function that makes a blocking client without retries of its own. ``namespace`` begins all
     keys. ``clock`` stands in for the server's time, in tests. Raises ``ValueError`` on an unusable URL; the message
     does not show it.
+
+    ``keep``: seconds, greater than 0, after which a key that nobody uses is gone; a week by default.
+
+    Examples:
+        >>> from otel_resilience.storage import RedisStorage, SharedState
+        >>> storage = RedisStorage("redis://localhost:6379/0", namespace="shop")
+        >>> storage.key("breaker", "supplier")
+        'shop:{supplier}:breaker'
     """
 
     name = "redis"
