@@ -138,11 +138,11 @@ def test_what_make_docs_writes_is_current() -> None:
 
 def test_docstrings_become_markdown() -> None:
     homes = {"Policy": "otel_resilience.policy.policy.Policy"}
-    text = "Of a :class:`Policy`, :meth:`Policy.execute`, :func:`os.getpid`.\n\n>>> 1 + 1\n2\n\nThen::\n\n    made()\n"
+    text = "Of a :class:`Policy`, :meth:`Policy.execute`, :func:`os.getpid`.\n\n    made()\n\n    again()\n\nThen."
     assert docstrings.as_markdown(text, homes) == (
         "Of a [`Policy`][otel_resilience.policy.policy.Policy],"
         " [`Policy.execute`][otel_resilience.policy.policy.Policy.execute], `os.getpid`.\n\n"
-        "```pycon\n>>> 1 + 1\n2\n```\n\nThen:\n\n```python\nmade()\n```"
+        "```python\nmade()\n\nagain()\n```\n\nThen."
     )
 
 

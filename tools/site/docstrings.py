@@ -1,4 +1,4 @@
-"""Docstrings as Markdown: roles become links to the public names, doctests and literal blocks become fences."""
+"""Docstrings as Markdown: roles become links to the public names, examples become fences."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import griffe
 from tools.site import api_pages
 
 _ROLE: Final = re.compile(r":(?:py:)?(?:attr|class|data|exc|func|meth|mod|obj):`~?\.?([^`]+)`")
-_DOCTEST: Final = re.compile(r"^>>> .*\n(?:(?!\n).+\n?)*", re.M)
-_LITERAL: Final = re.compile(r"::\n\n((?:(?:    .*)?\n)+)")
+_EXAMPLE: Final = re.compile(r"(?<=\n\n)(?: {4}.*\n(?:\n+(?= {4}))?)+")
 
 
 def as_markdown(text: str, homes: dict[str, str]) -> str:
@@ -27,12 +26,12 @@ def as_markdown(text: str, homes: dict[str, str]) -> str:
         return f"[`{name}`][{home}{f'.{member}' if member else ''}]"
 
     text = _ROLE.sub(link, text)
-    if "```" in text:
-        return text
-    text = _DOCTEST.sub(lambda found: f"```pycon\n{found[0].rstrip()}\n```\n", text)
-    return _LITERAL.sub(
-        lambda found: f":\n\n```python\n{textwrap.dedent(found[1]).strip()}\n```\n", text + "\n"
-    ).rstrip()
+    return _EXAMPLE.sub(_fenced, f"{text}\n").rstrip()
+
+
+def _fenced(found: re.Match[str]) -> str:
+    code = textwrap.dedent(found[0]).strip()
+    return f"```{'pycon' if code.startswith('>>>') else 'python'}\n{code}\n```\n"
 
 
 class PublicNames(griffe.Extension):
