@@ -117,4 +117,4 @@ preview: $(STAMP) ## Draw the dashboards from what a drill kept in DATA (Node, C
 	@$(BIN)/python -m grafana.preview --data $(DATA) $(PREVIEW_OPTIONS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(BENCH) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis site

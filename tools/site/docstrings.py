@@ -19,11 +19,12 @@ def as_markdown(text: str, homes: dict[str, str]) -> str:
 
     def link(found: re.Match[str]) -> str:
         name = found[1]
-        first, _, member = name.rpartition("/")[2].removeprefix("otel_resilience.").partition(".")
+        short = name.removeprefix("otel_resilience.")
+        first, _, member = short.partition(".")
         home = homes.get(first)
         if home is None:
             return f"`{name}`"
-        return f"[`{name}`][{home}{f'.{member}' if member else ''}]"
+        return f"[`{short}`][{home}{f'.{member}' if member else ''}]"
 
     text = _ROLE.sub(link, text)
     return _EXAMPLE.sub(_fenced, f"{text}\n").rstrip()
