@@ -184,7 +184,7 @@ def test_what_it_raises_is_named(path: str) -> None:
 @pytest.mark.parametrize("path", [*NAMES, *MEMBERS])
 def test_the_range_of_a_number_is_named(path: str) -> None:
     value = NAMES.get(path) or MEMBERS[path]
-    fields = texts_after(source_of(value).body) if dataclasses.is_dataclass(value) else {}
+    fields = texts_after(source_of(CLASSES[path]).body) if dataclasses.is_dataclass(value) else {}
     doc = " ".join([doc_for(path), *fields.values()])
     for step in written_steps(value):
         for call in (ast.unparse(node.func) for node in ast.walk(step) if isinstance(node, ast.Call)):

@@ -70,13 +70,14 @@ class Enclosing:
 
 
 enclosing: ContextVar[Enclosing | None] = ContextVar("otel_resilience_enclosing", default=None)
+_reset = enclosing.reset
 
 
 def leave(token: Token[Enclosing | None]) -> bool:
     """Undoes a ``set`` of :data:`enclosing`; ``False``, and without effect, in a context other than the one in which it
     was set: a coroutine or an async generator that is closed elsewhere."""
     try:
-        enclosing.reset(token)
+        _reset(token)
     except ValueError:
         return False
     return True

@@ -11,6 +11,8 @@ from otel_resilience._internal.operations import is_coroutine_function
 def number(name: str, value: object, *, minimum: float, exclusive: bool = False, maximum: float = math.inf) -> float:
     """``value`` as a float within bounds. Raises ``TypeError`` for what is no number (``bool`` is none), ``ValueError``
     for NaN, infinity and what lies outside."""
+    if type(value) is float and minimum < value < maximum:  # by far the most frequent
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {value!r}")
     try:

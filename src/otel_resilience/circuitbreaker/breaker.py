@@ -318,7 +318,8 @@ class CircuitBreaker(ProcessBound):
             window = self.window
             if started >= window.bucket_end:
                 self._roll()
-            window.succeed()
+            succeed = window.succeed  # a variable: calling an attribute is slower in CPython
+            succeed()
             return
         if permit == UNRECORDED:
             return

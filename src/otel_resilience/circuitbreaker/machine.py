@@ -319,7 +319,7 @@ class BreakerMachine:
         config = self._config
         window = self.window
         window.fail(now)
-        mark = window.total_successes()
+        mark = window.seen
         self._run = self._run + 1 if mark == self._run_mark else 1
         self._run_mark = mark
         self._run_last = now

@@ -17,8 +17,8 @@ class SlidingWindow:
     A bucket expires when its start is ``period`` or more in the past.
     """
 
-    __slots__ = ("_all_successes", "_failures", "_index", "_seen", "_slow", "_successes", "bucket_end", "failures",
-                 "period", "slow", "succeed", "successes", "width")  # fmt: skip
+    __slots__ = ("_all_successes", "_failures", "_index", "_slow", "_successes", "bucket_end", "failures",
+                 "period", "seen", "slow", "succeed", "successes", "width")  # fmt: skip
 
     def __init__(self, period: float) -> None:
         self.period = period
@@ -35,7 +35,8 @@ class SlidingWindow:
         self._index: int | None = None
         self.bucket_end = -1.0
         """Until this moment successes may be counted by ``succeed`` alone; afterwards :meth:`roll` comes first."""
-        self._seen = 0
+        self.seen = 0
+        """Successes since the last reset that :meth:`roll` has counted."""
         self._all_successes = AtomicCounter()
         self.succeed = self._all_successes.add
         """Counts one success. Atomic."""
@@ -106,12 +107,12 @@ class SlidingWindow:
         return self.successes + self.failures
 
     def _absorb(self) -> None:
-        total = self.total_successes()
-        fresh = total - self._seen
+        total = self._all_successes.read()
+        fresh = total - self.seen
         if fresh and self._index is not None:
-            self._successes[self._slot()] += fresh
+            self._successes[self._index % BUCKETS] += fresh
             self.successes += fresh
-        self._seen = total
+        self.seen = total
 
     def _slot(self) -> int:
         return (self._index or 0) % BUCKETS

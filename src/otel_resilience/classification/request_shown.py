@@ -27,7 +27,7 @@ def shows_idempotent(exception: BaseException) -> bool | None:
     and the exception itself. A request that was redirected counts as well: a POST that was answered with 303 was sent.
     """
     for request in _requests(exception):
-        shown = _is_repeatable(request)
+        shown = None if request is None else _is_repeatable(request)
         if shown is not None:
             return shown and not any(_is_repeatable(each) is False for each in _redirected(exception))
     method = attribute(exception, "method")
@@ -38,7 +38,9 @@ def shows_idempotent(exception: BaseException) -> bool | None:
 
 def _requests(exception: BaseException) -> Iterator[object]:
     yield attribute(exception, "request")
-    yield attribute(attribute(exception, "response"), "request")
+    response = attribute(exception, "response")
+    if response is not None:
+        yield attribute(response, "request")
     yield attribute(exception, "request_info")
 
 

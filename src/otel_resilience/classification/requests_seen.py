@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import functools
 import gc
 import math
 import sys
@@ -51,13 +52,17 @@ _HOLDER: Final = "otel_resilience.limits.attempt_timeout"
 
 def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:
     """Whether a request that must not be repeated stands on one of these, or in the frames that they passed through."""
-    return any(shows_idempotent(error) is False or seen_in_frames(error) is False for error in errors)
+    for error in errors:  # noqa: SIM110  # a generator would cost as much as the look
+        if shows_idempotent(error) is False or seen_in_frames(error) is False:
+            return True
+    return False
 
 
 def seen_in_frames(error: BaseException) -> bool | None:
     """Whether the request may be repeated whose client raised ``error``; ``None`` where none is seen."""
     try:
-        return _judge(_frames_of_clients(error))
+        clients = _frames_of_clients(error)
+        return _judge(clients) if clients else None
     except Exception:  # noqa: BLE001  # foreign frames: what cannot be read shows nothing
         return None
 
@@ -208,6 +213,7 @@ def _frames_of_clients(error: BaseException) -> list[FrameType]:
     return found
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_client(module: object) -> bool:
     return isinstance(module, str) and (module.partition(".")[0] in _CLIENTS or module in _STDLIB_CLIENTS)
 

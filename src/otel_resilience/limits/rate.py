@@ -22,6 +22,8 @@ from otel_resilience.limits.semaphore import FairSemaphore
 from otel_resilience.limits.sliding_log import SlidingLog
 
 RATE: Final = "rate"
+_ROUNDING: Final = 1e-6
+"""Seconds by which a difference of two readings of a clock may miss."""
 _running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
 
 
@@ -90,12 +92,13 @@ class RateLimiter(ProcessBound):
             telemetry.limit_exceeded(self.dependency, RATE, enforced=False)
         return self.config.shadow
 
-    def give_back(self, cost: int = 1) -> None:
-        """Permits that were just taken were not used."""
+    def give_back(self, cost: int = 1, *, age: float = 0.0) -> None:
+        """Permits that were taken ``age`` seconds ago were not used; without effect once they have expired."""
         if self.config.shadow:
             return
+        now = self._clock()
         with self._lock:
-            self._log.give_back(cost)
+            self._log.give_back(now, now - age + _ROUNDING, cost)
 
     def pause(self, seconds: float) -> None:
         """Gives no permit for ``seconds``: the server asked one of the callers to wait. A longer pause stays."""

@@ -6,6 +6,7 @@ span of that length stays within N.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import deque
 from collections.abc import Mapping
@@ -61,7 +62,9 @@ class SlidingLog:
         """Records permits. Ask :meth:`ready_at` first."""
         self._given.extend([now] * min(cost, self._limit))
 
-    def give_back(self, cost: int = 1) -> None:
-        """The last permits were not used."""
-        for _ in range(min(cost, self._limit, len(self._given))):
-            self._given.pop()
+    def give_back(self, now: float, taken: float, cost: int = 1) -> None:
+        """The last permits that were given until ``taken`` were not used. Those that have expired stay as they are."""
+        end = bisect.bisect_right(self._given, taken)
+        for index in range(end - 1, max(-1, end - 1 - min(cost, self._limit)), -1):
+            if self._given[index] + self._window > now:
+                del self._given[index]

@@ -40,16 +40,17 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
-    from otel_resilience._internal.predicates import IsRetryable
     from otel_resilience.circuitbreaker.breaker import CircuitBreaker
     from otel_resilience.limits.concurrency import ConcurrencyLimiter
-    from otel_resilience.policy.plan import CallPlan
+    from otel_resilience.policy.plan import CallOptions, CallPlan
     from otel_resilience.retries.budget import RetryBudget
 
 GIVE_UP = -1.0
 _OPEN = (BreakerState.OPEN, BreakerState.FORCED_OPEN)
 _CANCELLED = ErrorClass.CANCELLED
 _is_logged = telemetry.events_logger.isEnabledFor
+_enclosing = enclosing.get
+_enter = enclosing.set
 
 
 class Call(CallTelemetry):
@@ -58,6 +59,8 @@ class Call(CallTelemetry):
     policy: CallPlan
     paid_for = 0
     """The attempt that has a permit of the rate limit."""
+    paid_at = 0.0
+    """When it got that."""
     permit: int
     slots: ConcurrencyLimiter | None = None
     """Of which this call has a slot."""
@@ -87,23 +90,32 @@ class Call(CallTelemetry):
         self,
         policy: CallPlan,
         function: object,
-        name: str | None,
-        idempotent: bool | None,  # internal, three-valued
+        options: CallOptions,
         deadline: float | None,
-        is_retryable: IsRetryable | None,
     ) -> None:
         self.policy = policy
         self.function = function
-        self.name = name
-        self.idempotent = policy.idempotent if idempotent is None else idempotent
-        self.is_retryable = is_retryable
+        self.options = options
         self.deadline = deadline
-        self.attempts = self.permit = 0
+        self.attempts = 0
         self.token = self.listener = None
-        outer = enclosing.get()
-        self.outer = outer = outer and not_over(outer)
-        self.is_limited = outer is not None or deadline is not None or policy.is_limited
-        self.started = policy.clock()
+        self.outer = outer = _enclosing()
+        if outer is not None and outer.over:
+            self.outer = outer = not_over(outer)
+        self.is_limited = policy.is_limited or outer is not None or deadline is not None
+        clock = policy.clock
+        self.started = clock()
+
+    @property
+    def name(self) -> str | None:  # type: ignore[override]  # read alone
+        """The operation's name, where one was given."""
+        return self.options.name
+
+    @property
+    def idempotent(self) -> bool | None:
+        """Whether the operation may be repeated, as declared for this call or for all; ``None``: not declared."""
+        declared = self.options.idempotent
+        return self.policy.idempotent if declared is None else declared
 
     @property
     def seconds(self) -> float:  # type: ignore[override]  # read alone
@@ -171,16 +183,15 @@ class Call(CallTelemetry):
         """Asks the breaker, then opens the attempt. Raises :class:`CircuitOpenError`."""
         policy = self.policy
         breaker = policy.breaker
-        if breaker is not None:
-            self.permit = breaker.fast_permit or self._ask(breaker)
-        self.attempts += 1
-        if self.attempts > 1 or self.is_limited or self.listener is not None:
+        self.permit = 0 if breaker is None else breaker.fast_permit or self._ask(breaker)
+        self.attempts = attempts = self.attempts + 1
+        if attempts > 1 or self.is_limited or self.listener is not None:
             self.started_attempt = policy.clock()
         else:
             self.started_attempt = self.started  # nothing was waited for
         if self.listener is not None:
             self._open_attempt_span(self.listener)
-        self.token = enclosing.set(self)
+        self.token = _enter(self)
 
     def _ask(self, breaker: CircuitBreaker) -> int:
         try:
@@ -230,7 +241,8 @@ class Call(CallTelemetry):
             policy.breaker.record_success(self.permit, self.started_attempt)
         budget = policy.budget
         if self.attempts > 1:
-            self._refund()
+            if self.budget_cost:
+                self._refund()
             self.error = None
         elif budget is not None and not budget.full:
             budget.give(budget.config.success_credit)
@@ -449,10 +461,11 @@ class Call(CallTelemetry):
         return "deadline" if deadline else "failed"
 
     def _leave(self) -> None:
-        if self.token is not None:
-            if not leave(self.token):
-                self.attached = None  # cannot be undone from here either
+        token = self.token
+        if token is not None:
             self.token = None
+            if not leave(token):
+                self.attached = None  # cannot be undone from here either
 
     def _leave_limits(self) -> None:
         """Gives the slot back, and a permit with which no attempt was begun."""
@@ -461,7 +474,7 @@ class Call(CallTelemetry):
             slots.release()
         if self.paid_for > self.attempts and self.policy.rate_limiter is not None:
             self.paid_for = 0
-            self.policy.rate_limiter.give_back()
+            self.policy.rate_limiter.give_back(age=self.policy.clock() - self.paid_at)
 
     def _inspect_enclosed_calls(self, error: BaseException, verdict: Classification) -> None:
         """Which enclosed calls this failure comes from, and whether anything may have been sent."""
@@ -493,7 +506,7 @@ class Call(CallTelemetry):
             reason = self._unsafe_to_repeat(error, verdict)
             if reason:
                 return self._suppress(reason)
-        if any(each.exhausted for each in self.below):
+        if self.below and any(each.exhausted for each in self.below):
             return self._suppress("exhausted_below")
         if verdict.immediate and not self.used_immediate:
             self.used_immediate = True
@@ -509,10 +522,11 @@ class Call(CallTelemetry):
 
     def _retry_can_help(self, error: BaseException, verdict: Classification) -> bool:
         """Whether a repetition can help, by the caller's predicate or the classifier."""
-        if self.is_retryable is None or (is_a(error, FailedResultError) and error.pending):
+        is_retryable = self.options.is_retryable
+        if is_retryable is None or (is_a(error, FailedResultError) and error.pending):
             return verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
         try:
-            answer = self.is_retryable(error)
+            answer = is_retryable(error)
             if not is_awaitable(answer):
                 return bool(answer)
             discard(answer)
@@ -545,27 +559,29 @@ class Call(CallTelemetry):
             return self.idempotent
         if self.unsafe_inside:
             return False
-        for each in self.below:
+        below = self.below
+        for each in below:
             if each.error is errors[0] and each.idempotent is not None:
                 return each.idempotent
-        if verdict.idempotent is False or any(each.idempotent is False for each in self.below):
+        if verdict.idempotent is False or (below and any(each.idempotent is False for each in below)):
             return False
         if verdict.idempotent is None and shows_unsafe_request(errors):
             return False
-        if self.below and all(each.idempotent for each in self.below) and not self._was_cut(errors):
+        if below and all(each.idempotent for each in below) and not self._was_cut(errors):
             return True
         return verdict.idempotent
 
     def _was_cut(self, errors: tuple[BaseException, ...]) -> bool:
         """Whether a time limit of ours, here or in an enclosed call, cut something of which no request is known."""
-        known = {id(each.error) for each in self.below if each.idempotent}
-        return any(
-            is_a(each, (AttemptTimeoutError, DeadlineExceededError))
-            and id(each) not in known
-            and getattr(each, "cut", True)
-            and each.classification.idempotent is not True  # type: ignore[attr-defined]  # both kinds have one
-            for each in errors
-        )
+        for each in errors:
+            if (
+                is_a(each, (AttemptTimeoutError, DeadlineExceededError))
+                and getattr(each, "cut", True)
+                and each.classification.idempotent is not True  # type: ignore[attr-defined]  # both kinds have one
+                and not any(enclosed.error is each and enclosed.idempotent for enclosed in self.below)
+            ):
+                return True
+        return False
 
     def _in_time(self, delay: float) -> bool:
         if self.deadline is None and self.outer is None:

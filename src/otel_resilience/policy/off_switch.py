@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from otel_resilience import telemetry
 from otel_resilience._internal import interventions
 from otel_resilience._internal.operations import function_name
+from otel_resilience.policy.plan import CallOptions
 from otel_resilience.telemetry import contract
 from otel_resilience.telemetry.event_log import WARN
 
@@ -61,17 +62,18 @@ def changed_call(
     policy: P,
     unprotected: Callable[[], P],
     operation: Callable[[], Any],
-    name: str | None,
+    options: CallOptions,
     deadline: float | None,
     *,
     asynchronous: bool,
-) -> tuple[P, Callable[[], Any], str, float | None]:
-    """What a call is made of where it is changed from outside: its policy, operation, name and deadline."""
-    name = name or function_name(operation)
+) -> tuple[P, Callable[[], Any], CallOptions, float | None]:
+    """What a call is made of where it is changed from outside: its policy, operation, options and deadline."""
+    name = options.name or function_name(operation)
+    options = options._replace(name=name)
     for wrap in interventions.wrappers:
         operation = wrap(policy, name, operation, asynchronous)
     if not interventions.off:
-        return policy, operation, name, deadline
+        return policy, operation, options, deadline
     if not _announced:
         _announce()
-    return unprotected(), operation, name, None
+    return unprotected(), operation, options, None

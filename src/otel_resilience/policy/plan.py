@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from otel_resilience._internal.predicates import IsRetryable
     from otel_resilience.circuitbreaker.breaker import CircuitBreaker
     from otel_resilience.classification.classifier import Classifier
     from otel_resilience.classification.model import Classification
@@ -15,6 +16,17 @@ if TYPE_CHECKING:
     from otel_resilience.retries.budget import RetryBudget
     from otel_resilience.retries.config import RetryConfig
     from otel_resilience.telemetry.hooks import Observers
+
+
+class CallOptions(NamedTuple):
+    """What is said for one call, or for one function, beyond its policy."""
+
+    name: str | None = None
+    idempotent: bool | None = None
+    is_retryable: IsRetryable | None = None
+
+
+NO_OPTIONS: Final = CallOptions()
 
 
 class CallPlan(Protocol):

@@ -35,7 +35,7 @@ from otel_resilience._internal.operations import (
     plain_types,
     protectable,
 )
-from otel_resilience._internal.predicates import IsRetryable, Retryable, predicate
+from otel_resilience._internal.predicates import Retryable, predicate
 from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
@@ -62,6 +62,7 @@ from otel_resilience.policy.parts import (
     make_concurrency_limiter,
     make_rate_limiter,
 )
+from otel_resilience.policy.plan import NO_OPTIONS, CallOptions
 from otel_resilience.policy.results import RetryResult, judged, retry_result_predicate
 from otel_resilience.policy.waits import (
     can_wait_async,
@@ -333,12 +334,9 @@ class Policy(ProcessBound):
         flags = operation.__code__.co_flags if type(operation) is types.FunctionType else UNUSUAL_FLAGS
         if flags & UNUSUAL_FLAGS:
             protectable("operation", operation)
-        if name is not None:
-            check.label("name", name)
-        if idempotent is not None:
-            check.optional_flag("idempotent", idempotent)
-        if is_retryable is not None:
-            is_retryable = predicate("is_retryable", is_retryable)
+        options = NO_OPTIONS
+        if name is not None or idempotent is not None or is_retryable is not None:
+            options = _checked_options(name, idempotent, is_retryable)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
         bound: Callable[..., Any] = functools.partial(operation, *args) if args else operation
         asynchronous = bool(flags & COROUTINE_FLAGS) or (
@@ -346,10 +344,10 @@ class Policy(ProcessBound):
         )
         if retry_result is not None or self.retry_result is not None:
             wanted = retry_result_predicate("retry_result", retry_result)
-            name = name or function_name(bound)
-            bound = self._judged(bound, wanted, name, asynchronous=asynchronous)
-        execute = self._execute_async if asynchronous else self._execute
-        return execute(bound, name, idempotent, deadline, is_retryable)
+            bound = self._judged(bound, wanted, name or function_name(bound), asynchronous=asynchronous)
+        if asynchronous:
+            return self._execute_async(bound, options, deadline)
+        return self._execute(bound, options, deadline)
 
     def _judged(
         self, operation: Callable[[], Any], retry_result: RetryResult | None, name: str, *, asynchronous: bool
@@ -358,47 +356,35 @@ class Policy(ProcessBound):
         wanted = retry_result or self.retry_result
         return operation if wanted is None else judged(operation, wanted, self, name, asynchronous=asynchronous)
 
-    def _execute(
-        self,
-        operation: Callable[[], Any],
-        name: str | None,
-        idempotent: bool | None,  # internal, three-valued
-        deadline: float | None,
-        is_retryable: IsRetryable | None,
-    ) -> Any:
+    def _execute(self, operation: Callable[[], Any], options: CallOptions, deadline: float | None) -> Any:
         if interventions.active:
-            self, operation, name, deadline = changed_call(
-                self, self._unprotected, operation, name, deadline, asynchronous=False
+            self, operation, options, deadline = changed_call(
+                self, self._unprotected, operation, options, deadline, asynchronous=False
             )
         if self.hedge_delay is not None:
             raise TypeError("hedge_after needs an async def: a def cannot be cancelled")
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
-        call = Call(self, operation, name, idempotent, deadline, is_retryable)
+        call = Call(self, operation, options, deadline)
         if any_set():
             call.observe(telemetry.active())
         return self._run(operation, call)
 
     def _run(self, operation: Callable[[], Any], call: Call) -> Any:
         """The one loop for ``def``."""
-        delay = 0.0
+        delay, worker = 0.0, None
         try:
             while True:
-                if self._waits_for_limits or delay > 0:
-                    wait_for_turn(delay, call)
-                limit = call.time_limit() if call.is_limited else math.inf
-                worker = None if self.attempt_timeout is None else self._reserve(limit, call)
+                if delay or call.is_limited:
+                    worker = self._wait_for_turn(delay, call)
                 if worker is None:
                     call.begin_attempt()
+                    run = operation
                 else:
-                    limit = self._begin_attempt(call, worker)
+                    run = self._begin_in_thread(operation, call, worker)
                 try:
-                    result = (
-                        operation()
-                        if worker is None
-                        else run_limited(operation, limit, call, call.time_limit_error, worker)
-                    )
+                    result = run()
                 except BaseException as error:
                     delay = call.failed(error)
                     if delay == GIVE_UP:
@@ -439,15 +425,31 @@ class Policy(ProcessBound):
                 value = await value
         return value
 
-    def _begin_attempt(self, call: Call, worker: Worker) -> float:
-        """Begins an attempt in that thread; what it may take after the wait for the thread."""
+    def _wait_for_turn(self, delay: float, call: Call) -> Worker | None:
+        """Waits until the attempt may begin. The thread in which it can be cut, where it has a time limit."""
+        if delay or self._waits_for_limits:
+            wait_for_turn(delay, call)
+        limit = call.time_limit()
+        return None if self.attempt_timeout is None else self._reserve(limit, call)
+
+    async def _wait_for_turn_async(self, delay: float, call: Call) -> float:
+        """As :meth:`_wait_for_turn`; nothing more is needed to cut an ``async def``."""
+        if delay or self._waits_for_limits:
+            await wait_for_turn_async(delay, call)
+        limit = call.time_limit()
+        if limit != math.inf:
+            check_can_cut(call)
+        return limit
+
+    def _begin_in_thread(self, operation: Callable[[], Any], call: Call, worker: Worker) -> Callable[[], Any]:
+        """Begins an attempt in that thread. What runs it, for as long as is left after the wait for the thread."""
         try:
             limit = call.time_limit()
             call.begin_attempt()
         except BaseException:
             worker.release()
             raise
-        return limit
+        return functools.partial(run_limited, operation, limit, call, call.time_limit_error, worker)
 
     def _reserve(self, limit: float, call: Call) -> Worker | None:
         """The thread in which the attempt can be cut; ``None`` within an event loop, to which the operation belongs."""
@@ -485,21 +487,16 @@ class Policy(ProcessBound):
             raise
 
     async def _execute_async(
-        self,
-        operation: Callable[[], Awaitable[T]],
-        name: str | None,
-        idempotent: bool | None,  # internal, three-valued
-        deadline: float | None,
-        is_retryable: IsRetryable | None,
+        self, operation: Callable[[], Awaitable[T]], options: CallOptions, deadline: float | None
     ) -> T:
         if interventions.active:
-            self, operation, name, deadline = changed_call(
-                self, self._unprotected, operation, name, deadline, asynchronous=True
+            self, operation, options, deadline = changed_call(
+                self, self._unprotected, operation, options, deadline, asynchronous=True
             )
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
-        call = Call(self, operation, name, idempotent, deadline, is_retryable)
+        call = Call(self, operation, options, deadline)
         if any_set():
             call.observe(telemetry.active())
         if self.hedge_delay is not None:
@@ -509,16 +506,13 @@ class Policy(ProcessBound):
     async def _run_async(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T] | None) -> T:
         """The one loop for ``async def``; ``begun`` is what a first call of the operation returned already."""
         call.cuts = True
-        delay = 0.0
+        delay, limit = 0.0, math.inf
         try:
             if begun is not None:
                 call.resume()
             while True:
-                if self._waits_for_limits or delay > 0:
-                    await wait_for_turn_async(delay, call)
-                limit = call.time_limit() if call.is_limited else math.inf
-                if limit != math.inf:
-                    check_can_cut(call)
+                if delay or call.is_limited:
+                    limit = await self._wait_for_turn_async(delay, call)
                 call.begin_attempt()
                 awaitable, begun = begun, None
                 try:
@@ -572,17 +566,14 @@ class Policy(ProcessBound):
         in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result``,
         ``fallback`` and ``hedge_after`` do nothing here: raise within the block, and catch around the loop.
         """
-        check.optional_label("name", name)
-        check.optional_flag("idempotent", idempotent)
-        wanted = predicate("is_retryable", is_retryable)
+        options = _checked_options("call" if name is None else name, idempotent, is_retryable)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
-        shown = name or "call"
 
         def begin() -> Call:
             policy, limit = self, deadline
             if interventions.active:
-                policy, _, _, limit = changed_call(self, self._unprotected, begin, shown, limit, asynchronous=False)
-            return Call(policy, None, shown, idempotent, limit, wanted)
+                policy, _, _, limit = changed_call(self, self._unprotected, begin, options, limit, asynchronous=False)
+            return Call(policy, None, options, limit)
 
         return Attempts(begin)
 
@@ -603,43 +594,38 @@ class Policy(ProcessBound):
         retry_result: RetryResult | None = None,
     ) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """A decorator with options; see :meth:`execute`. Raises ``TypeError`` for what cannot be protected."""
-        check.optional_label("name", name)
-        check.optional_flag("idempotent", idempotent)
-        wanted = predicate("is_retryable", is_retryable)
-        wanted_result = retry_result_predicate("retry_result", retry_result)
+        _checked_options(name, idempotent, is_retryable)
+        wanted = retry_result_predicate("retry_result", retry_result)
+        is_judged = wanted is not None or self.retry_result is not None
 
         def bound(function: Callable[..., Any], args: Any, kwargs: Any, name: str, *, asynchronous: bool) -> Any:
-            operation = (lambda: function(*args, **kwargs)) if args or kwargs else function
-            return self._judged(operation, wanted_result, name, asynchronous=asynchronous)
+            operation = functools.partial(function, *args, **kwargs) if args or kwargs else function
+            return self._judged(operation, wanted, name, asynchronous=asynchronous) if is_judged else operation
 
         def decorate(function: Callable[P, T]) -> Callable[P, T]:
             protectable("a protected function", function)
-            operation_name = name or function_name(function)
+            shown = name or function_name(function)
+            options = _checked_options(shown, idempotent, is_retryable)
             if is_coroutine_function(function):
 
                 @functools.wraps(function)
                 async def protected_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                    return await self._execute_async(
-                        bound(function, args, kwargs, operation_name, asynchronous=True),
-                        operation_name,
-                        idempotent,
-                        self.deadline,
-                        wanted,
-                    )
+                    operation: Any = function
+                    if args or kwargs or is_judged:
+                        operation = bound(function, args, kwargs, shown, asynchronous=True)
+                    return await self._execute_async(operation, options, self.deadline)
 
                 return protected_async  # type: ignore[return-value]  # the same signature as the async function
 
             @functools.wraps(function)
             def protected(*args: P.args, **kwargs: P.kwargs) -> T:
-                asynchronous = is_async_callable(function)
-                execute: Callable[..., Any] = self._execute_async if asynchronous else self._execute
-                return execute(  # type: ignore[no-any-return]  # what the operation returns
-                    bound(function, args, kwargs, operation_name, asynchronous=asynchronous),
-                    operation_name,
-                    idempotent,
-                    self.deadline,
-                    wanted,
-                )
+                asynchronous = running_loop() is not None and is_async_callable(function)
+                operation: Any = function
+                if args or kwargs or is_judged:
+                    operation = bound(function, args, kwargs, shown, asynchronous=asynchronous)
+                if asynchronous:
+                    return self._execute_async(operation, options, self.deadline)  # type: ignore[return-value]  # T is a coroutine
+                return self._execute(operation, options, self.deadline)  # type: ignore[no-any-return]  # what the operation returns
 
             return protected
 
@@ -677,6 +663,14 @@ class Policy(ProcessBound):
 
 _making = threading.Lock()
 policies_in_use: Final[InUse[Policy]] = InUse()
+
+
+def _checked_options(name: object, idempotent: object, is_retryable: Retryable | None) -> CallOptions:
+    return CallOptions(
+        check.optional_label("name", name),
+        check.optional_flag("idempotent", idempotent),
+        predicate("is_retryable", is_retryable),
+    )
 
 
 def _check_functions(shared: object, clock: object, sleep: object, async_sleep: object, rng: object) -> None:

@@ -47,6 +47,7 @@ def wait_for_turn(delay: float, call: Call) -> None:
                 sleep = functools.partial(_wait, call=call, what="for the rate limit")
                 rate.acquire(within=call.time_left(), sleep=sleep)
             call.paid_for = call.attempts + 1
+            call.paid_at = call.policy.clock()
     except LimitError as rejection:
         call.refuse(rejection)
 
@@ -67,6 +68,7 @@ async def wait_for_turn_async(delay: float, call: Call) -> None:
                 call.check_circuit()
                 await rate.acquire_async(within=call.time_left(), sleep=call.policy.async_sleep)
             call.paid_for = call.attempts + 1
+            call.paid_at = call.policy.clock()
     except LimitError as rejection:
         call.refuse(rejection)
 

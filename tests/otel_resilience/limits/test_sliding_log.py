@@ -91,11 +91,31 @@ def test_what_was_given_back_can_be_given_again() -> None:
     log = SlidingLog(2, 1.0)
     log.take(0.0)
     log.take(0.3)
-    log.give_back()
+    log.give_back(0.35, 0.3)
 
     assert log.ready_at(0.4) == 0.4
     log.take(0.4)
     assert log.ready_at(0.5) == 1.0
+
+
+def test_what_is_given_back_is_the_permit_that_was_not_used_and_no_later_one() -> None:
+    log = SlidingLog(2, 1.0)
+    log.take(0.0)
+    log.take(0.5)
+    log.give_back(0.6, 0.0)
+    log.take(0.6)
+
+    assert log.ready_at(0.7) == 1.5
+
+
+def test_a_permit_that_has_expired_is_not_given_back() -> None:
+    log = SlidingLog(1, 1.0)
+    log.take(0.0)
+    assert log.ready_at(5.0) == 5.0
+    log.take(5.0)
+    log.give_back(5.1, 0.0)
+
+    assert log.ready_at(5.2) == 6.0
 
 
 def test_a_longer_pause_stays() -> None:
