@@ -15,12 +15,12 @@ _EXAMPLE: Final = re.compile(r"(?<=\n\n)(?: {4}.*\n(?:\n+(?= {4}))?)+")
 
 
 def as_markdown(text: str, homes: dict[str, str]) -> str:
-    """The docstring as the site shows it; ``homes`` has where each public name is defined, by its last part."""
+    """The docstring as the site shows it; ``homes`` has where each public name is defined, whole and by its last part."""
 
     def link(found: re.Match[str]) -> str:
         name = found[1]
         short = name.removeprefix("otel_resilience.")
-        first, _, member = short.partition(".")
+        first, _, member = (name, "", "") if name in homes else short.partition(".")
         home = homes.get(first)
         if home is None:
             return f"`{name}`"
@@ -40,7 +40,8 @@ class PublicNames(griffe.Extension):
 
     def __init__(self) -> None:
         super().__init__()
-        self._homes = {public.rpartition(".")[2]: home for public, home in api_pages.names().items()}
+        names = api_pages.names()
+        self._homes = {**{public.rpartition(".")[2]: home for public, home in names.items()}, **names}
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called by griffe for everything that it has read."""
