@@ -121,6 +121,7 @@ class Shell:
         small = 'if [ "$1" = simulate ]; then set -- "$@" --rate 0 --bundles 300; fi\n'
         self._program("catalog-sync", f'{small}exec {real}/catalog-sync "$@"')
         self._program("catalog-api", f'exec {real}/catalog-api "$@"')
+        self._program("curl", f'exec {shutil.which("curl")} --fail-with-body "$@"')
         self._program("python", f'exec {sys.executable} "$@"')
         self._program("make", f'exec {shutil.which("make")} --no-print-directory --silent -n -C {ROOT} "$@" >/dev/null')
         self.ports = {port: _free_port() for port in PORTS}
