@@ -92,6 +92,11 @@ def test_nothing_is_loaded_from_another_host(site: Path) -> None:
     assert not [path for path in site.rglob("*.html") if 'class="mermaid"' in path.read_text(encoding="utf-8")]
 
 
+def test_what_is_said_to_the_tests_is_not_shown(site: Path) -> None:
+    assert "needs Docker" in (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    assert "needs Docker" not in (site / "deployment/index.html").read_text(encoding="utf-8")
+
+
 def test_every_public_name_is_on_a_page(site: Path) -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in (site / "reference/api").rglob("*.html"))
     for module, names in _listed().items():

@@ -25,6 +25,7 @@ REPOSITORY: Final = "repository"
 """Folder of the site with the files outside docs/ that its pages link to."""
 _LINK: Final = re.compile(r"\]\((?![a-z]+:|#|/)([^)#\s]+)(#[^)\s]*)?((?: \"[^\"]*\")?)\)")
 _MERMAID: Final = re.compile(r"^```mermaid\n(.*?)^```$", re.M | re.S)
+_FOR_TESTS: Final = re.compile(r"^<!-- (?:not run|run by|before|in the background):.*?-->\n+", re.M | re.S)
 _LANGUAGES: Final = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
 
 
@@ -51,6 +52,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     of_docs = place.parts[0] != REPOSITORY
     source = Path(config.docs_dir) / place if of_docs else ROOT / place.relative_to(REPOSITORY)
     if source.suffix == ".md" and source.is_file():
+        markdown = _FOR_TESTS.sub("", markdown)
         markdown = _LINK.sub(lambda found: _led(found, source, place), markdown)
     return _MERMAID.sub(lambda found: _drawn(found[1], place, config), markdown)
 
