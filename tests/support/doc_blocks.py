@@ -29,6 +29,11 @@ class Block:
     text: str
     """What the mark says."""
 
+    @property
+    def runs(self) -> bool:
+        """Whether it is to be run here."""
+        return self.mark not in {"not run", "run by"}
+
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
@@ -44,6 +49,16 @@ def pages() -> list[Path]:
 def blocks(page: Path) -> list[Block]:
     """In their order."""
     return list(_blocks(page))
+
+
+def pages_with(language: str) -> list[Path]:
+    """Those with a block of this language that is to be run."""
+    return [page for page in pages() if any(each.language == language and each.runs for each in blocks(page))]
+
+
+def name(page: Path) -> str:
+    """For the names of tests."""
+    return str(page.relative_to(ROOT))
 
 
 def prose(page: Path) -> str:
