@@ -181,18 +181,16 @@ async def open_what_is_there(settings: Settings, policy: Policy) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def open_client(
-    settings: Settings, policy: Policy, *, instrument: Callable[[httpx.AsyncClient], None] | None = None
+    settings: Settings, policy: Policy, *, on_response: Callable[[httpx.Response], object] | None = None
 ) -> AsyncIterator[EsimGoClient]:
-    """The client of the supplier, traced. ``instrument`` is given the HTTP client as well."""
-    from catalog_sync.observability.sdk import instrument_httpx
+    """The client of the supplier, traced. ``on_response`` is called with each answer, before its body is read."""
+    from catalog_sync.observability.sdk import traced_transport
     from catalog_sync.supplier.esim_go.client import open_supplier
 
-    def prepare(client: httpx.AsyncClient) -> None:
-        instrument_httpx(client, settings.trace_headers_to)
-        if instrument is not None:
-            instrument(client)
+    def wrap(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        return traced_transport(transport, settings.trace_headers_to, on_response=on_response)
 
-    async with open_supplier(settings, policy=policy, instrument=prepare) as supplier:
+    async with open_supplier(settings, policy=policy, wrap=wrap) as supplier:
         yield supplier
 
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.alerts.routes import routes
-from catalog_sync.alerts.service import config, folder, open_store
+from catalog_sync.alerts.service import config, folder, open_store, usable
 from catalog_sync.domain.errors import IncidentNotFoundError
 from catalog_sync.domain.times import rfc3339
 from otel_resilience.alerting import Incident, Outbox, Phase
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 def overview(settings: Settings) -> dict[str, Any]:
     """The object ``alerts`` of ``status``: ``channels``, ``incidents``, ``outbox``, ``dead_letters``.
 
-    Incidents that are over are not in it. Reads files and asks Redis, for at most a second or two.
+    Incidents that are over are not in it. Reads files and asks Redis, for at most a second or two. Raises
+    ``ConfigurationError`` where a channel cannot be used as it is set.
     """
+    channels = usable(lambda: routes(settings.alerts))
     outbox = Outbox(folder(settings))
     store, close = open_store(settings)
     try:
@@ -29,7 +31,7 @@ def overview(settings: Settings) -> dict[str, Any]:
     finally:
         close()
     return {
-        "channels": [route.name for route in routes(settings.alerts)],
+        "channels": [route.name for route in channels],
         "incidents": [
             _incident(each) for each in sorted(known, key=lambda each: each.first_seen) if each.phase is Phase.OPEN
         ],

@@ -15,6 +15,7 @@ from catalog_sync.domain.errors import (
     AuthenticationError,
     CacheAuthenticationError,
     CatalogSyncError,
+    ConfigurationError,
 )
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
@@ -81,8 +82,8 @@ def alerts(settings: Settings) -> Check:
 
     try:
         seen = overview(settings)
-    except (ValueError, OSError) as error:
-        return fail("alerts", str(error), "correct the ERROR_ALERT_* variables")
+    except (ConfigurationError, OSError) as error:
+        return fail("alerts", str(error), "correct that variable, or unset it")
     lost = len(seen["dead_letters"])
     if lost:
         return warn("alerts", f"{lost} dead letters: no channel delivered them", "see catalog-sync alerts")
@@ -135,16 +136,10 @@ async def supplier(settings: Settings) -> tuple[Check, str | None]:
         return fail("supplier", "ESIM_GO_API_KEY is not set", "set ESIM_GO_API_KEY to your API key of eSIM Go"), None
     answers: list[httpx.Response] = []
 
-    async def remember(response: httpx.Response) -> None:
-        answers.append(response)
-
-    def listen(client: httpx.AsyncClient) -> None:
-        client.event_hooks = {"request": [], "response": [remember]}
-
     started = time.monotonic()
     where = redact_url(settings.base_url)
     try:
-        async with app.open_client(settings, supplier_policy(settings), instrument=listen) as client:
+        async with app.open_client(settings, supplier_policy(settings), on_response=answers.append) as client:
             await client.health_probe(deadline=Deadline(min(PROBE_LIMIT, settings.sync_deadline)))
     except (AccessDeniedError, AuthenticationError) as error:
         found = fail("supplier", f"{where} rejects the key: {error_line(error_info(error))}", "check ESIM_GO_API_KEY")

@@ -33,6 +33,8 @@ __all__ = [
 
 THROTTLE_BASE_DELAY: Final = 1.0
 """Least base delay in seconds after the supplier asked to slow down without naming a time."""
+EVERY_INTERFACE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # what a host may be, not one that is listened on
+"""Hosts to listen on that name no address to be reached at."""
 
 
 class RetrySettings(VariableGroup):
@@ -88,6 +90,9 @@ class ApiSettings(VariableGroup):
     """Address that `catalog-api` listens on."""
     port: int = variable("CATALOG_API_PORT", values.whole(0, 65535), "8080")
     """Port that `catalog-api` listens on; 0: any free one."""
+    public_url: str | None = variable("CATALOG_API_PUBLIC_URL", values.base_url)
+    """Where people reach `catalog-api`: alerts of every process link to its pages. Not set: those of `catalog-api`
+    itself link to the address that it listens on, others to none."""
     token: Secret | None = variable("CATALOG_API_TOKEN", values.secret)
     """Bearer token that starts and cancels syncs. Not set: writes are disabled."""
     open_reads: bool = variable("CATALOG_API_OPEN_READS", values.boolean, "true")
@@ -185,10 +190,6 @@ class Settings(VariableGroup):
         if settings.environment is None:
             derived["environment"] = _deployment_environment(environ)
         return settings.changed(**derived)
-
-    def changed(self, **changes: Any) -> Self:
-        """The same with other values of some fields, which are not checked."""
-        return self.model_copy(update=changes)
 
     def require_api_key(self) -> Secret:
         """The API key of the supplier. Raises ``ConfigurationError`` where none is set."""

@@ -8,11 +8,14 @@ import re
 import string
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from otel_resilience import Jitter, Severity
 from otel_resilience.redaction import MIN_SECRET, redact_url
+
+if TYPE_CHECKING:
+    from otel_resilience.alerting.channels.template import MessageTemplate
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?")
@@ -172,6 +175,19 @@ def mail_url(text: str) -> Secret:
 
     read_url(text)
     return Secret(text)
+
+
+def message_template(text: str) -> MessageTemplate:
+    """A JSON object with placeholders, or the path of a file that holds one."""
+    from otel_resilience.alerting.channels.template import MAX_TEMPLATE, MessageTemplate
+
+    if not text.lstrip().startswith("{"):
+        try:
+            with Path(text).open(encoding="utf-8") as file:
+                text = file.read(MAX_TEMPLATE + 1)
+        except (OSError, ValueError) as error:
+            raise ValueError("a JSON object with {{ field }}, or the path of a file that holds one") from error
+    return MessageTemplate(text)
 
 
 def redis_url(text: str) -> str:

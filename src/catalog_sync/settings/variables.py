@@ -50,7 +50,7 @@ class Variable:
 
     def shown(self, text: str) -> str:
         """The value as a message may show it: short, on one line, no secret."""
-        if self.secret:
+        if self.secret or text.lstrip().startswith("{"):  # a message may hold a token
             return "***"
         if self.name.endswith("_URL") or "://" in text or "@" in text:
             return values.shown_address(text)
@@ -89,6 +89,10 @@ class VariableGroup(BaseSettings):
         environment = EnvSettingsSource(cls)
         environment.env_vars = {name: text.strip() for name, text in environ.items() if text.strip()}
         return cls(_build_sources=((InitSettingsSource(cls, parts), environment), {}))
+
+    def changed(self, **changes: Any) -> Self:
+        """The same with other values of some fields, which are not checked."""
+        return self.model_copy(update=changes)
 
     @classmethod
     def variables(cls) -> Iterator[Variable]:

@@ -11,7 +11,9 @@ from catalog_sync.domain.errors import (
     ApiConnectionError,
     ApiTimeoutError,
     CatalogSyncError,
+    InvalidDataError,
     NotFoundError,
+    PayloadTooLargeError,
     RateLimitError,
     SupplierError,
     SupplierUnavailableError,
@@ -26,6 +28,7 @@ from otel_resilience import (
     DeadlineExceededError,
     RateLimitedError,
 )
+from otel_resilience.integrations import BodyEncodingError, BodyTooLargeError
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -77,6 +80,12 @@ def translate(error: Exception, operation: str, classifier: Classifier) -> Catal
     if isinstance(error, httpx.HTTPStatusError):
         context["status"] = error.response.status_code
         kind = _BY_STATUS.get(error.response.status_code, SupplierError)
+    elif isinstance(error, BodyTooLargeError):
+        context["limit_bytes"] = error.limit
+        kind = PayloadTooLargeError
+    elif isinstance(error, BodyEncodingError):
+        context["encoding"] = error.response.headers.get("content-encoding")
+        kind = InvalidDataError
     elif isinstance(error, httpx.TimeoutException | TimeoutError):
         kind = ApiTimeoutError
     elif isinstance(error, httpx.TransportError | OSError):

@@ -318,10 +318,10 @@ NOTHING_LOADED = """
 import os, sys
 from catalog_sync.observability import instruments, logs
 from catalog_sync.settings import settings as config
-from catalog_sync.observability.sdk import instrument_httpx, instrument_redis, setup_telemetry
+from catalog_sync.observability.sdk import instrument_redis, setup_telemetry, traced_transport
 import httpx
 telemetry = setup_telemetry("catalog-sync", os.environ)
-instrument_httpx(httpx.AsyncClient(), ())
+traced_transport(httpx.AsyncHTTPTransport(), ())
 instrument_redis(object())
 with instruments.sync_span("full", "cli"):
     instruments.count_read("fresh")

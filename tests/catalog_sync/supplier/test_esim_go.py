@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from catalog_sync.domain.errors import (
     AccessDeniedError,
@@ -24,10 +28,12 @@ from catalog_sync.domain.errors import (
     SupplierUnavailableError,
     SyncDeadlineError,
 )
+from catalog_sync.observability.sdk import setup_telemetry, traced_transport
 from catalog_sync.supplier.esim_go.client import NO_LIMIT, EsimGoClient, open_supplier, supplier_policy
 from catalog_sync.supplier.port import Deadline, Scope
 from otel_resilience import CircuitBreakerConfig, ErrorClass, RateLimit, Severity
 from otel_resilience.storage import MemoryStorage, SharedRateLimiter, SharedState
+from support.otel_globals import fresh_otel_globals
 from support.scripted_http import Request, Writer, answer, scripted_server
 from support.settings import API_KEY, make_settings
 
@@ -426,3 +432,37 @@ def test_the_settings_decide_the_rate_limit_and_who_shares_it(
     assert limiter is not None
     assert limiter.config == limit
     assert isinstance(limiter, SharedRateLimiter) is bool(redis_url and rate)
+
+
+async def test_each_attempt_has_its_own_client_span(tmp_path: Path) -> None:
+    """The body belongs to the attempt, a redirect is a call of its own."""
+    cut = b"HTTP/1.1 200 X\r\nContent-Length: 900\r\n\r\n{"
+    exporter = InMemorySpanExporter()
+
+    async def respond(request: Request, writer: Writer) -> None:
+        replies = [failing(503), cut, answer(b"", 302, Location="/moved"), GROUPS]
+        writer.write(replies[len(server.requests) - 1])
+        if replies[len(server.requests) - 1] is cut:
+            await writer.drain()
+            writer.close()
+
+    with fresh_otel_globals():
+        processor = SimpleSpanProcessor(exporter)
+        with setup_telemetry("catalog-sync", os.environ, extra_span_processor=processor):
+            async with (
+                scripted_server(respond) as server,
+                open_supplier(make_settings(server.url, tmp_path), wrap=traced_transport) as client,
+            ):
+                assert await client.list_groups(deadline=Deadline(60)) == ["A", "B"]
+    spans = exporter.get_finished_spans()
+    names = {span.context.span_id: span.name for span in spans}
+    attempts = [span for span in spans if span.name == "attempt"]
+    requests = [span for span in spans if span.kind is SpanKind.CLIENT]
+    assert [span.parent and span.parent.span_id for span in requests] == [span.context.span_id for span in attempts]
+    assert [(span.attributes or {}).get("http.request.resend_count") for span in requests] == [None, 1, 2, None]
+    errors = [(span.attributes or {}).get("error.type") for span in attempts]
+    assert (errors[0], errors[2:]) == ("503", [None, None])
+    assert errors[1] is not None
+    calls = [span for span in spans if span.name == "esim-go list groups"]
+    assert [(span.attributes or {})["resilience.attempts"] for span in calls] == [3, 1]
+    assert set(names.values()) == {"esim-go list groups", "attempt", "GET /organisation/groups"}

@@ -34,11 +34,11 @@ __all__ = [
     "headers_allowed",
     "inject_context",
     "instrument_celery",
-    "instrument_httpx",
     "instrument_redis",
     "keep_spans",
     "setup_telemetry",
     "trace_of",
+    "traced_transport",
     "untraced",
 ]
 
@@ -82,17 +82,22 @@ def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
     return SpanRecords(keep)
 
 
-def instrument_httpx(client: httpx.AsyncClient, trace_headers_to: tuple[str, ...] = ()) -> None:
-    """Gives every request of the client a CLIENT span, and trace headers only where the host may see them.
+def traced_transport(
+    transport: httpx.AsyncBaseTransport,
+    trace_headers_to: tuple[str, ...] = (),
+    *,
+    on_response: Callable[[httpx.Response], object] | None = None,
+) -> httpx.AsyncBaseTransport:
+    """``transport`` with a CLIENT span for every request, and trace headers only where the host may see them.
 
     Spans are named ``GET {template}`` where the request has an extension ``url_template``. Without an SDK no spans are
-    made; trace headers and baggage still go to the hosts that may see them, and to no other. A client that is
-    instrumented already stays as it is.
+    made; trace headers and baggage still go to the hosts that may see them, and to no other. ``on_response`` is called
+    with each answer.
     """
     _use_stable_conventions()
-    from catalog_sync.observability.sdk.http_client import instrument  # loads httpx
+    from catalog_sync.observability.sdk.http_client import traced  # loads httpx
 
-    instrument(client, trace_headers_to)
+    return traced(transport, trace_headers_to, on_response)
 
 
 def instrument_redis(client: Any) -> None:

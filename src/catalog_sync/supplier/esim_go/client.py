@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import ssl
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -22,7 +21,7 @@ from catalog_sync.domain.errors import (
 )
 from catalog_sync.domain.text import is_encodable
 from catalog_sync.supplier.esim_go import envelope
-from catalog_sync.supplier.esim_go.calls import ProtectedCalls
+from catalog_sync.supplier.esim_go.calls import SupplierCalls
 from catalog_sync.supplier.esim_go.paging import follow_pages
 from catalog_sync.supplier.failures import response_rule
 from catalog_sync.supplier.port import Deadline, Page, RequestCounts, Scope
@@ -66,9 +65,6 @@ CONNECT_TIMEOUT: Final = 5.0
 DEPENDENCY: Final = SUPPLIER
 """The supplier's ``resilience.dependency``."""
 
-LEAST_PROBE_LEASE: Final = 60.0
-"""Seconds. A half-open probe that is redirected, or costs more than one permit, waits for the rate limit."""
-
 NO_LIMIT: Final = 1_000_000
 """Requests per second that are never reached; pauses that the supplier requests still hold."""
 
@@ -98,22 +94,18 @@ def supplier_classifier() -> Classifier:
 def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Policy:
     """What protects every call to the supplier. One per process: it holds breaker and retry budget, in ``shared`` where
     they are to outlive the process and to be those of all workers.
-
-    It has no attempt timeout: the client sets that around the exchange alone, so that the wait before a redirect is
-    followed is not charged to an attempt.
     """
-    breaker = settings.breaker
-    if breaker.probe_lease is None:
-        breaker = dataclasses.replace(breaker, probe_lease=max(LEAST_PROBE_LEASE, 2 * settings.attempt_timeout))
     return Policy(
         DEPENDENCY,
         retry=settings.retry,
-        breaker=breaker,
+        breaker=settings.breaker,
         deadline=settings.sync_deadline,
+        attempt_timeout=min(settings.attempt_timeout, settings.sync_deadline),
         max_concurrency=MAX_IN_FLIGHT,
         rate_limit=_rate_limit(settings),
         shared=shared,
         classifier=supplier_classifier(),
+        idempotent=True,
     )
 
 
@@ -130,23 +122,22 @@ async def open_supplier(
     settings: Settings,
     *,
     policy: Policy | None = None,
-    instrument: Callable[[httpx.AsyncClient], object] | None = None,
+    wrap: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = lambda transport: transport,
 ) -> AsyncIterator[EsimGoClient]:
-    """A client with its connections, closed at the end. ``instrument`` may add telemetry to the HTTP client.
+    """A client with its connections, closed at the end. ``wrap`` may add telemetry to the transport of each attempt.
 
     Proxy settings of the environment are not read: they would carry the key through a host that no setting names.
     """
-    timeout = httpx.Timeout(None, connect=min(CONNECT_TIMEOUT, settings.attempt_timeout))
     # A plain-http base (the simulator) needs no trust store, and loading one takes longer than the first page. The
     # empty one trusts no certificate.
     verify: ssl.SSLContext | bool = True
     if settings.base_url.startswith("http://"):
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     limits = httpx.Limits(max_connections=MAX_IN_FLIGHT, max_keepalive_connections=MAX_IN_FLIGHT, keepalive_expiry=15.0)
-    async with httpx.AsyncClient(trust_env=False, timeout=timeout, limits=limits, verify=verify) as http:
-        if instrument is not None:
-            instrument(http)
-        yield EsimGoClient(settings, policy or supplier_policy(settings), http)
+    transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)
+    client = EsimGoClient(settings, policy or supplier_policy(settings), wrap(transport))
+    async with contextlib.aclosing(client):
+        yield client
 
 
 class EsimGoClient:
@@ -156,21 +147,18 @@ class EsimGoClient:
         self,
         settings: Settings,
         policy: Policy,
-        http: httpx.AsyncClient,
+        transport: httpx.AsyncBaseTransport,
         *,
         max_pages: int = MAX_PAGES,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._calls = ProtectedCalls(
-            http,
+        self._calls = SupplierCalls(
+            settings,
             policy,
-            base_url=settings.base_url,
-            api_key=settings.api_key,
-            attempt_timeout=settings.attempt_timeout,
-            max_body_bytes=settings.max_body_bytes,
-            classifier=supplier_classifier(),
+            transport,
+            connect_timeout=min(CONNECT_TIMEOUT, settings.attempt_timeout),
             wall_clock=wall_clock,
         )
         self._policy = policy
@@ -181,6 +169,10 @@ class EsimGoClient:
         self._probing = asyncio.Lock()
         self._probed_at = float("-inf")
         self._refused: AccessDeniedError | None = None
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._calls.aclose()
 
     @property
     def counts(self) -> RequestCounts:

@@ -34,8 +34,8 @@ _log = logging.getLogger("otel_resilience.alerting")
 
 
 class Outbox:
-    """A folder of notifications that no channel has confirmed yet. Safe for several processes; within one, called under
-    the service's lock.
+    """A folder of notifications that no channel has confirmed yet. Safe for several processes; within one,
+    called by one thread at a time.
 
     What was not delivered within a day is a dead letter once it was tried after that. ``wall_clock`` gives seconds
     since the epoch. The methods raise ``OSError`` where the folder cannot be used.
