@@ -21,7 +21,13 @@ _INFLATED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 class BodyError(Exception):
     """The body of a successful answer cannot be used. Base of the two errors of ``max_body_bytes``, which count for the
-    breaker. They are raised to the caller of the client, where no attempt brings a better answer."""
+    breaker. They are raised to the caller of the client, where no attempt brings a better answer.
+
+    Examples:
+        >>> from otel_resilience.integrations import BodyError, BodyTooLargeError
+        >>> issubclass(BodyTooLargeError, BodyError)
+        True
+    """
 
     classification: Classification
 
@@ -32,7 +38,13 @@ class BodyError(Exception):
 
 
 class BodyTooLargeError(BodyError):
-    """It is larger than ``max_body_bytes``, perhaps only when decoded. Never repeated."""
+    """It is larger than ``max_body_bytes``, perhaps only when decoded. Never repeated.
+
+    Examples:
+        >>> from otel_resilience.integrations import BodyTooLargeError
+        >>> BodyTooLargeError(None, limit=1_000_000)
+        BodyTooLargeError('the answer is larger than 1000000 bytes')
+    """
 
     classification = Classification(
         ErrorClass.PERMANENT, Severity.HIGH, error_types.PAYLOAD_TOO_LARGE, BreakerEffect.FAILURE
@@ -46,7 +58,13 @@ class BodyTooLargeError(BodyError):
 
 class BodyEncodingError(BodyError):
     """It is not in the ``Content-Encoding`` that the answer names, ends too early, or its encoding was not asked for.
-    Repeated once, since gateways do that in passing."""
+    Repeated once, since gateways do that in passing.
+
+    Examples:
+        >>> from otel_resilience.integrations import BodyEncodingError
+        >>> classify(BodyEncodingError("the answer is not gzip", None)).max_retries
+        1
+    """
 
     classification = Classification(
         ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE, BreakerEffect.FAILURE, max_retries=1

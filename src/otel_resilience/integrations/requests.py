@@ -96,7 +96,10 @@ class ResilientSession(Session):
     lie in the attempts, and from the second one on have ``http.request.resend_count``. Hooks of a request run in each
     attempt.
 
-        session = ResilientSession(policies)
+    Examples:
+        >>> from otel_resilience.integrations.requests import ResilientSession
+        >>> session = ResilientSession(Policy("supplier", retry=RetryConfig(), deadline=30))
+        >>> session.close()
     """
 
     def __init__(
