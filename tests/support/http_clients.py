@@ -213,9 +213,9 @@ class AiohttpClient(AsyncHttpClient):
     cuts_itself = False
 
     def judge_of(self, judge: Judge | None) -> Any:
-        async def ask(response: aiohttp.ClientResponse) -> None:
+        async def ask(response: aiohttp.ClientResponse) -> object:
             assert judge is not None
-            judge(Answer(response.status, await response.read()))
+            return judge(Answer(response.status, await response.read()))
 
         return None if judge is None else ask
 

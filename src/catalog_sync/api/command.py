@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PROGRAM: Final = "catalog-api"
 TELEMETRY_END: Final = 2.0
 """Seconds that the end of telemetry may take."""
+SWITCH_EVERY: Final = 0.001
+"""Seconds after which a thread that makes an answer lets the event loop run; by default 0.005."""
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +112,7 @@ async def _serve(
     from catalog_sync.alerts.overview import KeptAlerts
     from catalog_sync.api.app import Api
     from catalog_sync.api.server import open_parts, serve
+    from catalog_sync.observability.sdk import choose_signals
 
     parts_of_all = open_parts(
         settings, traces, alerts=KeptAlerts(settings, alerts), history=history, on_report=alerts.sync_ended
@@ -127,7 +130,9 @@ async def _serve(
                 sys.stdout.write(json.dumps({"ready": True, "base_url": url}) + "\n")
                 sys.stdout.flush()
 
-        await serve(Api(settings, parts), parts, listener, ready=ready)
+        sys.setswitchinterval(SWITCH_EVERY)
+        exported = choose_signals(os.environ).traces is not None
+        await serve(Api(settings, parts, traces_exported=exported), parts, listener, ready=ready)
 
 
 if __name__ == "__main__":

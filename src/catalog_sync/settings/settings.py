@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -93,8 +94,9 @@ class ApiSettings(VariableGroup):
     public_url: str | None = variable("CATALOG_API_PUBLIC_URL", values.base_url)
     """Where people reach `catalog-api`: alerts of every process link to its pages. Not set: those of `catalog-api`
     itself link to the address that it listens on, others to none."""
-    token: Secret | None = variable("CATALOG_API_TOKEN", values.secret)
-    """Bearer token that starts and cancels syncs. Not set: writes are disabled."""
+    token: Secret | None = variable("CATALOG_API_TOKEN", values.token)
+    """Bearer token that starts and cancels syncs, 12 characters or more; `openssl rand -hex 16` makes one. Not set:
+    writes are disabled."""
     open_reads: bool = variable("CATALOG_API_OPEN_READS", values.boolean, "true")
     """Whether reading needs no token; health checks never do."""
     trace_from: str = variable("CATALOG_API_TRACE_FROM", values.one_of("any", "token"), "any")
@@ -103,6 +105,19 @@ class ApiSettings(VariableGroup):
     """Requests that `catalog-api` works on at once; further ones are asked to come again."""
     max_streams: int = variable("CATALOG_API_MAX_STREAMS", values.whole(1, 100_000), "64", "streams")
     """Open streams of events; further ones are asked to come again."""
+    max_requests_per_client: int = variable(
+        "CATALOG_API_MAX_REQUESTS_PER_CLIENT", values.whole(1, 100_000), "128", "requests"
+    )
+    """Requests of one client that are worked on or being sent at once; further ones get 429."""
+    max_streams_per_client: int = variable(
+        "CATALOG_API_MAX_STREAMS_PER_CLIENT", values.whole(1, 100_000), "16", "streams"
+    )
+    """Open streams of events of one client; further ones get 429."""
+    trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = variable(
+        "CATALOG_API_TRUSTED_PROXIES", values.networks, unset=()
+    )
+    """Addresses or networks (`10.0.0.0/8`), separated by commas, of reverse proxies: the client of a request from there
+    is the last address of `X-Forwarded-For` that is none of them. Not set: the address that connects."""
     max_body_bytes: int = variable("CATALOG_API_MAX_BODY_BYTES", values.whole(2, 2**24), "16384", "bytes")
     """Body of a request to `catalog-api`."""
 
@@ -156,6 +171,9 @@ class Settings(VariableGroup):
     trace_headers_to: tuple[str, ...] = variable("CATALOG_TRACE_HEADERS_TO", values.hosts, unset=())
     """Hosts, separated by commas, that get `traceparent` and `baggage`; `*`: all. Not set: loopback and names without
     a dot. No other host gets them."""
+    trace_redis_from: float = variable("CATALOG_TRACE_REDIS_FROM_MS", values.milliseconds(zero=True), "1000", "ms")
+    """Time from which a call to Redis that went well has spans; 0: every one has. A call that failed or was repeated
+    always has."""
     env_file: Path | None = variable("CATALOG_ENV_FILE", values.env_file, ".env")
     """File with further variables; `none`: no file. Can be set in the environment alone."""
     retry: InstanceOf[RetryConfig]
@@ -251,5 +269,7 @@ def _effective(name: str, environ: Mapping[str, str]) -> str:
 _GROUPS: Final = (Settings, RetrySettings, BreakerSettings, AlertSettings, ApiSettings)
 VARIABLES: Final = tuple(variable for group in _GROUPS for variable in group.variables())
 """Every variable, in the order in which it is documented."""
+TRACE_REDIS_FROM: Final = next(each for each in VARIABLES if each.name == "CATALOG_TRACE_REDIS_FROM_MS")
+"""Read by itself where telemetry is set up."""
 SECRET_NAMES: Final = frozenset(variable.name for variable in VARIABLES if variable.secret)
 """Variables whose whole value is a secret."""

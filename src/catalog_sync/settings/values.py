@@ -140,6 +140,27 @@ def secret(text: str) -> Secret:
     return Secret(text)
 
 
+MIN_TOKEN: Final = 12
+"""Characters of a token that lets its bearer write."""
+
+
+def token(text: str) -> Secret:
+    """A bearer token that cannot be guessed."""
+    if not VISIBLE.fullmatch(text) or len(text) < MIN_TOKEN:
+        raise ValueError(
+            f"{MIN_TOKEN} or more visible ASCII characters without spaces, such as `openssl rand -hex 16` prints"
+        )
+    return Secret(text)
+
+
+def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """IP addresses and networks, separated by commas."""
+    try:
+        return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("IP addresses or networks such as 10.0.0.0/8, separated by commas") from None
+
+
 def url(*schemes: str, query: bool = True) -> Reader:
     """An absolute URL with one of the schemes and a host."""
     allowed = "a URL that starts with " + " or ".join(f"{scheme}://" for scheme in schemes)

@@ -70,7 +70,7 @@ def variable(
     """
     field: Any = Field(default=default or unset, validation_alias=name, repr=in_repr)
     field.metadata.append(
-        Variable(name, read, default, unit, read in (values.secret, values.secret_url, values.mail_url))
+        Variable(name, read, default, unit, read in (values.secret, values.token, values.secret_url, values.mail_url))
     )
     return field
 

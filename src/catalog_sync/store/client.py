@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import redis as blocking
 import redis.asyncio as redis
@@ -22,7 +23,7 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
     ConfigurationError,
 )
-from catalog_sync.observability.sdk import untraced
+from catalog_sync.observability.sdk import summarized, untraced
 from catalog_sync.store.errors import CacheReplyError, CorruptEntryError
 from otel_resilience import AttemptTimeoutError, CircuitOpenError, DeadlineExceededError, Policy, classify
 from otel_resilience.classification import error_types
@@ -33,6 +34,14 @@ T = TypeVar("T")
 SOCKET_TIMEOUT = 5.0
 """Seconds for connecting and for one answer; the policy's attempt timeout is usually what ends a slow command."""
 HEALTH_CHECK_INTERVAL = 30
+
+READ = "read"
+WRITE = "write"
+"""The operations of Redis on metrics; what exactly is asked for stands on the spans of the client."""
+_READING = frozenset(
+    {"EXISTS", "GET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "LLEN", "LRANGE", "MGET", "PING", "SCAN", "TIME",
+     "ZREVRANGE"}
+)  # fmt: skip
 
 _REPLY_PREFIX = re.compile(r"-?\b([A-Z][A-Z0-9]{2,})\b")
 _WRITES_PAUSED = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
@@ -104,19 +113,30 @@ class GuardedRedis:
     def __init__(self, client: redis.Redis, policy: Policy) -> None:
         self.raw = client
         self.policy = policy
-        self._scripts: dict[str, Any] = {}
+        self._loaded: set[str] = set()
+        """Hashes of the scripts that the server has got."""
 
     async def call(
-        self, name: str, operation: Callable[[redis.Redis], Awaitable[T]], *, deadline: float | None = None
+        self,
+        name: str,
+        operation: Callable[[redis.Redis], Awaitable[T]],
+        *,
+        writes: bool = False,
+        deadline: float | None = None,
     ) -> T:
         """Runs ``operation``, which must be safe to repeat. ``deadline`` in seconds bounds it with all retries.
+
+        ``name`` stands in errors and on the spans of the client; metrics only tell reads from what ``writes``.
 
         Raises :class:`CacheConnectionError`, :class:`CacheAuthenticationError`, :class:`CacheWritesPausedError` or
         :class:`CacheReplyError`, each with the exception of redis-py as its cause.
         """
         try:
             return await self.policy.execute(
-                functools.partial(self._attempt, operation), name=name, idempotent=True, deadline=deadline
+                functools.partial(self._attempt, name, operation),
+                name=WRITE if writes else READ,
+                idempotent=True,
+                deadline=deadline,
             )
         except CatalogSyncError:
             raise
@@ -132,11 +152,20 @@ class GuardedRedis:
         args: Sequence[str | bytes | int],
         deadline: float | None = None,
     ) -> Any:
-        """Runs a Lua script by its hash; a server that does not know it gets it."""
-        script = self._scripts.get(text)
-        if script is None:
-            script = self._scripts[text] = self.raw.register_script(text)
-        return await self.call(name, lambda _: cast(Awaitable[Any], script(keys=keys, args=args)), deadline=deadline)
+        """Runs a Lua script by its hash; the server gets it before, and again where it has lost it."""
+        sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+        async def run(client: redis.Redis) -> Any:
+            if sha not in self._loaded:
+                await client.script_load(text)
+                self._loaded.add(sha)
+            try:
+                return await _evaluated(client, sha, keys, args)
+            except redis_errors.NoScriptError:  # another server by now, or one that was started anew
+                await client.script_load(text)
+                return await _evaluated(client, sha, keys, args)
+
+        return await self.call(name, run, writes=True, deadline=deadline)
 
     async def command(self, name: str, *parts: str | bytes | int) -> Any:
         """Sends one command."""
@@ -144,7 +173,7 @@ class GuardedRedis:
         async def send(client: redis.Redis) -> Any:
             return await client.execute_command(*parts)  # type: ignore[no-untyped-call]  # redis-py has no types here
 
-        return await self.call(name, send)
+        return await self.call(name, send, writes=parts[0] not in _READING)
 
     async def read_many(self, name: str, commands: Sequence[tuple[str | bytes | int, ...]]) -> list[Any]:
         """Sends several reading commands in one round trip."""
@@ -168,9 +197,10 @@ class GuardedRedis:
             except (redis_errors.RedisError, OSError) as error:
                 raise translated(name, error) from error
 
-    async def _attempt(self, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
+    async def _attempt(self, name: str, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
         try:
-            return await heeding_cancellation(operation(self.raw))
+            with summarized(name):
+                return await heeding_cancellation(operation(self.raw))
         except redis_errors.ReadOnlyError:
             # After a failover the old connections still lead to what is now a replica.
             await self.raw.connection_pool.disconnect(inuse_connections=False)
@@ -182,6 +212,10 @@ class GuardedRedis:
     async def aclose(self) -> None:
         """Closes the connections."""
         await self.raw.aclose()
+
+
+async def _evaluated(client: redis.Redis, sha: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+    return await client.evalsha(sha, len(keys), *keys, *args)
 
 
 def _forget_command(error: redis_errors.RedisError) -> None:

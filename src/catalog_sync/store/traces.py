@@ -122,15 +122,7 @@ class SharedTraces:
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
         """The spans of a trace by their start; empty where it is not kept (any more)."""
         texts = await self._redis.command("read trace", "LRANGE", f"{PREFIX}{trace_id}", 0, -1)
-        spans = {}
-        for text in texts:
-            try:
-                span = SpanRecord.from_json_text(text)
-            except ValueError as error:
-                _log.warning("a span of trace %s cannot be read: %s", trace_id, error)
-            else:
-                spans[span.span_id] = span
-        return sorted(spans.values(), key=span_order)
+        return await asyncio.to_thread(_read_spans, trace_id, texts)
 
 
 @dataclasses.dataclass(eq=False)
@@ -164,6 +156,19 @@ class JoinedTraces:
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
         """All spans of a trace that anyone has."""
         return await MergedTraces(self.own, self.shared).get(trace_id)
+
+
+def _read_spans(trace_id: str, texts: Sequence[bytes]) -> list[SpanRecord]:
+    """By their start; thousands of them take a tenth of a second."""
+    spans = {}
+    for text in texts:
+        try:
+            span = SpanRecord.from_json_text(text)
+        except ValueError as error:
+            _log.warning("a span of trace %s cannot be read: %s", trace_id, error)
+        else:
+            spans[span.span_id] = span
+    return sorted(spans.values(), key=span_order)
 
 
 def _texts(spans: Sequence[SpanRecord]) -> list[str]:

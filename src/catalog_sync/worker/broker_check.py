@@ -24,7 +24,8 @@ _log = logging.getLogger(__name__)
 
 
 def check_broker(settings: Settings) -> None:
-    """Raises ``ConfigurationError`` where the server answers that it will not take this URL: its credentials, database.
+    """Raises ``ConfigurationError`` where the server answers that it will not take this URL: its credentials, database,
+    or that it is a cluster.
 
     A server that is away, loading or changing its role is waited for later, like one that goes away in the meantime.
     """
@@ -32,6 +33,7 @@ def check_broker(settings: Settings) -> None:
     try:
         with connect_blocking(url, timeout=WITHIN) as client:
             client.ping()
+            clustered = _is_cluster(client)
     except (AuthenticationError, AuthorizationError) as error:
         raise _refused(url, error) from error
     except redis.ResponseError as error:
@@ -42,6 +44,20 @@ def check_broker(settings: Settings) -> None:
         _log.warning("Redis does not answer yet: %s", redact(str(error)))
     except (ValueError, TypeError, LookupError) as error:
         raise _refused(url, error) from error
+    else:
+        if clustered:
+            raise ConfigurationError(
+                f"REDIS_URL={shown_address(url)} is not usable: it is a Redis Cluster, and the keys of Celery's queue"
+                " do not share a slot; workers need a Redis without cluster mode"
+            )
+
+
+def _is_cluster(client: redis.Redis) -> bool:
+    try:
+        return bool(client.info("cluster").get("cluster_enabled"))
+    except redis.ResponseError as error:  # not allowed to ask
+        _log.debug("whether Redis is a cluster cannot be seen: %s", redact(str(error)))
+        return False
 
 
 def _refused(url: str, error: Exception) -> ConfigurationError:

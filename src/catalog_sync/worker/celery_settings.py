@@ -39,7 +39,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             "visibility_timeout": int(VISIBILITY_FACTOR * longest),
             # The stock values look for lost messages every 100 seconds.
-            "unacked_restore_interval": 2,
+            "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
             "global_keyprefix": KEY_PREFIX,
             "socket_connect_timeout": SOCKET_TIMEOUT,

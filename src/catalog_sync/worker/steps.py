@@ -67,6 +67,9 @@ PART_MARGIN: Final = 900
 LEAST_TO_PUBLISH: Final = 30.0
 """Seconds that merging gets although the deadline is near: everything was fetched in time."""
 
+LOOK_EVERY: Final = 10.0
+"""Seconds between two looks of an idle worker at the supplier's shared breaker and budget."""
+
 Step = Callable[["Record", Started, StepHeartbeat], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
@@ -156,6 +159,14 @@ class Worker:
             _log.info("a sync is due: job %s", job.id)
 
     async def _run(self, job_id: str, step: str, work: Step, number: int | None = None) -> None:
+        """Do a step in step with what other workers know of the supplier; between two steps that is looked at less."""
+        self.shared.wake()
+        try:
+            await self._claim_and_do(job_id, step, work, number)
+        finally:
+            self.shared.rest(LOOK_EVERY)
+
+    async def _claim_and_do(self, job_id: str, step: str, work: Step, number: int | None) -> None:
         """Claim a step and do it; what comes too late, too early or twice is dropped."""
         claim = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
         started = await self.ledger.start(

@@ -170,11 +170,13 @@ class SyncExchange(Exchange[R]):
         self.attempts += 1
         self._close_rest()
 
-    def consult(self, judge: Callable[[Any], object], response: Any) -> None:
-        """Asks ``judge`` about the answer in hand; what it raises takes the place of the verdict by status."""
+    def accepts(self, judge: Callable[[Any], object], response: Any) -> bool:
+        """Asks ``judge`` about the answer in hand: whether it is a good one whatever its status. What it raises takes
+        the place of the verdict by status."""
         if is_awaitable(opinion := judge(response)):
             discard(opinion)
             raise TypeError("judge must be a def function here")
+        return opinion is True
 
     def run(self, call: Callable[[], R]) -> R:
         """What the caller of the client gets of the protected call."""
@@ -206,11 +208,10 @@ class AsyncExchange(Exchange[R]):
         self.attempts += 1
         await self._close_rest()
 
-    async def consult(self, judge: Callable[[Any], object], response: Any) -> None:
+    async def accepts(self, judge: Callable[[Any], object], response: Any) -> bool:
         """As that of :class:`SyncExchange`; ``judge`` may be an ``async def``."""
         opinion: Any = judge(response)
-        if is_awaitable(opinion):
-            await opinion
+        return (await opinion if is_awaitable(opinion) else opinion) is True
 
     async def run(self, call: Callable[[], Awaitable[R]]) -> R:
         """As that of :class:`SyncExchange`."""

@@ -63,8 +63,8 @@ def resilience_middleware(
             error = exchange.judge(response, response.status, response.headers)
             if max_body_bytes is not None:
                 await _read(response, protection)
-                if judge is not None:
-                    await exchange.consult(judge, response)
+                if judge is not None and await exchange.accepts(judge, response):
+                    error = None
             elif error is not None and worth_reading(error, response.headers):
                 _replace(response, await response.read())
             if error is not None:

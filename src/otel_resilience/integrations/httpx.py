@@ -186,7 +186,8 @@ class ResilientTransport(_Transport, _BaseTransport):
     is cut instead. Only gzip and deflate are asked for; the answer has no ``Content-Encoding`` any more.
 
     ``judge`` is given the answer of each attempt with its body, whatever its status. What it raises is the error of the
-    attempt, and the last one the caller's. What it does not object to is judged by its status.
+    attempt, and the last one the caller's. Where it returns ``True`` the answer is a good one, such as a 404 that means
+    "gone"; else the status decides.
 
     Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
@@ -219,8 +220,9 @@ class ResilientTransport(_Transport, _BaseTransport):
             error = exchange.judge(response, response.status_code, response.headers)
             if check_time is not None:
                 content = self._read(request, response, check_time)
-                if self._protection.judge is not None:
-                    exchange.consult(self._protection.judge, _complete(request, response, content))
+                judge = self._protection.judge
+                if judge is not None and exchange.accepts(judge, _complete(request, response, content)):
+                    error = None
             elif error is not None and worth_reading(error, response.headers):
                 content, stream = b"".join(response.stream), response.stream
                 stream.close()
@@ -323,8 +325,9 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
                 response = await self._sender(request)(self._attempt(request, exchange.attempts, policy))
                 error = exchange.judge(response, response.status_code, response.headers)
                 content = await self._read(request, response)
-                if self._protection.judge is not None:
-                    await exchange.consult(self._protection.judge, _complete(request, response, content))
+                judge = self._protection.judge
+                if judge is not None and await exchange.accepts(judge, _complete(request, response, content)):
+                    error = None
             if error is not None:
                 raise exchange.refuse(error)
             return response

@@ -167,8 +167,8 @@ def _protected(
         error = exchange.judge(response, response.status_code, response.headers)
         if check_time is not None:
             _read(protection, response, method, check_time)
-            if protection.judge is not None:
-                exchange.consult(protection.judge, response)
+            if protection.judge is not None and exchange.accepts(protection.judge, response):
+                error = None
         elif not stream or (error is not None and worth_reading(error, response.headers)):
             response.content  # noqa: B018  # read, and kept
         if error is not None:

@@ -189,3 +189,22 @@ async def test_without_an_sdk_a_trace_that_came_in_goes_on(echo: EchoServer) -> 
     finally:
         context.detach(token)
     assert trace_id in echo.received[0].headers["traceparent"]
+
+
+@pytest.mark.fault("W9")
+@pytest.mark.parametrize(
+    ("expected", "status"), [(frozenset({404}), trace.StatusCode.UNSET), ((), trace.StatusCode.ERROR)]
+)
+async def test_an_answer_that_was_expected_is_no_error(
+    spans: InMemorySpanExporter, expected: object, status: trace.StatusCode
+) -> None:
+    async def gone(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(404)
+
+    transport = traced_transport(httpx.MockTransport(gone), ("localhost",))
+    async with httpx.AsyncClient(transport=transport) as client:
+        await client.get("http://localhost/bundle", extensions={"expected_statuses": expected})
+    (span,) = client_spans(spans)
+    assert span.status.status_code is status
+    assert ("error.type" in (span.attributes or {})) == (status is trace.StatusCode.ERROR)
+    assert (span.attributes or {})["http.response.status_code"] == 404

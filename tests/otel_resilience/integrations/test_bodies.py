@@ -283,6 +283,15 @@ def test_a_judges_refusal_can_be_replaced(client: Open, server: AnsweringServer)
     assert [type(each) for each in seen] == [NotReadyError]
 
 
+def test_a_judge_may_take_an_error_for_a_good_answer(client: Open, policy: Policy, server: AnsweringServer) -> None:
+    server.replies += [Reply(503), Reply(404, b"none")]
+    with RecordedTelemetry().recording() as recorded:
+        answer = client(policy, judge=lambda answer: answer.status == 404).send("GET", server.url)
+    assert (answer.status, answer.body) == (404, b"none")
+    outcomes = [(span.attributes or {}).get("resilience.outcome") for span in recorded.spans]
+    assert [each for each in outcomes if each] == ["ok_after_retry"]
+
+
 def test_head_has_no_body(client: Open, policy: Policy, server: AnsweringServer) -> None:
     server.replies += [Reply(body=b"x" * (LIMIT + 1), headers=GZIP)]
     assert client(policy).send("HEAD", server.url).status == 200

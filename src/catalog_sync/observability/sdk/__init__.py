@@ -9,34 +9,39 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.observability.sdk.continuation import trace_of
-from catalog_sync.observability.sdk.propagation import extract_context, headers_allowed, inject
+from catalog_sync.observability.sdk.propagation import extract_context, foreign, headers_allowed, inject
 from catalog_sync.observability.sdk.selection import choose_signals
 from catalog_sync.observability.sdk.session import SHUTDOWN_TIMEOUT, Telemetry
 from catalog_sync.settings.otel import check_otel
 from catalog_sync.settings.secrets import register_secrets
-from catalog_sync.settings.settings import SECRET_NAMES
+from catalog_sync.settings.settings import SECRET_NAMES, TRACE_REDIS_FROM
 
 if TYPE_CHECKING:
     import httpx
     from opentelemetry.sdk._logs import LogRecordProcessor
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.trace import Span
 
     from catalog_sync.observability.traces.records import SpanRecord
 
 __all__ = [
     "SHUTDOWN_TIMEOUT",
     "Telemetry",
+    "choose_signals",
     "extract_context",
+    "foreign",
     "headers_allowed",
     "inject_context",
     "instrument_celery",
     "instrument_redis",
     "keep_spans",
     "setup_telemetry",
+    "summarized",
     "trace_of",
     "traced_transport",
     "untraced",
@@ -62,14 +67,16 @@ def setup_telemetry(
     """
     register_secrets(environ, SECRET_NAMES)
     check_otel(environ)
-    choice = choose_signals(environ)
+    choice, redis_from = choose_signals(environ), TRACE_REDIS_FROM.value(environ)
     extras = (extra_span_processor, extra_metric_reader, extra_log_processor)
     if choice.disabled or not (choice.any or any(extra is not None for extra in extras)):
         return Telemetry()
     _use_stable_conventions()
     from catalog_sync.observability.sdk.providers import build  # loads the SDK
 
-    return build(service_name, choice, extra_span_processor, extra_metric_reader, extra_log_processor)
+    return build(
+        service_name, choice, extra_span_processor, extra_metric_reader, extra_log_processor, redis_from=redis_from
+    )
 
 
 def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
@@ -109,7 +116,7 @@ def instrument_redis(client: Any) -> None:
     _use_stable_conventions()
     from opentelemetry.instrumentation.redis import RedisInstrumentor  # only where spans are made
 
-    RedisInstrumentor.instrument_client(client)
+    RedisInstrumentor.instrument_client(client, request_hook=_summarize)
     client._instrumented_by_catalog_sync = True  # noqa: SLF001  # our own mark
 
 
@@ -143,6 +150,26 @@ def untraced() -> Iterator[None]:
 
     with suppress_instrumentation():
         yield
+
+
+@contextlib.contextmanager
+def summarized(text: str) -> Iterator[None]:
+    """What the commands to Redis within the block are for, from a bounded set: the name of their spans."""
+    token = _summary.set(text)
+    try:
+        yield
+    finally:
+        _summary.reset(token)
+
+
+_summary: ContextVar[str] = ContextVar("catalog_sync_query_summary")
+
+
+def _summarize(span: Span, *_: Any) -> None:
+    text = _summary.get(None)
+    if text is not None and span.is_recording():
+        span.update_name(text)
+        span.set_attribute("db.query.summary", text)
 
 
 def _use_stable_conventions() -> None:

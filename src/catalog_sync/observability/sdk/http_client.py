@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from opentelemetry.trace import StatusCode
 
 from catalog_sync.observability.sdk.propagation import guarded_headers, headers_allowed, inject
 from catalog_sync.observability.sdk.session import tracing
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 TEMPLATE_EXTENSION = "url_template"
 """Key of ``request.extensions`` that holds the path with placeholders instead of values."""
+
+
+EXPECTED_EXTENSION = "expected_statuses"
+"""Key of ``request.extensions`` that holds the statuses of errors which the caller expects as answers."""
 
 
 class HeaderGuard(httpx.AsyncBaseTransport):
@@ -70,7 +75,7 @@ def traced(
         return guard
     from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport  # only where spans are made
 
-    return AsyncOpenTelemetryTransport(guard, request_hook=_describe_request)
+    return AsyncOpenTelemetryTransport(guard, request_hook=_describe_request, response_hook=_judge_response)
 
 
 async def _describe_request(span: Span, request: Any) -> None:
@@ -84,3 +89,9 @@ async def _describe_request(span: Span, request: Any) -> None:
     resends = current_attempt() - 1
     if resends > 0:
         span.set_attribute("http.request.resend_count", resends)
+
+
+async def _judge_response(span: Span, request: Any, response: Any) -> None:
+    """An answer that was expected is no error; the conventions let those say so who know what the request is for."""
+    if response.status_code in (request.extensions or {}).get(EXPECTED_EXTENSION, ()):
+        span.set_status(StatusCode.OK)

@@ -20,11 +20,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from catalog_sync import __version__
-from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.domain.errors import STORE, ConfigurationError
 from catalog_sync.observability import contract
-from catalog_sync.observability.sdk.corrections import UNDEFINED_METRICS, correcting
+from catalog_sync.observability.sdk.corrections import UNWANTED_METRICS, correcting
 from catalog_sync.observability.sdk.event_lines import EventLines
 from catalog_sync.observability.sdk.log_handler import OtelLogHandler
+from catalog_sync.observability.sdk.quick_calls import QuickCalls
 from catalog_sync.observability.sdk.redacting import (
     RedactingLogExporter,
     RedactingLogProcessor,
@@ -52,11 +53,12 @@ SCHEDULE_DELAY_MS: Final = 2_000.0
 _READER_SHUTDOWN_MS: Final = 5_000.0
 
 _HTTP_BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-_FOREIGN_DURATIONS: Final = (
-    "http.client.request.duration",
-    "http.server.request.duration",
-    "otel.sdk.exporter.operation.duration",
-)
+_FEW_BOUNDARIES: Final[dict[str, tuple[float, ...]]] = {
+    library_contract.OPERATION_ATTEMPTS.name: (),
+    library_contract.STORAGE_DURATION.name: (0.001, 0.01, 0.1, 1.0),
+    "otel.sdk.exporter.operation.duration": (0.05, 0.25, 1.0, 3.0, 10.0),
+}
+"""Each bucket is a series for each set of attributes; of attempts sum and count are asked for alone."""
 
 
 def build(
@@ -65,13 +67,18 @@ def build(
     span_processor: SpanProcessor | None,
     metric_reader: MetricReader | None,
     log_processor: LogRecordProcessor | None,
+    *,
+    redis_from: float,
 ) -> Telemetry:
-    """Makes the providers that are needed and sets them for the process."""
+    """Makes the providers that are needed and sets them for the process.
+
+    ``redis_from``: seconds from which a call to Redis that went well has spans.
+    """
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     try:
         resource = _resource(service_name)
         meters = _meter_provider(resource, choice, metric_reader)
-        tracers = _tracer_provider(resource, choice, meters, span_processor)
+        tracers = _tracer_provider(resource, choice, meters, span_processor, redis_from)
         loggers = _logger_provider(resource, choice, meters, log_processor)
     except Exception as error:
         # Whatever was not foreseen in config_otel: components of other packages read variables of their own.
@@ -122,18 +129,23 @@ def _views() -> list[View]:
         metric.name: metric.boundaries
         for metric in (*library_contract.METRICS, *contract.METRICS)
         if metric.kind == "histogram" and metric.boundaries
-    } | dict.fromkeys(_FOREIGN_DURATIONS, _HTTP_BOUNDARIES)
+    }
+    histograms |= {"http.server.request.duration": _HTTP_BOUNDARIES} | _FEW_BOUNDARIES
     return [
         *(
             View(instrument_name=name, aggregation=ExplicitBucketHistogramAggregation(boundaries))
             for name, boundaries in histograms.items()
         ),
-        *(View(instrument_name=name, aggregation=DropAggregation()) for name in UNDEFINED_METRICS),
+        *(View(instrument_name=name, aggregation=DropAggregation()) for name in UNWANTED_METRICS),
     ]
 
 
 def _tracer_provider(
-    resource: Resource, choice: Choice, meters: MeterProvider | None, extra: SpanProcessor | None
+    resource: Resource,
+    choice: Choice,
+    meters: MeterProvider | None,
+    extra: SpanProcessor | None,
+    redis_from: float,
 ) -> TracerProvider | None:
     processors: list[SpanProcessor] = [] if extra is None else [RedactingSpanProcessor(extra)]
     if choice.traces is not None:
@@ -143,8 +155,7 @@ def _tracer_provider(
     if not processors:
         return None
     provider = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meters)
-    for processor in processors:
-        provider.add_span_processor(processor)
+    provider.add_span_processor(QuickCalls(processors, STORE, redis_from))
     return provider
 
 

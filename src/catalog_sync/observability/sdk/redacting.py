@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, Status
 
 from catalog_sync.observability.logs import redact_value
-from catalog_sync.observability.sdk.corrections import correct_attributes
+from catalog_sync.observability.sdk.corrections import answered_as_expected, correct_attributes
 from otel_resilience.redaction import redact, redact_url
 
 _URL_ATTRIBUTES = frozenset({"url.full", "http.url"})
@@ -102,13 +102,18 @@ class _RedactedSpan(ReadableSpan):
 def redact_span(span: ReadableSpan) -> ReadableSpan:
     """The span itself where it holds no secret and nothing wrong, else a copy without."""
     name = redact(span.name)
+    expected = answered_as_expected(span)
     attributes = _redact_attributes(correct_attributes(span.attributes))
     events = [_redact_event(event) for event in span.events]
     links = [_redact_link(link) for link in span.links]
     description = span.status.description
     status = span.status if description is None else Status(span.status.status_code, redact(description))
+    if expected:
+        attributes = {key: value for key, value in attributes.items() if key != "error.type"}
+        events, status = [], Status()
     if (
-        name == span.name
+        not expected
+        and name == span.name
         and attributes is span.attributes
         and all(new is old for new, old in zip(events, span.events, strict=True))
         and all(new is old for new, old in zip(links, span.links, strict=True))

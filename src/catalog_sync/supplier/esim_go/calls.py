@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
@@ -40,6 +41,8 @@ class _Call:
 
     operation: str
     parse: Callable[[Any], Any]
+    answers: Mapping[int, Any]
+    """The statuses of errors that are good answers, each with what it means."""
     url: httpx.URL | None
     """What is to be asked next; ``None`` once there is a result."""
     redirects: int = 0
@@ -97,14 +100,16 @@ class SupplierCalls:
         deadline: Deadline,
         *,
         template: str | None = None,
+        answers: Mapping[int, T] = MappingProxyType({}),
     ) -> T:
         """GET ``path`` and parse its JSON; what ``parse`` raises counts as a failure of the attempt.
 
-        ``template`` is the path on telemetry where the path itself names a single thing.
+        ``template`` is the path on telemetry where the path itself names a single thing. ``answers``: the statuses of
+        errors that are good answers, each with what it means.
         Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` where ``deadline`` has passed.
         """
-        call = _Call(operation, parse, httpx.URL(self._base_url + path, params=dict(params) or None))
-        extensions = {"url_template": template or path, _CALL: call}
+        call = _Call(operation, parse, answers, httpx.URL(self._base_url + path, params=dict(params) or None))
+        extensions = {"url_template": template or path, "expected_statuses": frozenset(answers), _CALL: call}
         try:
             while call.url is not None:
                 await self._http.get(call.url, extensions={**extensions, "deadline": deadline.remaining()})
@@ -115,11 +120,13 @@ class SupplierCalls:
             raise translated from error
         return call.result  # type: ignore[no-any-return]  # what ``parse`` returned
 
-    def _judge(self, response: httpx.Response) -> None:
+    def _judge(self, response: httpx.Response) -> bool:
         """Takes the result, or the address of a redirect within the host, from a complete answer; else raises."""
         call: _Call = response.request.extensions[_CALL]
         self._heed(response, call.operation)
-        if not is_redirect(response):
+        if response.status_code in call.answers:
+            call.result, call.url = call.answers[response.status_code], None
+        elif not is_redirect(response):
             raise_for_status(response, call.operation)
             call.result, call.url = call.parse(parse_json(response)), None
         elif call.redirects == MAX_REDIRECTS:
@@ -127,6 +134,7 @@ class SupplierCalls:
         else:
             call.url = redirect_target(response)
             call.redirects += 1
+        return True
 
     def _heed(self, response: httpx.Response, operation: str) -> None:
         """Let the supplier's own rate limit slow all callers down."""

@@ -196,17 +196,19 @@ class EsimGoClient:
             # As a part of a path it would ask another address, with the key.
             raise NotFoundError(f"no bundle has the name {name!r}")
         path = f"/catalogue/bundle/{quote(name, safe='')}"
-        return await self._allowed(
+
+        def parse(data: object) -> Bundle | None:
+            return envelope.parse_bundle(data, name)
+
+        found = await self._allowed(
             self._calls.get(
-                "get bundle",
-                path,
-                {},
-                lambda data: envelope.parse_bundle(data, name),
-                deadline,
-                template="/catalogue/bundle/{name}",
+                "get bundle", path, {}, parse, deadline, template="/catalogue/bundle/{name}", answers=_GONE
             ),
             deadline,
         )
+        if found is None:
+            raise NotFoundError(f"get bundle: the supplier has no bundle {name!r}", context={"operation": "get bundle"})
+        return found
 
     async def health_probe(self, *, deadline: Deadline) -> None:
         """``GET /organisation``: cheap, and refused only with a bad key."""
@@ -285,6 +287,9 @@ class EsimGoClient:
                     classification=AuthenticationError.default.replace(error_type=self._refused.error_type),
                     context=self._refused.context,
                 ) from denied
+
+
+_GONE: Final[dict[int, None]] = {404: None, 410: None}
 
 
 def _concerns_page_size(error: CatalogSyncError, size: int) -> bool:
