@@ -12,6 +12,7 @@ from otel_resilience.alerting.channels.template import FIELDS
 from otel_resilience.redaction import redact
 from support.alert_payloads import require
 from support.alert_receivers import Received, Receiver, Reply, served
+from support.doc_blocks import ROOT, blocks
 from support.notifications import SAMPLES, notification
 
 PUSH = """
@@ -122,3 +123,9 @@ def test_a_token_in_it_is_masked_and_its_text_is_not_shown() -> None:
 def test_slack_keeps_its_own_format() -> None:
     template = MessageTemplate('{"text": "{{ title }}"}')
     assert type(from_url("https://hooks.slack.com/services/T0/B0/x", template=template)).__name__ == "SlackChannel"
+
+
+def test_the_one_of_the_page_can_be_filled() -> None:
+    page = ROOT / "docs/alerting-channels.md"
+    (shown,) = [block.code for block in blocks(page) if block.language == "json" and "{{" in block.code]
+    MessageTemplate(shown)
