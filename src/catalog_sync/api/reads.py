@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Set
@@ -16,6 +17,7 @@ from catalog_sync.api.catalogue import LiveCatalogue, View
 from catalog_sync.api.parameters import ListParameters, PathText, SearchParameters
 from catalog_sync.api.routing import Handler, StrictRoute
 from catalog_sync.api.sending import InFlight, SharedResponse
+from catalog_sync.domain.freshness import from_future
 from catalog_sync.domain.models import Source
 from catalog_sync.domain.times import epoch
 from catalog_sync.observability import instruments
@@ -177,6 +179,12 @@ class Reads:
             return answer.head.not_modified
         return SharedResponse(answer.head.headers, answer.body, self._in_flight)
 
+    def _good_until(self, as_of: str, *, stale: bool) -> float:
+        if not stale:
+            return epoch(as_of) + self._live.stale_after
+        # One from the future becomes an ordinary one when that time has come.
+        return epoch(as_of) if from_future(as_of, self._wall_clock()) else math.inf
+
     def _encoded(self, document: Mapping[str, Any]) -> Encoded:
         source, as_of, stale, version = (document[name] for name in ("source", "as_of", "stale", "version"))
         body = _encode(document).encode()
@@ -192,7 +200,7 @@ class Reads:
         return Encoded(
             self._cache.head(headers, source),
             body,
-            epoch(as_of) + self._live.stale_after if not stale else float("inf"),
+            self._good_until(as_of, stale=stale),
         )
 
 

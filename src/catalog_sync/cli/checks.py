@@ -16,6 +16,7 @@ from catalog_sync.domain.errors import (
     CacheAuthenticationError,
     CatalogSyncError,
 )
+from catalog_sync.domain.freshness import Freshness
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
 from otel_resilience.redaction import redact_url
@@ -210,6 +211,9 @@ async def snapshot(directory: Path) -> Check:
     existed = await asyncio.to_thread(file.path.exists)
     found = await file.load()
     if found is not None:
+        judged = Freshness.of(found.meta, "snapshot", now=time.time(), stale_after=0)
+        if judged.problem:
+            return warn("snapshot", judged.problem, "synchronise the clocks (NTP), then start catalog-sync run")
         return ok("snapshot", f"{found.meta.bundles:,} bundles, version {found.meta.version}, as of {found.meta.as_of}")
     advice = "start catalog-sync run: every sync writes one"
     return warn("snapshot", "damaged, moved away" if existed else "none yet", advice)

@@ -104,7 +104,8 @@ async def _from_snapshot(settings: Settings, snapshot: Snapshot) -> dict[str, An
 
 def _catalogue(meta: CatalogueMeta, settings: Settings, source: Source) -> dict[str, Any]:
     judged = Freshness.of(meta, source, now=time.time(), stale_after=settings.stale_after)
-    return {"source": judged.source, "stale": judged.stale, "age_s": round(judged.age, 3), **meta.to_json()}
+    shown = {"source": judged.source, "stale": judged.stale, "age_s": round(judged.age, 3), "problem": judged.problem}
+    return {**shown, **meta.to_json()}
 
 
 def _print(data: dict[str, Any]) -> None:
@@ -146,6 +147,8 @@ def _catalogue_lines(catalogue: dict[str, Any] | None) -> list[str]:
         f"as of {catalogue['as_of']}, {_age(catalogue['age_s'])} old",
         f"last full sync {catalogue['last_full_sync'] or 'never'}",
     ]
+    if catalogue["problem"]:
+        lines[1] = f"WRONG CLOCK: {catalogue['problem']}"
     for name, group in catalogue["groups"].items():
         mark = f", STALE, as of {group['as_of']}" if group["stale"] else ""
         lines.append(f"  {name}: {group['bundles']:,}{mark}")

@@ -252,9 +252,9 @@ class CatalogReader:
             groups={name: meta for name, meta in found.meta.groups.items() if same_spelling(name) in spellings},
             stale_bundles=any(bundle.stale for bundle in found.bundles),
         )
-        if max_age is not None and judged.age > max_age:
+        if max_age is not None and judged.older_than(max_age):
             raise CatalogTooOldError(
-                f"the catalogue is {judged.age:.0f} s old, at most {max_age:.0f} s were asked for",
+                judged.problem or f"the catalogue is {judged.age:.0f} s old, at most {max_age:.0f} s were asked for",
                 context={"as_of": judged.as_of, "version": found.meta.version},
             )
         return judged

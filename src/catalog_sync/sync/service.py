@@ -18,10 +18,11 @@ from catalog_sync.domain.errors import (
     NotDurableError,
     SyncDeadlineError,
 )
+from catalog_sync.domain.freshness import age_of
 from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, LockHolder, Outcome, SyncKind, SyncReport, SyncRequest
-from catalog_sync.domain.times import parse_rfc3339, rfc3339, utc_now
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.supplier.port import Deadline
@@ -284,9 +285,8 @@ class SyncService:
         run, meta = result.run, result.meta
         age: float | None = None
         if meta is not None:
-            as_of = parse_rfc3339(meta.as_of)
-            instruments.set_catalog_age(lambda: (self.now() - as_of).total_seconds())
-            age = (self.now() - as_of).total_seconds()
+            age = age_of(meta.as_of, self.now())
+            instruments.set_catalog_age(lambda: age_of(meta.as_of, self.now()))
         counts = {group.name: group.bundles for group in report.groups}
         quarantined: dict[tuple[str, str], int] = {}
         for scope, tally in run.tallies.items() if run else ():
