@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import ssl
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -21,7 +22,7 @@ from catalog_sync.domain.errors import (
     NotFoundError,
 )
 from catalog_sync.domain.text import is_encodable
-from catalog_sync.supplier.esim_go import envelope
+from catalog_sync.supplier.esim_go import envelope, page_size
 from catalog_sync.supplier.esim_go.calls import ProtectedCalls
 from catalog_sync.supplier.esim_go.paging import follow_pages
 from catalog_sync.supplier.failures import response_rule
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 MAX_IN_FLIGHT: Final = 16
 """Requests under way at once. Enough for 10 per second at an answer time of 1.5 s, few enough for little memory."""
 
@@ -55,9 +58,6 @@ PAGES_AHEAD: Final = 8
 """Pages of one scope requested before the first of them was handed on."""
 
 MAX_PAGES: Final = 20_000
-
-PAGE_SIZES: Final = (50, 25, 10)
-"""Tried in turn where the supplier refuses a page size."""
 
 MISMATCHES_TOLERATED: Final = 3
 """From so many pages of a wrong format in a row, each counts as a failure of the supplier."""
@@ -234,17 +234,25 @@ class EsimGoClient:
 
     async def _first_page(self, scope: Scope, deadline: Deadline) -> tuple[Page, int]:
         """The first page and the size that the supplier accepted for it; smaller ones are tried where it refuses."""
+        size = self._page_size
         while True:
-            size = self._page_size
             try:
-                return await self._list(scope, 1, size, deadline), size
+                first = await self._list(scope, 1, size, deadline)
             except CatalogSyncError as error:
-                smaller = next((step for step in PAGE_SIZES if step < size), None)
-                if smaller is None or not _concerns_page_size(error, size):
-                    if isinstance(error, AccessDeniedError):
-                        await self._check_key(deadline, error)
+                smaller = page_size.smaller_than(size)
+                if isinstance(error, AccessDeniedError) and (smaller is None or not page_size.is_refused(error, size)):
+                    await self._check_key(deadline, error)
+                if smaller is None or not page_size.may_be_refused(error):
                     raise
-                self._page_size = min(self._page_size, smaller)
+                size = smaller
+                continue
+            cut = page_size.cut_to(first, size)
+            if cut is None:
+                # Remembered once it worked: what a denied group answers says nothing about the others.
+                self._page_size = min(self._page_size, size)
+                return first, size
+            _log.info("%s: pages of %d bundles are asked for: of %d only %d came", scope, cut, size, cut)
+            size = cut
 
     async def _list(self, scope: Scope, number: int, size: int, deadline: Deadline) -> Page:
         params = {"page": str(number), "perPage": str(size)}
@@ -293,13 +301,3 @@ class EsimGoClient:
                     classification=AuthenticationError.default.replace(error_type=self._refused.error_type),
                     context=self._refused.context,
                 ) from denied
-
-
-def _concerns_page_size(error: CatalogSyncError, size: int) -> bool:
-    """Whether the supplier refused the page size: it says so, or it answers 401 to a page above its documented 50."""
-    response = getattr(error.__cause__, "response", None)
-    if not isinstance(response, httpx.Response) or response.status_code not in {400, 401, 422}:
-        return False
-    if b"perpage" in response.content.lower():
-        return True
-    return response.status_code == 401 and size > PAGE_SIZES[0]
