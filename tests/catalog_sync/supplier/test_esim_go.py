@@ -400,11 +400,24 @@ async def test_an_attempt_that_waits_for_the_limit_is_not_sent_once_the_circuit_
 
     async with scripted_server(failing(503)) as server, client_of(server.url, tmp_path, supplier_rate=1) as client:
         client.policy.async_sleep = others_open_the_circuit
-        with pytest.raises(SupplierUnavailableError) as caught:
+        with pytest.raises(SupplierError) as caught:
             await names_of(client)
 
-    assert caught.value.error_type == "circuit_open"
+    assert caught.value.error_type == "503", "what was sent met this"
     assert len(server.requests) == 1
+
+
+@pytest.mark.fault("S13")
+async def test_what_an_open_circuit_rejects_names_what_opened_it(tmp_path: Path) -> None:
+    breaker = CircuitBreakerConfig(failure_threshold=2, reset_timeout=60)
+    async with scripted_server(failing(503)) as server, client_of(server.url, tmp_path, breaker=breaker) as client:
+        with pytest.raises(SupplierError, match="answered 503"):
+            await names_of(client)
+        with pytest.raises(SupplierUnavailableError, match="not sent.*it opened after 503") as caught:
+            await names_of(client)
+
+    assert caught.value.context["opened_by"] == "503"
+    assert len(server.requests) == 2
 
 
 @pytest.mark.fault("F17")

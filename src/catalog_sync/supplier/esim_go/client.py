@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import ssl
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -20,6 +20,7 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
     InvalidDataError,
     NotFoundError,
+    SupplierUnavailableError,
 )
 from catalog_sync.domain.text import is_encodable
 from catalog_sync.supplier.esim_go import envelope, page_size
@@ -41,7 +42,7 @@ from otel_resilience import (
 from otel_resilience.classification import error_types
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
     from catalog_sync.domain.models import Bundle
     from catalog_sync.settings.settings import Settings
@@ -195,7 +196,7 @@ class EsimGoClient:
     async def list_groups(self, *, deadline: Deadline) -> list[str]:
         """``GET /organisation/groups``."""
         return await self._allowed(
-            self._calls.get("list groups", "/organisation/groups", {}, envelope.parse_groups, deadline), deadline
+            self._get("list groups", "/organisation/groups", {}, envelope.parse_groups, deadline), deadline
         )
 
     async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
@@ -205,7 +206,7 @@ class EsimGoClient:
             raise NotFoundError(f"no bundle has the name {name!r}")
         path = f"/catalogue/bundle/{quote(name, safe='')}"
         return await self._allowed(
-            self._calls.get(
+            self._get(
                 "get bundle",
                 path,
                 {},
@@ -218,7 +219,7 @@ class EsimGoClient:
 
     async def health_probe(self, *, deadline: Deadline) -> None:
         """``GET /organisation``: cheap, and refused only with a bad key."""
-        await self._calls.get("probe organisation", "/organisation", {}, lambda data: data, deadline)
+        await self._get("probe organisation", "/organisation", {}, lambda data: data, deadline)
 
     async def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:
         """``GET /catalogue``, to the last page. Close the iterator when leaving it early."""
@@ -260,9 +261,30 @@ class EsimGoClient:
             params["group"] = scope.group
         if scope.country is not None:
             params["countries"] = scope.country
-        return await self._calls.get(
+        return await self._get(
             "list bundles", "/catalogue", params, lambda data: self._parse_page(data, number), deadline
         )
+
+    async def _get(
+        self,
+        operation: str,
+        path: str,
+        params: Mapping[str, str],
+        parse: Callable[[Any], T],
+        deadline: Deadline,
+        *,
+        template: str | None = None,
+    ) -> T:
+        """As :meth:`ProtectedCalls.get`; where the open circuit rejects the call, the error says what had opened it."""
+        try:
+            return await self._calls.get(operation, path, params, parse, deadline, template=template)
+        except SupplierUnavailableError as error:
+            breaker = self._policy.breaker
+            opened = None if breaker is None else breaker.metrics().last_transition
+            if opened is not None and opened.error_type:
+                error.args = (f"{error}; it opened after {opened.error_type}",)
+                error.context["opened_by"] = opened.error_type
+            raise
 
     def _parse_page(self, data: object, number: int) -> Page:
         try:
