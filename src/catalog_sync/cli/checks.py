@@ -17,6 +17,7 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
 )
 from catalog_sync.domain.freshness import Freshness
+from catalog_sync.settings.folders import make_private
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
 from otel_resilience.redaction import redact_url
@@ -67,7 +68,7 @@ def fail(name: str, message: str, advice: str) -> Check:
 def state_dir(path: Path) -> Check:
     """Whether a file can be written to the state folder."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path)
         with tempfile.NamedTemporaryFile(dir=path, prefix=".doctor"):
             pass
     except OSError as error:

@@ -14,6 +14,7 @@ from pydantic import InstanceOf
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings import values
 from catalog_sync.settings.alerts import AlertSettings
+from catalog_sync.settings.folders import make_private
 from catalog_sync.settings.otel import check_otel
 from catalog_sync.settings.secrets import register_secrets
 from catalog_sync.settings.values import Secret
@@ -199,7 +200,7 @@ class Settings(VariableGroup):
     def require_state_dir(self) -> None:
         """Makes the state folder and writes to it. Raises ``ConfigurationError`` where that cannot be done."""
         try:
-            self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.state_dir)
             with tempfile.NamedTemporaryFile(dir=self.state_dir, prefix=".check"):
                 pass
         except OSError as error:

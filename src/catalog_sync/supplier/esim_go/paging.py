@@ -113,8 +113,8 @@ async def follow_pages(
 
 
 async def _after(page: Page, fetch: Callable[[int], Awaitable[Page]], *, certain: bool) -> Page | None:
-    """The page after ``page``. Unless that one was full for ``certain``, there may be none: then the supplier has nothing
-    under that number, or the same again."""
+    """The page after ``page``. Unless it is ``certain``, there may be none: then the supplier has nothing under that
+    number, or the same again."""
     try:
         follower = await fetch(page.number + 1)
     except CatalogSyncError as error:
