@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal
 
-from catalog_sync.domain.errors import CacheAuthenticationError, CacheWritesPausedError, CatalogSyncError
+from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
 from catalog_sync.domain.models import Bundle, CatalogueMeta, LockHolder
 from catalog_sync.store import scripts
@@ -30,6 +30,8 @@ from catalog_sync.store.keys import (
     LOCK,
     META_JSON,
     META_MANIFEST,
+    REPLACED,
+    VERSION_HASHES,
     VERSION_PREFIX,
     VersionKeys,
     receipt_key,
@@ -42,6 +44,10 @@ Backend = Literal["redis", "private-redis", "in-process"]
 
 GRACE = 600
 """Seconds for which a replaced version stays for readers that hold its pointer."""
+KEPT_VERSIONS = 3
+"""Replaced versions that stay for so long at most."""
+KEPT_BYTES = 64 * 1024 * 1024
+"""Memory of those in Redis; the last one replaced stays also where it is larger."""
 
 log = logging.getLogger(__name__)
 
@@ -143,11 +149,9 @@ class CatalogStore:
         """A place for a part of a version, which is never committed itself. It lasts ``ttl`` seconds."""
         return Staging(self._redis, version, ttl=ttl)
 
-    async def begin(self, version: str) -> Staging:
-        """A place to write ``version``. Raises :class:`CacheWritesPausedError` where Redis has no room for it."""
-        staging = Staging(self._redis, version)
-        await self._check_room()
-        return staging
+    def begin(self, version: str) -> Staging:
+        """A place to write ``version``. Whether Redis has room for it is for Redis to say, when it is written."""
+        return Staging(self._redis, version)
 
     async def commit(
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, *, grace: int = GRACE, receipt: str | None = None
@@ -167,8 +171,14 @@ class CatalogStore:
         answer = await self._redis.script(
             "commit",
             scripts.COMMIT,
-            keys=[CURRENT, FENCE, FENCE_SEQ, LOCK, *staging.keys.all, *([receipt_key(receipt)] if receipt else [])],
-            args=[staging.version, lease.token, lease.claim, grace, *counts, VERSION_PREFIX, *HASHES, "meta"],
+            keys=[
+                *(CURRENT, FENCE, FENCE_SEQ, LOCK, *staging.keys.all, REPLACED),
+                *([receipt_key(receipt)] if receipt else []),
+            ],
+            args=[
+                *(staging.version, lease.token, lease.claim, grace, *counts, KEPT_VERSIONS, KEPT_BYTES),
+                *(VERSION_PREFIX, *VERSION_HASHES),
+            ],
         )
         status, *details = [bytes(part).decode() for part in answer]
         if status == "published":
@@ -273,35 +283,6 @@ class CatalogStore:
     async def lock_holder(self) -> LockHolder | None:
         """Who holds the sync lock."""
         return await self._lock.holder()
-
-    async def _check_room(self) -> None:
-        try:
-            info = await self._redis.call("info", lambda client: client.info("memory"))
-        except (CacheReplyError, CacheAuthenticationError) as error:
-            log.debug("memory of Redis is unknown: %s", error)
-            return
-        limit = int(info.get("maxmemory", 0))
-        if limit == 0:
-            return
-        free = limit - int(info.get("used_memory", 0))
-        needed = await self._size_of_current()
-        if free < max(needed, 1):
-            raise CacheWritesPausedError(
-                f"Redis has {max(free, 0)} bytes left, a second version of the catalogue needs about {needed}",
-                context={"free": free, "needed": needed},
-            )
-
-    async def _size_of_current(self) -> int:
-        version = await self.current_version()
-        if version is None:
-            return 0
-        commands = [("MEMORY", "USAGE", key, "SAMPLES", 20) for key in VersionKeys(version).all]
-        try:
-            sizes = await self._redis.read_many("measure version", commands)
-        except (CacheReplyError, CacheAuthenticationError) as error:
-            log.debug("size of the current version is unknown: %s", error)
-            return 0
-        return sum(int(size or 0) for size in sizes)
 
 
 def _names(text: bytes, dimension: str) -> list[str]:

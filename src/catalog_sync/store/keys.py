@@ -15,10 +15,15 @@ FENCE_SEQ = f"{TAG}:fence:seq"
 LOCK = f"{TAG}:lock"
 VERSION_PREFIX = f"{TAG}:v:"
 
+REPLACED = f"{TAG}:replaced"
+"""Sorted set of the versions that were replaced and are kept for a while, by the token that replaced them."""
 RECEIPT_PREFIX = f"{TAG}:receipt:"
 
 HASHES = ("bundles", "groups", "countries", "durations", "regions")
 """The data hashes of a version; its ``meta`` hash comes on top."""
+
+VERSION_HASHES = (*HASHES, "meta")
+"""All hashes of a version."""
 
 META_JSON = "json"
 """Field of the meta hash: the catalogue meta."""

@@ -176,7 +176,7 @@ class SyncService:
         began = self.now()
         distributed = self.distributed
         suffix = distributed.attempt if distributed else correlation_id()[:8]
-        staging = await self.store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
+        staging = self.store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
         committing = False
         try:
             run = result.run = Run(
