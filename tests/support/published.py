@@ -21,6 +21,7 @@ class StoreSettings:
 
     state_dir: Path
     redis_url: str | None = None
+    key_prefix: str = ""
     attempt_timeout: float = 5.0
     retry: RetryConfig = dataclasses.field(default_factory=RetryConfig)
     breaker: CircuitBreakerConfig = dataclasses.field(default_factory=CircuitBreakerConfig)

@@ -24,8 +24,8 @@ LONGEST_PAUSE: Final = 86_400.0
 
 Reason = Literal["never_synced", "old", "future", "young", "paused", "damaged", "unreadable"]
 """Why a sync is due, or is not. ``future``: what is published says that it was fetched at a time still to come, so its
-age is not known. ``paused``: the supplier asked to come back later. ``damaged``: a part of what is published is lost, and
-only a full sync repairs it. ``unreadable``: the store does not answer, which says nothing about the age of what is
+age is not known. ``paused``: the supplier asked to come back later. ``damaged``: a part of what is published is lost,
+and only a full sync repairs it. ``unreadable``: the store does not answer, which says nothing about the age of what is
 published."""
 
 

@@ -26,7 +26,7 @@ from catalog_sync.jobs.records import (
     step_of,
     unreadable_report,
 )
-from catalog_sync.store.client import GuardedRedis
+from catalog_sync.store.client import GuardedRedis, named
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.store.keys import LOCK
 from catalog_sync.sync.shared.staged import Part
@@ -342,7 +342,7 @@ class JobLedger:
 
     async def _unobserved(self, *command: str | bytes | int) -> list[Any]:
         async def send(client: Any) -> Any:
-            return await client.execute_command(*command)
+            return await client.execute_command(*named(command, self.redis.prefix))
 
         return list(await self.redis.past_policy("watch jobs", send) or ())
 

@@ -10,6 +10,7 @@ from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.errors import CorruptEntryError
+from catalog_sync.store.keys import Key
 
 SHOWN_LETTERS: Final = 10
 
@@ -37,7 +38,7 @@ async def _active(ledger: JobLedger) -> Job | None:
 
 def _worker(key: bytes, text: bytes) -> dict[str, Any]:
     """What a worker says of itself; of one that cannot be read its name."""
-    unreadable = {"name": bytes(key).decode("utf-8", "replace").removeprefix(WORKER_PREFIX), "unreadable": True}
+    unreadable = {"name": bytes(key).decode("utf-8", "replace").rpartition(WORKER_PREFIX)[2], "unreadable": True}
     try:
         said = json.loads(text)
     except (ValueError, RecursionError):
@@ -50,7 +51,7 @@ async def _workers(redis: GuardedRedis) -> list[dict[str, Any]]:
     cursor = 0
     while True:
         cursor, keys = await redis.command(
-            "look for workers", "SCAN", cursor, "MATCH", f"{WORKER_PREFIX}*", "COUNT", 500
+            "look for workers", "SCAN", cursor, "MATCH", Key(f"{WORKER_PREFIX}*"), "COUNT", 500
         )
         if keys:
             texts = await redis.command("read workers", "MGET", *keys)

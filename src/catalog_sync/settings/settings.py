@@ -117,6 +117,8 @@ class Settings(VariableGroup):
     """The store: `redis://`, `rediss://` or `unix://`. After a question mark only what every client of ours takes:
     `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`, `db`
     with `unix://`. Not set: a private `redis-server` where one is on the PATH, else an in-process store."""
+    key_prefix: str = variable("CATALOG_KEY_PREFIX", values.key_prefix, unset="")
+    """First part of every key in Redis, as `shop:`: with one each, several installations may share a Redis."""
     state_dir: Path = variable("CATALOG_STATE_DIR", values.folder)
     """Folder for the snapshot, the private Redis, the alert outbox and persisted state. Not set: the user's state
     folder (`$XDG_STATE_HOME/catalog-sync`, `~/.local/state/catalog-sync`; on macOS `~/Library/Application

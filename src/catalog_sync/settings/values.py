@@ -247,6 +247,13 @@ def name(text: str) -> str:
     return text
 
 
+def key_prefix(text: str) -> str:
+    """The first part of keys: nothing that a pattern or a cluster reads as something else."""
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{0,64}", text):
+        raise ValueError("at most 64 letters, digits, dots, colons, dashes and underscores")
+    return text
+
+
 def one_of(*words: str) -> Reader:
     """One of ``words``, in any case."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import time
@@ -30,6 +31,7 @@ from catalog_sync.store.keys import (
     LOCK,
     META_JSON,
     META_MANIFEST,
+    OWNER,
     REPLACED,
     VERSION_HASHES,
     VERSION_PREFIX,
@@ -37,6 +39,7 @@ from catalog_sync.store.keys import (
     receipt_key,
 )
 from catalog_sync.store.lock import LOCK_TTL, LockLease, SharedOwner, SyncLock, lock_lost
+from catalog_sync.store.owner import Owner, read_mark
 from catalog_sync.store.staging import CHUNK, Staging, chunks, decode, scan_hash
 from otel_resilience import Policy
 
@@ -92,6 +95,21 @@ class CatalogStore:
             log.warning("whether the private redis-server keeps the catalogue cannot be seen: %s", error)
             return False
         return bool(info.get("aof_last_write_status") == "ok")
+
+    async def claim(self, owner: Owner, *, force: bool = False) -> None:
+        """Marks this Redis as that of ``owner``, under the sync lock. A Redis of this machine alone has no mark.
+
+        Raises :class:`ForeignStoreError` where it is that of another installation, unless ``force`` takes it over.
+        """
+        if self.backend != "redis":
+            return
+        found = read_mark(await self._redis.command("read owner", "GET", OWNER))
+        if not force:
+            owner.check(found, publishes=True)
+        if found is not None and owner.environment is None:
+            owner = dataclasses.replace(owner, environment=found.environment)
+        if found is None or (found.environment, found.supplier) != (owner.environment, owner.supplier):
+            await self._redis.command("mark owner", "SET", OWNER, json.dumps(owner.to_json()))
 
     @property
     def policy(self) -> Policy:
@@ -168,6 +186,7 @@ class CatalogStore:
         if staging.version != meta.version or meta.fence != lease.token:
             raise StagingIncompleteError("the meta belongs to another version or another run")
         counts = [staging.manifest[name] for name in HASHES]
+        limits = (KEPT_VERSIONS, KEPT_BYTES, VERSION_PREFIX, *VERSION_HASHES)
         answer = await self._redis.script(
             "commit",
             scripts.COMMIT,
@@ -175,10 +194,7 @@ class CatalogStore:
                 *(CURRENT, FENCE, FENCE_SEQ, LOCK, *staging.keys.all, REPLACED),
                 *([receipt_key(receipt)] if receipt else []),
             ],
-            args=[
-                *(staging.version, lease.token, lease.claim, grace, *counts, KEPT_VERSIONS, KEPT_BYTES),
-                *(VERSION_PREFIX, *VERSION_HASHES),
-            ],
+            args=[staging.version, lease.token, lease.claim, grace, *counts, *limits],
         )
         status, *details = [bytes(part).decode() for part in answer]
         if status == "published":

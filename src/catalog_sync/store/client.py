@@ -24,11 +24,13 @@ from catalog_sync.domain.errors import (
 )
 from catalog_sync.observability.sdk import untraced
 from catalog_sync.store.errors import CacheReplyError, CorruptEntryError
+from catalog_sync.store.keys import Key
 from otel_resilience import AttemptTimeoutError, CircuitOpenError, DeadlineExceededError, Policy, classify
 from otel_resilience.classification import error_types
 from otel_resilience.redaction import redact
 
 T = TypeVar("T")
+P = TypeVar("P", bound=str | bytes | int)
 
 SOCKET_TIMEOUT = 5.0
 """Seconds for connecting and for one answer; the policy's attempt timeout is usually what ends a slow command."""
@@ -98,11 +100,18 @@ def _without_text(error: Exception) -> Exception:
     return type(error)("details withheld, they may contain the password")
 
 
+def named(parts: Sequence[P], prefix: str) -> list[P | str]:
+    """The parts of a command, every :class:`~catalog_sync.store.keys.Key` with the prefix of the installation."""
+    return [part.under(prefix) if isinstance(part, Key) else part for part in parts]
+
+
 class GuardedRedis:
     """A redis client whose every use goes through a policy and ends in a result or a :class:`CatalogSyncError`."""
 
-    def __init__(self, client: redis.Redis, policy: Policy) -> None:
+    def __init__(self, client: redis.Redis, policy: Policy, *, prefix: str = "") -> None:
+        """``prefix`` is put before every :class:`~catalog_sync.store.keys.Key`."""
         self.raw = client
+        self.prefix = prefix
         self.policy = policy
         self._scripts: dict[str, Any] = {}
 
@@ -136,13 +145,14 @@ class GuardedRedis:
         script = self._scripts.get(text)
         if script is None:
             script = self._scripts[text] = self.raw.register_script(text)
+        keys, args = named(keys, self.prefix), named(args, self.prefix)
         return await self.call(name, lambda _: cast(Awaitable[Any], script(keys=keys, args=args)), deadline=deadline)
 
     async def command(self, name: str, *parts: str | bytes | int) -> Any:
         """Sends one command."""
 
         async def send(client: redis.Redis) -> Any:
-            return await client.execute_command(*parts)  # type: ignore[no-untyped-call]  # redis-py has no types here
+            return await client.execute_command(*named(parts, self.prefix))  # type: ignore[no-untyped-call]  # redis-py has no types here
 
         return await self.call(name, send)
 
@@ -152,7 +162,7 @@ class GuardedRedis:
         async def send(client: redis.Redis) -> list[Any]:
             async with client.pipeline(transaction=False) as pipeline:
                 for command in commands:
-                    pipeline.execute_command(*command)
+                    pipeline.execute_command(*named(command, self.prefix))
                 return list(await pipeline.execute())
 
         return await self.call(name, send)

@@ -25,6 +25,7 @@ from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, LockHolder, Out
 from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
+from catalog_sync.store.owner import Owner
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.builder import CatalogueBuilder
 from catalog_sync.sync.full import build_full
@@ -167,6 +168,8 @@ class SyncService:
         return self.distributed.refused_by or await adopt_lease(self.store, self.distributed)
 
     async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:
+        owner = await asyncio.to_thread(lambda: Owner.of(self.settings, make_id=True))
+        await self.store.claim(owner, force=request.force)
         published = await Published.load(self.store, self.snapshot)
         previous = published.previous
         result.meta = previous.meta if previous else None

@@ -20,6 +20,7 @@ from celery import signals
 
 from catalog_sync.jobs.keys import SWEPT, WORKER_PREFIX
 from catalog_sync.store.client import connect_blocking
+from catalog_sync.store.keys import Key
 from catalog_sync.worker.celery_settings import SWEEP_TASK
 from catalog_sync.worker.process import probe
 
@@ -46,6 +47,8 @@ class Presence:
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = connect_blocking(settings.redis_url or "")
         self._name = name
+        self._entry = Key(f"{WORKER_PREFIX}{name}").under(settings.key_prefix)
+        self._swept = SWEPT.under(settings.key_prefix)
         self._clock = clock
         self._worker: Any = None
         self._probed: float | None = None
@@ -62,8 +65,8 @@ class Presence:
         self._probe_pool()
         who = {"name": self._name, "host": socket.gethostname(), "pid": os.getpid(), "since": int(self._since)}
         try:
-            self._redis.set(f"{WORKER_PREFIX}{self._name}", json.dumps(who), ex=PRESENT_FOR)
-            due = self._redis.set(SWEPT, self._name, nx=True, px=self._sweep_every_ms)
+            self._redis.set(self._entry, json.dumps(who), ex=PRESENT_FOR)
+            due = self._redis.set(self._swept, self._name, nx=True, px=self._sweep_every_ms)
         except _errors as error:
             _log.warning("the worker cannot be registered: %s", type(error).__name__)
             return
@@ -91,7 +94,7 @@ class Presence:
     def leave(self, **_: Any) -> None:
         """Take this worker off the list."""
         try:
-            self._redis.delete(f"{WORKER_PREFIX}{self._name}")
+            self._redis.delete(self._entry)
             self._redis.close()
         except _errors as error:
             _log.debug("the worker cannot be taken off the list: %s", type(error).__name__)

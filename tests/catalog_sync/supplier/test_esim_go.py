@@ -413,7 +413,7 @@ async def test_what_an_open_circuit_rejects_names_what_opened_it(tmp_path: Path)
     async with scripted_server(failing(503)) as server, client_of(server.url, tmp_path, breaker=breaker) as client:
         with pytest.raises(SupplierError, match="answered 503"):
             await names_of(client)
-        with pytest.raises(SupplierUnavailableError, match="not sent.*it opened after 503") as caught:
+        with pytest.raises(SupplierUnavailableError, match=r"not sent.*it opened after 503") as caught:
             await names_of(client)
 
     assert caught.value.context["opened_by"] == "503"

@@ -1,0 +1,171 @@
+"""Which Redis a program uses: other kinds of servers, and the Redis of another installation, are refused by all of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from catalog_sync.store.keys import OWNER
+from support.cli import Cli, Supplier, running_supplier
+from support.redis_server import RedisServer
+
+PROGRAMS = [
+    ("catalog_sync", "run"),
+    ("catalog_sync", "run", "--if-due"),
+    ("catalog_sync", "search"),
+    ("catalog_sync", "show", "x"),
+    ("catalog_sync", "status"),
+    ("catalog_sync", "syncs"),
+    ("catalog_sync", "trace"),
+    ("catalog_sync", "alerts"),
+    ("catalog_sync", "doctor"),
+    ("catalog_sync.api.command",),
+    ("catalog_sync.worker",),
+    ("catalog_sync.worker.beat",),
+    ("catalog_sync.up",),
+]
+
+
+def ends_with(cli: Cli, program: Sequence[str], **changes: str) -> tuple[int, str]:
+    """Exit code and stderr of a program that has to end by itself."""
+    if program[0] == "catalog_sync":
+        result = cli(*program[1:], **changes)
+        return result.code, result.err
+    done = subprocess.run(
+        [sys.executable, "-m", *program],
+        env={"PATH": "/usr/bin:/bin", "CATALOG_ENV_FILE": "none", "CATALOG_API_PORT": "0", **cli.env, **changes},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("cluster"), "--cluster-enabled", "yes") as server:
+        server.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        yield server
+
+
+@pytest.mark.fault("S8")
+@pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
+def test_a_cluster_is_refused_by_every_program_in_one_line(
+    cluster: RedisServer, supplier: Supplier, tmp_path: Path, program: tuple[str, ...]
+) -> None:
+    code, err = ends_with(Cli(tmp_path / "state", supplier, cluster.url), program)
+    assert code == 2
+    [line] = [line for line in err.splitlines() if "Redis Cluster" in line]
+    assert f"REDIS_URL='redis://127.0.0.1:{cluster.port}/0' is not usable" in line
+
+
+@pytest.mark.fault("S8")
+@pytest.mark.parametrize("program", [PROGRAMS[0], PROGRAMS[2], *PROGRAMS[9:12]], ids=" ".join)
+@pytest.mark.parametrize("url", ["redis+sentinel://127.0.0.1:26379/mymaster", "redis://127.0.0.1/0?decode_responses=1"])
+def test_what_no_client_takes_is_refused_by_every_program_in_one_line(
+    supplier: Supplier, tmp_path: Path, program: tuple[str, ...], url: str
+) -> None:
+    code, err = ends_with(Cli(tmp_path / "state", supplier, url), program)
+    assert code == 2
+    assert len([line for line in err.splitlines() if "REDIS_URL=" in line and "is not allowed" in line]) == 1
+
+
+@pytest.mark.fault("S8")
+def test_a_sentinel_is_recognised_by_its_answer(supplier: Supplier, redis_server: RedisServer, tmp_path: Path) -> None:
+    config = tmp_path / "sentinel.conf"
+    config.write_text(f"sentinel monitor mymaster 127.0.0.1 {redis_server.port} 1\n")
+    with RedisServer(tmp_path / "server", program_options=(str(config), "--sentinel")) as sentinel:
+        result = Cli(tmp_path / "state", supplier, sentinel.url)("search")
+    assert result.code == 2
+    assert "it is a Sentinel, which is not supported: name the server that it watches" in result.err
+
+
+@pytest.fixture(scope="module")
+def other_supplier() -> Iterator[Supplier]:
+    with running_supplier(60) as supplier:
+        yield supplier
+
+
+@pytest.mark.fault("S10")
+def test_two_installations_live_beside_each_other_with_prefixes(
+    supplier: Supplier, other_supplier: Supplier, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    ours = Cli(tmp_path / "a", supplier, redis_server.url)
+    theirs = Cli(tmp_path / "b", other_supplier, redis_server.url)
+    ours.env["CATALOG_KEY_PREFIX"] = "ours:"
+    theirs.env["CATALOG_KEY_PREFIX"] = "theirs:"
+    first = ours("run", "--json").json
+    second = theirs("run", "--json").json
+    assert (first["outcome"], second["outcome"]) == ("COMPLETE", "COMPLETE")
+    assert first["bundles"] != second["bundles"]
+    for cli, report in ((ours, first), (theirs, second)):
+        found = cli("search", "--limit", "1", "--json").json
+        assert (found["source"], found["version"], found["total"]) == ("fresh", report["version"], report["bundles"])
+        assert cli("status", "--json").json["catalogue"]["version"] == report["version"]
+        assert [sync["version"] for sync in cli("syncs", "--json").json["syncs"]] == [report["version"]]
+    names = {key.partition(b":")[0] for key in redis_server.command("KEYS", "*")}
+    assert names == {b"ours", b"theirs"}
+
+
+@pytest.mark.fault("S10")
+def test_the_redis_of_another_installation_is_refused_before_anything_is_asked(
+    supplier: Supplier, other_supplier: Supplier, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    ours = Cli(tmp_path / "a", supplier, redis_server.url)
+    theirs = Cli(tmp_path / "b", other_supplier, redis_server.url)
+    version = ours("run", "--json").json["version"]
+    asked = other_supplier.requests()
+    for program, changes in (
+        (("catalog_sync", "run"), {}),
+        (("catalog_sync", "run", "--country", "PT"), {}),
+        (("catalog_sync.worker",), {}),
+        (("catalog_sync.worker.beat",), {}),
+        (("catalog_sync.api.command",), {"CATALOG_API_TOKEN": "a-long-token-for-writes"}),
+    ):
+        code, err = ends_with(theirs, program, **changes)
+        assert code == 2, program
+        [line] = [line for line in err.splitlines() if "another installation" in line]
+        assert "CATALOG_KEY_PREFIX" in line
+        assert "--force" in line
+    assert other_supplier.requests() == asked
+    assert theirs("search", "--json").json["version"] == version, "reading is bound to no supplier"
+
+    assert theirs("run", "--force", "--json").json["outcome"] == "COMPLETE", "it is taken over on purpose"
+    assert ours("run").code == 2
+    assert theirs("run", "--json").json["outcome"] == "COMPLETE"
+
+
+@pytest.mark.fault("S10")
+def test_another_environment_is_another_installation_for_readers_too(
+    supplier: Supplier, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    production = Cli(tmp_path / "a", supplier, redis_server.url)
+    production.env["CATALOG_ENVIRONMENT"] = "production"
+    assert production("run", "--json").json["outcome"] == "COMPLETE"
+    for arguments in (("run",), ("search",), ("status",)):
+        result = production(*arguments, CATALOG_ENVIRONMENT="staging")
+        assert result.code == 2
+        assert "CATALOG_ENVIRONMENT is production there, staging here" in result.err
+    assert production("search", CATALOG_ENVIRONMENT="").code == 0, "who says nothing may read"
+
+
+def test_one_installation_may_have_many_state_folders_and_move_to_another_supplier(
+    supplier: Supplier, other_supplier: Supplier, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    one = Cli(tmp_path / "a", supplier, redis_server.url)
+    assert one("run", "--json").json["outcome"] == "COMPLETE"
+    assert Cli(tmp_path / "b", supplier, redis_server.url)("run", "--json").json["outcome"] == "COMPLETE"
+    moved = one("run", "--json", ESIM_GO_BASE_URL=other_supplier.base_url).json
+    assert moved["error"] is None or moved["error"]["type"] == "publish_refused", "its guards are all that objects"
+    assert other_supplier.base_url.split("/")[2].encode() in redis_server.command("GET", OWNER)
+
+
+def test_a_mark_that_cannot_be_read_stops_nobody(supplier: Supplier, redis_server: RedisServer, tmp_path: Path) -> None:
+    redis_server.command("SET", OWNER, b"\xff{")
+    assert Cli(tmp_path / "a", supplier, redis_server.url)("run", "--json").json["outcome"] == "COMPLETE"
+    assert b"installation" in redis_server.command("GET", OWNER)
