@@ -75,8 +75,8 @@ class RedisServer:
         self._directory.mkdir(parents=True, exist_ok=True)
         secret = () if self._password is None else ("--requirepass", self._password)
         self._process = subprocess.Popen(
-            [self._program, *self._program_options, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory),
-             "--save", "", *secret, *self._options],
+            [self._program, *self._program_options, "--port", str(self.port), "--bind", "127.0.0.1",
+             "--dir", str(self._directory), "--save", "", *secret, *self._options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip

@@ -75,6 +75,7 @@ async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> 
 
     reachable: dict[str, Any] = {"backend": store.backend, "reachable": True, "error": None}
     catalogue = jobs = None
+    lock: dict[str, Any] = {"state": "unknown", "holder": None}
     try:
         try:
             meta = await store.current()
@@ -82,13 +83,17 @@ async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> 
             meta, reachable["error"] = None, error_info(damage).to_json()
         if meta is not None:
             catalogue = _catalogue(meta, settings, "fresh")
-        holder = await store.lock_holder()
+        try:
+            holder = await store.lock_holder()
+            lock = {"state": "free" if holder is None else "held", "holder": holder.to_json() if holder else None}
+        except InvalidDataError as damage:
+            reachable["error"] = error_info(damage).to_json()
         jobs = await overview(store.redis)
+    except InvalidDataError as damage:
+        reachable["error"] = error_info(damage).to_json()
     except CatalogSyncError as error:
         reachable.update(reachable=False, error=error_info(error).to_json())
-        lock: dict[str, Any] = {"state": "unknown", "holder": None}
-    else:
-        lock = {"state": "free" if holder is None else "held", "holder": holder.to_json() if holder else None}
+        lock = {"state": "unknown", "holder": None}
     return {
         "catalogue": catalogue or await _from_snapshot(settings, snapshot),
         "store": reachable,

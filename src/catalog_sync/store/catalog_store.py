@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal
@@ -13,8 +14,9 @@ from typing import Literal
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
 from catalog_sync.domain.models import Bundle, CatalogueMeta, LockHolder
+from catalog_sync.domain.text import is_encodable
 from catalog_sync.store import scripts
-from catalog_sync.store.client import GuardedRedis
+from catalog_sync.store.client import GuardedRedis, text_of
 from catalog_sync.store.errors import (
     AlreadyPublishedError,
     CacheReplyError,
@@ -51,6 +53,8 @@ KEPT_VERSIONS = 3
 """Replaced versions that stay for so long at most."""
 KEPT_BYTES = 64 * 1024 * 1024
 """Memory of those in Redis; the last one replaced stays also where it is larger."""
+
+_DAYS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 log = logging.getLogger(__name__)
 
@@ -154,9 +158,12 @@ class CatalogStore:
             raise VersionGoneError(f"version {version} is not in Redis any more", context={"version": version})
         try:
             meta = CatalogueMeta.from_json_text(document)
-            expected = [int(json.loads(manifest)[name]) for name in HASHES]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            counts = json.loads(manifest)
+            expected = [counts[name] for name in HASHES]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptEntryError(f"the meta of version {version} cannot be read") from error
+        if meta.version != version:
+            raise CorruptEntryError(f"under version {version} the meta of another one is stored")
         if lengths != expected or expected[0] != meta.bundles:
             damaged = VersionGoneError(f"version {version} lacks a part", context={"version": version})
             damaged.meta = meta
@@ -222,7 +229,7 @@ class CatalogStore:
             # Durations come first: every bundle has one, so that names stand in one order.
             async for page in scan_hash(self._redis, keys.hash(dimension), count=50):
                 for value, names in page.items():
-                    index.tag(dimension, value.decode(), _names(names, dimension))
+                    index.tag(dimension, _value(value, dimension), _names(names, dimension))
         if len(index) != int(await self._redis.command("count", "HLEN", keys.bundles)):
             raise VersionGoneError(f"the index of version {version} lacks a part", context={"version": version})
         return index
@@ -230,7 +237,7 @@ class CatalogStore:
     async def values(self, version: str, dimension: Dimension) -> frozenset[str]:
         """The groups, countries, regions or durations that occur in a version."""
         values = await self._redis.command("read index", "HKEYS", VersionKeys(version).hash(dimension))
-        return frozenset(bytes(value).decode() for value in values)
+        return frozenset(_value(value, dimension) for value in values)
 
     async def select(self, version: str, wanted: Filter) -> list[str]:
         """The names in a version that ``wanted`` describes, sorted. Reads only the index entries it needs."""
@@ -241,7 +248,7 @@ class CatalogStore:
                 continue
             key = keys.hash(dimension)
             values = await self._redis.command("read index", "HKEYS", key)
-            fields = [value for value in values if wanted.accepts(dimension, bytes(value).decode())]
+            fields = [value for value in values if wanted.accepts(dimension, _value(value, dimension))]
             found: set[str] = set()
             if fields:
                 texts = await self._redis.command("read index", "HMGET", key, *fields)
@@ -252,7 +259,7 @@ class CatalogStore:
             selected = found if selected is None else selected & found
         if selected is None:
             names = await self._redis.command("read names", "HKEYS", keys.bundles)
-            selected = {bytes(name).decode() for name in names}
+            selected = {text_of(name, "the name of a stored bundle") for name in names}
         if not selected:
             # A key that is gone answers like an empty one: nothing is found only in a version that is whole.
             await self.meta(version)
@@ -279,12 +286,12 @@ class CatalogStore:
             for name, text in page.items():
                 if name not in seen:
                     seen.add(name)
-                    yield decode(name.decode(), text)
+                    yield decode(text_of(name, "the name of a stored bundle"), text)
 
     async def receipt(self, name: str) -> str | None:
         """The version that was published under this receipt, for a day."""
         version = await self._redis.command("read receipt", "GET", receipt_key(name))
-        return None if version is None else bytes(version).decode()
+        return None if version is None else text_of(version, "a receipt")
 
     async def acquire_lock(
         self, holder: str, *, token_floor: int = 0, shared: SharedOwner | None = None
@@ -301,11 +308,19 @@ class CatalogStore:
         return await self._lock.holder()
 
 
+def _value(raw: bytes, dimension: Dimension) -> str:
+    """A field of an index."""
+    value = text_of(raw, f"a value in the index of {dimension}")
+    if dimension == "durations" and not _DAYS.fullmatch(value):
+        raise CorruptEntryError("a value in the index of durations is no number of days")
+    return value
+
+
 def _names(text: bytes, dimension: str) -> list[str]:
     try:
         names = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptEntryError(f"an entry of the index of {dimension} cannot be read") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) and is_encodable(name) for name in names):
         raise CorruptEntryError(f"an entry of the index of {dimension} is no list of names")
     return names

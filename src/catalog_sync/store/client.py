@@ -100,6 +100,14 @@ def _without_text(error: Exception) -> Exception:
     return type(error)("details withheld, they may contain the password")
 
 
+def text_of(raw: Any, what: str) -> str:
+    """A text as Redis holds it. Raises :class:`CorruptEntryError` where it is none."""
+    try:
+        return bytes(raw).decode()
+    except ValueError as error:
+        raise CorruptEntryError(f"{what} is not UTF-8") from error
+
+
 def named(parts: Sequence[P], prefix: str) -> list[P | str]:
     """The parts of a command, every :class:`~catalog_sync.store.keys.Key` with the prefix of the installation."""
     return [part.under(prefix) if isinstance(part, Key) else part for part in parts]

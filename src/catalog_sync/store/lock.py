@@ -171,14 +171,12 @@ def lock_lost(token: int) -> LockLostError:
 def _holder(value: bytes, ttl_ms: int) -> LockHolder:
     try:
         data = json.loads(value)
-        return LockHolder(
-            owner=str(data["owner"]),
-            since=str(data["since"]),
-            ttl_s=max(0, ttl_ms) / 1000,
-            correlation_id=data.get("correlation_id"),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptEntryError("the lock holds something that this program did not write") from error
+        shown = {name: data[name] for name in ("owner", "since", "correlation_id")}
+        return LockHolder.from_json({**shown, "ttl_s": max(0, ttl_ms) / 1000})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptEntryError(
+            f"the sync lock, {LOCK}, holds something that this program did not write; delete the key to go on"
+        ) from error
 
 
 class LockLease:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.observability.traces.merged import MergedTraces
 from catalog_sync.observability.traces.records import SpanRecord, TraceSummary, span_order
-from catalog_sync.store.client import named
+from catalog_sync.store.client import named, text_of
+from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.store.keys import TAG, Key
 
 if TYPE_CHECKING:
@@ -115,10 +116,14 @@ class SharedTraces:
         ids = await self._redis.command("list failed traces", "ZREVRANGE", FAILED, 0, limit - 1)
         found = []
         for raw in ids:
-            trace_id = bytes(raw).decode()
-            fields = await self._redis.command("read trace", "HGETALL", Key(f"{PREFIX}{trace_id}:summary"))
-            if fields:
-                found.append(_summary(trace_id, {bytes(k).decode(): bytes(v).decode() for k, v in fields.items()}))
+            try:
+                trace_id = text_of(raw, "the ID of a trace")
+                fields = await self._redis.command("read trace", "HGETALL", Key(f"{PREFIX}{trace_id}:summary"))
+                if fields:
+                    texts = {bytes(k).decode(): bytes(v).decode() for k, v in fields.items()}
+                    found.append(_summary(trace_id, texts))
+            except (CorruptEntryError, ValueError, KeyError) as error:
+                _log.warning("the summary of a trace cannot be read: %s", type(error).__name__)
         return found
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:

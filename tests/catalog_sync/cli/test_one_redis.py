@@ -1,4 +1,4 @@
-"""Which Redis a program uses: other kinds of servers, and the Redis of another installation, are refused by all of them."""
+"""Which Redis a program uses: other kinds of servers, and that of another installation, are refused by all of them."""
 
 from __future__ import annotations
 
