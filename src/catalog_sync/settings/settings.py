@@ -112,6 +112,13 @@ class Settings(VariableGroup):
     # Without a slash at its end.
     base_url: str = variable("ESIM_GO_BASE_URL", values.base_url, "https://api.esim-go.com/v2.5")
     """Base URL of the eSIM Go API."""
+    ca_file: Path | None = variable("ESIM_GO_CA_FILE", values.ca_file)
+    """File with the certificates (PEM) of the authorities that the supplier's certificate is checked against, in place
+    of the usual ones: for a private authority."""
+    # May hold a password.
+    proxy: str | None = variable("ESIM_GO_PROXY", values.proxy_url, in_repr=False)
+    """Proxy for requests to the supplier, as `http://user:password@proxy.example:3128`. Variables such as `HTTPS_PROXY`
+    do not count for them."""
     # May hold a password.
     redis_url: str | None = variable("REDIS_URL", values.redis_url, in_repr=False)
     """The store: `redis://`, `rediss://` or `unix://`. After a question mark only what every client of ours takes:

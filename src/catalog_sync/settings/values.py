@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+import ssl
 import string
 from collections.abc import Callable
 from pathlib import Path
@@ -200,6 +201,24 @@ def readable_file(text: str) -> Path:
             return path
     except (OSError, ValueError) as error:
         raise ValueError("a file that can be read") from error
+
+
+def ca_file(text: str) -> Path:
+    """A file with certificates of authorities."""
+    path = readable_file(text)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (ssl.SSLError, ValueError) as error:
+        raise ValueError("a file with certificates in PEM format") from error
+    return path
+
+
+def proxy_url(text: str) -> str:
+    """A proxy, with credentials where it needs them."""
+    read = url("http", "https", query=False)
+    if urlsplit(str(read(text))).path not in {"", "/"}:
+        raise ValueError("a URL that starts with http:// or https:// and ends with the port of the proxy")
+    return text
 
 
 def template(*names: str, required: bool = False) -> Reader:

@@ -135,7 +135,7 @@ async def open_supplier(
 ) -> AsyncIterator[EsimGoClient]:
     """A client with its connections, closed at the end. ``instrument`` may add telemetry to the HTTP client.
 
-    Proxy settings of the environment are not read: they would carry the key through a host that no setting names.
+    Of proxies only that of the settings is used: others would carry the key through a host that no setting names.
     """
     timeout = httpx.Timeout(None, connect=min(CONNECT_TIMEOUT, settings.attempt_timeout))
     # A plain-http base (the simulator) needs no trust store, and loading one takes longer than the first page. The
@@ -143,8 +143,12 @@ async def open_supplier(
     verify: ssl.SSLContext | bool = True
     if settings.base_url.startswith("http://"):
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    elif settings.ca_file is not None:
+        verify = ssl.create_default_context(cafile=settings.ca_file)
     limits = httpx.Limits(max_connections=MAX_IN_FLIGHT, max_keepalive_connections=MAX_IN_FLIGHT, keepalive_expiry=15.0)
-    async with httpx.AsyncClient(trust_env=False, timeout=timeout, limits=limits, verify=verify) as http:
+    async with httpx.AsyncClient(
+        trust_env=False, timeout=timeout, limits=limits, verify=verify, proxy=settings.proxy
+    ) as http:
         if instrument is not None:
             instrument(http)
         yield EsimGoClient(settings, policy or supplier_policy(settings), http)
