@@ -51,7 +51,8 @@ class ForwardProxy:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # one of the two left
         finally:
-            await writer.drain()
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
