@@ -186,6 +186,10 @@ def _exporter(target: Target, signal: str, meters: MeterProvider | None = None) 
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     options["compression"] = Compression(target.compression)
+    if any(os.environ.get(f"OTEL_EXPORTER_OTLP_{name}CERTIFICATE") for name in ("", f"{signal.upper()}_")):
+        from catalog_sync.observability.sdk.otlp_session import CertifiedSession
+
+        options["session"] = CertifiedSession()
     kinds = {"traces": OTLPSpanExporter, "metrics": correcting(OTLPMetricExporter), "logs": OTLPLogExporter}
     return kinds[signal](**options)
 
