@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from catalog_sync.domain.models import SyncRequest
 from catalog_sync.store.keys import OWNER
+from support.certificates import loopback_certificate
 from support.cli import Cli, Supplier, running_supplier
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, free_port
+from support.worker_world import worker_world
 
 PROGRAMS = [
     ("catalog_sync", "run"),
@@ -169,3 +176,75 @@ def test_a_mark_that_cannot_be_read_stops_nobody(supplier: Supplier, redis_serve
     redis_server.command("SET", OWNER, b"\xff{")
     assert Cli(tmp_path / "a", supplier, redis_server.url)("run", "--json").json["outcome"] == "COMPLETE"
     assert b"installation" in redis_server.command("GET", OWNER)
+
+
+@pytest.mark.fault("S8")
+def test_a_user_of_an_access_list_behind_tls_with_a_private_authority(supplier: Supplier, tmp_path: Path) -> None:
+    certificate, key = loopback_certificate(tmp_path)
+    port = free_port()
+    tls = ("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    with RedisServer(
+        tmp_path / "tls", *tls, "--tls-auth-clients", "no", "--tls-ca-cert-file", str(certificate)
+    ) as server:
+        keys = ("~*{cat}*", "~*catalog:alerts*", "~*catalog-sync:*", "~*resilience:*")
+        server.command("ACL", "SETUSER", "shop", "on", ">pass-word-1", *keys, "allchannels", "+@all")
+        server.command("ACL", "SETUSER", "default", "resetpass", "-@all", "+ping", "+flushall")
+        url = f"rediss://shop:pass-word-1@localhost:{port}/0?ssl_ca_certs={certificate}"
+        cli = Cli(tmp_path / "state", supplier, url)
+        cli.env["CATALOG_KEY_PREFIX"] = "shop:"
+        version = cli("run", "--json").json["version"]
+        assert cli("search", "--limit", "1", "--json").json["source"] == "fresh"
+        assert cli("status", "--json").json["catalogue"]["version"] == version
+        assert next(c for c in cli("doctor", "--json").json["checks"] if c["name"] == "store")["status"] == "ok"
+        with job_done_by_a_worker(tmp_path, server, supplier, REDIS_URL=url, CATALOG_KEY_PREFIX="shop:") as report:
+            assert report["outcome"] == "COMPLETE"
+        untrusted = cli("run", "--json", REDIS_URL=url.partition("?")[0])
+        assert untrusted.code == 5
+        assert "pass-word-1" not in untrusted.err + untrusted.out
+
+
+@pytest.mark.fault("S10")
+def test_workers_of_two_installations_take_their_own_work_alone(
+    supplier: Supplier, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    for prefix in ("one:", "two:"):
+        with job_done_by_a_worker(tmp_path / prefix[:-1], redis_server, supplier, CATALOG_KEY_PREFIX=prefix) as report:
+            assert report["outcome"] == "COMPLETE"
+    assert {key.partition(b":")[0] for key in redis_server.command("KEYS", "*")} == {b"one", b"two"}
+
+
+@contextlib.contextmanager
+def job_done_by_a_worker(
+    directory: Path, redis: RedisServer, supplier: Supplier, **changes: str
+) -> Iterator[dict[str, Any]]:
+    """The report of a full sync that a worker did for the API's side of the queue."""
+    directory.mkdir(exist_ok=True)
+    with worker_world(directory, redis, supplier, **changes) as world:
+        world.start_worker()
+
+        async def submit() -> dict[str, Any]:
+            async with world.opened():
+                job = await world.jobs.submit(SyncRequest())
+                return dict((await world.ended(job.id)).report or {})
+
+        yield asyncio.run(submit())
+
+
+@pytest.mark.fault("S5")
+def test_a_publisher_whose_clock_was_ahead_is_seen_and_mended(cli: Cli, redis_server: RedisServer) -> None:
+    key = f"{{cat}}:v:{cli('run', '--json').json['version']}:meta"
+    meta = json.loads(redis_server.command("HGET", key, "json"))
+    groups = {name: {**group, "as_of": "2036-01-01T00:00:00.000Z"} for name, group in meta["groups"].items()}
+    redis_server.command(
+        "HSET", key, "json", json.dumps({**meta, "as_of": "2036-01-01T00:00:00.000Z", "groups": groups})
+    )
+    found = cli("search", "--limit", "1", "--json").json
+    assert (found["source"], found["stale"]) == ("stale", True)
+    assert "IN THE FUTURE" in cli("search", "--limit", "1").out
+    catalogue = cli("status", "--json").json["catalogue"]
+    assert (catalogue["source"], catalogue["stale"]) == ("stale", True)
+    assert "in the future" in catalogue["problem"]
+    assert "WRONG CLOCK" in cli("status").out
+    assert cli("run", "--if-due", "--json").json["outcome"] == "COMPLETE"
+    assert cli("search", "--limit", "1", "--json").json["source"] == "fresh"
+    assert cli("run", "--if-due", "--json").json["reason"] == "young"
