@@ -42,7 +42,7 @@ def row(name: str, group: str) -> dict[str, Any]:
 ROWS = {group: [row(f"{group[0].lower()}-{number}", group) for number in range(5)] for group in GROUPS}
 NAMES = {each["name"] for rows in ROWS.values() for each in rows}
 
-ODD = st.sampled_from(
+ODD: st.SearchStrategy[Any] = st.sampled_from(
     [
         None,
         True,
