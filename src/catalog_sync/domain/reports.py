@@ -10,11 +10,19 @@ from catalog_sync.domain.models import ErrorInfo, GroupReport, Outcome, SyncKind
 from catalog_sync.domain.text import is_encodable
 
 _GROUP_FIELDS: Final = frozenset(field.name for field in dataclasses.fields(GroupReport))
+_EMPTY: Final[dict[str, Any]] = {
+    **dict.fromkeys(("outcome", "kind", "started_at", "correlation_id"), ""),
+    "duration_s": 0,
+    "groups": [],
+}
 _ERROR_FIELDS: Final = ("type", "class", "severity", "message", "correlation_id")
 
 
-def is_report(data: Any) -> bool:
-    """Whether a stored object has the form of ``run --json``, as far as anything here reads it."""
+def is_report(data: Any, *, partial: bool = False) -> bool:
+    """Whether a stored object has the form of ``run --json``, as far as anything here reads it. ``partial``: what it
+    lacks is no matter."""
+    if partial and isinstance(data, dict):
+        data = {**_EMPTY, **data}
     return (
         isinstance(data, dict)
         and all(isinstance(data.get(key), str) for key in ("outcome", "kind", "started_at", "correlation_id"))
@@ -33,7 +41,8 @@ def _is_group(data: Any) -> bool:
         and isinstance(data.get("name"), str)
         and isinstance(data.get("status"), str)
         and isinstance(data.get("bundles"), int)
-        and _is_error(data.get("error"))
+        and "error" in data
+        and _is_error(data["error"])
         and data.keys() <= _GROUP_FIELDS
     )
 

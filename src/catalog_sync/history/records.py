@@ -17,7 +17,7 @@ _SHOWN: Final = ("version", "bundles", "attempts", "retries", "error")
 
 
 def _report(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    if not is_report(data):
+    if not is_report(data, partial=True):
         raise ValueError("no report")
     return data
 

@@ -179,7 +179,7 @@ def _read(job_id: str, fields: Mapping[str, str]) -> Record:
         else:
             groups.append(GroupProgress(name, *_PROGRESS.validate_json(text, strict=True)[1:]))
     report = json.loads(fields["report"]) if "report" in fields else None
-    if report is not None and not is_report(report):
+    if report is not None and not is_report(report, partial=True):
         raise ValueError("the report has an unexpected format")
     fatal = json.loads(fields["fatal"]) if "fatal" in fields else None
     if fatal is not None:
