@@ -124,7 +124,8 @@ def mutated(data: st.DataObject) -> Callable[[httpx.Request], httpx.Response]:
             text = text[: place % len(text)]
         headers = {"content-type": "application/json"}
         if how == "header":
-            headers |= {"content-encoding": "gzip" if lacks else "br", "retry-after": "soon", "x-ratelimit-reset": "٣"}
+            headers |= {"content-encoding": "gzip" if lacks else "br", "retry-after": "soon"}
+            headers["x-ratelimit-reset"] = "1_0"
         return httpx.Response(
             status if how == "status" else 200, headers=headers, stream=_Raw(body if how == "body" else text)
         )
