@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import certifi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,9 @@ GOOD = [
     ("ESIM_GO_API_KEY", "k-12345", lambda s: s.api_key.reveal(), "k-12345"),
     ("ESIM_GO_API_KEY", "  k-12345\n", lambda s: s.api_key.reveal(), "k-12345"),
     ("ESIM_GO_BASE_URL", "http://127.0.0.1:8080/v2.5/", lambda s: s.base_url, "http://127.0.0.1:8080/v2.5"),
+    ("ESIM_GO_CA_FILE", certifi.where(), lambda s: s.ca_file, Path(certifi.where())),
+    ("ESIM_GO_PROXY", "http://u:p@proxy.example:3128", lambda s: s.proxy, "http://u:p@proxy.example:3128"),
+    ("CATALOG_KEY_PREFIX", "shop:", lambda s: s.key_prefix, "shop:"),
     ("REDIS_URL", "redis://:secret@cache:6379/1", lambda s: s.redis_url, "redis://:secret@cache:6379/1"),
     ("REDIS_URL", "rediss://cache", lambda s: s.redis_url, "rediss://cache"),
     ("REDIS_URL", "unix:///run/redis.sock", lambda s: s.redis_url, "unix:///run/redis.sock"),
@@ -131,6 +135,9 @@ NO_NUMBER = ("abc", "nan", "inf", "-inf", "-1", "1,5", "1_000", "0x10", "1e400",
 BAD = {
     "ESIM_GO_API_KEY": ("two words", "line\nbreak", "ключ"),
     "ESIM_GO_BASE_URL": ("api.esim-go.com", "ftp://x/y", "http://", "http://h:99999/", "http://h/?key=1", "http://[::1/"),
+    "ESIM_GO_CA_FILE": ("/nowhere/ca.pem", __file__, "/"),
+    "ESIM_GO_PROXY": ("proxy:3128", "socks5://proxy:1080", "http://proxy:3128/path", "http://"),
+    "CATALOG_KEY_PREFIX": ("{cat}", "two words", "x" * 65, "shop*"),
     "REDIS_URL": (
         *("cache:6379", "http://cache", "redis://", "redis://cache/zero", "unix://", "redis://h:port"),
         *("redis://h?decode_responses=true", "redis://h?socket_timeout=soon", "redis://h?max_connections=1"),

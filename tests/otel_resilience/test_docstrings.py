@@ -21,9 +21,9 @@ from types import ModuleType
 from typing import Any, Final
 
 import pytest
-from docs import public_api
 
 import otel_resilience
+from docs import public_api
 from otel_resilience.testing import Resilience
 
 OTHER_FLOATS: Final = frozenset(

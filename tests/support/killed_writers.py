@@ -38,7 +38,7 @@ async def publish_for_ever(url: str, directory: Path, size: int) -> None:
 
 
 async def publish_one(store: CatalogStore, lease: LockLease, version: str, size: int) -> None:
-    staging = await store.begin(version)
+    staging = store.begin(version)
     index = CatalogueIndex()
     for start in range(0, size, 20):
         rows = [make_bundle(f"esim_{number}", description=version) for number in range(start, start + 20)]

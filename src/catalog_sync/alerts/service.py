@@ -227,7 +227,7 @@ def open_store(settings: Settings) -> tuple[IncidentStore, Callable[[], None]]:
     from catalog_sync.store.client import connect_blocking
 
     client = connect_blocking(settings.redis_url, timeout=REDIS_TIMEOUT)
-    prefix = ":".join(("catalog:alerts", *filter(None, config(settings).owner), ""))
+    prefix = settings.key_prefix + ":".join(("catalog:alerts", *filter(None, config(settings).owner), ""))
     return FallbackStore(RedisStore(client, prefix=prefix), local), client.close
 
 

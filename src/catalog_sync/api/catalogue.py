@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Final, NamedTuple, Protocol
 
 from catalog_sync.api.making import encode
-from catalog_sync.domain.errors import CatalogSyncError, CatalogUnavailableError
+from catalog_sync.domain.errors import CatalogUnavailableError
 from catalog_sync.domain.index import DIMENSIONS, Dimension, Filter, profile_of
 from catalog_sync.domain.models import Bundle, CatalogueMeta, ErrorInfo, Source
 from catalog_sync.observability.sdk import trace_of
+from catalog_sync.store.client import text_of
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.store.reader import CatalogReader, SnapshotReads
 from catalog_sync.store.snapshot import RawVersions, SnapshotCorruptError
@@ -278,7 +279,7 @@ class LiveCatalogue:
         with trace_of(new_correlation_id(), sampled=False):  # no spans for a read every second; logs have its ID
             try:
                 await self._read_store()
-            except CatalogSyncError as error:
+            except Exception as error:  # noqa: BLE001  whatever it is, the store could not be read, and health says so
                 self._note(error)
                 await self._read_snapshot()
             else:
@@ -297,11 +298,13 @@ class LiveCatalogue:
                 self._live = False
                 await self._read_snapshot()
                 return
-            if self._copy is not None and not self._from_snapshot and self._copy.meta.version == version:
-                self._live = True
-                return
             try:
-                self._copy = await self._load(self.store, version)
+                # Read each time: it says whether the version still has all its parts.
+                meta = await self.store.meta(version)
+                if self._copy is not None and not self._from_snapshot and self._copy.meta == meta:
+                    self._live = True
+                    return
+                self._copy = await self._load(self.store, meta)
             except VersionGoneError:
                 # Replaced while it was read: the pointer is read once more.
                 if last:
@@ -310,21 +313,21 @@ class LiveCatalogue:
                 self._from_snapshot, self._live = False, True
                 return
 
-    async def _load(self, store: Store, version: str) -> InMemoryCatalogue:
+    async def _load(self, store: Store, meta: CatalogueMeta) -> InMemoryCatalogue:
         self._loading = True
         try:
-            return await self._read_version(store, version)
+            return await self._read_version(store, meta)
         finally:
             self._loading = False
 
-    async def _read_version(self, store: Store, version: str) -> InMemoryCatalogue:
-        meta = await store.meta(version)
+    async def _read_version(self, store: Store, meta: CatalogueMeta) -> InMemoryCatalogue:
+        version = meta.version
         bundles: dict[str, Bundle] = {}
         async for page in store.iter_raw(version):
             for place, (name, text) in enumerate(page.items()):
                 if place % _SLICE == 0:
                     await asyncio.sleep(0)
-                key = name.decode()
+                key = text_of(name, "the name of a stored bundle")
                 bundles[key] = decode(key, text)
         if len(bundles) != meta.bundles:
             raise VersionGoneError(f"version {version} is incomplete", context={"version": version})
@@ -345,7 +348,7 @@ class LiveCatalogue:
             return
         self._from_snapshot = True
 
-    def _note(self, error: CatalogSyncError) -> None:
+    def _note(self, error: Exception) -> None:
         self._error = error_info(error)
         if not self._failing:
             _log.warning("the store cannot be read, the last good copy is served: %s", self._error.message)

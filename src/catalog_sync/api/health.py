@@ -122,6 +122,7 @@ class Health:
             **meta.to_json(),
             "source": check["source"],
             "stale": check["source"] != "fresh",
+            "problem": check.get("detail"),
             "age_s": check["age_s"],
             "stale_after_s": self.live.stale_after,
         }
@@ -138,6 +139,8 @@ class Health:
             "age_s": round(judged.age, 3),
             "version": meta.version,
         }
+        if judged.problem:
+            check["detail"] = judged.problem
         if judged.stale_groups:
             check["stale_groups"] = list(judged.stale_groups)
         return check

@@ -12,10 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from catalog_sync.domain.errors import (
+    STORE,
     BundleNotFoundError,
-    CacheAuthenticationError,
-    CacheConnectionError,
-    CacheWritesPausedError,
     CatalogSyncError,
     CatalogUnavailableError,
     ConfigurationError,
@@ -150,7 +148,7 @@ def _unavailable(error: CatalogSyncError) -> ProblemError:
         return ProblemError(503, "not_configured", info.message, **extra)
     if isinstance(error, CatalogUnavailableError):
         return ProblemError(503, "catalog_unavailable", info.message, headers={"Retry-After": str(wait)}, **extra)
-    if isinstance(error, CacheConnectionError | CacheWritesPausedError | CacheAuthenticationError):
+    if error.dependency == STORE:  # out of reach, full, or damaged
         return ProblemError(503, "store_unavailable", info.message, headers={"Retry-After": str(wait)}, **extra)
     return ProblemError(500, "internal_error", "The error is recorded under this correlation ID.", **extra)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Set
@@ -19,6 +20,7 @@ from catalog_sync.api.guards import client_of
 from catalog_sync.api.making import Making, encode, encode_with, run_through
 from catalog_sync.api.parameters import ListParameters, PathText, SearchParameters
 from catalog_sync.api.sending import InFlight, SharedResponse
+from catalog_sync.domain.freshness import from_future
 from catalog_sync.domain.models import Source
 from catalog_sync.domain.times import epoch
 from catalog_sync.observability import instruments
@@ -195,6 +197,12 @@ class Reads:
             return answer.head.not_modified
         return SharedResponse(answer.head.headers, answer.body, self._in_flight, keeps=answer)
 
+    def _good_until(self, as_of: str, *, stale: bool) -> float:
+        if not stale:
+            return epoch(as_of) + self._live.stale_after
+        # One from the future becomes an ordinary one when that time has come.
+        return epoch(as_of) if from_future(as_of, self._wall_clock()) else math.inf
+
     def _encoded(self, made: Made, route: BaseRoute) -> Encoded:
         source, as_of, stale, version, body = made
         tag = f'"{version}"' if source == "fresh" else f'"{version}-{source}"'
@@ -206,9 +214,7 @@ class Reads:
             "X-Catalog-Stale": "true" if stale else "false",
             "X-Catalog-Version": version,
         }
-        head = self._cache.head(headers, source)
-        good_until = epoch(as_of) + self._live.stale_after if not stale else float("inf")
-        return Encoded(head, body, route, good_until)
+        return Encoded(self._cache.head(headers, source), body, route, self._good_until(as_of, stale=stale))
 
 
 def _state(view: View) -> tuple[str, Source]:

@@ -75,7 +75,7 @@ class Syncs:
         """One sync."""
         async with _within_timeout():
             job = await self._job(job_id)
-        version = None if job.report is None else job.report["version"]
+        version = None if job.report is None else job.report.get("version")
         if version is not None and self._ended_recently(job):
             # A client that learns here that a sync has ended finds its version in the next read.
             await self.live.catch_up(version)

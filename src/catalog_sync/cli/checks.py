@@ -16,6 +16,8 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
     ConfigurationError,
 )
+from catalog_sync.domain.freshness import Freshness
+from catalog_sync.settings.folders import make_private
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
 from otel_resilience.redaction import redact_url
@@ -64,7 +66,7 @@ def fail(name: str, message: str, advice: str) -> Check:
 def state_dir(path: Path) -> Check:
     """Whether a file can be written to the state folder."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path)
         with tempfile.NamedTemporaryFile(dir=path, prefix=".doctor"):
             pass
     except OSError as error:
@@ -176,6 +178,9 @@ async def snapshot(directory: Path) -> Check:
     existed = await asyncio.to_thread(file.path.exists)
     found = await file.load()
     if found is not None:
+        judged = Freshness.of(found.meta, "snapshot", now=time.time(), stale_after=0)
+        if judged.problem:
+            return warn("snapshot", judged.problem, "synchronise the clocks (NTP), then start catalog-sync run")
         return ok("snapshot", f"{found.meta.bundles:,} bundles, version {found.meta.version}, as of {found.meta.as_of}")
     advice = "start catalog-sync run: every sync writes one"
     return warn("snapshot", "damaged, moved away" if existed else "none yet", advice)

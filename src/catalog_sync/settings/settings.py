@@ -15,6 +15,7 @@ from pydantic import InstanceOf
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings import values
 from catalog_sync.settings.alerts import AlertSettings
+from catalog_sync.settings.folders import make_private
 from catalog_sync.settings.otel import check_otel
 from catalog_sync.settings.secrets import register_secrets
 from catalog_sync.settings.values import Secret
@@ -131,11 +132,20 @@ class Settings(VariableGroup):
     # Without a slash at its end.
     base_url: str = variable("ESIM_GO_BASE_URL", values.base_url, "https://api.esim-go.com/v2.5")
     """Base URL of the eSIM Go API."""
+    ca_file: Path | None = variable("ESIM_GO_CA_FILE", values.ca_file)
+    """File with the certificates (PEM) of the authorities that the supplier's certificate is checked against, in place
+    of the usual ones: for a private authority."""
+    # May hold a password.
+    proxy: str | None = variable("ESIM_GO_PROXY", values.proxy_url, in_repr=False)
+    """Proxy for requests to the supplier, as `http://user:password@proxy.example:3128`. Variables such as `HTTPS_PROXY`
+    do not count for them."""
     # May hold a password.
     redis_url: str | None = variable("REDIS_URL", values.redis_url, in_repr=False)
     """The store: `redis://`, `rediss://` or `unix://`. After a question mark only what every client of ours takes:
     `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`, `db`
     with `unix://`. Not set: a private `redis-server` where one is on the PATH, else an in-process store."""
+    key_prefix: str = variable("CATALOG_KEY_PREFIX", values.key_prefix, unset="")
+    """First part of every key in Redis, as `shop:`: with one each, several installations may share a Redis."""
     state_dir: Path = variable("CATALOG_STATE_DIR", values.folder)
     """Folder for the snapshot, the private Redis, the alert outbox and persisted state. Not set: the user's state
     folder (`$XDG_STATE_HOME/catalog-sync`, `~/.local/state/catalog-sync`; on macOS `~/Library/Application
@@ -218,7 +228,7 @@ class Settings(VariableGroup):
     def require_state_dir(self) -> None:
         """Makes the state folder and writes to it. Raises ``ConfigurationError`` where that cannot be done."""
         try:
-            self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.state_dir)
             with tempfile.NamedTemporaryFile(dir=self.state_dir, prefix=".check"):
                 pass
         except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+import ssl
 import string
 from collections.abc import Callable
 from pathlib import Path
@@ -239,6 +240,24 @@ def readable_file(text: str) -> Path:
         raise ValueError("a file that can be read") from error
 
 
+def ca_file(text: str) -> Path:
+    """A file with certificates of authorities."""
+    path = readable_file(text)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (ssl.SSLError, ValueError) as error:
+        raise ValueError("a file with certificates in PEM format") from error
+    return path
+
+
+def proxy_url(text: str) -> str:
+    """A proxy, with credentials where it needs them."""
+    read = url("http", "https", query=False)
+    if urlsplit(str(read(text))).path not in {"", "/"}:
+        raise ValueError("a URL that starts with http:// or https:// and ends with the port of the proxy")
+    return text
+
+
 def template(*names: str, required: bool = False) -> Reader:
     """A web URL with placeholders out of ``names``, written ``{name}``."""
     placeholders = " and ".join(f"{{{name}}}" for name in names)
@@ -281,6 +300,13 @@ def name(text: str) -> str:
     """A name of at most 63 letters, digits, dots, dashes and underscores."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", text):
         raise ValueError("a name of at most 63 letters, digits, dots, dashes and underscores")
+    return text
+
+
+def key_prefix(text: str) -> str:
+    """The first part of keys: nothing that a pattern or a cluster reads as something else."""
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{0,64}", text):
+        raise ValueError("at most 64 letters, digits, dots, colons, dashes and underscores")
     return text
 
 

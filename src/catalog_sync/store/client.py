@@ -25,11 +25,13 @@ from catalog_sync.domain.errors import (
 )
 from catalog_sync.observability.sdk import summarized, untraced
 from catalog_sync.store.errors import CacheReplyError, CorruptEntryError
+from catalog_sync.store.keys import Key
 from otel_resilience import AttemptTimeoutError, CircuitOpenError, DeadlineExceededError, Policy, classify
 from otel_resilience.classification import error_types
 from otel_resilience.redaction import redact
 
 T = TypeVar("T")
+P = TypeVar("P", bound=str | bytes | int)
 
 SOCKET_TIMEOUT = 5.0
 """Seconds for connecting and for one answer; the policy's attempt timeout is usually what ends a slow command."""
@@ -107,11 +109,26 @@ def _without_text(error: Exception) -> Exception:
     return type(error)("details withheld, they may contain the password")
 
 
+def text_of(raw: Any, what: str) -> str:
+    """A text as Redis holds it. Raises :class:`CorruptEntryError` where it is none."""
+    try:
+        return bytes(raw).decode()
+    except ValueError as error:
+        raise CorruptEntryError(f"{what} is not UTF-8") from error
+
+
+def named(parts: Sequence[P], prefix: str) -> list[P | str]:
+    """The parts of a command, every :class:`~catalog_sync.store.keys.Key` with the prefix of the installation."""
+    return [part.under(prefix) if isinstance(part, Key) else part for part in parts]
+
+
 class GuardedRedis:
     """A redis client whose every use goes through a policy and ends in a result or a :class:`CatalogSyncError`."""
 
-    def __init__(self, client: redis.Redis, policy: Policy) -> None:
+    def __init__(self, client: redis.Redis, policy: Policy, *, prefix: str = "") -> None:
+        """``prefix`` is put before every :class:`~catalog_sync.store.keys.Key`."""
         self.raw = client
+        self.prefix = prefix
         self.policy = policy
         self._loaded: set[str] = set()
         """Hashes of the scripts that the server has got."""
@@ -153,6 +170,7 @@ class GuardedRedis:
         deadline: float | None = None,
     ) -> Any:
         """Runs a Lua script by its hash; the server gets it before, and again where it has lost it."""
+        keys, args = named(keys, self.prefix), named(args, self.prefix)
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
         async def run(client: redis.Redis) -> Any:
@@ -171,7 +189,7 @@ class GuardedRedis:
         """Sends one command."""
 
         async def send(client: redis.Redis) -> Any:
-            return await client.execute_command(*parts)  # type: ignore[no-untyped-call]  # redis-py has no types here
+            return await client.execute_command(*named(parts, self.prefix))  # type: ignore[no-untyped-call]  # redis-py has no types here
 
         return await self.call(name, send, writes=parts[0] not in _READING)
 
@@ -181,7 +199,7 @@ class GuardedRedis:
         async def send(client: redis.Redis) -> list[Any]:
             async with client.pipeline(transaction=False) as pipeline:
                 for command in commands:
-                    pipeline.execute_command(*command)
+                    pipeline.execute_command(*named(command, self.prefix))
                 return list(await pipeline.execute())
 
         return await self.call(name, send)

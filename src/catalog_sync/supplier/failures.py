@@ -62,6 +62,9 @@ def translate(error: Exception, operation: str, classifier: Classifier) -> Catal
         return error
     context: Context = {"operation": operation}
     if isinstance(error, CircuitOpenError):
+        if isinstance(error.__cause__, Exception):
+            # Attempts were made: what they met is what happened, and the open circuit only what came of it.
+            return translate(error.__cause__, operation, classifier)
         return SupplierUnavailableError(
             f"{operation}: not sent, the circuit of the supplier is open",
             retry_after=error.retry_after,

@@ -11,6 +11,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings.values import shown_address
 from catalog_sync.store.client import connect_blocking
+from catalog_sync.store.server import check_server
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -24,16 +25,16 @@ _log = logging.getLogger(__name__)
 
 
 def check_broker(settings: Settings) -> None:
-    """Raises ``ConfigurationError`` where the server answers that it will not take this URL: its credentials, database,
-    or that it is a cluster.
+    """Raises ``ConfigurationError`` where the server answers that it will not take this URL: its credentials, database;
+    and as :func:`~catalog_sync.store.server.check_server`.
 
     A server that is away, loading or changing its role is waited for later, like one that goes away in the meantime.
     """
+    check_server(settings, publishes=True)
     url = settings.redis_url or ""
     try:
         with connect_blocking(url, timeout=WITHIN) as client:
             client.ping()
-            clustered = _is_cluster(client)
     except (AuthenticationError, AuthorizationError) as error:
         raise _refused(url, error) from error
     except redis.ResponseError as error:
@@ -44,20 +45,6 @@ def check_broker(settings: Settings) -> None:
         _log.warning("Redis does not answer yet: %s", redact(str(error)))
     except (ValueError, TypeError, LookupError) as error:
         raise _refused(url, error) from error
-    else:
-        if clustered:
-            raise ConfigurationError(
-                f"REDIS_URL={shown_address(url)} is not usable: it is a Redis Cluster, and the keys of Celery's queue"
-                " do not share a slot; workers need a Redis without cluster mode"
-            )
-
-
-def _is_cluster(client: redis.Redis) -> bool:
-    try:
-        return bool(client.info("cluster").get("cluster_enabled"))
-    except redis.ResponseError as error:  # not allowed to ask
-        _log.debug("whether Redis is a cluster cannot be seen: %s", redact(str(error)))
-        return False
 
 
 def _refused(url: str, error: Exception) -> ConfigurationError:

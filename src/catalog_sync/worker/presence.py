@@ -20,6 +20,7 @@ from celery import signals
 
 from catalog_sync.jobs.keys import ACTIVE, SWEPT, WORKER_PREFIX
 from catalog_sync.store.client import connect_blocking
+from catalog_sync.store.keys import Key
 from catalog_sync.worker.celery_settings import SWEEP_TASK
 from catalog_sync.worker.process import probe
 
@@ -50,6 +51,9 @@ class Presence:
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = connect_blocking(settings.redis_url or "")
         self._name = name
+        self._entry = Key(f"{WORKER_PREFIX}{name}").under(settings.key_prefix)
+        self._swept = SWEPT.under(settings.key_prefix)
+        self._active = ACTIVE.under(settings.key_prefix)
         self._clock = clock
         self._worker: Any = None
         self._probed: float | None = None
@@ -71,10 +75,10 @@ class Presence:
         self._probe_pool()
         who = {"name": self._name, "host": socket.gethostname(), "pid": os.getpid(), "since": int(self._since)}
         try:
-            self._redis.set(f"{WORKER_PREFIX}{self._name}", json.dumps(who), ex=PRESENT_FOR)
-            due = self._redis.set(SWEPT, self._name, nx=True, px=self._sweep_every_ms)
-            if due and not self._redis.exists(ACTIVE):
-                self._redis.pexpire(SWEPT, max(self._sweep_every_ms, int(IDLE_SWEEP * 1000)))
+            self._redis.set(self._entry, json.dumps(who), ex=PRESENT_FOR)
+            due = self._redis.set(self._swept, self._name, nx=True, px=self._sweep_every_ms)
+            if due and not self._redis.exists(self._active):
+                self._redis.pexpire(self._swept, max(self._sweep_every_ms, int(IDLE_SWEEP * 1000)))
         except _errors as error:
             _log.warning("the worker cannot be registered: %s", type(error).__name__)
             return
@@ -102,7 +106,7 @@ class Presence:
     def leave(self, **_: Any) -> None:
         """Take this worker off the list."""
         try:
-            self._redis.delete(f"{WORKER_PREFIX}{self._name}")
+            self._redis.delete(self._entry)
             self._redis.close()
         except _errors as error:
             _log.debug("the worker cannot be taken off the list: %s", type(error).__name__)

@@ -33,6 +33,7 @@ from catalog_sync.jobs.sweep import GRACE, end_lost, end_with_error, sweep
 from catalog_sync.last_run import write_last_run
 from catalog_sync.observability import instruments
 from catalog_sync.observability.sdk import inject_context
+from catalog_sync.store.owner import ForeignStoreError, Owner
 from catalog_sync.supplier.esim_go.client import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
 from catalog_sync.sync.fetch import discover
@@ -254,7 +255,12 @@ class Worker:
             async with lease.hold(release=False):
                 published = await Published.load(self.store, self.snapshot)
                 request = record.request.widened(published.obstacle)
-                plan, scopes = await self._scopes(record.request, request, published.previous, started)
+                try:
+                    owner = await asyncio.to_thread(lambda: Owner.of(self.settings, make_id=True))
+                    await self.store.claim(owner, force=request.force)
+                    plan, scopes = await self._scopes(record.request, request, published.previous, started)
+                except ForeignStoreError as error:
+                    plan = Part(error=error)
         carrier = inject_context()
         heartbeat.conclude()
         await self.ledger.planned(

@@ -56,5 +56,5 @@ def test_a_redis_cluster_is_refused_in_one_line(clustered: bool, tmp_path: Path)
         if not clustered:
             check_broker(settings)
             return
-        with pytest.raises(ConfigurationError, match=r"REDIS_URL=\S+ is not usable: it is a Redis Cluster"):
+        with pytest.raises(ConfigurationError, match=r"REDIS_URL=\S+ is not usable: it is a node of a Redis Cluster"):
             check_broker(settings)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from otel_resilience._internal.folders import make_private
 from otel_resilience.alerting.model.alert import Notification, rfc3339
 from otel_resilience.alerting.persistence.store import set_aside, write_synced
 from otel_resilience.redaction import redact
@@ -139,7 +140,7 @@ class Outbox:
         if self._own is None:
             name = secrets.token_hex(8)
             fresh = self._waiting / f".{name}"
-            fresh.mkdir(parents=True, mode=0o700)
+            make_private(fresh)
             self._lock = _locked(fresh)
             self._own = fresh.rename(self._waiting / name)
         return self._own
