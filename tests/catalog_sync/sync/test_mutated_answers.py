@@ -3,9 +3,10 @@
 ``MUTATED_ANSWERS`` is the number of mutations that are tried, for a longer run.
 """
 
-from __future__ import contextlib
+from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
