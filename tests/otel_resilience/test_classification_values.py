@@ -73,6 +73,35 @@ class TestClassification:
         with pytest.raises((TypeError, ValueError), match=f"^{field} must be "):
             MINE.replace(**{field: value})
 
+    def test_the_values_that_a_field_may_have_are_named(self) -> None:
+        with pytest.raises(ValueError, match="^breaker must be one of 'failure', 'success', 'neutral', not 'no'$"):
+            MINE.replace(breaker="no")
+        with pytest.raises(TypeError, match="^severity must be a member of Severity, not 3$"):
+            MINE.replace(severity=3)
+        with pytest.raises(TypeError, match="^retry_after must be a number of seconds, not '7'$"):
+            MINE.replace(retry_after="7")
+        with pytest.raises(TypeError, match="^unsent must be True or False, not 1$"):
+            MINE.replace(unsent=1)
+
+    @pytest.mark.parametrize(
+        ("changes", "plain"),
+        [
+            ({}, True),
+            ({"unsent": True, "unclassified": True, "idempotent": True}, True),
+            ({"breaker": BreakerEffect.FAILURE, "severity": Severity.CRITICAL}, True),
+            ({"error_class": ErrorClass.TRANSIENT_SLOW}, False),
+            ({"error_class": ErrorClass.PERMANENT}, False),
+            ({"retry_after": 0.0}, False),
+            ({"max_retries": 0}, False),
+            ({"idempotent": False}, False),
+            ({"immediate": True}, False),
+        ],
+    )
+    def test_plain_is_what_is_transient_and_asks_for_nothing_special(
+        self, changes: dict[str, Any], plain: bool
+    ) -> None:
+        assert MINE.replace(**changes).plain is plain
+
     def test_a_wait_without_end_can_be_said(self) -> None:
         assert MINE.replace(retry_after=math.inf).retry_after == math.inf
 
