@@ -22,10 +22,18 @@ from otel_resilience import (
     classify,
     default_classifier,
 )
+from otel_resilience._internal.once import Once
+from otel_resilience.classification import classifier as classifiers
 from support.resilience import Script
 
 MINE = Classification(ErrorClass.TRANSIENT, Severity.LOW, "mine")
 FIELDS: dict[str, Any] = {"error_class": ErrorClass.TRANSIENT, "severity": Severity.LOW, "error_type": "503"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said once in a process is not said yet."""
+    monkeypatch.setattr(classifiers, "_broken_rules", Once())
 
 
 @pytest.mark.fault("L17")
@@ -74,13 +82,13 @@ class TestClassification:
             MINE.replace(**{field: value})
 
     def test_the_values_that_a_field_may_have_are_named(self) -> None:
-        with pytest.raises(ValueError, match="^breaker must be one of 'failure', 'success', 'neutral', not 'no'$"):
+        with pytest.raises(ValueError, match=r"^breaker must be one of 'failure', 'success', 'neutral', not 'no'$"):
             MINE.replace(breaker="no")
-        with pytest.raises(TypeError, match="^severity must be a member of Severity, not 3$"):
+        with pytest.raises(TypeError, match=r"^severity must be a member of Severity, not 3$"):
             MINE.replace(severity=3)
-        with pytest.raises(TypeError, match="^retry_after must be a number of seconds, not '7'$"):
+        with pytest.raises(TypeError, match=r"^retry_after must be a number of seconds, not '7'$"):
             MINE.replace(retry_after="7")
-        with pytest.raises(TypeError, match="^unsent must be True or False, not 1$"):
+        with pytest.raises(TypeError, match=r"^unsent must be True or False, not 1$"):
             MINE.replace(unsent=1)
 
     @pytest.mark.parametrize(
