@@ -110,6 +110,9 @@ class TestClassification:
     ) -> None:
         assert MINE.replace(**changes).plain is plain
 
+    def test_one_retry_that_is_granted_makes_it_retryable(self) -> None:
+        assert [MINE.replace(max_retries=number).retryable for number in (0, 1)] == [False, True]
+
     def test_a_wait_without_end_can_be_said(self) -> None:
         assert MINE.replace(retry_after=math.inf).retry_after == math.inf
 
