@@ -192,6 +192,11 @@ class TestRules:
         (record,) = caplog.records
         assert broken_rule.__qualname__ in record.getMessage()
 
+    def test_what_is_added_comes_before_the_rules_and_keeps_the_table_of_types(self) -> None:
+        theirs = MINE.replace(error_type="theirs")
+        classifier = Classifier([], {KeyError: theirs}).extended(lambda error: MINE if type(error) is OSError else None)
+        assert (classifier.classify(OSError()), classifier.classify(KeyError())) == (MINE, theirs)
+
     def test_a_rule_that_hides_a_coroutine_leaves_none_unawaited(self) -> None:
         classifier = default_classifier().extended(lambda error: async_rule(error) or None)  # type: ignore[arg-type,return-value]
         with warnings.catch_warnings():
