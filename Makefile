@@ -14,6 +14,9 @@ SHOW_PROGRESS := /^Collecting/ && ++n % 20 == 0 { print "        " n " packages 
 	/^Installing collected/ { print "        installing " n " packages"; fflush() } \
 	/^(ERROR|WARNING|error)/ { print } /^FAILED/ { failed = 1 } END { exit failed }
 
+# Tests start hundreds of Python processes: what one has compiled serves the next.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo up test oldest faults mutants lint format docs site bench collector dashboards drill preview deploy deploy-tools image-info clean
 
 help: ## What there is to make

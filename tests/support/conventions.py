@@ -101,9 +101,13 @@ def _metric(point: SinkPoint) -> Iterator[str]:
 
 
 def _span(span: SinkSpan) -> Entry | None:
-    of_scope = registry.load(OURS[span.scope]).spans
-    named = {registry.generation(each)["name"]: each for each in of_scope}
+    named = _spans_of(span.scope)
     return named.get(span.name, named.get("{dependency} {operation}"))
+
+
+@functools.cache
+def _spans_of(scope: str) -> dict[str, Entry]:
+    return {registry.generation(each)["name"]: each for each in registry.load(OURS[scope]).spans}
 
 
 def _signal(where: str, defined: Entry | None, attributes: Entry) -> Iterator[str]:
@@ -146,8 +150,12 @@ def _foreign_type(key: str) -> type | tuple[type, ...]:
 
 
 def _known_error_type(value: Any) -> bool:
-    listed = {member["id"] for key, one in _NAMES.vocabularies() if key == "error.type" for member in one["members"]}
-    return isinstance(value, str) and (value in listed or _ERROR_TYPES_ELSEWHERE.fullmatch(value) is not None)
+    return isinstance(value, str) and (value in _error_types() or _ERROR_TYPES_ELSEWHERE.fullmatch(value) is not None)
+
+
+@functools.cache
+def _error_types() -> set[str]:
+    return {member["id"] for key, one in _NAMES.vocabularies() if key == "error.type" for member in one["members"]}
 
 
 @functools.cache
