@@ -106,6 +106,7 @@ ROWS = [
     row("gaierror EAI_FAIL", socket.gaierror(socket.EAI_FAIL, "fail"), "P", "no", "name_resolution_error", unsent=True),
     row("gaierror of another number", socket.gaierror(9999, "?"), "P", "no", "name_resolution_error", unsent=True),
     row("herror", socket.herror("unknown host"), "P", "no", "name_resolution_error", unsent=True),
+    row("herror with a number", socket.herror(1, "Unknown host"), "P", "no", "name_resolution_error", unsent=True),
     row("addresses with a number that nobody knows", OSError("Multiple exceptions: [Errno 9999] a, [Errno 9998] b"),
         "T", "yes", "connection_error"),
     row("gaierror EAI_MEMORY", socket.gaierror(socket.EAI_MEMORY, "memory"),
