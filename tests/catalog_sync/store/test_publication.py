@@ -29,6 +29,7 @@ from catalog_sync.store.catalog_store import GRACE
 from catalog_sync.store.errors import CacheReplyError
 from catalog_sync.store.keys import REPLACED, VERSION_PREFIX, VersionKeys
 from catalog_sync.store.reader import CatalogReader, Query
+from support.cli import wait_until
 from support.published import StoreSettings, lease_of, make_bundle, make_meta, publish, quick_policy
 from support.redis_server import RedisServer
 
@@ -216,6 +217,8 @@ async def test_a_redis_full_of_what_it_may_evict_takes_a_new_version(store: Cata
             pipeline.set(f"others:{number}", "x" * 1000, ex=100_000)
         pipeline.execute()
     assert server.command("INFO", "memory")["used_memory"] > used + 3_500_000
+    # Redis counts idle time in whole seconds: before that the lock of the run may seem as old as what is to be evicted.
+    wait_until(lambda: server.command("OBJECT", "IDLETIME", "others:3999") >= 2)
     new = await publish(store, "v2", bundles(500, "x" * 300))
     assert (old.version, await store.current()) == ("v1", new)
     assert len([bundle async for bundle in store.iter_bundles("v2")]) == 500
@@ -345,7 +348,7 @@ async def test_100_writers_killed_while_publishing_never_show_a_reader_a_mixed_c
     server: RedisServer, store: CatalogStore, killer: Callable[..., subprocess.Popen[str]]
 ) -> None:
     await publish(store, "v0", [make_bundle(f"esim_{n}", description="v0") for n in range(60)])
-    process = killer(kills=100, size=60, life=0.1)
+    process = killer(kills=100, size=60, life=0.05)
     reads, versions = 0, set()
     reader = CatalogReader(store, None, stale_after=1e12, clock=time.time)
     killing = asyncio.create_task(asyncio.to_thread(process.communicate))
@@ -358,7 +361,7 @@ async def test_100_writers_killed_while_publishing_never_show_a_reader_a_mixed_c
     out, _ = killing.result()
     assert "killed=100" in out
     assert reads > 100
-    assert len(versions) > 10
+    assert len(versions) > 3
     forever = {key.decode() for key in server.command("KEYS", "*") if server.command("TTL", key) == -1}
     current = await store.current_version()
     assert current is not None
