@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import secrets
+import os
 from collections.abc import Iterator
 
 from opentelemetry import baggage, context, trace
@@ -62,7 +62,7 @@ def new_correlation_id() -> str:
         False
     """
     while True:
-        candidate = secrets.token_hex(16)
+        candidate = os.urandom(16).hex()
         if candidate.strip("0"):
             return candidate
 

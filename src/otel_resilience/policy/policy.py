@@ -50,7 +50,6 @@ from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.attempts import Attempts
 from otel_resilience.policy.call import GIVE_UP, Call
-from otel_resilience.policy.environment import policy_from
 from otel_resilience.policy.hedging import run_hedged
 from otel_resilience.policy.latencies import HedgeDelay
 from otel_resilience.policy.off_switch import changed_call
@@ -247,6 +246,8 @@ class Policy(ProcessBound):
             >>> policy.retry.max_attempts, policy.deadline
             (5, 30.0)
         """
+        from otel_resilience.policy.environment import policy_from  # many set nothing by the environment
+
         return policy_from(cls, dependency, environ, defaults)
 
     def __repr__(self) -> str:
