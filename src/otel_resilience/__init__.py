@@ -35,9 +35,9 @@ Examples:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from otel_resilience._internal.lazy import lazy_names
 from otel_resilience._internal.version import __version__
 
 if TYPE_CHECKING:
@@ -186,23 +186,21 @@ _HOMES = {
     "remaining": "_internal.nesting",
     "remove_hooks": "telemetry.hooks",
     "retry": "policy.service",
+    # Modules that are attributes of the package without being imported on their own.
+    "circuitbreaker": "circuitbreaker",
+    "classification": "classification",
+    "correlation": "correlation",
+    "errors": "errors",
+    "limits": "limits",
+    "policy": "policy",
+    "redaction": "redaction",
+    "retries": "retries",
+    "telemetry": "telemetry",
 }
-"""Where each name is defined; loaded when first asked for, so that a program loads only what it uses."""
-_ROOMS = frozenset(
-    "circuitbreaker classification correlation errors limits policy redaction retries telemetry".split()  # noqa: SIM905
-)
-"""Modules that are attributes of the package without being imported on their own."""
+"""Where each name is defined."""
 
-if not TYPE_CHECKING:  # a checker of types knows the names from above, and no others
-
-    def __getattr__(name: str) -> Any:
-        if name in _ROOMS:
-            return importlib.import_module(f"{__name__}.{name}")
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = found
-        return found
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -32,6 +32,7 @@ MAX_SECRET: Final = 1024
 MAX_TEXT: Final = 65_536
 """Characters of a text that are kept; the rest is cut off."""
 
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}  # as html.escape has them
 _MIN_BASE64 = 8
 _CUT_MARK = "… [cut]"
 
@@ -170,14 +171,12 @@ def _spellings(value: str) -> str:
 
 
 def _spelling(char: str) -> str:
-    import html  # only where a secret is registered
-
     if char.isascii() and char.isalnum():
         return char
     code = ord(char)
     units = char.encode("utf-16-be", "surrogatepass").hex()
     forms = {
-        *map(re.escape, (char, html.escape(char), f"&#{code};", f"&#x{code:x};")),
+        *map(re.escape, (char, _HTML.get(char, char), f"&#{code};", f"&#x{code:x};")),
         "(?i:" + "".join(f"%{byte:02x}" for byte in char.encode("utf-8", "surrogatepass")) + ")",
         "".join(rf"\\{{1,4}}u(?i:{units[at : at + 4]})" for at in range(0, len(units), 4)),
         rf"\\{{1,4}}U(?i:{code:08x})",
