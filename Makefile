@@ -79,7 +79,7 @@ docs: $(STAMP) ## Write the generated references anew
 	@$(BIN)/python -m catalog_sync.settings.docs
 	@PYTHONPATH=tests $(BIN)/python -m support.fault_table
 
-bench: $(STAMP) ## Measure against peers and print the tables (nine minutes)
+bench: $(STAMP) ## Measure against peers and print the tables (ten minutes)
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	@$(BENCH)/bin/python -m pip install --quiet $(PIP_OPTIONS) --editable src/otel_resilience --editable . \
 		-r benchmarks/requirements.txt
@@ -87,6 +87,7 @@ bench: $(STAMP) ## Measure against peers and print the tables (nine minutes)
 	@$(BIN)/python -m benchmarks.simulations $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.sync_speed $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.api_reads $(BENCH_OPTIONS)
+	@$(BIN)/python -m benchmarks.processes $(BENCH_OPTIONS)
 
 collector: ## Build the Collector with Go (minutes, once) and print where it is
 	@sh otel-collector/build
