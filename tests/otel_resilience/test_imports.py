@@ -135,7 +135,8 @@ def test_the_alert_service_works_with_the_api_alone() -> None:
 NEVER_AT_FIRST = {
     "base64", "datetime", "decimal", "difflib", "email", "hashlib", "hmac", "html", "http", "importlib.metadata",
     "ipaddress", "json", "secrets", "urllib.parse", "uuid", "opentelemetry.baggage", "otel_resilience.alerting",
-    "otel_resilience.demo", "otel_resilience.instrumentation", "otel_resilience.integrations", "otel_resilience.policy.environment",
+    "otel_resilience.demo", "otel_resilience.instrumentation", "otel_resilience.integrations",
+    "otel_resilience.policy.environment",
     "otel_resilience.policy.hedging", "otel_resilience.policy.registry", "otel_resilience.storage",
     "otel_resilience.testing",
 }  # fmt: skip
