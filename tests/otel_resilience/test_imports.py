@@ -201,7 +201,7 @@ def test_names_that_are_loaded_later_are_shown_and_imported_as_all_others() -> N
     exec("from otel_resilience import *", shown)
     assert set(otel_resilience.__all__) <= set(shown)
     assert dir(otel_resilience) == sorted(otel_resilience.__all__)
-    assert "class Policy" in pydoc.render_doc(otel_resilience, renderer=pydoc.plaintext)
+    assert "class Policy" in pydoc.plain(pydoc.render_doc(otel_resilience))
     assert not newly_loaded("import otel_resilience; otel_resilience.errors.CircuitOpenError") & NEVER_AT_FIRST
 
 
