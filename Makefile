@@ -88,7 +88,7 @@ site: $(STAMP) ## Build the site of docs/ into site/, where every warning is an 
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	@echo "Built; to read it: $(BIN)/python -m http.server --directory site --bind 127.0.0.1 8000"
 
-bench: $(STAMP) ## Measure against peers and print the tables (nine minutes)
+bench: $(STAMP) ## Measure against peers and print the tables (ten minutes)
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	@$(BENCH)/bin/python -m pip install --quiet $(PIP_OPTIONS) --editable src/otel_resilience --editable . \
 		-r benchmarks/requirements.txt
@@ -96,6 +96,7 @@ bench: $(STAMP) ## Measure against peers and print the tables (nine minutes)
 	@$(BIN)/python -m benchmarks.simulations $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.sync_speed $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.api_reads $(BENCH_OPTIONS)
+	@$(BIN)/python -m benchmarks.processes $(BENCH_OPTIONS)
 
 collector: ## Build the Collector with Go (minutes, once) and print where it is
 	@sh otel-collector/build

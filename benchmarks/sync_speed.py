@@ -100,7 +100,7 @@ def simulator(bundles: int, rate: int, *, data: str | None = None) -> Iterator[d
     """``catalog-sync simulate``; yields the line it prints when it is ready. ``data``: a file of bundles to serve."""
     served = ["--bundles", str(bundles)] if data is None else ["--data", data]
     options = ["simulate", "--json", *served, "--rate", str(rate), "--api-key", KEY]
-    server = subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True, env=_environment())
+    server = subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True, env=program_environment())
     try:
         if server.stdout is None:
             raise SyncFailedError("the simulator has no output")
@@ -113,8 +113,8 @@ def simulator(bundles: int, rate: int, *, data: str | None = None) -> Iterator[d
         server.wait()
 
 
-def _environment(**settings: str) -> dict[str, str]:
-    """Ours without what would change the run: its settings, telemetry, and a ban on cached byte code."""
+def program_environment(**settings: str) -> dict[str, str]:
+    """Our environment without what would change the run: its settings, telemetry, and a ban on cached byte code."""
     dropped = ("OTEL_", "CATALOG_", "ERROR_", "PYTHONDONTWRITEBYTECODE")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)} | settings
 
@@ -132,7 +132,7 @@ def sync(
     """One full sync into an emptied store, or into a private one where there is no ``redis_url``."""
     _control(ready, "POST", "reset")
     if redis_url is not None and empty:
-        _flush(redis_url)
+        flush(redis_url)
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "ESIM_GO_API_KEY": KEY,
@@ -146,7 +146,7 @@ def sync(
         with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
             started = time.perf_counter()
             process = subprocess.Popen(
-                [*COMMAND, "run", "--json"], stdout=output, stderr=errors, env=_environment(**settings)
+                [*COMMAND, "run", "--json"], stdout=output, stderr=errors, env=program_environment(**settings)
             )
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - started
@@ -169,7 +169,8 @@ def sync(
     )
 
 
-def _flush(redis_url: str) -> None:
+def flush(redis_url: str) -> None:
+    """Empties the store."""
     port = int(redis_url.rpartition(":")[2].partition("/")[0])
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(b"FLUSHALL\r\n")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from catalog_sync.store.reader import CatalogReader
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.supplier.esim_go.client import EsimGoClient
-    from catalog_sync.sync import OnProgress, SyncService
-    from catalog_sync.sync.service import OnReport
+    from catalog_sync.sync.progress import OnProgress
+    from catalog_sync.sync.service import OnReport, SyncService
     from otel_resilience import Policy
     from otel_resilience.storage import SharedState
 
@@ -145,7 +145,7 @@ class Policies:
         end. Raises ``ConfigurationError``.
         """
         from catalog_sync.store.backend import redis_policy
-        from catalog_sync.supplier.esim_go.client import supplier_policy
+        from catalog_sync.supplier.esim_go.policy import supplier_policy
         from catalog_sync.supplier.protection import open_shared_state
 
         state = open_shared_state(settings) if shared is None else shared
@@ -209,7 +209,7 @@ async def open_sync(
     settings: Settings, policies: Policies, on_progress: OnProgress, on_report: OnReport
 ) -> AsyncIterator[SyncService]:
     """A sync service with its connections. Raises what :func:`open_catalogue` raises."""
-    from catalog_sync.sync import SyncService
+    from catalog_sync.sync.service import SyncService
 
     async with (
         open_catalogue(settings, policies.store) as (store, snapshot),

@@ -35,44 +35,49 @@ Examples:
 
 from __future__ import annotations
 
-from otel_resilience._internal.nesting import current_attempt, remaining
+from typing import TYPE_CHECKING
+
+from otel_resilience._internal.lazy import lazy_names
 from otel_resilience._internal.version import __version__
-from otel_resilience.circuitbreaker.breaker import CircuitBreaker
-from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
-from otel_resilience.circuitbreaker.registry import CircuitBreakerRegistry
-from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
-from otel_resilience.classification import error_types
-from otel_resilience.classification.classifier import Classifier
-from otel_resilience.classification.defaults import classify, default_classifier
-from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Rule, Severity
-from otel_resilience.classification.retry_after import parse_retry_after
-from otel_resilience.correlation import correlation_id, correlation_scope, new_correlation_id
-from otel_resilience.errors import (
-    AttemptThreadsExhaustedError,
-    AttemptTimeoutError,
-    CircuitOpenError,
-    ConcurrencyLimitError,
-    DeadlineExceededError,
-    ErrorContext,
-    FailedResultError,
-    LimitError,
-    RateLimitedError,
-    ResilienceError,
-    enrich,
-    error_context,
-)
-from otel_resilience.limits.concurrency import ConcurrencyLimiter
-from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
-from otel_resilience.limits.rate import RateLimiter
-from otel_resilience.policy.off_switch import disabled
-from otel_resilience.policy.policy import Policy
-from otel_resilience.policy.registry import PolicyRegistry
-from otel_resilience.policy.service import RetryService, retry
-from otel_resilience.retries.backoff import Jitter
-from otel_resilience.retries.bucket import RetryBudgetConfig
-from otel_resilience.retries.budget import RetryBudget, RetryBudgetMetrics
-from otel_resilience.retries.config import RetryConfig
-from otel_resilience.telemetry.hooks import Hooks, add_hooks, remove_hooks
+
+if TYPE_CHECKING:
+    from otel_resilience._internal.nesting import current_attempt, remaining
+    from otel_resilience.circuitbreaker.breaker import CircuitBreaker
+    from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
+    from otel_resilience.circuitbreaker.registry import CircuitBreakerRegistry
+    from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
+    from otel_resilience.classification import error_types
+    from otel_resilience.classification.classifier import Classifier
+    from otel_resilience.classification.defaults import classify, default_classifier
+    from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Rule, Severity
+    from otel_resilience.classification.retry_after import parse_retry_after
+    from otel_resilience.correlation import correlation_id, correlation_scope, new_correlation_id
+    from otel_resilience.errors import (
+        AttemptThreadsExhaustedError,
+        AttemptTimeoutError,
+        CircuitOpenError,
+        ConcurrencyLimitError,
+        DeadlineExceededError,
+        ErrorContext,
+        FailedResultError,
+        LimitError,
+        RateLimitedError,
+        ResilienceError,
+        enrich,
+        error_context,
+    )
+    from otel_resilience.limits.concurrency import ConcurrencyLimiter
+    from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
+    from otel_resilience.limits.rate import RateLimiter
+    from otel_resilience.policy.off_switch import disabled
+    from otel_resilience.policy.policy import Policy
+    from otel_resilience.policy.registry import PolicyRegistry
+    from otel_resilience.policy.service import RetryService, retry
+    from otel_resilience.retries.backoff import Jitter
+    from otel_resilience.retries.bucket import RetryBudgetConfig
+    from otel_resilience.retries.budget import RetryBudget, RetryBudgetMetrics
+    from otel_resilience.retries.config import RetryConfig
+    from otel_resilience.telemetry.hooks import Hooks, add_hooks, remove_hooks
 
 __all__ = [
     "AttemptThreadsExhaustedError",
@@ -128,6 +133,74 @@ __all__ = [
     "remove_hooks",
     "retry",
 ]
+
+_HOMES = {
+    "AttemptThreadsExhaustedError": "errors",
+    "AttemptTimeoutError": "errors",
+    "BreakerEffect": "classification.model",
+    "BreakerState": "circuitbreaker.states",
+    "CircuitBreaker": "circuitbreaker.breaker",
+    "CircuitBreakerConfig": "circuitbreaker.config",
+    "CircuitBreakerMetrics": "circuitbreaker.config",
+    "CircuitBreakerRegistry": "circuitbreaker.registry",
+    "CircuitOpenError": "errors",
+    "Classification": "classification.model",
+    "Classifier": "classification.classifier",
+    "ConcurrencyLimit": "limits.config",
+    "ConcurrencyLimitError": "errors",
+    "ConcurrencyLimiter": "limits.concurrency",
+    "DeadlineExceededError": "errors",
+    "ErrorClass": "classification.model",
+    "ErrorContext": "errors",
+    "FailedResultError": "errors",
+    "Hooks": "telemetry.hooks",
+    "Jitter": "retries.backoff",
+    "LimitError": "errors",
+    "Policy": "policy.policy",
+    "PolicyRegistry": "policy.registry",
+    "RateLimit": "limits.config",
+    "RateLimitedError": "errors",
+    "RateLimiter": "limits.rate",
+    "ResilienceError": "errors",
+    "RetryBudget": "retries.budget",
+    "RetryBudgetConfig": "retries.bucket",
+    "RetryBudgetMetrics": "retries.budget",
+    "RetryConfig": "retries.config",
+    "RetryService": "policy.service",
+    "Rule": "classification.model",
+    "Severity": "classification.model",
+    "Transition": "circuitbreaker.states",
+    "TransitionReason": "circuitbreaker.states",
+    "add_hooks": "telemetry.hooks",
+    "classify": "classification.defaults",
+    "correlation_id": "correlation",
+    "correlation_scope": "correlation",
+    "current_attempt": "_internal.nesting",
+    "default_classifier": "classification.defaults",
+    "disabled": "policy.off_switch",
+    "enrich": "errors",
+    "error_context": "errors",
+    "error_types": "classification",
+    "new_correlation_id": "correlation",
+    "parse_retry_after": "classification.retry_after",
+    "remaining": "_internal.nesting",
+    "remove_hooks": "telemetry.hooks",
+    "retry": "policy.service",
+    # Modules that are attributes of the package without being imported on their own.
+    "circuitbreaker": "circuitbreaker",
+    "classification": "classification",
+    "correlation": "correlation",
+    "errors": "errors",
+    "limits": "limits",
+    "policy": "policy",
+    "redaction": "redaction",
+    "retries": "retries",
+    "telemetry": "telemetry",
+}
+"""Where each name is defined."""
+
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

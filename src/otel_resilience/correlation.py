@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import secrets
+import os
 from collections.abc import Iterator
 
-from opentelemetry import baggage, context, trace
+from opentelemetry import context, trace
 
 from otel_resilience._internal import validation as check
 
@@ -44,6 +44,8 @@ def correlation_id() -> str:
     span_context = trace.get_current_span().get_span_context()
     if span_context.trace_id:
         return f"{span_context.trace_id:032x}"
+    from opentelemetry import baggage  # here and below: few calls run without a span
+
     carried = baggage.get_baggage(BAGGAGE_KEY)
     if isinstance(carried, str) and is_correlation_id(carried):
         return carried
@@ -62,7 +64,7 @@ def new_correlation_id() -> str:
         False
     """
     while True:
-        candidate = secrets.token_hex(16)
+        candidate = os.urandom(16).hex()
         if candidate.strip("0"):
             return candidate
 
@@ -98,6 +100,8 @@ def correlation_scope(identifier: str | None = None) -> Iterator[str]:
         identifier = correlation_id()
     elif not is_correlation_id(check.text("identifier", identifier)):
         raise ValueError("identifier: a correlation ID is 32 lower-case hex digits, not all zero")
+    from opentelemetry import baggage
+
     token = context.attach(baggage.set_baggage(BAGGAGE_KEY, identifier))
     try:
         yield identifier

@@ -7,11 +7,10 @@ escaped, base64); others by their shape. The cost grows linearly with the text a
 from __future__ import annotations
 
 import base64
-import html
+import functools
 import re
 import threading
 from typing import Final
-from urllib.parse import unquote_plus
 
 __all__ = [
     "MAX_SECRET",
@@ -33,6 +32,7 @@ MAX_SECRET: Final = 1024
 MAX_TEXT: Final = 65_536
 """Characters of a text that are kept; the rest is cut off."""
 
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}  # as html.escape has them
 _MIN_BASE64 = 8
 _CUT_MARK = "… [cut]"
 
@@ -41,37 +41,44 @@ _SENSITIVE = (  # a pattern of names
     r"|signature|credentials?|(?<![a-z0-9])(?:sig|pwd|auth|jwt)(?![a-z0-9]))"
 )
 _HEADER_NAME = r"(?:x-api-key|api-key|x-auth-token|proxy-authorization|authorization|set-cookie|cookie)"
-_SENSITIVE_KEY = re.compile(rf"(?i){_SENSITIVE}|{_HEADER_NAME}|^key$")
+_SENSITIVE_KEY = rf"(?i){_SENSITIVE}|{_HEADER_NAME}|^key$"
 _VALUE = r"""(?:\\{0,3}"[^"\n]{0,4096}"?|\\{0,3}'[^'\n]{0,4096}'?|[^&\s"'<>#]+)"""
 
 _SHAPES: Final = (
     # Everything before the last @ of a URL's authority, the user name too: some services take the key as user name.
-    (re.compile(r"(?<=://)[^/\s?#]*@"), f"{REDACTED}@"),
-    (re.compile(r"(?i)(hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers))/[^\s\"'<>]+"), rf"\1/{REDACTED}"),
+    (r"(?<=://)[^/\s?#]*@", f"{REDACTED}@"),
+    (r"(?i)(hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers))/[^\s\"'<>]+", rf"\1/{REDACTED}"),
     (
-        re.compile(
+        (
             rf"(?i)({_HEADER_NAME}[\"']?\s{{0,8}}[:=,]\s{{0,8}}(?:b(?=[\"']))?[\"']?)((?:bearer|basic|token|apikey|digest)\s{{1,8}})?"
             r"[^\s\"',]+"
         ),
         rf"\1\2{REDACTED}",
     ),
-    (re.compile(r"(?i)\b(bearer\s{1,8})[a-z0-9._~+/=-]{8,}"), rf"\1{REDACTED}"),
-    (re.compile(rf"(?i)({_SENSITIVE}[a-z0-9]{{0,8}}\s{{0,4}}=\s{{0,4}}){_VALUE}"), rf"\1{REDACTED}"),
-    (re.compile(r"(?i)((?<=[?&;])key=)[^&\s\"'<>#]+"), rf"\1{REDACTED}"),
+    (r"(?i)\b(bearer\s{1,8})[a-z0-9._~+/=-]{8,}", rf"\1{REDACTED}"),
+    (rf"(?i)({_SENSITIVE}[a-z0-9]{{0,8}}\s{{0,4}}=\s{{0,4}}){_VALUE}", rf"\1{REDACTED}"),
+    (r"(?i)((?<=[?&;])key=)[^&\s\"'<>#]+", rf"\1{REDACTED}"),
     # JSON and reprs of mappings, also when quoted once more.
     (
-        re.compile(rf"(?i)({_SENSITIVE}\\{{0,3}}[\"']\s{{0,8}}:\s{{0,8}}b?\\{{0,3}}[\"'])[^\"'\\\n]+"),
+        rf"(?i)({_SENSITIVE}\\{{0,3}}[\"']\s{{0,8}}:\s{{0,8}}b?\\{{0,3}}[\"'])[^\"'\\\n]+",
         rf"\1{REDACTED}",
     ),
-    (re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{8,}"), REDACTED),
+    (r"\bxox[abeoprs]-[A-Za-z0-9-]{8,}", REDACTED),
     # ICCID, the number of a SIM card: 89 and 17 or 18 digits.
-    (re.compile(r"(?<!\d)89\d{17,18}(?!\d)"), REDACTED),
+    (r"(?<!\d)89\d{17,18}(?!\d)", REDACTED),
     # redis-py repeats a part of the failed command, values included.
-    (re.compile(r"(Command # \d{1,9} \(\S{1,64})[^\n]{0,256}?(?=\) of pipeline caused error)"), rf"\1 {REDACTED}"),
+    (r"(Command # \d{1,9} \(\S{1,64})[^\n]{0,256}?(?=\) of pipeline caused error)", rf"\1 {REDACTED}"),
 )
 
 _URL_SHAPES: Final = 2
 """How many of them, from the first, are about a part of a URL."""
+
+
+@functools.cache
+def _shapes() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Compiled when a text is first looked at: that takes as long as a third of all imports."""
+    return tuple((re.compile(pattern), replacement) for pattern, replacement in _SHAPES)
+
 
 _lock = threading.Lock()
 _known: dict[str, tuple[str, ...]] = {}
@@ -113,10 +120,10 @@ def redact(text: str) -> str:
         text = text[:MAX_TEXT]
     if exact is not None:
         # First what only its surroundings give away: a short registered secret may be a part of them.
-        for pattern, replacement in _SHAPES[:_URL_SHAPES]:
+        for pattern, replacement in _shapes()[:_URL_SHAPES]:
             text = pattern.sub(replacement, text)
         text = exact.sub(REDACTED, text)
-    for pattern, replacement in _SHAPES:
+    for pattern, replacement in _shapes():
         text = pattern.sub(replacement, text)
     if not cut:
         return text
@@ -148,11 +155,13 @@ def is_secret_name(name: str) -> bool:
         >>> is_secret_name("X-API-Key"), is_secret_name("page")
         (True, False)
     """
-    return _SENSITIVE_KEY.search(name.replace("_", "-")) is not None
+    return re.search(_SENSITIVE_KEY, name.replace("_", "-")) is not None
 
 
 def _redact_parameter(part: str) -> str:
     name, equals, value = part.partition("=")
+    from urllib.parse import unquote_plus  # few texts are URLs with parameters
+
     return f"{name}={REDACTED}" if equals and value and is_secret_name(unquote_plus(name)) else part
 
 
@@ -167,7 +176,7 @@ def _spelling(char: str) -> str:
     code = ord(char)
     units = char.encode("utf-16-be", "surrogatepass").hex()
     forms = {
-        *map(re.escape, (char, html.escape(char), f"&#{code};", f"&#x{code:x};")),
+        *map(re.escape, (char, _HTML.get(char, char), f"&#{code};", f"&#x{code:x};")),
         "(?i:" + "".join(f"%{byte:02x}" for byte in char.encode("utf-8", "surrogatepass")) + ")",
         "".join(rf"\\{{1,4}}u(?i:{units[at : at + 4]})" for at in range(0, len(units), 4)),
         rf"\\{{1,4}}U(?i:{code:08x})",

@@ -123,8 +123,8 @@ def test_only_trace_ids_are_correlation_ids(text: str) -> None:
 
 
 def test_new_ones_are_never_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = iter(["0" * 32, ID])
-    monkeypatch.setattr("otel_resilience.correlation.secrets.token_hex", lambda _: next(drawn))
+    drawn = iter([bytes(16), bytes.fromhex(ID)])
+    monkeypatch.setattr("otel_resilience.correlation.os.urandom", lambda _: next(drawn))
     assert new_correlation_id() == ID
 
 

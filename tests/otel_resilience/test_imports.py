@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import pydoc
 import subprocess
 import sys
 import textwrap
@@ -127,6 +130,79 @@ def test_the_alert_service_works_with_the_api_alone() -> None:
         assert OnlyTheApi.refused == [], OnlyTheApi.refused
         """
     )
+
+
+NEVER_AT_FIRST = {
+    "base64", "datetime", "decimal", "difflib", "email", "hashlib", "hmac", "html", "http", "importlib.metadata",
+    "ipaddress", "json", "secrets", "urllib.parse", "uuid", "opentelemetry.baggage", "otel_resilience.alerting",
+    "otel_resilience.demo", "otel_resilience.instrumentation", "otel_resilience.integrations",
+    "otel_resilience.policy.environment",
+    "otel_resilience.policy.hedging", "otel_resilience.policy.registry", "otel_resilience.storage",
+    "otel_resilience.testing",
+}  # fmt: skip
+"""What no program needs that imports the library and makes a call that succeeds."""
+
+
+def newly_loaded(code: str) -> set[str]:
+    """The modules that ``code`` loads beyond those of asyncio and of OpenTelemetry's API."""
+    script = f"""
+        import asyncio, sys
+        from opentelemetry import _logs, metrics, trace
+        before = set(sys.modules)
+        {code}
+        print(*(set(sys.modules) - before))
+    """
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
+    return set(subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split())
+
+
+def test_importing_the_library_alone_loads_its_table_of_names() -> None:
+    assert newly_loaded("import otel_resilience") == {
+        "otel_resilience",
+        "otel_resilience._internal",
+        "otel_resilience._internal.lazy",
+        "otel_resilience._internal.version",
+    }
+
+
+def test_a_first_call_loads_only_what_it_needs() -> None:
+    loaded = newly_loaded(
+        "from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig;"
+        " policy = Policy('supplier', retry=RetryConfig(), breaker=CircuitBreakerConfig(), deadline=30);"
+        " policy.execute(lambda: 'plans')"
+    )
+    assert "otel_resilience.policy.call" in loaded
+    assert not loaded & NEVER_AT_FIRST
+
+
+@pytest.mark.parametrize(
+    "package", ["otel_resilience", "otel_resilience.alerting", "otel_resilience.alerting.channels"]
+)
+def test_names_are_found_where_checkers_of_types_see_them(package: str) -> None:
+    module = importlib.import_module(package)
+    source = ast.parse(inspect.getsource(module))
+    (block,) = (each for each in source.body if isinstance(each, ast.If) and isinstance(each.test, ast.Name))
+    seen = {
+        alias.name: node.module.removeprefix(f"{package}.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+        for alias in node.names
+    }
+    assert {name: home for name, home in module._HOMES.items() if name != home} == seen
+    assert set(seen) <= set(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Polcy'"):
+        module.Polcy  # noqa: B018
+
+
+def test_names_that_are_loaded_later_are_shown_and_imported_as_all_others() -> None:
+    shown: dict[str, object] = {}
+    exec("from otel_resilience import *", shown)
+    assert set(otel_resilience.__all__) <= set(shown)
+    assert dir(otel_resilience) == sorted(otel_resilience.__all__)
+    assert "class Policy" in pydoc.plain(pydoc.render_doc(otel_resilience))
+    assert not newly_loaded("import otel_resilience; otel_resilience.errors.CircuitOpenError") & NEVER_AT_FIRST
 
 
 def test_the_library_is_typed() -> None:

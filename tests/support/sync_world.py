@@ -14,7 +14,7 @@ from catalog_sync.store.backend import open_store
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.supplier.esim_go.client import EsimGoClient, open_supplier
-from catalog_sync.sync import SyncService
+from catalog_sync.sync.service import SyncService
 from esim_go_simulator.app import SimulatorConfig
 from esim_go_simulator.server import RunningSimulator, running_simulator
 from support.settings import make_settings

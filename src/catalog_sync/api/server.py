@@ -24,7 +24,7 @@ from catalog_sync.jobs.local import LocalJobs
 from catalog_sync.last_run import write_last_run
 from catalog_sync.observability.traces import MergedTraces
 from catalog_sync.store.traces import SharedTraces
-from catalog_sync.sync import SyncService
+from catalog_sync.sync.service import SyncService
 
 if TYPE_CHECKING:
     from catalog_sync.domain.models import SyncReport
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from catalog_sync.store import CatalogStore
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.supplier.esim_go.client import EsimGoClient
-    from catalog_sync.sync import OnProgress
+    from catalog_sync.sync.progress import OnProgress
     from catalog_sync.sync.service import OnReport
     from otel_resilience.storage import SharedState
 

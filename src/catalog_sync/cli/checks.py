@@ -128,7 +128,7 @@ def _judge_redis(backend: str, info: Mapping[str, Any]) -> Check:
 
 async def supplier(settings: Settings) -> tuple[Check, str | None]:
     """Whether the supplier answers and accepts the key; with it the ``Date`` that it sent."""
-    from catalog_sync.supplier.esim_go.client import supplier_policy
+    from catalog_sync.supplier.esim_go.policy import supplier_policy
     from catalog_sync.supplier.port import Deadline
 
     if not settings.api_key:

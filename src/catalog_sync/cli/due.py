@@ -13,7 +13,7 @@ from catalog_sync import exit_codes
 from catalog_sync.domain import schedule
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, InvalidDataError
 from catalog_sync.domain.schedule import Due, Reason
-from catalog_sync.supplier.esim_go.client import DEPENDENCY
+from catalog_sync.supplier.esim_go.policy import DEPENDENCY
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,9 @@ PROGRAM: Final = "catalog-sync"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Raises nothing but the ``SystemExit`` of a forced stop."""
+    if argv is None:
+        # Imports and a catalogue make objects that stay; looking for garbage among them takes a tenth of a sync.
+        gc.set_threshold(50_000, 20, 50)
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:  # need not wait for Typer
         sys.stdout.write(f"{PROGRAM} {__version__}\n")

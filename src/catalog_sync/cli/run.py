@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
-    from catalog_sync.sync import OnProgress, Progress, SyncService
-    from catalog_sync.sync.service import OnReport
+    from catalog_sync.sync.progress import OnProgress, Progress
+    from catalog_sync.sync.service import OnReport, SyncService
     from catalog_sync.terminal.output import Answer
     from catalog_sync.terminal.signals import StopSignals
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync.demo import figures
 from catalog_sync.store.reader import Query
-from catalog_sync.supplier.esim_go.client import DEPENDENCY as SUPPLIER
+from catalog_sync.supplier.esim_go.policy import DEPENDENCY as SUPPLIER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from catalog_sync.domain.models import SyncReport
     from catalog_sync.observability.sdk import Telemetry
     from catalog_sync.settings.settings import Settings
-    from catalog_sync.sync import OnProgress, Progress, SyncService
+    from catalog_sync.sync.progress import OnProgress, Progress
+    from catalog_sync.sync.service import SyncService
     from esim_go_simulator.server import SimulatorProcess
 
 RATE: Final = 50

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 from pathlib import Path
 from typing import Final
 
+from catalog_sync.settings import alerts, settings
 from catalog_sync.settings.settings import VARIABLES, Variable
 
 _STANDARD: Final = (
@@ -33,12 +37,30 @@ _STANDARD: Final = (
 _SPECIFICATION: Final = "https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/"
 
 
+def _descriptions() -> dict[str, str]:
+    """The string below each field, by the name of its variable. Read from the source, where alone it stands."""
+    found = {}
+    for module in (settings, alerts):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            for field, below in itertools.pairwise(node.body):
+                match field, below:
+                    case (
+                        ast.AnnAssign(value=ast.Call(args=[ast.Constant(value=str(name)), *_])),
+                        ast.Expr(value=ast.Constant(value=str(text))),
+                    ):
+                        found[name] = " ".join(text.split())
+    return found
+
+
 def render_env_example() -> str:
     """The text of ``.env.example``: every variable with its default, nothing set."""
     lines = ["# Copy to .env and set what differs. Every variable is optional; the values shown are the defaults.", ""]
+    descriptions = _descriptions()
     for variable in VARIABLES:
         unit = f" ({variable.unit})" if variable.unit else ""
-        lines += [f"# {_plain(variable.description)}{unit}", f"#{variable.name}={variable.default}", ""]
+        lines += [f"# {_plain(descriptions[variable.name])}{unit}", f"#{variable.name}={variable.default}", ""]
     lines += ["# The standard variables of OpenTelemetry, with the defaults of this application.", ""]
     for name, default, description in _STANDARD:
         lines += [f"# {_plain(description)}", f"#{name}={default}", ""]
@@ -47,6 +69,7 @@ def render_env_example() -> str:
 
 def render_markdown() -> str:
     """The text of ``docs/configuration.md``."""
+    descriptions = _descriptions()
     lines = [
         "# Configuration",
         "",
@@ -71,7 +94,7 @@ def render_markdown() -> str:
         "",
         "| variable | default | unit | meaning |",
         "|---|---|---|---|",
-        *(_row(variable) for variable in VARIABLES),
+        *(_row(variable, descriptions[variable.name]) for variable in VARIABLES),
         "",
         "Some are checked together: `ERROR_RETRY_BASE_DELAY` is at most `ERROR_RETRY_MAX_DELAY`;",
         "`CATALOG_ATTEMPT_TIMEOUT_MS` is at most `CATALOG_SYNC_DEADLINE_MS`, and at most half of",
@@ -118,9 +141,9 @@ def write(root: Path) -> None:
     (root / "docs" / "configuration.md").write_text(render_markdown(), encoding="utf-8")
 
 
-def _row(variable: Variable) -> str:
+def _row(variable: Variable, description: str) -> str:
     note = " Secret: never shown." if variable.secret else ""
-    return f"| `{variable.name}` | {_code(variable.default)} | {variable.unit} | {variable.description}{note} |"
+    return f"| `{variable.name}` | {_code(variable.default)} | {variable.unit} | {description}{note} |"
 
 
 def _code(text: str) -> str:

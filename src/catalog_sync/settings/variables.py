@@ -26,7 +26,6 @@ class Variable:
     unit: str = ""
     secret: bool = False
     """Its value is never shown."""
-    description: str = ""
 
     def value(self, environ: Mapping[str, str]) -> Any:
         """The value from the environment or the default, ``None`` where there is neither.
@@ -80,7 +79,7 @@ class VariableGroup(BaseSettings):
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", case_sensitive=True, enable_decoding=False, validate_default=True,
-        arbitrary_types_allowed=True, hide_input_in_errors=True, use_attribute_docstrings=True,
+        arbitrary_types_allowed=True, hide_input_in_errors=True,
     )  # fmt: skip
 
     @classmethod
@@ -98,7 +97,4 @@ class VariableGroup(BaseSettings):
     def variables(cls) -> Iterator[Variable]:
         """The variables of the group, in the order of its fields."""
         for field in cls.model_fields.values():
-            description = " ".join((field.description or "").split())
-            for each in field.metadata:
-                if isinstance(each, Variable):
-                    yield dataclasses.replace(each, description=description)
+            yield from (each for each in field.metadata if isinstance(each, Variable))

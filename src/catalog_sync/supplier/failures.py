@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
-
 from catalog_sync.domain.errors import (
     AccessDeniedError,
     ApiConnectionError,
@@ -34,6 +32,8 @@ from otel_resilience.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import httpx
+
     from catalog_sync.domain.errors import Context
     from otel_resilience import Rule
 
@@ -51,6 +51,8 @@ def response_rule(classify: Callable[[httpx.Response], Classification | None]) -
     """A rule that lets a supplier judge its own answers before the general rules do."""
 
     def rule(exception: BaseException) -> Classification | None:
+        import httpx  # here and below: only where a request failed
+
         return classify(exception.response) if isinstance(exception, httpx.HTTPStatusError) else None
 
     return rule
@@ -79,6 +81,8 @@ def translate(error: Exception, operation: str, classifier: Classifier) -> Catal
         )
     if isinstance(error, DeadlineExceededError | ConcurrencyLimitError):
         return SyncDeadlineError(f"{operation}: the time of the sync is up", context=context)
+    import httpx
+
     kind: type[CatalogSyncError] = SupplierError
     if isinstance(error, httpx.HTTPStatusError):
         context["status"] = error.response.status_code

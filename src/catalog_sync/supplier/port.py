@@ -5,12 +5,19 @@ from __future__ import annotations
 import dataclasses
 import time
 from enum import StrEnum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity, error_types
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from catalog_sync.domain.models import Bundle
+
+SCHEMA_MISMATCH: Final = Classification(
+    ErrorClass.PERMANENT, Severity.HIGH, error_types.SCHEMA_MISMATCH, BreakerEffect.FAILURE
+)
+"""The supplier changed its contract: a repetition gives the same answer."""
 
 
 class QuarantineReason(StrEnum):

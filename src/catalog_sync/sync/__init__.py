@@ -1,7 +1,4 @@
-"""The sync: from the supplier to a published version, with a report of what happened."""
+"""The sync: from the supplier to a published version, with a report of what happened.
 
-from catalog_sync.domain.models import SyncRequest
-from catalog_sync.sync.progress import OnProgress, Progress
-from catalog_sync.sync.service import SyncService
-
-__all__ = ["OnProgress", "Progress", "SyncRequest", "SyncService"]
+``service`` does one, of the other modules. Nothing is imported here: ``reporting`` is needed without the rest.
+"""

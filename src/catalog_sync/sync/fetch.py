@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain.errors import CatalogSyncError, CatalogueChangedError, InvalidDataError, UnusableGroupsError
 from catalog_sync.domain.models import Bundle
-from catalog_sync.supplier.esim_go.envelope import SCHEMA_MISMATCH
+from catalog_sync.supplier.port import SCHEMA_MISMATCH
 from catalog_sync.sync.run import FATAL, Fetch, Tally
 
 if TYPE_CHECKING:

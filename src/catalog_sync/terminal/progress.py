@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from rich.progress import ProgressColumn
 
-    from catalog_sync.sync import OnProgress, Progress
+    from catalog_sync.sync.progress import OnProgress, Progress
 
 WITH_DETAILS: Final = 56
 WITH_TIME: Final = 64

@@ -34,7 +34,7 @@ from catalog_sync.last_run import write_last_run
 from catalog_sync.observability import instruments
 from catalog_sync.observability.sdk import inject_context
 from catalog_sync.store.owner import ForeignStoreError, Owner
-from catalog_sync.supplier.esim_go.client import DEPENDENCY
+from catalog_sync.supplier.esim_go.policy import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
 from catalog_sync.sync.fetch import discover
 from catalog_sync.sync.previous import Published

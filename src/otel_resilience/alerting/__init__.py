@@ -12,20 +12,25 @@ Importing this package needs ``opentelemetry-api`` alone; channels that use HTTP
 
 from __future__ import annotations
 
-from otel_resilience.alerting.channels.base import Channel
-from otel_resilience.alerting.delivery.channel_worker import DeliveryConfig
-from otel_resilience.alerting.delivery.ledger import Route
-from otel_resilience.alerting.delivery.receipt import Receipt
-from otel_resilience.alerting.heartbeat import Heartbeat
-from otel_resilience.alerting.model.alert import Alert, Links, Notification, Status, fingerprint
-from otel_resilience.alerting.model.book import IncidentBook
-from otel_resilience.alerting.model.config import AlertConfig, EscalationStep, Inhibition, Silence, Thresholds
-from otel_resilience.alerting.model.incident import Incident, Phase
-from otel_resilience.alerting.persistence.outbox import Outbox
-from otel_resilience.alerting.persistence.redis_store import RedisStore
-from otel_resilience.alerting.persistence.store import DiskStore, FallbackStore, IncidentStore, MemoryStore
-from otel_resilience.alerting.service import AlertService
-from otel_resilience.alerting.sources import ResilienceSource, SourceConfig
+from typing import TYPE_CHECKING
+
+from otel_resilience._internal.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from otel_resilience.alerting.channels.base import Channel
+    from otel_resilience.alerting.delivery.channel_worker import DeliveryConfig
+    from otel_resilience.alerting.delivery.ledger import Route
+    from otel_resilience.alerting.delivery.receipt import Receipt
+    from otel_resilience.alerting.heartbeat import Heartbeat
+    from otel_resilience.alerting.model.alert import Alert, Links, Notification, Status, fingerprint
+    from otel_resilience.alerting.model.book import IncidentBook
+    from otel_resilience.alerting.model.config import AlertConfig, EscalationStep, Inhibition, Silence, Thresholds
+    from otel_resilience.alerting.model.incident import Incident, Phase
+    from otel_resilience.alerting.persistence.outbox import Outbox
+    from otel_resilience.alerting.persistence.redis_store import RedisStore
+    from otel_resilience.alerting.persistence.store import DiskStore, FallbackStore, IncidentStore, MemoryStore
+    from otel_resilience.alerting.service import AlertService
+    from otel_resilience.alerting.sources import ResilienceSource, SourceConfig
 
 __all__ = [
     "Alert",
@@ -56,3 +61,37 @@ __all__ = [
     "Thresholds",
     "fingerprint",
 ]
+
+_HOMES = {
+    "Alert": "model.alert",
+    "AlertConfig": "model.config",
+    "AlertService": "service",
+    "Channel": "channels.base",
+    "DeliveryConfig": "delivery.channel_worker",
+    "DiskStore": "persistence.store",
+    "EscalationStep": "model.config",
+    "FallbackStore": "persistence.store",
+    "Heartbeat": "heartbeat",
+    "Incident": "model.incident",
+    "IncidentBook": "model.book",
+    "IncidentStore": "persistence.store",
+    "Inhibition": "model.config",
+    "Links": "model.alert",
+    "MemoryStore": "persistence.store",
+    "Notification": "model.alert",
+    "Outbox": "persistence.outbox",
+    "Phase": "model.incident",
+    "Receipt": "delivery.receipt",
+    "RedisStore": "persistence.redis_store",
+    "ResilienceSource": "sources",
+    "Route": "delivery.ledger",
+    "Silence": "model.config",
+    "SourceConfig": "sources",
+    "Status": "model.alert",
+    "Thresholds": "model.config",
+    "fingerprint": "model.alert",
+}
+"""Where each name is defined."""
+
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(__name__, _HOMES)

@@ -6,7 +6,7 @@ no harm.
 
 from __future__ import annotations
 
-import datetime
+import functools
 import math
 import re
 from typing import Final
@@ -23,21 +23,23 @@ _MONTHS: Final = {
     )
 }
 _TIME: Final = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
-_HTTP_DATES: Final = tuple(
-    re.compile(pattern, re.ASCII | re.IGNORECASE)
-    for pattern in (
-        rf"[a-z]{{3}}, (?P<day>\d\d?) (?P<month>[a-z]{{3}}) (?P<year>\d{{4}}) {_TIME} (?:GMT|UTC|[+-]0000)",
-        rf"[a-z]{{6,9}}, (?P<day>\d\d)-(?P<month>[a-z]{{3}})-(?P<year>\d\d) {_TIME} (?:GMT|UTC)",
-        rf"[a-z]{{3}} (?P<month>[a-z]{{3}}) +(?P<day>\d\d?) {_TIME} (?P<year>\d{{4}})",
-    )
+_HTTP_DATES: Final = (
+    rf"[a-z]{{3}}, (?P<day>\d\d?) (?P<month>[a-z]{{3}}) (?P<year>\d{{4}}) {_TIME} (?:GMT|UTC|[+-]0000)",
+    rf"[a-z]{{6,9}}, (?P<day>\d\d)-(?P<month>[a-z]{{3}})-(?P<year>\d\d) {_TIME} (?:GMT|UTC)",
+    rf"[a-z]{{3}} (?P<month>[a-z]{{3}}) +(?P<day>\d\d?) {_TIME} (?P<year>\d{{4}})",
 )
-_SECONDS: Final = re.compile(r"(?=\d)0*+(\d*+)(\.\d+)?", re.ASCII)
-_NEXT_VALUE: Final = re.compile(r"\s*,\s*(?=[\d.]+\s*(?:,|$)|[a-z]{3,9},)", re.ASCII | re.IGNORECASE)
+_SECONDS: Final = r"(?=\d)0*+(\d*+)(\.\d+)?"
+_NEXT_VALUE: Final = r"\s*,\s*(?=[\d.]+\s*(?:,|$)|[a-z]{3,9},)"
 """Between the values of a header that was sent more than once; not the comma within a date."""
-_ISO_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:", re.ASCII)
+_ISO_DATE: Final = r"\d{4}-\d\d-\d\d[T ]\d\d:"
 _MOST_VALUES: Final = 10
 _LONGEST: Final = 64
 """Characters; no date is longer."""
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.ASCII | re.IGNORECASE)
 
 
 def parse_retry_after(value: str | None, *, date: str | None = None, now: float | None = None) -> float | None:
@@ -61,12 +63,12 @@ def parse_retry_after(value: str | None, *, date: str | None = None, now: float 
     if value is None:
         return None
     now = _finite(now)
-    waits = (_wait(text, date, now) for text in _NEXT_VALUE.split(value.strip(), _MOST_VALUES))
+    waits = (_wait(text, date, now) for text in _compiled(_NEXT_VALUE).split(value.strip(), _MOST_VALUES))
     return max((wait for wait in waits if wait is not None), default=None)
 
 
 def _wait(text: str, date: str | None, now: float | None) -> float | None:
-    seconds = _SECONDS.fullmatch(text)
+    seconds = _compiled(_SECONDS).fullmatch(text)
     if seconds is None:
         return _until(_http_date(text, now), date, now)
     whole, fraction = seconds.groups(default="")
@@ -83,8 +85,10 @@ def parse_rate_limit_reset(value: str | None, *, date: str | None = None, now: f
     if value is None:
         return None
     text = value.strip()
-    if len(text) > _LONGEST or not _ISO_DATE.match(text):
+    if len(text) > _LONGEST or not _compiled(_ISO_DATE).match(text):
         return None
+    import datetime  # here and below: most servers that ask to wait name seconds
+
     try:
         moment = datetime.datetime.fromisoformat(text)
         if moment.tzinfo is None:
@@ -122,13 +126,15 @@ def _http_date(text: str, now: float | None) -> float | None:
     if len(text) > _LONGEST:
         return None
     for pattern in _HTTP_DATES:
-        found = pattern.fullmatch(text)
+        found = _compiled(pattern).fullmatch(text)
         if found is not None:
             return _timestamp(found, now)
     return None
 
 
 def _timestamp(found: re.Match[str], now: float | None) -> float | None:
+    import datetime
+
     month = _MONTHS.get(found["month"].lower())
     year = int(found["year"])
     if month is None:
@@ -147,6 +153,8 @@ def _timestamp(found: re.Match[str], now: float | None) -> float | None:
 
 def _full_year(two_digits: int, now: float | None) -> int:
     """A year more than 50 years ahead is in the past (RFC 9110, 5.6.7)."""
+    import datetime
+
     try:
         current = 2020 if now is None else datetime.datetime.fromtimestamp(now, datetime.UTC).year
     except (ValueError, OverflowError, OSError):

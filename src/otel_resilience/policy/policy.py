@@ -16,7 +16,7 @@ import time
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from otel_resilience import telemetry
 from otel_resilience._internal import interventions
@@ -50,9 +50,6 @@ from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.attempts import Attempts
 from otel_resilience.policy.call import GIVE_UP, Call
-from otel_resilience.policy.environment import policy_from
-from otel_resilience.policy.hedging import run_hedged
-from otel_resilience.policy.latencies import HedgeDelay
 from otel_resilience.policy.off_switch import changed_call
 from otel_resilience.policy.parts import (
     SharedParts,
@@ -79,6 +76,9 @@ from otel_resilience.telemetry import cardinality
 from otel_resilience.telemetry import hooks as observed
 from otel_resilience.telemetry.hooks import Hooks, Observers
 from otel_resilience.telemetry.providers import any_set
+
+if TYPE_CHECKING:
+    from otel_resilience.policy.latencies import HedgeDelay
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -204,7 +204,7 @@ class Policy(ProcessBound):
             raise TypeError(f"fallback must be a value or a function of the error, not the class {fallback.__name__}")
         self.fallback = fallback
         self.observers = self._observers(hooks)
-        self.hedge_delay = None if hedge_after is None else HedgeDelay(hedge_after)
+        self.hedge_delay = None if hedge_after is None else _hedge_delay(hedge_after)
         self.classifier = classifier or default_classifier()
         self.clock = clock
         self.sleep = sleep
@@ -247,6 +247,8 @@ class Policy(ProcessBound):
             >>> policy.retry.max_attempts, policy.deadline
             (5, 30.0)
         """
+        from otel_resilience.policy.environment import policy_from  # many set nothing by the environment
+
         return policy_from(cls, dependency, environ, defaults)
 
     def __repr__(self) -> str:
@@ -505,6 +507,8 @@ class Policy(ProcessBound):
         if any_set():
             call.observe(telemetry.active())
         if self.hedge_delay is not None:
+            from otel_resilience.policy.hedging import run_hedged  # few policies hedge
+
             operation = functools.partial(run_hedged, operation, call, self.hedge_delay)
         return await self._run_async(operation, call, None)
 
@@ -678,6 +682,12 @@ def _checked_options(name: object, idempotent: object, is_retryable: Retryable |
         predicate("is_retryable", is_retryable),
         check.count("permits", permits),
     )
+
+
+def _hedge_delay(hedge_after: float | str) -> HedgeDelay:
+    from otel_resilience.policy.latencies import HedgeDelay  # few policies hedge
+
+    return HedgeDelay(hedge_after)
 
 
 def _check_functions(shared: object, clock: object, sleep: object, async_sleep: object, rng: object) -> None:

@@ -1,13 +1,14 @@
-"""What a definition of telemetry holds: the shapes that ``contract`` is made of."""
+"""What a definition of telemetry holds: the shapes that ``contract`` is made of.
+
+Named tuples, since every program loads them: they are made in a fraction of the time of a dataclass.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(NamedTuple):
     """One instrument of the contract."""
 
     name: str
@@ -18,8 +19,7 @@ class Metric:
     boundaries: tuple[float, ...] | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One span of the contract."""
 
     name: str
@@ -28,8 +28,7 @@ class Span:
     description: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event of the contract: a log record with this event name."""
 
     name: str

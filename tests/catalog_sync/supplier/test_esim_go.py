@@ -29,7 +29,8 @@ from catalog_sync.domain.errors import (
     SyncDeadlineError,
 )
 from catalog_sync.observability.sdk import setup_telemetry, traced_transport
-from catalog_sync.supplier.esim_go.client import NO_LIMIT, EsimGoClient, open_supplier, supplier_policy
+from catalog_sync.supplier.esim_go.client import EsimGoClient, open_supplier
+from catalog_sync.supplier.esim_go.policy import NO_LIMIT, supplier_policy
 from catalog_sync.supplier.port import Deadline, Scope
 from otel_resilience import CircuitBreakerConfig, ErrorClass, RateLimit, Severity
 from otel_resilience.storage import MemoryStorage, SharedRateLimiter, SharedState

@@ -20,7 +20,7 @@ from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.supplier.esim_go.envelope import parse_groups, parse_page
 from catalog_sync.supplier.esim_go.responses import parse_json
 from catalog_sync.supplier.port import Deadline, Page, RequestCounts, Scope
-from catalog_sync.sync import SyncService
+from catalog_sync.sync.service import SyncService
 from support.settings import make_settings
 from support.sync_world import World
 

@@ -14,7 +14,7 @@ from catalog_sync.store import backend
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.keys import HASHES, VersionKeys
 from catalog_sync.store.snapshot import Snapshot
-from catalog_sync.sync import SyncService
+from catalog_sync.sync.service import SyncService
 from support.redis_server import RedisServer
 from support.settings import make_settings
 from support.sync_world import BUNDLES, World

@@ -13,7 +13,7 @@ import pytest
 from catalog_sync.domain.models import Outcome, SyncReport
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.snapshot import Snapshot
-from catalog_sync.sync import SyncService
+from catalog_sync.sync.service import SyncService
 from support.settings import make_settings
 from support.sync_world import BUNDLES, World
 

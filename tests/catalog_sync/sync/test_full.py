@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from catalog_sync.domain.models import Outcome
-from catalog_sync.sync import Progress
+from catalog_sync.sync.progress import Progress
 from otel_resilience import CircuitBreakerConfig
 from support.redis_server import RedisServer
 from support.sync_world import BUNDLES, World, world_with

@@ -15,7 +15,7 @@ from catalog_sync.domain.errors import CacheConnectionError, LockLostError
 from catalog_sync.domain.models import LockHolder, Outcome, SyncReport
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.snapshot import Snapshot
-from catalog_sync.sync import SyncService
+from catalog_sync.sync.service import SyncService
 from support.redis_server import RedisServer, free_port
 from support.settings import make_settings
 from support.sync_world import BUNDLES, World, world_with

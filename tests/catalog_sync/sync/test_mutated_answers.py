@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from catalog_sync.domain.models import Bundle, Outcome, SyncReport
 from catalog_sync.settings.settings import Settings
 from catalog_sync.store import CatalogStore, Snapshot, open_store
-from catalog_sync.supplier.esim_go.client import EsimGoClient, supplier_policy
-from catalog_sync.sync import SyncService
+from catalog_sync.supplier.esim_go.client import EsimGoClient
+from catalog_sync.supplier.esim_go.policy import supplier_policy
+from catalog_sync.sync.service import SyncService
 from otel_resilience import RetryConfig
 from support.published import quick_policy
 from support.redis_server import RedisServer

@@ -17,7 +17,7 @@ from catalog_sync.history import History, SyncRecord
 from catalog_sync.jobs import Job, JobConflictError, JobStatus
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.supplier.esim_go.client import open_supplier
-from catalog_sync.sync import SyncService
+from catalog_sync.sync.service import SyncService
 from catalog_sync.worker.celery_app import app
 from catalog_sync.worker.celery_settings import DUE_TASK
 from support.cli import Supplier

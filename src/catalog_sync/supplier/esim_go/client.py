@@ -14,7 +14,6 @@ from urllib.parse import quote
 import httpx
 
 from catalog_sync.domain.errors import (
-    SUPPLIER,
     AccessDeniedError,
     AuthenticationError,
     CatalogSyncError,
@@ -26,19 +25,9 @@ from catalog_sync.domain.text import is_encodable
 from catalog_sync.supplier.esim_go import envelope, page_size
 from catalog_sync.supplier.esim_go.calls import SupplierCalls
 from catalog_sync.supplier.esim_go.paging import follow_pages
-from catalog_sync.supplier.failures import response_rule
+from catalog_sync.supplier.esim_go.policy import MAX_IN_FLIGHT, supplier_policy
 from catalog_sync.supplier.port import Deadline, Page, RequestCounts, Scope
-from otel_resilience import (
-    BreakerEffect,
-    Classification,
-    Classifier,
-    ErrorClass,
-    Policy,
-    RateLimit,
-    RateLimiter,
-    Severity,
-    default_classifier,
-)
+from otel_resilience import BreakerEffect, Policy
 from otel_resilience.classification import error_types
 
 if TYPE_CHECKING:
@@ -46,14 +35,10 @@ if TYPE_CHECKING:
 
     from catalog_sync.domain.models import Bundle
     from catalog_sync.settings.settings import Settings
-    from otel_resilience.storage import SharedState
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-
-MAX_IN_FLIGHT: Final = 16
-"""Requests under way at once. Enough for 10 per second at an answer time of 1.5 s, few enough for little memory."""
 
 PAGES_AHEAD: Final = 8
 """Pages of one scope requested before the first of them was handed on."""
@@ -64,59 +49,8 @@ MISMATCHES_TOLERATED: Final = 3
 """From so many pages of a wrong format in a row, each counts as a failure of the supplier."""
 
 CONNECT_TIMEOUT: Final = 5.0
-DEPENDENCY: Final = SUPPLIER
-"""The supplier's ``resilience.dependency``."""
-
-NO_LIMIT: Final = 1_000_000
-"""Requests per second that are never reached; pauses that the supplier requests still hold."""
-
 PROBE_VALID_FOR: Final = 30.0
 """Seconds for which one probe of the key answers for all groups that were denied."""
-
-
-def classify_response(response: httpx.Response) -> Classification | None:
-    """eSIM Go's own verdicts: a denial concerns one group until the key itself is refused.
-
-    The key is static, so that a 401 is not repeated either.
-    """
-    status = response.status_code
-    if status not in {401, 403}:
-        return None
-    key_itself = response.request.url.path.endswith("/organisation")
-    return Classification(
-        ErrorClass.PERMANENT, Severity.CRITICAL if key_itself else Severity.MEDIUM, str(status), max_retries=0
-    )
-
-
-def supplier_classifier() -> Classifier:
-    """The library's rules behind eSIM Go's own."""
-    return default_classifier().extended(response_rule(classify_response))
-
-
-def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Policy:
-    """What protects every call to the supplier. One per process: it holds breaker and retry budget, in ``shared`` where
-    they are to outlive the process and to be those of all workers.
-    """
-    return Policy(
-        DEPENDENCY,
-        retry=settings.retry,
-        breaker=settings.breaker,
-        deadline=settings.sync_deadline,
-        attempt_timeout=min(settings.attempt_timeout, settings.sync_deadline),
-        max_concurrency=MAX_IN_FLIGHT,
-        rate_limit=_rate_limit(settings),
-        shared=shared,
-        classifier=supplier_classifier(),
-        idempotent=True,
-    )
-
-
-def _rate_limit(settings: Settings) -> RateLimit | RateLimiter:
-    """That of the settings, shared through ``REDIS_URL`` where that is set, else of this process."""
-    rate = settings.supplier_rate
-    limit = max(1, int(rate)) if rate else NO_LIMIT
-    config = RateLimit(limit, per=limit / rate if rate else 1.0)
-    return config if settings.redis_url and rate else RateLimiter(DEPENDENCY, config)
 
 
 @contextlib.asynccontextmanager

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from catalog_sync.domain.errors import InvalidDataError, UnusableGroupsError
 from catalog_sync.domain.text import is_encodable, printable
 from catalog_sync.supplier.esim_go.responses import CONFIRM_ONCE
 from catalog_sync.supplier.esim_go.rows import MAX_NAME, validate_rows
-from catalog_sync.supplier.port import Page
-from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity
-from otel_resilience.classification import error_types
+from catalog_sync.supplier.port import SCHEMA_MISMATCH, Page
 
 if TYPE_CHECKING:
     from catalog_sync.domain.models import Bundle
-
-SCHEMA_MISMATCH: Final = Classification(
-    ErrorClass.PERMANENT, Severity.HIGH, error_types.SCHEMA_MISMATCH, BreakerEffect.FAILURE
-)
-"""The supplier changed its contract: a repetition gives the same answer."""
 
 
 def parse_page(data: Any, number: int) -> Page:

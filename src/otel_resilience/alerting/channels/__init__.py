@@ -6,8 +6,9 @@ A channel of your own is any object that follows :class:`Channel`; ``docs/alerti
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from otel_resilience._internal.lazy import lazy_names
 from otel_resilience.alerting.channels.base import Channel
 
 if TYPE_CHECKING:
@@ -55,14 +56,8 @@ _HOMES = {
 _SLACK_HOSTS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 
 
-def __getattr__(name: str) -> Any:
-    """Channels are loaded when first asked for."""
-    import importlib
-
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(__name__, _HOMES)
 
 
 def from_url(

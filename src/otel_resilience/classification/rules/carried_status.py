@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import http
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -24,11 +23,12 @@ def classify_carried_status(exception: BaseException) -> Classification | None:
     status = next((status for status in map(http_status, _candidates(exception, response)) if status), None)
     if status is None:
         return None
-    if status == http.HTTPStatus.NOT_MODIFIED:
+    if status == _NOT_MODIFIED:
         return CONTROL_NOT_MODIFIED
     return judge_response(status, functools.partial(_header, exception, response))
 
 
+_NOT_MODIFIED: Final = 304
 RULES: Final[tuple[Rule, ...]] = (classify_carried_status,)
 
 
@@ -48,6 +48,8 @@ def _candidates(exception: BaseException, response: object) -> Iterator[object]:
     yield attribute(exception, "status")
     yield attribute(exception, "http_status")
     code = attribute(exception, "code")
+    import http  # only where nothing above says more
+
     if is_a(code, http.HTTPStatus) or response is not None or _is_named_after_http(type(exception)):
         yield code
 

@@ -1,0 +1,78 @@
+"""What protects the calls to eSIM Go, and what its answers mean. Loads no HTTP client: ``status`` looks at it too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from catalog_sync.domain.errors import SUPPLIER
+from catalog_sync.supplier.failures import response_rule
+from otel_resilience import (
+    Classification,
+    Classifier,
+    ErrorClass,
+    Policy,
+    RateLimit,
+    RateLimiter,
+    Severity,
+    default_classifier,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+    from catalog_sync.settings.settings import Settings
+    from otel_resilience.storage import SharedState
+
+MAX_IN_FLIGHT: Final = 16
+"""Requests under way at once. Enough for 10 per second at an answer time of 1.5 s, few enough for little memory."""
+
+DEPENDENCY: Final = SUPPLIER
+"""The supplier's ``resilience.dependency``."""
+
+NO_LIMIT: Final = 1_000_000
+"""Requests per second that are never reached; pauses that the supplier requests still hold."""
+
+
+def classify_response(response: httpx.Response) -> Classification | None:
+    """eSIM Go's own verdicts: a denial concerns one group until the key itself is refused.
+
+    The key is static, so that a 401 is not repeated either.
+    """
+    status = response.status_code
+    if status not in {401, 403}:
+        return None
+    key_itself = response.request.url.path.endswith("/organisation")
+    return Classification(
+        ErrorClass.PERMANENT, Severity.CRITICAL if key_itself else Severity.MEDIUM, str(status), max_retries=0
+    )
+
+
+def supplier_classifier() -> Classifier:
+    """The library's rules behind eSIM Go's own."""
+    return default_classifier().extended(response_rule(classify_response))
+
+
+def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Policy:
+    """What protects every call to the supplier. One per process: it holds breaker and retry budget, in ``shared`` where
+    they are to outlive the process and to be those of all workers.
+    """
+    return Policy(
+        DEPENDENCY,
+        retry=settings.retry,
+        breaker=settings.breaker,
+        deadline=settings.sync_deadline,
+        attempt_timeout=min(settings.attempt_timeout, settings.sync_deadline),
+        max_concurrency=MAX_IN_FLIGHT,
+        rate_limit=_rate_limit(settings),
+        shared=shared,
+        classifier=supplier_classifier(),
+        idempotent=True,
+    )
+
+
+def _rate_limit(settings: Settings) -> RateLimit | RateLimiter:
+    """That of the settings, shared through ``REDIS_URL`` where that is set, else of this process."""
+    rate = settings.supplier_rate
+    limit = max(1, int(rate)) if rate else NO_LIMIT
+    config = RateLimit(limit, per=limit / rate if rate else 1.0)
+    return config if settings.redis_url and rate else RateLimiter(DEPENDENCY, config)
