@@ -10,6 +10,9 @@ from catalog_sync.domain.json_form import JsonForm
 from catalog_sync.domain.models import FAILED_OUTCOMES, Outcome, SyncKind, SyncReport
 from catalog_sync.domain.times import epoch, rfc3339
 
+ASKED_BY: Final = {"cli": "command line", "schedule": "scheduler", "api": "API", "demo": "demo"}
+"""Who asked for a sync, for people, by its ``trigger``."""
+
 _SHOWN: Final = ("version", "bundles", "attempts", "retries", "error")
 
 
