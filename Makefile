@@ -14,7 +14,10 @@ SHOW_PROGRESS := /^Collecting/ && ++n % 20 == 0 { print "        " n " packages 
 	/^Installing collected/ { print "        installing " n " packages"; fflush() } \
 	/^(ERROR|WARNING|error)/ { print } /^FAILED/ { failed = 1 } END { exit failed }
 
-.PHONY: help install demo up test oldest faults mutants lint format docs bench collector dashboards drill preview deploy deploy-tools image-info clean
+# Tests start hundreds of Python processes: what one has compiled serves the next.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help install demo up test oldest faults mutants lint format docs site bench collector dashboards drill preview deploy deploy-tools image-info clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,7 +50,7 @@ oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it a
 	@grep -vE '^(opentelemetry-|googleapis|importlib|packaging|protobuf|wrapt)' constraints.txt > $(OLDEST)/constraints.txt
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
 		--editable src/otel_resilience 'opentelemetry-api==1.39.*' 'opentelemetry-sdk==1.39.*' \
-		'opentelemetry-instrumentation-httpx==0.60b1' 'opentelemetry-distro==0.60b1' \
+		'opentelemetry-instrumentation-httpx==0.60b1' 'opentelemetry-instrumentation-requests==0.60b1' 'opentelemetry-distro==0.60b1' \
 		'opentelemetry-exporter-otlp-proto-http==1.39.*' aiohttp anthropic asyncpg backoff boto3 celery circuitbreaker \
 		confluent-kafka elasticsearch 'fakeredis[lua]' googleapis-common-protos grpcio httpx httpx2 hypothesis kafka-python openai \
 		'psycopg[binary,pool]' psycopg2-binary pybreaker pydantic pymongo PyMySQL pytest pytest-asyncio pytest-timeout pytest-xdist \
@@ -76,8 +79,14 @@ format: $(STAMP) ## Format the code
 docs: $(STAMP) ## Write the generated references anew
 	@$(BIN)/python -m tools.telemetry
 	@$(BIN)/python docs/public_api.py
+	@PYTHONPATH=tests $(BIN)/python -m tools.site.references
 	@$(BIN)/python -m catalog_sync.settings.docs
 	@PYTHONPATH=tests $(BIN)/python -m support.fault_table
+
+site: $(STAMP) ## Build the site of docs/ into site/, where every warning is an error
+	@PYTHONPATH=tests $(BIN)/python -m tools.site.diagrams
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "Built; to read it: $(BIN)/python -m http.server --directory site --bind 127.0.0.1 8000"
 
 bench: $(STAMP) ## Measure against peers and print the tables (nine minutes)
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
@@ -111,4 +120,4 @@ preview: $(STAMP) ## Draw the dashboards from what a drill kept in DATA (Node, C
 	@$(BIN)/python -m grafana.preview --data $(DATA) $(PREVIEW_OPTIONS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(BENCH) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis site

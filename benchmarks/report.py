@@ -45,7 +45,9 @@ REFERENCES = {
 
 
 def _reference(result: Result, found: Sequence[Result]) -> float | None:
-    wanted = REFERENCES[result.case.group[0]]
+    wanted = REFERENCES.get(result.case.group[0])
+    if wanted is None:
+        return None
     if result.case.group[0] == "G":
         wanted += " async" if result.case.asynchronous else " sync"
     return next(

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import stamina.instrumentation
 
-from benchmarks import groups, recording, report, tables, targets
+from benchmarks import groups, http_clients, recording, report, tables, targets
 from benchmarks.measure import Bench, Case, Result, SleepsAreFree
 
 REQUIREMENTS = pathlib.Path(__file__).with_name("requirements.txt")
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=11, help="timings of each case (default 11)")
     parser.add_argument("--slice", type=float, default=60.0, help="milliseconds of one timing (default 60)")
-    parser.add_argument("--groups", default="ABCDEFG", help="letters of the groups to measure (default ABCDEFG)")
+    parser.add_argument("--groups", default="ABCDEFHG", help="letters of the groups to measure (default: all)")
     parser.add_argument("--strict", action="store_true", help="exit 1 where a target is not met")
     parser.add_argument("--readme", action="store_true", help="write the result into benchmarks/README.md")
     options = parser.parse_args(argv)
@@ -83,6 +83,7 @@ PLAN: dict[str, Callable[[], list[Case]]] = {
     "D": lambda: groups.one_retry(asynchronous=True),
     "E": lambda: groups.rejection(asynchronous=False),
     "F": lambda: groups.rejection(asynchronous=True),
+    "H": http_clients.cases,
     "G": _recording_cases,  # last, since the providers cannot be taken away again
 }
 

@@ -96,9 +96,10 @@ def _wait_for(port: int) -> None:
 
 
 @contextlib.contextmanager
-def simulator(bundles: int, rate: int) -> Iterator[dict[str, Any]]:
-    """``catalog-sync simulate``; yields the line it prints when it is ready."""
-    options = ["simulate", "--json", "--bundles", str(bundles), "--rate", str(rate), "--api-key", KEY]
+def simulator(bundles: int, rate: int, *, data: str | None = None) -> Iterator[dict[str, Any]]:
+    """``catalog-sync simulate``; yields the line it prints when it is ready. ``data``: a file of bundles to serve."""
+    served = ["--bundles", str(bundles)] if data is None else ["--data", data]
+    options = ["simulate", "--json", *served, "--rate", str(rate), "--api-key", KEY]
     server = subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True, env=_environment())
     try:
         if server.stdout is None:

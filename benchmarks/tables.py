@@ -33,9 +33,9 @@ def machine() -> str:
 README = pathlib.Path(__file__).with_name("README.md")
 
 
-def write_results(name: str, text: str) -> None:
-    """Puts ``text`` between the marks of section ``name`` in the README."""
+def write_results(name: str, text: str, page: pathlib.Path = README) -> None:
+    """Puts ``text`` between the marks of section ``name`` in the README, or another page."""
     first, last = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, _, rest = README.read_text().partition(first)
+    before, _, rest = page.read_text().partition(first)
     _, _, after = rest.partition(last)
-    README.write_text(f"{before}{first}\n{text.strip()}\n{last}{after}")
+    page.write_text(f"{before}{first}\n{text.strip()}\n{last}{after}")

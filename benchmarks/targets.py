@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Iterator, Sequence
 
-from benchmarks import groups, recording
+from benchmarks import groups, http_clients, recording
 from benchmarks.groups import OURS
 from benchmarks.measure import Bench, Case, Result
 
@@ -55,6 +55,8 @@ def _targets() -> Iterator[Target]:
         for row in ("CircuitBreaker.execute", "decorator, breaker", "decorator, retry+budget+breaker"):
             yield Target(f"rejection, {kind}", group, OURS + row, FASTEST_PEER, 1.0)
     yield Target("rejection, sync", groups.E, f"{OURS}decorator, retry+budget+breaker", "", 5.0)
+    for kind in ("sync", "async"):
+        yield Target(f"httpx, {kind}", http_clients.H, f"{OURS}{http_clients.PARTS} {kind}", f"bare {kind}", 1.1)
     for kind in (recording.SYNC, recording.ASYNC):
         row = f"{OURS}retry+budget+breaker {kind}"
         yield Target(f"SDK recording, {kind}", recording.G, row, f"by hand {kind}", 1.15)

@@ -50,13 +50,13 @@ def render() -> str:
 
 def _module(module: ModuleType) -> Iterator[str]:
     yield f"{module.__name__}"
-    for name in _public_names(module):
+    for name in public_names(module):
         yield from (INDENT + line for line in _entry(name, getattr(module, name)))
     if module.__name__ != MODULES[-1]:
         yield ""
 
 
-def _public_names(module: ModuleType) -> list[str]:
+def public_names(module: ModuleType) -> list[str]:
     if module.__name__ == "otel_resilience.telemetry":
         return list(TELEMETRY_NAMES)
     return sorted(module.__all__)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from catalog_sync.store.keys import REPLACED, VersionKeys
 from drill import pace as paces
 from drill.judge import Expectation
 from drill.parts import World
@@ -72,7 +73,10 @@ def _redis_up(world: World) -> None:
 
 
 def _redis_full(world: World) -> None:
-    """As much as it holds now, and the lock, but no second version beside it."""
+    """As much as it needs, and the lock, but no second version beside it: none that was replaced could make room."""
+    for version in world.redis.command("ZRANGE", REPLACED, 0, -1):
+        world.redis.command("DEL", *VersionKeys(version.decode()).all)
+    world.redis.command("DEL", REPLACED)
     used = int(world.redis.command("INFO", "memory")["used_memory"])
     world.redis.command("CONFIG", "SET", "maxmemory", str(used + 100_000))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections import Counter, defaultdict
@@ -16,8 +17,10 @@ from otel_resilience.testing import forget_budgets
 from support import fault_table
 
 # Elsewhere each run looks at new examples; a run that decides over a change looks at the same ones every time.
-settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `make mutants` runs a test several times in one process, which Hypothesis takes for different executors of a method.
+_unchecked = [HealthCheck.too_slow, HealthCheck.differing_executors]
+settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=_unchecked)
+settings.register_profile("here", deadline=None, suppress_health_check=_unchecked)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
 
 os.environ["CATALOG_ENV_FILE"] = "none"  # no test reads the .env of who runs it
@@ -61,10 +64,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (_turn(item.nodeid), -slow[item.path]))  # stable: what belongs together stays so
 
 
+def pytest_collection_finish() -> None:
+    """What collecting has made, most of a million objects, lives to the end: no garbage collection walks it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def _turn(name: str) -> int:
     return next((turn for turn, start in enumerate(LONGEST) if name.startswith(start)), len(LONGEST))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     return PROCESSES_PER_CORE * (os.cpu_count() or 1)
 

@@ -81,7 +81,8 @@ def read_settings(*, strict: bool = False) -> Settings:
     """The settings of this process, those of OpenTelemetry checked too. Raises ``ConfigurationError``.
 
     They come from the environment and, below it, from the file ``.env``. ``strict``: a variable with a prefix of ours
-    that is not known is refused. To be called before anything of OpenTelemetry's SDK or its propagators is imported.
+    that is not known is refused. So is a Redis that cannot be used here. To be called before anything of
+    OpenTelemetry's SDK or its propagators is imported.
     """
     from catalog_sync.settings.env_file import load_env_file
     from catalog_sync.settings.otel import tidy_otel
@@ -91,9 +92,18 @@ def read_settings(*, strict: bool = False) -> Settings:
     load_env_file(os.environ)
     tidy_otel(os.environ)
     settings = Settings.from_env(os.environ)
+    check_redis(settings)
     if strict and (unknown := list(unknown_variables(os.environ))):
         raise ConfigurationError("; ".join(unknown))
     return settings
+
+
+def check_redis(settings: Settings, *, publishes: bool = False) -> None:
+    """See :func:`catalog_sync.store.server.check_server`. ``publishes``: for a program that does."""
+    if settings.redis_url is not None:
+        from catalog_sync.store.server import check_server
+
+        check_server(settings, publishes=publishes)
 
 
 def warn_of_unknown_variables() -> None:
@@ -181,18 +191,16 @@ async def open_what_is_there(settings: Settings, policy: Policy) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def open_client(
-    settings: Settings, policy: Policy, *, instrument: Callable[[httpx.AsyncClient], None] | None = None
+    settings: Settings, policy: Policy, *, on_response: Callable[[httpx.Response], object] | None = None
 ) -> AsyncIterator[EsimGoClient]:
-    """The client of the supplier, traced. ``instrument`` is given the HTTP client as well."""
-    from catalog_sync.observability.sdk import instrument_httpx
+    """The client of the supplier, traced. ``on_response`` is called with each answer, before its body is read."""
+    from catalog_sync.observability.sdk import traced_transport
     from catalog_sync.supplier.esim_go.client import open_supplier
 
-    def prepare(client: httpx.AsyncClient) -> None:
-        instrument_httpx(client, settings.trace_headers_to)
-        if instrument is not None:
-            instrument(client)
+    def wrap(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        return traced_transport(transport, settings.trace_headers_to, on_response=on_response)
 
-    async with open_supplier(settings, policy=policy, instrument=prepare) as supplier:
+    async with open_supplier(settings, policy=policy, wrap=wrap) as supplier:
         yield supplier
 
 
@@ -221,7 +229,7 @@ async def open_kept_traces(settings: Settings, files: TraceFiles) -> AsyncIterat
     from catalog_sync.store.client import GuardedRedis, connect_url
     from catalog_sync.store.traces import SharedTraces
 
-    redis = GuardedRedis(connect_url(settings.redis_url), redis_policy(settings))
+    redis = GuardedRedis(connect_url(settings.redis_url), redis_policy(settings), prefix=settings.key_prefix)
     try:
         yield MergedTraces(files, SharedTraces(redis))
     finally:

@@ -6,6 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+from catalog_sync.domain.reports import is_report
 from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.store.files import write_json_atomically
 
@@ -55,13 +56,7 @@ def read_last_run(state_dir: Path) -> dict[str, Any] | None:
 def _expected(data: Any) -> bool:
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("breakers", "budgets")):
         return False
-    report = data.get("report")
-    return (
-        isinstance(report, dict)
-        and all(isinstance(report.get(key), str) for key in ("outcome", "kind", "started_at", "correlation_id"))
-        and isinstance(report.get("duration_s"), int | float)
-        and isinstance(report.get("error"), dict | None)
-    )
+    return is_report(data.get("report"))
 
 
 def breaker_json(policy: Policy, at: str) -> dict[str, Any]:

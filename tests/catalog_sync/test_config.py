@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import certifi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,9 @@ GOOD = [
     ("ESIM_GO_API_KEY", "k-12345", lambda s: s.api_key.reveal(), "k-12345"),
     ("ESIM_GO_API_KEY", "  k-12345\n", lambda s: s.api_key.reveal(), "k-12345"),
     ("ESIM_GO_BASE_URL", "http://127.0.0.1:8080/v2.5/", lambda s: s.base_url, "http://127.0.0.1:8080/v2.5"),
+    ("ESIM_GO_CA_FILE", certifi.where(), lambda s: s.ca_file, Path(certifi.where())),
+    ("ESIM_GO_PROXY", "http://u:p@proxy.example:3128", lambda s: s.proxy, "http://u:p@proxy.example:3128"),
+    ("CATALOG_KEY_PREFIX", "shop:", lambda s: s.key_prefix, "shop:"),
     ("REDIS_URL", "redis://:secret@cache:6379/1", lambda s: s.redis_url, "redis://:secret@cache:6379/1"),
     ("REDIS_URL", "rediss://cache", lambda s: s.redis_url, "rediss://cache"),
     ("REDIS_URL", "unix:///run/redis.sock", lambda s: s.redis_url, "unix:///run/redis.sock"),
@@ -88,6 +92,7 @@ GOOD = [
         lambda s: s.alerts.silences,
         (Silence(kind="sync_partial"), Silence(dependency="redis", error_type="redis_oom", until=60.0)),
     ),
+    ("ERROR_ALERT_WEBHOOK_TEMPLATE", '{"text": "{{ title }}"}', lambda s: s.alerts.webhook_template is None, False),
     ("ERROR_ALERT_TRACE_URL", "http://g/t/{trace_id}", lambda s: s.alerts.trace_url, "http://g/t/{trace_id}"),
     ("ERROR_ALERT_DASHBOARD_URL", "http://g/d/{name}", lambda s: s.alerts.dashboard_url, "http://g/d/{name}"),
     ("ERROR_ALERT_DASHBOARD_URL", "http://g/d", lambda s: s.alerts.dashboard_url, "http://g/d"),
@@ -104,11 +109,16 @@ GOOD = [
     ("CATALOG_MAX_BODY_BYTES", "1024", lambda s: s.max_body_bytes, 1024),
     ("CATALOG_API_HOST", "0.0.0.0", lambda s: s.api.host, "0.0.0.0"),
     ("CATALOG_API_PORT", "0", lambda s: s.api.port, 0),
-    ("CATALOG_API_TOKEN", "token-12345", lambda s: s.api.token.reveal(), "token-12345"),
+    ("CATALOG_API_PUBLIC_URL", "https://c.example/x/", lambda s: s.api.public_url, "https://c.example/x"),
+    ("CATALOG_API_TOKEN", "token-1234567", lambda s: s.api.token.reveal(), "token-1234567"),
     ("CATALOG_API_OPEN_READS", "yes", lambda s: s.api.open_reads, True),
     ("CATALOG_API_TRACE_FROM", "Token", lambda s: s.api.trace_from, "token"),
     ("CATALOG_API_MAX_CONCURRENCY", "1", lambda s: s.api.max_concurrency, 1),
     ("CATALOG_API_MAX_STREAMS", "1", lambda s: s.api.max_streams, 1),
+    ("CATALOG_API_MAX_REQUESTS_PER_CLIENT", "1", lambda s: s.api.max_requests_per_client, 1),
+    ("CATALOG_API_MAX_STREAMS_PER_CLIENT", "1", lambda s: s.api.max_streams_per_client, 1),
+    ("CATALOG_API_TRUSTED_PROXIES", "10.1.0.0/16", lambda s: str(s.api.trusted_proxies[0]), "10.1.0.0/16"),
+    ("CATALOG_TRACE_REDIS_FROM_MS", "0", lambda s: s.trace_redis_from, 0.0),
     ("CATALOG_API_MAX_BODY_BYTES", "1024", lambda s: s.api.max_body_bytes, 1024),
     ("CATALOG_JOB_LEASE_MS", "2500", lambda s: s.job_lease, 2.5),
     ("CATALOG_JOBS", "Workers", lambda s: s.jobs, "workers"),
@@ -125,6 +135,9 @@ NO_NUMBER = ("abc", "nan", "inf", "-inf", "-1", "1,5", "1_000", "0x10", "1e400",
 BAD = {
     "ESIM_GO_API_KEY": ("two words", "line\nbreak", "ключ"),
     "ESIM_GO_BASE_URL": ("api.esim-go.com", "ftp://x/y", "http://", "http://h:99999/", "http://h/?key=1", "http://[::1/"),
+    "ESIM_GO_CA_FILE": ("/nowhere/ca.pem", __file__, "/"),
+    "ESIM_GO_PROXY": ("proxy:3128", "socks5://proxy:1080", "http://proxy:3128/path", "http://"),
+    "CATALOG_KEY_PREFIX": ("{cat}", "two words", "x" * 65, "shop*"),
     "REDIS_URL": (
         *("cache:6379", "http://cache", "redis://", "redis://cache/zero", "unix://", "redis://h:port"),
         *("redis://h?decode_responses=true", "redis://h?socket_timeout=soon", "redis://h?max_connections=1"),
@@ -170,6 +183,7 @@ BAD = {
     "ERROR_ALERT_SILENCES": ("until=2026-01-01T00:00:00Z", "host=x", "kind=a until=tomorrow", "until=2026-01-01"),
     "ERROR_ALERT_HEARTBEAT_URL": ("hc.example",),
     "ERROR_ALERT_TRACE_URL": ("http://g/t", "http://g/{other}", "http://g/{trace_id", "g/{trace_id}", "http://g/{trace_id!r}"),
+    "ERROR_ALERT_WEBHOOK_TEMPLATE": ("no such file", '{"text": "{{ titel }}"}', '{"text": }', '{"{{ id }}": 1}'),
     "ERROR_ALERT_DASHBOARD_URL": ("http://g/{trace_id}", "g"),
     "ERROR_ALERT_RUNBOOK_URL": ("http://g/{}", "file:///etc/passwd"),
     "CATALOG_ATTEMPT_TIMEOUT_MS": (*NO_NUMBER, "0"),
@@ -182,7 +196,12 @@ BAD = {
     "CATALOG_MAX_BODY_BYTES": (*NO_NUMBER, "10"),
     "CATALOG_API_HOST": ("http://h", "h:80"),
     "CATALOG_API_PORT": (*NO_NUMBER, "65536"),
-    "CATALOG_API_TOKEN": ("two words",),
+    "CATALOG_API_PUBLIC_URL": ("c.example", "https://c.example/?x=1"),
+    "CATALOG_API_TOKEN": ("two words", "short-4711"),
+    "CATALOG_API_MAX_REQUESTS_PER_CLIENT": (*NO_NUMBER, "0"),
+    "CATALOG_API_MAX_STREAMS_PER_CLIENT": (*NO_NUMBER, "0"),
+    "CATALOG_TRACE_REDIS_FROM_MS": NO_NUMBER,
+    "CATALOG_API_TRUSTED_PROXIES": ("10.0.0.0/33", "proxy.internal"),
     "CATALOG_API_OPEN_READS": ("maybe", "2"),
     "CATALOG_API_TRACE_FROM": ("nobody",),
     "CATALOG_API_MAX_CONCURRENCY": (*NO_NUMBER, "0"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import string
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,18 @@ BAD = [
     ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "long"),
     ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name"),
     ("OTEL_SDK_DISABLED", "perhaps"),
+    ("OTEL_TRACES_EXPORTER", "zipkin"),
+    ("OTEL_METRICS_EXPORTER", "prometheus"),
+    ("OTEL_LOGS_EXPORTER", "none,otlp"),
+    ("OTEL_CONFIG_FILE", "/etc/otel.yaml"),
+    ("OTEL_LOG_LEVEL", "loud"),
+    ("OTEL_PYTHON_ID_GENERATOR", "xray"),
+    ("OTEL_PYTHON_TRACER_CONFIGURATOR", "mine"),
+    ("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "sometimes"),
+    ("OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES", "UNAVAILABLE,GONE"),
+    ("OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "health,["),
+    ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", "*secret"),
+    ("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", "spans"),
     ("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key: 0123456789"),
     ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", '{"x-api-key": "0123456789"}'),
     ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-api-key%3D0123456789"),
@@ -83,13 +97,21 @@ GOOD = [
     ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic dXNlcjpwYXNz,x-tenant=7"),
     ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20abc%3D%3D"),
     ("OTEL_BSP_SCHEDULE_DELAY", " "),
+    ("OTEL_TRACES_EXPORTER", "console, otlp"),
+    ("OTEL_LOGS_EXPORTER", "none"),
+    ("OTEL_LOG_LEVEL", "error"),
+    ("OTEL_PYTHON_ID_GENERATOR", "random"),
+    ("OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES", "unavailable, ABORTED"),
+    ("OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "health,ready$"),
+    ("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", "logs/dup"),
 ]
 
 
 @pytest.mark.fault("W1")
+@pytest.mark.fault("T3")
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_a_variable_that_the_sdk_would_read_late_is_refused_with_the_settings(name: str, value: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^{name}=") as refused:
+    with pytest.raises(ConfigurationError, match=f"^{name}[= ]") as refused:
         Settings.from_env({**BASE, name: value})
     assert len(str(refused.value).splitlines()) == 1
     assert "0123" not in str(refused.value)
@@ -97,7 +119,7 @@ def test_a_variable_that_the_sdk_would_read_late_is_refused_with_the_settings(na
 
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_a_program_without_settings_of_ours_refuses_it_too(name: str, value: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^{name}="):
+    with pytest.raises(ConfigurationError, match=f"^{name}[= ]"):
         setup_telemetry("esim-go-simulator", {**BASE, name: value})
 
 
@@ -114,6 +136,36 @@ def test_what_is_accepted_sets_the_sdk_up_without_a_warning(
         setup_telemetry("catalog-sync", os.environ).shutdown(timeout=0.1)
     said = [record.getMessage() for record in caplog.records if "xport" not in record.getMessage()]
     assert not said
+
+
+@pytest.mark.slow
+@pytest.mark.fault("T3")
+@pytest.mark.parametrize(
+    ("program", "name", "value"),
+    [
+        ("catalog_sync run", "OTEL_TRACES_EXPORTER", "zipkin"),
+        ("catalog_sync doctor", "OTEL_CONFIG_FILE", "/etc/otel.yaml"),
+        ("catalog_sync simulate", "OTEL_METRIC_EXPORT_INTERVAL", "0"),
+        ("catalog_sync demo", "OTEL_PROPAGATORS", "b3"),
+        ("catalog_sync.api.command", "OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("catalog_sync.worker", "OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "["),
+        ("catalog_sync.up", "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES", "GONE"),
+    ],
+)
+def test_every_program_refuses_it_in_one_line(program: str, name: str, value: str, tmp_path: Path) -> None:
+    environ = {"PATH": os.environ["PATH"], "CATALOG_STATE_DIR": str(tmp_path), "ESIM_GO_API_KEY": "a-key-0815"}
+    done = subprocess.run(
+        [sys.executable, "-m", *program.split()],
+        env={**environ, name: value},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert name in line
 
 
 def test_an_unset_variable_and_one_set_to_nothing_are_the_same() -> None:

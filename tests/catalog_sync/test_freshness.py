@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from catalog_sync.domain.freshness import Freshness
+from catalog_sync.domain.freshness import Freshness, age_of
 from catalog_sync.domain.models import CatalogueMeta, GroupMeta, SyncKind
 from catalog_sync.domain.times import rfc3339
 
@@ -62,5 +63,24 @@ def test_a_worse_source_is_never_improved_or_renamed(source: Source) -> None:
     assert judged(meta(a=1), source).stale
 
 
-def test_a_clock_that_went_back_makes_no_negative_age() -> None:
-    assert Freshness.of(meta(), "fresh", now=NOW - 100, stale_after=STALE_AFTER).age == 0
+def test_the_clock_of_another_machine_may_be_a_little_ahead() -> None:
+    found = Freshness.of(meta(), "fresh", now=NOW - 20, stale_after=STALE_AFTER)
+    assert (found.source, found.age, found.problem) == ("fresh", 0.0, None)
+
+
+@pytest.mark.fault("S5")
+@pytest.mark.parametrize("ahead", [60.0, 86_400.0, 10 * 365 * 86_400.0])
+def test_data_from_the_future_is_not_fresh_and_of_unknown_age(ahead: float) -> None:
+    found = Freshness.of(meta(), "fresh", now=NOW - 10 - ahead, stale_after=STALE_AFTER)
+    assert (found.source, found.age) == ("stale", 0.0)
+    assert "in the future" in str(found.problem)
+    assert found.older_than(1e12)
+    assert age_of(found.as_of, datetime.datetime.fromtimestamp(NOW - 10 - ahead, datetime.UTC)) is None
+
+
+@pytest.mark.fault("S5")
+def test_one_group_from_the_future_makes_its_answers_stale_and_is_the_one_that_is_shown() -> None:
+    found = meta(a=20, b=-3600)
+    assert judged(found, "fresh", "a").source == "fresh"
+    both = judged(found, "fresh", "a", "b")
+    assert (both.source, both.as_of, both.from_future) == ("stale", rfc3339(NOW + 3600), True)

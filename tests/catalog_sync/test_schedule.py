@@ -42,8 +42,15 @@ def test_an_old_catalogue_is_due_and_a_young_one_is_not() -> None:
     assert NOW < young.next_due_at <= after(HOUR * JITTER + 1)
 
 
-def test_a_catalogue_from_the_future_is_young() -> None:
-    assert not decide(published(-1e6), NOW, every=HOUR).due
+@pytest.mark.fault("S5")
+@pytest.mark.parametrize("seconds", [60.0, 86_400.0, 10 * 365 * 86_400.0])
+def test_a_catalogue_from_the_future_is_due(seconds: float) -> None:
+    assert decide(published(-seconds), NOW, every=HOUR) == Due(due=True, reason="future")
+    assert not decide(published(-seconds), NOW, every=HOUR, paused_for=90).due
+
+
+def test_the_clock_of_another_machine_may_be_a_little_ahead() -> None:
+    assert decide(published(-10), NOW, every=HOUR).reason == "young"
 
 
 def test_the_jitter_stays_until_the_next_publication_and_spreads_installations() -> None:

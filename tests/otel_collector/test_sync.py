@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from catalog_sync.observability.contract import EVENT_SYNC_FINISHED
-from catalog_sync.observability.sdk.providers import EXPORT_TIMEOUT
+from catalog_sync.observability.sdk.exporters import EXPORT_TIMEOUT
 from catalog_sync.observability.sdk.session import SHUTDOWN_TIMEOUT
 from support.cli import Cli, Result, Supplier, running_supplier
 from support.collector import Collector

@@ -22,10 +22,18 @@ from otel_resilience import (
     classify,
     default_classifier,
 )
+from otel_resilience._internal.once import Once
+from otel_resilience.classification import classifier as classifiers
 from support.resilience import Script
 
 MINE = Classification(ErrorClass.TRANSIENT, Severity.LOW, "mine")
 FIELDS: dict[str, Any] = {"error_class": ErrorClass.TRANSIENT, "severity": Severity.LOW, "error_type": "503"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said once in a process is not said yet."""
+    monkeypatch.setattr(classifiers, "_broken_rules", Once())
 
 
 @pytest.mark.fault("L17")
@@ -72,6 +80,38 @@ class TestClassification:
             Classification(**{**FIELDS, field: value})
         with pytest.raises((TypeError, ValueError), match=f"^{field} must be "):
             MINE.replace(**{field: value})
+
+    def test_the_values_that_a_field_may_have_are_named(self) -> None:
+        with pytest.raises(ValueError, match=r"^breaker must be one of 'failure', 'success', 'neutral', not 'no'$"):
+            MINE.replace(breaker="no")
+        with pytest.raises(TypeError, match=r"^severity must be a member of Severity, not 3$"):
+            MINE.replace(severity=3)
+        with pytest.raises(TypeError, match=r"^retry_after must be a number of seconds, not '7'$"):
+            MINE.replace(retry_after="7")
+        with pytest.raises(TypeError, match=r"^unsent must be True or False, not 1$"):
+            MINE.replace(unsent=1)
+
+    @pytest.mark.parametrize(
+        ("changes", "plain"),
+        [
+            ({}, True),
+            ({"unsent": True, "unclassified": True, "idempotent": True}, True),
+            ({"breaker": BreakerEffect.FAILURE, "severity": Severity.CRITICAL}, True),
+            ({"error_class": ErrorClass.TRANSIENT_SLOW}, False),
+            ({"error_class": ErrorClass.PERMANENT}, False),
+            ({"retry_after": 0.0}, False),
+            ({"max_retries": 0}, False),
+            ({"idempotent": False}, False),
+            ({"immediate": True}, False),
+        ],
+    )
+    def test_plain_is_what_is_transient_and_asks_for_nothing_special(
+        self, changes: dict[str, Any], plain: bool
+    ) -> None:
+        assert MINE.replace(**changes).plain is plain
+
+    def test_one_retry_that_is_granted_makes_it_retryable(self) -> None:
+        assert [MINE.replace(max_retries=number).retryable for number in (0, 1)] == [False, True]
 
     def test_a_wait_without_end_can_be_said(self) -> None:
         assert MINE.replace(retry_after=math.inf).retry_after == math.inf
@@ -151,6 +191,11 @@ class TestRules:
             assert {classifier.classify(TimeoutError()) for _ in range(5)} == {classify(TimeoutError())}
         (record,) = caplog.records
         assert broken_rule.__qualname__ in record.getMessage()
+
+    def test_what_is_added_comes_before_the_rules_and_keeps_the_table_of_types(self) -> None:
+        theirs = MINE.replace(error_type="theirs")
+        classifier = Classifier([], {KeyError: theirs}).extended(lambda error: MINE if type(error) is OSError else None)
+        assert (classifier.classify(OSError()), classifier.classify(KeyError())) == (MINE, theirs)
 
     def test_a_rule_that_hides_a_coroutine_leaves_none_unawaited(self) -> None:
         classifier = default_classifier().extended(lambda error: async_rule(error) or None)  # type: ignore[arg-type,return-value]

@@ -21,9 +21,9 @@ from types import ModuleType
 from typing import Any, Final
 
 import pytest
-from docs import public_api
 
 import otel_resilience
+from docs import public_api
 from otel_resilience.testing import Resilience
 
 OTHER_FLOATS: Final = frozenset(
@@ -42,7 +42,7 @@ def public_names() -> Iterator[tuple[str, Any]]:
     """Each public class and function once, by the shortest path from which it is imported."""
     seen: set[int] = set()
     for module in map(importlib.import_module, public_api.MODULES):
-        for name in public_api._public_names(module):
+        for name in public_api.public_names(module):
             value = getattr(module, name)
             if (inspect.isclass(value) or inspect.isroutine(value)) and id(value) not in seen:
                 seen.add(id(value))
@@ -204,7 +204,7 @@ def test_a_field_of_a_configuration_is_explained(path: str) -> None:
 def test_a_constant_is_explained(name: str) -> None:
     module = importlib.import_module(name)
     assert own_doc(module), "the module has no docstring"
-    for each in public_api._public_names(module):
+    for each in public_api.public_names(module):
         value = getattr(module, each)
         if not (inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, ModuleType)):
             assert each == "__version__" or each in explained(), each

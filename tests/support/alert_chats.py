@@ -52,7 +52,7 @@ def check_discord(message: Any) -> None:
 
 
 def check_teams(message: Any) -> None:
-    require(len(json.dumps(message, ensure_ascii=False).encode()) <= 28 * 1024, "more than 28 KB")
+    require(2 * units(json.dumps(message, ensure_ascii=False)) <= 28 * 1024, "more than 28 KB in UTF-16")
     require(message["type"] == "message", "type")
     (attachment,) = message["attachments"]
     require(attachment["contentType"] == "application/vnd.microsoft.card.adaptive", "contentType")

@@ -170,8 +170,10 @@ def check_generic(message: Any) -> None:
     require(("duration_s" in message) == (message["status"] == "resolved"), "duration_s of resolved ones only")
     require(message.get("duration_s", 0) >= 0, "duration_s")
     links = message["links"]
-    require(set(links) == {"trace", "dashboard", "runbook"}, "links")
-    require(all(link is None or isinstance(link, str) for link in links.values()), "links")
+    always = {"trace", "dashboard", "runbook"}
+    require(always <= set(links) <= always | {"incident", "details"}, "links")
+    require(all(link is None or _is_link(link) for link in links.values()), "links")
+    require(all(links[name] for name in set(links) - always), "a link that is none")
 
 
 def is_time(value: Any) -> bool:

@@ -18,6 +18,10 @@ class Reply:
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     hangs: bool = False
     """Nothing is sent before the server ends."""
+    cut: int | None = None
+    """Bytes of the body after which the connection is closed."""
+    drips: bool = False
+    """The body comes byte by byte, one in 20 ms, until the client leaves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +101,17 @@ class AnsweringServer:
         handler.end_headers()
         if chunked:
             handler.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(reply.body), reply.body))
+        elif reply.drips:
+            self._drip(handler, reply.body)
         elif handler.command != "HEAD":
-            handler.wfile.write(reply.body)
+            handler.wfile.write(reply.body[: reply.cut])
+        handler.close_connection = handler.close_connection or reply.cut is not None
+
+    def _drip(self, handler: http.server.BaseHTTPRequestHandler, body: bytes) -> None:
+        for byte in body:
+            handler.wfile.write(bytes([byte]))
+            if self._ended.wait(0.02):
+                break
 
     def __enter__(self) -> AnsweringServer:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})

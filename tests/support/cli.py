@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support import loopback
+from support import loopback, prefork
 
 API_KEY = "cli-test-key-4711"
 
@@ -103,16 +103,16 @@ class Cli:
 
     def __call__(self, *arguments: str, **changes: str) -> Result:
         """Run one command to its end; ``changes`` to the environment, empty for unset."""
-        done = subprocess.run(
-            [sys.executable, "-m", "catalog_sync", *arguments],
-            capture_output=True,
-            env=_environment({**self.env, **changes}),
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert "Traceback (most recent call last)" not in done.stderr.replace("\\n", "")
-        return Result(done.returncode, done.stdout, done.stderr)
+        env = _environment({**self.env, **changes})
+        result = Result(*prefork.run(arguments, env)) if prefork.may_run(changes) else _started((), arguments, env)
+        assert "Traceback (most recent call last)" not in result.err.replace("\\n", "")
+        return result
+
+    def under(self, launcher: Sequence[str], *arguments: str, **changes: str) -> Result:
+        """Likewise, started by another program."""
+        result = _started(launcher, arguments, _environment({**self.env, **changes}))
+        assert "Traceback (most recent call last)" not in result.err.replace("\\n", "")
+        return result
 
     def start(self, *arguments: str, **changes: str) -> Running:
         """Run one command and go on."""
@@ -151,6 +151,12 @@ def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < give_up, "it did not happen in time"
         time.sleep(0.01)
+
+
+def _started(launcher: Sequence[str], arguments: Sequence[str], env: dict[str, str]) -> Result:
+    command = [*launcher, sys.executable, "-m", "catalog_sync", *arguments]
+    done = subprocess.run(command, capture_output=True, env=env, text=True, timeout=prefork.GIVEN_UP_AFTER, check=False)
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 def _environment(changes: dict[str, str]) -> dict[str, str]:

@@ -35,6 +35,9 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "boolean": (bool,),
     "any": (object,),
 }
+_NUMBERS: Final = re.compile(r".*\.port|http\.response\.status_code|.*\.size|.*_count|db\.response\.returned_rows")
+"""Attributes of the semantic conventions that are whole numbers; no package has their types."""
+_TRUTHS: Final = frozenset({"exception.escaped", "messaging.destination.anonymous", "messaging.destination.temporary"})
 _ERROR_TYPES_ELSEWHERE: Final = re.compile(r"\d{3}|redis_[a-z0-9]+|_OTHER")
 _NAMES: Final = registry.load()
 
@@ -75,7 +78,7 @@ def _findings(sink: OtlpSink) -> Iterator[str]:
 
 def _event(where: str, name: str, scope: str, attributes: Entry) -> Iterator[str]:
     yield from _attributes(where, attributes)
-    if scope in OURS and name:
+    if name and (scope in OURS or where.startswith("log ")):
         defined = next((event for event in _NAMES.events if event["name"] == name), None)
         yield from _signal(where, defined, attributes)
 
@@ -98,9 +101,13 @@ def _metric(point: SinkPoint) -> Iterator[str]:
 
 
 def _span(span: SinkSpan) -> Entry | None:
-    of_scope = registry.load(OURS[span.scope]).spans
-    named = {registry.generation(each)["name"]: each for each in of_scope}
+    named = _spans_of(span.scope)
     return named.get(span.name, named.get("{dependency} {operation}"))
+
+
+@functools.cache
+def _spans_of(scope: str) -> dict[str, Entry]:
+    return {registry.generation(each)["name"]: each for each in registry.load(OURS[scope]).spans}
 
 
 def _signal(where: str, defined: Entry | None, attributes: Entry) -> Iterator[str]:
@@ -126,6 +133,8 @@ def _attributes(where: str, attributes: Entry) -> Iterator[str]:
                 yield f"{where}: {key} is {'not defined' if deprecated is None else 'deprecated'}"
             elif key.partition(".")[0] not in _imported_namespaces():
                 yield f"{where}: {key} is not imported"
+            elif not isinstance(value, expected := _foreign_type(key)) or (isinstance(value, bool) and expected is int):
+                yield f"{where}: {key} is {type(value).__name__} instead of {expected}"
             continue
         if not isinstance(value, _TYPES[value_type(ours)]) or (isinstance(value, bool) and ours["type"] == "int"):
             yield f"{where}: {key} is {type(value).__name__} instead of {value_type(ours)}"
@@ -134,9 +143,19 @@ def _attributes(where: str, attributes: Entry) -> Iterator[str]:
             yield f"{where}: {key} {value!r} is not among its values"
 
 
+def _foreign_type(key: str) -> type | tuple[type, ...]:
+    if key in _TRUTHS:
+        return bool
+    return int if _NUMBERS.fullmatch(key) else (str, list)
+
+
 def _known_error_type(value: Any) -> bool:
-    listed = {member["id"] for key, one in _NAMES.vocabularies() if key == "error.type" for member in one["members"]}
-    return isinstance(value, str) and (value in listed or _ERROR_TYPES_ELSEWHERE.fullmatch(value) is not None)
+    return isinstance(value, str) and (value in _error_types() or _ERROR_TYPES_ELSEWHERE.fullmatch(value) is not None)
+
+
+@functools.cache
+def _error_types() -> set[str]:
+    return {member["id"] for key, one in _NAMES.vocabularies() if key == "error.type" for member in one["members"]}
 
 
 @functools.cache

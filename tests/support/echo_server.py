@@ -80,8 +80,8 @@ class _ToLoopback(httpcore.AsyncNetworkBackend):
         return await self._backend.connect_tcp("127.0.0.1", self._port, timeout, local_address, socket_options)
 
 
-def client_for(port: int) -> httpx.AsyncClient:
-    """A client with real sockets that connects to ``port`` here, whatever host the URL names."""
+def transport_to(port: int) -> httpx.AsyncBaseTransport:
+    """One with real sockets that connects to ``port`` here, whatever host the URL names."""
     transport = httpx.AsyncHTTPTransport()
     transport._pool = httpcore.AsyncConnectionPool(network_backend=_ToLoopback(port))
-    return httpx.AsyncClient(transport=transport, trust_env=False)
+    return transport

@@ -17,7 +17,7 @@ from otel_resilience import Policy
 from otel_resilience.integrations import PolicyByHost
 from otel_resilience.integrations.aiohttp import resilience_middleware
 from otel_resilience.integrations.httpx import AsyncResilientTransport, ResilientTransport
-from otel_resilience.integrations.requests import ResilientAdapter
+from otel_resilience.integrations.requests import ResilientAdapter, ResilientSession
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +28,30 @@ class Answer:
     body: bytes
 
 
+Judge = Callable[[Answer], object]
+
+
 class HttpClient:
-    """A client under a policy; ``timeout`` in seconds is its own."""
+    """A client under a policy; ``timeout`` in seconds is its own, the other parameters are the integration's."""
 
     cuts_itself = True
     """Its own time limits cut an attempt, so that its own errors are raised."""
 
-    def __init__(self, policy: Policy | PolicyByHost, timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        policy: Policy | PolicyByHost,
+        timeout: float = 30.0,
+        *,
+        max_body_bytes: int | None = None,
+        judge: Judge | None = None,
+    ) -> None:
         self.policy = policy
         self.timeout = timeout
+        self.options: dict[str, Any] = {"max_body_bytes": max_body_bytes, "judge": self.judge_of(judge)}
+
+    def judge_of(self, judge: Judge | None) -> Any:
+        """The same, for what this client calls a response."""
+        return None if judge is None else lambda response: judge(Answer(response.status_code, response.content))
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +84,9 @@ class HttpxClient(HttpClient):
     library: Any = httpx
 
     def __enter__(self) -> Self:
-        self.client = self.library.Client(transport=ResilientTransport(self.policy), timeout=self.timeout)
+        self.client = self.library.Client(
+            transport=ResilientTransport(self.policy, **self.options), timeout=self.timeout
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,7 +153,8 @@ class AsyncHttpxClient(AsyncHttpClient):
     library: Any = httpx
 
     async def open(self) -> None:
-        self.client = self.library.AsyncClient(transport=AsyncResilientTransport(self.policy), timeout=self.timeout)
+        transport = AsyncResilientTransport(self.policy, **self.options)
+        self.client = self.library.AsyncClient(transport=transport, timeout=self.timeout)
 
     async def close(self) -> None:
         await self.client.aclose()
@@ -164,7 +182,7 @@ class RequestsClient(HttpClient):
     def __enter__(self) -> Self:
         self.session = requests.Session()
         self.session.trust_env = False
-        self.session.mount("http://", ResilientAdapter(self.policy))
+        self.session.mount("http://", ResilientAdapter(self.policy, **self.options))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -180,14 +198,31 @@ class RequestsClient(HttpClient):
             return Answer(response.status_code, b"".join(response.iter_content(1024)))
 
 
+class RequestsSessionClient(RequestsClient):
+    """requests, with a session of its own."""
+
+    def __enter__(self) -> Self:
+        self.session = ResilientSession(self.policy, **self.options)
+        self.session.trust_env = False
+        return self
+
+
 class AiohttpClient(AsyncHttpClient):
     """aiohttp."""
 
     cuts_itself = False
 
+    def judge_of(self, judge: Judge | None) -> Any:
+        async def ask(response: aiohttp.ClientResponse) -> object:
+            assert judge is not None
+            return judge(Answer(response.status, await response.read()))
+
+        return None if judge is None else ask
+
     async def open(self) -> None:
         self.session = aiohttp.ClientSession(
-            middlewares=[resilience_middleware(self.policy)], timeout=aiohttp.ClientTimeout(total=self.timeout)
+            middlewares=[resilience_middleware(self.policy, **self.options)],
+            timeout=aiohttp.ClientTimeout(total=self.timeout),
         )
 
     async def close(self) -> None:
@@ -210,6 +245,7 @@ CLIENTS: dict[str, Callable[..., HttpClient]] = {
     "httpx2": Httpx2Client,
     "httpx2_async": AsyncHttpx2Client,
     "requests": RequestsClient,
+    "requests_session": RequestsSessionClient,
     "aiohttp": AiohttpClient,
 }
 ASYNC_CLIENTS: dict[str, Callable[..., AsyncHttpClient]] = {

@@ -21,6 +21,7 @@ class StoreSettings:
 
     state_dir: Path
     redis_url: str | None = None
+    key_prefix: str = ""
     attempt_timeout: float = 5.0
     retry: RetryConfig = dataclasses.field(default_factory=RetryConfig)
     breaker: CircuitBreakerConfig = dataclasses.field(default_factory=CircuitBreakerConfig)
@@ -84,7 +85,7 @@ async def publish(
     own = None if lease is not None else await lease_of(store)
     held = lease or own
     assert held is not None
-    staging = await store.begin(version)
+    staging = store.begin(version)
     index = CatalogueIndex()
     await staging.put([index.add(bundle) for bundle in bundles])
     meta = make_meta(version, index, fence=held.token, as_of=as_of)

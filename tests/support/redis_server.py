@@ -50,10 +50,14 @@ def free_port() -> int:
 class RedisServer:
     """``with RedisServer(directory) as server: ... server.url``. Data lives in memory unless ``options`` differ."""
 
-    def __init__(self, directory: Path, *options: str, password: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, *options: str, password: str | None = None, program_options: tuple[str, ...] = ()
+    ) -> None:
+        """``program_options`` come first: a configuration file, ``--sentinel``."""
         self._program = require_redis_server()
         self._directory = directory
         self._options = options
+        self._program_options = program_options
         self._password = password
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
@@ -71,8 +75,8 @@ class RedisServer:
         self._directory.mkdir(parents=True, exist_ok=True)
         secret = () if self._password is None else ("--requirepass", self._password)
         self._process = subprocess.Popen(
-            [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory),
-             "--save", "", *secret, *self._options],
+            [self._program, *self._program_options, "--port", str(self.port), "--bind", "127.0.0.1",
+             "--dir", str(self._directory), "--save", "", *secret, *self._options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip

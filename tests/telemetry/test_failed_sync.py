@@ -22,6 +22,7 @@ def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OtlpSink]:
         with running_supplier(100, OTEL_EXPORTER_OTLP_ENDPOINT=receiving.url) as supplier:
             cli = Cli(folder / "state", supplier, redis.url)
             options = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiving.url, "CATALOG_ENVIRONMENT": "test"}
+            options["CATALOG_TRACE_REDIS_FROM_MS"] = "0"  # every span that there can be
             assert cli("run", "--json", **options).json["outcome"] == "COMPLETE"
             supplier.play("outage")
             assert cli("run", "--json", **options).json["outcome"] == "FAILED"

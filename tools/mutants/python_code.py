@@ -53,10 +53,10 @@ def sampled(names: Sequence[str], limit: int, seed: str) -> list[str]:
 
 
 def prepare(work: Path, module: str, tests: Sequence[str], options: Sequence[str]) -> None:
-    """A folder for mutmut: its settings, with the sources and the tests as links."""
+    """A folder for mutmut: its settings, with links to the sources, the tests and the pages that tests read."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    for name in ("src", "tests"):
+    for name in ("src", "tests", "docs"):
         (work / name).symlink_to(ROOT / name)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     lines = ["[tool.pytest.ini_options]"]
@@ -66,6 +66,7 @@ def prepare(work: Path, module: str, tests: Sequence[str], options: Sequence[str
         "[tool.mutmut]",
         'source_paths = ["src"]',
         f"only_mutate = {json.dumps([module])}",
+        'also_copy = ["docs"]',
         f"pytest_add_cli_args_test_selection = {json.dumps([*tests, *options])}",
         'pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist"]',
         "use_git_change_detection = false",
@@ -74,19 +75,22 @@ def prepare(work: Path, module: str, tests: Sequence[str], options: Sequence[str
 
 
 def run(work: Path, names: Sequence[str], processes: int) -> None:
-    """Runs the named mutants. Raises ``CalledProcessError`` where the tests fail without any mutant."""
+    """Runs the named mutants. Raises ``RuntimeError`` where the tests fail without any mutant."""
     # Seeded examples: a mutant that lives is to live in the next run too.
     environment = {**os.environ, "CI": "true", "PYTHONDONTWRITEBYTECODE": "1"}
-    with (work / "mutmut.log").open("wb") as output:
-        subprocess.run(
+    log = work / "mutmut.log"
+    with log.open("wb") as output:
+        ended = subprocess.run(
             [MUTMUT, "run", "--max-children", str(processes), *names],
             cwd=work,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            check=True,
+            check=False,
         )
+    if ended.returncode:
+        raise RuntimeError(f"mutmut ended with {ended.returncode}; see {log}")
 
 
 def collect(work: Path, module: str, mutants: Mapping[str, tuple[str, str]]) -> list[Mutant]:

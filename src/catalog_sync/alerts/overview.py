@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.alerts.routes import routes
-from catalog_sync.alerts.service import config, folder, open_store
+from catalog_sync.alerts.service import config, folder, open_store, usable
 from catalog_sync.domain.errors import CacheConnectionError, IncidentNotFoundError
 from catalog_sync.domain.times import rfc3339
 from otel_resilience.alerting import Incident, Outbox, Phase
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 def overview(settings: Settings) -> dict[str, Any]:
     """The object ``alerts`` of ``status``: ``channels``, ``incidents``, ``outbox``, ``dead_letters``.
 
-    Incidents that are over are not in it. Reads files and asks Redis, for at most a second or two.
+    Incidents that are over are not in it. Reads files and asks Redis, for at most a second or two. Raises
+    ``ConfigurationError`` where a channel cannot be used as it is set.
     """
     return _overview(settings)[0]
 
 
 def _overview(settings: Settings) -> tuple[dict[str, Any], bool]:
     """The same, and whether these are all incidents; see :func:`_known`."""
+    channels = usable(lambda: routes(settings.alerts))
     outbox = Outbox(folder(settings))
     known, complete = _known(settings)
     seen = {
-        "channels": [route.name for route in routes(settings.alerts)],
+        "channels": [route.name for route in channels],
         "incidents": [
             _incident(each) for each in sorted(known, key=lambda each: each.first_seen) if each.phase is Phase.OPEN
         ],

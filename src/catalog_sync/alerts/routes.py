@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from otel_resilience import Severity
@@ -38,6 +39,7 @@ def _configured(settings: AlertSettings) -> Iterator[Route]:
     )
 
     secret = None if settings.webhook_secret is None else settings.webhook_secret.reveal()
+    generic = functools.partial(from_url, secret=secret, template=settings.webhook_template)
     slack, general = settings.slack_webhook_url, settings.webhook_url
     if settings.pagerduty_routing_key is not None:
         yield Route(PagerDutyChannel(settings.pagerduty_routing_key.reveal(), url=settings.pagerduty_url))
@@ -55,12 +57,12 @@ def _configured(settings: AlertSettings) -> Iterator[Route]:
     if slack is not None:
         yield Route(SlackChannel(slack.reveal()))
     if general is not None and general != slack:
-        yield Route(from_url(general.reveal(), secret=secret, name=None if slack is None else "webhook"))
+        yield Route(generic(general.reveal(), name=None if slack is None else "webhook"))
     for severity in Severity:
         word = severity.value.lower()
         url: Secret | None = getattr(settings, f"webhook_url_{word}")
         if url is not None:
-            channel = from_url(url.reveal(), secret=secret, name=f"webhook-{word}")
+            channel = generic(url.reveal(), name=f"webhook-{word}")
             yield Route(channel, only=frozenset({severity}))
     if settings.fallback_webhook_url is not None:
-        yield Route(from_url(settings.fallback_webhook_url.reveal(), secret=secret, name="fallback"), fallback=True)
+        yield Route(generic(settings.fallback_webhook_url.reveal(), name="fallback"), fallback=True)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import logging
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from catalog_sync.alerts import outcomes
 from catalog_sync.alerts.routes import routes
@@ -24,7 +24,6 @@ from otel_resilience.alerting import (
     Outbox,
     RedisStore,
     ResilienceSource,
-    Route,
     SourceConfig,
     Status,
     Thresholds,
@@ -56,6 +55,8 @@ HEARTBEAT_SHARE: Final = 0.5
 REDIS_TIMEOUT: Final = 0.5
 """Seconds for one question to the shared store of incidents."""
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
 
@@ -70,12 +71,11 @@ class CatalogAlerts:
     ) -> None:
         self._settings = settings
         store, self._close_store = open_store(settings)
-        self._outbox = Outbox(settings.state_dir / FOLDER)
-        self.routes = _routes(settings)
+        self.routes = usable(lambda: routes(settings.alerts))
         self.service = AlertService(
             config(settings),
             self.routes,
-            outbox=self._outbox,
+            outbox=Outbox(folder(settings)),
             store=store,
             on_receipt=on_receipt,
         )
@@ -87,7 +87,9 @@ class CatalogAlerts:
         url = settings.alerts.heartbeat_url
         self._heartbeat: Heartbeat | None = None
         if url is not None:
-            self._heartbeat = Heartbeat(url.reveal(), on_failure=_heartbeat_failed, on_success=self._beat_confirmed)
+            self._heartbeat = usable(
+                lambda: Heartbeat(url.reveal(), on_failure=_heartbeat_failed, on_success=self._beat_confirmed)
+            )
 
     def __enter__(self) -> Self:
         self.service.start()
@@ -119,17 +121,12 @@ class CatalogAlerts:
             partial_threshold=settings.alerts.partial_threshold,
             credential=self._credential,
         ):
-            self.service.report(dataclasses.replace(alert, context={**alert.context, "process": self._process}))
+            context, pages = {**alert.context, "process": self._process}, settings.api.public_url
+            page = pages and f"{pages}/syncs/{report.correlation_id}"
+            self.service.report(dataclasses.replace(alert, context=context, details_url=page))
 
     def _beat_confirmed(self) -> None:
         self.service.resolve_dependency(HEARTBEAT, certain=True)
-
-    def resend_dead_letter(self, identifier: str) -> Notification | None:
-        """Send what no channel took once more, by the ID of the message; ``None`` where there is none."""
-        notification = self._outbox.revive(identifier)
-        if notification is not None:
-            self.service.send(notification)
-        return notification
 
     def act(
         self, action: str, identifier: str, *, seconds: float = 0.0, by: str | None = None, reason: str | None = None
@@ -143,7 +140,8 @@ class CatalogAlerts:
             return self.service.silence(identifier, seconds, by=by, reason=reason)
         if action == "close":
             return self.service.close_incident(identifier, by=by, reason=reason)
-        return self.service.resend(identifier, by=by, reason=reason) or self.resend_dead_letter(identifier)
+        who: dict[str, str | None] = {"by": by, "reason": reason}
+        return self.service.resend(identifier, **who) or self.service.resend_dead_letter(identifier, **who)
 
     def end_test(self, notification: Notification) -> None:
         """Close what a test opened, at receivers that hold it open."""
@@ -177,16 +175,21 @@ class CatalogAlerts:
         )
 
 
-def _routes(settings: Settings) -> list[Route]:
+def usable(make: Callable[[], T]) -> T:
+    """What ``make`` makes of the ``ERROR_ALERT_*`` variables and the proxies of the environment. Raises
+    ``ConfigurationError`` where one of these cannot be used."""
     try:
-        return routes(settings.alerts)
+        return make()
     except ValueError as error:
-        raise ConfigurationError(f"an ERROR_ALERT_* variable cannot be used: {error}") from error
+        raise ConfigurationError(f"alerts cannot be sent: {error}") from error
 
 
 def config(settings: Settings) -> AlertConfig:
-    """The identity and the noise control that the settings ask for."""
-    alerts = settings.alerts
+    """The identity, the noise control and the links that the settings ask for.
+
+    A trace without a tracing tool is shown by the page of the API, as incidents and syncs are.
+    """
+    alerts, pages = settings.alerts, settings.api.public_url
     return AlertConfig(
         service=SYSTEM,
         environment=settings.environment,
@@ -198,9 +201,10 @@ def config(settings: Settings) -> AlertConfig:
         escalation=alerts.escalation,
         silences=alerts.silences,
         inhibitions=outcomes.INHIBITIONS,
-        trace_url=alerts.trace_url,
+        trace_url=alerts.trace_url or (pages and f"{pages}/traces/{{trace_id}}"),
         dashboard_url=alerts.dashboard_url,
         runbook_url=alerts.runbook_url,
+        incident_url=pages and f"{pages}/incidents/{{id}}",
     )
 
 
@@ -223,7 +227,7 @@ def open_store(settings: Settings) -> tuple[IncidentStore, Callable[[], None]]:
     from catalog_sync.store.client import connect_blocking
 
     client = connect_blocking(settings.redis_url, timeout=REDIS_TIMEOUT)
-    prefix = ":".join(("catalog:alerts", *filter(None, config(settings).owner), ""))
+    prefix = settings.key_prefix + ":".join(("catalog:alerts", *filter(None, config(settings).owner), ""))
     return FallbackStore(RedisStore(client, prefix=prefix), local), client.close
 
 

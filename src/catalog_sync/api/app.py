@@ -18,9 +18,10 @@ from catalog_sync.api import openapi, schemas
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.context import RequestContext
 from catalog_sync.api.events import Hub
-from catalog_sync.api.guards import Access, Gate
+from catalog_sync.api.guards import Access, Clients, Gate
 from catalog_sync.api.health import Health
 from catalog_sync.api.incidents import Incidents
+from catalog_sync.api.making import Making
 from catalog_sync.api.page import Page
 from catalog_sync.api.pages import PageRoute, Site, negotiate
 from catalog_sync.api.ports import Alerts, Protection
@@ -52,17 +53,37 @@ class Parts:
 class Api:
     """The application. ``wall_clock`` returns the time of day in seconds since the epoch.
 
+    Unless ``traces_exported``, reads that are answered from the cache have no spans: those that are kept here are of
+    failures and of syncs.
+
     It neither opens nor closes its parts; :attr:`hub` has to run in the background (:meth:`Hub.listen`).
     """
 
-    def __init__(self, settings: Settings, parts: Parts, *, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        parts: Parts,
+        *,
+        traces_exported: bool = True,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         api = settings.api
         access = Access(api.token, open_reads=api.open_reads)
+        self.making = Making()
         self.health = Health(parts.live, parts.alerts, parts.protection, wall_clock)
         syncs = Syncs(
-            parts.jobs, parts.traces, parts.history, parts.live, self.health, settings.alerts, wall_clock=wall_clock
+            parts.jobs,
+            parts.traces,
+            parts.history,
+            parts.live,
+            self.health,
+            settings.alerts,
+            self.making,
+            wall_clock=wall_clock,
         )
-        self.hub = Hub(parts.jobs, syncs.document, max_streams=api.max_streams)
+        self.hub = Hub(
+            parts.jobs, syncs.document, max_streams=api.max_streams, max_per_client=api.max_streams_per_client
+        )
         # A version that was published here is served at once, not with the next poll.
         self.hub.on_change(lambda job: parts.live.refresh() if job.status.ended else None)
         self.fastapi = FastAPI(
@@ -75,15 +96,28 @@ class Api:
         )
         self.fastapi.state.max_body_bytes = api.max_body_bytes
         self._add_pages(Site(settings, syncs, parts.alerts, parts.protection, parts.workers, wall_clock))
-        self._add_routes(Reads(parts.live, wall_clock, shared=api.open_reads), syncs, Incidents(parts.alerts), Page())
+        reads = Reads(parts.live, self.making, wall_clock, shared=api.open_reads)
+        self._add_routes(reads, syncs, Incidents(parts.alerts), Page())
         # Without FastAPI's own layers: they would answer errors before RequestContext sees them.
-        self.gate = Gate(AsyncExitStackMiddleware(self.fastapi.router), access, max_concurrency=api.max_concurrency)
-        self._app = RequestContext(self.gate, access, trace_from_any=api.trace_from == "any")
+        self.gate = Gate(
+            AsyncExitStackMiddleware(self.fastapi.router),
+            access,
+            Clients(api.trusted_proxies),
+            max_concurrency=api.max_concurrency,
+            max_per_client=api.max_requests_per_client,
+        )
+        self._app = RequestContext(
+            self.gate, access, reads.cached, trace_from_any=api.trace_from == "any", trace_cached=traces_exported
+        )
 
     def drain(self) -> None:
         """The process is about to end: not ready any more, no new syncs, streams end."""
         self.health.draining = True
         self.hub.close()
+
+    def close(self) -> None:
+        """No requests any more."""
+        self.making.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -131,7 +165,6 @@ class Api:
             )
 
         cached: Options = {
-            "route_class_override": reads.route_class(),
             "openapi_extra": {"parameters": [openapi.IF_NONE_MATCH]},
         }
         add("/bundles", reads.bundles, "searchBundles", openapi.read(schemas.Bundles), **cached)

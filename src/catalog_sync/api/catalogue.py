@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Final, NamedTuple, Protocol
 
-from catalog_sync.domain.errors import CatalogSyncError, CatalogUnavailableError
+from catalog_sync.api.making import encode
+from catalog_sync.domain.errors import CatalogUnavailableError
 from catalog_sync.domain.index import DIMENSIONS, Dimension, Filter, profile_of
 from catalog_sync.domain.models import Bundle, CatalogueMeta, ErrorInfo, Source
 from catalog_sync.observability.sdk import trace_of
+from catalog_sync.store.client import text_of
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.store.reader import CatalogReader, SnapshotReads
 from catalog_sync.store.snapshot import RawVersions, SnapshotCorruptError
@@ -33,8 +35,13 @@ WAIT: Final = 0.03
 """Seconds from the start of a refresh for which requests wait for it; after :data:`POLL` without one they start one."""
 CATCH_UP: Final = 1.0
 """Seconds for which the response about a finished sync waits until its version is served here."""
+READING: Final = 5.0
+"""Seconds for which it waits further while that version is being read, and a read while there is nothing to serve."""
 FIRST_REFRESH: Final = 1.0
 """Seconds for which the start waits for the store before it reads the snapshot."""
+
+MAX_ENCODED: Final = 20_000
+"""Bundles that are kept encoded, about half a kilobyte each."""
 
 _SLICE = 50
 """Bundles decoded without a break; other requests run in between."""
@@ -71,6 +78,7 @@ class InMemoryCatalogue:
                 for value in profile.values(dimension):
                     places.setdefault(value, set()).add(place)
         self._places = found
+        self._encoded: dict[str, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._names)
@@ -91,11 +99,18 @@ class InMemoryCatalogue:
         return self._names if places is self._all else [self._names[place] for place in sorted(places)]
 
     async def get_bundles(self, version: str, names: Sequence[str]) -> list[Bundle | None]:
-        """The bundles of these names. Long lists let others run in between."""
+        """The bundles of these names."""
         del version
-        if len(names) >= 10 * _SLICE:
-            await asyncio.sleep(0)
         return [self._bundles.get(name) for name in names]
+
+    def encoded(self, bundle: Bundle) -> bytes:
+        """One of its bundles as it is sent; most are encoded once for all answers."""
+        body = self._encoded.get(bundle.name)
+        if body is None:
+            body = encode(bundle.to_json())
+            if len(self._encoded) < MAX_ENCODED:
+                self._encoded[bundle.name] = body
+        return body
 
     def places(self, wanted: Filter) -> Set[int]:
         """The places of the bundles that ``wanted`` describes."""
@@ -163,6 +178,8 @@ class LiveCatalogue:
     _error: ErrorInfo | None = None
     _failing: bool = False
     _refreshing: asyncio.Task[None] | None = None
+    _loading: bool = False
+    """Whether a version was found and is being read."""
 
     @property
     def copy(self) -> InMemoryCatalogue:
@@ -203,23 +220,35 @@ class LiveCatalogue:
         reader = CatalogReader(copy, None, stale_after=self.stale_after, clock=self.wall_clock, source=source)
         return View(copy, source, reader)
 
+    @property
+    def current(self) -> bool:
+        """Whether :meth:`refresh_if_stale` would neither start a refresh nor wait for one."""
+        if self._copy is None or self._refresh_started is None:
+            return False
+        ago = self.clock() - self._refresh_started
+        return ago < POLL or (ago > WAIT and self._refreshing is not None and not self._refreshing.done())
+
     async def refresh_if_stale(self) -> None:
         """Refresh the copy where the last refresh is long ago, waiting for it no longer than :data:`WAIT`."""
-        now = self.clock()
-        if self._copy is not None and self._refresh_started is not None and now - self._refresh_started < POLL:
+        if self.current:
             return
         refresh = self.refresh()
         # Only requests that arrive soon after its start wait for a refresh that hangs.
         left = WAIT - (self.clock() - self._refresh_started) if self._refresh_started is not None else WAIT
         if left > 0:
             await asyncio.wait([refresh], timeout=left)
+        if self._copy is None and self._loading:
+            await asyncio.wait([refresh], timeout=READING)
 
     async def catch_up(self, version: str) -> None:
         """Serve ``version``, which has just been published, waiting for it no longer than :data:`CATCH_UP`."""
         # A running refresh may have started before the publication; the next one did not.
         for _ in range(2):
             if self._copy is None or self._copy.meta.version != version:
-                await asyncio.wait([self.refresh()], timeout=CATCH_UP / 2)
+                refresh = self.refresh()
+                await asyncio.wait([refresh], timeout=CATCH_UP / 2)
+                if self._loading:
+                    await asyncio.wait([refresh], timeout=READING)
 
     def refresh(self) -> asyncio.Task[None]:
         """Refresh the copy: the running task, or a new one."""
@@ -250,7 +279,7 @@ class LiveCatalogue:
         with trace_of(new_correlation_id(), sampled=False):  # no spans for a read every second; logs have its ID
             try:
                 await self._read_store()
-            except CatalogSyncError as error:
+            except Exception as error:  # noqa: BLE001  whatever it is, the store could not be read, and health says so
                 self._note(error)
                 await self._read_snapshot()
             else:
@@ -269,11 +298,13 @@ class LiveCatalogue:
                 self._live = False
                 await self._read_snapshot()
                 return
-            if self._copy is not None and not self._from_snapshot and self._copy.meta.version == version:
-                self._live = True
-                return
             try:
-                self._copy = await self._load(self.store, version)
+                # Read each time: it says whether the version still has all its parts.
+                meta = await self.store.meta(version)
+                if self._copy is not None and not self._from_snapshot and self._copy.meta == meta:
+                    self._live = True
+                    return
+                self._copy = await self._load(self.store, meta)
             except VersionGoneError:
                 # Replaced while it was read: the pointer is read once more.
                 if last:
@@ -282,14 +313,21 @@ class LiveCatalogue:
                 self._from_snapshot, self._live = False, True
                 return
 
-    async def _load(self, store: Store, version: str) -> InMemoryCatalogue:
-        meta = await store.meta(version)
+    async def _load(self, store: Store, meta: CatalogueMeta) -> InMemoryCatalogue:
+        self._loading = True
+        try:
+            return await self._read_version(store, meta)
+        finally:
+            self._loading = False
+
+    async def _read_version(self, store: Store, meta: CatalogueMeta) -> InMemoryCatalogue:
+        version = meta.version
         bundles: dict[str, Bundle] = {}
         async for page in store.iter_raw(version):
             for place, (name, text) in enumerate(page.items()):
                 if place % _SLICE == 0:
                     await asyncio.sleep(0)
-                key = name.decode()
+                key = text_of(name, "the name of a stored bundle")
                 bundles[key] = decode(key, text)
         if len(bundles) != meta.bundles:
             raise VersionGoneError(f"version {version} is incomplete", context={"version": version})
@@ -310,7 +348,7 @@ class LiveCatalogue:
             return
         self._from_snapshot = True
 
-    def _note(self, error: CatalogSyncError) -> None:
+    def _note(self, error: Exception) -> None:
         self._error = error_info(error)
         if not self._failing:
             _log.warning("the store cannot be read, the last good copy is served: %s", self._error.message)

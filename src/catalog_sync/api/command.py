@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Final
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 PROGRAM: Final = "catalog-api"
 TELEMETRY_END: Final = 2.0
 """Seconds that the end of telemetry may take."""
+SWITCH_EVERY: Final = 0.001
+"""Seconds after which a thread that makes an answer lets the event loop run; by default 0.005."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,21 +53,33 @@ def api(
 
 
 def _run(*, as_json: bool) -> int:
-    from catalog_sync.composition import alerting, read_settings, warn_of_unknown_variables
+    from catalog_sync.api.server import listening
+    from catalog_sync.composition import alerting, check_redis, read_settings, warn_of_unknown_variables
     from catalog_sync.history import History
     from catalog_sync.observability.contract import SERVICE_API
 
     settings = read_settings()
+    check_redis(settings, publishes=settings.api.token is not None)
     if settings.jobs == "process":  # this process does syncs, and what they leave is kept there
         settings.require_state_dir()
     with (
         _observed() as traces,
-        alerting(settings, SERVICE_API) as alerts,
+        listening(settings.api.host, settings.api.port) as (listener, url),
+        alerting(_with_address(settings, url), SERVICE_API) as alerts,
         History(settings, SERVICE_API) as history,
     ):
         warn_of_unknown_variables()
-        asyncio.run(_serve(settings, traces, alerts, history, as_json=as_json))
+        asyncio.run(_serve(settings, traces, alerts, history, listener, url, as_json=as_json))
     return exit_codes.OK
+
+
+def _with_address(settings: Settings, url: str) -> Settings:
+    """Alerts of this process link to its own pages, unless it listens on every interface: then by no known name."""
+    from catalog_sync.settings.settings import EVERY_INTERFACE
+
+    if settings.api.public_url is not None or settings.api.host in EVERY_INTERFACE:
+        return settings
+    return settings.changed(api=settings.api.changed(public_url=url))
 
 
 @contextlib.contextmanager
@@ -86,30 +101,39 @@ def _observed() -> Iterator[TraceRing]:
 
 
 async def _serve(
-    settings: Settings, traces: TraceRing, alerts: CatalogAlerts, history: History, *, as_json: bool
+    settings: Settings,
+    traces: TraceRing,
+    alerts: CatalogAlerts,
+    history: History,
+    listener: socket.socket,
+    url: str,
+    *,
+    as_json: bool,
 ) -> None:
     from catalog_sync.alerts.overview import KeptAlerts
     from catalog_sync.api.app import Api
-    from catalog_sync.api.server import listening, open_parts, serve
+    from catalog_sync.api.server import open_parts, serve
+    from catalog_sync.observability.sdk import choose_signals
 
-    with listening(settings.api.host, settings.api.port) as (listener, url):
-        parts_of_all = open_parts(
-            settings, traces, alerts=KeptAlerts(settings, alerts), history=history, on_report=alerts.sync_ended
-        )
-        async with parts_of_all as parts:
+    parts_of_all = open_parts(
+        settings, traces, alerts=KeptAlerts(settings, alerts), history=history, on_report=alerts.sync_ended
+    )
+    async with parts_of_all as parts:
 
-            def ready() -> None:
-                # These objects stay: a full collection over all of them would delay requests by tens of ms.
-                gc.collect()
-                gc.freeze()
-                _log.info("listening on %s", url, extra={"url.full": url})
-                if settings.api.token is None:
-                    _log.warning("CATALOG_API_TOKEN is not set: syncs cannot be requested")
-                if as_json:
-                    sys.stdout.write(json.dumps({"ready": True, "base_url": url}) + "\n")
-                    sys.stdout.flush()
+        def ready() -> None:
+            # These objects stay: a full collection over all of them would delay requests by tens of ms.
+            gc.collect()
+            gc.freeze()
+            _log.info("listening on %s", url, extra={"url.full": url})
+            if settings.api.token is None:
+                _log.warning("CATALOG_API_TOKEN is not set: syncs cannot be requested")
+            if as_json:
+                sys.stdout.write(json.dumps({"ready": True, "base_url": url}) + "\n")
+                sys.stdout.flush()
 
-            await serve(Api(settings, parts), parts, listener, ready=ready)
+        sys.setswitchinterval(SWITCH_EVERY)
+        exported = choose_signals(os.environ).traces is not None
+        await serve(Api(settings, parts, traces_exported=exported), parts, listener, ready=ready)
 
 
 if __name__ == "__main__":

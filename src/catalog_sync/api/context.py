@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from opentelemetry import baggage, metrics, trace
@@ -21,12 +21,13 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from catalog_sync import __version__
-from catalog_sync.api.guards import Access
+from catalog_sync.api.guards import HIT, Access
 from catalog_sync.api.problems import SHOW_PROBLEM, ProblemError, problem_of, problem_response
 from catalog_sync.observability import contract
-from catalog_sync.observability.sdk import extract_context
+from catalog_sync.observability.sdk import extract_context, foreign
 from otel_resilience.classification import error_types
 from otel_resilience.correlation import BAGGAGE_KEY, new_correlation_id
+from otel_resilience.redaction import redact
 
 QUIET: Final = 10.0
 """Seconds for which the same kind of outage is not logged again."""
@@ -53,11 +54,22 @@ class RequestContext:
     """The outermost layer. Whatever is raised below it becomes a problem document; cancellations pass.
 
     The trace of a caller who has the token is continued, and with ``trace_from_any`` that of every caller; otherwise a
-    request starts a new trace.
+    request starts a new trace. What is kept here of a sync is written by callers with the token alone: trace IDs are
+    no secret. A response that ``cached`` has is given a span only with ``trace_cached``: nobody keeps it otherwise.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, *, trace_from_any: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        cached: Callable[[Scope], ASGIApp | None],
+        *,
+        trace_from_any: bool,
+        trace_cached: bool,
+    ) -> None:
         self._app = app
+        self._cached = cached
+        self._trace_cached = trace_cached
         self._access = access
         self._trace_from_any = trace_from_any
         self._logged_at: dict[str, float] = {}
@@ -72,6 +84,7 @@ class RequestContext:
             return
         started = time.perf_counter()
         headers = dict(scope["headers"])
+        scope[HIT] = self._hit(scope)
         context, span = self._begin(scope, headers)
         token = otel_context.attach(context)
         reply = _Reply(send, span.get_span_context())
@@ -81,6 +94,12 @@ class RequestContext:
             otel_context.detach(token)
             self._end(scope, span, reply, time.perf_counter() - started)
 
+    def _hit(self, scope: Scope) -> ASGIApp | None:
+        try:
+            return self._cached(scope)
+        except Exception:  # noqa: BLE001  it is met again where the response is made, recorded and answered there
+            return None
+
     def _begin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[otel_context.Context, Span]:
         parent = otel_context.Context()
         if b"traceparent" in headers:
@@ -88,7 +107,8 @@ class RequestContext:
         above = trace.get_current_span(parent).get_span_context()
         span: Span | None = None
         path: str = scope["path"]
-        if not (path == "/" or path.startswith(UNTRACED) or path.endswith("/events")):
+        unseen = scope[HIT] is not None and not self._trace_cached
+        if not (unseen or path == "/" or path.startswith(UNTRACED) or path.endswith("/events")):
             span = self._start(scope, parent)
         if span is None or not (ids := span.get_span_context()).is_valid or ids.span_id == above.span_id:
             span = _unrecorded(above)
@@ -105,11 +125,11 @@ class RequestContext:
                 {name.decode("latin-1"): text.decode("latin-1") for name, text in headers.items()}
             )
         # Baggage travels on to other services: only callers with the token may add to it.
-        return context if with_baggage else baggage.clear(context)
+        return context if with_baggage else foreign(baggage.clear(context))
 
     def _start(self, scope: Scope, parent: otel_context.Context) -> Span:
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
-        path = scope["path"][:MAX_PATH]
+        path = redact(scope["path"])[:MAX_PATH]
         attributes = {HTTP_REQUEST_METHOD: method, URL_PATH: path, URL_SCHEME: scope["scheme"]}
         if scope["query_string"]:
             attributes[URL_QUERY] = scope["query_string"].decode("latin-1")

@@ -7,15 +7,18 @@ import dataclasses
 import functools
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
+from fastapi import Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from catalog_sync.api.guards import client_of
 from catalog_sync.api.parameters import JobId
-from catalog_sync.api.problems import RETRY_AFTER, ProblemError
+from catalog_sync.api.problems import RETRY_AFTER, ProblemError, too_many
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.jobs import Job, Jobs
 from catalog_sync.jobs.watching import Watcher, Watchers
@@ -33,13 +36,15 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(eq=False)
 class Hub:
-    """Listens to the jobs once and notifies every client. At most ``max_streams`` clients."""
+    """Listens to the jobs once and notifies every client: ``max_streams`` of them, ``max_per_client`` for each."""
 
     jobs: Jobs
     document: Callable[[Job], Mapping[str, Any]]
     _: dataclasses.KW_ONLY
     max_streams: int
+    max_per_client: int = 16
     _clients: Watchers = dataclasses.field(default_factory=Watchers)
+    _of_client: Counter[str] = dataclasses.field(default_factory=Counter)
     _on_change: list[Callable[[Job], object]] = dataclasses.field(default_factory=list)
 
     def on_change(self, listener: Callable[[Job], object]) -> None:
@@ -64,21 +69,32 @@ class Hub:
         """End all streams."""
         self._clients.close()
 
-    async def all(self) -> Response:
+    async def all(self, request: Request) -> Response:
         """Every sync that changes."""
-        return self._stream(None)
+        return self._stream(request, None)
 
-    async def one(self, job_id: JobId) -> Response:
+    async def one(self, request: Request, job_id: JobId) -> Response:
         """One sync, from its present state until it has ended."""
         await self.jobs.get(job_id)
-        return self._stream(job_id)
+        return self._stream(request, job_id)
 
-    def _stream(self, job_id: str | None) -> Response:
+    def _stream(self, request: Request, job_id: str | None) -> Response:
+        client = client_of(request.scope)
+        if self._of_client[client] >= self.max_per_client:
+            raise too_many(f"{self.max_per_client} streams of this client are open.", wait=5 * RETRY_AFTER)
         if len(self._clients) >= self.max_streams:
             raise ProblemError(
                 503, "overloaded", "Too many streams are open.", headers={"Retry-After": str(5 * RETRY_AFTER)}
             )
-        return _EventStream(self._clients, functools.partial(self._events, job_id))
+        self._of_client[client] += 1
+        return _EventStream(
+            self._clients, functools.partial(self._events, job_id), functools.partial(self._ended, client)
+        )
+
+    def _ended(self, client: str) -> None:
+        self._of_client[client] -= 1
+        if not self._of_client[client]:
+            del self._of_client[client]
 
     async def _events(self, job_id: str | None, watcher: Watcher) -> AsyncGenerator[ServerSentEvent, None]:
         yield ServerSentEvent(retry=RECONNECT_MS, sep="\n")
@@ -101,8 +117,14 @@ class Hub:
 class _EventStream(EventSourceResponse):
     """A response that goes on until the client leaves, the sync ends or the process stops."""
 
-    def __init__(self, clients: Watchers, events: Callable[[Watcher], AsyncGenerator[ServerSentEvent, None]]) -> None:
+    def __init__(
+        self,
+        clients: Watchers,
+        events: Callable[[Watcher], AsyncGenerator[ServerSentEvent, None]],
+        ended: Callable[[], object],
+    ) -> None:
         self._clients = clients
+        self._ended = ended
         self._watcher = clients.add()
         super().__init__(events(self._watcher), ping=HEARTBEAT, ping_message_factory=_comment)
 
@@ -111,6 +133,7 @@ class _EventStream(EventSourceResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._clients.remove(self._watcher)
+            self._ended()
 
 
 def _comment() -> ServerSentEvent:

@@ -1,21 +1,30 @@
-"""Authorisation and the limit on concurrent requests."""
+"""Authorisation, who a client is, and the limits on requests at once."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+import ipaddress
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from catalog_sync.api.problems import RETRY_AFTER, ProblemError
+from catalog_sync.api.problems import RETRY_AFTER, ProblemError, too_many
 from catalog_sync.settings.values import Secret
 
 MAX_QUERY: Final = 2048
 """Maximum bytes of a query."""
 
 _ALWAYS_OPEN: Final = ("/health", "/static/", "/openapi.json")
+_CLIENT: Final = "catalog_sync.client"
+HIT: Final = "catalog_sync.hit"
+"""Key of a scope that holds the cached response, if there is one."""
+_IPV6_CLIENT: Final = 64
+"""Bits of an IPv6 address that tell one client from another: it can choose the others itself."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Access:
@@ -51,16 +60,66 @@ class Access:
             )
 
 
+class Clients:
+    """Tells clients apart: by their address, behind ``proxies`` by the one that these report."""
+
+    def __init__(self, proxies: Sequence[Network] = ()) -> None:
+        self._proxies = proxies
+
+    def name(self, scope: Scope) -> str:
+        """Who asks. Of ``X-Forwarded-For`` only what trusted proxies have added counts: anyone may write the rest."""
+        peer = scope.get("client")
+        address = peer[0] if peer else ""
+        if self._proxies and self._trusted(address):
+            given = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+            for hop in reversed(given.decode("latin-1").split(",")):
+                if not _address(hop):
+                    break
+                address = hop.strip()
+                if not self._trusted(address):
+                    break
+        parsed = _address(address)
+        if isinstance(parsed, ipaddress.IPv6Address):
+            return str(ipaddress.ip_network((parsed, _IPV6_CLIENT), strict=False))
+        return address
+
+    def _trusted(self, address: str) -> bool:
+        parsed = _address(address)
+        return parsed is not None and any(parsed in network for network in self._proxies)
+
+
+def client_of(scope: Scope) -> str:
+    """The client of a request that the :class:`Gate` has let pass."""
+    name: str = scope.get(_CLIENT, "")
+    return name
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        parsed = ipaddress.ip_address(text.strip())
+    except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return mapped or parsed
+
+
 class Gate:
     """Access and limits. ``max_concurrency`` bounds the requests that are being worked on.
 
-    A request leaves the count when its response starts, so that slow readers block no one.
+    A request leaves that count when its response starts, so that slow readers block no one. ``max_per_client`` bounds
+    the requests of one client until their responses have been sent; streams of events have a limit of their own.
+    What :data:`HIT` of the scope holds is sent instead of asking ``app``.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, *, max_concurrency: int) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, clients: Clients, *, max_concurrency: int, max_per_client: int
+    ) -> None:
         self._app = app
         self._access = access
+        self._clients = clients
         self._max = max_concurrency
+        self._max_per_client = max_per_client
+        self._of_client: Counter[str] = Counter()
         self.active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,6 +130,21 @@ class Gate:
         if len(scope["query_string"]) > MAX_QUERY:
             raise ProblemError(414, "uri_too_long", f"At most {MAX_QUERY} bytes.")
         self._access.check(scope)
+        client = scope[_CLIENT] = self._clients.name(scope)
+        if scope["path"].endswith("/events"):
+            await self._counted(scope, receive, send)
+            return
+        if self._of_client[client] >= self._max_per_client:
+            raise too_many(f"{self._max_per_client} requests of this client are open.")
+        self._of_client[client] += 1
+        try:
+            await self._counted(scope, receive, send)
+        finally:
+            self._of_client[client] -= 1
+            if not self._of_client[client]:
+                del self._of_client[client]
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.active >= self._max:
             raise ProblemError(503, "overloaded", "Try again in a moment.", headers={"Retry-After": str(RETRY_AFTER)})
         counted = True
@@ -84,7 +158,7 @@ class Gate:
             await send(message)
 
         try:
-            await self._app(scope, receive, counted_send)
+            await (scope.get(HIT) or self._app)(scope, receive, counted_send)
         finally:
             if counted:
                 self.active -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
@@ -15,11 +16,43 @@ from catalog_sync.domain.freshness import Freshness
 from catalog_sync.domain.times import rfc3339
 from catalog_sync.sync.reporting import error_info
 
-PORT_TIMEOUT: Final = 0.05
-"""Timeout in seconds for alerts and breakers, which may be in another system."""
+WAIT: Final = 0.02
+"""Seconds that a check waits for alerts and breakers, which may be in another system; then it shows the last answer."""
+TRUSTED_FOR: Final = 30.0
+"""Seconds for which that answer is shown."""
+PORT_TIMEOUT: Final = 5.0
+"""Seconds after which they count as out of reach."""
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 _ORDER: Final[tuple[Status, ...]] = ("healthy", "degraded", "unhealthy")
+
+
+@dataclasses.dataclass(eq=False)
+class _LastAnswer:
+    """What a port answered last. It is asked beside the requests, once at a time, so that none waits for it."""
+
+    ask: Callable[[], Awaitable[Overview]]
+    clock: Callable[[], float] = time.monotonic
+    _asking: asyncio.Task[None] | None = None
+    _answer: Overview | None = None
+    _at: float = 0.0
+
+    async def overview(self) -> Overview:
+        """The answer of now where it comes soon, else the last one; ``{"error": ...}`` where neither can be had."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._refresh())
+        await asyncio.wait([self._asking], timeout=WAIT)
+        if self._answer is not None and (self._asking.done() or self.clock() - self._at < TRUSTED_FOR):
+            return self._answer
+        return {"error": error_info(TimeoutError(f"no answer within {WAIT:g} s")).to_json()}
+
+    async def _refresh(self) -> None:
+        try:
+            async with asyncio.timeout(PORT_TIMEOUT):
+                self._answer = await self.ask()
+        except Exception as error:  # noqa: BLE001  an explicit degraded result, classified and shown
+            self._answer = {"error": error_info(error).to_json()}
+        self._at = self.clock()
 
 
 @dataclasses.dataclass(eq=False)
@@ -32,6 +65,10 @@ class Health:
     wall_clock: Callable[[], float]
     draining: bool = False
     """Set when the process is about to end: it is not ready any more."""
+
+    def __post_init__(self) -> None:
+        self._alerts = _LastAnswer(lambda: self.alerts.overview())
+        self._protection = _LastAnswer(lambda: self.protection.overview())
 
     async def health(self) -> Response:
         """All checks."""
@@ -50,9 +87,9 @@ class Health:
 
     async def report(self) -> dict[str, Any]:
         """The object of ``GET /health``."""
-        alerts, protection = await asyncio.gather(
-            with_timeout(self.alerts.overview()), with_timeout(self.protection.overview())
-        )
+        return self._judged(*await asyncio.gather(self._alerts.overview(), self._protection.overview()))
+
+    def _judged(self, alerts: Overview, protection: Overview) -> dict[str, Any]:
         checks = {
             "freshness": self._freshness(),
             "store": self._store(),
@@ -65,12 +102,10 @@ class Health:
 
     async def overview(self) -> Response:
         """Catalogue, health, breakers, budgets, alerts."""
-        report, alerts, protection = await asyncio.gather(
-            self.report(), with_timeout(self.alerts.overview()), with_timeout(self.protection.overview())
-        )
+        alerts, protection = await asyncio.gather(self._alerts.overview(), self._protection.overview())
         document = {
             "now": rfc3339(self.wall_clock()),
-            "health": report,
+            "health": self._judged(alerts, protection),
             "catalogue": self._catalogue(),
             "breakers": protection.get("breakers", []),
             "budgets": protection.get("budgets", []),
@@ -87,6 +122,7 @@ class Health:
             **meta.to_json(),
             "source": check["source"],
             "stale": check["source"] != "fresh",
+            "problem": check.get("detail"),
             "age_s": check["age_s"],
             "stale_after_s": self.live.stale_after,
         }
@@ -103,6 +139,8 @@ class Health:
             "age_s": round(judged.age, 3),
             "version": meta.version,
         }
+        if judged.problem:
+            check["detail"] = judged.problem
         if judged.stale_groups:
             check["stale_groups"] = list(judged.stale_groups)
         return check
@@ -116,15 +154,6 @@ class Health:
         if not state.reachable:
             check["detail"] = state.error.message if state.error else "the store has not answered recently"
         return check
-
-
-async def with_timeout(overview: Awaitable[Overview]) -> Overview:
-    """The overview, or ``{"error": ...}`` where it fails or takes longer than :data:`PORT_TIMEOUT`."""
-    try:
-        async with asyncio.timeout(PORT_TIMEOUT):
-            return await overview
-    except Exception as error:  # noqa: BLE001  an explicit degraded result, classified and shown
-        return {"error": error_info(error).to_json()}
 
 
 def _supplier(protection: Overview) -> dict[str, Any]:

@@ -12,10 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from catalog_sync.domain.errors import (
+    STORE,
     BundleNotFoundError,
-    CacheAuthenticationError,
-    CacheConnectionError,
-    CacheWritesPausedError,
     CatalogSyncError,
     CatalogUnavailableError,
     ConfigurationError,
@@ -52,6 +50,7 @@ TITLES: Final[Mapping[str, str]] = {
     "uri_too_long": "Query too long",
     "unsupported_media_type": "Unsupported media type",
     "overloaded": "Too many requests at once",
+    "too_many_requests": "Too many requests of this client",
     "stopping": "Server is shutting down",
     "catalog_unavailable": "No catalogue available",
     "store_unavailable": "Store unavailable",
@@ -86,6 +85,11 @@ def invalid(status_code: int, kind: str, errors: Sequence[Mapping[str, str]]) ->
     first = errors[0]
     detail = f"{first.get('parameter') or first.get('pointer') or 'body'}: {first['detail']}"
     return ProblemError(status_code, kind, detail, errors=errors)
+
+
+def too_many(detail: str, *, wait: int = RETRY_AFTER) -> ProblemError:
+    """One client has more than its share; ``wait`` in seconds."""
+    return ProblemError(429, "too_many_requests", detail, headers={"Retry-After": str(wait)})
 
 
 def problem_of(error: BaseException) -> ProblemError:
@@ -146,7 +150,7 @@ def _unavailable(error: CatalogSyncError) -> ProblemError:
         return ProblemError(503, "not_configured", info.message, **extra)
     if isinstance(error, CatalogUnavailableError):
         return ProblemError(503, "catalog_unavailable", info.message, headers={"Retry-After": str(wait)}, **extra)
-    if isinstance(error, CacheConnectionError | CacheWritesPausedError | CacheAuthenticationError):
+    if error.dependency == STORE:  # out of reach, full, or damaged
         return ProblemError(503, "store_unavailable", info.message, headers={"Retry-After": str(wait)}, **extra)
     return ProblemError(500, "internal_error", "The error is recorded under this correlation ID.", **extra)
 

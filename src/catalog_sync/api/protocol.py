@@ -1,9 +1,11 @@
-"""The HTTP protocol of uvicorn with bounds on what a client may send before its request is complete."""
+"""The HTTP protocol of uvicorn with bounds on what a client may send before its request is complete, and on how slowly
+it may read."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -11,14 +13,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from catalog_sync.api.problems import MEDIA_TYPE, document
 from otel_resilience.correlation import new_correlation_id
 
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 MAX_HEAD: Final = 32 * 1024
 """Bytes of a request line and its headers."""
 HEAD_TIMEOUT: Final = 10.0
 """Seconds from the opening of a connection, or the first byte of a further request, to the end of its headers."""
 MAX_PIPELINED: Final = 32
 """Requests that may wait behind the one that is being answered. One packet could hold ten thousand of them."""
-SEND_TIMEOUT: Final = 30.0
-"""Seconds for which a client may leave its response unread."""
+PROGRESS_EVERY: Final = 30.0
+"""Seconds after which a client that reads more slowly than it is sent to must have taken:"""
+LEAST_PROGRESS: Final = 32 * 1024
+"""Bytes."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -108,10 +118,19 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than it is sent to."""
+        """The client reads more slowly than it is sent to: nothing more is handed to it until it has read on."""
         super().pause_writing()
         if self._send_timer is None:
-            self._send_timer = self.loop.call_later(SEND_TIMEOUT, self.transport.abort)
+            self._expect_progress()
+
+    def _expect_progress(self) -> None:
+        self._send_timer = self.loop.call_later(PROGRESS_EVERY, self._check_progress, unsent(self.transport))
+
+    def _check_progress(self, before: int) -> None:
+        if before - unsent(self.transport) < LEAST_PROGRESS:
+            self.transport.abort()
+        else:
+            self._expect_progress()
 
     def resume_writing(self) -> None:
         """The client reads on."""
@@ -159,3 +178,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def unsent(transport: asyncio.Transport) -> int:
+    """Bytes that a client has not taken yet, those in the buffer of the operating system too where that tells."""
+    waiting = transport.get_write_buffer_size()
+    found = transport.get_extra_info("socket")
+    if found is not None and fcntl is not None:
+        try:
+            waiting += int.from_bytes(fcntl.ioctl(found.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:  # no such question here
+            return waiting
+    return waiting

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Set
 from typing import Annotated, Any, Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from fastapi import Query, Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import Scope
 
 from catalog_sync.api.catalogue import LiveCatalogue, View
+from catalog_sync.api.guards import client_of
+from catalog_sync.api.making import Making, encode, encode_with, run_through
 from catalog_sync.api.parameters import ListParameters, PathText, SearchParameters
-from catalog_sync.api.routing import Handler, StrictRoute
 from catalog_sync.api.sending import InFlight, SharedResponse
+from catalog_sync.domain.freshness import from_future
 from catalog_sync.domain.models import Source
 from catalog_sync.domain.times import epoch
 from catalog_sync.observability import instruments
+from catalog_sync.store.reader import Answer, BundleAnswer
 from catalog_sync.store.reader import Query as Search
 
 CACHED_BYTES: Final = 32 * 1024 * 1024
@@ -30,7 +36,8 @@ PER_ANSWER: Final = 768
 MAX_AGE: Final = 5
 """Seconds for which a client may reuse a fresh response."""
 
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+LIGHT: Final = 200
+"""Bundles of an answer that is made at once; a longer one is made beside the event loop."""
 
 
 class Head:
@@ -42,14 +49,28 @@ class Head:
         self.source = source
         self.tag = headers["ETag"]
         self.not_modified = Response(None, 304, headers)
-        self.headers = Response(None, 200, headers, "application/json").raw_headers
+        found = Response(None, 200, headers, "application/json").raw_headers
+        self.headers = [header for header in found if header[0] != b"content-length"]
 
 
-class Encoded(NamedTuple):
+class Made(NamedTuple):
+    """A body, and what its headers say."""
+
+    source: Source
+    as_of: str
+    stale: bool
+    version: str
+    body: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Encoded:
     """A response, ready to be sent."""
 
     head: Head
     body: bytes
+    route: BaseRoute
+    """That answers it."""
     good_until: float
     """Seconds since the epoch after which its freshness must be judged again."""
 
@@ -64,6 +85,8 @@ class _Cache:
     def __init__(self) -> None:
         self._of: tuple[str, Source] | None = None
         self._kept: OrderedDict[str, Encoded] = OrderedDict()
+        self._passing: WeakValueDictionary[str, Encoded] = WeakValueDictionary()
+        """Those too large to be kept, while they are sent to anyone."""
         self._heads: dict[tuple[str, ...], Head] = {}
         self._size = 0
 
@@ -72,15 +95,18 @@ class _Cache:
         if of != self._of:
             self._of, self._size = of, 0
             # New ones: a cleared dict keeps the memory of its largest size.
-            self._kept, self._heads = OrderedDict(), {}
+            self._kept, self._heads, self._passing = OrderedDict(), {}, WeakValueDictionary()
             return None
-        found = self._kept.get(key)
+        found = self._kept.get(key) or self._passing.get(key)
         return found if found is not None and now < found.good_until else None
 
     def put(self, of: tuple[str, Source], key: str, answer: Encoded) -> None:
         """Cache a response; the oldest ones go first."""
         size = answer.size_under(key)
-        if of != self._of or size > CACHED_BYTES // 8:
+        if of != self._of:
+            return
+        if size > CACHED_BYTES // 2:
+            self._passing[key] = answer
             return
         before = self._kept.pop(key, None)
         self._size += size - (before.size_under(key) if before else 0)
@@ -103,83 +129,82 @@ class _Cache:
 class Reads:
     """The endpoints that read. ``wall_clock`` returns the time of day in seconds since the epoch."""
 
-    def __init__(self, live: LiveCatalogue, wall_clock: Callable[[], float], *, shared: bool) -> None:
+    def __init__(self, live: LiveCatalogue, making: Making, wall_clock: Callable[[], float], *, shared: bool) -> None:
         self._live = live
+        self._making = making
         self._wall_clock = wall_clock
         self._cache = _Cache()
         self._in_flight = InFlight()
         self._cacheable = f"{'public' if shared else 'private'}, max-age={MAX_AGE}"
 
-    def route_class(self) -> type[StrictRoute]:
-        """Routes that try the cache first: the same path and query were validated before, so nothing is parsed."""
-        reads = self
-
-        class CachedRoute(StrictRoute):
-            def get_route_handler(self) -> Handler:
-                make = super().get_route_handler()
-
-                async def cached_or_made(request: Request) -> Response:
-                    cached = await reads.cached(request)
-                    return await make(request) if cached is None else cached
-
-                return cached_or_made
-
-        return CachedRoute
-
     async def bundles(self, request: Request, parameters: Annotated[SearchParameters, Query()]) -> Response:
         """Search bundles."""
-        view = self._live.view()
-        return self._respond(request, view, (await view.reader.search(parameters.query())).to_json())
+        query = parameters.query()
+        heavy = bool(query.words()) or not 0 < query.limit <= LIGHT
+        return await self._respond(request, lambda view: _bundles(view, query), heavy=heavy)
 
     async def bundle(self, request: Request, name: PathText) -> Response:
         """One bundle by its case-sensitive name."""
-        view = self._live.view()
-        return self._respond(request, view, (await view.reader.show(name)).to_json())
+        return await self._respond(request, lambda view: _bundle(view, name), heavy=False)
 
     async def countries(self, request: Request, parameters: Annotated[ListParameters, Query()]) -> Response:
         """Countries of the bundles that match."""
-        view, query = self._live.view(), parameters.query()
-        places = await _places(view, query)
-        countries = [
-            {"code": code, "bundles": count, "regions": view.copy.regions_of(code, places)}
-            for code, count in view.copy.counts("countries", places).items()
-        ]
-        return self._respond(request, view, await _listing(view, query, "countries", countries))
+        query = parameters.query()
+        return await self._respond(request, lambda view: _countries(view, query), heavy=True)
 
     async def groups(self, request: Request, parameters: Annotated[ListParameters, Query()]) -> Response:
         """Groups, with the number of bundles that match."""
-        view, query = self._live.view(), parameters.query()
-        counts = view.copy.counts("groups", await _places(view, query))
-        groups = [
-            {"name": name, "bundles": counts.get(name, 0), "as_of": meta.as_of, "stale": meta.stale}
-            for name, meta in sorted(view.copy.meta.groups.items())
-            if query.accepts("groups", name)
-        ]
-        return self._respond(request, view, await _listing(view, query, "groups", groups))
+        query = parameters.query()
+        return await self._respond(request, lambda view: _groups(view, query), heavy=bool(query.words()))
 
-    async def cached(self, request: Request) -> Response | None:
-        """The cached response to the same path and query. Raises ``CatalogUnavailableError``."""
-        await self._live.refresh_if_stale()
-        answer = self._cache.get(_state(self._live.view()), _key(request.scope), self._wall_clock())
+    def cached(self, scope: Scope) -> Response | None:
+        """The cached response to the same path and query, where the copy need not be refreshed first.
+
+        They were validated before, so nothing is parsed.
+        """
+        if scope["method"] not in {"GET", "HEAD"} or not self._live.current:
+            return None
+        answer = self._cache.get(_state(self._live.view()), _key(scope), self._wall_clock())
         if answer is None:
             return None
+        scope["route"] = answer.route
         instruments.count_read(answer.head.source)
-        return self._sent(request, answer)
+        return self._sent(scope, answer)
 
-    def _respond(self, request: Request, view: View, document: Mapping[str, Any]) -> Response:
-        answer = self._encoded(document)
-        self._cache.put(_state(view), _key(request.scope), answer)
-        return self._sent(request, answer)
+    async def _respond(self, request: Request, make: Callable[[View], Made], *, heavy: bool) -> Response:
+        """Raises ``CatalogUnavailableError``, and what :meth:`Making.make` raises."""
+        await self._live.refresh_if_stale()
+        view, scope = self._live.view(), request.scope
+        state, key = _state(view), _key(scope)
+        answer = self._cache.get(state, key, self._wall_clock())
+        if answer is None:
+            made = (
+                make(view) if not heavy else await self._making.make((state, key), client_of(scope), lambda: make(view))
+            )
+            if state != _state(self._live.view()):  # another version is served by now
+                return self._sent(scope, self._encoded(made, scope["route"]))
+            answer = self._cache.get(state, key, self._wall_clock())
+        else:
+            instruments.count_read(answer.head.source)
+        if answer is None:
+            answer = self._encoded(made, scope["route"])
+            self._cache.put(state, key, answer)
+        return self._sent(scope, answer)
 
-    def _sent(self, request: Request, answer: Encoded) -> Response:
-        known = next((value for name, value in request.scope["headers"] if name == b"if-none-match"), None)
+    def _sent(self, scope: Scope, answer: Encoded) -> Response:
+        known = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
         if known is not None and _matches(known.decode("latin-1"), answer.head.tag):
             return answer.head.not_modified
-        return SharedResponse(answer.head.headers, answer.body, self._in_flight)
+        return SharedResponse(answer.head.headers, answer.body, self._in_flight, keeps=answer)
 
-    def _encoded(self, document: Mapping[str, Any]) -> Encoded:
-        source, as_of, stale, version = (document[name] for name in ("source", "as_of", "stale", "version"))
-        body = _encode(document).encode()
+    def _good_until(self, as_of: str, *, stale: bool) -> float:
+        if not stale:
+            return epoch(as_of) + self._live.stale_after
+        # One from the future becomes an ordinary one when that time has come.
+        return epoch(as_of) if from_future(as_of, self._wall_clock()) else math.inf
+
+    def _encoded(self, made: Made, route: BaseRoute) -> Encoded:
+        source, as_of, stale, version, body = made
         tag = f'"{version}"' if source == "fresh" else f'"{version}-{source}"'
         headers = {
             "ETag": tag,
@@ -189,11 +214,7 @@ class Reads:
             "X-Catalog-Stale": "true" if stale else "false",
             "X-Catalog-Version": version,
         }
-        return Encoded(
-            self._cache.head(headers, source),
-            body,
-            epoch(as_of) + self._live.stale_after if not stale else float("inf"),
-        )
+        return Encoded(self._cache.head(headers, source), body, route, self._good_until(as_of, stale=stale))
 
 
 def _state(view: View) -> tuple[str, Source]:
@@ -204,19 +225,53 @@ def _key(scope: Scope) -> str:
     return f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
 
 
-async def _places(view: View, query: Search) -> Set[int]:
+def _bundles(view: View, query: Search) -> Made:
+    found = run_through(view.reader.search(query))
+    head = {name: getattr(found, name) for name in ("source", "as_of", "stale", "version", "total")}
+    return _made(found, encode_with(head, "bundles", map(view.copy.encoded, found.bundles)))
+
+
+def _bundle(view: View, name: str) -> Made:
+    found = run_through(view.reader.show(name))
+    return _made(found, encode(found.to_json()))
+
+
+def _countries(view: View, query: Search) -> Made:
+    places = _places(view, query)
+    countries = [
+        {"code": code, "bundles": count, "regions": view.copy.regions_of(code, places)}
+        for code, count in view.copy.counts("countries", places).items()
+    ]
+    return _listing(view, query, "countries", countries)
+
+
+def _groups(view: View, query: Search) -> Made:
+    counts = view.copy.counts("groups", _places(view, query))
+    groups = [
+        {"name": name, "bundles": counts.get(name, 0), "as_of": meta.as_of, "stale": meta.stale}
+        for name, meta in sorted(view.copy.meta.groups.items())
+        if query.accepts("groups", name)
+    ]
+    return _listing(view, query, "groups", groups)
+
+
+def _places(view: View, query: Search) -> Set[int]:
     """The places of all bundles that ``query`` describes, its text included."""
     if not query.words():
         return view.copy.places(query)
-    found = await view.reader.search(_without_page(query))
+    found = run_through(view.reader.search(_without_page(query)))
     return view.copy.places_of(bundle.name for bundle in found.bundles)
 
 
-async def _listing(view: View, query: Search, name: str, rows: list[dict[str, Any]]) -> Mapping[str, Any]:
+def _listing(view: View, query: Search, name: str, rows: list[dict[str, Any]]) -> Made:
     """The metadata of a search for the same bundles, with other rows."""
-    head = (await view.reader.search(_without_page(query, limit=1))).to_json()
-    del head["bundles"]
-    return {**head, "total": len(rows), name: list(query.page(rows))}
+    found = run_through(view.reader.search(_without_page(query, limit=1)))
+    head = {"source": found.source, "as_of": found.as_of, "stale": found.stale, "version": found.version}
+    return _made(found, encode_with({**head, "total": len(rows)}, name, map(encode, query.page(rows))))
+
+
+def _made(found: Answer | BundleAnswer, body: bytes) -> Made:
+    return Made(found.source, found.as_of, found.stale, found.version, body)
 
 
 def _without_page(query: Search, *, limit: int = 0) -> Search:

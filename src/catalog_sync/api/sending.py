@@ -51,17 +51,18 @@ class InFlight:
 
 
 class SharedResponse(Response):
-    """A response with a body that others may share; ``headers`` are those of all of them, without the length."""
+    """A response with a body that others may share; ``headers`` are those of all of them, without the length.
 
-    def __init__(self, headers: Headers, body: bytes, in_flight: InFlight) -> None:
+    ``keeps`` lives as long as it is being sent, so that who asks for the same meanwhile finds it.
+    """
+
+    def __init__(self, headers: Headers, body: bytes, in_flight: InFlight, *, keeps: object = None) -> None:
         self.status_code = 200
         self.background = None
         self.body = body
-        self.raw_headers = [
-            *(header for header in headers if header[0] != b"content-length"),
-            (b"content-length", str(len(body)).encode("ascii")),
-        ]
+        self.raw_headers = [*headers, (b"content-length", str(len(body)).encode("ascii"))]
         self._in_flight = in_flight
+        self._keeps = keeps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it. Raises a problem before anything is sent where too much is in flight."""

@@ -42,6 +42,8 @@ DRAIN: Final = 5
 """Seconds for which responses in progress may go on at the end."""
 BACKLOG: Final = 2048
 """Connections that may wait to be accepted."""
+SHOWN_EVERY: Final = 2.0
+"""Seconds between two looks at the breaker and the budget that workers share: here they are only shown."""
 KEEP_ALIVE: Final = 30
 """Seconds for which an idle connection is kept."""
 
@@ -100,6 +102,7 @@ def _shared_state(settings: Settings, stack: contextlib.AsyncExitStack) -> Share
     from catalog_sync.supplier.protection import open_shared_state
 
     shared = open_shared_state(settings)
+    shared.rest(SHOWN_EVERY)
     stack.push_async_callback(asyncio.to_thread, shared.close)
     return shared
 
@@ -224,6 +227,7 @@ async def serve(api: Api, parts: Parts, listener: socket.socket, *, ready: Calla
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        api.close()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
 

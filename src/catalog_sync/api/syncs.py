@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import Query
+from fastapi import Query, Request
 from starlette.responses import JSONResponse, Response
 
 from catalog_sync.api.catalogue import LiveCatalogue
+from catalog_sync.api.guards import client_of
 from catalog_sync.api.health import Health
+from catalog_sync.api.making import Making, encode, encode_with
 from catalog_sync.api.parameters import MAX_PAGE, JobId, PageParameters, PathText, SyncRequest, SyncsParameters
 from catalog_sync.api.problems import ProblemError
 from catalog_sync.domain.errors import CacheConnectionError
@@ -43,6 +45,7 @@ class Syncs:
     live: LiveCatalogue
     health: Health
     alerts: AlertSettings
+    making: Making
     _: dataclasses.KW_ONLY
     wall_clock: Callable[[], float]
 
@@ -56,9 +59,9 @@ class Syncs:
         document = self.document(job)
         return JSONResponse(document, 202, headers={**_NO_STORE, "Location": document["links"]["self"]})
 
-    async def listing(self, page: Annotated[SyncsParameters, Query()]) -> Response:
+    async def listing(self, request: Request, page: Annotated[SyncsParameters, Query()]) -> Response:
         """The last syncs, newest first, wherever they ran."""
-        return JSONResponse({"syncs": [self.document(job) for job in await self.latest(page)]}, headers=_NO_STORE)
+        return await self._long(request, {}, "syncs", [self.document(job) for job in await self.latest(page)])
 
     async def latest(self, page: SyncsParameters) -> list[Job]:
         """The syncs of :meth:`listing`."""
@@ -74,7 +77,7 @@ class Syncs:
     async def one(self, job_id: JobId) -> Response:
         """One sync."""
         job = await self.job(job_id)
-        version = None if job.report is None else job.report["version"]
+        version = None if job.report is None else job.report.get("version")
         if version is not None and self._ended_recently(job):
             # A client that learns here that a sync has ended finds its version in the next read.
             await self.live.catch_up(version)
@@ -112,7 +115,7 @@ class Syncs:
             found = await self.kept.failed(limit=page.limit)
         return JSONResponse({"traces": [summary.to_json() for summary in found]}, headers=_NO_STORE)
 
-    async def trace(self, trace_id: PathText) -> Response:
+    async def trace(self, request: Request, trace_id: PathText) -> Response:
         """The spans of a kept trace."""
         spans = []
         if is_correlation_id(trace_id):
@@ -120,12 +123,17 @@ class Syncs:
                 spans = list(await self.kept.get(trace_id))
         if not spans:
             raise ProblemError(404, "trace_not_found", "Only recent syncs and failures are kept.")
-        document = {
-            "trace_id": trace_id,
-            "link": self._trace_link(trace_id),
-            "spans": [span.to_json() for span in spans],
-        }
-        return JSONResponse(document, headers=_NO_STORE)
+        head = {"trace_id": trace_id, "link": self._trace_link(trace_id)}
+        return await self._long(request, head, "spans", (span.to_json() for span in spans))
+
+    async def _long(
+        self, request: Request, head: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, Any]]
+    ) -> Response:
+        """A list that may be long, encoded beside the event loop."""
+        body = await self.making.make(
+            object(), client_of(request.scope), lambda: encode_with(head, name, map(encode, rows))
+        )
+        return Response(body, headers=_NO_STORE, media_type="application/json")
 
     def document(self, job: Job) -> dict[str, Any]:
         """A job as the API shows it."""

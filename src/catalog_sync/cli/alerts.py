@@ -17,6 +17,7 @@ from catalog_sync.terminal.output import UsageError, console
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from catalog_sync.settings.settings import Settings
     from catalog_sync.terminal.output import Answer
     from otel_resilience.alerting import Notification, Receipt
 
@@ -58,7 +59,7 @@ def send_test(severity: str, channels: Sequence[str] | None, answer: Answer) -> 
         if unknown:
             known = ", ".join(names)
             raise UsageError("catalog-sync alerts test", f"no channel {unknown[0]!r} is set up; there are: {known}")
-        notification = _notification(Severity(severity), tuple(wanted))
+        notification = _notification(Severity(severity), tuple(wanted), settings)
         started = time.monotonic()
         alerts.service.send(notification)
         found = confirmations.of_message(notification.id, wanted, TEST_WITHIN)
@@ -141,12 +142,13 @@ class _Confirmations:
                 self._changed.wait(left)
 
 
-def _notification(severity: Any, channels: tuple[str, ...]) -> Notification:
+def _notification(severity: Any, channels: tuple[str, ...], settings: Settings) -> Notification:
+    from catalog_sync.alerts.service import config
     from catalog_sync.observability.contract import SERVICE_SYNC
     from otel_resilience import correlation_id
-    from otel_resilience.alerting import Links, Notification, Status
+    from otel_resilience.alerting import Notification, Status
 
-    now, identifier = time.time(), secrets.token_hex(8)
+    now, identifier, trace_id, pages = time.time(), secrets.token_hex(8), correlation_id(), settings.api.public_url
     return Notification(
         id=f"test-{identifier}",
         status=Status.FIRING,
@@ -157,7 +159,7 @@ def _notification(severity: Any, channels: tuple[str, ...]) -> Notification:
         dependency=None,
         error_type=None,
         error_class=None,
-        correlation_id=correlation_id(),
+        correlation_id=trace_id,
         span_id=None,
         fingerprint=identifier,
         incident=identifier,
@@ -166,7 +168,7 @@ def _notification(severity: Any, channels: tuple[str, ...]) -> Notification:
         first_seen=now,
         last_seen=now,
         escalation=0,
-        links=Links(),
+        links=config(settings).links("test", trace_id, details=pages and f"{pages}/"),
         context={},
         service=SERVICE_SYNC,
         reason="test",

@@ -7,7 +7,6 @@ import email.utils
 import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from catalog_sync import composition as app
 from catalog_sync.domain.errors import (
@@ -15,7 +14,10 @@ from catalog_sync.domain.errors import (
     AuthenticationError,
     CacheAuthenticationError,
     CatalogSyncError,
+    ConfigurationError,
 )
+from catalog_sync.domain.freshness import Freshness
+from catalog_sync.settings.folders import make_private
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
 from otel_resilience.redaction import redact_url
@@ -32,8 +34,6 @@ Status = Literal["ok", "warn", "fail"]
 
 PROBE_LIMIT: Final = 20.0
 """Seconds for the probe of the supplier, retries included."""
-CONNECT_LIMIT: Final = 3.0
-"""Seconds for a connection to the OTLP endpoint."""
 TOLERATED_SKEW: Final = 5.0
 """Seconds between our clock and the supplier's; its ``Date`` counts whole ones."""
 
@@ -66,7 +66,7 @@ def fail(name: str, message: str, advice: str) -> Check:
 def state_dir(path: Path) -> Check:
     """Whether a file can be written to the state folder."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path)
         with tempfile.NamedTemporaryFile(dir=path, prefix=".doctor"):
             pass
     except OSError as error:
@@ -81,8 +81,8 @@ def alerts(settings: Settings) -> Check:
 
     try:
         seen = overview(settings)
-    except (ValueError, OSError) as error:
-        return fail("alerts", str(error), "correct the ERROR_ALERT_* variables")
+    except (ConfigurationError, OSError) as error:
+        return fail("alerts", str(error), "correct that variable, or unset it")
     lost = len(seen["dead_letters"])
     if lost:
         return warn("alerts", f"{lost} dead letters: no channel delivered them", "see catalog-sync alerts")
@@ -135,16 +135,10 @@ async def supplier(settings: Settings) -> tuple[Check, str | None]:
         return fail("supplier", "ESIM_GO_API_KEY is not set", "set ESIM_GO_API_KEY to your API key of eSIM Go"), None
     answers: list[httpx.Response] = []
 
-    async def remember(response: httpx.Response) -> None:
-        answers.append(response)
-
-    def listen(client: httpx.AsyncClient) -> None:
-        client.event_hooks = {"request": [], "response": [remember]}
-
     started = time.monotonic()
     where = redact_url(settings.base_url)
     try:
-        async with app.open_client(settings, supplier_policy(settings), instrument=listen) as client:
+        async with app.open_client(settings, supplier_policy(settings), on_response=answers.append) as client:
             await client.health_probe(deadline=Deadline(min(PROBE_LIMIT, settings.sync_deadline)))
     except (AccessDeniedError, AuthenticationError) as error:
         found = fail("supplier", f"{where} rejects the key: {error_line(error_info(error))}", "check ESIM_GO_API_KEY")
@@ -176,32 +170,6 @@ def clock(date: str | None, now: float | None = None) -> Check:
     return warn("clock", f"{abs(skew):.0f} s {way} the supplier's", "synchronise this machine's clock (NTP)")
 
 
-async def otlp(environ: Mapping[str, str]) -> Check:
-    """Whether the OTLP endpoint accepts connections. Nothing is sent."""
-    from catalog_sync.observability.sdk.selection import choose_signals
-
-    choice = choose_signals(environ)
-    targets = {target.endpoint for target in (choice.traces, choice.metrics, choice.logs) if target is not None}
-    if choice.disabled or not targets:
-        return ok("telemetry", "not exported; set OTEL_EXPORTER_OTLP_ENDPOINT to export it")
-    for endpoint in sorted(targets):
-        host, port = _address(endpoint)
-        try:
-            async with asyncio.timeout(CONNECT_LIMIT):
-                _, writer = await asyncio.open_connection(host, port)
-        except OSError as error:  # TimeoutError too
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            advice = "start the Collector, or correct OTEL_EXPORTER_OTLP_ENDPOINT; syncs work without"
-            return fail("telemetry", f"no connection to {redact_url(endpoint)}: {reason}", advice)
-        writer.close()
-    return ok("telemetry", f"exported to {', '.join(redact_url(endpoint) for endpoint in sorted(targets))}")
-
-
-def _address(endpoint: str) -> tuple[str, int]:
-    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-    return parts.hostname or "localhost", parts.port or (443 if parts.scheme == "https" else 80)
-
-
 async def snapshot(directory: Path) -> Check:
     """Whether there is a complete snapshot, which is read while Redis is unavailable."""
     from catalog_sync.store.snapshot import Snapshot
@@ -210,6 +178,9 @@ async def snapshot(directory: Path) -> Check:
     existed = await asyncio.to_thread(file.path.exists)
     found = await file.load()
     if found is not None:
+        judged = Freshness.of(found.meta, "snapshot", now=time.time(), stale_after=0)
+        if judged.problem:
+            return warn("snapshot", judged.problem, "synchronise the clocks (NTP), then start catalog-sync run")
         return ok("snapshot", f"{found.meta.bundles:,} bundles, version {found.meta.version}, as of {found.meta.as_of}")
     advice = "start catalog-sync run: every sync writes one"
     return warn("snapshot", "damaged, moved away" if existed else "none yet", advice)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
-from catalog_sync.cli import checks
+from catalog_sync.cli import checks, telemetry_check
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.terminal.output import console
 
@@ -49,7 +49,7 @@ async def _examine(settings: Settings) -> list[Check]:
         supplier,
         checks.clock(date),
         await asyncio.to_thread(checks.alerts, settings),
-        await checks.otlp(os.environ),
+        await telemetry_check.telemetry(os.environ),
         await checks.snapshot(settings.state_dir),
     ]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.cli.tables import Column, folded, print_table
+from catalog_sync.domain.freshness import from_future
 from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def origin(source: str, as_of: str, version: str) -> str:
         "stale": "from the store, STALE",
         "snapshot": "from the SNAPSHOT on disk: the store cannot be read",
     }
-    return f"{words.get(source, source)} · as of {as_of} · version {version}"
+    future = " IN THE FUTURE (a clock is or was wrong)" if from_future(as_of, time.time()) else ""
+    return f"{words.get(source, source)} · as of {as_of}{future} · version {version}"
 
 
 def data_amount(bundle: Bundle) -> str:

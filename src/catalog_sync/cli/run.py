@@ -59,6 +59,7 @@ def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: b
     settings = app.read_settings()
     settings.require_api_key()
     check_shape(request)
+    app.check_redis(settings, publishes=not request.force)
     spans = TraceRing()
     with contextlib.ExitStack() as stack:
         stack.enter_context(app.observed(keep=spans.add))

@@ -75,6 +75,7 @@ async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> 
 
     reachable: dict[str, Any] = {"backend": store.backend, "reachable": True, "error": None}
     catalogue = jobs = None
+    lock: dict[str, Any] = {"state": "unknown", "holder": None}
     try:
         try:
             meta = await store.current()
@@ -82,13 +83,17 @@ async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> 
             meta, reachable["error"] = None, error_info(damage).to_json()
         if meta is not None:
             catalogue = _catalogue(meta, settings, "fresh")
-        holder = await store.lock_holder()
+        try:
+            holder = await store.lock_holder()
+            lock = {"state": "free" if holder is None else "held", "holder": holder.to_json() if holder else None}
+        except InvalidDataError as damage:
+            reachable["error"] = error_info(damage).to_json()
         jobs = await overview(store.redis)
+    except InvalidDataError as damage:
+        reachable["error"] = error_info(damage).to_json()
     except CatalogSyncError as error:
         reachable.update(reachable=False, error=error_info(error).to_json())
-        lock: dict[str, Any] = {"state": "unknown", "holder": None}
-    else:
-        lock = {"state": "free" if holder is None else "held", "holder": holder.to_json() if holder else None}
+        lock = {"state": "unknown", "holder": None}
     return {
         "catalogue": catalogue or await _from_snapshot(settings, snapshot),
         "store": reachable,
@@ -104,7 +109,8 @@ async def _from_snapshot(settings: Settings, snapshot: Snapshot) -> dict[str, An
 
 def _catalogue(meta: CatalogueMeta, settings: Settings, source: Source) -> dict[str, Any]:
     judged = Freshness.of(meta, source, now=time.time(), stale_after=settings.stale_after)
-    return {"source": judged.source, "stale": judged.stale, "age_s": round(judged.age, 3), **meta.to_json()}
+    shown = {"source": judged.source, "stale": judged.stale, "age_s": round(judged.age, 3), "problem": judged.problem}
+    return {**shown, **meta.to_json()}
 
 
 def _print(data: dict[str, Any]) -> None:
@@ -146,6 +152,8 @@ def _catalogue_lines(catalogue: dict[str, Any] | None) -> list[str]:
         f"as of {catalogue['as_of']}, {_age(catalogue['age_s'])} old",
         f"last full sync {catalogue['last_full_sync'] or 'never'}",
     ]
+    if catalogue["problem"]:
+        lines[1] = f"WRONG CLOCK: {catalogue['problem']}"
     for name, group in catalogue["groups"].items():
         mark = f", STALE, as of {group['as_of']}" if group["stale"] else ""
         lines.append(f"  {name}: {group['bundles']:,}{mark}")

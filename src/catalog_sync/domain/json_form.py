@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,17 +23,17 @@ class JsonForm:
     @classmethod
     def from_json(cls, data: object) -> Self:
         """The inverse of :meth:`to_json`. Raises ``ValueError`` on anything else, without showing it."""
-        return cls._read(_adapter(cls).validate_python, data)
+        try:
+            text = json.dumps(data).encode()
+        except (TypeError, RecursionError) as error:
+            raise ValueError(f"no {cls.__name__}: it is no JSON") from error
+        return cls.from_json_text(text)
 
     @classmethod
     def from_json_text(cls, text: bytes) -> Self:
-        """As :meth:`from_json`, from the text of the object."""
-        return cls._read(_adapter(cls).validate_json, text)
-
-    @classmethod
-    def _read(cls, read: Any, data: object) -> Self:
+        """As :meth:`from_json`, from the text of the object. A text is no number, and a number no truth value."""
         try:
-            record: Self = read(data)
+            record: Self = _adapter(cls).validate_json(text, strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"])) or "it"

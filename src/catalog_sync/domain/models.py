@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum, auto
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, PlainSerializer
+from pydantic import Field, PlainSerializer, StringConstraints
 
 from catalog_sync.domain.errors import UNKNOWN_SCOPE_TYPES
 from catalog_sync.domain.json_form import JsonForm
+from catalog_sync.domain.times import Moment
 
 _log = logging.getLogger(__name__)
 
@@ -28,11 +29,11 @@ class Bundle(JsonForm):
     """Country codes as the supplier spells them, upper case; mostly ISO 3166-1 alpha-2, but also ``CYP``, ``US-HI``."""
     region: str | None
     """The most frequent region of its countries."""
-    data_mb: int | None
+    data_mb: Annotated[int, Field(ge=0)] | None
     """Decimal megabytes; ``None`` for unlimited, and where the supplier does not say."""
     unlimited: bool
-    duration_days: int
-    price: str
+    duration_days: Annotated[int, Field(ge=1)]
+    price: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?$")]
     """Decimal string in major units, exact as sent: ``"6.90"``."""
     currency: str | None
     """ISO 4217; ``None`` where the supplier does not say."""
@@ -178,8 +179,8 @@ class SyncReport(JsonForm):
 class GroupMeta(JsonForm):
     """A group inside a published version."""
 
-    bundles: int
-    as_of: str
+    bundles: Annotated[int, Field(ge=0)]
+    as_of: Moment
     """When its data was fetched, RFC 3339."""
     stale: bool
 
@@ -189,9 +190,9 @@ class CatalogueMeta(JsonForm):
     """What a published version says about itself."""
 
     version: str
-    as_of: str
+    as_of: Moment
     """When the oldest of its non-stale data was fetched, RFC 3339, UTC."""
-    bundles: int
+    bundles: Annotated[int, Field(ge=0)]
     names_sha256: str
     """SHA-256 over the sorted bundle names, each followed by a newline."""
     groups: Mapping[str, GroupMeta]
@@ -199,5 +200,5 @@ class CatalogueMeta(JsonForm):
     """The fencing token of the run that published it."""
     correlation_id: str
     kind: SyncKind
-    last_full_sync: str | None
+    last_full_sync: Moment | None
     """When the last COMPLETE full sync ended; a PARTIAL one does not move it."""

@@ -1,8 +1,54 @@
-"""Reports of syncs that no sync service could report on."""
+"""Reports as they are stored, and those of syncs that no sync service could report on."""
 
 from __future__ import annotations
 
-from catalog_sync.domain.models import ErrorInfo, Outcome, SyncKind, SyncReport
+import dataclasses
+import json
+from typing import Any, Final
+
+from catalog_sync.domain.models import ErrorInfo, GroupReport, Outcome, SyncKind, SyncReport
+from catalog_sync.domain.text import is_encodable
+
+_GROUP_FIELDS: Final = frozenset(field.name for field in dataclasses.fields(GroupReport))
+_EMPTY: Final[dict[str, Any]] = {
+    **dict.fromkeys(("outcome", "kind", "started_at", "correlation_id"), ""),
+    "duration_s": 0,
+    "groups": [],
+}
+_ERROR_FIELDS: Final = ("type", "class", "severity", "message", "correlation_id")
+
+
+def is_report(data: Any, *, partial: bool = False) -> bool:
+    """Whether a stored object has the form of ``run --json``, as far as anything here reads it. ``partial``: what it
+    lacks is no matter."""
+    if partial and isinstance(data, dict):
+        data = {**_EMPTY, **data}
+    return (
+        isinstance(data, dict)
+        and all(isinstance(data.get(key), str) for key in ("outcome", "kind", "started_at", "correlation_id"))
+        and isinstance(data.get("duration_s"), int | float)
+        and isinstance(data.get("version"), str | None)
+        and _is_error(data.get("error"))
+        and isinstance(data.get("groups"), list)
+        and all(map(_is_group, data["groups"]))
+        and is_encodable(json.dumps(data, ensure_ascii=False))
+    )
+
+
+def _is_group(data: Any) -> bool:
+    return (
+        isinstance(data, dict)
+        and isinstance(data.get("name"), str)
+        and isinstance(data.get("status"), str)
+        and isinstance(data.get("bundles"), int)
+        and "error" in data
+        and _is_error(data["error"])
+        and data.keys() <= _GROUP_FIELDS
+    )
+
+
+def _is_error(data: Any) -> bool:
+    return data is None or (isinstance(data, dict) and all(isinstance(data.get(key), str) for key in _ERROR_FIELDS))
 
 
 def failed_report(

@@ -7,6 +7,7 @@ import datetime
 import hashlib
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from catalog_sync.domain.freshness import from_future
 from catalog_sync.domain.times import parse_rfc3339, rfc3339
 from otel_resilience.classification import error_types
 
@@ -21,10 +22,11 @@ LONGEST_PAUSE: Final = 86_400.0
 """Seconds: a supplier that asks for more is asked again after a day."""
 
 
-Reason = Literal["never_synced", "old", "young", "paused", "damaged", "unreadable"]
-"""Why a sync is due, or is not. ``paused``: the supplier asked to come back later. ``damaged``: a part of what is
-published is lost, and only a full sync repairs it. ``unreadable``: the store does not answer, which says nothing about
-the age of what is published."""
+Reason = Literal["never_synced", "old", "future", "young", "paused", "damaged", "unreadable"]
+"""Why a sync is due, or is not. ``future``: what is published says that it was fetched at a time still to come, so its
+age is not known. ``paused``: the supplier asked to come back later. ``damaged``: a part of what is published is lost,
+and only a full sync repairs it. ``unreadable``: the store does not answer, which says nothing about the age of what is
+published."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ def decide(
     if meta is None:
         due_at = now
         reason: Reason = "damaged" if damaged else "never_synced"
+    elif from_future(meta.as_of, now.timestamp()):
+        due_at, reason = now, "future"
     else:
         share = 1 - JITTER * _fraction(f"{place} {meta.version}")
         due_at = parse_rfc3339(meta.as_of) + datetime.timedelta(seconds=every * share)

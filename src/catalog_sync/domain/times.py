@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 import datetime
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+
+def is_moment(text: str) -> str:
+    """``text``, where it is a moment as :func:`parse_rfc3339` takes it. Raises ``ValueError`` on anything else."""
+    try:
+        epoch(text)
+    except OverflowError as error:  # a moment at the very end of the calendar, in another time zone
+        raise ValueError("no moment that can be reckoned with") from error
+    return text
+
+
+Moment = Annotated[str, AfterValidator(is_moment)]
+"""A moment in a stored record, checked when it is read."""
 
 
 def utc_now() -> datetime.datetime:

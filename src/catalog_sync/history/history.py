@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from catalog_sync.history.files import DatedFiles
 from catalog_sync.history.records import SyncRecord
 from catalog_sync.history.trace_files import TraceFiles
-from catalog_sync.store.keys import TAG
+from catalog_sync.store.keys import TAG, Key
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,7 +30,7 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 REDIS_TIMEOUT: Final = 0.5
 """Seconds for connecting and for one answer."""
 
-SYNCS: Final = f"{TAG}:syncs"
+SYNCS: Final = Key(f"{TAG}:syncs")
 """Sorted set of records as JSON, by their end in seconds since the epoch."""
 
 _log = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ class History:
         self._files = DatedFiles(settings.state_dir / "syncs", most=KEPT, age=MAX_AGE, total=MAX_BYTES)
         self._process = process
         self._wall_clock = wall_clock
+        self._prefix = settings.key_prefix
+        self._key = SYNCS.under(self._prefix)
         self._redis: Any = None
         if settings.redis_url is not None:
             from catalog_sync.store.client import connect_blocking
@@ -102,7 +104,7 @@ class History:
             from redis.exceptions import RedisError
 
             try:
-                texts += self._redis.zrevrange(SYNCS, 0, limit - 1)
+                texts += self._redis.zrevrange(self._key, 0, limit - 1)
             except (RedisError, OSError) as error:
                 complete = False
                 _log.warning("the syncs in Redis cannot be read: %s", type(error).__name__)
@@ -120,7 +122,7 @@ class History:
         from catalog_sync.store.traces import push_failed
 
         try:
-            if not self._in_redis("the trace of a sync", lambda redis: push_failed(redis, spans)):
+            if not self._in_redis("the trace of a sync", lambda redis: push_failed(redis, spans, prefix=self._prefix)):
                 self.traces.write(spans)
         except (OSError, ValueError) as error:
             _log.error("trace %s was not kept: %s", spans[0].trace_id, _reason(error))
@@ -141,9 +143,9 @@ class History:
     def _add(self, redis: Any, record: SyncRecord) -> None:
         now = self._wall_clock()
         with redis.pipeline(transaction=True) as pipeline:
-            pipeline.zadd(SYNCS, {json.dumps(record.to_json()): now})
-            pipeline.zremrangebyscore(SYNCS, "-inf", now - MAX_AGE)
-            pipeline.zremrangebyrank(SYNCS, 0, -KEPT - 1)
+            pipeline.zadd(self._key, {json.dumps(record.to_json()): now})
+            pipeline.zremrangebyscore(self._key, "-inf", now - MAX_AGE)
+            pipeline.zremrangebyrank(self._key, 0, -KEPT - 1)
             pipeline.execute()
 
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
+
+from pydantic import AfterValidator
 
 from catalog_sync.domain.json_form import JsonForm
 from catalog_sync.domain.models import FAILED_OUTCOMES, Outcome, SyncKind, SyncReport
-from catalog_sync.domain.times import epoch, rfc3339
+from catalog_sync.domain.reports import is_report
+from catalog_sync.domain.times import Moment, epoch, rfc3339
 
 ASKED_BY: Final = {"cli": "command line", "schedule": "scheduler", "api": "API", "demo": "demo"}
 """Who asked for a sync, for people, by its ``trigger``."""
 
 _SHOWN: Final = ("version", "bundles", "attempts", "retries", "error")
+
+
+def _report(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not is_report(data, partial=True):
+        raise ValueError("no report")
+    return data
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,10 +37,10 @@ class SyncRecord(JsonForm):
     process: str
     """``service.name`` of the process that ended it."""
     outcome: Outcome
-    started_at: str
-    ended_at: str
+    started_at: Moment
+    ended_at: Moment
     duration_s: float
-    report: Mapping[str, Any]
+    report: Annotated[Mapping[str, Any], AfterValidator(_report)]
     """The object of ``catalog-sync run --json``, without the rows that were set aside."""
 
     @classmethod

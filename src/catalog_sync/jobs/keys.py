@@ -6,21 +6,21 @@ import dataclasses
 import re
 from typing import Final
 
-from catalog_sync.store.keys import TAG
+from catalog_sync.store.keys import TAG, Key
 
-ACTIVE: Final = f"{TAG}:jobs:active"
+ACTIVE: Final = Key(f"{TAG}:jobs:active")
 """The ID of the job that is queued or running."""
-INDEX: Final = f"{TAG}:jobs:index"
+INDEX: Final = Key(f"{TAG}:jobs:index")
 """Sorted set of job IDs by when they were asked for."""
-CHANGES: Final = f"{TAG}:jobs:changes"
+CHANGES: Final = Key(f"{TAG}:jobs:changes")
 """Stream of the IDs of jobs that changed."""
-DEAD: Final = f"{TAG}:jobs:dead"
+DEAD: Final = Key(f"{TAG}:jobs:dead")
 """List of dead letters, newest first."""
-DEAD_COUNT: Final = f"{TAG}:jobs:dead:count"
+DEAD_COUNT: Final = Key(f"{TAG}:jobs:dead:count")
 """How many there have been."""
-SWEPT: Final = f"{TAG}:jobs:swept"
+SWEPT: Final = Key(f"{TAG}:jobs:swept")
 """Present while the last sweep is recent."""
-WORKER_PREFIX: Final = f"{TAG}:jobs:worker:"
+WORKER_PREFIX: Final = Key(f"{TAG}:jobs:worker:")
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 
@@ -37,21 +37,21 @@ class JobKeys:
     job: str
 
     @property
-    def record(self) -> str:
+    def record(self) -> Key:
         """Hash: the record."""
-        return f"{TAG}:job:{self.job}"
+        return Key(f"{TAG}:job:{self.job}")
 
     @property
-    def steps(self) -> str:
+    def steps(self) -> Key:
         """Hash: who works at which step, until when, and how often it was started."""
-        return f"{TAG}:job:{self.job}:steps"
+        return Key(f"{TAG}:job:{self.job}:steps")
 
     @property
-    def parts(self) -> str:
+    def parts(self) -> Key:
         """Hash: the results of the steps that are done."""
-        return f"{TAG}:job:{self.job}:parts"
+        return Key(f"{TAG}:job:{self.job}:parts")
 
     @property
-    def all(self) -> list[str]:
+    def all(self) -> list[Key]:
         """Every key of the job."""
         return [self.record, self.steps, self.parts]

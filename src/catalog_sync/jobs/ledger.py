@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
 from catalog_sync.domain.models import Outcome, SyncReport, SyncRequest
+from catalog_sync.domain.text import is_encodable
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import ACTIVE, CHANGES, DEAD, DEAD_COUNT, INDEX, JobKeys, is_job_id
 from catalog_sync.jobs.port import GroupProgress, Job, JobNotFoundError, JobStatus
@@ -26,7 +27,7 @@ from catalog_sync.jobs.records import (
     step_of,
     unreadable_report,
 )
-from catalog_sync.store.client import GuardedRedis
+from catalog_sync.store.client import GuardedRedis, named
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.store.keys import LOCK
 from catalog_sync.sync.shared.staged import Part
@@ -90,7 +91,7 @@ class JobLedger:
         if job_id is None:
             return None
         try:
-            record = await self.read(bytes(job_id).decode())
+            record = await self.read(bytes(job_id).decode("utf-8", "replace"))
         except JobNotFoundError:
             return None
         return None if record.job.status.ended else record
@@ -238,19 +239,25 @@ class JobLedger:
     async def parts(self, job_id: str) -> dict[str, Part]:
         """The results so far, by step."""
         raw = await self.redis.command("read parts", "HGETALL", JobKeys(job_id).parts)
-        return {bytes(step).decode(): Part.from_json(json.loads(text)) for step, text in raw.items()}
+        try:
+            return {bytes(step).decode(): Part.from_json(json.loads(text)) for step, text in raw.items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CorruptEntryError(f"the results of job {job_id} cannot be read") from error
 
     async def steps(self, job_id: str) -> dict[str, StepState]:
         """How the steps stand that were started or sent."""
         raw = await self.redis.command("read steps", "HGETALL", JobKeys(job_id).steps)
         fields: dict[str, dict[str, str]] = {}
-        for name, value in raw.items():
-            step, _, field = bytes(name).decode().rpartition(":")
-            fields.setdefault(step, {})[field] = bytes(value).decode()
-        return {
-            step: StepState(int(found.get("starts", 0)), int(found.get("sent", 0)), int(found.get("until", 0)))
-            for step, found in fields.items()
-        }
+        try:
+            for name, value in raw.items():
+                step, _, field = bytes(name).decode().rpartition(":")
+                fields.setdefault(step, {})[field] = bytes(value).decode()
+            return {
+                step: StepState(int(found.get("starts", 0)), int(found.get("sent", 0)), int(found.get("until", 0)))
+                for step, found in fields.items()
+            }
+        except ValueError as error:
+            raise CorruptEntryError(f"the steps of job {job_id} cannot be read") from error
 
     async def to_send(self, job_id: str, step: str, *, at_most_every: float) -> bool:
         """Whether the caller is to send the message of a step: it was not sent within so many seconds."""
@@ -320,10 +327,15 @@ class JobLedger:
 
     async def dead_letters(self, limit: int = KEPT_LETTERS) -> tuple[int, list[dict[str, Any]]]:
         """How many there have been, and the last ones, newest first."""
-        count, letters = await self.redis.read_many(
-            "read dead letters", [("GET", DEAD_COUNT), ("LRANGE", DEAD, 0, limit - 1)]
-        )
-        return int(count or 0), [_letter(text) for text in letters]
+        try:
+            count, letters = await self.redis.read_many(
+                "read dead letters", [("GET", DEAD_COUNT), ("LRANGE", DEAD, 0, limit - 1)]
+            )
+        except CorruptEntryError as error:
+            _log.warning("the dead letters cannot be read: %s", error)
+            return 1, [_letter(b"")]
+        known = int(count) if count is not None and count.isdigit() and len(count) < 19 else len(letters)
+        return known, [_letter(text) for text in letters]
 
     async def changed(self) -> AsyncIterator[list[str]]:
         """The jobs that change from now on, some at a time, each once; an empty list now and then where none does.
@@ -338,11 +350,11 @@ class JobLedger:
             entries = [entry for _, found in streams for entry in found]
             if entries:
                 last = entries[-1][0]
-            yield list(dict.fromkeys(bytes(fields[b"job"]).decode() for _, fields in entries))
+            yield list(dict.fromkeys(fields.get(b"job", b"").decode("utf-8", "replace") for _, fields in entries))
 
     async def _unobserved(self, *command: str | bytes | int) -> list[Any]:
         async def send(client: Any) -> Any:
-            return await client.execute_command(*command)
+            return await client.execute_command(*named(command, self.redis.prefix))
 
         return list(await self.redis.past_policy("watch jobs", send) or ())
 
@@ -354,11 +366,19 @@ def _letter(text: bytes) -> dict[str, Any]:
     """A dead letter, as it was put aside; one that cannot be read says so and leaves the others readable."""
     letter: dict[str, Any] = dict.fromkeys(("job", "step", "scope", "correlation_id"))
     letter |= {"starts": 0, "at": "at an unknown time", "reason": "this dead letter cannot be read"}
+    read = read_object(text)
+    return letter if read is None else letter | read
+
+
+def read_object(text: bytes) -> dict[str, Any] | None:
+    """A JSON object that can be shown; ``None`` where it is none."""
     try:
-        read = json.loads(text)
-    except (ValueError, RecursionError):
-        return letter
-    return letter | read if isinstance(read, dict) else letter
+        found = json.loads(text)
+        if isinstance(found, dict) and is_encodable(json.dumps(found, ensure_ascii=False)):
+            return found
+    except (ValueError, RecursionError) as error:
+        _log.debug("an entry cannot be read: %s", type(error).__name__)
+    return None
 
 
 def _ms(seconds: float) -> int:

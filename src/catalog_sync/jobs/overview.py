@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from catalog_sync.jobs.keys import WORKER_PREFIX
-from catalog_sync.jobs.ledger import JobLedger
+from catalog_sync.jobs.ledger import JobLedger, read_object
 from catalog_sync.jobs.port import Job
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.errors import CorruptEntryError
+from catalog_sync.store.keys import Key
 
 SHOWN_LETTERS: Final = 10
 
@@ -37,12 +37,9 @@ async def _active(ledger: JobLedger) -> Job | None:
 
 def _worker(key: bytes, text: bytes) -> dict[str, Any]:
     """What a worker says of itself; of one that cannot be read its name."""
-    unreadable = {"name": bytes(key).decode("utf-8", "replace").removeprefix(WORKER_PREFIX), "unreadable": True}
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        return unreadable
-    return said if isinstance(said, dict) and isinstance(said.get("name"), str) else unreadable
+    unreadable = {"name": bytes(key).decode("utf-8", "replace").rpartition(WORKER_PREFIX)[2], "unreadable": True}
+    said = read_object(text)
+    return said if said is not None and isinstance(said.get("name"), str) else unreadable
 
 
 async def _workers(redis: GuardedRedis) -> list[dict[str, Any]]:
@@ -50,7 +47,7 @@ async def _workers(redis: GuardedRedis) -> list[dict[str, Any]]:
     cursor = 0
     while True:
         cursor, keys = await redis.command(
-            "look for workers", "SCAN", cursor, "MATCH", f"{WORKER_PREFIX}*", "COUNT", 500
+            "look for workers", "SCAN", cursor, "MATCH", Key(f"{WORKER_PREFIX}*"), "COUNT", 500
         )
         if keys:
             texts = await redis.command("read workers", "MGET", *keys)

@@ -7,16 +7,26 @@ import datetime
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, Literal
+
+from pydantic import TypeAdapter
 
 from catalog_sync.domain.models import ErrorInfo, LockHolder, Outcome, SyncKind, SyncReport, SyncRequest
-from catalog_sync.domain.reports import failed_report
-from catalog_sync.domain.times import rfc3339
+from catalog_sync.domain.reports import failed_report, is_report
+from catalog_sync.domain.times import is_moment, rfc3339
 from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.port import GroupProgress, Job, JobStatus
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.sync.shared.distributed import DistributedSync
+from catalog_sync.sync.shared.failures import error_from_json
 from otel_resilience.correlation import is_correlation_id
+
+_SCOPES: Final = TypeAdapter(tuple[str, ...])
+_SCOPE: Final = TypeAdapter(str | None)
+_CARRIER: Final = TypeAdapter(dict[str, str])
+_PROGRESS: Final = TypeAdapter(
+    tuple[str, Literal["pending", "running", "ok", "stale", "failed"], int, dict[str, Any] | None]
+)
 
 _log = logging.getLogger(__name__)
 
@@ -160,36 +170,52 @@ def unreadable_report(raw: Mapping[bytes, bytes]) -> SyncReport:
 
 
 def _read(job_id: str, fields: Mapping[str, str]) -> Record:
-    scopes = tuple(json.loads(fields.get("scopes", "[]")))
+    scopes = _SCOPES.validate_json(fields.get("scopes", "[]"), strict=True)
     groups = []
     for number, name in enumerate(scopes):
         text = fields.get(progress_field(number))
-        groups.append(GroupProgress(name, "pending") if text is None else GroupProgress(*json.loads(text)))
+        if text is None:
+            groups.append(GroupProgress(name, "pending"))
+        else:
+            groups.append(GroupProgress(name, *_PROGRESS.validate_json(text, strict=True)[1:]))
+    report = json.loads(fields["report"]) if "report" in fields else None
+    if report is not None and not is_report(report, partial=True):
+        raise ValueError("the report has an unexpected format")
+    fatal = json.loads(fields["fatal"]) if "fatal" in fields else None
+    if fatal is not None:
+        error_from_json(fatal)
+    refused_by = json.loads(fields["refused_by"]) if fields.get("refused_by") else None
+    if refused_by is not None:
+        LockHolder.from_json(refused_by)
+    if not is_correlation_id(fields["correlation_id"]):
+        raise ValueError("no correlation ID")
     job = Job(
         id=job_id,
         correlation_id=fields["correlation_id"],
         kind=SyncKind(fields["kind"]),
-        scope=json.loads(fields["scope"]),
+        scope=_SCOPE.validate_json(fields["scope"], strict=True),
         force=fields["force"] == "1",
         status=JobStatus(fields["status"]),
-        created_at=fields["created_at"],
-        started_at=fields.get("started_at"),
-        finished_at=fields.get("finished_at"),
+        created_at=is_moment(fields["created_at"]),
+        started_at=is_moment(fields["started_at"]) if "started_at" in fields else None,
+        finished_at=is_moment(fields["finished_at"]) if "finished_at" in fields else None,
         outcome=Outcome(fields["outcome"]) if fields.get("outcome") else None,
         groups=tuple(groups),
-        report=json.loads(fields["report"]) if "report" in fields else None,
+        report=report,
         cancel_requested="cancel" in fields,
         trigger=fields["trigger"],
     )
-    return Record(
+    record = Record(
         job=job,
         trigger=fields["trigger"],
-        carrier=json.loads(fields["carrier"]),
+        carrier=_CARRIER.validate_json(fields["carrier"], strict=True),
         scopes=scopes,
         planned="missing" in fields,
         token=int(fields["token"]) if fields.get("token") else None,
-        refused_by=json.loads(fields["refused_by"]) if fields.get("refused_by") else None,
-        fatal=json.loads(fields["fatal"]) if "fatal" in fields else None,
+        refused_by=refused_by,
+        fatal=fatal,
         created_ms=int(fields["created_ms"]),
         deadline_ms=int(fields["deadline_ms"]) if "deadline_ms" in fields else None,
     )
+    _ = record.request  # kind and scope fit
+    return record

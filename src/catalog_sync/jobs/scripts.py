@@ -1,5 +1,7 @@
 """The Lua scripts of jobs. Each is safe to repeat after an answer that got lost.
 
+``only`` removes a key that holds another type of data than it should: what someone else left there blocks nothing.
+
 Times are those of the Redis server, in milliseconds: the clocks of the workers do not matter. Record fields: see
 :mod:`catalog_sync.jobs.records`. Step fields: ``{step}:claim``, ``{step}:until``, ``{step}:starts``, ``{step}:sent``.
 """
@@ -9,16 +11,25 @@ from __future__ import annotations
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function announce(job) redis.call('XADD', KEYS[#KEYS], 'MAXLEN', '~', 1000, '*', 'job', job) end
+local function only(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then redis.call('UNLINK', key) end
+end
+local function announce(job)
+  only(KEYS[#KEYS], 'stream')
+  redis.call('XADD', KEYS[#KEYS], 'MAXLEN', '~', 1000, '*', 'job', job)
+end
 """
 
 SUBMIT = (
     _NOW
     + """
 if redis.call('EXISTS', KEYS[3]) == 1 then return {'ok', ARGV[1]} end
+only(KEYS[1], 'string')
+only(KEYS[2], 'zset')
 local active = redis.call('GET', KEYS[1])
 if active then
-  local status = redis.call('HGET', ARGV[2] .. active, 'status')
+  local status = redis.pcall('HGET', ARGV[2] .. active, 'status')
   if status == 'queued' or status == 'running' then return {'busy', active} end
 end
 redis.call('HSET', KEYS[3], 'status', 'queued', 'created_ms', now, unpack(ARGV, 4))
@@ -191,6 +202,7 @@ END_LOST = (
     _NOW
     + """
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+only(KEYS[1], 'zset')
 redis.call('HSET', KEYS[2], 'created_ms', now, unpack(ARGV, 3))
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
@@ -202,6 +214,8 @@ return 1
 record is gone, once."""
 
 ADD_DEAD_LETTER = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'list' then redis.call('UNLINK', KEYS[1]) end
+if not tonumber(redis.pcall('GET', KEYS[2]) or '0') then redis.call('UNLINK', KEYS[2]) end
 redis.call('LPUSH', KEYS[1], ARGV[1])
 redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1)
 return redis.call('INCR', KEYS[2])

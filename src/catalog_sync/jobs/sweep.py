@@ -23,6 +23,7 @@ from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.shared.distributed import keep_lease
 from catalog_sync.sync.shared.failures import error_to_json
 from otel_resilience import correlation_scope
+from otel_resilience.correlation import is_correlation_id
 
 if TYPE_CHECKING:
     from catalog_sync.domain.errors import CatalogSyncError
@@ -153,7 +154,8 @@ def _failed(record: Record, error: CatalogSyncError, now: datetime.datetime) -> 
 
 
 def _publish(report: SyncReport, on_report: OnReport | None) -> None:
-    with correlation_scope(report.correlation_id):
+    # A record that cannot be read may not say which it had.
+    with correlation_scope(report.correlation_id if is_correlation_id(report.correlation_id) else None):
         instruments.record_sync(report.kind, report.outcome, report.duration_s, {}, {})
         instruments.emit_sync_finished(report)
         if on_report is not None:

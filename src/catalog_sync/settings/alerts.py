@@ -10,6 +10,7 @@ from catalog_sync.settings import values
 from catalog_sync.settings.values import Secret
 from catalog_sync.settings.variables import VariableGroup, variable
 from otel_resilience import Severity
+from otel_resilience.alerting.channels.template import MessageTemplate
 from otel_resilience.alerting.model.config import EscalationStep, Silence
 
 _STEPS: Final = (
@@ -105,6 +106,9 @@ class AlertSettings(VariableGroup):
     `smtp://` asks for STARTTLS, `smtps://` is TLS from the start."""
     webhook_secret: Secret | None = variable("ERROR_ALERT_WEBHOOK_SECRET", values.secret)
     """Key that signs the generic webhook."""
+    webhook_template: MessageTemplate | None = variable("ERROR_ALERT_WEBHOOK_TEMPLATE", values.message_template)
+    """A message of your own for the generic webhook: a JSON object with `{{ field }}`, or the path of a file that holds
+    one; see docs/alerting-channels.md."""
     min_severity: Severity = variable("ERROR_ALERT_MIN_SEVERITY", values.severity, "HIGH")
     """Minimum severity to notify: `LOW`, `MEDIUM`, `HIGH`, `CRITICAL`."""
     webhook_url_low: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL_LOW", values.secret_url)

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings import values
 from catalog_sync.settings.variables import Variable
+from otel_resilience.telemetry.providers import any_set
 
 Protocol = Literal["http/protobuf", "grpc"]
 
@@ -27,6 +28,13 @@ _SAMPLERS: Final = (
     "always_on", "always_off", "traceidratio",
     "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
 )  # fmt: skip
+_GRPC_CODES: Final = frozenset((
+    "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+    "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
+    "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
+))  # fmt: skip
+LOG_LEVELS: Final = ("debug", "info", "warn", "warning", "error", "critical")
+"""Values of ``OTEL_LOG_LEVEL``."""
 _SCHEMES: Final = {"http/protobuf": ("http", "https"), "grpc": ("http", "https", "unix", "dns", "")}
 
 # What the SDK takes without a warning; see opentelemetry.util.re.
@@ -47,7 +55,10 @@ def check_otel(environ: Mapping[str, str]) -> None:
         return
     for variable in _OF_THE_SDK:
         variable.value(environ)
+    if environ.get("OTEL_CONFIG_FILE", "").strip() and not any_set():
+        raise ConfigurationError("OTEL_CONFIG_FILE is not read here: set the other OTEL_* variables instead of it")
     for signal in SIGNALS:
+        exporter_names(environ, signal)
         otlp_endpoint(environ, signal)
     for name in ("OTEL_BSP_", "OTEL_BLRP_"):
         _check_batch(environ, name)
@@ -69,6 +80,17 @@ def tidy_otel(environ: MutableMapping[str, str]) -> None:
 def sdk_disabled(environ: Mapping[str, str]) -> bool:
     """Whether ``OTEL_SDK_DISABLED`` turns everything off."""
     return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def exporter_names(environ: Mapping[str, str], signal: str) -> set[str]:
+    """Which of ``otlp`` and ``console`` a signal out of :data:`SIGNALS` goes to. Raises ``ConfigurationError``.
+
+    Where the process has an SDK already, that has the exporters, and may know others.
+    """
+    name = f"OTEL_{signal}_EXPORTER"
+    if any_set():
+        return {"otlp", "console"} & {word.strip() for word in (environ.get(name) or "otlp").lower().split(",")}
+    return set(Variable(name, read=_exporters, default="otlp").value(environ)) - {"none"}
 
 
 def otlp_protocol(environ: Mapping[str, str], signal: str) -> Protocol:
@@ -166,6 +188,33 @@ def _installed(group: str, *extra: str) -> values.Reader:
     return read
 
 
+def _exporters(text: str) -> list[str]:
+    wanted = [name.strip().lower() for name in text.split(",") if name.strip()]
+    if not set(wanted) <= {"otlp", "console", "none"} or ("none" in wanted and len(set(wanted)) > 1):
+        raise ValueError("otlp, console, both separated by a comma, or none")
+    return wanted
+
+
+def _patterns(text: str) -> str:
+    try:
+        for pattern in text.split(","):
+            re.compile(pattern.strip())
+    except re.error as error:
+        raise ValueError("regular expressions separated by commas") from error
+    return text
+
+
+def _grpc_codes(text: str) -> str:
+    if not {code.strip().upper() for code in text.split(",") if code.strip()} <= _GRPC_CODES:
+        raise ValueError(f"codes of gRPC separated by commas, out of {', '.join(sorted(_GRPC_CODES))}")
+    return text
+
+
+def _unusable(text: str) -> str:
+    del text
+    raise ValueError("left out: it is experimental and not supported here")
+
+
 def _propagators(text: str) -> str:
     return text if text.lower() == "none" else str(_installed("opentelemetry_propagator", "none")(text))
 
@@ -198,11 +247,27 @@ _ALWAYS: Final = (
         Variable(f"OTEL_PYTHON_{kind}_PROVIDER", read=_installed(f"opentelemetry_{kind.lower()}_provider"))
         for kind in ("TRACER", "METER", "LOGGER")
     ),
+    Variable("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", read=values.one_of("logs", "logs/dup")),
     *(Variable(f"{OTLP}{part}HEADERS", read=_headers, secret=True) for part in ("", "TRACES_", "METRICS_", "LOGS_")),
 )
 _OF_THE_SDK: Final = (
     Variable("OTEL_RESOURCE_ATTRIBUTES", read=_pairs, secret=True),
     Variable("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", read=_installed("opentelemetry_resource_detector", "*")),
+    Variable("OTEL_LOG_LEVEL", read=values.one_of(*LOG_LEVELS)),
+    Variable("OTEL_PYTHON_ID_GENERATOR", read=_installed("opentelemetry_id_generator")),
+    Variable("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", read=_flag),
+    Variable("OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES", read=_grpc_codes),
+    *(Variable(f"OTEL_PYTHON_{kind}_CONFIGURATOR", read=_unusable) for kind in ("TRACER", "METER", "LOGGER")),
+    *(
+        Variable(name, read=_patterns)
+        for name in (
+            "OTEL_PYTHON_EXCLUDED_URLS",
+            "OTEL_PYTHON_HTTPX_EXCLUDED_URLS",
+            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS",
+            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST",
+            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_RESPONSE",
+        )
+    ),
     Variable("OTEL_TRACES_SAMPLER", read=values.one_of(*_SAMPLERS)),
     Variable("OTEL_TRACES_SAMPLER_ARG", read=values.number(0, 1)),
     Variable("OTEL_METRIC_EXPORT_INTERVAL", read=_milliseconds),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pydantic import InstanceOf
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings import values
 from catalog_sync.settings.alerts import AlertSettings
+from catalog_sync.settings.folders import make_private
 from catalog_sync.settings.otel import check_otel
 from catalog_sync.settings.secrets import register_secrets
 from catalog_sync.settings.values import Secret
@@ -33,6 +35,8 @@ __all__ = [
 
 THROTTLE_BASE_DELAY: Final = 1.0
 """Least base delay in seconds after the supplier asked to slow down without naming a time."""
+EVERY_INTERFACE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # what a host may be, not one that is listened on
+"""Hosts to listen on that name no address to be reached at."""
 
 
 class RetrySettings(VariableGroup):
@@ -88,8 +92,12 @@ class ApiSettings(VariableGroup):
     """Address that `catalog-api` listens on."""
     port: int = variable("CATALOG_API_PORT", values.whole(0, 65535), "8080")
     """Port that `catalog-api` listens on; 0: any free one."""
-    token: Secret | None = variable("CATALOG_API_TOKEN", values.secret)
-    """Bearer token that starts and cancels syncs. Not set: writes are disabled."""
+    public_url: str | None = variable("CATALOG_API_PUBLIC_URL", values.base_url)
+    """Where people reach `catalog-api`: alerts of every process link to its pages. Not set: those of `catalog-api`
+    itself link to the address that it listens on, others to none."""
+    token: Secret | None = variable("CATALOG_API_TOKEN", values.token)
+    """Bearer token that starts and cancels syncs, 12 characters or more; `openssl rand -hex 16` makes one. Not set:
+    writes are disabled."""
     open_reads: bool = variable("CATALOG_API_OPEN_READS", values.boolean, "true")
     """Whether reading needs no token; health checks never do."""
     trace_from: str = variable("CATALOG_API_TRACE_FROM", values.one_of("any", "token"), "any")
@@ -98,6 +106,19 @@ class ApiSettings(VariableGroup):
     """Requests that `catalog-api` works on at once; further ones are asked to come again."""
     max_streams: int = variable("CATALOG_API_MAX_STREAMS", values.whole(1, 100_000), "64", "streams")
     """Open streams of events; further ones are asked to come again."""
+    max_requests_per_client: int = variable(
+        "CATALOG_API_MAX_REQUESTS_PER_CLIENT", values.whole(1, 100_000), "128", "requests"
+    )
+    """Requests of one client that are worked on or being sent at once; further ones get 429."""
+    max_streams_per_client: int = variable(
+        "CATALOG_API_MAX_STREAMS_PER_CLIENT", values.whole(1, 100_000), "16", "streams"
+    )
+    """Open streams of events of one client; further ones get 429."""
+    trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = variable(
+        "CATALOG_API_TRUSTED_PROXIES", values.networks, unset=()
+    )
+    """Addresses or networks (`10.0.0.0/8`), separated by commas, of reverse proxies: the client of a request from there
+    is the last address of `X-Forwarded-For` that is none of them. Not set: the address that connects."""
     max_body_bytes: int = variable("CATALOG_API_MAX_BODY_BYTES", values.whole(2, 2**24), "16384", "bytes")
     """Body of a request to `catalog-api`."""
 
@@ -111,11 +132,20 @@ class Settings(VariableGroup):
     # Without a slash at its end.
     base_url: str = variable("ESIM_GO_BASE_URL", values.base_url, "https://api.esim-go.com/v2.5")
     """Base URL of the eSIM Go API."""
+    ca_file: Path | None = variable("ESIM_GO_CA_FILE", values.ca_file)
+    """File with the certificates (PEM) of the authorities that the supplier's certificate is checked against, in place
+    of the usual ones: for a private authority."""
+    # May hold a password.
+    proxy: str | None = variable("ESIM_GO_PROXY", values.proxy_url, in_repr=False)
+    """Proxy for requests to the supplier, as `http://user:password@proxy.example:3128`. Variables such as `HTTPS_PROXY`
+    do not count for them."""
     # May hold a password.
     redis_url: str | None = variable("REDIS_URL", values.redis_url, in_repr=False)
     """The store: `redis://`, `rediss://` or `unix://`. After a question mark only what every client of ours takes:
     `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`, `db`
     with `unix://`. Not set: a private `redis-server` where one is on the PATH, else an in-process store."""
+    key_prefix: str = variable("CATALOG_KEY_PREFIX", values.key_prefix, unset="")
+    """First part of every key in Redis, as `shop:`: with one each, several installations may share a Redis."""
     state_dir: Path = variable("CATALOG_STATE_DIR", values.folder)
     """Folder for the snapshot, the private Redis, the alert outbox and persisted state. Not set: the user's state
     folder (`$XDG_STATE_HOME/catalog-sync`, `~/.local/state/catalog-sync`; on macOS `~/Library/Application
@@ -151,6 +181,9 @@ class Settings(VariableGroup):
     trace_headers_to: tuple[str, ...] = variable("CATALOG_TRACE_HEADERS_TO", values.hosts, unset=())
     """Hosts, separated by commas, that get `traceparent` and `baggage`; `*`: all. Not set: loopback and names without
     a dot. No other host gets them."""
+    trace_redis_from: float = variable("CATALOG_TRACE_REDIS_FROM_MS", values.milliseconds(zero=True), "1000", "ms")
+    """Time from which a call to Redis that went well has spans; 0: every one has. A call that failed or was repeated
+    always has."""
     env_file: Path | None = variable("CATALOG_ENV_FILE", values.env_file, ".env")
     """File with further variables; `none`: no file. Can be set in the environment alone."""
     retry: InstanceOf[RetryConfig]
@@ -186,10 +219,6 @@ class Settings(VariableGroup):
             derived["environment"] = _deployment_environment(environ)
         return settings.changed(**derived)
 
-    def changed(self, **changes: Any) -> Self:
-        """The same with other values of some fields, which are not checked."""
-        return self.model_copy(update=changes)
-
     def require_api_key(self) -> Secret:
         """The API key of the supplier. Raises ``ConfigurationError`` where none is set."""
         if not self.api_key:
@@ -199,7 +228,7 @@ class Settings(VariableGroup):
     def require_state_dir(self) -> None:
         """Makes the state folder and writes to it. Raises ``ConfigurationError`` where that cannot be done."""
         try:
-            self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.state_dir)
             with tempfile.NamedTemporaryFile(dir=self.state_dir, prefix=".check"):
                 pass
         except OSError as error:
@@ -250,5 +279,7 @@ def _effective(name: str, environ: Mapping[str, str]) -> str:
 _GROUPS: Final = (Settings, RetrySettings, BreakerSettings, AlertSettings, ApiSettings)
 VARIABLES: Final = tuple(variable for group in _GROUPS for variable in group.variables())
 """Every variable, in the order in which it is documented."""
+TRACE_REDIS_FROM: Final = next(each for each in VARIABLES if each.name == "CATALOG_TRACE_REDIS_FROM_MS")
+"""Read by itself where telemetry is set up."""
 SECRET_NAMES: Final = frozenset(variable.name for variable in VARIABLES if variable.secret)
 """Variables whose whole value is a secret."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+import ssl
 import string
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from otel_resilience import Jitter, Severity
 from otel_resilience.redaction import MIN_SECRET, redact_url
+
+if TYPE_CHECKING:
+    from otel_resilience.alerting.channels.template import MessageTemplate
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,3})?")
@@ -137,6 +141,27 @@ def secret(text: str) -> Secret:
     return Secret(text)
 
 
+MIN_TOKEN: Final = 12
+"""Characters of a token that lets its bearer write."""
+
+
+def token(text: str) -> Secret:
+    """A bearer token that cannot be guessed."""
+    if not VISIBLE.fullmatch(text) or len(text) < MIN_TOKEN:
+        raise ValueError(
+            f"{MIN_TOKEN} or more visible ASCII characters without spaces, such as `openssl rand -hex 16` prints"
+        )
+    return Secret(text)
+
+
+def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """IP addresses and networks, separated by commas."""
+    try:
+        return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("IP addresses or networks such as 10.0.0.0/8, separated by commas") from None
+
+
 def url(*schemes: str, query: bool = True) -> Reader:
     """An absolute URL with one of the schemes and a host."""
     allowed = "a URL that starts with " + " or ".join(f"{scheme}://" for scheme in schemes)
@@ -174,6 +199,19 @@ def mail_url(text: str) -> Secret:
     return Secret(text)
 
 
+def message_template(text: str) -> MessageTemplate:
+    """A JSON object with placeholders, or the path of a file that holds one."""
+    from otel_resilience.alerting.channels.template import MAX_TEMPLATE, MessageTemplate
+
+    if not text.lstrip().startswith("{"):
+        try:
+            with Path(text).open(encoding="utf-8") as file:
+                text = file.read(MAX_TEMPLATE + 1)
+        except (OSError, ValueError) as error:
+            raise ValueError("a JSON object with {{ field }}, or the path of a file that holds one") from error
+    return MessageTemplate(text)
+
+
 def redis_url(text: str) -> str:
     """A URL of a Redis server."""
     allowed = "a URL that starts with redis://, rediss:// or unix://"
@@ -200,6 +238,24 @@ def readable_file(text: str) -> Path:
             return path
     except (OSError, ValueError) as error:
         raise ValueError("a file that can be read") from error
+
+
+def ca_file(text: str) -> Path:
+    """A file with certificates of authorities."""
+    path = readable_file(text)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (ssl.SSLError, ValueError) as error:
+        raise ValueError("a file with certificates in PEM format") from error
+    return path
+
+
+def proxy_url(text: str) -> str:
+    """A proxy, with credentials where it needs them."""
+    read = url("http", "https", query=False)
+    if urlsplit(str(read(text))).path not in {"", "/"}:
+        raise ValueError("a URL that starts with http:// or https:// and ends with the port of the proxy")
+    return text
 
 
 def template(*names: str, required: bool = False) -> Reader:
@@ -244,6 +300,13 @@ def name(text: str) -> str:
     """A name of at most 63 letters, digits, dots, dashes and underscores."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", text):
         raise ValueError("a name of at most 63 letters, digits, dots, dashes and underscores")
+    return text
+
+
+def key_prefix(text: str) -> str:
+    """The first part of keys: nothing that a pattern or a cluster reads as something else."""
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{0,64}", text):
+        raise ValueError("at most 64 letters, digits, dots, colons, dashes and underscores")
     return text
 
 

@@ -50,7 +50,7 @@ class Variable:
 
     def shown(self, text: str) -> str:
         """The value as a message may show it: short, on one line, no secret."""
-        if self.secret:
+        if self.secret or text.lstrip().startswith("{"):  # a message may hold a token
             return "***"
         if self.name.endswith("_URL") or "://" in text or "@" in text:
             return values.shown_address(text)
@@ -70,7 +70,7 @@ def variable(
     """
     field: Any = Field(default=default or unset, validation_alias=name, repr=in_repr)
     field.metadata.append(
-        Variable(name, read, default, unit, read in (values.secret, values.secret_url, values.mail_url))
+        Variable(name, read, default, unit, read in (values.secret, values.token, values.secret_url, values.mail_url))
     )
     return field
 
@@ -89,6 +89,10 @@ class VariableGroup(BaseSettings):
         environment = EnvSettingsSource(cls)
         environment.env_vars = {name: text.strip() for name, text in environ.items() if text.strip()}
         return cls(_build_sources=((InitSettingsSource(cls, parts), environment), {}))
+
+    def changed(self, **changes: Any) -> Self:
+        """The same with other values of some fields, which are not checked."""
+        return self.model_copy(update=changes)
 
     @classmethod
     def variables(cls) -> Iterator[Variable]:

@@ -38,6 +38,10 @@ class StoreSettings(Protocol):
         """Which server to use; ``None``: a private one."""
 
     @property
+    def key_prefix(self) -> str:
+        """The first part of every key."""
+
+    @property
     def state_dir(self) -> Path:
         """Where the private server lives."""
 
@@ -98,7 +102,7 @@ async def open_store(
             log.warning("no redis-server on this machine: the catalogue is kept in this process and in its snapshot")
         if instrument is not None:
             instrument(client)
-        redis = GuardedRedis(client, guard)
+        redis = GuardedRedis(client, guard, prefix=settings.key_prefix)
         try:
             yield CatalogStore(redis, backend=backend, **options)
         finally:

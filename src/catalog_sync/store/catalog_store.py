@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal
 
-from catalog_sync.domain.errors import CacheAuthenticationError, CacheWritesPausedError, CatalogSyncError
+from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
 from catalog_sync.domain.models import Bundle, CatalogueMeta, LockHolder
+from catalog_sync.domain.text import is_encodable
 from catalog_sync.store import scripts
-from catalog_sync.store.client import GuardedRedis
+from catalog_sync.store.client import GuardedRedis, text_of
 from catalog_sync.store.errors import (
     AlreadyPublishedError,
     CacheReplyError,
@@ -30,11 +33,15 @@ from catalog_sync.store.keys import (
     LOCK,
     META_JSON,
     META_MANIFEST,
+    OWNER,
+    REPLACED,
+    VERSION_HASHES,
     VERSION_PREFIX,
     VersionKeys,
     receipt_key,
 )
 from catalog_sync.store.lock import LOCK_TTL, LockLease, SharedOwner, SyncLock, lock_lost
+from catalog_sync.store.owner import Owner, read_mark
 from catalog_sync.store.staging import CHUNK, Staging, chunks, decode, scan_hash
 from otel_resilience import Policy
 
@@ -42,6 +49,12 @@ Backend = Literal["redis", "private-redis", "in-process"]
 
 GRACE = 600
 """Seconds for which a replaced version stays for readers that hold its pointer."""
+KEPT_VERSIONS = 3
+"""Replaced versions that stay for so long at most."""
+KEPT_BYTES = 64 * 1024 * 1024
+"""Memory of those in Redis; the last one replaced stays also where it is larger."""
+
+_DAYS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +100,21 @@ class CatalogStore:
             return False
         return bool(info.get("aof_last_write_status") == "ok")
 
+    async def claim(self, owner: Owner, *, force: bool = False) -> None:
+        """Marks this Redis as that of ``owner``, under the sync lock. A Redis of this machine alone has no mark.
+
+        Raises :class:`ForeignStoreError` where it is that of another installation, unless ``force`` takes it over.
+        """
+        if self.backend != "redis":
+            return
+        found = read_mark(await self._redis.command("read owner", "GET", OWNER))
+        if not force:
+            owner.check(found, publishes=True)
+        if found is not None and owner.environment is None:
+            owner = dataclasses.replace(owner, environment=found.environment)
+        if found is None or (found.environment, found.supplier) != (owner.environment, owner.supplier):
+            await self._redis.command("mark owner", "SET", OWNER, json.dumps(owner.to_json()))
+
     @property
     def policy(self) -> Policy:
         """What protects the calls to Redis."""
@@ -130,9 +158,12 @@ class CatalogStore:
             raise VersionGoneError(f"version {version} is not in Redis any more", context={"version": version})
         try:
             meta = CatalogueMeta.from_json_text(document)
-            expected = [int(json.loads(manifest)[name]) for name in HASHES]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            counts = json.loads(manifest)
+            expected = [counts[name] for name in HASHES]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptEntryError(f"the meta of version {version} cannot be read") from error
+        if meta.version != version:
+            raise CorruptEntryError(f"under version {version} the meta of another one is stored")
         if lengths != expected or expected[0] != meta.bundles:
             damaged = VersionGoneError(f"version {version} lacks a part", context={"version": version})
             damaged.meta = meta
@@ -143,11 +174,9 @@ class CatalogStore:
         """A place for a part of a version, which is never committed itself. It lasts ``ttl`` seconds."""
         return Staging(self._redis, version, ttl=ttl)
 
-    async def begin(self, version: str) -> Staging:
-        """A place to write ``version``. Raises :class:`CacheWritesPausedError` where Redis has no room for it."""
-        staging = Staging(self._redis, version)
-        await self._check_room()
-        return staging
+    def begin(self, version: str) -> Staging:
+        """A place to write ``version``. Whether Redis has room for it is for Redis to say, when it is written."""
+        return Staging(self._redis, version)
 
     async def commit(
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, *, grace: int = GRACE, receipt: str | None = None
@@ -164,11 +193,15 @@ class CatalogStore:
         if staging.version != meta.version or meta.fence != lease.token:
             raise StagingIncompleteError("the meta belongs to another version or another run")
         counts = [staging.manifest[name] for name in HASHES]
+        limits = (KEPT_VERSIONS, KEPT_BYTES, VERSION_PREFIX, *VERSION_HASHES)
         answer = await self._redis.script(
             "commit",
             scripts.COMMIT,
-            keys=[CURRENT, FENCE, FENCE_SEQ, LOCK, *staging.keys.all, *([receipt_key(receipt)] if receipt else [])],
-            args=[staging.version, lease.token, lease.claim, grace, *counts, VERSION_PREFIX, *HASHES, "meta"],
+            keys=[
+                *(CURRENT, FENCE, FENCE_SEQ, LOCK, *staging.keys.all, REPLACED),
+                *([receipt_key(receipt)] if receipt else []),
+            ],
+            args=[staging.version, lease.token, lease.claim, grace, *counts, *limits],
         )
         status, *details = [bytes(part).decode() for part in answer]
         if status == "published":
@@ -196,7 +229,7 @@ class CatalogStore:
             # Durations come first: every bundle has one, so that names stand in one order.
             async for page in scan_hash(self._redis, keys.hash(dimension), count=50):
                 for value, names in page.items():
-                    index.tag(dimension, value.decode(), _names(names, dimension))
+                    index.tag(dimension, _value(value, dimension), _names(names, dimension))
         if len(index) != int(await self._redis.command("count", "HLEN", keys.bundles)):
             raise VersionGoneError(f"the index of version {version} lacks a part", context={"version": version})
         return index
@@ -204,7 +237,7 @@ class CatalogStore:
     async def values(self, version: str, dimension: Dimension) -> frozenset[str]:
         """The groups, countries, regions or durations that occur in a version."""
         values = await self._redis.command("read index", "HKEYS", VersionKeys(version).hash(dimension))
-        return frozenset(bytes(value).decode() for value in values)
+        return frozenset(_value(value, dimension) for value in values)
 
     async def select(self, version: str, wanted: Filter) -> list[str]:
         """The names in a version that ``wanted`` describes, sorted. Reads only the index entries it needs."""
@@ -215,7 +248,7 @@ class CatalogStore:
                 continue
             key = keys.hash(dimension)
             values = await self._redis.command("read index", "HKEYS", key)
-            fields = [value for value in values if wanted.accepts(dimension, bytes(value).decode())]
+            fields = [value for value in values if wanted.accepts(dimension, _value(value, dimension))]
             found: set[str] = set()
             if fields:
                 texts = await self._redis.command("read index", "HMGET", key, *fields)
@@ -226,7 +259,7 @@ class CatalogStore:
             selected = found if selected is None else selected & found
         if selected is None:
             names = await self._redis.command("read names", "HKEYS", keys.bundles)
-            selected = {bytes(name).decode() for name in names}
+            selected = {text_of(name, "the name of a stored bundle") for name in names}
         if not selected:
             # A key that is gone answers like an empty one: nothing is found only in a version that is whole.
             await self.meta(version)
@@ -253,12 +286,12 @@ class CatalogStore:
             for name, text in page.items():
                 if name not in seen:
                     seen.add(name)
-                    yield decode(name.decode(), text)
+                    yield decode(text_of(name, "the name of a stored bundle"), text)
 
     async def receipt(self, name: str) -> str | None:
         """The version that was published under this receipt, for a day."""
         version = await self._redis.command("read receipt", "GET", receipt_key(name))
-        return None if version is None else bytes(version).decode()
+        return None if version is None else text_of(version, "a receipt")
 
     async def acquire_lock(
         self, holder: str, *, token_floor: int = 0, shared: SharedOwner | None = None
@@ -274,41 +307,20 @@ class CatalogStore:
         """Who holds the sync lock."""
         return await self._lock.holder()
 
-    async def _check_room(self) -> None:
-        try:
-            info = await self._redis.call("info", lambda client: client.info("memory"))
-        except (CacheReplyError, CacheAuthenticationError) as error:
-            log.debug("memory of Redis is unknown: %s", error)
-            return
-        limit = int(info.get("maxmemory", 0))
-        if limit == 0:
-            return
-        free = limit - int(info.get("used_memory", 0))
-        needed = await self._size_of_current()
-        if free < max(needed, 1):
-            raise CacheWritesPausedError(
-                f"Redis has {max(free, 0)} bytes left, a second version of the catalogue needs about {needed}",
-                context={"free": free, "needed": needed},
-            )
 
-    async def _size_of_current(self) -> int:
-        version = await self.current_version()
-        if version is None:
-            return 0
-        commands = [("MEMORY", "USAGE", key, "SAMPLES", 20) for key in VersionKeys(version).all]
-        try:
-            sizes = await self._redis.read_many("measure version", commands)
-        except (CacheReplyError, CacheAuthenticationError) as error:
-            log.debug("size of the current version is unknown: %s", error)
-            return 0
-        return sum(int(size or 0) for size in sizes)
+def _value(raw: bytes, dimension: Dimension) -> str:
+    """A field of an index."""
+    value = text_of(raw, f"a value in the index of {dimension}")
+    if dimension == "durations" and not _DAYS.fullmatch(value):
+        raise CorruptEntryError("a value in the index of durations is no number of days")
+    return value
 
 
 def _names(text: bytes, dimension: str) -> list[str]:
     try:
         names = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptEntryError(f"an entry of the index of {dimension} cannot be read") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) and is_encodable(name) for name in names):
         raise CorruptEntryError(f"an entry of the index of {dimension} is no list of names")
     return names

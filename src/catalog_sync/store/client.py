@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import redis as blocking
 import redis.asyncio as redis
@@ -22,17 +23,27 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
     ConfigurationError,
 )
-from catalog_sync.observability.sdk import untraced
+from catalog_sync.observability.sdk import summarized, untraced
 from catalog_sync.store.errors import CacheReplyError, CorruptEntryError
+from catalog_sync.store.keys import Key
 from otel_resilience import AttemptTimeoutError, CircuitOpenError, DeadlineExceededError, Policy, classify
 from otel_resilience.classification import error_types
 from otel_resilience.redaction import redact
 
 T = TypeVar("T")
+P = TypeVar("P", bound=str | bytes | int)
 
 SOCKET_TIMEOUT = 5.0
 """Seconds for connecting and for one answer; the policy's attempt timeout is usually what ends a slow command."""
 HEALTH_CHECK_INTERVAL = 30
+
+READ = "read"
+WRITE = "write"
+"""The operations of Redis on metrics; what exactly is asked for stands on the spans of the client."""
+_READING = frozenset(
+    {"EXISTS", "GET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "LLEN", "LRANGE", "MGET", "PING", "SCAN", "TIME",
+     "ZREVRANGE"}
+)  # fmt: skip
 
 _REPLY_PREFIX = re.compile(r"-?\b([A-Z][A-Z0-9]{2,})\b")
 _WRITES_PAUSED = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
@@ -98,25 +109,51 @@ def _without_text(error: Exception) -> Exception:
     return type(error)("details withheld, they may contain the password")
 
 
+def text_of(raw: Any, what: str) -> str:
+    """A text as Redis holds it. Raises :class:`CorruptEntryError` where it is none."""
+    try:
+        return bytes(raw).decode()
+    except ValueError as error:
+        raise CorruptEntryError(f"{what} is not UTF-8") from error
+
+
+def named(parts: Sequence[P], prefix: str) -> list[P | str]:
+    """The parts of a command, every :class:`~catalog_sync.store.keys.Key` with the prefix of the installation."""
+    return [part.under(prefix) if isinstance(part, Key) else part for part in parts]
+
+
 class GuardedRedis:
     """A redis client whose every use goes through a policy and ends in a result or a :class:`CatalogSyncError`."""
 
-    def __init__(self, client: redis.Redis, policy: Policy) -> None:
+    def __init__(self, client: redis.Redis, policy: Policy, *, prefix: str = "") -> None:
+        """``prefix`` is put before every :class:`~catalog_sync.store.keys.Key`."""
         self.raw = client
+        self.prefix = prefix
         self.policy = policy
-        self._scripts: dict[str, Any] = {}
+        self._loaded: set[str] = set()
+        """Hashes of the scripts that the server has got."""
 
     async def call(
-        self, name: str, operation: Callable[[redis.Redis], Awaitable[T]], *, deadline: float | None = None
+        self,
+        name: str,
+        operation: Callable[[redis.Redis], Awaitable[T]],
+        *,
+        writes: bool = False,
+        deadline: float | None = None,
     ) -> T:
         """Runs ``operation``, which must be safe to repeat. ``deadline`` in seconds bounds it with all retries.
+
+        ``name`` stands in errors and on the spans of the client; metrics only tell reads from what ``writes``.
 
         Raises :class:`CacheConnectionError`, :class:`CacheAuthenticationError`, :class:`CacheWritesPausedError` or
         :class:`CacheReplyError`, each with the exception of redis-py as its cause.
         """
         try:
             return await self.policy.execute(
-                functools.partial(self._attempt, operation), name=name, idempotent=True, deadline=deadline
+                functools.partial(self._attempt, name, operation),
+                name=WRITE if writes else READ,
+                idempotent=True,
+                deadline=deadline,
             )
         except CatalogSyncError:
             raise
@@ -132,19 +169,29 @@ class GuardedRedis:
         args: Sequence[str | bytes | int],
         deadline: float | None = None,
     ) -> Any:
-        """Runs a Lua script by its hash; a server that does not know it gets it."""
-        script = self._scripts.get(text)
-        if script is None:
-            script = self._scripts[text] = self.raw.register_script(text)
-        return await self.call(name, lambda _: cast(Awaitable[Any], script(keys=keys, args=args)), deadline=deadline)
+        """Runs a Lua script by its hash; the server gets it before, and again where it has lost it."""
+        keys, args = named(keys, self.prefix), named(args, self.prefix)
+        sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+        async def run(client: redis.Redis) -> Any:
+            if sha not in self._loaded:
+                await client.script_load(text)
+                self._loaded.add(sha)
+            try:
+                return await _evaluated(client, sha, keys, args)
+            except redis_errors.NoScriptError:  # another server by now, or one that was started anew
+                await client.script_load(text)
+                return await _evaluated(client, sha, keys, args)
+
+        return await self.call(name, run, writes=True, deadline=deadline)
 
     async def command(self, name: str, *parts: str | bytes | int) -> Any:
         """Sends one command."""
 
         async def send(client: redis.Redis) -> Any:
-            return await client.execute_command(*parts)  # type: ignore[no-untyped-call]  # redis-py has no types here
+            return await client.execute_command(*named(parts, self.prefix))  # type: ignore[no-untyped-call]  # redis-py has no types here
 
-        return await self.call(name, send)
+        return await self.call(name, send, writes=parts[0] not in _READING)
 
     async def read_many(self, name: str, commands: Sequence[tuple[str | bytes | int, ...]]) -> list[Any]:
         """Sends several reading commands in one round trip."""
@@ -152,7 +199,7 @@ class GuardedRedis:
         async def send(client: redis.Redis) -> list[Any]:
             async with client.pipeline(transaction=False) as pipeline:
                 for command in commands:
-                    pipeline.execute_command(*command)
+                    pipeline.execute_command(*named(command, self.prefix))
                 return list(await pipeline.execute())
 
         return await self.call(name, send)
@@ -168,9 +215,10 @@ class GuardedRedis:
             except (redis_errors.RedisError, OSError) as error:
                 raise translated(name, error) from error
 
-    async def _attempt(self, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
+    async def _attempt(self, name: str, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
         try:
-            return await heeding_cancellation(operation(self.raw))
+            with summarized(name):
+                return await heeding_cancellation(operation(self.raw))
         except redis_errors.ReadOnlyError:
             # After a failover the old connections still lead to what is now a replica.
             await self.raw.connection_pool.disconnect(inuse_connections=False)
@@ -182,6 +230,10 @@ class GuardedRedis:
     async def aclose(self) -> None:
         """Closes the connections."""
         await self.raw.aclose()
+
+
+async def _evaluated(client: redis.Redis, sha: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+    return await client.evalsha(sha, len(keys), *keys, *args)
 
 
 def _forget_command(error: redis_errors.RedisError) -> None:

@@ -43,7 +43,7 @@ class CorruptEntryError(InvalidDataError, dependency=STORE, default=permanent(er
     """A stored entry cannot be read back."""
 
 
-class CacheReplyError(CatalogSyncError, default=permanent("redis_err")):
+class CacheReplyError(CatalogSyncError, dependency=STORE, default=permanent("redis_err")):
     """Redis refused a command for a reason that repeating it does not cure."""
 
 

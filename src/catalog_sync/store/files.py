@@ -9,10 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
+from catalog_sync.settings.folders import make_private
+
 
 def write_json_atomically(path: Path, document: Any) -> None:
     """Replace ``path`` by ``document`` as JSON; folders that lack are made, for this user alone. Raises ``OSError``."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(path.parent)
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix=f"{path.name}.", suffix=".tmp", encoding="utf-8", delete=False
     ) as file:

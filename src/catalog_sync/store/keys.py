@@ -1,4 +1,4 @@
-"""The keys in Redis. All share one hash tag, so that one script may touch them on a cluster as well."""
+"""The keys in Redis, without the prefix of the installation (``CATALOG_KEY_PREFIX``). All share one hash tag."""
 
 from __future__ import annotations
 
@@ -6,19 +6,38 @@ import dataclasses
 import re
 
 TAG = "{cat}"
-CURRENT = f"{TAG}:current"
-"""Pointer to the live version. It never expires: freshness is judged by time, not by disappearance."""
-FENCE = f"{TAG}:fence"
-"""The highest fencing token that has published."""
-FENCE_SEQ = f"{TAG}:fence:seq"
-"""Counter of fencing tokens."""
-LOCK = f"{TAG}:lock"
-VERSION_PREFIX = f"{TAG}:v:"
 
-RECEIPT_PREFIX = f"{TAG}:receipt:"
+
+class Key(str):
+    """A key, or the beginning of keys. What sends it to Redis puts the prefix of the installation before it."""
+
+    __slots__ = ()
+
+    def under(self, prefix: str) -> str:
+        """With the prefix of the installation, as Redis gets it."""
+        return f"{prefix}{self}"
+
+
+CURRENT = Key(f"{TAG}:current")
+"""Pointer to the live version. It never expires: freshness is judged by time, not by disappearance."""
+FENCE = Key(f"{TAG}:fence")
+"""The highest fencing token that has published."""
+FENCE_SEQ = Key(f"{TAG}:fence:seq")
+"""Counter of fencing tokens."""
+LOCK = Key(f"{TAG}:lock")
+VERSION_PREFIX = Key(f"{TAG}:v:")
+
+OWNER = Key(f"{TAG}:owner")
+"""Which installation publishes here."""
+REPLACED = Key(f"{TAG}:replaced")
+"""Sorted set of the versions that were replaced and are kept for a while, by the token that replaced them."""
+RECEIPT_PREFIX = Key(f"{TAG}:receipt:")
 
 HASHES = ("bundles", "groups", "countries", "durations", "regions")
 """The data hashes of a version; its ``meta`` hash comes on top."""
+
+VERSION_HASHES = (*HASHES, "meta")
+"""All hashes of a version."""
 
 META_JSON = "json"
 """Field of the meta hash: the catalogue meta."""
@@ -28,9 +47,9 @@ META_FENCE = "fence"
 """Field of the meta hash: the token that published the version, outside the JSON so that a script can read it."""
 
 
-def receipt_key(name: str) -> str:
+def receipt_key(name: str) -> Key:
     """Where a commit notes which version a sync has published."""
-    return f"{RECEIPT_PREFIX}{name}"
+    return Key(f"{RECEIPT_PREFIX}{name}")
 
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -47,26 +66,26 @@ class VersionKeys:
         if not _VERSION.fullmatch(self.version):
             raise ValueError(f"version must be letters, digits, '_', '.' and '-', at most 100, not {self.version!r}")
 
-    def hash(self, name: str) -> str:
+    def hash(self, name: str) -> Key:
         """The key of one hash of the version."""
-        return f"{VERSION_PREFIX}{self.version}:{name}"
+        return Key(f"{VERSION_PREFIX}{self.version}:{name}")
 
     @property
-    def bundles(self) -> str:
+    def bundles(self) -> Key:
         """Bundle name to bundle, as JSON."""
         return self.hash("bundles")
 
     @property
-    def meta(self) -> str:
+    def meta(self) -> Key:
         """What the version says about itself."""
         return self.hash("meta")
 
     @property
-    def data(self) -> list[str]:
+    def data(self) -> list[Key]:
         """The data hashes, in the order of :data:`HASHES`."""
         return [self.hash(name) for name in HASHES]
 
     @property
-    def all(self) -> list[str]:
+    def all(self) -> list[Key]:
         """Every key of the version."""
         return [*self.data, self.meta]

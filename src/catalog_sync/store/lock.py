@@ -26,7 +26,7 @@ from catalog_sync.domain.times import rfc3339
 from catalog_sync.store import scripts
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.errors import CorruptEntryError, StaleFenceError, SyncEndedError
-from catalog_sync.store.keys import CURRENT, FENCE, FENCE_SEQ, LOCK, VERSION_PREFIX, receipt_key
+from catalog_sync.store.keys import CURRENT, FENCE, FENCE_SEQ, LOCK, VERSION_PREFIX, Key, receipt_key
 from catalog_sync.store.lease import LeaseHeartbeat
 
 LOCK_TTL = 30.0
@@ -47,7 +47,7 @@ class SharedOwner:
     owner: str
     since: str
     """RFC 3339; part of the owner's identity."""
-    record: str | None = None
+    record: Key | None = None
     """Key of the job's record: the lock is given and extended only while its status is queued or running."""
     receipt: str = ""
     """Under which the job publishes at most once: with it published, a lost lock may be taken back to report that."""
@@ -134,7 +134,7 @@ class SyncLock:
         return await self.extend(shared.claim(correlation_id), shared.record)
 
     async def extend(
-        self, claim: str, record: str | None, *, deadline: float | None = None
+        self, claim: str, record: Key | None, *, deadline: float | None = None
     ) -> Literal["ok", "free", "lost", "ended"]:
         """See :meth:`renew`; ``deadline`` in seconds."""
         keys = [LOCK] if record is None else [LOCK, record]
@@ -171,20 +171,18 @@ def lock_lost(token: int) -> LockLostError:
 def _holder(value: bytes, ttl_ms: int) -> LockHolder:
     try:
         data = json.loads(value)
-        return LockHolder(
-            owner=str(data["owner"]),
-            since=str(data["since"]),
-            ttl_s=max(0, ttl_ms) / 1000,
-            correlation_id=data.get("correlation_id"),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptEntryError("the lock holds something that this program did not write") from error
+        shown = {name: data[name] for name in ("owner", "since", "correlation_id")}
+        return LockHolder.from_json({**shown, "ttl_s": max(0, ttl_ms) / 1000})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptEntryError(
+            f"the sync lock, {LOCK}, holds something that this program did not write; delete the key to go on"
+        ) from error
 
 
 class LockLease:
     """A held lock. Use :meth:`hold` around the work."""
 
-    def __init__(self, lock: SyncLock, claim: str, token: int, leased_at: float, *, record: str | None = None) -> None:
+    def __init__(self, lock: SyncLock, claim: str, token: int, leased_at: float, *, record: Key | None = None) -> None:
         self._lock = lock
         self._record = record
         self._leased_at = leased_at

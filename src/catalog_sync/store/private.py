@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from catalog_sync.settings.folders import make_private
 from catalog_sync.store.errors import PrivateRedisError
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class PrivateRedis:
 
     def start(self) -> None:
         """Finds or starts the server. Raises :class:`PrivateRedisError` or ``OSError``."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.directory)
         self.directory.chmod(0o700)
         with self._start_lock():
             users = (self.directory / "users.lock").open("ab")

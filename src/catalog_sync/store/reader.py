@@ -21,7 +21,7 @@ from catalog_sync.domain.index import Filter, profile_of
 from catalog_sync.domain.json_form import JsonForm
 from catalog_sync.domain.models import Bundle, CatalogueMeta, Source
 from catalog_sync.observability import instruments
-from catalog_sync.store.errors import VersionGoneError
+from catalog_sync.store.errors import CorruptEntryError, VersionGoneError
 from catalog_sync.store.snapshot import SnapshotCorruptError, SnapshotFile
 from otel_resilience import classify
 
@@ -252,9 +252,9 @@ class CatalogReader:
             groups={name: meta for name, meta in found.meta.groups.items() if same_spelling(name) in spellings},
             stale_bundles=any(bundle.stale for bundle in found.bundles),
         )
-        if max_age is not None and judged.age > max_age:
+        if max_age is not None and judged.older_than(max_age):
             raise CatalogTooOldError(
-                f"the catalogue is {judged.age:.0f} s old, at most {max_age:.0f} s were asked for",
+                judged.problem or f"the catalogue is {judged.age:.0f} s old, at most {max_age:.0f} s were asked for",
                 context={"as_of": judged.as_of, "version": found.meta.version},
             )
         return judged
@@ -264,7 +264,7 @@ async def _search_store(store: StoreReads, meta: CatalogueMeta, query: Query) ->
     names = await store.select(meta.version, query)
     if query.words():
         return await _search_text(store, meta, query, names)
-    bundles = await _all_of(store, meta, query.page(names))
+    bundles = await _all_of(store, meta, query, query.page(names))
     return _Found(meta, len(names), tuple(bundles))
 
 
@@ -274,7 +274,7 @@ async def _search_text(store: StoreReads, meta: CatalogueMeta, query: Query, nam
     total = 0
     kept: list[Bundle] = []
     for start in range(0, len(names), _CHUNK):
-        for bundle in await _all_of(store, meta, names[start : start + _CHUNK]):
+        for bundle in await _all_of(store, meta, query, names[start : start + _CHUNK]):
             if _mentions(bundle, words):
                 if total >= query.offset and (end is None or total < end):
                     kept.append(bundle)
@@ -282,11 +282,13 @@ async def _search_text(store: StoreReads, meta: CatalogueMeta, query: Query, nam
     return _Found(meta, total, tuple(kept))
 
 
-async def _all_of(store: StoreReads, meta: CatalogueMeta, names: Sequence[str]) -> list[Bundle]:
+async def _all_of(store: StoreReads, meta: CatalogueMeta, query: Query, names: Sequence[str]) -> list[Bundle]:
     found = await store.get_bundles(meta.version, names)
     bundles = [bundle for bundle in found if bundle is not None]
     if len(bundles) != len(found):
         raise VersionGoneError(f"version {meta.version} lacks bundles that its index names")
+    if not all(query.matches(profile_of(bundle)) for bundle in bundles):
+        raise CorruptEntryError(f"the index of version {meta.version} names bundles that do not belong there")
     return bundles
 
 

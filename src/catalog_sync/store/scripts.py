@@ -50,7 +50,7 @@ local version, token, claim, grace = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('HGET', KEYS[10], 'committed') == token then
   return {'ok', redis.call('HGET', KEYS[10], 'previous') or ''}
 end
-local receipt = KEYS[11] and redis.call('GET', KEYS[11])
+local receipt = KEYS[12] and redis.call('GET', KEYS[12])
 if receipt and receipt ~= version then return {'published', receipt} end
 local highest = token_in('GET', KEYS[2])
 if tonumber(token) < highest then return {'stale', string.format('%.0f', highest)} end
@@ -61,24 +61,55 @@ for i = 5, 9 do
 end
 if redis.call('HEXISTS', KEYS[10], 'json') == 0 then return {'incomplete', KEYS[10], '0', '1'} end
 local previous = text('GET', KEYS[1])
-for i = 5, 10 do redis.call('PERSIST', KEYS[i]) end
 redis.call('HSET', KEYS[10], 'committed', token, 'previous', previous or '')
+for i = 5, 10 do redis.call('PERSIST', KEYS[i]) end
 redis.call('SET', KEYS[2], token)
 if token_in('GET', KEYS[3]) < tonumber(token) then redis.call('SET', KEYS[3], token) end
 redis.call('SET', KEYS[1], version)
-if KEYS[11] then redis.call('SET', KEYS[11], version, 'EX', 86400) end
+if KEYS[12] then redis.call('SET', KEYS[12], version, 'EX', 86400) end
+if redis.call('TYPE', KEYS[11]).ok ~= 'zset' then redis.call('UNLINK', KEYS[11]) end
+redis.call('ZREM', KEYS[11], version)
+local function keys_of(old, act)
+  for i = 13, #ARGV do act(ARGV[12] .. old .. ':' .. ARGV[i]) end
+end
 if previous and previous ~= version then
-  for i = 11, #ARGV do redis.call('EXPIRE', ARGV[10] .. previous .. ':' .. ARGV[i], grace) end
+  keys_of(previous, function(key) redis.call('EXPIRE', key, grace) end)
+  redis.call('ZADD', KEYS[11], token, previous)
+  redis.call('EXPIRE', KEYS[11], grace)
+end
+local bytes = 0
+for place, old in ipairs(redis.call('ZREVRANGE', KEYS[11], 0, -1)) do
+  keys_of(old, function(key)
+    local size = redis.pcall('MEMORY', 'USAGE', key, 'SAMPLES', 20)
+    if type(size) == 'number' then bytes = bytes + size end
+  end)
+  if place > tonumber(ARGV[10]) or (place > 1 and bytes > tonumber(ARGV[11])) then
+    keys_of(old, function(key) redis.call('UNLINK', key) end)
+    redis.call('ZREM', KEYS[11], old)
+  end
 end
 return {'ok', previous or ''}
 """
 )
-"""KEYS: current, fence, fence:seq, lock, the five data hashes, meta; the receipt where there is one. ARGV: version,
-token, claim of the lock, grace in s, the five counts, prefix of version keys, names of a version's hashes. The keys of
-the previous version carry the same hash tag.
+"""KEYS: current, fence, fence:seq, lock, the five data hashes, meta, the replaced versions; the receipt where there is
+one. ARGV: version, token, claim of the lock, grace in s, the five counts, most replaced versions and most bytes of them
+that are kept, prefix of version keys, names of a version's hashes. The keys of replaced versions carry the same hash
+tag. The last one replaced is kept however large it is, for readers that are under way.
 
 The lock must still be the one of this run, token included: after FLUSHALL or the promotion of an older replica the
 highest published token may be any number, and alone says nothing."""
+
+FORGET_REPLACED = """
+local versions = redis.pcall('ZRANGE', KEYS[1], 0, -1)
+if versions.err then versions = {} end
+local gone = redis.call('DEL', KEYS[1])
+for _, old in ipairs(versions) do
+  for i = 2, #ARGV do gone = gone + redis.call('DEL', ARGV[1] .. old .. ':' .. ARGV[i]) end
+end
+return gone
+"""
+"""KEYS: the replaced versions. ARGV: prefix of version keys, names of a version's hashes. How many keys were deleted.
+``DEL`` and not ``UNLINK``: the memory must be there for the next command."""
 
 LOCK_ACQUIRE = (
     _READING

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from catalog_sync.domain.models import Bundle, CatalogueMeta
+from catalog_sync.settings.folders import make_private
 from catalog_sync.store.files import replace_durably
 from catalog_sync.store.staging import chunks, encode
 
@@ -136,7 +137,7 @@ class Snapshot:
 
 class _Writer:
     def __init__(self, directory: Path, meta: CatalogueMeta) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         self._meta = meta
         self._directory = directory
         self._path = directory / f".{FILE_NAME}.{os.getpid()}.{id(self):x}.tmp"

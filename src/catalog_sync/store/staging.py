@@ -7,15 +7,24 @@ import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.domain.errors import CacheWritesPausedError, CatalogSyncError
 from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex
 from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.store import scripts
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.errors import CorruptEntryError, StagingIncompleteError, VersionGoneError
-from catalog_sync.store.keys import HASHES, META_FENCE, META_JSON, META_MANIFEST, VersionKeys
+from catalog_sync.store.keys import (
+    HASHES,
+    META_FENCE,
+    META_JSON,
+    META_MANIFEST,
+    REPLACED,
+    VERSION_HASHES,
+    VERSION_PREFIX,
+    VersionKeys,
+)
 
 T = TypeVar("T")
 
@@ -85,10 +94,7 @@ class Staging:
         what was put before, so call it first.
         """
         source = VersionKeys(version)
-        args = [self._ttl]
-        done = await self._redis.script(
-            "copy version", scripts.COPY_HASH, keys=[source.bundles, self.keys.bundles], args=args
-        )
+        done = await self._write("copy version", scripts.COPY_HASH, [source.bundles, self.keys.bundles], [self._ttl])
         if done == -1:
             return await self._copy_by_scan(source)
         count = int(await self._redis.command("count", "HLEN", self.keys.bundles))
@@ -163,7 +169,18 @@ class Staging:
         return count
 
     async def _stage(self, name: str, key: str, fields: Sequence[str | bytes]) -> None:
-        await self._redis.script(name, scripts.STAGE, keys=[key], args=[self._ttl, *fields])
+        await self._write(name, scripts.STAGE, [key], [self._ttl, *fields])
+
+    async def _write(self, name: str, script: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """Where Redis is full, versions that were replaced make room: they are kept for readers, not at this price."""
+        try:
+            return await self._redis.script(name, script, keys=keys, args=args)
+        except CacheWritesPausedError:
+            old = [VERSION_PREFIX, *VERSION_HASHES]
+            if not await self._redis.script("make room", scripts.FORGET_REPLACED, keys=[REPLACED], args=old):
+                raise
+            _log.warning("Redis is full: the versions that were kept for readers are deleted")
+            return await self._redis.script(name, script, keys=keys, args=args)
 
     async def _copy_by_scan(self, source: VersionKeys) -> int:
         copied = 0

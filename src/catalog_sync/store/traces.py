@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.observability.traces.merged import MergedTraces
 from catalog_sync.observability.traces.records import SpanRecord, TraceSummary, span_order
-from catalog_sync.store.keys import TAG
+from catalog_sync.store.client import named, text_of
+from catalog_sync.store.errors import CorruptEntryError
+from catalog_sync.store.keys import TAG, Key
 
 if TYPE_CHECKING:
     from catalog_sync.observability.traces.records import TraceStore
@@ -32,9 +34,9 @@ KEPT_OTHER: Final = 1_800
 SHARE_AFTER: Final = 0.3
 """Seconds after which a request that was answered has ended its spans."""
 
-FAILED: Final = f"{TAG}:traces:failed"
+FAILED: Final = Key(f"{TAG}:traces:failed")
 """Sorted set of the IDs of failed traces, by their end."""
-PREFIX: Final = f"{TAG}:trace:"
+PREFIX: Final = Key(f"{TAG}:trace:")
 
 PUSH: Final = """
 local id, prefix = ARGV[1], ARGV[2]
@@ -71,10 +73,11 @@ service, most spans, seconds to keep a failed and another trace, most failed tra
 _log = logging.getLogger(__name__)
 
 
-def push_failed(redis: Any, spans: Sequence[SpanRecord]) -> None:
+def push_failed(redis: Any, spans: Sequence[SpanRecord], *, prefix: str = "") -> None:
     """Add spans of one failed trace, at least one, over a blocking client. Raises what the client raises."""
     summary = dataclasses.replace(TraceSummary.of(spans), failed=True)
-    redis.register_script(PUSH)(keys=[FAILED], args=[*_figures(summary), *_texts(spans)])
+    args = named([*_figures(summary), *_texts(spans)], prefix)
+    redis.register_script(PUSH)(keys=[FAILED.under(prefix)], args=args)
 
 
 class SharedTraces:
@@ -100,7 +103,7 @@ class SharedTraces:
         """Past the policy, whose spans would be pushed in their turn."""
 
         async def push(_: Any) -> None:
-            await self._push(keys=[FAILED], args=args)
+            await self._push(keys=[FAILED.under(self._redis.prefix)], args=named(args, self._redis.prefix))
 
         await self._redis.past_policy("push spans", push)
 
@@ -113,24 +116,20 @@ class SharedTraces:
         ids = await self._redis.command("list failed traces", "ZREVRANGE", FAILED, 0, limit - 1)
         found = []
         for raw in ids:
-            trace_id = bytes(raw).decode()
-            fields = await self._redis.command("read trace", "HGETALL", f"{PREFIX}{trace_id}:summary")
-            if fields:
-                found.append(_summary(trace_id, {bytes(k).decode(): bytes(v).decode() for k, v in fields.items()}))
+            try:
+                trace_id = text_of(raw, "the ID of a trace")
+                fields = await self._redis.command("read trace", "HGETALL", Key(f"{PREFIX}{trace_id}:summary"))
+                if fields:
+                    texts = {bytes(k).decode(): bytes(v).decode() for k, v in fields.items()}
+                    found.append(_summary(trace_id, texts))
+            except (CorruptEntryError, ValueError, KeyError) as error:
+                _log.warning("the summary of a trace cannot be read: %s", type(error).__name__)
         return found
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
         """The spans of a trace by their start; empty where it is not kept (any more)."""
-        texts = await self._redis.command("read trace", "LRANGE", f"{PREFIX}{trace_id}", 0, -1)
-        spans = {}
-        for text in texts:
-            try:
-                span = SpanRecord.from_json_text(text)
-            except ValueError as error:
-                _log.warning("a span of trace %s cannot be read: %s", trace_id, error)
-            else:
-                spans[span.span_id] = span
-        return sorted(spans.values(), key=span_order)
+        texts = await self._redis.command("read trace", "LRANGE", Key(f"{PREFIX}{trace_id}"), 0, -1)
+        return await asyncio.to_thread(_read_spans, trace_id, texts)
 
 
 @dataclasses.dataclass(eq=False)
@@ -164,6 +163,19 @@ class JoinedTraces:
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
         """All spans of a trace that anyone has."""
         return await MergedTraces(self.own, self.shared).get(trace_id)
+
+
+def _read_spans(trace_id: str, texts: Sequence[bytes]) -> list[SpanRecord]:
+    """By their start; thousands of them take a tenth of a second."""
+    spans = {}
+    for text in texts:
+        try:
+            span = SpanRecord.from_json_text(text)
+        except ValueError as error:
+            _log.warning("a span of trace %s cannot be read: %s", trace_id, error)
+        else:
+            spans[span.span_id] = span
+    return sorted(spans.values(), key=span_order)
 
 
 def _texts(spans: Sequence[SpanRecord]) -> list[str]:

@@ -11,7 +11,9 @@ from catalog_sync.domain.errors import (
     ApiConnectionError,
     ApiTimeoutError,
     CatalogSyncError,
+    InvalidDataError,
     NotFoundError,
+    PayloadTooLargeError,
     RateLimitError,
     SupplierError,
     SupplierUnavailableError,
@@ -26,6 +28,7 @@ from otel_resilience import (
     DeadlineExceededError,
     RateLimitedError,
 )
+from otel_resilience.integrations import BodyEncodingError, BodyTooLargeError
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -59,6 +62,9 @@ def translate(error: Exception, operation: str, classifier: Classifier) -> Catal
         return error
     context: Context = {"operation": operation}
     if isinstance(error, CircuitOpenError):
+        if isinstance(error.__cause__, Exception):
+            # Attempts were made: what they met is what happened, and the open circuit only what came of it.
+            return translate(error.__cause__, operation, classifier)
         return SupplierUnavailableError(
             f"{operation}: not sent, the circuit of the supplier is open",
             retry_after=error.retry_after,
@@ -77,6 +83,12 @@ def translate(error: Exception, operation: str, classifier: Classifier) -> Catal
     if isinstance(error, httpx.HTTPStatusError):
         context["status"] = error.response.status_code
         kind = _BY_STATUS.get(error.response.status_code, SupplierError)
+    elif isinstance(error, BodyTooLargeError):
+        context["limit_bytes"] = error.limit
+        kind = PayloadTooLargeError
+    elif isinstance(error, BodyEncodingError):
+        context["encoding"] = error.response.headers.get("content-encoding")
+        kind = InvalidDataError
     elif isinstance(error, httpx.TimeoutException | TimeoutError):
         kind = ApiTimeoutError
     elif isinstance(error, httpx.TransportError | OSError):

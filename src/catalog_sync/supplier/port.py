@@ -68,6 +68,11 @@ class Page:
     bundles: Sequence[Bundle]
     rejected: Sequence[Rejected]
 
+    @property
+    def size(self) -> int:
+        """Rows that came, those that were set aside included."""
+        return len(self.bundles) + len(self.rejected)
+
 
 class Deadline:
     """A point in time after which nothing is sent any more."""

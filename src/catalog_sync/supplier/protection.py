@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.store.owner import supplier_address
 from otel_resilience.storage import DiskStorage, RedisStorage, SharedState
 
 if TYPE_CHECKING:
@@ -16,12 +16,6 @@ FOLDER: Final = "protection"
 """Below the state directory."""
 
 
-def scope(base_url: str) -> str:
-    """Host and port: what is known of one environment of the supplier says nothing of another."""
-    parts = urlsplit(base_url)
-    return f"{parts.hostname}:{parts.port or {'http': 80}.get(parts.scheme, 443)}"
-
-
 def open_shared_state(settings: Settings) -> SharedState:
     """Redis where ``REDIS_URL`` is set, and the disk behind it; else the disk alone. Close it at the end.
 
@@ -30,7 +24,8 @@ def open_shared_state(settings: Settings) -> SharedState:
     storages: list[Storage] = [DiskStorage(settings.state_dir / FOLDER)]
     if settings.redis_url:
         try:
-            storages.insert(0, RedisStorage(settings.redis_url))
+            redis = RedisStorage(settings.redis_url, namespace=f"{settings.key_prefix}resilience")
         except ValueError as error:
             raise ConfigurationError(f"REDIS_URL: {error}") from error
-    return SharedState(*storages, scope=scope(settings.base_url))
+        storages.insert(0, redis)
+    return SharedState(*storages, scope=supplier_address(settings.base_url))

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 from functools import partial
+from typing import TYPE_CHECKING
 
-from catalog_sync.domain.errors import CatalogSyncError, UnusableGroupsError
+from catalog_sync.domain.errors import CatalogSyncError, SupplierUnavailableError, UnusableGroupsError
 from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.models import GroupMeta, GroupReport, Outcome
 from catalog_sync.observability import instruments
@@ -17,6 +18,9 @@ from catalog_sync.sync.fetch import discover, fetch_scope
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.run import FATAL, Candidate, Run
 from catalog_sync.sync.scopes import confirm_asked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +40,7 @@ async def build_full(run: Run) -> Candidate:
     if len(failures) == len(groups):
         known = run.previous.meta.groups if run.previous else {}
         run.groups.update((group, _report(group, known.get(group), failures[group])) for group in groups)
-        raise max(failures.values(), key=lambda error: error.severity)
+        raise _decisive(failures.values())
     kept = {group: as_of for group in failures if (as_of := await _keep_last_good(run, group)) is not None}
     counts = run.builder.index.group_counts()
     metas: dict[str, GroupMeta] = {}
@@ -94,6 +98,12 @@ def _report(group: str, meta: GroupMeta | None, failure: CatalogSyncError | None
     if failure is None:
         return GroupReport(group, "ok", meta.bundles if meta else 0)
     return GroupReport(group, "stale" if meta else "failed", meta.bundles if meta else 0, error_info(failure))
+
+
+def _decisive(failures: Iterable[CatalogSyncError]) -> CatalogSyncError:
+    """The most severe one. What an open circuit rejected is none where another shows why it opened."""
+    causes = [error for error in failures if not isinstance(error, SupplierUnavailableError)]
+    return max(causes or failures, key=lambda error: error.severity)
 
 
 def _check(run: Run, metas: dict[str, GroupMeta], *, discovered: bool) -> None:

@@ -18,12 +18,14 @@ from catalog_sync.domain.errors import (
     NotDurableError,
     SyncDeadlineError,
 )
+from catalog_sync.domain.freshness import age_of
 from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, LockHolder, Outcome, SyncKind, SyncReport, SyncRequest
-from catalog_sync.domain.times import parse_rfc3339, rfc3339, utc_now
+from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
+from catalog_sync.store.owner import Owner
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.builder import CatalogueBuilder
 from catalog_sync.sync.full import build_full
@@ -166,6 +168,8 @@ class SyncService:
         return self.distributed.refused_by or await adopt_lease(self.store, self.distributed)
 
     async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:
+        owner = await asyncio.to_thread(lambda: Owner.of(self.settings, make_id=True))
+        await self.store.claim(owner, force=request.force)
         published = await Published.load(self.store, self.snapshot)
         previous = published.previous
         result.meta = previous.meta if previous else None
@@ -175,7 +179,7 @@ class SyncService:
         began = self.now()
         distributed = self.distributed
         suffix = distributed.attempt if distributed else correlation_id()[:8]
-        staging = await self.store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
+        staging = self.store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
         committing = False
         try:
             run = result.run = Run(
@@ -284,9 +288,8 @@ class SyncService:
         run, meta = result.run, result.meta
         age: float | None = None
         if meta is not None:
-            as_of = parse_rfc3339(meta.as_of)
-            instruments.set_catalog_age(lambda: (self.now() - as_of).total_seconds())
-            age = (self.now() - as_of).total_seconds()
+            age = age_of(meta.as_of, self.now())
+            instruments.set_catalog_age(lambda: age_of(meta.as_of, self.now()))
         counts = {group.name: group.bundles for group in report.groups}
         quarantined: dict[tuple[str, str], int] = {}
         for scope, tally in run.tallies.items() if run else ():

@@ -19,7 +19,7 @@ from catalog_sync.composition import read_settings, warn_of_unknown_variables
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.observability.logs import setup_logging
 from catalog_sync.programs import complain
-from catalog_sync.settings.settings import Settings
+from catalog_sync.settings.settings import EVERY_INTERFACE, Settings
 from catalog_sync.store.private import PrivateRedis
 from catalog_sync.terminal.arguments import Version, run_single_command
 from catalog_sync.up.supervisor import NotReadyError, Program, Supervisor
@@ -107,7 +107,7 @@ async def _start(up: Supervisor, settings: Settings, env: dict[str, str]) -> Non
     if not env.get("ESIM_GO_BASE_URL"):
         env = {**env, **await _simulator(up, env)}
     token = env.get("CATALOG_API_TOKEN") or secrets.token_urlsafe(12)
-    env = {**env, "CATALOG_API_TOKEN": token, "CATALOG_JOBS": "workers"}
+    env = {**env, "CATALOG_API_TOKEN": token, "CATALOG_JOBS": "workers", **_address(settings)}
     for number in range(1, settings.workers + 1):
         name = f"worker-{number}"
         await up.start(Program(name, ("catalog_sync.worker", "--name", name), env))
@@ -117,6 +117,15 @@ async def _start(up: Supervisor, settings: Settings, env: dict[str, str]) -> Non
     if not os.environ.get("CATALOG_API_TOKEN"):
         _print(f"token for requests of a sync: {token}")
     _print("Ctrl-C stops everything")
+
+
+def _address(settings: Settings) -> dict[str, str]:
+    """Where alerts of the workers link to: the page that this machine serves, unless another address is set."""
+    api = settings.api
+    if api.public_url is not None or api.port == 0:
+        return {}
+    host = "localhost" if api.host in EVERY_INTERFACE else f"[{api.host}]" if ":" in api.host else api.host
+    return {"CATALOG_API_PUBLIC_URL": f"http://{host}:{api.port}"}
 
 
 async def _simulator(up: Supervisor, env: Mapping[str, str]) -> dict[str, str]:

@@ -62,19 +62,25 @@ def _run(name: str, concurrency: int, health_file: Path | None) -> int:
     name = f"{name}@{socket.gethostname()}"
     failure = process.install(health_file)
     transport.install()
-    presence.announce(settings, name)
+    beat_every = presence.announce(settings, name).beat_every
     dead_letters.watch(settings)
-    return failure.code or _work(app, name, concurrency, failure)
+    return failure.code or _work(app, name, concurrency, beat_every, failure)
 
 
-def _work(app: Celery, name: str, concurrency: int, failure: Any) -> int:
+def _work(app: Celery, name: str, concurrency: int, beat_every: float, failure: Any) -> int:
     from celery.worker import state
 
     from catalog_sync.worker.celery_settings import QUEUE
 
     app.conf.worker_concurrency = concurrency
     worker = app.Worker(
-        hostname=name, queues=QUEUE, loglevel="INFO", quiet=True, without_gossip=True, without_mingle=True
+        hostname=name,
+        queues=QUEUE,
+        loglevel="INFO",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        heartbeat_interval=beat_every,
     )
     worker.start()
     if failure.code:

@@ -11,6 +11,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings.values import shown_address
 from catalog_sync.store.client import connect_blocking
+from catalog_sync.store.server import check_server
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -24,10 +25,12 @@ _log = logging.getLogger(__name__)
 
 
 def check_broker(settings: Settings) -> None:
-    """Raises ``ConfigurationError`` where the server answers that it will not take this URL: its credentials, database.
+    """Raises ``ConfigurationError`` where the server answers that it will not take this URL: its credentials, database;
+    and as :func:`~catalog_sync.store.server.check_server`.
 
     A server that is away, loading or changing its role is waited for later, like one that goes away in the meantime.
     """
+    check_server(settings, publishes=True)
     url = settings.redis_url or ""
     try:
         with connect_blocking(url, timeout=WITHIN) as client:

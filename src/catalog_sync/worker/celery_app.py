@@ -25,14 +25,8 @@ if TYPE_CHECKING:
 UNSAMPLED: Final = {"traceparent": f"00-{'5' * 32}-{'5' * 16}-00"}
 """Headers of messages that no request caused: housekeeping every few seconds makes no traces."""
 
-CELERY_VARIABLES: Final = (
-    "CELERY_BROKER_URL",
-    "CELERY_BROKER_READ_URL",
-    "CELERY_BROKER_WRITE_URL",
-    "CELERY_RESULT_BACKEND",
-    "CELERY_CONFIG_MODULE",
-)
-"""Variables that Celery reads itself."""
+CELERY_PREFIX: Final = "CELERY_"
+"""Of the variables that Celery reads itself."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +35,8 @@ RunStep = Callable[[Callable[["Worker"], Awaitable[None]]], None]
 
 _run_step: RunStep | None = None
 
-app: Final = Celery("catalog-worker", set_as_current=True)
+# The loader by name: CELERY_LOADER is read before anything can be ignored.
+app: Final = Celery("catalog-worker", loader="app", set_as_current=True)
 
 
 def configure(settings: Settings) -> Celery:
@@ -50,9 +45,9 @@ def configure(settings: Settings) -> Celery:
     Celery lets variables of its own in the environment win over what an application sets; here they do not count, and a
     line in the log says so. Raises ``ConfigurationError`` where there is no ``REDIS_URL``.
     """
-    for name in CELERY_VARIABLES:
-        if os.environ.pop(name, None):
-            _log.warning("%s is ignored: the broker is the Redis of REDIS_URL", name)
+    for name in sorted(name for name in os.environ if name.startswith(CELERY_PREFIX)):
+        if os.environ.pop(name):
+            _log.warning("%s is ignored: the broker is the Redis of REDIS_URL, the rest is set here", name)
     app.conf.update(celery_settings(settings))
     return app
 

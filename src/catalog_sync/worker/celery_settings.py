@@ -8,14 +8,15 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.store.client import SOCKET_TIMEOUT
+from catalog_sync.store.keys import Key
 
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
 QUEUE: Final = "catalog"
 KEY_PREFIX: Final = "catalog-sync:"
-"""In front of every key of the broker."""
-QUEUE_KEY: Final = KEY_PREFIX + QUEUE
+"""In front of every key of the broker, after the prefix of the installation."""
+QUEUE_KEY: Final = Key(KEY_PREFIX + QUEUE)
 """The list that holds the messages that no worker has taken."""
 VISIBILITY_FACTOR: Final = 3
 """A message is given out again after so many times the longest job. Less would start a long job twice."""
@@ -39,9 +40,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             "visibility_timeout": int(VISIBILITY_FACTOR * longest),
             # The stock values look for lost messages every 100 seconds.
-            "unacked_restore_interval": 2,
+            "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
-            "global_keyprefix": KEY_PREFIX,
+            "global_keyprefix": settings.key_prefix + KEY_PREFIX,
             "socket_connect_timeout": SOCKET_TIMEOUT,
             "socket_timeout": SOCKET_TIMEOUT,
             "socket_keepalive": True,

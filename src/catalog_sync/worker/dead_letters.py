@@ -29,8 +29,9 @@ _log = logging.getLogger(__name__)
 class DeadLetters:
     """Puts messages aside. Lives in the parent process of a worker, where messages arrive."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, *, prefix: str = "") -> None:
         self._redis = client
+        self._keys = (DEAD.under(prefix), DEAD_COUNT.under(prefix))
 
     def unknown(self, message: Any = None, name: str | None = None, exc: BaseException | None = None, **_: Any) -> None:
         """A message for a task that does not exist."""
@@ -52,14 +53,14 @@ class DeadLetters:
         letter = {**dead_letter(utc_now(), why, step=step), "body": redact(text)[:MAX_TEXT]}
         _log.error("a message is a dead letter: %s", reason)
         try:
-            self._redis.eval(scripts.ADD_DEAD_LETTER, 2, DEAD, DEAD_COUNT, json.dumps(letter), KEPT_LETTERS)
+            self._redis.eval(scripts.ADD_DEAD_LETTER, 2, *self._keys, json.dumps(letter), KEPT_LETTERS)
         except (redis.RedisError, OSError) as failure:
             _log.error("a dead letter could not be put aside: %s", type(failure).__name__)
 
 
 def watch(settings: Settings) -> DeadLetters:
     """Puts aside what the worker in this process cannot handle, from now on."""
-    letters = DeadLetters(connect_blocking(settings.redis_url or ""))
+    letters = DeadLetters(connect_blocking(settings.redis_url or ""), prefix=settings.key_prefix)
     GuardedChannel.unreadable = staticmethod(letters.unreadable)
     signals.task_unknown.connect(letters.unknown, weak=False)
     signals.task_rejected.connect(letters.rejected, weak=False)

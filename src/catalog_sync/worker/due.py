@@ -9,6 +9,7 @@ import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from catalog_sync.domain.freshness import TOLERATED_SKEW
 from catalog_sync.domain.models import SyncKind
 from catalog_sync.domain.times import parse_rfc3339
 
@@ -22,9 +23,13 @@ LEAST_AGAIN_AFTER: Final = 300.0
 
 
 def just_tried(jobs: Sequence[Job], every: float, now: datetime.datetime) -> bool:
-    """Whether a full sync ended not long ago, however it did. ``jobs``: the last ones, newest first."""
+    """Whether a full sync ended not long ago, however it did. ``jobs``: the last ones, newest first.
+
+    One that ended at a time still to come, by a clock that was wrong, says nothing.
+    """
     last = next((job.finished_at for job in jobs if job.kind is SyncKind.FULL and job.finished_at is not None), None)
     if last is None:
         return False
     pause = datetime.timedelta(seconds=max(LEAST_AGAIN_AFTER, every * AGAIN_AFTER))
-    return now < parse_rfc3339(last) + pause
+    since = now - parse_rfc3339(last)
+    return -datetime.timedelta(seconds=TOLERATED_SKEW) <= since < pause

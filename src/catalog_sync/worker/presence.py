@@ -1,6 +1,6 @@
 """The parent process of a worker: it registers the worker, asks for sweeps, and probes the processes of its pool.
 
-Runs in the loop of Celery's consumer, every other second; before the fork, so nothing of telemetry is touched here. The
+Runs in the loop of Celery's consumer every few seconds; before the fork, so nothing of telemetry is touched here. The
 parent does no step, so it gives no sign of health either: a process of the pool does, by each beat of a step, and where
 no step runs by a probe that the parent sends to it the way steps are sent.
 """
@@ -18,17 +18,22 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from celery import signals
 
-from catalog_sync.jobs.keys import SWEPT, WORKER_PREFIX
+from catalog_sync.jobs.keys import ACTIVE, SWEPT, WORKER_PREFIX
 from catalog_sync.store.client import connect_blocking
+from catalog_sync.store.keys import Key
 from catalog_sync.worker.celery_settings import SWEEP_TASK
 from catalog_sync.worker.process import probe
 
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
+LONGEST_BEAT: Final = 5.0
+"""Seconds between two heartbeats of a worker at most."""
 PRESENT_FOR: Final = 15
 """Seconds after which a silent worker is not shown any more."""
 SWEEPS_PER_LEASE: Final = 3
+IDLE_SWEEP: Final = 15.0
+"""Seconds between two sweeps while no job is under way."""
 PROBE_EVERY: Final = 4.0
 """Seconds between two probes of the pool."""
 PROBE_LIMIT: Final = 30.0
@@ -46,24 +51,34 @@ class Presence:
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = connect_blocking(settings.redis_url or "")
         self._name = name
+        self._entry = Key(f"{WORKER_PREFIX}{name}").under(settings.key_prefix)
+        self._swept = SWEPT.under(settings.key_prefix)
+        self._active = ACTIVE.under(settings.key_prefix)
         self._clock = clock
         self._worker: Any = None
         self._probed: float | None = None
         self._probing = False
-        self._sweep_every_ms = int(settings.job_lease * 1000 / SWEEPS_PER_LEASE)
+        sweep_every = settings.job_lease / SWEEPS_PER_LEASE
+        # A little less, so that the heartbeat which comes exactly then is not too early.
+        self._sweep_every_ms = max(1, int(950 * sweep_every))
+        self.beat_every = min(LONGEST_BEAT, max(1.0, sweep_every))
+        """Seconds between two heartbeats of this worker."""
         self._since = time.time()
 
     def started(self, sender: Any = None, **_: Any) -> None:
         """The consumer is connected; ``sender`` is it."""
         self._worker = sender.controller
+        self.beat()
 
     def beat(self, **_: Any) -> None:
         """Register this worker; ask for a sweep and probe the pool where the last time is not recent."""
         self._probe_pool()
         who = {"name": self._name, "host": socket.gethostname(), "pid": os.getpid(), "since": int(self._since)}
         try:
-            self._redis.set(f"{WORKER_PREFIX}{self._name}", json.dumps(who), ex=PRESENT_FOR)
-            due = self._redis.set(SWEPT, self._name, nx=True, px=self._sweep_every_ms)
+            self._redis.set(self._entry, json.dumps(who), ex=PRESENT_FOR)
+            due = self._redis.set(self._swept, self._name, nx=True, px=self._sweep_every_ms)
+            if due and not self._redis.exists(self._active):
+                self._redis.pexpire(self._swept, max(self._sweep_every_ms, int(IDLE_SWEEP * 1000)))
         except _errors as error:
             _log.warning("the worker cannot be registered: %s", type(error).__name__)
             return
@@ -91,7 +106,7 @@ class Presence:
     def leave(self, **_: Any) -> None:
         """Take this worker off the list."""
         try:
-            self._redis.delete(f"{WORKER_PREFIX}{self._name}")
+            self._redis.delete(self._entry)
             self._redis.close()
         except _errors as error:
             _log.debug("the worker cannot be taken off the list: %s", type(error).__name__)

@@ -40,7 +40,7 @@ from catalog_sync.supplier.protection import open_shared_state
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.worker.celery_app import run_steps_with
 from catalog_sync.worker.sender import CelerySender
-from catalog_sync.worker.steps import Worker
+from catalog_sync.worker.steps import LOOK_EVERY, Worker
 
 if TYPE_CHECKING:
     from catalog_sync.domain.models import SyncReport
@@ -181,6 +181,7 @@ async def open_worker(
             open_client(settings, policies.supplier) as supplier,
         ):
             shared.ready(SHARED_STATE_WITHIN)
+            shared.rest(LOOK_EVERY)
             ledger = JobLedger(store.redis)
             worker = Worker(
                 settings,

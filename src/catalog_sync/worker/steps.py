@@ -33,6 +33,7 @@ from catalog_sync.jobs.sweep import GRACE, end_lost, end_with_error, sweep
 from catalog_sync.last_run import write_last_run
 from catalog_sync.observability import instruments
 from catalog_sync.observability.sdk import inject_context
+from catalog_sync.store.owner import ForeignStoreError, Owner
 from catalog_sync.supplier.esim_go.client import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
 from catalog_sync.sync.fetch import discover
@@ -66,6 +67,9 @@ PART_MARGIN: Final = 900
 """Seconds for which a staged part outlives the deadline of its sync."""
 LEAST_TO_PUBLISH: Final = 30.0
 """Seconds that merging gets although the deadline is near: everything was fetched in time."""
+
+LOOK_EVERY: Final = 10.0
+"""Seconds between two looks of an idle worker at the supplier's shared breaker and budget."""
 
 Step = Callable[["Record", Started, StepHeartbeat], Awaitable[None]]
 
@@ -156,6 +160,14 @@ class Worker:
             _log.info("a sync is due: job %s", job.id)
 
     async def _run(self, job_id: str, step: str, work: Step, number: int | None = None) -> None:
+        """Do a step in step with what other workers know of the supplier; between two steps that is looked at less."""
+        self.shared.wake()
+        try:
+            await self._claim_and_do(job_id, step, work, number)
+        finally:
+            self.shared.rest(LOOK_EVERY)
+
+    async def _claim_and_do(self, job_id: str, step: str, work: Step, number: int | None) -> None:
         """Claim a step and do it; what comes too late, too early or twice is dropped."""
         claim = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
         started = await self.ledger.start(
@@ -243,7 +255,12 @@ class Worker:
             async with lease.hold(release=False):
                 published = await Published.load(self.store, self.snapshot)
                 request = record.request.widened(published.obstacle)
-                plan, scopes = await self._scopes(record.request, request, published.previous, started)
+                try:
+                    owner = await asyncio.to_thread(lambda: Owner.of(self.settings, make_id=True))
+                    await self.store.claim(owner, force=request.force)
+                    plan, scopes = await self._scopes(record.request, request, published.previous, started)
+                except ForeignStoreError as error:
+                    plan = Part(error=error)
         carrier = inject_context()
         heartbeat.conclude()
         await self.ledger.planned(

@@ -77,6 +77,8 @@ class GuardedTransport(redis.Transport):
     """Kombu's Redis transport with guarded channels. After any error of Redis it connects again."""
 
     Channel = GuardedChannel
+    brpop_timeout = 3
+    """Seconds after which the queue is asked again; a message comes at once. The end of a worker waits for it."""
     connection_errors = (*redis.Transport.connection_errors, RedisError)
     channel_errors = tuple(error for error in redis.Transport.channel_errors if not issubclass(error, RedisError))
 

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from otel_resilience.alerting.channels._http import direct_client
+from otel_resilience.alerting.channels._proxy import proxy_for
 from otel_resilience.policy.policy import Policy
 from otel_resilience.redaction import register_secret
 from otel_resilience.retries.config import RetryConfig
@@ -45,8 +47,10 @@ class Heartbeat:
         on_success: Callable[[], None] = lambda: None,
     ) -> None:
         """``timeout``: seconds for one request. ``on_failure`` is called when a heartbeat was given up, ``on_success``
-        when one was confirmed; both in the heartbeat's thread."""
+        when one was confirmed; both in the heartbeat's thread. Raises ``ValueError`` where the proxy that the
+        environment names for it cannot be used."""
         register_secret(url)
+        self._proxy = proxy_for(url)
         self._url = url
         self._timeout = timeout
         self._on_failure = on_failure
@@ -74,10 +78,9 @@ class Heartbeat:
             self._on_success()
 
     def _ask(self) -> None:
-        import httpx  # optional to the library
-
-        for method in ("GET", "POST"):
-            answer = httpx.request(method, self._url, timeout=self._timeout, headers={"User-Agent": "otel-resilience"})
-            if answer.status_code not in _OTHER_METHOD:
-                break
-        answer.raise_for_status()
+        with direct_client(self._proxy, timeout=self._timeout) as client:
+            for method in ("GET", "POST"):
+                answer = client.request(method, self._url, headers={"User-Agent": "otel-resilience"})
+                if answer.status_code not in _OTHER_METHOD:
+                    break
+            answer.raise_for_status()

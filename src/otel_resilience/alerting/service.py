@@ -1,13 +1,14 @@
 """The alert service: what is reported becomes incidents, incidents become notifications, channels deliver them.
 
-Nothing here raises into the application, and no caller waits for a network: :meth:`AlertService.report` updates the
-incident and, for what must not be lost, writes one file. Everything else happens in its own threads: they take in
-what other processes of the service wrote, decide, and send a message only when the store has accepted it as the next
-one of its incident.
+Nothing here raises into the application, and no caller waits for a network or a slow disk: :meth:`AlertService.report`
+updates the incident and, for what must not be lost, has one file written. Everything else happens in its own threads:
+they take in what other processes of the service wrote, decide, and send a message only when it is on the disk and the
+store has accepted it as the next one of its incident.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import math
@@ -44,6 +45,12 @@ CLOSE_WITHIN: Final = 3.0
 
 SAVE_SHARE: Final = 0.2
 """Share of that time that is left for writing down how the incidents stand."""
+
+SECURED_WITHIN: Final = 1.0
+"""Seconds for which :meth:`AlertService.report` waits for the disk at most; not at all on an event loop."""
+
+LAST_WRITES: Final = 0.1
+"""Seconds for what is still to be written when the time of :meth:`AlertService.close` is up."""
 
 CATCH_UP_EVERY: Final = 15.0
 """Seconds after which is looked at what other processes wrote, without any other reason."""
@@ -194,6 +201,7 @@ class AlertService:
     def start(self) -> Self:
         """:meth:`load`, then run the threads. Returns the service."""
         self.load()
+        self._archive.start()
         self._spawn("alerts", self._run)
         for name, worker in self._dispatcher.workers.items():
             self._spawn(f"alerts-{name}", worker.run)
@@ -202,8 +210,8 @@ class AlertService:
     def report(self, alert: Alert, *, lowest: Severity | None = None) -> None:
         """Something happened. ``lowest`` replaces :attr:`AlertConfig.min_severity`."""
         try:
-            if self._is_here():
-                self._report(in_context(alert), lowest)
+            if self._is_here() and self._report(in_context(alert), lowest) and not _on_event_loop():
+                self._archive.secured(SECURED_WITHIN)
         except Exception as error:  # noqa: BLE001  # an alert must not fail what it reports on
             _log.error("an alert was lost: %s", redact(repr_of(error)))
 
@@ -290,12 +298,23 @@ class AlertService:
 
         return self._on_request("resend", identifier, by, reason, once_more)
 
+    def resend_dead_letter(
+        self, identifier: str, *, by: str | None = None, reason: str | None = None
+    ) -> Notification | None:
+        """Send what no channel took once more, by the ID of the message; ``None`` where there is none with it, or no
+        outbox. ``by`` and ``reason`` as in :meth:`acknowledge`."""
+        notification = self._archive.revive_dead_letter(identifier)
+        if notification is not None:
+            signals.handled("resend", notification, _said(by), _said(reason))
+            self.send(notification)
+        return notification
+
     def _on_request(
         self, action: str, identifier: str, by: str | None, reason: str | None, act: Callable[[Incident], None]
     ) -> Incident | None:
         if not self._is_here():
             return None
-        by, reason = (None if text is None else redact(text)[:MAX_REASON] for text in (by, reason))
+        by, reason = _said(by), _said(reason)
         with self._changed:
             for incident in self.book:
                 if incident.phase is Phase.OPEN and identifier in (incident.id, incident.fingerprint):
@@ -303,11 +322,11 @@ class AlertService:
                     act(incident)
                     self._behind = True
                     self._changed.notify_all()
-                    _log.info(
-                        "incident %s: %s by %s (%s)", incident.id, action, by or "somebody", reason or "no reason"
-                    )
-                    return incident
-            return None
+                    break
+            else:
+                return None
+        signals.handled(action, incident, by, reason)
+        return incident
 
     def incidents(self) -> list[Incident]:
         """Those that people are, or will be, notified of, and those that a cause inhibits."""
@@ -428,33 +447,37 @@ class AlertService:
             _log.error("alerts are lost: their service was made before this process was forked")
         return here
 
-    def _report(self, alert: Alert, lowest: Severity | None) -> None:
+    def _report(self, alert: Alert, lowest: Severity | None) -> bool:
+        """Whether a message was kept for it, in case that this process ends."""
         with self._changed:
             if self._ended:
                 _log.error("the alert %r came after the end of its service and is lost", alert.title)
-                return
+                return False
             outcome = self.book.report(alert, self.now(), lowest=lowest)
             if outcome.suppressed is not None:
                 signals.suppressed(outcome.suppressed)
             incident = outcome.incident
             if incident is None:
-                return
-            self._secure(incident)
+                return False
+            kept = self._secure(incident)
             if self._closed and incident.phase is Phase.PENDING:
                 incident.due = max(self.now(), incident.not_before)
             shared_at = self._shared_at + SHARE_EVERY if self.book.is_shared(incident) else math.inf
             if incident.unsaved or min(self.book.next_notification_at(incident), shared_at) < self._planned:
                 self._changed.notify_all()
+            return kept
 
-    def _secure(self, incident: Incident) -> None:
-        """The next message about it survives the process from now on."""
+    def _secure(self, incident: Incident) -> bool:
+        """Have the next message about it written down, so that it survives the process. Whether it was not yet."""
         rising = incident.phase is Phase.OPEN and incident.severity > incident.notified_severity
         if incident.severity < DURABLE or not (rising or incident.phase is Phase.PENDING):
-            return
-        if not self._archive.keeps(incident):
-            reason, sender = "raised" if rising else "new", self.book.sender
-            preview = incident.notification(self.config, self.now(), reason, Status.FIRING, sender=sender)
-            self._archive.keep(dataclasses.replace(preview, id=incident.next_id))
+            return False
+        if self._archive.keeps(incident):
+            return False
+        reason, sender = "raised" if rising else "new", self.book.sender
+        preview = incident.notification(self.config, self.now(), reason, Status.FIRING, sender=sender)
+        self._archive.keep(dataclasses.replace(preview, id=incident.next_id))
+        return True
 
     def _tidy(self) -> None:
         """With the lock, after more than a report: what is to be sent survives the process, what is not is dropped."""
@@ -550,6 +573,8 @@ class AlertService:
         """Take in what other processes wrote, or left behind, and apply signs of recovery to that."""
         with self._changed:
             self._behind = False
+        # Before the incidents: what their processes wrote there before they ended is seen.
+        left_over = [] if self._ended else self._archive.left_over()
         found = self._archive.incidents()
         with self._changed:
             now = self._caught_up_at = self.now()
@@ -558,7 +583,7 @@ class AlertService:
                     self.book.merge(incident, now)
                 self.book.restore_lost({incident.fingerprint for incident in found})
                 self.book.settle(now)
-            for notification in () if self._ended else self._archive.left_over():
+            for notification in left_over:
                 self._resume(notification)
             for subject, sign in tuple(self._signs.items()):
                 self.book.apply_again(sign)
@@ -684,7 +709,22 @@ class AlertService:
             self._spawn("alerts-end", lambda: self._share(everything=True))
         for thread in self._threads:
             thread.join(max(0.0, give_up_at - self._clock()))
+        self._archive.end(max(LAST_WRITES, give_up_at - self._clock()))
         return not left
+
+
+def _on_event_loop() -> bool:
+    """Whether the caller must not wait, for others run in its thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _said(text: str | None) -> str | None:
+    """What a person gave as name or reason, as it is kept."""
+    return None if text is None else redact(text)[:MAX_REASON]
 
 
 def _draft(incident: Incident, notification: Notification | None = None) -> _Draft:

@@ -14,6 +14,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 
 from otel_resilience import telemetry
 from otel_resilience.alerting.model.alert import Notification
+from otel_resilience.alerting.model.incident import Incident
 from otel_resilience.classification.model import Severity
 from otel_resilience.telemetry import cardinality, contract
 from otel_resilience.telemetry import event_log as events
@@ -80,6 +81,27 @@ def failed(channel: str, notification: Notification, error_type: str, seconds: f
         events.ERROR if loud else events.WARN,
         f"alert not delivered to {channel}, {error_type}: {notification.title}",
         {**_attributes(channel, notification), contract.ERROR_TYPE: error_type},
+    )
+
+
+@never_raise
+def handled(action: str, incident: Incident | Notification, by: str | None, reason: str | None) -> None:
+    """A person did something with an incident, or with a message that no channel took."""
+    identity = incident.incident if isinstance(incident, Notification) else incident.id
+    attributes: dict[str, events.Value | None] = {
+        contract.ALERT_ACTION: action,
+        contract.ALERT_ACTION_BY: by,
+        contract.ALERT_ACTION_REASON: reason,
+        contract.ALERT_INCIDENT: identity,
+        contract.ALERT_FINGERPRINT: incident.fingerprint,
+        contract.ALERT_SEVERITY: incident.severity.value,
+        contract.DEPENDENCY: incident.dependency,
+    }
+    telemetry.emit(
+        contract.EVENT_ALERT_HANDLED,
+        events.INFO,
+        f"incident {identity}: {action} by {by or 'somebody'} ({reason or 'no reason'})",
+        {name: value for name, value in attributes.items() if value is not None},
     )
 
 

@@ -8,10 +8,12 @@ Every request of the client is a protected call, every attempt of it a request o
   read only once, is repeated only where it provably was not sent.
 * ``attempt_timeout`` and what is left of the deadline bound the client's own timeouts.
 * An open circuit raises :class:`~otel_resilience.CircuitOpenError`.
+* With ``max_body_bytes`` the body is a part of the attempt, and ``judge`` has a say on the complete answer.
 
 Each module needs its client; nothing here is imported by ``otel_resilience`` itself.
 """
 
+from otel_resilience.integrations._body import BodyEncodingError, BodyError, BodyTooLargeError
 from otel_resilience.integrations._http import PolicyByHost, StatusError
 
-__all__ = ["PolicyByHost", "StatusError"]
+__all__ = ["BodyEncodingError", "BodyError", "BodyTooLargeError", "PolicyByHost", "StatusError"]

@@ -8,14 +8,18 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import header_of
 from otel_resilience._internal.nesting import remaining
+from otel_resilience._internal.operations import discard, is_awaitable
 from otel_resilience.classification.model import Classification
 from otel_resilience.classification.request_shown import has_key, is_idempotent
 from otel_resilience.classification.rules.http_status import classify_status
 from otel_resilience.errors import ResilienceError
+from otel_resilience.integrations._body import Body
 from otel_resilience.policy.policy import Policy
 
 SMALL: Final = 65_536
 """Bytes. An answer that says to be no longer is read before the wait, so that it does not hold its connection."""
+RESEND_COUNT: Final = "http.request.resend_count"
+"""Semantic conventions, HTTP client spans: not on the first attempt."""
 _CHALLENGES: Final = frozenset({"digest", "negotiate", "ntlm"})
 _SHORTEST: Final = 0.001
 """Seconds. No client takes a timeout of 0 for what it is."""
@@ -72,13 +76,27 @@ class StatusError(Exception):
 class Protection(Generic[Q]):
     """The policies for the requests of one client, and the names of their operations."""
 
-    def __init__(self, policy: Policy | PolicyByHost, name: Callable[[Q], str] | None) -> None:
+    def __init__(
+        self,
+        policy: Policy | PolicyByHost,
+        name: Callable[[Q], str] | None,
+        max_body_bytes: int | None,
+        judge: Callable[[Any], object] | None,
+    ) -> None:
         if isinstance(policy, (type, str)) or not (isinstance(policy, Policy) or hasattr(policy, "__getitem__")):
             raise TypeError(f"policy must be a Policy, or policies by host, not {policy!r}")
         if name is not None:
             check.function("name", name)
+        if max_body_bytes is not None:
+            check.count("max_body_bytes", max_body_bytes)
+        if judge is not None:
+            check.function("judge", judge)
+            if max_body_bytes is None:
+                raise TypeError("judge needs max_body_bytes: it is given the answer with its body")
         self._policy = policy
         self._name = name
+        self.max_body_bytes = max_body_bytes
+        self.judge = judge
 
     def policy(self, host: str | None) -> Policy:
         """The policy for a host. Raises ``KeyError`` where there are policies by host, and none for this one."""
@@ -87,6 +105,15 @@ class Protection(Generic[Q]):
     def name(self, request: Q, default: str) -> str:
         """The operation's name on telemetry."""
         return default if self._name is None else self._name(request)
+
+    def body(self, response: Any, method: str | None, status: int, headers: Any, *, decoded: bool = False) -> Body:
+        """Takes the body of an answer, up to ``max_body_bytes``. Raises ``BodyError`` where that is known not to do.
+
+        ``decoded``: the client decodes the pieces.
+        """
+        empty = method == "HEAD" or status in {204, 304}  # whose headers may speak of a body that they do not have
+        cut = not 200 <= status < 300
+        return Body(response, headers, self.max_body_bytes or 0, empty=empty, cut=cut, decoded=decoded)
 
 
 class Exchange(Generic[R]):
@@ -104,8 +131,12 @@ class Exchange(Generic[R]):
         challenge."""
         self._answers.append(response)
         verdict = None if status < 400 or self._is_challenge(status, headers) else classify_status(status, headers)
-        self._refused = None if verdict is None else StatusError(response, verdict)
-        return self._refused
+        return None if verdict is None else StatusError(response, verdict)
+
+    def refuse(self, error: StatusError) -> StatusError:
+        """The error for the attempt to raise. Its answer is as the caller may get it: what was to be read is read."""
+        self._refused = error
+        return error
 
     def _answer(self, error: BaseException) -> R | None:
         """What the caller gets in place of ``error``: the answer that it is, or the last one where it is our refusal to
@@ -119,7 +150,7 @@ class Exchange(Generic[R]):
     def _rest(self, but: R | None = None) -> list[R]:
         """The answers that no caller gets; they are to be closed."""
         answers, self._answers = self._answers, []
-        return [each for each in answers if each is not but]
+        return [each for each in answers if each is not but] if answers != [but] else []
 
     def _is_challenge(self, status: int, headers: Any) -> bool:
         """Whether it is the first step of an authentication that needs two."""
@@ -138,6 +169,14 @@ class SyncExchange(Exchange[R]):
         """Counts an attempt, and closes the answers to former ones."""
         self.attempts += 1
         self._close_rest()
+
+    def accepts(self, judge: Callable[[Any], object], response: Any) -> bool:
+        """Asks ``judge`` about the answer in hand: whether it is a good one whatever its status. What it raises takes
+        the place of the verdict by status."""
+        if is_awaitable(opinion := judge(response)):
+            discard(opinion)
+            raise TypeError("judge must be a def function here")
+        return opinion is True
 
     def run(self, call: Callable[[], R]) -> R:
         """What the caller of the client gets of the protected call."""
@@ -168,6 +207,11 @@ class AsyncExchange(Exchange[R]):
         """As that of :class:`SyncExchange`."""
         self.attempts += 1
         await self._close_rest()
+
+    async def accepts(self, judge: Callable[[Any], object], response: Any) -> bool:
+        """As that of :class:`SyncExchange`; ``judge`` may be an ``async def``."""
+        opinion: Any = judge(response)
+        return (await opinion if is_awaitable(opinion) else opinion) is True
 
     async def run(self, call: Callable[[], Awaitable[R]]) -> R:
         """As that of :class:`SyncExchange`."""

@@ -19,7 +19,11 @@ __all__ = ["resilience_middleware"]
 
 
 def resilience_middleware(
-    policy: Policy | PolicyByHost, *, name: Callable[[ClientRequest], str] | None = None
+    policy: Policy | PolicyByHost,
+    *,
+    name: Callable[[ClientRequest], str] | None = None,
+    max_body_bytes: int | None = None,
+    judge: Callable[[ClientResponse], object] | None = None,
 ) -> ClientMiddlewareType:
     """Sends the requests of a ``ClientSession`` under a policy.
 
@@ -28,7 +32,12 @@ def resilience_middleware(
     operation's name on telemetry of a request, from a small set; by default it is the method.
 
     An attempt ends with the headers of the answer. It is cut by the policy, beside the timeouts of the session, whose
-    ``total`` holds for all attempts together. Raises ``TypeError`` naming the parameter.
+    ``total`` holds for all attempts together.
+
+    With ``max_body_bytes`` an attempt includes the body: it is read at once, at most so many bytes of it as aiohttp
+    decodes them. ``judge``, a ``def`` or an ``async def``, is given the answer of each attempt with its body. Both are
+    as those of :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or ``ValueError``
+    naming the parameter.
 
     Examples:
         >>> import asyncio
@@ -42,7 +51,7 @@ def resilience_middleware(
         >>> asyncio.run(main())
         False
     """
-    protection = Protection(policy, name)
+    protection = Protection(policy, name, max_body_bytes, judge)
 
     async def resilience(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         policy = protection.policy(request.url.host)
@@ -52,11 +61,15 @@ def resilience_middleware(
             await exchange.begin_attempt()
             response = await handler(request)
             error = exchange.judge(response, response.status, response.headers)
-            if error is None:
-                return response
-            if worth_reading(error, response.headers):
-                await _keep(response)
-            raise error
+            if max_body_bytes is not None:
+                await _read(response, protection)
+                if judge is not None and await exchange.accepts(judge, response):
+                    error = None
+            elif error is not None and worth_reading(error, response.headers):
+                _replace(response, await response.read())
+            if error is not None:
+                raise exchange.refuse(error)
+            return response
 
         return await exchange.run(
             lambda: policy.execute(
@@ -74,9 +87,26 @@ def _read_once(request: ClientRequest) -> bool:
     return not isinstance(request.body, (bytes, BytesPayload))
 
 
-async def _keep(response: ClientResponse) -> None:
-    """Reads the body, for whoever reads it again, in one piece or as a stream."""
-    body = await response.read()
+async def _read(response: ClientResponse, protection: Protection[ClientRequest]) -> None:
+    """Reads the body as far as it is to be read, for whoever reads it again, in one piece or as a stream."""
+    try:
+        body = protection.body(response, response.method, response.status, response.headers, decoded=True)
+        async for piece in response.content.iter_any():
+            if not body.add(piece):
+                if response.connection is not None:
+                    response.connection.close()
+                break
+        content = body.end()
+    except BaseException:
+        response.close()
+        raise
+    _replace(response, content)
+    await response.read()  # which aiohttp keeps
+    _replace(response, content)
+
+
+def _replace(response: ClientResponse, body: bytes) -> None:
+    """Hands out the body from memory."""
     loop = asyncio.get_running_loop()
     response.content = StreamReader(BaseProtocol(loop), max(len(body), 1), loop=loop)
     response.content.feed_data(body)

@@ -2,22 +2,29 @@
 
     client = httpx.AsyncClient(transport=AsyncResilientTransport(policy))
 
-An attempt ends with the headers of the answer: the body is read by the client, after it. Like any transport that is
-given to a client it takes the place of the settings ``verify``, ``http2``, ``limits``, ``proxy`` and so on; give it a
-transport that has them.
+An attempt ends with the headers of the answer: the body is read by the client, after it. With ``max_body_bytes`` the
+body is a part of the attempt. Like any transport that is given to a client it takes the place of the settings
+``verify``, ``http2``, ``limits``, ``proxy`` and so on; give it a transport that has them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from opentelemetry.trace import get_current_span
 
+from otel_resilience._internal import validation as check
+from otel_resilience._internal.nesting import enclosing
+from otel_resilience.errors import AttemptTimeoutError
+from otel_resilience.integrations._body import Body, bounded_encodings, time_check
 from otel_resilience.integrations._http import (
+    RESEND_COUNT,
     AsyncExchange,
     PolicyByHost,
     Protection,
@@ -27,6 +34,7 @@ from otel_resilience.integrations._http import (
     timed_by_client,
     worth_reading,
 )
+from otel_resilience.limits.attempt_timeout import TimeLimit, TimeLimitError
 from otel_resilience.policy.policy import Policy
 
 if TYPE_CHECKING:
@@ -49,9 +57,12 @@ else:
 
 __all__ = ["AsyncResilientTransport", "ResilientTransport"]
 
-_RESEND_COUNT: Final = "http.request.resend_count"
-"""Semantic conventions, HTTP client spans."""
 _OURS: Final = "otel_resilience.transport"
+_STEPS: Final = ("connect", "read", "write", "pool")
+"""What a client limits the time of."""
+_NONE: Final[Mapping[str, float | None]] = {}
+_libraries: Final[dict[type, ModuleType]] = {}
+"""By the class of a request."""
 _making: Final = threading.Lock()
 
 
@@ -69,8 +80,14 @@ class _Transport:
         transport: Any = None,
         *,
         name: Callable[[Any], str] | None = None,
+        permits: Callable[[Any], int] | None = None,
+        max_body_bytes: int | None = None,
+        judge: Callable[[Any], object] | None = None,
     ) -> None:
-        self._protection = Protection(policy, name)
+        if permits is not None:
+            check.function("permits", permits)
+        self._permits = permits
+        self._protection = Protection(policy, name, max_body_bytes, judge)
         self._transport = transport
         self._instrumented: Callable[[Any], Any] | None = None
 
@@ -88,9 +105,6 @@ class _Transport:
                 value = type(value)(entry, _pass_on)
         super().__setattr__(name, value)
 
-    def _policy(self, request: Any) -> Policy:
-        return timed_by_client(self._protection.policy(request.url.host))
-
     def _options(self, request: Any, policy: Policy) -> dict[str, Any]:
         template = request.extensions.get("url_template")
         method = request.method.upper()
@@ -98,19 +112,26 @@ class _Transport:
         return {
             "name": self._protection.name(request, f"{method} {template}" if template else method),
             "idempotent": declared(policy, method, request.headers, one_shot=one_shot),
+            "deadline": request.extensions.get("deadline"),
+            "permits": 1 if self._permits is None else self._permits(request),
         }
 
-    def _attempt(self, request: Any, number: int) -> Any:
+    def _attempt(self, request: Any, number: int, policy: Policy) -> Any:
         """The request as it is sent by this attempt, with its time limits. One of its own: attempts may overlap."""
         sent = object.__new__(type(request))
         vars(sent).update(vars(request))
-        sent.headers = request.headers.copy()
+        sent.headers = type(request.headers)(request.headers)
         sent.extensions = {**request.extensions, _OURS: (self, number)}
-        limit = time_left(self._protection.policy(request.url.host).attempt_timeout)
+        if self._protection.max_body_bytes is not None:
+            encodings = bounded_encodings(sent.headers.get("Accept-Encoding"))
+            if encodings is not None:
+                sent.headers["Accept-Encoding"] = encodings
+        limit = time_left(policy.attempt_timeout)
         if limit is not None:
-            given = request.extensions.get("timeout", {})
-            kinds = ("connect", "read", "write", "pool")
-            sent.extensions["timeout"] = {each: _shorter(given.get(each), limit) for each in kinds}
+            sent.extensions["timeout"] = timeout = dict.fromkeys(_STEPS, limit)
+            for step, given in request.extensions.get("timeout", _NONE).items():
+                if given is not None and given < limit:
+                    timeout[step] = given
         if number > 1:
             sent.extensions["trace"] = self._traced(request.extensions.get("trace"), number - 1)
         return sent
@@ -122,7 +143,7 @@ class _Transport:
         """Whether an instrumentation, in an attempt of this transport, passes the request on."""
         transport, number = request.extensions.get(_OURS, (None, 0))
         if transport is self and number > 1:
-            get_current_span().set_attribute(_RESEND_COUNT, number - 1)
+            get_current_span().set_attribute(RESEND_COUNT, number - 1)
         return transport is self
 
     def _traced(self, given: Any, resent: int) -> Any:
@@ -132,7 +153,7 @@ class _Transport:
 
         def note(event: str) -> None:
             if event.endswith(".send_request_headers.started") and get_current_span() is not attempt:
-                get_current_span().set_attribute(_RESEND_COUNT, resent)
+                get_current_span().set_attribute(RESEND_COUNT, resent)
 
         return self._noting(note, given)
 
@@ -153,7 +174,22 @@ class ResilientTransport(_Transport, _BaseTransport):
     :class:`~otel_resilience.PolicyRegistry`; a host that a dictionary lacks is a ``KeyError``. ``name`` makes the
     operation's name on telemetry of a request, from a small set; by default it is the method, with the extension
     ``url_template`` where the request has one. ``attempt_timeout`` and what is left of the deadline bound each of the
-    client's timeouts; no thread is needed. Raises ``TypeError`` naming the parameter.
+    client's timeouts; no thread is needed. ``permits`` says how many permits of the rate limit each attempt of a
+    request takes, by default 1. The extension ``deadline`` of a request, in seconds, replaces the policy's where it is
+    shorter.
+
+    With ``max_body_bytes`` an attempt includes the body: it is read at once, at most so many bytes of it when decoded,
+    and handed to the client from memory. ``attempt_timeout`` and the deadline then end also a body that comes too
+    slowly (:class:`~otel_resilience.AttemptTimeoutError`); one that breaks off, is too large
+    (:class:`~otel_resilience.integrations.BodyTooLargeError`) or wrongly encoded
+    (:class:`~otel_resilience.integrations.BodyEncodingError`) is a failure of the attempt. That of a status from 400
+    is cut instead. Only gzip and deflate are asked for; the answer has no ``Content-Encoding`` any more.
+
+    ``judge`` is given the answer of each attempt with its body, whatever its status. What it raises is the error of the
+    attempt, and the last one the caller's. Where it returns ``True`` the answer is a good one, such as a 404 that means
+    "gone"; else the status decides.
+
+    Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> import httpx
@@ -173,22 +209,39 @@ class ResilientTransport(_Transport, _BaseTransport):
         """The last answer. Raises what the transport raised last, or an error of the policy."""
         if self._inside(request):
             return self._inner(request).handle_request(request)
-        policy = self._policy(request)
+        policy = self._protection.policy(request.url.host)
         exchange: SyncExchange[Any] = SyncExchange(request.headers, _library_of(request).Response.close)
+        whole = self._protection.max_body_bytes is not None
 
         def attempt() -> Any:
             exchange.begin_attempt()
-            response = self._sender(request)(self._attempt(request, exchange.attempts))
+            check_time = time_check(policy) if whole else None
+            response = self._sender(request)(self._attempt(request, exchange.attempts, policy))
             error = exchange.judge(response, response.status_code, response.headers)
-            if error is None:
-                return response
-            if worth_reading(error, response.headers):
-                body, stream = b"".join(response.stream), response.stream
+            if check_time is not None:
+                content = self._read(request, response, check_time)
+                judge = self._protection.judge
+                if judge is not None and exchange.accepts(judge, _complete(request, response, content)):
+                    error = None
+            elif error is not None and worth_reading(error, response.headers):
+                content, stream = b"".join(response.stream), response.stream
                 stream.close()
-                response.stream = _library_of(request).ByteStream(body)
-            raise error
+                response.stream = _library_of(request).ByteStream(content)
+            if error is not None:
+                raise exchange.refuse(error)
+            return response
 
-        return exchange.run(lambda: policy.execute(attempt, **self._options(request, policy)))
+        timed = timed_by_client(policy)
+        return exchange.run(lambda: timed.execute(attempt, **self._options(request, policy)))
+
+    def _read(self, request: Any, response: Any, check_time: Callable[[], None]) -> bytes:
+        with contextlib.closing(response.stream) as stream:
+            body = self._protection.body(response, request.method, response.status_code, response.headers)
+            for piece in stream:
+                check_time()
+                if not body.add(piece):
+                    break
+            return _keep(request, response, body)
 
     def __enter__(self) -> Self:
         """Opens the transport inside."""
@@ -217,7 +270,9 @@ class ResilientTransport(_Transport, _BaseTransport):
 class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
     """As :class:`ResilientTransport`, for an ``AsyncClient``.
 
-    The deadline also cuts an attempt that no timeout of the client does.
+    The deadline also cuts an attempt that no timeout of the client does, and with ``max_body_bytes`` so does
+    ``attempt_timeout``: before the headers by the client's ``ReadTimeout``, in the body by
+    :class:`~otel_resilience.AttemptTimeoutError`. ``judge`` may be an ``async def``.
 
     Examples:
         >>> import asyncio
@@ -240,22 +295,54 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
         """The last answer. Raises what the transport raised last, or an error of the policy."""
         if self._inside(request):
             return await self._inner(request).handle_async_request(request)
-        policy = self._policy(request)
+        policy = self._protection.policy(request.url.host)
         exchange: AsyncExchange[Any] = AsyncExchange(request.headers, _library_of(request).Response.aclose)
 
         async def attempt() -> Any:
             await exchange.begin_attempt()
-            response = await self._sender(request)(self._attempt(request, exchange.attempts))
+            response = await self._sender(request)(self._attempt(request, exchange.attempts, policy))
             error = exchange.judge(response, response.status_code, response.headers)
             if error is None:
                 return response
             if worth_reading(error, response.headers):
-                body, stream = b"".join([chunk async for chunk in response.stream]), response.stream
+                content, stream = b"".join([chunk async for chunk in response.stream]), response.stream
                 await stream.aclose()
-                response.stream = _library_of(request).ByteStream(body)
-            raise error
+                response.stream = _library_of(request).ByteStream(content)
+            raise exchange.refuse(error)
 
-        return await exchange.run(lambda: policy.execute(attempt, **self._options(request, policy)))
+        async def whole_attempt() -> Any:
+            await exchange.begin_attempt()
+            response: Any = None
+
+            def too_late(limit: float, _: object) -> Exception:
+                if response is not None:
+                    return AttemptTimeoutError(limit)
+                return _library_of(request).ReadTimeout(  # type: ignore[no-any-return]  # of httpx or httpx2
+                    f"no answer within {limit:g} s", request=request
+                )
+
+            with _cut(policy.attempt_timeout, too_late):
+                response = await self._sender(request)(self._attempt(request, exchange.attempts, policy))
+                error = exchange.judge(response, response.status_code, response.headers)
+                content = await self._read(request, response)
+                judge = self._protection.judge
+                if judge is not None and await exchange.accepts(judge, _complete(request, response, content)):
+                    error = None
+            if error is not None:
+                raise exchange.refuse(error)
+            return response
+
+        timed = timed_by_client(policy)
+        wanted = attempt if self._protection.max_body_bytes is None else whole_attempt
+        return await exchange.run(lambda: timed.execute(wanted, **self._options(request, policy)))
+
+    async def _read(self, request: Any, response: Any) -> bytes:
+        async with contextlib.aclosing(response.stream) as stream:
+            body = self._protection.body(response, request.method, response.status_code, response.headers)
+            async for piece in stream:
+                if not body.add(piece):
+                    break
+            return _keep(request, response, body)
 
     async def __aenter__(self) -> Self:
         """Opens the transport inside."""
@@ -285,11 +372,40 @@ def _pass_on(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs:
     return wrapped(*args, **kwargs)
 
 
+def _cut(attempt_timeout: float | None, too_late: TimeLimitError) -> AbstractContextManager[object]:
+    """Cuts the block when the attempt has taken so many seconds."""
+    call = enclosing.get()
+    if attempt_timeout is None or call is None:
+        return contextlib.nullcontext()
+    return TimeLimit(attempt_timeout, call, too_late)
+
+
+def _keep(request: Any, response: Any, body: Body) -> bytes:
+    """Puts the body that was read in the place of the one on the wire."""
+    content = body.end()
+    response.stream = _library_of(request).ByteStream(content)
+    if body.changed:
+        for name in ("Content-Encoding", "Content-Length"):
+            response.headers.pop(name, None)
+    return content
+
+
+def _complete(request: Any, response: Any, content: bytes) -> Any:
+    """The answer with its body, to be looked at; the client reads its own."""
+    return _library_of(request).Response(
+        response.status_code,
+        headers=response.headers,
+        content=content,
+        request=request,
+        extensions=response.extensions,
+    )
+
+
 def _library_of(request: Any) -> ModuleType:
     """httpx or httpx2: both name their public classes as their own."""
-    kind = next(each for each in type(request).__mro__ if each.__module__ in {"httpx", "httpx2"})
-    return sys.modules[kind.__module__]
-
-
-def _shorter(given: float | None, limit: float) -> float:
-    return limit if given is None else min(given, limit)
+    kind = type(request)
+    library = _libraries.get(kind)
+    if library is None:
+        public = next(each for each in kind.__mro__ if each.__module__ in {"httpx", "httpx2"})
+        library = _libraries[kind] = sys.modules[public.__module__]
+    return library

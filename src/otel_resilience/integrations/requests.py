@@ -1,18 +1,24 @@
-"""Protection for a session of requests: an adapter.
+"""Protection for requests: an adapter of a session, or a session.
 
 session.mount("https://", ResilientAdapter(policy))
+session = ResilientSession(policy)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, Final
 
-from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
+from opentelemetry.trace import Span, get_current_span
+from requests import PreparedRequest, Response, Session
+from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.util import Timeout, parse_url
 
+from otel_resilience._internal.nesting import current_attempt
+from otel_resilience.integrations._body import CHUNK, Body, bounded_encodings, time_check
 from otel_resilience.integrations._http import (
+    RESEND_COUNT,
     PolicyByHost,
     Protection,
     SyncExchange,
@@ -23,7 +29,9 @@ from otel_resilience.integrations._http import (
 )
 from otel_resilience.policy.policy import Policy
 
-__all__ = ["ResilientAdapter"]
+__all__ = ["ResilientAdapter", "ResilientSession"]
+
+_attempt_span: Final[ContextVar[Span | None]] = ContextVar("otel_resilience_attempt_span", default=None)
 
 
 class ResilientAdapter(HTTPAdapter):
@@ -35,8 +43,12 @@ class ResilientAdapter(HTTPAdapter):
     parameters are those of ``HTTPAdapter``; leave ``max_retries`` at 0, else each attempt is several.
 
     The body of an answer is read within the attempt, unless the request says ``stream=True``. ``attempt_timeout`` and
-    what is left of the deadline bound the timeouts of the request; no thread is needed. Raises ``TypeError`` naming the
-    parameter.
+    what is left of the deadline bound the timeouts of the request; no thread is needed.
+
+    With ``max_body_bytes`` it is always read, at most so many bytes of it when decoded; ``attempt_timeout`` and the
+    deadline then end also a body that comes too slowly. ``judge`` is given the answer of each attempt with its body.
+    Both are as those of :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or
+    ``ValueError`` naming the parameter.
 
     Examples:
         >>> import requests
@@ -51,9 +63,11 @@ class ResilientAdapter(HTTPAdapter):
         policy: Policy | PolicyByHost,
         *,
         name: Callable[[PreparedRequest], str] | None = None,
+        max_body_bytes: int | None = None,
+        judge: Callable[[Response], object] | None = None,
         **options: Any,
     ) -> None:
-        self._protection = Protection(policy, name)
+        self._protection = Protection(policy, name, max_body_bytes, judge)
         super().__init__(**options)
 
     def send(
@@ -66,31 +80,158 @@ class ResilientAdapter(HTTPAdapter):
         proxies: Any = None,
     ) -> Response:
         """The last answer. Raises what requests raised last, or an error of the policy."""
-        method = (request.method or "").upper()
-        given = self._protection.policy(parse_url(request.url or "").host)
-        policy = timed_by_client(given)
-        exchange = SyncExchange(request.headers, Response.close)
         send = super().send
 
-        def attempt() -> Response:
-            exchange.begin_attempt()
-            limited = _limited(timeout, time_left(given.attempt_timeout))
-            response = send(request, stream=stream, timeout=limited, verify=verify, cert=cert, proxies=proxies)
-            error = exchange.judge(response, response.status_code, response.headers)
-            if not stream or (error is not None and worth_reading(error, response.headers)):
-                response.content  # noqa: B018  # read, and kept
-            if error is not None:
-                raise error
-            return response
+        def attempt(request: PreparedRequest, timeout: Any, stream: bool) -> Response:
+            return send(request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies)
 
-        one_shot = not isinstance(request.body, (str, bytes, type(None)))
-        return exchange.run(
-            lambda: policy.execute(
-                attempt,
-                name=self._protection.name(request, method),
-                idempotent=declared(policy, method, request.headers, one_shot=one_shot),
-            )
+        return _protected(self._protection, request, attempt, timeout, stream=stream)
+
+
+class ResilientSession(Session):
+    """A session that sends each of its requests under a policy, whatever adapters it has.
+
+    As one with :class:`ResilientAdapter`, whose parameters it has, except that an attempt is more than what an adapter
+    sees: the CLIENT spans of ``opentelemetry-instrumentation-requests``, which stand for a call of ``Session.send``,
+    lie in the attempts, and from the second one on have ``http.request.resend_count``. Hooks of a request run in each
+    attempt.
+
+    Examples:
+        >>> from otel_resilience.integrations.requests import ResilientSession
+        >>> session = ResilientSession(Policy("supplier", retry=RetryConfig(), deadline=30))
+        >>> session.close()
+    """
+
+    def __init__(
+        self,
+        policy: Policy | PolicyByHost,
+        *,
+        name: Callable[[PreparedRequest], str] | None = None,
+        max_body_bytes: int | None = None,
+        judge: Callable[[Response], object] | None = None,
+    ) -> None:
+        super().__init__()
+        self._protection = Protection(policy, name, max_body_bytes, judge)
+
+    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
+        """The last answer. Raises what requests raised last, or an error of the policy."""
+        redirects = kwargs.pop("allow_redirects", True)
+        timeout = kwargs.pop("timeout", None)
+        stream = kwargs.pop("stream", self.stream)
+        send = super().send
+
+        def attempt(request: PreparedRequest, timeout: Any, stream: bool) -> Response:
+            token = _attempt_span.set(get_current_span())
+            try:
+                return send(request, stream=stream, timeout=timeout, allow_redirects=False, **kwargs)
+            finally:
+                _attempt_span.reset(token)
+
+        response = _protected(self._protection, request, attempt, timeout, stream=stream)
+        if not redirects:
+            return response
+        options = {"verify": self.verify, "cert": self.cert, "proxies": self.proxies, **kwargs}
+        history = [response, *self.resolve_redirects(response, request, stream=stream, timeout=timeout, **options)]
+        last = history.pop()
+        if history:
+            last.history = history
+        return last
+
+    def get_adapter(self, url: str) -> BaseAdapter:
+        """Is asked within the span of the client, if there is one, for each attempt."""
+        span = get_current_span()
+        if current_attempt() > 1 and span is not _attempt_span.get():
+            span.set_attribute(RESEND_COUNT, current_attempt() - 1)
+        return super().get_adapter(url)
+
+
+def _protected(
+    protection: Protection[PreparedRequest],
+    request: PreparedRequest,
+    send: Callable[[PreparedRequest, Any, bool], Response],
+    timeout: Any,
+    *,
+    stream: bool,
+) -> Response:
+    """The answer that ``send`` brings of a request, with a timeout and whether to leave its body unread."""
+    method = (request.method or "").upper()
+    policy = protection.policy(parse_url(request.url or "").host)
+    exchange = SyncExchange(request.headers, Response.close)
+    whole = protection.max_body_bytes is not None
+    sent = _bounded(request) if whole else request
+
+    def attempt() -> Response:
+        exchange.begin_attempt()
+        check_time = time_check(policy) if whole else None
+        response = send(sent, _limited(timeout, time_left(policy.attempt_timeout)), stream or whole)
+        error = exchange.judge(response, response.status_code, response.headers)
+        if check_time is not None:
+            _read(protection, response, method, check_time)
+            if protection.judge is not None and exchange.accepts(protection.judge, response):
+                error = None
+        elif not stream or (error is not None and worth_reading(error, response.headers)):
+            response.content  # noqa: B018  # read, and kept
+        if error is not None:
+            raise exchange.refuse(error)
+        return response
+
+    one_shot = not isinstance(request.body, (str, bytes, type(None)))
+    timed = timed_by_client(policy)
+    return exchange.run(
+        lambda: timed.execute(
+            attempt,
+            name=protection.name(request, method),
+            idempotent=declared(policy, method, request.headers, one_shot=one_shot),
         )
+    )
+
+
+def _read(protection: Protection[PreparedRequest], response: Response, method: str, check: Callable[[], None]) -> None:
+    try:
+        body = protection.body(response, method, response.status_code, response.headers)
+        response.raw = _BoundedBody(response.raw, body, check)
+        response.content  # noqa: B018  # read, and kept
+    except BaseException:
+        response.close()
+        raise
+
+
+class _BoundedBody:
+    """Stands in the place of an answer of urllib3, and gives its body as far as that is to be read."""
+
+    def __init__(self, raw: Any, body: Body, check_time: Callable[[], None]) -> None:
+        self._raw = raw
+        self._body = body
+        self._check_time = check_time
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        """All of it, decoded."""
+        for piece in self._pieces():
+            self._check_time()
+            if not self._body.add(piece):
+                self._raw.close()
+                break
+        yield self._body.end()
+
+    def _pieces(self) -> Iterator[bytes]:
+        """As they come: what drips must not be waited for until there is enough of it."""
+        if hasattr(self._raw, "read1"):
+            return iter(lambda: self._raw.read1(CHUNK, decode_content=False), b"")
+        return self._raw.stream(1024, decode_content=False)  # type: ignore[no-any-return]  # urllib3 1
+
+
+def _bounded(request: PreparedRequest) -> PreparedRequest:
+    """The request, for an answer that can be decoded in bounded pieces."""
+    accepted = request.headers.get("Accept-Encoding")
+    encodings = bounded_encodings(accepted.decode("latin-1") if isinstance(accepted, bytes) else accepted)
+    if encodings is None or encodings == accepted:
+        return request
+    sent = request.copy()
+    sent.headers["Accept-Encoding"] = encodings
+    return sent
 
 
 def _limited(timeout: Any, limit: float | None) -> Any:

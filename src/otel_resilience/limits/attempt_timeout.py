@@ -33,7 +33,7 @@ def _call_later(loop: asyncio.AbstractEventLoop, seconds: float, callback: Callb
 start_timer: Callable[[asyncio.AbstractEventLoop, float, Callback], Timer] = _call_later
 """Calls back in a loop after so many seconds; a clock of the tests puts its own here."""
 
-TimeLimitError = Callable[[float, bool | None], TimeoutError]
+TimeLimitError = Callable[[float, bool | None], Exception]
 """The error for an attempt that was cut after so many seconds, and what its request showed."""
 
 

@@ -58,9 +58,9 @@ class Call(CallTelemetry):
 
     policy: CallPlan
     paid_for = 0
-    """The attempt that has a permit of the rate limit."""
+    """The attempt that has its permits of the rate limit."""
     paid_at = 0.0
-    """When it got that."""
+    """When it got them."""
     permit: int
     slots: ConcurrencyLimiter | None = None
     """Of which this call has a slot."""
@@ -356,11 +356,11 @@ class Call(CallTelemetry):
     def _hedge_refused(self) -> str:
         """Why nothing pays for a hedge; empty where it is paid for. It is not waited for: the first attempt runs."""
         rate, budget = self.policy.rate_limiter, self.policy.budget
-        if rate is not None and not rate.take():
+        if rate is not None and not rate.take(self.options.permits):
             return "rate_limited"
         if budget is not None and not self._take(budget, budget.config.transient_cost):
             if rate is not None:
-                rate.give_back()
+                rate.give_back(self.options.permits)
             return "budget"
         return ""
 
@@ -474,7 +474,7 @@ class Call(CallTelemetry):
             slots.release()
         if self.paid_for > self.attempts and self.policy.rate_limiter is not None:
             self.paid_for = 0
-            self.policy.rate_limiter.give_back(age=self.policy.clock() - self.paid_at)
+            self.policy.rate_limiter.give_back(self.options.permits, age=self.policy.clock() - self.paid_at)
 
     def _inspect_enclosed_calls(self, error: BaseException, verdict: Classification) -> None:
         """Which enclosed calls this failure comes from, and whether anything may have been sent."""

@@ -24,6 +24,8 @@ class CallOptions(NamedTuple):
     name: str | None = None
     idempotent: bool | None = None
     is_retryable: IsRetryable | None = None
+    permits: int = 1
+    """Of the rate limit, that each attempt takes."""
 
 
 NO_OPTIONS: Final = CallOptions()

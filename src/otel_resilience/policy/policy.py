@@ -272,6 +272,7 @@ class Policy(ProcessBound):
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
+        permits: int = 1,
     ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
@@ -283,6 +284,7 @@ class Policy(ProcessBound):
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
+        permits: int = 1,
     ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
@@ -294,6 +296,7 @@ class Policy(ProcessBound):
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
+        permits: int = 1,
     ) -> T: ...
     def execute(  # type: ignore[misc]  # mypy cannot match the signature without arguments and those with them
         self,
@@ -304,6 +307,7 @@ class Policy(ProcessBound):
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
+        permits: int = 1,
     ) -> Any:
         """Runs ``operation(*args)`` under this policy: a value, or a coroutine for an async operation.
 
@@ -316,6 +320,7 @@ class Policy(ProcessBound):
         parameter, for this call. ``deadline`` in seconds replaces the policy's where it is shorter. ``is_retryable`` (a
         predicate, an exception type, or several of them) replaces the classifier's decision what is worth a repetition;
         one that fails is logged once and counts as ``False``. ``retry_result`` replaces the policy's, for this call.
+        ``permits``: of the rate limit, that each attempt takes; at least 1, for what costs the dependency more.
 
         Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.RateLimitedError`,
         :class:`~otel_resilience.ConcurrencyLimitError`, :class:`~otel_resilience.AttemptTimeoutError`,
@@ -335,8 +340,8 @@ class Policy(ProcessBound):
         if flags & UNUSUAL_FLAGS:
             protectable("operation", operation)
         options = NO_OPTIONS
-        if name is not None or idempotent is not None or is_retryable is not None:
-            options = _checked_options(name, idempotent, is_retryable)
+        if name is not None or idempotent is not None or is_retryable is not None or permits != 1:
+            options = _checked_options(name, idempotent, is_retryable, permits)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
         bound: Callable[..., Any] = functools.partial(operation, *args) if args else operation
         asynchronous = bool(flags & COROUTINE_FLAGS) or (
@@ -550,6 +555,7 @@ class Policy(ProcessBound):
         idempotent: bool | None = None,
         deadline: float | None = None,
         is_retryable: Retryable | None = None,
+        permits: int = 1,
     ) -> Attempts:
         """The attempts of one protected call as blocks, for code that is no function: within a generator, or where the
         variables around are needed. The parameters are those of :meth:`execute`.
@@ -566,7 +572,7 @@ class Policy(ProcessBound):
         in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result``,
         ``fallback`` and ``hedge_after`` do nothing here: raise within the block, and catch around the loop.
         """
-        options = _checked_options("call" if name is None else name, idempotent, is_retryable)
+        options = _checked_options("call" if name is None else name, idempotent, is_retryable, permits)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
 
         def begin() -> Call:
@@ -665,11 +671,12 @@ _making = threading.Lock()
 policies_in_use: Final[InUse[Policy]] = InUse()
 
 
-def _checked_options(name: object, idempotent: object, is_retryable: Retryable | None) -> CallOptions:
+def _checked_options(name: object, idempotent: object, is_retryable: Retryable | None, permits: int = 1) -> CallOptions:
     return CallOptions(
         check.optional_label("name", name),
         check.optional_flag("idempotent", idempotent),
         predicate("is_retryable", is_retryable),
+        check.count("permits", permits),
     )
 
 

@@ -42,10 +42,10 @@ def wait_for_turn(delay: float, call: Call) -> None:
                 slots.acquire(within=_slot_within(call, slots, in_loop=in_loop))
             call.slots = slots
         if rate is not None and call.paid_for <= call.attempts:
-            if not rate.take():
+            if not rate.take(call.options.permits):
                 call.check_circuit()
                 sleep = functools.partial(_wait, call=call, what="for the rate limit")
-                rate.acquire(within=call.time_left(), sleep=sleep)
+                rate.acquire(call.options.permits, within=call.time_left(), sleep=sleep)
             call.paid_for = call.attempts + 1
             call.paid_at = call.policy.clock()
     except LimitError as rejection:
@@ -64,9 +64,9 @@ async def wait_for_turn_async(delay: float, call: Call) -> None:
                 await slots.acquire_async(within=_slot_within(call, slots, in_loop=False))
             call.slots = slots
         if rate is not None and call.paid_for <= call.attempts:
-            if not rate.take():
+            if not rate.take(call.options.permits):
                 call.check_circuit()
-                await rate.acquire_async(within=call.time_left(), sleep=call.policy.async_sleep)
+                await rate.acquire_async(call.options.permits, within=call.time_left(), sleep=call.policy.async_sleep)
             call.paid_for = call.attempts + 1
             call.paid_at = call.policy.clock()
     except LimitError as rejection:

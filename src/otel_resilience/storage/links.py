@@ -84,6 +84,10 @@ class Link(abc.ABC):
         """Refreshes ``member`` soon, and regularly where the storage is remote."""
 
     @abc.abstractmethod
+    def refresh_every(self, seconds: float) -> None:
+        """From now on members of a remote storage are refreshed so often; at once where that is more often."""
+
+    @abc.abstractmethod
     def ready(self, seconds: float) -> bool:
         """Waits until the storage has been reached and every member refreshed. ``False`` where that takes longer."""
 
@@ -149,6 +153,9 @@ class DirectLink(Link):
     def join(self, member: Member) -> None:
         """Refreshes it at once."""
         self.refresh(member)
+
+    def refresh_every(self, seconds: float) -> None:
+        """Nothing: members ask it themselves."""
 
     def ready(self, seconds: float) -> bool:
         """Always, unless the storage cannot be used."""
@@ -219,6 +226,7 @@ class BackgroundLink(Link):
         self._thread: threading.Thread | None = None
         self._connected = False
         self._closed = False
+        self._due = 0.0
         self._down_since = None
         self._fresh = False
         """Every member was refreshed, or the storage was unreachable."""
@@ -276,6 +284,14 @@ class BackgroundLink(Link):
             self._fresh = False
         self._start()
 
+    def refresh_every(self, seconds: float) -> None:
+        """As of :class:`Link`."""
+        with self._wake:
+            if seconds < self._every:
+                self._due = 0.0
+            self._every = seconds
+            self._wake.notify_all()
+
     def ready(self, seconds: float) -> bool:
         """Waits for the first contact."""
         self._start()
@@ -315,19 +331,21 @@ class BackgroundLink(Link):
         return True
 
     def _work(self) -> None:
-        due = 0.0
         while True:
             with self._wake:
-                while not (self._closed or self._jobs or self._clock() >= due or not self._fresh):
-                    self._wake.wait(max(0.0, due - self._clock()))
+                while not (self._closed or self._jobs or self._clock() >= self._due or not self._fresh):
+                    self._wake.wait(max(0.0, self._due - self._clock()))
                 if self._closed and not self._jobs:
                     return
                 job = self._jobs.popleft() if self._jobs else None
             if job is not None:
                 self._execute(job)
                 continue
+            before = self._every
             self._refresh_all()
-            due = self._clock() + (self._retry_every if self.degraded else self._every)
+            with self._wake:
+                if self._every >= before:
+                    self._due = self._clock() + (self._retry_every if self.degraded else self._every)
 
     def _execute(self, job: _Job) -> None:
         if self.degraded:

@@ -59,6 +59,21 @@ class Sharing:
         """
         return self.links[0].ready(check.seconds("seconds", seconds))
 
+    def rest(self, every: float) -> None:
+        """Until :meth:`wake` this process calls nothing: look every ``every`` seconds at what others report.
+
+        A process that waits for work asks a remote storage less often so. What it starts in the meantime goes by what
+        it saw last. Raises ``ValueError`` where ``every`` is not positive.
+        """
+        check.seconds("every", every)
+        for link in self.links:
+            link.refresh_every(max(every, self.staleness))
+
+    def wake(self) -> None:
+        """Look at once, and then as often as before :meth:`rest`. Does not wait; see :meth:`ready`."""
+        for link in self.links:
+            link.refresh_every(self.staleness)
+
     def pause(self, dependency: str, seconds: float = 0.0) -> float:
         """Records that nothing is to be started for ``seconds``; a longer pause stays. 0 only reads.
 

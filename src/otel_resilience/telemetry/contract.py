@@ -119,6 +119,14 @@ ALERT_FINGERPRINT: Final = "resilience.alert.fingerprint"
 """Identity of the incident; it stays the same while the incident lasts."""
 ALERT_DELIVERY_SECONDS: Final = "resilience.alert.delivery.duration"
 """Seconds from the error until the channel accepted the notification."""
+ALERT_ACTION: Final = "resilience.alert.action.name"
+"""What a person did with an incident."""
+ALERT_ACTION_BY: Final = "resilience.alert.action.by"
+"""Who did it, as they named themselves; redacted."""
+ALERT_ACTION_REASON: Final = "resilience.alert.action.reason"
+"""Why, in their words; redacted."""
+ALERT_INCIDENT: Final = "resilience.alert.incident"
+"""Identity of the incident in its store."""
 CORRELATION_ID: Final = "correlation.id"
 """The trace ID of the work that a record belongs to, 32 hex digits; also a member of the baggage."""
 ERROR_TYPE: Final = "error.type"
@@ -429,6 +437,8 @@ EVENT_ALERT_DELIVERED: Final = "resilience.alert.delivered"
 """A channel accepted a notification."""
 EVENT_ALERT_FAILED: Final = "resilience.alert.delivery_failed"
 """A notification was given up at a channel."""
+EVENT_ALERT_HANDLED: Final = "resilience.alert.handled"
+"""A person acknowledged, silenced, closed or resent an incident, from the command line, the page or the API."""
 
 EVENTS: Final = (
     Event(
@@ -565,5 +575,19 @@ EVENTS: Final = (
             "error.type",
         ),
         "A notification was given up at a channel.",
+    ),
+    Event(
+        "resilience.alert.handled",
+        "INFO",
+        (
+            "resilience.alert.action.name",
+            "resilience.alert.action.by",
+            "resilience.alert.action.reason",
+            "resilience.alert.incident",
+            "resilience.alert.fingerprint",
+            "resilience.severity",
+            "resilience.dependency",
+        ),
+        "A person acknowledged, silenced, closed or resent an incident, from the command line, the page or the API.",
     ),
 )

@@ -39,7 +39,7 @@ class Endless:
 
 answer = Endless()
 
-LONGEST_HEAD, LONGEST_SEND = protocol.HEAD_TIMEOUT, protocol.SEND_TIMEOUT
+LONGEST_HEAD, LONGEST_SEND = protocol.HEAD_TIMEOUT, protocol.PROGRESS_EVERY
 """As they are where no test has made them shorter."""
 
 
@@ -139,7 +139,7 @@ async def test_ambiguous_requests_are_refused(port: int, sent: bytes) -> None:
 
 
 async def test_a_client_that_takes_nothing_of_its_answer_is_dropped(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "SEND_TIMEOUT", 0.1)
+    monkeypatch.setattr(protocol, "PROGRESS_EVERY", 0.1)
     async with connected(port) as (_, writer):
         writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -150,7 +150,7 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_dropped(port: int, m
 
 
 async def test_a_client_that_takes_its_time_is_not(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "SEND_TIMEOUT", 1.0)
+    monkeypatch.setattr(protocol, "PROGRESS_EVERY", 1.0)
     async with connected(port) as (reader, writer):
         writer.write(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         for _ in range(30):

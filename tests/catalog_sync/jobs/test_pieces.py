@@ -140,7 +140,7 @@ async def test_one_version_at_most_is_published_under_a_receipt(store: CatalogSt
     async def attempt(version: str) -> None:
         lease = await lease_of(store)
         async with lease.hold():
-            staging = await store.begin(version)
+            staging = store.begin(version)
             index = CatalogueIndex()
             await staging.put([index.add(make_bundle("a"))])
             meta = make_meta(version, index, fence=lease.token)

@@ -237,6 +237,20 @@ async def test_a_job_whose_record_cannot_be_read_is_ended_and_reported_once(
     assert job.report == report.to_json(), "also where it can be read again"
 
 
+@pytest.mark.fault("W4")
+async def test_a_record_that_is_none_is_ended_and_reported_under_a_new_id(
+    ledger: JobLedger, store: CatalogStore, sent: Sent, redis_server: RedisServer
+) -> None:
+    reports: list[SyncReport] = []
+    await planned(ledger, "A")
+    redis_server.command("DEL", JobKeys(job_id()).record)
+    redis_server.command("SET", JobKeys(job_id()).record, "no hash")
+    for _ in range(2):
+        assert await look(ledger, store, sent, lambda report, _: reports.append(report)) == []
+    assert [report.outcome for report in reports] == [Outcome.FAILED]
+    assert await ledger.active() is None
+
+
 async def held(ledger: JobLedger, store: CatalogStore) -> LockLease:
     """The lock of the job, with a plan that knows its token."""
     owner = SharedOwner(f"job:{job_id()}", "2026-11-24T02:00:00.000Z")

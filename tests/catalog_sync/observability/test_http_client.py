@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from catalog_sync.observability.sdk import extract_context, headers_allowed, instrument_httpx, setup_telemetry
+from catalog_sync.observability.sdk import extract_context, headers_allowed, setup_telemetry, traced_transport
 from otel_resilience import Policy, RetryConfig, correlation_id, correlation_scope
-from support.echo_server import EchoServer, client_for, echo_server
+from support.echo_server import EchoServer, echo_server, transport_to
 from support.otel_globals import fresh_otel_globals
 
 TRACE_HEADERS = {"traceparent", "tracestate", "baggage"}
@@ -43,9 +43,12 @@ def client_spans(exporter: InMemorySpanExporter) -> list[ReadableSpan]:
     return [span for span in exporter.get_finished_spans() if span.kind is trace.SpanKind.CLIENT]
 
 
+def client_of(echo: EchoServer, allowed: tuple[str, ...] = ()) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=traced_transport(transport_to(echo.port), allowed), trust_env=False)
+
+
 async def get(echo: EchoServer, url: str, allowed: tuple[str, ...] = (), **options: object) -> httpx.Response:
-    async with client_for(echo.port) as client:
-        instrument_httpx(client, allowed)
+    async with client_of(echo, allowed) as client:
         with correlation_scope():
             return await client.get(url, **options)  # type: ignore[arg-type]
 
@@ -115,8 +118,7 @@ async def test_a_star_lists_every_host(echo: EchoServer, spans: InMemorySpanExpo
 
 
 async def test_a_redirect_to_a_foreign_host_takes_nothing_along(echo: EchoServer, spans: InMemorySpanExporter) -> None:
-    async with client_for(echo.port) as client:
-        instrument_httpx(client, ())
+    async with client_of(echo) as client:
         with correlation_scope():
             first = await client.get("http://localhost/")
             await client.send(client.build_request("GET", "http://elsewhere.example/", headers=first.request.headers))
@@ -155,8 +157,7 @@ async def test_repetitions_are_numbered_and_lie_in_their_attempts(
     policy = Policy(
         "supplier", retry=RetryConfig(max_attempts=3, base_delay=0, throttle_base_delay=0, slow_base_delay=0)
     )
-    async with client_for(echo.port) as client:
-        instrument_httpx(client, ())
+    async with client_of(echo) as client:
 
         async def call() -> None:
             (await client.get("http://localhost/")).raise_for_status()
@@ -168,17 +169,8 @@ async def test_repetitions_are_numbered_and_lie_in_their_attempts(
     assert [span.parent.span_id for span in sent] == [span.context.span_id for span in attempts]  # type: ignore[union-attr]
 
 
-async def test_a_client_is_instrumented_once(echo: EchoServer, spans: InMemorySpanExporter) -> None:
-    async with client_for(echo.port) as client:
-        instrument_httpx(client, ())
-        instrument_httpx(client, ())
-        await client.get("http://localhost/")
-    assert len(client_spans(spans)) == 1
-
-
 async def test_without_an_sdk_the_correlation_id_still_reaches_near_hosts(echo: EchoServer) -> None:
-    async with client_for(echo.port) as client:
-        instrument_httpx(client, ())
+    async with client_of(echo) as client:
         with correlation_scope() as identifier:
             await client.get("http://localhost/")
             await client.get("http://api.esim-go.com/")
@@ -192,9 +184,27 @@ async def test_without_an_sdk_a_trace_that_came_in_goes_on(echo: EchoServer) -> 
     token = context.attach(extract_context({"Traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}))
     try:
         assert correlation_id() == trace_id
-        async with client_for(echo.port) as client:
-            instrument_httpx(client, ())
+        async with client_of(echo) as client:
             await client.get("http://localhost/")
     finally:
         context.detach(token)
     assert trace_id in echo.received[0].headers["traceparent"]
+
+
+@pytest.mark.fault("W9")
+@pytest.mark.parametrize(
+    ("expected", "status"), [(frozenset({404}), trace.StatusCode.UNSET), ((), trace.StatusCode.ERROR)]
+)
+async def test_an_answer_that_was_expected_is_no_error(
+    spans: InMemorySpanExporter, expected: object, status: trace.StatusCode
+) -> None:
+    async def gone(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(404)
+
+    transport = traced_transport(httpx.MockTransport(gone), ("localhost",))
+    async with httpx.AsyncClient(transport=transport) as client:
+        await client.get("http://localhost/bundle", extensions={"expected_statuses": expected})
+    (span,) = client_spans(spans)
+    assert span.status.status_code is status
+    assert ("error.type" in (span.attributes or {})) == (status is trace.StatusCode.ERROR)
+    assert (span.attributes or {})["http.response.status_code"] == 404

@@ -9,8 +9,12 @@ import fakeredis
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
 
+from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.observability.sdk import instrument_redis, setup_telemetry
+from catalog_sync.store.client import GuardedRedis
+from otel_resilience import Policy
 from support.otel_globals import fresh_otel_globals
 
 
@@ -51,3 +55,37 @@ async def test_without_an_sdk_the_client_stays_as_it_is(client: fakeredis.FakeAs
     instrument_redis(client)
     assert client.execute_command == before
     await client.set("a", "b")
+
+
+@pytest.mark.fault("W9")
+async def test_scripts_are_loaded_first_and_again_where_redis_has_lost_them(client: fakeredis.FakeAsyncRedis) -> None:
+    exporter = InMemorySpanExporter()
+    with setup_telemetry(
+        "catalog-sync", {"CATALOG_TRACE_REDIS_FROM_MS": "0"}, extra_span_processor=SimpleSpanProcessor(exporter)
+    ):
+        instrument_redis(client)
+        redis = GuardedRedis(client, Policy("redis"))
+        for _ in range(2):
+            assert await redis.script("set it", "return redis.call('SET', KEYS[1], ARGV[1])", keys=["k"], args=["v"])
+        await client.script_flush()
+        assert await redis.script("set it", "return redis.call('SET', KEYS[1], ARGV[1])", keys=["k"], args=["v"])
+        assert await redis.command("read it", "GET", "k") == b"v"
+    spans = exporter.get_finished_spans()
+    assert {span.status.status_code for span in spans} == {StatusCode.UNSET}
+    of_clients = [span.name for span in spans if span.kind is SpanKind.CLIENT and span.name != "SCRIPT FLUSH"]
+    assert of_clients == ["set it", "set it", "set it", "set it", "set it", "set it", "read it"]
+    assert {span.name for span in spans if span.parent is None} == {"redis write", "redis read", "SCRIPT FLUSH"}
+
+
+async def test_quick_commands_leave_no_spans_unless_they_are_asked_for(client: fakeredis.FakeAsyncRedis) -> None:
+    exporter = InMemorySpanExporter()
+    environment = {"CATALOG_TRACE_REDIS_FROM_MS": "60000"}
+    with setup_telemetry("catalog-sync", environment, extra_span_processor=SimpleSpanProcessor(exporter)):
+        instrument_redis(client)
+        redis = GuardedRedis(client, Policy("redis"))
+        await redis.command("read it", "GET", "k")
+        assert exporter.get_finished_spans() == ()
+        await client.set("k", "v")
+        with pytest.raises(CatalogSyncError):
+            await redis.command("read it", "LRANGE", "k", 0, 1)
+    assert [span.name for span in exporter.get_finished_spans()] == ["SET", "read it", "attempt", "redis read"]

@@ -231,6 +231,22 @@ def test_a_signal_can_be_turned_off(sink: OtlpSink) -> None:
     assert not sink.logs
 
 
+@pytest.mark.fault("T3")
+@pytest.mark.parametrize("both", [True, False])
+def test_the_console_is_stderr_and_redacted(both: bool, sink: OtlpSink, capsys: pytest.CaptureFixture[str]) -> None:
+    for signal in ("TRACES", "METRICS", "LOGS"):
+        os.environ[f"OTEL_{signal}_EXPORTER"] = "otlp,console" if both else "console"
+    with setup_telemetry("catalog-sync", os.environ):
+        trace.get_tracer("t").start_span(f"a span {SECRET}").end()
+        instruments.count_read("fresh")
+        logging.getLogger("catalog_sync.test").warning("a record %s", SECRET)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert SECRET not in printed.err
+    assert all(text in printed.err for text in ("a span ***", "a record ***", "catalog.reads"))
+    assert bool(sink.spans) == bool(sink.logs) == bool(sink.points) == both
+
+
 def test_the_sampler_of_the_environment_holds(sink: OtlpSink) -> None:
     os.environ["OTEL_TRACES_SAMPLER"] = "always_off"
     with setup_telemetry("catalog-sync", os.environ):
@@ -318,10 +334,10 @@ NOTHING_LOADED = """
 import os, sys
 from catalog_sync.observability import instruments, logs
 from catalog_sync.settings import settings as config
-from catalog_sync.observability.sdk import instrument_httpx, instrument_redis, setup_telemetry
+from catalog_sync.observability.sdk import instrument_redis, setup_telemetry, traced_transport
 import httpx
 telemetry = setup_telemetry("catalog-sync", os.environ)
-instrument_httpx(httpx.AsyncClient(), ())
+traced_transport(httpx.AsyncHTTPTransport(), ())
 instrument_redis(object())
 with instruments.sync_span("full", "cli"):
     instruments.count_read("fresh")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from catalog_sync.settings.folders import make_private
 from catalog_sync.store.files import write_json_atomically
+from otel_resilience._internal.folders import make_private as library_make_private
 
 
 def test_a_file_is_replaced_and_its_folder_made(tmp_path: Path) -> None:
@@ -54,3 +58,19 @@ def test_the_content_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monk
     monkeypatch.setattr(Path, "replace", replaced)
     write_json_atomically(tmp_path / "state.json", "new")
     assert steps == ["fsync", "replace", "fsync"]
+
+
+@pytest.mark.fault("S13")
+@pytest.mark.parametrize("make", [make_private, library_make_private])
+def test_folders_that_are_missing_are_made_for_this_user_alone(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    there.chmod(0o755)
+    make(there / "a" / "b" / "c")
+    make(there / "a" / "b" / "c")
+
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (there, there / "a", there / "a" / "b", there / "a/b/c")]
+    assert modes == [0o755, 0o700, 0o700, 0o700]
+    (there / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        make(there / "file" / "a")

@@ -10,12 +10,12 @@ import pytest
 from catalog_sync.domain.models import LockHolder
 from catalog_sync.store import CatalogStore, LockLease, SharedOwner, StaleFenceError, open_store
 from catalog_sync.store.errors import SyncEndedError
-from catalog_sync.store.keys import CURRENT, FENCE, FENCE_SEQ, LOCK, VersionKeys, receipt_key
+from catalog_sync.store.keys import CURRENT, FENCE, FENCE_SEQ, LOCK, Key, VersionKeys, receipt_key
 from support.published import StoreSettings, lease_of, publish, quick_policy
 from support.redis_server import RedisServer
 
 SINCE = "2026-11-24T02:00:00.000Z"
-RECORD = "{cat}:job:a"
+RECORD = Key("{cat}:job:a")
 AHEAD = 8_000_000_000_000_000
 """A token far ahead of every clock."""
 

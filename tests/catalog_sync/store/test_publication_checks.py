@@ -30,7 +30,7 @@ async def store(server: RedisServer, tmp_path: Path) -> AsyncIterator[CatalogSto
 
 async def sealed(store: CatalogStore, version: str, lease: LockLease) -> tuple[Staging, CatalogueMeta]:
     """Three bundles with an entry in every index, ready to be committed."""
-    staging = await store.begin(version)
+    staging = store.begin(version)
     index = CatalogueIndex()
     await staging.put([index.add(make_bundle(f"esim_{number}")) for number in range(3)])
     meta = make_meta(version, index, fence=lease.token)
@@ -218,7 +218,7 @@ async def test_copying_replaces_what_was_staged_and_lasts_as_long_as_staging(
     store: CatalogStore, server: RedisServer
 ) -> None:
     await publish(store, "v1", [make_bundle("kept")])
-    staging = await store.begin("v2")
+    staging = store.begin("v2")
     await staging.put([make_bundle("staged before")])
     assert await staging.copy_all("v1") == 1
     key = VersionKeys("v2").bundles
@@ -228,21 +228,21 @@ async def test_copying_replaces_what_was_staged_and_lasts_as_long_as_staging(
 
 async def test_an_empty_version_is_copied_as_an_empty_one(store: CatalogStore) -> None:
     await publish(store, "v1", [])
-    assert await (await store.begin("v2")).copy_all("v1") == 0
+    assert await store.begin("v2").copy_all("v1") == 0
 
 
 async def test_a_server_without_copy_is_served_field_by_field(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "server", "--rename-command", "COPY", "") as old:
         async with open_store(StoreSettings(tmp_path / "state", old.url), quick_policy(60)) as store:
             await publish(store, "v1", [make_bundle(f"esim_{number}") for number in range(3)])
-            staging = await store.begin("v2")
+            staging = store.begin("v2")
             assert await staging.copy_all("v1") == 3
             assert old.command("HLEN", VersionKeys("v2").bundles) == 3
 
 
 async def test_an_error_of_the_copy_is_not_taken_for_an_old_server(store: CatalogStore, server: RedisServer) -> None:
     await publish(store, "v1", [make_bundle("esim_1")])
-    staging = await store.begin("v2")
+    staging = store.begin("v2")
     server.command("CONFIG", "SET", "maxmemory", 1)
     with pytest.raises(CatalogSyncError):
         await staging.copy_all("v1")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from catalog_sync.domain.errors import (
     AccessDeniedError,
@@ -24,10 +28,12 @@ from catalog_sync.domain.errors import (
     SupplierUnavailableError,
     SyncDeadlineError,
 )
+from catalog_sync.observability.sdk import setup_telemetry, traced_transport
 from catalog_sync.supplier.esim_go.client import NO_LIMIT, EsimGoClient, open_supplier, supplier_policy
 from catalog_sync.supplier.port import Deadline, Scope
 from otel_resilience import CircuitBreakerConfig, ErrorClass, RateLimit, Severity
 from otel_resilience.storage import MemoryStorage, SharedRateLimiter, SharedState
+from support.otel_globals import fresh_otel_globals
 from support.scripted_http import Request, Writer, answer, scripted_server
 from support.settings import API_KEY, make_settings
 
@@ -86,7 +92,7 @@ async def test_a_bundle_name_is_one_path_segment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reply", "error", "attempts", "error_type", "error_class"),
     [
-        (failing(400, "Invalid country"), SupplierError, 1, "400", ErrorClass.PERMANENT),
+        (failing(405, "Method Not Allowed"), SupplierError, 1, "405", ErrorClass.PERMANENT),
         (failing(404, "Not Found"), NotFoundError, 1, "404", ErrorClass.PERMANENT),
         (failing(429, "Rate limit exceeded"), RateLimitError, 3, "429", ErrorClass.THROTTLED),
         (failing(500), SupplierError, 3, "500", ErrorClass.TRANSIENT),
@@ -230,6 +236,71 @@ async def test_a_401_above_the_documented_page_size_is_stepped_down_too(tmp_path
         assert await names_of(client) == ["a"]
 
 
+@pytest.mark.fault("S13")
+@pytest.mark.parametrize("status", [400, 401, 403, 413, 416, 422])
+@pytest.mark.parametrize("asked", [200, 50, 25])
+async def test_a_page_size_may_be_refused_without_saying_so(tmp_path: Path, status: int, asked: int) -> None:
+    async def respond(request: Request, writer: Writer) -> None:
+        allowed = request.path == "/organisation" or int(request.query["perPage"]) <= 10
+        writer.write(listing("a") if allowed else failing(status))
+
+    async with scripted_server(respond) as server, client_of(server.url, tmp_path, page_size=asked) as client:
+        assert await names_of(client) == ["a"]
+        asked_before = len(server.requests)
+        assert await names_of(client) == ["a"]
+        assert [request.query["perPage"] for request in server.requests[asked_before:]] == ["10"]
+
+
+async def test_a_denied_group_makes_the_pages_of_the_others_no_smaller(tmp_path: Path) -> None:
+    async def respond(request: Request, writer: Writer) -> None:
+        denied = request.query.get("group") == "Denied"
+        writer.write(failing(403) if denied else listing("a"))
+
+    async with scripted_server(respond) as server, client_of(server.url, tmp_path) as client:
+        with pytest.raises(AccessDeniedError):
+            await names_of(client, Scope(group="Denied"))
+        assert await names_of(client) == ["a"]
+
+    assert server.requests[-1].query["perPage"] == "50"
+
+
+def _pages_of(names: list[str], request: Request, *, cap: int, counts: str = "asked", bare: bool = False) -> bytes:
+    """A page of at most ``cap`` rows; ``counts`` says by which page size its envelope counts pages."""
+    asked = int(request.query["perPage"])
+    size = min(asked, cap)
+    start = (int(request.query["page"]) - 1) * size
+    rows = [{"name": name, "duration": 1, "price": 1.5} for name in names[start : start + size]]
+    if bare:
+        return answer(rows)
+    counted = asked if counts.startswith("asked") else size
+    envelope = {"bundles": rows, "rows": len(names), "pageCount": -(-len(names) // counted)}
+    if counts.endswith("alone"):
+        del envelope["rows"]
+    return answer(envelope)
+
+
+@pytest.mark.fault("S13")
+@pytest.mark.parametrize("total", [1, 19, 20, 21, 40, 61])
+@pytest.mark.parametrize("counts", ["asked", "sent", "sent alone", "bare"])
+async def test_a_supplier_that_sends_fewer_rows_than_asked_for_loses_none(
+    tmp_path: Path, counts: str, total: int
+) -> None:
+    names = [f"bundle-{number:03}" for number in range(total)]
+
+    async def respond(request: Request, writer: Writer) -> None:
+        writer.write(_pages_of(names, request, cap=20, counts=counts, bare=counts == "bare"))
+
+    async with scripted_server(respond) as server, client_of(server.url, tmp_path) as client:
+        assert await names_of(client) == names
+
+
+@pytest.mark.parametrize("second", [answer([{"name": "a", "duration": 1, "price": 1.5}]), failing(404), failing(400)])
+async def test_one_array_for_all_is_whole_where_there_is_no_second_page(tmp_path: Path, second: bytes) -> None:
+    first = answer([{"name": "a", "duration": 1, "price": 1.5}])
+    async with scripted_server([first, second]) as server, client_of(server.url, tmp_path) as client:
+        assert await names_of(client) == ["a"]
+
+
 async def test_a_page_size_that_is_never_accepted_is_an_error(tmp_path: Path) -> None:
     reply = failing(400, "Invalid perPage value")
     async with scripted_server(reply) as server, client_of(server.url, tmp_path) as client:
@@ -335,11 +406,24 @@ async def test_an_attempt_that_waits_for_the_limit_is_not_sent_once_the_circuit_
 
     async with scripted_server(failing(503)) as server, client_of(server.url, tmp_path, supplier_rate=1) as client:
         client.policy.async_sleep = others_open_the_circuit
-        with pytest.raises(SupplierUnavailableError) as caught:
+        with pytest.raises(SupplierError) as caught:
             await names_of(client)
 
-    assert caught.value.error_type == "circuit_open"
+    assert caught.value.error_type == "503", "what was sent met this"
     assert len(server.requests) == 1
+
+
+@pytest.mark.fault("S13")
+async def test_what_an_open_circuit_rejects_names_what_opened_it(tmp_path: Path) -> None:
+    breaker = CircuitBreakerConfig(failure_threshold=2, reset_timeout=60)
+    async with scripted_server(failing(503)) as server, client_of(server.url, tmp_path, breaker=breaker) as client:
+        with pytest.raises(SupplierError, match="answered 503"):
+            await names_of(client)
+        with pytest.raises(SupplierUnavailableError, match=r"not sent.*it opened after 503") as caught:
+            await names_of(client)
+
+    assert caught.value.context["opened_by"] == "503"
+    assert len(server.requests) == 2
 
 
 @pytest.mark.fault("F17")
@@ -426,3 +510,37 @@ def test_the_settings_decide_the_rate_limit_and_who_shares_it(
     assert limiter is not None
     assert limiter.config == limit
     assert isinstance(limiter, SharedRateLimiter) is bool(redis_url and rate)
+
+
+async def test_each_attempt_has_its_own_client_span(tmp_path: Path) -> None:
+    """The body belongs to the attempt, a redirect is a call of its own."""
+    cut = b"HTTP/1.1 200 X\r\nContent-Length: 900\r\n\r\n{"
+    exporter = InMemorySpanExporter()
+
+    async def respond(request: Request, writer: Writer) -> None:
+        replies = [failing(503), cut, answer(b"", 302, Location="/moved"), GROUPS]
+        writer.write(replies[len(server.requests) - 1])
+        if replies[len(server.requests) - 1] is cut:
+            await writer.drain()
+            writer.close()
+
+    with fresh_otel_globals():
+        processor = SimpleSpanProcessor(exporter)
+        with setup_telemetry("catalog-sync", os.environ, extra_span_processor=processor):
+            async with (
+                scripted_server(respond) as server,
+                open_supplier(make_settings(server.url, tmp_path), wrap=traced_transport) as client,
+            ):
+                assert await client.list_groups(deadline=Deadline(60)) == ["A", "B"]
+    spans = exporter.get_finished_spans()
+    names = {span.context.span_id: span.name for span in spans}
+    attempts = [span for span in spans if span.name == "attempt"]
+    requests = [span for span in spans if span.kind is SpanKind.CLIENT]
+    assert [span.parent and span.parent.span_id for span in requests] == [span.context.span_id for span in attempts]
+    assert [(span.attributes or {}).get("http.request.resend_count") for span in requests] == [None, 1, 2, None]
+    errors = [(span.attributes or {}).get("error.type") for span in attempts]
+    assert (errors[0], errors[2:]) == ("503", [None, None])
+    assert errors[1] is not None
+    calls = [span for span in spans if span.name == "esim-go list groups"]
+    assert [(span.attributes or {})["resilience.attempts"] for span in calls] == [3, 1]
+    assert set(names.values()) == {"esim-go list groups", "attempt", "GET /organisation/groups"}

@@ -3,42 +3,59 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import pytest
 
-from catalog_sync.domain.errors import InvalidDataError, PayloadTooLargeError, RedirectRefusedError
+from catalog_sync.domain.errors import (
+    CatalogSyncError,
+    InvalidDataError,
+    PayloadTooLargeError,
+    RedirectRefusedError,
+    SupplierError,
+)
+from catalog_sync.supplier.esim_go.client import open_supplier
 from catalog_sync.supplier.esim_go.envelope import parse_page
-from catalog_sync.supplier.esim_go.responses import Answer, exchange, parse_json, raise_for_status, redirect_target
+from catalog_sync.supplier.esim_go.responses import parse_json, raise_for_status, redirect_target
+from catalog_sync.supplier.port import Deadline
 from otel_resilience import classify
 from otel_resilience.redaction import register_secret
 from support.scripted_http import answer, scripted_server
+from support.settings import make_settings
 
 LIMIT = 100_000
+GROUPS = json.dumps({"groups": [{"name": "A"}]}).encode()
 
 
-async def get(reply: bytes) -> Answer:
-    async with scripted_server(reply) as server, httpx.AsyncClient(trust_env=False) as client:
-        request = client.build_request("GET", server.url + "/catalogue")
-        return await exchange(client, request, max_body_bytes=LIMIT, on_headers=lambda: None)
+async def groups(reply: bytes, state_dir: Path) -> list[str]:
+    async with (
+        scripted_server(reply) as server,
+        open_supplier(make_settings(server.url, state_dir, max_body_bytes=LIMIT)) as client,
+    ):
+        return await client.list_groups(deadline=Deadline(60))
 
 
-def received(body: bytes, status: int = 200, content_type: str = "application/json", **headers: str) -> Answer:
+async def refused(reply: bytes, state_dir: Path) -> CatalogSyncError:
+    with pytest.raises(CatalogSyncError) as caught:
+        await groups(reply, state_dir)
+    return caught.value
+
+
+def received(body: bytes, status: int = 200, content_type: str = "application/json", **headers: str) -> httpx.Response:
     request = httpx.Request("GET", "https://api.example.test/v2.5/catalogue")
-    return Answer(request, status, httpx.Headers({"content-type": content_type, **headers}), body)
+    return httpx.Response(status, headers={"content-type": content_type, **headers}, content=body, request=request)
 
 
 @pytest.mark.parametrize(
     ("encoding", "encode"), [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress)]
 )
-async def test_compressed_bodies_are_decompressed(encoding: str, encode: object) -> None:
-    body = b"[1]" * 1000
-
-    reply = await get(answer(encode(body), Content_Encoding=encoding))  # type: ignore[operator]
-
-    assert reply.body == body
+async def test_compressed_bodies_are_decompressed(tmp_path: Path, encoding: str, encode: object) -> None:
+    reply = answer(encode(GROUPS + b" " * 50_000), Content_Encoding=encoding)  # type: ignore[operator]
+    assert await groups(reply, tmp_path) == ["A"]
 
 
 @pytest.mark.parametrize(
@@ -51,18 +68,18 @@ async def test_compressed_bodies_are_decompressed(encoding: str, encode: object)
     ],
 )
 @pytest.mark.fault("F29", "F30")
-async def test_a_body_beyond_the_limit_is_refused(reply: bytes) -> None:
-    with pytest.raises(PayloadTooLargeError) as caught:
-        await get(reply)
+async def test_a_body_beyond_the_limit_is_refused(tmp_path: Path, reply: bytes) -> None:
+    error = await refused(reply, tmp_path)
+    assert type(error) is PayloadTooLargeError
+    assert error.error_type == "payload_too_large"
+    assert str(error) == f"list groups: the answer is larger than {LIMIT} bytes"
+    assert error.context["limit_bytes"] == LIMIT
+    assert not error.classification.retryable
+    assert error.classification.counts
 
-    assert caught.value.error_type == "payload_too_large"
-    assert not caught.value.classification.retryable
-    assert caught.value.classification.counts
 
-
-@pytest.mark.parametrize("body", [b"x" * LIMIT, b""])
-async def test_a_body_at_the_limit_passes(body: bytes) -> None:
-    assert (await get(answer(body))).body == body
+async def test_a_body_at_the_limit_passes(tmp_path: Path) -> None:
+    assert await groups(answer(GROUPS.ljust(LIMIT)), tmp_path) == ["A"]
 
 
 @pytest.mark.parametrize(
@@ -74,30 +91,30 @@ async def test_a_body_at_the_limit_passes(body: bytes) -> None:
     ],
 )
 @pytest.mark.fault("F30")
-async def test_a_broken_encoding_is_confirmed_by_one_retry(reply: bytes) -> None:
-    with pytest.raises(InvalidDataError) as caught:
-        await get(reply)
+async def test_a_broken_encoding_is_confirmed_by_one_retry(tmp_path: Path, reply: bytes) -> None:
+    error = await refused(reply, tmp_path)
+    assert type(error) is InvalidDataError
+    assert error.error_type == "invalid_response"
+    assert error.classification.max_retries == 1
 
-    assert caught.value.error_type == "invalid_response"
-    assert caught.value.classification.max_retries == 1
 
-
-async def test_a_large_error_body_is_cut_short_and_keeps_its_status() -> None:
-    reply = await get(answer(b"x" * 5_000_000, status=500))
-
-    assert reply.status == 500
-    assert len(reply.body) < 100_000
+async def test_a_large_error_body_is_cut_short_and_keeps_its_status(tmp_path: Path) -> None:
+    error = await refused(answer(b"x" * 5_000_000, status=500), tmp_path)
+    assert type(error) is SupplierError
+    assert error.context["status"] == 500
+    assert isinstance(error.__cause__, httpx.HTTPStatusError)
+    assert len(error.__cause__.response.content) == LIMIT
 
 
 @pytest.mark.fault("S1")
-async def test_headers_that_are_no_ascii_leave_the_status_to_be_judged() -> None:
+async def test_headers_that_are_no_ascii_leave_the_status_to_be_judged(tmp_path: Path) -> None:
     """A gateway's own words; a caller that cannot write them down must still see the 503."""
     headers = b"HTTP/1.1 503 Gew\xf6lbe\r\nserver: Pr\xfcfer\r\nretry-after: \xff\x01\r\nx-message: \xe2\x82\xac\r\n"
-    got = await get(headers + b"content-length: 2\r\n\r\n{}")
-    with pytest.raises(httpx.HTTPStatusError) as caught:
-        raise_for_status(got, "list bundles")
-    assert classify(caught.value).error_type == "503"
-    assert caught.value.response.headers["server"] == "Pr\xfcfer"
+    error = await refused(headers + b"content-length: 2\r\n\r\n{}", tmp_path)
+    assert error.error_type == "503"
+    assert isinstance(error.__cause__, httpx.HTTPStatusError)
+    assert classify(error.__cause__).error_type == "503"
+    assert error.__cause__.response.headers["server"] == "Pr\xfcfer"
 
 
 @pytest.mark.parametrize("status", [301, 304, 400, 401, 404, 429, 500, 503])

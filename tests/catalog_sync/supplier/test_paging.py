@@ -97,7 +97,8 @@ async def test_a_bare_array_ends_with_the_first_page_that_is_not_full() -> None:
     pages = [page(1, "a", "b", pages=None, rows=None), page(2, "c", pages=None, rows=None)]
 
     assert await Catalogue(*pages).names() == ["a", "b", "c"]
-    assert await Catalogue(page(1, "a", "b", "c", pages=None, rows=None)).names() == ["a", "b", "c"]
+    pages = [page(1, "a", "b", "c", pages=None, rows=None), page(2, pages=None, rows=None)]
+    assert await Catalogue(*pages).names() == ["a", "b", "c"]
 
 
 async def test_a_bare_array_that_is_the_same_for_every_page_number_is_noticed() -> None:

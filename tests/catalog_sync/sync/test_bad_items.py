@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from catalog_sync.store import backend
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.supplier.esim_go.envelope import parse_groups, parse_page
-from catalog_sync.supplier.esim_go.responses import Answer, parse_json
+from catalog_sync.supplier.esim_go.responses import parse_json
 from catalog_sync.supplier.port import Deadline, Page, RequestCounts, Scope
 from catalog_sync.sync import SyncService
 from support.settings import make_settings
@@ -44,7 +45,7 @@ class Listing:
 
 def received(document: Any) -> Any:
     body = json.dumps(document, default=str).encode()
-    return parse_json(Answer(None, 200, {"content-type": "application/json"}, body))  # type: ignore[arg-type]
+    return parse_json(httpx.Response(200, headers={"content-type": "application/json"}, content=body))
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from opentelemetry.trace import StatusCode
 
-from catalog_sync.domain.models import Outcome
+from catalog_sync.domain.models import Outcome, SyncKind
 from catalog_sync.observability import instruments
 from otel_resilience.testing import RecordedTelemetry
 from support.sync_world import World
@@ -78,3 +78,26 @@ async def test_a_bad_row_is_counted_and_is_no_error(world: World, recorded: Reco
     points = recorded.points("catalog.sync.quarantined")
     assert sum(point.value for point in points) == report.quarantined > 0
     assert not recorded.points("resilience.errors")
+
+
+@pytest.mark.fault("W9")
+async def test_a_bundle_that_is_gone_is_an_answer_and_no_error(world: World, recorded: RecordedTelemetry) -> None:
+    await world.sync()
+    name = min(await world.bundles())
+    world.simulator.edit_catalogue(withdraw=[name])
+    before = len(recorded.spans)
+
+    assert (await world.sync(SyncKind.BUNDLE, name)).outcome is Outcome.COMPLETE
+
+    spans = recorded.spans[before:]
+    assert "esim-go get bundle" in {span.name for span in spans}
+    assert {span.status.status_code for span in spans} == {StatusCode.UNSET}
+    assert not recorded.points("resilience.errors")
+
+
+async def test_a_lock_that_is_taken_is_no_error(world: World, recorded: RecordedTelemetry) -> None:
+    await world.store.acquire_lock("5" * 32)
+
+    assert (await world.sync()).outcome is Outcome.SKIPPED_LOCKED
+
+    assert {span.status.status_code for span in recorded.spans} == {StatusCode.UNSET}

@@ -132,7 +132,7 @@ async def test_a_run_cancelled_during_its_commit_leaves_a_whole_version(world: W
 async def test_a_lease_lost_after_the_commit_does_not_turn_success_into_failure(
     world: World, redis_server: RedisServer
 ) -> None:
-    async with open_store(world.settings, lock_ttl=0.6) as store:
+    async with open_store(world.settings, lock_ttl=3.0) as store:
         commit = store.commit
 
         async def lose(*arguments: Any, **options: Any) -> str | None:

@@ -281,12 +281,14 @@ async def test_a_worker_whose_every_step_ends_while_redis_is_away_takes_steps_ag
     world = make_world()
     async with world.opened():
         worker = world.start_worker()
+        world.redis.command("CONFIG", "SET", "appendfsync", "always")  # so that nothing is lost with the kill
         job = await slow_sync(world)
-        await asyncio.sleep(1.1)  # what is written each second is on disk
         world.redis.kill()
-        await said(worker, "raised unexpected")  # the step has ended; now the worker tells Redis, and cannot
-        await asyncio.sleep(0.3)
-        world.redis.start()
+        try:
+            await said(worker, "raised unexpected")  # the step has ended; now the worker tells Redis, and cannot
+            await asyncio.sleep(0.3)
+        finally:
+            world.redis.start()
         ended = await world.ended(job.id)
         assert ended.outcome is Outcome.COMPLETE, ended
         assert publications(world) == 1

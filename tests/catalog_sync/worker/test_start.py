@@ -22,7 +22,7 @@ from support.worker_world import GIVEN_UP_AFTER, WorkerProcess, WorkerWorld, pro
 MakeWorld = Callable[..., WorkerWorld]
 
 LONG_STEPS = {"name": "slow", "rules": [{"fault": "latency", "delay_s": 25.0, "when": {"endpoint": "catalogue"}}]}
-STALE = 8.0
+STALE = 10.0
 """Seconds: twice the time between two signs of an idle worker."""
 WORKER_WHOSE_PROCESSES_DIE = """
 import os, signal, sys

@@ -19,7 +19,7 @@ import pytest
 from support.redis_server import RedisServer, free_port, require_redis_server
 from support.worker_world import GIVEN_UP_AFTER, process_environment
 
-TOKEN = "token-of-up"
+TOKEN = "token-of-up-4711"
 
 
 class Up:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_resilience import Severity
-from otel_resilience.alerting import AlertConfig, AlertService, Inhibition, Route, Silence
+from otel_resilience.alerting import AlertConfig, AlertService, Inhibition, Outbox, Route, Silence
 from otel_resilience.alerting.channels import WebhookChannel
 from otel_resilience.telemetry import contract
 from otel_resilience.testing import FakeClock, RecordedTelemetry
@@ -38,6 +39,10 @@ EVENTS = {
         CHANNEL, SEVERITY, STATUS, FINGERPRINT, DEPENDENCY, "resilience.alert.delivery.duration",
     },
     "resilience.alert.delivery_failed": {CHANNEL, SEVERITY, STATUS, FINGERPRINT, DEPENDENCY, "error.type"},
+    "resilience.alert.handled": {
+        SEVERITY, FINGERPRINT, DEPENDENCY, "resilience.alert.incident", "resilience.alert.action.name",
+        "resilience.alert.action.by", "resilience.alert.action.reason",
+    },
 }  # fmt: skip
 SPAN = {CHANNEL, SEVERITY, STATUS, FINGERPRINT, OUTCOME, "error.type"}
 CLOSED_SETS = {
@@ -96,6 +101,7 @@ def everything(clock: FakeClock) -> World:
     world.run(10)
     one.fails = RefusedFault()
     world.run(100)
+    world.service.acknowledge(world.service.incidents()[0].id, by="ada", reason="on it")
     return world
 
 
@@ -168,6 +174,48 @@ class TestEveryName:
             found = dict(span.attributes or {})
             failed = found[OUTCOME] == "failed"
             assert ("error.type" in found) == failed == (span.status.status_code is StatusCode.ERROR)
+
+
+@pytest.mark.parametrize("action", ["ack", "silence", "close", "resend"])
+def test_what_a_person_does_is_an_event_with_who_and_why(recorded: RecordedTelemetry, action: str) -> None:
+    world = World()
+    world.report()
+    world.run(10)
+    (incident,) = world.service.incidents()
+    who = {"by": "ada", "reason": "Authorization: Bearer s3cr3t-t0ken-of-ada " + "x" * 900}
+    service = world.service
+    done = {
+        "ack": lambda: service.acknowledge(incident.fingerprint, **who),
+        "silence": lambda: service.silence(incident.id, 60.0, **who),
+        "close": lambda: service.close_incident(incident.id, **who),
+        "resend": lambda: service.resend(incident.id, **who),
+    }[action]()
+    assert done is incident
+    (event,) = (each.log_record for each in recorded.events if each.log_record.event_name == "resilience.alert.handled")
+    found = dict(event.attributes or {})
+    assert found["resilience.alert.action.name"] == action
+    assert found["resilience.alert.action.by"] == "ada"
+    assert found["resilience.alert.incident"] == incident.id
+    assert "s3cr3t-t0ken-of-ada" not in f"{found!r}{event.body!r}"
+    assert len(str(found["resilience.alert.action.reason"])) <= 500
+    assert service.acknowledge("no such incident") is None
+
+
+def test_so_is_a_dead_letter_that_is_sent_again(recorded: RecordedTelemetry, tmp_path: Path) -> None:
+    world = World(outbox=Outbox(tmp_path))
+    world.inbox.fails = RefusedFault()
+    world.report(severity=Severity.CRITICAL)
+    world.run(10)
+    (letter,) = Outbox(tmp_path).dead_letters()
+    assert world.service.dead_letter_count() == 1
+    world.inbox.fails = None
+    assert world.service.resend_dead_letter(letter["id"], by="ada") is not None
+    world.run(10)
+    assert [message.id for message in world.inbox.messages] == [letter["id"]]
+    assert world.service.dead_letter_count() == 0
+    assert world.service.resend_dead_letter(letter["id"]) is None
+    (event,) = (each.log_record for each in recorded.events if each.log_record.event_name == "resilience.alert.handled")
+    assert dict(event.attributes or {})["resilience.alert.action.name"] == "resend"
 
 
 def deliveries(recorded: RecordedTelemetry) -> list[ReadableSpan]:

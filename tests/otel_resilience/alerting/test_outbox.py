@@ -252,6 +252,44 @@ class TestTheNextProcess:
         process.start(store=stored).run(100)
         assert len(process.inbox.messages) == 1
 
+    @pytest.mark.fault("A9")
+    @pytest.mark.parametrize("days", [1, 2, 6])
+    @pytest.mark.parametrize("severity", [Severity.HIGH, Severity.CRITICAL])
+    @pytest.mark.parametrize("lives", [0.0, 2.0])
+    def test_of_a_daily_job_tries_it_before_it_is_put_aside(
+        self, process: Process, stored: bool, severity: Severity, days: int, lives: float
+    ) -> None:
+        process.inbox.fails = TransientFault()
+        for day in range(2):
+            world = process.start(store=stored)
+            tried = len(process.inbox.tried)
+            if day == 0:
+                world.report("a", severity)
+            world.run(lives)
+            assert not world.service.close()
+            assert len(process.inbox.tried) > tried
+            process.clock.advance(days * 86_400 + 60 - process.clock.now % 60)
+        (letter,) = Outbox(process.folder).dead_letters()
+        assert letter["reason"] == "no channel took it within a day"
+
+    @pytest.mark.fault("A9")
+    @pytest.mark.parametrize("days", [1, 6])
+    @pytest.mark.parametrize("lives", [0.0, 2.0])
+    def test_of_a_daily_job_delivers_it_once_the_receiver_is_back(
+        self, process: Process, stored: bool, days: int, lives: float
+    ) -> None:
+        process.inbox.fails = TransientFault()
+        for _ in range(2):
+            world = process.start(store=stored)
+            if process.inbox.fails is not None:
+                world.report("a", Severity.CRITICAL)
+            world.run(lives)
+            world.service.close()
+            process.inbox.fails = None
+            process.clock.advance(days * 86_400)
+        assert [message.kind for message in process.inbox.messages] == ["a"]
+        assert Outbox(process.folder).dead_letters() == []
+
     @pytest.mark.parametrize("at", ["reported", "told", "failed"])
     def test_also_where_that_one_was_killed(self, process: Process, stored: bool, at: str) -> None:
         world = process.start(AlertConfig(escalation=()), store=stored)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import inspect
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def channel(ntfy: FakeNtfy) -> Iterator[NtfyChannel]:
 @pytest.mark.parametrize("example", [NtfyChannel, is_genuine])
 def test_the_document_shows_what_is_tested_here(example: object) -> None:
     source = inspect.getsource(example)  # type: ignore[arg-type]
-    assert textwrap.indent(source, "    ").rstrip() in DOCUMENT.read_text("utf-8")
+    assert source.rstrip() in DOCUMENT.read_text("utf-8")
 
 
 def test_it_takes_thirty_lines() -> None:

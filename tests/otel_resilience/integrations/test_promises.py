@@ -31,7 +31,7 @@ from otel_resilience.integrations.httpx import AsyncResilientTransport, Resilien
 from otel_resilience.integrations.requests import ResilientAdapter
 from otel_resilience.testing import RecordedTelemetry, no_waits
 from support.answering_server import AnsweringServer, Reply
-from support.http_clients import ASYNC_CLIENTS, CLIENTS, AiohttpClient, AsyncHttpClient, HttpClient
+from support.http_clients import ASYNC_CLIENTS, CLIENTS, AiohttpClient, AsyncHttpClient, HttpClient, RequestsClient
 
 THREE = RetryConfig(max_attempts=3, base_delay=0.5, jitter=False)
 BUSY = Reply(503, b"busy")
@@ -335,7 +335,8 @@ def test_a_host_that_is_not_there(client: Open, server: AnsweringServer) -> None
 
 def test_a_redirect_is_followed(client: Open, policy: Policy, server: AnsweringServer) -> None:
     server.replies += [Reply(302, headers={"Location": "/new"}), BUSY]
-    options = {} if type(client(policy)).__name__ in {"RequestsClient", "AiohttpClient"} else {"follow_redirects": True}
+    follows = isinstance(client(policy), (RequestsClient, AiohttpClient))
+    options = {} if follows else {"follow_redirects": True}
     assert client(policy).send("GET", server.url + "/old", **options).status == 200
     assert [each.path for each in server.arrived] == ["/old", "/new", "/new"]
 

@@ -143,3 +143,11 @@ async def test_fastapi(recipe: Callable[..., Recipe], server: AnsweringServer) -
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "60")
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.json()["detail"] == "stock is down"
+
+
+def test_the_body_as_a_part_of_the_attempt(recipe: Callable[..., Recipe], server: AnsweringServer) -> None:
+    server.replies += [Reply(body=b'{"status": "pending"}'), Reply(503), Reply(body=b'{"status": "done"}')]
+    done = recipe("The body as a part of the attempt")
+    with no_waits(done.policy), httpx.Client(transport=done["transport"]) as client:
+        assert client.get(server.url).json() == {"status": "done"}
+    assert len(server.arrived) == 3

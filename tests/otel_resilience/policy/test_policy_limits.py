@@ -46,23 +46,23 @@ class World:
         clock = self.clock
         return Policy("supplier", clock=clock, sleep=clock.sleep, async_sleep=clock.async_sleep, **options)
 
-    def call(self, policy: Policy, operation: Callable[[], Any] = lambda: None) -> Any:
+    def call(self, policy: Policy, operation: Callable[[], Any] = lambda: None, **options: Any) -> Any:
         if self.kind == "def":
-            return policy.execute(operation)
+            return policy.execute(operation, **options)
 
         async def asynchronous() -> Any:
             return operation()
 
         if self.kind == "async def":
-            return self._run(policy.execute(asynchronous))
+            return self._run(policy.execute(asynchronous, **options))
         if self.kind == "blocks":
-            for attempt in policy.attempts(name="block"):
+            for attempt in policy.attempts(name="block", **options):
                 with attempt:
                     result = operation()
             return result
 
         async def blocks() -> Any:
-            async for attempt in policy.attempts(name="block"):
+            async for attempt in policy.attempts(name="block", **options):
                 with attempt:
                     result = operation()
             return result
@@ -406,3 +406,26 @@ def test_a_wait_for_a_permit_makes_no_call_slow_for_the_circuit(world: World) ->
 
     assert policy.breaker is not None
     assert policy.breaker.metrics().slow_calls == 0
+
+
+def test_what_costs_more_takes_more_permits(world: World, clock: FakeClock) -> None:
+    """With each attempt; what is not sent gives all of them back."""
+    policy = world.policy(retry=RETRY, rate_limit=RateLimit(4, margin=0), breaker=CircuitBreakerConfig())
+    began = clock()
+    world.call(policy, Script(TransientFault(), None).play, permits=3)
+    assert clock() - began == pytest.approx(1)
+    world.call(policy)
+    assert clock() - began == pytest.approx(1)
+    assert policy.breaker is not None
+    policy.breaker.force_open()
+    with pytest.raises(CircuitOpenError):
+        world.call(policy, permits=9)
+    policy.breaker.reset()
+    world.call(policy, permits=9)
+    assert clock() - began == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("wrong", "error"), [(0, ValueError), (1.5, TypeError)])
+def test_permits_are_a_count(world: World, wrong: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="permits"):
+        world.call(world.policy(rate_limit=RateLimit(4)), permits=wrong)

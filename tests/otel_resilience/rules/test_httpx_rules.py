@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from otel_resilience import Severity, classify
+from otel_resilience.classification.rules.httpx import classify_httpx
 from support.verdict_rows import Row, behind, check, row
 
 REQUEST = httpx.Request("GET", "http://supplier.test/")
@@ -83,6 +84,7 @@ ROWS = [
     row("InvalidURL", httpx.InvalidURL("no host"), "P", "no", "_OTHER"),
     row("proxy failure", httpx.ProxyError("502 Bad Gateway"), "T", "no", "proxy_error", **UNSENT),
     row("proxy failure 407", httpx.ProxyError("407 Proxy Authentication Required"), "P", "no", "407", **UNSENT),
+    row("proxy, wrong password", httpx.ProxyError("Invalid username/password"), "P", "no", "proxy_error", **UNSENT),
     row("StreamError family: consumed", httpx.StreamConsumed(), "P", "no", "_OTHER"),
     row("StreamError family: closed", httpx.StreamClosed(), "P", "no", "_OTHER"),
     row("StreamError family: response not read", httpx.ResponseNotRead(), "P", "no", "_OTHER"),
@@ -165,6 +167,9 @@ def test_an_earlier_attempt_that_was_being_handled_does_not_colour_a_later_one()
 def test_the_request_says_whether_it_may_be_repeated(request_: httpx.Request | None, idempotent: bool | None) -> None:
     for error in (httpx.ReadTimeout("", request=request_), httpx.ConnectError("", request=request_)):
         assert classify(error).idempotent is idempotent
+        verdict = classify_httpx(error)
+        assert verdict is not None
+        assert verdict.idempotent is idempotent
 
 
 def test_subclasses_of_httpx_errors_are_known_too() -> None:

@@ -20,8 +20,7 @@ from otel_resilience import Classification, Severity, classify
 from support.programs import require_program
 from support.verdict_rows import assert_verdict
 
-TIMEOUT = httpx.Timeout(5, read=0.2)
-OPTIONS: dict[str, Any] = {"trust_env": False, "timeout": TIMEOUT}
+OPTIONS: dict[str, Any] = {"trust_env": False, "timeout": 30}
 
 
 @contextlib.asynccontextmanager
@@ -161,8 +160,10 @@ async def test_reset_in_mid_body() -> None:
 
 @pytest.mark.fault("F07")
 async def test_read_timeout() -> None:
+    client = httpx.AsyncClient(trust_env=False, timeout=httpx.Timeout(30, read=0.2))
     async with answering(None) as port:
-        assert_verdict(await verdict_of(f"http://127.0.0.1:{port}/"), "T", "yes", "read_timeout", idempotent=True)
+        verdict = await verdict_of(f"http://127.0.0.1:{port}/", client)
+    assert_verdict(verdict, "T", "yes", "read_timeout", idempotent=True)
 
 
 @pytest.mark.fault("F31")

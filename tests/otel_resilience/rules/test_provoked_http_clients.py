@@ -52,7 +52,11 @@ def url_of(row: ErrorRow, server: FaultyServer) -> Iterator[str]:
 
 
 def connect_timeout(row: ErrorRow) -> float:
-    return 0.1 if row.error == "connect timeout" else 5
+    return 0.1 if row.error == "connect timeout" else 30
+
+
+def read_timeout(row: ErrorRow) -> float:
+    return 0.1 if row.error == "no answer in time" else 30
 
 
 def method_of(row: ErrorRow) -> str:
@@ -65,7 +69,7 @@ def ask_requests(row: ErrorRow, url: str) -> Any:
         if "status retries" in row.error:
             retries = urllib3.util.Retry(1, backoff_factor=0, status_forcelist=[503], respect_retry_after_header=False)
             session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retries))
-        answer = session.request(method_of(row), url, timeout=(connect_timeout(row), 0.1))
+        answer = session.request(method_of(row), url, timeout=(connect_timeout(row), read_timeout(row)))
         answer.raise_for_status()
         return answer.json()
 
@@ -81,7 +85,7 @@ def ask_urllib3(row: ErrorRow, url: str, pool: urllib3.PoolManager) -> Any:
     retries: Any = False if row.error not in ("redirects without end", "503 after status retries") else 1
     if row.error == "503 after status retries":
         retries = urllib3.util.Retry(1, status_forcelist=[503], respect_retry_after_header=False)
-    timeout = urllib3.util.Timeout(connect=connect_timeout(row), read=0.1)
+    timeout = urllib3.util.Timeout(connect=connect_timeout(row), read=read_timeout(row))
     answer = pool.request(method_of(row), url, retries=retries, timeout=timeout)
     return answer.json()
 
@@ -102,7 +106,7 @@ def test_urllib3(row: ErrorRow, server: FaultyServer) -> None:
 
 
 async def ask_aiohttp(row: ErrorRow, url: str) -> Any:
-    timeout = aiohttp.ClientTimeout(sock_read=0.1, sock_connect=connect_timeout(row))
+    timeout = aiohttp.ClientTimeout(sock_read=read_timeout(row), sock_connect=connect_timeout(row))
     if "total" in row.error:
         timeout = aiohttp.ClientTimeout(total=0.1)
     async with (
@@ -138,7 +142,7 @@ async def full_pool(server: FaultyServer) -> AsyncIterator[aiohttp.ClientSession
 
 async def ask_httpx2(row: ErrorRow, url: str) -> Any:
     async with httpx2.AsyncClient(
-        trust_env=False, timeout=httpx2.Timeout(5, read=0.1, connect=connect_timeout(row))
+        trust_env=False, timeout=httpx2.Timeout(30, read=read_timeout(row), connect=connect_timeout(row))
     ) as client:
         answer = await client.request(method_of(row), url, follow_redirects=True)
         answer.raise_for_status()

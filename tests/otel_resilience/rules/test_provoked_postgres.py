@@ -169,9 +169,10 @@ async def asyncpg_connection(server: PostgresServer) -> AsyncIterator[Any]:
 
 async def by_asyncpg(server: PostgresServer, row: ErrorRow) -> Exception:
     if row.error in ("connection refused", "connect timeout"):
-        with closed_port() if row.error == "connection refused" else silent_port() as port:
+        port_of, timeout = (closed_port, 30) if row.error == "connection refused" else (silent_port, 0.2)
+        with port_of() as port:
             url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-            return await raised_async(lambda: asyncpg.connect(url, timeout=0.2))
+            return await raised_async(lambda: asyncpg.connect(url, timeout=timeout))
     if row.error == "bad password":
         return await raised_async(lambda: asyncpg.connect(server.url_with("wrong")))
     if row.error == "unknown database":

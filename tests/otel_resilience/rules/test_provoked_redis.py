@@ -63,7 +63,7 @@ def server() -> Iterator[_Server]:
 
 
 def settings(port: int, **options: Any) -> dict[str, Any]:
-    return {"host": "127.0.0.1", "port": port, "socket_timeout": 0.3, "protocol": 2, **options}
+    return {"host": "127.0.0.1", "port": port, "socket_timeout": 30, "protocol": 2, **options}
 
 
 def sync_verdict(port: int, **options: Any) -> Classification:
@@ -168,13 +168,14 @@ async def test_closed_by_the_server(server: _Server) -> None:
 
 async def test_socket_timeout(server: _Server) -> None:
     server.reply = None
-    assert_verdict(sync_verdict(_port(server)), "T", "yes", "read_timeout")
-    assert_verdict(await async_verdict(_port(server)), "T", "yes", "read_timeout")
+    assert_verdict(sync_verdict(_port(server), socket_timeout=0.3), "T", "yes", "read_timeout")
+    assert_verdict(await async_verdict(_port(server), socket_timeout=0.3), "T", "yes", "read_timeout")
 
 
 async def test_a_tls_handshake_that_stalls(server: _Server) -> None:
     server.reply = None
-    assert_verdict(await async_verdict(_port(server), ssl=True), "T", "yes", "connect_timeout", unsent=True)
+    verdict = await async_verdict(_port(server), ssl=True, socket_timeout=0.3)
+    assert_verdict(verdict, "T", "yes", "connect_timeout", unsent=True)
 
 
 async def test_tls_to_a_plain_port(server: _Server) -> None:

@@ -364,3 +364,41 @@ def test_a_defect_in_one_member_is_logged_and_does_not_stop_the_others(
     soon(lambda: first.state.name == "OPEN")
     assert "AttributeError" in caplog.text
     assert not shared.degraded
+
+
+class CountedStorage(RedisStorage):
+    """Counts the looks at the breaker."""
+
+    looks = 0
+
+    def breaker(self, key: str, step: Any) -> Any:
+        self.looks += 1
+        return super().breaker(key, step)
+
+
+def test_a_process_at_rest_hardly_looks_and_wakes_at_once(server: RedisServer, share: Any) -> None:
+    storage = CountedStorage(server.url)
+    resting, active = share(storage), share(RedisStorage(server.url))
+    idle, other = breaker(resting, PATIENT_CONFIG), breaker(active, PATIENT_CONFIG)
+    ready(resting)
+    ready(active)
+    resting.rest(3600.0)
+    soon(lambda: not resting.links[0]._jobs)
+    time.sleep(0.2)  # a look that was under way has ended
+    seen = storage.looks
+    for _ in range(3):
+        fail(other)
+    time.sleep(0.3)
+    assert storage.looks == seen
+    assert idle.state.name == "CLOSED"
+    resting.wake()
+    soon(lambda: idle.state.name == "OPEN")
+    soon(lambda: storage.looks > seen + 3)  # and goes on as often as before
+
+
+def test_a_rest_has_a_length(share: Any, tmp_path: Path) -> None:
+    shared = share(DiskStorage(tmp_path))
+    with pytest.raises(ValueError, match="every"):
+        shared.rest(0)
+    shared.rest(5.0)
+    shared.wake()

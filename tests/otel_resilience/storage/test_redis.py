@@ -360,3 +360,23 @@ def test_a_password_is_not_in_an_error(tmp_path: Path) -> None:
             look(storage)
         assert "4711" not in str(raised.value)
         storage.close()
+
+
+@pytest.mark.fault("S8")
+@pytest.mark.parametrize(
+    "parameters", ["decode_responses=true", "decode_responses=yes&encoding=utf-16", "socket_timeout=0"]
+)
+def test_parameters_of_the_url_change_neither_answers_nor_time_limits(tmp_path: Path, parameters: str) -> None:
+    with RedisServer(tmp_path) as server:
+        storage = RedisStorage(f"{server.url}?{parameters}")
+        assert storage.pause("a", 30) == 30
+        assert 20 < storage.pause("a", 0) <= 30
+        assert storage.lost_rounds == 0
+        storage.close()
+
+
+@pytest.mark.parametrize("parameters", ["colour=red", "socket_timeout=soon"])
+def test_parameters_that_nobody_knows_are_refused_without_the_url(parameters: str) -> None:
+    with pytest.raises(ValueError, match="not usable") as caught:
+        RedisStorage(f"redis://:pass-word-1@localhost/0?{parameters}")
+    assert "pass-word-1" not in str(caught.value)

@@ -73,6 +73,11 @@ def took(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
 
 
+def number(value: object) -> str | None:
+    """A count of a stored report, which may lack it or hold something else."""
+    return f"{value:,}" if isinstance(value, int) else None
+
+
 def many(count: int, word: str) -> str:
     """A number of things."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 from urllib.parse import urlencode
 
 from catalog_sync.api.pages.html import Child, Html, h
@@ -13,6 +12,7 @@ from catalog_sync.api.pages.parts import (
     facts,
     many,
     moment,
+    number,
     outside,
     path,
     pill,
@@ -78,7 +78,7 @@ def _entry(job: Job) -> Child:
                 f"asked by {asked_by(job)}",
                 moment(job.created_at),
                 took(report["duration_s"]) if "duration_s" in report else None,
-                f"{report['bundles']:,} bundles" if report.get("bundles") else None,
+                f"{bundles} bundles" if (bundles := number(report.get("bundles"))) else None,
                 h("a", "failed trace", href=path("traces", job.correlation_id)) if failed else None,
             ),
         ),
@@ -93,7 +93,7 @@ def asked_by(job: Job) -> str:
 def state(job: Job, links: Links) -> Html:
     """What is known of one sync, with what can be done about it."""
     report = job.report or {}
-    holder = report.get("holder") or {}
+    holder = report.get("holder")
     error = report.get("error")
     return h(
         "div",
@@ -106,10 +106,11 @@ def state(job: Job, links: Links) -> Html:
                 ("started", moment(job.started_at) if job.started_at else None),
                 ("ended", moment(job.finished_at) if job.finished_at else None),
                 ("took", took(report["duration_s"]) if "duration_s" in report else None),
-                ("bundles", f"{report['bundles']:,}" if "bundles" in report else None),
-                ("requests", _requests(report) if "attempts" in report else None),
-                ("set aside", many(report["quarantined"], "row") if report.get("quarantined") else None),
-                ("lock held by", str(holder["owner"]) if holder.get("owner") else None),
+                ("bundles", number(report.get("bundles"))),
+                ("requests", number(report.get("attempts"))),
+                ("of these repeated", number(report.get("retries"))),
+                ("rows set aside", number(report.get("quarantined"))),
+                ("lock held by", str(holder.get("owner")) if isinstance(holder, dict) else None),
                 ("version", h("span", report["version"], class_="id") if report.get("version") else None),
                 ("correlation ID", h("a", job.correlation_id, href=path("traces", job.correlation_id), class_="id")),
             ]
@@ -117,10 +118,6 @@ def state(job: Job, links: Links) -> Html:
         h("p", dots(*reading(links)), class_="links"),
         _actions(job),
     )
-
-
-def _requests(report: Mapping[str, Any]) -> str:
-    return f"{report['attempts']:,}" + (f", {report['retries']:,} repeated" if report.get("retries") else "")
 
 
 def reading(links: Links) -> Sequence[Html | None]:

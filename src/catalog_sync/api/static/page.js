@@ -93,7 +93,7 @@ function showCatalogue(found) {
   show($("catalogue"),
     h("div", { class: "figures" },
       h("div", { class: "figure" }, h("b", {}, found.bundles.toLocaleString()), h("span", {}, "bundles")),
-      h("div", { class: "figure" }, h("b", {}, span(found.age_s)), h("span", {}, "old")),
+      h("div", { class: "figure" }, h("b", {}, found.problem ? "?" : span(found.age_s)), h("span", {}, found.problem ? "age unknown" : "old")),
       h("div", { class: "figure" }, pill(found.source), h("span", {}, found.last_full_sync ? " last full sync " : " no full sync yet"),
         found.last_full_sync ? ago(found.last_full_sync) : null)),
     h("div", { class: "meter", role: "img", "aria-label": `${Math.round(part * 100)} % of the age at which it counts as stale` }, bar),

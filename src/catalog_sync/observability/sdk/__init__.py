@@ -9,36 +9,41 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.observability.sdk.continuation import trace_of
-from catalog_sync.observability.sdk.propagation import extract_context, headers_allowed, inject
+from catalog_sync.observability.sdk.propagation import extract_context, foreign, headers_allowed, inject
 from catalog_sync.observability.sdk.selection import choose_signals
-from catalog_sync.observability.sdk.session import SHUTDOWN_TIMEOUT, Telemetry
+from catalog_sync.observability.sdk.session import SHUTDOWN_TIMEOUT, Telemetry, tracing
 from catalog_sync.settings.otel import check_otel
 from catalog_sync.settings.secrets import register_secrets
-from catalog_sync.settings.settings import SECRET_NAMES
+from catalog_sync.settings.settings import SECRET_NAMES, TRACE_REDIS_FROM
 
 if TYPE_CHECKING:
     import httpx
     from opentelemetry.sdk._logs import LogRecordProcessor
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.trace import Span
 
     from catalog_sync.observability.traces.records import SpanRecord
 
 __all__ = [
     "SHUTDOWN_TIMEOUT",
     "Telemetry",
+    "choose_signals",
     "extract_context",
+    "foreign",
     "headers_allowed",
     "inject_context",
     "instrument_celery",
-    "instrument_httpx",
     "instrument_redis",
     "keep_spans",
     "setup_telemetry",
+    "summarized",
     "trace_of",
+    "traced_transport",
     "untraced",
 ]
 
@@ -51,25 +56,29 @@ def setup_telemetry(
     extra_log_processor: LogRecordProcessor | None = None,
     extra_metric_reader: MetricReader | None = None,
 ) -> Telemetry:
-    """Sets up traces, metrics and logs, once per process and before clients are instrumented.
+    """Sets up traces, metrics and logs, before clients are instrumented.
 
     A signal is exported where ``OTEL_EXPORTER_OTLP_ENDPOINT`` or its own endpoint is set, unless
     ``OTEL_{TRACES,METRICS,LOGS}_EXPORTER`` is ``none``; ``OTEL_SDK_DISABLED=true`` turns all off. The extras get their
-    signal in any case, redacted as exports are. ``environ`` is ``os.environ``, except where a test looks at the choice
-    of signals: the SDK itself reads the environment of the process.
+    signal in any case, redacted as exports are. Where the process has an SDK already, of ``opentelemetry-instrument``
+    or of a host application, it is joined: it exports, redacted, and nothing is exported twice. ``environ`` is
+    ``os.environ``, except where a test looks at the choice of signals: the SDK itself reads the environment of the
+    process.
 
     Raises ``ConfigurationError`` naming the variable where an ``OTEL_*`` variable cannot be used.
     """
     register_secrets(environ, SECRET_NAMES)
     check_otel(environ)
-    choice = choose_signals(environ)
+    choice, redis_from = choose_signals(environ), TRACE_REDIS_FROM.value(environ)
     extras = (extra_span_processor, extra_metric_reader, extra_log_processor)
-    if choice.disabled or not (choice.any or any(extra is not None for extra in extras)):
+    if choice.disabled or not (choice.any or any(extra is not None for extra in extras) or tracing()):
         return Telemetry()
     _use_stable_conventions()
     from catalog_sync.observability.sdk.providers import build  # loads the SDK
 
-    return build(service_name, choice, extra_span_processor, extra_metric_reader, extra_log_processor)
+    return build(
+        service_name, choice, extra_span_processor, extra_metric_reader, extra_log_processor, redis_from=redis_from
+    )
 
 
 def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
@@ -82,29 +91,33 @@ def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
     return SpanRecords(keep)
 
 
-def instrument_httpx(client: httpx.AsyncClient, trace_headers_to: tuple[str, ...] = ()) -> None:
-    """Gives every request of the client a CLIENT span, and trace headers only where the host may see them.
+def traced_transport(
+    transport: httpx.AsyncBaseTransport,
+    trace_headers_to: tuple[str, ...] = (),
+    *,
+    on_response: Callable[[httpx.Response], object] | None = None,
+) -> httpx.AsyncBaseTransport:
+    """``transport`` with a CLIENT span for every request, and trace headers only where the host may see them.
 
     Spans are named ``GET {template}`` where the request has an extension ``url_template``. Without an SDK no spans are
-    made; trace headers and baggage still go to the hosts that may see them, and to no other. A client that is
-    instrumented already stays as it is.
+    made; trace headers and baggage still go to the hosts that may see them, and to no other. ``on_response`` is called
+    with each answer.
     """
     _use_stable_conventions()
-    from catalog_sync.observability.sdk.http_client import instrument  # loads httpx
+    from catalog_sync.observability.sdk.http_client import traced  # loads httpx
 
-    instrument(client, trace_headers_to)
+    return traced(transport, trace_headers_to, on_response)
 
 
 def instrument_redis(client: Any) -> None:
     """Gives every command of a redis-py client, sync or async, a CLIENT span without the values of its arguments."""
-    from catalog_sync.observability.sdk.session import tracing
-
     if not tracing() or getattr(client, "_instrumented_by_catalog_sync", False):
         return
     _use_stable_conventions()
     from opentelemetry.instrumentation.redis import RedisInstrumentor  # only where spans are made
 
-    RedisInstrumentor.instrument_client(client)
+    if not RedisInstrumentor().is_instrumented_by_opentelemetry:  # else every client has spans already
+        RedisInstrumentor.instrument_client(client, request_hook=_summarize)
     client._instrumented_by_catalog_sync = True  # noqa: SLF001  # our own mark
 
 
@@ -113,8 +126,6 @@ def instrument_celery() -> None:
 
     The context travels in the headers of the message. For the whole process; repeated calls do nothing.
     """
-    from catalog_sync.observability.sdk.session import tracing
-
     if not tracing():
         return
     from opentelemetry.instrumentation.celery import CeleryInstrumentor  # loads Celery
@@ -138,6 +149,26 @@ def untraced() -> Iterator[None]:
 
     with suppress_instrumentation():
         yield
+
+
+@contextlib.contextmanager
+def summarized(text: str) -> Iterator[None]:
+    """What the commands to Redis within the block are for, from a bounded set: the name of their spans."""
+    token = _summary.set(text)
+    try:
+        yield
+    finally:
+        _summary.reset(token)
+
+
+_summary: ContextVar[str] = ContextVar("catalog_sync_query_summary")
+
+
+def _summarize(span: Span, *_: Any) -> None:
+    text = _summary.get(None)
+    if text is not None and span.is_recording():
+        span.update_name(text)
+        span.set_attribute("db.query.summary", text)
 
 
 def _use_stable_conventions() -> None:

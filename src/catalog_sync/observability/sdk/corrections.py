@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
 
 _RENAMED: Final = {
     "celery.action": "messaging.operation.name",
@@ -21,9 +23,30 @@ _RENAMED: Final = {
 _LEFT_OUT: Final = frozenset({"exception.escaped", "messaging.destination_kind"})
 _LEFT_OUT_PREFIXES: Final = ("celery.", "db.redis.")
 
-UNDEFINED_METRICS: Final = ("flower.task.runtime.seconds",)
-"""Instruments without a definition and with a unit that is none; the spans of the steps have the durations."""
+UNWANTED_METRICS: Final = (
+    "flower.task.runtime.seconds",
+    "http.client.request.duration",
+    "otel.sdk.metric_reader.collection.duration",
+)
+"""The first one has no definition and a unit that is none; the spans of the steps have the durations. The second one
+counts again what ``resilience.operation.duration`` has, and nobody asks for the third: 17 series each in a process."""
 _UNITS: Final = {"otel.sdk.processor.log.queue.size": "{log_record}"}
+
+
+_NO_SCRIPT: Final = "NoScriptError"
+
+
+def answered_as_expected(span: ReadableSpan) -> bool:
+    """Whether the client of another library reports a failure that is none.
+
+    A Redis that was started anew does not know a script: it gets it and is asked again. A request whose answer the
+    caller expected has the status OK.
+    """
+    if span.status.status_code is StatusCode.OK:
+        return "error.type" in (span.attributes or {})
+    return any(
+        str((event.attributes or {}).get("exception.type", "")).endswith(_NO_SCRIPT) for event in span.events
+    ) and "db.system.name" in (span.attributes or {})
 
 
 def correct_attributes(attributes: Mapping[str, Any] | None) -> Any:

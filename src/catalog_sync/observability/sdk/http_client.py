@@ -5,17 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from opentelemetry.trace import StatusCode
 
 from catalog_sync.observability.sdk.propagation import guarded_headers, headers_allowed, inject
 from catalog_sync.observability.sdk.session import tracing
 from otel_resilience import current_attempt
 from otel_resilience.redaction import redact_url
+from otel_resilience.telemetry.providers import suppressed_instrumentation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.trace import Span
 
 TEMPLATE_EXTENSION = "url_template"
 """Key of ``request.extensions`` that holds the path with placeholders instead of values."""
+
+
+EXPECTED_EXTENSION = "expected_statuses"
+"""Key of ``request.extensions`` that holds the statuses of errors which the caller expects as answers."""
 
 
 class HeaderGuard(httpx.AsyncBaseTransport):
@@ -25,10 +33,18 @@ class HeaderGuard(httpx.AsyncBaseTransport):
     instrumentation it writes them itself where they are allowed.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, trace_headers_to: tuple[str, ...], *, inject: bool) -> None:
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport,
+        trace_headers_to: tuple[str, ...],
+        *,
+        inject: bool,
+        on_response: Callable[[httpx.Response], object] | None,
+    ) -> None:
         self._transport = transport
         self._allowed = trace_headers_to
         self._inject = inject
+        self._on_response = on_response
         self._guarded = guarded_headers()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -38,35 +54,30 @@ class HeaderGuard(httpx.AsyncBaseTransport):
                 request.headers.pop(name, None)
         elif self._inject:
             inject(request.headers)
-        return await self._transport.handle_async_request(request)
+        with suppressed_instrumentation():
+            response = await self._transport.handle_async_request(request)
+        if self._on_response is not None:
+            self._on_response(response)
+        return response
 
     async def aclose(self) -> None:
         """Closes the transport behind it."""
         await self._transport.aclose()
 
 
-def instrument(client: httpx.AsyncClient, trace_headers_to: tuple[str, ...]) -> None:
-    """See :func:`catalog_sync.observability.sdk.instrument_httpx`."""
-    if getattr(client, "_instrumented_by_catalog_sync", False):
-        return
-    wrap = _traced if tracing() else _guarded
-    # httpx has no public way to wrap the transport of a client; the official instrumentation does the same.
-    client._transport = wrap(client._transport, trace_headers_to)  # noqa: SLF001
-    for pattern, transport in client._mounts.items():  # noqa: SLF001
-        if transport is not None:
-            client._mounts[pattern] = wrap(transport, trace_headers_to)  # noqa: SLF001
-    client._instrumented_by_catalog_sync = True  # type: ignore[attr-defined]  # noqa: SLF001  # our own mark
-
-
-def _guarded(transport: httpx.AsyncBaseTransport, trace_headers_to: tuple[str, ...]) -> httpx.AsyncBaseTransport:
-    return HeaderGuard(transport, trace_headers_to, inject=True)
-
-
-def _traced(transport: httpx.AsyncBaseTransport, trace_headers_to: tuple[str, ...]) -> httpx.AsyncBaseTransport:
+def traced(
+    transport: httpx.AsyncBaseTransport,
+    trace_headers_to: tuple[str, ...],
+    on_response: Callable[[httpx.Response], object] | None,
+) -> httpx.AsyncBaseTransport:
+    """See :func:`catalog_sync.observability.sdk.traced_transport`."""
+    spans = tracing()
+    guard = HeaderGuard(transport, trace_headers_to, inject=not spans, on_response=on_response)
+    if not spans:
+        return guard
     from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport  # only where spans are made
 
-    guard = HeaderGuard(transport, trace_headers_to, inject=False)
-    return AsyncOpenTelemetryTransport(guard, request_hook=_describe_request)
+    return AsyncOpenTelemetryTransport(guard, request_hook=_describe_request, response_hook=_judge_response)
 
 
 async def _describe_request(span: Span, request: Any) -> None:
@@ -80,3 +91,9 @@ async def _describe_request(span: Span, request: Any) -> None:
     resends = current_attempt() - 1
     if resends > 0:
         span.set_attribute("http.request.resend_count", resends)
+
+
+async def _judge_response(span: Span, request: Any, response: Any) -> None:
+    """An answer that was expected is no error; the conventions let those say so who know what the request is for."""
+    if response.status_code in (request.extensions or {}).get(EXPECTED_EXTENSION, ()):
+        span.set_status(StatusCode.OK)

@@ -10,9 +10,14 @@ import ipaddress
 import re
 from collections.abc import Mapping, MutableMapping
 
+from opentelemetry import trace
 from opentelemetry.context import Context
 
 ALWAYS_GUARDED = frozenset({"traceparent", "tracestate", "baggage"})
+FOREIGN = ("catalog-sync", "foreign")
+"""The entry of ``tracestate`` that marks a trace which somebody without a token has named."""
+_MAX_ENTRIES = 32
+"""That ``tracestate`` may have."""
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)")
 
 
@@ -55,3 +60,24 @@ def extract_context(headers: Mapping[str, str]) -> Context:
     from opentelemetry import propagate
 
     return propagate.extract({name.lower(): value for name, value in headers.items()})
+
+
+def foreign(context: Context) -> Context:
+    """The context with a mark that all its spans inherit: what anybody writes is not kept as evidence of a sync."""
+    parent = trace.get_current_span(context).get_span_context()
+    if not parent.is_valid:
+        return context
+    others = [entry for entry in parent.trace_state.items() if entry[0] != FOREIGN[0]]
+    marked = trace.SpanContext(
+        parent.trace_id,
+        parent.span_id,
+        is_remote=True,
+        trace_flags=parent.trace_flags,
+        trace_state=trace.TraceState([FOREIGN, *others[: _MAX_ENTRIES - 1]]),
+    )
+    return trace.set_span_in_context(trace.NonRecordingSpan(marked), context)
+
+
+def is_foreign(span_context: trace.SpanContext | None) -> bool:
+    """Whether a span has that mark."""
+    return span_context is not None and span_context.trace_state.get(FOREIGN[0]) == FOREIGN[1]

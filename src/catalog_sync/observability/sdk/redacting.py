@@ -2,25 +2,29 @@
 
 Spans are put right where other instrumentations err, too.
 An ended span cannot be changed, so a copy goes out where something had to be masked.
+
+The limits of length that the user sets cut here, too: the SDK would cut before a secret is known by its whole text.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
-from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, Status
 
 from catalog_sync.observability.logs import redact_value
-from catalog_sync.observability.sdk.corrections import correct_attributes
+from catalog_sync.observability.sdk.corrections import answered_as_expected, correct_attributes
 from otel_resilience.redaction import redact, redact_url
 
 _URL_ATTRIBUTES = frozenset({"url.full", "http.url"})
+_Record = TypeVar("_Record", ReadableLogRecord, ReadWriteLogRecord)
 
 
 class _HandsOn:
@@ -42,9 +46,13 @@ class _HandsOn:
 class RedactingSpanExporter(_HandsOn, SpanExporter):
     """Hands redacted spans to another exporter."""
 
+    def __init__(self, target: SpanExporter, limits: SpanLimits) -> None:
+        super().__init__(target)
+        self._limits = limits
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Redacts in the exporting thread, away from the application."""
-        result: SpanExportResult = self._target.export([redact_span(span) for span in spans])
+        result: SpanExportResult = self._target.export([redact_span(span, self._limits) for span in spans])
         return result
 
 
@@ -65,9 +73,13 @@ class RedactingSpanProcessor(_HandsOn, SpanProcessor):
 class RedactingLogExporter(_HandsOn, LogRecordExporter):
     """Hands redacted log records to another exporter."""
 
+    def __init__(self, target: LogRecordExporter, longest: int | None) -> None:
+        super().__init__(target)
+        self._longest = longest
+
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Redacts in the exporting thread, away from the application."""
-        result: LogRecordExportResult = self._target.export([_redacted_readable(record) for record in batch])
+        result: LogRecordExportResult = self._target.export([redacted(record, self._longest) for record in batch])
         return result
 
 
@@ -76,9 +88,7 @@ class RedactingLogProcessor(_HandsOn, LogRecordProcessor):
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Passes a redacted copy."""
-        changed = copy.copy(log_record)
-        changed.log_record = _redacted_record(log_record.log_record)
-        self._target.on_emit(changed)
+        self._target.on_emit(redacted(log_record))
 
 
 class _RedactedSpan(ReadableSpan):
@@ -99,16 +109,24 @@ class _RedactedSpan(ReadableSpan):
         return self.original.dropped_links
 
 
-def redact_span(span: ReadableSpan) -> ReadableSpan:
+def redact_span(span: ReadableSpan, limits: SpanLimits | None = None) -> ReadableSpan:
     """The span itself where it holds no secret and nothing wrong, else a copy without."""
     name = redact(span.name)
-    attributes = _redact_attributes(correct_attributes(span.attributes))
-    events = [_redact_event(event) for event in span.events]
-    links = [_redact_link(link) for link in span.links]
+    expected = answered_as_expected(span)
+    longest, longest_elsewhere = (
+        (None, None) if limits is None else (limits.max_span_attribute_length, limits.max_attribute_length)
+    )
+    attributes = _redact_attributes(correct_attributes(span.attributes), longest)
+    events = [_redact_event(event, longest_elsewhere) for event in span.events]
+    links = [_redact_link(link, longest_elsewhere) for link in span.links]
     description = span.status.description
     status = span.status if description is None else Status(span.status.status_code, redact(description))
+    if expected:
+        attributes = {key: value for key, value in attributes.items() if key != "error.type"}
+        events, status = [], Status()
     if (
-        name == span.name
+        not expected
+        and name == span.name
         and attributes is span.attributes
         and all(new is old for new, old in zip(events, span.events, strict=True))
         and all(new is old for new, old in zip(links, span.links, strict=True))
@@ -133,21 +151,21 @@ def redact_span(span: ReadableSpan) -> ReadableSpan:
     return changed
 
 
-def _redact_event(event: Event) -> Event:
-    attributes = _redact_attributes(correct_attributes(event.attributes))
+def _redact_event(event: Event, longest: int | None) -> Event:
+    attributes = _redact_attributes(correct_attributes(event.attributes), longest)
     return event if attributes is event.attributes else Event(event.name, attributes, event.timestamp)
 
 
-def _redact_link(link: Link) -> Link:
-    attributes = _redact_attributes(link.attributes)
+def _redact_link(link: Link, longest: int | None) -> Link:
+    attributes = _redact_attributes(link.attributes, longest)
     return link if attributes is link.attributes else Link(link.context, attributes)
 
 
-def _redact_attributes(attributes: Mapping[str, Any] | None) -> Any:
+def _redact_attributes(attributes: Mapping[str, Any] | None, longest: int | None) -> Any:
     """The same object where nothing changes."""
     if not attributes:
         return attributes
-    changed = {key: _redact_attribute(key, value) for key, value in attributes.items()}
+    changed = {key: _cut(_redact_attribute(key, value), longest) for key, value in attributes.items()}
     return (
         attributes
         if all(changed[key] is value or changed[key] == value for key, value in attributes.items())
@@ -167,19 +185,21 @@ def _redact_attribute(key: str, value: Any) -> Any:
     return masked
 
 
-def _redacted_record(record: Any) -> Any:
-    changed = copy.copy(record)
-    changed.body = (
-        redact_value("", record.body) if not isinstance(record.body, bytes) else _redact_attribute("", record.body)
-    )
-    changed.attributes = _redact_attributes(record.attributes)
-    return changed
+def _cut(value: Any, longest: int | None) -> Any:
+    if longest is None:
+        return value
+    if isinstance(value, str):
+        return value[:longest]
+    if isinstance(value, list | tuple):
+        return type(value)(_cut(item, longest) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _cut(item, longest) for key, item in value.items()}
+    return value
 
 
-def _redacted_readable(record: ReadableLogRecord) -> ReadableLogRecord:
-    return ReadableLogRecord(
-        log_record=_redacted_record(record.log_record),
-        resource=record.resource,
-        instrumentation_scope=record.instrumentation_scope,
-        limits=record.limits,
-    )
+def redacted(record: _Record, longest: int | None = None) -> _Record:
+    """A copy without secrets, its attributes cut to ``longest`` characters."""
+    inner = copy.copy(record.log_record)
+    inner.body = _redact_attribute("", inner.body)
+    inner.attributes = _redact_attributes(inner.attributes, longest)
+    return dataclasses.replace(record, log_record=inner)

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from catalog_sync.settings.otel import OTLP, SIGNALS, Protocol, otlp_endpoint, otlp_protocol, sdk_disabled
+from catalog_sync.settings.otel import (
+    OTLP,
+    SIGNALS,
+    Protocol,
+    exporter_names,
+    otlp_endpoint,
+    otlp_protocol,
+    sdk_disabled,
+)
 
 Compression = Literal["gzip", "deflate", "none"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
     """Where one signal goes."""
 
-    endpoint: str
+    endpoint: str | None
+    """Of OTLP; ``None`` where it goes to the console alone."""
     protocol: Protocol
     timeout_set: bool
     """The user set a timeout."""
     compression: Compression
+    console: bool
+    """It is written to stderr."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,21 +58,17 @@ def choose_signals(environ: Mapping[str, str]) -> Choice:
 
 
 def _target(environ: Mapping[str, str], signal: str) -> Target | None:
-    wanted = {word.strip().lower() for word in environ.get(f"OTEL_{signal}_EXPORTER", "").split(",") if word.strip()}
-    if wanted and "otlp" not in wanted:
-        if wanted != {"none"}:
-            _log.warning(
-                "OTEL_%s_EXPORTER=%s: only otlp and none are known; nothing is exported", signal, ",".join(wanted)
-            )
-        return None
-    endpoint = otlp_endpoint(environ, signal)
-    if endpoint is None:
+    wanted = exporter_names(environ, signal)
+    endpoint = otlp_endpoint(environ, signal) if "otlp" in wanted else None
+    console = "console" in wanted
+    if endpoint is None and not console:
         return None
     return Target(
         endpoint,
         otlp_protocol(environ, signal),
         timeout_set=bool(_of_signal(environ, signal, "TIMEOUT")),
         compression=_compression(_of_signal(environ, signal, "COMPRESSION")),
+        console=console,
     )
 
 

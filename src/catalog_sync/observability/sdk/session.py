@@ -26,7 +26,6 @@ class Telemetry:
 
     shutdowns: Sequence[Callable[[], object]] = ()
     flushes: Sequence[Callable[[], object]] = ()
-    log_handler: logging.Handler | None = None
     _ended: bool = False
 
     @property
@@ -47,8 +46,6 @@ class Telemetry:
         if self._ended:
             return True
         self._ended = True
-        if self.log_handler is not None:
-            logging.getLogger().removeHandler(self.log_handler)
         return _all_within(self.shutdowns, timeout)
 
     def __enter__(self) -> Self:

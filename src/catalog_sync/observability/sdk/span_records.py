@@ -8,6 +8,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
+from catalog_sync.observability.sdk.propagation import is_foreign
 from catalog_sync.observability.traces.records import SpanEvent, SpanLink, SpanRecord, Status, Value
 
 MAX_TEXT: Final = 1000
@@ -28,7 +29,8 @@ _STATUSES: Final[Mapping[StatusCode, Status]] = {
 class SpanRecords(SpanProcessor):
     """Hands every span that has ended to ``keep``, which must be quick and not raise.
 
-    Requests that only read and went well are left out: there are thousands of them and nothing to see.
+    Requests that only read and went well are left out: there are thousands of them and nothing to see. So is what a
+    caller without a token adds to a trace that it names: it may be that of a sync.
     """
 
     def __init__(self, keep: Callable[[SpanRecord], None]) -> None:
@@ -36,7 +38,7 @@ class SpanRecords(SpanProcessor):
 
     def wants(self, span: ReadableSpan) -> bool:
         """Whether ``span`` is worth keeping, asked before it is redacted."""
-        return (
+        return not is_foreign(span.context) and (
             span.kind is not SpanKind.SERVER
             or span.status.status_code is StatusCode.ERROR
             or (span.attributes or {}).get("http.request.method") not in {"GET", "HEAD"}

@@ -1,19 +1,17 @@
-"""Protected calls: the policy, then the exchange, for every request to a supplier."""
+"""GET requests to the supplier through the policy's transport, and what only this supplier means by its answers."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 
-from catalog_sync.domain.errors import ApiTimeoutError
 from catalog_sync.supplier import server_limits
 from catalog_sync.supplier.esim_go.responses import (
-    REDIRECTS,
-    Answer,
-    exchange,
+    MAX_REDIRECTS,
+    is_redirect,
     parse_json,
     raise_for_status,
     redirect_target,
@@ -21,66 +19,77 @@ from catalog_sync.supplier.esim_go.responses import (
 )
 from catalog_sync.supplier.failures import translate
 from catalog_sync.supplier.port import Deadline, RequestCounts
-from otel_resilience import BreakerEffect, CircuitOpenError, Classification, ErrorClass, Severity
-from otel_resilience.classification import error_types
+from otel_resilience import current_attempt
+from otel_resilience.integrations.httpx import AsyncResilientTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from catalog_sync.settings.settings import Secret
-    from otel_resilience import Classifier, Policy
+    from catalog_sync.settings.settings import Settings
+    from otel_resilience import Policy
 
 T = TypeVar("T")
 
-MAX_REDIRECTS: Final = 5
 USER_AGENT: Final = "catalog-sync"
-
-_CUT_OFF: Final = Classification(
-    ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.ATTEMPT_TIMEOUT, BreakerEffect.FAILURE
-)
+_CALL: Final = "catalog_sync.call"
+"""The extension of a request that holds its :class:`_Call`."""
 
 
 @dataclasses.dataclass(slots=True)
 class _Call:
-    """What the attempts of one call share."""
+    """What the requests of one call share: more than one where it is redirected."""
 
     operation: str
-    template: str
-    """The path without what varies, for the name of the client's span."""
-    deadline: Deadline
-    attempts: int = 0
+    parse: Callable[[Any], Any]
+    answers: Mapping[int, Any]
+    """The statuses of errors that are good answers, each with what it means."""
+    url: httpx.URL | None
+    """What is to be asked next; ``None`` once there is a result."""
+    redirects: int = 0
+    result: Any = None
 
 
-class ProtectedCalls:
-    """GET requests under one policy, which gives each call its slot and each attempt a permit of the rate limit.
-
-    The attempt timeout spans one exchange, body included, and no wait for a permit.
-    """
+class SupplierCalls:
+    """Sends requests under ``policy``. An attempt ends with the body, checked and parsed."""
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        settings: Settings,
         policy: Policy,
+        transport: httpx.AsyncBaseTransport,
         *,
-        base_url: str,
-        api_key: Secret,
-        attempt_timeout: float,
-        max_body_bytes: int,
-        classifier: Classifier,
+        connect_timeout: float,
         wall_clock: Callable[[], float],
     ) -> None:
         self.counts = RequestCounts()
         """Requests sent so far."""
-        self._http = http
         self._policy = policy
-        self._limiter = policy.rate_limiter
-        self._base_url = base_url.rstrip("/")
-        self._api_key = api_key
-        self._attempt_timeout = attempt_timeout
-        self._max_body_bytes = max_body_bytes
-        self._classifier = classifier
         self._wall_clock = wall_clock
+        self._base_url = settings.base_url.rstrip("/")
         self._costs: dict[str, int] = {}
+        """Permits that a request of an operation takes."""
+        self._http = httpx.AsyncClient(
+            transport=AsyncResilientTransport(
+                policy,
+                _Counted(transport, self.counts),
+                name=lambda request: request.extensions[_CALL].operation,
+                permits=lambda request: self._costs.get(request.extensions[_CALL].operation, 1),
+                max_body_bytes=settings.max_body_bytes,
+                judge=self._judge,
+            ),
+            headers={
+                "X-API-Key": settings.api_key.reveal(),
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": USER_AGENT,
+            },
+            timeout=httpx.Timeout(None, connect=connect_timeout),
+            trust_env=False,
+        )
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
 
     async def get(
         self,
@@ -91,83 +100,66 @@ class ProtectedCalls:
         deadline: Deadline,
         *,
         template: str | None = None,
+        answers: Mapping[int, T] = MappingProxyType({}),
     ) -> T:
         """GET ``path`` and parse its JSON; what ``parse`` raises counts as a failure of the attempt.
 
-        ``template`` is the path on telemetry where the path itself names a single thing.
+        ``template`` is the path on telemetry where the path itself names a single thing. ``answers``: the statuses of
+        errors that are good answers, each with what it means.
         Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` where ``deadline`` has passed.
         """
-        call = _Call(operation, template or path, deadline)
-
-        async def attempt() -> T:
-            call.attempts += 1
-            return parse(parse_json(await self._follow(call, path, params)))
-
+        call = _Call(operation, parse, answers, httpx.URL(self._base_url + path, params=dict(params) or None))
+        extensions = {"url_template": template or path, "expected_statuses": frozenset(answers), _CALL: call}
         try:
-            return await self._policy.execute(attempt, name=operation, idempotent=True, deadline=deadline.remaining())
+            while call.url is not None:
+                await self._http.get(call.url, extensions={**extensions, "deadline": deadline.remaining()})
         except Exception as error:
-            translated = translate(error, operation, self._classifier)
+            translated = translate(error, operation, self._policy.classifier)
             if translated is error:
                 raise
             raise translated from error
+        return call.result  # type: ignore[no-any-return]  # what ``parse`` returned
 
-    async def _permit(self, call: _Call, cost: int) -> None:
-        """What the request takes beyond the permit of its attempt. The circuit may open during the wait."""
-        if self._limiter is None or not cost:
-            return
-        await self._limiter.acquire_async(cost, within=call.deadline.remaining())
-        breaker = self._policy.breaker
-        if breaker is not None and breaker.state.name in {"OPEN", "FORCED_OPEN"}:
-            raise CircuitOpenError(breaker.dependency, breaker.metrics().retry_after)
+    def _judge(self, response: httpx.Response) -> bool:
+        """Takes the result, or the address of a redirect within the host, from a complete answer; else raises."""
+        call: _Call = response.request.extensions[_CALL]
+        self._heed(response, call.operation)
+        if response.status_code in call.answers:
+            call.result, call.url = call.answers[response.status_code], None
+        elif not is_redirect(response):
+            raise_for_status(response, call.operation)
+            call.result, call.url = call.parse(parse_json(response)), None
+        elif call.redirects == MAX_REDIRECTS:
+            raise too_many_redirects(MAX_REDIRECTS)
+        else:
+            call.url = redirect_target(response)
+            call.redirects += 1
+        return True
 
-    async def _follow(self, call: _Call, path: str, params: Mapping[str, str]) -> Answer:
-        """One attempt: send, follow redirects within the host, return the successful answer."""
-        url = httpx.URL(self._base_url + path, params=dict(params) or None)
-        for redirects in range(MAX_REDIRECTS + 1):
-            await self._permit(call, self._costs.get(call.operation, 1) - (not redirects))
-            answer = await self._send(call, url)
-            self._heed(answer, call.operation)
-            if answer.status not in REDIRECTS or "location" not in answer.headers:
-                raise_for_status(answer, call.operation)
-                return answer
-            url = redirect_target(answer)
-        raise too_many_redirects(MAX_REDIRECTS)
-
-    async def _send(self, call: _Call, url: httpx.URL) -> Answer:
-        request = self._http.build_request(
-            "GET",
-            url,
-            headers={
-                "X-API-Key": self._api_key.reveal(),
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip",
-                "User-Agent": USER_AGENT,
-            },
-            extensions={"url_template": call.template},
-        )
-        self.counts.sent += 1
-        if call.attempts > 1:
-            self.counts.repeated += 1
-        answered = asyncio.Event()
-        timeout = asyncio.timeout(self._attempt_timeout)
-        try:
-            async with timeout:
-                return await exchange(self._http, request, max_body_bytes=self._max_body_bytes, on_headers=answered.set)
-        except TimeoutError as error:
-            if not timeout.expired():
-                raise
-            cut_off = answered.is_set()
-            raise ApiTimeoutError(
-                f"{call.operation}: {'the answer was not complete' if cut_off else 'no answer'} within "
-                f"{self._attempt_timeout:g} s",
-                classification=_CUT_OFF if cut_off else None,
-            ) from error
-
-    def _heed(self, answer: Answer, operation: str) -> None:
+    def _heed(self, response: httpx.Response, operation: str) -> None:
         """Let the supplier's own rate limit slow all callers down."""
-        pause = server_limits.pause(answer.status, answer.headers, self._wall_clock())
-        if pause > 0 and self._limiter is not None:
-            self._limiter.pause(pause)
-        cost = server_limits.cost(answer.headers)
+        limiter = self._policy.rate_limiter
+        pause = server_limits.pause(response.status_code, response.headers, self._wall_clock())
+        if pause > 0 and limiter is not None:
+            limiter.pause(pause)
+        cost = server_limits.cost(response.headers)
         if cost is not None:
             self._costs[operation] = cost
+
+
+class _Counted(httpx.AsyncBaseTransport):
+    """Counts what is sent: each attempt, and each redirect."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, counts: RequestCounts) -> None:
+        self._transport = transport
+        self._counts = counts
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Sends the request."""
+        self._counts.sent += 1
+        self._counts.repeated += current_attempt() > 1
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Closes the transport inside."""
+        await self._transport.aclose()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
+import logging
 import ssl
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -19,10 +20,11 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
     InvalidDataError,
     NotFoundError,
+    SupplierUnavailableError,
 )
 from catalog_sync.domain.text import is_encodable
-from catalog_sync.supplier.esim_go import envelope
-from catalog_sync.supplier.esim_go.calls import ProtectedCalls
+from catalog_sync.supplier.esim_go import envelope, page_size
+from catalog_sync.supplier.esim_go.calls import SupplierCalls
 from catalog_sync.supplier.esim_go.paging import follow_pages
 from catalog_sync.supplier.failures import response_rule
 from catalog_sync.supplier.port import Deadline, Page, RequestCounts, Scope
@@ -40,13 +42,15 @@ from otel_resilience import (
 from otel_resilience.classification import error_types
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
     from catalog_sync.domain.models import Bundle
     from catalog_sync.settings.settings import Settings
     from otel_resilience.storage import SharedState
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT: Final = 16
 """Requests under way at once. Enough for 10 per second at an answer time of 1.5 s, few enough for little memory."""
@@ -56,18 +60,12 @@ PAGES_AHEAD: Final = 8
 
 MAX_PAGES: Final = 20_000
 
-PAGE_SIZES: Final = (50, 25, 10)
-"""Tried in turn where the supplier refuses a page size."""
-
 MISMATCHES_TOLERATED: Final = 3
 """From so many pages of a wrong format in a row, each counts as a failure of the supplier."""
 
 CONNECT_TIMEOUT: Final = 5.0
 DEPENDENCY: Final = SUPPLIER
 """The supplier's ``resilience.dependency``."""
-
-LEAST_PROBE_LEASE: Final = 60.0
-"""Seconds. A half-open probe that is redirected, or costs more than one permit, waits for the rate limit."""
 
 NO_LIMIT: Final = 1_000_000
 """Requests per second that are never reached; pauses that the supplier requests still hold."""
@@ -98,22 +96,18 @@ def supplier_classifier() -> Classifier:
 def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Policy:
     """What protects every call to the supplier. One per process: it holds breaker and retry budget, in ``shared`` where
     they are to outlive the process and to be those of all workers.
-
-    It has no attempt timeout: the client sets that around the exchange alone, so that the wait before a redirect is
-    followed is not charged to an attempt.
     """
-    breaker = settings.breaker
-    if breaker.probe_lease is None:
-        breaker = dataclasses.replace(breaker, probe_lease=max(LEAST_PROBE_LEASE, 2 * settings.attempt_timeout))
     return Policy(
         DEPENDENCY,
         retry=settings.retry,
-        breaker=breaker,
+        breaker=settings.breaker,
         deadline=settings.sync_deadline,
+        attempt_timeout=min(settings.attempt_timeout, settings.sync_deadline),
         max_concurrency=MAX_IN_FLIGHT,
         rate_limit=_rate_limit(settings),
         shared=shared,
         classifier=supplier_classifier(),
+        idempotent=True,
     )
 
 
@@ -130,23 +124,24 @@ async def open_supplier(
     settings: Settings,
     *,
     policy: Policy | None = None,
-    instrument: Callable[[httpx.AsyncClient], object] | None = None,
+    wrap: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = lambda transport: transport,
 ) -> AsyncIterator[EsimGoClient]:
-    """A client with its connections, closed at the end. ``instrument`` may add telemetry to the HTTP client.
+    """A client with its connections, closed at the end. ``wrap`` may add telemetry to the transport of each attempt.
 
-    Proxy settings of the environment are not read: they would carry the key through a host that no setting names.
+    Of proxies only that of the settings is used: others would carry the key through a host that no setting names.
     """
-    timeout = httpx.Timeout(None, connect=min(CONNECT_TIMEOUT, settings.attempt_timeout))
     # A plain-http base (the simulator) needs no trust store, and loading one takes longer than the first page. The
     # empty one trusts no certificate.
     verify: ssl.SSLContext | bool = True
     if settings.base_url.startswith("http://"):
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    elif settings.ca_file is not None:
+        verify = ssl.create_default_context(cafile=settings.ca_file)
     limits = httpx.Limits(max_connections=MAX_IN_FLIGHT, max_keepalive_connections=MAX_IN_FLIGHT, keepalive_expiry=15.0)
-    async with httpx.AsyncClient(trust_env=False, timeout=timeout, limits=limits, verify=verify) as http:
-        if instrument is not None:
-            instrument(http)
-        yield EsimGoClient(settings, policy or supplier_policy(settings), http)
+    transport = httpx.AsyncHTTPTransport(verify=verify, limits=limits, proxy=settings.proxy, trust_env=False)
+    client = EsimGoClient(settings, policy or supplier_policy(settings), wrap(transport))
+    async with contextlib.aclosing(client):
+        yield client
 
 
 class EsimGoClient:
@@ -156,21 +151,18 @@ class EsimGoClient:
         self,
         settings: Settings,
         policy: Policy,
-        http: httpx.AsyncClient,
+        transport: httpx.AsyncBaseTransport,
         *,
         max_pages: int = MAX_PAGES,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._calls = ProtectedCalls(
-            http,
+        self._calls = SupplierCalls(
+            settings,
             policy,
-            base_url=settings.base_url,
-            api_key=settings.api_key,
-            attempt_timeout=settings.attempt_timeout,
-            max_body_bytes=settings.max_body_bytes,
-            classifier=supplier_classifier(),
+            transport,
+            connect_timeout=min(CONNECT_TIMEOUT, settings.attempt_timeout),
             wall_clock=wall_clock,
         )
         self._policy = policy
@@ -181,6 +173,10 @@ class EsimGoClient:
         self._probing = asyncio.Lock()
         self._probed_at = float("-inf")
         self._refused: AccessDeniedError | None = None
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._calls.aclose()
 
     @property
     def counts(self) -> RequestCounts:
@@ -195,7 +191,7 @@ class EsimGoClient:
     async def list_groups(self, *, deadline: Deadline) -> list[str]:
         """``GET /organisation/groups``."""
         return await self._allowed(
-            self._calls.get("list groups", "/organisation/groups", {}, envelope.parse_groups, deadline), deadline
+            self._get("list groups", "/organisation/groups", {}, envelope.parse_groups, deadline), deadline
         )
 
     async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
@@ -204,21 +200,21 @@ class EsimGoClient:
             # As a part of a path it would ask another address, with the key.
             raise NotFoundError(f"no bundle has the name {name!r}")
         path = f"/catalogue/bundle/{quote(name, safe='')}"
-        return await self._allowed(
-            self._calls.get(
-                "get bundle",
-                path,
-                {},
-                lambda data: envelope.parse_bundle(data, name),
-                deadline,
-                template="/catalogue/bundle/{name}",
-            ),
+
+        def parse(data: object) -> Bundle | None:
+            return envelope.parse_bundle(data, name)
+
+        found = await self._allowed(
+            self._get("get bundle", path, {}, parse, deadline, template="/catalogue/bundle/{name}", answers=_GONE),
             deadline,
         )
+        if found is None:
+            raise NotFoundError(f"get bundle: the supplier has no bundle {name!r}", context={"operation": "get bundle"})
+        return found
 
     async def health_probe(self, *, deadline: Deadline) -> None:
         """``GET /organisation``: cheap, and refused only with a bad key."""
-        await self._calls.get("probe organisation", "/organisation", {}, lambda data: data, deadline)
+        await self._get("probe organisation", "/organisation", {}, lambda data: data, deadline)
 
     async def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:
         """``GET /catalogue``, to the last page. Close the iterator when leaving it early."""
@@ -234,17 +230,25 @@ class EsimGoClient:
 
     async def _first_page(self, scope: Scope, deadline: Deadline) -> tuple[Page, int]:
         """The first page and the size that the supplier accepted for it; smaller ones are tried where it refuses."""
+        size = self._page_size
         while True:
-            size = self._page_size
             try:
-                return await self._list(scope, 1, size, deadline), size
+                first = await self._list(scope, 1, size, deadline)
             except CatalogSyncError as error:
-                smaller = next((step for step in PAGE_SIZES if step < size), None)
-                if smaller is None or not _concerns_page_size(error, size):
-                    if isinstance(error, AccessDeniedError):
-                        await self._check_key(deadline, error)
+                smaller = page_size.smaller_than(size)
+                if isinstance(error, AccessDeniedError) and (smaller is None or not page_size.is_refused(error, size)):
+                    await self._check_key(deadline, error)
+                if smaller is None or not page_size.may_be_refused(error):
                     raise
-                self._page_size = min(self._page_size, smaller)
+                size = smaller
+                continue
+            cut = page_size.cut_to(first, size)
+            if cut is None:
+                # Remembered once it worked: what a denied group answers says nothing about the others.
+                self._page_size = min(self._page_size, size)
+                return first, size
+            _log.info("%s: pages of %d bundles are asked for: of %d only %d came", scope, cut, size, cut)
+            size = cut
 
     async def _list(self, scope: Scope, number: int, size: int, deadline: Deadline) -> Page:
         params = {"page": str(number), "perPage": str(size)}
@@ -252,9 +256,31 @@ class EsimGoClient:
             params["group"] = scope.group
         if scope.country is not None:
             params["countries"] = scope.country
-        return await self._calls.get(
+        return await self._get(
             "list bundles", "/catalogue", params, lambda data: self._parse_page(data, number), deadline
         )
+
+    async def _get(
+        self,
+        operation: str,
+        path: str,
+        params: Mapping[str, str],
+        parse: Callable[[Any], T],
+        deadline: Deadline,
+        *,
+        template: str | None = None,
+        answers: Mapping[int, T] = MappingProxyType({}),
+    ) -> T:
+        """As :meth:`SupplierCalls.get`; where the open circuit rejects the call, the error says what had opened it."""
+        try:
+            return await self._calls.get(operation, path, params, parse, deadline, template=template, answers=answers)
+        except SupplierUnavailableError as error:
+            breaker = self._policy.breaker
+            opened = None if breaker is None else breaker.metrics().last_transition
+            if opened is not None and opened.error_type:
+                error.args = (f"{error}; it opened after {opened.error_type}",)
+                error.context["opened_by"] = opened.error_type
+            raise
 
     def _parse_page(self, data: object, number: int) -> Page:
         try:
@@ -295,11 +321,4 @@ class EsimGoClient:
                 ) from denied
 
 
-def _concerns_page_size(error: CatalogSyncError, size: int) -> bool:
-    """Whether the supplier refused the page size: it says so, or it answers 401 to a page above its documented 50."""
-    response = getattr(error.__cause__, "response", None)
-    if not isinstance(response, httpx.Response) or response.status_code not in {400, 401, 422}:
-        return False
-    if b"perpage" in response.content.lower():
-        return True
-    return response.status_code == 401 and size > PAGE_SIZES[0]
+_GONE: Final[dict[int, None]] = {404: None, 410: None}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from catalog_sync.domain.errors import CatalogueChangedError, InvalidDataError
+from catalog_sync.domain.errors import CatalogSyncError, CatalogueChangedError, InvalidDataError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from catalog_sync.supplier.port import Page
+
+_NO_SUCH_PAGE: Final = frozenset({400, 404, 410, 416, 422})
+"""Statuses of a page beyond the last."""
 
 
 class PageSequence:
@@ -74,14 +77,18 @@ async def follow_pages(
 ) -> AsyncGenerator[Page, None]:
     """Yield ``first`` and all pages after it in order, with at most ``window`` requests under way.
 
-    Where the supplier does not say how many pages there are, a page that is not exactly full is the last.
+    Where the supplier does not say how many pages there are, they are full as long as they have as many rows as the
+    first: the supplier may send fewer than it is asked for. ``page_size`` is what it is asked for.
     """
     sequence = PageSequence(first, max_pages)
     yield first
     if first.page_count is None:
-        page = first
-        while _size(page) == page_size:
-            page = await fetch(page.number + 1)
+        page, full = first, first.size
+        while full and page.size == full:
+            follower = await _after(page, fetch, certain=full == page_size)
+            if follower is None:
+                break
+            page = follower
             sequence.accept(page)
             yield page
         sequence.finish()
@@ -105,9 +112,18 @@ async def follow_pages(
         await asyncio.gather(*under_way, return_exceptions=True)
 
 
+async def _after(page: Page, fetch: Callable[[int], Awaitable[Page]], *, certain: bool) -> Page | None:
+    """The page after ``page``. Unless it is ``certain``, there may be none: then the supplier has nothing under that
+    number, or the same again."""
+    try:
+        follower = await fetch(page.number + 1)
+    except CatalogSyncError as error:
+        if certain or error.context.get("status") not in _NO_SUCH_PAGE:
+            raise
+        return None
+    same = not certain and [*follower.bundles, *follower.rejected] == [*page.bundles, *page.rejected]
+    return None if same else follower
+
+
 async def _page(fetch: Callable[[int], Awaitable[Page]], number: int) -> Page:
     return await fetch(number)
-
-
-def _size(page: Page) -> int:
-    return len(page.bundles) + len(page.rejected)

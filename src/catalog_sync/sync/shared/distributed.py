@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from catalog_sync.domain.errors import LockLostError
 from catalog_sync.domain.models import LockHolder
 from catalog_sync.domain.times import parse_rfc3339
+from catalog_sync.store.keys import Key
 from catalog_sync.store.lock import SharedOwner
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class DistributedSync:
     refused_by: LockHolder | None = None
     """Who held the lock when the first step asked for it."""
 
-    record: str | None = None
+    record: Key | None = None
     """Key of the record whose status says whether the sync is under way; the lock is given to no other."""
 
     @property

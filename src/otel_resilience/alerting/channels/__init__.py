@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from otel_resilience.alerting.channels.pagerduty import PagerDutyChannel
     from otel_resilience.alerting.channels.slack import SlackChannel
     from otel_resilience.alerting.channels.teams import TeamsChannel
+    from otel_resilience.alerting.channels.template import MessageTemplate
     from otel_resilience.alerting.channels.webhook import WebhookChannel
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "EmailChannel",
     "LogChannel",
     "MattermostChannel",
+    "MessageTemplate",
     "OpsgenieChannel",
     "PagerDutyChannel",
     "SlackChannel",
@@ -42,6 +44,7 @@ _HOMES = {
     "DiscordChannel": "discord",
     "EmailChannel": "email",
     "MattermostChannel": "mattermost",
+    "MessageTemplate": "template",
     "OpsgenieChannel": "opsgenie",
     "TeamsChannel": "teams",
     "LogChannel": "log",
@@ -62,11 +65,13 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 
-def from_url(url: str, *, secret: str | None = None, name: str | None = None) -> SlackChannel | WebhookChannel:
+def from_url(
+    url: str, *, secret: str | None = None, name: str | None = None, template: MessageTemplate | None = None
+) -> SlackChannel | WebhookChannel:
     """The channel for a URL: Slack's format for Slack's own hosts, the generic webhook for any other.
 
-    ``secret`` signs generic messages; Slack has no use for it. ``name`` is ``slack`` or ``webhook`` by default. Raises
-    ``ValueError``, without the URL, where nothing can be posted there.
+    ``secret`` signs generic messages, and ``template`` shapes them; Slack has no use for either. ``name`` is ``slack``
+    or ``webhook`` by default. Raises ``ValueError``, without the URL, where nothing can be posted there.
 
     Examples:
         >>> from otel_resilience.alerting.channels import from_url
@@ -83,4 +88,4 @@ def from_url(url: str, *, secret: str | None = None, name: str | None = None) ->
 
     if urlsplit(checked_url(url)).hostname in _SLACK_HOSTS:
         return SlackChannel(url, name=name or "slack")
-    return WebhookChannel(url, secret=secret, name=name or "webhook")
+    return WebhookChannel(url, secret=secret, name=name or "webhook", template=template)

@@ -18,11 +18,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from otel_resilience.alerting.channels._proxy import proxy_for
 from otel_resilience.alerting.channels._text import encode
 from otel_resilience.alerting.channels.errors import REVOKED_STATUSES, ChannelError
 from otel_resilience.classification.defaults import classify
 from otel_resilience.classification.model import Classification, ErrorClass, Severity
 from otel_resilience.classification.rules.http_status import classify_status
+from otel_resilience.classification.rules.verdicts import PROXY
 from otel_resilience.errors import AttemptTimeoutError
 from otel_resilience.redaction import is_secret_name, register_secret
 from otel_resilience.telemetry.providers import suppressed_instrumentation
@@ -53,7 +55,8 @@ class Endpoint:
     """Where a channel posts to."""
 
     def __init__(self, channel: str, url: str, *, reasons: frozenset[str] = frozenset()) -> None:
-        """``reasons`` are the bodies of refusals that may be repeated in errors. Raises ``ValueError`` for the URL."""
+        """``reasons`` are the bodies of refusals that may be repeated in errors. Raises ``ValueError`` for the URL, and
+        for the proxy that the environment names for it."""
         import httpx  # early, so that a missing one shows at construction
 
         self.channel = channel
@@ -64,11 +67,12 @@ class Endpoint:
         except (httpx.InvalidURL, ValueError):
             raise ValueError(_URL_PROBLEM) from None  # the cause quotes the URL
         _register_secrets(self._url)
+        self._proxy = proxy_for(self._url)
         logging.getLogger("httpx").addFilter(_not_ours)  # it logs whole URLs at INFO
 
     def post(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> None:
         """Returns once the receiver has confirmed with any 2xx; at most ``timeout`` seconds. Raises `ChannelError`."""
-        attempt = _Attempt(self._url, body, headers, timeout)
+        attempt = _Attempt(self._url, self._proxy, body, headers, timeout)
         in_time = attempt.bounded()
         if attempt.status is not None:
             self._judge(attempt.status, attempt.headers, attempt.answer)
@@ -128,13 +132,13 @@ class ChatWebhook:
 class _Attempt(threading.Thread):
     """One request, in a thread that is left behind when its time is up."""
 
-    def __init__(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> None:
+    def __init__(self, url: str, proxy: str | None, body: bytes, headers: Mapping[str, str], timeout: float) -> None:
         super().__init__(name="alert request", daemon=True)
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.answer = b""
         self.failure: tuple[Classification, str] | None = None
-        self._url, self._body, self._timeout = url, body, max(timeout, 0.001)
+        self._url, self._proxy, self._body, self._timeout = url, proxy, body, max(timeout, 0.001)
         self._request_headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": USER_AGENT,
@@ -143,7 +147,7 @@ class _Attempt(threading.Thread):
             **headers,
         }
         self._socket: socket.socket | None = None
-        self._given_up = False
+        self._given_up = self._proxy_refused = False
         self._ended = threading.Event()
 
     def bounded(self) -> bool:
@@ -165,17 +169,15 @@ class _Attempt(threading.Thread):
             with suppressed_instrumentation():  # no span of ours, and no trace header, at a third party
                 self._send()
         except Exception as error:  # noqa: BLE001  # classified for the caller's thread; it may hold the URL
-            self.failure = classify(error), type(error).__name__
+            self.failure = PROXY if self._proxy_refused else classify(error), type(error).__name__
         finally:
             _sending.reset(flag)
             self._ended.set()
 
     def _send(self) -> None:
-        import httpx
-
         ends = time.monotonic() + self._timeout
         with (
-            httpx.Client(verify=_tls(), timeout=self._timeout, follow_redirects=False) as client,
+            direct_client(self._proxy, timeout=self._timeout) as client,
             client.stream(
                 "POST",
                 self._url,
@@ -190,6 +192,8 @@ class _Attempt(threading.Thread):
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """httpcore reports each step: gives the socket, and the chance to stop before anything is sent."""
+        if self._proxy is not None and event.endswith(".connect_tcp.failed"):
+            self._proxy_refused = True  # the only host that is connected to
         if not event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             return
         stream = info["return_value"]
@@ -214,6 +218,13 @@ def _beginning(response: httpx.Response, ends: float) -> bytes:
         if len(read) >= MAX_ANSWER or time.monotonic() >= ends:
             break
     return read[:MAX_ANSWER]
+
+
+def direct_client(proxy: str | None, *, timeout: float) -> httpx.Client:
+    """A client that takes nothing from the environment but its certificates: see :func:`proxy_for`."""
+    import httpx
+
+    return httpx.Client(verify=_tls(), proxy=proxy, trust_env=False, timeout=timeout, follow_redirects=False)
 
 
 @functools.cache

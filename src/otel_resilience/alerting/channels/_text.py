@@ -155,9 +155,15 @@ def headline(notification: Notification) -> str:
 
 
 def links(notification: Notification, longest: int = MAX_LINK) -> list[tuple[str, str]]:
-    """Labels and URLs, of at most ``longest`` characters each."""
+    """Labels and URLs, of at most ``longest`` characters each, what a person opens first before the others."""
     to = notification.links
-    targets = (("Open trace", to.trace), ("Dashboard", to.dashboard), ("Runbook", to.runbook))
+    targets = (
+        ("Details", to.details),
+        ("Open trace", to.trace),
+        ("Incident", to.incident),
+        ("Dashboard", to.dashboard),
+        ("Runbook", to.runbook),
+    )
     usable = ((label, web_link(target)) for label, target in targets)
     return [(label, url) for label, url in usable if url is not None and len(url) <= longest]
 

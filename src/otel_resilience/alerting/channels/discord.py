@@ -13,10 +13,11 @@ from otel_resilience.classification.model import Severity
 MIN_INTERVAL: Final = 2.0
 """Seconds: Discord takes about 30 messages a minute in one channel."""
 MAX_TITLE: Final = 256
-MAX_DESCRIPTION: Final = 2000
+MAX_DESCRIPTION: Final = 2600
 """Discord takes 4,096, and 6,000 characters in all of a message's embeds."""
 MAX_VALUE: Final = 150
-MAX_FACTS: Final = 3400
+MAX_LINK: Final = 500
+MAX_FACTS: Final = 2800
 """Characters of all facts, so that they and the rest are within Discord's 6,000."""
 
 _COLOURS: Final = {
@@ -54,7 +55,7 @@ class DiscordChannel(ChatWebhook):
 def build_message(notification: Notification) -> dict[str, Any]:
     """The message: one embed, and no one mentioned."""
     resolved = notification.status is Status.RESOLVED
-    shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, 500))
+    shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, MAX_LINK))
     summary = _escape(readable(notification.summary), MAX_DESCRIPTION - len(shown_links) - 2)
     embed: dict[str, Any] = {
         "title": _escape(headline(notification), MAX_TITLE),

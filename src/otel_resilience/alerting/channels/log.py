@@ -54,7 +54,7 @@ class LogChannel:
         """Writes it; ``timeout``, in seconds, is not needed."""
         resolved = notification.status is Status.RESOLVED
         level = logging.INFO if resolved else _LEVELS[notification.severity]
-        self._log.log(level, "%s", _line(notification), extra={"otel.attributes": _attributes(notification)})
+        self._log.log(level, "%s", _line(notification), extra={"otel.attributes": attributes(notification)})
 
     def close(self) -> None:
         """Nothing is held."""
@@ -67,15 +67,16 @@ def _line(notification: Notification) -> str:
     return f"alert {notification.severity}: {title} ({occurrences(notification)})"
 
 
-def _attributes(notification: Notification) -> dict[str, Any]:
+def attributes(notification: Notification) -> dict[str, Any]:
+    """The fields of a record, under the names of the telemetry contract."""
     data = notification.to_json()
     links, context = data.pop("links"), data.pop("context")
-    attributes = {
+    found = {
         _NAMES.get(name, f"{contract.PREFIX}alert.{name}"): value
         for name, value in data.items()
         if value not in (None, "", {})
     }
-    attributes |= {f"{contract.PREFIX}alert.link.{name}": url for name, url in links.items() if url is not None}
+    found |= {f"{contract.PREFIX}alert.link.{name}": url for name, url in links.items() if url is not None}
     if context:
-        attributes[f"{contract.PREFIX}alert.context"] = context
-    return attributes
+        found[f"{contract.PREFIX}alert.context"] = context
+    return found

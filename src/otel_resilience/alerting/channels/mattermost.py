@@ -12,8 +12,9 @@ from otel_resilience.classification.model import Severity
 
 MIN_INTERVAL: Final = 0.2
 """Seconds: Mattermost takes ten requests a second by default, where its limit is switched on."""
-MAX_TEXT: Final = 3500
-"""Mattermost takes 16,383 characters, Rocket.Chat 5,000 by default."""
+MAX_TEXT: Final = 4900
+"""Mattermost takes 16,383 characters and far more in attachments, Rocket.Chat 5,000 by default."""
+MAX_LINK: Final = 900
 MAX_TITLE: Final = 300
 MAX_VALUE: Final = 300
 MAX_FACTS: Final = 9000
@@ -53,7 +54,7 @@ class MattermostChannel(ChatWebhook):
 def build_message(notification: Notification) -> dict[str, Any]:
     """The message: the headline, and an attachment with the facts, as both programs read it."""
     title = _escape(headline(notification), MAX_TITLE)
-    shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, 1000))
+    shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, MAX_LINK))
     summary = _escape(readable(notification.summary), MAX_TEXT - len(shown_links) - 2)
     resolved = notification.status is Status.RESOLVED
     attachment = {

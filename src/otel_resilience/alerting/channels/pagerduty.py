@@ -6,7 +6,7 @@ import hashlib
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import Endpoint
-from otel_resilience.alerting.channels._text import cut, encode, occurrences, readable, shown, web_link
+from otel_resilience.alerting.channels._text import cut, encode, links, occurrences, readable, shown, web_link
 from otel_resilience.alerting.model.alert import Notification, Status, rfc3339
 from otel_resilience.classification.model import Severity
 from otel_resilience.redaction import register_secret
@@ -94,23 +94,15 @@ def dedup_key(notification: Notification) -> str:
 def build_event(notification: Notification) -> dict[str, Any]:
     """The event, but for the routing key."""
     resolved = notification.status is Status.RESOLVED
-    links = [
-        {"href": href, "text": text}
-        for href, text in (
-            (web_link(notification.links.trace), "Trace"),
-            (web_link(notification.links.dashboard), "Dashboard"),
-            (web_link(notification.links.runbook), "Runbook"),
-        )
-        if href is not None
-    ]
     event: dict[str, Any] = {
         "event_action": "resolve" if resolved else "trigger",
         "dedup_key": dedup_key(notification),
         "payload": _payload(notification),
-        "links": links,
+        "links": [{"href": url, "text": label} for label, url in links(notification)],
         "client": cut(readable(notification.service), _MAX_FIELD),
     }
-    home = web_link(notification.links.dashboard) or web_link(notification.links.trace)
+    to = notification.links
+    home = web_link(to.incident) or web_link(to.dashboard) or web_link(to.trace)
     if home is not None:
         event["client_url"] = home
     return event

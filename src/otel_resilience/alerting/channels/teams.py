@@ -6,18 +6,20 @@ import re
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import ChatWebhook
-from otel_resilience.alerting.channels._text import MAX_LABEL, cut, facts, headline, links, readable
+from otel_resilience.alerting.channels._text import MAX_FACTS, MAX_LABEL, cut, encode, facts, headline, links, readable
 from otel_resilience.alerting.model.alert import Notification, Status
 from otel_resilience.classification.model import Severity
 
 MIN_INTERVAL: Final = 1.0
 """Seconds: Teams limits a webhook to about four requests a second, a workflow to fewer over a minute."""
-MAX_BYTES: Final = 28 * 1024
-"""Of a whole message."""
+MAX_UNITS: Final = 28 * 1024 // 2
+"""Of a whole message: Teams takes about 28 KB, and has been seen to count them in UTF-16."""
 MAX_TITLE: Final = 300
 MAX_SUMMARY: Final = 2000
 MAX_VALUE: Final = 300
-MAX_FACTS: Final = 9000
+MAX_LINK: Final = 2000
+_PER_FACT: Final = 24
+"""Of a fact, what is not its text."""
 
 _COLOURS: Final = {
     Severity.CRITICAL: "attention",
@@ -65,13 +67,6 @@ def build_message(notification: Notification) -> dict[str, Any]:
             "color": "good" if resolved else _COLOURS[notification.severity],
         },
         *([{"type": "TextBlock", "text": summary, "wrap": True}] if summary else []),
-        {
-            "type": "FactSet",
-            "facts": [
-                {"title": _escape(label, 2 * MAX_LABEL), "value": _escape(value, 2 * MAX_VALUE)}
-                for label, value in facts(notification, MAX_VALUE, MAX_FACTS)
-            ],
-        },
     ]
     card: dict[str, Any] = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
@@ -80,9 +75,16 @@ def build_message(notification: Notification) -> dict[str, Any]:
         "msteams": {"width": "Full"},
         "body": body,
     }
-    actions = [{"type": "Action.OpenUrl", "title": label, "url": url} for label, url in links(notification, 2000)]
+    actions = [{"type": "Action.OpenUrl", "title": label, "url": url} for label, url in links(notification, MAX_LINK)]
     if actions:
         card["actions"] = actions
+    room = MAX_UNITS - 300 - len(encode(card).decode("utf-8").encode("utf-16-le")) // 2 - MAX_FACTS * _PER_FACT
+    shown = [
+        {"title": _escape(label, 2 * MAX_LABEL), "value": _escape(value, 2 * MAX_VALUE)}
+        for label, value in facts(notification, MAX_VALUE, room * 2 // 3)  # JSON makes three of an escaped character
+    ]
+    if shown:
+        body.append({"type": "FactSet", "facts": shown})
     content = {"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": None, "content": card}
     return {"type": "message", "attachments": [content]}
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from otel_resilience.alerting.channels._http import Endpoint
 from otel_resilience.alerting.channels._text import encode
+from otel_resilience.alerting.channels.template import MessageTemplate
 from otel_resilience.alerting.model.alert import Notification
 from otel_resilience.redaction import register_secret
 
@@ -38,24 +39,27 @@ class WebhookChannel:
         url: str,
         *,
         secret: str | None = None,
+        template: MessageTemplate | None = None,
         name: str = "webhook",
         min_interval: float = 0.0,
         coalesce_from: int | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``now`` gives seconds since the epoch. Raises ``ValueError`` for a URL that nothing can be posted to."""
+        """``template``: the message to post, for a receiver that wants another one. ``now`` gives seconds since the
+        epoch. Raises ``ValueError`` for a URL that nothing can be posted to."""
         self.name = name
         self.min_interval = min_interval
         self.coalesce_from = coalesce_from
         self._endpoint = Endpoint(name, url)
         self._secret = (secret or "").encode()
-        self._now = now
+        self._now, self._template = now, template
         if secret:
             register_secret(secret)
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
         """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
-        body = encode(notification.to_json())
+        message = notification.to_json() if self._template is None else self._template.fill(notification)
+        body = encode(message)
         headers = {"Idempotency-Key": notification.id}
         if self._secret:
             timestamp = str(int(self._now()))

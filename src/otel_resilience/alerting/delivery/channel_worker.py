@@ -26,6 +26,9 @@ from otel_resilience.retries.config import RetryConfig
 DEPENDENCY_PREFIX: Final = "alert-"
 """The ``resilience.dependency`` of a channel is this and its name."""
 
+SECURED_WITHIN: Final = 5.0
+"""Seconds for which a message waits for the disk at most, before it is sent all the same."""
+
 REVOKED: Final = frozenset({"401", "403", "404", "410"})
 """Answers by which a receiver revokes our access."""
 
@@ -107,6 +110,10 @@ class Listener(Protocol):
 
     def is_outdated(self, channel: str, notification: Notification) -> bool:
         """Whether it is not to be sent any more; then it is done with at this channel."""
+        ...
+
+    def secure(self, notification: Notification, timeout: float) -> None:
+        """Before it is sent: wait, ``timeout`` seconds at most, until it survives the process."""
         ...
 
     def settled(self) -> None:
@@ -284,6 +291,8 @@ class ChannelWorker:
             return True
         if self._listener.is_outdated(self.channel.name, notification):
             return True
+        limit = min(SECURED_WITHIN, self._give_up_at - self._clock()) if self._closing else SECURED_WITHIN
+        self._listener.secure(notification, max(0.0, limit))
         with signals.delivery(self.channel.name, notification) as span:
             try:
                 self.policy.execute(lambda: self._deliver(notification), name="deliver", idempotent=True)

@@ -174,6 +174,11 @@ class Dispatcher:
         """Callback: our access was revoked."""
         self._owner.report(disabled_alert(channel, verdict))
 
+    def secure(self, notification: Notification, timeout: float) -> None:
+        """Callback before sending: what must not be lost is on the disk, unless that is too slow."""
+        if is_durable(notification) and not self._archive.secured(timeout):
+            _log.warning("the disk is slow: %r is sent before it is safe there", notification.title)
+
     def is_outdated(self, channel: str, notification: Notification) -> bool:
         """Callback before sending: another process may have sent something first."""
         with self._lock:

@@ -83,6 +83,9 @@ class Alert:
     """Notified from this many occurrences within ``window`` on; at least 1."""
     window: float = 60.0
     """Seconds, greater than 0."""
+    details_url: str | None = None
+    """A page about what happened, such as that of the job that failed; where links lead to, beside those of
+    :class:`~otel_resilience.alerting.AlertConfig`."""
     quiet_after: float | None = None
     """Seconds without another occurrence after which the incident counts as over. ``None``: it ends only by
     :meth:`~otel_resilience.alerting.AlertService.resolve`."""
@@ -102,7 +105,7 @@ class Alert:
     def _check(self) -> None:
         for name in ("kind", "title", "summary"):
             check.text(name, getattr(self, name))
-        for name in ("dependency", "error_type", "error_class", "correlation_id", "span_id"):
+        for name in ("dependency", "error_type", "error_class", "correlation_id", "span_id", "details_url"):
             check.optional_text(name, getattr(self, name))
         check.instance("severity", self.severity, Severity)
         check.series("fingerprint_by", self.fingerprint_by, str)
@@ -154,6 +157,15 @@ class Links:
     trace: str | None = None
     dashboard: str | None = None
     runbook: str | None = None
+    incident: str | None = None
+    """The page of the incident, where people see and handle it."""
+    details: str | None = None
+    """:attr:`Alert.details_url`."""
+
+    def to_json(self) -> dict[str, str | None]:
+        """``trace``, ``dashboard`` and ``runbook`` always, the others where there is one."""
+        always = {"trace", "dashboard", "runbook"}
+        return {name: url for name, url in dataclasses.asdict(self).items() if url is not None or name in always}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +266,7 @@ class Notification:
             "escalation": self.escalation,
             "reason": self.reason,
             "error_types": dict(self.error_types),
-            "links": dataclasses.asdict(self.links),
+            "links": self.links.to_json(),
             "context": dict(self.context),
             "service": self.service,
         }

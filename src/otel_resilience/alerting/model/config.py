@@ -188,6 +188,8 @@ class AlertConfig:
     """A template which may hold ``{name}``: the kind of the alert."""
     runbook_url: str | None = None
     """As :attr:`dashboard_url`."""
+    incident_url: str | None = None
+    """A template with ``{id}``, the incident's own ID: the page where people see and handle it."""
 
     def __post_init__(self) -> None:
         check.label("service", self.service)
@@ -203,7 +205,7 @@ class AlertConfig:
         check.series("escalation", self.escalation, EscalationStep)
         check.series("silences", self.silences, Silence)
         check.series("inhibitions", self.inhibitions, Inhibition)
-        for name in ("trace_url", "dashboard_url", "runbook_url"):
+        for name in ("trace_url", "dashboard_url", "runbook_url", "incident_url"):
             check.optional_text(name, getattr(self, name))
 
     @property
@@ -219,12 +221,18 @@ class AlertConfig:
             return fingerprint
         return hashlib.sha256("\x1f".join((*self.owner, fingerprint)).encode()).hexdigest()[:16]
 
-    def links(self, kind: str, correlation_id: str | None) -> Links:
-        """The links of a notification about an incident of this kind."""
-        trace = None
-        if self.trace_url is not None and correlation_id is not None:
-            trace = self.trace_url.replace("{trace_id}", correlation_id)
-        return Links(trace, _named(self.dashboard_url, kind), _named(self.runbook_url, kind))
+    def links(
+        self, kind: str, correlation_id: str | None, *, incident: str | None = None, details: str | None = None
+    ) -> Links:
+        """The links of a notification about an incident of this kind. ``incident``: its ID. ``details``: see
+        :attr:`Alert.details_url`."""
+        return Links(
+            trace=_filled(self.trace_url, "{trace_id}", correlation_id),
+            dashboard=_filled(self.dashboard_url, "{name}", kind),
+            runbook=_filled(self.runbook_url, "{name}", kind),
+            incident=_filled(self.incident_url, "{id}", incident),
+            details=details,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,5 +269,5 @@ class Thresholds:
                 check.count(f"by_severity[{severity}]", threshold)
 
 
-def _named(template: str | None, kind: str) -> str | None:
-    return None if template is None else template.replace("{name}", kind)
+def _filled(template: str | None, placeholder: str, value: str | None) -> str | None:
+    return None if template is None or value is None else template.replace(placeholder, value)

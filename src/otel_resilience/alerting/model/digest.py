@@ -83,6 +83,8 @@ def _listed(incidents: list[Notification]) -> Notification:
             trace=_common(each.links.trace for each in incidents),
             dashboard=_common(each.links.dashboard for each in incidents),
             runbook=_common(each.links.runbook for each in incidents),
+            incident=_common(each.links.incident for each in incidents),
+            details=_common(each.links.details for each in incidents),
         ),
         context=context,
         service=_common(each.service for each in incidents) or incidents[0].service,

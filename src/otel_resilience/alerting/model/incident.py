@@ -443,7 +443,7 @@ class Incident:
             first_seen=self.first_seen,
             last_seen=self.last_seen,
             escalation=self.escalation,
-            links=config.links(alert.kind, correlation_id),
+            links=config.links(alert.kind, correlation_id, incident=self.id, details=alert.details_url),
             context=self._context(),
             service=config.service,
             environment=config.environment,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from otel_resilience._internal.folders import make_private
 from otel_resilience.alerting.model.alert import Notification, rfc3339
 from otel_resilience.alerting.persistence.store import set_aside, write_synced
 from otel_resilience.redaction import redact
@@ -34,8 +35,8 @@ _log = logging.getLogger("otel_resilience.alerting")
 
 
 class Outbox:
-    """A folder of notifications that no channel has confirmed yet. Safe for several processes; within one, called under
-    the service's lock.
+    """A folder of notifications that no channel has confirmed yet. Safe for several processes; within one,
+    called by one thread at a time.
 
     What was not delivered within a day is a dead letter once it was tried after that. ``wall_clock`` gives seconds
     since the epoch. The methods raise ``OSError`` where the folder cannot be used.
@@ -139,7 +140,7 @@ class Outbox:
         if self._own is None:
             name = secrets.token_hex(8)
             fresh = self._waiting / f".{name}"
-            fresh.mkdir(parents=True, mode=0o700)
+            make_private(fresh)
             self._lock = _locked(fresh)
             self._own = fresh.rename(self._waiting / name)
         return self._own

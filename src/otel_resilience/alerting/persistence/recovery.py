@@ -5,17 +5,23 @@ from __future__ import annotations
 import dataclasses
 import logging
 import secrets
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from concurrent import futures
 from typing import Final
 
 from otel_resilience.alerting.model.alert import Alert, Notification, Status
 from otel_resilience.alerting.model.incident import Incident, Phase, message_number
 from otel_resilience.alerting.persistence.outbox import MAX_AGE, MAX_DEAD_LETTERS, Outbox
 from otel_resilience.alerting.persistence.store import IncidentStore, Record, revision_of
+from otel_resilience.alerting.persistence.writer import DiskWriter
 from otel_resilience.classification.model import Severity
 
 DURABLE: Final = Severity.HIGH
 """From this severity on, notifications survive the process in the outbox."""
+
+LEFT_OVER_WITHIN: Final = 1.0
+"""Seconds for a look at what earlier processes left in the outbox."""
 
 _log = logging.getLogger("otel_resilience.alerting")
 
@@ -36,9 +42,26 @@ class Archive:
         self._store = store
         self._outbox = outbox
         self._owner = owner
+        self._writer = DiskWriter()
+        self._looking = threading.Lock()
+        self._found: futures.Future[list[Notification]] | None = None
+        """The look at what earlier processes left that is under way."""
         self._kept: dict[str, Notification] = {}
         """By incident: what lies in the outbox and was not sent yet."""
         self.dead_letters = 0 if outbox is None else len(outbox.dead_letters())
+
+    def start(self) -> None:
+        """From now on nobody who calls waits for the disk, but for what says so."""
+        if self._outbox is not None:
+            self._writer.start()
+
+    def secured(self, timeout: float) -> bool:
+        """Wait, ``timeout`` seconds at most, until what was kept so far survives the process. Whether it does."""
+        return self._writer.written(timeout)
+
+    def end(self, timeout: float) -> None:
+        """Finish writing within ``timeout`` seconds; what could not be is counted and logged."""
+        self._writer.close(timeout)
 
     def incidents(self) -> list[Incident] | None:
         """All that the store holds; ``None`` where there is none, or it could not be asked."""
@@ -72,11 +95,22 @@ class Archive:
         return None
 
     def left_over(self) -> list[Notification]:
-        """Undelivered notifications that no living process is at."""
-        if self._outbox is None:
+        """Undelivered notifications that no living process is at. Waits for the disk, not for long: what it finds later
+        is returned by the next call."""
+        outbox = self._outbox
+        if outbox is None:
             return []
+        with self._looking:
+            if self._found is None:
+                self._found = self._writer.ask(lambda: outbox.take(self._is_ours))
+            found = self._found
+        futures.wait((found,), LEFT_OVER_WITHIN)
+        with self._looking:
+            if self._found is not found or not found.done():
+                return []
+            self._found = None
         with _Tolerated("the outbox could not be read"):
-            return self._outbox.take(self._is_ours)
+            return found.result()
         return []
 
     def _is_ours(self, notification: Notification) -> bool:
@@ -97,6 +131,7 @@ class Archive:
             correlation_id=notification.correlation_id,
             span_id=notification.span_id,
             quiet_after=notification.quiet_after,
+            details_url=notification.links.details,
         )
         return Incident(
             id=notification.incident,
@@ -115,6 +150,17 @@ class Archive:
             senders=(notification.sender,),
             revision=None if earlier is None else earlier.revision,
         )
+
+    def revive_dead_letter(self, identifier: str) -> Notification | None:
+        """Take the dead letter of this ID out, to send it again; ``None`` where there is none. Waits for the disk.
+        Raises ``OSError``."""
+        outbox = self._outbox
+        if outbox is None:
+            return None
+        found = self._writer.call(lambda: outbox.revive(identifier))
+        if found is not None:
+            self.dead_letters = max(0, self.dead_letters - 1)
+        return found
 
     def keeps(self, incident: Incident) -> bool:
         """Whether it survives the process already, as severe as it is now."""
@@ -143,22 +189,27 @@ class Archive:
 
     def done(self, notification: Notification) -> None:
         """It was delivered."""
-        if self._outbox is not None:
-            with _Tolerated("a delivered alert could not be taken from the outbox"):
-                self._outbox.remove(notification)
+        self._write("a delivered alert could not be taken from the outbox", lambda box: box.remove(notification))
 
     def _put(self, notification: Notification) -> None:
-        if self._outbox is not None:
-            with _Tolerated("an alert could not be written to the outbox"):
-                self._outbox.put(notification)
+        self._write("an alert could not be written to the outbox", lambda box: box.put(notification))
+
+    def _write(self, problem: str, write: Callable[[Outbox], None]) -> None:
+        outbox = self._outbox
+        if outbox is None:
+            return
+
+        def tolerated() -> None:
+            with _Tolerated(problem):
+                write(outbox)
+
+        self._writer.submit(tolerated)
 
     def move_to_dead_letters(self, notification: Notification, reason: str) -> None:
         """No channel takes it."""
         _log.error("no channel took the alert %r (%s)", notification.title, reason)
         self.dead_letters = min(self.dead_letters + 1, MAX_DEAD_LETTERS)
-        if self._outbox is not None:
-            with _Tolerated("a dead letter could not be written"):
-                self._outbox.move_to_dead_letters(notification, reason)
+        self._write("a dead letter could not be written", lambda box: box.move_to_dead_letters(notification, reason))
 
     def close(
         self, undelivered: Iterable[Notification], *, tried: Iterable[Notification] = (), now: float = 0.0
@@ -170,9 +221,7 @@ class Archive:
         for notification in undelivered:
             if self._outbox is None or not is_durable(notification):
                 _log.error("the alert %r was not delivered and is lost", notification.title)
-        if self._outbox is not None:
-            with _Tolerated("the outbox could not be closed"):
-                self._outbox.close()
+        self._write("the outbox could not be closed", Outbox.close)
 
 
 def _readable(record: Record) -> Incident | None:

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from otel_resilience._internal.folders import make_private
+
 T = TypeVar("T")
 
 Record = dict[str, Any]
@@ -266,7 +268,7 @@ def _messages(record: Record) -> float:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """The folder's lock. Raises ``TimeoutError`` where another process holds it for too long."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         give_up_at = time.monotonic() + LOCK_WITHIN
@@ -306,7 +308,7 @@ def set_aside(path: Path) -> None:
 
 def write_synced(folder: Path, name: str, data: object) -> None:
     """Writes a file that is on the disk, whole, when this returns. Raises ``OSError``."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder)
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -97,6 +97,8 @@ def judge(exception: BaseException) -> Classification | None:
         return None
     if is_a(exception, socket.gaierror):
         return _BY_EAI.get(errno_of(exception) or 0, RESOLVER_FAILED)
+    if is_a(exception, socket.herror):  # its errno is that of the resolver alone
+        return RESOLVER_FAILED
     if is_a(exception, ssl.SSLError):  # its errno is a number of OpenSSL's, not of the system's
         return _tls(exception)
     number = errno_of(exception)
@@ -127,8 +129,6 @@ def _by_type(exception: OSError) -> Classification | None:
         return BROKEN
     if is_a(exception, PermissionError):
         return DENIED
-    if is_a(exception, socket.herror):
-        return RESOLVER_FAILED
     return _several_addresses(message_of(exception))
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
+from otel_resilience._internal.folders import make_private
 from otel_resilience.storage.backends import validity
 from otel_resilience.storage.backends.base import DocumentStorage
 from otel_resilience.storage.documents import Document
@@ -97,7 +98,7 @@ class DiskStorage(DocumentStorage):
     def _step(self, kind: str, key: str, change: Callable[[Document, float], T]) -> T:
         path = self.path(key)
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._folder)
             with _locked(path.with_suffix(".lock")):
                 parts, now = self._read(path)
                 document = parts.setdefault(kind, {})

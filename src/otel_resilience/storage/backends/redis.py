@@ -221,18 +221,23 @@ def _maker(url: str) -> Callable[[], redis.Redis]:
     from redis.retry import Retry
 
     def make() -> redis.Redis:
-        return Redis.from_url(
-            url,
+        client = Redis.from_url(url)
+        # After the URL, so that nothing in it changes what an answer is, or how long one is waited for.
+        client.connection_pool.connection_kwargs.update(
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=SOCKET_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             retry_on_error=[],
+            decode_responses=False,
+            encoding="utf-8",
         )
+        return client
 
     try:
-        make()
-    except (ValueError, RedisError):
+        make().connection_pool.make_connection()  # not opened: parameters that nobody knows show here
+    except (ValueError, TypeError, RedisError):
         raise ValueError(
-            "server is a URL of Redis that is not usable: expected redis://, rediss:// or unix://"
+            "server is a URL of Redis that is not usable: expected redis://, rediss:// or unix://, with parameters that"
+            " redis-py knows"
         ) from None
     return make

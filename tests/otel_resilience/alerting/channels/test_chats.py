@@ -18,8 +18,12 @@ from otel_resilience.alerting.channels import (
     OpsgenieChannel,
     TeamsChannel,
     discord,
+    email,
+    log,
     mattermost,
     opsgenie,
+    pagerduty,
+    slack,
     teams,
 )
 from otel_resilience.alerting.channels.pagerduty import dedup_key
@@ -50,7 +54,12 @@ BUILDERS: list[tuple[Callable[[Notification], Any], Check]] = [
     (opsgenie.build_alert, check_opsgenie),
 ]
 EVIL = "@everyone @here @channel <@123> **bold** [x](javascript:alert(1)) `code` \\ # heading ~~ "
-WIDE = Links(*(f"https://grafana.example/{'x' * 2000}?{name}" for name in ("trace", "dashboard", "runbook")))
+PAGES = [field.name for field in dataclasses.fields(Links)]
+
+
+def long_links(length: int) -> Links:
+    """As many characters each."""
+    return Links(*(f"https://grafana.example/{name}?".ljust(length, "x") for name in PAGES))
 
 
 @pytest.mark.parametrize(("make", "check", "status"), CHATS)
@@ -62,16 +71,35 @@ def test_a_chat_takes_every_message(make: Callable[[str], Channel], check: Check
         assert len(receiver.accepted) == 1
 
 
+def mail_text(notification: Notification) -> str:
+    server = email.read_url("smtp://mail.example/?from=a@shop.example&to=b@shop.example")
+    return str(email.build_mail(notification, server).get_content())
+
+
+@pytest.mark.fault("U5")
+@pytest.mark.parametrize(
+    "build",
+    [build for build, _ in BUILDERS]
+    + [slack.build_message, pagerduty.build_event, mail_text, Notification.to_json, log.attributes],
+)
+def test_every_channel_shows_every_link(build: Callable[[Notification], Any]) -> None:
+    links = long_links(60)
+    message = json.dumps(build(dataclasses.replace(SAMPLES["firing"], links=links)))
+    for url in dataclasses.astuple(links):
+        assert url in message
+
+
 @pytest.mark.parametrize(("build", "check"), BUILDERS)
 @pytest.mark.parametrize("text", [EVIL * 400, "😀" * 9000, "\u202e\x00", "", "e\u0301" * 9000])
+@pytest.mark.parametrize("links", [long_links(length) for length in (2500, 2000, 900, 500, 60)])
 @pytest.mark.parametrize("severity", Severity)
 def test_no_alert_breaks_its_limits(
-    build: Callable[[Notification], Any], check: Check, text: str, severity: Severity
+    build: Callable[[Notification], Any], check: Check, text: str, severity: Severity, links: Links
 ) -> None:
     sample = SAMPLES["firing"]
     context = {f"{text[:50]}{number}": text for number in range(100)}
     broken = dataclasses.replace(
-        sample, title=text, summary=text, dependency=text or None, context=context, severity=severity, links=WIDE
+        sample, title=text, summary=text, dependency=text or None, context=context, severity=severity, links=links
     )
     check(json.loads(json.dumps(build(broken))))
 

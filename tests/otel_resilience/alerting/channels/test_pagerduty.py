@@ -102,7 +102,7 @@ class TestTheEvent:
         details = event["payload"]["custom_details"]
         assert (details["count"], details["total"], len(details["error_types"])) == (412, 412, 3)
         assert details["correlation_id"] == SAMPLES["aggregated"].correlation_id
-        assert event["links"] == [{"href": LINKS.trace, "text": "Trace"}]
+        assert event["links"] == [{"href": LINKS.trace, "text": "Open trace"}]
         assert event["client_url"] == LINKS.trace
 
     def test_the_dashboard_is_its_home_where_there_is_one(self) -> None:

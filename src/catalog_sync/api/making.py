@@ -1,0 +1,84 @@
+"""Costly answers are made in a thread of their own, each once for all who wait for it, and only so many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+from collections import Counter
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar, cast
+
+from catalog_sync.api.problems import RETRY_AFTER, ProblemError, too_many
+
+T = TypeVar("T")
+
+MAX_WAITING: Final = 64
+"""Answers that are being made or wait for it."""
+MAX_WAITING_PER_CLIENT: Final = 16
+"""Of one client, so that the others are not kept waiting by it alone."""
+
+_encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
+class Making:
+    """What is being made. Belongs to one event loop, which goes on serving meanwhile."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="answers")
+        self._under_way: dict[Hashable, asyncio.Future[Any]] = {}
+        self._of_client: Counter[str] = Counter()
+
+    async def make(self, key: Hashable, client: str, make: Callable[[], T]) -> T:
+        """The result of ``make``, run in the thread, or that of a call with the same ``key`` which is under way.
+
+        Raises a problem: 429 where ``client`` waits for too many, 503 where all clients together do.
+        """
+        made = self._under_way.get(key)
+        if made is None:
+            if self._of_client[client] >= MAX_WAITING_PER_CLIENT:
+                raise too_many(f"{MAX_WAITING_PER_CLIENT} costly requests of this client are waiting.")
+            if len(self._under_way) >= MAX_WAITING:
+                raise ProblemError(
+                    503, "overloaded", "Try again in a moment.", headers={"Retry-After": str(RETRY_AFTER)}
+                )
+            context = contextvars.copy_context()
+            made = asyncio.get_running_loop().run_in_executor(self._thread, lambda: context.run(make))
+            self._under_way[key] = made
+            self._of_client[client] += 1
+            made.add_done_callback(lambda _: self._end(key, client))
+        # Others may wait for it: one that leaves does not end it.
+        return cast("T", await asyncio.shield(made))
+
+    def close(self) -> None:
+        """Make nothing more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _end(self, key: Hashable, client: str) -> None:
+        made = self._under_way.pop(key)
+        if not made.cancelled():
+            made.exception()  # whoever asked for it may have left
+        self._of_client[client] -= 1
+        if not self._of_client[client]:
+            del self._of_client[client]
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """A document as it is sent. Holds up all other threads: for small ones."""
+    return _encoder.encode(document).encode()
+
+
+def encode_with(head: Mapping[str, Any], name: str, rows: Iterable[bytes]) -> bytes:
+    """``head`` with the list ``name`` of encoded ``rows`` behind it; others run between two rows."""
+    begun = encode(head)[:-1] + b"," if head else b"{"
+    return b'%b"%b":[%b]}' % (begun, name.encode(), b",".join(rows))
+
+
+def run_through(coroutine: Coroutine[Any, None, T]) -> T:
+    """The result of a coroutine that waits for nothing, as one that reads memory alone."""
+    try:
+        while True:
+            coroutine.send(None)
+    except StopIteration as ended:
+        return cast("T", ended.value)

@@ -1,0 +1,115 @@
+"""Whose a Redis is: the mark of the installation that publishes there, so that two do not overwrite each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, Self
+from urllib.parse import urlsplit
+
+from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.domain.json_form import JsonForm
+from catalog_sync.settings.folders import make_private
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILE_NAME: Final = "installation"
+"""In the state folder: the random ID of this installation, so that it is known again where its settings change."""
+
+_ID: Final = re.compile(r"[0-9a-f]{16}")
+_log = logging.getLogger(__name__)
+
+
+class OwnerSettings(Protocol):
+    """The settings that identify an installation."""
+
+    @property
+    def base_url(self) -> str:
+        """Of the supplier."""
+
+    @property
+    def environment(self) -> str | None:
+        """``CATALOG_ENVIRONMENT``."""
+
+    @property
+    def state_dir(self) -> Path:
+        """Where its ID is kept."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Owner(JsonForm):
+    """An installation. One may run on many machines, each with a state folder of its own."""
+
+    environment: str | None
+    """``CATALOG_ENVIRONMENT``; ``None`` where it is not set."""
+    supplier: str
+    """Host and port of the supplier."""
+    installation: str
+    """The ID in the state folder; empty where there is none."""
+
+    @classmethod
+    def of(cls, settings: OwnerSettings, *, make_id: bool = False) -> Self:
+        """That of this process. ``make_id``: an ID is written where there is none."""
+        return cls(settings.environment, supplier_address(settings.base_url), _id(settings.state_dir, make=make_id))
+
+    def obstacles(self, found: Owner, *, publishes: bool) -> Iterator[str]:
+        """Why a Redis with the mark ``found`` belongs to another installation; nothing where it does not.
+
+        Another environment is another installation. Only who publishes is bound to one supplier; the same state folder
+        may go on with another one.
+        """
+        if None not in (self.environment, found.environment) and self.environment != found.environment:
+            yield f"CATALOG_ENVIRONMENT is {found.environment} there, {self.environment} here"
+        same_folder = bool(self.installation) and self.installation == found.installation
+        if publishes and self.supplier != found.supplier and not same_folder:
+            yield f"the supplier is {found.supplier} there, {self.supplier} here"
+
+    def check(self, found: Owner | None, *, publishes: bool) -> None:
+        """Raises :class:`ForeignStoreError` where ``found`` is the mark of another installation."""
+        reasons = [] if found is None else list(self.obstacles(found, publishes=publishes))
+        if reasons:
+            raise ForeignStoreError(
+                f"REDIS_URL leads to the Redis of another installation ({'; '.join(reasons)}): set CATALOG_KEY_PREFIX "
+                "to share it, or take it over with catalog-sync run --force"
+            )
+
+
+class ForeignStoreError(ConfigurationError):
+    """Another installation publishes in this Redis under the same keys."""
+
+
+def read_mark(text: bytes | None) -> Owner | None:
+    """The mark as it stands in Redis; ``None`` where there is none, or none that can be read."""
+    try:
+        return None if text is None else Owner.from_json_text(text)
+    except ValueError as error:
+        _log.warning("whose this Redis is cannot be read: %s", error)
+        return None
+
+
+def supplier_address(base_url: str) -> str:
+    """Host and port: what is known of one environment of the supplier says nothing of another."""
+    parts = urlsplit(base_url)
+    return f"{parts.hostname}:{parts.port or {'http': 80}.get(parts.scheme, 443)}"
+
+
+def _id(state_dir: Path, *, make: bool) -> str:
+    path = state_dir / FILE_NAME
+    try:
+        found = path.read_text("ascii").strip()
+    except (OSError, ValueError):
+        found = ""
+    if _ID.fullmatch(found) or not make:
+        return found
+    fresh = secrets.token_hex(8)
+    try:
+        make_private(state_dir)
+        path.write_text(f"{fresh}\n", "ascii")
+    except OSError as error:
+        _log.debug("the ID of this installation is not kept: %s", error.strerror)
+        return ""
+    return fresh

@@ -1,0 +1,52 @@
+"""Whether the Redis of ``REDIS_URL`` is one that can be used here: asked once, when a program starts. Blocks."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import redis
+
+from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.settings.values import shown_address
+from catalog_sync.store.client import connect_blocking
+from catalog_sync.store.keys import OWNER
+from catalog_sync.store.owner import Owner, read_mark
+from otel_resilience.redaction import redact
+
+if TYPE_CHECKING:
+    from catalog_sync.settings.settings import Settings
+
+WITHIN: Final = 0.5
+"""Seconds for connecting and for one answer."""
+_UNUSABLE: Final = {
+    "cluster": "a node of a Redis Cluster, which is not supported: name a server outside of a cluster",
+    "sentinel": "a Sentinel, which is not supported: name the server that it watches",
+}
+"""By ``redis_mode``."""
+
+_log = logging.getLogger(__name__)
+
+
+def check_server(settings: Settings, *, publishes: bool = False) -> None:
+    """Raises ``ConfigurationError``, in one line, where the server is a node of a cluster or a Sentinel, or where it
+    belongs to another installation: for one that ``publishes`` as for one that reads.
+
+    A server that does not answer, or not that, is no error here: what uses it says so.
+    """
+    url = settings.redis_url
+    if url is None:
+        return
+    try:
+        with connect_blocking(url, timeout=WITHIN) as client:
+            mode = client.info("server").get("redis_mode")
+            if mode not in _UNUSABLE:
+                mark = client.get(OWNER.under(settings.key_prefix))
+    except (redis.RedisError, OSError) as error:
+        _log.debug("what Redis is cannot be seen: %s", redact(str(error)))
+        return
+    except (ValueError, TypeError, LookupError) as error:
+        raise ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: {redact(str(error))}") from error
+    if mode in _UNUSABLE:
+        raise ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: it is {_UNUSABLE[mode]}")
+    Owner.of(settings).check(read_mark(mark), publishes=publishes)

@@ -1,0 +1,123 @@
+"""Writes to the disk in a thread of its own and in order, so that no caller waits for a slow one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+MAX_WAITING: Final = 10_000
+"""Writes that may wait; what comes beyond is counted as lost."""
+
+CALL_WITHIN: Final = 30.0
+"""Seconds that :meth:`DiskWriter.call` takes at most."""
+
+_log = logging.getLogger("otel_resilience.alerting")
+
+
+class DiskWriter:
+    """Does what it is given one after the other; until :meth:`start` at once, in the caller's thread.
+
+    What it is given logs its own errors.
+    """
+
+    def __init__(self, *, max_waiting: int = MAX_WAITING) -> None:
+        self.lost = 0
+        """Writes that were not done, for the disk is too slow."""
+        self._max_waiting = max_waiting
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._changed = threading.Condition()
+        self._given = self._done = 0
+        self._late = self._abandoned = False
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        """From now on its own thread writes."""
+        self._thread = threading.Thread(target=self._run, name="alerts-disk", daemon=True)
+        self._thread.start()
+
+    def submit(self, write: Callable[[], object]) -> bool:
+        """Have it done after what was given before. Waits for nothing. Whether it will be done."""
+        if self._thread is None:
+            write()
+            return True
+        with self._changed:
+            if self._closing:
+                return False
+            if len(self._waiting) >= self._max_waiting:
+                self._lose(1)
+                return False
+            self._waiting.append(write)
+            self._given += 1
+            self._changed.notify_all()
+            return True
+
+    def ask(self, read: Callable[[], T]) -> Future[T]:
+        """What ``read`` returns, or raises, after all that was given before. Open for ever where the writer ended."""
+        answer: Future[T] = Future()
+
+        def answered() -> None:
+            try:
+                answer.set_result(read())
+            except Exception as error:  # noqa: BLE001  # raised where it is waited for
+                answer.set_exception(error)
+
+        self.submit(answered)
+        return answer
+
+    def call(self, read: Callable[[], T]) -> T:
+        """As :meth:`ask`, waiting for the disk: not for callers that must not. Raises ``TimeoutError`` where that takes
+        longer than :data:`CALL_WITHIN`, or the writer has ended."""
+        answer = self.ask(read)
+        return answer.result(0.0 if self._closing else CALL_WITHIN)
+
+    def written(self, timeout: float) -> bool:
+        """Wait until what was given so far is done, ``timeout`` seconds at most. Whether it is. A disk that was too
+        late once is not waited for again until it has done something."""
+        with self._changed:
+            number = self._given
+            if self._done < number and not self._late:
+                self._late = not self._changed.wait_for(lambda: self._done >= number or self._abandoned, timeout)
+            return self._done >= number
+
+    def close(self, timeout: float) -> bool:
+        """Finish within ``timeout`` seconds, and end. Whether everything was done; else says how much was not."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(max(0.0, timeout))
+        with self._changed:
+            left = self._given - self._done
+            if left:
+                self._waiting.clear()
+                self._abandoned = True
+                self._lose(left)
+                self._changed.notify_all()
+            return not left
+
+    def _lose(self, number: int) -> None:
+        self.lost += number
+        _log.error("the disk is too slow: %d writes of alerts were not done, %d in all", number, self.lost)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                write = self._waiting.popleft()
+            try:
+                write()
+            except Exception as error:  # noqa: BLE001  # the thread continues
+                _log.error("unexpected error while alerts were written: %s", type(error).__name__)
+            with self._changed:
+                self._done += 1
+                self._late = False
+                self._changed.notify_all()

@@ -1,0 +1,59 @@
+"""The heartbeat of a worker: it registers, and asks for a sweep often while a job is under way, seldom otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakeredis
+import pytest
+
+from catalog_sync.jobs.keys import ACTIVE, SWEPT, WORKER_PREFIX
+from catalog_sync.settings.settings import Settings
+from catalog_sync.worker import presence
+from catalog_sync.worker.presence import IDLE_SWEEP, PRESENT_FOR, Presence
+
+
+@pytest.fixture
+def redis(monkeypatch: pytest.MonkeyPatch) -> fakeredis.FakeRedis:
+    client = fakeredis.FakeRedis()
+    monkeypatch.setattr(presence, "connect_blocking", lambda _: client)
+    return client
+
+
+@pytest.fixture
+def sweeps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    asked: list[str] = []
+    monkeypatch.setattr(Presence, "_ask_for_sweep", lambda self: asked.append("sweep"))
+    return asked
+
+
+def _presence(tmp_path: Path, lease_ms: int = 15_000) -> Presence:
+    environ = {"CATALOG_STATE_DIR": str(tmp_path), "CATALOG_JOB_LEASE_MS": str(lease_ms), "REDIS_URL": "redis://x"}
+    return Presence(Settings.from_env(environ), "w1@here")
+
+
+def test_sweeps_follow_each_other_at_every_heartbeat_while_a_job_is_under_way(
+    tmp_path: Path, redis: fakeredis.FakeRedis, sweeps: list[str]
+) -> None:
+    worker = _presence(tmp_path)
+    redis.set(ACTIVE, "job")
+    worker.beat()
+    assert sweeps == ["sweep"]
+    assert 0 < redis.pttl(SWEPT) < worker.beat_every * 1000, "the next heartbeat is not too early"
+    assert worker.beat_every * 3 <= 15, "so that a lost step is taken over a lease and 5 s after its last sign"
+    assert redis.ttl(f"{WORKER_PREFIX}w1@here") == PRESENT_FOR
+    worker.beat()
+    assert sweeps == ["sweep"]
+
+
+def test_an_idle_worker_asks_seldom(tmp_path: Path, redis: fakeredis.FakeRedis, sweeps: list[str]) -> None:
+    worker = _presence(tmp_path)
+    worker.beat()
+    worker.beat()
+    assert sweeps == ["sweep"]
+    assert redis.pttl(SWEPT) > 1000 * (IDLE_SWEEP - 5)
+
+
+@pytest.mark.parametrize(("lease_ms", "every"), [(15_000, 5.0), (60_000, 5.0), (6_000, 2.0), (500, 1.0)])
+def test_heartbeats_follow_the_lease(tmp_path: Path, redis: fakeredis.FakeRedis, lease_ms: int, every: float) -> None:
+    assert _presence(tmp_path, lease_ms).beat_every == every

@@ -1,0 +1,78 @@
+"""A proxy on the loopback: HTTP as it is forwarded, CONNECT, and SOCKS 5, told apart by what comes first."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+
+class LoopbackProxy:
+    """Brings every connection where it asks to go; ``asked`` lists the hosts, as they were named."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[LoopbackProxy]:
+        thread = threading.Thread(target=self._accept, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            thread.join(60)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._guarded, args=(connection,), daemon=True).start()
+
+    def _guarded(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            first = connection.recv(1)
+            beginning, host, port = self._socks(connection) if first == b"\x05" else self._http(connection, first)
+            self.asked.append(host)
+            # Every host is this machine, so that names work which no name server knows.
+            with socket.create_connection(("127.0.0.1", port)) as target:
+                target.sendall(beginning)
+                back = threading.Thread(target=_relay, args=(target, connection), daemon=True)
+                back.start()
+                _relay(connection, target)
+                back.join(60)
+
+    def _http(self, connection: socket.socket, read: bytes) -> tuple[bytes, str, int]:
+        while b"\r\n\r\n" not in read:
+            read += connection.recv(65536)
+        method, where, rest = read.split(b" ", 2)
+        if method == b"CONNECT":
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            host, _, port = where.decode().rpartition(":")
+            return b"", host, int(port)
+        url = urlsplit(where.decode())
+        return b" ".join((method, (url.path or "/").encode(), rest)), str(url.hostname), url.port or 80
+
+    def _socks(self, connection: socket.socket) -> tuple[bytes, str, int]:
+        connection.recv(connection.recv(1)[0])  # the ways to log in
+        connection.sendall(b"\x05\x00")
+        kind = connection.recv(4)[3]
+        name = connection.recv(4) if kind == 1 else connection.recv(connection.recv(1)[0])
+        port = int.from_bytes(connection.recv(2), "big")
+        connection.sendall(b"\x05\x00\x00\x01" + bytes(6))
+        return b"", socket.inet_ntoa(name) if kind == 1 else name.decode(), port
+
+
+def _relay(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)

@@ -1,0 +1,1 @@
+"""What MkDocs needs to make the site of docs/: see mkdocs.yml."""
