@@ -183,6 +183,9 @@ class NoAlerts:
     async def overview(self) -> Mapping[str, Any]:
         return {"set_up": False, "incidents": [], "outbox": 0, "dead_letters": 0}
 
+    async def incident(self, identifier: str) -> Mapping[str, Any] | None:
+        return None
+
     async def act(self, action: str, identifier: str, *, seconds: float, by: str | None, reason: str | None) -> None:
         raise IncidentNotFoundError(f"there is no open incident {identifier!r}")
 

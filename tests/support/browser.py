@@ -69,6 +69,16 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
 
+    def scripts(self, *, on: bool) -> None:
+        """Whether pages that are opened from now on run scripts."""
+        self._call("Emulation.setScriptExecutionDisabled", value=not on)
+
+    def offline(self, *, on: bool) -> None:
+        """Whether no server can be reached."""
+        self._call(
+            "Network.emulateNetworkConditions", offline=on, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
+
     def open(self, url: str) -> None:
         """Go there."""
         self._call("Page.navigate", url=url)

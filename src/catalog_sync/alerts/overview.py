@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.alerts.routes import routes
 from catalog_sync.alerts.service import config, folder, open_store, usable
-from catalog_sync.domain.errors import IncidentNotFoundError
+from catalog_sync.domain.errors import CacheConnectionError, IncidentNotFoundError
 from catalog_sync.domain.times import rfc3339
 from otel_resilience.alerting import Incident, Outbox, Phase
 from otel_resilience.alerting.persistence.recovery import Archive
@@ -23,14 +24,15 @@ def overview(settings: Settings) -> dict[str, Any]:
     Incidents that are over are not in it. Reads files and asks Redis, for at most a second or two. Raises
     ``ConfigurationError`` where a channel cannot be used as it is set.
     """
+    return _overview(settings)[0]
+
+
+def _overview(settings: Settings) -> tuple[dict[str, Any], bool]:
+    """The same, and whether these are all incidents; see :func:`_known`."""
     channels = usable(lambda: routes(settings.alerts))
     outbox = Outbox(folder(settings))
-    store, close = open_store(settings)
-    try:
-        known = Archive(store, None, config(settings).owner).incidents() or []
-    finally:
-        close()
-    return {
+    known, complete = _known(settings)
+    seen = {
         "channels": [route.name for route in channels],
         "incidents": [
             _incident(each) for each in sorted(known, key=lambda each: each.first_seen) if each.phase is Phase.OPEN
@@ -38,6 +40,40 @@ def overview(settings: Settings) -> dict[str, Any]:
         "outbox": [each.to_json() for each in outbox.waiting()],
         "dead_letters": outbox.dead_letters(),
     }
+    return seen, complete
+
+
+def incident(settings: Settings, identifier: str) -> dict[str, Any] | None:
+    """One incident by its ID or fingerprint, also one that is over while it is remembered.
+
+    An entry of ``incidents`` with ``resolved_at``, ``closed``, ``error_types`` and ``links`` besides. Raises
+    ``CacheConnectionError`` where it may be known to Redis alone, which does not answer.
+    """
+    known, complete = _known(settings)
+    for each in known:
+        if identifier in (each.id, each.fingerprint) and each.phase in (Phase.OPEN, Phase.OVER):
+            over = each.phase is Phase.OVER
+            return {
+                **_incident(each),
+                "status": "resolved" if over else "firing",
+                "resolved_at": rfc3339(each.ended_at) if over else None,
+                "closed": each.closed,
+                "error_types": dict(each.error_types),
+                "links": dataclasses.asdict(config(settings).links(each.kind, each.alert.correlation_id)),
+            }
+    if not complete:
+        raise CacheConnectionError("the incidents of other processes cannot be read")
+    return None
+
+
+def _known(settings: Settings) -> tuple[list[Incident], bool]:
+    """The incidents, and whether these are all: where Redis does not answer, only those of this machine are known."""
+    store, close = open_store(settings)
+    try:
+        found = Archive(store, None, config(settings).owner).incidents()
+    finally:
+        close()
+    return found or [], found is not None and not getattr(store, "degraded", False)
 
 
 class KeptAlerts:
@@ -50,13 +86,18 @@ class KeptAlerts:
 
     async def overview(self) -> dict[str, Any]:
         """Open incidents, and how many notifications wait or were given up."""
-        seen = await asyncio.to_thread(overview, self._settings)
+        seen, complete = await asyncio.to_thread(_overview, self._settings)
         return {
             "set_up": True,
+            "complete": complete,
             "incidents": seen["incidents"],
             "outbox": len(seen["outbox"]),
             "dead_letters": len(seen["dead_letters"]),
         }
+
+    async def incident(self, identifier: str) -> dict[str, Any] | None:
+        """See :func:`incident`."""
+        return await asyncio.to_thread(incident, self._settings, identifier)
 
     async def act(self, action: str, identifier: str, *, seconds: float, by: str | None, reason: str | None) -> None:
         """See :meth:`CatalogAlerts.act`. Raises ``IncidentNotFoundError``."""
@@ -65,27 +106,27 @@ class KeptAlerts:
             raise IncidentNotFoundError(f"there is no open incident {identifier!r}")
 
 
-def _incident(incident: Incident) -> dict[str, Any]:
-    alert = incident.alert
+def _incident(found: Incident) -> dict[str, Any]:
+    alert = found.alert
     return {
-        "id": incident.id,
+        "id": found.id,
         "kind": alert.kind,
         "status": "firing",
-        "severity": incident.severity.value,
+        "severity": found.severity.value,
         "title": alert.title,
         "summary": alert.summary,
         "dependency": alert.dependency,
         "error_type": alert.error_type,
-        "fingerprint": incident.fingerprint,
+        "fingerprint": found.fingerprint,
         "correlation_id": alert.correlation_id,
-        "first_seen": rfc3339(incident.first_seen),
-        "last_seen": rfc3339(incident.last_seen),
-        "calm_since": None if incident.calm_since is None else rfc3339(incident.calm_since),
-        "count": incident.total,
-        "escalation": incident.escalation,
-        "returns": incident.returns,
-        "acknowledged_at": None if incident.acknowledged_at is None else rfc3339(incident.acknowledged_at),
-        "silenced_until": None if incident.silenced_until <= 0 else rfc3339(incident.silenced_until),
-        "deliveries": incident.deliveries,
-        "actions": incident.actions,
+        "first_seen": rfc3339(found.first_seen),
+        "last_seen": rfc3339(found.last_seen),
+        "calm_since": None if found.calm_since is None else rfc3339(found.calm_since),
+        "count": found.total,
+        "escalation": found.escalation,
+        "returns": found.returns,
+        "acknowledged_at": None if found.acknowledged_at is None else rfc3339(found.acknowledged_at),
+        "silenced_until": None if found.silenced_until <= 0 else rfc3339(found.silenced_until),
+        "deliveries": found.deliveries,
+        "actions": found.actions,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -23,6 +23,7 @@ from catalog_sync.api.health import Health
 from catalog_sync.api.incidents import Incidents
 from catalog_sync.api.making import Making
 from catalog_sync.api.page import Page
+from catalog_sync.api.pages import PageRoute, Site, negotiate
 from catalog_sync.api.ports import Alerts, Protection
 from catalog_sync.api.reads import Reads
 from catalog_sync.api.routing import StrictRoute
@@ -45,6 +46,8 @@ class Parts:
     history: History
     alerts: Alerts
     protection: Protection
+    workers: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
+    """What workers do; ``None`` where this process does the syncs itself."""
 
 
 class Api:
@@ -92,6 +95,7 @@ class Api:
             redirect_slashes=False,
         )
         self.fastapi.state.max_body_bytes = api.max_body_bytes
+        self._add_pages(Site(settings, syncs, parts.alerts, parts.protection, parts.workers, wall_clock))
         reads = Reads(parts.live, self.making, wall_clock, shared=api.open_reads)
         self._add_routes(reads, syncs, Incidents(parts.alerts), Page())
         # Without FastAPI's own layers: they would answer errors before RequestContext sees them.
@@ -118,7 +122,23 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         scope["app"] = self.fastapi
+        negotiate(scope)
         await self._app(scope, receive, send)
+
+    def _add_pages(self, site: Site) -> None:
+        """Pages for people, at the addresses that programs use too."""
+        for path, endpoint in (
+            ("/syncs", site.syncs),
+            ("/syncs/{id}", site.sync),
+            ("/traces", site.traces),
+            ("/traces/{trace_id}", site.trace),
+            ("/incidents", site.incidents),
+            ("/incidents/{id}", site.incident),
+            ("/system", site.system),
+            ("/find", site.find),
+        ):
+            route: Options = {"route_class_override": PageRoute, "include_in_schema": False, "response_model": None}
+            self.fastapi.router.add_api_route(path, endpoint, **route)
 
     def _add_routes(self, reads: Reads, syncs: Syncs, incidents: Incidents, page: Page) -> None:
         """Every endpoint; ``responses`` describe what it answers, they check nothing."""

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from catalog_sync import __version__
 from catalog_sync.api.guards import HIT, Access
-from catalog_sync.api.problems import ProblemError, problem_of, problem_response
+from catalog_sync.api.problems import SHOW_PROBLEM, ProblemError, problem_of, problem_response
 from catalog_sync.observability import contract
 from catalog_sync.observability.sdk import extract_context, foreign
 from otel_resilience.classification import error_types
@@ -153,7 +153,7 @@ class RequestContext:
             if reply.status is not None:
                 _abort(scope)
                 return
-            await problem_response(problem)(scope, receive, reply.send)
+            await scope.get(SHOW_PROBLEM, problem_response)(problem)(scope, receive, reply.send)
 
     def _log_error(self, scope: Scope, problem: ProblemError, error: Exception) -> None:
         """A defect with its traceback; an outage once every :data:`QUIET` seconds, since every request meets it."""

@@ -162,11 +162,14 @@ def _supplier(protection: Overview) -> dict[str, Any]:
     found = next((each for each in protection["breakers"] if each["dependency"] != "redis"), None)
     if found is None:
         return {"status": "healthy", "detail": "not called yet"}
+    failing = 2 * found["failures"] > found["calls"]
     check = {
-        "status": "healthy" if found["state"] in {"CLOSED", "SHADOW"} else "degraded",
+        "status": "healthy" if found["state"] in {"CLOSED", "SHADOW"} and not failing else "degraded",
         "breaker": found["state"],
         "dependency": found["dependency"],
     }
+    if failing:
+        check["detail"] = f"{found['dependency']}: {found['failures']} of {found['calls']} calls failed lately"
     if found.get("retry_after_s"):
         check["retry_after_s"] = found["retry_after_s"]
     return check

@@ -1,4 +1,4 @@
-"""The page for people: one HTML file, one style sheet, one script, served from memory."""
+"""What is going on now, as a page, and the files of all pages: served from memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ _TYPES: Final = {
     "page.html": "text/html; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
+    "pages.js": "text/javascript; charset=utf-8",
+    "shared.js": "text/javascript; charset=utf-8",
     "waterfall.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-"""The page's Content-Security-Policy: nothing from elsewhere, nothing inline."""
+"""The Content-Security-Policy of pages: nothing from elsewhere, nothing inline."""
 
 
 class Page:

@@ -20,10 +20,19 @@ class Alerts(Protocol):
     """Open incidents and alerts in the outbox. Called within a time limit; may raise ``CatalogSyncError``."""
 
     async def overview(self) -> Overview:
-        """``{"set_up": bool, "incidents": [...], "outbox": int, "dead_letters": int}``.
+        """``{"set_up": bool, "complete": bool, "incidents": [...], "outbox": int, "dead_letters": int}``.
+
+        Not ``complete``: incidents of other machines cannot be read. Where that is not there, they can.
 
         An incident has at least ``title``, ``severity``, ``status``, ``first_seen``, ``last_seen``, ``count`` and
         ``correlation_id``, as in the generic webhook.
+        """
+        ...
+
+    async def incident(self, identifier: str) -> Mapping[str, Any] | None:
+        """One incident by its ID or fingerprint, also one that is over, as long as it is remembered.
+
+        It has ``resolved_at``, ``closed``, ``links``, ``deliveries`` and ``actions`` besides.
         """
         ...
 

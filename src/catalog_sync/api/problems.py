@@ -25,6 +25,8 @@ from catalog_sync.sync.reporting import error_info
 from otel_resilience import correlation_id
 
 MEDIA_TYPE: Final = "application/problem+json"
+SHOW_PROBLEM: Final = "catalog_sync.show_problem"
+"""Key of a scope that holds what shows a problem instead of :func:`problem_response`: as a page."""
 TYPE_PREFIX: Final = "urn:catalog-sync:problem:"
 RETRY_AFTER: Final = 1
 """Seconds after which a client may ask again where nothing better is known."""

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -73,9 +73,10 @@ async def open_parts(
             _log.warning("%s", composition.IN_PROCESS_BANNER)
         live = LiveCatalogue(store, snapshot, stale_after=settings.stale_after)
         jobs: Jobs
+        workers = None
         own = MergedTraces(traces, history.traces)
         if settings.jobs == "workers":
-            jobs, kept = _workers(settings, store, own, history, on_report)
+            jobs, kept, workers = _workers(settings, store, own, history, on_report)
         else:
             supplier = await stack.enter_async_context(composition.open_client(settings, policies.supplier))
             jobs = _local_jobs(settings, policies, supplier, store, snapshot, traces, history, on_report)
@@ -90,6 +91,7 @@ async def open_parts(
             history=history,
             alerts=alerts,
             protection=LocalProtection((policies.supplier, policies.store)),
+            workers=workers,
         )
 
 
@@ -107,9 +109,10 @@ def _shared_state(settings: Settings, stack: contextlib.AsyncExitStack) -> Share
 
 def _workers(
     settings: Settings, store: CatalogStore | None, traces: TraceStore, history: History, on_report: OnReport
-) -> tuple[Jobs, TraceStore]:
-    """Jobs that workers run, and the traces of all of them."""
+) -> tuple[Jobs, TraceStore, Callable[[], Awaitable[Mapping[str, Any]]]]:
+    """Jobs that workers run, the traces of all of them, and what the workers do."""
     from catalog_sync.jobs.ledger import JobLedger
+    from catalog_sync.jobs.overview import overview
     from catalog_sync.jobs.redis import RedisJobs
     from catalog_sync.observability.sdk import instrument_celery
     from catalog_sync.store.traces import JoinedTraces
@@ -120,21 +123,27 @@ def _workers(
     if store is None:
         raise ConfigurationError("CATALOG_JOBS=workers needs a store, see the line above")
     instrument_celery()
-    ledger = JobLedger(store.redis)
-    joined = JoinedTraces(traces, SharedTraces(store.redis))
+    redis = store.redis
+    ledger = JobLedger(redis)
+    sender = CelerySender(ledger)
+    joined = JoinedTraces(traces, SharedTraces(redis))
 
     def abandoned(report: SyncReport, age: float | None) -> None:
         on_report(report, age)
         history.sync_ended(report)
 
+    async def seen() -> Mapping[str, Any]:
+        found, waiting = await asyncio.gather(overview(redis), sender.waiting())
+        return {**found, "waiting": waiting}
+
     jobs = RedisJobs(
         ledger,
-        CelerySender(ledger),
+        sender,
         sync_deadline=settings.sync_deadline,
         on_submitted=lambda job: joined.share_soon(job.correlation_id),
         on_report=abandoned,
     )
-    return jobs, joined
+    return jobs, joined, seen
 
 
 def _local_jobs(

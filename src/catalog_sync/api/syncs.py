@@ -61,6 +61,10 @@ class Syncs:
 
     async def listing(self, request: Request, page: Annotated[SyncsParameters, Query()]) -> Response:
         """The last syncs, newest first, wherever they ran."""
+        return await self._long(request, {}, "syncs", [self.document(job) for job in await self.latest(page)])
+
+    async def latest(self, page: SyncsParameters) -> list[Job]:
+        """The syncs of :meth:`listing`."""
         wanted = MAX_PAGE if page.filtered else page.offset + page.limit
         async with _within_timeout():
             jobs = list(await self.jobs.latest(limit=wanted))
@@ -68,29 +72,36 @@ class Syncs:
         known = {job.correlation_id for job in jobs}
         others = [_ended_job(record) for record in found.syncs if record.correlation_id not in known]
         merged = sorted((*jobs, *others), key=lambda job: job.created_at, reverse=True)
-        jobs = [job for job in merged if page.accepts(job)][page.offset : page.offset + page.limit]
-        return await self._long(request, {}, "syncs", [self.document(job) for job in jobs])
+        return [job for job in merged if page.accepts(job)][page.offset : page.offset + page.limit]
 
     async def one(self, job_id: JobId) -> Response:
         """One sync."""
-        async with _within_timeout():
-            job = await self._job(job_id)
+        job = await self.job(job_id)
         version = None if job.report is None else job.report.get("version")
         if version is not None and self._ended_recently(job):
             # A client that learns here that a sync has ended finds its version in the next read.
             await self.live.catch_up(version)
         return JSONResponse(self.document(job), headers=_NO_STORE)
 
-    async def _job(self, job_id: str) -> Job:
-        """A job, or a sync that ran elsewhere, by its correlation ID. Raises ``JobNotFoundError``."""
-        try:
-            return await self.jobs.get(job_id)
-        except JobNotFoundError:
-            if is_correlation_id(job_id):
-                for record in (await asyncio.to_thread(self.history.latest)).syncs:
-                    if record.correlation_id == job_id:
-                        return _ended_job(record)
-            raise
+    async def job(self, job_id: str) -> Job:
+        """A job by its ID, or any sync by its correlation ID. Raises ``JobNotFoundError``."""
+        async with _within_timeout():
+            try:
+                return await self.jobs.get(job_id)
+            except JobNotFoundError:
+                found = await self._by_correlation_id(job_id) if is_correlation_id(job_id) else None
+                if found is None:
+                    raise
+                return found
+
+    async def _by_correlation_id(self, wanted: str) -> Job | None:
+        for job in await self.jobs.latest(limit=MAX_PAGE):
+            if job.correlation_id == wanted:
+                return job
+        for record in (await asyncio.to_thread(self.history.latest)).syncs:
+            if record.correlation_id == wanted:
+                return _ended_job(record)
+        return None
 
     async def cancel(self, job_id: JobId) -> Response:
         """Cancel a sync."""

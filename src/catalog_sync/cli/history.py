@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
-from catalog_sync.cli import span_tree
 from catalog_sync.cli.tables import Column, folded, print_sections, print_table
-from catalog_sync.domain.models import ErrorInfo, Outcome
+from catalog_sync.domain.models import ErrorInfo
 from catalog_sync.domain.text import printable
+from catalog_sync.history.records import ASKED_BY
 from catalog_sync.observability.contract import SERVICE_SYNC, SERVICE_WORKER
+from catalog_sync.observability.traces import tree as span_tree
 from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ LEAST_DIGITS: Final = 8
 
 RUNBOOK: Final = "docs/runbook.md"
 
-_WHO: Final = {"cli": "command line", "schedule": "scheduler", "api": "API", "demo": "demo"}
 _INCOMPLETE: Final = "Not everything could be read: there may be more syncs than these."
 
 
@@ -100,11 +100,14 @@ def _unknown(wanted: str | None, found: Found, answer: Answer) -> int:
 
 
 def _show(settings: Settings, record: SyncRecord | None, spans: Sequence[SpanRecord], answer: Answer) -> None:
+    from catalog_sync.alerts.links import links_of
+
     error = None if record is None else record.report.get("error")
     tops = span_tree.roots(spans)
     failed = span_tree.failed_attempt(tops, None if error is None else error["type"])
     trace_id = record.correlation_id if record is not None else spans[0].trace_id
-    links = _links(settings, record, trace_id)
+    outcome, report = (None, None) if record is None else (record.outcome, record.report)
+    links = links_of(settings, outcome, report, trace_id)
     data = {
         "correlation_id": trace_id,
         "sync": None if record is None else record.line(),
@@ -151,19 +154,6 @@ def _advice(failed: SpanRecord | None, error: dict[str, Any] | None, links: Link
         yield f"dashboard {links.dashboard}"
 
 
-def _links(settings: Settings, record: SyncRecord | None, trace_id: str) -> Links:
-    from catalog_sync.alerts import outcomes
-    from catalog_sync.alerts.service import config
-
-    kind = outcomes.SYNC_FAILED
-    if record is not None:
-        of_outcome = {Outcome.PARTIAL: outcomes.SYNC_PARTIAL, Outcome.LOCK_UNAVAILABLE: outcomes.STORE_UNAVAILABLE}
-        kind = of_outcome.get(record.outcome, kind)
-        error = record.report.get("error") or {}
-        kind = error["type"] if error.get("type") in {outcomes.PUBLISH_REFUSED, outcomes.LOCK_LOST} else kind
-    return config(settings).links(kind, trace_id)
-
-
 def _tree(line: span_tree.Line) -> Tree:
     from rich.tree import Tree
 
@@ -182,7 +172,7 @@ def _label(line: span_tree.Line) -> Any:
 
 def who(record: SyncRecord) -> str:
     """Who asked for a sync, for people; and that workers did it."""
-    name = _WHO.get(record.trigger or "", record.trigger or "unknown")
+    name = ASKED_BY.get(record.trigger or "", record.trigger or "unknown")
     return f"{name}, workers" if record.process == SERVICE_WORKER else name
 
 

@@ -13,6 +13,9 @@ from catalog_sync.domain.models import FAILED_OUTCOMES, Outcome, SyncKind, SyncR
 from catalog_sync.domain.reports import is_report
 from catalog_sync.domain.times import Moment, epoch, rfc3339
 
+ASKED_BY: Final = {"cli": "command line", "schedule": "scheduler", "api": "API", "demo": "demo"}
+"""Who asked for a sync, for people, by its ``trigger``."""
+
 _SHOWN: Final = ("version", "bundles", "attempts", "retries", "error")
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from catalog_sync.cli.span_tree import failed_attempt, roots
 from catalog_sync.composition import open_kept_traces
 from catalog_sync.domain.errors import UNKNOWN_SCOPE_TYPES
 from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
 from catalog_sync.history import History, SyncRecord
 from catalog_sync.jobs import Job, JobConflictError, JobStatus
+from catalog_sync.observability.traces.tree import failed_attempt, roots
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.supplier.esim_go.client import open_supplier
 from catalog_sync.sync.service import SyncService

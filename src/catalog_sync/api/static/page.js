@@ -1,35 +1,18 @@
-import { h, seconds, verdict, waterfall } from "/static/waterfall.js";
+import { h, lost, onToken, refusal, seen, send, show, since, span, tick, ask } from "/static/shared.js";
+import { seconds, verdict, waterfall } from "/static/waterfall.js";
 
 const SHOWN = 20;
 const POLL_MS = 3000;
+const TIMEOUT_MS = 8000;
 const RECONNECT_MS = 2000;
 const $ = (id) => document.getElementById(id);
 const syncs = new Map(); // id → the job as last told
 const boxes = new Map(); // id → its element
 const traces = new Map(); // trace id → the element of a waterfall, kept while the page is open
-let token = sessionStorage.getItem("token") ?? "";
 let stream = null;
 let opened = false;
-
-// ---- asking
-
-async function ask(path, options = {}) {
-  const headers = { ...(options.headers ?? {}) };
-  if (token) headers.Authorization = `Bearer ${token}`;
-  const answer = await fetch(path, { ...options, headers, cache: "no-store" });
-  if (options.stream && answer.ok) return answer;
-  const document_ = await answer.json();
-  if (!answer.ok && !document_.checks) throw new Problem(document_);
-  return document_;
-}
-
-class Problem extends Error {
-  constructor(document_) {
-    super(document_.detail || document_.title);
-    this.document = document_;
-    this.status = document_.status;
-  }
-}
+let looking = false;
+let incidentsAt = null; // when they were last seen
 
 function notice(text) {
   $("notice").textContent = text;
@@ -39,22 +22,18 @@ function notice(text) {
 function explain(error) {
   if (error.status === 401 || error.status === 403) {
     notice(error.status === 401 ? "Reading needs the token: enter it under “Token”." : error.message);
-  } else notice(`This page cannot reach its server: ${error.message}`);
+  } else lost(error.status ? error.message : error.name === "TimeoutError" ? "the server takes too long" : "the server cannot be reached");
 }
+
+document.addEventListener("lost", () => {
+  const pill = $("health");
+  if (!pill.dataset.was) pill.dataset.was = pill.textContent;
+  pill.className = "pill";
+  pill.textContent = `unknown, was ${pill.dataset.was}`;
+  document.title = "unknown · catalog-api";
+});
 
 // ---- words
-
-function since(moment) {
-  return span((Date.now() - Date.parse(moment)) / 1000);
-}
-
-function span(value) {
-  const rounded = Math.max(0, Math.round(value));
-  if (rounded < 90) return `${rounded} s`;
-  if (rounded < 5400) return `${Math.round(rounded / 60)} min`;
-  if (rounded < 172800) return `${Math.round(rounded / 3600)} h`;
-  return `${Math.round(rounded / 86400)} days`;
-}
 
 const ago = (moment) => h("time", { datetime: moment, title: new Date(moment).toLocaleString() }, `${since(moment)} ago`);
 const many = (count, word) => `${count.toLocaleString()} ${word}${count === 1 ? "" : "s"}`;
@@ -66,24 +45,30 @@ const pill = (word, tone = TONES[word] ?? "") => h("span", { class: `pill ${tone
 // ---- the state of things
 
 async function look() {
+  if (looking) return;
+  looking = true;
   try {
-    const seen = await ask("/overview");
+    const found = await ask("/overview", { signal: AbortSignal.timeout(TIMEOUT_MS) });
     notice("");
-    showHealth(seen.health);
-    showCatalogue(seen.catalogue);
-    showProtection(seen.breakers, seen.budgets);
-    showIncidents(seen.alerts);
-    showTraces((await ask("/traces?limit=20")).traces);
+    seen();
+    showHealth(found.health);
+    showCatalogue(found.catalogue);
+    showProtection(found.breakers, found.budgets);
+    showIncidents(found.alerts);
+    showTraces((await ask("/traces?limit=20", { signal: AbortSignal.timeout(TIMEOUT_MS) })).traces);
   } catch (error) {
     explain(error);
+  } finally {
+    looking = false;
   }
 }
 
 function showHealth(report) {
+  delete $("health").dataset.was;
   $("health").className = `pill ${TONES[report.status]}`;
   $("health").textContent = report.status;
   document.title = report.status === "healthy" ? "catalog-api" : `${report.status} · catalog-api`;
-  $("checks").replaceChildren(...Object.entries(report.checks).map(([name, check]) => {
+  show($("checks"), ...Object.entries(report.checks).map(([name, check]) => {
     const said = check.detail ?? {
       freshness: () => `${check.source}, ${span(check.age_s)} old${check.stale_groups ? `; kept from before: ${check.stale_groups.join(", ")}` : ""}`,
       store: () => `answered ${check.last_answer_s_ago < 5 ? "just now" : `${span(check.last_answer_s_ago)} ago`}`,
@@ -96,7 +81,7 @@ function showHealth(report) {
 
 function showCatalogue(found) {
   if (found === null) {
-    $("catalogue").replaceChildren("There is none yet. Ask for a sync below.");
+    show($("catalogue"), "There is none yet. Ask for a sync below.");
     return;
   }
   const part = Math.min(1, found.age_s / found.stale_after_s);
@@ -104,7 +89,8 @@ function showCatalogue(found) {
   const bar = h("i", { class: tone });
   bar.style.width = `${Math.max(1, part * 100)}%`;
   $("catalogue").className = "";
-  $("catalogue").replaceChildren(
+  offer(Object.keys(found.groups).sort());
+  show($("catalogue"),
     h("div", { class: "figures" },
       h("div", { class: "figure" }, h("b", {}, found.bundles.toLocaleString()), h("span", {}, "bundles")),
       h("div", { class: "figure" }, h("b", {}, found.problem ? "?" : span(found.age_s)), h("span", {}, found.problem ? "age unknown" : "old")),
@@ -119,10 +105,10 @@ function showCatalogue(found) {
 function showProtection(breakers, budgets) {
   const names = [...new Set([...breakers, ...budgets].map((each) => each.dependency))];
   $("protection").className = "";
-  $("protection").replaceChildren(...names.map((name) => {
+  show($("protection"), ...names.map((name) => {
     const breaker = breakers.find((each) => each.dependency === name);
     const budget = budgets.find((each) => each.dependency === name);
-    const box = h("div", { class: "protected" }, h("div", {}, h("b", {}, name), breaker ? pill(breaker.state) : null));
+    const box = h("div", { class: "protected" }, h("div", {}, h("b", {}, name), breaker ? pill(breaker.state, toneOf(breaker)) : null));
     if (breaker) {
       const wait = breaker.retry_after_s ? `, a probe in ${seconds(breaker.retry_after_s)}` : "";
       box.append(h("small", {}, `${breaker.failures} of ${many(breaker.calls, "call")} failed lately${breaker.rejected ? `, ${breaker.rejected} rejected` : ""}${wait}`));
@@ -136,18 +122,30 @@ function showProtection(breakers, budgets) {
     }
     return box;
   }));
-  if (names.length === 0) $("protection").replaceChildren("nothing was called yet");
+  if (names.length === 0) show($("protection"), "nothing was called yet");
 }
+
+// Closed is only well where calls went well.
+const toneOf = ({ state, calls, failures }) =>
+  !["CLOSED", "SHADOW"].includes(state) ? TONES[state] : failures ? "warn" : calls ? "good" : "";
 
 function showIncidents(alerts) {
   const box = $("incidents");
-  if (alerts.error) box.replaceChildren(`cannot be seen: ${alerts.error.message}`);
-  else if (!alerts.set_up) box.replaceChildren("Alerting is not set up.");
-  else if (alerts.incidents.length === 0) box.replaceChildren("none");
-  else box.replaceChildren(...alerts.incidents.map((each) => h("div", { class: "incident" },
-    h("div", {}, pill(each.severity), ` ${each.title}`),
-    h("small", { class: "hint" }, `${many(each.count ?? 1, "time")}, since `, ago(each.first_seen)))));
-  if (alerts.set_up) box.append(h("p", { class: "hint" }, `${alerts.outbox} waiting to be delivered, ${many(alerts.dead_letters, "dead letter")}`));
+  box.classList.toggle("lost", Boolean(alerts.error));
+  if (alerts.error) {
+    const was = [...box.childNodes].filter((node) => incidentsAt !== null && !node.classList?.contains("was"));
+    const why = incidentsAt === null ? `unknown: ${alerts.error.message}` : `seen ${since(incidentsAt)} ago; now unknown: ${alerts.error.message}`;
+    show(box, ...was.map((node) => node.cloneNode(true)), h("p", { class: "was" }, why));
+    return;
+  }
+  incidentsAt = new Date().toISOString();
+  if (!alerts.set_up) return show(box, "Alerting is not set up.");
+  const found = alerts.incidents.map((each) => h("div", { class: "incident" },
+    h("div", {}, pill(each.severity), " ", h("a", { href: `/incidents/${encodeURIComponent(each.id)}` }, each.title)),
+    h("small", { class: "hint" }, `${many(each.count ?? 1, "time")}, since `, ago(each.first_seen))));
+  const gap = alerts.complete === false ? h("p", { class: "was" }, "Redis does not answer: incidents of other machines are unknown.") : null;
+  show(box, gap, ...(found.length ? found : [gap ? "none of this machine" : "none"]),
+    h("p", { class: "hint" }, `${alerts.outbox} waiting to be delivered, ${many(alerts.dead_letters, "dead letter")}`));
 }
 
 function showTraces(found) {
@@ -195,8 +193,8 @@ function draw(job) {
     box.addEventListener("toggle", () => box.open && evidence(syncs.get(job.id)));
     boxes.set(job.id, box);
   }
-  box.querySelector("summary").replaceChildren(...head(job));
-  box.querySelector(".live").replaceChildren(...facts(job));
+  show(box.querySelector("summary"), ...head(job));
+  show(box.querySelector(".live"), ...facts(job));
   if (box.open) evidence(job);
 }
 
@@ -217,7 +215,7 @@ function head(job) {
 }
 
 function facts(job) {
-  const rows = [["correlation ID", h("span", { class: "id" }, job.correlation_id)], ["asked", new Date(job.created_at).toLocaleString()]];
+  const rows = [["correlation ID", h("a", { class: "id", href: `/traces/${job.correlation_id}` }, job.correlation_id)], ["asked", new Date(job.created_at).toLocaleString()]];
   const report = job.report;
   if (report?.version) rows.push(["version", h("span", { class: "id" }, report.version)]);
   if (report?.quarantined) rows.push(["set aside", many(report.quarantined, "row")]);
@@ -229,7 +227,7 @@ function facts(job) {
       pill(each.status), h("span", {}, each.name), h("span", { class: "quiet" }, each.bundles.toLocaleString()),
       each.error ? h("span", { class: "why" }, `${each.error.type} (${each.error.class}, ${each.error.severity}): ${each.error.message}`) : null))));
   }
-  const links = [];
+  const links = [h("a", { href: job.links.self }, "page of this sync")];
   if (!ended(job)) {
     links.push(h("button", { type: "button", disabled: job.cancel_requested, onclick: () => cancel(job.id) },
       job.cancel_requested ? "is being cancelled …" : "Cancel"));
@@ -271,15 +269,10 @@ function order() {
 
 async function cancel(id) {
   try {
-    take(await ask(`/syncs/${id}`, { method: "DELETE" }));
+    take(await send(`/syncs/${id}`, "DELETE"));
   } catch (error) {
     $("asked").textContent = refusal(error);
   }
-}
-
-function refusal(error) {
-  if (error.status === 401) { $("token").open = true; $("token-value").focus(); return "Enter the token first."; }
-  return error.status === 409 ? `Another sync is under way: ${error.document.conflict}.` : error.message;
 }
 
 // ---- the live line
@@ -290,14 +283,14 @@ async function listen() {
   while (!own.signal.aborted) {
     try {
       const answer = await ask("/events", { stream: true, signal: own.signal });
-      line("live");
+      line("");
       await load();
       await read(answer.body.getReader());
     } catch (error) {
       if (own.signal.aborted) return;
       if (error.status) explain(error);
     }
-    line("not connected, trying again …");
+    line("Syncs are not followed now, trying again …");
     await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
   }
 }
@@ -329,44 +322,63 @@ async function load() {
 }
 
 function line(text) {
-  $("line").textContent = text;
+  $("stream").textContent = text;
 }
 
 // ---- what people do
 
-$("ask-kind").addEventListener("change", () => {
-  $("ask-scope").hidden = $("ask-kind").value === "full";
-});
-$("ask").addEventListener("submit", async (event) => {
-  event.preventDefault();
+const chosen = { groups: [], countries: [] };
+
+function offer(groups) {
+  if (groups.join("\n") === chosen.groups.join("\n")) return;
+  chosen.groups = groups;
+  if ($("ask-kind").value === "group") fill(groups);
+}
+
+function fill(names) {
+  const before = $("ask-choice").value;
+  show($("ask-choice"), ...names.map((name) => h("option", { value: name }, name)));
+  if (names.includes(before)) $("ask-choice").value = before;
+}
+
+$("ask-kind").addEventListener("change", async () => {
   const kind = $("ask-kind").value;
-  const wanted = { kind, scope: kind === "full" ? null : $("ask-scope").value, force: $("ask-force").checked };
+  $("ask-scope").hidden = kind !== "bundle";
+  $("ask-choice").hidden = kind !== "group" && kind !== "country";
+  if (kind === "group") fill(chosen.groups);
+  if (kind !== "country") return;
   try {
-    const job = await ask("/syncs", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(wanted) });
-    $("asked").textContent = "";
-    take(job);
-    order();
+    if (!chosen.countries.length) chosen.countries = (await ask("/countries")).countries.map((each) => each.code);
+    fill(chosen.countries);
   } catch (error) {
     $("asked").textContent = refusal(error);
   }
 });
-$("token").querySelector("form").addEventListener("submit", (event) => {
+
+function scope(kind) {
+  return kind === "full" ? null : kind === "bundle" ? $("ask-scope").value : $("ask-choice").value;
+}
+
+$("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
-  token = $("token-value").value.trim();
-  if (token) sessionStorage.setItem("token", token);
-  else sessionStorage.removeItem("token");
-  $("token").open = false;
+  const kind = $("ask-kind").value;
+  try {
+    const job = await send("/syncs", "POST", { kind, scope: scope(kind), force: $("ask-force").checked });
+    $("asked").textContent = "";
+    take(job);
+    order();
+  } catch (error) {
+    $("asked").textContent = refusal(error, event.submitter);
+  }
+});
+onToken(() => {
   $("asked").textContent = "";
   look();
   listen();
 });
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && $("token").open) { $("token").open = false; $("token").querySelector("summary").focus(); }
-});
 
 setInterval(() => { if (!document.hidden) look(); }, POLL_MS);
-setInterval(() => {
-  for (const time of document.querySelectorAll("time")) time.textContent = `${since(time.dateTime)} ago`;
-}, 1000);
+setInterval(() => tick((time) => `${since(time.dateTime)} ago`), 1000);
+document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 look();
 listen();

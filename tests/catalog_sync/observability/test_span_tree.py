@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from catalog_sync.cli import span_tree
-from catalog_sync.cli.span_tree import MOST_FAILED, Line
 from catalog_sync.observability.traces import SpanRecord
+from catalog_sync.observability.traces import tree as span_tree
+from catalog_sync.observability.traces.tree import MOST_FAILED, Line
 
 
 def span(number: int, parent: int | None, name: str, *, error: str | None = None, **changes: Any) -> SpanRecord:

@@ -12,7 +12,7 @@ from otel_resilience.telemetry import contract as library
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from catalog_sync.observability.traces import SpanRecord
+    from catalog_sync.observability.traces.records import SpanRecord
 
 MOST_FAILED: Final = 8
 """Failed calls side by side that are shown each."""

@@ -1,0 +1,89 @@
+"""The frame of every page: head, navigation, the box that finds an ID; and pages that say what went wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.responses import Response
+
+from catalog_sync.api.page import POLICY
+from catalog_sync.api.pages.html import Child, Html, h, join
+from catalog_sync.api.pages.parts import moment
+from catalog_sync.api.problems import TITLES, ProblemError
+from catalog_sync.domain.times import rfc3339
+from otel_resilience import correlation_id
+
+PLACES: Final = {"/": "Now", "/syncs": "Syncs", "/traces": "Failures", "/incidents": "Incidents", "/system": "System"}
+
+_HEAD: Final = Html(
+    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    '<meta name="color-scheme" content="light dark">'
+    '<link rel="icon" href="/static/icon.svg" type="image/svg+xml"><link rel="stylesheet" href="/static/page.css">'
+    '<script type="module" src="/static/pages.js"></script>'
+)
+_TOKEN: Final = Html(
+    '<details id="token" class="menu script"><summary>Token</summary><form>'
+    '<label for="token-value">Bearer token, <code>CATALOG_API_TOKEN</code></label>'
+    '<input id="token-value" type="password" autocomplete="off" spellcheck="false">'
+    '<button type="submit">Use it</button><p class="hint">Kept in this tab only.</p></form></details>'
+)
+
+
+def page(title: str, *main: Child, place: str | None = None, status: int = 200) -> Response:
+    """A whole page; ``place`` is the entry of the navigation that leads to it."""
+    now = rfc3339(time.time())
+    body = h(
+        "body",
+        h("a", "Skip to the content", class_="skip", href="#main"),
+        h("header", h("a", "catalog-api", class_="brand", href="/"), navigation(place), _find(), _TOKEN, _seen(now)),
+        h("main", h("h1", title), main, id="main", tabindex="-1"),
+    )
+    text = join((_HEAD, h("title", f"{title} · catalog-api"), Html("</head>"), body, Html("</html>")))
+    return _response(text, status, {})
+
+
+def navigation(place: str | None) -> Html:
+    """The places, with the one that is shown."""
+    links = (
+        h("li", h("a", name, href=address, aria_current="page" if address == place else None))
+        for address, name in PLACES.items()
+    )
+    return h("nav", h("ul", links), aria_label="Pages")
+
+
+def problem_page(problem: ProblemError) -> Response:
+    """What went wrong, with the status and headers of its document."""
+    found = page(
+        TITLES[problem.kind],
+        h("p", problem.detail, class_="notice"),
+        h("p", "Enter the token above.", class_="script") if problem.status_code == 401 else None,
+        h("p", "Correlation ID of this request: ", h("span", correlation_id(), class_="id"), class_="hint"),
+        status=problem.status_code,
+    )
+    for name, value in (problem.headers or {}).items():
+        found.headers[name] = value
+    return found
+
+
+def _seen(now: str) -> Html:
+    return h("p", h("span", id="line", role="status"), " as of ", moment(now), id="seen", class_="line")
+
+
+def _find() -> Html:
+    return h(
+        "form",
+        h("label", "Correlation ID", for_="find", class_="hidden"),
+        h("input", id="find", name="id", type="search", placeholder="correlation ID", required=True, maxlength=200),
+        h("button", "Find"),
+        action="/find",
+        role="search",
+        class_="find",
+    )
+
+
+def _response(text: str, status: int, headers: Mapping[str, str]) -> Response:
+    common = {"Cache-Control": "no-store", "Content-Security-Policy": POLICY, "Vary": "Accept"}
+    return Response(text.encode(), status, {**common, **headers}, "text/html")

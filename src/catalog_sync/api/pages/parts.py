@@ -1,0 +1,142 @@
+"""What several pages show alike: states, times, durations, links."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote
+
+from catalog_sync.api.pages.html import Child, Html, h, join
+from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.domain.times import rfc3339
+from catalog_sync.jobs import Job
+from catalog_sync.observability.traces import tree
+from catalog_sync.sync.reporting import error_info
+
+TIMEOUT: Final = 3.0
+"""Seconds for everything that one part of a page asks for."""
+
+T = TypeVar("T")
+
+_GOOD, _WARN, _BAD = "good", "warn", "bad"
+_TONES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("COMPLETE", "CLOSED", "SHADOW", "ok", "resolved"), _GOOD),
+    **dict.fromkeys(("PARTIAL", "SKIPPED_LOCKED", "HALF_OPEN", "MEDIUM", "stale"), _WARN),
+    **dict.fromkeys(
+        ("FAILED", "LOCK_UNAVAILABLE", "OPEN", "FORCED_OPEN", "CRITICAL", "HIGH", "failed", "firing"), _BAD
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Known(Generic[T]):
+    """A value that could be read, or why it could not: then nothing is said about it."""
+
+    value: T | None
+    problem: str | None = None
+
+
+async def known(awaitable: Awaitable[T]) -> Known[T]:
+    """The value, or that it is not known now: its place does not answer within :data:`TIMEOUT`."""
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            return Known(await awaitable)
+    except (CatalogSyncError, OSError, TimeoutError) as error:
+        return Known(None, f"no answer within {TIMEOUT:g} s" if isinstance(error, TimeoutError) else _why(error))
+
+
+def _why(error: Exception) -> str:
+    return error_info(error).message
+
+
+def pill(word: str, tone: str | None = None) -> Html:
+    """A state, by word and colour."""
+    return h("span", word.lower().replace("_", " "), class_=f"pill {_TONES.get(word, '') if tone is None else tone}")
+
+
+def moment(at: str | float) -> Html:
+    """A point in time: RFC 3339, or seconds since the epoch. The script adds how long ago it was."""
+    text = at if isinstance(at, str) else rfc3339(at)
+    return h("time", f"{text[:19].replace('T', ' ')} UTC", datetime=text)
+
+
+def took(seconds: float) -> str:
+    """A duration."""
+    if seconds < 10:
+        return tree.duration(seconds)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+
+
+def number(value: object) -> str | None:
+    """A count of a stored report, which may lack it or hold something else."""
+    return f"{value:,}" if isinstance(value, int) else None
+
+
+def many(count: int, word: str) -> str:
+    """A number of things."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def what(kind: str, scope: str | None) -> str:
+    """What a sync was about."""
+    return "Everything" if kind == "full" else f"{kind}: {scope}"
+
+
+def title_of(job: Job) -> str:
+    """What a sync was about."""
+    return what(job.kind.value, job.scope)
+
+
+def path(*parts: str) -> str:
+    """The address of something on these pages."""
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def outside(url: str | None, text: str) -> Html | None:
+    """A link that leads away from these pages."""
+    return None if url is None else h("a", text, href=url, rel="noreferrer")
+
+
+def facts(rows: Sequence[tuple[str, Child]]) -> Html:
+    """Names and values; rows without a value are left out."""
+    shown = (h("div", h("dt", name), h("dd", value)) for name, value in rows if value)
+    return h("dl", shown, class_="facts")
+
+
+def section(identifier: str, title: str, *children: Child, unknown: str | None = None) -> Html:
+    """A part of a page; ``unknown``: why nothing can be said now, and the script keeps what was seen last."""
+    inside: Child = children if unknown is None else h("p", f"Unknown: {unknown}", class_="quiet")
+    heading = h("h2", title, id=f"{identifier}-title")
+    return h(
+        "section",
+        heading,
+        inside,
+        id=identifier,
+        class_="card wide",
+        aria_labelledby=f"{identifier}-title",
+        data_unknown=unknown,
+    )
+
+
+def error_text(error: Mapping[str, Any]) -> str:
+    """An ``error`` object of the command line."""
+    return f"{error['type']} ({error['class']}, {error['severity']}): {error['message']}"
+
+
+def rows(items: Sequence[Child], empty: str, *, label: str) -> Html:
+    """A list, or that it is empty."""
+    if not items:
+        return h("p", empty, class_="quiet")
+    return h("ul", (h("li", item) for item in items), class_="rows", aria_label=label)
+
+
+def dots(*parts: Child) -> Html:
+    """Facts in one line."""
+    given = [part for part in parts if part]
+    return join(join((" · " if at else None, part)) for at, part in enumerate(given))

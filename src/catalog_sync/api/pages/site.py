@@ -1,0 +1,222 @@
+"""The endpoints of the pages."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Final
+
+from fastapi import Query
+from pydantic import BeforeValidator
+from starlette.responses import RedirectResponse, Response
+
+from catalog_sync.alerts.links import links_of
+from catalog_sync.api.incidents import IncidentId
+from catalog_sync.api.pages import incidents, syncs, system, traces
+from catalog_sync.api.pages.chart import DAYS, chart
+from catalog_sync.api.pages.frame import page, problem_page
+from catalog_sync.api.pages.html import Html, h
+from catalog_sync.api.pages.parts import Known, known, path, section, title_of
+from catalog_sync.api.parameters import JobId, PathText, SyncsParameters, Text
+from catalog_sync.api.problems import ProblemError
+from catalog_sync.domain.errors import CacheConnectionError, IncidentNotFoundError
+from catalog_sync.domain.models import Outcome, SyncKind
+from catalog_sync.history.history import KEPT, MAX_AGE, Found
+from catalog_sync.jobs import Job, JobNotFoundError
+from catalog_sync.observability.traces import SpanRecord
+from catalog_sync.store.traces import KEPT_FAILED, KEPT_OTHER, MAX_FAILED
+from otel_resilience.alerting.model.alert import Links
+from otel_resilience.correlation import is_correlation_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from catalog_sync.api.ports import Alerts, Overview, Protection
+    from catalog_sync.api.syncs import Syncs
+    from catalog_sync.settings.settings import Settings
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_INCIDENT: Final = re.compile(r"[0-9a-f]{16}")
+_KEPT: Final = (
+    f"Traces of failed syncs are kept for {KEPT_FAILED // 86_400} days (the last {MAX_FAILED}), others for"
+    f" {KEPT_OTHER // 60} minutes; reports of syncs for {MAX_AGE / 86_400:.0f} days (the last {KEPT})."
+)
+
+
+def _none_if_empty(value: object) -> object:
+    """A form sends the choice of everything as an empty text."""
+    return None if value == "" else value
+
+
+class ListParameters(SyncsParameters):
+    """Which syncs are listed, as the form sends it."""
+
+    outcome: Annotated[Outcome | None, BeforeValidator(_none_if_empty)] = None
+    kind: Annotated[SyncKind | None, BeforeValidator(_none_if_empty)] = None
+    trigger: Annotated[str | None, BeforeValidator(_none_if_empty)] = None  # type: ignore[assignment]
+
+
+@dataclasses.dataclass(eq=False)
+class Site:
+    """The pages. ``wall_clock`` returns the time of day in seconds since the epoch."""
+
+    settings: Settings
+    all: Syncs
+    alerts: Alerts
+    protection: Protection
+    workers: Callable[[], Awaitable[Overview]] | None
+    """What workers do; ``None`` where this process does the syncs itself."""
+    wall_clock: Callable[[], float]
+
+    async def syncs(self, wanted: Annotated[ListParameters, Query()]) -> Response:
+        """All syncs, wherever they ran."""
+        chosen = {
+            "outcome": wanted.outcome and wanted.outcome.value,
+            "kind": wanted.kind and wanted.kind.value,
+            "trigger": wanted.trigger,
+        }
+        jobs, kept = await asyncio.gather(self.all.latest(wanted), known(self._history()))
+        return page(
+            "Syncs",
+            self._chart(kept),
+            section(
+                "list",
+                "All syncs",
+                syncs.filters(chosen),
+                syncs.sync_list(jobs, chosen, limit=wanted.limit, offset=wanted.offset),
+            ),
+            place="/syncs",
+        )
+
+    def _chart(self, kept: Known[Found]) -> Html:
+        title = f"The last {DAYS} days"
+        if kept.value is None:
+            return section("history", title, unknown=kept.problem)
+        drawn = chart(kept.value.syncs, self.wall_clock(), stale_after=self.settings.stale_after)
+        partly = None if kept.value.complete else h("p", "Not everything could be read.", class_="notice")
+        return section("history", title, partly, drawn)
+
+    async def sync(self, job_id: JobId) -> Response:
+        """One sync."""
+        job = await self.all.job(job_id)
+        spans = await known(self.all.kept.get(job.correlation_id))
+        error = (job.report or {}).get("error") or {}
+        return page(
+            title_of(job),
+            section("state", "What happened", syncs.state(job, self._links(job))),
+            _trace(job.correlation_id, spans, error.get("type")),
+            section("groups", "Groups", syncs.groups(job)),
+            place="/syncs",
+        )
+
+    def _links(self, job: Job) -> Links:
+        found = links_of(self.settings, job.outcome, job.report, job.correlation_id)
+        return dataclasses.replace(found, trace=None) if self.settings.alerts.trace_url is None else found
+
+    async def traces(self) -> Response:
+        """Failed traces."""
+        found = await known(self.all.kept.failed())
+        if found.value is None:
+            return page("Failures", section("list", "Failed traces", unknown=found.problem), place="/traces")
+        shown = traces.trace_list(found.value)
+        return page("Failures", section("list", "Failed traces", shown), h("p", _KEPT, class_="hint"), place="/traces")
+
+    async def trace(self, trace_id: PathText) -> Response:
+        """Whatever is known under a correlation ID."""
+        if not is_correlation_id(trace_id):
+            raise ProblemError(
+                404, "trace_not_found", "A correlation ID has 32 hexadecimal digits; logs and messages show it."
+            )
+        job, spans = await asyncio.gather(self._job(trace_id), known(self.all.kept.get(trace_id)))
+        if job is None and spans.value is not None and not spans.value:
+            raise ProblemError(404, "trace_not_found", f"Nothing is kept under {trace_id}. {_KEPT}")
+        error = ((job.report if job else None) or {}).get("error") or {}
+        return page(
+            f"Trace {trace_id}",
+            section("sync", "Its sync", h("p", h("a", title_of(job), href=path("syncs", job.id)))) if job else None,
+            _trace(trace_id, spans, error.get("type")),
+            place="/traces",
+        )
+
+    async def _job(self, trace_id: str) -> Job | None:
+        try:
+            return await self.all.job(trace_id)
+        except (JobNotFoundError, CacheConnectionError):
+            return None
+
+    async def find(self, wanted: Annotated[Text, Query(alias="id")]) -> Response:
+        """Lead to what an ID stands for: a correlation ID, a ``traceparent``, or the ID of a sync or incident."""
+        text = wanted.strip().lower()
+        whole = _TRACEPARENT.fullmatch(text)
+        text = whole[1] if whole else text.replace("-", "")
+        if is_correlation_id(text):
+            return RedirectResponse(path("traces", text), 303)
+        if _INCIDENT.fullmatch(text) and (await known(self.alerts.incident(text))).value is not None:
+            return RedirectResponse(path("incidents", text), 303)
+        try:
+            return RedirectResponse(path("syncs", (await self.all.job(wanted.strip())).id), 303)
+        except JobNotFoundError:
+            detail = "That is no correlation ID: it has 32 hexadecimal digits; logs and messages show it."
+            return problem_page(ProblemError(404, "trace_not_found", detail))
+
+    async def incidents(self) -> Response:
+        """Open incidents."""
+        seen = await known(self.alerts.overview())
+        title = "Open incidents"
+        if seen.value is None:
+            return page("Incidents", section("list", title, unknown=seen.problem), place="/incidents")
+        return page("Incidents", section("list", title, incidents.incident_list(seen.value)), place="/incidents")
+
+    async def incident(self, incident_id: IncidentId) -> Response:
+        """One incident."""
+        found, kept = await asyncio.gather(known(self.alerts.incident(incident_id)), known(self._history()))
+        if found.problem is not None:
+            raise CacheConnectionError(f"the records of incidents cannot be read: {found.problem}")
+        if found.value is None:
+            raise IncidentNotFoundError(f"nothing is known of incident {incident_id!r}: it is over and forgotten")
+        alike = (
+            section("alike", "Earlier syncs that failed alike", unknown=kept.problem)
+            if kept.value is None
+            else section("alike", "Earlier syncs that failed alike", incidents.alike(found.value, kept.value.syncs))
+        )
+        decide = incidents.decisions(found.value)
+        return page(
+            found.value["title"],
+            section("state", "What it is", incidents.state(found.value)),
+            section("timeline", "What happened when", incidents.timeline(found.value)),
+            section("decide", "What to do with it", decide, _without_script(found.value["id"])) if decide else None,
+            alike,
+            place="/incidents",
+        )
+
+    async def system(self) -> Response:
+        """Workers, queue, dead letters, circuits, budgets, rate limit."""
+        protection, alerts, seen = await asyncio.gather(
+            known(self.protection.overview()),
+            known(self.alerts.overview()),
+            known(self.workers()) if self.workers is not None else asyncio.sleep(0, None),
+        )
+        return page(
+            "System",
+            system.circuits(protection, self.settings),
+            system.budgets(protection, self.settings),
+            system.workers(seen),
+            system.outbox(alerts),
+            place="/system",
+        )
+
+    async def _history(self) -> Found:
+        return await asyncio.to_thread(self.all.history.latest)
+
+
+def _trace(trace_id: str, spans: Known[Sequence[SpanRecord]], error_type: str | None) -> Html:
+    if spans.value is None:
+        return section("trace", "Its trace", unknown=spans.problem)
+    return section("trace", "Its trace", traces.evidence(trace_id, spans.value, error_type))
+
+
+def _without_script(identifier: str) -> Html:
+    command = h("code", f"catalog-sync alerts ack {identifier}")
+    return h("noscript", h("p", "Without JavaScript: ", command, class_="hint"))

@@ -1,0 +1,27 @@
+"""What axe-core finds wrong with a page, for those who use a keyboard, a screen reader or little contrast."""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib.resources import files
+
+from support.browser import Browser
+
+_RUN = """
+axe.run(document, {resultTypes: ['violations']}).then((found) => JSON.stringify(found.violations.map(
+  (each) => `${each.id}: ${each.nodes.map((node) => node.html).join(' ').slice(0, 300)}`)))
+"""
+
+
+@functools.cache
+def _script() -> str:
+    return (files("axe_core_python") / "axe.min.js").read_text("utf-8")
+
+
+def violations(browser: Browser) -> list[str]:
+    """Its rules that the page breaks as it is now, each with where."""
+    if browser.ask("window.axe === undefined"):
+        browser.ask(f"{_script()}; 0")
+    found: list[str] = json.loads(browser.ask(_RUN))
+    return found
