@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import signal
@@ -137,13 +136,6 @@ def wants_json(arguments: Sequence[str]) -> bool:
     return "--json" in arguments[:end]
 
 
-def accept_any_text() -> None:
-    """Let both streams take every text: what their encoding lacks is escaped instead of raising."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def console(stream: TextIO | None = None) -> Console:
     """A console for people: colours and the real width on a terminal, plain text of 100 columns elsewhere."""
     from rich.console import Console
@@ -151,7 +143,7 @@ def console(stream: TextIO | None = None) -> Console:
 
     class Plain(Console):
         def on_broken_pipe(self) -> NoReturn:
-            """Not rich's own exit: :mod:`catalog_sync.cli.main` handles it for all output alike."""
+            """Not rich's own exit: ``with_output`` handles it for all output alike."""
             raise BrokenPipeError
 
         def print(self, *objects: Any, **options: Any) -> None:
