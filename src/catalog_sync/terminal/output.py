@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import shlex
+import shutil
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 from catalog_sync import exit_codes
@@ -156,6 +160,17 @@ def console(stream: TextIO | None = None) -> Console:
 
     file = sys.stdout if stream is None else stream
     return Plain(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
+
+
+def pasteable(command: str) -> str:
+    """``command`` as it works in this shell: with the path of our program where it is not on the PATH."""
+    name, _, rest = command.partition(" ")
+    beside = Path(sys.executable).with_name(name)  # not resolved: a virtual environment's interpreter is a link
+    if shutil.which(name) is not None or not beside.is_file():
+        return command
+    with contextlib.suppress(ValueError):
+        beside = beside.relative_to(Path.cwd())
+    return f"{shlex.quote(str(beside))} {rest}"
 
 
 def error_line(error: ErrorInfo) -> str:

@@ -37,6 +37,7 @@ def test_before_the_first_run_only_the_snapshot_is_missing(cli: Cli) -> None:
     assert statuses(cli) == (0, {**dict.fromkeys(NAMES, "ok"), "snapshot": "warn"})
 
 
+@pytest.mark.fault("U9")
 @pytest.mark.parametrize(
     ("changes", "failed"),
     [
@@ -78,6 +79,7 @@ def test_what_is_written_to_redis_is_removed(cli: Cli, redis_server: RedisServer
     assert b"doctor" not in redis_server.command("KEYS", "*")
 
 
+@pytest.mark.fault("U9")
 def test_a_redis_that_takes_no_writes_fails(cli: Cli, redis_server: RedisServer) -> None:
     redis_server.command("CONFIG", "SET", "maxmemory", "1")
     result = cli("doctor", "--json")
@@ -86,6 +88,7 @@ def test_a_redis_that_takes_no_writes_fails(cli: Cli, redis_server: RedisServer)
 
 
 class TestFolder:
+    @pytest.mark.fault("U9")
     def test_a_full_disk_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(_: int) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -131,6 +131,7 @@ def test_everything_starts_works_comes_back_and_ends(up: Up) -> None:
     assert up.redis_servers() == []
 
 
+@pytest.mark.fault("U10")
 def test_nothing_is_left_when_it_is_killed(up: Up) -> None:
     wait_until(lambda: any("Ctrl-C" in line for line in up.said()), up)
     assert len(up.redis_servers()) == 1
