@@ -142,7 +142,7 @@ def wants_json(arguments: Sequence[str]) -> bool:
 
 def console(stream: TextIO | None = None) -> Console:
     """A console for people: colours and the real width on a terminal, plain text of 100 columns elsewhere."""
-    from rich.console import Console
+    from rich.console import Console, ConsoleDimensions
     from rich.table import Table
 
     class Plain(Console):
@@ -159,7 +159,10 @@ def console(stream: TextIO | None = None) -> Console:
             super().print(*objects, **options)
 
     file = sys.stdout if stream is None else stream
-    return Plain(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
+    made = Plain(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
+    if made.is_dumb_terminal:  # rich would take 80 columns, whatever there are
+        made.size = ConsoleDimensions(*shutil.get_terminal_size())
+    return made
 
 
 def pasteable(command: str) -> str:

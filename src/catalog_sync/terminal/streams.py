@@ -37,7 +37,7 @@ def prepare_streams() -> None:
 
 
 def with_output(body: Callable[[], int]) -> int:
-    """What ``body`` returns; 141 where the reader of its output has left (``| head -1``), 1 where it cannot be written."""
+    """What ``body`` returns; 141 where the reader of its output has left (``| head -1``), 1 where it takes none."""
     try:
         code = body()
         sys.stdout.flush()  # so that this is noticed here
