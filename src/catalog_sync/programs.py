@@ -30,7 +30,8 @@ _log = logging.getLogger(__name__)
 def run_program(name: str, body: Callable[[], int]) -> int:
     """Runs ``body`` and returns the exit code: that of ``body``, 2 for a ``ConfigurationError``, 1 for any other error.
 
-    The line about an error names the program; the traceback of an unexpected one goes to the log.
+    The line about an error names the program; the traceback of an unexpected one goes to the log. ``BrokenPipeError``
+    passes: nobody reads the output any more.
     """
     know_secrets()
     log_uncaught()
@@ -41,6 +42,8 @@ def run_program(name: str, body: Callable[[], int]) -> int:
         return exit_codes.USAGE
     except KeyboardInterrupt:
         return exit_codes.of_signal(2)
+    except BrokenPipeError:
+        raise
     except Exception as error:  # noqa: BLE001  the last stop of a program
         lacking = missing_extra(error)
         if lacking is not None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
+import errno
+import os
+import secrets
 import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -13,11 +17,13 @@ from catalog_sync.domain.errors import (
     AccessDeniedError,
     AuthenticationError,
     CacheAuthenticationError,
+    CacheWritesPausedError,
     CatalogSyncError,
     ConfigurationError,
 )
 from catalog_sync.domain.freshness import Freshness
 from catalog_sync.settings.folders import make_private
+from catalog_sync.store.keys import TAG, Key
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
 from otel_resilience.redaction import redact_url
@@ -29,13 +35,20 @@ if TYPE_CHECKING:
     import httpx
 
     from catalog_sync.settings.settings import Settings
+    from catalog_sync.store.client import GuardedRedis
 
 Status = Literal["ok", "warn", "fail"]
 
 PROBE_LIMIT: Final = 20.0
 """Seconds for the probe of the supplier, retries included."""
+TRIED_BYTES: Final = 65_536
+"""Bytes that are written to the state folder."""
+TRIED_KEY_LIVES: Final = 60
+"""Seconds that the key which is written to Redis may outlive a check that was killed."""
+LEAST_FREE: Final = 256_000_000
+LEAST_INODES: Final = 1000
 TOLERATED_SKEW: Final = 5.0
-"""Seconds between our clock and the supplier's; its ``Date`` counts whole ones."""
+"""Seconds between our clock and the others'; the supplier's ``Date`` counts whole ones."""
 
 
 class Check(NamedTuple):
@@ -64,15 +77,39 @@ def fail(name: str, message: str, advice: str) -> Check:
 
 
 def state_dir(path: Path) -> Check:
-    """Whether a file can be written to the state folder."""
+    """Whether a file can be written to the state folder, reaches its disk and reads back as it was written."""
+    written = secrets.token_bytes(TRIED_BYTES)
     try:
         make_private(path)
-        with tempfile.NamedTemporaryFile(dir=path, prefix=".doctor"):
-            pass
+        with tempfile.NamedTemporaryFile(dir=path, prefix=".doctor") as file:
+            file.write(written)
+            file.flush()
+            os.fsync(file.fileno())
+            file.seek(0)
+            if file.read() != written:
+                return fail("state folder", f"{path} does not read back what was written", "check that disk")
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        return fail("state folder", f"{path} cannot be written: {reason}", "set CATALOG_STATE_DIR to a folder of yours")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free space there" if full else "set CATALOG_STATE_DIR to a folder of yours"
+        return fail("state folder", f"{path} cannot be written: {reason}", advice)
     return ok("state folder", f"{path} can be written")
+
+
+def disk(path: Path) -> Check:
+    """Space and inodes that are left where the state folder is, for what is not root's."""
+    try:
+        left = os.statvfs(path)
+    except OSError as error:
+        return fail("disk", f"{path} cannot be seen: {error.strerror}", "see the check of the state folder")
+    free, inodes = left.f_bavail * left.f_frsize, left.f_favail
+    message = f"{free / 1e9:.1f} GB free"
+    if left.f_files:  # some file systems make them as they need them
+        message = f"{message}, {inodes:,} inodes"
+    if free < LEAST_FREE or (left.f_files and inodes < LEAST_INODES):
+        advice = f"free space there: less than {LEAST_FREE // 1_000_000} MB, or {LEAST_INODES} inodes, is soon none"
+        return warn("disk", message, advice)
+    return ok("disk", message)
 
 
 def alerts(settings: Settings) -> Check:
@@ -91,8 +128,9 @@ def alerts(settings: Settings) -> Check:
     return ok("alerts", f"channels: {', '.join(seen['channels'])}; catalog-sync alerts test sends a test")
 
 
-async def store(settings: Settings) -> Check:
-    """Which Redis is used, whether it answers, and whether it may evict the catalogue."""
+async def store(settings: Settings) -> tuple[Check, float | None]:
+    """Which Redis is used, whether it takes a write, and whether it may evict the catalogue; with it how many seconds
+    our clock is ahead of that of Redis."""
     from catalog_sync.store import open_store, redis_policy
     from catalog_sync.store.client import GuardedRedis
 
@@ -101,17 +139,39 @@ async def store(settings: Settings) -> Check:
     try:
         async with open_store(settings, policy, instrument=clients.append) as opened:
             if opened.backend == "in-process":
-                return warn(
+                found = warn(
                     "store", "in-process: the catalogue ends with the process", "install redis-server, or set REDIS_URL"
                 )
-            redis = GuardedRedis(clients[0], policy)
+                return found, None
+            redis = GuardedRedis(clients[0], policy, prefix=settings.key_prefix)
             info = await redis.call("info", lambda client: client.info())
+            found = _judge_redis(opened.backend, info)
+            skew = await _skew(redis)
+            if found.status != "fail" and not await _writes(redis):
+                found = fail("store", f"{found.message}, does not read back what was written", "check that server")
     except CacheAuthenticationError as error:
-        return fail("store", error_line(error_info(error)), "correct user name and password in REDIS_URL")
+        return fail("store", error_line(error_info(error)), "correct user, password and rights in REDIS_URL"), None
+    except CacheWritesPausedError as error:
+        return fail("store", error_line(error_info(error)), "give Redis memory or disk; reads go on"), None
     except (CatalogSyncError, OSError) as error:
         where = redact_url(settings.redis_url) if settings.redis_url else "the private redis-server"
-        return fail("store", f"{where}: {error_line(error_info(error))}", "start Redis, or correct REDIS_URL")
-    return _judge_redis(opened.backend, info)
+        return fail("store", f"{where}: {error_line(error_info(error))}", "start Redis, or correct REDIS_URL"), None
+    return found, skew
+
+
+async def _writes(redis: GuardedRedis) -> bool:
+    """Whether a key is written, read back and removed."""
+    key, value = Key(f"{TAG}:doctor:{secrets.token_hex(8)}"), secrets.token_hex(8)
+    await redis.command("try a write", "SET", key, value, "EX", TRIED_KEY_LIVES)
+    read = await redis.command("read it back", "GET", key)
+    await redis.command("remove it", "DEL", key)
+    return bool(read == value.encode())
+
+
+async def _skew(redis: GuardedRedis) -> float:
+    asked = time.time()
+    seconds, microseconds = await redis.command("ask the time", "TIME")
+    return (asked + time.time()) / 2 - (int(seconds) + int(microseconds) / 1e6)
 
 
 def _judge_redis(backend: str, info: Mapping[str, Any]) -> Check:
@@ -156,18 +216,23 @@ def _rate_limit(headers: Mapping[str, str]) -> str:
     return "no rate-limit headers" if limit is None else f"rate limit {limit[:20]}, {str(remaining)[:20]} remaining"
 
 
-def clock(date: str | None, now: float | None = None) -> Check:
-    """Our clock against the supplier's ``Date`` header."""
-    if date is None:
-        return warn("clock", "not compared: the supplier sent no Date", "fix the supplier check first")
-    try:
-        skew = (time.time() if now is None else now) - email.utils.parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return warn("clock", "not compared: the supplier's Date cannot be read", "nothing: syncs do not depend on it")
-    if abs(skew) <= TOLERATED_SKEW:
-        return ok("clock", f"within {TOLERATED_SKEW:.0f} s of the supplier's")
-    way = "ahead of" if skew > 0 else "behind"
-    return warn("clock", f"{abs(skew):.0f} s {way} the supplier's", "synchronise this machine's clock (NTP)")
+def clock(date: str | None, store_skew: float | None = None, now: float | None = None) -> Check:
+    """Our clock against that of Redis, and against the supplier's ``Date`` header."""
+    skews = {} if store_skew is None else {"Redis'": store_skew}
+    if date is not None:
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            sent = email.utils.parsedate_to_datetime(date).timestamp()
+            skews["the supplier's"] = (time.time() if now is None else now) - sent
+    if not skews:
+        return warn("clock", "not compared: neither Redis nor the supplier said its time", "fix their checks first")
+    wrong = [
+        f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} {whose}"
+        for whose, skew in skews.items()
+        if abs(skew) > TOLERATED_SKEW
+    ]
+    if wrong:
+        return warn("clock", " and ".join(wrong), "synchronise the clocks (NTP)")
+    return ok("clock", f"within {TOLERATED_SKEW:.0f} s of {' and '.join(skews)}")
 
 
 async def snapshot(directory: Path) -> Check:

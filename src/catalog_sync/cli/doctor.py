@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
-from catalog_sync.cli import checks, telemetry_check
+from catalog_sync.cli import checks, reach_checks, telemetry_check
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.terminal.output import console
 
@@ -41,14 +41,18 @@ def doctor(answer: Answer, signals: StopSignals) -> int:
 
 
 async def _examine(settings: Settings) -> list[Check]:
+    store, skew = await checks.store(settings)
     supplier, date = await checks.supplier(settings)
     return [
         checks.ok("settings", "every variable has an allowed value"),
         checks.state_dir(settings.state_dir),
-        await checks.store(settings),
+        checks.disk(settings.state_dir),
+        store,
         supplier,
-        checks.clock(date),
+        checks.clock(date, skew),
         await asyncio.to_thread(checks.alerts, settings),
+        *await reach_checks.receivers(settings.alerts),
+        await reach_checks.workers(settings),
         await telemetry_check.telemetry(os.environ),
         await checks.snapshot(settings.state_dir),
     ]

@@ -14,7 +14,7 @@ from catalog_sync.domain.text import printable
 from catalog_sync.history.records import ASKED_BY
 from catalog_sync.observability.contract import SERVICE_SYNC, SERVICE_WORKER
 from catalog_sync.observability.traces import tree as span_tree
-from catalog_sync.terminal.output import console
+from catalog_sync.terminal.output import console, pasteable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,7 +90,7 @@ def _unknown(wanted: str | None, found: Found, answer: Answer) -> int:
             f"{'1 sync is' if number == 1 else f'{number} syncs are'} kept, the oldest of {found.syncs[-1].started_at}"
         )
     message = "no sync of which anything failed" if wanted is None else f"nothing is known of {printable(wanted)!r}"
-    message = f"{message}; {known}; catalog-sync syncs lists them"
+    message = f"{message}; {known}; {pasteable('catalog-sync syncs')} lists them"
     if not found.complete:
         message += "; not everything could be read"
     answer.complain(message)
@@ -147,7 +147,7 @@ def _advice(failed: SpanRecord | None, error: dict[str, Any] | None, links: Link
     kind = error["type"] if error is not None else None if failed is None else failed.attributes.get("error.type")
     yield f"{links.runbook or RUNBOOK}" + ("" if kind is None else f", at {kind}")
     if error is not None and error["retry_after_s"] is not None:
-        yield f"not before {error['retry_after_s']:.0f} s after the end: catalog-sync run"
+        yield f"not before {error['retry_after_s']:.0f} s after the end: {pasteable('catalog-sync run')}"
     if links.trace is not None:
         yield f"trace {links.trace}"
     if links.dashboard is not None:
@@ -199,6 +199,6 @@ def _print_syncs(syncs: Sequence[SyncRecord], total: int, *, complete: bool) -> 
         print_table(out, columns)
     shown = f"{len(syncs)} of {total}" if len(syncs) < total else f"{total or 'no'}"
     shown += f" sync{'' if total == 1 else 's'}"
-    out.print(folded(f"{shown} · catalog-sync trace CORRELATION_ID shows one"))
+    out.print(folded(f"{shown} · {pasteable('catalog-sync trace CORRELATION_ID')} shows one"))
     if not complete:
         out.print(folded(_INCOMPLETE))

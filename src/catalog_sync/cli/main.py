@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
-import os
 import sys
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync import __version__, exit_codes
-from catalog_sync.terminal import output
+from catalog_sync.terminal import output, streams
 from catalog_sync.terminal.signals import StopRequested, StopSignals
 
 if TYPE_CHECKING:
@@ -23,13 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Imports and a catalogue make objects that stay; looking for garbage among them takes a tenth of a sync.
         gc.set_threshold(50_000, 20, 50)
     arguments = list(sys.argv[1:] if argv is None else argv)
+    streams.prepare_streams()
+    return streams.with_output(functools.partial(_answer, arguments, own_process=argv is None))
+
+
+def _answer(arguments: Sequence[str], *, own_process: bool) -> int:
+    """The exit code of one command, its errors reported. Raises ``BrokenPipeError`` alone."""
     if arguments == ["--version"]:  # need not wait for Typer
         sys.stdout.write(f"{PROGRAM} {__version__}\n")
         return exit_codes.OK
-    output.accept_any_text()
     answer = output.Answer(as_json=output.wants_json(arguments))
     try:
-        return _run(arguments, answer, own_process=argv is None)
+        return _run(arguments, answer, own_process=own_process)
     except SystemExit as stop:  # completion
         return stop.code if isinstance(stop.code, int) else exit_codes.OK
     except StopRequested as stop:
@@ -37,9 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return answer.stopped(2)
     except BrokenPipeError:
-        # What is still buffered goes nowhere, and must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exit_codes.BROKEN_PIPE
+        raise
     except output.UsageError as error:
         return answer.usage_error(error)
     except Exception as error:  # noqa: BLE001  # the last stop: classified, redacted, reported with its correlation ID
@@ -55,7 +58,6 @@ def _run(arguments: Sequence[str], answer: output.Answer, *, own_process: bool) 
 
     action = parse(app, PROGRAM, arguments)
     if isinstance(action, int):
-        sys.stdout.flush()
         return action
     if isinstance(action, Simulation):  # it handles signals itself
         return action()
@@ -66,9 +68,7 @@ def _run(arguments: Sequence[str], answer: output.Answer, *, own_process: bool) 
     know_secrets()
     if own_process:
         log_uncaught()
-    code = int(action(answer, signals))
-    sys.stdout.flush()  # so that a reader that has left is noticed here
-    return code
+    return int(action(answer, signals))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from catalog_sync.observability.contract import SERVICE_SYNC
 from catalog_sync.observability.traces import TraceRing
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
-from catalog_sync.terminal.output import error_line
+from catalog_sync.terminal.output import error_line, pasteable
 from catalog_sync.terminal.progress import progress_bar
 from otel_resilience import correlation_id
 
@@ -253,4 +253,4 @@ def summary(report: SyncReport) -> Iterator[str]:
         yield f"  error           {error_line(report.error)}"
     yield f"  correlation ID  {report.correlation_id}"
     if report.outcome in FAILED_OUTCOMES:
-        yield f"  look closer     catalog-sync trace {report.correlation_id}"
+        yield f"  look closer     {pasteable(f'catalog-sync trace {report.correlation_id}')}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from catalog_sync.demo import figures
 from catalog_sync.store.reader import Query
 from catalog_sync.supplier.esim_go.policy import DEPENDENCY as SUPPLIER
+from catalog_sync.terminal.output import error_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from catalog_sync.demo.stage import Stage
     from catalog_sync.domain.models import SyncReport
 
-GIVE_UP_AFTER: Final = 25.0
+GIVE_UP_AFTER: Final = 90.0
 """Seconds after which the recovery counts as failed."""
 
-NOTIFIED_WITHIN: Final = 15.0
+NOTIFIED_WITHIN: Final = 45.0
 """Seconds within which the message of an act must have arrived."""
 
 READ: Final = Query(country="FR", limit=3)
@@ -70,8 +71,8 @@ class Act:
     """What else a person wants to know."""
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The same for machines."""
-    expected: bool = False
-    """Whether the act went as the story has it."""
+    shortfalls: list[str] | None = None
+    """What did not go as the story has it; ``None`` before the act has ended."""
     began: float = 0.0
     ended: float = 0.0
     """Seconds since the epoch."""
@@ -82,12 +83,22 @@ class Act:
     alerts: list[Arrival] = dataclasses.field(default_factory=list)
     alerts_suppressed: dict[str, int] = dataclasses.field(default_factory=dict)
 
+    @property
+    def expected(self) -> bool:
+        """Whether the act went as the story has it."""
+        return self.shortfalls == []
+
+    def judge(self, *reasons: str | None) -> None:
+        """Keeps the reasons why the act fell short, in the order given; ``None`` is none."""
+        self.shortfalls = [reason for reason in reasons if reason is not None]
+
     def to_json(self) -> dict[str, Any]:
         """The act for machines."""
         return {
             "act": self.number,
             "title": self.title,
             "as_expected": self.expected,
+            "shortfalls": self.shortfalls,
             "duration_s": round(self.ended - self.began, 3),
             "runs": [_run_json(report) for report in self.reports],
             "errors": [
@@ -188,7 +199,7 @@ async def healthy(stage: Stage, act: Act) -> None:
     await stage.simulator.set_scenario("calm")
     report = await stage.sync()
     act.reports.append(report)
-    act.expected = report.outcome == "COMPLETE"
+    act.judge(_not(report, "COMPLETE"))
 
 
 async def faulty(stage: Stage, act: Act) -> None:
@@ -196,7 +207,7 @@ async def faulty(stage: Stage, act: Act) -> None:
     await stage.simulator.set_scenario(FAULTS)
     report = await stage.sync()
     act.reports.append(report)
-    act.expected = report.outcome == "COMPLETE" and report.retries > 0
+    act.judge(_not(report, "COMPLETE"), None if report.retries else "no request was repeated")
 
 
 async def outage(stage: Stage, act: Act) -> None:
@@ -234,8 +245,11 @@ async def outage(stage: Stage, act: Act) -> None:
         "total": answer.total,
         "unharmed": unharmed,
     }
-    notified = await _notified(stage, act, "firing")
-    act.expected = unharmed and notified and all(report.outcome == "FAILED" for report in act.reports)
+    act.judge(
+        *(_not(report, "FAILED") for report in act.reports),
+        None if unharmed else "the published catalogue changed",
+        await _not_notified(stage, act, "firing"),
+    )
 
 
 async def recovery(stage: Stage, act: Act) -> None:
@@ -259,14 +273,28 @@ async def recovery(stage: Stage, act: Act) -> None:
         act.notes.append(f"Supplier back → circuit closed: {closed[-1] - back:.1f} s.")
     if report.outcome == "COMPLETE":
         act.notes.append(f"Supplier back → catalogue COMPLETE: {complete - back:.1f} s.")
-    notified = await _notified(stage, act, "resolved")
-    act.expected = bool(closed) and notified and report.outcome == "COMPLETE"
+    act.judge(
+        _not(report, "COMPLETE"),
+        None if closed else "the circuit did not close",
+        await _not_notified(stage, act, "resolved"),
+    )
 
 
-async def _notified(stage: Stage, act: Act, status: str) -> bool:
-    """Whether exactly one message arrived, with this status."""
+def _not(report: SyncReport, outcome: str) -> str | None:
+    """Why a sync did not end as the story has it."""
+    if report.outcome == outcome:
+        return None
+    reason = "" if report.error is None else f": {error_line(report.error)}"
+    return f"the sync of {report.duration_s:.1f} s ended {report.outcome.value}, not {outcome}{reason}"
+
+
+async def _not_notified(stage: Stage, act: Act, status: str) -> str | None:
+    """Why there was not exactly one message, with this status."""
     await asyncio.to_thread(stage.inbox.wait, act.began, status, NOTIFIED_WITHIN)
-    return [each.message["status"] for each in stage.inbox.since(act.began)] == [status]
+    came = [each.message["status"] for each in stage.inbox.since(act.began)]
+    if came == [status]:
+        return None
+    return f"the webhook got {', '.join(came) or 'nothing'} within {NOTIFIED_WITHIN:.0f} s, not one message: {status}"
 
 
 def _wait(report: SyncReport) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from catalog_sync.observability import contract as application
+from catalog_sync.terminal.output import pasteable
 from otel_resilience.telemetry import contract
 
 if TYPE_CHECKING:
@@ -42,10 +44,18 @@ TRY_NEXT: Final = (
 )
 
 
+def busy_machine() -> str | None:
+    """How busy this machine is, where it has more to do than its processors can."""
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    return f"This machine is busy: load {load:.0f} on {processors} processors." if load > 2 * processors else None
+
+
 def starting(out: Console) -> None:
     """What is started: the first line, before anything takes time."""
     out.print(Text("A catalogue sync that fails out loud", style="bold"))
     out.print(Text("Starting a supplier simulator and a store; four acts follow, in about a minute.", style="dim"))
+    if busy := busy_machine():
+        out.print(Text(f"{busy} It takes longer, and some calls time out that otherwise would not.", style="yellow"))
 
 
 def opening(out: Console, scale: Scale, stage: Stage) -> None:
@@ -81,8 +91,10 @@ def results(out: Console, act: Act) -> None:
     _breaker(out, act)
     out.print(Text.assemble(("Retry success rate  ", "bold"), "; ".join(_retries(act))))
     _alerts(out, act)
-    if not act.expected:
-        out.print(Text("This act did not go as it should have.", style="bold red"))
+    for shortfall in act.shortfalls or ():
+        out.print(Text(f"Not as it should be: {shortfall}", style="bold red"))
+    if act.shortfalls and (busy := busy_machine()):
+        out.print(Text(busy, style="yellow"))
 
 
 def _alerts(out: Console, act: Act) -> None:
@@ -122,7 +134,7 @@ def closing(out: Console, acts: list[Act], seconds: float) -> None:
     out.print()
     out.rule(Text("What to try next", style="bold"), align="left", style="dim")
     for why, command in TRY_NEXT:
-        out.print(Text.assemble((f"  {why}\n", "dim"), (f"    {command}", "cyan")))
+        out.print(Text.assemble((f"  {why}\n", "dim"), (f"    {pasteable(command)}", "cyan")))
     good = sum(act.expected for act in acts)
     out.print()
     out.print(

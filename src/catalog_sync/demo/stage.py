@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 RATE: Final = 50
 """Requests per second, on both sides."""
 
-SETTLE_WITHIN: Final = 10.0
+SETTLE_WITHIN: Final = 30.0
 """Seconds that the telemetry of an act may take to arrive."""
 
 _OWN: Final = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
@@ -59,7 +59,7 @@ class Scale:
             "CATALOG_SUPPLIER_RATE_PER_S": str(RATE),
             "CATALOG_PAGE_SIZE": str(self.page_size),
             "CATALOG_ATTEMPT_TIMEOUT_MS": "2000",
-            "CATALOG_SYNC_DEADLINE_MS": "30000",
+            "CATALOG_SYNC_DEADLINE_MS": "120000",
             "ERROR_RETRY_BASE_DELAY": "200",
             "ERROR_RETRY_MAX_DELAY": "2000",
             "ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT": str(self.reset_timeout_ms),

@@ -15,6 +15,7 @@ import typer
 import typer.main
 
 from catalog_sync import __version__
+from catalog_sync.terminal import streams
 from catalog_sync.terminal.output import Answer, UsageError, wants_json
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -88,11 +89,15 @@ def command(app: typer.Typer, *shown: str, name: str | None = None) -> Callable[
 def parse(app: typer.Typer, program: str, arguments: Sequence[str]) -> Any:
     """What the function of the command returns, or an exit code where help or the version was printed.
 
-    Raises :class:`UsageError`.
+    Raises :class:`UsageError`, and ``BrokenPipeError`` where the reader of the help has left.
     """
     root: Any = typer.main.get_command(app)
     try:
         return root.main(list(arguments), prog_name=program, standalone_mode=False)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # Typer ends with 1 where the reader of a help has left
+            raise BrokenPipeError from stop
+        raise
     except typer.TyperException as error:
         raise UsageError(_command_path(root, program, arguments), _message(error)) from error
 
@@ -134,9 +139,12 @@ def run_single_command(
             return action if isinstance(action, int) else int(action())
         except UsageError as error:
             return answer.usage_error(error)
+        except BrokenPipeError:
+            raise
         except Exception as error:
             if answer.as_json:
                 answer.error_json(missing_extra(error) or error)
             raise
 
-    return run_program(program, body)
+    streams.prepare_streams()
+    return streams.with_output(lambda: run_program(program, body))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import json
 import logging
+import shlex
+import shutil
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 from catalog_sync import exit_codes
@@ -137,21 +140,14 @@ def wants_json(arguments: Sequence[str]) -> bool:
     return "--json" in arguments[:end]
 
 
-def accept_any_text() -> None:
-    """Let both streams take every text: what their encoding lacks is escaped instead of raising."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def console(stream: TextIO | None = None) -> Console:
     """A console for people: colours and the real width on a terminal, plain text of 100 columns elsewhere."""
-    from rich.console import Console
+    from rich.console import Console, ConsoleDimensions
     from rich.table import Table
 
     class Plain(Console):
         def on_broken_pipe(self) -> NoReturn:
-            """Not rich's own exit: :mod:`catalog_sync.cli.main` handles it for all output alike."""
+            """Not rich's own exit: ``with_output`` handles it for all output alike."""
             raise BrokenPipeError
 
         def print(self, *objects: Any, **options: Any) -> None:
@@ -163,7 +159,21 @@ def console(stream: TextIO | None = None) -> Console:
             super().print(*objects, **options)
 
     file = sys.stdout if stream is None else stream
-    return Plain(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
+    made = Plain(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
+    if made.is_dumb_terminal:  # rich would take 80 columns, whatever there are
+        made.size = ConsoleDimensions(*shutil.get_terminal_size())
+    return made
+
+
+def pasteable(command: str) -> str:
+    """``command`` as it works in this shell: with the path of our program where it is not on the PATH."""
+    name, _, rest = command.partition(" ")
+    beside = Path(sys.executable).with_name(name)  # not resolved: a virtual environment's interpreter is a link
+    if shutil.which(name) is not None or not beside.is_file():
+        return command
+    with contextlib.suppress(ValueError):
+        beside = beside.relative_to(Path.cwd())
+    return f"{shlex.quote(str(beside))} {rest}"
 
 
 def error_line(error: ErrorInfo) -> str:

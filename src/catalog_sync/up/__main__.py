@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -26,6 +27,8 @@ from catalog_sync.up.supervisor import NotReadyError, Program, Supervisor
 from catalog_sync.up.supervisor import unusable as unusable_setting
 
 PROGRAM: Final = "up"
+RATE: Final = "50"
+"""Requests per second of the simulator, and to it: so that there is a catalogue to see within seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,12 +75,16 @@ def _redis(settings: Settings) -> Iterator[str]:
         raise ConfigurationError(
             "REDIS_URL is not set and there is no redis-server on the PATH: workers need one of the two"
         )
-    private = PrivateRedis(settings.state_dir / "redis", program)
+    private = PrivateRedis(_redis_folder(settings), program)
     private.start()
     try:
         yield f"unix://{quote(private.socket_path)}"
     finally:
         private.stop()
+
+
+def _redis_folder(settings: Settings) -> Path:
+    return settings.state_dir / "redis"
 
 
 async def _up(settings: Settings, env: dict[str, str]) -> int:
@@ -86,7 +93,7 @@ async def _up(settings: Settings, env: dict[str, str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     starting: asyncio.Task[None] | None = None
-    async with Supervisor() as up:
+    async with Supervisor(None if settings.redis_url else _redis_folder(settings)) as up:
         stopped = asyncio.create_task(stop.wait())
         unusable = asyncio.create_task(up.first_unusable())
         starting = asyncio.create_task(_start(up, settings, env))
@@ -116,7 +123,7 @@ async def _start(up: Supervisor, settings: Settings, env: dict[str, str]) -> Non
     _print(f"page and API: {ready['base_url']}")
     if not os.environ.get("CATALOG_API_TOKEN"):
         _print(f"token for requests of a sync: {token}")
-    _print("Ctrl-C stops everything")
+    _print("the catalogue follows in seconds; Ctrl-C stops everything")
 
 
 def _address(settings: Settings) -> dict[str, str]:
@@ -130,11 +137,11 @@ def _address(settings: Settings) -> dict[str, str]:
 
 async def _simulator(up: Supervisor, env: Mapping[str, str]) -> dict[str, str]:
     key = env.get("ESIM_GO_API_KEY") or "simulator-key"
-    ready = await up.start(
-        Program("simulator", ("catalog_sync", "simulate", "--json", "--api-key", key), env, reports_ready=True)
-    )
+    arguments = ("catalog_sync", "simulate", "--json", "--api-key", key, "--rate", RATE)
+    ready = await up.start(Program("simulator", arguments, env, reports_ready=True))
     _print(f"no ESIM_GO_BASE_URL: a simulator of the supplier at {ready['base_url']}, control {ready['control_url']}")
-    return {"ESIM_GO_BASE_URL": ready["base_url"], "ESIM_GO_API_KEY": key}
+    rate = env.get("CATALOG_SUPPLIER_RATE_PER_S") or RATE
+    return {"ESIM_GO_BASE_URL": ready["base_url"], "ESIM_GO_API_KEY": key, "CATALOG_SUPPLIER_RATE_PER_S": rate}
 
 
 def _print(text: str) -> None:

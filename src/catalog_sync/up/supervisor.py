@@ -9,9 +9,11 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from catalog_sync import exit_codes
@@ -48,7 +50,10 @@ class Program:
 class Supervisor:
     """``async with Supervisor() as up: await up.start(program)``."""
 
-    def __init__(self) -> None:
+    def __init__(self, private_redis: Path | None = None) -> None:
+        """``private_redis`` is the folder of a private Redis that is to end with the processes."""
+        self._private_redis = private_redis
+        self._guardian: subprocess.Popen[str] | None = None
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._unusable: asyncio.Future[Program] = asyncio.get_running_loop().create_future()
@@ -73,6 +78,7 @@ class Supervisor:
             start_new_session=True,
         )
         self._running[program.name] = process
+        self._note(f"+{process.pid}")
         if not program.reports_ready or process.stdout is None:
             return process, {}
         try:
@@ -92,6 +98,7 @@ class Supervisor:
         while True:
             began = time.monotonic()
             code = await process.wait()
+            self._note(f"-{process.pid}")
             if self._ending:
                 return
             if code == exit_codes.USAGE:
@@ -120,7 +127,21 @@ class Supervisor:
         """Waits for the first program that ends with 2. It is not started again: it would end so again."""
         return await asyncio.shield(self._unusable)
 
+    def _note(self, line: str) -> None:
+        """Tell the guardian; where that one is gone there is nobody to tell."""
+        if self._guardian is not None and self._guardian.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._guardian.stdin.write(f"{line}\n")
+                self._guardian.stdin.flush()
+
     async def __aenter__(self) -> Supervisor:
+        folder = () if self._private_redis is None else (str(self._private_redis),)
+        self._guardian = subprocess.Popen(  # noqa: ASYNC220, S603  it returns at once
+            [sys.executable, "-m", "catalog_sync.up.guardian", *folder],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -140,6 +161,8 @@ class Supervisor:
             for keeper in self._keepers:
                 keeper.cancel()
             await asyncio.gather(*waiting, *self._keepers, return_exceptions=True)
+            if self._guardian is not None:
+                await asyncio.to_thread(self._guardian.communicate)  # closes its pipe
 
 
 def unusable(program: Program) -> ConfigurationError:

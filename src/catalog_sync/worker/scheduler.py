@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from otel_resilience.redaction import redact
 ASK_EVERY: Final = 60.0
 """Seconds between two questions whether a sync is due."""
 LONGEST_LOOP: Final = 5.0
+LONG_AGO: Final = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +78,14 @@ def serve(shown_in: Path | None) -> int:
     Scheduler.health_file = shown_in
     Scheduler.ping = staticmethod(connect_blocking(settings.redis_url or "").ping)
     app.conf.update(
-        beat_schedule={"due": {"task": DUE_TASK, "schedule": ASK_EVERY, "options": {"expires": ASK_EVERY}}},
+        beat_schedule={
+            "due": {
+                "task": DUE_TASK,
+                "schedule": ASK_EVERY,
+                "options": {"expires": ASK_EVERY},
+                "last_run_at": LONG_AGO,  # else Celery would ask for the first time after a whole interval
+            }
+        },
         beat_max_loop_interval=LONGEST_LOOP,
     )
     service = beat.Service(app, scheduler_cls=Scheduler)

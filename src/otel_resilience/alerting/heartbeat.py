@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from otel_resilience.alerting.channels._http import direct_client
+from otel_resilience.alerting.channels._http import Endpoint, direct_client
 from otel_resilience.alerting.channels._proxy import proxy_for
 from otel_resilience.policy.policy import Policy
 from otel_resilience.redaction import register_secret
@@ -62,6 +62,10 @@ class Heartbeat:
         """Send one."""
         self._thread = threading.Thread(target=self._send, name="heartbeat", daemon=True)
         self._thread.start()
+
+    def reach(self, *, timeout: float) -> None:
+        """Connects as for a heartbeat, within ``timeout`` seconds, and sends none. Raises ``ChannelError``."""
+        Endpoint(DEPENDENCY, self._url).reach(timeout=timeout)
 
     def close(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds for the last one. Whether it was done with."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from catalog_sync.cli import checks
+from catalog_sync.jobs.keys import WORKER_PREFIX
+from support.alert_receivers import FakeWebhook, served
 from support.cli import API_KEY, Cli, Supplier
 from support.redis_server import RedisServer
 
-NAMES = ["settings", "state folder", "store", "supplier", "clock", "alerts", "telemetry", "snapshot"]
+NAMES = ["settings", "state folder", "disk", "store", "supplier", "clock", "alerts", "workers", "telemetry", "snapshot"]
 
 
 def statuses(cli: Cli, **changes: str) -> tuple[int, dict[str, str]]:
@@ -29,6 +37,7 @@ def test_before_the_first_run_only_the_snapshot_is_missing(cli: Cli) -> None:
     assert statuses(cli) == (0, {**dict.fromkeys(NAMES, "ok"), "snapshot": "warn"})
 
 
+@pytest.mark.fault("U9")
 @pytest.mark.parametrize(
     ("changes", "failed"),
     [
@@ -38,12 +47,67 @@ def test_before_the_first_run_only_the_snapshot_is_missing(cli: Cli) -> None:
         ({"REDIS_URL": "redis://127.0.0.1:9"}, "store"),
         ({"CATALOG_STATE_DIR": "/proc/nowhere"}, "state folder"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, "telemetry"),
+        ({"CATALOG_JOBS": "workers"}, "workers"),
+        ({"ERROR_ALERT_WEBHOOK_URL": "http://127.0.0.1:9/hook"}, "channel webhook"),
+        ({"ERROR_ALERT_HEARTBEAT_URL": "http://127.0.0.1:9/beat"}, "heartbeat"),
+        ({"ERROR_ALERT_PAGERDUTY_ROUTING_KEY": "R" * 32, "HTTPS_PROXY": "http://127.0.0.1:9"}, "channel pagerduty"),
     ],
 )
 def test_what_does_not_work_fails(cli: Cli, changes: dict[str, str], failed: str) -> None:
     code, found = statuses(cli, **changes)
     assert code == 1
-    assert [name for name, status in found.items() if status == "fail"] == [failed]
+    other = {"state folder": {"disk"}}.get(failed, set())
+    assert {name for name, status in found.items() if status == "fail"} == {failed} | other
+
+
+def test_a_receiver_is_reached_and_gets_no_message(cli: Cli) -> None:
+    with served(FakeWebhook()) as receiver:
+        found = statuses(cli, ERROR_ALERT_WEBHOOK_URL=receiver.url, ERROR_ALERT_HEARTBEAT_URL=receiver.url)[1]
+        assert receiver.requests == []
+    assert (found["channel webhook"], found["heartbeat"]) == ("ok", "ok")
+
+
+def test_a_worker_that_is_there_is_named(cli: Cli, redis_server: RedisServer) -> None:
+    redis_server.command("SET", f"{WORKER_PREFIX}w-1", json.dumps({"name": "w-1"}))
+    result = cli("doctor", "--json", CATALOG_JOBS="workers")
+    (check,) = (check for check in result.json["checks"] if check["name"] == "workers")
+    assert (check["status"], "w-1" in check["message"]) == ("ok", True)
+
+
+def test_what_is_written_to_redis_is_removed(cli: Cli, redis_server: RedisServer) -> None:
+    cli("doctor")
+    assert b"doctor" not in redis_server.command("KEYS", "*")
+
+
+@pytest.mark.fault("U9")
+def test_a_redis_that_takes_no_writes_fails(cli: Cli, redis_server: RedisServer) -> None:
+    redis_server.command("CONFIG", "SET", "maxmemory", "1")
+    result = cli("doctor", "--json")
+    (check,) = (check for check in result.json["checks"] if check["name"] == "store")
+    assert (check["status"], "takes no writes" in check["message"]) == ("fail", True)
+
+
+class TestFolder:
+    @pytest.mark.fault("U9")
+    def test_a_full_disk_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(_: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        found = checks.state_dir(tmp_path)
+        assert (found.status, found.advice) == ("fail", "free space there")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("blocks", "inodes", "files", "status"),
+        [(10**9, 10**6, 10**7, "ok"), (100, 10**6, 10**7, "warn"), (10**9, 3, 10**7, "warn"), (10**9, 0, 0, "ok")],
+    )
+    def test_space_and_inodes_are_judged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, inodes: int, files: int, status: str
+    ) -> None:
+        left = SimpleNamespace(f_bavail=blocks, f_frsize=4096, f_favail=inodes, f_files=files)
+        monkeypatch.setattr(os, "statvfs", lambda _: left)
+        assert checks.disk(tmp_path).status == status
 
 
 def test_a_wrong_setting_is_a_failed_check(cli: Cli) -> None:
@@ -79,3 +143,9 @@ def test_people_read_what_to_do(cli: Cli) -> None:
 )
 def test_the_clock_is_compared_with_the_suppliers(date: str | None, status: str) -> None:
     assert checks.clock(date, now=1795485602.0).status == status
+
+
+@pytest.mark.parametrize(("skew", "status"), [(0.2, "ok"), (-4.0, "ok"), (3600.0, "warn"), (-90.0, "warn")])
+def test_and_with_that_of_redis(skew: float, status: str) -> None:
+    found = checks.clock(None, store_skew=skew)
+    assert (found.status, "Redis" in found.message) == (status, True)

@@ -131,6 +131,27 @@ def test_everything_starts_works_comes_back_and_ends(up: Up) -> None:
     assert up.redis_servers() == []
 
 
+@pytest.mark.fault("U10")
+def test_nothing_is_left_when_it_is_killed(up: Up) -> None:
+    wait_until(lambda: any("Ctrl-C" in line for line in up.said()), up)
+    assert len(up.redis_servers()) == 1
+    assert up.stop(signal.SIGKILL) == -signal.SIGKILL
+    wait_until(lambda: not up.descendants() and not up.redis_servers(), up)
+
+
+def test_the_help_starts_nothing(tmp_path: Path) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "catalog_sync.up", "--help"],
+        env={**process_environment(), "CATALOG_STATE_DIR": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+        timeout=GIVEN_UP_AFTER,
+        check=True,
+    )
+    assert "Ctrl-C" in shown.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_it_says_what_is_wrong_and_starts_nothing(tmp_path: Path) -> None:
     up = Up(tmp_path, ESIM_GO_BASE_URL="http://127.0.0.1:9/v2.5")
     assert up.process.wait(GIVEN_UP_AFTER) == 2

@@ -72,10 +72,19 @@ class Endpoint:
 
     def post(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> None:
         """Returns once the receiver has confirmed with any 2xx; at most ``timeout`` seconds. Raises `ChannelError`."""
-        attempt = _Attempt(self._url, self._proxy, body, headers, timeout)
+        self._run(_Attempt(self._url, self._proxy, body, headers, timeout))
+
+    def reach(self, *, timeout: float) -> None:
+        """Connects, through the proxy where there is one and with TLS where the URL says so, and sends no request to
+        the receiver; at most ``timeout`` seconds. Raises `ChannelError`."""
+        self._run(_Connection(self._url, self._proxy, timeout))
+
+    def _run(self, attempt: _Attempt) -> None:
         in_time = attempt.bounded()
         if attempt.status is not None:
             self._judge(attempt.status, attempt.headers, attempt.answer)
+        elif attempt.reached:
+            return
         elif attempt.failure is None or not in_time:
             raise self._error(AttemptTimeoutError.classification)
         else:
@@ -95,7 +104,21 @@ class Endpoint:
         return ChannelError(self.channel, verdict.replace(idempotent=True), status, reason)
 
 
-class ChatWebhook:
+class Posting:
+    """What a channel that posts to one URL shares."""
+
+    _endpoint: Endpoint
+
+    def reach(self, *, timeout: float) -> None:
+        """A delivery in dry form: connects as for a message, within ``timeout`` seconds, and sends none.
+
+        Name server, proxy, port and certificate are tried; whether the receiver takes the key is not. Raises
+        :class:`ChannelError`.
+        """
+        self._endpoint.reach(timeout=timeout)
+
+
+class ChatWebhook(Posting):
     """A chat that takes each notification as one message, posted to a secret URL."""
 
     keeps_incidents = False
@@ -138,6 +161,7 @@ class _Attempt(threading.Thread):
         self.headers: Mapping[str, str] = {}
         self.answer = b""
         self.failure: tuple[Classification, str] | None = None
+        self.reached = False
         self._url, self._proxy, self._body, self._timeout = url, proxy, body, max(timeout, 0.001)
         self._request_headers = {
             "Content-Type": "application/json; charset=utf-8",
@@ -209,6 +233,31 @@ class _Attempt(threading.Thread):
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # wakes the thread; close() would not
             except OSError:
                 self._socket = None  # closed by the other side already, so the thread is awake
+
+
+class _Reached(Exception):  # noqa: N818  no error: what was to be tried has worked
+    """The connection stands."""
+
+
+class _Connection(_Attempt):
+    """One request that ends where the connection stands, before anything is sent to the receiver."""
+
+    def __init__(self, url: str, proxy: str | None, timeout: float) -> None:
+        super().__init__(url, proxy, b"", {}, timeout)
+        self._handshakes = sum(part.startswith("https:") for part in (url.lower(), (proxy or "").lower()))
+
+    def _send(self) -> None:
+        try:
+            super()._send()
+        except _Reached:
+            self.reached = True
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        super()._trace(event, info)
+        self._handshakes -= event.endswith(".start_tls.complete")
+        if self._handshakes == 0 and event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            info["return_value"].close()
+            raise _Reached
 
 
 def _beginning(response: httpx.Response, ends: float) -> bytes:

@@ -121,7 +121,16 @@ class EmailChannel:
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
         """Hands the mail over, within ``timeout`` seconds. Raises :class:`ChannelError`."""
-        transfer = _Transfer(self._server, build_mail(notification, self._server), self._tls or _default_tls(), timeout)
+        self._run(_Transfer(self._server, build_mail(notification, self._server), self._tls or _default_tls(), timeout))
+
+    def reach(self, *, timeout: float) -> None:
+        """A delivery in dry form: connects, with TLS, and signs in, within ``timeout`` seconds; hands no mail over.
+
+        Raises :class:`ChannelError`.
+        """
+        self._run(_Transfer(self._server, None, self._tls or _default_tls(), timeout))
+
+    def _run(self, transfer: _Transfer) -> None:
         if not transfer.bounded():
             raise self._error(AttemptTimeoutError.classification)
         if transfer.failure is not None:
@@ -153,10 +162,10 @@ def build_mail(notification: Notification, server: MailServer) -> email.message.
 
 
 class _Transfer(threading.Thread):
-    """One mail, in a thread that is left behind when its time is up."""
+    """One mail, or none, in a thread that is left behind when its time is up."""
 
     def __init__(
-        self, server: MailServer, mail: email.message.EmailMessage, tls: ssl.SSLContext, timeout: float
+        self, server: MailServer, mail: email.message.EmailMessage | None, tls: ssl.SSLContext, timeout: float
     ) -> None:
         super().__init__(name="alert mail", daemon=True)
         self.failure: tuple[Classification, int | None, str] | None = None
@@ -203,7 +212,10 @@ class _Transfer(threading.Thread):
                 client.starttls(context=self._tls)
             if server.user is not None:
                 client.login(server.user, server.password or "")
-            client.send_message(self._mail, server.sender, list(server.recipients))
+            if self._mail is not None:
+                client.send_message(self._mail, server.sender, list(server.recipients))
+            else:
+                client.quit()
         finally:
             client.close()
 

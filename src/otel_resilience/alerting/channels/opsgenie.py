@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import quote
 
-from otel_resilience.alerting.channels._http import Endpoint
+from otel_resilience.alerting.channels._http import Endpoint, Posting
 from otel_resilience.alerting.channels._text import cut, encode, facts, headline, links, readable
 from otel_resilience.alerting.channels.pagerduty import dedup_key
 from otel_resilience.alerting.model.alert import Notification, Status
@@ -27,7 +27,7 @@ MAX_DETAIL: Final = 500
 _PRIORITIES: Final = {Severity.CRITICAL: "P1", Severity.HIGH: "P2", Severity.MEDIUM: "P3", Severity.LOW: "P5"}
 
 
-class OpsgenieChannel:
+class OpsgenieChannel(Posting):
     """Opens an alert in Opsgenie with the first message, and closes it in the end.
 
     All messages about an incident carry one ``alias``, whichever process of the system sends them, so that a repeated

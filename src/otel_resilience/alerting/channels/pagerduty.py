@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from otel_resilience.alerting.channels._http import Endpoint
+from otel_resilience.alerting.channels._http import Endpoint, Posting
 from otel_resilience.alerting.channels._text import cut, encode, links, occurrences, readable, shown, web_link
 from otel_resilience.alerting.model.alert import Notification, Status, rfc3339
 from otel_resilience.classification.model import Severity
@@ -28,7 +28,7 @@ _SEVERITIES: Final = {
 }
 
 
-class PagerDutyChannel:
+class PagerDutyChannel(Posting):
     """Opens an incident in PagerDuty with the first message, updates it with further ones, resolves it in the end.
 
     All messages about an incident carry one ``dedup_key``, ``{service}:{environment}:{fingerprint}``, whichever process

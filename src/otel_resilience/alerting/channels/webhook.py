@@ -7,14 +7,14 @@ import hmac
 import time
 from collections.abc import Callable
 
-from otel_resilience.alerting.channels._http import Endpoint
+from otel_resilience.alerting.channels._http import Endpoint, Posting
 from otel_resilience.alerting.channels._text import encode
 from otel_resilience.alerting.channels.template import MessageTemplate
 from otel_resilience.alerting.model.alert import Notification
 from otel_resilience.redaction import register_secret
 
 
-class WebhookChannel:
+class WebhookChannel(Posting):
     """Posts :meth:`Notification.to_json` as compact JSON to one URL; any 2xx confirms.
 
     ``Idempotency-Key`` is the notification's ``id``, the same on every repetition. With a ``secret``, ``X-Timestamp``

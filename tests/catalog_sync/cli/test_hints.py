@@ -1,0 +1,51 @@
+"""Commands that we print work when they are pasted."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from catalog_sync.demo.acts import Act
+from catalog_sync.terminal.output import pasteable
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A virtual environment of a path with a blank, whose programs are not on the PATH."""
+    programs = tmp_path / "my shop" / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("catalog-sync", "python"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    return programs
+
+
+def test_a_program_on_the_path_is_named_as_it_is(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(environment))
+    assert pasteable("catalog-sync status") == "catalog-sync status"
+
+
+@pytest.mark.fault("U10")
+def test_another_is_named_by_its_path(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pasteable("catalog-sync run; echo $?") == f"'{environment}/catalog-sync' run; echo $?"
+    monkeypatch.chdir(environment.parents[1])
+    assert pasteable("catalog-sync status") == ".venv/bin/catalog-sync status"
+
+
+def test_what_is_no_program_of_ours_stays(environment: Path) -> None:
+    assert shutil.which("export") is None
+    assert pasteable("export REDIS_URL=redis://127.0.0.1") == "export REDIS_URL=redis://127.0.0.1"
+
+
+@pytest.mark.fault("U3")
+def test_an_act_says_why_it_fell_short() -> None:
+    act = Act(1, "A healthy sync", "")
+    assert not act.expected
+    act.judge(None, "the circuit did not close", None)
+    assert (act.expected, act.to_json()["shortfalls"]) == (False, ["the circuit did not close"])
+    act.judge(None)
+    assert act.expected

@@ -1,0 +1,69 @@
+"""Streams that are closed, full, left by their reader or unable to encode: a clear end, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.cli import Cli
+
+PROGRAMS = (
+    "catalog_sync",
+    "catalog_sync.api.command",
+    "catalog_sync.worker",
+    "catalog_sync.worker.beat",
+    "catalog_sync.up",
+)
+COMMANDS = ("--version", "--help", "run --help", "syncs", "serach")
+
+
+def shell(line: str, state: Path) -> tuple[int, str, str]:
+    """One line of a shell in which ``$SYNC`` is the command line, without supplier and Redis."""
+    cli = Cli(state, None, "redis://127.0.0.1:1/0")
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("CATALOG_", "ERROR_", "OTEL_"))},
+        **cli.env,
+        "CATALOG_ENV_FILE": "none",
+        "SYNC": f"{shlex.quote(sys.executable)} -m",
+    }
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], env=env, capture_output=True, text=True, timeout=200, check=False
+    )
+    shown = [line for line in done.stderr.splitlines() if not line.startswith("{")]  # the JSON log may hold one
+    assert not any("Traceback" in line for line in (*shown, done.stdout)), done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.fault("U10")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_ends_as_ever_where_its_output_is_closed(command: str, tmp_path: Path) -> None:
+    code = shell(f"$SYNC catalog_sync {command}", tmp_path)[0]
+    for closed in (">&-", ">&- 2>&- <&-"):
+        assert shell(f"$SYNC catalog_sync {command} {closed}", tmp_path)[0] == code
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_so_does_every_program(program: str, option: str, tmp_path: Path) -> None:
+    assert shell(f"$SYNC {program} {option} >&-", tmp_path)[0] == 0
+    assert shell(f"$SYNC {program} {option} | exec true", tmp_path)[0] in (0, 141)
+
+
+@pytest.mark.parametrize("command", ["--version", "--help", "syncs"])
+def test_a_full_disk_behind_the_output_is_told(command: str, tmp_path: Path) -> None:
+    code, _, told = shell(f"$SYNC catalog_sync {command} >/dev/full", tmp_path)
+    assert (code, os.strerror(errno.ENOSPC) in told) == (1, True)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("command", ["--help", "syncs", "serach"])
+def test_an_encoding_that_lacks_characters_is_no_error(command: str, encoding: str, tmp_path: Path) -> None:
+    code = shell(f"$SYNC catalog_sync {command}", tmp_path)[0]
+    line = f"LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONIOENCODING={encoding} $SYNC catalog_sync {command}"
+    assert shell(line, tmp_path)[0] == code
