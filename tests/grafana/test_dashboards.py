@@ -63,9 +63,9 @@ BOARDS = pytest.mark.parametrize("board", [pytest.param(board, id=uid) for uid, 
 PROMQL, LOGQL, TRACEQL = targets("prometheus"), targets("loki"), targets("tempo")
 
 
-def test_there_are_six_of_them() -> None:
+def test_there_are_eight_of_them() -> None:
     titles = [board["title"] for board in DASHBOARDS.values()]
-    assert sorted(titles) == ["Alerting", "Catalogue sync", "Circuit breakers", "Errors", "Retries", "Telemetry health"]
+    assert sorted(titles) == ["API and load", "Alerting", "Catalogue sync", "Circuit breakers", "Errors", "Overview", "Retries", "Telemetry health"]
 
 
 @BOARDS
