@@ -138,6 +138,19 @@ def _stores_back(world: World) -> None:
     world.supplier.play("calm")
 
 
+def _loki_down(world: World) -> None:
+    world.loki.mode = "unavailable"
+
+
+def _tempo_down(world: World) -> None:
+    world.tempo.mode = "unavailable"
+
+
+def _mistaken_job(world: World) -> None:
+    """Somebody orders a group that there is not."""
+    world.job.arguments = ("--group", "standardfixed")
+
+
 def _workers_in(world: World) -> None:
     """The job orders its syncs from the API from now on, and a worker does them; it goes on until that one is there."""
     world.fleet.start()
@@ -340,6 +353,33 @@ INCIDENTS: Final = (
         ),
         _outage_without_stores,
         _stores_back,
+    ),
+    Incident(
+        Expectation(
+            "log-store-dead",
+            "Loki takes nothing and answers no scrape; the syncs are well",
+            rules=frozenset({"StoreDown"}),
+        ),
+        _loki_down,
+        _stores_back,
+    ),
+    Incident(
+        Expectation(
+            "trace-store-dead",
+            "Tempo takes nothing and answers no scrape; the syncs are well",
+            rules=frozenset({"StoreDown"}),
+        ),
+        _tempo_down,
+        _stores_back,
+    ),
+    Incident(
+        Expectation(
+            "operators-mistake",
+            "somebody orders a group that there is not; it is refused, and no one else is notified",
+            silent=True,
+        ),
+        _mistaken_job,
+        _full_job,
     ),
     Incident(
         Expectation(

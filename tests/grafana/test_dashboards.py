@@ -65,7 +65,16 @@ PROMQL, LOGQL, TRACEQL = targets("prometheus"), targets("loki"), targets("tempo"
 
 def test_there_are_eight_of_them() -> None:
     titles = [board["title"] for board in DASHBOARDS.values()]
-    assert sorted(titles) == ["API and load", "Alerting", "Catalogue sync", "Circuit breakers", "Errors", "Overview", "Retries", "Telemetry health"]
+    assert sorted(titles) == [
+        "API and load",
+        "Alerting",
+        "Catalogue sync",
+        "Circuit breakers",
+        "Errors",
+        "Overview",
+        "Retries",
+        "Telemetry health",
+    ]
 
 
 @BOARDS

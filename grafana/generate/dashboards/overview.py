@@ -54,5 +54,6 @@ DASHBOARD: Final = Dashboard(
     description="The page to open first: is anything wrong, how did the last syncs end and why, does it become worse?",
     rows=(_NOW, _LAST, _TREND),
     jobs=prometheus_name(contract.SYNC_DURATION) + "_count",
+    by_dependency=prometheus_name(resilience.BREAKER_STATUS),
     time_from="now-24h",
 )
