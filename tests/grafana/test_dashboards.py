@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -257,6 +258,16 @@ def test_most_panels_that_count_failures_offer_example_traces() -> None:
     for place, _, target in PROMQL:
         if target["exemplar"]:
             assert not target["instant"], place
+
+
+@pytest.mark.fault("O10")
+def test_a_search_from_a_panel_covers_the_range_of_the_dashboard_and_asks_for_what_spans_have() -> None:
+    panel = next(panel for _, panel in everywhere() if panel["title"] == "Top fingerprints")
+    (url,) = [link["url"] for link in panel["fieldConfig"]["overrides"][0]["properties"][0]["value"]]
+    query = unquote(url)
+    assert '"range":{"from":"${__from}","to":"${__to}"}' in query
+    (attempt,) = [span for span in resilience.SPANS if span.name == resilience.ATTEMPT_SPAN]
+    assert set(re.findall(r"span\.([\w.]+)", query)) <= set(attempt.attributes)
 
 
 @pytest.mark.parametrize("kind", ["event table", "trace table"])

@@ -120,8 +120,10 @@ def test_counters_that_come_back_after_hours_count_nothing_anew(timeline: Start)
         (f'{errors}{{{dependency}, error_type="schema_mismatch", resilience_error_severity="HIGH"}}', 5),
         (f'resilience_retry_suppressed_total{{{dependency}, resilience_retry_suppress_reason="budget"}}', 50),
         (
-            f'resilience_alert_notifications_total{{{worker}, resilience_channel="slack",'
-            ' resilience_outcome="failed"}',
+            (
+                f'resilience_alert_notifications_total{{{worker}, resilience_channel="slack",'
+                ' resilience_outcome="failed"}'
+            ),
             4,
         ),
     ]
