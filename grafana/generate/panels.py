@@ -250,6 +250,9 @@ def state_timeline(
     )
 
 
+_OPEN: Final = {"type": "regex", "options": {"pattern": "^[0-9a-f]{32}$", "result": {"text": "open", "index": 0}}}
+
+
 def event_table(
     title: str, description: str, query: str, columns: dict[str, str], *, limit: int = 50, **extra: Any
 ) -> Panel:
@@ -270,7 +273,11 @@ def event_table(
     overrides: list[dict[str, Any]] = [
         {
             "matcher": {"id": "byName", "options": "Trace"},
-            "properties": [{"id": "links", "value": [trace_link()]}, {"id": "custom.width", "value": 100}],
+            "properties": [
+                {"id": "links", "value": [trace_link()]},
+                {"id": "mappings", "value": [_OPEN]},  # an ID of 32 digits would be cut
+                {"id": "custom.width", "value": 80},
+            ],
         },
         {
             # Statuses look like numbers: 503 beside read_timeout.

@@ -80,7 +80,14 @@ _WHERE: Final = Row(
 _BREAKER: Final = BreakerSettings.read({})
 _WINDOW: Final = duration(round(_BREAKER.monitoring_period))
 _BY_PROCESS: Final = (contract.DEPENDENCY, "instance")
-_NAMED: Final = "{{resilience_dependency}} {{instance}}"
+_NAMED: Final = "{{resilience_dependency}}"
+
+
+def _worst(expression: str) -> str:
+    """Breakers count in each process for itself; of jobs there are too many for a line each."""
+    return f"max by ({label(contract.DEPENDENCY)}) ({expression})"
+
+
 _FAILURES: Final = total(
     OF_DEPENDENCY.of(contract.ERRORS, match(contract.ERROR_CLASS, "transient|transient_slow", "=~")),
     _WINDOW,
@@ -99,34 +106,35 @@ _NEAR: Final = Row(
     (
         timeseries(
             "Failures in the window",
-            f"Failed attempts of the last {_WINDOW} that a breaker counts, by process. The line is"
+            f"Failed attempts of the last {_WINDOW} that a breaker counts, in the process that has most; *Instance*"
+            " chooses one. The line is"
             f" ERROR_CIRCUIT_BREAKER_THRESHOLD ({_BREAKER.threshold}) where it is not set otherwise: there a circuit"
             " opens.",
-            [prom(f"{_FAILURES} > 0", _NAMED)],
+            [prom(_worst(_FAILURES), _NAMED)],
             unit="none",
             limits=thresholds((None, GREEN), (_BREAKER.threshold, RED)),
         ),
         timeseries(
             "Failure rate",
-            f"Share of the attempts of the last {_WINDOW} that failed so, by process. Lines: half, where many breakers"
-            " that count by rate open.",
-            [prom(ratio(_FAILURES, _ATTEMPTS), _NAMED)],
+            f"Share of the attempts of the last {_WINDOW} that failed so, in the worst process. The line is one half,"
+            " where many breakers that count by rate open.",
+            [prom(_worst(ratio(_FAILURES, _ATTEMPTS)), _NAMED)],
             unit="percentunit",
             maximum=1,
             limits=thresholds((None, GREEN), (0.5, RED)),
         ),
         timeseries(
             "Calls in the window",
-            f"Protected calls that ended in the last {_WINDOW}, by process.",
-            [prom(f"{_CALLS} > 0", _NAMED)],
+            f"Protected calls that ended in the last {_WINDOW}, in the process that has most.",
+            [prom(_worst(_CALLS), _NAMED)],
             unit="none",
         ),
         timeseries(
             "Slow-call rate",
             f"Share of the calls of the last {_WINDOW} that took longer than {Settings().slow_call:g} s, waits and"
-            f" retries included, by process. Line: {Settings().slow_share:.0%}, from which DependencySlow looks"
-            " closer.",
-            [prom(f"1 - ({ratio(_QUICK, _CALLS)})", _NAMED)],
+            f" retries included, in the worst process. Line: {Settings().slow_share:.0%}, from which DependencySlow"
+            " looks closer.",
+            [prom(_worst(f"1 - ({ratio(_QUICK, _CALLS)})"), _NAMED)],
             unit="percentunit",
             maximum=1,
             limits=thresholds((None, GREEN), (Settings().slow_share, YELLOW)),

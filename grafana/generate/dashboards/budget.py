@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generate.names import label
-from grafana.generate.panels import GREEN, ORANGE, RED, YELLOW, Panel, prom, stat, thresholds, timeseries
+from grafana.generate.panels import BLUE, GREEN, ORANGE, RED, YELLOW, Panel, prom, stat, thresholds, timeseries
 from grafana.generate.promql import ratio
 from grafana.generate.rules.recording import CALLS, LOST
 from grafana.generate.settings import Settings
@@ -32,7 +32,7 @@ def budget_left() -> Panel:
         " of the 30 days as Prometheus keeps.",
         [prom(f"1 - max({_spent(_PERIOD)})")],
         unit="percentunit",
-        limits=thresholds((None, RED), (0, ORANGE), (0.25, YELLOW), (0.5, GREEN)),
+        limits=thresholds((None, BLUE), (-1000, RED), (0, ORANGE), (0.25, YELLOW), (0.5, GREEN)),
         none="no calls",
     )
 
