@@ -141,3 +141,37 @@ def test_counters_that_come_back_after_hours_count_nothing_anew(timeline: Start)
         .shows(gone_until + 10 * MINUTE, panel("catalog-sync", "Last good sync"), 24780)
         .check()
     )
+
+
+@pytest.mark.fault("O11")
+def test_one_sync_is_shown_with_the_time_that_it_took(timeline: Start) -> None:
+    """The histogram's bounds would make a percentile of 15.9 s one of 29 s."""
+    labels = synced("a").partition("{")[2]
+    timeline(
+        job(synced("a"), 5 * MINUTE, 1),
+        job("catalog_sync_duration_seconds_sum{" + labels, 5 * MINUTE, 15.9),
+    ).shows(5 * MINUTE + 30, panel("catalog-sync", "Duration of syncs"), 15.9).check()
+
+
+def test_what_no_retry_can_cure_does_not_count_against_retries(timeline: Start) -> None:
+    def calls(outcome: str, error: str = "") -> str:
+        return (
+            'resilience_operation_duration_seconds_count{job="catalog-sync", instance="a",'
+            f' resilience_dependency="esim-go", resilience_outcome="{outcome}", error_type="{error}"}}'
+        )
+
+    permanent = (
+        'resilience_errors_total{job="catalog-sync", instance="a", resilience_dependency="esim-go",'
+        ' error_type="404", resilience_error_class="permanent"}'
+    )
+    (
+        timeline(
+            job(calls("ok"), MINUTE, 90),
+            job(calls("ok_after_retry"), MINUTE, 3),
+            job(calls("failed", "503"), MINUTE, 1),
+            job(calls("failed", "404"), MINUTE, 4),
+            job(permanent, MINUTE, 4),
+        )
+        .shows(5 * MINUTE, panel("catalog-retries", "Cured by a retry"), 0.75)
+        .check()
+    )

@@ -259,6 +259,7 @@ def test_masking_leaves_its_mark(send: Sender, tempo: OtlpSink) -> None:
     assert next(s for s in tempo.spans if s.trace_id == trace_id).attributes["redaction.masked.count"] == 1
 
 
+@pytest.mark.fault("O12")
 def test_the_queue_of_a_job_is_no_hole(send: Sender, tempo: OtlpSink) -> None:
     """What Celery's instrumentation writes on every span."""
     trace_id = new_trace()
