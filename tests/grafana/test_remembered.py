@@ -160,9 +160,9 @@ def test_what_no_retry_can_cure_does_not_count_against_retries(timeline: Start) 
             f' resilience_dependency="esim-go", resilience_outcome="{outcome}", error_type="{error}"}}'
         )
 
-    permanent = (
-        'resilience_errors_total{job="catalog-sync", instance="a", resilience_dependency="esim-go",'
-        ' error_type="404", resilience_error_class="permanent"}'
+    hopeless = (
+        'resilience_retry_suppressed_total{job="catalog-sync", instance="a", resilience_dependency="esim-go",'
+        ' resilience_retry_suppress_reason="not_retryable"}'
     )
     (
         timeline(
@@ -170,7 +170,7 @@ def test_what_no_retry_can_cure_does_not_count_against_retries(timeline: Start) 
             job(calls("ok_after_retry"), MINUTE, 3),
             job(calls("failed", "503"), MINUTE, 1),
             job(calls("failed", "404"), MINUTE, 4),
-            job(permanent, MINUTE, 4),
+            job(hopeless, MINUTE, 4),
         )
         .shows(5 * MINUTE, panel("catalog-retries", "Cured by a retry"), 0.75)
         .check()

@@ -38,7 +38,10 @@ _SURVIVING: Final = OF_DEPENDENCY.of(
     match(contract.OUTCOME, "ok_after_retry|fallback|failed|deadline", "=~"),
     suffix="_count",
 )
-_HOPELESS: Final = OF_DEPENDENCY.of(contract.ERRORS, match(contract.ERROR_CLASS, "permanent|control|quarantine", "=~"))
+_HOPELESS: Final = OF_DEPENDENCY.of(
+    contract.SUPPRESSED,
+    match(contract.SUPPRESS_REASON, "not_retryable|not_idempotent|idempotency_unknown", "=~"),
+)
 _OUTCOMES: Final = colors(
     ok=GREEN,
     ok_after_retry=YELLOW,
@@ -53,7 +56,7 @@ _BY: Final = contract.DEPENDENCY
 
 
 def _cured(window: str, *by: str) -> str:
-    """A permanent error ends its call at once, so that as many calls as there are such errors could not be cured."""
+    """Each call that no retry may follow is counted once where its retry is not made."""
     surviving, hopeless = total(_SURVIVING, window, *by), total(_HOPELESS, window, *by)
     curable = f"({surviving} - ({hopeless} or 0 * {surviving}))"
     return ratio(total(_CURED, window, *by), curable)
