@@ -148,7 +148,7 @@ def _tempo_down(world: World) -> None:
 
 def _mistaken_job(world: World) -> None:
     """Somebody orders a group that there is not."""
-    world.job.arguments = ("--group", "standardfixed")
+    world.job.arguments = ("--group", "Atlantis")
 
 
 def _workers_in(world: World) -> None:

@@ -115,7 +115,7 @@ class _Asked:
 
     def _events(self, target: Mapping[str, Any], records: Sequence[stored.Record]) -> list[frames.Frame]:
         if target["datasource"]["type"] == "loki":
-            query = queries.filled(target["expr"], self.values | queries.built_in(self.time_range, 1))
+            query = queries.filled(target["expr"], {**self.values, **queries.built_in(self.time_range, 1)})
             return frames.of_logs(stored.logs(records, query, self.time_range, target["maxLines"]), target)
         query = queries.filled(target["query"], self.values)
         return frames.of_traces(stored.traces(records, query, self.time_range, target["limit"]), target)

@@ -66,4 +66,4 @@ def _collector(folder: Path, loki: OtlpSink, **environment: str) -> Collector:
         "LOKI_OTLP_ENDPOINT": loki.url,
         "PROMETHEUS_REMOTE_WRITE_ENDPOINT": f"{loki.url}/none",
     }
-    return Collector("single", folder, through=(str(FOLDER / "run"),), **endpoints, **environment)
+    return Collector("single", folder, through=str(FOLDER / "run"), **endpoints, **environment)
