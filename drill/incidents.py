@@ -19,6 +19,8 @@ Due = Callable[[World], float]
 
 SUPPLIER_TYPES: Final = frozenset({"503", "response_ended", "connection_error", "circuit_open", "429"})
 COUNTRY: Final = "FR"
+REFUSED: Final = 2
+"""The exit code of a command that was refused."""
 
 _SYNC: Final = frozenset({"SyncFailed"})
 _CONSEQUENCES: Final = frozenset({
@@ -146,9 +148,11 @@ def _tempo_down(world: World) -> None:
     world.tempo.mode = "unavailable"
 
 
-def _mistaken_job(world: World) -> None:
-    """Somebody orders a group that there is not."""
-    world.job.arguments = ("--group", "Atlantis")
+def _mistake(world: World) -> None:
+    """Somebody orders a group that there is not, while the job goes on."""
+    code, _ = world.job.command("run", "--json", "--group", "Atlantis")
+    if code != REFUSED:
+        raise RuntimeError(f"a group that there is not was not refused: exit code {code}")
 
 
 def _workers_in(world: World) -> None:
@@ -378,8 +382,8 @@ INCIDENTS: Final = (
             "somebody orders a group that there is not; it is refused, and no one else is notified",
             silent=True,
         ),
-        _mistaken_job,
-        _full_job,
+        _mistake,
+        lambda _: None,
     ),
     Incident(
         Expectation(

@@ -25,9 +25,6 @@ QUIET_WITHIN: Final = 270.0
 """Seconds of incident time that an incident may be reported after its end."""
 SETTLED: Final = 2.0
 """Seconds of wall time without any alert before the next incident."""
-REFUSED: Final = 2
-"""The exit code of a command that was refused."""
-REFUSALS: Final = 2
 POLL: Final = 0.25
 
 
@@ -97,7 +94,7 @@ def _one(world: World, incident: Incident) -> Verdict:
 def _is_reported(world: World, incident: Incident, started: float) -> bool:
     expected = incident.expectation
     if expected.silent:
-        return sum(run.code == REFUSED and run.started >= started for run in world.job.runs) >= REFUSALS
+        return now() - started > world.pace.wall(judge.PAGE_WITHIN)
     names = {
         (message.way in RULE_WAYS, alert.name)
         for message in world.receiver.messages()
