@@ -17,7 +17,7 @@ from drill import table
 from drill.incidents import INCIDENTS, chosen
 from drill.left import Left, write
 from drill.pace import Pace
-from drill.parts import missing_programs, running_world
+from drill.parts import BUNDLES, missing_programs, running_world
 from drill.play import play
 
 CALM: Final = 45.0
@@ -45,7 +45,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
-        with running_world(folder, pace) as world:
+        with running_world(folder, pace, options.bundles) as world:
             started = time.time()
             verdicts = list(play(world, incidents, SHORT_CALM if options.short else CALM))
             if options.keep:
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"play this incident: {names}")
     parser.add_argument("--keep", type=_absolute, metavar="DIR", help="leave Prometheus' data, traces and logs there")
     parser.add_argument("--write", action="store_true", help="write the table into docs/drill.md")
+    parser.add_argument("--bundles", type=int, default=BUNDLES, metavar="N", help="size of the supplier's catalogue")
     parser.add_argument("--waits", type=float, default=Pace().waits, help="factor for what delays a message")
     parser.add_argument("--memory", type=float, help="factor for what only remembers")
     return parser

@@ -20,6 +20,8 @@ Due = Callable[[World], float]
 
 SUPPLIER_TYPES: Final = frozenset({"503", "response_ended", "connection_error", "circuit_open", "429"})
 COUNTRY: Final = "FR"
+REFUSED: Final = 2
+"""The exit code of a command that was refused."""
 
 _SYNC: Final = frozenset({"SyncFailed"})
 _CONSEQUENCES: Final = frozenset({
@@ -140,6 +142,21 @@ def _outage_without_stores(world: World) -> None:
 def _stores_back(world: World) -> None:
     world.tempo.mode = world.loki.mode = "accept"
     world.supplier.play("calm")
+
+
+def _loki_down(world: World) -> None:
+    world.loki.mode = "unavailable"
+
+
+def _tempo_down(world: World) -> None:
+    world.tempo.mode = "unavailable"
+
+
+def _mistake(world: World) -> None:
+    """Somebody orders a group that there is not, while the job goes on."""
+    code, _ = world.job.command("run", "--json", "--group", "Atlantis")
+    if code != REFUSED:
+        raise RuntimeError(f"a group that there is not was not refused: exit code {code}")
 
 
 def _workers_in(world: World) -> None:
@@ -344,6 +361,33 @@ INCIDENTS: Final = (
         ),
         _outage_without_stores,
         _stores_back,
+    ),
+    Incident(
+        Expectation(
+            "log-store-dead",
+            "Loki takes nothing and answers no scrape; the syncs are well",
+            rules=frozenset({"StoreDown"}),
+        ),
+        _loki_down,
+        _stores_back,
+    ),
+    Incident(
+        Expectation(
+            "trace-store-dead",
+            "Tempo takes nothing and answers no scrape; the syncs are well",
+            rules=frozenset({"StoreDown"}),
+        ),
+        _tempo_down,
+        _stores_back,
+    ),
+    Incident(
+        Expectation(
+            "operators-mistake",
+            "somebody orders a group that there is not; it is refused, and no one else is notified",
+            silent=True,
+        ),
+        _mistake,
+        lambda _: None,
     ),
     Incident(
         Expectation(

@@ -95,7 +95,7 @@ class Expectation:
 
     name: str
     title: str
-    rules: frozenset[str]
+    rules: frozenset[str] = frozenset()
     """Alerts of ours that recognise it; the first one that arrives counts."""
     every: frozenset[str] = frozenset()
     """Alerts of which none may be missing."""
@@ -108,6 +108,8 @@ class Expectation:
     """``error.type`` values of which the trace must hold a failed span; empty where nothing failed that has a trace."""
     told_shows: frozenset[str] = frozenset()
     """The same for the trace that the application's message leads to, where that is about something else."""
+    silent: bool = False
+    """Whoever made it is told at once, and no one else must be: every notification is a false alarm."""
     dead_man: bool = False
     """The application reports it by its silence: a service that waits for its heartbeats calls."""
 
@@ -216,7 +218,7 @@ def calm_verdict(began: float, ended: float, messages: Sequence[Message]) -> Ver
     return with_problems(line)
 
 
-CALM: Final = Expectation("calm", "some errors that a retry cures, some unusable rows", frozenset())
+CALM: Final = Expectation("calm", "some errors that a retry cures, some unusable rows", silent=True)
 
 
 def trace_key(way: str, name: str) -> str:
@@ -257,7 +259,7 @@ def with_problems(line: Verdict) -> Verdict:
 
 
 def _problems(line: Verdict) -> Iterable[str]:
-    if line.expectation is not CALM:
+    if not line.expectation.silent:
         yield from _silences(line)
     for found in (line.rule, line.application):
         if found is not None:

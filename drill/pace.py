@@ -141,7 +141,6 @@ def application(pace: Pace) -> dict[str, str]:
     return {
         "CATALOG_ATTEMPT_TIMEOUT_MS": milliseconds(10),
         "CATALOG_SYNC_DEADLINE_MS": milliseconds(60),
-        "CATALOG_PAGE_SIZE": "20",
         "CATALOG_SUPPLIER_RATE_PER_S": "0",
         "CATALOG_STALE_AFTER_S": seconds(DAY["stale_after"], pace.waits),
         "ERROR_RETRY_BASE_DELAY": milliseconds(1),

@@ -33,6 +33,8 @@ ALERTMANAGERS: Final = ("prometheus-alertmanager", "alertmanager")
 TARGETS: Final = ("otel-collector", "tempo", "loki")
 """Of Prometheus, by the name of their job."""
 BUNDLES: Final = 600
+PAGES: Final = 30
+"""Of the whole catalogue at the supplier."""
 START_WITHIN: Final = 30.0
 """Seconds that a program may take to start."""
 FLEET_WITHIN: Final = 60.0
@@ -122,9 +124,9 @@ def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def running_simulator(collector_url: str, environment: dict[str, str], log: Path) -> Iterator[Supplier]:
+def running_simulator(collector_url: str, environment: dict[str, str], log: Path, bundles: int) -> Iterator[Supplier]:
     """The supplier, traced as a service of its own."""
-    command = [sys.executable, "-m", "catalog_sync", "simulate", "--json", "--rate", "0", "--bundles", str(BUNDLES)]
+    command = [sys.executable, "-m", "catalog_sync", "simulate", "--json", "--rate", "0", "--bundles", str(bundles)]
     with log.open("ab") as errors:
         process = subprocess.Popen(
             [*command, "--api-key", API_KEY],
@@ -356,7 +358,7 @@ class World:
 
 
 @contextlib.contextmanager
-def running_world(folder: Path, pace: paces.Pace) -> Iterator[World]:
+def running_world(folder: Path, pace: paces.Pace, bundles: int = BUNDLES) -> Iterator[World]:
     """Starts everything, and stops all of it in the end. What is left lies in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -378,8 +380,8 @@ def running_world(folder: Path, pace: paces.Pace) -> Iterator[World]:
             **paces.collector(pace),
         )
         start(collector)
-        times = paces.application(pace)
-        supplier = start(running_simulator(collector.url, times, folder / "simulator.log"))
+        times = paces.application(pace) | {"CATALOG_PAGE_SIZE": str(-(-bundles // PAGES))}
+        supplier = start(running_simulator(collector.url, times, folder / "simulator.log", bundles))
         redis = start(RedisServer(folder / "redis"))
         environment = times | {
             "CATALOG_STATE_DIR": str(folder / "state"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from drill.judge import CALM, Counts, Detection, Verdict
+from drill.judge import Counts, Detection, Verdict
 
 PAGE: Final = Path(__file__).parents[1] / "docs/drill.md"
 _BEGIN, _END = "<!-- drill: begin -->", "<!-- drill: end -->"
@@ -44,7 +44,7 @@ def _row(line: Verdict) -> tuple[str, ...]:
         _after(line.application),
         _counts(line.rule_messages),
         _counts(line.application_messages),
-        "–" if line.expectation is CALM else f"{_trace(line.rule)} / {_trace(line.application)}",
+        "–" if line.expectation.silent else f"{_trace(line.rule)} / {_trace(line.application)}",
         ", ".join(line.false_alarms) or "0",
     )
 
@@ -81,7 +81,7 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def summary(verdicts: Sequence[Verdict]) -> str:
     """The goals, and what was reached."""
-    incidents = [line for line in verdicts if line.expectation is not CALM]
+    incidents = [line for line in verdicts if not line.expectation.silent]
     pages = [line.rule.after for line in incidents if line.rule is not None and line.rule.way == "page"]
     most = max(
         (n for line in verdicts for c in (line.rule_messages, line.application_messages) for n in c.values()), default=0

@@ -19,7 +19,7 @@ def dashboards_page(dashboards: Sequence[Dashboard]) -> str:
 def _dashboards(dashboards: Sequence[Dashboard]) -> Iterator[str]:
     yield "# Dashboards"
     yield ""
-    yield f"Six dashboards, one question per row. {_GENERATED}"
+    yield f"Eight dashboards, one question per row. {_GENERATED}"
     yield "How to start them: [grafana/README.md](../grafana/README.md)."
     yield "What to do when an alert comes: [alerts.md](alerts.md)."
     yield ""

@@ -31,6 +31,15 @@ SDK: Final = (
 )
 """Reported by the Python SDK where ``OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true``, which our services set."""
 
+API_DURATION: Final = Metric(
+    "http.server.request.duration",
+    "histogram",
+    "s",
+    ("http.request.method", "http.route", "http.response.status_code", "error.type"),
+    "",
+)
+"""Of the semantic conventions for HTTP; `catalog-api` reports it."""
+
 _EXPORTER: Final = ("exporter", "data_type")
 _SPAN: Final = ("service_name", "span_name", "span_kind", "status_code", "resilience_dependency", "error_type")
 

@@ -31,12 +31,21 @@ def trace(trace_id: str, *, datasource: str = "${tempo_datasource}") -> str:
     return explore("{datasource}", query, ("now-7d", "now"), {"datasource": datasource, "trace_id": trace_id})
 
 
+ON_DASHBOARD: Final = ("${__from}", "${__to}")
+"""The time range of the dashboard that a link stands on."""
+
+
 def traces(
-    traceql: str, holes: dict[str, str], *, datasource: str = "${tempo_datasource}", since: str = "now-1h"
+    traceql: str,
+    holes: dict[str, str],
+    *,
+    datasource: str = "${tempo_datasource}",
+    time_range: tuple[str, str] = ON_DASHBOARD,
 ) -> str:
     """A search for traces; words ``{name}`` of the query are filled from ``holes``."""
     query = {"queryType": "traceql", "query": traceql, "limit": 20}
-    return explore("{datasource}", query, (since, "now"), {"datasource": datasource} | holes)
+    begin_and_end = {"datasource": datasource, "begin": time_range[0], "end": time_range[1]}
+    return explore("{datasource}", query, ("{begin}", "{end}"), begin_and_end | holes)
 
 
 def logs(logql: str, holes: dict[str, str], *, datasource: str, since: str) -> str:

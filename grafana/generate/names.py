@@ -58,7 +58,7 @@ def series_names(metric: Metric) -> tuple[str, ...]:
 def known_series() -> dict[str, frozenset[str]]:
     """Every series that a panel or a rule may name, with its own labels; of foreign ones only those that we use."""
     known: dict[str, frozenset[str]] = {}
-    for metric in (*resilience.METRICS, *catalog.METRICS, *foreign.SDK):
+    for metric in (*resilience.METRICS, *catalog.METRICS, *foreign.SDK, foreign.API_DURATION):
         labels = frozenset(map(label, metric.attributes))
         for name in series_names(metric):
             known[name] = labels | {"le"} if name.endswith("_bucket") else labels

@@ -49,8 +49,9 @@ def loki(expr: str, legend: str = "", *, instant: bool = False, limit: int = 100
 
 
 def tempo(query: str, *, limit: int = 20) -> Target:
-    """A TraceQL search."""
-    return {"datasource": TEMPO, "query": query, "queryType": "traceql", "limit": limit, "tableType": "traces"}
+    """A TraceQL search; with ``select(…)`` its rows are spans, with what was selected as columns."""
+    rows = "spans" if "select(" in query else "traces"
+    return {"datasource": TEMPO, "query": query, "queryType": "traceql", "limit": limit, "tableType": rows}
 
 
 def thresholds(*steps: tuple[float | None, str]) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def _panel(
         "description": description,
         "datasource": sources[0] if all(source == sources[0] for source in sources) else MIXED,
         "targets": targets,
-        "fieldConfig": {"defaults": {"unit": unit} | (defaults or {}), "overrides": overrides or []},
+        "fieldConfig": {"defaults": {"unit": unit, "noValue": "none"} | (defaults or {}), "overrides": overrides or []},
         "options": options,
         "gridPos": {"w": width, "h": height, "x": 0, "y": 0},
     } | extra
@@ -121,6 +122,7 @@ def timeseries(
     *,
     unit: str = "short",
     bars: bool = False,
+    lowest: float | None = 0,
     maximum: float | None = None,
     limits: dict[str, Any] | None = None,
     data_links: list[dict[str, Any]] | None = None,
@@ -144,7 +146,10 @@ def timeseries(
         custom |= {"barAlignment": -1, "barWidthFactor": 0.9}
     if limits:
         custom["thresholdsStyle"] = {"mode": "dashed"}
-    defaults: dict[str, Any] = {"custom": custom, "min": 0, "color": {"mode": "palette-classic"}}
+        if maximum is None:  # else a line above all values is out of sight
+            custom["axisSoftMax"] = limits["steps"][-1]["value"]
+    defaults: dict[str, Any] = {"custom": custom, "color": {"mode": "palette-classic"}}
+    defaults |= {"min": lowest} if lowest is not None else {}
     defaults |= {"max": maximum} if maximum is not None else {}
     defaults |= {"thresholds": limits} if limits else {}
     defaults |= {"decimals": 0} if bars and unit == "locale" else {}
@@ -245,6 +250,9 @@ def state_timeline(
     )
 
 
+_OPEN: Final = {"type": "regex", "options": {"pattern": "^[0-9a-f]{32}$", "result": {"text": "open", "index": 0}}}
+
+
 def event_table(
     title: str, description: str, query: str, columns: dict[str, str], *, limit: int = 50, **extra: Any
 ) -> Panel:
@@ -265,7 +273,11 @@ def event_table(
     overrides: list[dict[str, Any]] = [
         {
             "matcher": {"id": "byName", "options": "Trace"},
-            "properties": [{"id": "links", "value": [trace_link()]}, {"id": "custom.width", "value": 100}],
+            "properties": [
+                {"id": "links", "value": [trace_link()]},
+                {"id": "mappings", "value": [_OPEN]},  # an ID of 32 digits would be cut
+                {"id": "custom.width", "value": 80},
+            ],
         },
         {
             # Statuses look like numbers: 503 beside read_timeout.
@@ -323,8 +335,13 @@ def _table(
 ) -> Panel:
     options = {"showHeader": True, "cellHeight": "sm"}
     size = {"width": 24, "height": 8} | extra
-    custom = {"align": "auto", "filterable": filters and size["width"] == _FULL, "minWidth": 80}
-    defaults = {"custom": custom, "noValue": ""}
+    custom = {
+        "align": "auto",
+        "filterable": filters and size["width"] == _FULL,
+        "minWidth": 80,
+        "cellOptions": {"type": "auto", "wrapText": True},
+    }
+    defaults = {"custom": custom}
     return _panel(
         "table", title, description, targets, unit="short", options=options, defaults=defaults,
         overrides=overrides, transformations=transformations, **size,

@@ -14,7 +14,9 @@ from grafana.generate.names import label, prometheus_name
 from otel_resilience.telemetry.contract import Metric
 
 LOOKBACK: Final = "1h"
-"""How long a series may be silent without being taken for a new one."""
+RULE_LOOKBACK: Final = "1d"
+"""How long a series may be silent without being taken for a new one. An alert for nothing is worse than a bar for
+nothing, and a panel asks for it at hundreds of moments."""
 INTERVAL: Final = "$__interval"
 RANGE: Final = "$__range"
 JOB_SCOPE: Final = 'job=~"$job"'
@@ -51,8 +53,9 @@ def match(attribute: str, value: str, operator: str = "=") -> str:
     return f'{label(attribute)}{operator}"{value}"'
 
 
-def added(selector: str, window: str, lookback: str = LOOKBACK) -> str:
+def added(selector: str, window: str) -> str:
     """What every counter gained within the window, births and restarts included."""
+    lookback = LOOKBACK if "$job" in selector else RULE_LOOKBACK
     now, before = f"last_over_time({selector}[{window}])", f"last_over_time({selector}[{lookback}] offset {window})"
     return f"({now} - {before} >= 0 or {now})"
 

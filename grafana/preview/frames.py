@@ -94,6 +94,12 @@ def of_traces(traces: Sequence[Mapping[str, Any]], target: Mapping[str, Any]) ->
         {"name": "Name", "type": "string", "config": {}, "values": [trace["name"] for trace in traces]},
         {"name": "Duration", "type": "number", "config": {"unit": "ms", "custom": {"width": 120}}, "values": duration},
     ]  # fmt: skip
+    selected = traces[0].get("selected", {}) if traces else {}
+    fields += [
+        {"name": name.removeprefix("span."), "type": "string", "config": {},
+         "values": [trace["selected"][name] for trace in traces]}
+        for name in selected
+    ]  # fmt: skip
     return [{"refId": target["refId"], "fields": fields}]
 
 

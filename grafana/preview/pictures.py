@@ -93,6 +93,8 @@ class _Asked:
                 self._metrics(panel, target, found)
             elif (records := self.kept.logs if kind == "loki" else self.kept.spans) is None:
                 found["missing"] = NOT_KEPT[kind]
+            elif kind == "loki" and not target["expr"].startswith("{"):
+                found["missing"] = "Loki computes this from log records; the preview does not"
             else:
                 found["frames"] += self._events(target, records)
         if _is_empty(found) and all(_OF_GRAFANA in target.get("expr", "") for target in panel["targets"]):
@@ -113,7 +115,7 @@ class _Asked:
 
     def _events(self, target: Mapping[str, Any], records: Sequence[stored.Record]) -> list[frames.Frame]:
         if target["datasource"]["type"] == "loki":
-            query = queries.filled(target["expr"], self.values)
+            query = queries.filled(target["expr"], {**self.values, **queries.built_in(self.time_range, 1)})
             return frames.of_logs(stored.logs(records, query, self.time_range, target["maxLines"]), target)
         query = queries.filled(target["query"], self.values)
         return frames.of_traces(stored.traces(records, query, self.time_range, target["limit"]), target)

@@ -19,7 +19,7 @@ Record = dict[str, Any]
 Condition = tuple[str, str, str]
 _STREAM: Final = re.compile(r"^\{(?P<matchers>[^}]*)\}(?P<rest>.*)$", re.DOTALL)
 _CONDITION: Final = re.compile(r'^\s*([\w.]+)\s*(=~|!~|!=|=)\s*"([^"]*)"\s*$')
-_SPANS: Final = re.compile(r"^\{(?P<conditions>.*)\}$", re.DOTALL)
+_SPANS: Final = re.compile(r"^\{(?P<conditions>[^}]*)\}(?: \| select\((?P<selected>[^)]*)\))?$", re.DOTALL)
 _COMPARE: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "=": lambda found, wanted: found == wanted,
     "!=": lambda found, wanted: found != wanted,
@@ -53,7 +53,8 @@ def logs(records: Iterable[Record], query: str, time_range: TimeRange, limit: in
 
 
 def traces(spans: Iterable[Record], query: str, time_range: TimeRange, limit: int) -> list[Record]:
-    """The traces in which a span fits a TraceQL search, newest first: root, start, duration in seconds.
+    """The traces in which a span fits a TraceQL search, newest first: root, start, duration in seconds, and what the
+    search selects of the first span that fits.
 
     Raises ``ValueError`` for a query of another form.
     """
@@ -64,11 +65,13 @@ def traces(spans: Iterable[Record], query: str, time_range: TimeRange, limit: in
     by_trace: dict[str, list[Record]] = {}
     for span in spans:
         by_trace.setdefault(span["trace_id"], []).append(span)
-    found = [
-        _summary(trace_id, members)
-        for trace_id, members in by_trace.items()
-        if any(_fits(_span_labels(span), conditions) for span in members)
-    ]
+    selected = [name.strip() for name in (parts["selected"] or "").split(",") if name.strip()]
+    found = []
+    for trace_id, members in by_trace.items():
+        fitting = [labels for span in members if _fits(labels := _span_labels(span), conditions)]
+        if fitting:
+            values = {name: fitting[0].get(name, "") for name in selected}
+            found.append(_summary(trace_id, members) | {"selected": values})
     within = [trace for trace in found if time_range.start <= trace["start"] <= time_range.end]
     return sorted(within, key=lambda trace: -trace["start"])[:limit]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 from drill.pace import Pace, compressed, divided, expression
+from grafana.generate.rules.recording import BUDGET_STEP
 from grafana.generate.settings import EVALUATION_INTERVAL
 
 from drill import pace as paces
@@ -70,8 +71,11 @@ def test_labels_and_texts_stay_as_they_are() -> None:
 
 
 def test_a_moment_is_looked_for_more_often_than_its_window_is_long() -> None:
-    for group in paces.rule_files(PACE)["recording.yml"]["groups"]:
-        assert group["interval"] == divided(f"{EVALUATION_INTERVAL}s", PACE.memory)
+    intervals = {group["name"]: group["interval"] for group in paces.rule_files(PACE)["recording.yml"]["groups"]}
+    assert intervals == {
+        "budget": divided(f"{BUDGET_STEP}s", PACE.memory),
+        "remembered": divided(f"{EVALUATION_INTERVAL}s", PACE.memory),
+    }
 
 
 def test_every_committed_rule_is_played() -> None:

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -63,9 +64,18 @@ BOARDS = pytest.mark.parametrize("board", [pytest.param(board, id=uid) for uid, 
 PROMQL, LOGQL, TRACEQL = targets("prometheus"), targets("loki"), targets("tempo")
 
 
-def test_there_are_six_of_them() -> None:
+def test_there_are_eight_of_them() -> None:
     titles = [board["title"] for board in DASHBOARDS.values()]
-    assert sorted(titles) == ["Alerting", "Catalogue sync", "Circuit breakers", "Errors", "Retries", "Telemetry health"]
+    assert sorted(titles) == [
+        "API and load",
+        "Alerting",
+        "Catalogue sync",
+        "Circuit breakers",
+        "Errors",
+        "Overview",
+        "Retries",
+        "Telemetry health",
+    ]
 
 
 @BOARDS
@@ -248,6 +258,16 @@ def test_most_panels_that_count_failures_offer_example_traces() -> None:
     for place, _, target in PROMQL:
         if target["exemplar"]:
             assert not target["instant"], place
+
+
+@pytest.mark.fault("O10")
+def test_a_search_from_a_panel_covers_the_range_of_the_dashboard_and_asks_for_what_spans_have() -> None:
+    panel = next(panel for _, panel in everywhere() if panel["title"] == "Top fingerprints")
+    (url,) = [link["url"] for link in panel["fieldConfig"]["overrides"][0]["properties"][0]["value"]]
+    query = unquote(url)
+    assert '"range":{"from":"${__from}","to":"${__to}"}' in query
+    (attempt,) = [span for span in resilience.SPANS if span.name == resilience.ATTEMPT_SPAN]
+    assert set(re.findall(r"span\.([\w.]+)", query)) <= set(attempt.attributes)
 
 
 @pytest.mark.parametrize("kind", ["event table", "trace table"])

@@ -259,6 +259,16 @@ def test_masking_leaves_its_mark(send: Sender, tempo: OtlpSink) -> None:
     assert next(s for s in tempo.spans if s.trace_id == trace_id).attributes["redaction.masked.count"] == 1
 
 
+@pytest.mark.fault("O12")
+def test_the_queue_of_a_job_is_no_hole(send: Sender, tempo: OtlpSink) -> None:
+    """What Celery's instrumentation writes on every span."""
+    trace_id = new_trace()
+    where = str({"exchange": "", "routing_key": "catalog", "priority": 0, "redelivered": None})
+    send.spans(span("run/x", trace_id, status=ERROR, attributes={"celery.delivery_info": where, "other": "b"}))
+    tempo.wait_for(lambda sink: any(s.trace_id == trace_id for s in sink.spans))
+    assert next(s for s in tempo.spans if s.trace_id == trace_id).attributes == {"other": "b"}
+
+
 def test_where_this_wall_has_no_sight(send: Sender, tempo: OtlpSink) -> None:
     """Bytes under an innocent name and attributes of links: docs/collector.md says so, the first wall covers them."""
     trace_id = new_trace()

@@ -90,9 +90,10 @@ def send_both(world: World) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.fault("O1")
-def test_what_a_store_refuses_for_good_is_seen_as_lost(world: World) -> None:
-    world.loki.refusals[POISON.encode()] = 400
+@pytest.mark.fault("O1", "O2")
+@pytest.mark.parametrize("status", [400, 401])
+def test_what_a_store_refuses_for_good_is_seen_as_lost(world: World, status: int) -> None:
+    world.loki.refusals[POISON.encode()] = status
     send_both(world)
     world.wait_for(alertname="CollectorLosingTelemetry")
 

@@ -53,11 +53,11 @@ class Ports:
 class Collector:
     """``with Collector("single", folder, TEMPO_OTLP_ENDPOINT=...) as collector: ... collector.url``."""
 
-    def __init__(self, config: str, folder: Path, **environment: str) -> None:
+    def __init__(self, config: str, folder: Path, *, through: str = "", **environment: str) -> None:
         self._binary = require_collector()
         self.folder = folder
         self.ports = Ports()
-        self._command = [str(self._binary), *config_arguments(config)]
+        self._command = [*filter(None, [through]), str(self._binary), *config_arguments(config)]
         self._environment = {
             "PATH": os.environ.get("PATH", ""),
             "OTELCOL_STATE_DIR": str(folder),

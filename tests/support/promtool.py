@@ -61,6 +61,12 @@ class Timeline:
         self._expected.append({"expr": query, "eval_time": f"{seconds}s", "exp_samples": samples})
         return self
 
+    def shows(self, seconds: int, expression: str, total: float | None) -> Timeline:
+        """The series of an expression add up to this at this moment; ``None``: there are none."""
+        samples = [] if total is None else [{"labels": "{}", "value": total}]
+        self._expected.append({"expr": f"sum({expression})", "eval_time": f"{seconds}s", "exp_samples": samples})
+        return self
+
     def reports(self, seconds: int, reported: Reported) -> Timeline:
         """The one alert of its rule fires at this moment with these labels and this text."""
         rule = rules()[reported.alert]

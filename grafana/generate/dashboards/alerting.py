@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generate.dashboard import Dashboard, Row
-from grafana.generate.logql import FAILED, events, spans
+from grafana.generate.logql import FAILED, STREAMS, events, spans
 from grafana.generate.names import label, prometheus_name
 from grafana.generate.panels import (
     GREEN,
@@ -15,18 +15,19 @@ from grafana.generate.panels import (
     colors,
     colors_matching,
     event_table,
+    loki,
     prom,
     stat,
     thresholds,
     timeseries,
     trace_table,
 )  # fmt: skip
-from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, ratio, total
+from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, total
+from grafana.generate.rules.recording import DEAD_LETTERS, WAITING
 
 from otel_resilience.telemetry import contract
 
 _TOLD: Final = ON_DASHBOARD.of(contract.ALERT_NOTIFICATIONS)
-_DELIVERED: Final = ON_DASHBOARD.of(contract.ALERT_NOTIFICATIONS, match(contract.OUTCOME, "delivered"))
 _FAILED: Final = ON_DASHBOARD.of(contract.ALERT_NOTIFICATIONS, match(contract.OUTCOME, "failed"))
 _BUCKETS: Final = ON_DASHBOARD.of(contract.ALERT_DELIVERY_DURATION, suffix="_bucket")
 _GRAFANA_SENT: Final = ON_DASHBOARD.named("grafana_alerting_notifications_total")
@@ -40,13 +41,24 @@ _COLUMNS: Final = {
     contract.ALERT_FINGERPRINT: "Fingerprint",
 }
 
+_ACCEPTED: Final = contract.EVENT_ALERT_DELIVERED
+_TRIED: Final = f"{_ACCEPTED}|{contract.EVENT_ALERT_FAILED}"
+
+
+def _incidents(names: str) -> str:
+    """How many incidents have such an event. Only records know the incident: as a label it would grow for ever."""
+    records = f'{STREAMS} | event_name=~"{names}" [{RANGE}]'
+    return f"count(sum by ({label(contract.ALERT_FINGERPRINT)}) (count_over_time({records})))"
+
+
 _TELLING: Final = Row(
     "Are people notified?",
     (
         stat(
             "Delivery confirmed",
-            "Share of notifications within the time range that their channel accepted.",
-            [prom(ratio(total(_DELIVERED, RANGE), total(_TOLD, RANGE)))],
+            "Share of the incidents within the time range that reached somebody: one of their notifications was"
+            " accepted by a channel, whatever became of the others.",
+            [loki(f"({_incidents(_ACCEPTED)} or vector(0)) / {_incidents(_TRIED)}", instant=True)],
             unit="percentunit",
             limits=thresholds((None, RED), (0.95, YELLOW), (1, GREEN)),
             none="no alerts",
@@ -54,17 +66,18 @@ _TELLING: Final = Row(
         ),
         stat(
             "Waiting",
-            "Notifications in the queues of the channels.",
-            [prom(f"sum(max by (job, {label(contract.CHANNEL)}) ({ON_DASHBOARD.of(contract.ALERT_QUEUE)}))")],
+            "Notifications in the queues of the channels, as the last process reported it.",
+            [prom(f"sum({WAITING})")],
             limits=thresholds((None, GREEN), (1, YELLOW), (20, RED)),
-            none="0",
+            none="unknown",
         ),
         stat(
             "Dead letters",
-            "Notifications that no channel took; `catalog-sync alerts` shows and sends them again.",
-            [prom(f"max({ON_DASHBOARD.of(contract.ALERT_DEAD_LETTERS)})")],
+            "Notifications that no channel took, as the last process reported it; `catalog-sync alerts` shows and sends"
+            " them again.",
+            [prom(DEAD_LETTERS)],
             limits=thresholds((None, GREEN), (1, RED)),
-            none="0",
+            none="unknown",
         ),
         timeseries(
             "Notifications by outcome",
@@ -85,14 +98,12 @@ _TELLING: Final = Row(
             "Notifications that were given up at a channel, each with its trace.",
             events(contract.EVENT_ALERT_FAILED),
             {contract.CHANNEL: "Channel", contract.ERROR_TYPE: "Error"} | _COLUMNS,
-            width=12,
         ),
         event_table(
             "Deliveries",
             "Notifications that a channel accepted. The fingerprint stays the same over an incident.",
             events(contract.EVENT_ALERT_DELIVERED),
             {contract.CHANNEL: "Channel", contract.PREFIX + "alert.delivery.duration": "Delivery"} | _COLUMNS,
-            width=12,
         ),
     ),
 )

@@ -20,8 +20,10 @@ from grafana.generate.panels import (
     thresholds,
     timeseries,
 )  # fmt: skip
-from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, total
+from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, ratio, total
+from grafana.generate.settings import Settings, duration
 
+from catalog_sync.settings.settings import BreakerSettings
 from otel_resilience.telemetry import contract
 
 _STATES: Final = {"closed": 0, "half_open": 1, "open": 2, "forced_open": 3, "shadow": 4}
@@ -51,19 +53,19 @@ def _counted(metric: contract.Metric, legend: str, *by: str) -> Target:
     return prom(total(OF_DEPENDENCY.of(metric), INTERVAL, *by), legend, exemplar=True)
 
 
+OPEN_CIRCUITS: Final = stat(
+    "Open circuits",
+    "Circuits that reject calls now, in any process.",
+    [prom(f"count(max by ({label(contract.DEPENDENCY)}) ({_REJECTING} == 1)) or vector(0)")],
+    limits=thresholds((None, GREEN), (1, RED)),
+    none="0",
+    height=6,
+)
+
 _WHERE: Final = Row(
     "What state are they in?",
     (
-        stat(
-            "Open circuits",
-            "Circuits that reject calls now, in any process.",
-            [
-                prom(f"count(max by ({label(contract.DEPENDENCY)}) ({_REJECTING} == 1)) or vector(0)"),
-            ],
-            limits=thresholds((None, GREEN), (1, RED)),
-            none="0",
-            height=6,
-        ),
+        OPEN_CIRCUITS,
         state_timeline(
             "State of the circuits",
             "One lane per dependency: the most alarming state of all processes. A gap means that no process reported.",
@@ -71,6 +73,73 @@ _WHERE: Final = Row(
             _SHOWN,
             width=20,
             height=6,
+        ),
+    ),
+)
+
+_BREAKER: Final = BreakerSettings.read({})
+_WINDOW: Final = duration(round(_BREAKER.monitoring_period))
+_BY_PROCESS: Final = (contract.DEPENDENCY, "instance")
+_NAMED: Final = "{{resilience_dependency}}"
+
+
+def _worst(expression: str) -> str:
+    """Breakers count in each process for itself; of jobs there are too many for a line each."""
+    return f"max by ({label(contract.DEPENDENCY)}) ({expression})"
+
+
+_FAILURES: Final = total(
+    OF_DEPENDENCY.of(contract.ERRORS, match(contract.ERROR_CLASS, "transient|transient_slow", "=~")),
+    _WINDOW,
+    *_BY_PROCESS,
+)
+_ATTEMPTS: Final = total(OF_DEPENDENCY.of(contract.OPERATION_ATTEMPTS, suffix="_sum"), _WINDOW, *_BY_PROCESS)
+_CALLS: Final = total(OF_DEPENDENCY.of(contract.OPERATION_DURATION, suffix="_count"), _WINDOW, *_BY_PROCESS)
+_QUICK: Final = total(
+    OF_DEPENDENCY.of(contract.OPERATION_DURATION, match("le", f"{Settings().slow_call:g}"), suffix="_bucket"),
+    _WINDOW,
+    *_BY_PROCESS,
+)
+
+_NEAR: Final = Row(
+    "How near are they to opening?",
+    (
+        timeseries(
+            "Failures in the window",
+            f"Failed attempts of the last {_WINDOW} that a breaker counts, in the process that has most; *Instance*"
+            " chooses one. The line is"
+            f" ERROR_CIRCUIT_BREAKER_THRESHOLD ({_BREAKER.threshold}) where it is not set otherwise: there a circuit"
+            " opens.",
+            [prom(_worst(_FAILURES), _NAMED)],
+            unit="none",
+            limits=thresholds((None, GREEN), (_BREAKER.threshold, RED)),
+        ),
+        timeseries(
+            "Failure rate",
+            f"Share of the attempts of the last {_WINDOW} that failed so, in the worst process. The line is one half,"
+            " where many breakers that count by rate open.",
+            [prom(_worst(ratio(_FAILURES, _ATTEMPTS)), _NAMED)],
+            unit="percentunit",
+            maximum=1,
+            limits=thresholds((None, GREEN), (0.5, RED)),
+        ),
+        timeseries(
+            "Calls in the window",
+            f"Protected calls that ended in the last {_WINDOW}, in the process that has most.",
+            [prom(_worst(_CALLS), _NAMED)],
+            unit="none",
+        ),
+        timeseries(
+            "Slow-call rate",
+            f"Share of the calls of the last {_WINDOW} that took longer than {Settings().slow_call:g} s, waits and"
+            f" retries included, in the worst process. Line: {Settings().slow_share:.0%}, from which DependencySlow"
+            " looks closer.",
+            [prom(_worst(f"1 - ({ratio(_QUICK, _CALLS)})"), _NAMED)],
+            unit="percentunit",
+            maximum=1,
+            limits=thresholds((None, GREEN), (Settings().slow_share, YELLOW)),
+            width=24,
+            height=7,
         ),
     ),
 )
@@ -173,7 +242,7 @@ DASHBOARD: Final = Dashboard(
     uid="catalog-breakers",
     title="Circuit breakers",
     description="What state are the circuits in, why did they change, what did it cost, how long until recovery?",
-    rows=(_WHERE, _WHY, _COST, _BACK),
+    rows=(_WHERE, _NEAR, _WHY, _COST, _BACK),
     jobs=prometheus_name(contract.BREAKER_STATUS),
     by_dependency=prometheus_name(contract.BREAKER_STATUS),
 )

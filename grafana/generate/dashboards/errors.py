@@ -6,6 +6,7 @@ from typing import Final
 
 from grafana.generate import links
 from grafana.generate.dashboard import Dashboard, Row
+from grafana.generate.dashboards.budget import BURN_RATE, LEFT_BY_DEPENDENCY
 from grafana.generate.logql import FAILED, events, spans, where
 from grafana.generate.names import prometheus_name
 from grafana.generate.panels import (
@@ -15,6 +16,7 @@ from grafana.generate.panels import (
     ORANGE,
     RED,
     YELLOW,
+    Panel,
     colors,
     event_table,
     metric_table,
@@ -24,7 +26,7 @@ from grafana.generate.panels import (
     timeseries,
     trace_table,
 )  # fmt: skip
-from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, RANGE, match, quantile, ratio, total
+from grafana.generate.promql import INTERVAL, OF_DEPENDENCY, OF_JOB, RANGE, match, quantile, ratio, total
 
 from otel_resilience.telemetry import contract
 
@@ -123,6 +125,31 @@ _PASSING: Final = Row(
     ),
 )
 
+_ENDS: Final = {"successful": "STATUS_CODE_UNSET", "failed": "STATUS_CODE_ERROR"}
+
+
+def _attempt_latency(name: str, status: str) -> Panel:
+    """From span metrics: no histogram of ours times attempts, and these know how each ended."""
+    buckets = OF_JOB.named(
+        "traces_span_metrics_duration_seconds_bucket",
+        f'span_name="{contract.ATTEMPT_SPAN}"',
+        f'status_code="{status}"',
+        'resilience_dependency=~"$dependency"',
+    )
+    return timeseries(
+        f"Latency of {name} attempts",
+        "Median, 95th and 99th percentile over five minutes, by dependency, waits not included. Of Redis only what"
+        " failed or took a second has spans.",
+        [
+            prom(quantile(share, buckets, "5m", contract.DEPENDENCY), f"{{{{resilience_dependency}}}} {legend}",
+                 exemplar=share > 0.9)
+            for share, legend in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
+        ],
+        unit="s",
+        width=12,
+    )  # fmt: skip
+
+
 _WHOSE: Final = Row(
     "Which dependency is it?",
     (
@@ -151,6 +178,9 @@ _WHOSE: Final = Row(
             [prom(quantile(0.95, _BUCKETS, "5m", contract.DEPENDENCY), "{{resilience_dependency}}", exemplar=True)],
             unit="s",
         ),
+        *(_attempt_latency(name, status) for name, status in _ENDS.items()),
+        BURN_RATE,
+        LEFT_BY_DEPENDENCY,
     ),
 )
 

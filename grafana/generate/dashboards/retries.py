@@ -27,6 +27,9 @@ from otel_resilience.telemetry import contract
 _CALLS: Final = OF_DEPENDENCY.of(contract.OPERATION_DURATION, suffix="_count")
 _ATTEMPTS: Final = OF_DEPENDENCY.of(contract.OPERATION_ATTEMPTS, suffix="_sum")
 _SENDING: Final = OF_DEPENDENCY.of(contract.OPERATION_ATTEMPTS, suffix="_count")
+_NOT_AT_ONCE: Final = OF_DEPENDENCY.of(
+    contract.OPERATION_DURATION, match(contract.OUTCOME, "ok", "!="), suffix="_count"
+)
 _CURED: Final = OF_DEPENDENCY.of(
     contract.OPERATION_DURATION, match(contract.OUTCOME, "ok_after_retry"), suffix="_count"
 )
@@ -34,6 +37,10 @@ _SURVIVING: Final = OF_DEPENDENCY.of(
     contract.OPERATION_DURATION,
     match(contract.OUTCOME, "ok_after_retry|fallback|failed|deadline", "=~"),
     suffix="_count",
+)
+_HOPELESS: Final = OF_DEPENDENCY.of(
+    contract.SUPPRESSED,
+    match(contract.SUPPRESS_REASON, "not_retryable|not_idempotent|idempotency_unknown", "=~"),
 )
 _OUTCOMES: Final = colors(
     ok=GREEN,
@@ -47,21 +54,40 @@ _OUTCOMES: Final = colors(
 _AMPLIFIED: Final = thresholds((None, GREEN), (1.2, YELLOW), (2, RED))
 _BY: Final = contract.DEPENDENCY
 
+
+def _cured(window: str, *by: str) -> str:
+    """Each call that no retry may follow is counted once where its retry is not made."""
+    surviving, hopeless = total(_SURVIVING, window, *by), total(_HOPELESS, window, *by)
+    curable = f"({surviving} - ({hopeless} or 0 * {surviving}))"
+    return ratio(total(_CURED, window, *by), curable)
+
+
 _HELP: Final = Row(
     "Do retries help?",
     (
         stat(
             "Cured by a retry",
-            "Of the calls whose first attempt failed, the share that a later attempt brought home.",
-            [prom(ratio(total(_CURED, RANGE), total(_SURVIVING, RANGE)))],
+            "Of the calls whose first attempt failed with what a retry can cure, the share that a later one brought"
+            " home.",
+            [prom(_cured(RANGE))],
             unit="percentunit",
             limits=thresholds((None, RED), (0.5, YELLOW), (0.9, GREEN)),
             none="no failures",
+            height=8,
         ),
         timeseries(
             "Calls by outcome",
-            "ok_after_retry are calls that a retry saved, fallback those with a substitute; rejected were not sent.",
+            "Protected calls that ended in each interval.",
             [prom(total(_CALLS, INTERVAL, contract.OUTCOME), "{{resilience_outcome}}", exemplar=True)],
+            bars=True,
+            overrides=_OUTCOMES,
+            width=10,
+        ),
+        timeseries(
+            "Calls that did not go well at once",
+            "The same without those that did, which would hide them: ok_after_retry are calls that a retry saved,"
+            " fallback those with a substitute; rejected were not sent.",
+            [prom(total(_NOT_AT_ONCE, INTERVAL, contract.OUTCOME), "{{resilience_outcome}}", exemplar=True)],
             bars=True,
             overrides=_OUTCOMES,
             width=10,
@@ -69,10 +95,11 @@ _HELP: Final = Row(
         timeseries(
             "Share cured by a retry",
             "By dependency, over five minutes. Low while errors are many: the failures are not of the passing kind.",
-            [prom(ratio(total(_CURED, "5m", _BY), total(_SURVIVING, "5m", _BY)), "{{resilience_dependency}}")],
+            [prom(_cured("5m", _BY), "{{resilience_dependency}}")],
             unit="percentunit",
             maximum=1,
-            width=10,
+            width=24,
+            height=7,
         ),
     ),
 )

@@ -9,14 +9,13 @@ from grafana.generate.names import label
 from grafana.generate.promql import IN_RULE, match, ratio, total
 from grafana.generate.rules import causes
 from grafana.generate.rules.model import Rule, Severity, Trace
-from grafana.generate.rules.recording import FAILED_OUTCOMES, syncs
+from grafana.generate.rules.recording import FAILED_OUTCOMES, LOST_OUTCOMES, syncs
 from grafana.generate.settings import Settings, duration
 
 from otel_resilience.telemetry import contract
 
 _BY: Final = contract.DEPENDENCY
 _DRIFT_ERRORS: Final = "schema_mismatch|invalid_response"
-_LOST_OUTCOMES: Final = "failed|rejected|deadline"
 _CUT_ERRORS: Final = "attempt_timeout|read_timeout|write_timeout|connect_timeout"
 
 
@@ -275,7 +274,7 @@ Workbook, chapter 5, table 5-8: 2 % of 30 days' budget spent in an hour, 5 % in 
 
 def _burn(settings: Settings, name: str, rate: float, long: int, short: int, every: int, severity: Severity) -> Rule:
     calls = IN_RULE.of(contract.OPERATION_DURATION, suffix="_count")
-    lost = IN_RULE.of(contract.OPERATION_DURATION, match(contract.OUTCOME, _LOST_OUTCOMES, "=~"), suffix="_count")
+    lost = IN_RULE.of(contract.OPERATION_DURATION, match(contract.OUTCOME, LOST_OUTCOMES, "=~"), suffix="_count")
     budget = 1 - settings.objective
     by = f"on ({label(_BY)})"
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from grafana.generate.names import label
-from grafana.generate.promql import IN_RULE, match, total
+from grafana.generate.promql import IN_RULE, added, match, total
 from grafana.generate.rules.causes import CAUSE_LABEL, CAUSE_SEEN_AT, EXPLAINED_FROM, conditions
 from grafana.generate.settings import EVALUATION_INTERVAL, Settings, duration
 
 from catalog_sync.observability import contract
+from otel_resilience.telemetry import contract as resilience
 
+LOST_OUTCOMES: Final = "failed|rejected|deadline"
+"""Of protected calls: those that spend the error budget."""
 FAILED_OUTCOMES: Final = "FAILED|LOCK_UNAVAILABLE"
 GOOD_OUTCOMES: Final = "COMPLETE|PARTIAL"
 JUST_NOW: Final = 120
@@ -22,6 +25,17 @@ JUST_NOW: Final = 120
 SYNC_FAILED_AT: Final = "catalog_kind:catalog_sync_failed:timestamp_seconds"
 SYNC_WORKED_AT: Final = "catalog_kind:catalog_sync_worked:timestamp_seconds"
 PUBLISHED_AT: Final = "catalog:catalog_published:timestamp_seconds"
+BUNDLES: Final = "catalog_group:catalog_sync_bundles:last"
+"""Of each group, as the last good sync left it; a process that synced before it may still report another number."""
+BUNDLES_BEFORE: Final = "catalog_group:catalog_sync_bundles:before"
+"""What :data:`BUNDLES` was until it last changed."""
+WAITING: Final = "resilience_channel:resilience_alert_queue_size:last"
+DEAD_LETTERS: Final = "resilience_alert_dead_letter_size:last"
+CALLS: Final = "resilience_dependency:resilience_calls:added5m"
+"""Protected calls that ended within five minutes, recorded every five: their sum over days costs next to nothing."""
+LOST: Final = "resilience_dependency:resilience_calls_lost:added5m"
+BUDGET_STEP: Final = 300
+"""Seconds."""
 
 SERIES: Final[dict[str, frozenset[str]]] = {
     SYNC_FAILED_AT: frozenset({"catalog_kind"}),
@@ -29,6 +43,12 @@ SERIES: Final[dict[str, frozenset[str]]] = {
     PUBLISHED_AT: frozenset(),
     CAUSE_SEEN_AT: frozenset({CAUSE_LABEL, "resilience_dependency"}),
     EXPLAINED_FROM: frozenset({"catalog_kind"}),
+    BUNDLES: frozenset({"catalog_group"}),
+    BUNDLES_BEFORE: frozenset({"catalog_group"}),
+    WAITING: frozenset({"resilience_channel"}),
+    DEAD_LETTERS: frozenset(),
+    CALLS: frozenset({"resilience_dependency"}),
+    LOST: frozenset({"resilience_dependency"}),
 }
 """Each with its labels."""
 
@@ -70,6 +90,33 @@ def _causes(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
+def _bundles(watched: str) -> list[dict[str, str]]:
+    """The value before comes first: it is compared with what the other one was until now."""
+    just_synced = f"({added(syncs(GOOD_OUTCOMES), duration(JUST_NOW))} > 0)"
+    by = label(contract.GROUP)
+    now = f"max by ({by}) ({IN_RULE.of(contract.SYNC_BUNDLES)} and on (job, instance) {just_synced})"
+    last = f"last_over_time({BUNDLES}[{watched}])"
+    return [
+        {
+            "record": BUNDLES_BEFORE,
+            "expr": f"{last} != on ({by}) {now} or last_over_time({BUNDLES_BEFORE}[{watched}])",
+        },
+        {"record": BUNDLES, "expr": f"{now} or {last}"},
+    ]
+
+
+def _budget() -> list[dict[str, str]]:
+    def gained(*matchers: str) -> str:
+        calls = IN_RULE.of(resilience.OPERATION_DURATION, *matchers, suffix="_count")
+        return total(calls, duration(BUDGET_STEP), resilience.DEPENDENCY)
+
+    lost = gained(match(resilience.OUTCOME, LOST_OUTCOMES, "=~"))
+    return [
+        {"record": CALLS, "expr": f"{gained()} > 0"},
+        {"record": LOST, "expr": f"{lost} > 0"},
+    ]
+
+
 def rule_file(settings: Settings) -> dict[str, Any]:
     """As Prometheus loads it."""
     watched = duration(settings.watched)
@@ -82,8 +129,10 @@ def rule_file(settings: Settings) -> dict[str, Any]:
 
     age = IN_RULE.of(contract.AGE)
     published = f"max((timestamp({age}) - {age}) or last_over_time({PUBLISHED_AT}[{watched}]))"
+    waiting = f"max by ({label(resilience.CHANNEL)}) ({IN_RULE.of(resilience.ALERT_QUEUE)})"
     return {
         "groups": [
+            {"name": "budget", "interval": duration(BUDGET_STEP), "rules": _budget()},
             {
                 "name": "remembered",
                 "interval": duration(EVALUATION_INTERVAL),
@@ -91,9 +140,12 @@ def rule_file(settings: Settings) -> dict[str, Any]:
                     remembered(SYNC_FAILED_AT, moment(FAILED_OUTCOMES)),
                     remembered(SYNC_WORKED_AT, moment(GOOD_OUTCOMES)),
                     {"record": PUBLISHED_AT, "expr": published},
+                    *_bundles(watched),
+                    remembered(WAITING, waiting),
+                    remembered(DEAD_LETTERS, f"max({IN_RULE.of(resilience.ALERT_DEAD_LETTERS)})"),
                     *_causes(settings),
                     {"record": EXPLAINED_FROM, "expr": _explained_from(settings)},
                 ],
-            }
+            },
         ]
     }

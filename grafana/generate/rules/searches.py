@@ -18,7 +18,9 @@ def links_of(rule: Rule, base: str) -> dict[str, str]:
     if rule.trace is None:
         return {}
     holes = {word: f"{{{{ $labels.{label} | urlquery }}}}" for word, label in HOLES.items()}
-    traces = links.traces(newest(rule.trace.traceql), holes, datasource=DATASOURCE_UIDS["tempo"], since=SINCE)
+    traces = links.traces(
+        newest(rule.trace.traceql), holes, datasource=DATASOURCE_UIDS["tempo"], time_range=(SINCE, "now")
+    )
     logs = links.logs(rule.trace.logql, holes, datasource=DATASOURCE_UIDS["loki"], since=SINCE)
     return {"trace_url": base + traces.removeprefix("/"), "logs_url": base + logs.removeprefix("/")}
 

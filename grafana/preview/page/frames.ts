@@ -50,6 +50,9 @@ export function registerTransformations() {
 const STANDARD = ['unit', 'decimals', 'min', 'max', 'noValue', 'displayName', 'color', 'thresholds', 'mappings', 'links', 'filterable'];
 const OF_NUMBERS = new Set(['decimals', 'min', 'max', 'thresholds']);
 
+// The first step has no value; a value below zero is not below it.
+const fromBelow = (step: { value: number | null }) => ({ ...step, value: step.value ?? -Infinity });
+
 function registry({ defaults, overrides }: Panel['fieldConfig']) {
   const set = overrides.flatMap((override) => override.properties.map((property: { id: string }) => property.id));
   const custom = new Set([
@@ -61,7 +64,7 @@ function registry({ defaults, overrides }: Panel['fieldConfig']) {
     path,
     isCustom,
     name: id,
-    process: (value: unknown) => value,
+    process: (value: any) => (id === 'thresholds' && value ? { ...value, steps: value.steps.map(fromBelow) } : value),
     shouldApply: (field: Field) => !OF_NUMBERS.has(id) || field.type === FieldType.number,
   });
   const items = [...STANDARD.map((id) => item(id, id, false)), ...[...custom].map((id) => item(`custom.${id}`, id, true))];

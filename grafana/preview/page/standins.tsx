@@ -15,7 +15,7 @@ export function Missing({ reason }: { reason: string }) {
 
 export function NoData() {
   const theme = useTheme2();
-  return <div style={{ height: '100%', display: 'grid', placeItems: 'center', color: theme.colors.text.secondary }}>No data</div>;
+  return <div style={{ height: '100%', display: 'grid', placeItems: 'center', color: theme.colors.text.secondary }}>none</div>;
 }
 
 interface Span {

@@ -1,0 +1,190 @@
+"""API and load: the four golden signals of catalog-api, and what of ours is at its limit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.generate.dashboard import Dashboard, Row
+from grafana.generate.foreign import API_DURATION
+from grafana.generate.logql import events
+from grafana.generate.names import label, prometheus_name
+from grafana.generate.panels import GREEN, RED, YELLOW, colors_matching, event_table, prom, stat, thresholds, timeseries
+from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, ratio, total
+from grafana.generate.rules.recording import WAITING
+
+from otel_resilience.telemetry import contract
+
+_ROUTE: Final = "http.route"
+_STATUS: Final = "http.response.status_code"
+_ANSWERS: Final = ON_DASHBOARD.of(API_DURATION, suffix="_count")
+_BROKEN: Final = ON_DASHBOARD.of(API_DURATION, match(_STATUS, "5..", "=~"), suffix="_count")
+_BUCKETS: Final = ON_DASHBOARD.of(API_DURATION, suffix="_bucket")
+_BY: Final = contract.DEPENDENCY
+_SHARE: Final = thresholds((None, GREEN), (0.001, YELLOW), (0.01, RED))
+
+_SERVES: Final = Row(
+    "Does the API answer, and how fast?",
+    (
+        stat(
+            "Answers",
+            "Requests that catalog-api answered within the time range.",
+            [prom(total(_ANSWERS, RANGE))],
+            unit="locale",
+        ),
+        stat(
+            "Server errors",
+            "Share of answers within the time range with a status of 500 or above.",
+            [prom(ratio(total(_BROKEN, RANGE), total(_ANSWERS, RANGE)))],
+            unit="percentunit",
+            limits=_SHARE,
+            none="no requests",
+        ),
+        timeseries(
+            "Traffic",
+            "Answers in each interval, by route.",
+            [prom(total(_ANSWERS, INTERVAL, _ROUTE), "{{http_route}}")],
+            bars=True,
+            width=10,
+        ),
+        timeseries(
+            "Answers that are errors",
+            "Answers with a status of 400 or above, by route and status; those that went well would hide them.",
+            [
+                prom(
+                    total(
+                        ON_DASHBOARD.of(API_DURATION, match(_STATUS, "[45]..", "=~"), suffix="_count"),
+                        INTERVAL,
+                        _ROUTE,
+                        _STATUS,
+                    ),
+                    "{{http_route}}: {{http_response_status_code}}",
+                    exemplar=True,
+                )
+            ],
+            bars=True,
+            overrides=colors_matching({": 4..$": YELLOW, ": 5..$": RED}),
+            width=10,
+        ),
+        timeseries(
+            "Latency",
+            "Median, 95th and 99th percentile of all answers of five minutes.",
+            [
+                prom(quantile(share, _BUCKETS, "5m"), name)
+                for share, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
+            ],
+            unit="s",
+            width=12,
+        ),
+        timeseries(
+            "Latency by route",
+            "95th percentile over five minutes.",
+            [prom(quantile(0.95, _BUCKETS, "5m", _ROUTE), "{{http_route}}", exemplar=True)],
+            unit="s",
+            width=12,
+        ),
+    ),
+)
+
+
+_DEGRADED: Final = ON_DASHBOARD.of(contract.STORAGE_DEGRADED)
+_SATURATED: Final = Row(
+    "What is at its limit?",
+    (
+        timeseries(
+            "Waits for a limit",
+            "95th percentile over five minutes of the waits for a permit (rate) or a slot (concurrency); what passed at"
+            " once is not in it.",
+            [
+                prom(
+                    quantile(0.95, ON_DASHBOARD.of(contract.LIMIT_WAIT, suffix="_bucket"), "5m", _BY, contract.LIMIT),
+                    "{{resilience_dependency}}: {{resilience_limit}}",
+                )
+            ],
+            unit="s",
+        ),
+        timeseries(
+            "Calls turned away by a limit",
+            "Calls that a limit could not let pass in time; nothing was sent.",
+            [
+                prom(
+                    total(ON_DASHBOARD.of(contract.LIMIT_REJECTIONS), INTERVAL, _BY, contract.LIMIT),
+                    "{{resilience_dependency}}: {{resilience_limit}}",
+                )
+            ],
+            bars=True,
+        ),
+        timeseries(
+            "Calls under way",
+            "Calls to a dependency whose calls at a time are limited, all processes together.",
+            [
+                prom(
+                    f"sum by ({label(_BY)}) ({ON_DASHBOARD.of(contract.CONCURRENCY_IN_FLIGHT)})",
+                    "{{resilience_dependency}}",
+                ),
+            ],
+            unit="none",
+        ),
+        timeseries(
+            "Abandoned threads",
+            "Threads that still run an attempt which was given up at its time limit.",
+            [
+                prom(
+                    f"sum by ({label(_BY)}) ({ON_DASHBOARD.of(contract.TIMEOUT_ABANDONED)})",
+                    "{{resilience_dependency}}",
+                )
+            ],
+            unit="none",
+        ),
+        timeseries(
+            "Waiting notifications",
+            "Notifications in the queues of the channels; the last known number where no process reports one.",
+            [prom(WAITING, "{{resilience_channel}}")],
+            unit="none",
+        ),
+        timeseries(
+            "Steps of shared state",
+            "95th percentile over five minutes of one step of breakers and budgets that are shared, waits for the"
+            " storage included; those that failed apart.",
+            [
+                prom(
+                    quantile(
+                        0.95,
+                        ON_DASHBOARD.of(contract.STORAGE_DURATION, suffix="_bucket"),
+                        "5m",
+                        contract.STORAGE,
+                        contract.ERROR_TYPE,
+                    ),
+                    "{{resilience_storage}} {{error_type}}",
+                )
+            ],
+            unit="s",
+        ),
+        stat(
+            "Shared state that is degraded",
+            "Processes that cannot reach shared state now and fall back to a state of their own.",
+            [prom(f"sum({_DEGRADED})")],
+            limits=thresholds((None, GREEN), (1, RED)),
+            width=6,
+            height=8,
+        ),
+        event_table(
+            "Losses of shared state",
+            "When shared state could not be reached, each with what was met.",
+            events(contract.EVENT_STORAGE_DEGRADED),
+            {contract.STORAGE: "Storage", contract.ERROR_TYPE: "Error"},
+            width=18,
+        ),
+    ),
+)
+
+DASHBOARD: Final = Dashboard(
+    uid="catalog-load",
+    title="API and load",
+    description="Does the API answer, how fast, and what is at its limit?",
+    rows=(_SERVES, _SATURATED),
+    jobs='{__name__=~"'
+    + prometheus_name(API_DURATION)
+    + "_count|"
+    + prometheus_name(contract.OPERATION_DURATION)
+    + '_count"}',
+)
