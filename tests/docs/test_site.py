@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import breaker_settings
-from tools.site import docstrings, references
+from tools.site import api_pages, docstrings, references
 
 from support.browser import Browser, running_chromium
 from support.doc_blocks import ROOT
@@ -97,11 +97,24 @@ def test_what_is_said_to_the_tests_is_not_shown(site: Path) -> None:
     assert "needs Docker" not in (site / "deployment/index.html").read_text(encoding="utf-8")
 
 
+def test_links_show_titles_in_place_of_file_names(site: Path) -> None:
+    assert "[telemetry-changes.md](" in (ROOT / "docs/conventions.md").read_text(encoding="utf-8")
+    assert 'href="../telemetry-changes/">Changes of telemetry</a>' in (site / "conventions/index.html").read_text()
+    assert not [path for path in site.rglob("*.html") if re.search(r">[\w./-]+\.md</a>", path.read_text("utf-8"))]
+
+
 def test_every_public_name_is_on_a_page(site: Path) -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in (site / "reference/api").rglob("*.html"))
     for module, names in _listed().items():
         for name in names:
             assert f'id="{module}.{name}"' in pages, f"{module}.{name}"
+
+
+def test_members_that_are_not_for_users_are_on_no_page(site: Path) -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (site / "reference/api").rglob("*.html"))
+    shown = {tuple(found.split(".")[-2:]) for found in re.findall(r'<h\d id="([\w.]+)"', pages)}
+    assert ("Policy", "execute") in shown
+    assert [pair for pair in shown if len(pair) == 2 and api_pages.public_api().is_for_rooms(*pair)] == []
 
 
 def _listed() -> dict[str, list[str]]:

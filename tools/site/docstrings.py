@@ -36,14 +36,20 @@ def _fenced(found: re.Match[str]) -> str:
 
 
 class PublicNames(griffe.Extension):
-    """Rewrites every docstring before it is shown."""
+    """Rewrites every docstring before it is shown, and leaves out members that are not for users."""
 
     def __init__(self) -> None:
         super().__init__()
         names = api_pages.names()
+        self._is_for_rooms = api_pages.public_api().is_for_rooms
         self._homes = {**{public.rpartition(".")[2]: home for public, home in names.items()}, **names}
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called by griffe for everything that it has read."""
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value, self._homes)
+
+    def on_members(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Called by griffe for every module and class when all that is in it was read."""
+        for member in [each for each in obj.members if self._is_for_rooms(obj.name, each)]:
+            obj.del_member(member)
