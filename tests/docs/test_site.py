@@ -103,6 +103,10 @@ def test_links_show_titles_in_place_of_file_names(site: Path) -> None:
     assert not [path for path in site.rglob("*.html") if re.search(r">[\w./-]+\.md</a>", path.read_text("utf-8"))]
 
 
+def test_no_row_stands_outside_its_table(site: Path) -> None:
+    assert not [path for path in site.rglob("*.html") if re.search(r"<p>\|", path.read_text("utf-8"))]
+
+
 def test_every_public_name_is_on_a_page(site: Path) -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in (site / "reference/api").rglob("*.html"))
     for module, names in _listed().items():
