@@ -121,6 +121,17 @@ def test_members_that_are_not_for_users_are_on_no_page(site: Path) -> None:
     assert [pair for pair in shown if len(pair) == 2 and api_pages.public_api().is_for_rooms(*pair)] == []
 
 
+def test_defaults_are_shown_as_values(site: Path) -> None:
+    pages = {path.parent.name: path.read_text("utf-8") for path in (site / "reference/api").glob("*/index.html")}
+    signatures = {
+        room: [re.sub(r"<[^>]+>", "", each) for each in re.findall(r'<div class="doc-signature.*?</div>', page, re.S)]
+        for room, page in pages.items()
+    }
+    assert any("max_attempt_threads: int = 40" in each for each in signatures["policy"])
+    named = re.compile(r"\w+: (?:int|float|str)(?: \| None)? = [A-Z_]{2,}")
+    assert {room: found for room, texts in signatures.items() if (found := named.findall("".join(texts)))} == {}
+
+
 def _listed() -> dict[str, list[str]]:
     listed: dict[str, list[str]] = {"otel_resilience": []}
     for line in (ROOT / "docs/api/otel_resilience.txt").read_text(encoding="utf-8").splitlines()[1:]:

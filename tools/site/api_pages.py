@@ -28,7 +28,7 @@ ROOMS: Final = {
     "testing": "Tests",
 }
 """In the order of the navigation, with the titles of the pages."""
-_BEHIND_GUIDES: Final = "---\nsearch:\n  boost: 0.5\n---\n"
+_BEHIND_GUIDES: Final = "---\nsearch:\n  boost: 0.2\n---\n"
 """Who searches for a word, as "timeout", wants the guide first; who searches for a name finds it here."""
 _OTHER_ROOM: Final = {"correlation": "telemetry", "redaction": "telemetry", "_internal": "limits"}
 
