@@ -39,6 +39,24 @@ MODULES = (
 """What a user imports from; every other module may change."""
 TELEMETRY_NAMES = ("use_providers",)
 """Of ``otel_resilience.telemetry``: the rest is for the rooms of the library."""
+FOR_ROOMS = {
+    "AlertService": "is_outdated on_receipt woke_up",
+    "CircuitBreaker": "fast_permit reject rejects_until renew_after_fork",
+    "Incident": "absorb becomes_calm confirm end_with_process fresh may_escalate_from needs_saving next_message"
+    " not_after observed_here of reopened_as revision room_for see sender_of started_here take_step threshold_reached"
+    " unsaved withdraw",
+    "IncidentBook": "adopt awaits_confirmation clock_was_set ended_elsewhere forget is_shared merge restore_lost settle"
+    " to_save withdrawn woke_up",
+    "MemoryStorage": "documents",
+    "Policy": "is_limited warn_once",
+    "PolicyRegistry": "renew_after_fork",
+    "RateLimiter": "renew_after_fork",
+    "RedisStorage": "lost_rounds",
+    "RetryBudget": "enlarge enter_starvation",
+    "RetryBudgetConfig": "price",
+    "error_types": "redis_reply",
+}
+"""Members that are no promise, by where they are defined: other rooms of the library need them, and no user."""
 INDENT = "    "
 WIDTH = 100
 
@@ -83,7 +101,12 @@ def _class(name: str, kind: type) -> Iterator[str]:
     shown = [base for base in bases if not base.startswith("_")]
     word = "enum" if issubclass(kind, enum.Enum) else "protocol" if protocol else "class"
     yield f"{word} {name}" + (f"({', '.join(shown)})" if shown else "")
-    members = {member: value for owner in reversed(_ours(kind)) for member, value in vars(owner).items()}
+    members = {
+        member: value
+        for owner in reversed(_ours(kind))
+        for member, value in vars(owner).items()
+        if not is_for_rooms(owner.__name__, member)
+    }
     if issubclass(kind, enum.Enum):
         yield from (f"{INDENT}{member} = {_text(each.value)}" for member, each in kind.__members__.items())
     elif not protocol and "__init__" in members:
@@ -93,6 +116,11 @@ def _class(name: str, kind: type) -> Iterator[str]:
         value = members[member]
         if _is_public(member) and member not in fields and not isinstance(value, enum.Enum):
             yield from (INDENT + line for line in _member(member, value))
+
+
+def is_for_rooms(owner: str, member: str) -> bool:
+    """Whether a member of a public class or module is left out here and on the site."""
+    return member in FOR_ROOMS.get(owner, "").split()
 
 
 def _is_public(member: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import breaker_settings
-from tools.site import docstrings, references
+from tools.site import api_pages, docstrings, references
 
 from support.browser import Browser, running_chromium
 from support.doc_blocks import ROOT
@@ -97,11 +97,39 @@ def test_what_is_said_to_the_tests_is_not_shown(site: Path) -> None:
     assert "needs Docker" not in (site / "deployment/index.html").read_text(encoding="utf-8")
 
 
+def test_links_show_titles_in_place_of_file_names(site: Path) -> None:
+    assert "[telemetry-changes.md](" in (ROOT / "docs/conventions.md").read_text(encoding="utf-8")
+    assert 'href="../telemetry-changes/">Changes of telemetry</a>' in (site / "conventions/index.html").read_text()
+    assert not [path for path in site.rglob("*.html") if re.search(r">[\w./-]+\.md</a>", path.read_text("utf-8"))]
+
+
+def test_no_row_stands_outside_its_table(site: Path) -> None:
+    assert not [path for path in site.rglob("*.html") if re.search(r"<p>\|", path.read_text("utf-8"))]
+
+
 def test_every_public_name_is_on_a_page(site: Path) -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in (site / "reference/api").rglob("*.html"))
     for module, names in _listed().items():
         for name in names:
             assert f'id="{module}.{name}"' in pages, f"{module}.{name}"
+
+
+def test_members_that_are_not_for_users_are_on_no_page(site: Path) -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (site / "reference/api").rglob("*.html"))
+    shown = {tuple(found.split(".")[-2:]) for found in re.findall(r'<h\d id="([\w.]+)"', pages)}
+    assert ("Policy", "execute") in shown
+    assert [pair for pair in shown if len(pair) == 2 and api_pages.public_api().is_for_rooms(*pair)] == []
+
+
+def test_defaults_are_shown_as_values(site: Path) -> None:
+    pages = {path.parent.name: path.read_text("utf-8") for path in (site / "reference/api").glob("*/index.html")}
+    signatures = {
+        room: [re.sub(r"<[^>]+>", "", each) for each in re.findall(r'<div class="doc-signature.*?</div>', page, re.S)]
+        for room, page in pages.items()
+    }
+    assert any("max_attempt_threads: int = 40" in each for each in signatures["policy"])
+    named = re.compile(r"\w+: (?:int|float|str)(?: \| None)? = [A-Z_]{2,}")
+    assert {room: found for room, texts in signatures.items() if (found := named.findall("".join(texts)))} == {}
 
 
 def _listed() -> dict[str, list[str]]:

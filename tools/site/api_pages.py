@@ -28,10 +28,13 @@ ROOMS: Final = {
     "testing": "Tests",
 }
 """In the order of the navigation, with the titles of the pages."""
+_BEHIND_GUIDES: Final = "---\nsearch:\n  boost: 0.2\n---\n"
+"""Who searches for a word, as "timeout", wants the guide first; who searches for a name finds it here."""
 _OTHER_ROOM: Final = {"correlation": "telemetry", "redaction": "telemetry", "_internal": "limits"}
 
 
-def _public_api() -> ModuleType:
+def public_api() -> ModuleType:
+    """What lists the public names; docs/ is no package."""
     spec = importlib.util.spec_from_file_location("public_api", ROOT / "docs/public_api.py")
     assert spec is not None
     assert spec.loader is not None
@@ -42,7 +45,7 @@ def _public_api() -> ModuleType:
 
 def names() -> dict[str, str]:
     """Every public name as it is imported, and where it is defined."""
-    listed = _public_api()
+    listed = public_api()
     return {
         f"{module}.{name}": _home(module, name, getattr(importlib.import_module(module), name))
         for module in listed.MODULES
@@ -88,7 +91,7 @@ def _page(title: str, shown: dict[str, str]) -> str:
     lines = [f"from {module} import {', '.join(found)}" for module, found in imports.items()]
     wrapped = [line if len(line) <= 100 else _wrapped(line) for line in lines]
     entries = [_entry(public, home) for public, home in sorted(shown.items(), key=lambda each: each[0].lower())]
-    return "\n\n".join([f"# {title}", "\n".join(["```python", *wrapped, "```"]), *entries]) + "\n"
+    return _BEHIND_GUIDES + "\n\n".join([f"# {title}", "\n".join(["```python", *wrapped, "```"]), *entries]) + "\n"
 
 
 def _wrapped(line: str) -> str:

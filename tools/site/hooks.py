@@ -24,6 +24,9 @@ FENCE: Final = "`" * 6
 REPOSITORY: Final = "repository"
 """Folder of the site with the files outside docs/ that its pages link to."""
 _LINK: Final = re.compile(r"\]\((?![a-z]+:|#|/)([^)#\s]+)(#[^)\s]*)?((?: \"[^\"]*\")?)\)")
+_FILE_NAME: Final = re.compile(r"\[([\w./-]+\.md)\](?=\(([^)#\s]+\.md)[#)])")
+"""A link that shows the name of a file: right in the repository, where the site has titles."""
+_TITLE: Final = re.compile(r"^# (.+)$", re.M)
 _MERMAID: Final = re.compile(r"^```mermaid\n(.*?)^```$", re.M | re.S)
 _FOR_TESTS: Final = re.compile(r"^<!-- (?:not run|run by|before|in the background):.*?-->\n+", re.M | re.S)
 _LANGUAGES: Final = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json"}
@@ -53,6 +56,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     source = Path(config.docs_dir) / place if of_docs else ROOT / place.relative_to(REPOSITORY)
     if source.suffix == ".md" and source.is_file():
         markdown = _FOR_TESTS.sub("", markdown)
+        markdown = _FILE_NAME.sub(lambda found: _titled(found, source), markdown)
         markdown = _LINK.sub(lambda found: _led(found, source, place), markdown)
     return _MERMAID.sub(lambda found: _drawn(found[1], place, config), markdown)
 
@@ -109,6 +113,12 @@ def _led(found: re.Match[str], source: Path, place: PurePosixPath) -> str:
     if not target.exists() or (source.is_relative_to(DOCS) and _is_of_docs(target)):
         return found[0]  # MkDocs complains where there is none
     return f"]({os.path.relpath(_uri(target), place.parent)}{found[2] or ''}{found[3]})"
+
+
+def _titled(found: re.Match[str], source: Path) -> str:
+    target = _resolved(source, found[2])
+    title = _TITLE.search(target.read_text(encoding="utf-8")) if target.is_file() else None
+    return f"[{title[1]}]" if title else found[0]
 
 
 def _drawn(source: str, place: PurePosixPath, config: MkDocsConfig) -> str:

@@ -61,6 +61,7 @@ def test_what_may_exist_passes(kind: SyncKind, scope: str) -> None:
         (SyncKind.GROUP, "a\nb", "cannot be"),
     ],
 )
+@pytest.mark.fault("S9")
 def test_a_typo_is_refused_with_the_nearest_names(kind: SyncKind, scope: str, nearest: str) -> None:
     with pytest.raises(UnknownScopeError) as caught:
         check_scope(SyncRequest(kind, scope), KNOWN)
@@ -83,6 +84,7 @@ def test_the_codes_are_those_of_iso_3166_and_of_the_supplier() -> None:
 
 
 @pytest.mark.parametrize("asked", ["standardfixed", "STANDARD FIXED", "standard_-_fixed", "Standard\u2013Fixed"])
+@pytest.mark.fault("S9")
 def test_sync_and_search_have_one_rule_of_spelling(asked: str) -> None:
     assert GroupNames(["Standard - Fixed"]).listed(asked) == "Standard - Fixed"
     assert Filter(group=asked).accepts("groups", "Standard - Fixed")

@@ -52,7 +52,7 @@ def recipe() -> Iterator[Callable[..., Recipe]]:
 
 
 def test_a_policy(recipe: Callable[..., Recipe]) -> None:
-    assert recipe("Clients").policy.deadline == 20
+    assert recipe("Protect a whole client").policy.deadline == 20
 
 
 def test_boto3(recipe: Callable[..., Recipe], server: AnsweringServer, monkeypatch: pytest.MonkeyPatch) -> None:
