@@ -20,6 +20,8 @@ from catalog_sync.domain.freshness import Freshness
 from catalog_sync.settings.folders import make_private
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
+from otel_resilience import classify
+from otel_resilience.classification import error_types
 from otel_resilience.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ PROBE_LIMIT: Final = 20.0
 """Seconds for the probe of the supplier, retries included."""
 TOLERATED_SKEW: Final = 5.0
 """Seconds between our clock and the supplier's; its ``Date`` counts whole ones."""
+_ROOM: Final = 64 * 1024
+"""Bytes that must fit into the state folder: one state file with its replacement."""
 
 
 class Check(NamedTuple):
@@ -64,14 +68,19 @@ def fail(name: str, message: str, advice: str) -> Check:
 
 
 def state_dir(path: Path) -> Check:
-    """Whether a file can be written to the state folder."""
+    """Whether a file can be written to the state folder, with content: an empty one is made on a full disk, too."""
     try:
         make_private(path)
-        with tempfile.NamedTemporaryFile(dir=path, prefix=".doctor"):
-            pass
+        with tempfile.NamedTemporaryFile(dir=path, prefix=".doctor") as file:
+            file.write(bytes(_ROOM))
+            file.flush()
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        return fail("state folder", f"{path} cannot be written: {reason}", "set CATALOG_STATE_DIR to a folder of yours")
+        if classify(error).error_type == error_types.DISK_FULL:
+            advice = "make room there, or set CATALOG_STATE_DIR to a folder on another disk"
+        else:
+            advice = "set CATALOG_STATE_DIR to a folder of yours"
+        return fail("state folder", f"{path} cannot be written: {reason}", advice)
     return ok("state folder", f"{path} can be written")
 
 

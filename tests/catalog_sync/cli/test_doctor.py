@@ -46,6 +46,12 @@ def test_what_does_not_work_fails(cli: Cli, changes: dict[str, str], failed: str
     assert [name for name, status in found.items() if status == "fail"] == [failed]
 
 
+def test_a_full_disk_fails_although_an_empty_file_can_be_made(cli: Cli) -> None:
+    result = cli.under(("sh", "-c", 'ulimit -f 8; exec "$@"', "sh"), "doctor", "--json")
+    [check] = [check for check in result.json["checks"] if check["name"] == "state folder"]
+    assert (check["status"], check["advice"].partition(",")[0]) == ("fail", "make room there")
+
+
 def test_a_wrong_setting_is_a_failed_check(cli: Cli) -> None:
     assert statuses(cli, CATALOG_PAGE_SIZE="many") == (2, {"settings": "fail"})
 
