@@ -26,6 +26,7 @@ from otel_resilience.storage.backends import disk as disk_module
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import TransientFault
 
+STORAGE_DEGRADED = "resilience.storage.degraded"
 CONFIG = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_timeout=60, probe_lease=6)
 
 
@@ -230,10 +231,10 @@ def test_a_full_disk_that_can_still_be_read_is_one_outage(machine: Machine, monk
             fail(breaker)
             machine.pass_time(1)
             assert breaker.state.name in {"CLOSED", "OPEN"}
-        assert recorded.event_names().count("resilience.storage.degraded") == 1
+        assert recorded.event_names().count(STORAGE_DEGRADED) == 1
         assert recorded.event_names().count("resilience.storage.restored") == 0
-        [degraded] = [event for event in recorded.events if event.name == "resilience.storage.degraded"]
-        assert degraded.attributes["error.type"] == "disk_full"
+        [degraded] = [event.log_record for event in recorded.events if event.log_record.event_name == STORAGE_DEGRADED]
+        assert (degraded.attributes or {})["error.type"] == "disk_full"
         monkeypatch.undo()
         machine.pass_time(60)
         breaker.execute(lambda: None)
