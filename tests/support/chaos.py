@@ -131,9 +131,10 @@ class Chaos:
             for _ in range(READERS):
                 tasks.create_task(self._read())
             await asyncio.sleep(3)
+            first = time.monotonic()
             for _ in range(number):
                 await asyncio.sleep(self._random.uniform(0.2, 3.0))
-                if time.monotonic() - began > within:
+                if time.monotonic() - first > within:
                     break
                 await self._let_something_happen()
             self._done.set()
