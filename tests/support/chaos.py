@@ -1,6 +1,8 @@
-"""Chaos: syncs and readers while workers, the API and Redis are killed at random. ``python tests/support/chaos.py``.
+"""Chaos: syncs and readers while all around them fails at random. ``python tests/support/chaos.py``.
 
-Every accepted sync must end, none may be published twice, and no reader may see half of one version or a mix of two.
+Every accepted sync must end, none may be published twice, no reader may see half of one version, a mix of two, or
+another bundle than the supplier has, and a second installation on the same Redis stays as it is. What Redis has lost
+itself (everything deleted, an older replica promoted) may be forgotten, and the next sync makes it good.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,14 @@ import httpx
 if __name__ == "__main__":  # as a program: the other helpers lie beside this one
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from catalog_sync.domain.errors import CacheConnectionError
+from catalog_sync.domain.errors import CacheConnectionError, CatalogSyncError
+from catalog_sync.domain.models import SyncRequest
+from catalog_sync.jobs.port import Job, JobNotFoundError
 from catalog_sync.store.errors import VersionGoneError
 from support.api_process import TOKEN, ApiProcess
+from support.loopback_proxy import LoopbackProxy
 from support.redis_server import RedisServer, free_port
+from support.trouble import FAKETIME, Clock, Neighbour, fail_over, full_disk
 from support.worker_world import PERSISTENT, WorkerWorld, process_environment, running_supplier, worker_world
 
 WORKERS = 3
@@ -37,63 +44,104 @@ SETTLE = 120.0
 SOMEWHAT_SLOW = {"name": "slow", "rules": [{"fault": "latency", "delay_s": 0.15, "when": {"endpoint": "catalogue"}}]}
 
 
+KILLS = {"worker": 6, "api": 2, "redis": 2}
+"""Processes that are killed, by how often."""
+EVENTS = {**KILLS, "clock": 2, "disk": 2, "proxy": 2, "flushall": 1, "failover": 1}
+"""Everything that can happen."""
+JUMPS = (-86_400, -3_600, -60, 0, 60, 3_600, 86_400)
+"""Seconds by which the clock of workers and API is wrong."""
+
+
 @dataclasses.dataclass
 class Findings:
     """What happened."""
 
-    kills: Counter[str] = dataclasses.field(default_factory=Counter)
-    accepted: list[str] = dataclasses.field(default_factory=list)
+    events: Counter[str] = dataclasses.field(default_factory=Counter)
+    accepted: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Jobs, by when they were asked for."""
     conflicts: int = 0
     refused: int = 0
     reads: int = 0
     reads_without_store: int = 0
     torn: list[str] = dataclasses.field(default_factory=list)
+    wrong: list[str] = dataclasses.field(default_factory=list)
     outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
     lost: list[str] = dataclasses.field(default_factory=list)
+    forgotten: int = 0
+    """Jobs that Redis lost when everything was deleted or an older replica was promoted."""
     published_twice: list[str] = dataclasses.field(default_factory=list)
     unpublished: list[str] = dataclasses.field(default_factory=list)
+    neighbour: list[str] = dataclasses.field(default_factory=list)
+    """Keys of the second installation that changed."""
     repeated_steps: int = 0
     dead_letters: int = 0
     seconds: float = 0.0
 
+    @property
+    def faults(self) -> dict[str, list[str]]:
+        """What must not be, where it was."""
+        names = ("lost", "torn", "wrong", "published_twice", "unpublished", "neighbour")
+        return {name: found for name in names if (found := getattr(self, name))}
+
     def summary(self) -> dict[str, Any]:
-        """For people and for assertions."""
-        return {
-            **dataclasses.asdict(self),
-            "kills": dict(self.kills),
-            "outcomes": dict(self.outcomes),
-            "accepted": len(self.accepted),
-        }
+        """For people."""
+        shown = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**shown, "accepted": len(self.accepted)}
 
 
 class Chaos:
-    """One run over a world. ``seed`` decides what is killed and when."""
+    """One run over a world. ``seed`` decides what happens and when; ``events`` what can."""
 
-    def __init__(self, world: WorkerWorld, seed: int) -> None:
+    def __init__(
+        self,
+        world: WorkerWorld,
+        seed: int,
+        *,
+        events: Collection[str] = tuple(KILLS),
+        clock: Clock | None = None,
+        proxy: LoopbackProxy | None = None,
+        neighbour: Neighbour | None = None,
+    ) -> None:
         self._world = world
+        self._events = [name for name in EVENTS if name in events]
+        self._clock = clock
+        self._proxy = proxy
+        self._neighbour = neighbour
         self._random = random.Random(seed)
         self._port = free_port()
         self._api: ApiProcess
         self._done = asyncio.Event()
+        self._truth: dict[bytes, bytes] = {}
         self._digests: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
+        self._forgot = 0.0
+        """When Redis lost something, last."""
+        self._forgetting = False
         self.found = Findings()
 
-    async def run(self, kills: int) -> Findings:
-        """Kill so many times; then let everything settle and look."""
+    async def run(self, number: int, within: float) -> Findings:
+        """So many events, of which none begins after ``within`` seconds; then let everything settle and look."""
         began = time.monotonic()
         for _ in range(WORKERS):
             self._world.start_worker()
         await self._start_api()
+        self._truth = await self._complete_sync()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._ask_for_syncs())
             for _ in range(READERS):
                 tasks.create_task(self._read())
             await asyncio.sleep(3)
-            for _ in range(kills):
+            first = time.monotonic()
+            for _ in range(number):
                 await asyncio.sleep(self._random.uniform(0.2, 3.0))
-                await self._kill_something()
+                if time.monotonic() - first > within:
+                    break
+                await self._let_something_happen()
             self._done.set()
         await self._look()
+        if await self._complete_sync() != self._truth:
+            self.found.wrong.append("the last version")
+        self._look_at_neighbour()
         await asyncio.to_thread(self._api.__exit__, None, None, None)
         self.found.seconds = round(time.monotonic() - began, 1)
         return self.found
@@ -103,30 +151,86 @@ class Chaos:
         self._api = ApiProcess(self._world.directory, env, port=self._port)
         await asyncio.to_thread(self._api.__enter__)
 
-    async def _kill_something(self) -> None:
-        what = self._random.choices(["worker", "api", "redis"], [6, 2, 2])[0]
-        self.found.kills[what] += 1
-        if what == "worker":
-            worker = self._random.choice([one for one in self._world.workers if one.process.poll() is None])
-            await asyncio.to_thread(worker.kill)
-            self._world.start_worker()
-        elif what == "api":
-            await asyncio.to_thread(self._api.kill)
-            await self._start_api()
-        else:
-            await asyncio.to_thread(self._world.redis.kill)
-            await asyncio.sleep(self._random.uniform(0, 1))
-            await asyncio.to_thread(self._world.redis.start)
+    async def _let_something_happen(self) -> None:
+        what = self._random.choices(self._events, [EVENTS[name] for name in self._events])[0]
+        self.found.events[what] += 1
+        await {
+            "worker": self._kill_worker,
+            "api": self._kill_api,
+            "redis": self._kill_redis,
+            "clock": self._jump,
+            "disk": self._fill_disk,
+            "proxy": self._cut_proxy,
+            "flushall": self._delete_everything,
+            "failover": self._fail_over,
+        }[what]()
         for worker in list(self._world.workers):
             # What a process manager does with a worker that gave up while Redis was away.
             if worker.process.poll() is not None and worker.process.returncode != -9:
                 self._world.workers.remove(worker)
                 self._world.start_worker()
 
+    async def _kill_worker(self) -> None:
+        worker = self._random.choice([one for one in self._world.workers if one.process.poll() is None])
+        await asyncio.to_thread(worker.kill)
+        self._world.start_worker()
+
+    async def _kill_api(self) -> None:
+        await asyncio.to_thread(self._api.kill)
+        await self._start_api()
+
+    async def _kill_redis(self) -> None:
+        await asyncio.to_thread(self._world.redis.kill)
+        await asyncio.sleep(self._random.uniform(0, 1))
+        await asyncio.to_thread(self._world.redis.start)
+
+    async def _jump(self) -> None:
+        if self._clock is not None:
+            self._clock.jump(self._random.choice(JUMPS))
+
+    async def _fill_disk(self) -> None:
+        living = [worker for worker in self._world.workers if worker.process.poll() is None]
+        pids = [pid for worker in living for pid in (worker.process.pid, *worker.children)]
+        with full_disk([*pids, self._api.process.pid]):
+            await asyncio.sleep(self._random.uniform(0.5, 4))
+
+    async def _cut_proxy(self) -> None:
+        if self._proxy is not None:
+            with self._proxy.cut():
+                await asyncio.sleep(self._random.uniform(0, 2))
+
+    async def _delete_everything(self) -> None:
+        self._look_at_neighbour()
+        with self._redis_forgets():
+            await asyncio.to_thread(self._world.redis.command, "FLUSHALL")
+            if self._neighbour is not None:
+                self._neighbour.restore()
+
+    async def _fail_over(self) -> None:
+        directory = self._world.directory / f"replica-{self.found.events['failover']}"
+        with self._redis_forgets():
+            lag = self._random.uniform(0, 2)
+            await asyncio.to_thread(fail_over, self._world.redis, directory, lag=lag)
+        self._look_at_neighbour()
+
+    @contextlib.contextmanager
+    def _redis_forgets(self) -> Iterator[None]:
+        self._forgetting = True
+        try:
+            yield
+        finally:
+            self._forgetting = False
+            self._forgot = time.monotonic()
+
+    def _look_at_neighbour(self) -> None:
+        if self._neighbour is not None:
+            self.found.neighbour += self._neighbour.damage()
+
     async def _ask_for_syncs(self) -> None:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
             while not self._done.is_set():
+                asked = time.monotonic()
                 try:
                     answer = await client.post(
                         f"http://127.0.0.1:{self._port}/syncs", json={"kind": "full"}, headers=headers
@@ -135,7 +239,7 @@ class Chaos:
                     self.found.refused += 1
                 else:
                     if answer.status_code == 202:
-                        self.found.accepted.append(answer.json()["id"])
+                        self.found.accepted[answer.json()["id"]] = asked
                     elif answer.status_code == 409:
                         self.found.conflicts += 1
                     else:
@@ -144,86 +248,151 @@ class Chaos:
 
     async def _read(self) -> None:
         while not self._done.is_set():
+            began = time.monotonic()
             try:
                 await self._read_once()
             except CacheConnectionError:
                 self.found.reads_without_store += 1
             except VersionGoneError as error:
-                self.found.torn.append(str(error))
+                self._torn(began, str(error))
             await asyncio.sleep(0.02)
+
+    def _torn(self, began: float, what: str) -> None:
+        """Unless Redis lost it while it was read."""
+        if not self._forgetting and began > self._forgot:
+            self.found.torn.append(what)
 
     async def _read_once(self) -> None:
         """All of one version: as many bundles and the names that its meta says, and the same as any time before."""
+        began = time.monotonic()
         store = self._world.store
         version = await store.current_version()
         if version is None:
             return
         meta = await store.meta(version)
-        rows: dict[bytes, bytes] = {}
-        async for page in store.iter_raw(version):
-            rows.update(page)
+        rows = await self._rows(version)
         names = hashlib.sha256("".join(f"{name.decode()}\n" for name in sorted(rows)).encode()).hexdigest()
         content = hashlib.sha256(b"".join(rows[name] for name in sorted(rows))).hexdigest()
         self.found.reads += 1
         if len(rows) != meta.bundles or names != meta.names_sha256:
-            self.found.torn.append(f"{version}: {len(rows)} bundles of {meta.bundles}")
+            self._torn(began, f"{version}: {len(rows)} bundles of {meta.bundles}")
+            return
         if self._digests.setdefault(version, content) != content:
             self.found.torn.append(f"{version} changed")
+        self._sizes[version] = len(rows)
+        others = [name.decode() for name, row in rows.items() if self._truth.get(name) != _fresh(row)]
+        if others:
+            self.found.wrong.append(f"{version}: {others[:3]}")
+
+    async def _rows(self, version: str) -> dict[bytes, bytes]:
+        rows: dict[bytes, bytes] = {}
+        async for page in self._world.store.iter_raw(version):
+            rows.update(page)
+        return rows
+
+    async def _complete_sync(self) -> dict[bytes, bytes]:
+        """What a sync publishes that nothing disturbs."""
+        give_up = time.monotonic() + SETTLE
+        while True:
+            job = None
+            with contextlib.suppress(CatalogSyncError):
+                job = await self._ended((await self._world.jobs.submit(SyncRequest())).id, give_up)
+            if job is not None and job.outcome == "COMPLETE":
+                version = await self._world.store.current_version()
+                return {name: _fresh(row) for name, row in (await self._rows(version or "")).items()}
+            assert time.monotonic() < give_up, f"no sync completes: {job}\n{self._world.logs()}"
+            await asyncio.sleep(0.2)
+
+    async def _ended(self, job_id: str, give_up: float) -> Job | None:
+        """The job once it has ended, or as it is when time is up; ``None`` where there is none."""
+        while True:
+            with contextlib.suppress(CacheConnectionError):
+                try:
+                    job = await self._world.jobs.get(job_id)
+                except JobNotFoundError:
+                    return None
+                if job.status.ended or time.monotonic() > give_up:
+                    return job
+            await asyncio.sleep(0.1)
 
     async def _look(self) -> None:
         give_up = time.monotonic() + SETTLE
-        jobs = {}
-        for job_id in self.found.accepted:
-            while True:
-                with contextlib.suppress(CacheConnectionError):
-                    jobs[job_id] = await self._world.jobs.get(job_id)
-                    if jobs[job_id].status.ended or time.monotonic() > give_up:
-                        break
-                await asyncio.sleep(0.1)
-        published: Counter[str] = Counter()
-        with self._world.redis.client() as client:
-            for key in client.scan_iter("{cat}:v:*:meta"):
-                if client.hexists(key, "committed"):
-                    published[key.decode().split(":")[2].rsplit("-", 1)[1].partition(".")[0]] += 1
+        jobs = {job_id: await self._ended(job_id, give_up) for job_id in self.found.accepted}
+        versions = self._published()
         for job_id, job in jobs.items():
-            times = published[job_id[:8]]
-            self.found.outcomes[str(job.outcome)] += 1
-            if not job.status.ended:
+            if job is None and self.found.accepted[job_id] <= self._forgot:
+                self.found.forgotten += 1
+                continue
+            if job is None or not job.status.ended:
                 self.found.lost.append(job_id)
-            if times > 1:
+                continue
+            published = versions[job_id[:8]]
+            self.found.outcomes[str(job.outcome)] += 1
+            if len(published) > 1:
                 self.found.published_twice.append(job_id)
-            if times == 0 and job.outcome in {"COMPLETE", "PARTIAL"}:
+            if not published and job.outcome in {"COMPLETE", "PARTIAL"}:
                 self.found.unpublished.append(job_id)
+            for version in published if job.outcome == "COMPLETE" else ():
+                if self._sizes.get(version, len(self._truth)) != len(self._truth):
+                    self.found.wrong.append(f"{version}: complete with {self._sizes[version]} bundles")
             steps = await self._world.ledger.steps(job_id)
             self.found.repeated_steps += sum(max(0, state.starts - 1) for state in steps.values())
         self.found.dead_letters, _ = await self._world.ledger.dead_letters()
 
+    def _published(self) -> dict[str, set[str]]:
+        """By the beginning of a job's ID the versions that it published: by the receipts, and those still there."""
+        found: dict[str, set[str]] = defaultdict(set)
+        with self._world.redis.client() as client:
+            for key in client.scan_iter("{cat}:v:*:meta"):
+                if client.hexists(key, "committed"):
+                    version = key.decode().split(":")[2]
+                    found[version.rsplit("-", 1)[1].partition(".")[0]].add(version)
+            for key in client.scan_iter("{cat}:receipt:*"):
+                found[key.decode().rsplit(":", 1)[1][:8]].add(client.get(key).decode())
+        return found
 
-async def rampage(world: WorkerWorld, kills: int, seed: int) -> Findings:
-    """A run in an opened world."""
+
+def _fresh(row: bytes) -> bytes:
+    """A bundle without the mark that it was kept from an earlier version."""
+    return json.dumps({**json.loads(row), "stale": False}, sort_keys=True).encode()
+
+
+async def rampage(world: WorkerWorld, number: int, seed: int, *, within: float = 3600.0, **options: Any) -> Findings:
+    """A run in an opened world. ``options`` of :class:`Chaos`."""
     world.supplier.play(SOMEWHAT_SLOW)
     async with world.opened():
-        return await Chaos(world, seed).run(kills)
+        return await Chaos(world, seed, **options).run(number, within)
 
 
 def main() -> int:
-    """A run of its own; the findings as JSON. 1 where something was lost, torn or published twice."""
+    """A run of its own; the findings as JSON. 1 where something happened that must not."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--kills", "--events", type=int, default=30, help="how many events")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--within", type=float, default=900.0, help="seconds after which no further event begins")
+    parser.add_argument("--without", nargs="*", choices=[*EVENTS, "neighbour"], default=[], help="leave out")
+    parser.add_argument("--faketime", type=Path, default=next(iter(FAKETIME), None), help="libfaketimeMT.so.1")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    without = set(args.without)
+    if "clock" not in without and args.faketime is None:
+        print("without jumps of the clock: libfaketime is not installed", file=sys.stderr)
+        without.add("clock")
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as held:
         directory = Path(name)
-        with (
-            RedisServer(directory / "redis", *PERSISTENT) as redis,
-            running_supplier(600) as supplier,
-            worker_world(directory, redis, supplier) as world,
-        ):
-            found = asyncio.run(rampage(world, args.kills, args.seed))
-            if found.lost or found.torn or found.published_twice or found.unpublished:
-                print(world.logs(), file=sys.stderr)
+        redis = held.enter_context(RedisServer(directory / "redis", *PERSISTENT))
+        supplier = held.enter_context(running_supplier(600))
+        clock = None if "clock" in without else Clock(directory / "clock", args.faketime)
+        proxy = None if "proxy" in without else held.enter_context(LoopbackProxy().serving())
+        neighbour = None if "neighbour" in without else Neighbour(directory / "neighbour", redis, supplier)
+        env = {**(clock.env if clock else {}), **({"ESIM_GO_PROXY": f"http://{proxy.address}"} if proxy else {})}
+        world = held.enter_context(worker_world(directory, redis, supplier, **env))
+        events = set(EVENTS) - without
+        options: dict[str, Any] = {"events": events, "clock": clock, "proxy": proxy, "neighbour": neighbour}
+        found = asyncio.run(rampage(world, args.kills, args.seed, within=args.within, **options))
+        if found.faults:
+            print(world.logs(), file=sys.stderr)
     print(json.dumps(found.summary(), indent=2))
-    return 1 if found.lost or found.torn or found.published_twice or found.unpublished else 0
+    return 1 if found.faults else 0
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ class LoopbackProxy:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self._connections: set[socket.socket] = set()
+        self._cut = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
 
@@ -29,6 +31,18 @@ class LoopbackProxy:
             self._listener.close()
             thread.join(60)
 
+    @contextlib.contextmanager
+    def cut(self) -> Iterator[None]:
+        """Every connection ends at once, and none is served within the block."""
+        self._cut = True
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        try:
+            yield
+        finally:
+            self._cut = False
+
     def _accept(self) -> None:
         while True:
             try:
@@ -38,8 +52,17 @@ class LoopbackProxy:
             threading.Thread(target=self._guarded, args=(connection,), daemon=True).start()
 
     def _guarded(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            first = connection.recv(1)
+        self._connections.add(connection)
+        try:
+            with connection, contextlib.suppress(OSError):
+                if not self._cut:
+                    self._serve(connection)
+        finally:
+            self._connections.discard(connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        first = connection.recv(1)
+        if first:
             beginning, host, port = self._socks(connection) if first == b"\x05" else self._http(connection, first)
             self.asked.append(host)
             # Every host is this machine, so that names work which no name server knows.
@@ -52,7 +75,10 @@ class LoopbackProxy:
 
     def _http(self, connection: socket.socket, read: bytes) -> tuple[bytes, str, int]:
         while b"\r\n\r\n" not in read:
-            read += connection.recv(65536)
+            more = connection.recv(65536)
+            if not more:
+                raise ConnectionAbortedError("the end before a request")
+            read += more
         method, where, rest = read.split(b" ", 2)
         if method == b"CONNECT":
             connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")

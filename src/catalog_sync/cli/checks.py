@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
-import errno
 import os
 import secrets
 import tempfile
@@ -26,6 +25,8 @@ from catalog_sync.settings.folders import make_private
 from catalog_sync.store.keys import TAG, Key
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
+from otel_resilience import classify
+from otel_resilience.classification import error_types
 from otel_resilience.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -90,8 +91,10 @@ def state_dir(path: Path) -> Check:
                 return fail("state folder", f"{path} does not read back what was written", "check that disk")
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "free space there" if full else "set CATALOG_STATE_DIR to a folder of yours"
+        if classify(error).error_type == error_types.DISK_FULL:
+            advice = "make room there, or set CATALOG_STATE_DIR to a folder on another disk"
+        else:
+            advice = "set CATALOG_STATE_DIR to a folder of yours"
         return fail("state folder", f"{path} cannot be written: {reason}", advice)
     return ok("state folder", f"{path} can be written")
 

@@ -95,7 +95,10 @@ class TestFolder:
 
         monkeypatch.setattr(os, "fsync", full)
         found = checks.state_dir(tmp_path)
-        assert (found.status, found.advice) == ("fail", "free space there")
+        assert (found.status, found.advice) == (
+            "fail",
+            "make room there, or set CATALOG_STATE_DIR to a folder on another disk",
+        )
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize(
@@ -108,6 +111,12 @@ class TestFolder:
         left = SimpleNamespace(f_bavail=blocks, f_frsize=4096, f_favail=inodes, f_files=files)
         monkeypatch.setattr(os, "statvfs", lambda _: left)
         assert checks.disk(tmp_path).status == status
+
+
+def test_a_full_disk_fails_although_an_empty_file_can_be_made(cli: Cli) -> None:
+    result = cli.under(("sh", "-c", 'ulimit -f 8; exec "$@"', "sh"), "doctor", "--json")
+    [check] = [check for check in result.json["checks"] if check["name"] == "state folder"]
+    assert (check["status"], check["advice"].partition(",")[0]) == ("fail", "make room there")
 
 
 def test_a_wrong_setting_is_a_failed_check(cli: Cli) -> None:

@@ -92,6 +92,7 @@ ROWS = [
     ),
     row("PermissionError, without a number", PermissionError(), "P", "no", "permission_denied"),
     row("ENOSPC", OSError(errno.ENOSPC, "disk"), "TS", "no", "disk_full"),
+    row("EFBIG", OSError(errno.EFBIG, "a limit of the process"), "TS", "no", "disk_full"),
     row("several addresses joined by asyncio",
         OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 1), [Errno 111] Connect call failed"),
         "T", "yes", "connection_error", unsent=True),

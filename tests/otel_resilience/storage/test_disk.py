@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from otel_resilience.storage.backends import disk as disk_module
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import TransientFault
 
+STORAGE_DEGRADED = "resilience.storage.degraded"
 CONFIG = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_timeout=60, probe_lease=6)
 
 
@@ -215,6 +217,28 @@ def test_with_an_unwritable_disk_each_process_uses_local_state(
         assert recorded.event_names().count("resilience.storage.restored") == 1
     assert machine.breaker().state.name == "CLOSED"
     assert [path.suffix for path in machine.folder.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_a_full_disk_that_can_still_be_read_is_one_outage(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EFBIG, "File too large")
+
+    with RecordedTelemetry().recording() as recorded:
+        breaker = machine.breaker()
+        fail(breaker)
+        monkeypatch.setattr(json, "dump", full)
+        for _ in range(2):
+            fail(breaker)
+            machine.pass_time(1)
+            assert breaker.state.name in {"CLOSED", "OPEN"}
+        assert recorded.event_names().count(STORAGE_DEGRADED) == 1
+        assert recorded.event_names().count("resilience.storage.restored") == 0
+        [degraded] = [event.log_record for event in recorded.events if event.log_record.event_name == STORAGE_DEGRADED]
+        assert (degraded.attributes or {})["error.type"] == "disk_full"
+        monkeypatch.undo()
+        machine.pass_time(60)
+        breaker.execute(lambda: None)
+        assert recorded.event_names().count("resilience.storage.restored") == 1
 
 
 def test_another_process_that_holds_the_lock_is_not_waited_for_long(machine: Machine) -> None:

@@ -84,7 +84,7 @@ _BY_ERRNO: Final = {
     **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS), EXHAUSTED),
     errno.EADDRNOTAVAIL: EXHAUSTED.replace(unsent=True),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), DENIED),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), DISK_FULL),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), DISK_FULL),
 }
 
 _SEVERAL_ADDRESSES: Final = "Multiple exceptions: "

@@ -83,6 +83,9 @@ class DiskStorage(DocumentStorage):
         self._monotonic = monotonic
         self._wall_clock = wall_clock
         self._boot = boot()
+        self._unwritten = False
+        """Whether the last file could not be written. The next step then writes in any case: that one can be read does
+        not mean that the disk takes something again."""
 
     def path(self, key: str) -> Path:
         """The file of ``key``."""
@@ -104,8 +107,10 @@ class DiskStorage(DocumentStorage):
                 document = parts.setdefault(kind, {})
                 before = json.dumps(document, sort_keys=True)
                 answer = change(document, now)
-                if json.dumps(document, sort_keys=True) != before:
+                if self._unwritten or json.dumps(document, sort_keys=True) != before:
+                    self._unwritten = True
                     self._write(path, parts, now)
+                    self._unwritten = False
                 return answer
         except OSError as error:
             raise StorageError(f"{path.name}: {error.strerror or type(error).__name__}") from error

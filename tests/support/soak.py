@@ -1,0 +1,146 @@
+"""Soak: many syncs through the API, done by workers; do memory, threads and descriptors stay flat?
+
+``python tests/support/soak.py --syncs 1000``. Every process is measured after each sync, when the sync has ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+if __name__ == "__main__":  # as a program: the other helpers lie beside this one
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.api_process import TOKEN, ApiProcess
+from support.redis_server import RedisServer
+from support.worker_world import PERSISTENT, WorkerWorld, process_environment, running_supplier, worker_world
+
+WARM_UP = 0.4
+"""Part of the samples that does not count: caches fill, pools reach their size."""
+GROWTH = {"rss_kib": 0.05, "threads": 0.0, "descriptors": 0.0}
+"""What may be added between the two halves of the rest, as a part of the first half."""
+SLACK = {"rss_kib": 2048.0, "threads": 1.0, "descriptors": 8.0}
+"""What may be added in any case: allocators take memory in steps, and a pool that opens a connection late adds four
+descriptors at once. One descriptor left open at each sync is more than that from about thirty syncs on."""
+LONGEST = 120.0
+"""Seconds that one sync may take."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One process at one moment."""
+
+    rss_kib: int
+    threads: int
+    descriptors: int
+
+    @classmethod
+    def of(cls, pid: int) -> Sample:
+        """Raises ``OSError`` where it is gone."""
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return cls(
+            int(status["VmRSS"].split()[0]), int(status["Threads"]), len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        )
+
+
+def verdict(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Whether a process is flat: after the warm-up the median of the second half is at most that of the first one,
+    and what ``GROWTH`` and ``SLACK`` allow. A leak at each sync moves it further the longer the run is.
+    """
+    rest = samples[int(len(samples) * WARM_UP) :]
+    halves = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+    found: dict[str, Any] = {"flat": True}
+    for name, growth in GROWTH.items():
+        first, second = (statistics.median(getattr(sample, name) for sample in half) for half in halves)
+        found[name] = [first, second]
+        found["flat"] &= second <= first + max(growth * first, SLACK[name])
+    return found
+
+
+class Soak:
+    """One run over a world."""
+
+    def __init__(self, world: WorkerWorld, api: ApiProcess) -> None:
+        self._world = world
+        self._api = api
+        self._samples: dict[str, list[Sample]] = defaultdict(list)
+
+    def run(self, syncs: int, within: float) -> dict[str, Any]:
+        """So many syncs one after the other, of which none begins after ``within`` seconds."""
+        began = time.monotonic()
+        outcomes: dict[str, int] = defaultdict(int)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with httpx.Client(base_url=self._api.base_url, headers=headers, trust_env=False, timeout=30) as client:
+            for _ in range(syncs):
+                if time.monotonic() - began > within:
+                    break
+                outcomes[self._sync(client)] += 1
+                self._sample()
+        judged = {name: verdict(samples) for name, samples in self._samples.items()}
+        return {
+            "syncs": sum(outcomes.values()),
+            "outcomes": dict(outcomes),
+            "seconds": round(time.monotonic() - began, 1),
+            "redis_keys": self._world.redis.command("DBSIZE"),
+            "state_files": sum(1 for path in (self._world.directory / "state").rglob("*") if path.is_file()),
+            "processes": judged,
+            "flat": set(outcomes) == {"COMPLETE"} and all(each["flat"] for each in judged.values()),
+        }
+
+    def _sync(self, client: httpx.Client) -> str:
+        """Asks, and reads the catalogue once while it waits for the end."""
+        accepted = client.post("/syncs", json={"kind": "full"}).raise_for_status().json()
+        give_up = time.monotonic() + LONGEST
+        while time.monotonic() < give_up:
+            job = client.get(f"/syncs/{accepted['id']}").raise_for_status().json()
+            if job["outcome"] is not None:
+                client.get("/bundles").raise_for_status()
+                return str(job["outcome"])
+            time.sleep(0.05)
+        raise TimeoutError(f"no end of {accepted['id']}\n{self._world.logs()}")
+
+    def _sample(self) -> None:
+        pids = {"api": self._api.process.pid}
+        for worker in self._world.workers:
+            pids[worker.name] = worker.process.pid
+            pids.update({f"{worker.name} pool {pid}": pid for pid in worker.children})
+        for name, pid in pids.items():
+            with contextlib.suppress(FileNotFoundError):
+                self._samples[name].append(Sample.of(pid))
+
+
+def main() -> int:
+    """A run of its own; what was measured as JSON. 1 where something grew, or a sync was not COMPLETE."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--syncs", type=int, default=1000)
+    parser.add_argument("--bundles", type=int, default=300)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--within", type=float, default=7200.0, help="seconds after which no further sync begins")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as held:
+        directory = Path(name)
+        redis = held.enter_context(RedisServer(directory / "redis", *PERSISTENT))
+        supplier = held.enter_context(running_supplier(args.bundles))
+        world = held.enter_context(worker_world(directory, redis, supplier))
+        for _ in range(args.workers):
+            world.start_worker()
+        api = held.enter_context(ApiProcess(directory, {**process_environment(), **world.env}))
+        found = Soak(world, api).run(args.syncs, args.within)
+    print(json.dumps(found, indent=2))
+    return 0 if found["flat"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
