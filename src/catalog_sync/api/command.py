@@ -53,12 +53,13 @@ def api(
 
 
 def _run(*, as_json: bool) -> int:
-    from catalog_sync.api.server import listening
     from catalog_sync.composition import alerting, check_redis, read_settings, warn_of_unknown_variables
     from catalog_sync.history import History
     from catalog_sync.observability.contract import SERVICE_API
 
     settings = read_settings()
+    from catalog_sync.api.server import listening  # FastAPI reads OTEL_PROPAGATORS, which is checked now
+
     check_redis(settings, publishes=settings.api.token is not None)
     if settings.jobs == "process":  # this process does syncs, and what they leave is kept there
         settings.require_state_dir()

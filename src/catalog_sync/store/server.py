@@ -13,6 +13,7 @@ from catalog_sync.store.client import connect_blocking
 from catalog_sync.store.keys import OWNER
 from catalog_sync.store.owner import Owner, read_mark
 from otel_resilience.redaction import redact
+from otel_resilience.telemetry.providers import suppressed_instrumentation
 
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
@@ -38,7 +39,8 @@ def check_server(settings: Settings, *, publishes: bool = False) -> None:
     if url is None:
         return
     try:
-        with connect_blocking(url, timeout=WITHIN) as client:
+        # It is asked before telemetry is set up: under an agent its spans would not bear the name of the program.
+        with suppressed_instrumentation(), connect_blocking(url, timeout=WITHIN) as client:
             mode = client.info("server").get("redis_mode")
             if mode not in _UNUSABLE:
                 mark = client.get(OWNER.under(settings.key_prefix))

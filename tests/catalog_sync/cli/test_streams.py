@@ -33,7 +33,13 @@ def shell(line: str, state: Path) -> tuple[int, str, str]:
         "SYNC": f"{shlex.quote(sys.executable)} -m",
     }
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", line], env=env, capture_output=True, text=True, timeout=200, check=False
+        ["bash", "-o", "pipefail", "-c", line],
+        env=env,
+        capture_output=True,
+        text=True,
+        errors="replace",  # in whatever encoding it is
+        timeout=200,
+        check=False,
     )
     shown = [line for line in done.stderr.splitlines() if not line.startswith("{")]  # the JSON log may hold one
     assert not any("Traceback" in line for line in (*shown, done.stdout)), done.stderr

@@ -97,13 +97,15 @@ def test_what_only_a_process_of_the_pool_finds_out_ends_the_worker_with_2_too(
     make_world: MakeWorld, tmp_path: Path
 ) -> None:
     """The parent sets up no telemetry; and Celery swallows what the start of a pool's process raises."""
-    world = make_world(
-        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
-        OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
-        OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES="NONSENSE",
+    world = make_world(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "name = 'OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES'\n"
+        "os.register_at_fork(after_in_child=lambda: os.environ.update({name: 'NONSENSE'}))\n"
     )
     health = tmp_path / "alive"
-    ended = run("catalog_sync.worker", world.env, "--concurrency", "3", "--health-file", str(health))
+    env = {**world.env, "PYTHONPATH": str(tmp_path)}
+    ended = run("catalog_sync.worker", env, "--concurrency", "3", "--health-file", str(health))
     assert ended.returncode == 2, ended.stderr
     lines = [line for line in ended.stderr.splitlines() if line.startswith("catalog-worker:")]
     assert set(lines) == {lines[0]}

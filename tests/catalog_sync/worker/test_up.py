@@ -96,9 +96,13 @@ def wait_until(condition: Callable[[], Any], up: Up, seconds: float = GIVEN_UP_A
 
 
 def sync(client: httpx.Client, up: Up) -> dict[str, Any]:
-    answer = client.post(
-        "/syncs", json={"kind": "country", "scope": "PT"}, headers={"Authorization": f"Bearer {TOKEN}"}
-    )
+    wanted = {"kind": "country", "scope": "PT"}
+
+    def accepted() -> httpx.Response | None:
+        answer = client.post("/syncs", json=wanted, headers={"Authorization": f"Bearer {TOKEN}"})
+        return None if answer.status_code == 409 else answer  # the scheduler's own sync is under way
+
+    answer: httpx.Response = wait_until(accepted, up)
     assert answer.status_code == 202, answer.text
     link = answer.json()["links"]["self"]
 

@@ -69,7 +69,7 @@ def test_any_notification_becomes_a_message_that_is_accepted(message: Notificati
     event = encode({"routing_key": ROUTING_KEY, **build_event(message)})
     check_pagerduty(json.loads(event))
     assert len(event) <= 512 * 1024
-    check_generic(json.loads(encode(message.to_json())))
+    check_generic(json.loads(encode(message.to_json())), links_lead_somewhere=False)
 
 
 SECRETS = {

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
 
 from otel_resilience.testing import RecordedTelemetry
 from support.conventions import findings, sink_of
+
+
+@pytest.fixture(scope="module", autouse=True)
+def findable() -> None:
+    """Functions and breakers that were made before are found among the living objects, and frozen ones are not."""
+    gc.unfreeze()
 
 
 @pytest.fixture

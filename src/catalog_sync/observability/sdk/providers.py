@@ -73,16 +73,18 @@ _READER_SHUTDOWN_MS: Final = 5_000.0
 
 _HTTP_BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _FEW_BOUNDARIES: Final[dict[str, tuple[float, ...]]] = {
-    library_contract.OPERATION_ATTEMPTS.name: (),
+    library_contract.OPERATION_ATTEMPTS.name: (1.0,),
     library_contract.STORAGE_DURATION.name: (0.001, 0.01, 0.1, 1.0),
     "otel.sdk.exporter.operation.duration": (0.05, 0.25, 1.0, 3.0, 10.0),
 }
-"""Each bucket is a series for each set of attributes; of attempts sum and count are asked for alone."""
+"""Each bucket is a series for each set of attributes; of attempts it is asked whether one was enough."""
 
 _own: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 """The providers that this application has set."""
 _used: Final[weakref.WeakKeyDictionary[Any, tuple[int, list[End]]]] = weakref.WeakKeyDictionary()
 """How many sessions use a provider now, and what the last of them ends."""
+_added: Final[weakref.WeakKeyDictionary[Any, list[MetricReader]]] = weakref.WeakKeyDictionary()
+"""The readers that were added to a provider."""
 _lock: Final = threading.Lock()
 
 
@@ -117,7 +119,10 @@ def build(
         raise ConfigurationError(
             f"telemetry cannot be set up with {names}: {type(error).__name__}: {redact(str(error))}"
         ) from error
-    return Telemetry(ends, [provider.force_flush for provider in (meters, tracers, loggers) if provider is not None])
+    flushes = [provider.force_flush for provider in (tracers, loggers) if provider is not None]
+    if meters is not None:
+        flushes.append(functools.partial(_flush_metrics, meters))
+    return Telemetry(ends, flushes)
 
 
 DEPLOYMENT_ENVIRONMENT: Final = "deployment.environment.name"
@@ -191,12 +196,20 @@ def _begin_metrics(provider: MeterProvider, resource: Resource, target: Target |
 
 def _add_reader(provider: MeterProvider, reader: MetricReader) -> End:
     provider.add_metric_reader(reader)
+    _added.setdefault(provider, []).append(reader)
 
     def end() -> None:
         reader.shutdown(timeout_millis=_READER_SHUTDOWN_MS)
         joining.take_reader(provider, reader)
+        _added[provider].remove(reader)
 
     return end
+
+
+def _flush_metrics(provider: MeterProvider) -> bool:
+    """The provider flushes the readers that it was made with, and none that was added later."""
+    flushed = [provider.force_flush(), *(reader.force_flush() for reader in tuple(_added.get(provider, ())))]
+    return all(flushed)
 
 
 def _views() -> list[View]:

@@ -86,6 +86,8 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _block(name: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    if "]:" in name:  # an address with a port
+        return None
     try:
         return ipaddress.ip_network(name.replace("[", "").replace("]", ""), strict=False)
     except ValueError:
