@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
+from support.programs import missing
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -38,10 +38,7 @@ def require_chromium() -> str:
     """The program; without it the test is skipped, but fails where ``CI=true``."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
-        reason = "chromium is not on PATH"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("chromium is not on PATH")
     return program
 
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from support.programs import require_program
 
 
 def loopback_certificate(folder: Path) -> tuple[Path, Path]:
     """The files of a certificate for ``localhost`` that signed itself, and of its key; without openssl the test
     is skipped, but fails where ``CI=true``."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        reason = "openssl is not on PATH"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    openssl = require_program("openssl")
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     subprocess.run(
         [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "7",

@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-import pytest
 
 from support import loopback
+from support.programs import missing
 from support.redis_server import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +27,7 @@ def require_collector() -> Path:
     answer = subprocess.run([FOLDER / "build", "--path"], capture_output=True, text=True, check=True)
     binary = Path(answer.stdout.strip())
     if not binary.is_file():
-        reason = "the Collector is not built; run: make collector"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("the Collector is not built; run: make collector")
     return binary
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+
+from support.programs import missing
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/catalog-sync"
@@ -23,10 +23,7 @@ def deploy_tool(name: str) -> Path:
     answer = subprocess.run([ROOT / "deploy/tools", "--path"], capture_output=True, text=True, check=True)
     found = Path(answer.stdout.strip()) / name
     if not found.is_file():
-        reason = f"{name} is not there; run: make deploy-tools"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"{name} is not there; run: make deploy-tools")
     return found
 
 

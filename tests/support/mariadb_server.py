@@ -28,7 +28,7 @@ def _program() -> str:
     found = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin:/usr/local/sbin")
     if found is None:
         missing("mariadbd is not on PATH")
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _system_tables() -> str:

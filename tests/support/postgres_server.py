@@ -29,7 +29,7 @@ def _program(name: str) -> str:
         found = found or next((str(path) for path in sorted(Path(place).glob(f"*/bin/{name}"), reverse=True)), None)
     if found is None:
         missing(f"{name} of PostgreSQL is neither on PATH nor in {_PLACES[0]}")
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _as_user() -> dict[str, object]:

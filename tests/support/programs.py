@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,10 +15,10 @@ def require_program(name: str) -> Path:
     found = shutil.which(name)
     if found is None:
         missing(f"{name} is not on PATH")
-    return Path(found)  # type: ignore[arg-type]
+    return Path(found)
 
 
-def missing(reason: str) -> None:
+def missing(reason: str) -> NoReturn:
     """Skips, or fails where ``CI=true``."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)

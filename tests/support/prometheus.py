@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -11,9 +9,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
-import pytest
 
 from support import loopback
+from support.programs import require_program
 from support.redis_server import free_port
 
 PROGRAM = "prometheus"
@@ -29,13 +27,7 @@ storage:
 
 def require_prometheus() -> str:
     """The program; without it the test is skipped, but fails where ``CI=true``."""
-    program = shutil.which(PROGRAM)
-    if program is None:
-        reason = "prometheus is not on PATH"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
+    return str(require_program(PROGRAM))
 
 
 class Prometheus:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import random
 import shutil
 import signal
@@ -15,10 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from support.programs import require_program
 
 PROGRAM = "redis-server"
 
@@ -29,13 +29,7 @@ _next_ports = itertools.cycle(random.SystemRandom().sample(_PORTS, len(_PORTS)))
 
 def require_redis_server() -> str:
     """The program; without it the test is skipped, but fails where ``CI=true``."""
-    program = shutil.which(PROGRAM)
-    if program is None:
-        reason = "redis-server is not on PATH"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
+    return str(require_program(PROGRAM))
 
 
 def free_port() -> int:

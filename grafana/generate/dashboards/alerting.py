@@ -57,7 +57,7 @@ _TELLING: Final = Row(
         stat(
             "Delivery confirmed",
             "Share of the incidents within the time range that reached somebody: one of their notifications was"
-            " accepted by a channel, whatever became of the others.",
+            " accepted by a channel, even if others failed.",
             [loki(f"({_incidents(_ACCEPTED)} or vector(0)) / {_incidents(_TRIED)}", instant=True)],
             unit="percentunit",
             limits=thresholds((None, RED), (0.95, YELLOW), (1, GREEN)),

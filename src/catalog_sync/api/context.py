@@ -55,7 +55,7 @@ class RequestContext:
 
     The trace of a caller who has the token is continued, and with ``trace_from_any`` that of every caller; otherwise a
     request starts a new trace. What is kept here of a sync is written by callers with the token alone: trace IDs are
-    no secret. A response that ``cached`` has is given a span only with ``trace_cached``: nobody keeps it otherwise.
+    no secret. A cached response has a span only with ``trace_cached``, where spans are exported.
     """
 
     def __init__(

@@ -58,7 +58,7 @@ class Making:
     def _end(self, key: Hashable, client: str) -> None:
         made = self._under_way.pop(key)
         if not made.cancelled():
-            made.exception()  # whoever asked for it may have left
+            made.exception()  # the client that asked may have disconnected
         self._of_client[client] -= 1
         if not self._of_client[client]:
             del self._of_client[client]

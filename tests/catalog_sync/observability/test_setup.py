@@ -15,6 +15,7 @@ import pytest
 from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger
 from opentelemetry.sdk._logs import LoggingHandler
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from catalog_sync.domain.errors import ApiTimeoutError, ConfigurationError
 from catalog_sync.domain.models import GroupReport, Outcome, SyncKind, SyncReport
@@ -108,6 +109,22 @@ def test_traces_metrics_and_logs_arrive_with_one_resource_and_trace(sink: OtlpSi
     assert points["catalog.reads"].attributes == {"catalog.source": "fresh"}
     assert any(name.startswith("otel.sdk.processor.span.") for name in points)
     assert sink.encodings == {"gzip"}
+
+
+@pytest.mark.parametrize("session", ["first", "second"])
+def test_what_is_flushed_arrives_while_the_session_goes_on(sink: OtlpSink, session: str) -> None:
+    if session == "second":
+        setup_telemetry("catalog-sync", os.environ).shutdown()
+    own = InMemoryMetricReader()
+    telemetry = setup_telemetry("catalog-sync", os.environ, extra_metric_reader=own)
+    metrics.get_meter("m").create_counter("flushed").add(1)
+    with trace.get_tracer("t").start_as_current_span("flushed"):
+        logging.getLogger("l").warning("flushed")
+    assert telemetry.force_flush()
+    assert "flushed" in {point.name for point in sink.points}
+    assert "flushed" in {span.name for span in sink.spans}
+    assert "flushed" in {log.body for log in sink.logs}
+    telemetry.shutdown()
 
 
 def test_histograms_that_alerts_need_keep_explicit_buckets(sink: OtlpSink) -> None:

@@ -29,7 +29,8 @@ UNWANTED_METRICS: Final = (
     "otel.sdk.metric_reader.collection.duration",
 )
 """The first one has no definition and a unit that is none; the spans of the steps have the durations. The second one
-counts again what ``resilience.operation.duration`` has, and nobody asks for the third: 17 series each in a process."""
+counts again what ``resilience.operation.duration`` has, and no dashboard or rule uses the third: 17 series each in a
+process."""
 _UNITS: Final = {"otel.sdk.processor.log.queue.size": "{log_record}"}
 
 
