@@ -17,7 +17,7 @@ SHOW_PROGRESS := /^Collecting/ && ++n % 20 == 0 { print "        " n " packages 
 # Tests start hundreds of Python processes: what one has compiled serves the next.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo up test oldest faults mutants lint format docs site bench collector dashboards drill preview deploy deploy-tools image-info clean
+.PHONY: help install demo up test oldest pythons faults mutants lint format docs site bench collector dashboards drill preview deploy deploy-tools image-info clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,14 @@ oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it a
 		'psycopg[binary,pool]' psycopg2-binary pybreaker pydantic pymongo PyMySQL pytest pytest-asyncio pytest-timeout pytest-xdist \
 		pyyaml redis requests rich 'SQLAlchemy[asyncio]' stamina tenacity
 	@$(OLDEST)/bin/python -m pytest tests/otel_resilience $(TEST_OPTIONS)
+
+pythons: $(STAMP) ## Pass the tests with each other supported Python that is installed (ten minutes each)
+	@set -e; PYTHONPATH=tests $(BIN)/python -m support.pythons | while read -r version python; do \
+		echo "Python $$version"; \
+		test -x .venv-$$version/bin/python || $$python -m venv .venv-$$version; \
+		.venv-$$version/bin/python -m pip install --quiet $(PIP_OPTIONS) --editable src/otel_resilience --editable '.[dev]'; \
+		.venv-$$version/bin/python -m pytest $(IN_PARALLEL) $(TEST_OPTIONS) < /dev/null; \
+	done
 
 faults: $(STAMP) ## Run the tests that prove the table of faults and print it with their results
 	@sh .ci/tools
@@ -121,4 +129,4 @@ preview: $(STAMP) ## Draw the dashboards from what a drill kept in DATA (Node, C
 	@$(BIN)/python -m grafana.preview --data $(DATA) $(PREVIEW_OPTIONS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(BENCH) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis site
+	rm -rf $(VENV) .venv-3.* $(BENCH) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis site

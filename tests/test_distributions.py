@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tarfile
 import tomllib
-import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import catalog_sync
 import otel_resilience
+from support import pythons
+from support.cli import API_KEY, running_supplier
 
 ROOT = Path(__file__).parents[1]
 LIBRARY, APPLICATION = ROOT / "src" / "otel_resilience", ROOT
+NAMES = ("otel_resilience", "catalog_sync")
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -62,14 +66,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-def empty_environment(folder: Path, *packages: str | Path, constraints: Path = ROOT / "constraints.txt") -> Path:
-    venv.create(folder / "env", with_pip=True)
+def empty_environment(
+    folder: Path,
+    *packages: str | Path,
+    constraints: Path = ROOT / "constraints.txt",
+    interpreter: str | Path = sys.executable,
+) -> Path:
+    run(interpreter, "-m", "venv", folder / "env", folder=folder)
     python = folder / "env" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, *packages, folder=folder)
     return python
 
 
-@pytest.mark.parametrize("name", ["otel_resilience", "catalog_sync"])
+@pytest.mark.parametrize("name", NAMES)
 def test_each_holds_its_licence_its_types_and_its_version(built: dict[str, Path], name: str) -> None:
     with zipfile.ZipFile(built[f"{name}.whl"]) as wheel:
         names = wheel.namelist()
@@ -89,7 +98,7 @@ def test_the_licence_is_the_same_in_both() -> None:
 
 def test_the_wheels_hold_their_own_packages_alone(built: dict[str, Path]) -> None:
     tops = {}
-    for name in ("otel_resilience", "catalog_sync"):
+    for name in NAMES:
         with zipfile.ZipFile(built[f"{name}.whl"]) as wheel:
             tops[name] = {each.partition("/")[0] for each in wheel.namelist() if ".dist-info" not in each}
     assert tops == {"otel_resilience": {"otel_resilience"}, "catalog_sync": {"catalog_sync", "esim_go_simulator"}}
@@ -204,6 +213,34 @@ def test_the_library_emits_its_telemetry_with_every_version_that_it_allows(
     said = run(python, "-W", "error", "-c", TELEMETRY_SMOKE, folder=tmp_path).strip()
     if end == "oldest":
         assert said.startswith(f"{oldest}.")
+
+
+@pytest.mark.parametrize("version", pythons.others())
+def test_both_work_with_every_supported_python_that_is_installed(
+    built: dict[str, Path], tmp_path: Path, version: str
+) -> None:
+    interpreter = pythons.find(version)
+    if interpreter is None:
+        pytest.skip(f"Python {version} is not installed")
+    python = empty_environment(tmp_path, *(built[f"{name}.whl"] for name in NAMES), interpreter=interpreter)
+    run(python, "-W", "error", "-c", TELEMETRY_SMOKE, folder=tmp_path)
+    with running_supplier(60) as supplier:
+        settings = {
+            "CATALOG_STATE_DIR": str(tmp_path / "state"),
+            "ESIM_GO_API_KEY": API_KEY,
+            "ESIM_GO_BASE_URL": supplier.base_url,
+        }
+        program = ("/usr/bin/env", *(f"{name}={value}" for name, value in settings.items()), python, "-W", "error")
+        said = run(*program, "-m", "catalog_sync", "run", "--json", folder=tmp_path)
+        assert first_object(said)["outcome"] == "COMPLETE"
+        found = run(*program, "-m", "catalog_sync", "search", "--json", "--limit", "1", folder=tmp_path)
+    assert first_object(found)["total"] == 60
+
+
+def first_object(printed: str) -> dict[str, Any]:
+    """Standard output is one object of JSON; the lines after it are standard error."""
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(printed)[0]
+    return found
 
 
 def test_the_application_works_in_an_empty_environment(built: dict[str, Path], tmp_path: Path) -> None:
