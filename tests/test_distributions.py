@@ -230,7 +230,8 @@ def test_both_work_with_every_supported_python_that_is_installed(
             "ESIM_GO_API_KEY": API_KEY,
             "ESIM_GO_BASE_URL": supplier.base_url,
         }
-        program = ("/usr/bin/env", *(f"{name}={value}" for name, value in settings.items()), python, "-W", "error")
+        given = [f"{name}={value}" for name, value in settings.items()]
+        program: list[str | Path] = ["/usr/bin/env", *given, python, "-W", "error"]
         said = run(*program, "-m", "catalog_sync", "run", "--json", folder=tmp_path)
         assert first_object(said)["outcome"] == "COMPLETE"
         found = run(*program, "-m", "catalog_sync", "search", "--json", "--limit", "1", folder=tmp_path)
