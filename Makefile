@@ -52,7 +52,7 @@ oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it a
 		--editable src/otel_resilience 'opentelemetry-api==1.39.*' 'opentelemetry-sdk==1.39.*' \
 		'opentelemetry-instrumentation-httpx==0.60b1' 'opentelemetry-instrumentation-requests==0.60b1' 'opentelemetry-distro==0.60b1' \
 		'opentelemetry-exporter-otlp-proto-http==1.39.*' aiohttp anthropic asyncpg backoff boto3 celery circuitbreaker \
-		confluent-kafka elasticsearch 'fakeredis[lua]' googleapis-common-protos grpcio httpx httpx2 hypothesis kafka-python openai \
+		confluent-kafka elasticsearch 'fakeredis[lua]' googleapis-common-protos grpcio 'httpx[socks]' httpx2 hypothesis kafka-python openai \
 		'psycopg[binary,pool]' psycopg2-binary pybreaker pydantic pymongo PyMySQL pytest pytest-asyncio pytest-timeout pytest-xdist \
 		pyyaml redis requests rich 'SQLAlchemy[asyncio]' stamina tenacity
 	@$(OLDEST)/bin/python -m pytest tests/otel_resilience $(TEST_OPTIONS)

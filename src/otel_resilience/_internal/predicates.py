@@ -45,8 +45,13 @@ def judges_errors(name: str, function: Any, *, judged: str = "exception") -> Non
     far as can be seen."""
     if _answers_later(function):
         raise TypeError(f"{name} must answer at once, not be an async or a generator function: {function!r}")
+    takes_one(name, function, judged)
+
+
+def takes_one(name: str, function: Any, what: str) -> None:
+    """Raises ``TypeError`` unless ``function`` can be called with one ``what``, as far as can be seen."""
     if not _takes_one_argument(function):
-        raise TypeError(f"{name} must take one {judged} as its only argument: {function!r}")
+        raise TypeError(f"{name} must take one {what} as its only argument: {function!r}")
 
 
 _UNIONS = (types.UnionType, typing.Union)

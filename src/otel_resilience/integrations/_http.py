@@ -9,6 +9,7 @@ from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import header_of
 from otel_resilience._internal.nesting import remaining
 from otel_resilience._internal.operations import discard, is_awaitable
+from otel_resilience._internal.predicates import takes_one
 from otel_resilience.classification.model import Classification
 from otel_resilience.classification.request_shown import has_key, is_idempotent
 from otel_resilience.classification.rules.http_status import classify_status
@@ -82,15 +83,19 @@ class Protection(Generic[Q]):
         name: Callable[[Q], str] | None,
         max_body_bytes: int | None,
         judge: Callable[[Any], object] | None,
+        *,
+        asynchronous: bool,
     ) -> None:
         if isinstance(policy, (type, str)) or not (isinstance(policy, Policy) or hasattr(policy, "__getitem__")):
             raise TypeError(f"policy must be a Policy, or policies by host, not {policy!r}")
         if name is not None:
-            check.function("name", name)
+            check.def_function("name", name)
+            takes_one("name", name, "request")
         if max_body_bytes is not None:
             check.count("max_body_bytes", max_body_bytes)
         if judge is not None:
-            check.function("judge", judge)
+            (check.function if asynchronous else check.def_function)("judge", judge)
+            takes_one("judge", judge, "answer")
             if max_body_bytes is None:
                 raise TypeError("judge needs max_body_bytes: it is given the answer with its body")
         self._policy = policy

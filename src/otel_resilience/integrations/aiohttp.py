@@ -51,7 +51,7 @@ def resilience_middleware(
         >>> asyncio.run(main())
         False
     """
-    protection = Protection(policy, name, max_body_bytes, judge)
+    protection = Protection(policy, name, max_body_bytes, judge, asynchronous=True)
 
     async def resilience(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         policy = protection.policy(request.url.host)

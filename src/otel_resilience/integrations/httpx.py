@@ -21,6 +21,7 @@ from opentelemetry.trace import get_current_span
 
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.nesting import enclosing
+from otel_resilience._internal.predicates import takes_one
 from otel_resilience.errors import AttemptTimeoutError
 from otel_resilience.integrations._body import Body, bounded_encodings, time_check
 from otel_resilience.integrations._http import (
@@ -71,6 +72,7 @@ class _Transport:
 
     _entry: str
     """The method that a client calls."""
+    _asynchronous: bool
     _default: str
     """The transport used where none is given, of the library that the request comes from."""
 
@@ -85,9 +87,12 @@ class _Transport:
         judge: Callable[[Any], object] | None = None,
     ) -> None:
         if permits is not None:
-            check.function("permits", permits)
+            check.def_function("permits", permits)
+            takes_one("permits", permits, "request")
+        if transport is not None and not callable(getattr(transport, self._entry, None)):
+            raise TypeError(f"transport must have the method {self._entry}, which {transport!r} has not")
         self._permits = permits
-        self._protection = Protection(policy, name, max_body_bytes, judge)
+        self._protection = Protection(policy, name, max_body_bytes, judge, asynchronous=self._asynchronous)
         self._transport = transport
         self._instrumented: Callable[[Any], Any] | None = None
 
@@ -203,6 +208,7 @@ class ResilientTransport(_Transport, _BaseTransport):
     """
 
     _entry = "handle_request"
+    _asynchronous = False
     _default = "HTTPTransport"
 
     def handle_request(self, request: Any) -> Any:
@@ -289,6 +295,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
     """
 
     _entry = "handle_async_request"
+    _asynchronous = True
     _default = "AsyncHTTPTransport"
 
     async def handle_async_request(self, request: Any) -> Any:

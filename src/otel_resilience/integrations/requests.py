@@ -67,7 +67,7 @@ class ResilientAdapter(HTTPAdapter):
         judge: Callable[[Response], object] | None = None,
         **options: Any,
     ) -> None:
-        self._protection = Protection(policy, name, max_body_bytes, judge)
+        self._protection = Protection(policy, name, max_body_bytes, judge, asynchronous=False)
         super().__init__(**options)
 
     def send(
@@ -111,7 +111,7 @@ class ResilientSession(Session):
         judge: Callable[[Response], object] | None = None,
     ) -> None:
         super().__init__()
-        self._protection = Protection(policy, name, max_body_bytes, judge)
+        self._protection = Protection(policy, name, max_body_bytes, judge, asynchronous=False)
 
     def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
         """The last answer. Raises what requests raised last, or an error of the policy."""

@@ -35,7 +35,7 @@ from otel_resilience._internal.operations import (
     plain_types,
     protectable,
 )
-from otel_resilience._internal.predicates import Retryable, predicate
+from otel_resilience._internal.predicates import Retryable, predicate, takes_one
 from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
@@ -128,7 +128,8 @@ class Policy(ProcessBound):
     ``fallback`` is a value, or a function of the error, that takes the place of what finally failed or was rejected: an
     error, or a result that was judged a failure (then the error is a :class:`~otel_resilience.FailedResultError`). An
     ``async def`` may have one that is ``async def`` too. Cancellation is never replaced; an error of the fallback is
-    raised with the original one as its cause. ``None`` is no fallback; ``lambda error: None`` is one.
+    raised with the original one as its cause. A ``def`` whose fallback is ``async def`` raises its own error, which is
+    logged once. ``None`` is no fallback; ``lambda error: None`` is one.
 
     ``hooks`` are notified of the calls of this policy (:class:`~otel_resilience.Hooks`).
 
@@ -202,6 +203,8 @@ class Policy(ProcessBound):
         self.retry_result = retry_result_predicate("retry_result", retry_result)
         if isinstance(fallback, type):
             raise TypeError(f"fallback must be a value or a function of the error, not the class {fallback.__name__}")
+        if callable(fallback):
+            takes_one("fallback", fallback, "exception")
         self.fallback = fallback
         self.observers = self._observers(hooks)
         self.hedge_delay = None if hedge_after is None else _hedge_delay(hedge_after)
@@ -420,7 +423,8 @@ class Policy(ProcessBound):
             value = self.fallback(failure) if callable(self.fallback) else self.fallback
             if is_awaitable(value):
                 discard(value)
-                raise TypeError(f"the fallback of {self.dependency} is an async def, and {call.operation} is none")
+                self.warn_once("async_fallback", f"has an async def as fallback, which cannot serve {call.operation}")
+                raise failure
         return value
 
     async def _replacement_async(self, failure: Exception, call: Call) -> Any:

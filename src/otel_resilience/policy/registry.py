@@ -11,6 +11,7 @@ from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_after_fork
 from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.operations import is_coroutine_function
+from otel_resilience._internal.predicates import takes_one
 from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.policy.policy import Policy
 
@@ -41,6 +42,7 @@ class PolicyRegistry(ProcessBound):
     def __init__(self, make: Callable[[str], Policy], max_size: int = 1000) -> None:
         if not callable(make) or is_coroutine_function(make) or isinstance(make, Policy):
             raise TypeError(f"make must be a def function from a key to its policy, not {make!r}")
+        takes_one("make", make, "key")
         self._make = make
         self.max_size = check.count("max_size", max_size)
         """Policies that are kept at most."""

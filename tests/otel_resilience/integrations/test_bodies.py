@@ -31,7 +31,7 @@ from otel_resilience.errors import error_context
 from otel_resilience.integrations import BodyEncodingError, BodyError, BodyTooLargeError
 from otel_resilience.integrations.aiohttp import resilience_middleware
 from otel_resilience.integrations.httpx import AsyncResilientTransport, ResilientTransport
-from otel_resilience.integrations.requests import ResilientAdapter
+from otel_resilience.integrations.requests import ResilientAdapter, ResilientSession
 from otel_resilience.testing import FakeClock, RecordedTelemetry, no_waits
 from support.answering_server import AnsweringServer, Reply
 from support.http_clients import ASYNC_CLIENTS, CLIENTS, AiohttpClient, Answer, AsyncHttpClient, HttpClient
@@ -346,12 +346,35 @@ def test_wrong_parameters_are_named(integration: Callable[..., object]) -> None:
         integration(Policy("api"), max_body_bytes=0)
 
 
-def test_an_async_judge_of_a_def_client_is_refused(server: AnsweringServer) -> None:
+@pytest.mark.parametrize("integration", INTEGRATIONS)
+def test_functions_that_do_not_take_one_request_or_answer_are_refused(integration: Callable[..., object]) -> None:
+    with pytest.raises(TypeError, match="name must take one request as its only argument"):
+        integration(Policy("api"), name=lambda: "list plans")
+    with pytest.raises(TypeError, match="judge must take one answer as its only argument"):
+        integration(Policy("api"), max_body_bytes=1, judge=lambda request, response: None)
+
+
+@pytest.mark.parametrize("integration", [ResilientTransport, ResilientAdapter, ResilientSession])
+def test_an_async_judge_of_a_def_client_is_refused(integration: Callable[..., object], server: AnsweringServer) -> None:
     async def judge(_: object) -> None: ...
 
-    transport = ResilientTransport(Policy("api"), max_body_bytes=LIMIT, judge=judge)
+    with pytest.raises(TypeError, match="judge must be a def function"):
+        integration(Policy("api"), max_body_bytes=LIMIT, judge=judge)
+
+    transport = ResilientTransport(Policy("api"), max_body_bytes=LIMIT, judge=lambda answer: judge(answer))
     with httpx.Client(transport=transport) as client, pytest.raises(TypeError, match="judge must be a def function"):
         client.get(server.url)
+
+
+@pytest.mark.parametrize(
+    ("integration", "other"),
+    [(ResilientTransport, httpx.AsyncHTTPTransport), (AsyncResilientTransport, httpx.HTTPTransport)],
+)
+def test_a_transport_of_the_other_kind_is_refused(
+    integration: Callable[..., object], other: Callable[[], object]
+) -> None:
+    with pytest.raises(TypeError, match="transport must have the method handle_"):
+        integration(Policy("api"), other())
 
 
 class Slow(httpx.SyncByteStream):

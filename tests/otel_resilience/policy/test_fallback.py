@@ -115,11 +115,23 @@ def test_an_async_function_for_an_async_def(clock: FakeClock) -> None:
     assert driver.execute(make_policy(clock, fallback=async_fallback), Script(fault)) is fault
 
 
-def test_an_async_function_cannot_serve_a_def(clock: FakeClock) -> None:
-    fault = PermanentFault()
-    with pytest.raises(TypeError, match="the fallback of supplier is an async def, and play is none") as caught:
-        make_policy(clock, fallback=async_fallback).execute(Script(fault).play)
-    assert caught.value.__cause__ is fault
+def test_an_async_function_cannot_serve_a_def_which_keeps_its_own_error(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = make_policy(clock, fallback=async_fallback)
+    for fault in (PermanentFault(), PermanentFault()):
+        with pytest.raises(PermanentFault) as caught:
+            policy.execute(Script(fault).play)
+        assert caught.value is fault
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == ["supplier has an async def as fallback, which cannot serve play"]
+
+
+def test_a_function_that_does_not_take_one_error_is_refused(clock: FakeClock) -> None:
+    wrong_ones: tuple[Callable[..., Any], ...] = (lambda: "last known", lambda error, context: context)
+    for wrong in wrong_ones:
+        with pytest.raises(TypeError, match="fallback must take one exception as its only argument"):
+            make_policy(clock, fallback=wrong)
 
 
 def test_cancellation_of_an_async_fallback_passes(clock: FakeClock) -> None:
