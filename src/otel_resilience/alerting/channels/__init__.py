@@ -84,3 +84,7 @@ def from_url(
     if urlsplit(checked_url(url)).hostname in _SLACK_HOSTS:
         return SlackChannel(url, name=name or "slack")
     return WebhookChannel(url, secret=secret, name=name or "webhook", template=template)
+
+
+def __dir__() -> list[str]:
+    return __all__
