@@ -15,13 +15,11 @@ from otel_resilience._internal.operations import is_coroutine_function
 from otel_resilience.circuitbreaker.states import BreakerState, TransitionReason
 from otel_resilience.instrumentation._base import (
     CIRCUIT_OPEN,
-    LibraryInstrumentor,
     Patches,
-    Settings,
     hide_frame,
     replaced_failure,
 )
-from otel_resilience.instrumentation._breakers import Watch
+from otel_resilience.instrumentation._breakers import BreakerInstrumentor, Watch
 from otel_resilience.instrumentation._frames import callers, place_of
 from otel_resilience.instrumentation._observed import ObservedCall
 from otel_resilience.telemetry import never_raise
@@ -33,9 +31,10 @@ _STATES: Final = {
     "open": BreakerState.OPEN,
     "half-open": BreakerState.HALF_OPEN,
 }
+_watch = Watch(lambda breaker: _STATES[breaker._state.name], "pybreaker")  # noqa: SLF001  # `state` may ask Redis
 
 
-class PybreakerInstrumentor(LibraryInstrumentor):
+class PybreakerInstrumentor(BreakerInstrumentor, watch=_watch, supported="pybreaker >= 1.0, < 2"):
     """Reports pybreaker's circuits and the calls that they let pass or reject, in code that stays as it is.
 
     The dependency is the ``name`` of the breaker, ``pybreaker`` where it has none. The state is the one that this
@@ -48,20 +47,15 @@ class PybreakerInstrumentor(LibraryInstrumentor):
         >>> PybreakerInstrumentor().uninstrument()
     """
 
-    _supported = "pybreaker >= 1.0, < 2"
-
-    def _enable(self, settings: Settings) -> None:
+    def _replace(self, patches: Patches) -> type:
         import pybreaker
 
-        _patches.replace(pybreaker.CircuitBreaker, "__init__", _init)
-        _patches.replace(pybreaker.CircuitBreaker, "_create_new_state", _create_new_state)
-        _patches.replace(pybreaker.CircuitBreaker, "call", _call)
-        _patches.replace(pybreaker.CircuitBreakerState, "call", _attempt)
-        _watch.begin(settings, pybreaker.CircuitBreaker)
-
-    def _uninstrument(self, **kwargs: Any) -> None:
-        _patches.restore()
-        _watch.end()
+        patches.replace(pybreaker.CircuitBreaker, "__init__", _init)
+        patches.replace(pybreaker.CircuitBreaker, "_create_new_state", _create_new_state)
+        patches.replace(pybreaker.CircuitBreaker, "call", _call)
+        patches.replace(pybreaker.CircuitBreakerState, "call", _attempt)
+        breaker: type = pybreaker.CircuitBreaker
+        return breaker
 
 
 class _Call(ObservedCall):
@@ -71,8 +65,6 @@ class _Call(ObservedCall):
     block: bool
 
 
-_patches = Patches()
-_watch = Watch(lambda breaker: _STATES[breaker._state.name], "pybreaker")  # noqa: SLF001  # `state` may ask Redis
 _current: ContextVar[_Call | None] = ContextVar("otel_resilience_pybreaker", default=None)
 """The innermost call, by which a change of state is told from one by hand."""
 

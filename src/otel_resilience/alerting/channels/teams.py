@@ -30,29 +30,6 @@ _COLOURS: Final = {
 _MARKUP: Final = re.compile(r"([\\*_\[\]()`#~-])")
 
 
-class TeamsChannel(ChatWebhook):
-    """Posts each notification as a card; from ``coalesce_from`` waiting ones on, as one.
-
-    Where an answer is lost, a message can appear twice. The workflow is the one that posts to a channel or chat when a
-    webhook request is received; its URL holds the signature that authorises it.
-
-    ``min_interval`` is the least time in seconds between two messages. Raises ``ValueError``, without the URL, where
-    nothing can be posted there.
-
-    Examples:
-        >>> from otel_resilience.alerting.channels import TeamsChannel
-        >>> channel = TeamsChannel("https://prod.example/workflows/1/triggers/manual/paths/invoke?sig=x1y2z3")
-        >>> channel.name, channel.min_interval
-        ('teams', 1.0)
-    """
-
-    _name = "teams"
-    _min_interval = MIN_INTERVAL
-
-    def _message(self, notification: Notification) -> dict[str, Any]:
-        return build_message(notification)
-
-
 def build_message(notification: Notification) -> dict[str, Any]:
     """The message: one card, in version 1.4 of the schema, the newest that every client of Teams shows."""
     resolved = notification.status is Status.RESOLVED
@@ -93,3 +70,17 @@ def _escape(text: str, limit: int) -> str:
     """``text`` without the markup that cards know, within ``limit`` after that."""
     kept = cut(text, limit, lambda char: 2 if _MARKUP.match(char) or char > "\uffff" else 1)
     return _MARKUP.sub(r"\\\1", kept)
+
+
+class TeamsChannel(ChatWebhook, name="teams", min_interval=MIN_INTERVAL, message=build_message):
+    """Posts each notification as a card; from ``coalesce_from`` waiting ones on, as one.
+
+    Where an answer is lost, a message can appear twice. The workflow is the one that posts to a channel or chat when a
+    webhook request is received; its URL holds the signature that authorises it.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import TeamsChannel
+        >>> channel = TeamsChannel("https://prod.example/workflows/1/triggers/manual/paths/invoke?sig=x1y2z3")
+        >>> channel.name, channel.min_interval
+        ('teams', 1.0)
+    """
