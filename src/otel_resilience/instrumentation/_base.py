@@ -71,11 +71,12 @@ class Patches:
     def __init__(self) -> None:
         self._saved: list[tuple[Any, str, Any]] = []
 
-    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Puts ``make(attribute)`` in the place of an attribute of ``owner`` itself."""
-        original = vars(owner)[name]
-        setattr(owner, name, make(original))
-        self._saved.append((owner, name, original))
+    def replace(self, owner: Any, /, **makers: Callable[[Any], Any]) -> None:
+        """Puts what each maker makes of an attribute of ``owner`` itself in its place."""
+        for name, make in makers.items():
+            original = vars(owner)[name]
+            setattr(owner, name, make(original))
+            self._saved.append((owner, name, original))
 
     def restore(self) -> None:
         """Puts everything back."""

@@ -54,14 +54,10 @@ class RetryingInstrumentor(LibraryInstrumentor):
         import tenacity
 
         if not _settings:
-            _patches.replace(tenacity.BaseRetrying, "iter", _iter)
-            _patches.replace(tenacity.BaseRetrying, "__iter__", _block)
-            _patches.replace(tenacity.Retrying, "__call__", _call)
-            _patches.replace(tenacity.AsyncRetrying, "__call__", _call_async)
-            _patches.replace(tenacity.AsyncRetrying, "iter", _iter_async)
-            _patches.replace(tenacity.AsyncRetrying, "__anext__", _block_async)
-            _patches.replace(tenacity.RetryCallState, "set_result", _set_result)
-            _patches.replace(tenacity.RetryCallState, "set_exception", _set_exception)
+            _patches.replace(tenacity.BaseRetrying, iter=_iter, __iter__=_block)
+            _patches.replace(tenacity.Retrying, __call__=_call)
+            _patches.replace(tenacity.AsyncRetrying, __call__=_call_async, iter=_iter_async, __anext__=_block_async)
+            _patches.replace(tenacity.RetryCallState, set_result=_set_result, set_exception=_set_exception)
         _settings[self._library] = settings
 
     def _uninstrument(self, **kwargs: Any) -> None:

@@ -46,12 +46,9 @@ class BackoffInstrumentor(LibraryInstrumentor, supported="backoff >= 2.0, < 3"):
         _settings = settings
         codes = [_closure_code(getattr(module, name)) for module in (_sync, _async) for name in _MAKERS]
         for module in (_sync, _async):
-            for name in _MAKERS:
-                _patches.replace(module, name, _maker)
-        _patches.replace(_sync, "_call_handlers", _call_handlers)
-        _patches.replace(_sync, "time", lambda module: _Module(module, sleep=_sleep))
-        _patches.replace(_async, "_call_handlers", _call_handlers_async)
-        _patches.replace(_async, "asyncio", lambda module: _Module(module, sleep=_sleep_async))
+            _patches.replace(module, **dict.fromkeys(_MAKERS, _maker))
+        _patches.replace(_sync, _call_handlers=_call_handlers, time=partial(_Module, sleep=_sleep))
+        _patches.replace(_async, _call_handlers=_call_handlers_async, asyncio=partial(_Module, sleep=_sleep_async))
         for function in gc.get_referrers(*codes):
             if type(function) is FunctionType and function.__code__ in codes:
                 _observe(function)

@@ -44,11 +44,8 @@ class CircuitbreakerInstrumentor(BreakerInstrumentor, watch=_watch, supported="c
     def _replace(self, patches: Patches) -> type:
         import circuitbreaker
 
-        patches.replace(circuitbreaker.CircuitBreaker, "__init__", _init)
-        patches.replace(circuitbreaker.CircuitBreaker, "__enter__", _enter)
-        patches.replace(circuitbreaker.CircuitBreaker, "__exit__", _exit)
-        patches.replace(circuitbreaker.CircuitBreaker, "opened", _opened)
         breaker: type = circuitbreaker.CircuitBreaker
+        patches.replace(breaker, __init__=_init, __enter__=_enter, __exit__=_exit, opened=_opened)
         return breaker
 
 

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
+from functools import partial
 from types import GeneratorType
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from otel_resilience._internal.operations import is_coroutine_function
 from otel_resilience.circuitbreaker.states import BreakerState, TransitionReason
 from otel_resilience.instrumentation._base import (
     CIRCUIT_OPEN,
+    Observing,
     Patches,
     hide_frame,
     replaced_failure,
@@ -50,11 +52,9 @@ class PybreakerInstrumentor(BreakerInstrumentor, watch=_watch, supported="pybrea
     def _replace(self, patches: Patches) -> type:
         import pybreaker
 
-        patches.replace(pybreaker.CircuitBreaker, "__init__", _init)
-        patches.replace(pybreaker.CircuitBreaker, "_create_new_state", _create_new_state)
-        patches.replace(pybreaker.CircuitBreaker, "call", _call)
-        patches.replace(pybreaker.CircuitBreakerState, "call", _attempt)
         breaker: type = pybreaker.CircuitBreaker
+        patches.replace(breaker, __init__=_init, _create_new_state=_create_new_state, call=_call)
+        patches.replace(pybreaker.CircuitBreakerState, call=_attempt)
         return breaker
 
 
@@ -97,12 +97,8 @@ def _call(wrapped: Callable[..., Any]) -> Callable[..., Any]:
         observed = around if again else _open(self, func)
         token = _current.set(observed)
         try:
-            result = wrapped(self, func, *args, **kwargs)
-        except BaseException as error:
-            if not again:
-                _failed(observed, error)
-            hide_frame(error)
-            raise
+            with Observing(partial(_failed, None if again else observed)):
+                result = wrapped(self, func, *args, **kwargs)
         finally:
             _current.reset(token)
         if again or observed is None:
@@ -136,9 +132,9 @@ def _block(observed: _Call, inner: Generator[Any, Any, Any]) -> Generator[Any, A
         try:
             yield next(inner)
         except BaseException as error:  # noqa: BLE001  # raised again by what it is handed to
-            _step(observed, functools.partial(inner.throw, error))
+            _step(observed, partial(inner.throw, error))
         else:
-            _step(observed, functools.partial(next, inner, None))
+            _step(observed, partial(next, inner, None))
     except BaseException as error:
         _failed(observed, error)
         raise

@@ -102,6 +102,15 @@ def _sound(value: Any) -> Any:
     return value
 
 
+def escaped(text: str, limit: int, marks: re.Pattern[str], doubled: str = "") -> str:
+    """``text`` with a backslash before each of ``marks``, within ``limit`` after that.
+
+    ``doubled`` are further characters that take the place of two.
+    """
+    kept = cut(text, limit, lambda char: 2 if char in doubled or marks.match(char) or char > "\uffff" else 1)
+    return marks.sub(r"\\\1", kept)
+
+
 def shown(value: Scalar) -> str:
     """A value of the context as text."""
     if value is None or isinstance(value, bool):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import ChatWebhook
-from otel_resilience.alerting.channels._text import MAX_LABEL, colour, cut, facts, headline, links, readable
+from otel_resilience.alerting.channels._text import MAX_LABEL, colour, escaped, facts, headline, links, readable
 from otel_resilience.alerting.model.alert import Notification, rfc3339
 
 MIN_INTERVAL: Final = 2.0
@@ -19,7 +20,7 @@ MAX_LINK: Final = 500
 MAX_FACTS: Final = 2800
 """Characters of all facts, so that they and the rest are within Discord's 6,000."""
 
-_MARKUP: Final = re.compile(r"([\\`*_~|>#\[\]()<:@-])")
+_escape: Final = partial(escaped, marks=re.compile(r"([\\`*_~|>#\[\]()<:@-])"))
 
 
 def build_message(notification: Notification) -> dict[str, Any]:
@@ -40,12 +41,6 @@ def build_message(notification: Notification) -> dict[str, Any]:
         "embeds": [embed | ({"description": description} if description else {})],
         "allowed_mentions": {"parse": []},
     }
-
-
-def _escape(text: str, limit: int) -> str:
-    """``text`` without markup, within ``limit`` after that."""
-    kept = cut(text, limit, lambda char: 2 if _MARKUP.match(char) or char > "\uffff" else 1)
-    return _MARKUP.sub(r"\\\1", kept)
 
 
 class DiscordChannel(ChatWebhook, name="discord", min_interval=MIN_INTERVAL, message=build_message):

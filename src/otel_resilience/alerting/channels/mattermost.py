@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import ChatWebhook
-from otel_resilience.alerting.channels._text import MAX_LABEL, colour, cut, facts, headline, links, readable
+from otel_resilience.alerting.channels._text import MAX_LABEL, colour, escaped, facts, headline, links, readable
 from otel_resilience.alerting.model.alert import Notification
 
 MIN_INTERVAL: Final = 0.2
@@ -40,8 +40,7 @@ def build_message(notification: Notification) -> dict[str, Any]:
 
 def _escape(text: str, limit: int) -> str:
     """``text`` without markup and mentions, within ``limit`` after that."""
-    kept = cut(text, limit, lambda char: 2 if char == "@" or _MARKUP.match(char) or char > "\uffff" else 1)
-    return _MARKUP.sub(r"\\\1", kept).replace("@", "@\u200b")
+    return escaped(text, limit, _MARKUP, doubled="@").replace("@", "@\u200b")
 
 
 class MattermostChannel(ChatWebhook, name="mattermost", min_interval=MIN_INTERVAL, message=build_message):

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import ChatWebhook
-from otel_resilience.alerting.channels._text import MAX_FACTS, MAX_LABEL, cut, encode, facts, headline, links, readable
+from otel_resilience.alerting.channels._text import (
+    MAX_FACTS,
+    MAX_LABEL,
+    encode,
+    escaped,
+    facts,
+    headline,
+    links,
+    readable,
+)
 from otel_resilience.alerting.model.alert import Notification, Status
 from otel_resilience.classification.model import Severity
 
@@ -27,7 +37,7 @@ _COLOURS: Final = {
     Severity.MEDIUM: "warning",
     Severity.LOW: "accent",
 }
-_MARKUP: Final = re.compile(r"([\\*_\[\]()`#~-])")
+_escape: Final = partial(escaped, marks=re.compile(r"([\\*_\[\]()`#~-])"))
 
 
 def build_message(notification: Notification) -> dict[str, Any]:
@@ -64,12 +74,6 @@ def build_message(notification: Notification) -> dict[str, Any]:
         body.append({"type": "FactSet", "facts": shown})
     content = {"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": None, "content": card}
     return {"type": "message", "attachments": [content]}
-
-
-def _escape(text: str, limit: int) -> str:
-    """``text`` without the markup that cards know, within ``limit`` after that."""
-    kept = cut(text, limit, lambda char: 2 if _MARKUP.match(char) or char > "\uffff" else 1)
-    return _MARKUP.sub(r"\\\1", kept)
 
 
 class TeamsChannel(ChatWebhook, name="teams", min_interval=MIN_INTERVAL, message=build_message):
