@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import time
@@ -108,6 +109,16 @@ class Watch:
         """Forgets them."""
         self.settings = None
         self._known.clear()
+
+    def adding(self, wrapped: Callable[..., None]) -> Callable[..., None]:
+        """What takes the place of the ``__init__`` of breakers: it adds the new one."""
+
+        @functools.wraps(wrapped)
+        def __init__(breaker: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            wrapped(breaker, *args, **kwargs)
+            self.add(breaker)
+
+        return __init__
 
     @never_raise
     def add(self, breaker: Any) -> WatchedBreaker | None:

@@ -45,7 +45,7 @@ class CircuitbreakerInstrumentor(BreakerInstrumentor, watch=_watch, supported="c
         import circuitbreaker
 
         breaker: type = circuitbreaker.CircuitBreaker
-        patches.replace(breaker, __init__=_init, __enter__=_enter, __exit__=_exit, opened=_opened)
+        patches.replace(breaker, __init__=_watch.adding, __enter__=_enter, __exit__=_exit, opened=_opened)
         return breaker
 
 
@@ -58,15 +58,6 @@ class _Call(ObservedCall):
 
 
 _current: ContextVar[_Call | None] = ContextVar("otel_resilience_circuitbreaker", default=None)
-
-
-def _init(wrapped: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(wrapped)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-        wrapped(self, *args, **kwargs)
-        _watch.add(self)
-
-    return __init__
 
 
 def _enter(wrapped: Callable[..., Any]) -> Callable[..., Any]:

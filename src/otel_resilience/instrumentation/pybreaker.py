@@ -53,7 +53,7 @@ class PybreakerInstrumentor(BreakerInstrumentor, watch=_watch, supported="pybrea
         import pybreaker
 
         breaker: type = pybreaker.CircuitBreaker
-        patches.replace(breaker, __init__=_init, _create_new_state=_create_new_state, call=_call)
+        patches.replace(breaker, __init__=_watch.adding, _create_new_state=_create_new_state, call=_call)
         patches.replace(pybreaker.CircuitBreakerState, call=_attempt)
         return breaker
 
@@ -67,15 +67,6 @@ class _Call(ObservedCall):
 
 _current: ContextVar[_Call | None] = ContextVar("otel_resilience_pybreaker", default=None)
 """The innermost call, by which a change of state is told from one by hand."""
-
-
-def _init(wrapped: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(wrapped)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-        wrapped(self, *args, **kwargs)
-        _watch.add(self)
-
-    return __init__
 
 
 def _create_new_state(wrapped: Callable[..., Any]) -> Callable[..., Any]:
