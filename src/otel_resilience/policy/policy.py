@@ -79,6 +79,7 @@ from otel_resilience.telemetry.providers import any_set
 
 if TYPE_CHECKING:
     from otel_resilience.policy.latencies import HedgeDelay
+    from otel_resilience.policy.plan import ExecuteKeywords
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -268,37 +269,21 @@ class Policy(ProcessBound):
     def execute(
         self,
         operation: Callable[[], Awaitable[T]],
-        *,
-        name: str | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-        is_retryable: Retryable | None = None,
-        retry_result: RetryResult | None = None,
-        permits: int = 1,
+        **options: Unpack[ExecuteKeywords],
     ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
         self,
         operation: Callable[[Unpack[Args]], Awaitable[T]],
         *args: *Args,
-        name: str | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-        is_retryable: Retryable | None = None,
-        retry_result: RetryResult | None = None,
-        permits: int = 1,
+        **options: Unpack[ExecuteKeywords],
     ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
         self,
         operation: Callable[[Unpack[Args]], T],
         *args: *Args,
-        name: str | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-        is_retryable: Retryable | None = None,
-        retry_result: RetryResult | None = None,
-        permits: int = 1,
+        **options: Unpack[ExecuteKeywords],
     ) -> T: ...
     def execute(  # type: ignore[misc]  # mypy cannot match the signature without arguments and those with them
         self,
