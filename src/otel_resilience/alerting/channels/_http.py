@@ -132,7 +132,7 @@ class ChatWebhook(Posting):
     _min_interval: ClassVar[float]
     _reasons: ClassVar[frozenset[str]] = frozenset()
 
-    _message: ClassVar[Callable[[Notification], Mapping[str, Any]]]
+    _message: ClassVar[staticmethod[[Notification], Mapping[str, Any]]]
 
     def __init_subclass__(
         cls,
