@@ -29,6 +29,8 @@ def private(name: str) -> bool:
 
 def private_names(source: str) -> Iterator[str]:
     """Private modules of OpenTelemetry that are imported, and private names that are read from any of its modules."""
+    if "opentelemetry" not in source:
+        return
     tree = ast.parse(source)
     modules = {"opentelemetry"}
     for node in ast.walk(tree):
