@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from otel_resilience._internal.predicates import IsRetryable, Retryable
+    from otel_resilience._internal.predicates import IsRetryable
     from otel_resilience.circuitbreaker.breaker import CircuitBreaker
     from otel_resilience.classification.classifier import Classifier
     from otel_resilience.classification.model import Classification
     from otel_resilience.limits.concurrency import ConcurrencyLimiter
     from otel_resilience.limits.rate import RateLimiter
     from otel_resilience.policy.latencies import HedgeDelay
-    from otel_resilience.policy.results import RetryResult
     from otel_resilience.retries.budget import RetryBudget
     from otel_resilience.retries.config import RetryConfig
     from otel_resilience.telemetry.hooks import Observers
@@ -30,22 +29,6 @@ class CallOptions(NamedTuple):
 
 
 NO_OPTIONS: Final = CallOptions()
-
-
-class CallKeywords(TypedDict, total=False):
-    """What may be said for one call, as type checkers see it: of every way to make one."""
-
-    name: str | None
-    idempotent: bool | None
-    deadline: float | None
-    retry_result: RetryResult | None
-
-
-class ExecuteKeywords(CallKeywords, total=False):
-    """Likewise of :meth:`Policy.execute`."""
-
-    is_retryable: Retryable | None
-    permits: int
 
 
 class CallPlan(Protocol):

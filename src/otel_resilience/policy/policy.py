@@ -78,8 +78,8 @@ from otel_resilience.telemetry.hooks import Hooks, Observers
 from otel_resilience.telemetry.providers import any_set
 
 if TYPE_CHECKING:
+    from otel_resilience.policy.keywords import ExecuteKeywords
     from otel_resilience.policy.latencies import HedgeDelay
-    from otel_resilience.policy.plan import ExecuteKeywords
 
 T = TypeVar("T")
 P = ParamSpec("P")

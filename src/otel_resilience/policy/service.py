@@ -17,7 +17,7 @@ from otel_resilience.classification.classifier import Classifier
 from otel_resilience.retries.config import RetryConfig
 
 if TYPE_CHECKING:
-    from otel_resilience.policy.plan import CallKeywords
+    from otel_resilience.policy.keywords import CallKeywords
     from otel_resilience.policy.policy import Policy
     from otel_resilience.policy.results import RetryResult
     from otel_resilience.retries.bucket import RetryBudgetConfig
