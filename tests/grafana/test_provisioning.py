@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -24,6 +25,7 @@ PROVISIONING = ROOT / "grafana/provisioning"
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 
 
+@functools.cache
 def load(name: str) -> Any:
     return yaml.safe_load((PROVISIONING / name).read_text(encoding="utf-8"))
 

@@ -18,9 +18,6 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mutmut.mutation.file_mutation import mutate_file_contents
-from mutmut.utils.format_utils import get_mutant_name
-
 from tools.mutants.result import Mutant
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +28,11 @@ _CLASS_SEPARATOR = "ǁ"
 
 def generated(module: str) -> dict[str, tuple[str, str]]:
     """All mutants of a module: by name, the lines that go and those that come instead."""
+    from mutmut.mutation.file_mutation import (
+        mutate_file_contents,  # slow to load, and every test run collects this file
+    )
+    from mutmut.utils.format_utils import get_mutant_name
+
     path = Path(module)
     mutated = mutate_file_contents(module, (ROOT / path).read_text(encoding="utf-8"))
     lines = mutated.code.splitlines()

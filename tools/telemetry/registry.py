@@ -11,6 +11,8 @@ import yaml
 
 ROOT: Final = Path(__file__).parents[2] / "telemetry"
 MANIFEST: Final = ROOT / "manifest.yaml"
+LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""In C where it was built: ten times as fast."""
 
 Entry = dict[str, Any]
 
@@ -62,7 +64,7 @@ def load(part: str = "") -> Registry:
 
 def read(path: Path) -> Entry:
     """One file."""
-    content: Entry = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content: Entry = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)  # one of the safe ones
     return content
 
 

@@ -103,16 +103,6 @@ def causes_of(exception: BaseException) -> Iterator[BaseException]:
         cause = cause_of(cause)
 
 
-def related_to(exception: BaseException) -> Iterator[BaseException]:
-    """The exception, its explicit causes, and where it is a group the members with their causes."""
-    yield exception
-    yield from causes_of(exception)
-    if is_a(exception, BaseExceptionGroup):
-        for leaf in leaves_of(exception):
-            yield leaf
-            yield from causes_of(leaf)
-
-
 def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     """The members of a group and of the groups in it that are no groups themselves; each object once."""
     leaves = []

@@ -71,11 +71,12 @@ class Patches:
     def __init__(self) -> None:
         self._saved: list[tuple[Any, str, Any]] = []
 
-    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        """Puts ``make(attribute)`` in the place of an attribute of ``owner`` itself."""
-        original = vars(owner)[name]
-        setattr(owner, name, make(original))
-        self._saved.append((owner, name, original))
+    def replace(self, owner: Any, /, **makers: Callable[[Any], Any]) -> None:
+        """Puts what each maker makes of an attribute of ``owner`` itself in its place."""
+        for name, make in makers.items():
+            original = vars(owner)[name]
+            setattr(owner, name, make(original))
+            self._saved.append((owner, name, original))
 
     def restore(self) -> None:
         """Puts everything back."""
@@ -86,8 +87,13 @@ class Patches:
 class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no types, as above
     """Base of the instrumentors."""
 
-    _supported: ClassVar[str]
-    """The versions of the library that are supported, as a requirement."""
+    _supported: ClassVar[str] = ""
+    """The library and its supported versions, as a requirement."""
+
+    def __init_subclass__(cls, *, supported: str | None = None) -> None:
+        """``supported``: the library and its versions, as a requirement; where it is not given, as of the base."""
+        super().__init_subclass__()
+        cls._supported = supported or cls._supported
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """The library and its supported versions, as a requirement."""
@@ -141,6 +147,21 @@ def hide_frame(error: BaseException) -> None:
     here = traceback_of(error)
     if here is not None:
         BaseException.with_traceback(error, here.tb_next)  # not by assignment, which a frozen dataclass forbids
+
+
+class Observing:
+    """A block whose errors are handed to ``report`` and pass on, without its frame in their traceback."""
+
+    def __init__(self, report: Callable[[BaseException], object]) -> None:
+        self._report = report
+
+    def __enter__(self) -> None:
+        """Nothing is needed before."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is not None:
+            self._report(error)
+            hide_frame(error)
 
 
 def replaced_failure(error: BaseException) -> BaseException | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from otel_resilience import telemetry
 from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
-from otel_resilience.instrumentation._base import Plan, Settings
+from otel_resilience.instrumentation._base import LibraryInstrumentor, Patches, Plan, Settings
 from otel_resilience.telemetry import never_raise
 
 _OPENING = (TransitionReason.CONSECUTIVE_FAILURES, TransitionReason.PROBE_FAILED)
@@ -109,6 +110,16 @@ class Watch:
         self.settings = None
         self._known.clear()
 
+    def adding(self, wrapped: Callable[..., None]) -> Callable[..., None]:
+        """What takes the place of the ``__init__`` of breakers: it adds the new one."""
+
+        @functools.wraps(wrapped)
+        def __init__(breaker: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+            wrapped(breaker, *args, **kwargs)
+            self.add(breaker)
+
+        return __init__
+
     @never_raise
     def add(self, breaker: Any) -> WatchedBreaker | None:
         """The watched breaker; ``None`` where none is watched."""
@@ -117,3 +128,26 @@ class Watch:
             known = self._known[breaker] = WatchedBreaker(breaker, self._read, self._name, self.settings)
             telemetry.watch_breaker(known)
         return known
+
+
+class BreakerInstrumentor(LibraryInstrumentor):
+    """Base of the instrumentors of circuit breakers: ``watch`` holds those that are in use."""
+
+    _watch: ClassVar[Watch]
+    _patches: ClassVar[Patches]
+
+    def __init_subclass__(cls, *, watch: Watch | None = None, supported: str | None = None) -> None:
+        super().__init_subclass__(supported=supported)
+        if watch is not None:
+            cls._watch, cls._patches = watch, Patches()
+
+    def _enable(self, settings: Settings) -> None:
+        self._watch.begin(settings, self._replace(self._patches))
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        self._patches.restore()
+        self._watch.end()
+
+    def _replace(self, patches: Patches) -> type:
+        """Puts what observes in place; gives the class of the breakers."""
+        raise NotImplementedError

@@ -10,10 +10,18 @@ import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
-from otel_resilience.instrumentation._base import Patches, Settings, hide_frame, module_of
+from otel_resilience.instrumentation._base import (
+    LibraryInstrumentor,
+    Observing,
+    Patches,
+    Settings,
+    hide_frame,
+    module_of,
+)
 from otel_resilience.instrumentation._frames import Place, callers, package_of, place_of
 from otel_resilience.instrumentation._observed import ABANDONED, ObservedCall, failed_result
 from otel_resilience.telemetry import never_raise
@@ -32,27 +40,30 @@ _entered: ContextVar[tuple[object, ObservedCall] | None] = ContextVar("otel_resi
 """The controller that was called, and the observed call, until its first step."""
 
 
-def enable(library: str, settings: Settings) -> None:
-    """Reports the calls of those who use ``library``: ``tenacity`` or ``stamina``."""
-    import tenacity
+class RetryingInstrumentor(LibraryInstrumentor):
+    """Base of the instrumentors of those who retry by tenacity: reports the calls of those who use ``library``."""
 
-    if not _settings:
-        _patches.replace(tenacity.BaseRetrying, "iter", _iter)
-        _patches.replace(tenacity.BaseRetrying, "__iter__", _block)
-        _patches.replace(tenacity.Retrying, "__call__", _call)
-        _patches.replace(tenacity.AsyncRetrying, "__call__", _call_async)
-        _patches.replace(tenacity.AsyncRetrying, "iter", _iter_async)
-        _patches.replace(tenacity.AsyncRetrying, "__anext__", _block_async)
-        _patches.replace(tenacity.RetryCallState, "set_result", _set_result)
-        _patches.replace(tenacity.RetryCallState, "set_exception", _set_exception)
-    _settings[library] = settings
+    _library: ClassVar[str]
 
+    def __init_subclass__(cls, *, library: str | None = None, supported: str | None = None) -> None:
+        super().__init_subclass__(supported=supported)
+        if library is not None:
+            cls._library = library
 
-def disable(library: str) -> None:
-    """No longer reports the calls of those who use ``library``."""
-    _settings.pop(library, None)
-    if not _settings:
-        _patches.restore()
+    def _enable(self, settings: Settings) -> None:
+        import tenacity
+
+        if not _settings:
+            _patches.replace(tenacity.BaseRetrying, iter=_iter, __iter__=_block)
+            _patches.replace(tenacity.Retrying, __call__=_call)
+            _patches.replace(tenacity.AsyncRetrying, __call__=_call_async, iter=_iter_async, __anext__=_block_async)
+            _patches.replace(tenacity.RetryCallState, set_result=_set_result, set_exception=_set_exception)
+        _settings[self._library] = settings
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        _settings.pop(self._library, None)
+        if not _settings:
+            _patches.restore()
 
 
 # What takes the place of tenacity's methods.
@@ -61,13 +72,8 @@ def disable(library: str) -> None:
 def _call(wrapped: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def __call__(self: Any, fn: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        call = _open_call(self, fn)
-        try:
+        with Observing(partial(_interrupted, _open_call(self, fn))):
             return wrapped(self, fn, *args, **kwargs)
-        except BaseException as error:
-            _interrupted(call, error)
-            hide_frame(error)
-            raise
 
     return __call__
 
@@ -75,13 +81,8 @@ def _call(wrapped: Callable[..., Any]) -> Callable[..., Any]:
 def _call_async(wrapped: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     async def __call__(self: Any, fn: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        call = _open_call(self, fn)
-        try:
+        with Observing(partial(_interrupted, _open_call(self, fn))):
             return await wrapped(self, fn, *args, **kwargs)
-        except BaseException as error:
-            _interrupted(call, error)
-            hide_frame(error)
-            raise
 
     return __call__
 
@@ -90,12 +91,8 @@ def _iter(wrapped: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def iter(self: Any, retry_state: Any) -> Any:  # noqa: A001
         call = _call_of(self, retry_state)
-        try:
+        with Observing(partial(_ended, call, self, retry_state)):
             step = wrapped(self, retry_state)
-        except BaseException as error:
-            _ended(call, self, retry_state, error)
-            hide_frame(error)
-            raise
         _decided(call, self, retry_state, step)
         return step
 
@@ -106,12 +103,8 @@ def _iter_async(wrapped: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     async def iter(self: Any, retry_state: Any) -> Any:  # noqa: A001
         call = _call_of(self, retry_state)
-        try:
+        with Observing(partial(_ended, call, self, retry_state)):
             step = await wrapped(self, retry_state)
-        except BaseException as error:
-            _ended(call, self, retry_state, error)
-            hide_frame(error)
-            raise
         _decided(call, self, retry_state, step)
         return step
 

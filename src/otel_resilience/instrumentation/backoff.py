@@ -15,18 +15,19 @@ import time
 import types
 import weakref
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any
 
 from otel_resilience._internal.operations import is_coroutine_function
-from otel_resilience.instrumentation._base import LibraryInstrumentor, Patches, Settings, hide_frame, module_of
+from otel_resilience.instrumentation._base import LibraryInstrumentor, Observing, Patches, Settings, module_of
 from otel_resilience.instrumentation._observed import ObservedCall, failed_result
 from otel_resilience.telemetry import never_raise
 
 __all__ = ["BackoffInstrumentor"]
 
 
-class BackoffInstrumentor(LibraryInstrumentor):
+class BackoffInstrumentor(LibraryInstrumentor, supported="backoff >= 2.0, < 3"):
     """Reports what backoff retries, in code that stays as it is: each call with its attempts, waits and errors.
 
     Functions and methods, ``def`` and ``async def``, with ``on_exception`` and ``on_predicate``. Functions that were
@@ -38,8 +39,6 @@ class BackoffInstrumentor(LibraryInstrumentor):
         >>> BackoffInstrumentor().uninstrument()
     """
 
-    _supported = "backoff >= 2.0, < 3"
-
     def _enable(self, settings: Settings) -> None:
         from backoff import _async, _sync  # the only place of what its decorators make
 
@@ -47,12 +46,9 @@ class BackoffInstrumentor(LibraryInstrumentor):
         _settings = settings
         codes = [_closure_code(getattr(module, name)) for module in (_sync, _async) for name in _MAKERS]
         for module in (_sync, _async):
-            for name in _MAKERS:
-                _patches.replace(module, name, _maker)
-        _patches.replace(_sync, "_call_handlers", _call_handlers)
-        _patches.replace(_sync, "time", lambda module: _Module(module, sleep=_sleep))
-        _patches.replace(_async, "_call_handlers", _call_handlers_async)
-        _patches.replace(_async, "asyncio", lambda module: _Module(module, sleep=_sleep_async))
+            _patches.replace(module, **dict.fromkeys(_MAKERS, _maker))
+        _patches.replace(_sync, _call_handlers=_call_handlers, time=partial(_Module, sleep=_sleep))
+        _patches.replace(_async, _call_handlers=_call_handlers_async, asyncio=partial(_Module, sleep=_sleep_async))
         for function in gc.get_referrers(*codes):
             if type(function) is FunctionType and function.__code__ in codes:
                 _observe(function)
@@ -122,12 +118,8 @@ def _target(wrapped: Callable[..., Any], expected: Any) -> Callable[..., Any]:
     @functools.wraps(wrapped)
     def target(*args: Any, **kwargs: Any) -> Any:
         call = _begin(wrapped, sys._getframe(1))  # noqa: SLF001
-        try:
+        with Observing(partial(_raised, call, expected)):
             result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            _raised(call, error, expected)
-            hide_frame(error)
-            raise
         if call is not None:
             call.leave_attempt()
         return result
@@ -139,12 +131,8 @@ def _target_async(wrapped: Callable[..., Awaitable[Any]], expected: Any) -> Call
     @functools.wraps(wrapped)
     async def target(*args: Any, **kwargs: Any) -> Any:
         call = _begin(wrapped, sys._getframe(1))  # noqa: SLF001
-        try:
+        with Observing(partial(_raised, call, expected)):
             result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            _raised(call, error, expected)
-            hide_frame(error)
-            raise
         if call is not None:
             call.leave_attempt()
         return result
@@ -155,13 +143,8 @@ def _target_async(wrapped: Callable[..., Awaitable[Any]], expected: Any) -> Call
 def _call_handlers(wrapped: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(wrapped)
     def call_handlers(hdlrs: Any, target: Any, *args: Any, **details: Any) -> None:
-        call = _handled(sys._getframe(1), hdlrs, details)  # noqa: SLF001
-        try:
+        with Observing(partial(_interrupted, _handled(sys._getframe(1), hdlrs, details))):  # noqa: SLF001
             wrapped(hdlrs, _original(target), *args, **details)
-        except BaseException as error:
-            _interrupted(call, error)
-            hide_frame(error)
-            raise
 
     return call_handlers
 
@@ -169,33 +152,20 @@ def _call_handlers(wrapped: Callable[..., None]) -> Callable[..., None]:
 def _call_handlers_async(wrapped: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
     @functools.wraps(wrapped)
     async def call_handlers(handlers: Any, *, target: Any, **details: Any) -> None:
-        call = _handled(sys._getframe(1), handlers, details)  # noqa: SLF001
-        try:
+        with Observing(partial(_interrupted, _handled(sys._getframe(1), handlers, details))):  # noqa: SLF001
             await wrapped(handlers, target=_original(target), **details)
-        except BaseException as error:
-            _interrupted(call, error)
-            hide_frame(error)
-            raise
 
     return call_handlers
 
 
 def _sleep(seconds: float) -> None:
-    try:
+    with Observing(partial(_interrupted, _call_in(sys._getframe(1)))):  # noqa: SLF001
         time.sleep(seconds)
-    except BaseException as error:
-        _interrupted(_call_in(sys._getframe(1)), error)  # noqa: SLF001
-        hide_frame(error)
-        raise
 
 
 async def _sleep_async(seconds: float) -> None:
-    try:
+    with Observing(partial(_interrupted, _call_in(sys._getframe(1)))):  # noqa: SLF001
         await asyncio.sleep(seconds)
-    except BaseException as error:
-        _interrupted(_call_in(sys._getframe(1)), error)  # noqa: SLF001
-        hide_frame(error)
-        raise
 
 
 def _original(target: Any) -> Any:
@@ -221,7 +191,7 @@ def _begin(function: Any, closure: FrameType) -> ObservedCall | None:
 
 
 @never_raise
-def _raised(call: ObservedCall | None, error: BaseException, expected: Any) -> None:
+def _raised(call: ObservedCall | None, expected: Any, error: BaseException) -> None:
     if call is None:
         return
     call.attempt_failed(error)

@@ -12,8 +12,8 @@ from typing import Any, Final
 from otel_resilience import telemetry
 from otel_resilience._internal.operations import is_coroutine_function
 from otel_resilience.circuitbreaker.states import BreakerState, TransitionReason
-from otel_resilience.instrumentation._base import CIRCUIT_OPEN, LibraryInstrumentor, Patches, Settings
-from otel_resilience.instrumentation._breakers import Watch
+from otel_resilience.instrumentation._base import CIRCUIT_OPEN, Patches
+from otel_resilience.instrumentation._breakers import BreakerInstrumentor, Watch
 from otel_resilience.instrumentation._frames import package_of, place_of
 from otel_resilience.instrumentation._observed import ObservedCall
 from otel_resilience.telemetry import never_raise
@@ -25,9 +25,10 @@ _STATES: Final = {
     "open": BreakerState.OPEN,
     "half_open": BreakerState.HALF_OPEN,
 }
+_watch = Watch(lambda breaker: _STATES[breaker.state], "circuitbreaker")
 
 
-class CircuitbreakerInstrumentor(LibraryInstrumentor):
+class CircuitbreakerInstrumentor(BreakerInstrumentor, watch=_watch, supported="circuitbreaker >= 2.0, < 3"):
     """Reports the circuits of circuitbreaker and the calls that they let pass or reject, in code that stays as it is.
 
     The dependency is the ``name`` of the breaker: by default the qualified name of the function that it decorates;
@@ -40,20 +41,12 @@ class CircuitbreakerInstrumentor(LibraryInstrumentor):
         >>> CircuitbreakerInstrumentor().uninstrument()
     """
 
-    _supported = "circuitbreaker >= 2.0, < 3"
-
-    def _enable(self, settings: Settings) -> None:
+    def _replace(self, patches: Patches) -> type:
         import circuitbreaker
 
-        _patches.replace(circuitbreaker.CircuitBreaker, "__init__", _init)
-        _patches.replace(circuitbreaker.CircuitBreaker, "__enter__", _enter)
-        _patches.replace(circuitbreaker.CircuitBreaker, "__exit__", _exit)
-        _patches.replace(circuitbreaker.CircuitBreaker, "opened", _opened)
-        _watch.begin(settings, circuitbreaker.CircuitBreaker)
-
-    def _uninstrument(self, **kwargs: Any) -> None:
-        _patches.restore()
-        _watch.end()
+        breaker: type = circuitbreaker.CircuitBreaker
+        patches.replace(breaker, __init__=_watch.adding, __enter__=_enter, __exit__=_exit, opened=_opened)
+        return breaker
 
 
 class _Call(ObservedCall):
@@ -64,18 +57,7 @@ class _Call(ObservedCall):
     around: _Call | None
 
 
-_patches = Patches()
-_watch = Watch(lambda breaker: _STATES[breaker.state], "circuitbreaker")
 _current: ContextVar[_Call | None] = ContextVar("otel_resilience_circuitbreaker", default=None)
-
-
-def _init(wrapped: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(wrapped)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-        wrapped(self, *args, **kwargs)
-        _watch.add(self)
-
-    return __init__
 
 
 def _enter(wrapped: Callable[..., Any]) -> Callable[..., Any]:

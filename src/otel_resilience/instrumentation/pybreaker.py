@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
+from functools import partial
 from types import GeneratorType
 from typing import Any, Final
 
@@ -15,13 +16,12 @@ from otel_resilience._internal.operations import is_coroutine_function
 from otel_resilience.circuitbreaker.states import BreakerState, TransitionReason
 from otel_resilience.instrumentation._base import (
     CIRCUIT_OPEN,
-    LibraryInstrumentor,
+    Observing,
     Patches,
-    Settings,
     hide_frame,
     replaced_failure,
 )
-from otel_resilience.instrumentation._breakers import Watch
+from otel_resilience.instrumentation._breakers import BreakerInstrumentor, Watch
 from otel_resilience.instrumentation._frames import callers, place_of
 from otel_resilience.instrumentation._observed import ObservedCall
 from otel_resilience.telemetry import never_raise
@@ -33,9 +33,10 @@ _STATES: Final = {
     "open": BreakerState.OPEN,
     "half-open": BreakerState.HALF_OPEN,
 }
+_watch = Watch(lambda breaker: _STATES[breaker._state.name], "pybreaker")  # noqa: SLF001  # `state` may ask Redis
 
 
-class PybreakerInstrumentor(LibraryInstrumentor):
+class PybreakerInstrumentor(BreakerInstrumentor, watch=_watch, supported="pybreaker >= 1.0, < 2"):
     """Reports pybreaker's circuits and the calls that they let pass or reject, in code that stays as it is.
 
     The dependency is the ``name`` of the breaker, ``pybreaker`` where it has none. The state is the one that this
@@ -48,20 +49,13 @@ class PybreakerInstrumentor(LibraryInstrumentor):
         >>> PybreakerInstrumentor().uninstrument()
     """
 
-    _supported = "pybreaker >= 1.0, < 2"
-
-    def _enable(self, settings: Settings) -> None:
+    def _replace(self, patches: Patches) -> type:
         import pybreaker
 
-        _patches.replace(pybreaker.CircuitBreaker, "__init__", _init)
-        _patches.replace(pybreaker.CircuitBreaker, "_create_new_state", _create_new_state)
-        _patches.replace(pybreaker.CircuitBreaker, "call", _call)
-        _patches.replace(pybreaker.CircuitBreakerState, "call", _attempt)
-        _watch.begin(settings, pybreaker.CircuitBreaker)
-
-    def _uninstrument(self, **kwargs: Any) -> None:
-        _patches.restore()
-        _watch.end()
+        breaker: type = pybreaker.CircuitBreaker
+        patches.replace(breaker, __init__=_watch.adding, _create_new_state=_create_new_state, call=_call)
+        patches.replace(pybreaker.CircuitBreakerState, call=_attempt)
+        return breaker
 
 
 class _Call(ObservedCall):
@@ -71,19 +65,8 @@ class _Call(ObservedCall):
     block: bool
 
 
-_patches = Patches()
-_watch = Watch(lambda breaker: _STATES[breaker._state.name], "pybreaker")  # noqa: SLF001  # `state` may ask Redis
 _current: ContextVar[_Call | None] = ContextVar("otel_resilience_pybreaker", default=None)
 """The innermost call, by which a change of state is told from one by hand."""
-
-
-def _init(wrapped: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(wrapped)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-        wrapped(self, *args, **kwargs)
-        _watch.add(self)
-
-    return __init__
 
 
 def _create_new_state(wrapped: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,12 +88,8 @@ def _call(wrapped: Callable[..., Any]) -> Callable[..., Any]:
         observed = around if again else _open(self, func)
         token = _current.set(observed)
         try:
-            result = wrapped(self, func, *args, **kwargs)
-        except BaseException as error:
-            if not again:
-                _failed(observed, error)
-            hide_frame(error)
-            raise
+            with Observing(partial(_failed, None if again else observed)):
+                result = wrapped(self, func, *args, **kwargs)
         finally:
             _current.reset(token)
         if again or observed is None:
@@ -144,9 +123,9 @@ def _block(observed: _Call, inner: Generator[Any, Any, Any]) -> Generator[Any, A
         try:
             yield next(inner)
         except BaseException as error:  # noqa: BLE001  # raised again by what it is handed to
-            _step(observed, functools.partial(inner.throw, error))
+            _step(observed, partial(inner.throw, error))
         else:
-            _step(observed, functools.partial(next, inner, None))
+            _step(observed, partial(next, inner, None))
     except BaseException as error:
         _failed(observed, error)
         raise

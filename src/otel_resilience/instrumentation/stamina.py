@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from otel_resilience.instrumentation import _retrying
-from otel_resilience.instrumentation._base import LibraryInstrumentor, Settings
+from otel_resilience.instrumentation._retrying import RetryingInstrumentor
 
 __all__ = ["StaminaInstrumentor"]
 
 
-class StaminaInstrumentor(LibraryInstrumentor):
+class StaminaInstrumentor(RetryingInstrumentor, library="stamina", supported="stamina >= 23.2, < 27"):
     """Reports what stamina retries, in code that stays as it is: each call with its attempts, waits and errors.
 
     Functions with ``@stamina.retry``, the callers, and blocks with ``stamina.retry_context``. Stamina's own hooks stay
@@ -22,11 +19,3 @@ class StaminaInstrumentor(LibraryInstrumentor):
         >>> StaminaInstrumentor().instrument()
         >>> StaminaInstrumentor().uninstrument()
     """
-
-    _supported = "stamina >= 23.2, < 27"
-
-    def _enable(self, settings: Settings) -> None:
-        _retrying.enable("stamina", settings)
-
-    def _uninstrument(self, **kwargs: Any) -> None:
-        _retrying.disable("stamina")

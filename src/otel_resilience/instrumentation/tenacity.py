@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from otel_resilience.instrumentation import _retrying
-from otel_resilience.instrumentation._base import LibraryInstrumentor, Settings
+from otel_resilience.instrumentation._retrying import RetryingInstrumentor
 
 __all__ = ["TenacityInstrumentor"]
 
 
-class TenacityInstrumentor(LibraryInstrumentor):
+class TenacityInstrumentor(RetryingInstrumentor, library="tenacity", supported="tenacity >= 8.3, != 8.4.0, < 10"):
     """Reports what tenacity retries, in code that stays as it is: each call with its attempts, waits and errors.
 
     Functions with ``@retry``, methods, ``retry_with``, ``Retrying()(function)``, and blocks (``for attempt in
@@ -22,11 +19,3 @@ class TenacityInstrumentor(LibraryInstrumentor):
         >>> TenacityInstrumentor().instrument()
         >>> TenacityInstrumentor().uninstrument()
     """
-
-    _supported = "tenacity >= 8.3, != 8.4.0, < 10"
-
-    def _enable(self, settings: Settings) -> None:
-        _retrying.enable("tenacity", settings)
-
-    def _uninstrument(self, **kwargs: Any) -> None:
-        _retrying.disable("tenacity")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import operator
 import threading
 import time
 import weakref
@@ -14,7 +15,8 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from otel_resilience import telemetry
 from otel_resilience._internal.forks import renew_after_fork
 from otel_resilience.errors import AttemptThreadsExhaustedError
-from otel_resilience.telemetry import cardinality, contract
+from otel_resilience.telemetry import contract
+from otel_resilience.telemetry.gauges import by_dependency
 
 DEFAULT_MAX_THREADS: Final = 40
 """Threads of one policy, as many as anyio lends to synchronous code."""
@@ -206,12 +208,9 @@ class AttemptThreads:
 
 
 def _observe_abandoned(_: CallbackOptions) -> Iterable[Observation]:
-    numbers: dict[str, int] = {}
-    for threads in list(_pools):
-        dependency = cardinality.bounded_dependency(threads.dependency)
-        numbers[dependency] = numbers.get(dependency, 0) + threads.abandoned
-    for dependency, number in numbers.items():
-        yield Observation(number, {contract.DEPENDENCY: dependency})
+    pools = ((threads.dependency, threads.abandoned) for threads in list(_pools))
+    for attributes, number in by_dependency(pools, operator.add):
+        yield Observation(number, attributes)
 
 
 telemetry.observe(contract.TIMEOUT_ABANDONED, _observe_abandoned)

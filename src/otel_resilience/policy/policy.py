@@ -78,6 +78,7 @@ from otel_resilience.telemetry.hooks import Hooks, Observers
 from otel_resilience.telemetry.providers import any_set
 
 if TYPE_CHECKING:
+    from otel_resilience.policy.keywords import ExecuteKeywords
     from otel_resilience.policy.latencies import HedgeDelay
 
 T = TypeVar("T")
@@ -271,37 +272,21 @@ class Policy(ProcessBound):
     def execute(
         self,
         operation: Callable[[], Awaitable[T]],
-        *,
-        name: str | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-        is_retryable: Retryable | None = None,
-        retry_result: RetryResult | None = None,
-        permits: int = 1,
+        **options: Unpack[ExecuteKeywords],
     ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
         self,
         operation: Callable[[Unpack[Args]], Awaitable[T]],
         *args: *Args,
-        name: str | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-        is_retryable: Retryable | None = None,
-        retry_result: RetryResult | None = None,
-        permits: int = 1,
+        **options: Unpack[ExecuteKeywords],
     ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute(
         self,
         operation: Callable[[Unpack[Args]], T],
         *args: *Args,
-        name: str | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-        is_retryable: Retryable | None = None,
-        retry_result: RetryResult | None = None,
-        permits: int = 1,
+        **options: Unpack[ExecuteKeywords],
     ) -> T: ...
     def execute(  # type: ignore[misc]  # mypy cannot match the signature without arguments and those with them
         self,

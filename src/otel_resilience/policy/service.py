@@ -8,7 +8,7 @@ import random
 import time
 import types
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.operations import protectable
@@ -17,6 +17,7 @@ from otel_resilience.classification.classifier import Classifier
 from otel_resilience.retries.config import RetryConfig
 
 if TYPE_CHECKING:
+    from otel_resilience.policy.keywords import CallKeywords
     from otel_resilience.policy.policy import Policy
     from otel_resilience.policy.results import RetryResult
     from otel_resilience.retries.bucket import RetryBudgetConfig
@@ -93,11 +94,7 @@ class RetryService:
         operation: Callable[[], Awaitable[T]],
         config: RetryConfig | None = None,
         is_retryable: Retryable | None = None,
-        *,
-        name: str | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-        retry_result: RetryResult | None = None,
+        **options: Unpack[CallKeywords],
     ) -> Coroutine[Any, Any, T]: ...
     @overload
     def execute_with_retry(
@@ -105,11 +102,7 @@ class RetryService:
         operation: Callable[[], T],
         config: RetryConfig | None = None,
         is_retryable: Retryable | None = None,
-        *,
-        name: str | None = None,
-        idempotent: bool | None = None,
-        deadline: float | None = None,
-        retry_result: RetryResult | None = None,
+        **options: Unpack[CallKeywords],
     ) -> T: ...
     def execute_with_retry(
         self,

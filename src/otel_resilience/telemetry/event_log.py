@@ -41,9 +41,7 @@ class EventLog:
         standard: logging.Logger,
         provider: logs_api.LoggerProvider | None = None,
     ) -> None:
-        self._scope = scope
-        self._version = version
-        self._schema_url = schema_url
+        self._scope = scope, version, schema_url
         self._standard = standard
         self._provider = provider
         self._known: tuple[logs_api.LoggerProvider, logs_api.Logger | None] | None = None
@@ -70,6 +68,7 @@ class EventLog:
             return None
         known = self._known
         if known is None or known[0] is not provider:
-            logger = provider.get_logger(self._scope, self._version, schema_url=self._schema_url)
+            scope, version, schema_url = self._scope
+            logger = provider.get_logger(scope, version, schema_url=schema_url)
             known = self._known = provider, None if isinstance(logger, logs_api.NoOpLogger) else logger
         return known[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -13,6 +14,7 @@ from otel_resilience.retries.budget import budgets_in_use
 from otel_resilience.telemetry import cardinality, contract
 from otel_resilience.telemetry.listener import global_listener, never_raise, observe
 
+V = TypeVar("V")
 W = TypeVar("W")
 
 
@@ -109,35 +111,32 @@ def _in_use(watched: weakref.WeakValueDictionary[int, W]) -> Iterator[W]:
     return (each for reference in watched.valuerefs() if (each := reference()) is not None)
 
 
+def by_dependency(shown: Iterable[tuple[str, V]], join: Callable[[V, V], V]) -> Iterator[tuple[dict[str, str], V]]:
+    """One value for each dependency, of a bounded set, joined from those that have its name: with its attribute."""
+    joined: dict[str, V] = {}
+    for name, value in shown:
+        dependency = cardinality.bounded_dependency(name)
+        joined[dependency] = join(joined[dependency], value) if dependency in joined else value
+    return (({contract.DEPENDENCY: dependency}, value) for dependency, value in joined.items())
+
+
 def _observe_breakers(_: CallbackOptions) -> Iterable[Observation]:
-    worst: dict[str, BreakerState] = {}
-    for breaker in _in_use(_breakers):
-        dependency = cardinality.bounded_dependency(breaker.dependency)
-        states = (breaker.state, worst.get(dependency, BreakerState.CLOSED))
-        worst[dependency] = min(states, key=_WORST_FIRST.index)
-    for dependency, shown in worst.items():
+    states = ((breaker.dependency, breaker.state) for breaker in _in_use(_breakers))
+    for attributes, shown in by_dependency(states, lambda *both: min(both, key=_WORST_FIRST.index)):
         for state in BreakerState:
-            yield Observation(
-                int(state is shown), {contract.DEPENDENCY: dependency, contract.BREAKER_STATE: state.value}
-            )
+            yield Observation(int(state is shown), {**attributes, contract.BREAKER_STATE: state.value})
 
 
 def _observe_budgets(_: CallbackOptions) -> Iterable[Observation]:
-    most: dict[str, float] = {}
-    for budget in budgets_in_use():
-        dependency = cardinality.bounded_dependency(budget.dependency)
-        most[dependency] = max(budget.metrics().utilization, most.get(dependency, 0.0))
-    for dependency, utilization in most.items():
-        yield Observation(utilization, {contract.DEPENDENCY: dependency})
+    used = ((budget.dependency, budget.metrics().utilization) for budget in budgets_in_use())
+    for attributes, most in by_dependency(used, max):
+        yield Observation(most, attributes)
 
 
 def _observe_concurrency(_: CallbackOptions) -> Iterable[Observation]:
-    in_flight: dict[str, int] = {}
-    for limiter in _in_use(_concurrency):
-        dependency = cardinality.bounded_dependency(limiter.dependency)
-        in_flight[dependency] = in_flight.get(dependency, 0) + limiter.in_flight
-    for dependency, calls in in_flight.items():
-        yield Observation(calls, {contract.DEPENDENCY: dependency})
+    calls = ((limiter.dependency, limiter.in_flight) for limiter in _in_use(_concurrency))
+    for attributes, in_flight in by_dependency(calls, operator.add):
+        yield Observation(in_flight, attributes)
 
 
 def _observe_storages(_: CallbackOptions) -> Iterable[Observation]:

@@ -1,4 +1,8 @@
-"""The clients of OpenAI and Anthropic against a local server."""
+"""The clients of OpenAI and Anthropic against a local server.
+
+They are imported where they are asked: together they take as long as a third of the collection of all tests, in every
+process that collects them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 
 from support.error_rows import ErrorRow, check_row, closed_port, raised, rows_of
@@ -24,11 +26,15 @@ def server() -> Iterator[FaultyServer]:
 
 
 def ask_openai(url: str, **options: Any) -> Any:
+    import openai
+
     with openai.OpenAI(**{"api_key": "key", "base_url": url, "max_retries": 0, **options}) as client:
         return client.models.list()
 
 
 def ask_anthropic(url: str, **options: Any) -> Any:
+    import anthropic
+
     with anthropic.Anthropic(**{"api_key": "key", "base_url": url, "max_retries": 0, **options}) as client:
         return client.models.list()
 

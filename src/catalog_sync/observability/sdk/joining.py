@@ -47,9 +47,8 @@ def present_loggers() -> LoggerProvider | None:
 def guard_spans(provider: TracerProvider) -> None:
     """Every processor of the provider, also a later one, gets redacted spans; limits of length cut after that."""
     multi = provider._active_span_processor  # noqa: SLF001
-    if hasattr(multi, _GUARDED):
+    if not _guards_first(multi):
         return
-    setattr(multi, _GUARDED, True)
     limits = provider._span_limits  # noqa: SLF001
     asked = SpanLimits(
         max_attribute_length=_or_unset(limits.max_attribute_length),
@@ -63,13 +62,19 @@ def guard_spans(provider: TracerProvider) -> None:
 def guard_logs(provider: LoggerProvider) -> None:
     """Likewise for log records."""
     multi = provider._multi_log_record_processor  # noqa: SLF001
-    if hasattr(multi, _GUARDED):
+    if not _guards_first(multi):
         return
-    setattr(multi, _GUARDED, True)
     limits = provider._log_record_limits  # noqa: SLF001
     longest, limits.max_log_record_attribute_length = limits.max_log_record_attribute_length, None
     pass_on = multi.on_emit
     multi.on_emit = lambda log_record: pass_on(redacted(log_record, longest))  # type: ignore[method-assign]
+
+
+def _guards_first(multi: object) -> bool:
+    """Whether it was not guarded before; from now on it is."""
+    guarded = hasattr(multi, _GUARDED)
+    setattr(multi, _GUARDED, True)
+    return not guarded
 
 
 def _or_unset(limit: int | None) -> int:

@@ -284,12 +284,13 @@ def _begin_tracing(
 
 def _add_span_processor(provider: TracerProvider, processor: SpanProcessor) -> End:
     provider.add_span_processor(processor)
+    return functools.partial(_take, processor, functools.partial(joining.take_span_processor, provider))
 
-    def end() -> None:
-        processor.shutdown()
-        joining.take_span_processor(provider, processor)
 
-    return end
+def _take(processor: SpanProcessor | LogRecordProcessor, take: Callable[[Any], None]) -> None:
+    """Ends a processor and takes it away from its provider."""
+    processor.shutdown()
+    take(processor)
 
 
 def _loggers(
@@ -345,12 +346,7 @@ def _exports(handler: logging.Handler) -> bool:
 
 def _add_log_processor(provider: LoggerProvider, processor: LogRecordProcessor) -> End:
     provider.add_log_record_processor(processor)
-
-    def end() -> None:
-        processor.shutdown()
-        joining.take_log_processor(provider, processor)
-
-    return end
+    return functools.partial(_take, processor, functools.partial(joining.take_log_processor, provider))
 
 
 def _unless_set(name: str, milliseconds: float) -> float | None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadableLogRecord, ReadWriteLogRecord
-from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk._logs.export import LogRecordExporter
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanLimits, SpanProcessor
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.trace import Link, Status
 
 from catalog_sync.observability.logs import redact_value
@@ -43,17 +44,23 @@ class _HandsOn:
         return True if flush is None else bool(flush(timeout_millis))
 
 
-class RedactingSpanExporter(_HandsOn, SpanExporter):
+class _RedactingExporter(_HandsOn):
+    """Hands a batch to another exporter, redacted."""
+
+    def __init__(self, target: Any, redact_one: Callable[[Any], Any]) -> None:
+        super().__init__(target)
+        self._redact_one = redact_one
+
+    def export(self, batch: Sequence[Any]) -> Any:
+        """Redacts in the exporting thread, away from the application."""
+        return self._target.export([self._redact_one(each) for each in batch])
+
+
+class RedactingSpanExporter(_RedactingExporter, SpanExporter):
     """Hands redacted spans to another exporter."""
 
     def __init__(self, target: SpanExporter, limits: SpanLimits) -> None:
-        super().__init__(target)
-        self._limits = limits
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Redacts in the exporting thread, away from the application."""
-        result: SpanExportResult = self._target.export([redact_span(span, self._limits) for span in spans])
-        return result
+        super().__init__(target, functools.partial(redact_span, limits=limits))
 
 
 class RedactingSpanProcessor(_HandsOn, SpanProcessor):
@@ -70,17 +77,11 @@ class RedactingSpanProcessor(_HandsOn, SpanProcessor):
             self._target.on_end(redact_span(span))
 
 
-class RedactingLogExporter(_HandsOn, LogRecordExporter):
+class RedactingLogExporter(_RedactingExporter, LogRecordExporter):
     """Hands redacted log records to another exporter."""
 
     def __init__(self, target: LogRecordExporter, longest: int | None) -> None:
-        super().__init__(target)
-        self._longest = longest
-
-    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        """Redacts in the exporting thread, away from the application."""
-        result: LogRecordExportResult = self._target.export([redacted(record, self._longest) for record in batch])
-        return result
+        super().__init__(target, functools.partial(redacted, longest=longest))
 
 
 class RedactingLogProcessor(_HandsOn, LogRecordProcessor):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 
+from catalog_sync.domain.errors import SupplierUnavailableError
 from catalog_sync.supplier import server_limits
 from catalog_sync.supplier.esim_go.responses import (
     MAX_REDIRECTS,
@@ -104,6 +105,7 @@ class SupplierCalls:
     ) -> T:
         """GET ``path`` and parse its JSON; what ``parse`` raises counts as a failure of the attempt.
 
+        Where the open circuit rejects the call, the error says what had opened it.
         ``template`` is the path on telemetry where the path itself names a single thing. ``answers``: the statuses of
         errors that are good answers, each with what it means.
         Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` where ``deadline`` has passed.
@@ -115,10 +117,19 @@ class SupplierCalls:
                 await self._http.get(call.url, extensions={**extensions, "deadline": deadline.remaining()})
         except Exception as error:
             translated = translate(error, operation, self._policy.classifier)
+            if isinstance(translated, SupplierUnavailableError):
+                self._add_what_opened(translated)
             if translated is error:
                 raise
             raise translated from error
         return call.result  # type: ignore[no-any-return]  # what ``parse`` returned
+
+    def _add_what_opened(self, error: SupplierUnavailableError) -> None:
+        breaker = self._policy.breaker
+        opened = None if breaker is None else breaker.metrics().last_transition
+        if opened is not None and opened.error_type:
+            error.args = (f"{error}; it opened after {opened.error_type}",)
+            error.context["opened_by"] = opened.error_type
 
     def _judge(self, response: httpx.Response) -> bool:
         """Takes the result, or the address of a redirect within the host, from a complete answer; else raises."""

@@ -7,8 +7,7 @@ import contextlib
 import logging
 import ssl
 import time
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -19,7 +18,6 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
     InvalidDataError,
     NotFoundError,
-    SupplierUnavailableError,
 )
 from catalog_sync.domain.text import is_encodable
 from catalog_sync.supplier.esim_go import envelope, page_size
@@ -31,7 +29,7 @@ from otel_resilience import BreakerEffect, Policy
 from otel_resilience.classification import error_types
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from catalog_sync.domain.models import Bundle
     from catalog_sync.settings.settings import Settings
@@ -125,7 +123,7 @@ class EsimGoClient:
     async def list_groups(self, *, deadline: Deadline) -> list[str]:
         """``GET /organisation/groups``."""
         return await self._allowed(
-            self._get("list groups", "/organisation/groups", {}, envelope.parse_groups, deadline), deadline
+            self._calls.get("list groups", "/organisation/groups", {}, envelope.parse_groups, deadline), deadline
         )
 
     async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
@@ -139,7 +137,9 @@ class EsimGoClient:
             return envelope.parse_bundle(data, name)
 
         found = await self._allowed(
-            self._get("get bundle", path, {}, parse, deadline, template="/catalogue/bundle/{name}", answers=_GONE),
+            self._calls.get(
+                "get bundle", path, {}, parse, deadline, template="/catalogue/bundle/{name}", answers=_GONE
+            ),
             deadline,
         )
         if found is None:
@@ -148,7 +148,7 @@ class EsimGoClient:
 
     async def health_probe(self, *, deadline: Deadline) -> None:
         """``GET /organisation``: cheap, and refused only with a bad key."""
-        await self._get("probe organisation", "/organisation", {}, lambda data: data, deadline)
+        await self._calls.get("probe organisation", "/organisation", {}, lambda data: data, deadline)
 
     async def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:
         """``GET /catalogue``, to the last page. Close the iterator when leaving it early."""
@@ -190,31 +190,9 @@ class EsimGoClient:
             params["group"] = scope.group
         if scope.country is not None:
             params["countries"] = scope.country
-        return await self._get(
+        return await self._calls.get(
             "list bundles", "/catalogue", params, lambda data: self._parse_page(data, number), deadline
         )
-
-    async def _get(
-        self,
-        operation: str,
-        path: str,
-        params: Mapping[str, str],
-        parse: Callable[[Any], T],
-        deadline: Deadline,
-        *,
-        template: str | None = None,
-        answers: Mapping[int, T] = MappingProxyType({}),
-    ) -> T:
-        """As :meth:`SupplierCalls.get`; where the open circuit rejects the call, the error says what had opened it."""
-        try:
-            return await self._calls.get(operation, path, params, parse, deadline, template=template, answers=answers)
-        except SupplierUnavailableError as error:
-            breaker = self._policy.breaker
-            opened = None if breaker is None else breaker.metrics().last_transition
-            if opened is not None and opened.error_type:
-                error.args = (f"{error}; it opened after {opened.error_type}",)
-                error.context["opened_by"] = opened.error_type
-            raise
 
     def _parse_page(self, data: object, number: int) -> Page:
         try:

@@ -1,7 +1,6 @@
 """One POST to a receiver of alerts: bounded in time and size, invisible to instrumentation, silent about its URL.
 
-Each request has its own thread and connection. The thread, because nothing else bounds a name server or a
-receiver that sends a byte now and then; the connection, because alerts are rare and a kept one is often dead.
+Each request has its own thread and connection: alerts are rare, and a kept connection is often dead.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ import logging
 import re
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from otel_resilience.alerting.channels._bounded import BoundedThread
 from otel_resilience.alerting.channels._proxy import proxy_for
 from otel_resilience.alerting.channels._text import encode
 from otel_resilience.alerting.channels.errors import REVOKED_STATUSES, ChannelError
@@ -109,6 +108,9 @@ class Posting:
 
     _endpoint: Endpoint
 
+    def close(self) -> None:
+        """Nothing is held between deliveries."""
+
     def reach(self, *, timeout: float) -> None:
         """A delivery in dry form: connects as for a message, within ``timeout`` seconds, and sends none.
 
@@ -119,13 +121,40 @@ class Posting:
 
 
 class ChatWebhook(Posting):
-    """A chat that takes each notification as one message, posted to a secret URL."""
+    """A chat that takes each notification as one message, posted to a secret URL.
+
+    ``min_interval`` is the least time in seconds between two messages. Raises ``ValueError``, without the URL, where
+    nothing can be posted there.
+    """
 
     keeps_incidents = False
-    _name: str
-    _min_interval: float
-    _reasons: frozenset[str] = frozenset()
-    """Bodies of refusals that may be repeated in errors."""
+    _name: ClassVar[str]
+    _min_interval: ClassVar[float]
+    _reasons: ClassVar[frozenset[str]] = frozenset()
+
+    _message: ClassVar[staticmethod[[Notification], Mapping[str, Any]]]
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str | None = None,
+        min_interval: float | None = None,
+        message: Callable[[Notification], Mapping[str, Any]] | None = None,
+        reasons: frozenset[str] | None = None,
+    ) -> None:
+        """The defaults of a chat, what it is sent, and the bodies of its refusals that may be repeated in errors.
+
+        What is not given is as of the base.
+        """
+        super().__init_subclass__()
+        if name is not None:
+            cls._name = name
+        if min_interval is not None:
+            cls._min_interval = min_interval
+        if message is not None:
+            cls._message = staticmethod(message)
+        if reasons is not None:
+            cls._reasons = reasons
 
     def __init__(
         self,
@@ -145,24 +174,36 @@ class ChatWebhook(Posting):
         """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
         self._endpoint.post(encode(self._message(notification)), {}, timeout=timeout)
 
-    def close(self) -> None:
-        """Nothing is held between deliveries."""
 
-    def _message(self, notification: Notification) -> dict[str, Any]:
-        raise NotImplementedError
+class IncidentApi(Posting):
+    """A receiver that keeps incidents, behind an API with a key."""
+
+    keeps_incidents = True
+    coalesce_from = None
+    """Each incident is one there, too."""
+
+    def __init__(self, key: tuple[str, str], url: str, name: str, min_interval: float) -> None:
+        """``key``: what it is called, and itself. Raises ``ValueError`` where it is empty, or the URL is not usable."""
+        called, self._key = key[0], key[1].strip()
+        if not self._key:
+            raise ValueError(f"{called} is needed")
+        register_secret(self._key)
+        self.name = name
+        self.min_interval = min_interval
+        self._endpoint = Endpoint(name, url)
 
 
-class _Attempt(threading.Thread):
-    """One request, in a thread that is left behind when its time is up."""
+class _Attempt(BoundedThread):
+    """One request."""
 
     def __init__(self, url: str, proxy: str | None, body: bytes, headers: Mapping[str, str], timeout: float) -> None:
-        super().__init__(name="alert request", daemon=True)
+        super().__init__("alert request", timeout)
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.answer = b""
         self.failure: tuple[Classification, str] | None = None
         self.reached = False
-        self._url, self._proxy, self._body, self._timeout = url, proxy, body, max(timeout, 0.001)
+        self._url, self._proxy, self._body = url, proxy, body
         self._request_headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": USER_AGENT,
@@ -172,33 +213,22 @@ class _Attempt(threading.Thread):
         }
         self._socket: socket.socket | None = None
         self._given_up = self._proxy_refused = False
-        self._ended = threading.Event()
 
-    def bounded(self) -> bool:
-        """Runs it, and returns when it ended or its time is up: whether it ended by itself."""
-        try:
-            self.start()
-        except RuntimeError:  # no thread to be had, as at the end of the interpreter: each step is bounded still
-            self.run()
-            return True
-        if self._ended.wait(min(self._timeout, threading.TIMEOUT_MAX)):
-            return True
-        self._give_up()
-        return False
-
-    def run(self) -> None:
-        """Sends, and keeps what came of it."""
+    def _send(self) -> None:
         flag = _sending.set(True)
         try:
             with suppressed_instrumentation():  # no span of ours, and no trace header, at a third party
-                self._send()
-        except Exception as error:  # noqa: BLE001  # classified for the caller's thread; it may hold the URL
-            self.failure = PROXY if self._proxy_refused else classify(error), type(error).__name__
+                self._post()
         finally:
             _sending.reset(flag)
-            self._ended.set()
 
-    def _send(self) -> None:
+    def _failed(self, error: Exception) -> None:
+        self.failure = PROXY if self._proxy_refused else classify(error), type(error).__name__
+
+    def _held(self) -> socket.socket | None:
+        return self._socket
+
+    def _post(self) -> None:
         ends = time.monotonic() + self._timeout
         with (
             direct_client(self._proxy, timeout=self._timeout) as client,
@@ -228,11 +258,7 @@ class _Attempt(threading.Thread):
 
     def _give_up(self) -> None:
         self._given_up = True
-        if self._socket is not None:
-            try:
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # wakes the thread; close() would not
-            except OSError:
-                self._socket = None  # closed by the other side already, so the thread is awake
+        super()._give_up()
 
 
 class _Reached(Exception):  # noqa: N818  no error: what was to be tried has worked
@@ -246,9 +272,9 @@ class _Connection(_Attempt):
         super().__init__(url, proxy, b"", {}, timeout)
         self._handshakes = sum(part.startswith("https:") for part in (url.lower(), (proxy or "").lower()))
 
-    def _send(self) -> None:
+    def _post(self) -> None:
         try:
-            super()._send()
+            super()._post()
         except _Reached:
             self.reached = True
 

@@ -19,6 +19,13 @@ MAX_LINK: Final = 3000
 MAX_LABEL: Final = 60
 MAX_FACTS: Final = 20
 
+_COLOURS: Final = {
+    Severity.CRITICAL: 0xE01E5A,
+    Severity.HIGH: 0xF2952F,
+    Severity.MEDIUM: 0xECB22E,
+    Severity.LOW: 0x3AA3E3,
+}
+_RESOLVED: Final = 0x2EB67D
 _SIGNS: Final = {Severity.CRITICAL: "🔴", Severity.HIGH: "🟠", Severity.MEDIUM: "🟡", Severity.LOW: "🔵"}
 _REASONS_SHOWN: Final = {"escalated": "ESCALATED", "repeat": "STILL FIRING", "back": "BACK", "raised": "RAISED"}
 
@@ -39,6 +46,11 @@ def well_formed(text: str) -> str:
 def readable(text: str) -> str:
     """``text`` in one line, without controls and without marks that turn the direction of the text around it."""
     return " ".join(_UNSEEN.sub(" ", well_formed(text)).split())
+
+
+def colour(notification: Notification) -> int:
+    """Of its severity, green where it is resolved: red, green and blue in 24 bits."""
+    return _RESOLVED if notification.status is Status.RESOLVED else _COLOURS[notification.severity]
 
 
 def width(char: str) -> int:
@@ -88,6 +100,15 @@ def _sound(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_sound(item) for item in value]
     return value
+
+
+def escaped(text: str, limit: int, marks: re.Pattern[str], doubled: str = "") -> str:
+    """``text`` with a backslash before each of ``marks``, within ``limit`` after that.
+
+    ``doubled`` are further characters that take the place of two.
+    """
+    kept = cut(text, limit, lambda char: 2 if char in doubled or marks.match(char) or char > "\uffff" else 1)
+    return marks.sub(r"\\\1", kept)
 
 
 def shown(value: Scalar) -> str:

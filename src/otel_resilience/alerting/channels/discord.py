@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import ChatWebhook
-from otel_resilience.alerting.channels._text import MAX_LABEL, cut, facts, headline, links, readable
-from otel_resilience.alerting.model.alert import Notification, Status, rfc3339
-from otel_resilience.classification.model import Severity
+from otel_resilience.alerting.channels._text import MAX_LABEL, colour, escaped, facts, headline, links, readable
+from otel_resilience.alerting.model.alert import Notification, rfc3339
 
 MIN_INTERVAL: Final = 2.0
 """Seconds: Discord takes about 30 messages a minute in one channel."""
@@ -20,46 +20,16 @@ MAX_LINK: Final = 500
 MAX_FACTS: Final = 2800
 """Characters of all facts, so that they and the rest are within Discord's 6,000."""
 
-_COLOURS: Final = {
-    Severity.CRITICAL: 0xE01E5A,
-    Severity.HIGH: 0xF2952F,
-    Severity.MEDIUM: 0xECB22E,
-    Severity.LOW: 0x3AA3E3,
-}
-_RESOLVED: Final = 0x2EB67D
-_MARKUP: Final = re.compile(r"([\\`*_~|>#\[\]()<:@-])")
-
-
-class DiscordChannel(ChatWebhook):
-    """Posts each notification as an embed; from ``coalesce_from`` waiting ones on, as one.
-
-    Nothing in it becomes a mention. Where an answer is lost, a message can appear twice.
-
-    ``min_interval`` is the least time in seconds between two messages. Raises ``ValueError``, without the URL, where
-    nothing can be posted there.
-
-    Examples:
-        >>> from otel_resilience.alerting.channels import DiscordChannel
-        >>> channel = DiscordChannel("https://discord.com/api/webhooks/1/x1y2z3")
-        >>> channel.name, channel.min_interval
-        ('discord', 2.0)
-    """
-
-    _name = "discord"
-    _min_interval = MIN_INTERVAL
-
-    def _message(self, notification: Notification) -> dict[str, Any]:
-        return build_message(notification)
+_escape: Final = partial(escaped, marks=re.compile(r"([\\`*_~|>#\[\]()<:@-])"))
 
 
 def build_message(notification: Notification) -> dict[str, Any]:
     """The message: one embed, and no one mentioned."""
-    resolved = notification.status is Status.RESOLVED
     shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, MAX_LINK))
     summary = _escape(readable(notification.summary), MAX_DESCRIPTION - len(shown_links) - 2)
     embed: dict[str, Any] = {
         "title": _escape(headline(notification), MAX_TITLE),
-        "color": _RESOLVED if resolved else _COLOURS[notification.severity],
+        "color": colour(notification),
         "timestamp": rfc3339(notification.last_seen),
         "fields": [
             {"name": _escape(label, 2 * MAX_LABEL), "value": _escape(value, 2 * MAX_VALUE), "inline": len(value) < 40}
@@ -73,7 +43,14 @@ def build_message(notification: Notification) -> dict[str, Any]:
     }
 
 
-def _escape(text: str, limit: int) -> str:
-    """``text`` without markup, within ``limit`` after that."""
-    kept = cut(text, limit, lambda char: 2 if _MARKUP.match(char) or char > "\uffff" else 1)
-    return _MARKUP.sub(r"\\\1", kept)
+class DiscordChannel(ChatWebhook, name="discord", min_interval=MIN_INTERVAL, message=build_message):
+    """Posts each notification as an embed; from ``coalesce_from`` waiting ones on, as one.
+
+    Nothing in it becomes a mention. Where an answer is lost, a message can appear twice.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import DiscordChannel
+        >>> channel = DiscordChannel("https://discord.com/api/webhooks/1/x1y2z3")
+        >>> channel.name, channel.min_interval
+        ('discord', 2.0)
+    """

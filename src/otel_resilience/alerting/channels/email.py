@@ -9,10 +9,10 @@ import functools
 import smtplib
 import socket
 import ssl
-import threading
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from otel_resilience.alerting.channels._bounded import BoundedThread
 from otel_resilience.alerting.channels._text import cut, facts, headline, links, readable
 from otel_resilience.alerting.channels.errors import ChannelError
 from otel_resilience.alerting.model.alert import Notification
@@ -161,42 +161,22 @@ def build_mail(notification: Notification, server: MailServer) -> email.message.
     return mail
 
 
-class _Transfer(threading.Thread):
-    """One mail, or none, in a thread that is left behind when its time is up."""
+class _Transfer(BoundedThread):
+    """One mail, or none."""
 
     def __init__(
         self, server: MailServer, mail: email.message.EmailMessage | None, tls: ssl.SSLContext, timeout: float
     ) -> None:
-        super().__init__(name="alert mail", daemon=True)
+        super().__init__("alert mail", timeout)
         self.failure: tuple[Classification, int | None, str] | None = None
-        self._server, self._mail, self._tls, self._timeout = server, mail, tls, max(timeout, 0.001)
+        self._server, self._mail, self._tls = server, mail, tls
         self._client: smtplib.SMTP | None = None
-        self._ended = threading.Event()
 
-    def bounded(self) -> bool:
-        """Runs it, and returns when it ended or its time is up: whether it ended by itself."""
-        try:
-            self.start()
-        except RuntimeError:  # no thread to be had, as at the end of the interpreter: each step is bounded still
-            self.run()
-        if self._ended.wait(self._timeout):
-            return True
-        held = None if self._client is None else self._client.sock
-        if held is not None:
-            try:
-                socket.socket.shutdown(held, socket.SHUT_RDWR)  # wakes the thread
-            except OSError:
-                return False  # closed by the other side already, so the thread is awake
-        return False
+    def _failed(self, error: Exception) -> None:
+        self.failure = _verdict(error), getattr(error, "smtp_code", None), type(error).__name__
 
-    def run(self) -> None:
-        """Sends, and keeps what came of it."""
-        try:
-            self._send()
-        except Exception as error:  # noqa: BLE001  # classified for the caller's thread; it may hold addresses
-            self.failure = _verdict(error), getattr(error, "smtp_code", None), type(error).__name__
-        finally:
-            self._ended.set()
+    def _held(self) -> socket.socket | None:
+        return None if self._client is None else self._client.sock
 
     def _send(self) -> None:
         server = self._server

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import quote
 
-from otel_resilience.alerting.channels._http import Endpoint, Posting
+from otel_resilience.alerting.channels._http import Endpoint, IncidentApi
 from otel_resilience.alerting.channels._text import cut, encode, facts, headline, links, readable
 from otel_resilience.alerting.channels.pagerduty import dedup_key
 from otel_resilience.alerting.model.alert import Notification, Status
 from otel_resilience.classification.model import Severity
-from otel_resilience.redaction import register_secret
 
 ALERTS_URL: Final = "https://api.opsgenie.com/v2/alerts"
 """In the EU ``https://api.eu.opsgenie.com/v2/alerts``; Jira Service Management has an address of its own, which ends
@@ -27,7 +26,7 @@ MAX_DETAIL: Final = 500
 _PRIORITIES: Final = {Severity.CRITICAL: "P1", Severity.HIGH: "P2", Severity.MEDIUM: "P3", Severity.LOW: "P5"}
 
 
-class OpsgenieChannel(Posting):
+class OpsgenieChannel(IncidentApi):
     """Opens an alert in Opsgenie with the first message, and closes it in the end.
 
     All messages about an incident carry one ``alias``, whichever process of the system sends them, so that a repeated
@@ -42,10 +41,6 @@ class OpsgenieChannel(Posting):
         True
     """
 
-    keeps_incidents = True
-    coalesce_from = None
-    """Each incident is an alert there, too."""
-
     def __init__(
         self,
         api_key: str,
@@ -55,15 +50,9 @@ class OpsgenieChannel(Posting):
         min_interval: float = MIN_INTERVAL,
     ) -> None:
         """``api_key``: of an API integration. Raises ``ValueError`` where it is empty, or the URL is not usable."""
-        api_key = api_key.strip()
-        if not api_key:
-            raise ValueError("an Opsgenie API key is needed")
-        register_secret(api_key)
-        self.name = name
-        self.min_interval = min_interval
-        self._headers = {"Authorization": f"GenieKey {api_key}"}
         self._url = url.strip().rstrip("/")
-        self._endpoint = Endpoint(name, self._url)
+        super().__init__(("an Opsgenie API key", api_key), self._url, name, min_interval)
+        self._headers = {"Authorization": f"GenieKey {self._key}"}
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
         """Opens or closes the alert, within ``timeout`` seconds. Raises :class:`ChannelError`."""
@@ -72,9 +61,6 @@ class OpsgenieChannel(Posting):
             endpoint.post(encode(build_close(notification)), self._headers, timeout=timeout)
         else:
             self._endpoint.post(encode(build_alert(notification)), self._headers, timeout=timeout)
-
-    def close(self) -> None:
-        """Nothing is held between deliveries."""
 
 
 def close_url(url: str, notification: Notification) -> str:

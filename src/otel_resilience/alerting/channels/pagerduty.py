@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from otel_resilience.alerting.channels._http import Endpoint, Posting
+from otel_resilience.alerting.channels._http import IncidentApi
 from otel_resilience.alerting.channels._text import cut, encode, links, occurrences, readable, shown, web_link
 from otel_resilience.alerting.model.alert import Notification, Status, rfc3339
 from otel_resilience.classification.model import Severity
-from otel_resilience.redaction import register_secret
 
 EVENTS_URL: Final = "https://events.pagerduty.com/v2/enqueue"
 MIN_INTERVAL: Final = 0.5
@@ -28,7 +27,7 @@ _SEVERITIES: Final = {
 }
 
 
-class PagerDutyChannel(Posting):
+class PagerDutyChannel(IncidentApi):
     """Opens an incident in PagerDuty with the first message, updates it with further ones, resolves it in the end.
 
     All messages about an incident carry one ``dedup_key``, ``{service}:{environment}:{fingerprint}``, whichever process
@@ -48,10 +47,6 @@ class PagerDutyChannel(Posting):
         ValueError: a PagerDuty routing key is needed
     """
 
-    keeps_incidents = True
-    coalesce_from = None
-    """Each incident is one there, too."""
-
     def __init__(
         self,
         routing_key: str,
@@ -62,22 +57,12 @@ class PagerDutyChannel(Posting):
     ) -> None:
         """``routing_key``: the integration key of a service; PagerDuty's own have 32 letters and digits, receivers that
         speak its language may give others. ``ValueError`` where it is empty."""
-        routing_key = routing_key.strip()
-        if not routing_key:
-            raise ValueError("a PagerDuty routing key is needed")
-        register_secret(routing_key)
-        self.name = name
-        self.min_interval = min_interval
-        self._routing_key = routing_key
-        self._endpoint = Endpoint(name, url)
+        super().__init__(("a PagerDuty routing key", routing_key), url, name, min_interval)
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
         """Sends the event, within ``timeout`` seconds. Raises :class:`ChannelError`."""
-        event = {"routing_key": self._routing_key, **build_event(notification)}
+        event = {"routing_key": self._key, **build_event(notification)}
         self._endpoint.post(encode(event), {}, timeout=timeout)
-
-    def close(self) -> None:
-        """Nothing is held between deliveries."""
 
 
 def dedup_key(notification: Notification) -> str:

@@ -52,29 +52,6 @@ REASONS: Final = frozenset(
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
-class SlackChannel(ChatWebhook):
-    """Posts each notification as a message of blocks; from ``coalesce_from`` waiting ones on, as one message.
-
-    Slack knows no key against repetitions: where an answer is lost, a message can appear twice.
-
-    ``min_interval`` is the least time in seconds between two messages. Raises ``ValueError``, without the URL, where
-    nothing can be posted there.
-
-    Examples:
-        >>> from otel_resilience.alerting.channels import SlackChannel
-        >>> channel = SlackChannel("https://hooks.slack.com/services/T0/B0/x1y2z3")
-        >>> channel.name, channel.min_interval
-        ('slack', 1.0)
-    """
-
-    _name = "slack"
-    _min_interval = MIN_INTERVAL
-    _reasons = REASONS
-
-    def _message(self, notification: Notification) -> dict[str, Any]:
-        return build_message(notification)
-
-
 def build_message(notification: Notification) -> dict[str, Any]:
     """The message: blocks, and ``text`` for where they are not shown, as in the notification on a phone."""
     blocks = [
@@ -163,3 +140,16 @@ def _escape(text: str, limit: int) -> str:
 
 def _escaped_width(char: str) -> int:
     return len(_ESCAPES.get(char, "")) or width(char)
+
+
+class SlackChannel(ChatWebhook, name="slack", min_interval=MIN_INTERVAL, message=build_message, reasons=REASONS):
+    """Posts each notification as a message of blocks; from ``coalesce_from`` waiting ones on, as one message.
+
+    Slack knows no key against repetitions: where an answer is lost, a message can appear twice.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import SlackChannel
+        >>> channel = SlackChannel("https://hooks.slack.com/services/T0/B0/x1y2z3")
+        >>> channel.name, channel.min_interval
+        ('slack', 1.0)
+    """

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import ChatWebhook
-from otel_resilience.alerting.channels._text import MAX_FACTS, MAX_LABEL, cut, encode, facts, headline, links, readable
+from otel_resilience.alerting.channels._text import (
+    MAX_FACTS,
+    MAX_LABEL,
+    encode,
+    escaped,
+    facts,
+    headline,
+    links,
+    readable,
+)
 from otel_resilience.alerting.model.alert import Notification, Status
 from otel_resilience.classification.model import Severity
 
@@ -27,30 +37,7 @@ _COLOURS: Final = {
     Severity.MEDIUM: "warning",
     Severity.LOW: "accent",
 }
-_MARKUP: Final = re.compile(r"([\\*_\[\]()`#~-])")
-
-
-class TeamsChannel(ChatWebhook):
-    """Posts each notification as a card; from ``coalesce_from`` waiting ones on, as one.
-
-    Where an answer is lost, a message can appear twice. The workflow is the one that posts to a channel or chat when a
-    webhook request is received; its URL holds the signature that authorises it.
-
-    ``min_interval`` is the least time in seconds between two messages. Raises ``ValueError``, without the URL, where
-    nothing can be posted there.
-
-    Examples:
-        >>> from otel_resilience.alerting.channels import TeamsChannel
-        >>> channel = TeamsChannel("https://prod.example/workflows/1/triggers/manual/paths/invoke?sig=x1y2z3")
-        >>> channel.name, channel.min_interval
-        ('teams', 1.0)
-    """
-
-    _name = "teams"
-    _min_interval = MIN_INTERVAL
-
-    def _message(self, notification: Notification) -> dict[str, Any]:
-        return build_message(notification)
+_escape: Final = partial(escaped, marks=re.compile(r"([\\*_\[\]()`#~-])"))
 
 
 def build_message(notification: Notification) -> dict[str, Any]:
@@ -89,7 +76,15 @@ def build_message(notification: Notification) -> dict[str, Any]:
     return {"type": "message", "attachments": [content]}
 
 
-def _escape(text: str, limit: int) -> str:
-    """``text`` without the markup that cards know, within ``limit`` after that."""
-    kept = cut(text, limit, lambda char: 2 if _MARKUP.match(char) or char > "\uffff" else 1)
-    return _MARKUP.sub(r"\\\1", kept)
+class TeamsChannel(ChatWebhook, name="teams", min_interval=MIN_INTERVAL, message=build_message):
+    """Posts each notification as a card; from ``coalesce_from`` waiting ones on, as one.
+
+    Where an answer is lost, a message can appear twice. The workflow is the one that posts to a channel or chat when a
+    webhook request is received; its URL holds the signature that authorises it.
+
+    Examples:
+        >>> from otel_resilience.alerting.channels import TeamsChannel
+        >>> channel = TeamsChannel("https://prod.example/workflows/1/triggers/manual/paths/invoke?sig=x1y2z3")
+        >>> channel.name, channel.min_interval
+        ('teams', 1.0)
+    """

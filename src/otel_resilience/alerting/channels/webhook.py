@@ -67,9 +67,6 @@ class WebhookChannel(Posting):
             headers["X-Signature-256"] = sign(self._secret, timestamp, body)
         self._endpoint.post(body, headers, timeout=timeout)
 
-    def close(self) -> None:
-        """Nothing is held between deliveries."""
-
 
 def sign(secret: bytes, timestamp: str, body: bytes) -> str:
     """The value of ``X-Signature-256``. Receivers compare with :func:`hmac.compare_digest`."""

@@ -192,29 +192,29 @@ class Notification:
     """As that of the alert, like the texts that follow."""
     title: str
     summary: str
-    dependency: str | None
-    error_type: str | None
-    error_class: str | None
-    correlation_id: str | None
+    dependency: str | None = None
+    error_type: str | None = None
+    error_class: str | None = None
+    correlation_id: str | None = None
     """Of the latest occurrence."""
-    span_id: str | None
+    span_id: str | None = None
     fingerprint: str
     """Stays the same over the incident: deduplication key at the receivers."""
     incident: str
     """The incident's own ID; another one once it comes back after it was over."""
-    count: int
+    count: int = 1
     """Occurrences since the last message about this incident; over all its messages they add up to :attr:`total`."""
-    total: int
+    total: int = 1
     """Occurrences since the incident began."""
     first_seen: float
     """Seconds since the epoch."""
     last_seen: float
     """Of the latest occurrence; seconds since the epoch."""
-    escalation: int
+    escalation: int = 0
     """How often it was escalated; 0 at first."""
     links: Links
     """Where the evidence is."""
-    context: Mapping[str, Scalar]
+    context: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
     service: str
     """The name of the system, by :attr:`AlertConfig.service`."""
     reason: str = "new"
