@@ -6,6 +6,9 @@ from typing import Any, Final
 
 from grafana.generate import links
 from grafana.generate.names import label
+from grafana.generate.promql import OF_JOB, match
+
+from otel_resilience.telemetry.contract import ATTEMPT_SPAN
 
 Panel = dict[str, Any]
 Target = dict[str, Any]
@@ -23,17 +26,32 @@ _MOST_FILTERED: Final = 8
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "text"
 
 
-def prom(expr: str, legend: str = "", *, instant: bool = False, table: bool = False, exemplar: bool = False) -> Target:
+def prom(expr: str, legend: str = "", *, instant: bool = False, table: bool = False) -> Target:
     """A PromQL query."""
     target = {
         "datasource": PROMETHEUS,
         "editorMode": "code",
         "expr": expr,
-        "exemplar": exemplar,
+        "exemplar": False,
         "instant": instant,
         "range": not instant,
     }
     return target | ({"legendFormat": legend} if legend else {}) | ({"format": "table"} if table else {})
+
+
+def dots(*matchers: str) -> Target:
+    """Example traces of the spans that match. All of them can be opened: these series know kept traces only.
+
+    Grafana looks for exemplars where the query has its selectors; no duration is negative, so that no line is drawn.
+    """
+    kept = OF_JOB.named("traces_kept_duration_seconds_bucket", *matchers)
+    return prom(f"{kept} < 0") | {"exemplar": True}
+
+
+FAILED_ATTEMPTS: Final = (match("span.name", ATTEMPT_SPAN), 'status_code="STATUS_CODE_ERROR"')
+"""For :func:`dots`."""
+OF_DEPENDENCIES: Final = 'resilience_dependency=~"$dependency"'
+"""For :func:`dots` where the dashboard has this variable."""
 
 
 def loki(expr: str, legend: str = "", *, instant: bool = False, limit: int = 100) -> Target:
@@ -78,8 +96,7 @@ def _panel(
     height: int = 8,
     **extra: Any,
 ) -> Panel:
-    for target, letter in zip(targets, "ABCDEFGH", strict=False):
-        target["refId"] = letter
+    targets = [target | {"refId": letter} for target, letter in zip(targets, "ABCDEFGH", strict=False)]
     sources = [target["datasource"] for target in targets]
     return {
         "type": kind,

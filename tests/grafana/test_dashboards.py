@@ -260,6 +260,22 @@ def test_most_panels_that_count_failures_offer_example_traces() -> None:
             assert not target["instant"], place
 
 
+@pytest.mark.fault("O11")
+def test_example_traces_come_from_kept_traces_and_draw_no_line() -> None:
+    for place, query, target in PROMQL:
+        if target["exemplar"]:
+            assert query.startswith("traces_kept_duration_seconds_bucket{"), place
+            assert query.endswith("} < 0"), place
+        else:
+            assert "traces_kept" not in query, place
+
+
+def test_the_queries_of_a_panel_have_letters_of_their_own() -> None:
+    for place, panel in everywhere():
+        letters = [target["refId"] for target in panel.get("targets", [])]
+        assert letters == sorted(set(letters)), place
+
+
 @pytest.mark.fault("O10")
 def test_a_search_from_a_panel_covers_the_range_of_the_dashboard_and_asks_for_what_spans_have() -> None:
     panel = next(panel for _, panel in everywhere() if panel["title"] == "Top fingerprints")

@@ -8,7 +8,18 @@ from grafana.generate.dashboard import Dashboard, Row
 from grafana.generate.foreign import API_DURATION
 from grafana.generate.logql import events
 from grafana.generate.names import label, prometheus_name
-from grafana.generate.panels import GREEN, RED, YELLOW, colors_matching, event_table, prom, stat, thresholds, timeseries
+from grafana.generate.panels import (
+    GREEN,
+    RED,
+    YELLOW,
+    colors_matching,
+    dots,
+    event_table,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
+)
 from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, ratio, total
 from grafana.generate.rules.recording import WAITING
 
@@ -19,6 +30,7 @@ _STATUS: Final = "http.response.status_code"
 _ANSWERS: Final = ON_DASHBOARD.of(API_DURATION, suffix="_count")
 _BROKEN: Final = ON_DASHBOARD.of(API_DURATION, match(_STATUS, "5..", "=~"), suffix="_count")
 _BUCKETS: Final = ON_DASHBOARD.of(API_DURATION, suffix="_bucket")
+_SERVED: Final = 'span_kind="SPAN_KIND_SERVER"'
 _BY: Final = contract.DEPENDENCY
 _SHARE: Final = thresholds((None, GREEN), (0.001, YELLOW), (0.01, RED))
 
@@ -58,8 +70,8 @@ _SERVES: Final = Row(
                         _STATUS,
                     ),
                     "{{http_route}}: {{http_response_status_code}}",
-                    exemplar=True,
-                )
+                ),
+                dots(_SERVED),
             ],
             bars=True,
             overrides=colors_matching({": 4..$": YELLOW, ": 5..$": RED}),
@@ -78,7 +90,7 @@ _SERVES: Final = Row(
         timeseries(
             "Latency by route",
             "95th percentile over five minutes.",
-            [prom(quantile(0.95, _BUCKETS, "5m", _ROUTE), "{{http_route}}", exemplar=True)],
+            [prom(quantile(0.95, _BUCKETS, "5m", _ROUTE), "{{http_route}}"), dots(_SERVED)],
             unit="s",
             width=12,
         ),
