@@ -61,6 +61,7 @@ def settled(prometheus: Prometheus, expression: str, truth: float) -> None:
     assert prometheus.value(expression) == truth
 
 
+@pytest.mark.fault("O6")
 def test_sixty_runs_have_the_series_of_one_and_count_what_they_did(send: Sender, prometheus: Prometheus) -> None:
     """Each exports twice, as one does whose end comes after an interval; a value that is said again counts once."""
     for number in range(RUNS):
