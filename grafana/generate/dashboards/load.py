@@ -105,6 +105,34 @@ _SATURATED: Final = Row(
     "What is at its limit?",
     (
         timeseries(
+            "Workers and their queue",
+            "Messages that no worker has taken, steps that workers are doing, and how many they can do at a time.",
+            [
+                prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_SIZE)})", "waiting"),
+                prom(f"max({ON_DASHBOARD.of(catalog.WORKER_BUSY)})", "busy"),
+                prom(f"max({ON_DASHBOARD.of(catalog.WORKER_SLOTS)})", "slots"),
+                prom(f"max({ON_DASHBOARD.of(catalog.WORKER_COUNT)})", "workers"),
+            ],
+            unit="none",
+            width=10,
+        ),
+        timeseries(
+            "Wait for a worker",
+            "How long the sync that was asked for has waited for a worker; 0 where none waits. From the line on"
+            " QueueStuck fires.",
+            [prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_WAIT)})", "wait")],
+            unit="s",
+            limits=thresholds((None, GREEN), (Settings().queue_wait, RED)),
+            width=10,
+        ),
+        stat(
+            "Dead letters of the queue",
+            "Messages that were put aside because no worker can handle them; `catalog-sync status` shows the last.",
+            [prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_DEAD_LETTERS)})")],
+            limits=thresholds((None, GREEN), (1, RED)),
+            none="no workers",
+        ),
+        timeseries(
             "Waits for a limit",
             "95th percentile over five minutes of the waits for a permit (rate) or a slot (concurrency); what passed at"
             " once is not in it.",
@@ -148,34 +176,6 @@ _SATURATED: Final = Row(
                 )
             ],
             unit="none",
-        ),
-        timeseries(
-            "Workers and their queue",
-            "Messages that no worker has taken, steps that workers are doing, and how many they can do at a time.",
-            [
-                prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_SIZE)})", "waiting"),
-                prom(f"max({ON_DASHBOARD.of(catalog.WORKER_BUSY)})", "busy"),
-                prom(f"max({ON_DASHBOARD.of(catalog.WORKER_SLOTS)})", "slots"),
-                prom(f"max({ON_DASHBOARD.of(catalog.WORKER_COUNT)})", "workers"),
-            ],
-            unit="none",
-            width=10,
-        ),
-        timeseries(
-            "Wait for a worker",
-            "How long the sync that was asked for has waited for a worker; 0 where none waits. From the line on"
-            " QueueStuck fires.",
-            [prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_WAIT)})", "wait")],
-            unit="s",
-            limits=thresholds((None, GREEN), (Settings().queue_wait, RED)),
-            width=10,
-        ),
-        stat(
-            "Dead letters of the queue",
-            "Messages that were put aside because no worker can handle them; `catalog-sync status` shows the last.",
-            [prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_DEAD_LETTERS)})")],
-            limits=thresholds((None, GREEN), (1, RED)),
-            none="no workers",
         ),
         timeseries(
             "Waiting notifications",
