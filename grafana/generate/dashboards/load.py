@@ -111,7 +111,7 @@ _SATURATED: Final = Row(
                 prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_SIZE)})", "waiting"),
                 prom(f"max({ON_DASHBOARD.of(catalog.WORKER_BUSY)})", "busy"),
                 prom(f"max({ON_DASHBOARD.of(catalog.WORKER_SLOTS)})", "slots"),
-                prom(f"max({ON_DASHBOARD.of(catalog.WORKER_COUNT)})", "workers"),
+                prom(f"max({ON_DASHBOARD.of(catalog.WORKER_ALIVE)})", "workers"),
             ],
             unit="none",
             width=10,

@@ -114,8 +114,8 @@ QUEUE_DEAD_LETTERS: Final = Metric(
     "Messages that were put aside because no worker can handle them.",
 )
 """Messages that were put aside because no worker can handle them."""
-WORKER_COUNT: Final = Metric(
-    "catalog.worker.count", "gauge", "{worker}", (), "Workers that have shown themselves lately."
+WORKER_ALIVE: Final = Metric(
+    "catalog.worker.alive", "gauge", "{worker}", (), "Workers that have shown themselves lately."
 )
 """Workers that have shown themselves lately."""
 WORKER_SLOTS: Final = Metric(
@@ -142,7 +142,7 @@ METRICS: Final = (
     QUEUE_SIZE,
     QUEUE_WAIT,
     QUEUE_DEAD_LETTERS,
-    WORKER_COUNT,
+    WORKER_ALIVE,
     WORKER_SLOTS,
     WORKER_BUSY,
     CLOCK,

@@ -68,7 +68,7 @@ _QUEUE_GAUGES: dict[Metric, Callable[[QueueState], float]] = {
     contract.QUEUE_SIZE: lambda queue: queue.waiting,
     contract.QUEUE_WAIT: lambda queue: queue.wait,
     contract.QUEUE_DEAD_LETTERS: lambda queue: queue.dead_letters,
-    contract.WORKER_COUNT: lambda queue: queue.workers,
+    contract.WORKER_ALIVE: lambda queue: queue.workers,
     contract.WORKER_SLOTS: lambda queue: queue.slots,
     contract.WORKER_BUSY: lambda queue: queue.busy,
 }

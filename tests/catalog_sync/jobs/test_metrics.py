@@ -81,7 +81,7 @@ async def test_what_is_not_known_any_more_is_not_shown() -> None:
                 contract.QUEUE_SIZE.name: 7,
                 contract.QUEUE_WAIT.name: 0,
                 contract.QUEUE_DEAD_LETTERS.name: 5,
-                contract.WORKER_COUNT.name: 2,
+                contract.WORKER_ALIVE.name: 2,
                 contract.WORKER_SLOTS.name: 6,
                 contract.WORKER_BUSY.name: 3,
             }
