@@ -18,6 +18,8 @@ LOKI: Final = {"type": "loki", "uid": "${loki_datasource}"}
 TEMPO: Final = {"type": "tempo", "uid": "${tempo_datasource}"}
 MIXED: Final = {"type": "datasource", "uid": "-- Mixed --"}
 
+_TRACE_ID_WIDTH: Final = 290
+"""Pixels of 32 digits: a trace ID that is cut cannot be copied."""
 _FULL: Final = 24
 """Columns of the whole width."""
 _MOST_FILTERED: Final = 8
@@ -137,7 +139,7 @@ def timeseries(
     description: str,
     targets: list[Target],
     *,
-    unit: str = "short",
+    unit: str = "locale",
     bars: bool = False,
     lowest: float | None = 0,
     maximum: float | None = None,
@@ -146,9 +148,7 @@ def timeseries(
     interval: str = "1m",
     **extra: Any,
 ) -> Panel:
-    """Lines, or stacked bars where each bar counts what fell into its interval."""
-    if bars and unit == "short":
-        unit = "locale"  # whole numbers: an axis of 1 K, 2 K, 2 K says less
+    """Lines, or stacked bars where each bar counts what fell into its interval. 5,200 is not shown as 5.20 K."""
     custom: dict[str, Any] = {
         "drawStyle": "bars" if bars else "line",
         "fillOpacity": 60 if bars else 8,
@@ -199,7 +199,7 @@ def stat(
     description: str,
     targets: list[Target],
     *,
-    unit: str = "short",
+    unit: str = "locale",
     limits: dict[str, Any] | None = None,
     mappings: list[dict[str, Any]] | None = None,
     none: str = "none",
@@ -225,7 +225,7 @@ def stat(
     return _panel("stat", title, description, targets, unit=unit, options=options, defaults=defaults, **size)
 
 
-def bargauge(title: str, description: str, targets: list[Target], *, unit: str = "short", **extra: Any) -> Panel:
+def bargauge(title: str, description: str, targets: list[Target], *, unit: str = "locale", **extra: Any) -> Panel:
     """Bars side by side, each with its latest value."""
     options = {
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
@@ -337,7 +337,11 @@ def metric_table(
 
 def trace_table(title: str, description: str, query: str, **extra: Any) -> Panel:
     """Traces that a TraceQL search finds; Tempo's own table links each to its trace."""
-    return _table(title, description, [tempo(query)], [], [], **extra)
+    whole = {
+        "matcher": {"id": "byName", "options": "Trace ID"},
+        "properties": [{"id": "custom.width", "value": _TRACE_ID_WIDTH}],
+    }
+    return _table(title, description, [tempo(query)], [whole], [], **extra)
 
 
 def _table(

@@ -126,7 +126,7 @@ _SATURATED: Final = Row(
             width=10,
         ),
         stat(
-            "Dead letters of the queue",
+            "Dead letters",
             "Messages that were put aside because no worker can handle them; `catalog-sync status` shows the last.",
             [prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_DEAD_LETTERS)})")],
             limits=thresholds((None, GREEN), (1, RED)),
