@@ -80,7 +80,7 @@ def test_a_worker_says_how_many_steps_it_does(tmp_path: Path, redis: fakeredis.F
     worker, consumer = _presence(tmp_path), Consumer(3)
 
     def load() -> tuple[object, object]:
-        said = json.loads(redis.get(f"{WORKER_PREFIX}w1@here"))
+        said = json.loads(redis.get(f"{WORKER_PREFIX}w1@here") or "{}")
         return said["busy"], said["slots"]
 
     worker.started(consumer)
