@@ -14,7 +14,7 @@ from typing import Final
 from benchmarks.tables import machine
 
 from drill import table
-from drill.incidents import INCIDENTS, chosen
+from drill.incidents import INCIDENTS, chosen, playable
 from drill.left import Left, write
 from drill.pace import Pace
 from drill.parts import BUNDLES, missing_programs, running_world
@@ -35,6 +35,10 @@ def main() -> int:
         incidents = chosen(short=options.short, names=options.only)
     except ValueError as error:
         parser.error(str(error))
+    incidents, left_out = playable(incidents)
+    sys.stderr.write("".join(f"{line}\n" for line in left_out))
+    if not incidents:
+        return 2
     missing = missing_programs()
     if missing:
         sys.stderr.write(f"the drill needs: {', '.join(missing)}\n")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from catalog_sync.store.keys import REPLACED, VersionKeys
 from drill import pace as paces
 from drill.judge import Expectation
-from drill.parts import World
+from drill.parts import COMPILER, World
 
 Action = Callable[[World], None]
 """Turns a knob."""
@@ -20,6 +21,7 @@ Due = Callable[[World], float]
 
 SUPPLIER_TYPES: Final = frozenset({"503", "response_ended", "connection_error", "circuit_open", "429"})
 COUNTRY: Final = "FR"
+HOUR: Final = 3600
 REFUSED: Final = 2
 """The exit code of a command that was refused."""
 
@@ -48,6 +50,8 @@ class Incident:
     """Seconds, where it need not be reported at once."""
     lead: float = 0.0
     """Seconds of incident time that may pass until it is due."""
+    needs: str | None = None
+    """A program without which it cannot be played."""
 
     @property
     def name(self) -> str:
@@ -157,6 +161,15 @@ def _mistake(world: World) -> None:
     code, _ = world.job.command("run", "--json", "--group", "Atlantis")
     if code != REFUSED:
         raise RuntimeError(f"a group that there is not was not refused: exit code {code}")
+
+
+def _clock_ahead(world: World) -> None:
+    """The host of the job lives an hour in the future; only its calendar, as where a clock is set wrong."""
+    world.job.through = world.wrong_clock(HOUR)
+
+
+def _clock_right(world: World) -> None:
+    world.job.through = ()
 
 
 def _workers_in(world: World) -> None:
@@ -382,6 +395,16 @@ INCIDENTS: Final = (
     ),
     Incident(
         Expectation(
+            "clock-off",
+            "the clock of the job's host is an hour ahead; the syncs are well",
+            rules=frozenset({"ClockOff"}),
+        ),
+        _clock_ahead,
+        _clock_right,
+        needs=COMPILER,
+    ),
+    Incident(
+        Expectation(
             "operators-mistake",
             "somebody orders a group that there is not; it is refused, and no one else is notified",
             silent=True,
@@ -405,6 +428,17 @@ INCIDENTS: Final = (
         restore=_workers_out,
     ),
 )  # fmt: skip
+
+
+def playable(incidents: Iterable[Incident]) -> tuple[list[Incident], list[str]]:
+    """Those whose programs are here, and a line for each of the others."""
+    able, lines = [], []
+    for incident in incidents:
+        if incident.needs is None or shutil.which(incident.needs) is not None:
+            able.append(incident)
+        else:
+            lines.append(f"{incident.name} is left out: the program {incident.needs} is not here")
+    return able, lines
 
 
 def chosen(*, short: bool, names: list[str]) -> list[Incident]:

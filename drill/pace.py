@@ -165,4 +165,5 @@ def collector(pace: Pace) -> dict[str, str]:
     return {
         "OTELCOL_SPAN_METRICS_INTERVAL": divided("5s", pace.waits),
         "OTELCOL_DECISION_WAIT": divided("30s", pace.waits),
+        "OTELCOL_JOBS_FORGET_AFTER": divided("100m", pace.memory),
     }

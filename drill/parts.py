@@ -45,6 +45,8 @@ GAP: Final = 1.0
 """Seconds between two runs of the job."""
 READ_EVERY: Final = 4
 """After so many runs somebody reads the catalogue."""
+COMPILER: Final = "cc"
+"""Of C, for a clock that is wrong."""
 _OWN: Final = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_", "GRAFANA_")
 
 
@@ -172,6 +174,8 @@ class Job:
         """Beyond ``run --json``."""
         self.order: Callable[[], dict[str, Any]] | None = None
         """Runs a sync in another way than by the command: returns its report."""
+        self.through: tuple[str, ...] = ()
+        """Words in front of the command: of a program that runs another one."""
         self.runs: list[Run] = []
         self._environment = _inherited() | environment
         self._log = log
@@ -235,7 +239,7 @@ class Job:
             return
         with self._log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "catalog_sync", "run", "--json", *arguments],
+                [*self.through, sys.executable, "-m", "catalog_sync", "run", "--json", *arguments],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=self._environment,
@@ -339,7 +343,15 @@ class World:
     loki: OtlpSink
     job: Job
     fleet: Fleet
+    folder: Path
     notes: list[str] = field(default_factory=list)
+
+    def wrong_clock(self, seconds: int) -> tuple[str, ...]:
+        """What to put in front of a command so that its clock is so many seconds ahead."""
+        library = self.folder / "clock_offset.so"
+        source = Path(__file__).with_name("clock_offset.c")
+        subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, source], check=True)
+        return ("env", f"LD_PRELOAD={library}", f"CLOCK_OFFSET_S={seconds}")
 
     def firing(self) -> set[str]:
         """Names of the alerts that fire now, the sign of life left out."""
@@ -397,7 +409,7 @@ def running_world(folder: Path, pace: paces.Pace, bundles: int = BUNDLES) -> Ite
         job = start(Job(environment, folder / "job.log"))
         fleet = Fleet(environment, folder)
         stack.callback(fleet.stop)
-        yield World(pace, supplier, redis, collector, prometheus, alerting, receiver, tempo, loki, job, fleet)
+        yield World(pace, supplier, redis, collector, prometheus, alerting, receiver, tempo, loki, job, fleet, folder)
 
 
 def address(url: str) -> str:

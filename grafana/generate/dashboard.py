@@ -147,7 +147,8 @@ def _variables(jobs: str, by_dependency: str) -> list[dict[str, Any]]:
     return [
         *sources,
         _query_variable("job", "Job", f"label_values({jobs}, job)"),
-        _query_variable("instance", "Instance", f"label_values({_of_job(jobs)}, instance)"),
+        # All, those that have none included: the Collector adds up the processes of jobs.
+        _query_variable("instance", "Instance", f"label_values({_of_job(jobs)}, instance)") | {"allValue": ".*"},
         *([_query_variable("dependency", "Dependency", dependency)] if by_dependency else []),
     ]
 

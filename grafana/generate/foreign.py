@@ -68,6 +68,8 @@ SERIES: Final[dict[str, tuple[str, ...]]] = {
     # The Collector's span_metrics connector.
     "traces_span_metrics_calls_total": _SPAN,
     "traces_span_metrics_duration_seconds_bucket": (*_SPAN, "le"),
+    # The same over the spans of kept traces only; with exemplars.
+    "traces_kept_duration_seconds_bucket": (*_SPAN, "le"),
     # Prometheus and what it says about every target that it scrapes.
     "up": (),
     "target_info": (),

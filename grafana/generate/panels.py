@@ -6,6 +6,9 @@ from typing import Any, Final
 
 from grafana.generate import links
 from grafana.generate.names import label
+from grafana.generate.promql import OF_JOB, match
+
+from otel_resilience.telemetry.contract import ATTEMPT_SPAN
 
 Panel = dict[str, Any]
 Target = dict[str, Any]
@@ -15,6 +18,8 @@ LOKI: Final = {"type": "loki", "uid": "${loki_datasource}"}
 TEMPO: Final = {"type": "tempo", "uid": "${tempo_datasource}"}
 MIXED: Final = {"type": "datasource", "uid": "-- Mixed --"}
 
+_TRACE_ID_WIDTH: Final = 290
+"""Pixels of 32 digits: a trace ID that is cut cannot be copied."""
 _FULL: Final = 24
 """Columns of the whole width."""
 _MOST_FILTERED: Final = 8
@@ -23,17 +28,32 @@ _MOST_FILTERED: Final = 8
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "text"
 
 
-def prom(expr: str, legend: str = "", *, instant: bool = False, table: bool = False, exemplar: bool = False) -> Target:
+def prom(expr: str, legend: str = "", *, instant: bool = False, table: bool = False) -> Target:
     """A PromQL query."""
     target = {
         "datasource": PROMETHEUS,
         "editorMode": "code",
         "expr": expr,
-        "exemplar": exemplar,
+        "exemplar": False,
         "instant": instant,
         "range": not instant,
     }
     return target | ({"legendFormat": legend} if legend else {}) | ({"format": "table"} if table else {})
+
+
+def dots(*matchers: str) -> Target:
+    """Example traces of the spans that match. All of them can be opened: these series know kept traces only.
+
+    Grafana looks for exemplars where the query has its selectors; no duration is negative, so that no line is drawn.
+    """
+    kept = OF_JOB.named("traces_kept_duration_seconds_bucket", *matchers)
+    return prom(f"{kept} < 0") | {"exemplar": True}
+
+
+FAILED_ATTEMPTS: Final = (match("span.name", ATTEMPT_SPAN), 'status_code="STATUS_CODE_ERROR"')
+"""For :func:`dots`."""
+OF_DEPENDENCIES: Final = 'resilience_dependency=~"$dependency"'
+"""For :func:`dots` where the dashboard has this variable."""
 
 
 def loki(expr: str, legend: str = "", *, instant: bool = False, limit: int = 100) -> Target:
@@ -78,8 +98,7 @@ def _panel(
     height: int = 8,
     **extra: Any,
 ) -> Panel:
-    for target, letter in zip(targets, "ABCDEFGH", strict=False):
-        target["refId"] = letter
+    targets = [target | {"refId": letter} for target, letter in zip(targets, "ABCDEFGH", strict=False)]
     sources = [target["datasource"] for target in targets]
     return {
         "type": kind,
@@ -120,7 +139,7 @@ def timeseries(
     description: str,
     targets: list[Target],
     *,
-    unit: str = "short",
+    unit: str = "locale",
     bars: bool = False,
     lowest: float | None = 0,
     maximum: float | None = None,
@@ -129,9 +148,7 @@ def timeseries(
     interval: str = "1m",
     **extra: Any,
 ) -> Panel:
-    """Lines, or stacked bars where each bar counts what fell into its interval."""
-    if bars and unit == "short":
-        unit = "locale"  # whole numbers: an axis of 1 K, 2 K, 2 K says less
+    """Lines, or stacked bars where each bar counts what fell into its interval. 5,200 is not shown as 5.20 K."""
     custom: dict[str, Any] = {
         "drawStyle": "bars" if bars else "line",
         "fillOpacity": 60 if bars else 8,
@@ -182,7 +199,7 @@ def stat(
     description: str,
     targets: list[Target],
     *,
-    unit: str = "short",
+    unit: str = "locale",
     limits: dict[str, Any] | None = None,
     mappings: list[dict[str, Any]] | None = None,
     none: str = "none",
@@ -208,7 +225,7 @@ def stat(
     return _panel("stat", title, description, targets, unit=unit, options=options, defaults=defaults, **size)
 
 
-def bargauge(title: str, description: str, targets: list[Target], *, unit: str = "short", **extra: Any) -> Panel:
+def bargauge(title: str, description: str, targets: list[Target], *, unit: str = "locale", **extra: Any) -> Panel:
     """Bars side by side, each with its latest value."""
     options = {
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
@@ -320,7 +337,11 @@ def metric_table(
 
 def trace_table(title: str, description: str, query: str, **extra: Any) -> Panel:
     """Traces that a TraceQL search finds; Tempo's own table links each to its trace."""
-    return _table(title, description, [tempo(query)], [], [], **extra)
+    whole = {
+        "matcher": {"id": "byName", "options": "Trace ID"},
+        "properties": [{"id": "custom.width", "value": _TRACE_ID_WIDTH}],
+    }
+    return _table(title, description, [tempo(query)], [whole], [], **extra)
 
 
 def _table(

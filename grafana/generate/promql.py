@@ -13,10 +13,11 @@ from grafana.generate.names import label, prometheus_name
 
 from otel_resilience.telemetry.contract import Metric
 
-LOOKBACK: Final = "1h"
+LOOKBACK: Final = "2h"
 RULE_LOOKBACK: Final = "1d"
 """How long a series may be silent without being taken for a new one. An alert for nothing is worse than a bar for
-nothing, and a panel asks for it at hundreds of moments."""
+nothing, and a panel asks for it at hundreds of moments. Both are longer than the Collector remembers the sums of jobs
+(``max_stale`` in otel-collector/common.yaml): what comes back later is a new series there."""
 INTERVAL: Final = "$__interval"
 RANGE: Final = "$__range"
 JOB_SCOPE: Final = 'job=~"$job"'

@@ -58,6 +58,11 @@ class Settings:
     """Fewer cut attempts than this within ``recent`` say nothing."""
     throttled: int = 10
     """Answers "too many requests" in the window of ``recent``."""
+    queue_wait: int = 120
+    """Seconds that a sync may wait for a worker."""
+    clock_off: int = 300
+    """Seconds by which the clock of a process may differ from the Collector's. It must be more than a request may wait
+    between two tiers of Collectors."""
     memory: float = 1.0
     """Divides the seconds that stand as numbers beside windows; for a drill whose windows are divided likewise."""
     queue_share: float = 0.5

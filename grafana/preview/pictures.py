@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -121,10 +122,14 @@ class _Asked:
         return frames.of_traces(stored.traces(records, query, self.time_range, target["limit"]), target)
 
     def variable(self, variable: Mapping[str, Any]) -> dict[str, str]:
-        """Its label and what it shows. Raises ``ValueError`` where its query finds nothing to choose from."""
+        """Its label and what it shows.
+
+        Raises ``ValueError`` where its query finds nothing to choose from, unless none is a choice as well.
+        """
         query = queries.filled(variable["query"]["query"], self.values)
         label, selector = queries.label_values(query)
-        if not self.prometheus.label_values(label, selector, self.time_range):
+        found = self.prometheus.label_values(label, selector, self.time_range)
+        if not found and re.fullmatch(variable["allValue"], "") is None:
             raise ValueError(f"the variable {variable['name']} has no values: {query}")
         text = variable["current"]["text"]
         return {"label": variable["label"], "value": text if isinstance(text, str) else " + ".join(text)}

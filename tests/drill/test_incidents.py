@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from drill.incidents import EVERYDAY, INCIDENTS, Incident, chosen
+from drill.incidents import EVERYDAY, INCIDENTS, Incident, chosen, playable
 from grafana.generate.rules import all_rules
 from grafana.generate.settings import Settings
 
@@ -18,7 +18,7 @@ RULES = {rule.name: rule for rule in all_rules(Settings())}
 INCIDENT_NAMES = [
     "outage", "brownout", "429-storm", "bad-payload", "key-revoked", "redis-down", "redis-full", "stale-catalogue",
     "refused-publication", "webhook-down", "collector-down", "job-never-ran", "stores-down", "log-store-dead",
-    "trace-store-dead", "operators-mistake", "workers-outage",
+    "trace-store-dead", "clock-off", "operators-mistake", "workers-outage",
 ]  # fmt: skip
 
 
@@ -60,6 +60,15 @@ def test_incidents_can_be_named() -> None:
         "redis-full",
         "outage",
     ]
+
+
+def test_an_incident_whose_program_is_missing_is_left_out_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    able, lines = playable(INCIDENTS)
+    assert [incident.name for incident in INCIDENTS if incident not in able] == ["clock-off"]
+    assert lines == ["clock-off is left out: the program cc is not here"]
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert playable(INCIDENTS) == (list(INCIDENTS), [])
 
 
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:

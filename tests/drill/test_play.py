@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from drill.judge import Message, Reported
 from drill.pace import Pace
+from drill.parts import COMPILER, World
 
 from drill import play as plays
+from support.programs import require_program
 
 
 class Starting:
@@ -54,3 +59,19 @@ def test_a_world_that_does_not_settle_is_no_drill(monkeypatch: pytest.MonkeyPatc
     world: Any = Starting(looks=1_000_000)
     with pytest.raises(RuntimeError, match="targets"):
         list(plays.play(world, [], calm=0.0))
+
+
+@pytest.mark.parametrize("off", [3600, -3600])
+def test_a_program_with_a_wrong_clock_has_another_time_and_the_same_waits(tmp_path: Path, off: int) -> None:
+    require_program(COMPILER)
+    world: Any = SimpleNamespace(folder=tmp_path)
+    asks = (
+        "import datetime, threading, time; began = time.monotonic(); time.sleep(0.01); threading.Event().wait(0.01);"
+        " print(time.time(), datetime.datetime.now().timestamp(), time.monotonic() - began)"
+    )
+    command = [*World.wrong_clock(world, off), sys.executable, "-c", asks]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    clock, calendar, took = map(float, answer.stdout.split())
+    assert abs(clock - time.time() - off) < 60
+    assert abs(calendar - clock) < 1
+    assert 0.02 <= took < 60

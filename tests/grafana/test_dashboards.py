@@ -31,7 +31,7 @@ DASHBOARDS: dict[str, dict[str, Any]] = {
 }
 KNOWN = names.known_series() | recording.SERIES
 ON_EVERY_SERIES = {"job", "instance", "service_name"}
-WITHOUT_INSTANCE = re.compile(r"traces_span_metrics_.*")
+WITHOUT_INSTANCE = re.compile(r"traces_(span_metrics|kept)_.*")
 WITHOUT_UNIT = {"alertlist", "logs", "row"}
 WITHOUT_QUERY = {"alertlist"}
 UNITS = {"short", "none", "s", "percentunit", "bytes", "locale", "bool_yes_no"}
@@ -101,7 +101,7 @@ def test_its_variables_are_those_that_the_linter_asks_for(board: dict[str, Any])
         assert (variable["type"], variable["multi"], variable["allValue"], variable["refresh"]) == (
             "query",
             True,
-            ".+",
+            ".*" if name == "instance" else ".+",  # jobs have none
             2,
         )
     assert {"job", "instance"} <= variables.keys()
@@ -213,7 +213,7 @@ def test_a_counter_is_never_shown_or_summed_as_it_is(place: str, query: str, tar
     """It goes through the two halves of ``added``; ``rate`` would miss jobs that live for seconds."""
     assert not re.search(r"\b(i?rate|increase|delta)\(", query)
     for name, _ in selectors(query):
-        if is_counter(name):
+        if is_counter(name) and not target["exemplar"]:
             plain = re.findall(rf"(?<!last_over_time\(){name}\{{", query)
             assert plain == [], place
 
@@ -258,6 +258,22 @@ def test_most_panels_that_count_failures_offer_example_traces() -> None:
     for place, _, target in PROMQL:
         if target["exemplar"]:
             assert not target["instant"], place
+
+
+@pytest.mark.fault("O11")
+def test_example_traces_come_from_kept_traces_and_draw_no_line() -> None:
+    for place, query, target in PROMQL:
+        if target["exemplar"]:
+            assert query.startswith("traces_kept_duration_seconds_bucket{"), place
+            assert query.endswith("} < 0"), place
+        else:
+            assert "traces_kept" not in query, place
+
+
+def test_the_queries_of_a_panel_have_letters_of_their_own() -> None:
+    for place, panel in everywhere():
+        letters = [target["refId"] for target in panel.get("targets", [])]
+        assert letters == sorted(set(letters)), place
 
 
 @pytest.mark.fault("O10")

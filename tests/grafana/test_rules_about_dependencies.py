@@ -219,6 +219,32 @@ def test_a_circuit_that_a_job_opened_and_closed_between_two_pushes_is_reported_t
     timeline(*around, job(opened, HAPPENS, 1)).at(HAPPENS + 30, OPENED.alert).at(HAPPENS + 6 * MINUTE).check()
 
 
+@pytest.mark.fault("O11")
+def test_an_open_circuit_does_not_outlive_its_process(timeline: Start, around: list[dict[str, str]]) -> None:
+    """Its last word counts for 90 s, and is held like any other."""
+    last = process(status("open"), (0, HAPPENS // 15), (1, 4))
+    (
+        timeline(*around, last)
+        .at(HAPPENS + 30, OPENED.alert)
+        .at(HAPPENS + MINUTE + 90, OPENED.alert)
+        .at(HAPPENS + 45 + 90 + HOLD + MINUTE + 15)
+        .check()
+    )
+
+
+@pytest.mark.fault("O11")
+def test_an_open_circuit_of_a_job_that_runs_for_seconds_each_minute_stays_reported(
+    timeline: Start, around: list[dict[str, str]]
+) -> None:
+    """Once a minute it says that it is open, until a run says that it is not."""
+    runs = 10
+    said = " ".join(["_x2 1"] * runs + ["_x2 0"] * 30)
+    opened = timeline(*around, {"series": status("open"), "values": said}, evaluate_every=15)
+    for minute in range(2, runs + 1):
+        opened.at(minute * MINUTE, OPENED.alert)
+    opened.at(runs * MINUTE + 90 + HOLD + MINUTE).check()
+
+
 @pytest.mark.parametrize("state", ["shadow", "half_open", "closed"])
 def test_a_circuit_that_lets_calls_pass_is_no_news(timeline: Start, around: list[dict[str, str]], state: str) -> None:
     timeline(*around, process(status(state), (1, 100)), process(status("open"), (0, 100))).at(10 * MINUTE).check()
@@ -558,3 +584,54 @@ def test_nothing_is_reported_while_all_is_well(timeline: Start) -> None:
 
 
 _OF_SUPPLIER = 'resilience_dependency="esim-go"'
+
+
+@pytest.mark.parametrize("off", [3600, -3600, 310])
+def test_a_clock_that_is_off_is_reported(timeline: Start, around: list[dict[str, str]], off: int) -> None:
+    """Whichever way; the sample has the time of the Collector."""
+    right = {"series": 'catalog_clock_seconds{job="catalog-api", instance="a"}', "values": "0+15x200"}
+    wrong = {
+        "series": 'catalog_clock_seconds{job="catalog-sync"}',
+        "values": f"_x{HAPPENS // 15} {HAPPENS + off}+15x40",
+    }
+    reported = Reported(
+        "ClockOff",
+        f"A clock of catalog-sync is off by {'5m 10s' if off == 310 else '1h 0m 0s'}.",
+        {"job": "catalog-sync"},
+    )
+    (
+        timeline(*around, right, wrong)
+        .at(HAPPENS - 30)
+        .at(HAPPENS + MINUTE, "ClockOff")
+        .reports(HAPPENS + MINUTE, reported)
+        .at(HAPPENS + 20 * MINUTE + HOLD)
+        .check()
+    )
+
+
+def test_a_clock_that_is_off_by_less_than_a_request_may_wait_is_no_news(
+    timeline: Start, around: list[dict[str, str]]
+) -> None:
+    late = {"series": 'catalog_clock_seconds{job="catalog-sync"}', "values": "-200+15x100"}
+    timeline(*around, late).at(10 * MINUTE).check()
+
+
+def test_a_sync_that_no_worker_takes_is_reported(timeline: Start, around: list[dict[str, str]]) -> None:
+    """Two processes say so; a queue that is long while workers take from it is none."""
+    waits = [
+        {
+            "series": f'catalog_queue_wait_seconds{{job="catalog-api", instance="{name}"}}',
+            "values": "0x19 0+15x20 0x100",
+        }
+        for name in ("a", "b")
+    ]
+    long = process('catalog_queue_size{job="catalog-api", instance="a"}', (900, 200))
+    reported = Reported("QueueStuck", "A sync has waited for 3m 0s, and no worker takes it.")
+    (
+        timeline(*around, *waits, long)
+        .at(HAPPENS + MINUTE)
+        .at(HAPPENS + 3 * MINUTE, "QueueStuck")
+        .reports(HAPPENS + 3 * MINUTE, reported)
+        .at(HAPPENS + 5 * MINUTE + HOLD + 2 * MINUTE)
+        .check()
+    )

@@ -17,6 +17,11 @@ KINDS = ("receivers", "processors", "connectors", "exporters", "extensions")
 MODULES = {
     "receivers": {"otlp": "otlpreceiver"},
     "processors": {
+        "batch": "batchprocessor",
+        "cumulative_to_delta": "cumulativetodeltaprocessor",
+        "delta_to_cumulative": "deltatocumulativeprocessor",
+        "filter": "filterprocessor",
+        "interval": "intervalprocessor",
         "memory_limiter": "memorylimiterprocessor",
         "redaction": "redactionprocessor",
         "tail_sampling": "tailsamplingprocessor",
@@ -32,7 +37,8 @@ MODULES = {
 }
 """Component by its current name, and the module that has it."""
 DEPRECATED = (
-    "otlphttp", "spanmetrics", "prometheusremotewrite", "loadbalancing", "filestorage", "healthcheck", "batch",
+    "otlphttp", "spanmetrics", "prometheusremotewrite", "loadbalancing", "filestorage", "healthcheck",
+    "cumulativetodelta", "deltatocumulative",
 )  # fmt: skip
 
 

@@ -29,8 +29,17 @@ def _hollow(data: bytes) -> bytes:
     return data[: 2 * PAGE] + bytes(len(data) // 2) + data[2 * PAGE + len(data) // 2 :]
 
 
+def _foreign(data: bytes) -> bytes:
+    """What a disk holds that gives out the blocks of another file."""
+    return (b"no database\n" * len(data))[: len(data)]
+
+
+def _stump(data: bytes) -> bytes:
+    return data[:100]
+
+
 @pytest.mark.fault("O4")
-@pytest.mark.parametrize("damage", [_zeroed, _cut, _hollow])
+@pytest.mark.parametrize("damage", [_zeroed, _cut, _hollow, _foreign, _stump])
 def test_a_damaged_queue_is_set_aside_and_named_and_what_comes_next_is_delivered(
     tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:

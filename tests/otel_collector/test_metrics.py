@@ -48,9 +48,28 @@ def test_the_exemplar_of_an_error_leads_to_a_kept_trace(send: Sender, prometheus
     trace_id = new_trace()
     send.spans(span("lead", trace_id, status=ERROR), resource={"service.name": "exemplary"})
     prometheus.wait_for('sum(traces_span_metrics_calls_total{service_name="exemplary"})', 1)
-    found = prometheus.exemplars('traces_span_metrics_duration_seconds_bucket{service_name="exemplary"}')
+    prometheus.wait_for('sum(traces_kept_duration_seconds_count{service_name="exemplary"})', 1)
+    found = prometheus.exemplars('traces_kept_duration_seconds_bucket{service_name="exemplary"} < 0')
     assert {exemplar["labels"]["trace_id"] for exemplar in found} == {trace_id}
     tempo.wait_for(lambda sink: any(s.trace_id == trace_id for s in sink.spans))
+
+
+@pytest.mark.fault("O11")
+def test_every_exemplar_leads_to_a_kept_trace(send: Sender, prometheus: Prometheus, tempo: OtlpSink) -> None:
+    """Also of an API whose answers are well, of which one in ten is kept."""
+    resource = {"service.name": "mostly-well"}
+    for _ in range(10):
+        send.spans(*(span("GET /bundles", new_trace()) for _ in range(20)), resource=resource)
+    send.spans(span("GET /bundles", failed := new_trace(), status=ERROR), resource=resource)
+    prometheus.wait_for('sum(traces_span_metrics_calls_total{service_name="mostly-well"})', 201)
+    prometheus.wait_for('traces_kept_duration_seconds_count{service_name="mostly-well",status_code=~".*ERROR"}', 1)
+    prometheus.wait_for('traces_kept_duration_seconds_count{service_name="mostly-well",status_code=~".*UNSET"}', 1)
+    found = prometheus.exemplars('{__name__=~"traces_.+", service_name="mostly-well"}')
+    linked = {exemplar["labels"]["trace_id"] for exemplar in found}
+    assert failed in linked
+    assert len(linked) > 1
+    tempo.wait_for(lambda sink: linked <= {s.trace_id for s in sink.spans})
+    assert prometheus.value('sum(traces_kept_duration_seconds_count{service_name="mostly-well"})') < 100
 
 
 def test_labels_of_a_metric_of_ours(send: Sender, prometheus: Prometheus) -> None:

@@ -28,10 +28,11 @@ POISON = "poisoned"
 class World:
     """A Collector, its stores, and a Prometheus with our rules that watches them."""
 
-    def __init__(self, collector: Collector, prometheus: Prometheus, loki: OtlpSink) -> None:
+    def __init__(self, collector: Collector, prometheus: Prometheus, loki: OtlpSink, tempo: OtlpSink) -> None:
         self.collector = collector
         self.prometheus = prometheus
         self.loki = loki
+        self.tempo = tempo
 
     def firing(self) -> list[dict[str, Any]]:
         """Without CollectorDown, which fires here until the first scrape."""
@@ -79,7 +80,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         }
         collector = Collector("single", tmp_path / "collector", OTELCOL_SELF_PORT=str(own), **endpoints)
         with prometheus, collector:
-            yield World(collector, prometheus, loki)
+            yield World(collector, prometheus, loki, tempo)
 
 
 def send_both(world: World) -> None:
@@ -99,6 +100,17 @@ def test_what_a_store_refuses_for_good_is_seen_as_lost(world: World, status: int
 
 
 @pytest.mark.slow
+@pytest.mark.fault("O2")
+def test_a_trace_that_is_too_large_for_its_store_is_seen_as_lost(world: World) -> None:
+    world.tempo.refusals[POISON.encode()] = 413
+    sender = Sender(world.collector.url)
+    sender.spans(span(POISON, new_trace(), status=ERROR))
+    sender.spans(span("good", kept := new_trace(), status=ERROR))
+    world.wait_for(alertname="CollectorLosingTelemetry")
+    world.tempo.wait_for(lambda sink: {each.trace_id for each in sink.spans} == {kept})
+
+
+@pytest.mark.slow
 @pytest.mark.fault("O1")
 def test_what_a_store_refuses_again_and_again_is_seen_while_everything_else_passes(world: World) -> None:
     world.loki.refusals[POISON.encode()] = 503
@@ -113,3 +125,12 @@ def test_a_store_that_dies_with_data_under_way_is_one_alert(world: World) -> Non
     world.loki.mode = "unavailable"
     send_both(world)
     world.wait_for(alertname="StoreDown", job="loki")
+
+
+@pytest.mark.slow
+@pytest.mark.fault("O7")
+def test_a_trace_store_that_answers_nothing_at_all_is_one_alert(world: World) -> None:
+    world.tempo.mode = "hang"
+    send_both(world)
+    world.wait_for(alertname="StoreDown", job="tempo")
+    assert {record.body for record in world.loki.logs} >= {"good"}, "the other store goes on"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.collector import Collector
-from support.otlp_client import ERROR, Sender, gauge, log, new_trace, span
+from support.otlp_client import ERROR, Sender, counter, gauge, log, new_trace, span
 from support.otlp_sink import OtlpSink, otlp_sink
 from support.prometheus import Prometheus
 
@@ -82,6 +83,22 @@ def test_logs_and_metrics_take_the_gateway_alone(tiers: Tiers, prometheus: Prome
     tiers.send[1].metrics(gauge("through_a_gateway", 7, attributes={}))
     loki.wait_for(lambda sink: any(record.body == "through a gateway" for record in sink.logs))
     assert prometheus.wait_for("through_a_gateway", 7) == 7
+
+
+@pytest.mark.fault("O6")
+def test_what_a_job_counts_is_added_up_at_one_sampler_whichever_gateway_it_reaches(
+    tiers: Tiers, prometheus: Prometheus
+) -> None:
+    """A process says all that it has counted with every export: two samplers would count the first part twice."""
+    for errors, send in enumerate(tiers.send, 1):
+        for number in range(20):
+            resource = {"service.name": "catalog-sync", "service.instance.id": f"run-{number}"}
+            send.metrics(counter("tiered.errors", errors, attributes={}, started=time.time()), resource=resource)
+        prometheus.wait_for("sum(tiered_errors_total)", 20 * errors)
+    prometheus.wait_for("sum(tiered_errors_total)", 40)
+    time.sleep(2)
+    assert prometheus.value("sum(tiered_errors_total)") == 40
+    assert 1 <= prometheus.value("count(tiered_errors_total)") <= len(tiers.samplers)
 
 
 def test_a_sampler_that_restarts_gets_what_waited(tiers: Tiers) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from support import loopback
@@ -122,6 +122,40 @@ def gauge(
             span_id=secrets.token_bytes(8),
             filtered_attributes=pairs(exemplar),
         )
+    return metric
+
+
+def counter(
+    name: str, number: int, *, attributes: dict[str, Any], started: float, age: float = 0.0, monotonic: bool = True
+) -> Metric:
+    """A cumulative sum since ``started``, seconds since the epoch, of now or of ``age`` seconds ago."""
+    metric = Metric(name=name)
+    metric.sum.is_monotonic = monotonic
+    metric.sum.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+    metric.sum.data_points.add(
+        start_time_unix_nano=int(started * 1e9),
+        time_unix_nano=time.time_ns() - int(age * 1e9),
+        as_int=number,
+        attributes=pairs(attributes),
+    )
+    return metric
+
+
+def histogram(
+    name: str, counts: Sequence[int], bounds: Sequence[float], *, attributes: dict[str, Any], started: float
+) -> Metric:
+    """A cumulative histogram of seconds since ``started``; each value is taken to be one."""
+    metric = Metric(name=name, unit="s")
+    metric.histogram.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+    metric.histogram.data_points.add(
+        start_time_unix_nano=int(started * 1e9),
+        time_unix_nano=time.time_ns(),
+        count=sum(counts),
+        sum=float(sum(counts)),
+        bucket_counts=counts,
+        explicit_bounds=bounds,
+        attributes=pairs(attributes),
+    )
     return metric
 
 

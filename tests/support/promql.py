@@ -17,7 +17,7 @@ VARIABLES = {
     "$__interval": "1m",
     "$__range": "6h",
     "$job": ".+",
-    "$instance": ".+",
+    "$instance": ".*",
     "$dependency": ".+",
 }
 

@@ -14,6 +14,7 @@ from grafana.generate.panels import (
     alert_list,
     colors,
     colors_matching,
+    dots,
     event_table,
     loki,
     prom,
@@ -86,8 +87,8 @@ _TELLING: Final = Row(
                 prom(
                     total(_TOLD, INTERVAL, contract.CHANNEL, contract.OUTCOME),
                     "{{resilience_channel}}: {{resilience_outcome}}",
-                    exemplar=True,
-                )
+                ),
+                dots(match("span.name", contract.DELIVERY_SPAN)),
             ],
             bars=True,
             overrides=colors_matching({"delivered$": GREEN, "(failed|dead|expired)": RED}),
@@ -114,7 +115,10 @@ _FAST: Final = Row(
         timeseries(
             "Delivery time by channel",
             "95th percentile from the error until the channel accepted, over five minutes.",
-            [prom(quantile(0.95, _BUCKETS, "5m", contract.CHANNEL), "{{resilience_channel}}", exemplar=True)],
+            [
+                prom(quantile(0.95, _BUCKETS, "5m", contract.CHANNEL), "{{resilience_channel}}"),
+                dots(match("span.name", contract.DELIVERY_SPAN)),
+            ],
             unit="s",
             width=12,
         ),

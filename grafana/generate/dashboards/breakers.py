@@ -9,10 +9,13 @@ from grafana.generate.logql import BREAKER_CHANGES, events
 from grafana.generate.names import label, prometheus_name
 from grafana.generate.panels import (
     BLUE,
+    FAILED_ATTEMPTS,
     GREEN,
+    OF_DEPENDENCIES,
     RED,
     YELLOW,
     Target,
+    dots,
     event_table,
     prom,
     stat,
@@ -50,7 +53,10 @@ def _state() -> str:
 
 
 def _counted(metric: contract.Metric, legend: str, *by: str) -> Target:
-    return prom(total(OF_DEPENDENCY.of(metric), INTERVAL, *by), legend, exemplar=True)
+    return prom(total(OF_DEPENDENCY.of(metric), INTERVAL, *by), legend)
+
+
+_DOTS: Final = dots(*FAILED_ATTEMPTS, OF_DEPENDENCIES)
 
 
 OPEN_CIRCUITS: Final = stat(
@@ -158,7 +164,8 @@ _WHY: Final = Row(
                     contract.BREAKER_FROM,
                     contract.BREAKER_TO,
                     contract.BREAKER_REASON,
-                )
+                ),
+                _DOTS,
             ],
             bars=True,
             width=24,
@@ -191,6 +198,7 @@ _COST: Final = Row(
             [
                 _counted(contract.BREAKER_REJECTIONS, "{{resilience_dependency}}", contract.DEPENDENCY),
                 _counted(contract.BREAKER_SHADOW_REJECTIONS, "{{resilience_dependency}} (shadow)", contract.DEPENDENCY),
+                _DOTS,
             ],
             bars=True,
             width=12,
@@ -198,7 +206,7 @@ _COST: Final = Row(
         timeseries(
             "Late results",
             "Results that came after the state had changed and were not counted.",
-            [_counted(contract.BREAKER_STALE, "{{resilience_dependency}}", contract.DEPENDENCY)],
+            [_counted(contract.BREAKER_STALE, "{{resilience_dependency}}", contract.DEPENDENCY), _DOTS],
             bars=True,
             width=12,
         ),
@@ -220,9 +228,8 @@ _BACK: Final = Row(
             "Recovery time",
             "Longest recoveries (95th percentile) of those that ended within the interval.",
             [
-                prom(
-                    quantile(0.95, _RECOVERY, INTERVAL, contract.DEPENDENCY), "{{resilience_dependency}}", exemplar=True
-                )
+                prom(quantile(0.95, _RECOVERY, INTERVAL, contract.DEPENDENCY), "{{resilience_dependency}}"),
+                dots('resilience_dependency!=""', OF_DEPENDENCIES),
             ],
             unit="s",
             interval="5m",

@@ -11,13 +11,16 @@ from grafana.generate.logql import FAILED, events, spans, where
 from grafana.generate.names import prometheus_name
 from grafana.generate.panels import (
     BLUE,
+    FAILED_ATTEMPTS,
     GREEN,
     GREY,
+    OF_DEPENDENCIES,
     ORANGE,
     RED,
     YELLOW,
     Panel,
     colors,
+    dots,
     event_table,
     metric_table,
     prom,
@@ -42,6 +45,8 @@ _SHARE_LIMITS: Final = thresholds((None, GREEN), (_OBJECTIVE, YELLOW), (0.1, RED
 _SEVERITIES: Final = colors(LOW=BLUE, MEDIUM=YELLOW, HIGH=ORANGE, CRITICAL=RED)
 _CLASSES: Final = colors(transient=BLUE, transient_slow="semi-dark-blue", throttled=YELLOW, permanent=RED, local=GREY)
 
+_DOTS: Final = dots(*FAILED_ATTEMPTS, OF_DEPENDENCIES)
+_CALLS_DOTS: Final = dots('resilience_dependency!=""', OF_DEPENDENCIES)
 _TRACES: Final = {
     "title": "Failed traces with this error",
     "url": links.traces(
@@ -75,7 +80,7 @@ _HOW_MANY: Final = Row(
         timeseries(
             "Errors by severity",
             "Failed attempts by severity. HIGH and CRITICAL raise an alert.",
-            [prom(total(_ERRORS, INTERVAL, contract.ERROR_SEVERITY), "{{resilience_error_severity}}", exemplar=True)],
+            [prom(total(_ERRORS, INTERVAL, contract.ERROR_SEVERITY), "{{resilience_error_severity}}"), _DOTS],
             bars=True,
             overrides=_SEVERITIES,
             width=10,
@@ -83,7 +88,7 @@ _HOW_MANY: Final = Row(
         timeseries(
             "Errors by type",
             "Failed attempts by error.type: an HTTP status, a Redis reply, or a name of the closed vocabulary.",
-            [prom(total(_ERRORS, INTERVAL, contract.ERROR_TYPE), "{{error_type}}", exemplar=True)],
+            [prom(total(_ERRORS, INTERVAL, contract.ERROR_TYPE), "{{error_type}}"), _DOTS],
             bars=True,
             width=10,
         ),
@@ -116,8 +121,8 @@ _PASSING: Final = Row(
                 prom(
                     total(_PERMANENT, INTERVAL, contract.DEPENDENCY, contract.ERROR_TYPE),
                     "{{resilience_dependency}}: {{error_type}}",
-                    exemplar=True,
-                )
+                ),
+                _DOTS,
             ],
             bars=True,
             width=10,
@@ -130,20 +135,18 @@ _ENDS: Final = {"successful": "STATUS_CODE_UNSET", "failed": "STATUS_CODE_ERROR"
 
 def _attempt_latency(name: str, status: str) -> Panel:
     """From span metrics: no histogram of ours times attempts, and these know how each ended."""
-    buckets = OF_JOB.named(
-        "traces_span_metrics_duration_seconds_bucket",
-        f'span_name="{contract.ATTEMPT_SPAN}"',
-        f'status_code="{status}"',
-        'resilience_dependency=~"$dependency"',
-    )
+    selected = (match("span.name", contract.ATTEMPT_SPAN), f'status_code="{status}"', OF_DEPENDENCIES)
+    buckets = OF_JOB.named("traces_span_metrics_duration_seconds_bucket", *selected)
     return timeseries(
         f"Latency of {name} attempts",
         "Median, 95th and 99th percentile over five minutes, by dependency, waits not included. Of Redis only what"
         " failed or took a second has spans.",
         [
-            prom(quantile(share, buckets, "5m", contract.DEPENDENCY), f"{{{{resilience_dependency}}}} {legend}",
-                 exemplar=share > 0.9)
-            for share, legend in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
+            *(
+                prom(quantile(share, buckets, "5m", contract.DEPENDENCY), f"{{{{resilience_dependency}}}} {legend}")
+                for share, legend in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
+            ),
+            dots(*selected),
         ],
         unit="s",
         width=12,
@@ -160,8 +163,8 @@ _WHOSE: Final = Row(
                 prom(
                     ratio(total(_LOST, "5m", contract.DEPENDENCY), total(_CALLS, "5m", contract.DEPENDENCY)),
                     "{{resilience_dependency}}",
-                    exemplar=True,
-                )
+                ),
+                _DOTS,
             ],
             unit="percentunit",
             limits=_SHARE_LIMITS,
@@ -175,7 +178,7 @@ _WHOSE: Final = Row(
         timeseries(
             "Duration of calls by dependency",
             "95th percentile over five minutes, waits and retries included. Dots are example traces.",
-            [prom(quantile(0.95, _BUCKETS, "5m", contract.DEPENDENCY), "{{resilience_dependency}}", exemplar=True)],
+            [prom(quantile(0.95, _BUCKETS, "5m", contract.DEPENDENCY), "{{resilience_dependency}}"), _CALLS_DOTS],
             unit="s",
         ),
         *(_attempt_latency(name, status) for name, status in _ENDS.items()),

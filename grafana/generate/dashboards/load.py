@@ -8,10 +8,23 @@ from grafana.generate.dashboard import Dashboard, Row
 from grafana.generate.foreign import API_DURATION
 from grafana.generate.logql import events
 from grafana.generate.names import label, prometheus_name
-from grafana.generate.panels import GREEN, RED, YELLOW, colors_matching, event_table, prom, stat, thresholds, timeseries
+from grafana.generate.panels import (
+    GREEN,
+    RED,
+    YELLOW,
+    colors_matching,
+    dots,
+    event_table,
+    prom,
+    stat,
+    thresholds,
+    timeseries,
+)
 from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, ratio, total
 from grafana.generate.rules.recording import WAITING
+from grafana.generate.settings import Settings
 
+from catalog_sync.observability import contract as catalog
 from otel_resilience.telemetry import contract
 
 _ROUTE: Final = "http.route"
@@ -19,6 +32,7 @@ _STATUS: Final = "http.response.status_code"
 _ANSWERS: Final = ON_DASHBOARD.of(API_DURATION, suffix="_count")
 _BROKEN: Final = ON_DASHBOARD.of(API_DURATION, match(_STATUS, "5..", "=~"), suffix="_count")
 _BUCKETS: Final = ON_DASHBOARD.of(API_DURATION, suffix="_bucket")
+_SERVED: Final = 'span_kind="SPAN_KIND_SERVER"'
 _BY: Final = contract.DEPENDENCY
 _SHARE: Final = thresholds((None, GREEN), (0.001, YELLOW), (0.01, RED))
 
@@ -58,8 +72,8 @@ _SERVES: Final = Row(
                         _STATUS,
                     ),
                     "{{http_route}}: {{http_response_status_code}}",
-                    exemplar=True,
-                )
+                ),
+                dots(_SERVED),
             ],
             bars=True,
             overrides=colors_matching({": 4..$": YELLOW, ": 5..$": RED}),
@@ -78,7 +92,7 @@ _SERVES: Final = Row(
         timeseries(
             "Latency by route",
             "95th percentile over five minutes.",
-            [prom(quantile(0.95, _BUCKETS, "5m", _ROUTE), "{{http_route}}", exemplar=True)],
+            [prom(quantile(0.95, _BUCKETS, "5m", _ROUTE), "{{http_route}}"), dots(_SERVED)],
             unit="s",
             width=12,
         ),
@@ -90,6 +104,34 @@ _DEGRADED: Final = ON_DASHBOARD.of(contract.STORAGE_DEGRADED)
 _SATURATED: Final = Row(
     "What is at its limit?",
     (
+        timeseries(
+            "Workers and their queue",
+            "Messages that no worker has taken, steps that workers are doing, and how many they can do at a time.",
+            [
+                prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_SIZE)})", "waiting"),
+                prom(f"max({ON_DASHBOARD.of(catalog.WORKER_BUSY)})", "busy"),
+                prom(f"max({ON_DASHBOARD.of(catalog.WORKER_SLOTS)})", "slots"),
+                prom(f"max({ON_DASHBOARD.of(catalog.WORKER_ALIVE)})", "workers"),
+            ],
+            unit="none",
+            width=10,
+        ),
+        timeseries(
+            "Wait for a worker",
+            "How long the sync that was asked for has waited for a worker; 0 where none waits. From the line on"
+            " QueueStuck fires.",
+            [prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_WAIT)})", "wait")],
+            unit="s",
+            limits=thresholds((None, GREEN), (Settings().queue_wait, RED)),
+            width=10,
+        ),
+        stat(
+            "Dead letters",
+            "Messages that were put aside because no worker can handle them; `catalog-sync status` shows the last.",
+            [prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_DEAD_LETTERS)})")],
+            limits=thresholds((None, GREEN), (1, RED)),
+            none="no workers",
+        ),
         timeseries(
             "Waits for a limit",
             "95th percentile over five minutes of the waits for a permit (rate) or a slot (concurrency); what passed at"

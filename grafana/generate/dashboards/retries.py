@@ -8,12 +8,15 @@ from grafana.generate.dashboard import Dashboard, Row
 from grafana.generate.logql import events
 from grafana.generate.names import label, prometheus_name
 from grafana.generate.panels import (
+    FAILED_ATTEMPTS,
     GREEN,
     GREY,
+    OF_DEPENDENCIES,
     ORANGE,
     RED,
     YELLOW,
     colors,
+    dots,
     event_table,
     prom,
     stat,
@@ -78,7 +81,10 @@ _HELP: Final = Row(
         timeseries(
             "Calls by outcome",
             "Protected calls that ended in each interval.",
-            [prom(total(_CALLS, INTERVAL, contract.OUTCOME), "{{resilience_outcome}}", exemplar=True)],
+            [
+                prom(total(_CALLS, INTERVAL, contract.OUTCOME), "{{resilience_outcome}}"),
+                dots('resilience_dependency!=""', OF_DEPENDENCIES),
+            ],
             bars=True,
             overrides=_OUTCOMES,
             width=10,
@@ -87,7 +93,10 @@ _HELP: Final = Row(
             "Calls that did not go well at once",
             "The same without those that did, which would hide them: ok_after_retry are calls that a retry saved,"
             " fallback those with a substitute; rejected were not sent.",
-            [prom(total(_NOT_AT_ONCE, INTERVAL, contract.OUTCOME), "{{resilience_outcome}}", exemplar=True)],
+            [
+                prom(total(_NOT_AT_ONCE, INTERVAL, contract.OUTCOME), "{{resilience_outcome}}"),
+                dots(*FAILED_ATTEMPTS, OF_DEPENDENCIES),
+            ],
             bars=True,
             overrides=_OUTCOMES,
             width=10,
@@ -177,8 +186,8 @@ _NOT_MADE: Final = Row(
                 prom(
                     total(OF_DEPENDENCY.of(contract.SUPPRESSED), INTERVAL, _BY, contract.SUPPRESS_REASON),
                     "{{resilience_dependency}}: {{resilience_retry_suppress_reason}}",
-                    exemplar=True,
-                )
+                ),
+                dots(*FAILED_ATTEMPTS, OF_DEPENDENCIES),
             ],
             bars=True,
             width=24,

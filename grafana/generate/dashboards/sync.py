@@ -8,6 +8,7 @@ from grafana.generate.dashboard import Dashboard, Row
 from grafana.generate.logql import FAILED, FAILED_SYNCS, SYNCS, spans
 from grafana.generate.names import prometheus_name
 from grafana.generate.panels import (
+    FAILED_ATTEMPTS,
     GREEN,
     GREY,
     ORANGE,
@@ -15,6 +16,7 @@ from grafana.generate.panels import (
     YELLOW,
     bargauge,
     colors,
+    dots,
     event_table,
     prom,
     stat,
@@ -84,7 +86,10 @@ LAST_GOOD: Final = stat(
 OUTCOMES: Final = timeseries(
     "Syncs by outcome",
     "Each bar counts the syncs that ended in its interval. SKIPPED_LOCKED is no failure: another run was at work.",
-    [prom(total(_COUNT, INTERVAL, contract.OUTCOME), "{{catalog_outcome}}", exemplar=True)],
+    [
+        prom(total(_COUNT, INTERVAL, contract.OUTCOME), "{{catalog_outcome}}"),
+        dots(match("span.name", contract.SYNC_SPAN)),
+    ],
     bars=True,
     overrides=_OUTCOME_COLORS,
     width=10,
@@ -170,11 +175,8 @@ _FAILED: Final = Row(
             "Failed attempts by call",
             "Which operation of which dependency failed, and with what. Retries may have cured them.",
             [
-                prom(
-                    _ERRORS_OF_CALLS,
-                    "{{resilience_dependency}} {{resilience_operation}}: {{error_type}}",
-                    exemplar=True,
-                )
+                prom(_ERRORS_OF_CALLS, "{{resilience_dependency}} {{resilience_operation}}: {{error_type}}"),
+                dots(*FAILED_ATTEMPTS),
             ],
             bars=True,
             width=24,

@@ -19,8 +19,9 @@ from grafana.generate.panels import (
     thresholds,
     timeseries,
 )  # fmt: skip
-from grafana.generate.promql import INTERVAL, OF_JOB, ON_DASHBOARD, RANGE, quantile, total
+from grafana.generate.promql import IN_RULE, INTERVAL, OF_JOB, ON_DASHBOARD, RANGE, Series, quantile, total
 
+from catalog_sync.observability import contract as catalog
 from otel_resilience.telemetry.contract import ERROR_TYPE, Metric
 
 _SDK: Final[dict[str, Metric]] = {metric.name: metric for metric in foreign.SDK}
@@ -31,6 +32,15 @@ WITH_QUEUE: Final = 'exporter!="prometheus_remote_write"'
 _ITEMS: Final = ("spans", "metric_points", "log_records")
 _SIGNALS: Final = {"spans": "span", "logs": "log"}
 _EXPORTED: Final = {"spans": "span", "logs": "log", "metric points": "metric_data_point"}
+
+
+def _ahead(series: Series) -> str:
+    """Seconds by which the clock of a process is ahead: the Collector's time is on the sample where they differ."""
+    clock = series.of(catalog.CLOCK)
+    return f"{clock} - timestamp({clock})"
+
+
+CLOCK_AHEAD: Final = _ahead(IN_RULE)
 
 
 def _failed(name: str) -> str:
@@ -230,6 +240,17 @@ _STORES: Final = Row(
             ],
             bars=True,
             width=16,
+        ),
+        timeseries(
+            "Clocks ahead",
+            "By how much the clock of each service is ahead of the Collector's; below zero it is behind. Seen where it"
+            " is ahead by more than a minute or behind by more than five, of jobs in any case.",
+            [
+                prom(f"max by (job) ({_ahead(ON_DASHBOARD)}) > 0", "{{job}} ahead"),
+                prom(f"min by (job) ({_ahead(ON_DASHBOARD)}) < 0", "{{job}} behind"),
+            ],
+            unit="s",
+            width=24,
         ),
         logs(
             "What the SDK says about itself",

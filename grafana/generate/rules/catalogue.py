@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generate.logql import FAILED, span_attribute, spans, where, with_trace
-from grafana.generate.promql import total
+from grafana.generate.promql import IN_RULE, total
 from grafana.generate.rules import causes
 from grafana.generate.rules.model import Rule, Trace
 from grafana.generate.rules.recording import FAILED_OUTCOMES, PUBLISHED_AT, last_sync_failed, syncs
@@ -30,7 +30,14 @@ def _sync_trace(*conditions: str, traceql: tuple[str, ...] = (FAILED,)) -> Trace
 
 def rules(settings: Settings) -> tuple[Rule, ...]:
     """Every rule of this subject."""
-    return (_failed(settings), _partial(settings), *_of_an_error(settings), _stale(settings), _unseen(settings))
+    return (
+        _failed(settings),
+        _partial(settings),
+        *_of_an_error(settings),
+        _stale(settings),
+        _unseen(settings),
+        _not_taken(settings),
+    )
 
 
 def _failed(settings: Settings) -> Rule:
@@ -189,6 +196,32 @@ def _unseen(settings: Settings) -> Rule:
             "Start the scheduler again; then `catalog-sync run`.",
         ),
         wait=settings.first_sync_grace,
+    )
+
+
+def _not_taken(settings: Settings) -> Rule:
+    """By the wait, not by the length of the queue: that is long whenever a sync of many groups begins."""
+    return Rule(
+        name="QueueStuck",
+        expr=f"max({IN_RULE.of(contract.QUEUE_WAIT)})",
+        operator=">",
+        threshold=settings.queue_wait,
+        severity="warning",
+        component="catalogue",
+        summary="A sync has waited for {{ $value | humanizeDuration }}, and no worker takes it.",
+        dashboard="catalog-load",
+        panel="Wait for a worker",
+        meaning="A sync was asked for, its message lies in the queue, and no worker has begun it: there is none, or all"
+        " are busy or hang. Readers keep the last good catalogue; from CATALOG_STALE_AFTER_S on CatalogueStale calls.",
+        look=(
+            "Panel *Workers and their queue*: are there workers, and are all of their slots busy?",
+            "`catalog-sync status`: workers seen lately, the job under way, dead letters.",
+        ),
+        act=(
+            "No workers: start them; what waits is done then.",
+            "All busy: start more, or raise `--concurrency`. A step that hangs is ended at its time limit.",
+        ),
+        hold=settings.hold,
     )
 
 

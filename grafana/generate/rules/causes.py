@@ -27,6 +27,10 @@ CREDENTIAL_ERRORS: Final = "401|403|redis_auth|redis_noauth|redis_wrongpass|redi
 REFUSED_ERRORS: Final = "publish_refused|staging_incomplete"
 STORE_DEPENDENCY: Final = "redis"
 
+LAST_WORD: Final = 90
+"""Seconds for which the last state of a process counts: longer than between two exports, or between two runs of a job
+that cron starts each minute, and much shorter than Prometheus goes on showing it."""
+
 NO_SYNC_NEEDS: Final = match(contract.DEPENDENCY, f"{delivery.DEPENDENCY_PREFIX}.*|{heartbeat.DEPENDENCY}", "!~")
 """The ways of alerts have protection too; trouble with them explains no failed sync."""
 
@@ -81,9 +85,10 @@ def _errors(window: int, *matchers: str) -> str:
 def _circuit_open(settings: Settings) -> str:
     """Where Redis itself is the trouble, StoreFailing names it: both would be two pages for one outage.
 
-    A circuit is seen for minutes after its process has ended, so the errors are looked for over a longer time.
+    A process that ended in an open circuit does not go on rejecting calls: its last word counts for a while only.
     """
-    is_open = IN_RULE.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, "open|forced_open", "=~"))
+    status = IN_RULE.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, "open|forced_open", "=~"))
+    is_open = f"last_over_time({status}[{duration(LAST_WORD)}])"
     opened = IN_RULE.of(contract.BREAKER_TRANSITIONS, match(contract.BREAKER_TO, "open|forced_open", "=~"))
     by = label(contract.DEPENDENCY)
     either = f"(max by ({by}) ({is_open}) > 0 or {total(opened, '1m', contract.DEPENDENCY)})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generate import foreign
-from grafana.generate.dashboards.telemetry import WITH_QUEUE
+from grafana.generate.dashboards.telemetry import CLOCK_AHEAD, WITH_QUEUE
 from grafana.generate.logql import FAILED, spans, where, with_trace
 from grafana.generate.names import label
 from grafana.generate.promql import IN_RULE, match, total
@@ -28,6 +28,7 @@ def rules(settings: Settings) -> tuple[Rule, ...]:
         _collector_losing(settings),
         _stuck(settings),
         _queue(settings),
+        _clock(settings),
         _collector_down(),
         _store_down(),
         _prometheus_down(),
@@ -173,6 +174,30 @@ def _stuck(settings: Settings) -> Rule:
             "Queue small: correct what the answer names. The request is given up after OTELCOL_RETRY_FOR.",
         ),
         wait=75,
+        hold=settings.hold,
+    )
+
+
+def _clock(settings: Settings) -> Rule:
+    return Rule(
+        name="ClockOff",
+        expr=f"max by (job) (abs({CLOCK_AHEAD}))",
+        operator=">",
+        threshold=settings.clock_off,
+        severity="warning",
+        component="telemetry",
+        summary="A clock of {{ $labels.job }} is off by {{ $value | humanizeDuration }}.",
+        dashboard="catalog-telemetry",
+        panel="Clocks ahead",
+        meaning="The host of a process and that of the Collector do not agree about the time. Metrics are right, since"
+        " the Collector replaces such times. Traces and log records have the wrong ones: searches by time miss them,"
+        " and Loki refuses what is from the future. A catalogue that is published so has an age that is not known to"
+        " other hosts.",
+        look=(
+            "Panel *Clocks ahead*: by how much, and in which direction?",
+            "`catalog-sync doctor` on the host compares its clock with Redis and the supplier.",
+        ),
+        act=("Set the clock of that host (chrony, systemd-timesyncd), then run `catalog-sync run` once.",),
         hold=settings.hold,
     )
 

@@ -76,7 +76,10 @@ async def open_parts(
         workers = None
         own = MergedTraces(traces, history.traces)
         if settings.jobs == "workers":
+            from catalog_sync.jobs.metrics import queue_shown
+
             jobs, kept, workers = _workers(settings, store, own, history, on_report)
+            await stack.enter_async_context(queue_shown(workers))
         else:
             supplier = await stack.enter_async_context(composition.open_client(settings, policies.supplier))
             jobs = _local_jobs(settings, policies, supplier, store, snapshot, traces, history, on_report)

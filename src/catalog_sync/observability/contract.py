@@ -96,6 +96,42 @@ AGE: Final = Metric("catalog.age", "gauge", "s", (), "Age of the published catal
 """Age of the published catalogue."""
 READS: Final = Metric("catalog.reads", "counter", "{read}", ("catalog.source",), "Reads by where the answer came from.")
 """Reads by where the answer came from."""
+QUEUE_SIZE: Final = Metric("catalog.queue.size", "gauge", "{message}", (), "Messages that no worker has taken.")
+"""Messages that no worker has taken."""
+QUEUE_WAIT: Final = Metric(
+    "catalog.queue.wait",
+    "gauge",
+    "s",
+    (),
+    "How long the sync that was asked for waits for a worker; 0 where none waits.",
+)
+"""How long the sync that was asked for waits for a worker; 0 where none waits."""
+QUEUE_DEAD_LETTERS: Final = Metric(
+    "catalog.queue.dead_letters",
+    "gauge",
+    "{message}",
+    (),
+    "Messages that were put aside because no worker can handle them.",
+)
+"""Messages that were put aside because no worker can handle them."""
+WORKER_ALIVE: Final = Metric(
+    "catalog.worker.alive", "gauge", "{worker}", (), "Workers that have shown themselves lately."
+)
+"""Workers that have shown themselves lately."""
+WORKER_SLOTS: Final = Metric(
+    "catalog.worker.slots", "gauge", "{step}", (), "Steps that all workers together can do at a time."
+)
+"""Steps that all workers together can do at a time."""
+WORKER_BUSY: Final = Metric("catalog.worker.busy", "gauge", "{step}", (), "Steps that workers are doing.")
+"""Steps that workers are doing."""
+CLOCK: Final = Metric(
+    "catalog.clock",
+    "gauge",
+    "s",
+    (),
+    "The clock of the process, in seconds since the epoch; beside the time of the sample it shows how far it is off.",
+)
+"""The clock of the process, in seconds since the epoch; beside the time of the sample it shows how far it is off."""
 
 METRICS: Final = (
     SYNC_DURATION,
@@ -103,6 +139,13 @@ METRICS: Final = (
     SYNC_QUARANTINED,
     AGE,
     READS,
+    QUEUE_SIZE,
+    QUEUE_WAIT,
+    QUEUE_DEAD_LETTERS,
+    WORKER_ALIVE,
+    WORKER_SLOTS,
+    WORKER_BUSY,
+    CLOCK,
 )
 
 SYNC_SPAN: Final = "catalog.sync"

@@ -6,7 +6,9 @@ No-ops where no SDK is set up. Nothing here raises into the sync, except what th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypedDict, Unpack
@@ -44,6 +46,34 @@ _bounded_group = BoundedNames(MAX_GROUPS)
 _age: Callable[[], float | None] | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class QueueState:
+    """How busy the workers are."""
+
+    waiting: int
+    """Messages that no worker has taken."""
+    wait: float
+    """Seconds for which the sync that was asked for waits for a worker; 0 where none waits."""
+    dead_letters: int
+    workers: int
+    slots: int
+    """Steps that all of them can do at a time."""
+    busy: int
+    """Steps that they are doing."""
+
+
+_queue: Callable[[], QueueState | None] | None = None
+
+_QUEUE_GAUGES: dict[Metric, Callable[[QueueState], float]] = {
+    contract.QUEUE_SIZE: lambda queue: queue.waiting,
+    contract.QUEUE_WAIT: lambda queue: queue.wait,
+    contract.QUEUE_DEAD_LETTERS: lambda queue: queue.dead_letters,
+    contract.WORKER_ALIVE: lambda queue: queue.workers,
+    contract.WORKER_SLOTS: lambda queue: queue.slots,
+    contract.WORKER_BUSY: lambda queue: queue.busy,
+}
+
+
 class Providers(TypedDict, total=False):
     """What is to be used instead of the global providers."""
 
@@ -65,7 +95,13 @@ class _Instruments:
         self.bundles = meter.create_gauge(*_basics(contract.SYNC_BUNDLES))
         self.quarantined = meter.create_counter(*_basics(contract.SYNC_QUARANTINED))
         self.reads = meter.create_counter(*_basics(contract.READS))
-        meter.create_observable_gauge(contract.AGE.name, [_observe_age], contract.AGE.unit, contract.AGE.description)
+        observed: dict[Metric, Callable[[CallbackOptions], Iterable[Observation]]] = {
+            contract.AGE: _observe_age,
+            contract.CLOCK: _observe_clock,
+            **{metric: _observe_queue(value) for metric, value in _QUEUE_GAUGES.items()},
+        }
+        for metric, observe in observed.items():
+            meter.create_observable_gauge(metric.name, [observe], metric.unit, metric.description)
         self.tracer = trace_api.get_tracer(*scope, providers.get("tracer_provider"), schema)
         self.events = EventLog(*scope, schema, event_log, providers.get("logger_provider"))
 
@@ -166,6 +202,28 @@ def set_catalog_age(age: Callable[[], float | None] | None) -> None:
 def _observe_age(_: CallbackOptions) -> Iterable[Observation]:
     value = None if _age is None else _age()
     return [] if value is None else [Observation(value)]
+
+
+def _observe_clock(_: CallbackOptions) -> Iterable[Observation]:
+    return [Observation(time.time())]
+
+
+def set_queue(queue: Callable[[], QueueState | None] | None) -> None:
+    """Sets where the gauges of the queue and the workers get their values; they have none where it says ``None``.
+
+    The function runs in the thread of the metric reader; it must be quick and must not block.
+    """
+    global _queue  # one queue per process
+    _queue = queue
+    _instruments()
+
+
+def _observe_queue(value: Callable[[QueueState], float]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        state = None if _queue is None else _queue()
+        return [] if state is None else [Observation(value(state))]
+
+    return observe
 
 
 @never_raise

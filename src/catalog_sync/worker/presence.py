@@ -73,7 +73,13 @@ class Presence:
     def beat(self, **_: Any) -> None:
         """Register this worker; ask for a sweep and probe the pool where the last time is not recent."""
         self._probe_pool()
-        who = {"name": self._name, "host": socket.gethostname(), "pid": os.getpid(), "since": int(self._since)}
+        who = {
+            "name": self._name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": int(self._since),
+            **self._load(),
+        }
         try:
             self._redis.set(self._entry, json.dumps(who), ex=PRESENT_FOR)
             due = self._redis.set(self._swept, self._name, nx=True, px=self._sweep_every_ms)
@@ -84,6 +90,13 @@ class Presence:
             return
         if due:
             self._ask_for_sweep()
+
+    def _load(self) -> dict[str, int]:
+        """How many steps it can do at a time, and how many it does; a probe takes the place of a step and is none."""
+        if self._worker is None:
+            return {}
+        slots, free = self._worker.semaphore.initial_value, self._worker.semaphore.value
+        return {"slots": slots, "busy": max(0, slots - free - self._probing)}
 
     def _probe_pool(self) -> None:
         """One probe at a time, and none while every process does a step: then the steps show the health."""

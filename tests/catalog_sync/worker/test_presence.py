@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import fakeredis
 import pytest
+from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
 from catalog_sync.jobs.keys import ACTIVE, SWEPT, WORKER_PREFIX
 from catalog_sync.settings.settings import Settings
@@ -57,3 +60,36 @@ def test_an_idle_worker_asks_seldom(tmp_path: Path, redis: fakeredis.FakeRedis, 
 @pytest.mark.parametrize(("lease_ms", "every"), [(15_000, 5.0), (60_000, 5.0), (6_000, 2.0), (500, 1.0)])
 def test_heartbeats_follow_the_lease(tmp_path: Path, redis: fakeredis.FakeRedis, lease_ms: int, every: float) -> None:
     assert _presence(tmp_path, lease_ms).beat_every == every
+
+
+class Consumer:
+    """What Celery hands over when the consumer is connected: the semaphore counts the steps under way."""
+
+    def __init__(self, slots: int) -> None:
+        self.controller = self
+        self.semaphore = LaxBoundedSemaphore(slots)
+        self.pool = self
+        self.ends: Any = None
+
+    def apply_async(self, *_: object, callback: Any, **__: object) -> None:
+        self.ends = callback
+
+
+def test_a_worker_says_how_many_steps_it_does(tmp_path: Path, redis: fakeredis.FakeRedis, sweeps: list[str]) -> None:
+    """The probe of its pool takes the place of a step, and is none."""
+    worker, consumer = _presence(tmp_path), Consumer(3)
+
+    def load() -> tuple[object, object]:
+        said = json.loads(redis.get(f"{WORKER_PREFIX}w1@here") or "{}")
+        return said["busy"], said["slots"]
+
+    worker.started(consumer)
+    assert (load(), consumer.semaphore.value) == ((0, 3), 2)
+    for _ in range(2):
+        consumer.semaphore.acquire(lambda: None)
+    worker.beat()
+    assert load() == (2, 3)
+    consumer.semaphore.release()
+    consumer.ends(None)
+    worker.beat()
+    assert load() == (2, 3)
