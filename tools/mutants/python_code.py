@@ -93,15 +93,15 @@ def run(work: Path, names: Sequence[str], processes: int) -> None:
         raise RuntimeError(f"mutmut ended with {ended.returncode}; see {log}")
 
 
-def collect(work: Path, module: str, mutants: Mapping[str, tuple[str, str]]) -> list[Mutant]:
-    """What became of these mutants."""
+def collect(work: Path, module: str, mutants: Mapping[str, tuple[str, str]]) -> dict[str, Mutant]:
+    """What became of these mutants, by name."""
     command = [str(MUTMUT), "results", "--all", "true"]
     answer = subprocess.run(command, cwd=work, capture_output=True, text=True, check=True)
     statuses = dict(_RESULT.findall(answer.stdout))
-    return [
-        Mutant(module=module, place=place_of(name), before=before, after=after, status=statuses[name])
+    return {
+        name: Mutant(module=module, place=place_of(name), before=before, after=after, status=statuses[name])
         for name, (before, after) in mutants.items()
-    ]
+    }
 
 
 def place_of(name: str) -> str:
