@@ -138,6 +138,28 @@ class TestARuleThatIsBroken:
         }
 
 
+def test_an_exception_that_carries_its_verdict_has_that_one_unless_a_rule_knows_it() -> None:
+    class Described(Exception):  # noqa: N818  # a name of the tests
+        classification = MINE
+
+    other = MINE.replace(error_type="other")
+    assert Classifier([lambda _: None]).classify(Described()) is MINE
+    assert Classifier([lambda _: other]).classify(Described()) is other
+
+
+class TestControlFlow:
+    def test_behind_an_error_is_not_handed_to_a_rule(self) -> None:
+        asked: list[BaseException] = []
+        error = ValueError("interrupted")
+        error.__cause__ = KeyboardInterrupt()
+        Classifier([asked.append]).classify(error)
+        assert asked == [error]
+
+    def test_in_a_group_makes_the_group_control_flow(self) -> None:
+        group = BaseExceptionGroup("both", [ConnectionResetError(), KeyboardInterrupt()])
+        assert classify(group).error_class is ErrorClass.CANCELLED
+
+
 def test_a_verdict_of_its_own_that_is_none_does_not_hide_that_on_its_cause() -> None:
     error = ValueError("mine")
     error.classification = "transient"  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import tomllib
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.mutants import lua_runs, python_code
-from tools.mutants.result import Judgement, Score, read_judgements, read_results, score, table, write_results
+from tools.mutants.result import Judgement, Mutant, Score, read_judgements, read_results, score, table, write_results
 
 HERE = Path(__file__).parent
 WORK = python_code.ROOT / ".cache" / "mutants"
@@ -27,29 +28,27 @@ def python_target(
         results = work.with_suffix(".json")
         generated = python_code.generated(module)
         chosen = {each: generated[each] for each in python_code.sampled(list(generated), options.sample, seed=module)}
-        known = {}
-        if options.again or options.survivors:
-            known = {
-                each: mutant
-                for each, mutant in read_results(results).items()
-                if chosen.get(each) == (mutant.before, mutant.after)
-            }
-        judged = {(each.place, each.before, each.after) for each in judgements}
-        due = [
-            each
-            for each, change in chosen.items()
-            if each not in known
-            or not (known[each].killed or (python_code.place_of(each), *change) in judged)
-        ]
-        if due and not options.again:
-            python_code.prepare(work, module, target["tests"], target.get("options", []))
+        known = read_results(results) if options.again or options.survivors else {}
+        known = {each: mutant for each, mutant in known.items() if chosen.get(each) == (mutant.before, mutant.after)}
+        due = [] if options.again else [each for each in chosen if not _is_settled(known.get(each), judgements)]
+        if due:
+            tests = [*target["tests"], *target.get("options", [])]
+            python_code.prepare(work, module, tests)
             python_code.run(work, due, options.processes)
-            known |= python_code.collect(work, module, {each: chosen[each] for each in due})
+            found = python_code.collect(work, module, {each: chosen[each] for each in due})
+            unreached = [each for each, mutant in found.items() if mutant.status == "no tests"]
+            for each, status in python_code.run_at_import(work, unreached, tests, options.processes).items():
+                found[each] = dataclasses.replace(found[each], status=status)
+            known |= found
             write_results(results, known)
         mutants = [known[each] for each in chosen if each in known]
         scores.append(score(module, len(generated), mutants, judgements))
         report(scores[-1])
     return scores
+
+
+def _is_settled(mutant: Mutant | None, judgements: list[Judgement]) -> bool:
+    return mutant is not None and (mutant.killed or any(each.covers(mutant) for each in judgements))
 
 
 def lua_target(name: str, target: Mapping[str, Any], judgements: list[Judgement], processes: int) -> list[Score]:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mutmut.mutation.file_mutation import mutate_file_contents
@@ -27,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 MUTMUT = Path(sys.executable).with_name("mutmut")
 _RESULT = re.compile(r"^\s+(\S+): (.+)$", re.MULTILINE)
 _CLASS_SEPARATOR = "ǁ"
+_LONGEST = 600.0
+"""Seconds for the tests of one mutant in a Python of its own."""
 
 
 def generated(module: str) -> dict[str, tuple[str, str]]:
@@ -52,7 +55,7 @@ def sampled(names: Sequence[str], limit: int, seed: str) -> list[str]:
     return sorted(random.Random(seed).sample(list(names), limit))
 
 
-def prepare(work: Path, module: str, tests: Sequence[str], options: Sequence[str]) -> None:
+def prepare(work: Path, module: str, tests: Sequence[str]) -> None:
     """A folder for mutmut: its settings, with links to the sources, the tests and the pages that tests read."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -67,7 +70,7 @@ def prepare(work: Path, module: str, tests: Sequence[str], options: Sequence[str
         'source_paths = ["src"]',
         f"only_mutate = {json.dumps([module])}",
         'also_copy = ["docs"]',
-        f"pytest_add_cli_args_test_selection = {json.dumps([*tests, *options])}",
+        f"pytest_add_cli_args_test_selection = {json.dumps(list(tests))}",
         'pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist"]',
         "use_git_change_detection = false",
     ]
@@ -102,6 +105,45 @@ def collect(work: Path, module: str, mutants: Mapping[str, tuple[str, str]]) -> 
         name: Mutant(module=module, place=place_of(name), before=before, after=after, status=statuses[name])
         for name, (before, after) in mutants.items()
     }
+
+
+def run_at_import(work: Path, names: Sequence[str], tests: Sequence[str], processes: int) -> dict[str, str]:
+    """What becomes of mutants that no test reaches: what runs when the module is imported ran before mutmut chose one.
+
+    Each gets a Python of its own, which takes seconds. Raises ``RuntimeError`` where the tests fail without any mutant.
+    """
+    if not names:
+        return {}
+    if _tests_of(work, "", tests) != "survived":
+        raise RuntimeError(f"the tests fail in {work / 'mutants'} without a mutant")
+    with ThreadPoolExecutor(processes) as pool:
+        return dict(zip(names, pool.map(lambda name: _tests_of(work, name, tests), names), strict=True))
+
+
+def _tests_of(work: Path, name: str, tests: Sequence[str]) -> str:
+    folder = work / "mutants"
+    environment = {
+        **os.environ,
+        "CI": "true",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(folder / "src"),
+        "MUTANT_UNDER_TEST": name,
+    }
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--rootdir=.", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    try:
+        ended = subprocess.run(
+            [*command, *tests],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            timeout=_LONGEST,
+        )
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    return "killed" if ended.returncode else "survived"
 
 
 def place_of(name: str) -> str:
