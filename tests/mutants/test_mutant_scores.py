@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tools.mutants.python_code import change, place_of, run_at_import, sampled
+from tools.mutants.python_code import called_at_import, change, place_of, run_at_import, sampled
 from tools.mutants.result import Judgement, Mutant, read_judgements, read_results, score, table, write_results
 
 
@@ -48,6 +48,7 @@ def test_a_sample_is_the_same_every_time() -> None:
     assert sampled(names, 10, "seed") == sampled(names, 10, "seed")
     assert len(sampled(names, 10, "seed")) == 10
     assert sampled(names, 100, "seed") == names
+    assert set(sampled(names, 10, "seed")) < set(sampled(names, 20, "seed"))
 
 
 def test_a_change_is_what_went_and_what_came() -> None:
@@ -79,6 +80,23 @@ class TestWhatRunsWhenAModuleIsImported:
             f"import at_import\ndef test_it():\n    assert at_import.CONSTANT in {expected}\n"
         )
         return folder
+
+    def test_is_what_the_module_calls_itself_and_what_that_calls(self) -> None:
+        source = """
+def later(): return used()
+def used(): return 1
+def within(): return 2
+def listed(): return within()
+def decorated(): return 3
+def default(): return 4
+TABLE = {"a": listed()}
+class Kind:
+    field = default()
+    def method(self): return later()
+LATER = lambda: later()
+VALUE: int = decorated()
+"""
+        assert called_at_import(source) == {"listed", "within", "default", "decorated"}
 
     def test_is_mutated_in_a_python_of_its_own(self, tmp_path: Path) -> None:
         names = ["seen", "broken", "unseen"]

@@ -27,17 +27,23 @@ def python_target(
         work = WORK / name / Path(module).stem
         results = work.with_suffix(".json")
         generated = python_code.generated(module)
-        chosen = {each: generated[each] for each in python_code.sampled(list(generated), options.sample, seed=module)}
         known = read_results(results) if options.again or options.survivors else {}
-        known = {each: mutant for each, mutant in known.items() if chosen.get(each) == (mutant.before, mutant.after)}
+        known = {each: mutant for each, mutant in known.items() if generated.get(each) == (mutant.before, mutant.after)}
+        sample = python_code.sampled(list(generated), options.sample, seed=module)
+        chosen = {each: generated[each] for each in dict.fromkeys([*known, *sample])}
         due = [] if options.again else [each for each in chosen if not _is_settled(known.get(each), judgements)]
         if due:
             tests = [*target["tests"], *target.get("options", [])]
             python_code.prepare(work, module, tests)
             python_code.run(work, due, options.processes)
             found = python_code.collect(work, module, {each: chosen[each] for each in due})
-            unreached = [each for each, mutant in found.items() if mutant.status == "no tests"]
-            for each, status in python_code.run_at_import(work, unreached, tests, options.processes).items():
+            at_import = python_code.called_at_import((python_code.ROOT / module).read_text(encoding="utf-8"))
+            early = [
+                each
+                for each, mutant in found.items()
+                if not _is_settled(mutant, judgements) and mutant.place.rpartition(".")[2] in at_import
+            ]
+            for each, status in python_code.run_at_import(work, early, tests, options.processes).items():
                 found[each] = dataclasses.replace(found[each], status=status)
             known |= found
             write_results(results, known)

@@ -6,6 +6,7 @@ Tests run against a copy with all mutants in it, and each mutant only against th
 
 from __future__ import annotations
 
+import ast
 import difflib
 import json
 import os
@@ -49,10 +50,12 @@ def generated(module: str) -> dict[str, tuple[str, str]]:
 
 
 def sampled(names: Sequence[str], limit: int, seed: str) -> list[str]:
-    """All names, or a sample that is the same on every machine."""
+    """All names, or a sample that is the same on every machine; a larger one holds the smaller ones."""
     if len(names) <= limit:
         return list(names)
-    return sorted(random.Random(seed).sample(list(names), limit))
+    shuffled = list(names)
+    random.Random(seed).shuffle(shuffled)
+    return sorted(shuffled[:limit])
 
 
 def prepare(work: Path, module: str, tests: Sequence[str]) -> None:
@@ -107,8 +110,27 @@ def collect(work: Path, module: str, mutants: Mapping[str, tuple[str, str]]) -> 
     }
 
 
+def called_at_import(source: str) -> set[str]:
+    """The functions of a module that run when it is imported: mutmut chooses a mutant only after that."""
+    module = ast.parse(source)
+    functions = {each.name: each for each in module.body if isinstance(each, ast.FunctionDef)}
+    pending = [each for each in module.body if each not in functions.values()]
+    called: set[str] = set()
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and node not in functions.values():
+            continue
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            name = node.func.id
+            if name in functions and name not in called:
+                called.add(name)
+                pending.append(functions[name])
+        pending.extend(ast.iter_child_nodes(node))
+    return called
+
+
 def run_at_import(work: Path, names: Sequence[str], tests: Sequence[str], processes: int) -> dict[str, str]:
-    """What becomes of mutants that no test reaches: what runs when the module is imported ran before mutmut chose one.
+    """What becomes of mutants that are chosen before the module is imported.
 
     Each gets a Python of its own, which takes seconds. Raises ``RuntimeError`` where the tests fail without any mutant.
     """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -184,13 +186,13 @@ class TestWhatPeopleDecide:
         seen = stored()
         seen.acknowledge(T + 5)
         seen.acknowledge(T + 9)
-        assert (seen.acknowledged_at, seen.fresh.acknowledged_at, seen.needs_saving) == (T + 5, T + 5, True)
+        assert (seen.acknowledged_at, seen.fresh.acknowledged_at, seen.unsaved) == (T + 5, T + 5, True)
 
     def test_the_longer_silence_holds(self) -> None:
         seen = stored()
         seen.silence(T + 90)
         seen.silence(T + 50)
-        assert (seen.silenced_until, seen.fresh.silenced_until, seen.needs_saving) == (T + 90, T + 90, True)
+        assert (seen.silenced_until, seen.fresh.silenced_until, seen.unsaved) == (T + 90, T + 90, True)
 
     def test_who_did_what_and_why_is_kept_of_the_last_actions(self) -> None:
         seen = stored()
@@ -200,7 +202,7 @@ class TestWhatPeopleDecide:
         last = {"action": "acknowledge", "by": f"person {MAX_ACTIONS + 2}", "reason": "on it"}
         assert seen.actions[-1] == seen.fresh.actions[-1] == {**last, "at": "1970-01-01T00:00:00.000Z"}
         assert seen.actions[0]["by"] == "person 3"
-        assert seen.needs_saving
+        assert seen.unsaved
         seen.note_action("close", None, None, 0.0)
         assert seen.fresh.actions[0]["by"] == "person 0", "nothing that the store does not hold is dropped"
 
@@ -573,6 +575,9 @@ class TestEscalation:
         assert not seen.take_step(1, EscalationStep(after=90, channels=("boss",)))
         assert (seen.steps, seen.escalation) == ((0, 1), 2)
         assert seen.take_step(2, EscalationStep(after=90, channels=("chief",)))
+        seen.severity = Severity.LOW
+        assert seen.take_step(3, EscalationStep(after=90, severity=Severity.HIGH))
+        assert seen.severity is Severity.HIGH
 
     def test_rises_one_step_or_as_far_as_it_says_but_never_falls(self) -> None:
         rises = [escalated_severity(severity, None) for severity in Severity]
@@ -630,7 +635,7 @@ class TestItsRecord:
         )
         seen.note_action("close", "ops", "done", T)
         seen.confirm("pager", T, 1.0)
-        again = Incident.load(seen.dump())
+        again = Incident.load(json.loads(json.dumps(seen.dump())))
         local = {"fresh", "observed_here", "unsaved", "started_here", "resend", "watched_since"}
         for field in dataclasses.fields(Incident):
             if field.name not in local:
@@ -638,6 +643,17 @@ class TestItsRecord:
                 assert type(getattr(again, field.name)) is type(getattr(seen, field.name)), field.name
         assert not local & seen.dump().keys()
         assert (again.watched_since, again.observed_here, again.needs_saving) == (seen.last_seen, False, False)
+
+    def test_does_not_change_with_the_incident_nor_with_one_that_was_made_of_it(self) -> None:
+        seen = incident(alert={"threshold": 3, "window": 60.0, "error_type": "503"})
+        seen.confirm("chat", T, 1.0)
+        record = seen.dump()
+        before = copy.deepcopy(record)
+        for each in (seen, Incident.load(record)):
+            each.see(alert(threshold=3, window=60.0, error_type="503"), T + 1)
+            each.confirm("chat", T, 1.0)
+            each.note_action("close", None, None, T)
+            assert record == before
 
     def test_what_is_not_planned_stays_so(self) -> None:
         again = Incident.load(incident().dump())
@@ -677,7 +693,7 @@ def test_durations_for_people(seconds: float, text: str) -> None:
     ("number", "text"),
     [
         (1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (9, "9th"), (10, "10th"), (11, "11th"), (12, "12th"),
-        (13, "13th"), (20, "20th"), (21, "21st"), (22, "22nd"), (101, "101st"), (111, "111th"), (112, "112th"),
+        (13, "13th"), (20, "20th"), (21, "21st"), (22, "22nd"), (101, "101st"), (111, "111th"), (211, "211th"),
     ],
 )  # fmt: skip
 def test_ordinals(number: int, text: str) -> None:

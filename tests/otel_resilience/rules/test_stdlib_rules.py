@@ -29,6 +29,7 @@ from otel_resilience import (
     Severity,
     classify,
 )
+from otel_resilience.classification.rules import os_errors
 from otel_resilience.classification.rules.stdlib import classify_stdlib
 from support.verdict_rows import Row, behind, check, row
 
@@ -251,7 +252,7 @@ def test_with_an_idempotency_key_its_request_may_be_repeated(method: str) -> Non
 
 
 def test_an_answer_of_success_that_is_raised_all_the_same_is_unknown() -> None:
-    assert classify(http_error(200, "GET")).unclassified
+    assert classify_stdlib(http_error(200, "GET")) is None
 
 
 @pytest.mark.parametrize(
@@ -263,3 +264,34 @@ def test_an_answer_of_success_that_is_raised_all_the_same_is_unknown() -> None:
 )
 def test_other_texts_of_the_same_classes_say_nothing(error: Exception) -> None:
     assert classify_stdlib(error) is None
+
+
+class TestWhatTheSystemSaysBehindAClientsException:
+    @pytest.mark.parametrize(
+        ("error", "verdict"),
+        [
+            (ConnectionRefusedError(), os_errors.REFUSED),
+            (ConnectionRefusedError(9999, "?"), os_errors.REFUSED),
+            (ConnectionError(), os_errors.BROKEN),
+            (ConnectionResetError(9999, "?"), os_errors.BROKEN),
+            (BrokenPipeError(), os_errors.BROKEN),
+            (PermissionError(), os_errors.DENIED),
+            (TimeoutError(), None),
+            (OSError(), None),
+            (ValueError("Multiple exceptions: [Errno 111] refused"), None),
+            (ssl.SSLWantReadError(), None),
+            (ssl.SSLWantWriteError(), None),
+        ],
+    )
+    def test_without_a_number_the_class_decides(self, error: Exception, verdict: Classification | None) -> None:
+        assert os_errors.judge(error) == verdict
+
+    @pytest.mark.parametrize("number", [True, False])
+    def test_a_number_may_be_any_integer(self, number: bool) -> None:
+        assert os_errors.errno_of(OSError(number, "?")) == int(number)
+
+    @pytest.mark.parametrize("number", [None, "104", 104.0])
+    def test_anything_else_is_none(self, number: object) -> None:
+        error = OSError()
+        error.errno = number  # type: ignore[assignment]
+        assert os_errors.errno_of(error) is None

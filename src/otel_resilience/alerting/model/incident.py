@@ -269,7 +269,7 @@ class Incident:
             at = getattr(self, name)
             setattr(self, name, None if at is None else min(at, now))
         self.sent_at = tuple(min(at, now) for at in self.sent_at)
-        self.recent = deque(((min(at, now), kind) for at, kind in self.recent), maxlen=self.recent.maxlen)
+        self.recent = deque((min(at, now), kind) for at, kind in self.recent)
 
     def absorb(self, observed: Observed) -> None:
         """Add what this process observed to what the store holds. An occurrence or a sign of recovery: the later one
