@@ -28,6 +28,8 @@ from tools.mutants.result import Mutant
 ROOT = Path(__file__).parents[2]
 MUTMUT = Path(sys.executable).with_name("mutmut")
 _RESULT = re.compile(r"^\s+(\S+): (.+)$", re.MULTILINE)
+_DEFINED = re.compile(r"^(?:async )?def [^(]+")
+"""The name says which mutant it is; what follows it may be changed as well."""
 _CLASS_SEPARATOR = "ǁ"
 _LONGEST = 600.0
 """Seconds for the tests of one mutant in a Python of its own."""
@@ -41,7 +43,7 @@ def generated(module: str) -> dict[str, tuple[str, str]]:
 
     def body(function: str) -> list[str]:
         span = mutated.line_span_by_function_name[function]
-        return [line.strip() for line in lines[span.start - 1 : span.end] if not line.lstrip().startswith("def ")]
+        return [_DEFINED.sub("def ", line.strip()) for line in lines[span.start - 1 : span.end]]
 
     return {
         get_mutant_name(path, name): change(body(f"{name.rpartition('__mutmut_')[0]}__mutmut_orig"), body(name))

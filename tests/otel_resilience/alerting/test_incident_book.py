@@ -268,7 +268,7 @@ class TestSignsOfRecovery:
         assert life.book.apply_again(RecoverySign(at=T + 0.5)) == [incident]
         incident.observed_here = False
         assert life.book.apply_again(RecoverySign(at=T)) == [incident]
-        assert life.book.apply_again(RecoverySign(at=T - 1)) == []
+        assert life.book.apply_again(RecoverySign(at=T - 0.001)) == []
 
     def test_certain_ones_end_at_once(self, life: Life) -> None:
         life.opened()
@@ -328,6 +328,11 @@ class TestMessages:
         ((_, message),) = life.book.due(T + 5)
         assert (message.sender, message.service) == ("host-1", "shop")
 
+    def test_of_a_process_without_a_name_name_none(self, life: Life) -> None:
+        life.report()
+        ((_, message),) = life.book.due(T + 5)
+        assert message.sender == ""
+
     def test_sent_together_end_together(self, life: Life) -> None:
         for kind in ("a", "b"):
             life.report(0, kind)
@@ -337,6 +342,7 @@ class TestMessages:
         life.resolve(110, "b")
         assert life.until(409) == [(5, "new"), (5, "new")]
         assert life.until(410)[2:] == [(410, "resolved"), (410, "resolved")]
+        assert life.due(500) == []
 
     def test_sent_alone_end_alone(self, life: Life) -> None:
         life.opened("a")
@@ -444,6 +450,14 @@ class TestSilences:
         assert life.until(499) == [(5, "new")]
         assert life.until(500)[1:] == [(500, "raised")]
 
+    def test_hold_back_what_a_process_left_out_when_it_ends(self) -> None:
+        life = Life()
+        life.opened().silence(T + 500)
+        for _ in range(3):
+            life.report(6)
+        life.book.flush(T + 7)
+        assert life.due(7) == []
+
     def test_of_others_do_not_matter(self) -> None:
         life = Life(changed(silences=(Silence(kind="other"),)))
         life.opened()
@@ -477,6 +491,18 @@ class TestEscalation:
         life.opened(severity=CRITICAL)
         assert [reason for _, reason in life.until(500)] == ["new"]
         assert life.one().steps == (0,)
+
+    def test_that_changes_nothing_does_not_keep_what_else_is_due(self) -> None:
+        life = Life(changed(escalation=(EscalationStep(after=1005),)))
+        life.report(severity=CRITICAL)
+        life.due(5)
+        assert life.due(1005) == ["repeat"]
+
+    def test_by_several_steps_at_once_is_told_where_one_of_them_matters(self) -> None:
+        life = Life(changed(escalation=(EscalationStep(after=100, channels=("boss",)), EscalationStep(after=110))))
+        life.opened()
+        assert life.due(120) == ["escalated"]
+        assert (life.one().steps, life.one().severity) == ((0, 1), CRITICAL)
 
 
 class TestCausesAndConsequences:
@@ -519,6 +545,14 @@ class TestCausesAndConsequences:
         life.report(6, "errors")
         assert life.report(7, "errors", severity=CRITICAL) is None
         assert life.due(7) == ["new"]
+
+    def test_one_that_gets_worse_and_cannot_wait_is_due_at_once(self, life: Life) -> None:
+        for at_once, due in ((True, 7), (False, 12)):
+            life = Life(WITH_CAUSES)
+            life.opened("outage", severity=MEDIUM)
+            life.report(6, "errors", severity=MEDIUM)
+            life.report(7, "errors", at_once=at_once)
+            assert life.one("errors").due == T + due
 
     def test_one_whose_cause_comes_within_its_group_wait_is_taken_back(self, life: Life) -> None:
         life.report(0, "errors")
@@ -636,6 +670,15 @@ class TestTooManyIncidents:
             life.report(61, kind)
             assert life.one(kind).due == T + due, kind
             life.book.forget(life.print_of(kind))
+
+    def test_what_may_still_flap_is_not_forgotten_for_others(self) -> None:
+        life = Life(self.CONFIG)
+        for kind, at in (("a", 0), ("b", 50), ("c", 70)):
+            life.report(at, kind)
+            life.resolve(at, kind)
+            life.book.forget(life.print_of(kind))
+        life.report(70, "a")
+        assert life.one("a").due == T + 70
 
     def test_what_was_cancelled_long_ago_makes_room_for_others(self) -> None:
         life = Life(self.CONFIG)
@@ -870,6 +913,16 @@ class TestMerging:
         assert (back.first_seen, back.total, back.returns, back.revision) == (T + 12, 2, 1, "2")
         assert (back.phase, back.due) == (Phase.PENDING, T + 9 + 60)
 
+    def test_and_due_at_once_where_it_cannot_wait(self, life: Life) -> None:
+        for at_once, due in ((True, 20), (False, 25)):
+            life = Life()
+            mine = life.opened()
+            mine.fresh = type(mine.fresh)()
+            theirs = stored_copy(mine, phase=Phase.OVER, over_at=T + 9, messages=1, last_notified_at=T - 100)
+            life.report(12, at_once=at_once)
+            life.book.merge(theirs, T + 20)
+            assert life.one().due == T + due
+
     def test_what_was_seen_before_it_is_not(self, life: Life) -> None:
         mine = life.opened()
         mine.fresh = type(mine.fresh)()
@@ -954,6 +1007,7 @@ class TestSaving:
         life.report()
         life.report(0, "watched", threshold=3)
         assert life.book.to_save() == [life.one()]
+        assert life.one().unsaved
         life.one().fresh, life.one().unsaved = type(life.one().fresh)(), False
         assert life.book.to_save() == []
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -146,6 +148,30 @@ def test_every_month_has_its_number(name: str) -> None:
 
 
 def test_a_text_that_is_longer_than_any_date_is_not_read() -> None:
-    zeros = "0" * 40
-    assert parse_rate_limit_reset(f"2026-11-24T02:00:30.{zeros}", now=NOW) == 30.0
-    assert parse_rate_limit_reset(f"2026-11-24T02:00:30.{zeros}00000", now=NOW) is None
+    moment = "2026-11-24T02:00:30."
+    assert parse_rate_limit_reset(moment.ljust(64, "0"), now=NOW) == 30.0
+    assert parse_rate_limit_reset(moment.ljust(65, "0"), now=NOW) is None
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that does not stand at Greenwich."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_tokyo")
+class TestWhereverTheMachineStands:
+    def test_a_time_without_an_offset_is_utc(self) -> None:
+        assert parse_rate_limit_reset("2026-11-24T02:00:30", now=NOW) == 30.0
+
+    def test_a_date_of_http_is_utc(self) -> None:
+        assert parse_retry_after("Tue Nov 24 02:00:30 2026", now=NOW) == 30.0
+
+    def test_so_is_the_year_that_two_digits_are_compared_with(self) -> None:
+        last_evening = dt.datetime(2026, 12, 31, 20, tzinfo=dt.UTC).timestamp()
+        assert parse_retry_after("Thursday, 31-Dec-76 20:00:00 GMT", now=last_evening) is not None
+        assert parse_retry_after("Friday, 31-Dec-77 20:00:00 GMT", now=last_evening) is None
