@@ -129,3 +129,13 @@ def test_a_catalogue_from_the_past_with_a_fresh_source_is_stale_by_its_age_alone
 def test_a_time_that_cannot_be_read_is_an_error() -> None:
     with pytest.raises(ValueError, match="yesterday"):
         judged(dataclasses.replace(meta(), as_of="yesterday"))
+
+
+def test_groups_are_compared_by_the_moment_and_not_by_how_it_is_written() -> None:
+    earlier, later = "2027-01-15T08:59:00+01:00", "2027-01-15T08:00:00Z"
+    groups = {"a": GroupMeta(1, earlier, stale=False), "b": GroupMeta(1, later, stale=False)}
+    now = datetime.datetime.fromisoformat(later).timestamp()
+    found = Freshness.of(meta(), "fresh", now=now + 5, stale_after=STALE_AFTER, groups=groups)
+    assert (found.as_of, found.age) == (earlier, 65.0)
+    found = Freshness.of(meta(), "fresh", now=now - 31, stale_after=STALE_AFTER, groups=groups)
+    assert (found.as_of, found.from_future) == (later, True)

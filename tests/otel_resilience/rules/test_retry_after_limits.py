@@ -153,6 +153,17 @@ def test_a_text_that_is_longer_than_any_date_is_not_read() -> None:
     assert parse_rate_limit_reset(moment.ljust(65, "0"), now=NOW) is None
 
 
+def test_nor_is_a_date_with_that_many_spaces() -> None:
+    date = "Tue Nov{}24 02:00:30 2026".format
+    assert parse_retry_after(date(" " * (64 - len(date("")))), now=NOW) == 30.0
+    assert parse_retry_after(date(" " * (65 - len(date("")))), now=NOW) is None
+
+
+def test_two_digits_in_the_date_of_a_response_are_read_by_the_clock_too() -> None:
+    response = "Sunday, 24-Nov-75 02:00:00 GMT"
+    assert parse_retry_after("Sun, 24 Nov 2075 02:00:05 GMT", date=response, now=NOW) == 5.0
+
+
 @pytest.fixture
 def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine that does not stand at Greenwich."""
