@@ -676,13 +676,21 @@ class TestItsRecord:
         with pytest.raises(TypeError, match=f"^{name} is not a number$"):
             Incident.load({**incident().dump(), name: "7"})
 
+    @pytest.mark.parametrize(
+        "name",
+        ["recent", "steps", "channels", "holders", "senders", "sent_at", "deliveries", "actions", "error_types"],
+    )
+    def test_a_series_that_is_none_is_refused(self, name: str) -> None:
+        with pytest.raises(TypeError):
+            Incident.load({**incident().dump(), name: 7})
+
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
         (-5, "0.0 s"), (0, "0.0 s"), (0.25, "0.2 s"), (0.99, "1.0 s"), (1, "1 s"), (119.4, "119 s"), (120, "2 min"),
         (7199, "120 min"), (7200, "2.0 h"), (12_600, "3.5 h"), (172_799, "48.0 h"), (172_800, "2 days"),
-        (864_000, "10 days"),
+        (864_000, "10 days"), (144_184, "40.1 h"), (8_640_000_000, "100000 days"),
     ],
 )  # fmt: skip
 def test_durations_for_people(seconds: float, text: str) -> None:
