@@ -54,8 +54,8 @@ class SlidingLog:
         over = len(given) + ahead + min(cost, self._limit) - self._limit
         if over <= 0:
             return start
-        # The permit whose end makes room; of those that are still to be given, in whole windows after one that was. More
-        # than the limit were given where that was higher then.
+        # The permit whose end makes room: one that was given, or one still to be given, whole windows after such a one.
+        # More than the limit may have been given, where that was higher then.
         index = over - 1
         rounds = max(0, (index - max(len(given), self._limit)) // self._limit + 1)
         index -= rounds * self._limit
