@@ -116,7 +116,7 @@ def called_at_import(source: str) -> set[str]:
     """The functions of a module that run when it is imported: mutmut chooses a mutant only after that."""
     module = ast.parse(source)
     functions = {each.name: each for each in module.body if isinstance(each, ast.FunctionDef)}
-    pending = [each for each in module.body if each not in functions.values()]
+    pending: list[ast.AST] = [each for each in module.body if each not in functions.values()]
     called: set[str] = set()
     while pending:
         node = pending.pop()

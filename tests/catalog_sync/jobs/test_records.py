@@ -99,7 +99,7 @@ class TestARecord:
         assert record.fatal["message"] == "slower"
 
     def test_shows_a_group_by_its_name_in_the_plan(self) -> None:
-        found = read_record(job_id(), raw(LATE, **{"group:0": progress_json(GroupProgress("else", "ok", 1))}))
+        found = read_record(job_id(), raw({**LATE, "group:0": progress_json(GroupProgress("else", "ok", 1))}))
         assert found.job.groups[0] == GroupProgress("a", "ok", 1)
 
     def test_may_have_empty_fields_where_nothing_is_known(self) -> None:

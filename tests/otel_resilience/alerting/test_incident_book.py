@@ -246,7 +246,7 @@ class TestSignsOfRecovery:
             life.report()
             life.report(0, "errors")
             life.book.report(alert("errors", dependency="other"), T)
-            found = life.book.apply(RecoverySign(at=T + 1, **fields))  # type: ignore[arg-type]
+            found = life.book.apply(RecoverySign(at=T + 1, **fields))
             names = {"elsewhere" if each.dependency == "other" else each.kind for each in found}
             assert names == concerned
 
@@ -481,9 +481,11 @@ class TestEscalation:
         assert (life.one().severity, life.one().channels, life.one().due) == (CRITICAL, ("boss",), T + 200)
 
     def test_is_not_for_what_is_calm_or_acknowledged(self) -> None:
-        for act in (lambda each: each.acknowledge(T + 9), lambda each: each.becomes_calm(T + 9, certain=False)):
+        for fields in ({"acknowledged_at": T + 9}, {"calm_since": T + 9}):
             life = Life(changed(escalation=(EscalationStep(after=100),), keep_firing=5000.0))
-            act(life.opened())
+            incident = life.opened()
+            for name, value in fields.items():
+                setattr(incident, name, value)
             assert life.until(500) == [(5, "new")]
 
     def test_that_changes_nothing_is_not_told_but_taken(self) -> None:

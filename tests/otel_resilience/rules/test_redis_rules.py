@@ -173,7 +173,7 @@ ROWS = [
     row("old script error WRONGTYPE", old_script("WRONGTYPE"), "P", "no", "redis_wrongtype"),
     row("old script error NOPERM", old_script("NOPERM"), "P", "no", "redis_noperm"),
     row("old script error within a script's own message",
-        reply("ERR Error running script (call to f_0): Error running script: -OOM said; no OOM before it is READONLY"),
+        reply("ERR Error running script (call to f_0): -OOM said the command: Error running script"),
         "TS", "no", "redis_oom", **PAUSED),
     row("old script error of its own", reply("ERR Error running script (call to f_0): attempt to index a nil value"),
         "P", "no", "redis_err"),

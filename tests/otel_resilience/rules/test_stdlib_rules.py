@@ -73,7 +73,7 @@ class Refusing(urllib.request.HTTPHandler):
         response = Response()
         response._method = req.get_method()
         answer = urllib.response.addinfourl(response, http.client.HTTPMessage(), req.full_url, 503)
-        answer.msg = "busy"
+        answer.msg = "busy"  # type: ignore[attr-defined]  # urllib sets it too
         return answer
 
 
