@@ -268,6 +268,7 @@ class TestSignsOfRecovery:
         assert life.book.apply_again(RecoverySign(at=T + 0.5)) == [incident]
         incident.observed_here = False
         assert life.book.apply_again(RecoverySign(at=T)) == [incident]
+        incident.observed_here = False
         assert life.book.apply_again(RecoverySign(at=T - 0.001)) == []
 
     def test_certain_ones_end_at_once(self, life: Life) -> None:
@@ -344,6 +345,16 @@ class TestMessages:
         assert life.until(410)[2:] == [(410, "resolved"), (410, "resolved")]
         assert life.due(500) == []
 
+    def test_also_where_they_came_back_together(self, life: Life) -> None:
+        for kind in ("a", "b"):
+            life.opened(kind)
+            life.resolve(10, kind, certain=True)
+        life.due(10)
+        for kind in ("a", "b"):
+            life.report(200, kind)
+        assert life.due(205) == ["back", "back"]
+        assert life.one("a").batch == life.one("b").batch == life.one("a").id
+
     def test_sent_alone_end_alone(self, life: Life) -> None:
         life.opened("a")
         assert life.one("a").batch is None
@@ -394,6 +405,16 @@ class TestMessages:
             life.report(at)
         assert life.until(900) == [(0, "new"), (60, "more")]
 
+    def test_that_is_sent_once(self, life: Life) -> None:
+        life.report(severity=CRITICAL)
+        life.due(0)
+        for at in (1, 2, 3):
+            life.report(at)
+        assert life.until(1060) == [(0, "new"), (60, "more"), (1060, "repeat")]
+        for _ in range(50):
+            life.report(1061)
+        assert life.until(2000)[3:] == []
+
     def test_one_that_waited_for_its_group_is_not_followed_by_more(self, life: Life) -> None:
         life.opened()
         for at in range(6, 20):
@@ -421,6 +442,12 @@ class TestMessages:
             assert times == [5, 105, 205], "the fourth is kept for its end"
         else:
             assert times == [5 + 100 * number for number in range(15)]
+
+    def test_a_rise_that_has_no_room_is_told_once_there_is(self, life: Life) -> None:
+        incident = life.opened(severity=MEDIUM)
+        incident.sent_at = (T + 1, T + 2, T + 3, T + 4)
+        life.report(100, severity=HIGH)
+        assert life.until(2 + HOUR)[1:] == [(2 + HOUR, "raised")]
 
     def test_what_has_no_room_is_told_once_there_is(self) -> None:
         life = Life(changed(repeat_interval=100.0))
@@ -597,9 +624,12 @@ class TestCausesAndConsequences:
     def test_the_end_of_a_cause_in_another_process_counts(self, life: Life) -> None:
         life.opened("outage")
         life.report(6, "errors")
+        life.report(6, "slow")
+        life.one("slow").revision = "1"
         life.book.forget(life.print_of("outage"))
         life.book.settle(T + 9)
-        assert len(life.book) == 0
+        assert not life.knows("errors")
+        assert (life.one("slow").phase, life.one("slow").calm_since) == (Phase.OVER, T + 9)
 
 
 class TestTooManyIncidents:
@@ -725,6 +755,11 @@ class TestTheProcessEnds:
                 life.report(6)
             life.book.flush(T + 7)
             assert life.due(7) == []
+
+    def test_what_has_nothing_to_tell_is_not_due(self, life: Life) -> None:
+        incident = life.opened()
+        life.book.flush(T + 7)
+        assert life.book.next_notification_at(incident) == math.inf
 
     def test_a_rise_is_due(self, life: Life) -> None:
         life.opened(severity=MEDIUM)
