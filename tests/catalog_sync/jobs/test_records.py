@@ -120,6 +120,12 @@ class TestARecord:
         waiting = read_record(job_id(), raw(EARLY)).distributed_sync()
         assert (waiting.started_at, waiting.token, waiting.attempt, waiting.refused_by) == (NOW, None, "", None)
 
+    def test_is_stored_as_texts(self) -> None:
+        stored = {"kind": "full", "scope": "null", "force": "0", "trigger": "cli", "correlation_id": CORRELATION,
+                  "created_at": NOW, "carrier": '{"a": "b"}'}  # fmt: skip
+        flat = record_fields(SyncRequest(), correlation_id=CORRELATION, created_at=NOW, carrier={"a": "b"})
+        assert dict(zip(flat[::2], flat[1::2], strict=True)) == stored
+
     def test_names_its_steps_and_their_progress(self) -> None:
         assert (step_of(3), progress_field(3)) == ("fetch-3", "group:3")
 
@@ -144,6 +150,7 @@ DAMAGE: dict[str, Any] = {
     "outcome": {"outcome": "splendid"},
     "carrier": {"carrier": '{"a": 1}'},
     "progress": {"group:0": '["a", "ok", "many", null]'},
+    "progress as text": {"group:0": '["a", "ok", "12", null]'},
     "progress of no known status": {"group:0": '["a", "lost", 1, null]'},
     "report": {"report": "{}x"},
     "report of another form": {"report": '{"groups": 5}'},
@@ -160,6 +167,13 @@ class TestADamagedRecord:
     def test_is_refused_by_the_name_of_its_job(self, damage: dict[str, str | None]) -> None:
         with pytest.raises(CorruptEntryError, match=f"^the record of job {job_id()} cannot be read"):
             read_record(job_id(), raw({**LATE, **damage}))  # type: ignore[dict-item]
+
+    def test_says_what_is_wrong_with_it(self) -> None:
+        for damage, cause in (({"correlation_id": "c"}, "no correlation ID"),
+                              ({"report": '{"groups": 5}'}, "the report has an unexpected format")):  # fmt: skip
+            with pytest.raises(CorruptEntryError) as caught:
+                read_record(job_id(), raw({**LATE, **damage}))
+            assert str(caught.value.__cause__) == cause
 
     def test_of_no_text_is_refused(self) -> None:
         with pytest.raises(CorruptEntryError):
