@@ -172,6 +172,7 @@ class TestWhatAReportLeadsTo:
         assert life.report(60) == "cooldown"
         assert life.report(61, severity=CRITICAL) == "cooldown"
         assert life.one().due == T + 110
+        assert life.report(110) == "grouped"
         assert life.due(110) == ["back"]
 
 
