@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from typing import TYPE_CHECKING
 
@@ -84,3 +85,57 @@ def test_one_group_from_the_future_makes_its_answers_stale_and_is_the_one_that_i
     assert judged(found, "fresh", "a").source == "fresh"
     both = judged(found, "fresh", "a", "b")
     assert (both.source, both.as_of, both.from_future) == ("stale", rfc3339(NOW + 3600), True)
+
+
+def test_what_is_wrong_with_it_is_said_with_the_time() -> None:
+    found = Freshness.of(meta(), "fresh", now=NOW - 3600, stale_after=STALE_AFTER)
+    assert found.problem == (
+        f"as_of {rfc3339(NOW - 10)} is in the future: the clock of the machine that published it, or ours, is wrong"
+    )
+    assert judged(meta()).problem is None
+
+
+def test_thirty_seconds_ahead_are_the_clock_of_another_machine_and_more_are_not() -> None:
+    for ahead, future in ((30.0, False), (30.5, True)):
+        found = Freshness.of(meta(), "fresh", now=NOW - 10 - ahead, stale_after=STALE_AFTER)
+        assert (found.from_future, found.age) == (future, 0.0)
+        moment = datetime.datetime.fromtimestamp(NOW - 10 - ahead, datetime.UTC)
+        assert age_of(rfc3339(NOW - 10), moment) == (None if future else 0.0)
+
+
+def test_the_age_at_a_time() -> None:
+    assert age_of(rfc3339(NOW - 10), datetime.datetime.fromtimestamp(NOW, datetime.UTC)) == 10.0
+
+
+def test_older_than_it_may_be_is_more_than_that() -> None:
+    assert not judged(meta()).older_than(10.0)
+    assert judged(meta()).older_than(9.9)
+
+
+def test_stale_groups_are_listed_in_order_and_those_of_other_answers_are_not() -> None:
+    found = meta(b=1, a=1, c=1)
+    groups = {name: GroupMeta(1, rfc3339(NOW), stale=name != "c") for name in found.groups}
+    assert judged(dataclasses.replace(found, groups=groups)).stale_groups == ("a", "b")
+    assert judged(dataclasses.replace(found, groups=groups), "fresh", "b", "c").stale_groups == ("b",)
+    assert not judged(dataclasses.replace(found, groups=groups), "fresh", "c").stale
+
+
+def test_a_catalogue_from_the_past_with_a_fresh_source_is_stale_by_its_age_alone() -> None:
+    old = dataclasses.replace(meta(a=1), as_of=rfc3339(NOW - STALE_AFTER - 1))
+    assert judged(old).source == "stale"
+    assert judged(old, "fresh", "a").source == "fresh"
+
+
+def test_a_time_that_cannot_be_read_is_an_error() -> None:
+    with pytest.raises(ValueError, match="yesterday"):
+        judged(dataclasses.replace(meta(), as_of="yesterday"))
+
+
+def test_groups_are_compared_by_the_moment_and_not_by_how_it_is_written() -> None:
+    earlier, later = "2027-01-15T08:59:00+01:00", "2027-01-15T08:00:00Z"
+    groups = {"a": GroupMeta(1, earlier, stale=False), "b": GroupMeta(1, later, stale=False)}
+    now = datetime.datetime.fromisoformat(later).timestamp()
+    found = Freshness.of(meta(), "fresh", now=now + 5, stale_after=STALE_AFTER, groups=groups)
+    assert (found.as_of, found.age) == (earlier, 65.0)
+    found = Freshness.of(meta(), "fresh", now=now - 31, stale_after=STALE_AFTER, groups=groups)
+    assert (found.as_of, found.from_future) == (later, True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools.mutants.python_code import change, place_of, sampled
-from tools.mutants.result import Judgement, Mutant, read_judgements, score, table
+import pytest
+from tools.mutants.python_code import called_at_import, change, place_of, run_at_import, sampled
+from tools.mutants.result import Judgement, Mutant, read_judgements, read_results, score, table, write_results
 
 
 def mutant(status: str, after: str = "b") -> Mutant:
@@ -47,7 +48,64 @@ def test_a_sample_is_the_same_every_time() -> None:
     assert sampled(names, 10, "seed") == sampled(names, 10, "seed")
     assert len(sampled(names, 10, "seed")) == 10
     assert sampled(names, 100, "seed") == names
+    assert set(sampled(names, 10, "seed")) < set(sampled(names, 20, "seed"))
 
 
 def test_a_change_is_what_went_and_what_came() -> None:
     assert change(["a = 1", "b = 2"], ["a = 1", "b = 3"]) == ("b = 2", "b = 3")
+
+
+def test_results_are_kept_for_a_later_run(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    assert read_results(file) == {}
+    found = {"m.f__mutmut_1": mutant("killed"), "m.f__mutmut_2": mutant("survived", "c")}
+    write_results(file, found)
+    assert read_results(file) == found
+
+
+class TestWhatRunsWhenAModuleIsImported:
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Plugins take most of the time of a test that does nothing."""
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+    def work(self, folder: Path, expected: str) -> Path:
+        """As mutmut lays it out: a copy of sources and tests with all mutants in it."""
+        (folder / "mutants" / "src" / "at_import").mkdir(parents=True)
+        (folder / "mutants" / "pyproject.toml").touch()
+        (folder / "mutants" / "src" / "at_import" / "__init__.py").write_text(
+            "import os\nCONSTANT = os.environ['MUTANT_UNDER_TEST']\nif CONSTANT == 'broken':\n    raise TypeError\n"
+        )
+        (folder / "mutants" / "test_it.py").write_text(
+            f"import at_import\ndef test_it():\n    assert at_import.CONSTANT in {expected}\n"
+        )
+        return folder
+
+    def test_is_what_the_module_calls_itself_and_what_that_calls(self) -> None:
+        source = """
+def later(): return used()
+def used(): return 1
+def within(): return 2
+def listed(): return within()
+def decorated(): return 3
+def default(): return 4
+TABLE = {"a": listed()}
+class Kind:
+    field = default()
+    def method(self): return later()
+LATER = lambda: later()
+VALUE: int = decorated()
+"""
+        assert called_at_import(source) == {"listed", "within", "default", "decorated"}
+
+    def test_is_mutated_in_a_python_of_its_own(self, tmp_path: Path) -> None:
+        names = ["seen", "broken", "unseen"]
+        assert run_at_import(self.work(tmp_path, "('', 'unseen')"), names, ["test_it.py"], 2) == {
+            "seen": "killed",
+            "broken": "killed",
+            "unseen": "survived",
+        }
+
+    def test_tests_that_fail_without_a_mutant_say_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError, match="without a mutant"):
+            run_at_import(self.work(tmp_path, "('unseen',)"), ["unseen"], ["test_it.py"], 1)

@@ -145,3 +145,14 @@ def test_a_class_is_known_by_its_name_and_a_subclass_by_its_nearest_base() -> No
 )
 def test_the_message_is_the_text_that_stands_first(exception: Exception, text: str) -> None:
     assert message_of(exception) == text
+
+
+def test_a_group_behind_an_exception_that_holds_it_too_speaks_for_the_others() -> None:
+    itself = error("final")
+    itself.__cause__ = ExceptionGroup("both", [itself, error("slow")])
+    assert nearest_verdict(itself, judge) == SLOW
+
+
+def test_a_context_from_another_module_of_the_same_package_is_a_failure_of_its_own() -> None:
+    made = error("?", context=error("slow", kind=of_package("client.pool")), kind=of_package("client.commands"))
+    assert nearest_verdict(made, judge) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import tomllib
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.mutants import lua_runs, python_code
-from tools.mutants.result import Judgement, Score, read_judgements, score, table
+from tools.mutants.result import Judgement, Mutant, Score, read_judgements, read_results, score, table, write_results
 
 HERE = Path(__file__).parent
 WORK = python_code.ROOT / ".cache" / "mutants"
@@ -24,15 +25,36 @@ def python_target(
     scores = []
     for module in target["modules"]:
         work = WORK / name / Path(module).stem
+        results = work.with_suffix(".json")
         generated = python_code.generated(module)
-        chosen = {each: generated[each] for each in python_code.sampled(list(generated), options.sample, seed=module)}
-        if not options.again:
-            python_code.prepare(work, module, target["tests"], target.get("options", []))
-            python_code.run(work, list(chosen), options.processes)
-        mutants = python_code.collect(work, module, chosen)
+        known = read_results(results) if options.again or options.survivors else {}
+        known = {each: mutant for each, mutant in known.items() if generated.get(each) == (mutant.before, mutant.after)}
+        sample = python_code.sampled(list(generated), options.sample, seed=module)
+        chosen = {each: generated[each] for each in dict.fromkeys([*known, *sample])}
+        due = [] if options.again else [each for each in chosen if not _is_settled(known.get(each), judgements)]
+        if due:
+            tests = [*target["tests"], *target.get("options", [])]
+            python_code.prepare(work, module, tests)
+            python_code.run(work, due, options.processes)
+            found = python_code.collect(work, module, {each: chosen[each] for each in due})
+            at_import = python_code.called_at_import((python_code.ROOT / module).read_text(encoding="utf-8"))
+            early = [
+                each
+                for each, mutant in found.items()
+                if not _is_settled(mutant, judgements) and mutant.place.rpartition(".")[2] in at_import
+            ]
+            for each, status in python_code.run_at_import(work, early, tests, options.processes).items():
+                found[each] = dataclasses.replace(found[each], status=status)
+            known |= found
+            write_results(results, known)
+        mutants = [known[each] for each in chosen if each in known]
         scores.append(score(module, len(generated), mutants, judgements))
         report(scores[-1])
     return scores
+
+
+def _is_settled(mutant: Mutant | None, judgements: list[Judgement]) -> bool:
+    return mutant is not None and (mutant.killed or any(each.covers(mutant) for each in judgements))
 
 
 def lua_target(name: str, target: Mapping[str, Any], judgements: list[Judgement], processes: int) -> list[Score]:
@@ -66,8 +88,12 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=settings["sample"], help="mutants per module (%(default)s)")
     parser.add_argument("--least", type=float, default=settings["least"], help="score in percent (%(default)s)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--again", action="store_true", help="report the last run of the Python modules anew")
-    parser.add_argument("--module", help="only modules whose path ends like this")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--again", action="store_true", help="report the last run of the Python modules anew")
+    how.add_argument(
+        "--survivors", action="store_true", help="run only what survived the last run, and what it did not run"
+    )
+    parser.add_argument("--module", help="only modules or scripts whose name ends like this")
     options = parser.parse_args()
     unknown = set(options.targets) - targets.keys()
     if unknown:
@@ -76,11 +102,12 @@ def main() -> int:
     scores: list[Score] = []
     for name in options.targets or targets:
         target = targets[name]
-        if "scripts" in target:
+        part = "scripts" if "scripts" in target else "modules"
+        if options.module:
+            target[part] = [each for each in target[part] if each.endswith(options.module)]
+        if part == "scripts":
             scores += lua_target(name, target, judgements, options.processes)
         else:
-            if options.module:
-                target["modules"] = [each for each in target["modules"] if each.endswith(options.module)]
             scores += python_target(name, target, judgements, options)
     print(f"\nAt most {options.sample} mutants per Python module, chosen by a fixed seed.\n{table(scores)}")
     low = [each.module for each in scores if each.percent < options.least]

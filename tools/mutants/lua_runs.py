@@ -52,6 +52,9 @@ def run(
         "no:xdist",
         "-p",
         "no:schemathesis",
+        # What a broken-off test leaves behind is not what becomes of the mutant.
+        "-p",
+        "no:unraisableexception",
         *tests,
         *options,
     ]

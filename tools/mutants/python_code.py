@@ -6,6 +6,7 @@ Tests run against a copy with all mutants in it, and each mutant only against th
 
 from __future__ import annotations
 
+import ast
 import difflib
 import json
 import os
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools.mutants.result import Mutant
@@ -23,7 +25,11 @@ from tools.mutants.result import Mutant
 ROOT = Path(__file__).parents[2]
 MUTMUT = Path(sys.executable).with_name("mutmut")
 _RESULT = re.compile(r"^\s+(\S+): (.+)$", re.MULTILINE)
+_DEFINED = re.compile(r"^(?:async )?def [^(]+")
+"""The name says which mutant it is; what follows it may be changed as well."""
 _CLASS_SEPARATOR = "ǁ"
+_LONGEST = 600.0
+"""Seconds for the tests of one mutant in a Python of its own."""
 
 
 def generated(module: str) -> dict[str, tuple[str, str]]:
@@ -39,7 +45,7 @@ def generated(module: str) -> dict[str, tuple[str, str]]:
 
     def body(function: str) -> list[str]:
         span = mutated.line_span_by_function_name[function]
-        return [line.strip() for line in lines[span.start - 1 : span.end] if not line.lstrip().startswith("def ")]
+        return [_DEFINED.sub("def ", line.strip()) for line in lines[span.start - 1 : span.end]]
 
     return {
         get_mutant_name(path, name): change(body(f"{name.rpartition('__mutmut_')[0]}__mutmut_orig"), body(name))
@@ -48,13 +54,15 @@ def generated(module: str) -> dict[str, tuple[str, str]]:
 
 
 def sampled(names: Sequence[str], limit: int, seed: str) -> list[str]:
-    """All names, or a sample that is the same on every machine."""
+    """All names, or a sample that is the same on every machine; a larger one holds the smaller ones."""
     if len(names) <= limit:
         return list(names)
-    return sorted(random.Random(seed).sample(list(names), limit))
+    shuffled = list(names)
+    random.Random(seed).shuffle(shuffled)
+    return sorted(shuffled[:limit])
 
 
-def prepare(work: Path, module: str, tests: Sequence[str], options: Sequence[str]) -> None:
+def prepare(work: Path, module: str, tests: Sequence[str]) -> None:
     """A folder for mutmut: its settings, with links to the sources, the tests and the pages that tests read."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -69,7 +77,7 @@ def prepare(work: Path, module: str, tests: Sequence[str], options: Sequence[str
         'source_paths = ["src"]',
         f"only_mutate = {json.dumps([module])}",
         'also_copy = ["docs"]',
-        f"pytest_add_cli_args_test_selection = {json.dumps([*tests, *options])}",
+        f"pytest_add_cli_args_test_selection = {json.dumps(list(tests))}",
         'pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist"]',
         "use_git_change_detection = false",
     ]
@@ -95,15 +103,73 @@ def run(work: Path, names: Sequence[str], processes: int) -> None:
         raise RuntimeError(f"mutmut ended with {ended.returncode}; see {log}")
 
 
-def collect(work: Path, module: str, mutants: Mapping[str, tuple[str, str]]) -> list[Mutant]:
-    """What became of these mutants."""
+def collect(work: Path, module: str, mutants: Mapping[str, tuple[str, str]]) -> dict[str, Mutant]:
+    """What became of these mutants, by name."""
     command = [str(MUTMUT), "results", "--all", "true"]
     answer = subprocess.run(command, cwd=work, capture_output=True, text=True, check=True)
     statuses = dict(_RESULT.findall(answer.stdout))
-    return [
-        Mutant(module=module, place=place_of(name), before=before, after=after, status=statuses[name])
+    return {
+        name: Mutant(module=module, place=place_of(name), before=before, after=after, status=statuses[name])
         for name, (before, after) in mutants.items()
-    ]
+    }
+
+
+def called_at_import(source: str) -> set[str]:
+    """The functions of a module that run when it is imported: mutmut chooses a mutant only after that."""
+    module = ast.parse(source)
+    functions = {each.name: each for each in module.body if isinstance(each, ast.FunctionDef)}
+    pending: list[ast.AST] = [each for each in module.body if each not in functions.values()]
+    called: set[str] = set()
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and node not in functions.values():
+            continue
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            name = node.func.id
+            if name in functions and name not in called:
+                called.add(name)
+                pending.append(functions[name])
+        pending.extend(ast.iter_child_nodes(node))
+    return called
+
+
+def run_at_import(work: Path, names: Sequence[str], tests: Sequence[str], processes: int) -> dict[str, str]:
+    """What becomes of mutants that are chosen before the module is imported.
+
+    Each gets a Python of its own, which takes seconds. Raises ``RuntimeError`` where the tests fail without any mutant.
+    """
+    if not names:
+        return {}
+    if _tests_of(work, "", tests) != "survived":
+        raise RuntimeError(f"the tests fail in {work / 'mutants'} without a mutant")
+    with ThreadPoolExecutor(processes) as pool:
+        return dict(zip(names, pool.map(lambda name: _tests_of(work, name, tests), names), strict=True))
+
+
+def _tests_of(work: Path, name: str, tests: Sequence[str]) -> str:
+    folder = work / "mutants"
+    environment = {
+        **os.environ,
+        "CI": "true",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(folder / "src"),
+        "MUTANT_UNDER_TEST": name,
+    }
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--rootdir=.", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    try:
+        ended = subprocess.run(
+            [*command, *tests],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            timeout=_LONGEST,
+        )
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    return "killed" if ended.returncode else "survived"
 
 
 def place_of(name: str) -> str:

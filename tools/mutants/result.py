@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 KILLED = frozenset({"killed", "timeout"})
@@ -49,6 +50,18 @@ def read_judgements(path: Path) -> list[Judgement]:
         for each in tomllib.loads(path.read_text(encoding="utf-8")).get("equivalent", [])
         for change in each["changes"]
     ]
+
+
+def write_results(path: Path, mutants: Mapping[str, Mutant]) -> None:
+    """Keeps what became of a module's mutants, by name; :func:`read_results` is the inverse."""
+    path.write_text(json.dumps({name: dataclasses.asdict(each) for name, each in mutants.items()}), encoding="utf-8")
+
+
+def read_results(path: Path) -> dict[str, Mutant]:
+    """What was kept; nothing where there was no run."""
+    if not path.exists():
+        return {}
+    return {name: Mutant(**each) for name, each in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,9 +14,9 @@ _LOOKED_UP = (
     ConnectionResetError,
     ConnectionAbortedError,
     BrokenPipeError,
-    TimeoutError,
 )
-"""Built-in types whose instances all mean the same: one look into a table instead of a question to each rule."""
+"""Built-in types whose instances all mean the same: one look into a table instead of a question to each rule. A
+``TimeoutError`` is none of them: with a number it is the system's, without one that of an attempt."""
 
 
 @functools.cache

@@ -54,7 +54,11 @@ class SlidingLog:
         over = len(given) + ahead + min(cost, self._limit) - self._limit
         if over <= 0:
             return start
-        rounds, index = divmod(over - 1, self._limit)
+        # The permit whose end makes room: one that was given, or one still to be given, whole windows after such a one.
+        # More than the limit may have been given, where that was higher then.
+        index = over - 1
+        rounds = max(0, (index - max(len(given), self._limit)) // self._limit + 1)
+        index -= rounds * self._limit
         free = (given[index] if index < len(given) else start) + self._window
         return max(start, free) + rounds * self._window
 

@@ -243,10 +243,12 @@ async def test_a_server_without_copy_is_served_field_by_field(tmp_path: Path) ->
 async def test_an_error_of_the_copy_is_not_taken_for_an_old_server(store: CatalogStore, server: RedisServer) -> None:
     await publish(store, "v1", [make_bundle("esim_1")])
     staging = store.begin("v2")
+    server.command("CONFIG", "RESETSTAT")
     server.command("CONFIG", "SET", "maxmemory", 1)
     with pytest.raises(CatalogSyncError):
         await staging.copy_all("v1")
     server.command("CONFIG", "SET", "maxmemory", 0)
+    assert "cmdstat_hscan" not in server.command("INFO", "commandstats"), "it was not copied field by field"
     assert not server.command("EXISTS", VersionKeys("v2").bundles)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,3 +127,84 @@ def test_a_longer_pause_stays() -> None:
     log.pause(6.0)
 
     assert log.ready_at(5.0) == 7.0
+
+
+class TestItsDocument:
+    def test_holds_the_permits_and_the_pause(self) -> None:
+        log = SlidingLog(3, 10.0)
+        log.take(1.0, 2)
+        assert log.dump() == {"given": [1.0, 1.0]}
+        log.pause(7.0)
+        assert log.dump() == {"given": [1.0, 1.0], "paused_until": 7.0}
+
+    def test_makes_the_same_log_again(self) -> None:
+        log = SlidingLog(3, 10.0)
+        log.take(1.0)
+        log.take(2.0, 2)
+        log.pause(4.0)
+        again = SlidingLog.load(json.loads(json.dumps(log.dump())), 3, 10.0)
+        assert again.dump() == log.dump()
+        assert [again.ready_at(3.0, cost) for cost in (1, 2)] == [11.0, 12.0]
+
+    def test_that_is_empty_makes_an_empty_log(self) -> None:
+        log = SlidingLog.load({}, 3, 10.0)
+        assert (log.ready_at(5.0, 3), log.paused_until) == (5.0, -math.inf)
+        assert log.dump() == {"given": []}
+
+    def test_of_a_pause_alone_holds_that(self) -> None:
+        assert SlidingLog.load({"paused_until": 8.0}, 3, 10.0).ready_at(5.0) == 8.0
+
+    def test_may_be_of_another_limit(self) -> None:
+        assert SlidingLog.load({"given": [1.0, 2.0]}, 1, 10.0).ready_at(3.0) == 12.0
+        assert SlidingLog.load({"given": [1.0, 2.0]}, 2, 20.0).ready_at(3.0) == 21.0
+
+
+def test_a_limit_that_was_lowered_is_waited_for_no_longer_than_a_window() -> None:
+    log = SlidingLog.load({"given": [float(at) for at in range(10)]}, 2, 60.0)
+    assert log.ready_at(10.0) == 68.0
+    assert log.ready_at(10.0, 2) == 69.0
+    assert [log.ready_at(10.0, 1, ahead) for ahead in (1, 2, 3)] == [69.0, 128.0, 129.0]
+
+
+@given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 6), st.integers(0, 12), st.integers(1, 6))
+def test_the_forecast_for_any_log_is_when_permits_of_one_can_be_given(
+    given: list[int], limit: int, ahead: int, cost: int
+) -> None:
+    """Each permit is given one window after the one that lies a whole limit before it, and in order."""
+    log = SlidingLog.load({"given": sorted(map(float, given))}, limit, 20.0)
+    expected = log.ready_at(31.0, min(cost, limit), ahead)
+    times = [at for at in sorted(map(float, given)) if at + 20.0 > 31.0]
+    for _ in range(ahead + min(cost, limit)):
+        times.append(max(31.0, times[-limit] + 20.0 if len(times) >= limit else 0.0))
+    assert expected == times[-1]
+
+
+def test_those_ahead_take_whole_windows() -> None:
+    log = SlidingLog(2, 10.0)
+    log.take(0.0, 2)
+    assert [log.ready_at(1.0, 1, ahead) for ahead in range(6)] == [10.0, 10.0, 20.0, 20.0, 30.0, 30.0]
+
+
+class TestGivingBack:
+    def log(self) -> SlidingLog:
+        log = SlidingLog(6, 10.0)
+        for at in (1.0, 2.0, 2.0, 3.0):
+            log.take(at)
+        return log
+
+    def test_frees_the_last_that_were_given_until_then(self) -> None:
+        log = self.log()
+        log.give_back(4.0, 2.0, 2)
+        assert log.dump() == {"given": [1.0, 3.0]}
+
+    def test_of_more_than_were_given_frees_all_of_those(self) -> None:
+        log = self.log()
+        log.give_back(4.0, 2.0, 9)
+        assert log.dump() == {"given": [3.0]}
+        log.give_back(4.0, 0.5)
+        assert log.dump() == {"given": [3.0]}
+
+    def test_leaves_those_that_have_expired(self) -> None:
+        log = self.log()
+        log.give_back(12.0, 3.0, 4)
+        assert log.dump() == {"given": [1.0, 2.0, 2.0]}

@@ -148,3 +148,51 @@ def test_an_idempotency_key_lets_a_post_be_repeated() -> None:
 
 def must_not_be_asked() -> NoReturn:
     pytest.fail("the wall clock was asked")
+
+
+class TestHowLongAResponseAsksToWait:
+    DATE = "Tue, 24 Nov 2026 02:00:00 GMT"
+    IN_30_S = "Tue, 24 Nov 2026 02:00:30 GMT"
+    ISO_IN_40_S = "2026-11-24T02:00:40Z"
+    NOW = 1_795_485_600.0
+    """The moment of ``DATE``."""
+
+    def asked(self, status: int, now: float | None = None, **headers: str) -> float | None:
+        """``now``: ``None`` where the clock must not be asked."""
+
+        def clock() -> float:
+            assert now is not None, "the headers alone say it"
+            return now
+
+        verdict = classify_status(status, {name.replace("_", "-"): value for name, value in headers.items()}, now=clock)
+        assert verdict is not None
+        return verdict.retry_after
+
+    def test_seconds_need_no_clock(self) -> None:
+        assert self.asked(503, retry_after="7") == 7.0
+
+    def test_a_date_counts_from_that_of_the_response(self) -> None:
+        assert self.asked(503, retry_after=self.IN_30_S, date=self.DATE) == 30.0
+        assert self.asked(429, x_ratelimit_reset=self.ISO_IN_40_S, date=self.DATE) == 40.0
+
+    def test_without_that_from_the_clock(self) -> None:
+        assert self.asked(503, self.NOW + 5, retry_after=self.IN_30_S) == 25.0
+        assert self.asked(429, self.NOW + 5, x_ratelimit_reset=self.ISO_IN_40_S) == 35.0
+
+    def test_a_date_before_that_of_the_response_is_no_wait_whatever_the_clock_says(self) -> None:
+        assert self.asked(503, self.NOW - 90, retry_after=self.DATE, date=self.IN_30_S) is None
+
+    def test_of_two_hints_the_longer_one_holds(self) -> None:
+        assert self.asked(429, retry_after="50", x_ratelimit_reset=self.ISO_IN_40_S, date=self.DATE) == 50.0
+        assert self.asked(429, retry_after="30", x_ratelimit_reset=self.ISO_IN_40_S, date=self.DATE) == 40.0
+        assert self.asked(429, self.NOW, retry_after="soon", x_ratelimit_reset=self.ISO_IN_40_S) == 40.0
+
+    def test_the_reset_of_a_rate_limit_counts_only_where_that_was_reached(self) -> None:
+        assert self.asked(503, x_ratelimit_reset=self.ISO_IN_40_S) is None
+        assert self.asked(509, self.NOW, x_ratelimit_reset=self.ISO_IN_40_S) == 40.0
+
+    def test_what_cannot_be_read_asks_for_nothing(self) -> None:
+        assert self.asked(429, self.NOW, retry_after="soon", x_ratelimit_reset="later") is None
+
+    def test_what_is_not_repeated_is_not_waited_for(self) -> None:
+        assert self.asked(404, retry_after="7") is None

@@ -132,6 +132,12 @@ ROWS = [
     row("ConnectError with nothing behind it", httpx.ConnectError("failed"), "T", "yes", "connection_error", **UNSENT),
     row("our own file table is full while reading", chained(httpx.ReadError(""), OSError(errno.EMFILE, "files")),
         "TS", "no", "resource_exhausted"),
+    row("no port of our own is free while reading", chained(httpx.ReadError(""), OSError(errno.EADDRNOTAVAIL, "ports")),
+        "TS", "no", "resource_exhausted"),
+    row("our own file table is full while writing", chained(httpx.WriteError(""), OSError(errno.EMFILE, "files")),
+        "TS", "no", "resource_exhausted"),
+    row("what a timeout interrupted is not what failed", chained(httpx.ReadTimeout(""), OSError(errno.EMFILE, "files")),
+        "T", "yes", "read_timeout"),
     row("another transport's own error", httpx.TransportError("custom"), "T", "yes", "connection_error"),
     row("CookieConflict", httpx.CookieConflict("two"), "P", "no", "_OTHER"),
 ]  # fmt: skip

@@ -32,6 +32,16 @@ def reply(text: str) -> r.ResponseError:
     return r.ResponseError(text)
 
 
+SEVERITIES = [
+    (r.OutOfMemoryError("command not allowed"), Severity.HIGH),
+    (reply("MISCONF Redis is configured to save"), Severity.CRITICAL),
+    (reply("NOREPLICAS Not enough good replicas"), Severity.HIGH),
+    (r.LockError("Unable to acquire lock within the time specified"), Severity.LOW),
+    (r.NoScriptError("No matching script."), Severity.LOW),
+    (reply("ERR syntax"), Severity.HIGH),
+    (r.ConnectionError("Connection closed by server."), Severity.MEDIUM),
+]
+
 ROWS = [
     row("connect refused", error_at_connect(ConnectionRefusedError(errno.ECONNREFUSED, "refused")),
         "T", "yes", "connection_error", **UNSENT),
@@ -51,6 +61,20 @@ ROWS = [
     row("socket timeout while writing", r.TimeoutError("Timeout writing to socket"), "T", "yes", "write_timeout"),
     row("max number of clients", r.ConnectionError("max number of clients reached", status_code="ERR"),
         "TS", "yes", "redis_err", **UNSENT),
+    row("max number of clients, within a longer text", r.ConnectionError("Error: max number of clients reached"),
+        "TS", "yes", "redis_err", **UNSENT),
+    row("max number of clients, as a plain reply", reply("ERR max number of clients + cluster connections reached"),
+        "TS", "yes", "redis_err", **UNSENT),
+    row("connecting, for a reason that nobody knows", r.ConnectionError("Error connecting to a:1. ?"),
+        "T", "yes", "connection_error", **UNSENT),
+    row("connecting, with a reason of several lines", r.ConnectionError("Error 1\n2 connecting to a:1. ?"),
+        "T", "yes", "connection_error", **UNSENT),
+    row("a connection that broke while connecting",
+        error_at_connect(ConnectionResetError(errno.ECONNRESET, "reset")), "T", "yes", "connection_error", **UNSENT),
+    row("behind it: unknown host, not while connecting",
+        behind(r.ConnectionError("said the system"), socket.gaierror(socket.EAI_NONAME, "unknown"), context=True),
+        "P", "no", "name_resolution_error", max_retries=1, **UNSENT),
+    row("Too many connections", r.ConnectionError("Too many connections"), "local", "no", "pool_exhausted", **UNSENT),
     row("MaxConnectionsError", r.MaxConnectionsError("Too many connections"),
         "local", "no", "pool_exhausted", **UNSENT),
     row("No connection available", r.ConnectionError("No connection available."),
@@ -91,6 +115,35 @@ ROWS = [
     row("EXECABORT that names the inner error",
         r.ExecAbortError("Transaction discarded because of: OOM command not allowed"),
         "TS", "no", "redis_oom", **PAUSED),
+    row("EXECABORT that names no known error",
+        r.ExecAbortError("Transaction discarded because of: STALEFENCE 7 < 9"), "P", "no", "redis_execabort"),
+    row("EXECABORT that names the inner error after another",
+        r.ExecAbortError("Transaction discarded because of: errors, because of: OOM command not allowed"),
+        "TS", "no", "redis_oom", **PAUSED),
+    row("EXECABORT with a plain reply of no meaning behind it",
+        behind(behind(r.ExecAbortError("Transaction discarded"), reply("unknown command")), r.ReadOnlyError("x"),
+               context=True),
+        "P", "no", "redis_err"),
+    row("EXECABORT with another one before the inner error",
+        behind(behind(r.ExecAbortError("Transaction discarded"), r.ExecAbortError("first")), r.ReadOnlyError("x"),
+               context=True),
+        "T", "yes", "redis_readonly"),
+    row("EXECABORT that names itself",
+        behind(r.ExecAbortError("Transaction discarded because of: EXECABORT again"), r.ReadOnlyError("replica")),
+        "T", "yes", "redis_readonly"),
+    row("EXECABORT with another one behind it",
+        behind(r.ExecAbortError("Transaction discarded"), r.ExecAbortError("first")), "P", "no", "redis_execabort"),
+    row("EXECABORT with a plain reply behind it",
+        behind(r.ExecAbortError("Transaction discarded"), reply("OOM command not allowed")),
+        "TS", "no", "redis_oom", **PAUSED),
+    row("EXECABORT with a plain reply only as its context",
+        behind(r.ExecAbortError("Transaction discarded"), reply("OOM command not allowed"), context=True),
+        "TS", "no", "redis_oom", **PAUSED),
+    row("EXECABORT with something that nobody knows behind it",
+        behind(r.ExecAbortError("Transaction discarded"), ValueError("?")), "P", "no", "redis_execabort"),
+    row("EXECABORT with the inner error behind something else",
+        behind(behind(r.ExecAbortError("Transaction discarded"), ValueError("?")), r.ReadOnlyError("x"), context=True),
+        "T", "yes", "redis_readonly"),
     row("EXECABORT with the inner error behind it",
         behind(r.ExecAbortError("Transaction discarded"), r.ReadOnlyError("replica"), context=True),
         "T", "yes", "redis_readonly"),
@@ -119,6 +172,9 @@ ROWS = [
     row("old script error NOREPLICAS", old_script("NOREPLICAS"), "TS", "no", "redis_noreplicas", **PAUSED),
     row("old script error WRONGTYPE", old_script("WRONGTYPE"), "P", "no", "redis_wrongtype"),
     row("old script error NOPERM", old_script("NOPERM"), "P", "no", "redis_noperm"),
+    row("old script error within a script's own message",
+        reply("ERR Error running script (call to f_0): -OOM said the command: Error running script"),
+        "TS", "no", "redis_oom", **PAUSED),
     row("old script error of its own", reply("ERR Error running script (call to f_0): attempt to index a nil value"),
         "P", "no", "redis_err"),
     row("DataError", r.DataError("Invalid input of type"), "P", "no", "_OTHER"),
@@ -131,6 +187,8 @@ ROWS = [
     row("LockNotOwnedError", r.LockNotOwnedError("Cannot release a lock that's no longer owned"), "P", "no", "_OTHER"),
     row("NoSuchFieldsetError", r.NoSuchFieldsetError("no such fieldset"), "H", "no", "redis_err"),
     row("ChildDeadlockedError", r.ChildDeadlockedError("fork"), "P", "no", "_OTHER", severity=CRITICAL),
+    row("another setting of the client", r.ConnectionError("Invalid Database"), "P", "no", "_OTHER"),
+    row("a version of the protocol", r.ConnectionError("Invalid RESP version"), "P", "no", "_OTHER"),
     row("a setting of the client", r.ConnectionError("protocol must be either 2 or 3"), "P", "no", "_OTHER"),
 ]  # fmt: skip
 
@@ -138,6 +196,11 @@ ROWS = [
 @pytest.mark.parametrize("case", ROWS)
 def test_each_row(case: Row) -> None:
     check(case)
+
+
+@pytest.mark.parametrize(("error", "severity"), SEVERITIES)
+def test_how_bad_each_is(error: Exception, severity: Severity) -> None:
+    assert classify(error).severity is severity
 
 
 @pytest.mark.parametrize("code", ["BUSY", "MISCONF", "WRONGTYPE", "NOREPLICAS", "NOGROUP"])

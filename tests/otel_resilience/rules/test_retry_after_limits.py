@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -103,3 +106,83 @@ def test_the_reset_of_a_rate_limit(text: str, seconds: float | None) -> None:
 def test_nothing_says_nothing() -> None:
     assert parse_retry_after(None, now=NOW) is None
     assert parse_rate_limit_reset(None, now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"value": 5}, "^value must be "),
+        ({"value": "5", "date": 5}, "^date must be "),
+        ({"value": "5", "now": "5"}, "^now must be a number, not '5'$"),
+        ({"value": "5", "now": True}, "^now must be a number, not True$"),
+    ],
+)
+def test_what_is_no_text_or_number_is_refused_by_name(given: dict[str, Any], message: str) -> None:
+    for parse in (parse_retry_after, parse_rate_limit_reset):
+        with pytest.raises(TypeError, match=message):
+            parse(**given)
+
+
+def test_ten_values_of_a_header_are_looked_at() -> None:
+    assert parse_retry_after(", ".join(["1"] * 11 + ["9"])) == 1
+    assert parse_retry_after(", ".join(["1"] * 9 + ["9"])) == 9
+
+
+def test_the_longest_wait_is_given_to_the_second() -> None:
+    assert parse_retry_after("2147483647") == 2_147_483_647
+    assert parse_retry_after("2147483648.5") == MAX_RETRY_AFTER
+    assert parse_retry_after("9" * 10) == MAX_RETRY_AFTER
+
+
+def test_two_digits_are_of_this_century_where_no_clock_says_otherwise() -> None:
+    year = "Tuesday, 24-Nov-{:02} 02:00:00 GMT".format
+    assert parse_retry_after(year(70), date="Tue, 24 Nov 2069 02:00:00 GMT") == 365 * 86_400.0
+    assert parse_retry_after(year(71), date="Tue, 24 Nov 2069 02:00:00 GMT") is None
+    assert parse_retry_after(year(71), date="Tue, 24 Nov 1970 02:00:00 GMT", now=float(2**60)) == 365 * 86_400.0
+
+
+@pytest.mark.parametrize("name", ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"])
+def test_every_month_has_its_number(name: str) -> None:
+    month = dt.datetime.strptime(name, "%b").replace(year=2027, tzinfo=dt.UTC)
+    assert parse_retry_after(f"Fri, 01 {name} 2027 00:00:00 GMT", now=month.timestamp() - 5) == 5
+
+
+def test_a_text_that_is_longer_than_any_date_is_not_read() -> None:
+    moment = "2026-11-24T02:00:30."
+    assert parse_rate_limit_reset(moment.ljust(64, "0"), now=NOW) == 30.0
+    assert parse_rate_limit_reset(moment.ljust(65, "0"), now=NOW) is None
+
+
+def test_nor_is_a_date_with_that_many_spaces() -> None:
+    date = "Tue Nov{}24 02:00:30 2026".format
+    assert parse_retry_after(date(" " * (64 - len(date("")))), now=NOW) == 30.0
+    assert parse_retry_after(date(" " * (65 - len(date("")))), now=NOW) is None
+
+
+def test_two_digits_in_the_date_of_a_response_are_read_by_the_clock_too() -> None:
+    response = "Sunday, 24-Nov-75 02:00:00 GMT"
+    assert parse_retry_after("Sun, 24 Nov 2075 02:00:05 GMT", date=response, now=NOW) == 5.0
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that does not stand at Greenwich."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_tokyo")
+class TestWhereverTheMachineStands:
+    def test_a_time_without_an_offset_is_utc(self) -> None:
+        assert parse_rate_limit_reset("2026-11-24T02:00:30", now=NOW) == 30.0
+
+    def test_a_date_of_http_is_utc(self) -> None:
+        assert parse_retry_after("Tue Nov 24 02:00:30 2026", now=NOW) == 30.0
+
+    def test_so_is_the_year_that_two_digits_are_compared_with(self) -> None:
+        last_evening = dt.datetime(2026, 12, 31, 20, tzinfo=dt.UTC).timestamp()
+        assert parse_retry_after("Thursday, 31-Dec-76 20:00:00 GMT", now=last_evening) is not None
+        assert parse_retry_after("Friday, 31-Dec-77 20:00:00 GMT", now=last_evening) is None

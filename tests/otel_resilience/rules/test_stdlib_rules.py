@@ -7,11 +7,15 @@ import concurrent.futures
 import errno
 import gzip
 import http.client
+import io
 import json
 import socket
 import ssl
 import urllib.error
+import urllib.request
+import urllib.response
 import zlib
+from typing import Any
 
 import pydantic
 import pytest
@@ -25,6 +29,8 @@ from otel_resilience import (
     Severity,
     classify,
 )
+from otel_resilience.classification.rules import os_errors
+from otel_resilience.classification.rules.stdlib import classify_stdlib
 from support.verdict_rows import Row, behind, check, row
 
 
@@ -41,6 +47,40 @@ class BadRowError(ValueError):
 def validation_error() -> pydantic.ValidationError:
     with pytest.raises(pydantic.ValidationError) as caught:
         Envelope.model_validate({"rows": "many"})
+    return caught.value
+
+
+LOOP = urllib.request.HTTPRedirectHandler.inf_msg.rstrip("\n")
+
+
+class Response(io.BytesIO):
+    """As urllib keeps the method of a request in the response to it."""
+
+    _method: object = None
+
+
+def http_error(status: int, method: object, message: str = "no") -> urllib.error.HTTPError:
+    """As urllib raises it: the method of the request stands in the response alone."""
+    response = Response()
+    response._method = method
+    return urllib.error.HTTPError("http://supplier", status, message, http.client.HTTPMessage(), response)
+
+
+class Refusing(urllib.request.HTTPHandler):
+    """A server of urllib's that answers every request with 503."""
+
+    def http_open(self, req: urllib.request.Request) -> Any:
+        response = Response()
+        response._method = req.get_method()
+        answer = urllib.response.addinfourl(response, http.client.HTTPMessage(), req.full_url, 503)
+        answer.msg = "busy"  # type: ignore[attr-defined]  # urllib sets it too
+        return answer
+
+
+def refused(method: str, headers: dict[str, str]) -> urllib.error.HTTPError:
+    opener = urllib.request.build_opener(Refusing())
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        opener.open(urllib.request.Request("http://supplier", method=method, headers=headers))
     return caught.value
 
 
@@ -93,9 +133,22 @@ ROWS = [
     row("PermissionError, without a number", PermissionError(), "P", "no", "permission_denied"),
     row("ENOSPC", OSError(errno.ENOSPC, "disk"), "TS", "no", "disk_full"),
     row("EFBIG", OSError(errno.EFBIG, "a limit of the process"), "TS", "no", "disk_full"),
+    row("a time limit of the system, which is no attempt's", OSError(errno.ETIMEDOUT, "timed out"),
+        "T", "yes", "connection_error"),
+    row("a time limit with a number that nobody knows", TimeoutError(9999, "?"), "T", "yes", "attempt_timeout"),
+    row("ENOTCONN", OSError(errno.ENOTCONN, "not connected"), "T", "yes", "connection_error"),
+    row("a connection that broke with a number that nobody knows", ConnectionResetError(9999, "?"),
+        "T", "yes", "connection_error"),
+    row("refused with a number that nobody knows", ConnectionRefusedError(9999, "?"),
+        "T", "yes", "connection_error", unsent=True),
     row("several addresses joined by asyncio",
         OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 1), [Errno 111] Connect call failed"),
         "T", "yes", "connection_error", unsent=True),
+    row("several addresses joined by asyncio, of which one was reached",
+        OSError(f"Multiple exceptions: [Errno 111] Connect call failed, [Errno {errno.ECONNRESET}] reset"),
+        "T", "yes", "connection_error"),
+    row("several addresses joined by asyncio, without a number", OSError("Multiple exceptions: all of them"),
+        "T", "yes", "connection_error"),
     row("several addresses joined by asyncio, files out",
         OSError(f"Multiple exceptions: [Errno 111] Connect call failed ('::1', 1), [Errno {errno.EMFILE}] files"),
         "TS", "no", "resource_exhausted"),
@@ -116,6 +169,9 @@ ROWS = [
         "P", "no", "secure_connection_error", unsent=True, severity=CRITICAL),
     row("TLS, its number 1 is not EPERM", ssl.SSLError(1, "wrong version"), "P", "no", "secure_connection_error"),
     row("TLS EOF", ssl.SSLEOFError(8, "EOF"), "T", "yes", "secure_connection_error"),
+    row("TLS closed", ssl.SSLZeroReturnError(6, "closed"), "T", "yes", "secure_connection_error"),
+    row("TLS, the system", ssl.SSLSyscallError(5, "EOF occurred"), "T", "yes", "secure_connection_error"),
+    row("gaierror without a number", socket.gaierror("?"), "P", "no", "name_resolution_error", unsent=True),
     # http.client, urllib, streams
     row("RemoteDisconnected", http.client.RemoteDisconnected("no response"),
         "T", "yes", "response_ended", immediate=True),
@@ -130,6 +186,9 @@ ROWS = [
     row("URLError ← certificate", urllib.error.URLError(ssl.SSLCertVerificationError(1, "verify failed")),
         "P", "no", "secure_connection_error", unsent=True, severity=CRITICAL),
     row("URLError ← timeout", urllib.error.URLError(TimeoutError("timed out")), "T", "yes", "connect_timeout"),
+    row("URLError ← a time limit of the system",
+        urllib.error.URLError(OSError(errno.ETIMEDOUT, "timed out")), "T", "yes", "connection_error"),
+    row("URLError ← something unknown", urllib.error.URLError(OSError("none")), "T", "yes", "connection_error"),
     row("URLError ← something with a cause",
         urllib.error.URLError(behind(OSError("none"), OSError(errno.EMFILE, "m"))),
         "TS", "no", "resource_exhausted"),
@@ -137,6 +196,23 @@ ROWS = [
     row("ContentTooShortError", urllib.error.ContentTooShortError("short", ("", None)),  # type: ignore[arg-type]
         "T", "yes", "response_ended"),
     row("IncompleteReadError of a stream", asyncio.IncompleteReadError(b"", 4), "T", "yes", "response_ended"),
+    row("more redirects than urllib follows", http_error(302, "GET", LOOP + "\nFound"),
+        "P", "no", "too_many_redirects"),
+    row("the queue of a Kafka producer is full", BufferError("Local: Queue full"),
+        "local", "no", "pool_exhausted", unsent=True),
+    *(
+        row(f"a client that is used wrongly: {text}", kind(text), "P", "no", "_OTHER")
+        for kind, text in [
+            (RuntimeError, "Cannot send a request, as the client has been closed."),
+            (RuntimeError, "got Future attached to a different loop"),
+            (RuntimeError, "is bound to a different event loop"),
+            (RuntimeError, "Event loop is closed"),
+            (RuntimeError, "no running event loop"),
+            (RuntimeError, "generator raised StopIteration"),
+            (RuntimeError, "async generator raised StopAsyncIteration"),
+            (OverflowError, "connect(): port must be 0-65535."),
+        ]
+    ),
     row("bad gzip", gzip.BadGzipFile("Not a gzipped file"), "P", "yes", "invalid_response", max_retries=1),
     row("bad deflate", zlib.error("incorrect header check"), "P", "yes", "invalid_response", max_retries=1),
 ]  # fmt: skip
@@ -159,3 +235,63 @@ def test_an_unknown_exception_is_permanent_high_and_flagged(error: Exception) ->
     verdict = classify(error)
     assert (verdict.error_class, verdict.severity, verdict.unclassified) == (ErrorClass.PERMANENT, Severity.HIGH, True)
     assert not verdict.retryable
+
+
+@pytest.mark.parametrize(
+    ("method", "idempotent"), [("GET", True), ("PUT", True), ("POST", False), ("PATCH", False), (None, None), (7, None)]
+)
+def test_an_answer_that_urllib_raises_shows_the_method_of_its_request(method: object, idempotent: bool | None) -> None:
+    verdict = classify(http_error(503, method))
+    assert (verdict.error_type, verdict.idempotent) == ("503", idempotent)
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "GET"])
+def test_with_an_idempotency_key_its_request_may_be_repeated(method: str) -> None:
+    assert classify(refused(method, {"Idempotency-Key": "1"})).idempotent
+    assert classify(refused(method, {})).idempotent is (method == "GET")
+
+
+def test_an_answer_of_success_that_is_raised_all_the_same_is_unknown() -> None:
+    assert classify_stdlib(http_error(200, "GET")) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BufferError("Existing exports of data: object cannot be re-sized"),
+        OSError("several exceptions: Multiple exceptions: [Errno 111] Connect call failed"),
+    ],
+)
+def test_other_texts_of_the_same_classes_say_nothing(error: Exception) -> None:
+    assert classify_stdlib(error) is None
+
+
+class TestWhatTheSystemSaysBehindAClientsException:
+    @pytest.mark.parametrize(
+        ("error", "verdict"),
+        [
+            (ConnectionRefusedError(), os_errors.REFUSED),
+            (ConnectionRefusedError(9999, "?"), os_errors.REFUSED),
+            (ConnectionError(), os_errors.BROKEN),
+            (ConnectionResetError(9999, "?"), os_errors.BROKEN),
+            (BrokenPipeError(), os_errors.BROKEN),
+            (PermissionError(), os_errors.DENIED),
+            (TimeoutError(), None),
+            (OSError(), None),
+            (ValueError("Multiple exceptions: [Errno 111] refused"), None),
+            (ssl.SSLWantReadError(), None),
+            (ssl.SSLWantWriteError(), None),
+        ],
+    )
+    def test_without_a_number_the_class_decides(self, error: Exception, verdict: Classification | None) -> None:
+        assert os_errors.judge(error) == verdict
+
+    @pytest.mark.parametrize("number", [True, False])
+    def test_a_number_may_be_any_integer(self, number: bool) -> None:
+        assert os_errors.errno_of(OSError(number, "?")) == int(number)
+
+    @pytest.mark.parametrize("number", [None, "104", 104.0])
+    def test_anything_else_is_none(self, number: object) -> None:
+        error = OSError()
+        error.errno = number  # type: ignore[assignment]
+        assert os_errors.errno_of(error) is None

@@ -148,10 +148,8 @@ class IncidentBook:
         return Outcome(incident, "overflow" if suppressed and seen is not alert else suppressed)
 
     def _seen(self, incident: Incident, alert: Alert, now: float) -> str | None:
-        if incident.phase is Phase.WATCHING:
+        if incident.phase in {Phase.WATCHING, Phase.INHIBITED}:
             return self._begin(incident, now, urgent=alert.at_once)
-        if incident.phase is Phase.INHIBITED:
-            return "inhibited" if self._inhibited(incident) else self._begin(incident, now, urgent=alert.at_once)
         if incident.phase is Phase.PENDING:
             if incident.severity is Severity.CRITICAL or alert.at_once:
                 incident.due = min(incident.due, max(now, incident.not_before))

@@ -269,7 +269,7 @@ class Incident:
             at = getattr(self, name)
             setattr(self, name, None if at is None else min(at, now))
         self.sent_at = tuple(min(at, now) for at in self.sent_at)
-        self.recent = deque(((min(at, now), kind) for at, kind in self.recent), maxlen=self.recent.maxlen)
+        self.recent = deque((min(at, now), kind) for at, kind in self.recent)
 
     def absorb(self, observed: Observed) -> None:
         """Add what this process observed to what the store holds. An occurrence or a sign of recovery: the later one
@@ -562,6 +562,6 @@ def format_duration(seconds: float) -> str:
 
 def ordinal(number: int) -> str:
     """``1st``, ``2nd``, ``3rd``, ``4th`` …"""
-    if 10 <= number % 100 <= 20:
+    if number % 100 in {11, 12, 13}:
         return f"{number}th"
     return f"{number}{({1: 'st', 2: 'nd', 3: 'rd'}).get(number % 10, 'th')}"

@@ -74,7 +74,7 @@ RULES: Final[tuple[Rule, ...]] = (classify_stdlib,)
 
 def _os_error(exception: OSError) -> Classification | None:
     if is_a(exception, TimeoutError):
-        return _TIMED_OUT if os_errors.errno_of(exception) is None else os_errors.judge(exception) or _TIMED_OUT
+        return os_errors.judge(exception) or _TIMED_OUT
     if type(exception).__module__ == "urllib.error":
         return _url_error(exception) if attribute(exception, "code") is None else _http_error(exception)
     return os_errors.judge(exception)
