@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _answer(arguments: Sequence[str], *, own_process: bool) -> int:
-    """The exit code of one command, its errors reported. Raises ``BrokenPipeError`` alone."""
+    """The exit code of one command, its errors reported. Raises ``BrokenPipeError`` and ``OutputError``."""
     if arguments == ["--version"]:  # need not wait for Typer
         sys.stdout.write(f"{PROGRAM} {__version__}\n")
         return exit_codes.OK
@@ -41,7 +41,7 @@ def _answer(arguments: Sequence[str], *, own_process: bool) -> int:
         return answer.stopped(stop.number)
     except KeyboardInterrupt:
         return answer.stopped(2)
-    except BrokenPipeError:
+    except (BrokenPipeError, streams.OutputError):
         raise
     except output.UsageError as error:
         return answer.usage_error(error)
