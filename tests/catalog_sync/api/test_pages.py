@@ -16,12 +16,13 @@ from catalog_sync.alerts import CatalogAlerts
 from catalog_sync.alerts.overview import KeptAlerts
 from catalog_sync.api.page import POLICY
 from catalog_sync.api.pages import system
-from catalog_sync.api.pages.chart import DAYS, chart, days
+from catalog_sync.api.pages.chart import chart, days
 from catalog_sync.api.pages.parts import Known
 from catalog_sync.domain.errors import CacheConnectionError, SupplierUnavailableError
 from catalog_sync.domain.models import Outcome, SyncRequest
 from catalog_sync.domain.times import rfc3339
-from catalog_sync.history import SyncRecord
+from catalog_sync.history import DAYS, DaySummary, SyncRecord
+from catalog_sync.history.days import summed
 from catalog_sync.observability.contract import SERVICE_API
 from catalog_sync.observability.traces import SpanRecord
 from catalog_sync.settings.settings import Settings
@@ -325,18 +326,19 @@ def test_the_chart_has_every_day_and_says_what_it_shows() -> None:
     now = 1_800_000_000.0
     records = [record(40, Outcome.COMPLETE, now), record(40, Outcome.FAILED, now)]
     records.append(record(37.5, Outcome.PARTIAL, now, 90))
-    found = days(records, now)
+    kept = summed(map(DaySummary.of, records))
+    found = days(kept, now)
     assert len(found) == DAYS
     (first,) = [day for day in found if day.good]
     assert (first.good, first.failed) == (1, 1)
     assert found[-1].oldest == pytest.approx(37.5 * 86_400, abs=200)
     assert found[0].oldest is None
-    drawn = chart(records, now, stale_after=86_400)
+    drawn = chart(kept, now, stale_after=86_400)
     assert "3 syncs in 90 days: 1 complete, 1 partial, 1 failed. The longest took 90 s" in drawn
     assert 'role="img" aria-label="3 syncs in 90 days' in drawn
     assert "older than 24 h on 40 days" in drawn
     assert "style=" not in drawn
-    assert "No sync in the last 90 days" in chart([], now, stale_after=86_400)
+    assert "No sync in the last 90 days" in chart({}, now, stale_after=86_400)
 
 
 def add_trace(world: ApiWorld, *, name: str = "catalog.sync", message: str = "the supplier answered 503") -> None:
