@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import html
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from catalog_sync.alerts import CatalogAlerts
-from catalog_sync.alerts.overview import KeptAlerts
+from catalog_sync.alerts.overview import KeptAlerts, incident
+from catalog_sync.alerts.service import config, open_store
 from catalog_sync.api.page import POLICY
-from catalog_sync.api.pages import system
+from catalog_sync.api.pages import incidents, system
 from catalog_sync.api.pages.chart import chart, days
 from catalog_sync.api.pages.parts import Known
 from catalog_sync.domain.errors import CacheConnectionError, SupplierUnavailableError
@@ -28,7 +30,8 @@ from catalog_sync.observability.traces import SpanRecord
 from catalog_sync.settings.settings import Settings
 from catalog_sync.sync.reporting import error_info
 from otel_resilience import Severity
-from otel_resilience.alerting import Alert
+from otel_resilience.alerting import Alert, Incident, Phase
+from otel_resilience.alerting.persistence.recovery import Archive
 from support.api_world import AUTHORIZED, ApiWorld, NoAlerts, api_world, report_of
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -306,6 +309,37 @@ async def test_an_incident_has_its_course_and_its_links(alerted: ApiWorld) -> No
     assert (await alerted.http.post(f"{path}/close", json=who, headers=AUTHORIZED)).status_code == 200
     text = await said(alerted, path, " resolved</li>")
     assert "data-path" not in text
+
+
+async def test_the_course_names_each_escalation_with_its_time(tmp_path: Path) -> None:
+    """From the record as Redis holds it, in the order in which it happened; what is no longer kept is said."""
+    settings = Settings.from_env(
+        {"CATALOG_STATE_DIR": str(tmp_path), "ERROR_ALERT_ESCALATION": "after=60,severity=CRITICAL"}
+    )
+    began = 1_800_000_000.0
+    kept = Incident.of(Alert(kind="trouble", title="Trouble", severity=Severity.HIGH), began)
+    kept.phase = Phase.OPEN
+    kept.next_message(config(settings), began, "new")
+    for number in range(10):
+        kept.confirm("pager", began + 5 + number, 5.0, message=1)
+    kept.take_step(0, config(settings).escalation[0], began + 60)
+    kept.note_action("ack", "ann", "on it", began + 90)
+    store, close = open_store(settings)
+    Archive(store, None, config(settings).owner).write(kept, kept.dump(), began)
+    close()
+    found = incident(settings, kept.id)
+    assert found is not None
+    text = incidents.timeline(found)
+    course = re.findall(r"</time> (.*?)</li>", text)
+    assert course[0] == "first seen"
+    assert course[1] == "message 1 taken by pager, 5.0 s after its cause"
+    assert course[-2:] == ["escalated: CRITICAL", "acknowledged by ann: on it"]
+    assert "2027-01-15 08:01:00 UTC</time> escalated" in text
+    assert "no confirmation is kept" not in text
+    assert (
+        "of the first 2 messages no confirmation is kept, escalated 1 time when that was not kept"
+        in incidents.timeline({**found, "escalations": [], "deliveries": [{**found["deliveries"][0], "message": 3}]})
+    )
 
 
 async def test_earlier_syncs_that_failed_alike_are_shown(alerted: ApiWorld) -> None:
