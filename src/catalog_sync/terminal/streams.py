@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, Final
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _NAMES: Final = ("stdin", "stdout", "stderr")
+_SUBSTITUTES: Final = "catalog_sync.substitutes"
+_PLAIN: Final = {"·": "-", "→": "->", "…": "..."}
 
 
 class OutputError(Exception):
@@ -82,24 +86,41 @@ def prepare_streams() -> None:
                 os.close(nowhere)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
-    sys.stdout = _prepared(sys.stdout, _Stdout)
-    sys.stderr = _prepared(sys.stderr, _Stderr)
+    codecs.register_error(_SUBSTITUTES, _substitute)
+    _replace("stdout", _Stdout)
+    _replace("stderr", _Stderr)
 
 
-def _prepared(stream: object, kind: type[_Stdout | _Stderr]) -> io.TextIOWrapper:
-    """``stream`` with the behaviour of ``kind``; one that somebody put in place of Python's own keeps its behaviour."""
+def _replace(name: str, kind: type[_Stdout | _Stderr]) -> None:
+    """Give the stream of this name the behaviour of ``kind``; one that is not Python's own keeps its behaviour."""
+    stream = getattr(sys, name)
     if type(stream) is not io.TextIOWrapper:
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-        return stream  # type: ignore[return-value]  # whatever was put there takes text
+            stream.reconfigure(errors=_SUBSTITUTES)
+        return
+    is_first = stream is getattr(sys, f"__{name}__")
     encoding, line_buffering, write_through = stream.encoding, stream.line_buffering, stream.write_through
-    return kind(
+    made = kind(
         stream.detach(),
         encoding=encoding,
-        errors="backslashreplace",
+        errors=_SUBSTITUTES,
         line_buffering=line_buffering,
         write_through=write_through,
     )
+    setattr(sys, name, made)
+    if is_first:  # by which the size of the terminal is asked, among others
+        setattr(sys, f"__{name}__", made)
+
+
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    """What an encoding lacks: our own punctuation in plain characters, everything else as JSON escapes it.
+
+    Lines of the JSON log stay JSON.
+    """
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    return _PLAIN.get(character) or json.dumps(character)[1:-1], error.start + 1
 
 
 def with_output(body: Callable[[], int]) -> int:

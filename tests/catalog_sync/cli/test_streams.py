@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shlex
 import subprocess
@@ -90,3 +91,25 @@ def test_an_encoding_that_lacks_characters_is_no_error(command: str, encoding: s
     code = shell(f"$SYNC catalog_sync {command}", tmp_path)[0]
     line = f"LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONIOENCODING={encoding} $SYNC catalog_sync {command}"
     assert shell(line, tmp_path)[0] == code
+
+
+def test_the_size_of_the_terminal_is_asked_by_way_of_the_streams(tmp_path: Path) -> None:
+    """Some ask the streams that Python opened: both are open and the same."""
+    code, out, told = shell(
+        '$SYNC timeit -n1 -r1 -s "import sys; from catalog_sync.terminal.streams import prepare_streams as p; p(); p()"'
+        ' "print(sys.__stdout__.fileno(), sys.__stdout__ is sys.stdout, sys.__stderr__ is sys.stderr)"',
+        tmp_path,
+    )
+    assert (code, out.splitlines()[0]) == (0, "1 True True"), told
+
+
+def test_what_an_encoding_lacks_reads_well_and_leaves_json_json(tmp_path: Path) -> None:
+    text = 'a · b → "caf\u00e9 \U0001f600 世"'
+    (tmp_path / "write.py").write_text(
+        "import sys\nfrom catalog_sync.terminal.streams import prepare_streams\nprepare_streams()\n"
+        f"sys.stdout.write({text!a})\n"
+    )
+    ascii_only = "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONIOENCODING=ascii"
+    code, out, told = shell(f"{ascii_only} {shlex.quote(sys.executable)} {tmp_path}/write.py", tmp_path)
+    assert (code, out) == (0, 'a - b -> "caf\\u00e9 \\ud83d\\ude00 \\u4e16"'), told
+    assert json.loads(out.partition("-> ")[2]) == "caf\u00e9 \U0001f600 世"
