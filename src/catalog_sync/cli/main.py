@@ -62,6 +62,7 @@ def _run(arguments: Sequence[str], answer: output.Answer, *, own_process: bool) 
     if isinstance(action, Simulation):  # it handles signals itself
         return action()
     signals = StopSignals()
+    signals.on_forced_exit = lambda: answer.stopped(signals.received or 2)
     signals.install()
     from catalog_sync.programs import know_secrets, log_uncaught
 
