@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from catalog_sync import exit_codes
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings.secrets import register_secrets
-from catalog_sync.terminal.streams import OutputError
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def run_program(name: str, body: Callable[[], int]) -> int:
     """Runs ``body`` and returns the exit code: that of ``body``, 2 for a ``ConfigurationError``, 1 for any other error.
 
     The line about an error names the program; the traceback of an unexpected one goes to the log. ``BrokenPipeError``
-    and :class:`OutputError` pass: the output reaches nobody.
+    passes: nobody reads the output any more.
     """
     know_secrets()
     log_uncaught()
@@ -43,7 +42,7 @@ def run_program(name: str, body: Callable[[], int]) -> int:
         return exit_codes.USAGE
     except KeyboardInterrupt:
         return exit_codes.of_signal(2)
-    except (BrokenPipeError, OutputError):
+    except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001  the last stop of a program
         lacking = missing_extra(error)

@@ -41,7 +41,7 @@ def _answer(arguments: Sequence[str], *, own_process: bool) -> int:
         return answer.stopped(stop.number)
     except KeyboardInterrupt:
         return answer.stopped(2)
-    except (BrokenPipeError, streams.OutputError):
+    except BrokenPipeError:
         raise
     except output.UsageError as error:
         return answer.usage_error(error)

@@ -139,7 +139,7 @@ def run_single_command(
             return action if isinstance(action, int) else int(action())
         except UsageError as error:
             return answer.usage_error(error)
-        except (BrokenPipeError, streams.OutputError):
+        except BrokenPipeError:
             raise
         except Exception as error:
             if answer.as_json:

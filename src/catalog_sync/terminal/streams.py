@@ -20,12 +20,8 @@ _SUBSTITUTES: Final = "catalog_sync.substitutes"
 _PLAIN: Final = {"·": "-", "→": "->", "…": "..."}
 
 
-class OutputError(Exception):
-    """stdout takes nothing, as on a full disk.
-
-    No ``OSError``: what a command makes of those is not true of its own output. That its reader has left is a
-    ``BrokenPipeError``.
-    """
+class OutputError(BaseException):  # no handler of a command is for this: the command itself went well
+    """stdout takes nothing, as on a full disk. That its reader has left is a ``BrokenPipeError``."""
 
 
 class _Stdout(io.TextIOWrapper):
