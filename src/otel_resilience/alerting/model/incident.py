@@ -116,8 +116,6 @@ class Incident:
     """When the last messages with this fingerprint were sent, those about earlier incidents included."""
     steps: tuple[int, ...] = ()
     """Numbers of the escalation steps that were taken."""
-    escalations: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """When each step was taken, with the severity and the further channels since then."""
     channels: tuple[str, ...] = ()
     """Channels beyond those of its severity."""
     returns: int = 0
@@ -150,6 +148,8 @@ class Incident:
     """What the stored record does not hold yet. Not stored."""
     unsaved: bool = False
     """Changed in another way than by what was observed. Not stored."""
+    escalations: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """When each step was taken, with the severity and the further channels since then."""
 
     @classmethod
     def of(cls, alert: Alert, now: float, fingerprint: str | None = None) -> Incident:
