@@ -163,9 +163,9 @@ async def store(settings: Settings) -> tuple[Check, float | None]:
     except CacheAuthenticationError as error:
         return fail("store", error_line(error_info(error)), "correct user, password and rights in REDIS_URL"), None
     except CacheWritesPausedError as error:
-        info = error_info(error)
-        advice = _ROOM.get(info.type, "see the log of Redis for what it lacks")
-        return fail("store", error_line(info), f"{advice}; reads go on"), None
+        refusal = error_info(error)
+        advice = _ROOM.get(refusal.type, "see the log of Redis for what it lacks")
+        return fail("store", error_line(refusal), f"{advice}; reads go on"), None
     except (CatalogSyncError, OSError) as error:
         where = redact_url(settings.redis_url) if settings.redis_url else "the private redis-server"
         return fail("store", f"{where}: {error_line(error_info(error))}", "start Redis, or correct REDIS_URL"), None

@@ -205,7 +205,7 @@ def test_the_summary_of_a_run_wraps_at_words_and_leaves_its_command_whole(
             return True
 
     monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr(output.shutil, "which", lambda name: name)
+    monkeypatch.setattr("shutil.which", lambda name: name)
     error = ErrorInfo("503", "transient", "MEDIUM", "the supplier answered 503: Service unavailable", None, "ab" * 16)
     group = GroupReport("Standard - Unlimited Essential", "failed", 1_255, error)
     found = report(Outcome.FAILED, groups=(group,), version="20261128T200508-1795896308946913-cf3ffb97")
