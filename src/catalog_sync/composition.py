@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.domain.errors import ConfigurationError, UnknownVariableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -94,7 +94,7 @@ def read_settings(*, strict: bool = False) -> Settings:
     settings = Settings.from_env(os.environ)
     check_redis(settings)
     if strict and (unknown := list(unknown_variables(os.environ))):
-        raise ConfigurationError("; ".join(unknown))
+        raise UnknownVariableError("; ".join(unknown))
     return settings
 
 

@@ -14,6 +14,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from catalog_sync.domain.errors import RateLimitError
 from catalog_sync.observability.logs import setup_logging
 from otel_resilience import Policy, correlation_scope, redaction
+from otel_resilience.alerting import AlertConfig, Incident
+from otel_resilience.alerting.channels import LogChannel
+from support.alerting import alert
 from support.otel_globals import fresh_otel_globals
 
 SECRET = "log-secret-4711"
@@ -160,3 +163,17 @@ def test_libraries_do_not_log_whole_urls() -> None:
     setup_logging(stream=stream, json_lines=True)
     logging.getLogger("httpx").info("HTTP Request: GET http://h/?q=1")
     assert stream.getvalue() == ""
+
+
+def test_the_line_of_an_alert_shows_the_id_that_finds_its_cause() -> None:
+    """It is written in the trace of its delivery, of which no command knows anything."""
+    stream = io.StringIO()
+    setup_logging(stream=stream, json_lines=False)
+    about = "ab" * 16
+    with correlation_scope("cd" * 16):
+        for cause in (about, None):
+            incident = Incident.of(alert(correlation_id=cause), 0.0)
+            LogChannel().deliver(incident.next_message(AlertConfig(), 0.0, "new"), timeout=1.0)
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith(f"[{about}]")
+    assert second.endswith(f"[{'cd' * 16}]")

@@ -32,7 +32,7 @@ _FONT_FACE: Final = re.compile(r"@font-face \{.*?\}\s*", re.S)
 
 def main() -> None:
     """Both in a folder that is removed again."""
-    with tempfile.TemporaryDirectory() as folder, running_supplier(1200) as supplier:
+    with tempfile.TemporaryDirectory() as folder, running_supplier(5200) as supplier:
         _command_line(Path(folder) / "cli", supplier)
         supplier.reset()
         with answering_server() as receiver:

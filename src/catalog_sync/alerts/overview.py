@@ -124,6 +124,8 @@ def _incident(found: Incident) -> dict[str, Any]:
         "calm_since": None if found.calm_since is None else rfc3339(found.calm_since),
         "count": found.total,
         "escalation": found.escalation,
+        "escalations": found.escalations,
+        "messages": found.messages,
         "returns": found.returns,
         "acknowledged_at": None if found.acknowledged_at is None else rfc3339(found.acknowledged_at),
         "silenced_until": None if found.silenced_until <= 0 else rfc3339(found.silenced_until),

@@ -52,6 +52,14 @@ TOLERATED_SKEW: Final = 5.0
 """Seconds between our clock and the others'; the supplier's ``Date`` counts whole ones."""
 
 
+_ROOM: Final = {
+    "redis_oom": "give Redis memory, or raise its maxmemory",
+    "redis_misconf": "make room on the disk of Redis, or let it write there",
+    "redis_noreplicas": "start the replicas of Redis, or lower its min-replicas-to-write",
+}
+"""What to do where Redis takes no writes, by the ``error.type``."""
+
+
 class Check(NamedTuple):
     """One finding."""
 
@@ -155,7 +163,9 @@ async def store(settings: Settings) -> tuple[Check, float | None]:
     except CacheAuthenticationError as error:
         return fail("store", error_line(error_info(error)), "correct user, password and rights in REDIS_URL"), None
     except CacheWritesPausedError as error:
-        return fail("store", error_line(error_info(error)), "give Redis memory or disk; reads go on"), None
+        refusal = error_info(error)
+        advice = _ROOM.get(refusal.type, "see the log of Redis for what it lacks")
+        return fail("store", error_line(refusal), f"{advice}; reads go on"), None
     except (CatalogSyncError, OSError) as error:
         where = redact_url(settings.redis_url) if settings.redis_url else "the private redis-server"
         return fail("store", f"{where}: {error_line(error_info(error))}", "start Redis, or correct REDIS_URL"), None

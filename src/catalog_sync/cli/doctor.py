@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.cli import checks, reach_checks, telemetry_check
-from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.domain.errors import ConfigurationError, UnknownVariableError
 from catalog_sync.terminal.output import console
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def doctor(answer: Answer, signals: StopSignals) -> int:
             found = signals.run(lambda: _examine(settings))
     except ConfigurationError as error:
         unusable = True
-        found = [checks.fail("settings", str(error), "set the variable to an allowed value")]
+        misspelt = isinstance(error, UnknownVariableError)
+        advice = "correct its name, or unset it" if misspelt else "set the variable to an allowed value"
+        found = [checks.fail("settings", str(error), advice)]
         answer.complain(str(error))
     healthy = all(check.status != "fail" for check in found)
     answer.result({"ok": healthy, "checks": [check._asdict() for check in found]}, lambda: _print(found))

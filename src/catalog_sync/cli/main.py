@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _answer(arguments: Sequence[str], *, own_process: bool) -> int:
-    """The exit code of one command, its errors reported. Raises ``BrokenPipeError`` alone."""
+    """The exit code of one command, its errors reported. Raises ``BrokenPipeError`` and ``OutputError``."""
     if arguments == ["--version"]:  # need not wait for Typer
         sys.stdout.write(f"{PROGRAM} {__version__}\n")
         return exit_codes.OK
@@ -62,6 +62,7 @@ def _run(arguments: Sequence[str], answer: output.Answer, *, own_process: bool) 
     if isinstance(action, Simulation):  # it handles signals itself
         return action()
     signals = StopSignals()
+    signals.on_forced_exit = lambda: answer.stopped(signals.received or 2)
     signals.install()
     from catalog_sync.programs import know_secrets, log_uncaught
 

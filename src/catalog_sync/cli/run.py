@@ -11,11 +11,12 @@ import os
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.cli import due
+from catalog_sync.cli.tables import folded
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, UnknownScopeError
 from catalog_sync.domain.models import FAILED_OUTCOMES, ErrorInfo, Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.domain.reports import failed_report
@@ -27,7 +28,7 @@ from catalog_sync.observability.contract import SERVICE_SYNC
 from catalog_sync.observability.traces import TraceRing
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
-from catalog_sync.terminal.output import error_line, pasteable
+from catalog_sync.terminal.output import console, error_line, pasteable
 from catalog_sync.terminal.progress import progress_bar
 from otel_resilience import correlation_id
 
@@ -47,6 +48,8 @@ CHECK_WITHIN: Final = 1.0
 
 STOPPED_WITHIN: Final = 1.0
 """Seconds that a stopped run spends on alerts that are due; what is left is sent by the next one."""
+
+_LOOK_CLOSER: Final = "look closer"
 
 _log = logging.getLogger(__name__)
 
@@ -228,29 +231,60 @@ def _summarise(report: SyncReport, answer: Answer) -> None:
     stream = sys.stderr if sys.stderr.isatty() else None if answer.as_json else sys.stdout
     if stream is None:
         return
-    stream.write("".join(f"{line}\n" for line in summary(report)))
+    if stream.isatty():
+        _print_summary(stream, report)
+    else:  # not wrapped: each line is one for what reads it
+        stream.write("".join(f"{line}\n" for line in summary(report)))
     stream.flush()
 
 
+def _print_summary(stream: TextIO, report: SyncReport) -> None:
+    """On a terminal values are wrapped at words, beside their names."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in _facts(report):
+        table.add_row(f"  {name}", folded(value))
+    out = console(stream)
+    out.print(Text(_headline(report)))
+    out.print(table)
+    if report.outcome in FAILED_OUTCOMES:  # as it is, for a wrapped command cannot be pasted
+        stream.write(f"  {_LOOK_CLOSER}     {_look_closer(report)}\n")
+
+
 def summary(report: SyncReport) -> Iterator[str]:
-    """The report for a person."""
+    """The report for a person, a line for each fact."""
+    yield _headline(report)
+    for name, value in _facts(report):
+        yield f"  {name:<15} {value}"
+    if report.outcome in FAILED_OUTCOMES:
+        yield f"  {_LOOK_CLOSER:<15} {_look_closer(report)}"
+
+
+def _headline(report: SyncReport) -> str:
     scope = f" of {report.kind.value} {printable(report.scope)}" if report.scope else ""
-    yield f"{report.outcome.value}: sync{scope} in {report.duration_s:.1f} s"
+    return f"{report.outcome.value}: sync{scope} in {report.duration_s:.1f} s"
+
+
+def _look_closer(report: SyncReport) -> str:
+    return pasteable(f"catalog-sync trace {report.correlation_id}")
+
+
+def _facts(report: SyncReport) -> Iterator[tuple[str, str]]:
     if report.version is None:
-        yield "  catalogue       none published"
+        yield "catalogue", "none published"
     else:
-        yield f"  catalogue       {report.bundles:,} bundles, version {report.version}"
+        yield "catalogue", f"{report.bundles:,} bundles, version {report.version}"
     for group in report.groups:
         reason = f"  {error_line(group.error)}" if group.error else ""
-        yield f"  {group.status:<15} {printable(group.name)}: {group.bundles:,} bundles{reason}"
-    yield f"  requests        {report.attempts}, of them {report.retries} repeated"
+        yield group.status, f"{printable(group.name)}: {group.bundles:,} bundles{reason}"
+    yield "requests", f"{report.attempts}, of them {report.retries} repeated"
     if report.quarantined:
         reasons = ", ".join(sorted({row.reason for row in report.quarantined_rows}))
-        yield f"  quarantined     {report.quarantined} rows: {reasons}"
+        yield "quarantined", f"{report.quarantined} rows: {reasons}"
     if report.holder is not None:
-        yield f"  lock            held by {report.holder.owner} since {report.holder.since}"
+        yield "lock", f"held by {report.holder.owner} since {report.holder.since}"
     if report.error is not None:
-        yield f"  error           {error_line(report.error)}"
-    yield f"  correlation ID  {report.correlation_id}"
-    if report.outcome in FAILED_OUTCOMES:
-        yield f"  look closer     {pasteable(f'catalog-sync trace {report.correlation_id}')}"
+        yield "error", error_line(report.error)
+    yield "correlation ID", report.correlation_id

@@ -86,6 +86,10 @@ class ConfigurationError(CatalogSyncError, default=permanent("configuration")):
     """A setting is missing or wrong. The message names the variable and what is allowed."""
 
 
+class UnknownVariableError(ConfigurationError):
+    """A variable with a prefix of ours that no program reads."""
+
+
 class ApiTimeoutError(
     _SupplierFaultError,
     default=Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.READ_TIMEOUT, BreakerEffect.FAILURE),

@@ -1,7 +1,8 @@
-"""What is kept of syncs that have ended: their reports, and the traces of those that failed."""
+"""What is kept of syncs that have ended: their reports, the traces of those that failed, a summary of each day."""
 
+from catalog_sync.history.days import DAYS, DaySummary
 from catalog_sync.history.history import KEPT, History
 from catalog_sync.history.records import SyncRecord
 from catalog_sync.history.trace_files import TraceFiles
 
-__all__ = ["KEPT", "History", "SyncRecord", "TraceFiles"]
+__all__ = ["DAYS", "KEPT", "DaySummary", "History", "SyncRecord", "TraceFiles"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
+from catalog_sync.history.days import DayFile, DaySummary, is_kept, read_days, summed
 from catalog_sync.history.files import DatedFiles
 from catalog_sync.history.records import SyncRecord
 from catalog_sync.history.trace_files import TraceFiles
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
 KEPT: Final = 500
-"""Syncs that are kept."""
+"""Syncs of which everything is kept; of earlier ones the summary of their day."""
 MAX_AGE: Final = 90 * 86_400.0
 """Seconds for which they are kept."""
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -32,6 +34,10 @@ REDIS_TIMEOUT: Final = 0.5
 
 SYNCS: Final = Key(f"{TAG}:syncs")
 """Sorted set of records as JSON, by their end in seconds since the epoch."""
+SYNC_DAYS: Final = Key(f"{TAG}:sync-days")
+"""Hash of the summaries of days as JSON, by their dates."""
+REPORTED_TWICE: Final = 50
+"""Records among which one is looked for that is reported once more."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +46,14 @@ class Found(NamedTuple):
     """Records, newest first."""
 
     syncs: Sequence[SyncRecord]
+    complete: bool
+    """Whether both places could be read."""
+
+
+class FoundDays(NamedTuple):
+    """Summaries of days by their dates."""
+
+    days: Mapping[str, DaySummary]
     complete: bool
     """Whether both places could be read."""
 
@@ -54,10 +68,12 @@ class History:
     def __init__(self, settings: Settings, process: str, *, wall_clock: Callable[[], float] = time.time) -> None:
         self.traces = TraceFiles(settings.state_dir)
         self._files = DatedFiles(settings.state_dir / "syncs", most=KEPT, age=MAX_AGE, total=MAX_BYTES)
+        self._days = DayFile(settings.state_dir)
         self._process = process
         self._wall_clock = wall_clock
         self._prefix = settings.key_prefix
         self._key = SYNCS.under(self._prefix)
+        self._days_key = SYNC_DAYS.under(self._prefix)
         self._redis: Any = None
         if settings.redis_url is not None:
             from catalog_sync.store.client import connect_blocking
@@ -91,6 +107,33 @@ class History:
         newest = sorted(found.values(), key=lambda record: record.ended_at, reverse=True)
         return Found(newest[:limit], complete)
 
+    def days(self) -> FoundDays:
+        """The last days on which syncs ended. Blocks as :meth:`latest` does; a day that cannot be read is logged.
+
+        A day whose records say more than its summary, as after damage, is reckoned from them.
+        """
+        found = self.latest()
+        complete = found.complete
+        counted: list[DaySummary] = []
+        try:
+            counted += self._days.read().values()
+        except OSError as error:
+            complete = False
+            _log.warning("the days in the state folder cannot be read: %s", error.strerror)
+        if self._redis is not None:
+            from redis.exceptions import RedisError
+
+            try:
+                counted += read_days(self._redis.hgetall(self._days_key).items()).values()
+            except (RedisError, OSError) as error:
+                complete = False
+                _log.warning("the days in Redis cannot be read: %s", type(error).__name__)
+        known = summed(counted)
+        for date, day in summed(map(DaySummary.of, reversed(found.syncs))).items():
+            if date not in known or day.count > known[date].count:
+                known[date] = day
+        return FoundDays(known, complete)
+
     def _read(self, limit: int) -> tuple[list[Any], bool]:
         texts: list[Any] = []
         complete = True
@@ -114,7 +157,7 @@ class History:
         try:
             record = SyncRecord.of(report, self._process)
             if not self._in_redis("the record of a sync", lambda redis: self._add(redis, record)):
-                self._files.write(self._wall_clock(), record.correlation_id, record.to_json())
+                self._add_to_files(record)
         except (OSError, ValueError) as error:
             _log.error("the record of sync %s was not kept: %s", report.correlation_id, _reason(error))
 
@@ -140,13 +183,41 @@ class History:
             return False
         return True
 
+    def _add_to_files(self, record: SyncRecord) -> None:
+        before = (self._files.read(name) for name in self._files.names(record.correlation_id))
+        known = record.identity in {each.identity for each in _records(each for each in before if each is not None)}
+        self._files.write(self._wall_clock(), record.correlation_id, record.to_json())
+        if not known:
+            self._days.add(DaySummary.of(record), self._today())
+
     def _add(self, redis: Any, record: SyncRecord) -> None:
-        now = self._wall_clock()
-        with redis.pipeline(transaction=True) as pipeline:
+        def change(pipeline: Any) -> None:
+            now = self._wall_clock()
+            last = pipeline.zrevrange(self._key, 0, REPORTED_TWICE - 1)
+            before = _records(text for text in last if record.correlation_id.encode() in text)
+            known = record.identity in {each.identity for each in before}
+            is_hash = pipeline.type(self._days_key) == b"hash"
+            days = pipeline.hgetall(self._days_key) if is_hash else {}
+            pipeline.multi()
             pipeline.zadd(self._key, {json.dumps(record.to_json()): now})
             pipeline.zremrangebyscore(self._key, "-inf", now - MAX_AGE)
             pipeline.zremrangebyrank(self._key, 0, -KEPT - 1)
-            pipeline.execute()
+            day = DaySummary.of(record)
+            if known or not is_kept(day.date, self._today()):
+                return
+            if not is_hash:
+                pipeline.delete(self._days_key)
+            same = read_days((name, text) for name, text in days.items() if name == day.date.encode())
+            day = summed([*same.values(), day])[day.date]
+            pipeline.hset(self._days_key, day.date, json.dumps(day.to_json()))
+            old = [name for name in days if not is_kept(name.decode("ascii", "replace"), self._today())]
+            if old:
+                pipeline.hdel(self._days_key, *old)
+
+        redis.transaction(change, self._key, self._days_key)
+
+    def _today(self) -> dt.date:
+        return dt.datetime.fromtimestamp(self._wall_clock(), dt.UTC).date()
 
 
 def _records(found: Iterable[Any]) -> list[SyncRecord]:

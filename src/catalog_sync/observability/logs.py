@@ -120,7 +120,9 @@ class HumanFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             text += f" ({type(error).__name__}: {redact(str(error))})"
-        identifier = (getattr(record, "correlation", None) or context_ids()).get("correlation_id")
+        # What it is about, where it says so, as the record of an alert that is delivered in a trace of its own.
+        about = extra_attributes(record).get(BAGGAGE_KEY)
+        identifier = about or (getattr(record, "correlation", None) or context_ids()).get("correlation_id")
         if identifier is not None:
             text += f" [{identifier}]"
         if record.exc_info and record.exc_info[1] is not None and logging.getLogger().isEnabledFor(logging.DEBUG):

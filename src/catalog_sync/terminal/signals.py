@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 STOP_WITHIN: Final = 4.5
 """Seconds after which a stopped command that is still cleaning up is forced to exit."""
+LAST_WORDS: Final = 0.5
+"""Seconds for what is printed before a forced exit, which may wait for an import that hangs."""
 
 
 class StopRequested(BaseException):  # no error: the user asked for it
@@ -38,8 +40,9 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         """The signal that came first."""
-        self.on_forced_exit: Callable[[], None] | None = None
-        """Called in a thread before the process is forced to exit: prints the result that is known so far."""
+        self.on_forced_exit: Callable[[], object] | None = None
+        """Called in a thread before the process is forced to exit: prints the result that is known so far. It may take
+        :data:`LAST_WORDS`."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 
@@ -86,6 +89,8 @@ class StopSignals:
     def _end(self) -> None:
         try:
             if self.on_forced_exit is not None:
-                self.on_forced_exit()
+                speaker = threading.Thread(target=self.on_forced_exit, daemon=True)
+                speaker.start()
+                speaker.join(LAST_WORDS)
         finally:
             os._exit(exit_codes.of_signal(self.received or signal.SIGTERM))

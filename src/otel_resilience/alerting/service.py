@@ -489,7 +489,9 @@ class AlertService:
             if unknown:
                 self._end_again(over, unknown)
         for incident in self.book:
-            if incident.phase is Phase.OVER and not incident.messages:
+            if (incident.phase is Phase.OVER and not incident.messages) or (
+                incident.phase in (Phase.OPEN, Phase.OVER) and self._archive.sent_by_another(incident, self.book.sender)
+            ):
                 self._archive.drop(incident)
             self._secure(incident)
         signals.all_suppressed(self.book.suppressed)

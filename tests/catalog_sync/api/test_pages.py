@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import html
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -13,21 +14,24 @@ from typing import Any
 import pytest
 
 from catalog_sync.alerts import CatalogAlerts
-from catalog_sync.alerts.overview import KeptAlerts
+from catalog_sync.alerts.overview import KeptAlerts, incident
+from catalog_sync.alerts.service import config, open_store
 from catalog_sync.api.page import POLICY
-from catalog_sync.api.pages import system
-from catalog_sync.api.pages.chart import DAYS, chart, days
+from catalog_sync.api.pages import incidents, system
+from catalog_sync.api.pages.chart import chart, days
 from catalog_sync.api.pages.parts import Known
 from catalog_sync.domain.errors import CacheConnectionError, SupplierUnavailableError
 from catalog_sync.domain.models import Outcome, SyncRequest
 from catalog_sync.domain.times import rfc3339
-from catalog_sync.history import SyncRecord
+from catalog_sync.history import DAYS, DaySummary, SyncRecord
+from catalog_sync.history.days import summed
 from catalog_sync.observability.contract import SERVICE_API
 from catalog_sync.observability.traces import SpanRecord
 from catalog_sync.settings.settings import Settings
 from catalog_sync.sync.reporting import error_info
 from otel_resilience import Severity
-from otel_resilience.alerting import Alert
+from otel_resilience.alerting import Alert, Incident, Phase
+from otel_resilience.alerting.persistence.recovery import Archive
 from support.api_world import AUTHORIZED, ApiWorld, NoAlerts, api_world, report_of
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -307,6 +311,37 @@ async def test_an_incident_has_its_course_and_its_links(alerted: ApiWorld) -> No
     assert "data-path" not in text
 
 
+async def test_the_course_names_each_escalation_with_its_time(tmp_path: Path) -> None:
+    """From the record as Redis holds it, in the order in which it happened; what is no longer kept is said."""
+    settings = Settings.from_env(
+        {"CATALOG_STATE_DIR": str(tmp_path), "ERROR_ALERT_ESCALATION": "after=60,severity=CRITICAL"}
+    )
+    began = 1_800_000_000.0
+    kept = Incident.of(Alert(kind="trouble", title="Trouble", severity=Severity.HIGH), began)
+    kept.phase = Phase.OPEN
+    kept.next_message(config(settings), began, "new")
+    for number in range(10):
+        kept.confirm("pager", began + 5 + number, 5.0, message=1)
+    kept.take_step(0, config(settings).escalation[0], began + 60)
+    kept.note_action("ack", "ann", "on it", began + 90)
+    store, close = open_store(settings)
+    Archive(store, None, config(settings).owner).write(kept, kept.dump(), began)
+    close()
+    found = incident(settings, kept.id)
+    assert found is not None
+    text = incidents.timeline(found)
+    course = re.findall(r"</time> (.*?)</li>", text)
+    assert course[0] == "first seen"
+    assert course[1] == "message 1 taken by pager, 5.0 s after its cause"
+    assert course[-2:] == ["escalated: CRITICAL", "acknowledged by ann: on it"]
+    assert "2027-01-15 08:01:00 UTC</time> escalated" in text
+    assert "no confirmation is kept" not in text
+    assert (
+        "of the first 2 messages no confirmation is kept, escalated 1 time when that was not kept"
+        in incidents.timeline({**found, "escalations": [], "deliveries": [{**found["deliveries"][0], "message": 3}]})
+    )
+
+
 async def test_earlier_syncs_that_failed_alike_are_shown(alerted: ApiWorld) -> None:
     alike = dataclasses.replace(error_info(SupplierUnavailableError("down")), type="503")
     same = await keep(alerted, 1, error=alike)
@@ -325,18 +360,19 @@ def test_the_chart_has_every_day_and_says_what_it_shows() -> None:
     now = 1_800_000_000.0
     records = [record(40, Outcome.COMPLETE, now), record(40, Outcome.FAILED, now)]
     records.append(record(37.5, Outcome.PARTIAL, now, 90))
-    found = days(records, now)
+    kept = summed(map(DaySummary.of, records))
+    found = days(kept, now)
     assert len(found) == DAYS
     (first,) = [day for day in found if day.good]
     assert (first.good, first.failed) == (1, 1)
     assert found[-1].oldest == pytest.approx(37.5 * 86_400, abs=200)
     assert found[0].oldest is None
-    drawn = chart(records, now, stale_after=86_400)
+    drawn = chart(kept, now, stale_after=86_400)
     assert "3 syncs in 90 days: 1 complete, 1 partial, 1 failed. The longest took 90 s" in drawn
     assert 'role="img" aria-label="3 syncs in 90 days' in drawn
     assert "older than 24 h on 40 days" in drawn
     assert "style=" not in drawn
-    assert "No sync in the last 90 days" in chart([], now, stale_after=86_400)
+    assert "No sync in the last 90 days" in chart({}, now, stale_after=86_400)
 
 
 def add_trace(world: ApiWorld, *, name: str = "catalog.sync", message: str = "the supplier answered 503") -> None:

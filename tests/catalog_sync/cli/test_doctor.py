@@ -158,3 +158,34 @@ def test_the_clock_is_compared_with_the_suppliers(date: str | None, status: str)
 def test_and_with_that_of_redis(skew: float, status: str) -> None:
     found = checks.clock(None, store_skew=skew)
     assert (found.status, "Redis" in found.message) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "lacks"),
+    [
+        ({"maxmemory": "1mb"}, "maxmemory"),
+        ({"min-replicas-to-write": "1"}, "min-replicas-to-write"),
+    ],
+)
+def test_a_redis_that_takes_no_writes_is_given_what_it_lacks(
+    cli: Cli, redis_server: RedisServer, settings: dict[str, str], lacks: str
+) -> None:
+    for name, value in settings.items():
+        redis_server.command("CONFIG", "SET", name, value)
+    try:
+        [store] = [check for check in cli("doctor", "--json").json["checks"] if check["name"] == "store"]
+    finally:
+        for name in settings:
+            redis_server.command("CONFIG", "SET", name, "0")
+    assert store["status"] == "fail"
+    assert lacks in store["advice"]
+    assert "reads go on" in store["advice"]
+
+
+def test_a_misspelt_name_is_to_be_corrected_and_a_wrong_value_replaced(cli: Cli) -> None:
+    for changes, advice in (
+        ({"CATALOG_STALE_AFTER": "5"}, "correct its name, or unset it"),
+        ({"CATALOG_STALE_AFTER_S": "soon"}, "set the variable to an allowed value"),
+    ):
+        result = cli("doctor", "--json", **changes)
+        assert (result.code, [check["advice"] for check in result.json["checks"]]) == (2, [advice])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
 
+from catalog_sync.terminal import signals
 from support.cli import Cli, Supplier, wait_until
 from support.redis_server import RedisServer
 from support.timing import quickest
@@ -138,3 +142,35 @@ def test_the_next_run_starts_clean_after_sigkill(cli: Cli, supplier: Supplier, r
     assert cli("status", "--json").json["lock"]["state"] == "held"
     redis_server.command("DEL", LOCK)  # or wait until it expires
     assert cli("run", "--json").json["outcome"] == "COMPLETE"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_command_that_hangs_says_that_it_was_stopped_before_it_is_ended(as_json: bool) -> None:
+    """Also while it is still being loaded, when it knows of no result."""
+    code = (
+        "import sys, time; from catalog_sync.cli import main; from catalog_sync.terminal import arguments, signals\n"
+        "signals.STOP_WITHIN = 0.1\n"
+        "def hang(answer, signals):\n    print('hangs', file=sys.stderr, flush=True)\n    while True: time.sleep(1)\n"
+        "arguments.parse = lambda *_: hang\n"
+        f"sys.exit(main.main({['status', '--json'][: 1 + as_json]}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True) as running:
+        assert running.stderr is not None
+        assert running.stderr.readline() == "hangs\n"
+        running.send_signal(signal.SIGTERM)
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 143
+    assert err == "catalog-sync: stopped by SIGTERM\n"
+    assert ("cancelled" in out) == as_json
+
+
+def test_last_words_that_hang_delay_the_end_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(signals, "LAST_WORDS", 0.01)
+    monkeypatch.setattr("os._exit", ended.append)
+    stop = signals.StopSignals()
+    silence = threading.Event()
+    stop.on_forced_exit = silence.wait
+    stop._end()
+    silence.set()
+    assert ended == [143]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import shutil
@@ -15,12 +16,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from catalog_sync.cli import status
+from catalog_sync.cli import run, status
 from catalog_sync.cli.read import _columns, _print_bundle
 from catalog_sync.cli.tables import GAP, Column, fit, print_table
-from catalog_sync.domain.models import Bundle
+from catalog_sync.domain.models import Bundle, ErrorInfo, GroupReport, Outcome
 from catalog_sync.store.reader import BundleAnswer
 from catalog_sync.terminal import output
+from support.sync_reports import report
 
 
 def bundle(name: str = "esim_100GB_180D_RGBL_V2", price: str = "223.91", **changes: object) -> Bundle:
@@ -191,3 +193,29 @@ def test_a_dumb_terminal_has_its_own_width_too(monkeypatch: pytest.MonkeyPatch) 
     assert output.console(Terminal()).width == 43
     monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((61, 24)))
     assert output.console(Terminal()).width == 61
+
+
+@pytest.mark.fault("U1")
+@pytest.mark.parametrize("width", [45, 60, 80, 200])
+def test_the_summary_of_a_run_wraps_at_words_and_leaves_its_command_whole(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    error = ErrorInfo("503", "transient", "MEDIUM", "the supplier answered 503: Service unavailable", None, "ab" * 16)
+    group = GroupReport("Standard - Unlimited Essential", "failed", 1_255, error)
+    found = report(Outcome.FAILED, groups=(group,), version="20261128T200508-1795896308946913-cf3ffb97")
+    found = dataclasses.replace(found, error=error)
+    shown, plain = Terminal(), "\n".join(run.summary(found))
+    run._print_summary(shown, found)
+    lines = [line.rstrip() for line in shown.getvalue().splitlines()]
+    assert f"  look closer     catalog-sync trace {'ab' * 16}" in lines
+    assert max(cell_len(line) for line in lines if "look closer" not in line) <= width
+    assert "".join(shown.getvalue().split()) == "".join(plain.split())
+    if width >= 60:
+        words = shown.getvalue().split()
+        assert {"Essential:", "(transient,", "unavailable", found.version} <= set(words)

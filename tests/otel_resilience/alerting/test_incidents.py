@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from otel_resilience.alerting import (
     Status,
     fingerprint,
 )
+from otel_resilience.alerting.model.alert import rfc3339
 from otel_resilience.alerting.model.book import OVERFLOW_KIND, IncidentBook
 from otel_resilience.alerting.model.incident import Incident
 from otel_resilience.alerting.model.observed import MAX_ERROR_TYPES
@@ -352,6 +354,24 @@ class TestEscalation:
         world.run()
         (message,) = world.messages()
         assert (message.severity, message.further_channels) == (Severity.CRITICAL, ("pager", "boss"))
+
+    def test_each_step_is_kept_with_its_time_and_what_it_changed(self) -> None:
+        steps = (
+            EscalationStep(after=600.0, severity=Severity.CRITICAL),
+            EscalationStep(after=900.0, channels=("boss",)),
+        )
+        world = World(config=AlertConfig(escalation=steps))
+        world.report()
+        world.run(1000)
+        (incident,) = world.service.incidents()
+        assert incident.escalations == [
+            {"at": rfc3339(EPOCH + 600), "severity": "CRITICAL", "channels": []},
+            {"at": rfc3339(EPOCH + 900), "severity": "CRITICAL", "channels": ["boss"]},
+        ]
+        stored = json.loads(json.dumps(incident.dump()))
+        assert Incident.load(stored).escalations == incident.escalations
+        del stored["escalations"]  # an earlier version wrote it
+        assert Incident.load(stored).escalations == []
 
     def test_a_step_that_changes_nothing_is_not_notified(self) -> None:
         world = World(config=AlertConfig(escalation=(EscalationStep(after=600.0),)))

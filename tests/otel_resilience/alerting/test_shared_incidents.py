@@ -796,3 +796,26 @@ class SharedIncidents(RuleBasedStateMachine):
 
 SharedIncidents.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestSharedIncidents = SharedIncidents.TestCase
+
+
+@pytest.mark.parametrize("raised", [False, True], ids=["first message", "raised"])
+def test_what_another_process_has_sent_does_not_wait_in_the_outbox_of_those_that_saw_it_too(
+    tmp_path: Path, raised: bool
+) -> None:
+    """Each that sees an incident writes its message down, in case it is the only one that lives on."""
+    processes = Processes()
+    worlds = [processes.start(outbox=Outbox(tmp_path)) for _ in range(3)]
+    for world in worlds:
+        world.report(severity=Severity.HIGH)
+    assert len(Outbox(tmp_path).waiting()) == 3
+    processes.run(60)
+    if raised:
+        for world in worlds:
+            world.report(severity=Severity.CRITICAL)
+        assert Outbox(tmp_path).waiting()
+    processes.run(2 * CATCH_UP_EVERY + 60)
+    assert [message.reason for message in processes.inbox.messages] == ["new", "raised"][: 1 + raised]
+    assert Outbox(tmp_path).waiting() == []
+    processes.kill(worlds[0])
+    processes.run(2 * CATCH_UP_EVERY)
+    assert len(processes.inbox.messages) == 1 + raised

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from catalog_sync.api.pages.html import Html, h
 from catalog_sync.api.pages.parts import many, took
-from catalog_sync.domain.models import Outcome, SyncKind
-from catalog_sync.domain.times import epoch
-from catalog_sync.history import SyncRecord
+from catalog_sync.domain.models import Outcome
+from catalog_sync.history.days import DAY_SECONDS, DAYS, DaySummary
 
-DAYS: Final = 90
-_DAY: Final = 86_400.0
 _COLUMN: Final = 8
 _ROW: Final = 34
-_FRESH: Final = (Outcome.COMPLETE, Outcome.PARTIAL)
 _GOOD: Final = (Outcome.COMPLETE, Outcome.SKIPPED_LOCKED)
 
 
@@ -31,6 +26,7 @@ class Day:
     partial: int = 0
     failed: int = 0
     longest: float = 0.0
+    mean: float = 0.0
     oldest: float | None = None
     """How old the catalogue became; ``None`` before the first sync that is known."""
 
@@ -40,38 +36,36 @@ class Day:
         return self.good + self.partial + self.failed
 
 
-def days(records: Sequence[SyncRecord], now: float) -> list[Day]:
+def days(kept: Mapping[str, DaySummary], now: float) -> list[Day]:
     """The last :data:`DAYS` days, today last."""
-    today = int(now // _DAY)
-    found = [Day(dt.date.fromordinal(dt.date(1970, 1, 1).toordinal() + today - back)) for back in range(DAYS)][::-1]
-    for record in records:
-        place = DAYS - 1 - (today - int(epoch(record.ended_at) // _DAY))
-        if 0 <= place < DAYS:
-            day = found[place]
-            day.good += record.outcome in _GOOD
-            day.partial += record.outcome is Outcome.PARTIAL
-            day.failed += record.outcome not in (*_GOOD, Outcome.PARTIAL)
-            day.longest = max(day.longest, record.duration_s)
-    _add_ages(found, records, today, now)
+    today = int(now // DAY_SECONDS)
+    found = []
+    renewed = None
+    for number in range(today - DAYS + 1, today + 1):
+        day = Day(dt.date.fromordinal(dt.date(1970, 1, 1).toordinal() + number))
+        summary = kept.get(day.date.isoformat())
+        end = min(now, (number + 1) * DAY_SECONDS)
+        ages = []
+        if summary is not None:
+            day.good = sum(summary.outcomes.get(each, 0) for each in _GOOD)
+            day.partial = summary.outcomes.get(Outcome.PARTIAL, 0)
+            day.failed = summary.count - day.good - day.partial
+            day.longest = summary.longest_s
+            day.mean = summary.total_s / max(1, summary.count)
+            if summary.first_renewed is not None and summary.last_renewed is not None:
+                # The catalogue is renewed by full syncs; until the next one it grows older.
+                before = summary.first_renewed if renewed is None else renewed
+                ages = [summary.longest_gap_s, summary.first_renewed - before]
+                renewed = summary.last_renewed
+        if renewed is not None:
+            day.oldest = max(0.0, *ages, end - renewed)
+        found.append(day)
     return found
 
 
-def _add_ages(found: list[Day], records: Sequence[SyncRecord], today: int, now: float) -> None:
-    """The catalogue is renewed by full syncs; until the next one it grows older."""
-    renewed = sorted(
-        epoch(record.ended_at) for record in records if record.kind is SyncKind.FULL and record.outcome in _FRESH
-    )
-    for since, until in itertools.pairwise([*renewed, now]):
-        for number in range(int(since // _DAY), int(until // _DAY) + 1):
-            place = DAYS - 1 - (today - number)
-            if 0 <= place < DAYS:
-                age = min(until, (number + 1) * _DAY) - since
-                found[place].oldest = max(found[place].oldest or 0.0, age)
-
-
-def chart(records: Sequence[SyncRecord], now: float, *, stale_after: float) -> Html:
+def chart(kept: Mapping[str, DaySummary], now: float, *, stale_after: float) -> Html:
     """The chart with its text."""
-    found = days(records, now)
+    found = days(kept, now)
     if not any(day.count for day in found):
         return h("p", f"No sync in the last {DAYS} days is kept.", class_="quiet")
     most = max(day.count for day in found)
@@ -121,13 +115,16 @@ def _text(found: Sequence[Day], stale_after: float) -> str:
 
 
 def _table(found: Sequence[Day]) -> Html:
-    head = h("tr", (h("th", name, scope="col") for name in ("day", "complete", "partial", "failed", "longest", "age")))
+    head = h(
+        "tr",
+        (h("th", name, scope="col") for name in ("day", "complete", "partial", "failed", "mean", "longest", "age")),
+    )
     lines = (
         h(
             "tr",
             h("th", str(day.date), scope="row"),
             (h("td", str(count)) for count in (day.good, day.partial, day.failed)),
-            h("td", took(day.longest)),
+            (h("td", took(seconds)) for seconds in (day.mean, day.longest)),
             h("td", "–" if day.oldest is None else took(day.oldest)),
         )
         for day in reversed(found)

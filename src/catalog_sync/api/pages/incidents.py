@@ -75,6 +75,7 @@ def timeline(each: Incident) -> Html:
     """What happened when, oldest first."""
     events: list[tuple[str, Child]] = [(each["first_seen"], "first seen")]
     events += [(sent["at"], _sent(sent)) for sent in each["deliveries"]]
+    events += [(step["at"], _escalated(step)) for step in each["escalations"]]
     events += [(action["at"], _action(action)) for action in each["actions"]]
     if each["acknowledged_at"] and not any(action["action"] == "ack" for action in each["actions"]):
         events.append((each["acknowledged_at"], "acknowledged"))
@@ -84,7 +85,7 @@ def timeline(each: Incident) -> Html:
         events.append((each["resolved_at"], "resolved"))
     events.sort(key=lambda event: event[0])
     present = [
-        f"escalated {many(each['escalation'], 'time')}, now {each['severity']}" if each["escalation"] else None,
+        _unlisted(each),
         (h("span", "silenced until "), moment(each["silenced_until"])) if each["silenced_until"] else None,
     ]
     return h(
@@ -97,6 +98,22 @@ def timeline(each: Incident) -> Html:
 
 def _sent(sent: Mapping[str, Any]) -> Child:
     return f"message {sent['message']} taken by {sent['channel']}, {took(sent['seconds'])} after its cause"
+
+
+def _escalated(step: Mapping[str, Any]) -> Child:
+    further = f", {', '.join(step['channels'])} notified too" if step["channels"] else ""
+    return f"escalated: {step['severity']}{further}"
+
+
+def _unlisted(each: Incident) -> str | None:
+    """What the record does not hold any more, or never held."""
+    first = min((sent["message"] for sent in each["deliveries"]), default=0)
+    steps = each["escalation"] - len(each["escalations"])
+    parts = (
+        f"of the first {many(first - 1, 'message')} no confirmation is kept" if first > 1 else None,
+        f"escalated {many(steps, 'time')} when that was not kept" if steps > 0 else None,
+    )
+    return ", ".join(part for part in parts if part) or None
 
 
 def _action(action: Mapping[str, Any]) -> Child:

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from catalog_sync.alerts.links import links_of
 from catalog_sync.api.incidents import IncidentId
 from catalog_sync.api.pages import incidents, syncs, system, traces
-from catalog_sync.api.pages.chart import DAYS, chart
+from catalog_sync.api.pages.chart import chart
 from catalog_sync.api.pages.frame import page, problem_page
 from catalog_sync.api.pages.html import Html, h
 from catalog_sync.api.pages.parts import Known, known, path, section, title_of
@@ -23,7 +23,8 @@ from catalog_sync.api.parameters import JobId, PathText, SyncsParameters, Text
 from catalog_sync.api.problems import ProblemError
 from catalog_sync.domain.errors import CacheConnectionError, IncidentNotFoundError
 from catalog_sync.domain.models import Outcome, SyncKind
-from catalog_sync.history.history import KEPT, MAX_AGE, Found
+from catalog_sync.history.days import DAYS
+from catalog_sync.history.history import KEPT, MAX_AGE, Found, FoundDays
 from catalog_sync.jobs import Job, JobNotFoundError
 from catalog_sync.observability.traces import SpanRecord
 from catalog_sync.store.traces import KEPT_FAILED, KEPT_OTHER, MAX_FAILED
@@ -77,7 +78,7 @@ class Site:
             "kind": wanted.kind and wanted.kind.value,
             "trigger": wanted.trigger,
         }
-        jobs, kept = await asyncio.gather(self.all.latest(wanted), known(self._history()))
+        jobs, kept = await asyncio.gather(self.all.latest(wanted), known(self._days()))
         return page(
             "Syncs",
             self._chart(kept),
@@ -90,11 +91,11 @@ class Site:
             place="/syncs",
         )
 
-    def _chart(self, kept: Known[Found]) -> Html:
+    def _chart(self, kept: Known[FoundDays]) -> Html:
         title = f"The last {DAYS} days"
         if kept.value is None:
             return section("history", title, unknown=kept.problem)
-        drawn = chart(kept.value.syncs, self.wall_clock(), stale_after=self.settings.stale_after)
+        drawn = chart(kept.value.days, self.wall_clock(), stale_after=self.settings.stale_after)
         partly = None if kept.value.complete else h("p", "Not everything could be read.", class_="notice")
         return section("history", title, partly, drawn)
 
@@ -209,6 +210,9 @@ class Site:
 
     async def _history(self) -> Found:
         return await asyncio.to_thread(self.all.history.latest)
+
+    async def _days(self) -> FoundDays:
+        return await asyncio.to_thread(self.all.history.days)
 
 
 def _trace(trace_id: str, spans: Known[Sequence[SpanRecord]], error_type: str | None) -> Html:

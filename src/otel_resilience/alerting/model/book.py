@@ -540,7 +540,7 @@ class IncidentBook:
         changed = False
         for number, step in enumerate(self.config.escalation):
             if number not in incident.steps and step_at(incident, step) <= now:
-                changed |= incident.take_step(number, step)
+                changed |= incident.take_step(number, step, now)
         return changed
 
     def _wakes_at(self, incident: Incident, batches: Mapping[str, float]) -> float:

@@ -148,6 +148,8 @@ class Incident:
     """What the stored record does not hold yet. Not stored."""
     unsaved: bool = False
     """Changed in another way than by what was observed. Not stored."""
+    escalations: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """When each step was taken, with the severity and the further channels since then."""
 
     @classmethod
     def of(cls, alert: Alert, now: float, fingerprint: str | None = None) -> Incident:
@@ -379,12 +381,14 @@ class Incident:
         """From when on it may be escalated or repeated: time in which no process looked says nothing."""
         return -math.inf if self.observed_here else self.watched_since + max(config.keep_firing, SETTLE)
 
-    def take_step(self, number: int, step: EscalationStep) -> bool:
+    def take_step(self, number: int, step: EscalationStep, now: float) -> bool:
         """Escalate. Whether that makes a difference to what people get."""
         before = (self.severity, self.channels)
         self.steps = (*self.steps, number)
         self.severity = escalated_severity(self.severity, step.severity)
         self.channels = tuple(dict.fromkeys((*self.channels, *step.channels)))
+        taken = {"at": rfc3339(now), "severity": self.severity.value, "channels": list(self.channels)}
+        self.escalations.append(taken)
         return (self.severity, self.channels) != before
 
     def next_message(
@@ -490,6 +494,7 @@ class Incident:
             error_types=dict(self.error_types),
             deliveries=list(self.deliveries),
             actions=list(self.actions),
+            escalations=list(self.escalations),
         )
         return {key: None if value in (math.inf, -math.inf) else value for key, value in data.items()}
 
@@ -515,6 +520,7 @@ class Incident:
             sent_at=tuple(map(float, fields.get("sent_at", ()))),
             deliveries=list(fields["deliveries"]),
             actions=list(fields.get("actions", ())),
+            escalations=list(fields.get("escalations", ())),
             error_types=dict(fields["error_types"]),
             watched_since=fields["last_seen"],
             due=math.inf if fields["due"] is None else fields["due"],

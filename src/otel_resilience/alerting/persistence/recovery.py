@@ -167,6 +167,16 @@ class Archive:
         known = self._kept.get(incident.id)
         return known is not None and known.severity is incident.severity
 
+    def sent_by_another(self, incident: Incident, sender: str) -> bool:
+        """Whether what lies here was prepared by ``sender``, this process, and another one has sent and keeps it.
+
+        What was taken over from a process that ended is neither.
+        """
+        kept = self._kept.get(incident.id)
+        if kept is None or kept.sender != sender:
+            return False
+        return incident.sender_of(message_number(kept)) not in (None, sender)
+
     def keep(self, notification: Notification) -> None:
         """It will be sent: from now on it survives the process."""
         self._kept[notification.incident] = notification
