@@ -35,6 +35,7 @@ async def test_each_process_of_the_pool_is_itself_and_loses_nothing(tmp_path: Pa
             )
             job = await world.ended((await world.jobs.submit(SyncRequest())).id)
             assert job.outcome == "COMPLETE", world.logs()
+        sent = supplier.requests()
         worker.terminate()
         assert worker.process.wait(100) == 0, world.logs()
         assert "Traceback" not in worker.log.read_text()
@@ -44,7 +45,7 @@ async def test_each_process_of_the_pool_is_itself_and_loses_nothing(tmp_path: Pa
     assert {"catalog.sync", "catalog.publish"} <= names
     assert {span.resource["service.name"] for span in ours} == {"catalog-worker"}
     requests = [span for span in ours if span.scope == "opentelemetry.instrumentation.httpx"]
-    assert len(requests) == supplier.requests()
+    assert len(requests) == sent
     instances = {span.resource["service.instance.id"] for span in ours}
     assert all(name.startswith("pod-1-") for name in instances)
     assert len(instances) == 2
