@@ -1,8 +1,10 @@
 """Chaos: syncs and readers while all around them fails at random. ``python tests/support/chaos.py``.
 
 Every accepted sync must end, none may be published twice, no reader may see half of one version, a mix of two, or
-another bundle than the supplier has, and a second installation on the same Redis stays as it is. What Redis has lost
-itself (everything deleted, an older replica promoted) may be forgotten, and the next sync makes it good.
+another bundle than the supplier has, and a second installation on the same Redis stays as it is; in the end a killed
+worker's step is begun again within its lease and five seconds. How slow the machine is, is measured first: events and
+limits go by it. What Redis has lost itself (everything deleted, an older replica promoted) may be forgotten, and the
+next sync makes it good.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ if __name__ == "__main__":  # as a program: the other helpers lie beside this on
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from catalog_sync.domain.errors import CacheConnectionError, CatalogSyncError
-from catalog_sync.domain.models import SyncRequest
+from catalog_sync.domain.models import SyncKind, SyncRequest
+from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.port import Job, JobNotFoundError
+from catalog_sync.jobs.records import step_of
 from catalog_sync.store.errors import VersionGoneError
 from support.api_process import TOKEN, ApiProcess
 from support.loopback_proxy import LoopbackProxy
@@ -40,10 +44,17 @@ from support.worker_world import PERSISTENT, WorkerWorld, process_environment, r
 WORKERS = 3
 READERS = 3
 SETTLE = 120.0
-"""Seconds that the last syncs get to end once nothing is killed any more."""
+"""Seconds that the last syncs get to end once nothing is killed any more, on a machine with nothing else to do."""
+QUIET = 2.5
+"""Seconds that a sync takes there. Where it takes longer, events come more slowly and everything gets more time."""
+SLOWEST = 20.0
+"""How many times as slow a machine is at most."""
+NOTICED = 5.0
+"""Seconds beyond its lease within which what a killed worker did is begun again."""
 SOMEWHAT_SLOW = {"name": "slow", "rules": [{"fault": "latency", "delay_s": 0.15, "when": {"endpoint": "catalogue"}}]}
 
 
+VERY_SLOW = {"name": "slow", "rules": [{"fault": "latency", "delay_s": 1.5, "when": {"endpoint": "catalogue"}}]}
 KILLS = {"worker": 6, "api": 2, "redis": 2}
 """Processes that are killed, by how often."""
 EVENTS = {**KILLS, "clock": 2, "disk": 2, "proxy": 2, "flushall": 1, "failover": 1}
@@ -73,6 +84,12 @@ class Findings:
     unpublished: list[str] = dataclasses.field(default_factory=list)
     neighbour: list[str] = dataclasses.field(default_factory=list)
     """Keys of the second installation that changed."""
+    late: list[str] = dataclasses.field(default_factory=list)
+    """Steps of killed workers that were begun again too late."""
+    takeover: float | None = None
+    """Seconds from the death of a worker until another one began its step again."""
+    slowness: float = 1.0
+    """How many times as long as on a quiet machine a sync takes."""
     repeated_steps: int = 0
     dead_letters: int = 0
     seconds: float = 0.0
@@ -80,7 +97,7 @@ class Findings:
     @property
     def faults(self) -> dict[str, list[str]]:
         """What must not be, where it was."""
-        names = ("lost", "torn", "wrong", "published_twice", "unpublished", "neighbour")
+        names = ("lost", "torn", "wrong", "published_twice", "unpublished", "neighbour", "late")
         return {name: found for name in names if (found := getattr(self, name))}
 
     def summary(self) -> dict[str, Any]:
@@ -126,6 +143,9 @@ class Chaos:
             self._world.start_worker()
         await self._start_api()
         self._truth = await self._complete_sync()
+        asked = time.monotonic()
+        await self._complete_sync()
+        self.found.slowness = round(min(max((time.monotonic() - asked) / QUIET, 1.0), SLOWEST), 1)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._ask_for_syncs())
             for _ in range(READERS):
@@ -133,7 +153,7 @@ class Chaos:
             await asyncio.sleep(3)
             first = time.monotonic()
             for _ in range(number):
-                await asyncio.sleep(self._random.uniform(0.2, 3.0))
+                await asyncio.sleep(self._random.uniform(0.2, 3.0) * self.found.slowness)
                 if time.monotonic() - first > within:
                     break
                 await self._let_something_happen()
@@ -141,6 +161,7 @@ class Chaos:
         await self._look()
         if await self._complete_sync() != self._truth:
             self.found.wrong.append("the last version")
+        await self._measure_takeover()
         self._look_at_neighbour()
         await asyncio.to_thread(self._api.__exit__, None, None, None)
         self.found.seconds = round(time.monotonic() - began, 1)
@@ -292,7 +313,7 @@ class Chaos:
 
     async def _complete_sync(self) -> dict[bytes, bytes]:
         """What a sync publishes that nothing disturbs."""
-        give_up = time.monotonic() + SETTLE
+        give_up = time.monotonic() + SETTLE * self.found.slowness
         while True:
             job = None
             with contextlib.suppress(CatalogSyncError):
@@ -302,6 +323,28 @@ class Chaos:
                 return {name: _fresh(row) for name, row in (await self._rows(version or "")).items()}
             assert time.monotonic() < give_up, f"no sync completes: {job}\n{self._world.logs()}"
             await asyncio.sleep(0.2)
+
+    async def _measure_takeover(self) -> None:
+        """A worker is killed while it waits for the supplier and two others have nothing to do."""
+        self._world.supplier.play(VERY_SLOW)
+        group = json.loads(next(iter(self._truth.values())))["groups"][0]
+        job = await self._world.jobs.submit(SyncRequest(SyncKind.GROUP, group))
+        give_up = time.monotonic() + SETTLE * self.found.slowness
+        step, steps = step_of(0), JobKeys(job.id).steps
+        while (claim := self._world.redis.command("HGET", steps, f"{step}:claim")) is None:
+            assert time.monotonic() < give_up, f"it is not fetched\n{self._world.logs()}"
+            await asyncio.sleep(0.02)
+        pid = int(claim.split(b":")[1])
+        living = [worker for worker in self._world.workers if worker.process.poll() is None]
+        await asyncio.to_thread(next(worker for worker in living if pid in worker.children).kill)
+        died = time.monotonic()
+        while int(self._world.redis.command("HGET", steps, f"{step}:starts")) < 2 and time.monotonic() < give_up:
+            await asyncio.sleep(0.02)
+        self.found.takeover = round(time.monotonic() - died, 1)
+        self._world.supplier.play(SOMEWHAT_SLOW)
+        await self._ended(job.id, give_up)
+        if self.found.takeover > (self._world.settings.job_lease + NOTICED) * self.found.slowness:
+            self.found.late.append(job.id)
 
     async def _ended(self, job_id: str, give_up: float) -> Job | None:
         """The job once it has ended, or as it is when time is up; ``None`` where there is none."""
@@ -316,7 +359,7 @@ class Chaos:
             await asyncio.sleep(0.1)
 
     async def _look(self) -> None:
-        give_up = time.monotonic() + SETTLE
+        give_up = time.monotonic() + SETTLE * self.found.slowness
         jobs = {job_id: await self._ended(job_id, give_up) for job_id in self.found.accepted}
         versions = self._published()
         for job_id, job in jobs.items():

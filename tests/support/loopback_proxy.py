@@ -85,7 +85,8 @@ class LoopbackProxy:
             host, _, port = where.decode().rpartition(":")
             return b"", host, int(port)
         url = urlsplit(where.decode())
-        return b" ".join((method, (url.path or "/").encode(), rest)), str(url.hostname), url.port or 80
+        target = url._replace(scheme="", netloc="", path=url.path or "/").geturl()
+        return b" ".join((method, target.encode(), rest)), str(url.hostname), url.port or 80
 
     def _socks(self, connection: socket.socket) -> tuple[bytes, str, int]:
         connection.recv(connection.recv(1)[0])  # the ways to log in

@@ -1,6 +1,7 @@
 """Soak: many syncs through the API, done by workers; do memory, threads and descriptors stay flat?
 
-``python tests/support/soak.py --syncs 1000``. Every process is measured after each sync, when the sync has ended.
+``python tests/support/soak.py --syncs 1000``. Every process is measured after each sync, when the sync has ended. With
+``--log FILE`` a line of JSON each ``--every`` syncs says how they are, and what each process holds open.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import httpx
 
@@ -55,6 +56,26 @@ class Sample:
         )
 
 
+def held_open(pid: int) -> Counter[str]:
+    """What the descriptors of a process are: connections by the port of the other end, all else by its name."""
+    peers = dict(_peers(pid))
+    found: Counter[str] = Counter()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            target = str(entry.readlink())
+            kind, _, inode = target.partition(":")
+            found[peers.get(inode.strip("[]"), kind) if kind in {"socket", "pipe"} else target] += 1
+    return found
+
+
+def _peers(pid: int) -> Iterator[tuple[str, str]]:
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            _, local, remote, _, *rest = line.split()
+            port = int(remote.rpartition(":")[2], 16)
+            yield rest[5], f"to {port}" if port else f"listens on {int(local.rpartition(':')[2], 16)}"
+
+
 def verdict(samples: Sequence[Sample]) -> dict[str, Any]:
     """Whether a process is flat: after the warm-up the median of the second half is at most that of the first one,
     and what ``GROWTH`` and ``SLACK`` allow. A leak at each sync moves it further the longer the run is.
@@ -72,9 +93,11 @@ def verdict(samples: Sequence[Sample]) -> dict[str, Any]:
 class Soak:
     """One run over a world."""
 
-    def __init__(self, world: WorkerWorld, api: ApiProcess) -> None:
+    def __init__(self, world: WorkerWorld, api: ApiProcess, log: TextIO | None = None, every: int = 10) -> None:
         self._world = world
         self._api = api
+        self._log = log
+        self._every = every
         self._samples: dict[str, list[Sample]] = defaultdict(list)
 
     def run(self, syncs: int, within: float) -> dict[str, Any]:
@@ -88,6 +111,8 @@ class Soak:
                     break
                 outcomes[self._sync(client)] += 1
                 self._sample()
+                if self._log is not None and sum(outcomes.values()) % self._every == 0:
+                    print(json.dumps(self._state(outcomes, began)), file=self._log, flush=True)
         judged = {name: verdict(samples) for name, samples in self._samples.items()}
         return {
             "syncs": sum(outcomes.values()),
@@ -111,14 +136,31 @@ class Soak:
             time.sleep(0.05)
         raise TimeoutError(f"no end of {accepted['id']}\n{self._world.logs()}")
 
-    def _sample(self) -> None:
+    def _pids(self) -> dict[str, int]:
         pids = {"api": self._api.process.pid}
         for worker in self._world.workers:
             pids[worker.name] = worker.process.pid
             pids.update({f"{worker.name} pool {pid}": pid for pid in worker.children})
-        for name, pid in pids.items():
+        return pids
+
+    def _sample(self) -> None:
+        for name, pid in self._pids().items():
             with contextlib.suppress(FileNotFoundError):
                 self._samples[name].append(Sample.of(pid))
+
+    def _state(self, outcomes: dict[str, int], began: float) -> dict[str, Any]:
+        open_files = {}
+        for name, pid in self._pids().items():
+            with contextlib.suppress(FileNotFoundError):
+                open_files[name] = dict(held_open(pid))
+        return {
+            "syncs": sum(outcomes.values()),
+            "outcomes": dict(outcomes),
+            "seconds": round(time.monotonic() - began, 1),
+            "redis_keys": self._world.redis.command("DBSIZE"),
+            "processes": {name: dataclasses.asdict(samples[-1]) for name, samples in self._samples.items()},
+            "held_open": open_files,
+        }
 
 
 def main() -> int:
@@ -128,6 +170,8 @@ def main() -> int:
     parser.add_argument("--bundles", type=int, default=300)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--within", type=float, default=7200.0, help="seconds after which no further sync begins")
+    parser.add_argument("--log", type=Path, help="file to which the state is added while it runs")
+    parser.add_argument("--every", type=int, default=10, help="syncs between two lines of the log")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as held:
         directory = Path(name)
@@ -137,7 +181,8 @@ def main() -> int:
         for _ in range(args.workers):
             world.start_worker()
         api = held.enter_context(ApiProcess(directory, {**process_environment(), **world.env}))
-        found = Soak(world, api).run(args.syncs, args.within)
+        log = None if args.log is None else held.enter_context(args.log.open("a"))
+        found = Soak(world, api, log, args.every).run(args.syncs, args.within)
     print(json.dumps(found, indent=2))
     return 0 if found["flat"] else 1
 

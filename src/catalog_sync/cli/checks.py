@@ -19,6 +19,7 @@ from catalog_sync.domain.errors import (
     CacheWritesPausedError,
     CatalogSyncError,
     ConfigurationError,
+    InvalidDataError,
 )
 from catalog_sync.domain.freshness import Freshness
 from catalog_sync.settings.folders import make_private
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import httpx
 
     from catalog_sync.settings.settings import Settings
+    from catalog_sync.store import CatalogStore
     from catalog_sync.store.client import GuardedRedis
 
 Status = Literal["ok", "warn", "fail"]
@@ -139,9 +141,17 @@ def alerts(settings: Settings) -> Check:
     return ok("alerts", f"channels: {', '.join(seen['channels'])}; catalog-sync alerts test sends a test")
 
 
-async def store(settings: Settings) -> tuple[Check, float | None]:
-    """Which Redis is used, whether it takes a write, and whether it may evict the catalogue; with it how many seconds
-    our clock is ahead of that of Redis."""
+class StoreFindings(NamedTuple):
+    """Of the store, and as far as it answers of what is in it."""
+
+    store: Check
+    catalogue: Check | None = None
+    skew: float | None = None
+    """Seconds by which our clock is ahead of that of Redis."""
+
+
+async def store(settings: Settings) -> StoreFindings:
+    """Which Redis is used, whether it takes a write, whether it may evict the catalogue, and whether that is whole."""
     from catalog_sync.store import open_store, redis_policy
     from catalog_sync.store.client import GuardedRedis
 
@@ -153,23 +163,42 @@ async def store(settings: Settings) -> tuple[Check, float | None]:
                 found = warn(
                     "store", "in-process: the catalogue ends with the process", "install redis-server, or set REDIS_URL"
                 )
-                return found, None
+                return StoreFindings(found)
             redis = GuardedRedis(clients[0], policy, prefix=settings.key_prefix)
             info = await redis.call("info", lambda client: client.info())
             found = _judge_redis(opened.backend, info)
             skew = await _skew(redis)
             if found.status != "fail" and not await _writes(redis):
                 found = fail("store", f"{found.message}, does not read back what was written", "check that server")
+            whole = await catalogue(opened)
     except CacheAuthenticationError as error:
-        return fail("store", error_line(error_info(error)), "correct user, password and rights in REDIS_URL"), None
+        return StoreFindings(
+            fail("store", error_line(error_info(error)), "correct user, password and rights in REDIS_URL")
+        )
     except CacheWritesPausedError as error:
         refusal = error_info(error)
         advice = _ROOM.get(refusal.type, "see the log of Redis for what it lacks")
-        return fail("store", error_line(refusal), f"{advice}; reads go on"), None
+        return StoreFindings(fail("store", error_line(refusal), f"{advice}; reads go on"))
     except (CatalogSyncError, OSError) as error:
         where = redact_url(settings.redis_url) if settings.redis_url else "the private redis-server"
-        return fail("store", f"{where}: {error_line(error_info(error))}", "start Redis, or correct REDIS_URL"), None
-    return found, skew
+        return StoreFindings(
+            fail("store", f"{where}: {error_line(error_info(error))}", "start Redis, or correct REDIS_URL")
+        )
+    return StoreFindings(found, whole, skew)
+
+
+async def catalogue(opened: CatalogStore) -> Check:
+    """Whether everything that is published is as it was written. Raises ``CatalogSyncError`` other than of damage."""
+    try:
+        meta = await opened.current()
+        if meta is None:
+            return ok("catalogue", "nothing is published yet")
+        await opened.verify(meta)
+        await opened.load_index(meta.version)
+    except InvalidDataError as error:
+        advice = "start catalog-sync run: a full sync publishes a whole one; until then readers get the snapshot"
+        return fail("catalogue", error_line(error_info(error)), advice)
+    return ok("catalogue", f"{meta.bundles:,} bundles, version {meta.version}, as they were published")
 
 
 async def _writes(redis: GuardedRedis) -> bool:

@@ -43,15 +43,16 @@ def doctor(answer: Answer, signals: StopSignals) -> int:
 
 
 async def _examine(settings: Settings) -> list[Check]:
-    store, skew = await checks.store(settings)
+    found = await checks.store(settings)
     supplier, date = await checks.supplier(settings)
     return [
         checks.ok("settings", "every variable has an allowed value"),
         checks.state_dir(settings.state_dir),
         checks.disk(settings.state_dir),
-        store,
+        found.store,
+        *([] if found.catalogue is None else [found.catalogue]),
         supplier,
-        checks.clock(date, skew),
+        checks.clock(date, found.skew),
         await asyncio.to_thread(checks.alerts, settings),
         *await reach_checks.receivers(settings.alerts),
         await reach_checks.workers(settings),

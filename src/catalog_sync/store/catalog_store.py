@@ -15,7 +15,7 @@ from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
 from catalog_sync.domain.models import Bundle, CatalogueMeta, LockHolder
 from catalog_sync.domain.text import is_encodable
-from catalog_sync.store import scripts
+from catalog_sync.store import checksums, scripts
 from catalog_sync.store.client import GuardedRedis, text_of
 from catalog_sync.store.errors import (
     AlreadyPublishedError,
@@ -31,6 +31,8 @@ from catalog_sync.store.keys import (
     FENCE_SEQ,
     HASHES,
     LOCK,
+    META_DIGEST,
+    META_FENCE,
     META_JSON,
     META_MANIFEST,
     OWNER,
@@ -148,11 +150,14 @@ class CatalogStore:
         return None if version is None else await self.meta(version)
 
     async def meta(self, version: str) -> CatalogueMeta:
-        """The meta of a version, after a check that all its parts are there."""
+        """The meta of a version, after a check that all its parts are there. What is in them: :meth:`verify`."""
         keys = VersionKeys(version)
-        (document, manifest), *lengths = await self._redis.read_many(
+        (document, manifest, fence, digest), *lengths = await self._redis.read_many(
             "read meta",
-            [("HMGET", keys.meta, META_JSON, META_MANIFEST), *(("HLEN", key) for key in keys.data)],
+            [
+                ("HMGET", keys.meta, META_JSON, META_MANIFEST, META_FENCE, META_DIGEST),
+                *(("HLEN", key) for key in keys.data),
+            ],
         )
         if document is None or manifest is None:
             raise VersionGoneError(f"version {version} is not in Redis any more", context={"version": version})
@@ -164,6 +169,9 @@ class CatalogStore:
             raise CorruptEntryError(f"the meta of version {version} cannot be read") from error
         if meta.version != version:
             raise CorruptEntryError(f"under version {version} the meta of another one is stored")
+        checked = digest is not None or checksums.entry_of(version, manifest) is not None
+        if checked and digest != checksums.meta_digest(document, manifest, fence or b"").encode():
+            raise CorruptEntryError(f"the meta of version {version} is not as it was published")
         if lengths != expected or expected[0] != meta.bundles:
             damaged = VersionGoneError(f"version {version} lacks a part", context={"version": version})
             damaged.meta = meta
@@ -225,19 +233,26 @@ class CatalogStore:
         """The index of a version."""
         keys = VersionKeys(version)
         index = CatalogueIndex()
+        known = await self._checksums(keys)
         for dimension in DIMENSIONS[::-1]:
             # Durations come first: every bundle has one, so that names stand in one order.
+            values: set[str] = set()
             async for page in scan_hash(self._redis, keys.hash(dimension), count=50):
-                for value, names in page.items():
-                    index.tag(dimension, _value(value, dimension), _names(names, dimension))
+                for field, text in page.items():
+                    if known is not None:
+                        known.check(dimension, field, text)
+                    value = _value(field, dimension)
+                    values.add(value)
+                    index.tag(dimension, value, _names(text, dimension))
+            if known is not None:
+                known.check_names(dimension, values)
         if len(index) != int(await self._redis.command("count", "HLEN", keys.bundles)):
             raise VersionGoneError(f"the index of version {version} lacks a part", context={"version": version})
         return index
 
     async def values(self, version: str, dimension: Dimension) -> frozenset[str]:
         """The groups, countries, regions or durations that occur in a version."""
-        values = await self._redis.command("read index", "HKEYS", VersionKeys(version).hash(dimension))
-        return frozenset(_value(value, dimension) for value in values)
+        return frozenset(_value(value, dimension) for value in await self._fields(VersionKeys(version), dimension))
 
     async def select(self, version: str, wanted: Filter) -> list[str]:
         """The names in a version that ``wanted`` describes, sorted. Reads only the index entries it needs."""
@@ -246,19 +261,17 @@ class CatalogStore:
         for dimension in DIMENSIONS:
             if not wanted.asks_for(dimension):
                 continue
-            key = keys.hash(dimension)
-            values = await self._redis.command("read index", "HKEYS", key)
+            values = await self._fields(keys, dimension)
             fields = [value for value in values if wanted.accepts(dimension, _value(value, dimension))]
             found: set[str] = set()
             if fields:
-                texts = await self._redis.command("read index", "HMGET", key, *fields)
-                for text in texts:
+                for text in await self._values(keys, dimension, fields):
                     if text is None:
                         raise VersionGoneError(f"version {version} is not in Redis any more")
                     found.update(_names(text, dimension))
             selected = found if selected is None else selected & found
         if selected is None:
-            names = await self._redis.command("read names", "HKEYS", keys.bundles)
+            names = await self._fields(keys, "bundles")
             selected = {text_of(name, "the name of a stored bundle") for name in names}
         if not selected:
             # A key that is gone answers like an empty one: nothing is found only in a version that is whole.
@@ -268,25 +281,84 @@ class CatalogStore:
     async def get_bundles(self, version: str, names: Sequence[str]) -> list[Bundle | None]:
         """The bundles of these names in the same order, ``None`` for those that the version does not have."""
         bundles: list[Bundle | None] = []
-        key = VersionKeys(version).bundles
+        keys = VersionKeys(version)
         for chunk in chunks(names, 4 * CHUNK):
-            texts = await self._redis.command("read bundles", "HMGET", key, *chunk)
+            texts = await self._values(keys, "bundles", [name.encode() for name in chunk])
             bundles += (None if text is None else decode(name, text) for name, text in zip(chunk, texts, strict=True))
         return bundles
 
     async def iter_raw(self, version: str) -> AsyncIterator[dict[bytes, bytes]]:
         """All bundles as stored, page by page, name to JSON; one may come twice while Redis rearranges the hash."""
-        async for page in scan_hash(self._redis, VersionKeys(version).bundles, count=4 * CHUNK):
+        keys = VersionKeys(version)
+        known = await self._checksums(keys)
+        async for page in scan_hash(self._redis, keys.bundles, count=4 * CHUNK):
+            if known is not None:
+                for name, text in page.items():
+                    known.check("bundles", name, text)
             yield page
 
-    async def iter_bundles(self, version: str) -> AsyncIterator[Bundle]:
-        """All bundles of a version, each once."""
+    async def iter_bundles(self, version: str, total: checksums.Total | None = None) -> AsyncIterator[Bundle]:
+        """All bundles of a version, each once; ``total`` counts what was read."""
         seen: set[bytes] = set()
         async for page in self.iter_raw(version):
             for name, text in page.items():
                 if name not in seen:
                     seen.add(name)
+                    if total is not None:
+                        total.add(name, text)
                     yield decode(text_of(name, "the name of a stored bundle"), text)
+
+    async def verify(self, meta: CatalogueMeta) -> dict[str, bytes]:
+        """The checksums of all bundles of a version, by name, once each of them was read.
+
+        Raises :class:`VersionGoneError` or :class:`CorruptEntryError` where one is missing or not as it was published,
+        and of a version without checksums where one cannot be read.
+        """
+        keys = VersionKeys(meta.version)
+        known = await self._checksums(keys)
+        found: dict[str, bytes] = {}
+        async for page in scan_hash(self._redis, keys.bundles, count=4 * CHUNK):
+            for name, text in page.items():
+                key = text_of(name, "the name of a stored bundle")
+                if known is None:
+                    decode(key, text)
+                    found[key] = checksums.checksum("bundles", name, text)
+                else:
+                    found[key] = known.check("bundles", name, text)
+        if len(found) != meta.bundles:
+            damaged = VersionGoneError(f"version {meta.version} lacks bundles", context={"version": meta.version})
+            damaged.meta = meta
+            raise damaged
+        return found
+
+    async def _checksums(self, keys: VersionKeys) -> checksums.Checksums | None:
+        """All of a version."""
+        answer = await self._redis.command("read checksums", *checksums.reading(keys))
+        return checksums.read(keys.version, answer)
+
+    async def _fields(self, keys: VersionKeys, where: str) -> list[bytes]:
+        """The fields of a data hash."""
+        fields, answer = await self._redis.read_many(
+            "read names" if where == "bundles" else "read index",
+            [("HKEYS", keys.hash(where)), checksums.reading(keys, ())],
+        )
+        known = checksums.read(keys.version, answer, ())
+        if known is not None:
+            known.check_names(where, (text_of(field, f"a name in {where}") for field in fields))
+        return list(fields)
+
+    async def _values(self, keys: VersionKeys, where: str, fields: Sequence[bytes]) -> list[bytes | None]:
+        """What a data hash has under these fields, ``None`` under those that it does not have."""
+        values, answer = await self._redis.read_many(
+            "read bundles" if where == "bundles" else "read index",
+            [("HMGET", keys.hash(where), *fields), checksums.reading(keys, fields)],
+        )
+        known = checksums.read(keys.version, answer, fields)
+        if known is not None:
+            for field, value in zip(fields, values, strict=True):
+                if value is not None:
+                    known.check(where, field, value)
+        return list(values)
 
     async def receipt(self, name: str) -> str | None:
         """The version that was published under this receipt, for a day."""

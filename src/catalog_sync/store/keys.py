@@ -45,6 +45,10 @@ META_MANIFEST = "manifest"
 """Field of the meta hash: how many fields each data hash has, as JSON."""
 META_FENCE = "fence"
 """Field of the meta hash: the token that published the version, outside the JSON so that a script can read it."""
+META_DIGEST = "digest"
+"""Field of the meta hash: the checksum of the three before."""
+META_CHECKSUMS_PREFIX = "sums:"
+"""Fields of the meta hash: checksums of what is in the data hashes, see :mod:`catalog_sync.store.checksums`."""
 
 
 def receipt_key(name: str) -> Key:

@@ -164,8 +164,11 @@ class CatalogReader:
 
         async def from_store(store: StoreReads, meta: CatalogueMeta) -> _Found:
             bundles = tuple(b for b in await store.get_bundles(meta.version, [name]) if b is not None)
-            if not bundles and await store.current() != meta:
-                raise VersionGoneError(f"version {meta.version} is not in Redis any more")
+            if not bundles:
+                if await store.current() != meta:
+                    raise VersionGoneError(f"version {meta.version} is not in Redis any more")
+                if name in await store.select(meta.version, Filter()):
+                    raise VersionGoneError(f"version {meta.version} lacks a bundle that it names")
             return _Found(meta, len(bundles), bundles)
 
         def from_snapshot(file: SnapshotFile) -> _Found:

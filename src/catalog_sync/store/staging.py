@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
 from catalog_sync.domain.errors import CacheWritesPausedError, CatalogSyncError
-from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex
+from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, names_sha256
 from catalog_sync.domain.models import Bundle, CatalogueMeta
-from catalog_sync.store import scripts
+from catalog_sync.store import checksums, scripts
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.errors import CorruptEntryError, StagingIncompleteError, VersionGoneError
 from catalog_sync.store.keys import (
     HASHES,
+    META_DIGEST,
     META_FENCE,
     META_JSON,
     META_MANIFEST,
@@ -73,6 +74,8 @@ class Staging:
         self.keys = VersionKeys(version)
         self.manifest: dict[str, int] | None = None
         """Fields per data hash; known once sealed."""
+        self._checksums: dict[str, bytes] = {}
+        """Of the bundles, by name."""
 
     @property
     def version(self) -> str:
@@ -84,16 +87,19 @@ class Staging:
         for chunk in chunks(bundles):
             fields: list[str | bytes] = []
             for bundle in chunk:
-                fields += (bundle.name, encode(bundle))
+                text = encode(bundle).encode()
+                fields += (bundle.name, text)
+                self._checksums[bundle.name] = checksums.checksum("bundles", bundle.name.encode(), text)
             await self._stage("stage bundles", self.keys.bundles, fields)
 
-    async def copy_all(self, version: str) -> int:
+    async def copy_all(self, version: str, known: Mapping[str, bytes]) -> int:
         """Takes over every bundle of a published version and returns their number. Raises :class:`VersionGoneError`.
 
-        A hash that is gone reads like an empty one: compare the number with what the version says of itself. Replaces
-        what was put before, so call it first.
+        ``known``: the checksums of its bundles by name, as they were verified. A hash that is gone reads like an empty
+        one: compare the number with what the version says of itself. Replaces what was put before, so call it first.
         """
         source = VersionKeys(version)
+        self._checksums = dict(known)
         done = await self._write("copy version", scripts.COPY_HASH, [source.bundles, self.keys.bundles], [self._ttl])
         if done == -1:
             return await self._copy_by_scan(source)
@@ -106,6 +112,12 @@ class Staging:
         """Takes bundles out again; unknown names are ignored."""
         for chunk in chunks(names):
             await self._redis.command("remove bundles", "HDEL", self.keys.bundles, *chunk)
+            for name in chunk:
+                self._checksums.pop(name, None)
+
+    def total(self) -> str:
+        """The checksum of all bundles that are staged, whatever their order."""
+        return str(checksums.Total(self._checksums.values()))
 
     async def seal(self, index: CatalogueIndex, meta: CatalogueMeta) -> None:
         """Writes the index and the meta and checks that the staged bundles are exactly those of the index.
@@ -116,18 +128,30 @@ class Staging:
             raise StagingIncompleteError(
                 f"the meta announces {meta.bundles} bundles, the index has {len(index)}, or other ones"
             )
+        if len(self._checksums) != len(index) or not all(name in index for name in self._checksums):
+            raise StagingIncompleteError("the bundles that were staged are not those of the index")
         await self._verify_names(index)
         manifest = dict.fromkeys(HASHES, 0)
         manifest["bundles"] = meta.bundles
         stale_keys = [self.keys.hash(dimension) for dimension in DIMENSIONS]
         await self._redis.command("clear index", "UNLINK", *stale_keys, self.keys.meta)
+        entries = [(name.encode(), each) for name, each in self._checksums.items()]
+        names = {"bundles": meta.names_sha256}
         for dimension in DIMENSIONS:
-            manifest[dimension] = await self._write_index(self.keys.hash(dimension), index.entries(dimension))
-        fields = [
-            *(META_JSON, _encoder.encode(meta.to_json())),
-            *(META_MANIFEST, _encoder.encode(manifest)),
-            *(META_FENCE, str(meta.fence)),
-        ]
+            values = await self._write_index(dimension, index.entries(dimension), entries)
+            manifest[dimension], names[dimension] = len(values), names_sha256(sorted(values))
+        document, counts, fence = (
+            text.encode()
+            for text in (
+                _encoder.encode(meta.to_json()),
+                _encoder.encode({**manifest, **checksums.manifest_entry(names)}),
+                str(meta.fence),
+            )
+        )
+        fields: list[str | bytes] = [META_JSON, document, META_MANIFEST, counts, META_FENCE, fence]
+        fields += (META_DIGEST, checksums.meta_digest(document, counts, fence))
+        for field, bucket in checksums.packed(entries):
+            fields += (field, bucket)
         await self._stage("stage meta", self.keys.meta, fields)
         self.manifest = manifest
 
@@ -153,20 +177,27 @@ class Staging:
                 context={"version": self.version, "expected": len(index), "staged": staged},
             )
 
-    async def _write_index(self, key: str, entries: Iterable[tuple[str, list[str]]]) -> int:
+    async def _write_index(
+        self, dimension: str, entries: Iterable[tuple[str, list[str]]], sums: list[tuple[bytes, bytes]]
+    ) -> list[str]:
+        """The values that were written; their checksums go to ``sums``."""
+        key = self.keys.hash(dimension)
         fields: list[str | bytes] = []
-        size = count = 0
+        values: list[str] = []
+        size = 0
         for value, names in entries:
-            text = _encoder.encode(names)
-            fields += (value, text)
-            count += 1
+            text = _encoder.encode(names).encode()
+            field = value.encode()
+            fields += (field, text)
+            sums.append((field, checksums.checksum(dimension, field, text)))
+            values.append(value)
             size += len(text)
             if size >= _INDEX_BYTES or len(fields) >= 2 * CHUNK:
                 await self._stage("stage index", key, fields)
                 fields, size = [], 0
         if fields:
             await self._stage("stage index", key, fields)
-        return count
+        return values
 
     async def _stage(self, name: str, key: str, fields: Sequence[str | bytes]) -> None:
         await self._write(name, scripts.STAGE, [key], [self._ttl, *fields])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 from catalog_sync.domain.errors import InvalidDataError
@@ -42,19 +42,26 @@ class Published:
         return self.damage or ("no catalogue is published" if self.previous is None else None)
 
     @classmethod
-    async def load(cls, store: CatalogStore, snapshot: Snapshot) -> Published:
-        """Look at the store first, then at the snapshot. Other errors of the store than damage pass through."""
+    async def load(cls, store: CatalogStore, snapshot: Snapshot, *, index: bool) -> Published:
+        """Look at the store first, where every bundle is read, and with ``index`` that too; then at the snapshot.
+
+        Other errors of the store than damage pass through.
+        """
         damaged: CatalogueMeta | None = None
         pointer: str | None = None
         damage: str | None = None
         try:
             pointer = await store.current_version()
-            meta = None if pointer is None else await store.meta(pointer)
+            damaged = None if pointer is None else await store.meta(pointer)
+            if damaged is not None:
+                previous = Previous(damaged, store, None, await store.verify(damaged))
+                if index:
+                    await previous.index()
+                return cls(previous)
         except (VersionGoneError, CorruptEntryError) as error:
-            damage, meta = str(error), None
-            damaged = error.meta if isinstance(error, VersionGoneError) else None
-        if meta is not None:
-            return cls(Previous(meta, store, None))
+            damage = str(error)
+            if isinstance(error, VersionGoneError) and error.meta is not None:
+                damaged = error.meta
         if damage is None and await store.has_published():
             damage = "the pointer to the published version is lost"
         saved = await snapshot.load()
@@ -72,7 +79,15 @@ class Published:
 class Previous:
     """What guards compare with and what failed groups keep."""
 
-    def __init__(self, meta: CatalogueMeta, store: CatalogStore | None, snapshot: SnapshotFile | None) -> None:
+    def __init__(
+        self,
+        meta: CatalogueMeta,
+        store: CatalogStore | None,
+        snapshot: SnapshotFile | None,
+        checksums: Mapping[str, bytes] | None = None,
+    ) -> None:
+        self.checksums = checksums or {}
+        """Of its bundles in the store, by name."""
         self.meta = meta
         """What it says of itself; of a damaged version also where its bundles are lost."""
         self.in_store = store is not None
@@ -113,7 +128,15 @@ class Previous:
                 if group in bundle.groups:
                     yield bundle
             return
-        for chunk in chunks(members(await self.index(), group)):
+        try:
+            index = await self.index()
+        except (VersionGoneError, CorruptEntryError) as error:
+            _log.warning("the groups of the bundles are read from the bundles themselves: %s", error)
+            async for bundle in self.bundles():
+                if group in bundle.groups:
+                    yield bundle
+            return
+        for chunk in chunks(members(index, group)):
             for found in await self._store.get_bundles(self.meta.version, chunk):
                 if found is not None:
                     yield found

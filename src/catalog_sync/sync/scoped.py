@@ -88,7 +88,7 @@ async def _start_from_previous(run: Run) -> None:
     builder = run.builder
     if run.previous.in_store:
         version = run.previous.meta.version
-        if await builder.staging.copy_all(version) != run.previous.meta.bundles:
+        if await builder.staging.copy_all(version, run.previous.checksums) != run.previous.meta.bundles:
             raise VersionGoneError(f"version {version} lacks bundles", context={"version": version})
         builder.index = await run.previous.index()
     else:

@@ -170,7 +170,7 @@ class SyncService:
     async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:
         owner = await asyncio.to_thread(lambda: Owner.of(self.settings, make_id=True))
         await self.store.claim(owner, force=request.force)
-        published = await Published.load(self.store, self.snapshot)
+        published = await Published.load(self.store, self.snapshot, index=request.kind is not SyncKind.FULL)
         previous = published.previous
         result.meta = previous.meta if previous else None
         asked = request

@@ -253,7 +253,8 @@ class Worker:
         else:
             token = lease.token
             async with lease.hold(release=False):
-                published = await Published.load(self.store, self.snapshot)
+                scoped = request.kind is not SyncKind.FULL
+                published = await Published.load(self.store, self.snapshot, index=scoped)
                 request = record.request.widened(published.obstacle)
                 try:
                     owner = await asyncio.to_thread(lambda: Owner.of(self.settings, make_id=True))

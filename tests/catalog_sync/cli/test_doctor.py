@@ -16,7 +16,10 @@ from support.alert_receivers import FakeWebhook, served
 from support.cli import API_KEY, Cli, Supplier
 from support.redis_server import RedisServer
 
-NAMES = ["settings", "state folder", "disk", "store", "supplier", "clock", "alerts", "workers", "telemetry", "snapshot"]
+NAMES = [
+    *("settings", "state folder", "disk", "store", "catalogue", "supplier"),
+    *("clock", "alerts", "workers", "telemetry", "snapshot"),
+]
 
 
 def statuses(cli: Cli, **changes: str) -> tuple[int, dict[str, str]]:
@@ -85,6 +88,21 @@ def test_a_redis_that_takes_no_writes_fails(cli: Cli, redis_server: RedisServer)
     result = cli("doctor", "--json")
     (check,) = (check for check in result.json["checks"] if check["name"] == "store")
     assert (check["status"], "takes no writes" in check["message"]) == ("fail", True)
+
+
+@pytest.mark.fault("S11")
+def test_a_changed_row_fails_until_the_next_sync(cli: Cli, redis_server: RedisServer) -> None:
+    cli("run")
+    key = f"{{cat}}:v:{redis_server.command('GET', '{cat}:current').decode()}:bundles"
+    name = redis_server.command("HKEYS", key)[0]
+    row = json.loads(redis_server.command("HGET", key, name))
+    redis_server.command("HSET", key, name, json.dumps({**row, "price": "0.01"}))
+    result = cli("doctor", "--json")
+    (check,) = (check for check in result.json["checks"] if check["name"] == "catalogue")
+    assert (check["status"], "is not as it was published" in check["message"]) == ("fail", True)
+    assert cli("show", name.decode(), "--json").json["bundle"]["price"] == row["price"]
+    cli("run")
+    assert statuses(cli)[1]["catalogue"] == "ok"
 
 
 class TestFolder:

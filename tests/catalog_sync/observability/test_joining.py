@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -289,3 +290,30 @@ def test_under_the_agent_a_sync_is_traced_once_and_guarded(tmp_path: Path) -> No
     assert {point.bounds[0] for point in sink.points if point.name == "catalog.sync.duration"} == {0.5}
     # The agent's own mark is not of the conventions that are in force.
     assert findings(sink) == ["resource: telemetry.auto.version is not defined"]
+
+
+@pytest.mark.fault("T2")
+def test_under_the_agent_a_process_ends_although_the_collector_never_answers() -> None:
+    """Each export may take ten minutes here: what the agent leaves to the exit of the process is cut like our own."""
+    code = "import os\nfrom catalog_sync.observability.sdk import setup_telemetry\nfrom opentelemetry import trace\n"
+    code += "with setup_telemetry('catalog-sync', os.environ) as telemetry:\n"
+    code += "    trace.get_tracer('t').start_span('s').end()\n    telemetry.shutdown(timeout=0.2)\n"
+    code += "trace.get_tracer('t').start_span('after').end()\n"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environ = {
+            **os.environ,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "600000",
+        }
+        subprocess.run([str(AGENT), sys.executable, "-c", code], env=environ, check=True, timeout=200)
+
+
+@pytest.mark.fault("T2")
+def test_under_the_agent_the_end_of_our_session_sends_what_it_has_collected(sink: OtlpSink) -> None:
+    code = "import os\nfrom catalog_sync.observability.sdk import setup_telemetry\nfrom opentelemetry import trace\n"
+    code += "with setup_telemetry('catalog-sync', os.environ): trace.get_tracer('t').start_span('within').end()\n"
+    code += "os._exit(0)\n"  # as the processes of a worker's pool end
+    environ = {**os.environ, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+    subprocess.run([str(AGENT), sys.executable, "-c", code], env=environ, check=True, timeout=200)
+    assert [span.name for span in sink.spans if span.scope == "t"] == ["within"]

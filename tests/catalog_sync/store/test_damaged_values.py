@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,10 +33,8 @@ from catalog_sync.jobs.records import dead_letter
 from catalog_sync.jobs.sweep import sweep
 from catalog_sync.observability.traces import SpanRecord
 from catalog_sync.store import CatalogStore, Snapshot, open_store
-from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.store.keys import VersionKeys
 from catalog_sync.store.reader import CatalogReader, Query
-from catalog_sync.store.staging import decode
 from catalog_sync.store.traces import SharedTraces, push_failed
 from otel_resilience.alerting import RedisStore
 from support.job_records import fields, finish, job_id, planned
@@ -56,6 +53,8 @@ CATALOGUE = {
         make_bundle("c", groups=("Other",), countries=("US-HI",), region=None, duration_days=30),
     )
 }
+EARLIER = [dataclasses.replace(bundle, price="1.00", region="Asia") for bundle in CATALOGUE.values()]
+"""What ``v0`` has, which ``v1`` has replaced."""
 QUERIES = (
     Query(),
     Query(country="pt"),
@@ -125,8 +124,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 async def _fill(world: World) -> None:
     async with open_store(world.settings, quick_policy()) as store:
-        for version in ("v0", "v1"):
-            meta = await publish(store, version, CATALOGUE.values(), as_of=rfc3339(NOW - 60))
+        await publish(store, "v0", EARLIER, as_of=rfc3339(NOW - 3000))
+        meta = await publish(store, "v1", CATALOGUE.values(), as_of=rfc3339(NOW - 60))
         await Snapshot(world.state_dir).write(meta, CATALOGUE.values())
         await store.acquire_lock("ab" * 16)
         ledger = JobLedger(store.redis)
@@ -168,8 +167,11 @@ def damage(world: World, draw: Any) -> bytes:
     client = world.client
     key = draw(st.sampled_from(sorted(world.dumps)), label="key")
     kind = client.type(key).decode()
-    how = draw(st.sampled_from(["gone", "other type", "value", "value", "value", "value"]), label="how")
-    if how == "gone":
+    how = draw(st.sampled_from(["gone", "other type", "exchanged", "value", "value", "value", "value"]), label="how")
+    earlier = key.replace(b":v:v1:", b":v:v0:")
+    if how == "exchanged" and earlier != key:
+        _exchange(client, key, earlier, draw)
+    elif how == "gone":
         client.delete(key)
     elif how == "other type":
         client.delete(key)
@@ -195,17 +197,35 @@ def damage(world: World, draw: Any) -> bytes:
     return bytes(key)
 
 
+def _exchange(client: Any, key: bytes, earlier: bytes, draw: Any) -> None:
+    """A value of the live version, or all of them, with that of the version before it."""
+    ours, theirs = client.hgetall(key), client.hgetall(earlier)
+    fields = sorted(ours.keys() & theirs.keys())
+    if fields and draw(st.booleans(), label="one"):
+        field = draw(st.sampled_from(fields), label="field")
+        client.hset(key, field, theirs[field])
+        client.hset(earlier, field, ours[field])
+    else:
+        client.rename(key, "between")
+        client.rename(earlier, key)
+        client.rename("between", earlier)
+
+
 def _spoilt(text: bytes, draw: Any) -> bytes:
     try:
         document = json.loads(text)
     except ValueError:
         document = None
-    choices = ["garbage", "cut"] + (["odd"] * 4 if isinstance(document, dict | list) and document else [])
+    choices = ["garbage", "cut", "character", "character"]
+    choices += ["odd"] * 4 if isinstance(document, dict | list) and document else []
     how = draw(st.sampled_from(choices), label="spoilt")
     if how == "garbage":
         return bytes(draw(GARBAGE, label="garbage"))
     if how == "cut":
         return text[: len(text) // 2]
+    if how == "character":
+        at = draw(st.sampled_from([at for at, each in enumerate(text) if chr(each).isalnum()] or [0]), label="at")
+        return b"".join((text[:at], draw(st.sampled_from([b"0", b"7", b"a", b"B"]), label="character"), text[at + 1 :]))
     places = list(_places(document))
     container, place = places[draw(st.integers(0, len(places) - 1), label="place")]
     if draw(st.booleans(), label="lacks"):
@@ -252,21 +272,19 @@ async def _everyone_looks(world: World, key: bytes) -> None:
 
 async def _readers(world: World, store: CatalogStore, key: bytes) -> None:
     reader = CatalogReader(store, Snapshot(world.state_dir), stale_after=3600, clock=lambda: NOW)
-    stored = _stored(world)
     for query in QUERIES:
         found = await reader.search(query)
-        assert found.version == "v1" or key == b"{cat}:current", "only the pointer decides which version it is"
-        for bundle in found.bundles:
-            assert bundle == (CATALOGUE if found.source == "snapshot" else stored)[bundle.name]
-        wanted = {name for name, bundle in stored.items() if query.matches(_profile(bundle))}
-        if b":v:" not in key:
-            assert {bundle.name for bundle in found.bundles} == wanted
-    for name in CATALOGUE:
+        if found.version != "v1":
+            assert key == b"{cat}:current", "only the pointer decides which version it is"
+            continue
+        assert found.as_of == rfc3339(NOW - 60)
+        assert list(found.bundles) == [bundle for bundle in CATALOGUE.values() if query.matches(_profile(bundle))]
+    for name, bundle in CATALOGUE.items():
         try:
             shown = await reader.show(name)
-            assert shown.bundle in (CATALOGUE[name], stored.get(name))
         except BundleNotFoundError:
             pytest.fail(f"{name} is not gone")
+        assert shown.bundle == bundle or shown.version != "v1"
     typed: list[Callable[[], Awaitable[Any]]] = [
         store.current,
         store.has_published,
@@ -285,24 +303,9 @@ def _profile(bundle: Bundle) -> Any:
     return profile_of(bundle)
 
 
-def _stored(world: World) -> dict[str, Bundle]:
-    """What can be read of the live bundles as they stand there now: what nothing contradicts is believed."""
-    try:
-        raw = world.client.hgetall(VersionKeys("v1").bundles)
-    except redis.ResponseError:
-        return dict(CATALOGUE)
-    found: dict[str, Bundle] = {}
-    for name, text in raw.items():
-        try:
-            found[name.decode()] = decode(name.decode(), text)
-        except (CorruptEntryError, ValueError):
-            continue
-    return found
-
-
 async def _all(store: CatalogStore) -> None:
     async for bundle in store.iter_bundles("v1"):
-        assert isinstance(bundle, Bundle)
+        assert bundle == CATALOGUE[bundle.name]
 
 
 async def _api(world: World, store: CatalogStore) -> None:
@@ -310,6 +313,8 @@ async def _api(world: World, store: CatalogStore) -> None:
     await live.start()
     assert live.meta is not None
     assert Freshness.of(live.meta, live.source, now=NOW, stale_after=3600).as_of
+    if live.meta.version == "v1":
+        assert await live.copy.get_bundles("v1", list(CATALOGUE)) == list(CATALOGUE.values())
     state = live.store_state()
     if not state.reachable:
         assert state.error is not None

@@ -143,9 +143,9 @@ async def test_an_unsealed_version_is_not_committed(store: CatalogStore) -> None
 
 
 async def test_a_partial_takes_over_what_it_did_not_fetch(store: CatalogStore, server: RedisServer) -> None:
-    await publish(store, "v1", bundles(600))
+    published = await publish(store, "v1", bundles(600))
     staging = store.begin("v2")
-    assert await staging.copy_all("v1") == 600
+    assert await staging.copy_all("v1", await store.verify(published)) == 600
     assert 0 < server.command("TTL", VersionKeys("v2").bundles) <= 900
     kept = await store.get_bundles("v1", ["esim_1", "esim_2"])
     await staging.put([dataclasses.replace(bundle, stale=True) for bundle in kept if bundle])
@@ -161,16 +161,16 @@ async def test_a_partial_takes_over_what_it_did_not_fetch(store: CatalogStore, s
 
 
 async def test_copying_keeps_an_earlier_stale_mark(store: CatalogStore) -> None:
-    await publish(store, "v1", [make_bundle("a", stale=True)])
+    published = await publish(store, "v1", [make_bundle("a", stale=True)])
     staging = store.begin("v2")
-    assert await staging.copy_all("v1") == 1
+    assert await staging.copy_all("v1", await store.verify(published)) == 1
     assert [b async for b in store.iter_bundles("v2")] == [make_bundle("a", stale=True)]
 
 
 async def test_copying_from_a_version_that_is_gone_is_an_error(store: CatalogStore) -> None:
     staging = store.begin("v2")
     with pytest.raises(VersionGoneError):
-        await staging.copy_all("v1")
+        await staging.copy_all("v1", {})
 
 
 async def test_discarding_leaves_nothing(store: CatalogStore, server: RedisServer) -> None:
@@ -193,7 +193,7 @@ async def test_the_same_works_inside_the_process(tmp_path: Path, monkeypatch: py
         assert (store.backend, store.degraded) == ("in-process", True)
         await publish(store, "v1", bundles(300))
         staging = store.begin("v2")
-        assert await staging.copy_all("v1") == 300
+        assert await staging.copy_all("v1", {}) == 300
         assert (await store.load_index("v1")).names() == sorted(b.name for b in bundles(300))
 
 

@@ -220,7 +220,7 @@ async def test_copying_replaces_what_was_staged_and_lasts_as_long_as_staging(
     await publish(store, "v1", [make_bundle("kept")])
     staging = store.begin("v2")
     await staging.put([make_bundle("staged before")])
-    assert await staging.copy_all("v1") == 1
+    assert await staging.copy_all("v1", {}) == 1
     key = VersionKeys("v2").bundles
     assert server.command("HKEYS", key) == [b"kept"]
     assert 800 < server.command("TTL", key) <= 900
@@ -228,7 +228,7 @@ async def test_copying_replaces_what_was_staged_and_lasts_as_long_as_staging(
 
 async def test_an_empty_version_is_copied_as_an_empty_one(store: CatalogStore) -> None:
     await publish(store, "v1", [])
-    assert await store.begin("v2").copy_all("v1") == 0
+    assert await store.begin("v2").copy_all("v1", {}) == 0
 
 
 async def test_a_server_without_copy_is_served_field_by_field(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ async def test_a_server_without_copy_is_served_field_by_field(tmp_path: Path) ->
         async with open_store(StoreSettings(tmp_path / "state", old.url), quick_policy(60)) as store:
             await publish(store, "v1", [make_bundle(f"esim_{number}") for number in range(3)])
             staging = store.begin("v2")
-            assert await staging.copy_all("v1") == 3
+            assert await staging.copy_all("v1", {}) == 3
             assert old.command("HLEN", VersionKeys("v2").bundles) == 3
 
 
@@ -246,7 +246,7 @@ async def test_an_error_of_the_copy_is_not_taken_for_an_old_server(store: Catalo
     server.command("CONFIG", "RESETSTAT")
     server.command("CONFIG", "SET", "maxmemory", 1)
     with pytest.raises(CatalogSyncError):
-        await staging.copy_all("v1")
+        await staging.copy_all("v1", {})
     server.command("CONFIG", "SET", "maxmemory", 0)
     assert "cmdstat_hscan" not in server.command("INFO", "commandstats"), "it was not copied field by field"
     assert not server.command("EXISTS", VersionKeys("v2").bundles)

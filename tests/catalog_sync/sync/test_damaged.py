@@ -19,7 +19,7 @@ from support.redis_server import RedisServer
 from support.settings import make_settings
 from support.sync_world import BUNDLES, World
 
-PARTS = (*HASHES, "meta", "pointer", "everything but the fence")
+PARTS = (*HASHES, "meta", "pointer", "everything but the fence", "a price", "a name in the index")
 
 
 def lose(server: RedisServer, version: str, part: str) -> None:
@@ -28,8 +28,17 @@ def lose(server: RedisServer, version: str, part: str) -> None:
         server.command("DEL", "{cat}:current", "{cat}:fence:seq", *VersionKeys(version).all)
     elif part == "pointer":
         server.command("DEL", "{cat}:current")
+    elif part == "a price":
+        _change(server, VersionKeys(version).bundles, b'"price":"', b'"price":"9')
+    elif part == "a name in the index":
+        _change(server, VersionKeys(version).hash("countries"), b'["', b'["x')
     else:
         server.command("DEL", VersionKeys(version).hash(part))
+
+
+def _change(server: RedisServer, key: str, old: bytes, new: bytes) -> None:
+    field = server.command("HKEYS", key)[0]
+    server.command("HSET", key, field, server.command("HGET", key, field).replace(old, new, 1))
 
 
 @pytest.fixture

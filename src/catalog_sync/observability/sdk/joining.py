@@ -7,6 +7,7 @@ to take a processor away again. ``tests/catalog_sync/observability/test_joining.
 
 from __future__ import annotations
 
+import atexit
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -109,6 +110,23 @@ def under_agent() -> bool:
     """Whether ``opentelemetry-instrument`` has set up this process."""
     provider = present_tracers()
     return provider is not None and _AGENT in provider.resource.attributes
+
+
+def of_agent(provider: TracerProvider | MeterProvider | LoggerProvider) -> bool:
+    """Whether ``opentelemetry-instrument`` made this provider: its end is that of the process, so that it is ours."""
+    holder = provider._sdk_config if isinstance(provider, MeterProvider) else provider  # noqa: SLF001
+    return _AGENT in holder.resource.attributes
+
+
+def take_exit_handler(provider: TracerProvider | MeterProvider | LoggerProvider) -> bool:
+    """Keeps a provider from ending itself when the process exits, where it would. Whether it would have."""
+    for name in ("_atexit_handler", "_at_exit_handler"):
+        handler = getattr(provider, name, None)
+        if handler is not None:
+            atexit.unregister(handler)
+            setattr(provider, name, None)
+            return True
+    return False
 
 
 def take_span_processor(provider: TracerProvider, processor: Any) -> None:

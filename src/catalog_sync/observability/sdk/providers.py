@@ -51,7 +51,7 @@ from catalog_sync.observability.sdk.redacting import (
     RedactingSpanExporter,
     RedactingSpanProcessor,
 )
-from catalog_sync.observability.sdk.session import Telemetry
+from catalog_sync.observability.sdk.session import Telemetry, end_at_exit
 from otel_resilience.redaction import redact
 from otel_resilience.telemetry import contract as library_contract
 
@@ -188,10 +188,22 @@ def _begin_metrics(provider: MeterProvider, resource: Resource, target: Target |
     joining.name_service(provider, resource, ours=provider in _own)
     if provider not in _own:
         joining.add_views(provider, _views())
+        yield from _bounded(provider)
     elif target is not None:
         interval = _unless_set("OTEL_METRIC_EXPORT_INTERVAL", METRIC_INTERVAL_MS)
         for exporter in exporters(target, "metrics"):
             yield _add_reader(provider, PeriodicExportingMetricReader(exporter, interval))
+
+
+def _bounded(provider: TracerProvider | MeterProvider | LoggerProvider) -> Iterator[End]:
+    """Under ``opentelemetry-instrument`` nobody else bounds the end of a process, and no worker's fork flushes.
+
+    A session flushes what it has collected within its own limit, and at the exit of the process little is left.
+    """
+    if joining.of_agent(provider):
+        if joining.take_exit_handler(provider):
+            end_at_exit(provider.shutdown)
+        yield provider.force_flush
 
 
 def _add_reader(provider: MeterProvider, reader: MetricReader) -> End:
@@ -274,6 +286,7 @@ def _begin_tracing(
     joining.name_service(provider, resource, ours=provider in _own)
     if provider not in _own:
         joining.guard_spans(provider)
+        yield from _bounded(provider)
     elif target is not None:
         delay = _unless_set("OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS)
         for exporter in exporters(target, "traces", meters):
@@ -330,6 +343,7 @@ def _begin_logs(
     yield _add_log_processor(provider, EventLines())
     if provider not in _own:
         joining.guard_logs(provider)
+        yield from _bounded(provider)
     elif target is not None:
         delay = _unless_set("OTEL_BLRP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS)
         longest = LogRecordLimits().max_log_record_attribute_length

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +19,11 @@ from otel_resilience.redaction import redact
 SHUTDOWN_TIMEOUT: Final = 4.5
 """Seconds that the end of telemetry may take, whatever the collector does: with what else ends, less than five."""
 
+EXIT_TIMEOUT: Final = 1.0
+"""Seconds that providers which are not ours get when the process exits: the session's end has flushed them before."""
+
 _log = logging.getLogger(__name__)
+_at_exit: Final[list[_AtExit]] = []
 
 
 @dataclasses.dataclass(eq=False)
@@ -55,6 +61,47 @@ class Telemetry:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.shutdown()
+
+
+def end_at_exit(action: Callable[[], object]) -> None:
+    """Runs ``action`` when the process exits, beside others, all of them for at most :data:`EXIT_TIMEOUT` seconds."""
+    if not _at_exit:
+        atexit.register(_exit)
+    _at_exit.append(_AtExit(action))
+
+
+class _AtExit:
+    """Its thread waits from the start: while a process exits, Python starts none any more."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self._action = action
+        self._pid = os.getpid()
+        self._asked = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="telemetry-exit", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        self._asked.wait()
+        _quietly(self._action)
+
+    def ask(self) -> None:
+        """A fork has no thread of ours: there it is done at once."""
+        if self._pid == os.getpid():
+            self._asked.set()
+        else:
+            _quietly(self._action)
+
+    def wait(self, seconds: float) -> None:
+        if self._pid == os.getpid():
+            self._thread.join(seconds)
+
+
+def _exit() -> None:
+    deadline = time.monotonic() + EXIT_TIMEOUT
+    for each in _at_exit:
+        each.ask()
+    for each in _at_exit:
+        each.wait(max(0.0, deadline - time.monotonic()))
 
 
 def tracing() -> bool:

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.domain.errors import CatalogSyncError, UnusableGroupsError
+from catalog_sync.store.checksums import Total
 from catalog_sync.store.errors import StagingIncompleteError
 from catalog_sync.supplier.port import Page, QuarantineReason, Rejected, RequestCounts, Scope
 from catalog_sync.sync.builder import chunked
@@ -32,6 +33,8 @@ class Part:
     version: str | None = None
     """Where its bundles are staged."""
     bundles: int = 0
+    checksum: str | None = None
+    """Of those bundles; ``None`` where they were staged by a release without checksums."""
     groups: tuple[str, ...] = ()
     """Of the plan: the groups that the supplier lists; where its error is about some of them, the others."""
     rejected: tuple[Rejected, ...] = ()
@@ -50,6 +53,7 @@ class Part:
         return {
             "version": self.version,
             "bundles": self.bundles,
+            "checksum": self.checksum,
             "groups": list(self.groups),
             "rejected": [[row.name, row.reason.value, row.field] for row in self.rejected],
             "sent": self.sent,
@@ -63,6 +67,7 @@ class Part:
         return cls(
             version=data["version"],
             bundles=data["bundles"],
+            checksum=data.get("checksum"),
             groups=tuple(data["groups"]),
             rejected=tuple(Rejected(name, QuarantineReason(reason), field) for name, reason, field in data["rejected"]),
             sent=data["sent"],
@@ -88,13 +93,13 @@ async def fetch_part(fetch: Fetch, scope: Scope, staging: Staging) -> Part:
 
     tally = await fetch_scope(fetch, scope, put, start_again)
     await staging.remove(sorted(withdrawn - names))
-    return Part(version=staging.version, bundles=len(names), rejected=tuple(tally.rejected))
+    return Part(version=staging.version, bundles=len(names), checksum=staging.total(), rejected=tuple(tally.rejected))
 
 
 async def fetch_bundle_part(supplier: Supplier, name: str, deadline: Deadline, staging: Staging) -> Part:
     """Fetch and stage one bundle. Raises ``CatalogSyncError``, also where the supplier does not have it."""
     await staging.put([await supplier.get_bundle(name, deadline=deadline)])
-    return Part(version=staging.version, bundles=1)
+    return Part(version=staging.version, bundles=1, checksum=staging.total())
 
 
 @dataclasses.dataclass(eq=False)
@@ -124,7 +129,8 @@ class StagedSupplier:
         del deadline
         self._begin()
         part = self._part(str(scope))
-        bundles = self.store.iter_bundles(part.version or "")
+        total = Total()
+        bundles = self.store.iter_bundles(part.version or "", total)
         number = found = 0
         async for chunk in chunked(bundles):
             number += 1
@@ -135,6 +141,7 @@ class StagedSupplier:
                 f"{part.bundles} bundles of {scope} were staged, {found} are still there",
                 context={"scope": str(scope), "expected": part.bundles, "staged": found},
             )
+        self._check(part, total, str(scope))
         if not number:
             yield Page(1, None, None, (), part.rejected)
 
@@ -142,10 +149,18 @@ class StagedSupplier:
         """The bundle of the part, or its error."""
         del deadline
         self._begin()
-        [bundle] = await self.store.get_bundles(self._part(name).version or "", [name])
-        if bundle is None:
+        part = self._part(name)
+        total = Total()
+        found = [bundle async for bundle in self.store.iter_bundles(part.version or "", total)]
+        if [bundle.name for bundle in found] != [name]:
             raise StagingIncompleteError(f"bundle {name!r} was staged and is not there any more")
-        return bundle
+        self._check(part, total, name)
+        return found[0]
+
+    @staticmethod
+    def _check(part: Part, total: Total, scope: str) -> None:
+        if part.checksum not in {None, str(total)}:
+            raise StagingIncompleteError(f"what was staged for {scope} is not as it was", context={"scope": scope})
 
     def _begin(self) -> None:
         if not self._counted:

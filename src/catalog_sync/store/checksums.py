@@ -1,0 +1,142 @@
+"""Checksums of what a version holds, so that a value which was changed in Redis, or put elsewhere, is never shown.
+
+Each field of a version's data hashes has one, over its name, its value and the hash that it stands in. They lie packed
+in the meta hash, in buckets, so that a reader of one bundle fetches those that it needs along with it; the meta has one
+over itself. Versions of releases without checksums have none and are read unchecked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from catalog_sync.domain.index import names_sha256
+from catalog_sync.store.errors import CorruptEntryError
+from catalog_sync.store.keys import HASHES, META_CHECKSUMS_PREFIX, META_MANIFEST, VersionKeys
+
+BUCKETS = 64
+SIZE = 8
+"""Bytes of one checksum: against accidents, not against people who can write to Redis."""
+_ENTRY = "checksums"
+"""Of the manifest: how many buckets there are, and what the fields of each hash are."""
+
+
+def checksum(where: str, field: bytes, value: bytes) -> bytes:
+    """Of one field of the data hash ``where``. A value is JSON and has no NUL, so that nothing else reads the same."""
+    return hashlib.blake2b(b"\0".join((field, value)), digest_size=SIZE, person=where.encode()).digest()
+
+
+def meta_digest(*parts: bytes) -> str:
+    """Of the fields of a version's meta, in hexadecimal."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+class Total:
+    """Of bundles in any order, each counted once."""
+
+    def __init__(self, checksums: Iterable[bytes] = ()) -> None:
+        self._sum = 0
+        for each in checksums:
+            self._sum ^= int.from_bytes(each)
+
+    def add(self, name: bytes, text: bytes) -> None:
+        """One more bundle as stored."""
+        self._sum ^= int.from_bytes(checksum(HASHES[0], name, text))
+
+    def __str__(self) -> str:
+        return f"{self._sum:0{2 * SIZE}x}"
+
+
+def manifest_entry(names: Mapping[str, str]) -> dict[str, Any]:
+    """What the manifest says beside its counts. ``names``: by data hash the SHA-256 over its sorted fields."""
+    return {_ENTRY: {"buckets": BUCKETS, "names": dict(names)}}
+
+
+def packed(checksums: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """The fields of the meta hash that hold these checksums, each given with the name of its field."""
+    buckets: list[list[bytes]] = [[] for _ in range(BUCKETS)]
+    for field, each in checksums:
+        buckets[_bucket(field)].append(each)
+    for number, bucket in enumerate(buckets):
+        yield f"{META_CHECKSUMS_PREFIX}{number}", b"".join(bucket)
+
+
+class Checksums:
+    """Those of one version, as far as they were read."""
+
+    def __init__(self, version: str, buckets: Mapping[int, bytes], names: Mapping[str, str]) -> None:
+        self._version = version
+        self._known = frozenset(
+            bucket[place : place + SIZE] for bucket in buckets.values() for place in range(0, len(bucket), SIZE)
+        )
+        self._names = names
+
+    def check(self, where: str, field: bytes, value: bytes) -> bytes:
+        """The checksum of a field. Raises :class:`CorruptEntryError` where it is none of the version."""
+        found = checksum(where, field, value)
+        if found not in self._known:
+            raise CorruptEntryError(
+                f"an entry of version {self._version} in {where} is not as it was published",
+                context={"version": self._version, "hash": where},
+            )
+        return found
+
+    def check_names(self, where: str, names: Iterable[str]) -> None:
+        """Raises :class:`CorruptEntryError` where these are not all fields of a data hash."""
+        if names_sha256(sorted(names)) != self._names.get(where):
+            raise CorruptEntryError(
+                f"the fields of version {self._version} in {where} are not those that were published",
+                context={"version": self._version, "hash": where},
+            )
+
+
+def reading(keys: VersionKeys, fields: Iterable[bytes] | None = None) -> tuple[str, ...]:
+    """The command whose answer :func:`read` takes: for these fields, or for all."""
+    return ("HMGET", keys.meta, META_MANIFEST, *(f"{META_CHECKSUMS_PREFIX}{number}" for number in _numbers(fields)))
+
+
+def read(version: str, answer: Sequence[bytes | None], fields: Iterable[bytes] | None = None) -> Checksums | None:
+    """The checksums, ``None`` where the version has none.
+
+    Raises :class:`CorruptEntryError` where it should have some.
+    """
+    manifest, *found = answer
+    entry = entry_of(version, manifest)
+    if entry is None:
+        return None
+    buckets = dict(zip(_numbers(fields), found, strict=True))
+    known = {number: bucket for number, bucket in buckets.items() if bucket is not None}
+    if len(known) != len(buckets):
+        raise CorruptEntryError(f"version {version} lacks checksums", context={"version": version})
+    return Checksums(version, known, entry["names"])
+
+
+def entry_of(version: str, manifest: bytes | None) -> dict[str, Any] | None:
+    """What the manifest of a version says of its checksums; ``None`` where it has none, and before it is sealed.
+
+    Raises :class:`CorruptEntryError` where it cannot be read.
+    """
+    if manifest is None:
+        return None
+    try:
+        entry = json.loads(manifest).get(_ENTRY)
+        if entry is not None and (entry["buckets"] != BUCKETS or not isinstance(entry["names"], dict)):
+            raise ValueError("unknown checksums")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptEntryError(f"the meta of version {version} cannot be read") from error
+    return None if entry is None else dict(entry)
+
+
+def _numbers(fields: Iterable[bytes] | None) -> Sequence[int]:
+    return range(BUCKETS) if fields is None else sorted({_bucket(field) for field in fields})
+
+
+def _bucket(field: bytes) -> int:
+    return zlib.crc32(field) % BUCKETS
