@@ -9,7 +9,7 @@ import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, SupportsIndex
+from typing import Any, NoReturn, SupportsIndex
 
 ANSWER = 42
 _cpu_time = time.thread_time
@@ -20,9 +20,13 @@ _sleep = time.sleep
 class Operation:
     """The protected operation: a plain function, with a count of its calls where a case needs one."""
 
-    def __init__(self, *, failing: str = "never", asynchronous: bool = False) -> None:
+    def __init__(
+        self, *, failing: str = "never", asynchronous: bool = False, fail: Callable[[], NoReturn] | None = None
+    ) -> None:
         self.calls = 0
         self.failing = failing
+        self._fail = fail
+        """What raises the error; ``None``: a ``ConnectionError`` is made."""
         self.function: Callable[[], Any] = self._make_async() if asynchronous else self._make()
 
     def _make(self) -> Callable[[], Any]:
@@ -33,9 +37,13 @@ class Operation:
 
             return succeed
 
+        raising = self._fail
+
         def fail() -> int:
             self.calls += 1
             if self.failing == "always" or self.calls % 2:
+                if raising is not None:
+                    raising()
                 raise ConnectionError("reset")
             return ANSWER
 

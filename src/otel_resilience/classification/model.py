@@ -209,8 +209,22 @@ class Classification:
 
     def replace(self, **changes: object) -> Classification:
         """A copy with some fields changed."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot see fields through **
+        if self.retry_after is not None or not all(value is True or value is False for value in changes.values()):
+            return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot see fields through **
+        # Rules change flags of few verdicts, on each error: what was made before is used again.
+        key = (id(self), *changes.items())
+        known = _changed.get(key)
+        if known is None:
+            if len(_changed) >= _MAX_CHANGED:
+                _changed.clear()
+            changed = dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # as above
+            known = _changed[key] = self, changed
+        return known[1]
 
+
+_MAX_CHANGED: Final = 1024
+_changed: Final[dict[tuple[object, ...], tuple[Classification, Classification]]] = {}
+"""By the ``id`` of a verdict and the changes of flags the verdict, which keeps that number taken, and the changed one."""
 
 Rule = Callable[[BaseException], Classification | None]
 """A rule looks at an exception and answers, or returns ``None`` to pass it on to the next rule."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
-import functools
 import gc
 import math
 import sys
@@ -205,17 +204,32 @@ def _frames_of_clients(error: BaseException) -> list[FrameType]:
     found: list[FrameType] = []
     step = traceback_of(error)
     left = _MOST_FRAMES
+    known = _modules.get
     while step is not None and left:
-        if _is_client(step.tb_frame.f_globals.get("__name__")):
-            found.append(step.tb_frame)
+        frame = step.tb_frame
+        module = frame.f_globals.get("__name__")
+        client = known(module) if type(module) is str else False
+        if client or (client is None and _is_client(module)):
+            found.append(frame)
         step = step.tb_next
         left -= 1
     return found
 
 
-@functools.lru_cache(maxsize=1024)
+_MAX_MODULES: Final = 4096
+_modules: Final[dict[str, bool]] = {}
+"""Modules that were seen in frames, and whether they are those of clients."""
+
+
 def _is_client(module: object) -> bool:
-    return isinstance(module, str) and (module.partition(".")[0] in _CLIENTS or module in _STDLIB_CLIENTS)
+    if not isinstance(module, str):
+        return False
+    client = _modules.get(module)
+    if client is None:
+        if len(_modules) >= _MAX_MODULES:
+            _modules.clear()
+        client = _modules[module] = module.partition(".")[0] in _CLIENTS or module in _STDLIB_CLIENTS
+    return client
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:

@@ -32,6 +32,7 @@ from otel_resilience._internal.operations import (
     is_async_callable,
     is_awaitable,
     is_coroutine_function,
+    may_pass_on_an_awaitable,
     plain_types,
     protectable,
 )
@@ -49,7 +50,7 @@ from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
 from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.attempts import Attempts
-from otel_resilience.policy.call import GIVE_UP, Call
+from otel_resilience.policy.call import GIVE_UP, Call, begin_call
 from otel_resilience.policy.off_switch import changed_call
 from otel_resilience.policy.parts import (
     SharedParts,
@@ -364,6 +365,7 @@ class Policy(ProcessBound):
         return operation if wanted is None else judged(operation, wanted, self, name, asynchronous=asynchronous)
 
     def _execute(self, operation: Callable[[], Any], options: CallOptions, deadline: float | None) -> Any:
+        """The one loop for ``def``."""
         if interventions.active:
             self, operation, options, deadline = changed_call(
                 self, self._unprotected, operation, options, deadline, asynchronous=False
@@ -373,13 +375,9 @@ class Policy(ProcessBound):
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
-        call = Call(self, operation, options, deadline)
+        call = begin_call(self, operation, options, deadline)
         if any_set():
             call.observe(telemetry.active())
-        return self._run(operation, call)
-
-    def _run(self, operation: Callable[[], Any], call: Call) -> Any:
-        """The one loop for ``def``."""
         delay, worker = 0.0, None
         try:
             while True:
@@ -402,7 +400,7 @@ class Policy(ProcessBound):
                             call.suspend()
                             return self._later(operation, call, result)
                         self._check_result(result, call)
-                    if self.attempt_timeout is not None and worker is None:
+                    if worker is None and self.attempt_timeout is not None:
                         warn_of_loop(call, "attempt_timeout does not cut")
                     call.succeeded()
                     return result
@@ -482,7 +480,7 @@ class Policy(ProcessBound):
             if call.suspended and call.attempts:
                 call.ended(asyncio.CancelledError())
 
-        awaitable = self._run_async(operation, call, begun)
+        awaitable = self._execute_async(operation, call.options, call.deadline, call, begun)
         weakref.finalize(awaitable, never_awaited).atexit = False
         return awaitable
 
@@ -494,26 +492,30 @@ class Policy(ProcessBound):
             raise
 
     async def _execute_async(
-        self, operation: Callable[[], Awaitable[T]], options: CallOptions, deadline: float | None
+        self,
+        operation: Callable[[], Awaitable[T]],
+        options: CallOptions,
+        deadline: float | None,
+        call: Call | None = None,
+        begun: Awaitable[T] | None = None,
     ) -> T:
-        if interventions.active:
-            self, operation, options, deadline = changed_call(
-                self, self._unprotected, operation, options, deadline, asynchronous=True
-            )
-        breaker = self.breaker
-        if breaker is not None and breaker.rejects_until and self._rejects_at_once():
-            breaker.reject()
-        call = Call(self, operation, options, deadline)
-        if any_set():
-            call.observe(telemetry.active())
-        if self.hedge_delay is not None:
-            from otel_resilience.policy.hedging import run_hedged  # few policies hedge
+        """The one loop for ``async def``; with ``begun``, what a first call of the operation returned already, it
+        continues ``call``."""
+        if call is None:
+            if interventions.active:
+                self, operation, options, deadline = changed_call(
+                    self, self._unprotected, operation, options, deadline, asynchronous=True
+                )
+            breaker = self.breaker
+            if breaker is not None and breaker.rejects_until and self._rejects_at_once():
+                breaker.reject()
+            call = begin_call(self, operation, options, deadline)
+            if any_set():
+                call.observe(telemetry.active())
+            if self.hedge_delay is not None:
+                from otel_resilience.policy.hedging import run_hedged  # few policies hedge
 
-            operation = functools.partial(run_hedged, operation, call, self.hedge_delay)
-        return await self._run_async(operation, call, None)
-
-    async def _run_async(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T] | None) -> T:
-        """The one loop for ``async def``; ``begun`` is what a first call of the operation returned already."""
+                operation = functools.partial(run_hedged, operation, call, self.hedge_delay)
         call.cuts = True
         delay, limit = 0.0, math.inf
         try:
@@ -583,7 +585,7 @@ class Policy(ProcessBound):
             policy, limit = self, deadline
             if interventions.active:
                 policy, _, _, limit = changed_call(self, self._unprotected, begin, options, limit, asynchronous=False)
-            return Call(policy, None, options, limit)
+            return begin_call(policy, None, options, limit)
 
         return Attempts(begin)
 
@@ -627,9 +629,11 @@ class Policy(ProcessBound):
 
                 return protected_async  # type: ignore[return-value]  # the same signature as the async function
 
+            passes_on = may_pass_on_an_awaitable(function)
+
             @functools.wraps(function)
             def protected(*args: P.args, **kwargs: P.kwargs) -> T:
-                asynchronous = running_loop() is not None and is_async_callable(function)
+                asynchronous = passes_on and running_loop() is not None and is_async_callable(function)
                 operation: Any = function
                 if args or kwargs or is_judged:
                     operation = bound(function, args, kwargs, shown, asynchronous=asynchronous)

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from otel_resilience._internal.foreign import attribute, bases_of, header_of, is_a, name_of
+from otel_resilience.classification.by_class import decided_by_class
 from otel_resilience.classification.model import Classification, Rule
 from otel_resilience.classification.rules.http_status import CONTROL_NOT_MODIFIED, judge_response
 
 
+@decided_by_class(lambda kind: True)
 def classify_carried_status(exception: BaseException) -> Classification | None:
     """The verdict by the status that ``exception`` carries; ``None`` where it carries none, or one of success.
 

@@ -87,14 +87,30 @@ _BY_ERRNO: Final = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), DISK_FULL),
 }
 
+_PLAIN: Final = frozenset(
+    {
+        BrokenPipeError,
+        ConnectionAbortedError,
+        ConnectionRefusedError,
+        ConnectionResetError,
+        OSError,
+        PermissionError,
+        TimeoutError,
+    }
+)
+"""Classes of Python itself that are none of the special cases of :func:`judge`."""
 _SEVERAL_ADDRESSES: Final = "Multiple exceptions: "
 _ERRNO_IN_TEXT: Final = re.compile(r"\[Errno (\d{1,4})\]")
 
 
 def judge(exception: BaseException) -> Classification | None:
     """The verdict on a socket, TLS or file error; ``None`` where the exception alone says too little."""
-    if not is_a(exception, OSError):
+    kind = type(exception)
+    if not issubclass(kind, OSError):
         return None
+    if kind in _PLAIN:
+        verdict = _BY_ERRNO.get(errno_of(exception))  # type: ignore[arg-type]  # None is no key either
+        return verdict or _by_type(exception)  # type: ignore[arg-type]  # an OSError
     if is_a(exception, socket.gaierror):
         return _BY_EAI.get(errno_of(exception) or 0, RESOLVER_FAILED)
     if is_a(exception, socket.herror):  # its errno is that of the resolver alone

@@ -1,0 +1,195 @@
+"""Groups I and J: one retry after the errors that clients raise, decided by the classifier, and after one's own.
+
+In group I the real client fails: httpx and redis-py against a closed port, a server that does not answer, one that
+answers 503. In group J the same exceptions are made by hand, which costs next to nothing, so that the rest is the
+library: class, message, request, response and the chain of causes are those of the client, and that is checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import httpcore
+import httpx
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from benchmarks import ours, peers
+from benchmarks.groups import OURS
+from benchmarks.measure import ANSWER, Case, InvalidCaseError, Operation
+from otel_resilience import retry
+
+I = "I. One retry after a failure of the real client"  # noqa: E741  # the letter of the group
+J = "J. One retry after an exception as the client raises it"
+PEER = "nopanic retry+budget, "
+PARTS = "decorator, retry+budget, "
+OWN = "own exception"
+BY_TYPE = "@retry(on=), budget, "
+
+
+class WarehouseBusyError(Exception):
+    """One's own exception, which no rule knows."""
+
+
+def cases(real: bool) -> list[Case]:
+    """The rows of group I (``real``) or J."""
+    group, found = (I if real else J), []
+    for name, (kind, by_hand, by_client) in _errors().items():
+        if real and by_client is None:
+            continue
+        fail = by_client if real and by_client is not None else by_hand
+        protect = ours.decorated(breaker=False)
+        row = PARTS
+        if name == OWN:
+            protect, row = _retry_on_own, BY_TYPE
+        for title, make in ((PEER, peers.nopanic_policy(budget=True, on=kind)), (OURS + row, protect)):
+            operation = Operation(failing="every other", fail=fail)
+            found.append(Case(group, title + name, make(operation.function), operation))
+    return found
+
+
+def _retry_on_own(function: Callable[[], Any]) -> Callable[[], Any]:
+    return retry(ours.RETRY, on=WarehouseBusyError, dependency="warehouse")(function)
+
+
+_Failure = Callable[[], NoReturn]
+
+
+def _errors() -> dict[str, tuple[type[Exception], _Failure, _Failure | None]]:
+    """By the name of the row: the type, what raises it made by hand, and by the client."""
+    closed, silent, unwell = _closed_port(), _silent_port(), _answering_503()
+    client = httpx.Client(timeout=0.002, trust_env=False)
+    store = redis.Redis("127.0.0.1", closed, retry=Retry(NoBackoff(), 0))
+
+    def connect_error() -> NoReturn:
+        client.get(f"http://127.0.0.1:{closed}/")
+        raise AssertionError
+
+    def read_timeout() -> NoReturn:
+        client.get(f"http://127.0.0.1:{silent}/")
+        raise AssertionError
+
+    def status_error() -> NoReturn:
+        client.get(f"http://127.0.0.1:{unwell}/", timeout=5).raise_for_status()
+        raise AssertionError
+
+    def redis_error() -> NoReturn:
+        store.ping()
+        raise AssertionError
+
+    request = client.build_request("GET", f"http://127.0.0.1:{closed}/")
+    response = _caught(httpx.HTTPStatusError, status_error).response
+
+    def connect_error_by_hand() -> NoReturn:
+        try:
+            try:
+                try:
+                    raise ConnectionRefusedError(111, "Connection refused")
+                except OSError as error:
+                    raise httpcore.ConnectError(error) from None  # as its pool raises it again
+            except httpcore.ConnectError as error:
+                mapped = httpx.ConnectError(str(error))
+                raise mapped from error
+        except httpx.RequestError as error:
+            error.request = request
+            raise
+
+    def read_timeout_by_hand() -> NoReturn:
+        try:
+            try:
+                try:
+                    raise TimeoutError("timed out")
+                except OSError as error:
+                    raise httpcore.ReadTimeout(error) from None  # as above
+            except httpcore.ReadTimeout as error:
+                mapped = httpx.ReadTimeout(str(error))
+                raise mapped from error
+        except httpx.RequestError as error:
+            error.request = request
+            raise
+
+    def redis_error_by_hand() -> NoReturn:
+        try:
+            raise ConnectionRefusedError(111, "Connection refused")
+        except OSError:
+            raise redis.ConnectionError(  # noqa: B904  # as redis-py does
+                f"Error 111 connecting to 127.0.0.1:{closed}. Connection refused."
+            )
+
+    def status_error_by_hand() -> NoReturn:
+        response.raise_for_status()
+        raise AssertionError
+
+    def own() -> NoReturn:
+        raise WarehouseBusyError("busy")
+
+    found: dict[str, tuple[type[Exception], _Failure, _Failure | None]] = {
+        "httpx.ConnectError": (httpx.ConnectError, connect_error_by_hand, connect_error),
+        "httpx.ReadTimeout": (httpx.ReadTimeout, read_timeout_by_hand, read_timeout),
+        "redis.ConnectionError": (redis.ConnectionError, redis_error_by_hand, redis_error),
+        "httpx.HTTPStatusError 503": (httpx.HTTPStatusError, status_error_by_hand, status_error),
+        OWN: (WarehouseBusyError, own, None),
+    }
+    for name, (kind, by_hand, by_client) in found.items():
+        if by_client is not None:
+            made, real = (_shape(_caught(kind, fail)) for fail in (by_hand, by_client))
+            if made != real:
+                raise InvalidCaseError(f"{name} made by hand is {made}, of the client {real}")
+    return found
+
+
+def _caught(kind: type[Any], fail: _Failure) -> Any:
+    try:
+        fail()
+    except kind as error:
+        return error
+
+
+def _shape(error: BaseException | None) -> list[tuple[type, str, bool, list[str]]]:
+    """Of an exception and what stands behind it: class, text, whether that is hidden, attributes."""
+    found = []
+    while error is not None:
+        hidden = error.__cause__ is None and error.__suppress_context__
+        found.append((type(error), str(error), hidden, sorted(vars(error))))
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def _silent_port() -> int:
+    """Of a server that takes connections and says nothing."""
+    return _serve(b"")
+
+
+def _answering_503() -> int:
+    return _serve(
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\n%d" % ANSWER
+    )
+
+
+def _serve(answer: bytes) -> int:
+    server = socket.create_server(("127.0.0.1", 0), backlog=128)
+
+    def talk(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while connection.recv(65536):
+                connection.sendall(answer)
+
+    def accept() -> None:
+        while True:
+            connection, _ = server.accept()
+            threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    port: int = server.getsockname()[1]
+    return port
