@@ -32,6 +32,16 @@ OWN = "own exception"
 BY_TYPE = "@retry(on=), budget, "
 
 
+LIMITS = {
+    "httpx.ConnectError": 1.5,
+    "httpx.ReadTimeout": 1.5,
+    "redis.ConnectionError": 1.3,
+    "httpx.HTTPStatusError 503": 1.3,
+    OWN: 1.25,
+}
+"""Of each row, as a multiple of the peer's time."""
+
+
 class WarehouseBusyError(Exception):
     """One's own exception, which no rule knows."""
 
@@ -60,80 +70,79 @@ def _retry_on_own(function: Callable[[], Any]) -> Callable[[], Any]:
 _Failure = Callable[[], NoReturn]
 
 
-def _errors() -> dict[str, tuple[type[Exception], _Failure, _Failure | None]]:
-    """By the name of the row: the type, what raises it made by hand, and by the client."""
-    closed, silent, unwell = _closed_port(), _silent_port(), _answering_503()
-    client = httpx.Client(timeout=0.002, trust_env=False)
-    store = redis.Redis("127.0.0.1", closed, retry=Retry(NoBackoff(), 0))
+class _Clients:
+    """The clients, and how each fails."""
 
-    def connect_error() -> NoReturn:
-        client.get(f"http://127.0.0.1:{closed}/")
+    def __init__(self) -> None:
+        self._closed, self._silent, self._unwell = _closed_port(), _silent_port(), _answering_503()
+        self._client = httpx.Client(timeout=0.002, trust_env=False)
+        self._redis = redis.Redis("127.0.0.1", self._closed, retry=Retry(NoBackoff(), 0))
+        self._request = self._client.build_request("GET", f"http://127.0.0.1:{self._closed}/")
+        self._response: httpx.Response = _caught(httpx.HTTPStatusError, self.status_error).response
+
+    def connect_error(self) -> NoReturn:
+        self._client.get(f"http://127.0.0.1:{self._closed}/")
         raise AssertionError
 
-    def read_timeout() -> NoReturn:
-        client.get(f"http://127.0.0.1:{silent}/")
+    def read_timeout(self) -> NoReturn:
+        self._client.get(f"http://127.0.0.1:{self._silent}/")
         raise AssertionError
 
-    def status_error() -> NoReturn:
-        client.get(f"http://127.0.0.1:{unwell}/", timeout=5).raise_for_status()
+    def status_error(self) -> NoReturn:
+        self._client.get(f"http://127.0.0.1:{self._unwell}/", timeout=5).raise_for_status()
         raise AssertionError
 
-    def redis_error() -> NoReturn:
-        store.ping()
+    def redis_error(self) -> NoReturn:
+        self._redis.ping()
         raise AssertionError
 
-    request = client.build_request("GET", f"http://127.0.0.1:{closed}/")
-    response = _caught(httpx.HTTPStatusError, status_error).response
+    def made_connect_error(self) -> NoReturn:
+        self._map(ConnectionRefusedError(111, "Connection refused"), httpcore.ConnectError, httpx.ConnectError)
 
-    def connect_error_by_hand() -> NoReturn:
-        try:
-            try:
-                try:
-                    raise ConnectionRefusedError(111, "Connection refused")
-                except OSError as error:
-                    raise httpcore.ConnectError(error) from None  # as its pool raises it again
-            except httpcore.ConnectError as error:
-                mapped = httpx.ConnectError(str(error))
-                raise mapped from error
-        except httpx.RequestError as error:
-            error.request = request
-            raise
+    def made_read_timeout(self) -> NoReturn:
+        self._map(TimeoutError("timed out"), httpcore.ReadTimeout, httpx.ReadTimeout)
 
-    def read_timeout_by_hand() -> NoReturn:
-        try:
-            try:
-                try:
-                    raise TimeoutError("timed out")
-                except OSError as error:
-                    raise httpcore.ReadTimeout(error) from None  # as above
-            except httpcore.ReadTimeout as error:
-                mapped = httpx.ReadTimeout(str(error))
-                raise mapped from error
-        except httpx.RequestError as error:
-            error.request = request
-            raise
+    def made_status_error(self) -> NoReturn:
+        self._response.raise_for_status()
+        raise AssertionError
 
-    def redis_error_by_hand() -> NoReturn:
+    def made_redis_error(self) -> NoReturn:
         try:
             raise ConnectionRefusedError(111, "Connection refused")
         except OSError:
             raise redis.ConnectionError(  # noqa: B904  # as redis-py does
-                f"Error 111 connecting to 127.0.0.1:{closed}. Connection refused."
+                f"Error 111 connecting to 127.0.0.1:{self._closed}. Connection refused."
             )
 
-    def status_error_by_hand() -> NoReturn:
-        response.raise_for_status()
-        raise AssertionError
+    def _map(self, below: OSError, core: type[Exception], kind: type[httpx.RequestError]) -> NoReturn:
+        """An error of the system as httpcore, then httpx raises it."""
+        try:
+            try:
+                try:
+                    raise below
+                except OSError as error:
+                    raise core(error) from None  # as its pool raises it again
+            except core as error:
+                mapped = kind(str(error))
+                raise mapped from error
+        except httpx.RequestError as error:
+            error.request = self._request
+            raise
 
-    def own() -> NoReturn:
-        raise WarehouseBusyError("busy")
 
+def _fail_of_ones_own() -> NoReturn:
+    raise WarehouseBusyError("busy")
+
+
+def _errors() -> dict[str, tuple[type[Exception], _Failure, _Failure | None]]:
+    """By the name of the row: the type, what raises it made by hand, and by the client."""
+    clients = _Clients()
     found: dict[str, tuple[type[Exception], _Failure, _Failure | None]] = {
-        "httpx.ConnectError": (httpx.ConnectError, connect_error_by_hand, connect_error),
-        "httpx.ReadTimeout": (httpx.ReadTimeout, read_timeout_by_hand, read_timeout),
-        "redis.ConnectionError": (redis.ConnectionError, redis_error_by_hand, redis_error),
-        "httpx.HTTPStatusError 503": (httpx.HTTPStatusError, status_error_by_hand, status_error),
-        OWN: (WarehouseBusyError, own, None),
+        "httpx.ConnectError": (httpx.ConnectError, clients.made_connect_error, clients.connect_error),
+        "httpx.ReadTimeout": (httpx.ReadTimeout, clients.made_read_timeout, clients.read_timeout),
+        "redis.ConnectionError": (redis.ConnectionError, clients.made_redis_error, clients.redis_error),
+        "httpx.HTTPStatusError 503": (httpx.HTTPStatusError, clients.made_status_error, clients.status_error),
+        OWN: (WarehouseBusyError, _fail_of_ones_own, None),
     }
     for name, (kind, by_hand, by_client) in found.items():
         if by_client is not None:

@@ -76,6 +76,8 @@ class Case:
     operation: Operation
     raises: str | None = None
     asynchronous: bool = False
+    elapsed: bool = False
+    """The time that passes counts and not that of the processor: other threads do a part of the work."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -189,6 +191,8 @@ async def _await(call: Callable[[], Awaitable[Any]]) -> Any:
 
 
 def _time(case: Case, number: int, runner: asyncio.Runner) -> float:
+    if case.elapsed:
+        return _elapsed(case.call, number)
     if case.asynchronous:
         return runner.run((_time_async_rejections if case.raises else _time_async)(case.call, number))
     return (_time_rejections if case.raises else _time_calls)(case.call, number)
@@ -200,6 +204,14 @@ def _time_calls(call: Callable[[], Any], number: int) -> float:
     for _ in rounds:
         call()
     return _cpu_time() - start
+
+
+def _elapsed(call: Callable[[], Any], number: int) -> float:
+    rounds = itertools.repeat(None, number)
+    start = time.perf_counter()
+    for _ in rounds:
+        call()
+    return time.perf_counter() - start
 
 
 def _time_rejections(call: Callable[[], Any], number: int) -> float:

@@ -115,8 +115,10 @@ def context_of(exception: BaseException) -> BaseException | None:
 
 def reason_of(exception: BaseException) -> BaseException | None:
     """What a traceback shows above it: the explicit cause, else the context unless ``from None`` hides it."""
-    cause = _get_cause(exception)
-    return _get_context(exception) if cause is None and not _get_suppress_context(exception) else cause
+    cause: BaseException | None = _get_cause(exception)
+    if cause is None and not _get_suppress_context(exception):
+        return context_of(exception)
+    return cause
 
 
 def traceback_of(exception: BaseException) -> TracebackType | None:
@@ -203,7 +205,7 @@ def header_of(headers: object, name: str) -> str | None:
     try:
         get = getattr(headers, "get", None)
         value = None if get is None else _as_text(get(name))
-        if value is not None or _finds_any_spelling(type(headers)):
+        if value is not None or _finds_any_spelling(type(headers)):  # type: ignore[arg-type]  # as for other classes
             return value
         items = getattr(headers, "items", None)
         pairs: Any = headers if items is None else items()

@@ -60,8 +60,19 @@ def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:
 def seen_in_frames(error: BaseException) -> bool | None:
     """Whether the request may be repeated whose client raised ``error``; ``None`` where none is seen."""
     try:
-        clients = _frames_of_clients(error)
-        return _judge(clients) if clients else None
+        found: list[FrameType] = []
+        step = traceback_of(error)
+        left = _MOST_FRAMES
+        known = _modules.get
+        while step is not None and left:
+            frame = step.tb_frame
+            module = frame.f_globals.get("__name__")
+            client = known(module) if type(module) is str else False
+            if client or (client is None and _is_client(module)):
+                found.append(frame)
+            step = step.tb_next
+            left -= 1
+        return _judge(found) if found else None
     except Exception:  # noqa: BLE001  # foreign frames: what cannot be read shows nothing
         return None
 
@@ -198,22 +209,6 @@ def _stepped(step: Any) -> Any:
 
 def _is_iterator_of_future(awaited: Any) -> bool:
     return type(awaited).__name__ in ("FutureIter", "NoneType")
-
-
-def _frames_of_clients(error: BaseException) -> list[FrameType]:
-    found: list[FrameType] = []
-    step = traceback_of(error)
-    left = _MOST_FRAMES
-    known = _modules.get
-    while step is not None and left:
-        frame = step.tb_frame
-        module = frame.f_globals.get("__name__")
-        client = known(module) if type(module) is str else False
-        if client or (client is None and _is_client(module)):
-            found.append(frame)
-        step = step.tb_next
-        left -= 1
-    return found
 
 
 _MAX_MODULES: Final = 4096

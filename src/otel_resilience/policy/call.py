@@ -132,15 +132,21 @@ class Call(CallTelemetry):
         Raises :class:`DeadlineExceededError` where the nearest deadline has passed, or the attempt round this call was
         given up.
         """
-        limit = self.policy.attempt_timeout
+        policy = self.policy
+        limit = policy.attempt_timeout
         if limit is None:
             limit = math.inf
-        if self.deadline is None and self.outer is None:
-            return limit
-        nearest = nearest_deadline(self)
-        if nearest is None:
-            return limit
-        left, owner = nearest
+        owner: Enclosing = self
+        if self.outer is None:
+            if self.deadline is None:
+                return limit
+            clock = policy.clock
+            left = self.started + self.deadline - clock()
+        else:
+            nearest = nearest_deadline(self)
+            if nearest is None:
+                return limit
+            left, owner = nearest
         if left <= 0:
             too_late = DeadlineExceededError(owner.seconds)
             too_late.cut = False
@@ -169,7 +175,7 @@ class Call(CallTelemetry):
         breaker = policy.breaker
         self.permit = 0 if breaker is None else breaker.fast_permit or self._ask(breaker)
         self.attempts = attempts = self.attempts + 1
-        if attempts > 1 or self.is_limited or self.listener is not None:
+        if attempts > 1 or policy.is_limited or self.listener is not None:
             self.started_attempt = policy.clock()
         else:
             self.started_attempt = self.started  # nothing was waited for
@@ -270,7 +276,7 @@ class Call(CallTelemetry):
         if self.policy.breaker is not None:
             self.policy.breaker.release(self.permit)
 
-    def failed(self, error: BaseException) -> float:
+    def failed(self, error: BaseException) -> float:  # noqa: C901  # as Policy._execute
         """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
         policy = self.policy
         token, self.token = self.token, None
@@ -284,10 +290,10 @@ class Call(CallTelemetry):
             self._inspect_enclosed_calls(error)
         if self.cuts and (verdict.unsent or self.attempts < policy.max_attempts):
             self._inspect_running_tasks()
-        self.unsent = unsent = verdict.unsent and not self.sent_inside
+        self.unsent = verdict.unsent and not self.sent_inside
         if self.sent_inside:
             self.sent_inside = False
-        if not unsent:
+        if not self.unsent:
             self.sent = True
         if policy.breaker is not None:
             if verdict.immediate and not self.used_immediate:
@@ -514,7 +520,13 @@ class Call(CallTelemetry):
         if self.is_limited and not self._in_time(delay):
             return self._suppress("retry_after_too_long" if delay == hint else "deadline")
         budget = policy.budget
-        return delay if budget is None or self._spend(budget, verdict) else self._suppress("budget")
+        if budget is None:
+            return delay
+        cost = budget.config.cost(verdict.error_class)
+        if not self._take(budget, cost):
+            return self._suppress("budget")
+        self.budget_cost = cost
+        return delay
 
     def _retry_can_help(self, error: BaseException, verdict: Classification) -> bool:
         """Whether a repetition can help, by the caller's predicate or the classifier."""
@@ -540,7 +552,9 @@ class Call(CallTelemetry):
         if known is True:
             return ""
         errors: tuple[BaseException, ...] = ()
-        if known is None:
+        if known is None and verdict.idempotent is not None and not self.below:
+            known = verdict.idempotent and not self.unsafe_inside
+        elif known is None:
             errors = chain(error)
             known = self._seen_idempotent(errors, verdict)
         if known is False:
@@ -600,13 +614,6 @@ class Call(CallTelemetry):
         used = self.retries_by_type.get(verdict.error_type, 0)
         self.retries_by_type[verdict.error_type] = used + 1
         return verdict.max_retries is not None and used >= verdict.max_retries
-
-    def _spend(self, budget: RetryBudget, verdict: Classification) -> bool:
-        cost = budget.config.cost(verdict.error_class)
-        if self._take(budget, cost):
-            self.budget_cost = cost
-            return True
-        return False
 
     def _take(self, budget: RetryBudget, cost: float) -> bool:
         if budget.take(cost):

@@ -364,7 +364,9 @@ class Policy(ProcessBound):
         wanted = retry_result or self.retry_result
         return operation if wanted is None else judged(operation, wanted, self, name, asynchronous=asynchronous)
 
-    def _execute(self, operation: Callable[[], Any], options: CallOptions, deadline: float | None) -> Any:
+    def _execute(  # noqa: C901  # in one function: each further one takes 3 % of a call that succeeds
+        self, operation: Callable[[], Any], options: CallOptions, deadline: float | None
+    ) -> Any:
         """The one loop for ``def``."""
         if interventions.active:
             self, operation, options, deadline = changed_call(
@@ -382,7 +384,11 @@ class Policy(ProcessBound):
         try:
             while True:
                 if delay or call.is_limited:
-                    worker = self._wait_for_turn(delay, call)
+                    if delay or self._waits_for_limits:
+                        wait_for_turn(delay, call)
+                    limit = call.time_limit()
+                    if self.attempt_timeout is not None:
+                        worker = self._reserve(limit, call)
                 if worker is None:
                     call.begin_attempt()
                     run = operation
@@ -430,22 +436,6 @@ class Policy(ProcessBound):
                 value = await value
         return value
 
-    def _wait_for_turn(self, delay: float, call: Call) -> Worker | None:
-        """Waits until the attempt may begin. The thread in which it can be cut, where it has a time limit."""
-        if delay or self._waits_for_limits:
-            wait_for_turn(delay, call)
-        limit = call.time_limit()
-        return None if self.attempt_timeout is None else self._reserve(limit, call)
-
-    async def _wait_for_turn_async(self, delay: float, call: Call) -> float:
-        """As :meth:`_wait_for_turn`; nothing more is needed to cut an ``async def``."""
-        if delay or self._waits_for_limits:
-            await wait_for_turn_async(delay, call)
-        limit = call.time_limit()
-        if limit != math.inf:
-            check_can_cut(call)
-        return limit
-
     def _begin_in_thread(self, operation: Callable[[], Any], call: Call, worker: Worker) -> Callable[[], Any]:
         """Begins an attempt in that thread. What runs it, for as long as is left after the wait for the thread."""
         try:
@@ -491,7 +481,7 @@ class Policy(ProcessBound):
             call.release()
             raise
 
-    async def _execute_async(
+    async def _execute_async(  # noqa: C901  # as above
         self,
         operation: Callable[[], Awaitable[T]],
         options: CallOptions,
@@ -517,21 +507,24 @@ class Policy(ProcessBound):
 
                 operation = functools.partial(run_hedged, operation, call, self.hedge_delay)
         call.cuts = True
-        delay, limit = 0.0, math.inf
+        delay, loop = 0.0, None
         try:
             if begun is not None:
                 call.resume()
             while True:
                 if delay or call.is_limited:
-                    limit = await self._wait_for_turn_async(delay, call)
+                    if delay or self._waits_for_limits:
+                        await wait_for_turn_async(delay, call)
+                    limit = call.time_limit()
+                    loop = None if limit == math.inf else check_can_cut(call)
                 call.begin_attempt()
                 awaitable, begun = begun, None
                 try:
-                    if limit == math.inf:
+                    if loop is None:
                         result = await (operation() if awaitable is None else awaitable)
                     else:
                         source = operation if awaitable is None else awaitable
-                        result = await run_limited_async(source, limit, call, call.time_limit_error)
+                        result = await run_limited_async(source, limit, call, call.time_limit_error, loop)
                 except BaseException as error:
                     delay = call.failed(error)
                     if delay == GIVE_UP or (delay > 0 and not can_wait_async(call)):

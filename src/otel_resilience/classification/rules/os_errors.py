@@ -105,12 +105,11 @@ _ERRNO_IN_TEXT: Final = re.compile(r"\[Errno (\d{1,4})\]")
 
 def judge(exception: BaseException) -> Classification | None:
     """The verdict on a socket, TLS or file error; ``None`` where the exception alone says too little."""
-    kind = type(exception)
-    if not issubclass(kind, OSError):
+    if not is_a(exception, OSError):
         return None
-    if kind in _PLAIN:
-        verdict = _BY_ERRNO.get(errno_of(exception))  # type: ignore[arg-type]  # None is no key either
-        return verdict or _by_type(exception)  # type: ignore[arg-type]  # an OSError
+    if type(exception) in _PLAIN:
+        number = errno_of(exception)
+        return (None if number is None else _BY_ERRNO.get(number)) or _by_type(exception)
     if is_a(exception, socket.gaierror):
         return _BY_EAI.get(errno_of(exception) or 0, RESOLVER_FAILED)
     if is_a(exception, socket.herror):  # its errno is that of the resolver alone
