@@ -46,7 +46,8 @@ _MOST_FRAMES: Final = 500
 _CROWDED: Final = 1000
 """Tasks of a loop. To look through so many takes about a millisecond."""
 _OURS: Final = __name__.partition(".")[0]
-_HOLDER: Final = "otel_resilience.limits.attempt_timeout"
+_HOLDER: Final = "otel_resilience.policy.policy"
+"""The module whose loop holds the attempt that it cuts in a variable of that name."""
 
 
 def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:

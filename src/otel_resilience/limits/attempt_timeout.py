@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -88,28 +88,17 @@ def run_limited(
         leave(token)
 
 
-class TimeLimit:
+class TimeLimit(CutAttempt):
     """Cuts the block of the current task after ``limit`` seconds; a context manager, entered once."""
-
-    __slots__ = (
-        "_attempt",
-        "_call",
-        "_cancelling",
-        "_error_of",
-        "_limit",
-        "_loop",
-        "_seen",
-        "_task",
-        "_timer",
-        "_token",
-    )
 
     def __init__(
         self, limit: float, call: Enclosing, error_of: TimeLimitError, loop: asyncio.AbstractEventLoop | None = None
     ) -> None:
         """``loop``: the running one, where that is known already; to find it out takes a system call."""
-        self._limit = limit
-        self._call = call
+        self.outer = self._call = call
+        self.attempts = call.attempts
+        self.seconds = limit
+        self.given_up = False
         self._error_of = error_of
         self._loop = loop
         self._seen: bool | None = None
@@ -121,14 +110,13 @@ class TimeLimit:
             raise RuntimeError("a time limit can cut only what runs in a task of asyncio")
         self._task = task
         self._cancelling = task.cancelling()
-        self._attempt = attempt = CutAttempt(self._call, self._limit)
-        self._token = enclosing.set(attempt)
-        self._timer = start_timer(loop, self._limit, self._on_time)
-        return attempt
+        self._token = enclosing.set(self)
+        self._timer = start_timer(loop, self.seconds, self._on_time)
+        return self
 
     def _on_time(self, _: asyncio.AbstractEventLoop) -> None:
-        self._attempt.given_up = True
-        self._seen = seen_in_task(self._task, self._attempt)
+        self.given_up = True
+        self._seen = seen_in_task(self._task, self)
         self._task.cancel()
 
     def __exit__(
@@ -136,22 +124,10 @@ class TimeLimit:
     ) -> None:
         self._timer.cancel()
         leave(self._token)
-        if not self._attempt.given_up:
+        if not self.given_up:
             return
         # As asyncio.timeout does it: our cancellation is taken back, and one of somebody else's stands.
         if self._task.uncancel() <= self._cancelling and kind is not None and issubclass(kind, asyncio.CancelledError):
             cut = TimeoutError()
             cut.__cause__ = error
-            raise self._error_of(self._limit, self._seen) from cut
-
-
-async def run_limited_async(
-    operation: Callable[[], Awaitable[T]] | Awaitable[T],
-    limit: float,
-    call: Enclosing,
-    error_of: TimeLimitError,
-    loop: asyncio.AbstractEventLoop,
-) -> T:
-    """Awaits an operation for at most ``limit`` seconds, then cancels it."""
-    with TimeLimit(limit, call, error_of, loop) as attempt:  # noqa: F841  # found by this name in the frame
-        return await (operation() if callable(operation) else operation)
+            raise self._error_of(self.seconds, self._seen) from cut

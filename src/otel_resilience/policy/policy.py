@@ -44,7 +44,7 @@ from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import Classification
 from otel_resilience.errors import AttemptThreadsExhaustedError, FailedResultError
-from otel_resilience.limits.attempt_timeout import run_limited, run_limited_async
+from otel_resilience.limits.attempt_timeout import TimeLimit, run_limited
 from otel_resilience.limits.concurrency import ConcurrencyLimiter
 from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
 from otel_resilience.limits.rate import RateLimiter
@@ -523,8 +523,11 @@ class Policy(ProcessBound):
                     if loop is None:
                         result = await (operation() if awaitable is None else awaitable)
                     else:
-                        source = operation if awaitable is None else awaitable
-                        result = await run_limited_async(source, limit, call, call.time_limit_error, loop)
+                        attempt = TimeLimit(
+                            limit, call, call.time_limit_error, loop
+                        )  # its name is looked for in frames
+                        with attempt:
+                            result = await (operation() if awaitable is None else awaitable)
                 except BaseException as error:
                     delay = call.failed(error)
                     if delay == GIVE_UP or (delay > 0 and not can_wait_async(call)):
