@@ -152,6 +152,11 @@ def _errors() -> dict[str, tuple[type[Exception], _Failure, _Failure | None]]:
     return found
 
 
+def examples() -> dict[str, BaseException]:
+    """One exception of each row, made by hand."""
+    return {name: _caught(kind, by_hand) for name, (kind, by_hand, _) in _errors().items()}
+
+
 def _caught(kind: type[Any], fail: _Failure) -> Any:
     try:
         fail()
