@@ -365,7 +365,8 @@ class Call(CallTelemetry):
         rate, budget = self.policy.rate_limiter, self.policy.budget
         if rate is not None and not rate.take(self.options.permits):
             return "rate_limited"
-        if budget is not None and not self._take(budget, budget.config.transient_cost):
+        if budget is not None and not budget.take(budget.config.transient_cost):
+            self._report_starvation(budget)
             if rate is not None:
                 rate.give_back(self.options.permits)
             return "budget"
@@ -501,7 +502,8 @@ class Call(CallTelemetry):
         policy = self.policy
         if issubclass(type(error), CircuitOpenError):
             return self._suppress("breaker_open")
-        if not self._retry_can_help(error, verdict):
+        plain = verdict.plain and self.options.is_retryable is None  # transient, and nobody says otherwise: most are
+        if not plain and not self._retry_can_help(error, verdict):
             return self._suppress("not_retryable")
         if not self.unsent:
             reason = self._unsafe_to_repeat(error, verdict)
@@ -523,7 +525,8 @@ class Call(CallTelemetry):
         if budget is None:
             return delay
         cost = budget.config.cost(verdict.error_class)
-        if not self._take(budget, cost):
+        if not budget.take(cost):
+            self._report_starvation(budget)
             return self._suppress("budget")
         self.budget_cost = cost
         return delay
@@ -548,7 +551,9 @@ class Call(CallTelemetry):
 
     def _unsafe_to_repeat(self, error: BaseException, verdict: Classification) -> str:
         """Why something that may have been sent is not sent again; empty where it may be."""
-        known = self.idempotent
+        known = self.options.idempotent
+        if known is None:
+            known = self.policy.idempotent
         if known is True:
             return ""
         errors: tuple[BaseException, ...] = ()
@@ -615,12 +620,10 @@ class Call(CallTelemetry):
         self.retries_by_type[verdict.error_type] = used + 1
         return verdict.max_retries is not None and used >= verdict.max_retries
 
-    def _take(self, budget: RetryBudget, cost: float) -> bool:
-        if budget.take(cost):
-            return True
+    def _report_starvation(self, budget: RetryBudget) -> None:
+        """The budget did not pay; said once per episode."""
         if budget.enter_starvation():
             telemetry.budget_exhausted(self.policy.dependency)
-        return False
 
     def _refund(self) -> None:
         if self.budget_cost and self.policy.budget is not None:
