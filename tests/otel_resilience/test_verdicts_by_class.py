@@ -137,10 +137,18 @@ class OnTheClassError(Exception):
     request = RequestLike()
 
 
+class Mixin:
+    pass
+
+
+class MixedError(Exception, Mixin):
+    pass
+
+
 class TestHasNoneOf:
     nothing = staticmethod(has_none_of(("request", "response")))
 
-    @pytest.mark.parametrize("kind", [WarehouseError, ConnectionResetError, OSError, UnicodeDecodeError])
+    @pytest.mark.parametrize("kind", [WarehouseError, MixedError, ConnectionResetError, OSError, UnicodeDecodeError])
     def test_plain_classes_have_none(self, kind: type[Exception]) -> None:
         error = kind("utf-8", b"", 0, 1, "") if kind is UnicodeDecodeError else kind("x")
         assert self.nothing(error)

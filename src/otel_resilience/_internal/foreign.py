@@ -93,9 +93,10 @@ def has_none_of(names: Collection[str]) -> Callable[[BaseException], bool]:
 
 def _class_has_none_of(kind: type, names: frozenset[str]) -> bool:
     """Whether instances have these attributes in their dictionaries alone."""
-    members = {name for base in bases_of(kind) for name in _get_members_of_class(base)}
-    plain = all("__getattribute__" not in _get_members_of_class(base) for base in bases_of(kind)[:-2])
-    return plain and "__getattr__" not in members and names.isdisjoint(members)
+    bases = bases_of(kind)
+    members = {name for base in bases for name in _get_members_of_class(base)}
+    reads = next(base for base in bases if "__getattribute__" in _get_members_of_class(base))
+    return reads is BaseException and "__getattr__" not in members and names.isdisjoint(members)
 
 
 def args_of(exception: BaseException) -> tuple[Any, ...]:
