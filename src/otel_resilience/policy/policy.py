@@ -381,9 +381,12 @@ class Policy(ProcessBound):
         if any_set():
             call.observe(telemetry.active())
         delay, worker = 0.0, None
+        limited = call.is_limited
+        if limited and not self.is_limited and call.outer is None:
+            limited = deadline is not None and deadline <= 0  # one that has just begun leaves time for a first attempt
         try:
             while True:
-                if delay or call.is_limited:
+                if limited:
                     if delay or self._waits_for_limits:
                         wait_for_turn(delay, call)
                     limit = call.time_limit()
@@ -400,6 +403,7 @@ class Policy(ProcessBound):
                     delay = call.failed(error)
                     if delay == GIVE_UP:
                         raise
+                    limited = call.is_limited or delay > 0
                 else:
                     if type(result) not in plain_types:
                         if is_awaitable(result):
