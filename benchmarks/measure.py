@@ -9,7 +9,7 @@ import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, SupportsIndex
+from typing import Any, NoReturn, SupportsIndex
 
 ANSWER = 42
 _cpu_time = time.thread_time
@@ -20,9 +20,13 @@ _sleep = time.sleep
 class Operation:
     """The protected operation: a plain function, with a count of its calls where a case needs one."""
 
-    def __init__(self, *, failing: str = "never", asynchronous: bool = False) -> None:
+    def __init__(
+        self, *, failing: str = "never", asynchronous: bool = False, fail: Callable[[], NoReturn] | None = None
+    ) -> None:
         self.calls = 0
         self.failing = failing
+        self._fail = fail
+        """What raises the error; ``None``: a ``ConnectionError`` is made."""
         self.function: Callable[[], Any] = self._make_async() if asynchronous else self._make()
 
     def _make(self) -> Callable[[], Any]:
@@ -33,9 +37,13 @@ class Operation:
 
             return succeed
 
+        raising = self._fail
+
         def fail() -> int:
             self.calls += 1
             if self.failing == "always" or self.calls % 2:
+                if raising is not None:
+                    raising()
                 raise ConnectionError("reset")
             return ANSWER
 
@@ -68,6 +76,8 @@ class Case:
     operation: Operation
     raises: str | None = None
     asynchronous: bool = False
+    elapsed: bool = False
+    """The time that passes counts and not that of the processor: other threads do a part of the work."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -181,6 +191,8 @@ async def _await(call: Callable[[], Awaitable[Any]]) -> Any:
 
 
 def _time(case: Case, number: int, runner: asyncio.Runner) -> float:
+    if case.elapsed:
+        return _elapsed(case.call, number)
     if case.asynchronous:
         return runner.run((_time_async_rejections if case.raises else _time_async)(case.call, number))
     return (_time_rejections if case.raises else _time_calls)(case.call, number)
@@ -192,6 +204,14 @@ def _time_calls(call: Callable[[], Any], number: int) -> float:
     for _ in rounds:
         call()
     return _cpu_time() - start
+
+
+def _elapsed(call: Callable[[], Any], number: int) -> float:
+    rounds = itertools.repeat(None, number)
+    start = time.perf_counter()
+    for _ in rounds:
+        call()
+    return time.perf_counter() - start
 
 
 def _time_rejections(call: Callable[[], Any], number: int) -> float:

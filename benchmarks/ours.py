@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.peers import ATTEMPTS, HOUR, Function, Maker
 from otel_resilience import CircuitBreaker, CircuitBreakerConfig, Policy, RetryConfig, retry
 
-_RETRY = RetryConfig(max_attempts=ATTEMPTS, base_delay=0)
+RETRY = RetryConfig(max_attempts=ATTEMPTS, base_delay=0)
 _BREAKER = CircuitBreakerConfig(reset_timeout=HOUR, max_reset_timeout=HOUR)
 # Every other call of the one-retry groups fails: half of all calls, which is where the default rate would open it.
 _PATIENT_BREAKER = CircuitBreakerConfig(failure_rate=1.0, reset_timeout=HOUR, max_reset_timeout=HOUR)
@@ -17,7 +17,7 @@ _PATIENT_BREAKER = CircuitBreakerConfig(failure_rate=1.0, reset_timeout=HOUR, ma
 def policy(*, retry: bool = True, breaker: bool = True, budget: bool = True, patient: bool = False) -> Policy:
     """A policy with the wanted parts."""
     config = (_PATIENT_BREAKER if patient else _BREAKER) if breaker else None
-    return Policy("supplier", retry=_RETRY if retry else None, breaker=config, budget=None if budget else False)
+    return Policy("supplier", retry=RETRY if retry else None, breaker=config, budget=None if budget else False)
 
 
 def decorated(**parts: bool) -> Maker:
@@ -43,7 +43,7 @@ def breaker_alone(function: Function) -> Function:
 
 def retry_on_types(function: Function) -> Function:
     """The decorator that is told by type what is retryable."""
-    return retry(_RETRY, on=ConnectionError, dependency="supplier")(function)
+    return retry(RETRY, on=ConnectionError, dependency="supplier")(function)
 
 
 SUCCESS: dict[str, Maker] = {

@@ -102,7 +102,12 @@ def resilient_circuit_retry(function: Function) -> Function:
 
 
 def nopanic_policy(
-    *, budget: bool = False, breaker: bool = False, retry: bool = True, failure_rate: float = 0.5
+    *,
+    budget: bool = False,
+    breaker: bool = False,
+    retry: bool = True,
+    failure_rate: float = 0.5,
+    on: type[Exception] = ConnectionError,
 ) -> Maker:
     """nopanic's retry, breaker or both, the breaker inside the retry."""
 
@@ -112,7 +117,7 @@ def nopanic_policy(
         if not retry:
             return function
         bucket = nopanic.RetryBudget(ratio=1.0) if budget else None
-        return nopanic.retry(attempts=ATTEMPTS, on=ConnectionError, backoff=0, budget=bucket)(function)
+        return nopanic.retry(attempts=ATTEMPTS, on=on, backoff=0, budget=bucket)(function)
 
     return make
 

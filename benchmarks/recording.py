@@ -7,6 +7,7 @@ reader that is never read, so that no exporter is measured.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from benchmarks.measure import Case, InvalidCaseError, Operation, trip
 
 G = "G. SDK recording: operation span, attempt span, two histogram points"
 SYNC, ASYNC = "sync", "async"
+REJECTION = "rejection with its span and count"
 _DEPENDENCY, _OPERATION = "supplier", "succeed"
 
 
@@ -130,7 +132,7 @@ class Telemetry:
             add(f"{OURS}retry+breaker {kind}", ours.decorated(budget=False))
         operation = Operation(failing="always")
         call = ours.decorated()(operation.function)
-        cases.append(Case(G, f"{OURS}rejection with its span and count", call, operation, trip(call, operation)))
+        cases.append(Case(G, OURS + REJECTION, call, operation, trip(call, operation)))
         return cases
 
     def compare(self, first: Case, second: Case) -> None:
@@ -139,7 +141,10 @@ class Telemetry:
         for case in (first, second):
             self.spans.keeping = True
             before = self._points()
-            case.call()
+            if case.asynchronous:
+                asyncio.run(case.call())
+            else:
+                case.call()
             after = self._points()
             spans, self.spans.kept, self.spans.keeping = self.spans.kept, [], False
             shape = [(span.name, dict(span.attributes or {}), span.parent is None, span.kind) for span in spans]

@@ -41,6 +41,8 @@ REFERENCES = {
     "E": "nopanic",
     "F": "nopanic",
     "G": "by hand",
+    "K": "nopanic retry+breaker",
+    "L": "nopanic retry+breaker",
 }
 
 
@@ -50,6 +52,8 @@ def _reference(result: Result, found: Sequence[Result]) -> float | None:
         return None
     if result.case.group[0] == "G":
         wanted += " async" if result.case.asynchronous else " sync"
+    if result.case.group[0] == "K" and result.case.asynchronous:
+        wanted += " in two asyncio.timeout"
     return next(
         (each.median for each in found if each.case.group == result.case.group and each.case.name == wanted), None
     )

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import stamina.instrumentation
 
-from benchmarks import groups, http_clients, recording, report, tables, targets
+from benchmarks import client_errors, groups, http_clients, recording, report, tables, targets, time_limits
 from benchmarks.measure import Bench, Case, Result, SleepsAreFree
 
 REQUIREMENTS = pathlib.Path(__file__).with_name("requirements.txt")
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=11, help="timings of each case (default 11)")
     parser.add_argument("--slice", type=float, default=60.0, help="milliseconds of one timing (default 60)")
-    parser.add_argument("--groups", default="ABCDEFHG", help="letters of the groups to measure (default: all)")
+    parser.add_argument("--groups", default="ABCDEFIJKLHG", help="letters of the groups to measure (default: all)")
     parser.add_argument("--strict", action="store_true", help="exit 1 where a target is not met")
     parser.add_argument("--readme", action="store_true", help="write the result into benchmarks/README.md")
     options = parser.parse_args(argv)
@@ -72,7 +72,8 @@ def _recording_cases() -> list[Case]:
     telemetry = recording.Telemetry()
     cases = telemetry.cases()
     by_name = {case.name: case for case in cases}
-    telemetry.compare(by_name[f"{groups.OURS}retry+budget+breaker sync"], by_name["by hand sync"])
+    for kind in (recording.SYNC, recording.ASYNC):
+        telemetry.compare(by_name[f"{groups.OURS}retry+budget+breaker {kind}"], by_name[f"by hand {kind}"])
     return cases
 
 
@@ -83,6 +84,10 @@ PLAN: dict[str, Callable[[], list[Case]]] = {
     "D": lambda: groups.one_retry(asynchronous=True),
     "E": lambda: groups.rejection(asynchronous=False),
     "F": lambda: groups.rejection(asynchronous=True),
+    "I": lambda: client_errors.cases(real=True),
+    "J": lambda: client_errors.cases(real=False),
+    "K": time_limits.cases,
+    "L": time_limits.thread_cases,
     "H": http_clients.cases,
     "G": _recording_cases,  # last, since the providers cannot be taken away again
 }

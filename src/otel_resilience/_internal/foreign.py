@@ -8,7 +8,8 @@ Nothing here raises an ``Exception``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from types import TracebackType
 from typing import Any, Final, TypeGuard, TypeVar
@@ -29,6 +30,7 @@ _get_members: Final = BaseExceptionGroup.__dict__["exceptions"].__get__
 _get_mro: Final = type.__dict__["__mro__"].__get__
 _get_module: Final = type.__dict__["__module__"].__get__
 _get_qualname: Final = type.__dict__["__qualname__"].__get__
+_get_members_of_class: Final = type.__dict__["__dict__"].__get__
 
 
 def is_a(value: object, kinds: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
@@ -62,6 +64,41 @@ def set_own(exception: BaseException, name: str, value: object) -> None:
     _instance_dict(exception)[name] = value
 
 
+_MAX_CLASSES: Final = 1024
+
+
+def has_none_of(names: Collection[str]) -> Callable[[BaseException], bool]:
+    """A function that says whether certainly none of these attributes can be read from an exception: most have none of
+    the attributes that are looked for, and to ask for each costs more than all else."""
+    wanted = frozenset(names)
+    known: dict[type, bool] = {}
+
+    def lacks_all(exception: BaseException) -> bool:
+        kept = _instance_dict(exception)
+        if kept and not wanted.isdisjoint(kept):
+            return False
+        try:
+            kind = type(exception)
+            lacks = known.get(kind)
+            if lacks is None:
+                if len(known) >= _MAX_CLASSES:
+                    known.clear()
+                lacks = known[kind] = _class_has_none_of(kind, wanted)
+        except Exception:  # noqa: BLE001  # a metaclass may raise from anything
+            return False
+        return lacks
+
+    return lacks_all
+
+
+def _class_has_none_of(kind: type, names: frozenset[str]) -> bool:
+    """Whether instances have these attributes in their dictionaries alone."""
+    bases = bases_of(kind)
+    members = {name for base in bases for name in _get_members_of_class(base)}
+    reads = next(base for base in bases if "__getattribute__" in _get_members_of_class(base))
+    return reads is BaseException and "__getattr__" not in members and names.isdisjoint(members)
+
+
 def args_of(exception: BaseException) -> tuple[Any, ...]:
     """What the exception was made with."""
     return _get_args(exception)  # type: ignore[no-any-return]
@@ -79,8 +116,10 @@ def context_of(exception: BaseException) -> BaseException | None:
 
 def reason_of(exception: BaseException) -> BaseException | None:
     """What a traceback shows above it: the explicit cause, else the context unless ``from None`` hides it."""
-    cause = cause_of(exception)
-    return context_of(exception) if cause is None and not _get_suppress_context(exception) else cause
+    cause: BaseException | None = _get_cause(exception)
+    if cause is None and not _get_suppress_context(exception):
+        return context_of(exception)
+    return cause
 
 
 def traceback_of(exception: BaseException) -> TracebackType | None:
@@ -157,7 +196,7 @@ def header_of(headers: object, name: str) -> str | None:
     try:
         get = getattr(headers, "get", None)
         value = None if get is None else _as_text(get(name))
-        if value is not None:
+        if value is not None or _finds_any_spelling(type(headers)):  # type: ignore[arg-type]  # as for other classes
             return value
         items = getattr(headers, "items", None)
         pairs: Any = headers if items is None else items()
@@ -168,6 +207,24 @@ def header_of(headers: object, name: str) -> str | None:
     except Exception:  # noqa: BLE001  # an object of any kind, under a name that headers often have
         return None
     return None
+
+
+_ANY_SPELLING: Final = frozenset(
+    {
+        "email.message.Message",
+        "httpx.Headers",
+        "httpx2.Headers",
+        "multidict._multidict.CIMultiDict",
+        "multidict._multidict.CIMultiDictProxy",
+        "requests.structures.CaseInsensitiveDict",
+    }
+)
+
+
+@functools.lru_cache(maxsize=128)
+def _finds_any_spelling(kind: type) -> bool:
+    """Whether ``get`` of these headers minds no capitals, so that looking through them finds nothing more."""
+    return any(name_of(base) in _ANY_SPELLING for base in bases_of(kind))
 
 
 def _as_text(value: object) -> str | None:

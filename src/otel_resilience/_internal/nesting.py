@@ -135,7 +135,7 @@ def current_attempt() -> int:
 
 def chain(error: BaseException) -> tuple[BaseException, ...]:
     """``error``, what it was raised from or while handling, and the members of groups; each once, the nearest first."""
-    if reason_of(error) is None and not is_a(error, BaseExceptionGroup):
+    if reason_of(error) is None and not issubclass(type(error), BaseExceptionGroup):
         return (error,)
     found: dict[int, BaseException] = {}
     pending = deque([error])

@@ -188,33 +188,51 @@ _VARIABLES: Final = {
 
 def passes_on_an_awaitable(operation: Any) -> bool:
     """Whether ``operation`` is a Python function that does nothing but call an async one: ``lambda: fetch(1)``."""
+    only = _callee_of(operation)
+    if only is None:
+        return False
+    callee = _resolve(operation, only)
+    return callee is not None and (any(callee is each for each in _GIVE_FUTURES) or is_coroutine_function(callee))
+
+
+def may_pass_on_an_awaitable(operation: Any) -> bool:
+    """Whether :func:`is_async_callable` can ever hold for an ``operation`` that is no ``async def``: its code calls one
+    function, which at the time of a call may be an async one."""
+    return not isinstance(operation, FunctionType) or _callee_of(operation) is not None
+
+
+def _callee_of(operation: Any) -> _Callee | None:
+    """What ``operation`` calls, where that is all it does."""
     code = getattr(_function_of(operation), "__code__", None)
     if not isinstance(code, CodeType):
-        return False
+        return None
     known = _callees.get(id(code))
     if known is None or known[0]() is not code:
         if len(_callees) >= _MAX_KNOWN_CODES:
             _callees.clear()
         known = weakref.ref(code), _only_callee(code)
         _callees[id(code)] = known
-    if known[1] is None:
-        return False
-    callee = _resolve(operation, known[1])
-    return callee is not None and (any(callee is each for each in _GIVE_FUTURES) or is_coroutine_function(callee))
+    return known[1]
 
 
 def _only_callee(code: CodeType) -> _Callee | None:
     """The function of which ``code`` returns the call, where that is all it does."""
     if code.co_flags & (_GENERATOR_FLAGS | COROUTINE_FLAGS):
         return None
-    steps = [step for step in dis.get_instructions(code) if step.opname not in _SKIPPED]
-    if len(steps) < 3 or steps[0].opname not in _VARIABLES or steps[-1].opname != "RETURN_VALUE":
+    steps: list[dis.Instruction] = []
+    for step in dis.get_instructions(code):
+        if step.opname in _SKIPPED:
+            continue
+        if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs or step.opname.startswith(("STORE_", "DELETE_")):
+            return None
+        steps.append(step)
+        if steps[0].opname not in _VARIABLES:
+            return None  # most functions are done with here, before all their code is taken apart
+    if len(steps) < 3 or steps[-1].opname != "RETURN_VALUE":
         return None
     attributes: list[str] = []
     depth = 0
     for number, step in enumerate(steps[:-1]):
-        if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs or step.opname.startswith(("STORE_", "DELETE_")):
-            return None
         if number and number == len(attributes) + 1 and step.opname in _ATTRIBUTES:
             attributes.append(str(step.argval))
         before, argument = depth, step.arg if step.opcode >= dis.HAVE_ARGUMENT else None

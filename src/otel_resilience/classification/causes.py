@@ -76,7 +76,12 @@ def _behind(exception: BaseException, package: str) -> list[BaseException]:
 
 
 def _package(exception: BaseException) -> str:
-    return name_of(type(exception)).partition(".")[0]
+    return _package_of(type(exception))  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+
+
+@functools.lru_cache(maxsize=512)
+def _package_of(kind: type[BaseException]) -> str:
+    return name_of(kind).partition(".")[0]
 
 
 def _merged_members(group: BaseExceptionGroup[BaseException], judge: Rule, seen: set[int]) -> Classification | None:

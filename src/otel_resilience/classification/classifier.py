@@ -12,6 +12,7 @@ from otel_resilience._internal.once import Once
 from otel_resilience._internal.operations import discard
 from otel_resilience._internal.predicates import judges_errors
 from otel_resilience.classification import request_shown
+from otel_resilience.classification.by_class import class_decides, decided_by_class, shows_nothing
 from otel_resilience.classification.control_flow import CANCELLATIONS, is_control_flow, is_group
 from otel_resilience.classification.model import (
     CANCELLED,
@@ -59,6 +60,10 @@ _broken_rules: Final = Once()
 """Rules that failed, and classes of exceptions that could not be looked at."""
 
 
+_MAX_CLASSES: Final = 512
+"""Classes of exceptions of which a classifier keeps the verdict."""
+
+
 _MAX_NESTING: Final = 20
 
 
@@ -91,10 +96,12 @@ class Classifier:
         >>> policy = Policy("warehouse", classifier=default_classifier().extended(warehouse))
     """
 
-    __slots__ = ("_by_type", "_first", "_rules")
+    __slots__ = ("_by_class", "_by_type", "_first", "_rules")
 
     def __init__(self, rules: Iterable[Rule] = (), by_type: Mapping[type[BaseException], Classification] | None = None):
         self._first: tuple[Rule, ...] = ()
+        self._by_class: dict[type[BaseException], Classification] = {}
+        """Verdicts that follow from the class alone, see :mod:`otel_resilience.classification.by_class`."""
         self._by_type = {} if by_type is None else _checked_types(by_type)
         self._rules = _checked_rules("rules", rules)
 
@@ -117,8 +124,12 @@ class Classifier:
         """The verdict on ``exception``. Never raises an ``Exception``, whatever a rule or the exception itself does."""
         try:
             if not self._first:
-                verdict = self._by_type.get(type(exception))
+                kind = type(exception)
+                verdict = self._by_type.get(kind)
                 if verdict is not None and cause_of(exception) is None:
+                    return verdict
+                verdict = self._by_class.get(kind)
+                if verdict is not None and cause_of(exception) is None and shows_nothing(exception):
                     return verdict
             return self._judge(exception, {}, _MAX_NESTING) or UNCLASSIFIED
         except Exception as broken:  # noqa: BLE001  # nothing may take the place of the error that is looked at
@@ -136,6 +147,8 @@ class Classifier:
         if is_control_flow(exception):
             return CANCELLED
         verdict = self._known(exception)
+        if verdict is not None and verdict.idempotent is not None:
+            return verdict
         causes = () if cause_of(exception) is None else tuple(causes_of(exception))
         if verdict is None:
             verdict = self._by_cause(causes, groups, nesting)
@@ -146,7 +159,16 @@ class Classifier:
             shown = _shown_request((exception, *causes))
             if shown is not None:
                 return verdict.replace(idempotent=shown)
+        if not causes:
+            self._remember(exception, verdict)
         return verdict
+
+    def _remember(self, exception: BaseException, verdict: Classification) -> None:
+        kind = type(exception)
+        if shows_nothing(exception) and class_decides((*self._first, *self._rules), kind):
+            if len(self._by_class) >= _MAX_CLASSES:
+                self._by_class.clear()
+            self._by_class[kind] = verdict
 
     def _known(self, exception: BaseException) -> Classification | None:
         return (
@@ -242,8 +264,13 @@ def _checked_rule(name: str, rule: object) -> Rule:
 
 def _shown_request(chain: tuple[BaseException, ...]) -> bool | None:
     """Whether the requests that are shown may all be repeated; ``None`` where none is shown."""
-    shown = {request_shown.shows_idempotent(each) for each in chain}
-    return False if False in shown else True if True in shown else None
+    answer: bool | None = None
+    for each in chain:
+        shown = request_shown.shows_idempotent(each)
+        if shown is False:
+            return False
+        answer = answer or shown
+    return answer
 
 
 def _first_answer(rules: tuple[Rule, ...], exception: BaseException) -> Classification | None:
@@ -262,6 +289,7 @@ def _first_answer(rules: tuple[Rule, ...], exception: BaseException) -> Classifi
     return None
 
 
+@decided_by_class(lambda kind: True)
 def self_described(exception: BaseException) -> Classification | None:
     """Rule for exceptions that carry their own verdict in an attribute ``classification``."""
     described = attribute(exception, "classification")

@@ -209,8 +209,27 @@ class Classification:
 
     def replace(self, **changes: object) -> Classification:
         """A copy with some fields changed."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot see fields through **
+        # Rules change one flag of few verdicts, on each error: what was made before is used again.
+        key: tuple[object, ...] = ()
+        if len(changes) == 1 and self.retry_after is None:
+            ((name, value),) = changes.items()
+            if value is True or value is False:
+                key = id(self), name, value
+                known = _changed.get(key)
+                if known is not None:
+                    return known[1]
+        changed = dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot see fields through **
+        if key:
+            if len(_changed) >= _MAX_CHANGED:
+                _changed.clear()
+            _changed[key] = self, changed
+        return changed
 
+
+_MAX_CHANGED: Final = 1024
+_changed: Final[dict[tuple[object, ...], tuple[Classification, Classification]]] = {}
+"""By the ``id`` of a verdict, a flag and its new value: the verdict, which keeps that number taken, and the changed
+one."""
 
 Rule = Callable[[BaseException], Classification | None]
 """A rule looks at an exception and answers, or returns ``None`` to pass it on to the next rule."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from otel_resilience._internal.foreign import attribute, bases_of, header_of, is_a, name_of
+from otel_resilience._internal.foreign import attribute, bases_of, has_none_of, header_of, is_a, name_of
 
 IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110, 9.2.2."""
@@ -13,6 +13,8 @@ IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT",
 _UNSAFE_METHODS: Final = frozenset({"POST", "PATCH", "CONNECT"})
 _IDEMPOTENCY_KEY: Final = "idempotency-key"
 _MOST_REDIRECTS: Final = 50
+_shows_none: Final = has_none_of(("request", "response", "request_info", "method"))
+_was_not_answered: Final = has_none_of(("response", "history"))
 
 
 def is_idempotent(method: str) -> bool:
@@ -26,10 +28,15 @@ def shows_idempotent(exception: BaseException) -> bool | None:
     Looked for where clients keep it: ``request`` (httpx, requests), ``response.request``, ``request_info`` (aiohttp),
     and the exception itself. A request that was redirected counts as well: a POST that was answered with 303 was sent.
     """
+    if _shows_none(exception):
+        return None
     for request in _requests(exception):
         shown = None if request is None else _is_repeatable(request)
         if shown is not None:
-            return shown and not any(_is_repeatable(each) is False for each in _redirected(exception))
+            return shown and (
+                _was_not_answered(exception)
+                or not any(_is_repeatable(each) is False for each in _redirected(exception))
+            )
     method = attribute(exception, "method")
     if is_a(method, str) and method.upper() in IDEMPOTENT_METHODS | _UNSAFE_METHODS:
         return is_idempotent(method)
@@ -49,6 +56,8 @@ def method_of(request: object) -> str | None:
     if request is None:
         return None
     method = attribute(request, "method")
+    if type(method) is str:
+        return method or None
     if method is None and any(name_of(kind) == "urllib.request.Request" for kind in bases_of(type(request))):
         method = request.get_method()  # type: ignore[attr-defined]  # not imported: that takes 50 ms
     if is_a(method, bytes):
@@ -63,6 +72,8 @@ def has_key(headers: object) -> bool:
 
 def _is_repeatable(request: object) -> bool | None:
     method = method_of(request)
+    if method in IDEMPOTENT_METHODS:
+        return True
     if method == "POST" and name_of(type(request)).startswith("botocore."):
         return None  # most of AWS's protocols send reads by POST as well
     return None if method is None else is_idempotent(method) or has_key(attribute(request, "headers"))

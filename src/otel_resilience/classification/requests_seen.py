@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
-import functools
 import gc
 import math
 import sys
@@ -47,7 +46,8 @@ _MOST_FRAMES: Final = 500
 _CROWDED: Final = 1000
 """Tasks of a loop. To look through so many takes about a millisecond."""
 _OURS: Final = __name__.partition(".")[0]
-_HOLDER: Final = "otel_resilience.limits.attempt_timeout"
+_HOLDER: Final = "otel_resilience.policy.policy"
+"""The module whose loop holds the attempt that it cuts in a variable of that name."""
 
 
 def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:
@@ -61,8 +61,19 @@ def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:
 def seen_in_frames(error: BaseException) -> bool | None:
     """Whether the request may be repeated whose client raised ``error``; ``None`` where none is seen."""
     try:
-        clients = _frames_of_clients(error)
-        return _judge(clients) if clients else None
+        found: list[FrameType] = []
+        step = traceback_of(error)
+        left = _MOST_FRAMES
+        known = _modules.get
+        while step is not None and left:
+            frame = step.tb_frame
+            module = frame.f_globals.get("__name__")
+            client = known(module) if type(module) is str else False
+            if client or (client is None and _is_client(module)):
+                found.append(frame)
+            step = step.tb_next
+            left -= 1
+        return _judge(found) if found else None
     except Exception:  # noqa: BLE001  # foreign frames: what cannot be read shows nothing
         return None
 
@@ -201,21 +212,20 @@ def _is_iterator_of_future(awaited: Any) -> bool:
     return type(awaited).__name__ in ("FutureIter", "NoneType")
 
 
-def _frames_of_clients(error: BaseException) -> list[FrameType]:
-    found: list[FrameType] = []
-    step = traceback_of(error)
-    left = _MOST_FRAMES
-    while step is not None and left:
-        if _is_client(step.tb_frame.f_globals.get("__name__")):
-            found.append(step.tb_frame)
-        step = step.tb_next
-        left -= 1
-    return found
+_MAX_MODULES: Final = 4096
+_modules: Final[dict[str, bool]] = {}
+"""Modules that were seen in frames, and whether they are those of clients."""
 
 
-@functools.lru_cache(maxsize=1024)
 def _is_client(module: object) -> bool:
-    return isinstance(module, str) and (module.partition(".")[0] in _CLIENTS or module in _STDLIB_CLIENTS)
+    if not isinstance(module, str):
+        return False
+    client = _modules.get(module)
+    if client is None:
+        if len(_modules) >= _MAX_MODULES:
+            _modules.clear()
+        client = _modules[module] = module.partition(".")[0] in _CLIENTS or module in _STDLIB_CLIENTS
+    return client
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -27,7 +27,7 @@ Callback = Callable[[asyncio.AbstractEventLoop], object]
 
 
 def _call_later(loop: asyncio.AbstractEventLoop, seconds: float, callback: Callback) -> Timer:
-    return loop.call_later(seconds, callback, loop)
+    return loop.call_at(loop.time() + seconds, callback, loop)
 
 
 start_timer: Callable[[asyncio.AbstractEventLoop, float, Callback], Timer] = _call_later
@@ -88,56 +88,46 @@ def run_limited(
         leave(token)
 
 
-class TimeLimit:
+class TimeLimit(CutAttempt):
     """Cuts the block of the current task after ``limit`` seconds; a context manager, entered once."""
 
-    __slots__ = ("_attempt", "_call", "_error_of", "_limit", "_scope", "_seen", "_task", "_timer", "_token")
-
-    def __init__(self, limit: float, call: Enclosing, error_of: TimeLimitError) -> None:
-        self._limit = limit
-        self._call = call
+    def __init__(
+        self, limit: float, call: Enclosing, error_of: TimeLimitError, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """``loop``: the running one, where that is known already; to find it out takes a system call."""
+        self.outer = self._call = call
+        self.attempts = call.attempts
+        self.seconds = limit
+        self.given_up = False
         self._error_of = error_of
+        self._loop = loop
         self._seen: bool | None = None
 
     def __enter__(self) -> CutAttempt:
-        loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._attempt = CutAttempt(self._call, self._limit)
-        self._scope = asyncio.timeout(None)
-        _finish(self._scope.__aenter__())
-        self._token = enclosing.set(self._attempt)
-        self._timer = start_timer(loop, self._limit, self._on_time)
-        return self._attempt
+        loop = self._loop or asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("a time limit can cut only what runs in a task of asyncio")
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._token = enclosing.set(self)
+        self._timer = start_timer(loop, self.seconds, self._on_time)
+        return self
 
-    def _on_time(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._attempt.given_up = True
-        self._seen = seen_in_task(self._task, self._attempt)
-        self._scope.reschedule(loop.time())
+    def _on_time(self, _: asyncio.AbstractEventLoop) -> None:
+        self.given_up = True
+        self._seen = seen_in_task(self._task, self)
+        self._task.cancel()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._timer.cancel()
         leave(self._token)
-        try:
-            _finish(self._scope.__aexit__(kind, error, traceback))
-        except TimeoutError as cut:
-            raise self._error_of(self._limit, self._seen) from cut
-
-
-def _finish(step: Coroutine[Any, Any, object]) -> None:
-    """Runs a coroutine of :func:`asyncio.timeout`, which never waits, so that ``with`` will do."""
-    try:
-        step.send(None)
-    except StopIteration:
-        return
-    step.close()
-    raise RuntimeError("asyncio.timeout waits in this version of Python")
-
-
-async def run_limited_async(
-    operation: Callable[[], Awaitable[T]] | Awaitable[T], limit: float, call: Enclosing, error_of: TimeLimitError
-) -> T:
-    """Awaits an operation for at most ``limit`` seconds, then cancels it."""
-    with TimeLimit(limit, call, error_of) as attempt:  # noqa: F841  # found by this name in the frame
-        return await (operation() if callable(operation) else operation)
+        if not self.given_up:
+            return
+        # As asyncio.timeout does it: our cancellation is taken back, and one of somebody else's stands.
+        if self._task.uncancel() <= self._cancelling and kind is not None and issubclass(kind, asyncio.CancelledError):
+            cut = TimeoutError()
+            cut.__cause__ = error
+            raise self._error_of(self.seconds, self._seen) from cut

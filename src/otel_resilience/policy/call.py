@@ -51,12 +51,16 @@ _CANCELLED = ErrorClass.CANCELLED
 _is_logged = telemetry.events_logger.isEnabledFor
 _enclosing = enclosing.get
 _enter = enclosing.set
+_reset = enclosing.reset
 
 
 class Call(CallTelemetry):
-    """State of one protected call."""
+    """State of one protected call, made by :func:`begin_call`."""
 
     policy: CallPlan
+    options: CallOptions
+    deadline: float | None
+    """Seconds, of this call alone; ``None`` where it has none, and after its success."""
     paid_for = 0
     """The attempt that has its permits of the rate limit."""
     paid_at = 0.0
@@ -85,26 +89,6 @@ class Call(CallTelemetry):
     hedged = False
     """A second attempt was made beside the first."""
     retries_by_type: dict[str, int] | None = None
-
-    def __init__(
-        self,
-        policy: CallPlan,
-        function: object,
-        options: CallOptions,
-        deadline: float | None,
-    ) -> None:
-        self.policy = policy
-        self.function = function
-        self.options = options
-        self.deadline = deadline
-        self.attempts = 0
-        self.token = self.listener = None
-        self.outer = outer = _enclosing()
-        if outer is not None and outer.over:
-            self.outer = outer = not_over(outer)
-        self.is_limited = policy.is_limited or outer is not None or deadline is not None
-        clock = policy.clock
-        self.started = clock()
 
     @property
     def name(self) -> str | None:  # type: ignore[override]  # read alone
@@ -148,15 +132,21 @@ class Call(CallTelemetry):
         Raises :class:`DeadlineExceededError` where the nearest deadline has passed, or the attempt round this call was
         given up.
         """
-        limit = self.policy.attempt_timeout
+        policy = self.policy
+        limit = policy.attempt_timeout
         if limit is None:
             limit = math.inf
-        if self.deadline is None and self.outer is None:
-            return limit
-        nearest = nearest_deadline(self)
-        if nearest is None:
-            return limit
-        left, owner = nearest
+        owner: Enclosing = self
+        if self.outer is None:
+            if self.deadline is None:
+                return limit
+            clock = policy.clock
+            left = self.started + self.deadline - clock()
+        else:
+            nearest = nearest_deadline(self)
+            if nearest is None:
+                return limit
+            left, owner = nearest
         if left <= 0:
             too_late = DeadlineExceededError(owner.seconds)
             too_late.cut = False
@@ -185,7 +175,7 @@ class Call(CallTelemetry):
         breaker = policy.breaker
         self.permit = 0 if breaker is None else breaker.fast_permit or self._ask(breaker)
         self.attempts = attempts = self.attempts + 1
-        if attempts > 1 or self.is_limited or self.listener is not None:
+        if attempts > 1 or policy.is_limited or self.listener is not None:
             self.started_attempt = policy.clock()
         else:
             self.started_attempt = self.started  # nothing was waited for
@@ -236,9 +226,14 @@ class Call(CallTelemetry):
     def succeeded(self) -> None:
         """The attempt, and with it the call, succeeded."""
         policy = self.policy
-        self._leave()
-        if policy.breaker is not None:
-            policy.breaker.record_success(self.permit, self.started_attempt)
+        token, self.token = self.token, None
+        try:
+            _reset(token)  # type: ignore[arg-type]  # an attempt has begun
+        except ValueError:
+            self.attached = None  # in another context, from which neither can be undone
+        breaker = policy.breaker
+        if breaker is not None:
+            breaker.record_success(self.permit, self.started_attempt)
         budget = policy.budget
         if self.attempts > 1:
             if self.budget_cost:
@@ -248,12 +243,12 @@ class Call(CallTelemetry):
             budget.give(budget.config.success_credit)
         if hooks.success_wanted or policy.observers is not None:
             hooks.notify_success(policy.observers, policy.dependency, self.operation)
-        if self.outer is not None:
-            self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
         if self.listener is not None:
             self._close_attempt_span()
             self._close("ok" if self.verdict is None else "ok_after_retry", None)
         if self.is_limited:
+            if self.outer is not None:
+                self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
             if self.slots is not None:
                 self._leave_limits()
             self.deadline = None  # what the operation started and left running is on its own from here
@@ -281,13 +276,25 @@ class Call(CallTelemetry):
         if self.policy.breaker is not None:
             self.policy.breaker.release(self.permit)
 
-    def failed(self, error: BaseException) -> float:
+    def failed(self, error: BaseException) -> float:  # noqa: C901  # as Policy._execute
         """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
         policy = self.policy
-        self._leave()
+        token, self.token = self.token, None
+        try:
+            _reset(token)  # type: ignore[arg-type]  # an attempt has begun
+        except ValueError:
+            self.attached = None  # as above
         self.error = error
         verdict = self.verdict = policy.classify(error)
-        self._inspect_enclosed_calls(error, verdict)
+        if self.failures is not None or self.below:
+            self._inspect_enclosed_calls(error)
+        if self.cuts and (verdict.unsent or self.attempts < policy.max_attempts):
+            self._inspect_running_tasks()
+        self.unsent = verdict.unsent and not self.sent_inside
+        if self.sent_inside:
+            self.sent_inside = False
+        if not self.unsent:
+            self.sent = True
         if policy.breaker is not None:
             if verdict.immediate and not self.used_immediate:
                 policy.breaker.release(self.permit)  # an idle connection that was closed says nothing yet
@@ -358,7 +365,8 @@ class Call(CallTelemetry):
         rate, budget = self.policy.rate_limiter, self.policy.budget
         if rate is not None and not rate.take(self.options.permits):
             return "rate_limited"
-        if budget is not None and not self._take(budget, budget.config.transient_cost):
+        if budget is not None and not budget.take(budget.config.transient_cost):
+            self._report_starvation(budget)
             if rate is not None:
                 rate.give_back(self.options.permits)
             return "budget"
@@ -476,19 +484,13 @@ class Call(CallTelemetry):
             self.paid_for = 0
             self.policy.rate_limiter.give_back(self.options.permits, age=self.policy.clock() - self.paid_at)
 
-    def _inspect_enclosed_calls(self, error: BaseException, verdict: Classification) -> None:
-        """Which enclosed calls this failure comes from, and whether anything may have been sent."""
+    def _inspect_enclosed_calls(self, error: BaseException) -> None:
+        """Which enclosed calls this failure comes from."""
         self.below = ()
         if self.failures is not None:
             raised = {id(each) for each in chain(error)}
             self.below = tuple(each for each in self.failures if id(each.error) in raised)
             self.failures = None
-        if self.cuts and (verdict.unsent or self.attempts < self.policy.max_attempts):
-            self._inspect_running_tasks()
-        self.unsent = verdict.unsent and not self.sent_inside
-        self.sent_inside = False
-        if not self.unsent:
-            self.sent = True
 
     def _inspect_running_tasks(self) -> None:
         repeatable = left_running(self)
@@ -498,11 +500,12 @@ class Call(CallTelemetry):
 
     def _next_delay(self, error: BaseException, verdict: Classification) -> float:
         policy = self.policy
-        if is_a(error, CircuitOpenError):
+        if issubclass(type(error), CircuitOpenError):
             return self._suppress("breaker_open")
-        if not self._retry_can_help(error, verdict):
+        plain = verdict.plain and self.options.is_retryable is None  # transient, and nobody says otherwise: most are
+        if not plain and not self._retry_can_help(error, verdict):
             return self._suppress("not_retryable")
-        if not self.unsent and self.idempotent is not True:
+        if not self.unsent:
             reason = self._unsafe_to_repeat(error, verdict)
             if reason:
                 return self._suppress(reason)
@@ -516,14 +519,22 @@ class Call(CallTelemetry):
         delay = config.delay(verdict, self.attempts - 1, self.delay, policy.rng)
         if hint is not None and hint > config.max_retry_after:
             return self._suppress("retry_after_too_long")
-        if not self._in_time(delay):
+        if self.is_limited and not self._in_time(delay):
             return self._suppress("retry_after_too_long" if delay == hint else "deadline")
-        return delay if policy.budget is None or self._spend(verdict) else self._suppress("budget")
+        budget = policy.budget
+        if budget is None:
+            return delay
+        cost = budget.config.cost(verdict.error_class)
+        if not budget.take(cost):
+            self._report_starvation(budget)
+            return self._suppress("budget")
+        self.budget_cost = cost
+        return delay
 
     def _retry_can_help(self, error: BaseException, verdict: Classification) -> bool:
         """Whether a repetition can help, by the caller's predicate or the classifier."""
         is_retryable = self.options.is_retryable
-        if is_retryable is None or (is_a(error, FailedResultError) and error.pending):
+        if is_retryable is None or (issubclass(type(error), FailedResultError) and error.pending):  # type: ignore[attr-defined]  # its attribute
             return verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
         try:
             answer = is_retryable(error)
@@ -540,8 +551,17 @@ class Call(CallTelemetry):
 
     def _unsafe_to_repeat(self, error: BaseException, verdict: Classification) -> str:
         """Why something that may have been sent is not sent again; empty where it may be."""
-        errors = chain(error)
-        known = self._known_idempotent(errors, verdict)
+        known = self.options.idempotent
+        if known is None:
+            known = self.policy.idempotent
+        if known is True:
+            return ""
+        errors: tuple[BaseException, ...] = ()
+        if known is None and verdict.idempotent is not None and not self.below:
+            known = verdict.idempotent and not self.unsafe_inside
+        elif known is None:
+            errors = chain(error)
+            known = self._seen_idempotent(errors, verdict)
         if known is False:
             return "not_idempotent"
         if known is None and self._was_cut(errors):
@@ -555,8 +575,11 @@ class Call(CallTelemetry):
 
     def _known_idempotent(self, errors: tuple[BaseException, ...], verdict: Classification) -> bool | None:
         """Whether what the last attempt sent may be repeated, as declared or seen; ``None``: neither."""
-        if self.idempotent is not None:
-            return self.idempotent
+        declared = self.idempotent
+        return self._seen_idempotent(errors, verdict) if declared is None else declared
+
+    def _seen_idempotent(self, errors: tuple[BaseException, ...], verdict: Classification) -> bool | None:
+        """As :meth:`_known_idempotent`, where nothing is declared."""
         if self.unsafe_inside:
             return False
         below = self.below
@@ -575,7 +598,8 @@ class Call(CallTelemetry):
         """Whether a time limit of ours, here or in an enclosed call, cut something of which no request is known."""
         for each in errors:
             if (
-                is_a(each, (AttemptTimeoutError, DeadlineExceededError))
+                issubclass(type(each), ResilienceError)
+                and is_a(each, (AttemptTimeoutError, DeadlineExceededError))
                 and getattr(each, "cut", True)
                 and each.classification.idempotent is not True  # type: ignore[attr-defined]  # both kinds have one
                 and not any(enclosed.error is each and enclosed.idempotent for enclosed in self.below)
@@ -596,22 +620,10 @@ class Call(CallTelemetry):
         self.retries_by_type[verdict.error_type] = used + 1
         return verdict.max_retries is not None and used >= verdict.max_retries
 
-    def _spend(self, verdict: Classification) -> bool:
-        budget = self.policy.budget
-        if budget is None:
-            return True
-        cost = budget.config.cost(verdict.error_class)
-        if self._take(budget, cost):
-            self.budget_cost = cost
-            return True
-        return False
-
-    def _take(self, budget: RetryBudget, cost: float) -> bool:
-        if budget.take(cost):
-            return True
+    def _report_starvation(self, budget: RetryBudget) -> None:
+        """The budget did not pay; said once per episode."""
         if budget.enter_starvation():
             telemetry.budget_exhausted(self.policy.dependency)
-        return False
 
     def _refund(self) -> None:
         if self.budget_cost and self.policy.budget is not None:
@@ -657,3 +669,21 @@ class Call(CallTelemetry):
                 note=note,
             ),
         )
+
+
+def begin_call(policy: CallPlan, function: object, options: CallOptions, deadline: float | None) -> Call:
+    """A call that begins now. A function, since the interpreter takes longer to call an ``__init__``."""
+    call = Call()
+    call.policy = policy
+    call.function = function
+    call.options = options
+    call.deadline = deadline
+    call.attempts = 0
+    call.token = call.listener = None
+    call.outer = outer = _enclosing()
+    if outer is not None and outer.over:
+        call.outer = outer = not_over(outer)
+    call.is_limited = policy.is_limited or deadline is not None or outer is not None
+    clock = policy.clock
+    call.started = clock()
+    return call

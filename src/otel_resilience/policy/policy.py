@@ -32,6 +32,7 @@ from otel_resilience._internal.operations import (
     is_async_callable,
     is_awaitable,
     is_coroutine_function,
+    may_pass_on_an_awaitable,
     plain_types,
     protectable,
 )
@@ -43,13 +44,13 @@ from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import Classification
 from otel_resilience.errors import AttemptThreadsExhaustedError, FailedResultError
-from otel_resilience.limits.attempt_timeout import run_limited, run_limited_async
+from otel_resilience.limits.attempt_timeout import TimeLimit, run_limited
 from otel_resilience.limits.concurrency import ConcurrencyLimiter
 from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
 from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
 from otel_resilience.policy.attempts import Attempts
-from otel_resilience.policy.call import GIVE_UP, Call
+from otel_resilience.policy.call import GIVE_UP, Call, begin_call
 from otel_resilience.policy.off_switch import changed_call
 from otel_resilience.policy.parts import (
     SharedParts,
@@ -351,7 +352,10 @@ class Policy(ProcessBound):
         wanted = retry_result or self.retry_result
         return operation if wanted is None else judged(operation, wanted, self, name, asynchronous=asynchronous)
 
-    def _execute(self, operation: Callable[[], Any], options: CallOptions, deadline: float | None) -> Any:
+    def _execute(  # noqa: C901  # in one function: each further one takes 3 % of a call that succeeds
+        self, operation: Callable[[], Any], options: CallOptions, deadline: float | None
+    ) -> Any:
+        """The one loop for ``def``."""
         if interventions.active:
             self, operation, options, deadline = changed_call(
                 self, self._unprotected, operation, options, deadline, asynchronous=False
@@ -361,18 +365,21 @@ class Policy(ProcessBound):
         breaker = self.breaker
         if breaker is not None and breaker.rejects_until and self._rejects_at_once():
             breaker.reject()
-        call = Call(self, operation, options, deadline)
+        call = begin_call(self, operation, options, deadline)
         if any_set():
             call.observe(telemetry.active())
-        return self._run(operation, call)
-
-    def _run(self, operation: Callable[[], Any], call: Call) -> Any:
-        """The one loop for ``def``."""
         delay, worker = 0.0, None
+        limited = call.is_limited
+        if limited and not self.is_limited and call.outer is None:
+            limited = deadline is not None and deadline <= 0  # one that has just begun leaves time for a first attempt
         try:
             while True:
-                if delay or call.is_limited:
-                    worker = self._wait_for_turn(delay, call)
+                if limited:
+                    if delay or self._waits_for_limits:
+                        wait_for_turn(delay, call)
+                    limit = call.time_limit()
+                    if self.attempt_timeout is not None:
+                        worker = self._reserve(limit, call)
                 if worker is None:
                     call.begin_attempt()
                     run = operation
@@ -384,13 +391,14 @@ class Policy(ProcessBound):
                     delay = call.failed(error)
                     if delay == GIVE_UP:
                         raise
+                    limited = call.is_limited or delay > 0
                 else:
                     if type(result) not in plain_types:
                         if is_awaitable(result):
                             call.suspend()
                             return self._later(operation, call, result)
                         self._check_result(result, call)
-                    if self.attempt_timeout is not None and worker is None:
+                    if worker is None and self.attempt_timeout is not None:
                         warn_of_loop(call, "attempt_timeout does not cut")
                     call.succeeded()
                     return result
@@ -420,22 +428,6 @@ class Policy(ProcessBound):
             if is_awaitable(value):
                 value = await value
         return value
-
-    def _wait_for_turn(self, delay: float, call: Call) -> Worker | None:
-        """Waits until the attempt may begin. The thread in which it can be cut, where it has a time limit."""
-        if delay or self._waits_for_limits:
-            wait_for_turn(delay, call)
-        limit = call.time_limit()
-        return None if self.attempt_timeout is None else self._reserve(limit, call)
-
-    async def _wait_for_turn_async(self, delay: float, call: Call) -> float:
-        """As :meth:`_wait_for_turn`; nothing more is needed to cut an ``async def``."""
-        if delay or self._waits_for_limits:
-            await wait_for_turn_async(delay, call)
-        limit = call.time_limit()
-        if limit != math.inf:
-            check_can_cut(call)
-        return limit
 
     def _begin_in_thread(self, operation: Callable[[], Any], call: Call, worker: Worker) -> Callable[[], Any]:
         """Begins an attempt in that thread. What runs it, for as long as is left after the wait for the thread."""
@@ -471,7 +463,7 @@ class Policy(ProcessBound):
             if call.suspended and call.attempts:
                 call.ended(asyncio.CancelledError())
 
-        awaitable = self._run_async(operation, call, begun)
+        awaitable = self._execute_async(operation, call.options, call.deadline, call, begun)
         weakref.finalize(awaitable, never_awaited).atexit = False
         return awaitable
 
@@ -482,43 +474,53 @@ class Policy(ProcessBound):
             call.release()
             raise
 
-    async def _execute_async(
-        self, operation: Callable[[], Awaitable[T]], options: CallOptions, deadline: float | None
+    async def _execute_async(  # noqa: C901  # as above
+        self,
+        operation: Callable[[], Awaitable[T]],
+        options: CallOptions,
+        deadline: float | None,
+        call: Call | None = None,
+        begun: Awaitable[T] | None = None,
     ) -> T:
-        if interventions.active:
-            self, operation, options, deadline = changed_call(
-                self, self._unprotected, operation, options, deadline, asynchronous=True
-            )
-        breaker = self.breaker
-        if breaker is not None and breaker.rejects_until and self._rejects_at_once():
-            breaker.reject()
-        call = Call(self, operation, options, deadline)
-        if any_set():
-            call.observe(telemetry.active())
-        if self.hedge_delay is not None:
-            from otel_resilience.policy.hedging import run_hedged  # few policies hedge
+        """The one loop for ``async def``; with ``begun``, what a first call of the operation returned already, it
+        continues ``call``."""
+        if call is None:
+            if interventions.active:
+                self, operation, options, deadline = changed_call(
+                    self, self._unprotected, operation, options, deadline, asynchronous=True
+                )
+            breaker = self.breaker
+            if breaker is not None and breaker.rejects_until and self._rejects_at_once():
+                breaker.reject()
+            call = begin_call(self, operation, options, deadline)
+            if any_set():
+                call.observe(telemetry.active())
+            if self.hedge_delay is not None:
+                from otel_resilience.policy.hedging import run_hedged  # few policies hedge
 
-            operation = functools.partial(run_hedged, operation, call, self.hedge_delay)
-        return await self._run_async(operation, call, None)
-
-    async def _run_async(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T] | None) -> T:
-        """The one loop for ``async def``; ``begun`` is what a first call of the operation returned already."""
+                operation = functools.partial(run_hedged, operation, call, self.hedge_delay)
         call.cuts = True
-        delay, limit = 0.0, math.inf
+        delay, loop = 0.0, None
         try:
             if begun is not None:
                 call.resume()
             while True:
                 if delay or call.is_limited:
-                    limit = await self._wait_for_turn_async(delay, call)
+                    if delay or self._waits_for_limits:
+                        await wait_for_turn_async(delay, call)
+                    limit = call.time_limit()
+                    loop = None if limit == math.inf else check_can_cut(call)
                 call.begin_attempt()
                 awaitable, begun = begun, None
                 try:
-                    if limit == math.inf:
+                    if loop is None:
                         result = await (operation() if awaitable is None else awaitable)
                     else:
-                        source = operation if awaitable is None else awaitable
-                        result = await run_limited_async(source, limit, call, call.time_limit_error)
+                        attempt = TimeLimit(
+                            limit, call, call.time_limit_error, loop
+                        )  # its name is looked for in frames
+                        with attempt:
+                            result = await (operation() if awaitable is None else awaitable)
                 except BaseException as error:
                     delay = call.failed(error)
                     if delay == GIVE_UP or (delay > 0 and not can_wait_async(call)):
@@ -572,7 +574,7 @@ class Policy(ProcessBound):
             policy, limit = self, deadline
             if interventions.active:
                 policy, _, _, limit = changed_call(self, self._unprotected, begin, options, limit, asynchronous=False)
-            return Call(policy, None, options, limit)
+            return begin_call(policy, None, options, limit)
 
         return Attempts(begin)
 
@@ -616,9 +618,11 @@ class Policy(ProcessBound):
 
                 return protected_async  # type: ignore[return-value]  # the same signature as the async function
 
+            passes_on = may_pass_on_an_awaitable(function)
+
             @functools.wraps(function)
             def protected(*args: P.args, **kwargs: P.kwargs) -> T:
-                asynchronous = running_loop() is not None and is_async_callable(function)
+                asynchronous = passes_on and running_loop() is not None and is_async_callable(function)
                 operation: Any = function
                 if args or kwargs or is_judged:
                     operation = bound(function, args, kwargs, shown, asynchronous=asynchronous)

@@ -94,10 +94,12 @@ def can_wait_async(call: Call) -> bool:
     return False
 
 
-def check_can_cut(call: Call) -> None:
-    """Raises ``RuntimeError`` where nothing can cut an ``async def``."""
-    if running_loop() is None:
+def check_can_cut(call: Call) -> asyncio.AbstractEventLoop:
+    """The loop that can cut an ``async def``. Raises ``RuntimeError`` where there is none."""
+    loop = running_loop()
+    if loop is None:
         raise RuntimeError(f"no running event loop of asyncio, which alone can cut {call.operation}")
+    return loop
 
 
 def warn_of_loop(call: Call, what: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import threading
 import time
 import weakref
@@ -126,11 +127,17 @@ class RetryBudget(ProcessBound):
         """Pays for one retry. ``cost`` is at least 0, else ``ValueError``. ``False`` where the bucket does not hold
         ``cost`` tokens.
         """
-        check.number("cost", cost, minimum=0)
-        now = self._clock()
+        if type(cost) is not float or not 0.0 <= cost < math.inf:  # what configurations have is floats
+            check.number("cost", cost, minimum=0)
+        clock = self._clock
+        now = clock()
         with self._lock:
             paid = self._bucket.take(cost, now)
-            self._count(granted=paid)
+            if paid:
+                self._granted += 1
+                self._starved = self.full = False
+            else:
+                self._denied += 1
         return paid
 
     def _count(self, *, granted: bool) -> None:
@@ -142,7 +149,8 @@ class RetryBudget(ProcessBound):
 
     def give(self, tokens: float) -> None:
         """Pays in ``tokens``, at least 0, up to the capacity: a refund, or the credit of a first-try success."""
-        check.number("tokens", tokens, minimum=0)
+        if type(tokens) is not float or not 0.0 <= tokens < math.inf:
+            check.number("tokens", tokens, minimum=0)
         with self._lock:
             self.full = self._bucket.give(tokens)
 

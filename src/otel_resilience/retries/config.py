@@ -78,7 +78,7 @@ class RetryConfig:
             elif kind is ErrorClass.TRANSIENT_SLOW:
                 base = self.slow_base_delay
         if not base:
-            return min(hint or 0.0, LONGEST_DELAY)
+            return 0.0 if hint is None else min(hint, LONGEST_DELAY)
         longest = ceiling(base, self.exponential_base, retry, self.max_delay)
         jitter: Jitter = self.jitter  # type: ignore[assignment]  # __post_init__ made it a Jitter
         chosen = spread(jitter, longest, base, previous, self.max_delay, rng())

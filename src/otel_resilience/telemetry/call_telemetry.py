@@ -64,6 +64,7 @@ class CallTelemetry(Enclosing):
     started: float
     started_attempt: float
     delay = 0.0
+    _operation: str | None = None
     listener: Listener | None
     span: Span | None = None
     context: Context | None = None
@@ -76,7 +77,10 @@ class CallTelemetry(Enclosing):
     @property
     def operation(self) -> str:
         """The operation's name on telemetry, from a bounded set."""
-        return self.policy.operation_name(self.function, self.name)
+        shown = self._operation
+        if shown is None:
+            shown = self._operation = self.policy.operation_name(self.function, self.name)
+        return shown
 
     def observe(self, listener: Listener | None) -> None:
         """Reports this call to ``listener`` from now on, if there is one."""
@@ -279,9 +283,10 @@ class CallTelemetry(Enclosing):
 
     @never_raise
     def _end_span(self, span: Span, outcome: str, error_type: str, error: BaseException | None) -> None:
-        span.set_attributes({contract.ATTEMPTS: self.attempts, contract.OUTCOME: outcome})
+        attributes: dict[str, str | int] = {contract.ATTEMPTS: self.attempts, contract.OUTCOME: outcome}
         if error_type:
-            span.set_attribute(contract.ERROR_TYPE, error_type)
+            attributes[contract.ERROR_TYPE] = error_type
+        span.set_attributes(attributes)
         if error_type and outcome != "fallback":
             span.set_status(Status(StatusCode.ERROR, None if error is None else _text(error)))
         span.end()

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from otel_resilience._internal.foreign import attribute, bases_of, header_of, is_a, name_of
+from otel_resilience.classification.by_class import decided_by_class
 from otel_resilience.classification.model import Classification, Rule
 from otel_resilience.classification.rules.http_status import CONTROL_NOT_MODIFIED, judge_response
 
 
+@decided_by_class(lambda kind: True)
 def classify_carried_status(exception: BaseException) -> Classification | None:
     """The verdict by the status that ``exception`` carries; ``None`` where it carries none, or one of success.
 
@@ -20,7 +22,9 @@ def classify_carried_status(exception: BaseException) -> Classification | None:
     headers of the response or of the exception.
     """
     response = attribute(exception, "response")
-    status = next((status for status in map(http_status, _candidates(exception, response)) if status), None)
+    status = http_status(attribute(response, "status_code"))
+    if status is None:
+        status = next((status for status in map(http_status, _candidates(exception, response)) if status), None)
     if status is None:
         return None
     if status == _NOT_MODIFIED:
@@ -41,7 +45,6 @@ def http_status(value: object) -> int | None:
 
 
 def _candidates(exception: BaseException, response: object) -> Iterator[object]:
-    yield attribute(response, "status_code")
     yield attribute(response, "status")
     yield _metadata(response).get("HTTPStatusCode")
     yield attribute(exception, "status_code")
@@ -67,6 +70,6 @@ def _metadata(response: object) -> dict[str, Any]:
 def _header(exception: BaseException, response: object, name: str) -> str | None:
     """From the response, or where only those are kept, from the exception."""
     value = header_of(attribute(response, "headers"), name)
-    if value is None:
+    if value is None and type(response) is dict:
         value = header_of(_metadata(response).get("HTTPHeaders"), name)
     return header_of(attribute(exception, "headers"), name) if value is None else value

@@ -10,6 +10,7 @@ import importlib
 from typing import Final
 
 from otel_resilience._internal.foreign import bases_of, name_of
+from otel_resilience.classification.by_class import decided_by_class
 from otel_resilience.classification.model import Classification, Rule
 
 _HOMES: Final = {
@@ -44,6 +45,7 @@ _HOMES: Final = {
 PACKAGES: Final = frozenset(_HOMES)
 
 
+@decided_by_class(lambda kind: not _has_rules(kind))
 def classify_client(exception: BaseException) -> Classification | None:
     """The verdict on an exception of a client library, or of a class derived from one; ``None`` on any other."""
     for rule in _rules_of(type(exception)):  # type: ignore[arg-type]  # mypy does not see that classes are hashable
@@ -54,6 +56,10 @@ def classify_client(exception: BaseException) -> Classification | None:
 
 
 RULES: Final[tuple[Rule, ...]] = (classify_client,)
+
+
+def _has_rules(kind: type[BaseException]) -> bool:
+    return bool(_rules_of(kind))  # type: ignore[arg-type]  # as above
 
 
 @functools.lru_cache(maxsize=512)

@@ -87,6 +87,18 @@ _BY_ERRNO: Final = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), DISK_FULL),
 }
 
+_PLAIN: Final = frozenset(
+    {
+        BrokenPipeError,
+        ConnectionAbortedError,
+        ConnectionRefusedError,
+        ConnectionResetError,
+        OSError,
+        PermissionError,
+        TimeoutError,
+    }
+)
+"""Classes of Python itself that are none of the special cases of :func:`judge`."""
 _SEVERAL_ADDRESSES: Final = "Multiple exceptions: "
 _ERRNO_IN_TEXT: Final = re.compile(r"\[Errno (\d{1,4})\]")
 
@@ -95,6 +107,9 @@ def judge(exception: BaseException) -> Classification | None:
     """The verdict on a socket, TLS or file error; ``None`` where the exception alone says too little."""
     if not is_a(exception, OSError):
         return None
+    if type(exception) in _PLAIN:
+        number = errno_of(exception)
+        return (None if number is None else _BY_ERRNO.get(number)) or _by_type(exception)
     if is_a(exception, socket.gaierror):
         return _BY_EAI.get(errno_of(exception) or 0, RESOLVER_FAILED)
     if is_a(exception, socket.herror):  # its errno is that of the resolver alone

@@ -6,6 +6,7 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification import error_types
+from otel_resilience.classification.by_class import decided_by_class
 from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
 from otel_resilience.classification.model import Classification, Rule, Severity
 from otel_resilience.classification.request_shown import is_idempotent
@@ -53,6 +54,7 @@ _KAFKA_QUEUE: Final = "Local: Queue full"
 """What confluent-kafka says of the queue of a producer."""
 
 
+@decided_by_class(lambda kind: not issubclass(kind, (OSError, RuntimeError, OverflowError, BufferError)))
 def classify_stdlib(exception: BaseException) -> Classification | None:
     """The verdict on what Python and its standard library raise; ``None`` where that says too little."""
     verdict = _by_name(exception)

@@ -1,0 +1,173 @@
+"""The block that a time limit cuts: whose cancellation ends it, and what is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+from otel_resilience._internal.nesting import Enclosing, enclosing
+from otel_resilience.errors import AttemptTimeoutError
+from otel_resilience.limits import attempt_timeout
+from otel_resilience.limits.attempt_timeout import TimeLimit
+
+T = TypeVar("T")
+Callback = Callable[[asyncio.AbstractEventLoop], object]
+
+
+class Timer:
+    """Fires when the test says so."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callback] = []
+        self.cancelled = 0
+
+    def start(self, loop: asyncio.AbstractEventLoop, seconds: float, callback: Callback) -> Timer:
+        self.callbacks.append(callback)
+        return self
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def fire(self) -> None:
+        self.callbacks[-1](asyncio.get_running_loop())
+
+
+@pytest.fixture
+def timer(monkeypatch: pytest.MonkeyPatch) -> Timer:
+    made = Timer()
+    monkeypatch.setattr(attempt_timeout, "start_timer", made.start)
+    return made
+
+
+def limit() -> TimeLimit:
+    call = Enclosing()
+    call.outer, call.attempts = None, 1
+    return TimeLimit(1.0, call, lambda seconds, idempotent: AttemptTimeoutError(seconds))
+
+
+async def started(work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+    """A task that runs ``work`` and has come to its first wait."""
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_its_own_cancellation_is_taken_back(timer: Timer) -> None:
+    async def work() -> tuple[BaseException, int]:
+        try:
+            with limit():
+                await asyncio.Event().wait()
+        except AttemptTimeoutError as error:
+            task = asyncio.current_task()
+            assert task is not None
+            await asyncio.sleep(0)  # a cancellation that was left would end this
+            return error, task.cancelling()
+        raise AssertionError
+
+    task = await started(work)
+    timer.fire()
+    error, cancelling = await task
+
+    assert cancelling == 0
+    assert type(error.__cause__) is TimeoutError
+    assert type(error.__cause__.__cause__) is asyncio.CancelledError
+    assert timer.cancelled == 1
+
+
+@pytest.mark.parametrize("first", ["the time limit", "somebody else"])
+async def test_a_cancellation_by_somebody_else_at_the_same_time_stands(timer: Timer, first: str) -> None:
+    cancelling: list[int] = []
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            with limit():
+                await asyncio.Event().wait()
+        finally:
+            cancelling.append(task.cancelling())
+
+    task = await started(work)
+    steps: list[Callable[[], object]] = [timer.fire, task.cancel]
+    for step in steps if first == "the time limit" else reversed(steps):
+        step()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert cancelling == [1]
+
+
+async def test_a_result_that_came_in_spite_of_the_cut_is_the_result(timer: Timer) -> None:
+    async def work() -> str:
+        with limit():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            result = "saved"
+        await asyncio.sleep(0)
+        return result
+
+    task = await started(work)
+    timer.fire()
+
+    assert await task == "saved"
+    assert task.cancelling() == 0
+
+
+async def test_another_error_of_the_block_stays_what_it_is(timer: Timer) -> None:
+    async def work() -> None:
+        with limit():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise ValueError("while it was cleaning up") from None
+
+    task = await started(work)
+    timer.fire()
+
+    with pytest.raises(ValueError, match="cleaning up"):
+        await task
+    assert task.cancelling() == 0
+
+
+async def test_a_limit_within_a_limit_leaves_the_cancellation_of_the_outer_one(timer: Timer) -> None:
+    async def work() -> str:
+        try:
+            with limit(), limit():
+                await asyncio.Event().wait()
+        except AttemptTimeoutError:
+            return "the outer one"
+        raise AssertionError
+
+    task = await started(work)
+    outer, _ = timer.callbacks
+    outer(asyncio.get_running_loop())
+
+    assert await task == "the outer one"
+
+
+async def test_the_block_is_left_in_any_case(timer: Timer) -> None:
+    before = enclosing.get()
+    with pytest.raises(ValueError, match="no"), limit():
+        raise ValueError("no")
+
+    assert enclosing.get() is before
+    assert timer.cancelled == 1
+
+
+async def test_outside_a_task_it_refuses(timer: Timer) -> None:
+    seen: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    def enter() -> None:
+        try:
+            limit().__enter__()
+        except RuntimeError as error:
+            seen.set_result(error)
+
+    asyncio.get_running_loop().call_soon(enter)
+
+    assert "task" in str(await seen)
+    assert not timer.callbacks

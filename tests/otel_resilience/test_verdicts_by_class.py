@@ -1,0 +1,192 @@
+"""Verdicts that are kept by class, and what keeps an exception from being judged by its class alone."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+
+from otel_resilience import Classification, Classifier, Severity, classify, default_classifier
+from otel_resilience._internal.foreign import has_none_of
+from otel_resilience.classification.model import ErrorClass
+
+
+class WarehouseError(Exception):
+    pass
+
+
+class ResponseLike:
+    status_code = 503
+    headers: ClassVar[dict[str, str]] = {}
+
+
+class RequestLike:
+    method = "POST"
+    headers: ClassVar[dict[str, str]] = {}
+
+
+@pytest.mark.parametrize("error", [WarehouseError("busy"), ValueError(), KeyError("plan"), LookupError()])
+def test_what_no_rule_looks_into_is_judged_by_its_class(error: Exception) -> None:
+    classifier = Classifier(default_classifier().rules)
+
+    first = classifier.classify(error)
+
+    assert type(error) in classifier._by_class
+    assert classifier.classify(type(error)("other text")) is first
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error_type"),
+    [
+        ("response", ResponseLike(), "503"),
+        ("status_code", 429, "429"),
+        ("http_status", 404, "404"),
+        ("classification", Classification(ErrorClass.TRANSIENT, Severity.LOW, "unavailable"), "unavailable"),
+    ],
+)
+def test_an_attribute_of_one_instance_comes_before_the_verdict_on_its_class(
+    name: str, value: object, error_type: str
+) -> None:
+    plain, special = WarehouseError(), WarehouseError()
+    setattr(special, name, value)
+
+    assert classify(plain).unclassified
+    assert classify(special).error_type == error_type
+    assert classify(plain).unclassified
+
+
+def test_a_cause_comes_before_the_verdict_on_the_class() -> None:
+    wrapped = WarehouseError()
+    assert classify(wrapped).unclassified
+
+    wrapped.__cause__ = ConnectionRefusedError()
+
+    assert classify(wrapped).error_class is ErrorClass.TRANSIENT
+
+
+def test_a_request_that_one_instance_shows_decides_whether_it_may_be_repeated() -> None:
+    assert classify(WarehouseError()).idempotent is None
+    shown = WarehouseError()
+    shown.request = RequestLike()  # type: ignore[attr-defined]
+
+    assert classify(shown).idempotent is False
+
+
+def test_a_rule_that_does_not_say_so_is_asked_for_each_exception() -> None:
+    asked: list[BaseException] = []
+
+    def rule(error: BaseException) -> Classification | None:
+        asked.append(error)
+        return Classification(ErrorClass.TRANSIENT, Severity.LOW, "503") if error.args else None
+
+    classifier = Classifier([rule])
+    busy, empty = WarehouseError("busy"), WarehouseError()
+
+    assert [classifier.classify(each).unclassified for each in (empty, busy, empty, busy)] == [True, False, True, False]
+    assert asked == [empty, busy, empty, busy]
+
+
+def test_a_rule_that_is_added_is_asked_although_the_class_was_known() -> None:
+    base = Classifier(default_classifier().rules)
+    base.classify(WarehouseError())
+    verdict = Classification(ErrorClass.THROTTLED, Severity.LOW, "429")
+
+    assert base.extended(lambda error: verdict).classify(WarehouseError()) is verdict
+
+
+@pytest.mark.parametrize("number", [111, 113, 28])
+def test_an_error_of_the_system_is_judged_by_its_number_each_time(number: int) -> None:
+    class OwnSystemError(OSError):
+        pass
+
+    classifier = Classifier(default_classifier().rules)
+    classifier.classify(OwnSystemError(13, "denied"))
+
+    assert classifier.classify(OwnSystemError(number, "")) == classify(OSError(number, ""))
+
+
+def test_as_many_classes_are_kept_as_are_bounded() -> None:
+    classifier = Classifier(default_classifier().rules)
+    for number in range(1200):
+        classifier.classify(type(f"Made{number}", (Exception,), {})())
+
+    assert 0 < len(classifier._by_class) <= 512
+
+
+class PropertyError(Exception):
+    @property
+    def request(self) -> object:
+        return RequestLike()
+
+
+class DynamicError(Exception):
+    def __getattr__(self, name: str) -> Any:
+        return RequestLike() if name == "request" else None
+
+
+class EverythingError(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        return RequestLike() if name == "request" else super().__getattribute__(name)
+
+
+class SlottedError(Exception):
+    __slots__ = ("request",)
+
+
+class OnTheClassError(Exception):
+    request = RequestLike()
+
+
+class Mixin:
+    pass
+
+
+class MixedError(Exception, Mixin):
+    pass
+
+
+class TestHasNoneOf:
+    nothing = staticmethod(has_none_of(("request", "response")))
+
+    @pytest.mark.parametrize("kind", [WarehouseError, MixedError, ConnectionResetError, OSError, UnicodeDecodeError])
+    def test_plain_classes_have_none(self, kind: type[Exception]) -> None:
+        error = kind("utf-8", b"", 0, 1, "") if kind is UnicodeDecodeError else kind("x")
+        assert self.nothing(error)
+
+    @pytest.mark.parametrize("kind", [PropertyError, DynamicError, EverythingError, SlottedError, OnTheClassError])
+    def test_a_class_that_may_have_one_has(self, kind: type[Exception]) -> None:
+        assert not self.nothing(kind())
+        assert not self.nothing(type("Derived", (kind,), {})())
+
+    def test_an_instance_that_has_one(self) -> None:
+        error = WarehouseError()
+        assert self.nothing(error)
+        error.response = None  # type: ignore[attr-defined]
+        assert not self.nothing(error)
+        error.other = 1  # type: ignore[attr-defined]
+        del error.response  # type: ignore[attr-defined]
+        assert self.nothing(error)
+
+
+class TestReplace:
+    verdict = Classification(ErrorClass.TRANSIENT, Severity.LOW, "503")
+
+    def test_the_same_change_of_a_flag_is_made_once(self) -> None:
+        assert self.verdict.replace(unsent=True) is self.verdict.replace(unsent=True)
+        assert self.verdict.replace(unsent=True) == Classification(
+            ErrorClass.TRANSIENT, Severity.LOW, "503", unsent=True
+        )
+        assert self.verdict.replace(idempotent=True).idempotent is True
+        assert self.verdict.replace(idempotent=False).idempotent is False
+
+    def test_equal_verdicts_are_not_confused(self) -> None:
+        other = Classification(ErrorClass.TRANSIENT, Severity.HIGH, "503")
+        self.verdict.replace(unsent=True)
+        assert other.replace(unsent=True).severity is other.severity
+
+    def test_what_is_no_flag_is_checked_each_time(self) -> None:
+        self.verdict.replace(unsent=True)
+        with pytest.raises(TypeError, match="unsent"):
+            self.verdict.replace(unsent=1)
+        with pytest.raises(TypeError):
+            self.verdict.replace(unknown=True)
