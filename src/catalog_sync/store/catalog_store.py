@@ -279,6 +279,26 @@ class CatalogStore:
         async for page in scan_hash(self._redis, VersionKeys(version).bundles, count=4 * CHUNK):
             yield page
 
+    async def iter_lines(self, version: str) -> AsyncIterator[tuple[int, bytes]]:
+        """All bundles of a version as stored, each once and on a line of its own: blocks of lines and their number.
+
+        Raises :class:`CorruptEntryError` where one is more than a line.
+        """
+        key, seen, cursor = VersionKeys(version).bundles, set[bytes](), b"0"
+        while True:
+            cursor, count, names, texts = await self._redis.script(
+                "read lines", scripts.SCAN_LINES, keys=[key], args=[cursor, 4 * CHUNK], writes=False
+            )
+            found, lines = (names.split(b"\n"), texts.split(b"\n")) if count else ([], [])
+            if not len(found) == len(lines) == count:
+                raise CorruptEntryError("a stored bundle is more than one line", context={"version": version})
+            fresh = {name: line for name, line in zip(found, lines, strict=True) if name not in seen}
+            seen.update(fresh)
+            if fresh:  # else nothing new: a field may come twice while Redis rearranges the hash
+                yield len(fresh), b"\n".join((*fresh.values(), b""))
+            if int(cursor) == 0:
+                return
+
     async def iter_bundles(self, version: str) -> AsyncIterator[Bundle]:
         """All bundles of a version, each once."""
         seen: set[bytes] = set()

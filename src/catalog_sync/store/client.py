@@ -174,6 +174,7 @@ class GuardedRedis:
         *,
         keys: Sequence[str],
         args: Sequence[str | bytes | int],
+        writes: bool = True,
         deadline: float | None = None,
     ) -> Any:
         """Runs a Lua script by its hash; the server gets it before, and again where it has lost it."""
@@ -190,7 +191,7 @@ class GuardedRedis:
                 await client.script_load(text)
                 return await _evaluated(client, sha, keys, args)
 
-        return await self.call(name, run, writes=True, deadline=deadline)
+        return await self.call(name, run, writes=writes, deadline=deadline)
 
     async def command(self, name: str, *parts: str | bytes | int) -> Any:
         """Sends one command."""

@@ -217,7 +217,9 @@ class SyncService:
         timeout = asyncio.timeout(self.settings.sync_deadline)
         try:
             async with timeout:
-                return await _build(run)
+                candidate = await _build(run)
+                await run.builder.flush()
+                return candidate
         except TimeoutError as error:
             if not timeout.expired():
                 raise
