@@ -24,7 +24,7 @@ from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.history import History
 from catalog_sync.last_run import write_last_run
 from catalog_sync.observability.contract import SERVICE_SYNC
-from catalog_sync.observability.traces import TraceRing
+from catalog_sync.observability.traces.deferred import DeferredSpans
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
 from catalog_sync.terminal.output import error_line, pasteable
@@ -60,9 +60,9 @@ def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: b
     settings.require_api_key()
     check_shape(request)
     app.check_redis(settings, publishes=not request.force)
-    spans = TraceRing()
+    spans = DeferredSpans()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(app.observed(keep=spans.add))
+        stack.enter_context(app.observed(keep=spans))
         alerts = stack.enter_context(app.alerting(settings))
         history = stack.enter_context(History(settings, SERVICE_SYNC))
         one = _OneRun(settings, request, signals, alerts.sync_ended)
@@ -82,7 +82,7 @@ def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: b
         write_last_run(settings.state_dir, report, (one.policies.supplier, one.policies.store))
         history.sync_ended(report)
         if report.outcome in FAILED_OUTCOMES:
-            history.keep_trace(asyncio.run(spans.get(report.correlation_id)))
+            history.keep_trace(spans.get(report.correlation_id))
         if answer.as_json:
             answer.json(report.to_json())
         _summarise(report, answer)
