@@ -46,9 +46,7 @@ IN_PROCESS_BANNER: Final = (
 
 
 @contextlib.contextmanager
-def observed(
-    *, quiet: bool = False, silent: bool = False, keep: DeferredSpans | None = None
-) -> Iterator[Telemetry]:
+def observed(*, quiet: bool = False, silent: bool = False, keep: DeferredSpans | None = None) -> Iterator[Telemetry]:
     """Logs on stderr and telemetry to where ``OTEL_*`` says, under one correlation ID, until the block ends.
 
     JSON lines where stderr is no terminal, else short lines from WARNING on. ``quiet``: on a terminal errors alone, for

@@ -249,6 +249,8 @@ def summary(report: SyncReport) -> Iterator[str]:
         yield f"  quarantined     {report.quarantined} rows: {reasons}"
     if report.holder is not None:
         yield f"  lock            held by {report.holder.owner} since {report.holder.since}"
+    for warning in report.warnings:
+        yield f"  warning         {printable(warning)}"
     if report.error is not None:
         yield f"  error           {error_line(report.error)}"
     yield f"  correlation ID  {report.correlation_id}"
