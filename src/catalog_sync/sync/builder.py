@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PENDING_LIMIT: Final = 5.0
-"""Seconds after which bundles go to the store although they are few: a slow supplier must not let what is staged expire."""
+"""Seconds after which bundles go to the store although they are few: what a slow supplier sends must not expire there."""
 
 
 @dataclasses.dataclass(eq=False)

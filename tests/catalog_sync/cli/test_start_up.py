@@ -48,7 +48,7 @@ def test_reading_loads_no_client_of_the_supplier_no_tracing_and_no_tables(cli: C
 def test_called_from_a_program_it_leaves_the_collector_alone(capsys: pytest.CaptureFixture[str]) -> None:
     code = (
         "import gc, os; before = gc.get_threshold(), dict(os.environ); from catalog_sync.cli.main import main;"
-        " main(['--version']); assert (gc.get_threshold(), dict(os.environ)) == before; assert not gc.get_freeze_count()"
+        " main(['--version']); assert (gc.get_threshold(), dict(os.environ)) == before and not gc.get_freeze_count()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

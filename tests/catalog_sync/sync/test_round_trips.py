@@ -1,4 +1,4 @@
-"""A sync asks Redis a bounded number of times, however small the supplier's pages are, and never lets a page wait long."""
+"""A sync asks Redis a bounded number of times, however small the supplier's pages are, and lets no page wait long."""
 
 from __future__ import annotations
 
