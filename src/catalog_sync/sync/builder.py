@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PENDING_LIMIT: Final = 5.0
-"""Seconds after which bundles go to the store although they are few: what a slow supplier sends must not expire there."""
+"""Seconds after which bundles go to the store although they are few: those of a slow supplier must not expire there."""
 
 
 @dataclasses.dataclass(eq=False)
