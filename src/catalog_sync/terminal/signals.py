@@ -40,6 +40,8 @@ class StopSignals:
         """The signal that came first."""
         self.on_forced_exit: Callable[[], None] | None = None
         """Called in a thread before the process is forced to exit: prints the result that is known so far."""
+        self.on_run: Callable[[], None] | None = None
+        """Called before the command's task begins: what it needs is loaded then."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 
@@ -52,6 +54,9 @@ class StopSignals:
     def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """``asyncio.run`` with a task that the signals cancel. Raises :class:`StopRequested` where it was cancelled."""
         import asyncio
+
+        if self.on_run is not None:
+            self.on_run()
 
         async def body() -> T:
             task = asyncio.current_task()

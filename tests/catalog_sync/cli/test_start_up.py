@@ -29,7 +29,8 @@ from catalog_sync.cli import main
 sys.argv = ["catalog-sync", *{arguments!r}]
 sys.stdout, before = open(os.devnull, "w"), sys.stdout
 code = main.main()
-json.dump({{"code": code, "modules": list(sys.modules), "frozen": gc.get_freeze_count()}}, before)
+json.dump({{"code": code, "modules": list(sys.modules), "frozen": gc.get_freeze_count(),
+           "threshold": gc.get_threshold()[0]}}, before)
 """
 
 
@@ -42,6 +43,7 @@ def test_reading_loads_no_client_of_the_supplier_no_tracing_and_no_tables(cli: C
     assert seen["code"] == (0 if arguments == ["status"] else 6)
     unused = tuple(name + "." for name in UNUSED)
     assert [name for name in seen["modules"] if f"{name}.".startswith(unused)] == []
+    assert seen["threshold"] == 50_000, "a long sync lets too much garbage lie"
     assert seen["frozen"] > 10_000, "the interpreter looks for garbage among all modules as it ends"
 
 
