@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from catalog_sync.alerts import CatalogAlerts
     from catalog_sync.history import TraceFiles
     from catalog_sync.observability.sdk import Telemetry
-    from catalog_sync.observability.traces import SpanRecord, TraceStore
+    from catalog_sync.observability.traces import TraceStore
+    from catalog_sync.observability.traces.deferred import DeferredSpans
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
     from catalog_sync.store.reader import CatalogReader
@@ -45,9 +46,7 @@ IN_PROCESS_BANNER: Final = (
 
 
 @contextlib.contextmanager
-def observed(
-    *, quiet: bool = False, silent: bool = False, keep: Callable[[SpanRecord], None] | None = None
-) -> Iterator[Telemetry]:
+def observed(*, quiet: bool = False, silent: bool = False, keep: DeferredSpans | None = None) -> Iterator[Telemetry]:
     """Logs on stderr and telemetry to where ``OTEL_*`` says, under one correlation ID, until the block ends.
 
     JSON lines where stderr is no terminal, else short lines from WARNING on. ``quiet``: on a terminal errors alone, for
@@ -57,7 +56,7 @@ def observed(
     """
     from catalog_sync.observability.contract import SERVICE_SYNC
     from catalog_sync.observability.logs import setup_logging
-    from catalog_sync.observability.sdk import keep_spans, setup_telemetry
+    from catalog_sync.observability.sdk import defer_spans, setup_telemetry
     from otel_resilience import correlation_scope
 
     terminal = sys.stderr.isatty()
@@ -68,7 +67,7 @@ def observed(
         warn_of_unknown_variables()
     if terminal and not silent:
         handler.setLevel(logging.ERROR if quiet else logging.WARNING)
-    keeper = None if keep is None else keep_spans(keep)
+    keeper = None if keep is None else defer_spans(keep)
     telemetry = setup_telemetry(SERVICE_SYNC, os.environ, extra_span_processor=keeper)
     try:
         with correlation_scope():

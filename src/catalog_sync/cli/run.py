@@ -25,7 +25,7 @@ from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.history import History
 from catalog_sync.last_run import write_last_run
 from catalog_sync.observability.contract import SERVICE_SYNC
-from catalog_sync.observability.traces import TraceRing
+from catalog_sync.observability.traces.deferred import DeferredSpans
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
 from catalog_sync.terminal.output import console, error_line, pasteable
@@ -63,9 +63,9 @@ def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: b
     settings.require_api_key()
     check_shape(request)
     app.check_redis(settings, publishes=not request.force)
-    spans = TraceRing()
+    spans = DeferredSpans()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(app.observed(keep=spans.add))
+        stack.enter_context(app.observed(keep=spans))
         alerts = stack.enter_context(app.alerting(settings))
         history = stack.enter_context(History(settings, SERVICE_SYNC))
         one = _OneRun(settings, request, signals, alerts.sync_ended)
@@ -85,7 +85,7 @@ def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: b
         write_last_run(settings.state_dir, report, (one.policies.supplier, one.policies.store))
         history.sync_ended(report)
         if report.outcome in FAILED_OUTCOMES:
-            history.keep_trace(asyncio.run(spans.get(report.correlation_id)))
+            history.keep_trace(spans.get(report.correlation_id))
         if answer.as_json:
             answer.json(report.to_json())
         _summarise(report, answer)
@@ -285,6 +285,8 @@ def _facts(report: SyncReport) -> Iterator[tuple[str, str]]:
         yield "quarantined", f"{report.quarantined} rows: {reasons}"
     if report.holder is not None:
         yield "lock", f"held by {report.holder.owner} since {report.holder.since}"
+    for warning in report.warnings:
+        yield "warning", printable(warning)
     if report.error is not None:
         yield "error", error_line(report.error)
     yield "correlation ID", report.correlation_id

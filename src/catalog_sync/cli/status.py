@@ -117,7 +117,7 @@ def _print(data: dict[str, Any]) -> None:
     sections = {
         "catalogue": _catalogue_lines(data["catalogue"]),
         "store": _store_lines(data["store"]),
-        "last sync": _sync_lines(data["last_sync"]),
+        "last sync": sync_lines(data["last_sync"]),
         "lock": _lock_lines(data["lock"]),
         "jobs": _job_lines(data["jobs"]),
         "breakers": [_breaker_line(entry) for entry in data["breakers"]] or ["no run yet"],
@@ -168,13 +168,15 @@ def _store_lines(store: dict[str, Any]) -> list[str]:
     return [f"{store['backend'] or 'none'}, does NOT answer: {store['error']['message']}"]
 
 
-def _sync_lines(report: dict[str, Any] | None) -> list[str]:
+def sync_lines(report: dict[str, Any] | None) -> list[str]:
+    """The last sync for a person; ``report`` is the object of ``run --json``."""
     if report is None:
         return ["no run yet"]
     scope = f" of {report['kind']} {report['scope']}" if report.get("scope") else ""
     lines = [f"{report['outcome']}{scope}, started {report['started_at']}, {report['duration_s']:.1f} s"]
     if report.get("error"):
         lines.append(f"{report['error']['type']}: {report['error']['message']}")
+    lines += [f"WARNING: {warning}" for warning in report.get("warnings") or ()]
     return [*lines, f"correlation ID {report['correlation_id']}"]
 
 

@@ -168,6 +168,8 @@ class SyncReport(JsonForm):
     error: ErrorInfo | None = None
     trigger: str | None = None
     """Who asked, as in :class:`SyncRequest`; ``None`` where that is not known."""
+    warnings: Sequence[str] = ()
+    """What did not work although the outcome stands, a sentence each, without a secret."""
 
     @property
     def unknown_scope(self) -> bool:

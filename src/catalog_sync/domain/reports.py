@@ -31,6 +31,8 @@ def is_report(data: Any, *, partial: bool = False) -> bool:
         and _is_error(data.get("error"))
         and isinstance(data.get("groups"), list)
         and all(map(_is_group, data["groups"]))
+        and isinstance(data.get("warnings", []), list)
+        and all(isinstance(warning, str) for warning in data.get("warnings", ()))
         and is_encodable(json.dumps(data, ensure_ascii=False))
     )
 

@@ -297,6 +297,30 @@ class CatalogStore:
                     known.check("bundles", name, text)
             yield page
 
+    async def iter_lines(self, version: str) -> AsyncIterator[tuple[int, bytes]]:
+        """All bundles of a version as stored, each once and on a line of its own: blocks of lines and their number.
+
+        Raises :class:`CorruptEntryError` where one is more than a line.
+        """
+        keys, seen, cursor = VersionKeys(version), set[bytes](), b"0"
+        known = await self._checksums(keys)
+        while True:
+            cursor, count, names, texts = await self._redis.script(
+                "read lines", scripts.SCAN_LINES, keys=[keys.bundles], args=[cursor, 4 * CHUNK], writes=False
+            )
+            found, lines = (names.split(b"\n"), texts.split(b"\n")) if count else ([], [])
+            if not len(found) == len(lines) == count:
+                raise CorruptEntryError("a stored bundle is more than one line", context={"version": version})
+            fresh = {name: line for name, line in zip(found, lines, strict=True) if name not in seen}
+            if known is not None:
+                for name, line in fresh.items():
+                    known.check("bundles", name, line)
+            seen.update(fresh)
+            if fresh:  # else nothing new: a field may come twice while Redis rearranges the hash
+                yield len(fresh), b"\n".join((*fresh.values(), b""))
+            if int(cursor) == 0:
+                return
+
     async def iter_bundles(self, version: str, total: checksums.Total | None = None) -> AsyncIterator[Bundle]:
         """All bundles of a version, each once; ``total`` counts what was read."""
         seen: set[bytes] = set()

@@ -13,6 +13,7 @@ import redis.asyncio as redis
 from redis import exceptions as redis_errors
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.retry import Retry as BlockingRetry
 
 from catalog_sync.domain.cancellation import heeding_cancellation
@@ -36,6 +37,9 @@ P = TypeVar("P", bound=str | bytes | int)
 SOCKET_TIMEOUT = 5.0
 """Seconds for connecting and for one answer; the policy's attempt timeout is usually what ends a slow command."""
 HEALTH_CHECK_INTERVAL = 30
+
+_DRIVER = DriverInfo(lib_version=blocking.__version__)
+"""What ``CLIENT LIST`` shows. redis-py would read its version from the metadata of its package, for each connection."""
 
 READ = "read"
 WRITE = "write"
@@ -91,7 +95,9 @@ def connect_blocking(url: str, *, timeout: float = 1.0) -> blocking.Redis:
     ``timeout`` in seconds, for connecting and for one answer. Raises ``ValueError`` on an unusable URL.
     """
     no_retry = BlockingRetry(NoBackoff(), 0)
-    return blocking.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=no_retry)
+    return blocking.Redis.from_url(
+        url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=no_retry, driver_info=_DRIVER
+    )
 
 
 def _options() -> dict[str, Any]:
@@ -101,6 +107,7 @@ def _options() -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
         "retry_on_error": [],
         "health_check_interval": HEALTH_CHECK_INTERVAL,
+        "driver_info": _DRIVER,
     }
 
 
@@ -167,6 +174,7 @@ class GuardedRedis:
         *,
         keys: Sequence[str],
         args: Sequence[str | bytes | int],
+        writes: bool = True,
         deadline: float | None = None,
     ) -> Any:
         """Runs a Lua script by its hash; the server gets it before, and again where it has lost it."""
@@ -183,7 +191,7 @@ class GuardedRedis:
                 await client.script_load(text)
                 return await _evaluated(client, sha, keys, args)
 
-        return await self.call(name, run, writes=True, deadline=deadline)
+        return await self.call(name, run, writes=writes, deadline=deadline)
 
     async def command(self, name: str, *parts: str | bytes | int) -> Any:
         """Sends one command."""

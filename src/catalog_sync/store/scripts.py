@@ -29,6 +29,18 @@ return present
 """
 """KEYS: hash. ARGV: field, ..."""
 
+SCAN_LINES = """
+local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+local names, texts = {}, {}
+for i = 1, #page[2], 2 do
+  names[#names + 1] = page[2][i]
+  texts[#texts + 1] = page[2][i + 1]
+end
+return {page[1], #names, table.concat(names, '\\n'), table.concat(texts, '\\n')}
+"""
+"""KEYS: hash. ARGV: cursor, COUNT. The next cursor, the number of fields, their names and their values, each a line: a
+client reads two long texts in a fraction of the time that it needs for thousands of short ones."""
+
 _READING = """
 local function own(held, claim) return held and string.sub(held, 1, #claim) == claim end
 local function text(...)

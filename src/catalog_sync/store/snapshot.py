@@ -39,10 +39,17 @@ class SnapshotCorruptError(ValueError):
 
 
 class RawVersions(Protocol):
-    """The part of the store that a snapshot is copied from."""
+    """The part of a store that whole versions are read from."""
 
     def iter_raw(self, version: str) -> AsyncIterator[Mapping[bytes, bytes]]:
         """All bundles of a version as stored."""
+
+
+class LinesOfVersions(Protocol):
+    """The part of the store that a snapshot is copied from."""
+
+    def iter_lines(self, version: str) -> AsyncIterator[tuple[int, bytes]]:
+        """All bundles of a version as stored, each once: blocks of lines and their number."""
 
 
 class SnapshotFile:
@@ -81,9 +88,9 @@ class Snapshot:
         """Replaces the snapshot. Raises ``OSError`` (disk full), ``ValueError`` where the number of bundles is off."""
         await self._write(meta, _encoded(bundles))
 
-    async def write_version(self, meta: CatalogueMeta, store: RawVersions) -> None:
+    async def write_version(self, meta: CatalogueMeta, store: LinesOfVersions) -> None:
         """Replaces the snapshot by a version as it stands in the store. Raises as :meth:`write` and as the store."""
-        await self._write(meta, _raw(store, meta.version))
+        await self._write(meta, store.iter_lines(meta.version))
 
     async def load(self) -> SnapshotFile | None:
         """The newest whole snapshot, checked to its end. Damaged ones are set aside with a warning."""
@@ -93,11 +100,11 @@ class Snapshot:
         """Whether there ever was a snapshot here, also where it is damaged or cannot be read."""
         return await asyncio.to_thread(lambda: any(self._directory.glob("catalogue.snapshot.*")))
 
-    async def _write(self, meta: CatalogueMeta, batches: AsyncIterator[list[bytes]]) -> None:
+    async def _write(self, meta: CatalogueMeta, batches: AsyncIterator[tuple[int, bytes]]) -> None:
         writer = await asyncio.to_thread(_Writer, self._directory, meta)
         try:
-            async for batch in batches:
-                await asyncio.to_thread(writer.add, batch)
+            async for count, lines in batches:
+                await asyncio.to_thread(writer.add, count, lines)
             await asyncio.to_thread(writer.publish, self.path, self._directory / PREVIOUS_NAME)
         finally:
             writer.close()
@@ -156,11 +163,10 @@ class _Writer:
             if not (pid.isdigit() and _alive(int(pid))):
                 leftover.unlink(missing_ok=True)
 
-    def add(self, lines: list[bytes]) -> None:
-        block = b"".join(lines)
-        self._digest.update(block)
-        self._gzip.write(block)
-        self._count += len(lines)
+    def add(self, count: int, lines: bytes) -> None:
+        self._digest.update(lines)
+        self._gzip.write(lines)
+        self._count += count
 
     def publish(self, path: Path, previous: Path) -> None:
         if self._count != self._meta.bundles:
@@ -198,26 +204,22 @@ def _line(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-async def _encoded(bundles: AsyncIterable[Bundle] | Iterable[Bundle]) -> AsyncIterator[list[bytes]]:
+async def _encoded(bundles: AsyncIterable[Bundle] | Iterable[Bundle]) -> AsyncIterator[tuple[int, bytes]]:
     if isinstance(bundles, AsyncIterable):
-        batch: list[bytes] = []
+        batch: list[Bundle] = []
         async for bundle in bundles:
-            batch.append(encode(bundle).encode() + b"\n")
+            batch.append(bundle)
             if len(batch) == _BATCH:
-                yield batch
+                yield _block(batch)
                 batch = []
-        yield batch
+        yield _block(batch)
     else:
         for chunk in chunks(bundles, _BATCH):
-            yield [encode(bundle).encode() + b"\n" for bundle in chunk]
+            yield _block(chunk)
 
 
-async def _raw(store: RawVersions, version: str) -> AsyncIterator[list[bytes]]:
-    seen: set[bytes] = set()
-    async for page in store.iter_raw(version):
-        fresh = {name: text for name, text in page.items() if name not in seen}
-        seen.update(fresh)
-        yield [text + b"\n" for text in fresh.values()]
+def _block(bundles: list[Bundle]) -> tuple[int, bytes]:
+    return len(bundles), "".join(f"{encode(bundle)}\n" for bundle in bundles).encode()
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import TYPE_CHECKING, TypeVar
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from catalog_sync.domain.groups import GroupNames
 from catalog_sync.store.staging import CHUNK, chunks
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PENDING_LIMIT: Final = 5.0
+"""Seconds after which bundles go to the store although they are few: those of a slow supplier must not expire there."""
+
 
 @dataclasses.dataclass(eq=False)
 class CatalogueBuilder:
@@ -34,7 +38,12 @@ class CatalogueBuilder:
     index: CatalogueIndex
     names: GroupNames
     membership: Membership = dataclasses.field(default_factory=Membership)
+    clock: Callable[[], float] = time.monotonic
     _withdrawn: dict[str, set[str]] = dataclasses.field(default_factory=dict)
+    _pending: dict[str, Bundle] = dataclasses.field(default_factory=dict)
+    """Bundles by name that are not in the store yet, fewer than :data:`CHUNK`: a page is much less than one write
+    takes."""
+    _pending_since: float = 0.0
     _writing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     """Two groups that list the same bundle must not overtake each other: the later write knows both."""
 
@@ -103,14 +112,22 @@ class CatalogueBuilder:
                 await self._rewrite(fresh, lambda bundle: tuple(dict.fromkeys((*bundle.groups, group))))
         return count
 
+    async def flush(self) -> None:
+        """Write what is pending. To be called before the version is sealed."""
+        pending, self._pending = self._pending, {}
+        await self.staging.put(pending.values())
+
     async def remove(self, names: Sequence[str]) -> None:
         """Take bundles out of the version."""
         async with self._writing:
             await self._remove(names)
 
     async def _stage(self, bundles: Sequence[Bundle]) -> None:
-        if bundles:
-            await self.staging.put([self.index.add(bundle) for bundle in bundles])
+        if not self._pending:
+            self._pending_since = self.clock()
+        self._pending.update((bundle.name, self.index.add(bundle)) for bundle in bundles)
+        if len(self._pending) >= CHUNK or self.clock() - self._pending_since >= PENDING_LIMIT:
+            await self.flush()
 
     async def _restage(self, bundles: Sequence[Bundle]) -> None:
         """Stage bundles that may have lost a group: the index would otherwise keep it."""
@@ -123,8 +140,10 @@ class CatalogueBuilder:
             await self.staging.remove(chunk)
             for name in chunk:
                 self.index.discard(name)
+                self._pending.pop(name, None)
 
     async def _rewrite(self, names: Iterable[str], groups: Callable[[Bundle], tuple[str, ...]]) -> None:
+        await self.flush()
         for chunk in chunks(list(names)):  # what is rewritten may change what ``names`` iterates over
             found = await self.store.get_bundles(self.staging.version, chunk)
             await self._restage([self._regrouped(bundle, groups(bundle)) for bundle in found if bundle is not None])

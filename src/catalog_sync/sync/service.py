@@ -67,6 +67,7 @@ class _Result:
     meta: CatalogueMeta | None = None
     """What readers see."""
     published: bool = False
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
     def publish(self, candidate: Candidate, meta: CatalogueMeta) -> None:
         """The commit went through: whatever happens now, ``meta`` is live."""
@@ -124,6 +125,7 @@ class SyncService:
                 holder=result.holder,
                 error=result.error,
                 trigger=request.trigger,
+                warnings=tuple(result.warnings),
             )
             self._report(report, result)
         return report
@@ -217,7 +219,9 @@ class SyncService:
         timeout = asyncio.timeout(self.settings.sync_deadline)
         try:
             async with timeout:
-                return await _build(run)
+                candidate = await _build(run)
+                await run.builder.flush()
+                return candidate
         except TimeoutError as error:
             if not timeout.expired():
                 raise
@@ -270,9 +274,9 @@ class SyncService:
         except (CatalogSyncError, OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or error_info(error).message
             if await self.store.outlives_process():
-                _log.error(
-                    "the snapshot of version %s was not written to %s: %s", meta.version, self.snapshot.path, reason
-                )
+                failure = f"the snapshot of version {meta.version} was not written to {self.snapshot.path}: {reason}"
+                _log.error("%s", failure)
+                result.warnings.append(f"{failure}; where Redis does not answer, readers have no copy of it")
                 return
             lost = NotDurableError(
                 f"the catalogue ends with this process: {self.snapshot.path.parent} cannot be written ({reason}) and "

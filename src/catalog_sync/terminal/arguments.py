@@ -6,6 +6,7 @@ that signals, errors and exit codes are handled in one place for all programs.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import typer
 import typer.main
+from typer.models import CommandInfo
 
 from catalog_sync import __version__
 from catalog_sync.terminal import streams
@@ -91,7 +93,7 @@ def parse(app: typer.Typer, program: str, arguments: Sequence[str]) -> Any:
 
     Raises :class:`UsageError`, and ``BrokenPipeError`` where the reader of the help has left.
     """
-    root: Any = typer.main.get_command(app)
+    root: Any = typer.main.get_command(_called(app, arguments))
     try:
         return root.main(list(arguments), prog_name=program, standalone_mode=False)
     except SystemExit as stop:
@@ -100,6 +102,27 @@ def parse(app: typer.Typer, program: str, arguments: Sequence[str]) -> Any:
         raise
     except typer.TyperException as error:
         raise UsageError(_command_path(root, program, arguments), _message(error)) from error
+
+
+def _called(app: typer.Typer, arguments: Sequence[str]) -> typer.Typer:
+    """``app`` with nothing but the command that is called, where the first argument names one.
+
+    Typer makes all commands with all their options before it looks at the arguments.
+    """
+    word = arguments[0] if arguments and app.registered_callback else None
+    commands = [info for info in app.registered_commands if _command_name(info) == word]
+    groups = [info for info in app.registered_groups if info.name == word]
+    if not commands and not groups:
+        return app
+    called = copy.copy(app)
+    called.registered_commands, called.registered_groups = commands, groups
+    return called
+
+
+def _command_name(info: CommandInfo) -> str | None:
+    if info.name is not None or info.callback is None:
+        return info.name
+    return typer.main.get_command_name(info.callback.__name__)
 
 
 def _command_path(root: Any, program: str, arguments: Sequence[str]) -> str:

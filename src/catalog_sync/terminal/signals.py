@@ -43,6 +43,8 @@ class StopSignals:
         self.on_forced_exit: Callable[[], object] | None = None
         """Called in a thread before the process is forced to exit: prints the result that is known so far. It may take
         :data:`LAST_WORDS`."""
+        self.on_run: Callable[[], object] | None = None
+        """Called before the command's task begins: what it needs is loaded then."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 
@@ -55,6 +57,9 @@ class StopSignals:
     def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """``asyncio.run`` with a task that the signals cancel. Raises :class:`StopRequested` where it was cancelled."""
         import asyncio
+
+        if self.on_run is not None:
+            self.on_run()
 
         async def body() -> T:
             task = asyncio.current_task()

@@ -6,12 +6,14 @@ import asyncio
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.store import CatalogStore, Snapshot
+from catalog_sync.store.errors import CorruptEntryError
 from support.published import make_bundle, make_meta, publish
 
 
@@ -44,6 +46,35 @@ async def test_a_version_is_copied_from_the_store(tmp_path: Path, store: Catalog
     file = await snapshot.load()
     assert file is not None
     assert sorted(file.bundles(), key=str) == sorted(bundles, key=str)
+
+
+class Rearranging:
+    """A Redis that gives a field twice, as it does while it rearranges a hash."""
+
+    def __init__(self, *pages: list[Any]) -> None:
+        self.pages = [*pages]
+
+    async def script(self, *_: Any, **__: Any) -> list[Any]:
+        return self.pages.pop(0)
+
+
+async def lines_of(*pages: list[Any]) -> list[tuple[int, bytes]]:
+    redis: Any = Rearranging(*pages)
+    store = CatalogStore(redis, backend="redis")
+    return [block async for block in store.iter_lines("v1")]
+
+
+async def test_a_bundle_that_comes_twice_is_one_line() -> None:
+    found = await lines_of(
+        [b"7", 2, b"a\nb", b"1\n2"], [b"9", 2, b"b\nc", b"2\n3"], [b"5", 1, b"a", b"1"], [b"0", 0, b"", b""]
+    )
+    assert found == [(2, b"1\n2\n"), (1, b"3\n")]
+
+
+@pytest.mark.parametrize("page", [[b"0", 1, b"a", b"1\n"], [b"0", 2, b"a\nb\nc", b"1\n2"], [b"0", 1, b"a\nb", b"1"]])
+async def test_a_bundle_of_several_lines_is_no_part_of_a_snapshot(page: list[Any]) -> None:
+    with pytest.raises(CorruptEntryError):
+        await lines_of(page)
 
 
 async def test_no_file_reads_as_absent(tmp_path: Path) -> None:

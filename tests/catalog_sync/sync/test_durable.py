@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from catalog_sync.cli.run import summary
+from catalog_sync.cli.status import sync_lines
 from catalog_sync.domain.models import Outcome, SyncReport
+from catalog_sync.domain.reports import is_report
+from catalog_sync.last_run import read_last_run, write_last_run
 from catalog_sync.store.backend import open_store
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.sync.service import SyncService
@@ -118,3 +122,35 @@ async def test_a_private_server_counts_only_while_its_own_disk_takes_everything(
         report = await SyncService(settings, world.supplier, store, Snapshot(blocked / "state")).run()
 
     assert report.outcome is (Outcome.COMPLETE if takes else Outcome.FAILED)
+    assert len(report.warnings) == takes
+
+
+@pytest.mark.fault("S2")
+async def test_a_snapshot_that_is_not_written_is_shown_wherever_a_run_is(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert (await world.sync()).warnings == ()
+    monkeypatch.setattr(Snapshot, "write_version", full)
+    report = await world.sync()
+
+    assert (report.outcome, report.error) == (Outcome.COMPLETE, None)
+    [warning] = report.warnings
+    assert "No space left" in warning
+    assert str(world.snapshot.path) in warning
+    assert f"  warning         {warning}" in summary(report)
+    write_last_run(tmp_path / "last", report, ())
+    last = read_last_run(tmp_path / "last")
+    assert last is not None
+    assert last["report"]["warnings"] == [warning]
+    assert f"WARNING: {warning}" in sync_lines(last["report"])
+
+
+@pytest.mark.parametrize("warnings", ["one", [1], [None], {"a": "b"}])
+async def test_a_stored_report_with_other_warnings_is_none(world: World, warnings: object) -> None:
+    stored = (await world.sync()).to_json()
+    assert is_report(stored)
+    assert is_report({name: value for name, value in stored.items() if name != "warnings"}), "of an earlier version"
+    assert not is_report({**stored, "warnings": warnings})

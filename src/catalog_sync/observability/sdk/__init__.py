@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.trace import Span
 
+    from catalog_sync.observability.traces.deferred import DeferredSpans
     from catalog_sync.observability.traces.records import SpanRecord
 
 __all__ = [
     "SHUTDOWN_TIMEOUT",
     "Telemetry",
     "choose_signals",
+    "defer_spans",
     "extract_context",
     "foreign",
     "headers_allowed",
@@ -89,6 +91,13 @@ def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
     from catalog_sync.observability.sdk.span_records import SpanRecords
 
     return SpanRecords(keep)
+
+
+def defer_spans(spans: DeferredSpans) -> SpanProcessor:
+    """As :func:`keep_spans`; what ended spans say is only read when ``spans`` is asked for it."""
+    from catalog_sync.observability.sdk.span_records import DeferredSpanRecords
+
+    return DeferredSpanRecords(spans)
 
 
 def traced_transport(

@@ -71,10 +71,19 @@ class RedactingSpanProcessor(_HandsOn, SpanProcessor):
         self._target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Passes the ended span, redacted. A processor with a method ``wants`` is spared what it would not take."""
+        """Passes the ended span, redacted.
+
+        A processor with a method ``wants`` is spared what it would not take. One with a method ``defer`` gets the
+        redaction itself and does it when it lets the span out.
+        """
         wants = getattr(self._target, "wants", None)
-        if wants is None or wants(span):
+        if wants is not None and not wants(span):
+            return
+        defer = getattr(self._target, "defer", None)
+        if defer is None:
             self._target.on_end(redact_span(span))
+        else:
+            defer(span, functools.partial(redact_span, span))
 
 
 class RedactingLogExporter(_RedactingExporter, LogRecordExporter):

@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 from catalog_sync.observability.sdk.propagation import is_foreign
+from catalog_sync.observability.traces.deferred import DeferredSpans
 from catalog_sync.observability.traces.records import SpanEvent, SpanLink, SpanRecord, Status, Value
 
 MAX_TEXT: Final = 1000
@@ -59,6 +60,20 @@ class SpanRecords(SpanProcessor):
         """Nothing waits."""
         del timeout_millis
         return True
+
+
+class DeferredSpanRecords(SpanRecords):
+    """Keeps what :class:`SpanRecords` keeps, as it is; its records are made, redacted, when they are asked for."""
+
+    def __init__(self, spans: DeferredSpans) -> None:
+        super().__init__(lambda record: spans.add(int(record.trace_id, 16), lambda: record, error=record.failed))
+        self._spans = spans
+
+    def defer(self, span: ReadableSpan, redacted: Callable[[], ReadableSpan]) -> None:
+        """Keeps a span that is wanted; ``redacted`` is what of it may be let out."""
+        if span.context is not None:
+            error = span.status.status_code is StatusCode.ERROR
+            self._spans.add(span.context.trace_id, lambda: record_of(redacted()), error=error)
 
 
 def record_of(span: ReadableSpan) -> SpanRecord:

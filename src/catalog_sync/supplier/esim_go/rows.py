@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Final, NamedTuple
@@ -146,7 +145,7 @@ def _known_fields(row: object) -> object:
 
 
 def _sort_in(row: BundleRow, result: ValidatedRows) -> None:
-    regions: Counter[str] = Counter()
+    regions: dict[str, int] = {}
     codes: dict[str, None] = {}
     for country in row.countries or ():
         if isinstance(country, str):
@@ -154,7 +153,7 @@ def _sort_in(row: BundleRow, result: ValidatedRows) -> None:
         else:
             codes[country.iso] = None
             if country.region:
-                regions[country.region] += 1
+                regions[country.region] = regions.get(country.region, 0) + 1
     if not NOT_COUNTRIES.isdisjoint(codes):
         result.rejected.append(Rejected(row.name, QuarantineReason.BAD_COUNTRY, "countries"))
         return
@@ -165,7 +164,7 @@ def _sort_in(row: BundleRow, result: ValidatedRows) -> None:
             description=row.description or "",
             groups=tuple(dict.fromkeys(row.groups or ())),
             countries=tuple(codes),
-            region=regions.most_common(1)[0][0] if regions else None,
+            region=max(regions, key=regions.__getitem__) if regions else None,
             data_mb=None if unlimited else row.dataAmount,
             unlimited=unlimited,
             duration_days=row.duration,

@@ -1,0 +1,38 @@
+"""The spans of one run, kept as they ended: of a run that goes well nobody asks what they say."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from catalog_sync.observability.traces.records import SpanRecord, span_order
+from catalog_sync.observability.traces.ring import MAX_SPANS
+
+_FOR_ERRORS: Final = 3 / 2
+
+
+class DeferredSpans:
+    """Takes spans as they end and redacts and cuts them when their trace is asked for. Safe for threads.
+
+    At most ``max_spans``; of what comes later only errors are kept, up to half as many again.
+    """
+
+    def __init__(self, *, max_spans: int = MAX_SPANS) -> None:
+        self._max_spans = max_spans
+        self._spans: list[tuple[int, Callable[[], SpanRecord]]] = []
+        self._lock = threading.Lock()
+
+    def add(self, trace_id: int, make: Callable[[], SpanRecord], *, error: bool) -> None:
+        """Take in a span that has ended; ``make`` gives its record, redacted."""
+        room = self._max_spans * (_FOR_ERRORS if error else 1)
+        with self._lock:
+            if len(self._spans) < room:
+                self._spans.append((trace_id, make))
+
+    def get(self, trace_id: str) -> list[SpanRecord]:
+        """The spans of a trace by their start."""
+        wanted = int(trace_id, 16)
+        with self._lock:
+            found = [make for of, make in self._spans if of == wanted]
+        return sorted((make() for make in found), key=span_order)
