@@ -26,7 +26,7 @@ from catalog_sync.api.page import Page
 from catalog_sync.api.pages import PageRoute, Site, negotiate
 from catalog_sync.api.ports import Alerts, Protection
 from catalog_sync.api.reads import Reads
-from catalog_sync.api.routing import StrictRoute
+from catalog_sync.api.routing import Addresses, ReadRoute, StrictRoute
 from catalog_sync.api.syncs import Syncs
 from catalog_sync.history import History
 from catalog_sync.jobs import Jobs
@@ -100,7 +100,7 @@ class Api:
         self._add_routes(reads, syncs, Incidents(parts.alerts), Page())
         # Without FastAPI's own layers: they would answer errors before RequestContext sees them.
         self.gate = Gate(
-            AsyncExitStackMiddleware(self.fastapi.router),
+            Addresses(self.fastapi.routes, AsyncExitStackMiddleware(self.fastapi.router)),
             access,
             Clients(api.trusted_proxies),
             max_concurrency=api.max_concurrency,
@@ -166,6 +166,7 @@ class Api:
 
         cached: Options = {
             "openapi_extra": {"parameters": [openapi.IF_NONE_MATCH]},
+            "route_class_override": ReadRoute,
         }
         add("/bundles", reads.bundles, "searchBundles", openapi.read(schemas.Bundles), **cached)
         add("/bundles/{name:path}", reads.bundle, "showBundle", openapi.read(schemas.OneBundle, 404), **cached)

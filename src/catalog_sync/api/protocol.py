@@ -191,10 +191,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._begun = self._in_head = False
         self._head_bytes = 0
         # Counted one by one only where all bytes that may belong to this head are too many.
-        if self._before + self._arriving > MAX_HEAD:
-            if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
-                self._refuse_head()
-                return
+        if self._before + self._arriving > MAX_HEAD and self._head_size() > MAX_HEAD:
+            self._refuse_head()
+            return
         if self._refused:
             return
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -229,6 +228,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
         self._cycles = [*self._open_cycles(), self.cycle]
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _open_cycles(self) -> list[RequestResponseCycle]:
         return [cycle for cycle in self._cycles if not cycle.response_complete]
