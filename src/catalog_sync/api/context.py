@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextvars import Token
 from typing import Any, Final
 
 from opentelemetry import baggage, metrics, trace
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from catalog_sync import __version__
 from catalog_sync.api.guards import HEADERS, HIT, Access
 from catalog_sync.api.problems import SHOW_PROBLEM, ProblemError, problem_of, problem_response
+from catalog_sync.api.routing import ReadRoute
 from catalog_sync.observability import contract
 from catalog_sync.observability.sdk import extract_context, foreign
 from otel_resilience.classification import error_types
@@ -47,6 +49,8 @@ _SECURITY_HEADERS: Final = [
 ]
 _CSP: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 
+_NOTHING: Final = otel_context.Context()
+
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +59,7 @@ class RequestContext:
 
     The trace of a caller who has the token is continued, and with ``trace_from_any`` that of every caller; otherwise a
     request starts a new trace. What is kept here of a sync is written by callers with the token alone: trace IDs are
-    no secret. A cached response has a span only with ``trace_cached``, where spans are exported.
+    no secret. Reads have spans only with ``trace_reads``, where spans are exported, or where they fail.
     """
 
     def __init__(
@@ -63,13 +67,15 @@ class RequestContext:
         app: ASGIApp,
         access: Access,
         cached: Callable[[Scope], ASGIApp | None],
+        reads: Callable[[Scope], ReadRoute | None],
         *,
         trace_from_any: bool,
-        trace_cached: bool,
+        trace_reads: bool,
     ) -> None:
         self._app = app
         self._cached = cached
-        self._trace_cached = trace_cached
+        self._reads = reads
+        self._trace_reads = trace_reads
         self._access = access
         self._trace_from_any = trace_from_any
         self._logged_at: dict[str, float] = {}
@@ -86,8 +92,12 @@ class RequestContext:
         started = time.perf_counter()
         headers = scope[HEADERS] = dict(scope["headers"])
         hit = scope[HIT] = self._hit(scope)
-        if hit is not None and not self._trace_cached and b"traceparent" not in headers:
-            await self._answer_hit(scope, receive, send, started)
+        if (
+            not self._trace_reads
+            and b"traceparent" not in headers
+            and (hit is not None or self._reads(scope) is not None)
+        ):
+            await self._read(scope, receive, send, started)
             return
         context, span = self._begin(scope, headers)
         token = otel_context.attach(context)
@@ -101,21 +111,31 @@ class RequestContext:
                 self._end_span(scope, span, reply)
             self._measure(scope, reply, time.perf_counter() - started, context)
 
-    async def _answer_hit(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
-        """A response that is there already, in no trace: nothing below needs a context, unless it is refused."""
+    async def _read(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
+        """A read of what is in memory, where no one gets its span: it has one only where it fails."""
         fresh = new_correlation_id()
         reply = _Reply(send, fresh, fresh[16:], 0)
+        # A response that is there already needs no context, unless it is refused.
+        token = None if scope[HIT] else _attach(fresh)
         try:
             await self._app(scope, receive, reply.send)
         except Exception as error:  # noqa: BLE001  the last stop, as in _respond
-            above = SpanContext(int(fresh, 16), int(reply.span_id, 16), is_remote=False)
-            token = otel_context.attach(_with_id(NonRecordingSpan(above), otel_context.Context()))
-            try:
-                await self._answer_error(scope, receive, reply, error)
-            finally:
-                otel_context.detach(token)
+            token = token or _attach(fresh)
+            await self._answer_error(scope, receive, reply, error)
         finally:
-            self._measure(scope, reply, time.perf_counter() - started, None)
+            if token is not None:
+                otel_context.detach(token)
+            seconds = time.perf_counter() - started
+            if reply.status is None or reply.status >= 500:
+                self._record_failure(scope, reply, _ids(fresh, TraceFlags.SAMPLED), seconds)
+            self._measure(scope, reply, seconds, None)
+
+    def _record_failure(self, scope: Scope, reply: _Reply, ids: SpanContext, seconds: float) -> None:
+        """The span that a read would have had, in the trace that its client knows."""
+        parent = trace.set_span_in_context(NonRecordingSpan(ids), _NOTHING)
+        span = self._start(scope, parent, start_time=time.time_ns() - int(seconds * 1e9))
+        if span.is_recording():
+            self._end_span(scope, span, reply)
 
     def _hit(self, scope: Scope) -> ASGIApp | None:
         try:
@@ -130,8 +150,7 @@ class RequestContext:
         above = trace.get_current_span(parent).get_span_context()
         span: Span | None = None
         path: str = scope["path"]
-        unseen = scope[HIT] is not None and not self._trace_cached
-        if not (unseen or path == "/" or path.startswith(UNTRACED) or path.endswith("/events")):
+        if not (path == "/" or path.startswith(UNTRACED) or path.endswith("/events")):
             span = self._start(scope, parent)
         if span is None or not (ids := span.get_span_context()).is_valid or ids.span_id == above.span_id:
             span = _unrecorded(above)
@@ -148,7 +167,7 @@ class RequestContext:
         # Baggage travels on to other services: only callers with the token may add to it.
         return context if with_baggage else foreign(baggage.clear(context))
 
-    def _start(self, scope: Scope, parent: otel_context.Context) -> Span:
+    def _start(self, scope: Scope, parent: otel_context.Context, *, start_time: int | None = None) -> Span:
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         path = redact(scope["path"])[:MAX_PATH]
         attributes = {HTTP_REQUEST_METHOD: method, URL_PATH: path, URL_SCHEME: scope["scheme"]}
@@ -159,6 +178,7 @@ class RequestContext:
             context=parent,
             kind=SpanKind.SERVER,
             attributes=attributes,
+            start_time=start_time,
             record_exception=False,
             set_status_on_exception=False,
         )
@@ -263,6 +283,16 @@ def _with_id(span: Span, parent: otel_context.Context) -> otel_context.Context:
     """Work for an unsampled request, in this process or another, still knows its ID."""
     identifier = f"{span.get_span_context().trace_id:032x}"
     return baggage.set_baggage(BAGGAGE_KEY, identifier, trace.set_span_in_context(span, parent))
+
+
+def _ids(correlation_id: str, flags: int) -> SpanContext:
+    return SpanContext(int(correlation_id, 16), int(correlation_id[16:], 16), True, TraceFlags(flags))
+
+
+def _attach(correlation_id: str) -> Token[otel_context.Context]:
+    """Makes this the ID of what runs from here on."""
+    span = NonRecordingSpan(_ids(correlation_id, TraceFlags.DEFAULT))
+    return otel_context.attach(trace.set_span_in_context(span, _NOTHING))
 
 
 def _unrecorded(above: SpanContext) -> Span:

@@ -62,11 +62,13 @@ class SearchParameters(BaseModel):
 
     def query(self) -> Query:
         """The search."""
-        values = self.model_dump()
-        if self.min_days is not None and self.max_days is not None and self.min_days > self.max_days:
+        least, most = self.min_days, self.max_days
+        if least is not None and most is not None and least > most:
             # No duration fits: the same as one that no bundle has.
-            values["min_days"] = values["max_days"] = MAX_NUMBER
-        return Query(**values)
+            least = most = MAX_NUMBER
+        return Query(
+            self.group, self.country, self.region, least, most, self.text, limit=self.limit, offset=self.offset
+        )
 
 
 class ListParameters(SearchParameters):

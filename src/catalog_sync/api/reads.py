@@ -40,6 +40,9 @@ LIGHT: Final = 200
 """Bundles of an answer that is made at once; a longer one is made beside the event loop."""
 
 
+_KEY: Final = "catalog_sync.key"
+
+
 class Head:
     """What all responses share that are as fresh as each other: made once, kept once."""
 
@@ -279,7 +282,10 @@ def _state(view: View) -> tuple[str, Source]:
 
 
 def _key(scope: Scope) -> str:
-    return f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+    key: str | None = scope.get(_KEY)
+    if key is None:
+        key = scope[_KEY] = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+    return key
 
 
 def _matches(known: str, tag: str) -> bool:

@@ -88,10 +88,14 @@ class Addresses:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        route = self._route(scope["path"]) if scope["type"] == "http" and scope["method"] in _READING else None
+        route = self.read(scope)
         await (self._rest if route is None else route.serve)(scope, receive, send)
 
-    def _route(self, path: str) -> ReadRoute | None:
+    def read(self, scope: Scope) -> ReadRoute | None:
+        """The route that reads what is in memory, if the request is for one."""
+        if scope["type"] != "http" or scope["method"] not in _READING:
+            return None
+        path: str = scope["path"]
         found = self._exact.get(path)
         return found or next((route for prefix, route in self._below if path.startswith(prefix)), None)
 
