@@ -35,6 +35,7 @@ HANG = 6.0
 """Seconds for which Redis is stopped."""
 ONE = "/bundles?country=PT"
 CONSTANT = "bare, made in advance"
+CONSTANT_PATH = "/constant" + ONE
 
 
 def one_query() -> Iterator[str]:
@@ -44,7 +45,7 @@ def one_query() -> Iterator[str]:
 
 def constant() -> Iterator[str]:
     """An answer that the bare server made in advance: the least that Starlette and uvicorn cost."""
-    return itertools.repeat("/constant" + ONE)
+    return itertools.repeat(CONSTANT_PATH)
 
 
 _seeds = itertools.count()
@@ -170,13 +171,13 @@ def _rates(loads: list[Load]) -> list[float]:
 
 async def quiet_and_disturbed(url: str, redis: int, seconds: float) -> dict[str, Load]:
     """Latencies at a steady pace: undisturbed, while a sync runs and publishes, while Redis hangs."""
-    all_found = {"undisturbed": await _paced(url, _after(seconds))}
+    all_found = {"undisturbed": await _paced(url, after(seconds))}
     syncing = asyncio.get_running_loop().run_in_executor(None, sync, url)
     all_found["while a sync runs and publishes"] = await _paced(url, syncing.done)
     await syncing
     os.kill(redis, signal.SIGSTOP)
     try:
-        all_found["while Redis hangs"] = await _paced(url, _after(HANG))
+        all_found["while Redis hangs"] = await _paced(url, after(HANG))
     finally:
         os.kill(redis, signal.SIGCONT)
     return all_found
@@ -186,7 +187,8 @@ async def _paced(url: str, until: Callable[[], bool]) -> Load:
     return await at_a_pace(url, one_query, per_second=PACE, connections=8, until=until)
 
 
-def _after(seconds: float) -> Callable[[], bool]:
+def after(seconds: float) -> Callable[[], bool]:
+    """Whether so many seconds have passed."""
     end = time.perf_counter() + seconds
     return lambda: time.perf_counter() > end
 

@@ -7,7 +7,9 @@ import asyncio
 import json
 import sys
 import urllib.parse
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -41,6 +43,8 @@ PROGRESS_EVERY: Final = 30.0
 """Seconds after which a client that reads more slowly than it is sent to must have taken:"""
 LEAST_PROGRESS: Final = 32 * 1024
 """Bytes."""
+LONG_WRITE: Final = 48 * 1024
+"""Bytes from which a write waits for its turn."""
 MAX_LINES: Final = 1024
 """Header lines that are kept encoded."""
 
@@ -51,14 +55,60 @@ _OWN_LINES: Final = frozenset({b"x-correlation-id", b"traceresponse", b"location
 _WITHOUT_LENGTH: Final = frozenset({204, 304})
 
 
+class Turns:
+    """Lets one long write happen in each round of the event loop.
+
+    A write gives the interpreter to whatever thread wants it, and gets it back a moment later. A hundred of them in one
+    round would keep everybody else waiting for a hundred moments, health checks too.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._taken = False
+
+    async def take(self) -> None:
+        """Wait for a turn; they are given in the order in which they were asked for."""
+        if not self._taken:
+            self._taken = True
+            self._loop.call_soon(self._next)
+            return
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # who has left needs none
+                turn.set_result(None)
+                self._loop.call_soon(self._next)
+                return
+        self._taken = False
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+
+
+def turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
+    """The turns of an event loop, which all its connections share."""
+    found = _turns.get(loop)
+    if found is None:
+        found = _turns[loop] = Turns(loop)
+    return found
+
+
 class Cycle(RequestResponseCycle):
     """One request and its response. Head and body of a response of known length leave in one write."""
 
+    turns: Turns
     _head = b""
     """The head, until the first part of the body comes."""
 
     async def send(self, message: ASGISendEvent) -> None:
         """Send a part of the response."""
+        if message["type"] == "http.response.body" and len(message.get("body", b"")) > LONG_WRITE:
+            await self.turns.take()
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:
@@ -137,6 +187,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._cycles: list[RequestResponseCycle] = []
+        self._turns = turns_of(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
@@ -222,6 +273,7 @@ class BoundedProtocol(HttpToolsProtocol):
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
+        self.cycle.turns = self._turns
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:
