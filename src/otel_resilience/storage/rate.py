@@ -22,7 +22,7 @@ from otel_resilience.storage.sharing import Sharing
 
 FIRST_WAIT: Final = 1.0
 """Seconds that the first attempt waits for the first contact with the storage."""
-MARGIN: Final = 0.04
+MARGIN: Final = 0.1
 """Processes of several machines stay at least this far below the limit: a request reaches the server some time after
 its permit was given, and that time differs from process to process."""
 LEAST_WAIT: Final = 0.001

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import uvicorn
 
 from catalog_sync.api import protocol
-from catalog_sync.api.protocol import BoundedProtocol
+from catalog_sync.api.protocol import BoundedProtocol, Turns
 
 
 class Endless:
@@ -304,3 +305,33 @@ async def test_a_head_too_large_is_refused_also_behind_another_request(port: int
         await reader.readuntil(b"ok")
         writer.write(b"X: y\r\n" * 4000 + b"\r\n")
         assert (await status(reader)).startswith(b"HTTP/1.1 431")
+
+
+async def test_long_writes_of_many_leave_one_in_a_round_of_the_loop() -> None:
+    """Whoever else waits for the loop waits for one of them, not for all."""
+    turns = Turns(asyncio.get_running_loop())
+    rounds, written = 0, list[int]()
+    ended = False
+
+    async def write(parts: int) -> None:
+        for _ in range(parts):
+            await turns.take()
+            written.append(rounds)
+
+    async def count() -> None:
+        nonlocal rounds
+        while not ended:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    writers = [asyncio.create_task(write(10)) for _ in range(20)]
+    gone = writers[3]
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(*writers, return_exceptions=True)
+    ended = True
+    await counting
+    assert 190 <= len(written) < 200, "who has left holds nobody up"
+    assert max(collections.Counter(written).values()) <= 2
+    await asyncio.wait_for(write(1), 60)
