@@ -222,10 +222,14 @@ async def test_an_answer_ends_with_its_client_also_where_more_requests_wait(port
     await asyncio.wait_for(answer.ended.wait(), 60)
 
 
-START = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5"), (b"x-own", b"1")]}
-BODY = {"type": "http.response.body", "body": b"hello"}
-LENGTHLESS = {"type": "http.response.start", "status": 200, "headers": []}
-MESSAGES = {
+START: dict[str, Any] = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-length", b"5"), (b"x-own", b"1")],
+}
+BODY: dict[str, Any] = {"type": "http.response.body", "body": b"hello"}
+LENGTHLESS: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
+MESSAGES: dict[str, tuple[list[dict[str, Any]], bytes | None]] = {
     "one part": ([START, BODY], b"hello"),
     "two parts": ([START, {**BODY, "body": b"hel", "more_body": True}, {**BODY, "body": b"lo"}], b"hello"),
     "empty end": ([START, {**BODY, "more_body": True}, {**BODY, "body": b""}], b"hello"),
