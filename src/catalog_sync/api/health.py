@@ -18,6 +18,8 @@ from catalog_sync.sync.reporting import error_info
 
 WAIT: Final = 0.02
 """Seconds that a check waits for alerts and breakers, which may be in another system; then it shows the last answer."""
+RECENT: Final = 0.2
+"""Seconds for which their answer is shown to further checks without waiting for the next one."""
 TRUSTED_FOR: Final = 30.0
 """Seconds for which that answer is shown."""
 PORT_TIMEOUT: Final = 5.0
@@ -42,6 +44,11 @@ class _LastAnswer:
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._refresh())
         return self._asking
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether there is an answer from the last :data:`RECENT` seconds."""
+        return self._answer is not None and self.clock() - self._at < RECENT
 
     def last(self, asked: asyncio.Task[None]) -> Overview:
         """The answer to ``asked`` where it has come, else the last one; ``{"error": ...}`` where neither can be had."""
@@ -95,7 +102,9 @@ class Health:
     async def _ask(self) -> tuple[Overview, Overview]:
         """What alerts and breakers say: one wait for both, since each costs a round of a busy event loop."""
         alerts, protection = self._alerts.asking(), self._protection.asking()
-        await asyncio.wait([alerts, protection], timeout=WAIT)
+        # Where others have the event loop each round counts: what is known from a moment ago is shown without one.
+        if not (self._alerts.is_recent and self._protection.is_recent):
+            await asyncio.wait([alerts, protection], timeout=WAIT)
         return self._alerts.last(alerts), self._protection.last(protection)
 
     def _judged(self, alerts: Overview, protection: Overview) -> dict[str, Any]:
