@@ -104,6 +104,7 @@ bench: $(STAMP) ## Measure against peers and print the tables (ten minutes)
 	@$(BIN)/python -m benchmarks.simulations $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.sync_speed $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.api_reads $(BENCH_OPTIONS)
+	@$(BIN)/python -m benchmarks.scale $(BENCH_OPTIONS)
 	@$(BIN)/python -m benchmarks.processes $(BENCH_OPTIONS)
 
 collector: ## Build the Collector with Go (minutes, once) and print where it is

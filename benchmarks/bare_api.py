@@ -1,4 +1,4 @@
-"""The endpoint ``/bundles`` written bare in Starlette: the same catalogue, reader and server, nothing around them.
+"""The endpoint ``/bundles`` written bare in Starlette: the same catalogue in memory and server, nothing around them.
 
 No parameter is checked beyond its type, nothing is limited, traced, measured or kept. ``python -m benchmarks.bare_api
 REDIS_URL`` prints where it listens.
@@ -11,7 +11,6 @@ import json
 import pathlib
 import sys
 import tempfile
-import time
 from typing import Any
 
 import uvicorn
@@ -24,7 +23,7 @@ from catalog_sync.api.catalogue import InMemoryCatalogue
 from catalog_sync.api.server import listening
 from catalog_sync.settings.settings import Settings
 from catalog_sync.store.backend import open_store
-from catalog_sync.store.reader import CatalogReader, Query
+from catalog_sync.store.reader import Query
 
 
 async def read_copy(redis_url: str, folder: str) -> InMemoryCatalogue:
@@ -39,7 +38,6 @@ async def read_copy(redis_url: str, folder: str) -> InMemoryCatalogue:
 
 def application(copy: InMemoryCatalogue) -> Starlette:
     """The endpoints; below ``/constant`` an answer that was made in advance."""
-    reader = CatalogReader(copy, None, stale_after=1e9, clock=time.time)
 
     def query(request: Request) -> Query:
         given = request.query_params
@@ -48,16 +46,22 @@ def application(copy: InMemoryCatalogue) -> Starlette:
         }
         return Query(country=given.get("country"), text=given.get("text"), **numbers)
 
-    async def bundles(request: Request) -> JSONResponse:
-        return JSONResponse((await reader.search(query(request))).to_json())
+    def found(query: Query) -> dict[str, Any]:
+        places = copy.select(query)
+        page = [copy.bundle(place).to_json() for place in query.page(places)]
+        said = {"source": "fresh", "as_of": copy.meta.as_of, "stale": False, "version": copy.meta.version}
+        return {**said, "total": len(places), "bundles": page}
 
-    made = JSONResponse(asyncio.run(_first_answer(reader))).body
+    async def bundles(request: Request) -> JSONResponse:
+        return JSONResponse(found(query(request)))
+
+    made = JSONResponse(found(Query(country="PT"))).body
 
     async def constant(request: Request) -> Response:
         return Response(made, media_type="application/json")
 
     async def groups(request: Request) -> JSONResponse:
-        counts = copy.counts("groups", copy.places(query(request)))
+        counts = copy.counts("groups", copy.select(query(request)))
         rows = [
             {**meta.to_json(), "name": name, "bundles": counts.get(name, 0)} for name, meta in copy.meta.groups.items()
         ]
@@ -66,10 +70,6 @@ def application(copy: InMemoryCatalogue) -> Starlette:
     return Starlette(
         routes=[Route("/bundles", bundles), Route("/groups", groups), Route("/constant/bundles", constant)]
     )
-
-
-async def _first_answer(reader: CatalogReader) -> dict[str, Any]:
-    return (await reader.search(Query(country="PT"))).to_json()
 
 
 def main() -> None:

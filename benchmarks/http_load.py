@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 
@@ -19,6 +21,8 @@ class Load:
     """Seconds per request; at a steady pace from the moment it was due, so that waiting counts."""
     wrong: int
     """Answers with another status than 200."""
+    metered: list[float] = dataclasses.field(default_factory=list)
+    """What the meter went up by while each request was waited for, where there is one."""
 
     @property
     def per_second(self) -> float:
@@ -58,18 +62,20 @@ async def at_a_pace(
     per_second: float,
     connections: int,
     until: Callable[[], bool],
+    meter: Callable[[], float] | None = None,
 ) -> Load:
     """Requests are due at even times, whether the server is quick or not, until ``until`` says so."""
+    metered: list[float] = []
     began = time.perf_counter()
     gap = connections / per_second
     parts = await asyncio.gather(
         *(
-            _open_loop(base_url, paths(), began + gap * number / connections, gap, until)
+            _open_loop(base_url, paths(), began + gap * number / connections, gap, until, meter, metered)
             for number in range(connections)
         )
     )
     spent = time.perf_counter() - began
-    return Load(spent, [took for part, _ in parts for took in part], sum(wrong for _, wrong in parts))
+    return Load(spent, [took for part, _ in parts for took in part], sum(wrong for _, wrong in parts), metered)
 
 
 async def _closed_loop(base_url: str, paths: Iterator[str], until: float) -> tuple[list[float], int]:
@@ -82,14 +88,23 @@ async def _closed_loop(base_url: str, paths: Iterator[str], until: float) -> tup
 
 
 async def _open_loop(
-    base_url: str, paths: Iterator[str], due: float, gap: float, until: Callable[[], bool]
+    base_url: str,
+    paths: Iterator[str],
+    due: float,
+    gap: float,
+    until: Callable[[], bool],
+    meter: Callable[[], float] | None,
+    metered: list[float],
 ) -> tuple[list[float], int]:
     async with _Connection(base_url) as connection:
         took, wrong = [], 0
         while not until():
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            before = 0.0 if meter is None else meter()
             wrong += await connection.get(next(paths)) != 200
             took.append(time.perf_counter() - due)
+            if meter is not None:
+                metered.append(meter() - before)
             due += gap
         return took, wrong
 
@@ -118,3 +133,36 @@ class _Connection:
         if length:
             await self._reader.readexactly(length)
         return int(head[9:12])
+
+
+@contextlib.asynccontextmanager
+async def held_open(
+    base_url: str, paths: Sequence[str], connections: int, *, at_a_time: int = 1 << 16, pause: float = 0.0
+) -> AsyncIterator[list[int]]:
+    """Connections that ask once and read what comes, ``at_a_time`` bytes with a ``pause`` in seconds between, and then
+    ask again: streams of events, slow readers, readers of much. Yields the list of the statuses so far.
+
+    Each has a loopback address of its own, so that a server takes them for as many clients. Connection errors end it.
+    """
+    statuses: list[int] = []
+    url = urlsplit(base_url)
+
+    async def read(number: int) -> None:
+        own = (f"127.0.{1 + number // 200}.{1 + number % 200}", 0)
+        for path in itertools.cycle([*paths[number % len(paths) :], *paths[: number % len(paths)]]):
+            reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=at_a_time, local_addr=own)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: close\r\n\r\n".encode())
+                statuses.append(int((await reader.readline())[9:12]))
+                while await reader.read(at_a_time):  # noqa: ASYNC110  it reads slowly
+                    await asyncio.sleep(pause)
+            finally:
+                writer.close()
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(read(number)) for number in range(connections)]
+        try:
+            yield statuses
+        finally:
+            for task in tasks:
+                task.cancel()

@@ -26,7 +26,7 @@ from catalog_sync.api.page import Page
 from catalog_sync.api.pages import PageRoute, Site, negotiate
 from catalog_sync.api.ports import Alerts, Protection
 from catalog_sync.api.reads import Reads
-from catalog_sync.api.routing import StrictRoute
+from catalog_sync.api.routing import Addresses, ReadRoute, StrictRoute
 from catalog_sync.api.syncs import Syncs
 from catalog_sync.history import History
 from catalog_sync.jobs import Jobs
@@ -53,8 +53,8 @@ class Parts:
 class Api:
     """The application. ``wall_clock`` returns the time of day in seconds since the epoch.
 
-    Unless ``traces_exported``, reads that are answered from the cache have no spans: those that are kept here are of
-    failures and of syncs.
+    Unless ``traces_exported``, reads that go well have no spans: those that are kept here are of failures and of
+    syncs.
 
     It neither opens nor closes its parts; :attr:`hub` has to run in the background (:meth:`Hub.listen`).
     """
@@ -99,15 +99,21 @@ class Api:
         reads = Reads(parts.live, self.making, wall_clock, shared=api.open_reads)
         self._add_routes(reads, syncs, Incidents(parts.alerts), Page())
         # Without FastAPI's own layers: they would answer errors before RequestContext sees them.
+        addresses = Addresses(self.fastapi.routes, AsyncExitStackMiddleware(self.fastapi.router))
         self.gate = Gate(
-            AsyncExitStackMiddleware(self.fastapi.router),
+            addresses,
             access,
             Clients(api.trusted_proxies),
             max_concurrency=api.max_concurrency,
             max_per_client=api.max_requests_per_client,
         )
         self._app = RequestContext(
-            self.gate, access, reads.cached, trace_from_any=api.trace_from == "any", trace_cached=traces_exported
+            self.gate,
+            access,
+            reads.cached,
+            addresses.read,
+            trace_from_any=api.trace_from == "any",
+            trace_reads=traces_exported,
         )
 
     def drain(self) -> None:
@@ -166,6 +172,7 @@ class Api:
 
         cached: Options = {
             "openapi_extra": {"parameters": [openapi.IF_NONE_MATCH]},
+            "route_class_override": ReadRoute,
         }
         add("/bundles", reads.bundles, "searchBundles", openapi.read(schemas.Bundles), **cached)
         add("/bundles/{name:path}", reads.bundle, "showBundle", openapi.read(schemas.OneBundle, 404), **cached)

@@ -10,22 +10,26 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence, Set
-from typing import Final, NamedTuple, Protocol
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from catalog_sync.api.making import encode
-from catalog_sync.domain.errors import CatalogUnavailableError
+from catalog_sync.domain.errors import BundleNotFoundError, CatalogUnavailableError
+from catalog_sync.domain.groups import same_spelling
 from catalog_sync.domain.index import DIMENSIONS, Dimension, Filter, profile_of
-from catalog_sync.domain.models import Bundle, CatalogueMeta, ErrorInfo, Source
+from catalog_sync.domain.models import Bundle, CatalogueMeta, ErrorInfo, GroupMeta, Source
 from catalog_sync.observability.sdk import trace_of
 from catalog_sync.store.client import text_of
 from catalog_sync.store.errors import VersionGoneError
-from catalog_sync.store.reader import CatalogReader, SnapshotReads
+from catalog_sync.store.reader import Query, SnapshotReads, mentions
 from catalog_sync.store.snapshot import RawVersions, SnapshotCorruptError
 from catalog_sync.store.staging import decode
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import KnownScopes
 from otel_resilience.correlation import new_correlation_id
+
+T = TypeVar("T")
 
 POLL: Final = 1.0
 """Seconds between two reads of the pointer."""
@@ -42,6 +46,14 @@ FIRST_REFRESH: Final = 1.0
 
 MAX_ENCODED: Final = 20_000
 """Bundles that are kept encoded, about half a kilobyte each."""
+MAX_KEPT: Final = 4 * 1024 * 1024
+"""Bytes of selections and listings that are kept for further pages."""
+SELECTION: Final = 2048
+"""Bytes that one counts as besides its entries: what was asked for, and the objects that hold it."""
+ROW: Final = 256
+"""Bytes that a row of a listing counts as."""
+QUICK: Final = 10_000
+"""Bundles up to which a selection or listing is made at once, not beside the event loop."""
 
 _SLICE = 50
 """Bundles decoded without a break; other requests run in between."""
@@ -59,61 +71,65 @@ class Store(RawVersions, Protocol):
 
 
 class InMemoryCatalogue:
-    """One version in memory, immutable; offers the part of the store that the reader needs.
+    """One version in memory, immutable: its bundles in the order of their names, each known by its place.
 
     For each value of each indexed property the places of its bundles are kept as a set, so that a search costs the
-    entries that it touches, however many countries a bundle has.
+    entries that it touches, however many countries a bundle has. What was selected lately is kept, so that the next
+    page costs what it shows.
     """
 
     def __init__(self, meta: CatalogueMeta, bundles: Iterable[Bundle]) -> None:
         self.meta = meta
-        ordered = sorted(bundles, key=lambda bundle: bundle.name)
-        self._bundles = {bundle.name: bundle for bundle in ordered}
-        self._names = list(self._bundles)
-        self._all = frozenset(range(len(self._names)))
+        self._bundles = sorted(bundles, key=_by_name)
+        self._place_of = {bundle.name: place for place, bundle in enumerate(self._bundles)}
+        self._all = frozenset(range(len(self._bundles)))
+        self.stale = frozenset(place for place, bundle in enumerate(self._bundles) if bundle.stale)
+        """The places of the bundles that a sync could not renew."""
         found: dict[Dimension, dict[str, set[int]]] = {dimension: {} for dimension in DIMENSIONS}
-        for place, bundle in enumerate(self._bundles.values()):
+        for place, bundle in enumerate(self._bundles):
             profile = profile_of(bundle)
             for dimension, places in found.items():
                 for value in profile.values(dimension):
                     places.setdefault(value, set()).add(place)
         self._places = found
-        self._encoded: dict[str, bytes] = {}
+        self._encoded: dict[int, bytes] = {}
+        self._kept: dict[tuple[str, Filter], Sequence[Any]] = {}
+        self._kept_size = 0
+        self._spellings = {name: same_spelling(name) for name in meta.groups}
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._bundles)
 
     @property
     def known_scopes(self) -> KnownScopes:
         """Its groups and countries."""
         return KnownScopes(self.meta.groups, self._places["countries"])
 
-    async def current(self) -> CatalogueMeta:
-        """What the version says about itself."""
-        return self.meta
+    def place_of(self, name: str) -> int:
+        """The place of a bundle. Raises ``BundleNotFoundError``."""
+        place = self._place_of.get(name)
+        if place is None:
+            raise BundleNotFoundError(f"the catalogue has no bundle {name!r}", context={"version": self.meta.version})
+        return place
 
-    async def select(self, version: str, wanted: Filter) -> list[str]:
-        """The names that ``wanted`` describes, sorted."""
-        del version
-        places = self.places(wanted)
-        return self._names if places is self._all else [self._names[place] for place in sorted(places)]
+    def bundle(self, place: int) -> Bundle:
+        """The bundle at a place."""
+        return self._bundles[place]
 
-    async def get_bundles(self, version: str, names: Sequence[str]) -> list[Bundle | None]:
-        """The bundles of these names."""
-        del version
-        return [self._bundles.get(name) for name in names]
+    def rows(self, places: Iterable[int]) -> Iterator[bytes]:
+        """The bundles at these places as they are sent; most are encoded once for all answers."""
+        kept = self._encoded
+        for place in places:
+            yield kept.get(place) or self._encode(place)
 
-    def encoded(self, bundle: Bundle) -> bytes:
-        """One of its bundles as it is sent; most are encoded once for all answers."""
-        body = self._encoded.get(bundle.name)
-        if body is None:
-            body = encode(bundle.to_json())
-            if len(self._encoded) < MAX_ENCODED:
-                self._encoded[bundle.name] = body
+    def _encode(self, place: int) -> bytes:
+        body = encode(self._bundles[place].to_json())
+        if len(self._encoded) < MAX_ENCODED:
+            self._encoded[place] = body
         return body
 
     def places(self, wanted: Filter) -> Set[int]:
-        """The places of the bundles that ``wanted`` describes."""
+        """The places of the bundles that ``wanted`` describes, words aside."""
         selected: Set[int] = self._all
         for dimension in DIMENSIONS:
             if wanted.asks_for(dimension):
@@ -121,18 +137,76 @@ class InMemoryCatalogue:
                 selected = selected & set().union(*(at for value, at in values if wanted.accepts(dimension, value)))
         return selected
 
-    def places_of(self, names: Iterable[str]) -> Set[int]:
-        """The places of the bundles of these names."""
-        wanted = set(names)
-        return {place for place, name in enumerate(self._names) if name in wanted}
+    def select(self, query: Query) -> Sequence[int]:
+        """The places of all bundles that ``query`` describes, words included, in order; the page is not cut."""
+        words, wanted = query.words(), query.filter()
+        selected: Sequence[int] = self._keep("select", wanted, lambda: self._sorted(wanted), 4)
+        return [place for place in selected if mentions(self._bundles[place], words)] if words else selected
 
-    def counts(self, dimension: Dimension, among: Set[int]) -> dict[str, int]:
+    def is_quick(self, query: Query, *, counted: bool = False) -> bool:
+        """Whether :meth:`select`, or where ``counted`` a listing, takes no more than a few milliseconds."""
+        if query.words():
+            return False
+        return len(self) <= QUICK or (not counted and ("select", query.filter()) in self._kept)
+
+    def group_rows(self, query: Query) -> Sequence[bytes]:
+        """The groups that ``query`` accepts, encoded, with the number of its bundles in each."""
+
+        def make() -> list[bytes]:
+            counts = self.counts("groups", self.select(query))
+            return [
+                encode({"name": name, "bundles": counts.get(name, 0), "as_of": meta.as_of, "stale": meta.stale})
+                for name, meta in sorted(self.meta.groups.items())
+                if query.accepts("groups", name)
+            ]
+
+        return make() if query.words() else self._keep("groups", query.filter(), make, ROW)
+
+    def country_rows(self, query: Query) -> Sequence[bytes]:
+        """The countries of the bundles that ``query`` describes, encoded, with their number in each."""
+
+        def make() -> list[bytes]:
+            selected = self.select(query)
+            among = set(selected)
+            return [
+                encode({"code": code, "bundles": count, "regions": self._regions_of(code, among)})
+                for code, count in self.counts("countries", selected).items()
+            ]
+
+        return make() if query.words() else self._keep("countries", query.filter(), make, ROW)
+
+    def _sorted(self, wanted: Filter) -> Sequence[int]:
+        places = self.places(wanted)
+        return range(len(self)) if places is self._all else array("I", sorted(places))
+
+    def _keep(self, what: str, wanted: Filter, make: Callable[[], Sequence[T]], item_size: int) -> Sequence[T]:
+        """What ``make`` returns, or returned lately. Two threads may add at once: the bound is not exact."""
+        found = self._kept.get((what, wanted))
+        if found is None:
+            found = make()
+            size = len(found) * item_size + SELECTION
+            if self._kept_size + size > MAX_KEPT:
+                self._kept, self._kept_size = {}, 0
+            if size <= MAX_KEPT:
+                self._kept[what, wanted] = found
+                self._kept_size += size
+        return found
+
+    def groups_of(self, names: Iterable[str]) -> dict[str, GroupMeta]:
+        """What is said about the groups of these names, in any spelling."""
+        wanted = {same_spelling(name) for name in names}
+        return {name: meta for name, meta in self.meta.groups.items() if self._spellings[name] in wanted}
+
+    def counts(self, dimension: Dimension, selected: Sequence[int]) -> dict[str, int]:
         """For each value how many of the bundles at these places have it; values that none has are left out."""
-        counts = ((value, len(at & among)) for value, at in sorted(self._places[dimension].items()))
+        values = sorted(self._places[dimension].items())
+        if len(selected) == len(self):
+            return {value: len(at) for value, at in values}
+        among = set(selected)
+        counts = ((value, len(at & among)) for value, at in values)
         return {value: count for value, count in counts if count}
 
-    def regions_of(self, country: str, among: Set[int]) -> list[str]:
-        """The regions of the bundles at these places that cover ``country``."""
+    def _regions_of(self, country: str, among: Set[int]) -> list[str]:
         covering = self._places["countries"][country] & among
         return [region for region, at in sorted(self._places["regions"].items()) if not at.isdisjoint(covering)]
 
@@ -148,11 +222,10 @@ class StoreState:
 
 
 class View(NamedTuple):
-    """One version, what its answers count as at best, and a reader of it."""
+    """One version, and what its answers count as at best."""
 
     copy: InMemoryCatalogue
     source: Source
-    reader: CatalogReader
 
 
 @dataclasses.dataclass(eq=False)
@@ -206,19 +279,22 @@ class LiveCatalogue:
         """What answers count as at best: ``fresh`` only while the pointer has been seen lately."""
         if self._from_snapshot:
             return "snapshot"
-        return "fresh" if self._live and self.store_state().reachable else "stale"
+        return "fresh" if self._live and self._reachable(self._seen_ago()) else "stale"
 
     def store_state(self) -> StoreState:
         """How the store was last found; nothing is asked."""
-        ago = None if self._seen is None else self.clock() - self._seen
-        late = ago is None or ago > TRUSTED_FOR
-        return StoreState(not self._failing and not late, ago, self._error)
+        ago = self._seen_ago()
+        return StoreState(self._reachable(ago), ago, self._error)
+
+    def _seen_ago(self) -> float | None:
+        return None if self._seen is None else self.clock() - self._seen
+
+    def _reachable(self, ago: float | None) -> bool:
+        return not self._failing and ago is not None and ago <= TRUSTED_FOR
 
     def view(self) -> View:
         """What is served now, for the whole of one request. Raises ``CatalogUnavailableError``."""
-        copy, source = self.copy, self.source
-        reader = CatalogReader(copy, None, stale_after=self.stale_after, clock=self.wall_clock, source=source)
-        return View(copy, source, reader)
+        return View(self.copy, self.source)
 
     @property
     def current(self) -> bool:
@@ -353,3 +429,7 @@ class LiveCatalogue:
         if not self._failing:
             _log.warning("the store cannot be read, the last good copy is served: %s", self._error.message)
         self._failing = True
+
+
+def _by_name(bundle: Bundle) -> str:
+    return bundle.name

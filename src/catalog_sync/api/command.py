@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROGRAM: Final = "catalog-api"
 TELEMETRY_END: Final = 2.0
 """Seconds that the end of telemetry may take."""
-SWITCH_EVERY: Final = 0.001
+SWITCH_EVERY: Final = 0.0005
 """Seconds after which a thread that makes an answer lets the event loop run; by default 0.005."""
 
 _log = logging.getLogger(__name__)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import ipaddress
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -17,8 +17,15 @@ from catalog_sync.settings.values import Secret
 MAX_QUERY: Final = 2048
 """Maximum bytes of a query."""
 
+MAX_ADDRESSES: Final = 1024
+"""Addresses that are kept parsed."""
+MAX_ADDRESS: Final = 64
+"""Characters of an address; what is longer is none."""
+
 _ALWAYS_OPEN: Final = ("/health", "/static/", "/openapi.json")
 _CLIENT: Final = "catalog_sync.client"
+HEADERS: Final = "catalog_sync.headers"
+"""Key of a scope that holds its headers by name; of those that came several times, the last."""
 HIT: Final = "catalog_sync.hit"
 """Key of a scope that holds the cached response, if there is one."""
 _IPV6_CLIENT: Final = 64
@@ -49,7 +56,7 @@ class Access:
             return
         if self._digest is None:
             raise ProblemError(403, "forbidden", "CATALOG_API_TOKEN is not set, so writes are disabled.")
-        headers = dict(scope["headers"])
+        headers: Mapping[bytes, bytes] = scope[HEADERS]
         if not self.knows(headers):
             hint = ', error="invalid_token"' if b"authorization" in headers else ""
             raise ProblemError(
@@ -72,16 +79,13 @@ class Clients:
         address = peer[0] if peer else ""
         if self._proxies and self._trusted(address):
             given = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
-            for hop in reversed(given.decode("latin-1").split(",")):
-                if not _address(hop):
+            for hop in map(str.strip, reversed(given.decode("latin-1").split(","))):
+                if len(hop) > MAX_ADDRESS or not _address(hop):
                     break
-                address = hop.strip()
+                address = hop
                 if not self._trusted(address):
                     break
-        parsed = _address(address)
-        if isinstance(parsed, ipaddress.IPv6Address):
-            return str(ipaddress.ip_network((parsed, _IPV6_CLIENT), strict=False))
-        return address
+        return _client_at(address)
 
     def _trusted(self, address: str) -> bool:
         parsed = _address(address)
@@ -94,9 +98,18 @@ def client_of(scope: Scope) -> str:
     return name
 
 
+@functools.lru_cache(MAX_ADDRESSES)
+def _client_at(address: str) -> str:
+    parsed = _address(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, _IPV6_CLIENT), strict=False))
+    return address
+
+
+@functools.lru_cache(MAX_ADDRESSES)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        parsed = ipaddress.ip_address(text.strip())
+        parsed = ipaddress.ip_address(text)
     except ValueError:
         return None
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
@@ -119,7 +132,7 @@ class Gate:
         self._clients = clients
         self._max = max_concurrency
         self._max_per_client = max_per_client
-        self._of_client: Counter[str] = Counter()
+        self._of_client: dict[str, int] = {}
         self.active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,14 +147,18 @@ class Gate:
         if scope["path"].endswith("/events"):
             await self._counted(scope, receive, send)
             return
-        if self._of_client[client] >= self._max_per_client:
+        open_now = self._of_client.get(client, 0)
+        if open_now >= self._max_per_client:
             raise too_many(f"{self._max_per_client} requests of this client are open.")
-        self._of_client[client] += 1
+        self._of_client[client] = open_now + 1
         try:
-            await self._counted(scope, receive, send)
+            # A response that is there already takes no place: it starts at once.
+            await (scope.get(HIT) or self._counted)(scope, receive, send)
         finally:
-            self._of_client[client] -= 1
-            if not self._of_client[client]:
+            left = self._of_client[client] - 1
+            if left:
+                self._of_client[client] = left
+            else:
                 del self._of_client[client]
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,7 +175,7 @@ class Gate:
             await send(message)
 
         try:
-            await (scope.get(HIT) or self._app)(scope, receive, counted_send)
+            await self._app(scope, receive, counted_send)
         finally:
             if counted:
                 self.active -= 1

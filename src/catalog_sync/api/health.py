@@ -18,6 +18,8 @@ from catalog_sync.sync.reporting import error_info
 
 WAIT: Final = 0.02
 """Seconds that a check waits for alerts and breakers, which may be in another system; then it shows the last answer."""
+RECENT: Final = 0.2
+"""Seconds for which their answer is shown to further checks without waiting for the next one."""
 TRUSTED_FOR: Final = 30.0
 """Seconds for which that answer is shown."""
 PORT_TIMEOUT: Final = 5.0
@@ -37,12 +39,20 @@ class _LastAnswer:
     _answer: Overview | None = None
     _at: float = 0.0
 
-    async def overview(self) -> Overview:
-        """The answer of now where it comes soon, else the last one; ``{"error": ...}`` where neither can be had."""
+    def asking(self) -> asyncio.Task[None]:
+        """The question that is being asked, or a new one."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._refresh())
-        await asyncio.wait([self._asking], timeout=WAIT)
-        if self._answer is not None and (self._asking.done() or self.clock() - self._at < TRUSTED_FOR):
+        return self._asking
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether there is an answer from the last :data:`RECENT` seconds."""
+        return self._answer is not None and self.clock() - self._at < RECENT
+
+    def last(self, asked: asyncio.Task[None]) -> Overview:
+        """The answer to ``asked`` where it has come, else the last one; ``{"error": ...}`` where neither can be had."""
+        if self._answer is not None and (asked.done() or self.clock() - self._at < TRUSTED_FOR):
             return self._answer
         return {"error": error_info(TimeoutError(f"no answer within {WAIT:g} s")).to_json()}
 
@@ -87,7 +97,15 @@ class Health:
 
     async def report(self) -> dict[str, Any]:
         """The object of ``GET /health``."""
-        return self._judged(*await asyncio.gather(self._alerts.overview(), self._protection.overview()))
+        return self._judged(*await self._ask())
+
+    async def _ask(self) -> tuple[Overview, Overview]:
+        """What alerts and breakers say: one wait for both, since each costs a round of a busy event loop."""
+        alerts, protection = self._alerts.asking(), self._protection.asking()
+        # Where others have the event loop each round counts: what is known from a moment ago is shown without one.
+        if not (self._alerts.is_recent and self._protection.is_recent):
+            await asyncio.wait([alerts, protection], timeout=WAIT)
+        return self._alerts.last(alerts), self._protection.last(protection)
 
     def _judged(self, alerts: Overview, protection: Overview) -> dict[str, Any]:
         checks = {
@@ -102,7 +120,7 @@ class Health:
 
     async def overview(self) -> Response:
         """Catalogue, health, breakers, budgets, alerts."""
-        alerts, protection = await asyncio.gather(self._alerts.overview(), self._protection.overview())
+        alerts, protection = await self._ask()
         document = {
             "now": rfc3339(self.wall_clock()),
             "health": self._judged(alerts, protection),

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import json
 from collections import Counter
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar, cast
 
@@ -71,14 +71,9 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 def encode_with(head: Mapping[str, Any], name: str, rows: Iterable[bytes]) -> bytes:
     """``head`` with the list ``name`` of encoded ``rows`` behind it; others run between two rows."""
-    begun = encode(head)[:-1] + b"," if head else b"{"
+    return with_rows(encode(head)[:-1] + b"," if head else b"{", name, rows)
+
+
+def with_rows(begun: bytes, name: str, rows: Iterable[bytes]) -> bytes:
+    """The same behind an object that was ``begun`` and goes on."""
     return b'%b"%b":[%b]}' % (begun, name.encode(), b",".join(rows))
-
-
-def run_through(coroutine: Coroutine[Any, None, T]) -> T:
-    """The result of a coroutine that waits for nothing, as one that reads memory alone."""
-    try:
-        while True:
-            coroutine.send(None)
-    except StopIteration as ended:
-        return cast("T", ended.value)

@@ -62,11 +62,13 @@ class SearchParameters(BaseModel):
 
     def query(self) -> Query:
         """The search."""
-        values = self.model_dump()
-        if self.min_days is not None and self.max_days is not None and self.min_days > self.max_days:
+        least, most = self.min_days, self.max_days
+        if least is not None and most is not None and least > most:
             # No duration fits: the same as one that no bundle has.
-            values["min_days"] = values["max_days"] = MAX_NUMBER
-        return Query(**values)
+            least = most = MAX_NUMBER
+        return Query(
+            self.group, self.country, self.region, least, most, self.text, limit=self.limit, offset=self.offset
+        )
 
 
 class ListParameters(SearchParameters):
@@ -105,25 +107,28 @@ class SyncsParameters(PageParameters):
         )
 
 
-def check_query(raw: bytes, known: Collection[str]) -> None:
-    """Raises a problem with status 400 unless every parameter is known and given once; FastAPI ignores others."""
+def check_query(raw: bytes, known: Collection[str]) -> dict[str, str]:
+    """The parameters of a query. Raises a problem with status 400 unless every one is known and given once; FastAPI
+    ignores others."""
     if not raw:
-        return
+        return {}
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
     except ValueError as error:  # wrong encoding, or too many
         raise invalid(400, "invalid_parameters", [{"detail": "the query is not well-formed UTF-8"}]) from error
-    found: set[str] = set()
+    found = dict(pairs)
+    if len(found) == len(pairs) and found.keys() <= set(known):
+        return found
+    seen: set[str] = set()
     errors = []
     for name, _ in pairs:
         if name not in known:
             offered = ", ".join(known) or "none"
             errors.append({"parameter": name[:MAX_TEXT], "detail": f"is not known here; offered: {offered}"})
-        elif name in found:
+        elif name in seen:
             errors.append({"parameter": name, "detail": "must not be given twice"})
-        found.add(name)
-    if errors:
-        raise invalid(400, "invalid_parameters", errors)
+        seen.add(name)
+    raise invalid(400, "invalid_parameters", errors)
 
 
 class SyncRequest(BaseModel):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -121,6 +122,16 @@ def problem_of(error: BaseException) -> ProblemError:
     if isinstance(error, CatalogSyncError):
         return _unavailable(error)
     return ProblemError(500, "internal_error", "The error is recorded under this correlation ID.")
+
+
+def wrong_parameters(error: ValidationError) -> ProblemError:
+    """What a model of query parameters found wrong; the values stay out, they can be secrets."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return invalid(
+        400,
+        "invalid_parameters",
+        [{"parameter": str(each["loc"][0]), "detail": each["msg"].removeprefix("Value error, ")} for each in found],
+    )
 
 
 def _of_validation(error: RequestValidationError) -> ProblemError:

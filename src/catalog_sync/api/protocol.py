@@ -6,12 +6,26 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import Any, Final
+import urllib.parse
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from catalog_sync.api.problems import MEDIA_TYPE, document
 from otel_resilience.correlation import new_correlation_id
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 try:
     import fcntl
@@ -29,6 +43,123 @@ PROGRESS_EVERY: Final = 30.0
 """Seconds after which a client that reads more slowly than it is sent to must have taken:"""
 LEAST_PROGRESS: Final = 32 * 1024
 """Bytes."""
+LONG_WRITE: Final = 48 * 1024
+"""Bytes from which a write waits for its turn."""
+MAX_LINES: Final = 1024
+"""Header lines that are kept encoded."""
+
+_lines: dict[tuple[bytes, bytes], bytes] = {}
+"""Header lines that were checked and encoded before; most responses have the same ones."""
+_OWN_LINES: Final = frozenset({b"x-correlation-id", b"traceresponse", b"location", b"set-cookie"})
+"""Headers with another value in each response."""
+_WITHOUT_LENGTH: Final = frozenset({204, 304})
+
+
+class Turns:
+    """Lets one long write happen in each round of the event loop.
+
+    A write gives the interpreter to whatever thread wants it, and gets it back a moment later. A hundred of them in one
+    round would keep everybody else waiting for a hundred moments, health checks too.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._taken = False
+
+    async def take(self) -> None:
+        """Wait for a turn; they are given in the order in which they were asked for."""
+        if not self._taken:
+            self._taken = True
+            self._loop.call_soon(self._next)
+            return
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # who has left needs none
+                turn.set_result(None)
+                self._loop.call_soon(self._next)
+                return
+        self._taken = False
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+
+
+def turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
+    """The turns of an event loop, which all its connections share."""
+    found = _turns.get(loop)
+    if found is None:
+        found = _turns[loop] = Turns(loop)
+    return found
+
+
+class Cycle(RequestResponseCycle):
+    """One request and its response. Head and body of a response of known length leave in one write."""
+
+    turns: Turns
+    _head = b""
+    """The head, until the first part of the body comes."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a part of the response."""
+        if message["type"] == "http.response.body" and len(message.get("body", b"")) > LONG_WRITE:
+            await self.turns.take()
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.start" and not self.response_started and not self.access_log:
+            headers = list(message.get("headers", ()))
+            values = dict(headers)
+            length = values.get(b"content-length")
+            known = length is not None or message["status"] in _WITHOUT_LENGTH
+            if known and b"transfer-encoding" not in values and b"connection" not in values:
+                self._begin(message["status"], headers, int(length or 0))
+                return
+        elif self._head and message["type"] == "http.response.body":
+            head, self._head = self._head, b""
+            body = b"" if self.scope["method"] == "HEAD" else message.get("body", b"")
+            if self.expected_content_length >= len(body) <= HIGH_WATER_LIMIT and not message.get("more_body"):
+                self._end(head, body)
+                return
+            self.transport.write(head)
+        await super().send(message)
+
+    def _begin(self, status: int, headers: list[tuple[bytes, bytes]], length: int) -> None:
+        lines = [STATUS_LINE[status]]
+        lines += [_lines.get(header) or _line(header) for header in self.default_headers]
+        lines += [_lines.get(header) or _line(header) for header in headers]
+        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        self._head = b"".join(lines)
+        self.response_started, self.waiting_for_100_continue = True, False
+        self.expected_content_length, self.chunked_encoding = length, False
+
+    def _end(self, head: bytes, body: bytes) -> None:
+        if self.scope["method"] != "HEAD" and len(body) != self.expected_content_length:
+            raise RuntimeError("the body is shorter than its Content-Length")
+        self.transport.write(head + body)
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+
+
+def _line(header: tuple[bytes, bytes]) -> bytes:
+    name, value = header
+    if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+        raise RuntimeError(f"the header {name!r} is not valid HTTP")
+    line = b"%b: %b\r\n" % (name.lower(), value)
+    if name not in _OWN_LINES:
+        if len(_lines) >= MAX_LINES:
+            _lines.clear()
+        _lines[header] = line
+    return line
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -39,8 +170,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _in_head = True
     """Whether the next bytes belong to a request line or its headers."""
+    _begun = False
+    """Whether a request line or header has begun to arrive."""
     _head_bytes = 0
+    _before = 0
+    """Bytes of earlier packets that may belong to the head that arrives: never less than do."""
+    _arriving = 0
+    """Bytes of the packet that is being read."""
     _requests = 0
+    _idle_timer: asyncio.TimerHandle | None = None
+    _idle_since: float | None = None
     _head_timer: asyncio.TimerHandle | None = None
     _send_timer: asyncio.TimerHandle | None = None
     _refused = False
@@ -48,6 +187,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._cycles: list[RequestResponseCycle] = []
+        self._turns = turns_of(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
@@ -58,6 +198,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """The client has gone."""
         self._stop_timer()
         self._stop_send_timer()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         # Uvicorn reports it to the last request only, which need not be the one that is being answered.
         for cycle in self._open_cycles():
             cycle.disconnected = True
@@ -71,25 +214,35 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refused:
             return
         in_head, requests = self._in_head, self._requests
-        if in_head:
-            self._start_timer()
+        self._arriving = len(data)
         super().data_received(data)
-        if in_head and self._in_head and requests == self._requests and not self._refused:
+        if not self._in_head or self._refused:
+            self._before = 0
+            return
+        same = in_head and requests == self._requests
+        self._before = self._before + len(data) if same else len(data)
+        if same:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD:
                 self._refuse_head()
+                return
+        if same or self._begun:
+            self._start_timer()
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         scope["abort"] = self.transport.abort
+        self._begun = True
 
     def on_headers_complete(self) -> None:
-        """The request is known."""
+        """The request is known: what uvicorn does, with a :class:`Cycle`, and without what is not served here."""
         self._stop_timer()
-        self._in_head, self._head_bytes = False, 0
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
+        self._begun = self._in_head = False
+        self._head_bytes = 0
+        # Counted one by one only where all bytes that may belong to this head are too many.
+        if self._before + self._arriving > MAX_HEAD and self._head_size() > MAX_HEAD:
             self._refuse_head()
             return
         if self._refused:
@@ -99,8 +252,37 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refused = True
             self.transport.abort()
             return
-        super().on_headers_complete()
+        scope, version = self.scope, self.parser.get_http_version()
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["http_version"] = version
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+        scope["raw_path"], scope["query_string"] = url.path, url.query or b""
+        before = self.cycle
+        self.cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self.cycle.turns = self._turns
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
         self._cycles = [*self._open_cycles(), self.cycle]
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _open_cycles(self) -> list[RequestResponseCycle]:
         return [cycle for cycle in self._cycles if not cycle.response_complete]
@@ -116,6 +298,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self._requests += 1
         if not self._refused:
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """A response has been handed over; the next request may be answered, or has the keep-alive time to come."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._check_idle)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _check_idle(self) -> None:
+        """One timer per connection looks at intervals how long it has been idle: none is made for each response."""
+        self._idle_timer = None
+        if self._idle_since is None or self.transport.is_closing():
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left <= 0:
+            self.transport.close()
+        else:
+            self._idle_timer = self.loop.call_later(left, self._check_idle)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than it is sent to: nothing more is handed to it until it has read on."""

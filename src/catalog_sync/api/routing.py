@@ -1,20 +1,25 @@
-"""Routes that refuse what FastAPI would ignore: unknown and repeated parameters, and bodies without bounds."""
+"""Routes that refuse what FastAPI would ignore: unknown and repeated parameters, and bodies without bounds.
+
+FastAPI describes them all. Reads, which come by the thousand, it does not serve: their route is found by its path, and
+the one model of their parameters checks the query.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
 
 from fastapi import Request
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from catalog_sync.api.parameters import JsonRequest, check_query
+from catalog_sync.api.problems import wrong_parameters
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -44,6 +49,58 @@ class StrictRoute(APIRoute):
         if method not in (self.methods or ()):
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(_offered(scope)))})
         await self.app(scope, receive, send)
+
+
+class ReadRoute(StrictRoute):
+    """A route whose endpoint takes the request and one thing more: a model of its query, or the rest of its path."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self._known = _names(self)
+        given = self.dependant.query_params
+        model = given[0].field_info.annotation if given else None
+        self._model = model if inspect.isclass(model) and issubclass(model, BaseModel) else None
+        self.prefix = path.partition("{")[0]
+        """What stands before the rest of the path; all of it where there is none."""
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request with GET or HEAD to an address of this route. Raises a problem, and what the endpoint raises."""
+        scope["route"] = self
+        query = check_query(scope["query_string"], self._known)
+        wanted: object = scope["path"][len(self.prefix) :]
+        if self._model is not None:
+            try:
+                wanted = self._model.model_validate(query)
+            except ValidationError as error:
+                raise wrong_parameters(error) from error
+        response: Response = await self.endpoint(Request(scope, receive), wanted)
+        await response(scope, receive, send)
+
+
+class Addresses:
+    """Hands requests for what :class:`ReadRoute` serves to it, all others to ``rest``."""
+
+    def __init__(self, routes: Iterable[BaseRoute], rest: ASGIApp) -> None:
+        reads = [route for route in routes if isinstance(route, ReadRoute)]
+        self._exact = {route.path: route for route in reads if route.prefix == route.path}
+        self._below = tuple((route.prefix, route) for route in reads if route.prefix != route.path)
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        route = self.read(scope)
+        await (self._rest if route is None else route.serve)(scope, receive, send)
+
+    def read(self, scope: Scope) -> ReadRoute | None:
+        """The route that reads what is in memory, if the request is for one."""
+        if scope["type"] != "http" or scope["method"] not in _READING:
+            return None
+        path: str = scope["path"]
+        found = self._exact.get(path)
+        return found or next((route for prefix, route in self._below if path.startswith(prefix)), None)
+
+
+_READING: Final = frozenset({"GET", "HEAD"})
 
 
 def _names(route: APIRoute) -> tuple[str, ...]:

@@ -18,6 +18,11 @@ MAX_IN_FLIGHT: Final = 64 * 1024 * 1024
 Headers = Sequence[tuple[bytes, bytes]]
 
 
+def length_of(body: bytes) -> tuple[bytes, bytes]:
+    """The header that announces ``body``."""
+    return b"content-length", b"%d" % len(body)
+
+
 class InFlight:
     """The long bodies that are being sent. Belongs to one event loop."""
 
@@ -51,28 +56,38 @@ class InFlight:
 
 
 class SharedResponse(Response):
-    """A response with a body that others may share; ``headers`` are those of all of them, without the length.
+    """A response with a body that others may share; ``headers`` are those of all of them, ``length`` is its own.
 
     ``keeps`` lives as long as it is being sent, so that who asks for the same meanwhile finds it.
     """
 
-    def __init__(self, headers: Headers, body: bytes, in_flight: InFlight, *, keeps: object = None) -> None:
+    def __init__(
+        self,
+        headers: Headers,
+        body: bytes,
+        in_flight: InFlight,
+        *,
+        length: tuple[bytes, bytes] | None = None,
+        keeps: object = None,
+    ) -> None:
         self.status_code = 200
         self.background = None
         self.body = body
-        self.raw_headers = [*headers, (b"content-length", str(len(body)).encode("ascii"))]
+        self.raw_headers = [*headers, length or length_of(body)]
         self._in_flight = in_flight
         self._keeps = keeps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it. Raises a problem before anything is sent where too much is in flight."""
         body = bytes(self.body)
+        start_of_it = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         if len(body) <= PART or scope["method"] == "HEAD":
-            await super().__call__(scope, receive, send)
+            await send(start_of_it)
+            await send({"type": "http.response.body", "body": body})
             return
         self._in_flight.begin(body)
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send(start_of_it)
             for start in range(0, len(body), PART):
                 part = body[start : start + PART]
                 await send({"type": "http.response.body", "body": part, "more_body": start + PART < len(body)})

@@ -79,6 +79,10 @@ class Query(Filter):
         if self.limit < 0 or self.offset < 0:
             raise ValueError("limit and offset must not be negative")
 
+    def filter(self) -> Filter:
+        """The conditions without words and page: equal where the same bundles meet them."""
+        return Filter(self.group, self.country, self.region, self.min_days, self.max_days)
+
     def words(self) -> list[str]:
         """The words to look for, in the form in which they are compared."""
         return (self.text or "").casefold().split()
@@ -278,7 +282,7 @@ async def _search_text(store: StoreReads, meta: CatalogueMeta, query: Query, nam
     kept: list[Bundle] = []
     for start in range(0, len(names), _CHUNK):
         for bundle in await _all_of(store, meta, query, names[start : start + _CHUNK]):
-            if _mentions(bundle, words):
+            if mentions(bundle, words):
                 if total >= query.offset and (end is None or total < end):
                     kept.append(bundle)
                 total += 1
@@ -303,7 +307,7 @@ def _search_bundles(meta: CatalogueMeta, bundles: Iterable[Bundle], query: Query
     def matching() -> Iterable[Bundle]:
         nonlocal total
         for bundle in bundles:
-            if query.matches(profile_of(bundle)) and _mentions(bundle, words):
+            if query.matches(profile_of(bundle)) and mentions(bundle, words):
                 total += 1
                 yield bundle
 
@@ -318,7 +322,8 @@ def _by_name(bundle: Bundle) -> str:
     return bundle.name
 
 
-def _mentions(bundle: Bundle, words: Sequence[str]) -> bool:
+def mentions(bundle: Bundle, words: Sequence[str]) -> bool:
+    """Whether each of ``words``, as :meth:`Query.words` has them, occurs in the name or the description."""
     if not words:
         return True
     haystack = f"{bundle.name}\n{bundle.description}".casefold()

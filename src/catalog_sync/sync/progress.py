@@ -39,39 +39,43 @@ class ProgressTracker:
     def __init__(self, listener: OnProgress | None) -> None:
         self._listener = listener
         self._ended: dict[str, bool] = {}
-        self._scopes: tuple[str, ...] = ()
+        self._scopes: dict[str, ScopeProgress] = {}
         self._pages: dict[str, tuple[int, int, int]] = {}
+        self._sums = (0, 0, 0)
+        """Of the pages done, all pages and bundles: kept, since a sync of many groups reports often."""
 
     def begin(self, scopes: Sequence[str]) -> None:
         """These will be fetched."""
-        self._scopes = tuple(scopes)
+        self._scopes = {name: self._scope(name) for name in scopes}
         self._notify(None)
 
     def page(self, scope: str, done: int, total: int | None, bundles: int) -> None:
         """``scope`` stands at page ``done`` of ``total`` with ``bundles`` bundles."""
-        self._pages[scope] = (done, max(done, total or 0), bundles)
-        self._notify(scope)
+        before, now = self._pages.get(scope, (0, 0, 0)), (done, max(done, total or 0), bundles)
+        self._sums = (
+            self._sums[0] + now[0] - before[0],
+            self._sums[1] + now[1] - before[1],
+            self._sums[2] + now[2] - before[2],
+        )
+        self._pages[scope] = now
+        self._moved(scope)
 
     def group_done(self, scope: str, *, failed: bool = False) -> None:
         """``scope`` is over, well or badly."""
         self._ended[scope] = failed
+        self._moved(scope)
+
+    def _moved(self, scope: str) -> None:
+        if scope in self._scopes:
+            self._scopes[scope] = self._scope(scope)
         self._notify(scope)
 
     def _notify(self, current: str | None) -> None:
         if self._listener is None:
             return
-        pages = self._pages.values()
-        self._listener(
-            Progress(
-                len(self._ended),
-                len(self._scopes),
-                sum(bundles for _, _, bundles in pages),
-                sum(done for done, _, _ in pages),
-                sum(total for _, total, _ in pages),
-                current,
-                tuple(map(self._scope, self._scopes)),
-            )
-        )
+        done, total, bundles = self._sums
+        scopes = tuple(self._scopes.values())
+        self._listener(Progress(len(self._ended), len(scopes), bundles, done, total, current, scopes))
 
     def _scope(self, name: str) -> ScopeProgress:
         page = self._pages.get(name)

@@ -11,10 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from catalog_sync.api import catalogue, protocol, reads
 from catalog_sync.api import making as making_module
-from catalog_sync.api import protocol, reads
 from catalog_sync.api.app import Api, Parts
 from catalog_sync.api.guards import Clients
 from catalog_sync.api.making import MAX_WAITING, MAX_WAITING_PER_CLIENT, Making
@@ -24,6 +28,7 @@ from catalog_sync.domain.errors import BundleNotFoundError
 from catalog_sync.observability.traces import TraceRing
 from catalog_sync.settings.settings import Settings
 from support.api_world import AUTHORIZED, ApiWorld, NoAlerts, api_world
+from support.otel_globals import fresh_otel_globals
 from support.published import make_bundle
 
 GIVEN_UP_AFTER = 60.0
@@ -350,21 +355,106 @@ async def test_only_who_has_the_token_adds_to_the_evidence_of_a_trace(
     assert len(spans_exported.get_finished_spans()) == 5
 
 
-async def test_a_cached_read_has_a_span_only_where_traces_are_exported(
+async def test_reads_have_spans_where_traces_are_exported(
     kept_here: TraceRing, spans_exported: InMemorySpanExporter, world: ApiWorld
 ) -> None:
     del kept_here
     for _ in range(2):
         await world.http.get("/bundles")
     assert [span.name for span in spans_exported.get_finished_spans()] == ["GET /bundles"] * 2
-    parts = Parts(world.live, world.jobs, TraceRing(), world.history, NoAlerts(), world.api.health.protection)
+
+
+async def test_elsewhere_only_those_that_fail_or_continue_a_trace(
+    kept_here: TraceRing, spans_exported: InMemorySpanExporter, world: ApiWorld
+) -> None:
+    parts = Parts(world.live, world.jobs, kept_here, world.history, NoAlerts(), world.api.health.protection)
     quiet = Api(world.settings, parts, traces_exported=False, wall_clock=world.clock.wall)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(quiet), base_url="http://api.test") as http:
-        first, second = [await http.get("/bundles") for _ in range(2)]
+        paths = ["/bundles", "/bundles", "/groups", "/bundles/nothing", "/bundles?limit=x"]
+        answers = [await http.get(path) for path in paths]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 404, 400]
+        assert len({answer.headers["x-correlation-id"] for answer in answers}) == len(paths)
+        assert answers[3].json()["correlation_id"] == answers[3].headers["x-correlation-id"]
+        assert spans_exported.get_finished_spans() == ()
+        world.store.failing, world.live._copy = True, None
+        failed = await http.get("/countries", headers={"authorization": "Bearer secret-4711"})
+        continued = await http.get("/bundles", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
     quiet.close()
-    assert len(spans_exported.get_finished_spans()) == 3
-    assert first.content == second.content
-    assert first.headers["x-correlation-id"] != second.headers["x-correlation-id"]
+    assert (failed.status_code, continued.status_code) == (503, 503)
+    span, other = spans_exported.get_finished_spans()
+    assert (span.name, span.status.is_ok, other.name) == ("GET /countries", False, "GET /bundles")
+    assert failed.headers["x-correlation-id"] == failed.json()["correlation_id"] == f"{span.context.trace_id:032x}"
+    assert span.attributes is not None
+    assert span.attributes["http.response.status_code"] == 503
+    assert [kept.name for kept in await kept_here.get(failed.headers["x-correlation-id"])] == ["GET /countries"]
+    assert f"{other.context.trace_id:032x}" == "a" * 32
+
+
+async def test_the_duration_of_a_traced_read_has_its_trace_as_exemplar(tmp_path: Path) -> None:
+    with fresh_otel_globals():
+        reader = InMemoryMetricReader()
+        metrics.set_meter_provider(MeterProvider([reader]))
+        trace.set_tracer_provider(TracerProvider())
+        async with api_world(tmp_path) as world:
+            answers = [await world.http.get("/bundles") for _ in range(2)]
+        found = reader.get_metrics_data()
+    assert found is not None
+    points = [
+        point
+        for resource in found.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "http.server.request.duration"
+        for point in metric.data.data_points
+    ]
+    assert [dict(point.attributes or {})["http.route"] for point in points] == ["/bundles"]
+    seen = {f"{exemplar.trace_id:032x}" for point in points for exemplar in point.exemplars}
+    assert seen
+    assert seen <= {answer.headers["x-correlation-id"] for answer in answers}
+
+
+async def test_what_is_kept_is_served_while_all_places_are_taken(tmp_path: Path) -> None:
+    async with api_world(tmp_path, CATALOG_API_MAX_CONCURRENCY="1") as world:
+        kept = await world.http.get("/bundles?limit=1")
+        held = Held()
+        blocking = asyncio.create_task(world.api.making.make("blocked", "somebody", held))
+        await held.begun()
+        waiting = asyncio.create_task(world.http.get("/bundles?limit=0"))
+        while world.api.gate.active < 1:
+            await asyncio.sleep(0)
+        assert (await world.http.get("/bundles?limit=2")).status_code == 503
+        again = await world.http.get("/bundles?limit=1")
+        assert (again.status_code, again.content) == (200, kept.content)
+        held.let_go.set()
+        await asyncio.gather(blocking, waiting)
+
+
+async def test_a_kept_answer_is_judged_again_when_it_has_become_old(world: ApiWorld) -> None:
+    group = "/bundles?group=Standard+Fixed"
+    assert (await world.http.get(group)).headers["x-catalog-source"] == "fresh"
+    world.clock.passed += world.settings.stale_after - 61
+    await world.refresh()
+    assert (await world.http.get(group)).json()["source"] == "fresh"
+    world.clock.passed += 2
+    await world.refresh()
+    for path in (group, "/bundles?country=PT", "/groups", "/countries", "/bundles/esim_1GB_7D_PT_V2"):
+        late = await world.http.get(path)
+        assert (late.json()["source"], late.json()["stale"]) == ("stale", True)
+        assert (late.headers["x-catalog-source"], late.headers["cache-control"]) == ("stale", "no-cache")
+        assert (await world.http.get(path, headers={"if-none-match": '"v1"'})).status_code == 200
+
+
+async def test_selections_and_listings_that_are_kept_are_bounded(
+    world: ApiWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = world.live.copy
+    monkeypatch.setattr(catalogue, "MAX_KEPT", 10 * catalogue.SELECTION)
+    sizes = []
+    for number in range(100):
+        for path in ("bundles", "groups", "countries"):
+            await world.http.get(f"/{path}?group={number}x")
+            sizes.append(len(copy._kept))
+    assert 5 <= max(sizes) <= 10
 
 
 async def test_the_first_read_waits_for_a_version_that_is_being_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import uvicorn
 
 from catalog_sync.api import protocol
-from catalog_sync.api.protocol import BoundedProtocol
+from catalog_sync.api.protocol import BoundedProtocol, Turns
 
 
 class Endless:
@@ -39,13 +40,40 @@ class Endless:
 
 answer = Endless()
 
+
+class Scripted:
+    """Sends the messages that a test has set."""
+
+    messages: list[dict[str, Any]]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        for message in self.messages:
+            await send(dict(message))
+
+
+scripted = Scripted()
+
 LONGEST_HEAD, LONGEST_SEND = protocol.HEAD_TIMEOUT, protocol.PROGRESS_EVERY
 """As they are where no test has made them shorter."""
 
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    config = uvicorn.Config(answer, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, port=0)
+    async with serving(answer) as found:
+        yield found
+
+
+@pytest.fixture
+async def scripted_port() -> AsyncIterator[int]:
+    async with serving(scripted) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, **options: Any) -> AsyncIterator[int]:
+    config = uvicorn.Config(
+        app, http=BoundedProtocol, ws="none", lifespan="off", log_config=None, port=0, access_log=False, **options
+    )
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
@@ -192,3 +220,122 @@ async def test_an_answer_ends_with_its_client_also_where_more_requests_wait(port
         writer.write(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert (await status(reader)).startswith(b"HTTP/1.1 200")
     await asyncio.wait_for(answer.ended.wait(), 60)
+
+
+START: dict[str, Any] = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-length", b"5"), (b"x-own", b"1")],
+}
+BODY: dict[str, Any] = {"type": "http.response.body", "body": b"hello"}
+LENGTHLESS: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
+MESSAGES: dict[str, tuple[list[dict[str, Any]], bytes | None]] = {
+    "one part": ([START, BODY], b"hello"),
+    "two parts": ([START, {**BODY, "body": b"hel", "more_body": True}, {**BODY, "body": b"lo"}], b"hello"),
+    "empty end": ([START, {**BODY, "more_body": True}, {**BODY, "body": b""}], b"hello"),
+    "no length": ([LENGTHLESS, {**BODY, "more_body": True}, {**BODY, "body": b""}], b"5\r\nhello\r\n0\r\n\r\n"),
+    "long": (
+        [
+            {**START, "headers": [(b"content-length", b"300000")]},
+            *[{**BODY, "body": b"y" * 100_000, "more_body": n < 2} for n in range(3)],
+        ],
+        b"y" * 300_000,
+    ),
+    "nothing": ([{**START, "headers": [(b"content-length", b"0")]}, {**BODY, "body": b""}], b""),
+    "304": ([{**START, "status": 304, "headers": [(b"etag", b"x")]}, {**BODY, "body": b""}], b""),
+    "too long": ([START, {**BODY, "body": b"hello world"}], None),
+    "too short": ([START, {**BODY, "body": b"hell"}], None),
+    "broken header": ([{**START, "headers": [(b"content-length", b"5"), (b"x", b"a\r\nb: c")]}, BODY], None),
+}
+
+
+BOTH = [(case, method) for case in MESSAGES for method in ("GET", "HEAD") if method == "GET" or case[:3] != "too"]
+
+
+@pytest.mark.parametrize(("case", "method"), BOTH)
+async def test_a_response_arrives_as_it_was_given(scripted_port: int, case: str, method: str) -> None:
+    scripted.messages, expected = MESSAGES[case]
+    async with connected(scripted_port) as (reader, writer), asyncio.timeout(60):
+        for _ in range(2):  # also from what was kept encoded
+            writer.write(f"{method} / HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            if expected is None:
+                found = await reader.read()
+                assert b"b: c" not in found.partition(b"\r\n\r\n")[0]
+                assert b" 200 " not in found or b"hello" not in found
+                return
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 %d " % (304 if case == "304" else 200))
+            body = b"" if method == "HEAD" else expected
+            assert await reader.readexactly(len(body)) == body
+
+
+async def test_a_short_response_leaves_in_one_write(scripted_port: int) -> None:
+    scripted.messages = [START, BODY]
+    async with connected(scripted_port) as (reader, writer), asyncio.timeout(60):
+        for _ in range(3):
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.read(65536)).endswith(b"\r\n\r\nhello")
+
+
+async def test_an_idle_connection_is_closed_after_its_time_counted_from_the_last_answer() -> None:
+    scripted.messages = [START, BODY]
+    loop = asyncio.get_running_loop()
+    async with (
+        serving(scripted, timeout_keep_alive=1) as port,
+        connected(port) as (reader, writer),
+        asyncio.timeout(60),
+    ):
+        for _ in range(4):
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"hello")
+            last = loop.time()
+            await asyncio.sleep(0.3)
+        assert await reader.read() == b""
+        assert loop.time() - last >= 0.95
+
+
+async def test_the_rest_of_a_head_that_came_with_another_request_must_arrive_in_time(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.05)
+    async with connected(port) as (reader, writer), asyncio.timeout(LONGEST_HEAD / 2):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTT")
+        assert (await reader.read()).endswith(b"ok")
+
+
+async def test_a_head_too_large_is_refused_also_behind_another_request(port: int) -> None:
+    async with connected(port) as (reader, writer), asyncio.timeout(60):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n" + b"X: y\r\n" * 4000)
+        await reader.readuntil(b"ok")
+        writer.write(b"X: y\r\n" * 4000 + b"\r\n")
+        assert (await status(reader)).startswith(b"HTTP/1.1 431")
+
+
+async def test_long_writes_of_many_leave_one_in_a_round_of_the_loop() -> None:
+    """Whoever else waits for the loop waits for one of them, not for all."""
+    turns = Turns(asyncio.get_running_loop())
+    rounds, written = 0, list[int]()
+    ended = False
+
+    async def write(parts: int) -> None:
+        for _ in range(parts):
+            await turns.take()
+            written.append(rounds)
+
+    async def count() -> None:
+        nonlocal rounds
+        while not ended:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    writers = [asyncio.create_task(write(10)) for _ in range(20)]
+    gone = writers[3]
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(*writers, return_exceptions=True)
+    ended = True
+    await counting
+    assert 190 <= len(written) < 200, "who has left holds nobody up"
+    assert max(collections.Counter(written).values()) <= 2
+    await asyncio.wait_for(write(1), 60)
