@@ -131,7 +131,7 @@ async def test_the_api_serves_what_it_had(two: CatalogStore, server: RedisServer
     assert (live.source, state.reachable) == ("snapshot", False)
     assert state.error is not None
     assert "not as it was published" in state.error.message
-    assert await live.copy.get_bundles("v2", ["a"]) == [BUNDLES[0]]
+    assert live.copy.bundle(live.copy.place_of("a")) == BUNDLES[0]
     await live.aclose()
 
 

@@ -568,15 +568,15 @@ class TestEscalation:
 
     def test_takes_each_step_once_and_says_whether_it_matters(self) -> None:
         seen = incident(channels=("pager",))
-        assert seen.take_step(0, EscalationStep(after=60, channels=("boss", "pager")))
+        assert seen.take_step(0, EscalationStep(after=60, channels=("boss", "pager")), T)
         assert (seen.severity, seen.channels, seen.steps, seen.escalation) == (
             Severity.CRITICAL, ("pager", "boss"), (0,), 1,
         )  # fmt: skip
-        assert not seen.take_step(1, EscalationStep(after=90, channels=("boss",)))
+        assert not seen.take_step(1, EscalationStep(after=90, channels=("boss",)), T)
         assert (seen.steps, seen.escalation) == ((0, 1), 2)
-        assert seen.take_step(2, EscalationStep(after=90, channels=("chief",)))
+        assert seen.take_step(2, EscalationStep(after=90, channels=("chief",)), T)
         seen.severity = Severity.LOW
-        assert seen.take_step(3, EscalationStep(after=90, severity=Severity.HIGH))
+        assert seen.take_step(3, EscalationStep(after=90, severity=Severity.HIGH), T)
         assert seen.severity is Severity.HIGH
 
     def test_rises_one_step_or_as_far_as_it_says_but_never_falls(self) -> None:
