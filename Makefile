@@ -119,7 +119,7 @@ deploy: ## Write the plain manifests of deploy/kubernetes from the chart anew
 image-info: $(STAMP) ## List what the image has installed: .cache/image/sbom.cdx.json (CycloneDX), licences.txt
 	@$(BIN)/python deploy/image_info.py
 
-drill: $(STAMP) ## Play eighteen incidents against the real programs and print who was notified, and when (17 minutes)
+drill: $(STAMP) ## Play eighteen incidents against the real programs and print who was notified, and when (20 minutes)
 	@sh .ci/tools
 	@PYTHONPATH=tests $(BIN)/python -m drill $(DRILL_OPTIONS)
 
