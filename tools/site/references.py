@@ -37,7 +37,8 @@ _EXIT_CODES: Final = f"""\
 | 130, 143 | stopped by SIGINT, SIGTERM; the lock was released |
 
 Every command takes `--json`: stdout is then one JSON object and nothing else, also on failure. `search` and `show`
-end with {exit_codes.NO_CATALOGUE} if there is no catalogue to read. A misspelt command or option is answered with a
+end with {exit_codes.NO_CATALOGUE} if there is no catalogue to read. A search for a group or country that does not exist
+finds nothing, and a line on stderr names the nearest ones. A misspelt command or option is answered with a
 suggestion, and `catalog-sync --install-completion` sets up completion in bash, zsh, fish or PowerShell
 (`--show-completion` prints the script instead). Settings are environment variables:
 [configuration.md](configuration.md).

@@ -29,9 +29,21 @@ _SHOWN_COUNTRIES = 6
 
 def search(query: Query, answer: Answer, signals: StopSignals) -> int:
     """List bundles. Raises ``CatalogUnavailableError`` where there is nothing to read."""
-    found = _read(signals, lambda reader: reader.search(query))
+    found, doubt = _read(signals, lambda reader: _search(reader, query))
     answer.result(found.to_json(), lambda: _print_bundles(found, query.offset))
+    if doubt is not None:
+        answer.complain(doubt)
     return exit_codes.OK
+
+
+async def _search(reader: CatalogReader, query: Query) -> tuple[Found, str | None]:
+    """What was found, and where that is nothing: whether there can be such a group or country at all."""
+    found = await reader.search(query)
+    if found.total:
+        return found, None
+    from catalog_sync.sync.scopes import doubtful
+
+    return found, doubtful(query.group, query.country, await reader.groups())
 
 
 def show(name: str, answer: Answer, signals: StopSignals) -> int:

@@ -187,6 +187,15 @@ class CatalogReader:
         instruments.count_read(judged.source)
         return BundleAnswer(judged.source, judged.as_of, judged.stale, found.meta.version, bundle)
 
+    async def groups(self) -> tuple[str, ...]:
+        """The groups of the catalogue. Raises :class:`CatalogUnavailableError` where there is nothing to read."""
+
+        async def from_store(_: StoreReads, meta: CatalogueMeta) -> _Found:
+            return _Found(meta, 0, ())
+
+        found, _ = await self._read("", from_store, lambda file: _Found(file.meta, 0, ()))
+        return tuple(found.meta.groups)
+
     async def _read(
         self,
         key: Query | str,

@@ -67,6 +67,19 @@ def check_scope(request: SyncRequest, known: KnownScopes | None) -> None:
             raise _unknown_country(scope)
 
 
+def doubtful(group: str | None, country: str | None, groups: Collection[str]) -> str | None:
+    """Why nothing can be found for a group or a country, with the nearest names; ``None`` where there may be such."""
+    known = KnownScopes(groups, ())
+    try:
+        if group is not None:
+            check_scope(SyncRequest(SyncKind.GROUP, group), known)
+        if country is not None:
+            check_scope(SyncRequest(SyncKind.COUNTRY, country), known)
+    except UnknownScopeError as error:
+        return printable(str(error))
+    return None
+
+
 async def confirm_asked(asked: SyncRequest, listed: Collection[str], supplier: Supplier, deadline: Deadline) -> None:
     """Raise :class:`UnknownScopeError` where the supplier has no such group or bundle.
 

@@ -61,6 +61,29 @@ def test_nothing_found_is_an_answer(synced: Cli) -> None:
     assert "none of 0" in synced("search", "--country", "ZZ").out
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "nearest"),
+    [
+        ("--country", "Portugal", "'Portugal' is no country code; nearest: PT (Portugal)"),
+        ("--country", "Portgual", "nearest: PT (Portugal)"),
+        ("--group", "Standard Fixd", "there is no group 'Standard Fixd'; nearest: 'Standard - Fixed'"),
+    ],
+)
+def test_a_misspelt_group_or_country_does_not_look_like_no_bundles(
+    synced: Cli, option: str, value: str, nearest: str
+) -> None:
+    for form in ((), ("--json",)):
+        result = synced("search", option, value, *form)
+        assert result.code == 0
+        assert f"{nearest}" in result.err
+        assert result.err.startswith("catalog-sync: ")
+
+
+def test_a_country_without_bundles_is_no_mistake(synced: Cli) -> None:
+    assert synced("search", "--country", "BV").err == ""
+    assert synced("search", "--group", "standardfixed", "--text", "no such text").err == ""
+
+
 def test_people_get_a_table_of_plain_text_in_a_pipe(synced: Cli) -> None:
     result = synced("search", "--limit", "3")
     assert result.code == 0
