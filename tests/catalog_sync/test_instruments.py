@@ -30,6 +30,9 @@ REPORT = SyncReport(
 )
 
 
+QUEUE = instruments.QueueState(waiting=3, wait=4.5, dead_letters=1, workers=2, slots=8, busy=5)
+
+
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordedTelemetry]:
     monkeypatch.setattr(instruments, "_bounded_group", BoundedNames(instruments.MAX_GROUPS))
@@ -41,10 +44,12 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordedTelemetry]:
     ):
         yield telemetry
     instruments.set_catalog_age(None)
+    instruments.set_queue(None)
 
 
 def emit_everything() -> None:
     instruments.set_catalog_age(lambda: 1.0)
+    instruments.set_queue(lambda: QUEUE)
     with instruments.sync_span("group", "cli"):
         with instruments.group_span("Standard"), instruments.publish_span():
             pass
@@ -106,7 +111,8 @@ def test_groups_that_a_supplier_invents_do_not_grow_the_metrics(recorded: Record
     assert OTHER in groups
 
 
-def test_a_failing_age_does_not_break_the_others(recorded: RecordedTelemetry) -> None:
+def test_an_age_or_a_queue_that_is_not_known_does_not_break_the_others(recorded: RecordedTelemetry) -> None:
     instruments.set_catalog_age(lambda: None)
     instruments.count_read("fresh")
-    assert {point.metric for point in recorded.points()} == {"catalog.reads"}
+    instruments.set_queue(lambda: None)
+    assert {point.metric for point in recorded.points()} == {"catalog.reads", "catalog.clock"}

@@ -17,7 +17,11 @@ from otel_resilience.telemetry import contract as resilience
 from otel_resilience.telemetry.contract import Metric
 
 METRICS = (*resilience.METRICS, *catalog.METRICS)
-FROM_THE_COLLECTOR = {"__name__", "job", "instance", "service_name", "otel_scope_name", "otel_scope_version"}
+SERVICES = ("catalog-sync", "catalog-api")
+"""A job, whose series the Collector adds up, and a service that runs on."""
+FROM_THE_COLLECTOR = {
+    *("__name__", "job", "instance", "service_name", "otel_scope_name", "otel_scope_version", "counting_since"),
+}
 
 
 def record(meter: Any, metric: Metric) -> None:
@@ -43,16 +47,21 @@ def test_prometheus_knows_every_metric_by_the_name_that_dashboards_use(tmp_path:
             "single", tmp_path / "collector", PROMETHEUS_REMOTE_WRITE_ENDPOINT=prometheus.remote_write
         ) as collector,
     ):
-        exporter = OTLPMetricExporter(endpoint=f"{collector.url}/v1/metrics")
-        resource = Resource({"service.name": "catalog-sync", "service.instance.id": "named"})
-        provider = MeterProvider([PeriodicExportingMetricReader(exporter)], resource, shutdown_on_exit=False)
-        for metric in METRICS:
-            record(provider.get_meter("test"), metric)
-        provider.shutdown()
-        prometheus.wait_for('count({instance="named"})', len(METRICS))
-        found = [series for series in prometheus.series() if series.get("instance") == "named"]
-    labels = {series["__name__"]: series.keys() - FROM_THE_COLLECTOR for series in found}
+        for service in SERVICES:
+            resource = Resource({"service.name": service, "service.instance.id": "named"})
+            exporter = OTLPMetricExporter(endpoint=f"{collector.url}/v1/metrics")
+            provider = MeterProvider([PeriodicExportingMetricReader(exporter)], resource, shutdown_on_exit=False)
+            for metric in METRICS:
+                record(provider.get_meter("test"), metric)
+            provider.shutdown()
+        for service in SERVICES:
+            prometheus.wait_for(f'count({{job="{service}"}})', len(METRICS))
+        stored = prometheus.series()
     known = names.known_series()
     expected = {name: known[name] for metric in METRICS for name in names.series_names(metric)}
-    assert {name: labels[name] for name in labels.keys() & expected.keys()} == expected
-    assert labels.keys() - expected.keys() <= {"target_info"}
+    for service in SERVICES:
+        found = [series for series in stored if series.get("job") == service]
+        assert {"instance" in series for series in found} == {service != "catalog-sync"}
+        labels = {series["__name__"]: series.keys() - FROM_THE_COLLECTOR for series in found}
+        assert {name: labels[name] for name in labels.keys() & expected.keys()} == expected
+        assert labels.keys() - expected.keys() <= {"target_info"}

@@ -143,8 +143,10 @@ class CatalogueBuilder:
                 self._pending.pop(name, None)
 
     async def _rewrite(self, names: Iterable[str], groups: Callable[[Bundle], tuple[str, ...]]) -> None:
-        await self.flush()
-        for chunk in chunks(list(names)):  # what is rewritten may change what ``names`` iterates over
+        settled = list(names)  # what is rewritten may change what ``names`` iterates over
+        if settled:
+            await self.flush()
+        for chunk in chunks(settled):
             found = await self.store.get_bundles(self.staging.version, chunk)
             await self._restage([self._regrouped(bundle, groups(bundle)) for bundle in found if bundle is not None])
 

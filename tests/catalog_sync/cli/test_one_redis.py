@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from catalog_sync.domain.models import SyncRequest
+from catalog_sync.store.checksums import meta_digest
 from catalog_sync.store.keys import OWNER
 from support.certificates import loopback_certificate
 from support.cli import Cli, Supplier, running_supplier
@@ -235,9 +236,9 @@ def test_a_publisher_whose_clock_was_ahead_is_seen_and_mended(cli: Cli, redis_se
     key = f"{{cat}}:v:{cli('run', '--json').json['version']}:meta"
     meta = json.loads(redis_server.command("HGET", key, "json"))
     groups = {name: {**group, "as_of": "2036-01-01T00:00:00.000Z"} for name, group in meta["groups"].items()}
-    redis_server.command(
-        "HSET", key, "json", json.dumps({**meta, "as_of": "2036-01-01T00:00:00.000Z", "groups": groups})
-    )
+    text = json.dumps({**meta, "as_of": "2036-01-01T00:00:00.000Z", "groups": groups}).encode()
+    manifest, fence = (redis_server.command("HGET", key, field) for field in ("manifest", "fence"))
+    redis_server.command("HSET", key, "json", text, "digest", meta_digest(text, manifest, fence))
     found = cli("search", "--limit", "1", "--json").json
     assert (found["source"], found["stale"]) == ("stale", True)
     assert "IN THE FUTURE" in cli("search", "--limit", "1").out

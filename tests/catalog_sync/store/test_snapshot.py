@@ -57,6 +57,10 @@ class Rearranging:
     async def script(self, *_: Any, **__: Any) -> list[Any]:
         return self.pages.pop(0)
 
+    async def command(self, *asked: Any) -> list[Any]:
+        """The version has no checksums."""
+        return [None] * (len(asked) - 3)
+
 
 async def lines_of(*pages: list[Any]) -> list[tuple[int, bytes]]:
     redis: Any = Rearranging(*pages)
