@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from catalog_sync.domain.errors import CacheWritesPausedError, CatalogSyncError
@@ -135,10 +135,10 @@ class Staging:
         manifest["bundles"] = meta.bundles
         stale_keys = [self.keys.hash(dimension) for dimension in DIMENSIONS]
         await self._redis.command("clear index", "UNLINK", *stale_keys, self.keys.meta)
-        entries = [(name.encode(), each) for name, each in self._checksums.items()]
+        sums = list[tuple[bytes, bytes]]()
         names = {"bundles": meta.names_sha256}
         for dimension in DIMENSIONS:
-            values = await self._write_index(dimension, index.entries(dimension), entries)
+            values = await self._write_index(dimension, index.entries(dimension), sums)
             manifest[dimension], names[dimension] = len(values), names_sha256(sorted(values))
         document, counts, fence = (
             text.encode()
@@ -150,10 +150,12 @@ class Staging:
         )
         fields: list[str | bytes] = [META_JSON, document, META_MANIFEST, counts, META_FENCE, fence]
         fields += (META_DIGEST, checksums.meta_digest(document, counts, fence))
-        for field, bucket in checksums.packed(entries):
+        of_bundles = ((name.encode(), each) for name, each in self._checksums.items())
+        for field, bucket in checksums.packed(chain(of_bundles, sums)):
             fields += (field, bucket)
         await self._stage("stage meta", self.keys.meta, fields)
         self.manifest = manifest
+        self._checksums = {}  # what is sealed is not staged again; the snapshot needs the room
 
     async def discard(self) -> None:
         """Deletes what was staged, within :data:`DISCARD_LIMIT`; what is left expires by itself."""
