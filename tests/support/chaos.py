@@ -173,6 +173,7 @@ class Chaos:
         await asyncio.to_thread(self._api.__enter__)
 
     async def _let_something_happen(self) -> None:
+        self._replace_ended_workers()
         what = self._random.choices(self._events, [EVENTS[name] for name in self._events])[0]
         self.found.events[what] += 1
         await {
@@ -185,8 +186,11 @@ class Chaos:
             "flushall": self._delete_everything,
             "failover": self._fail_over,
         }[what]()
+        self._replace_ended_workers()
+
+    def _replace_ended_workers(self) -> None:
+        """What a process manager does with a worker that gave up while Redis was away."""
         for worker in list(self._world.workers):
-            # What a process manager does with a worker that gave up while Redis was away.
             if worker.process.poll() is not None and worker.process.returncode != -9:
                 self._world.workers.remove(worker)
                 self._world.start_worker()
