@@ -20,6 +20,8 @@ DEAD_COUNT: Final = Key(f"{TAG}:jobs:dead:count")
 """How many there have been."""
 SWEPT: Final = Key(f"{TAG}:jobs:swept")
 """Present while the last sweep is recent."""
+SWEPT_IDLE: Final = Key(f"{TAG}:jobs:swept:idle")
+"""The same for sweeps without a job, which are seldom: a job that begins after one does not wait for the next."""
 WORKER_PREFIX: Final = Key(f"{TAG}:jobs:worker:")
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from celery import signals
 
-from catalog_sync.jobs.keys import ACTIVE, SWEPT, WORKER_PREFIX
+from catalog_sync.jobs.keys import ACTIVE, SWEPT, SWEPT_IDLE, WORKER_PREFIX
 from catalog_sync.store.client import connect_blocking
 from catalog_sync.store.keys import Key
 from catalog_sync.worker.celery_settings import SWEEP_TASK
@@ -53,6 +53,7 @@ class Presence:
         self._name = name
         self._entry = Key(f"{WORKER_PREFIX}{name}").under(settings.key_prefix)
         self._swept = SWEPT.under(settings.key_prefix)
+        self._swept_idle = SWEPT_IDLE.under(settings.key_prefix)
         self._active = ACTIVE.under(settings.key_prefix)
         self._clock = clock
         self._worker: Any = None
@@ -82,9 +83,11 @@ class Presence:
         }
         try:
             self._redis.set(self._entry, json.dumps(who), ex=PRESENT_FOR)
-            due = self._redis.set(self._swept, self._name, nx=True, px=self._sweep_every_ms)
-            if due and not self._redis.exists(self._active):
-                self._redis.pexpire(self._swept, max(self._sweep_every_ms, int(IDLE_SWEEP * 1000)))
+            if self._redis.exists(self._active):
+                recent, pause_ms = self._swept, self._sweep_every_ms
+            else:
+                recent, pause_ms = self._swept_idle, max(self._sweep_every_ms, int(IDLE_SWEEP * 1000))
+            due = self._redis.set(recent, self._name, nx=True, px=pause_ms)
         except _errors as error:
             _log.warning("the worker cannot be registered: %s", type(error).__name__)
             return

@@ -21,7 +21,6 @@ async def test_nothing_is_torn_lost_or_published_twice_while_processes_are_kille
         worker_world(tmp_path, redis, supplier) as world,
     ):
         found = await rampage(world, KILLS, seed=7)
-        found.late.clear()  # how soon a killed worker's step begins again is for a run of the program to judge
         assert found.faults == {}, world.logs()
     assert sum(found.events.values()) == KILLS
     assert found.outcomes["COMPLETE"] >= 1

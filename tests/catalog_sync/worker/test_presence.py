@@ -10,7 +10,7 @@ import fakeredis
 import pytest
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
-from catalog_sync.jobs.keys import ACTIVE, SWEPT, WORKER_PREFIX
+from catalog_sync.jobs.keys import ACTIVE, SWEPT, SWEPT_IDLE, WORKER_PREFIX
 from catalog_sync.settings.settings import Settings
 from catalog_sync.worker import presence
 from catalog_sync.worker.presence import IDLE_SWEEP, PRESENT_FOR, Presence
@@ -54,7 +54,20 @@ def test_an_idle_worker_asks_seldom(tmp_path: Path, redis: fakeredis.FakeRedis, 
     worker.beat()
     worker.beat()
     assert sweeps == ["sweep"]
-    assert redis.pttl(SWEPT) > 1000 * (IDLE_SWEEP - 5)
+    assert redis.pttl(SWEPT_IDLE) > 1000 * (IDLE_SWEEP - 5)
+
+
+def test_a_job_that_begins_after_an_idle_sweep_is_swept_at_the_next_heartbeat(
+    tmp_path: Path, redis: fakeredis.FakeRedis, sweeps: list[str]
+) -> None:
+    worker = _presence(tmp_path)
+    worker.beat()
+    redis.set(ACTIVE, "a-job")
+    worker.beat()
+    assert sweeps == ["sweep", "sweep"]
+    redis.delete(ACTIVE)
+    worker.beat()
+    assert sweeps == ["sweep", "sweep"]
 
 
 @pytest.mark.parametrize(("lease_ms", "every"), [(15_000, 5.0), (60_000, 5.0), (6_000, 2.0), (500, 1.0)])

@@ -196,7 +196,7 @@ def _begin_metrics(provider: MeterProvider, resource: Resource, target: Target |
 
 
 def _bounded(provider: TracerProvider | MeterProvider | LoggerProvider) -> Iterator[End]:
-    """Under ``opentelemetry-instrument`` nobody else bounds the end of a process, and no worker's fork flushes.
+    """Under ``opentelemetry-instrument`` the end of a process has no time limit, and a forked worker does not flush.
 
     A session flushes what it has collected within its own limit, and at the exit of the process little is left.
     """
