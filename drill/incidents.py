@@ -66,6 +66,17 @@ def _scenario(scenario: str | dict[str, Any]) -> Action:
     return begin
 
 
+def _brownout(world: World) -> None:
+    slow = {"fault": "latency", "delay_s": world.pace.wall(1.2 * paces.ATTEMPT_TIMEOUT)}
+    when = {"endpoint": "catalogue", "attempt": 1, "probability": 0.15}
+    world.supplier.play({"name": "brownout", "rules": [slow | {"when": when}]})
+
+
+def _throttled(world: World) -> None:
+    refusal = {"fault": "status", "status": 429, "retry_after": world.pace.wall(1)}
+    world.supplier.play({"name": "429 storm", "rules": [refusal | {"when": {"endpoint": "catalogue"}}]})
+
+
 def _calm(world: World) -> None:
     world.supplier.play("calm")
 
@@ -194,12 +205,14 @@ EVERYDAY: Final[dict[str, Any]] = {
             "fault": "status",
             "status": 503,
             "retry_after": "none",
-            "when": {"endpoint": "catalogue", "probability": 0.02},
+            "when": {"endpoint": "catalogue", "probability": 0.005},
         },
         {"fault": "bad_rows", "ratio": 0.01},
     ],
 }
-"""What goes wrong on any day and needs no one's attention: errors that a retry cures, some rows that cannot be used."""
+"""What goes wrong on any day and needs no one's attention: errors that a retry cures, some rows that cannot be used.
+
+Few of them, as here the syncs of an hour or more share one window of the circuit breaker."""
 
 INCIDENTS: Final = (
     Incident(
@@ -225,13 +238,7 @@ INCIDENTS: Final = (
             also_kinds=frozenset({"sync_failed", "errors"}),
             shows=frozenset({"read_timeout", "attempt_timeout"}),
         ),
-        _scenario({
-            "name": "brownout",
-            "rules": [{
-                "fault": "latency", "delay_s": 4,
-                "when": {"endpoint": "catalogue", "attempt": 1, "probability": 0.15},
-            }],
-        }),
+        _brownout,
         _calm,
     ),
     Incident(
@@ -243,10 +250,7 @@ INCIDENTS: Final = (
             kinds=frozenset({"sync_failed", "errors", "sync_partial"}),
             shows=frozenset({"429"}),
         ),
-        _scenario({
-            "name": "429 storm",
-            "rules": [{"fault": "status", "status": 429, "retry_after": 0.33, "when": {"endpoint": "catalogue"}}],
-        }),
+        _throttled,
         _calm,
     ),
     Incident(

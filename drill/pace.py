@@ -47,6 +47,10 @@ SILENCE: Final = DAY["no_sync_after"] + DAY["first_sync_grace"]
 """Seconds of incident time without a sync that are not reported."""
 
 
+ATTEMPT_TIMEOUT: Final = 10.0
+"""Seconds of incident time that an attempt may take."""
+
+
 def settings(pace: Pace) -> Settings:
     """The thresholds of an installation whose job runs all the time, so that they come out as :data:`DAY` says."""
     return dataclasses.replace(
@@ -139,7 +143,7 @@ def application(pace: Pace) -> dict[str, str]:
         return f"{incident / factor:g}"
 
     return {
-        "CATALOG_ATTEMPT_TIMEOUT_MS": milliseconds(10),
+        "CATALOG_ATTEMPT_TIMEOUT_MS": milliseconds(ATTEMPT_TIMEOUT),
         "CATALOG_SYNC_DEADLINE_MS": milliseconds(60),
         "CATALOG_SUPPLIER_RATE_PER_S": "0",
         "CATALOG_STALE_AFTER_S": seconds(DAY["stale_after"], pace.waits),

@@ -32,6 +32,7 @@ ALERTMANAGERS: Final = ("prometheus-alertmanager", "alertmanager")
 """Debian's name first."""
 TARGETS: Final = ("otel-collector", "tempo", "loki")
 """Of Prometheus, by the name of their job."""
+STATE: Final = "state"
 BUNDLES: Final = 600
 PAGES: Final = 30
 """Of the whole catalogue at the supplier."""
@@ -104,11 +105,7 @@ class Alertmanager:
             self._process = None
 
     def forget(self) -> None:
-        """Start anew.
-
-        It keeps a group of alerts for half a minute after its end, and what comes meanwhile waits for
-        ``group_interval``: that time cannot be compressed.
-        """
+        """Start anew: it keeps a group for half a minute, and what comes meanwhile waits for ``group_interval``."""
         self.__exit__()
         self.__enter__()
 
@@ -353,6 +350,18 @@ class World:
         subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, source], check=True)
         return ("env", f"LD_PRELOAD={library}", f"CLOCK_OFFSET_S={seconds}")
 
+    def forget(self) -> None:
+        """An incident begins as if those before it were long ago: nobody counts the messages that they took.
+
+        The application bounds what it sends about one fingerprint within an hour, and Alertmanager remembers a group
+        for half a minute: neither time can be compressed.
+        """
+        self.job.pause()
+        for record in (self.folder / STATE / "alerts" / "incidents").glob("*.json"):
+            record.unlink()
+        self.alertmanager.forget()
+        self.job.go()
+
     def firing(self) -> set[str]:
         """Names of the alerts that fire now, the sign of life left out."""
         return {alert["labels"]["alertname"] for alert in self._alerts() if alert["state"] == "firing"}
@@ -396,7 +405,7 @@ def running_world(folder: Path, pace: paces.Pace, bundles: int = BUNDLES) -> Ite
         supplier = start(running_simulator(collector.url, times, folder / "simulator.log", bundles))
         redis = start(RedisServer(folder / "redis"))
         environment = times | {
-            "CATALOG_STATE_DIR": str(folder / "state"),
+            "CATALOG_STATE_DIR": str(folder / STATE),
             "ESIM_GO_API_KEY": API_KEY,
             "ESIM_GO_BASE_URL": supplier.base_url,
             "REDIS_URL": redis.url,

@@ -61,7 +61,7 @@ def _one(world: World, incident: Incident) -> Verdict:
         settled = len(world.job.runs)
         _until(lambda: any(run.outcome == "COMPLETE" for run in world.job.runs[settled:]), STARTED_WITHIN)
         _quiet(world)
-    world.alertmanager.forget()
+    world.forget()
     started = now()
     incident.begin(world)
     reported = _until(lambda: _is_reported(world, incident, started), world.pace.wall(REPORTED_WITHIN + incident.lead))

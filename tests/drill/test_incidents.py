@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from drill.incidents import EVERYDAY, INCIDENTS, Incident, chosen, playable
+from drill.pace import Pace, application
 from grafana.generate.rules import all_rules
 from grafana.generate.settings import Settings
 
@@ -48,6 +50,16 @@ def test_its_kinds_are_those_of_the_application(incident: Incident) -> None:
 
 def test_the_calm_is_a_scenario_of_the_simulator() -> None:
     assert parse_scenario(EVERYDAY).name == "everyday"
+
+
+@pytest.mark.parametrize("waits", [1.0, 1.5, 3.0])
+def test_what_is_slow_in_the_brownout_takes_longer_than_an_attempt_at_every_pace(waits: float) -> None:
+    played: list[Any] = []
+    world: Any = SimpleNamespace(pace=Pace(waits), supplier=SimpleNamespace(play=played.append))
+    [brownout] = chosen(short=False, names=["brownout"])
+    brownout.begin(world)
+    attempt = int(application(Pace(waits))["CATALOG_ATTEMPT_TIMEOUT_MS"]) / 1000
+    assert attempt < played[0]["rules"][0]["delay_s"] < 2 * attempt
 
 
 def test_the_shortened_drill_is_an_outage_a_key_and_a_job() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from drill.judge import Message, Reported
 from drill.pace import Pace
-from drill.parts import COMPILER, World
+from drill.parts import COMPILER, STATE, World
 
 from drill import play as plays
 from support.programs import require_program
@@ -59,6 +59,21 @@ def test_a_world_that_does_not_settle_is_no_drill(monkeypatch: pytest.MonkeyPatc
     world: Any = Starting(looks=1_000_000)
     with pytest.raises(RuntimeError, match="targets"):
         list(plays.play(world, [], calm=0.0))
+
+
+def test_an_incident_does_not_inherit_the_messages_of_the_one_before(tmp_path: Path) -> None:
+    done: list[str] = []
+    records = tmp_path / STATE / "alerts" / "incidents"
+    records.mkdir(parents=True)
+    (records / "a3e911ffc7806642.json").write_text("{}")
+    job = SimpleNamespace(
+        pause=lambda: done.append("pause"), go=lambda: done.append(f"go, {len(list(records.iterdir()))}")
+    )
+    world: Any = SimpleNamespace(
+        folder=tmp_path, job=job, alertmanager=SimpleNamespace(forget=lambda: done.append("anew"))
+    )
+    World.forget(world)
+    assert done == ["pause", "anew", "go, 0"]
 
 
 @pytest.mark.parametrize("off", [3600, -3600])
