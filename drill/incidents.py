@@ -68,7 +68,7 @@ def _scenario(scenario: str | dict[str, Any]) -> Action:
 
 def _brownout(world: World) -> None:
     slow = {"fault": "latency", "delay_s": world.pace.wall(1.2 * paces.ATTEMPT_TIMEOUT)}
-    when = {"endpoint": "catalogue", "attempt": 1, "probability": 0.15}
+    when = {"endpoint": "catalogue", "probability": 0.15}
     world.supplier.play({"name": "brownout", "rules": [slow | {"when": when}]})
 
 

@@ -342,6 +342,8 @@ class World:
     fleet: Fleet
     folder: Path
     notes: list[str] = field(default_factory=list)
+    forgot_at: float = 0.0
+    """When the messages of earlier incidents stopped counting, in seconds since the epoch."""
 
     def wrong_clock(self, seconds: int) -> tuple[str, ...]:
         """What to put in front of a command so that its clock is so many seconds ahead."""
@@ -357,10 +359,26 @@ class World:
         for half a minute: neither time can be compressed.
         """
         self.job.pause()
-        for record in (self.folder / STATE / "alerts" / "incidents").glob("*.json"):
+        for record in self._records():
             record.unlink()
         self.alertmanager.forget()
+        self.forgot_at = time.time()
         self.job.go()
+
+    def over(self) -> set[str]:
+        """Fingerprints of the application's incidents that are over, whether that could be told yet or not.
+
+        One that comes and goes is told as over when the hour's bound of messages leaves room.
+        """
+        found = set()
+        for file in self._records():
+            with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
+                record = json.loads(file.read_text(encoding="utf-8"))
+                found |= {record["fingerprint"]} if record["over_at"] is not None else set()
+        return found
+
+    def _records(self) -> list[Path]:
+        return list((self.folder / STATE / "alerts" / "incidents").glob("*.json"))
 
     def firing(self) -> set[str]:
         """Names of the alerts that fire now, the sign of life left out."""

@@ -113,7 +113,7 @@ def _quiet(world: World) -> bool:
     calm_since: list[float] = []
 
     def quiet() -> bool:
-        if world.firing() or _open(world.receiver.messages()):
+        if world.firing() or _open(world):
             calm_since.clear()
             return False
         calm_since.append(time.monotonic())
@@ -122,14 +122,19 @@ def _quiet(world: World) -> bool:
     return _until(quiet, world.pace.wall(QUIET_WITHIN))
 
 
-def _open(messages: list[Message]) -> set[tuple[str, str, str]]:
-    """What was reported as begun and not as ended; of the application's receivers any will do."""
+def _open(world: World) -> set[tuple[str, str, str]]:
+    """What was reported as begun and goes on; of the application's receivers any will do."""
     reported: dict[tuple[str, str, str], bool] = {}
-    for message in messages:
-        if message.way in (*RULE_WAYS, *APPLICATION_WAYS):
-            way = message.way if message.way in RULE_WAYS else "application"
-            reported.update({(way, alert.name, alert.key): alert.firing for alert in message.alerts})
-    return {key for key, firing in reported.items() if firing}
+    for message in world.receiver.messages():
+        if message.way in RULE_WAYS:
+            way = message.way
+        elif message.way in APPLICATION_WAYS and message.at >= world.forgot_at:
+            way = "application"
+        else:
+            continue
+        reported.update({(way, alert.name, alert.key): alert.firing for alert in message.alerts})
+    over = world.over()
+    return {key for key, firing in reported.items() if firing and not (key[0] == "application" and key[2] in over)}
 
 
 def traces(world: World, played: Played, messages: Iterable[Message]) -> dict[str, bool | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import subprocess
 import sys
 import time
@@ -28,6 +30,7 @@ class Starting:
         self.job = SimpleNamespace(go=lambda: None, runs=[SimpleNamespace(outcome="COMPLETE")] * 2)
         self.supplier = SimpleNamespace(play=lambda scenario: None)
         self.receiver = SimpleNamespace(messages=lambda: list(self.reported))
+        self.forgot_at = 0.0
 
     def is_watched(self) -> bool:
         self.looks -= 1
@@ -36,6 +39,9 @@ class Starting:
         return self.looks <= 0
 
     def firing(self) -> set[str]:
+        return set()
+
+    def over(self) -> set[str]:
         return set()
 
     @staticmethod
@@ -61,6 +67,12 @@ def test_a_world_that_does_not_settle_is_no_drill(monkeypatch: pytest.MonkeyPatc
         list(plays.play(world, [], calm=0.0))
 
 
+def a_world(folder: Path, **parts: Any) -> World:
+    needed = {field.name: None for field in dataclasses.fields(World) if field.default is dataclasses.MISSING}
+    del needed["notes"]
+    return World(**{**needed, "folder": folder, **parts})
+
+
 def test_an_incident_does_not_inherit_the_messages_of_the_one_before(tmp_path: Path) -> None:
     done: list[str] = []
     records = tmp_path / STATE / "alerts" / "incidents"
@@ -69,11 +81,24 @@ def test_an_incident_does_not_inherit_the_messages_of_the_one_before(tmp_path: P
     job = SimpleNamespace(
         pause=lambda: done.append("pause"), go=lambda: done.append(f"go, {len(list(records.iterdir()))}")
     )
-    world: Any = SimpleNamespace(
-        folder=tmp_path, job=job, alertmanager=SimpleNamespace(forget=lambda: done.append("anew"))
-    )
-    World.forget(world)
+    world = a_world(tmp_path, job=job, alertmanager=SimpleNamespace(forget=lambda: done.append("anew")))
+    world.forget()
     assert done == ["pause", "anew", "go, 0"]
+    assert world.forgot_at > 0
+
+
+def test_an_incident_is_over_when_its_record_says_so_though_its_last_message_waits(tmp_path: Path) -> None:
+    records = tmp_path / STATE / "alerts" / "incidents"
+    records.mkdir(parents=True)
+    for fingerprint, over_at in (("flapped", 1.0), ("goes-on", None)):
+        record = {"fingerprint": fingerprint, "over_at": over_at}
+        (records / f"{fingerprint}.json").write_text(json.dumps(record))
+    begun = [Reported("circuit_breaker", firing=True, key=key) for key in ("flapped", "goes-on")]
+    messages = [Message(at=2.0, way="webhook", group="", alerts=tuple(begun))]
+    world = a_world(tmp_path, receiver=SimpleNamespace(messages=lambda: messages))
+    assert plays._open(world) == {("application", "circuit_breaker", "goes-on")}
+    world.forgot_at = 3.0
+    assert plays._open(world) == set()
 
 
 @pytest.mark.parametrize("off", [3600, -3600])
