@@ -235,7 +235,7 @@ INCIDENTS: Final = (
             "one request in seven takes longer than an attempt may",
             rules=frozenset({"DependencySlow"}),
             also=_CONSEQUENCES,
-            also_kinds=frozenset({"sync_failed", "errors"}),
+            also_kinds=frozenset({"sync_failed", "sync_partial", "circuit_breaker", "errors"}),
             shows=frozenset({"read_timeout", "attempt_timeout"}),
         ),
         _brownout,
