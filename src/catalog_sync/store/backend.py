@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from catalog_sync.domain.cancellation import finished
 from catalog_sync.domain.errors import STORE
@@ -18,10 +18,12 @@ from catalog_sync.store.client import SOCKET_TIMEOUT, GuardedRedis, connect_sock
 from catalog_sync.store.errors import PrivateRedisError
 from catalog_sync.store.lock import LOCK_TTL
 from catalog_sync.store.private import PrivateRedis
-from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig
+from otel_resilience import Policy, RetryConfig
 
 if TYPE_CHECKING:
     import redis.asyncio as redis
+
+    from catalog_sync.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -30,35 +32,7 @@ CLOSE_TIMEOUT = 2.0
 _MAX_ATTEMPTS = 3
 
 
-class StoreSettings(Protocol):
-    """The settings that the store reads."""
-
-    @property
-    def redis_url(self) -> str | None:
-        """Which server to use; ``None``: a private one."""
-
-    @property
-    def key_prefix(self) -> str:
-        """The first part of every key."""
-
-    @property
-    def state_dir(self) -> Path:
-        """Where the private server lives."""
-
-    @property
-    def attempt_timeout(self) -> float:
-        """Seconds that one attempt may take."""
-
-    @property
-    def retry(self) -> RetryConfig:
-        """How calls are repeated."""
-
-    @property
-    def breaker(self) -> CircuitBreakerConfig:
-        """When calls are given up for a while."""
-
-
-def redis_policy(settings: StoreSettings) -> Policy:
+def redis_policy(settings: Settings) -> Policy:
     """The policy for Redis: it is near and answers in milliseconds, so it is asked again sooner than a supplier, and
     readers have a snapshot to fall back to, so it is given up sooner."""
     attempt_timeout = min(settings.attempt_timeout, SOCKET_TIMEOUT, settings.breaker.monitoring_period / 2)
@@ -74,7 +48,7 @@ def redis_policy(settings: StoreSettings) -> Policy:
 
 @contextlib.asynccontextmanager
 async def open_store(
-    settings: StoreSettings,
+    settings: Settings,
     policy: Policy | None = None,
     *,
     instrument: Callable[[redis.Redis], None] | None = None,
