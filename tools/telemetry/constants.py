@@ -98,8 +98,10 @@ def _signals(kind: str, signals: list[Entry], names: Registry) -> Iterator[str]:
         constant: str | None = generation(signal).get("constant")
         expression = _expression(kind, signal, names)
         if constant is not None:
-            value = expression if kind == "Metric" else repr(_name(kind, signal))
-            yield f"{constant}: Final = {value}\n{_docstring(signal['brief'])}"
+            if kind == "Metric":  # which holds its description
+                yield f"{constant}: Final = {expression}"
+            else:
+                yield f"{constant}: Final = {_name(kind, signal)!r}\n{_docstring(signal['brief'])}"
         expressions.append(constant if constant is not None and kind == "Metric" else expression)
     yield f"\n{kind.upper()}S: Final = ({', '.join(expressions)},)\n"
 

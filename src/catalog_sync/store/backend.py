@@ -16,7 +16,7 @@ from catalog_sync.domain.errors import STORE
 from catalog_sync.store.catalog_store import Backend, CatalogStore
 from catalog_sync.store.client import SOCKET_TIMEOUT, GuardedRedis, connect_socket, connect_url
 from catalog_sync.store.errors import PrivateRedisError
-from catalog_sync.store.lock import LOCK_TTL
+from catalog_sync.store.lock import LOCK_TTL, SyncLock
 from catalog_sync.store.private import PrivateRedis
 from otel_resilience import Policy, RetryConfig
 
@@ -63,7 +63,6 @@ async def open_store(
     the client before its first use. Raises :class:`ConfigurationError` on an unusable ``REDIS_URL``.
     """
     guard = policy or redis_policy(settings)
-    options: dict[str, Any] = {"lock_ttl": lock_ttl, "clock": clock, "wall_clock": wall_clock, "sleep": sleep}
     private = None if settings.redis_url else await _start_private(settings.state_dir, wall_clock)
     backend: Backend
     try:
@@ -78,7 +77,8 @@ async def open_store(
             instrument(client)
         redis = GuardedRedis(client, guard, prefix=settings.key_prefix)
         try:
-            yield CatalogStore(redis, backend=backend, **options)
+            lock = SyncLock(redis, ttl=lock_ttl, clock=clock, wall_clock=wall_clock, sleep=sleep)
+            yield CatalogStore(redis, backend=backend, lock=lock)
         finally:
             await _close(redis)
     finally:

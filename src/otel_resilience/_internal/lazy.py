@@ -11,8 +11,8 @@ from typing import Any
 def lazy_names(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     """The ``__getattr__`` of ``package``; ``names`` has what each module below it defines, separated by spaces.
 
-    Under ``""`` stand modules that are attributes themselves. To be set where ``TYPE_CHECKING`` does not hold: a checker
-    of types sees the imports, and reports every other name.
+    Under ``""`` stand modules that are attributes themselves. To be set where ``TYPE_CHECKING`` does not hold: a
+    checker of types sees the imports, and reports every other name.
     """
     homes = {name: module for module, defined in names.items() for name in defined.split()}
 

@@ -139,7 +139,6 @@ OPERATION_DURATION: Final = Metric(
     "Time of a protected call, waits included.",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-"""Time of a protected call, waits included."""
 OPERATION_ATTEMPTS: Final = Metric(
     "resilience.operation.attempts",
     "histogram",
@@ -148,7 +147,6 @@ OPERATION_ATTEMPTS: Final = Metric(
     "Attempts that a protected call sent.",
     (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0),
 )
-"""Attempts that a protected call sent."""
 ERRORS: Final = Metric(
     "resilience.errors",
     "counter",
@@ -162,7 +160,6 @@ ERRORS: Final = Metric(
     ),
     "Failed attempts by what they failed with.",
 )
-"""Failed attempts by what they failed with."""
 DELAY: Final = Metric(
     "resilience.retry.delay",
     "histogram",
@@ -171,7 +168,6 @@ DELAY: Final = Metric(
     "Waits before retries.",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-"""Waits before retries."""
 SUPPRESSED: Final = Metric(
     "resilience.retry.suppressed",
     "counter",
@@ -179,7 +175,6 @@ SUPPRESSED: Final = Metric(
     ("resilience.dependency", "resilience.retry.suppress_reason"),
     "Retries that were not made although attempts remained.",
 )
-"""Retries that were not made although attempts remained."""
 BUDGET_UTILIZATION: Final = Metric(
     "resilience.retry.budget.utilization",
     "gauge",
@@ -187,7 +182,6 @@ BUDGET_UTILIZATION: Final = Metric(
     ("resilience.dependency",),
     "Share of the retry budget that is spent; of the emptiest where a dependency has several.",
 )
-"""Share of the retry budget that is spent; of the emptiest where a dependency has several."""
 LIMIT_WAIT: Final = Metric(
     "resilience.limit.wait.duration",
     "histogram",
@@ -196,7 +190,6 @@ LIMIT_WAIT: Final = Metric(
     "Waits for a permit or a slot; what passed at once is not in it.",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-"""Waits for a permit or a slot; what passed at once is not in it."""
 LIMIT_REJECTIONS: Final = Metric(
     "resilience.limit.rejections",
     "counter",
@@ -204,7 +197,6 @@ LIMIT_REJECTIONS: Final = Metric(
     ("resilience.dependency", "resilience.limit"),
     "Calls that a limit could not let pass in time; nothing was sent.",
 )
-"""Calls that a limit could not let pass in time; nothing was sent."""
 LIMIT_SHADOW_EXCEEDED: Final = Metric(
     "resilience.limit.shadow_exceeded",
     "counter",
@@ -212,7 +204,6 @@ LIMIT_SHADOW_EXCEEDED: Final = Metric(
     ("resilience.dependency", "resilience.limit"),
     "Calls that shadow mode let pass and an enforcing limit would have made wait or rejected.",
 )
-"""Calls that shadow mode let pass and an enforcing limit would have made wait or rejected."""
 CONCURRENCY_IN_FLIGHT: Final = Metric(
     "resilience.concurrency.in_flight",
     "updowncounter",
@@ -220,7 +211,6 @@ CONCURRENCY_IN_FLIGHT: Final = Metric(
     ("resilience.dependency",),
     "Calls under way to a dependency whose calls at a time are limited.",
 )
-"""Calls under way to a dependency whose calls at a time are limited."""
 TIMEOUT_ABANDONED: Final = Metric(
     "resilience.timeout.abandoned",
     "updowncounter",
@@ -228,7 +218,6 @@ TIMEOUT_ABANDONED: Final = Metric(
     ("resilience.dependency",),
     "Threads that still run an attempt which was given up at its time limit.",
 )
-"""Threads that still run an attempt which was given up at its time limit."""
 BREAKER_STATUS: Final = Metric(
     "resilience.circuit_breaker.status",
     "updowncounter",
@@ -236,7 +225,6 @@ BREAKER_STATUS: Final = Metric(
     ("resilience.dependency", "resilience.circuit_breaker.state"),
     "1 for the state of the circuit, 0 for the others; the worst state where a dependency has several breakers.",
 )
-"""1 for the state of the circuit, 0 for the others; the worst state where a dependency has several breakers."""
 BREAKER_TRANSITIONS: Final = Metric(
     "resilience.circuit_breaker.transitions",
     "counter",
@@ -244,7 +232,6 @@ BREAKER_TRANSITIONS: Final = Metric(
     ("resilience.dependency", "resilience.from", "resilience.to", "resilience.reason"),
     "Changes of state.",
 )
-"""Changes of state."""
 BREAKER_REJECTIONS: Final = Metric(
     "resilience.circuit_breaker.rejections",
     "counter",
@@ -252,7 +239,6 @@ BREAKER_REJECTIONS: Final = Metric(
     ("resilience.dependency",),
     "Calls rejected by an open circuit.",
 )
-"""Calls rejected by an open circuit."""
 BREAKER_SHADOW_REJECTIONS: Final = Metric(
     "resilience.circuit_breaker.shadow_rejections",
     "counter",
@@ -260,7 +246,6 @@ BREAKER_SHADOW_REJECTIONS: Final = Metric(
     ("resilience.dependency",),
     "Calls that shadow mode let pass and an enforcing breaker would have rejected.",
 )
-"""Calls that shadow mode let pass and an enforcing breaker would have rejected."""
 BREAKER_RECOVERY: Final = Metric(
     "resilience.circuit_breaker.recovery.duration",
     "histogram",
@@ -269,7 +254,6 @@ BREAKER_RECOVERY: Final = Metric(
     "Time from opening until closed again.",
     (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
 )
-"""Time from opening until closed again."""
 BREAKER_STALE: Final = Metric(
     "resilience.circuit_breaker.stale_results",
     "counter",
@@ -277,7 +261,6 @@ BREAKER_STALE: Final = Metric(
     ("resilience.dependency",),
     "Results that arrived after the state had changed and were dropped.",
 )
-"""Results that arrived after the state had changed and were dropped."""
 STORAGE_DEGRADED: Final = Metric(
     "resilience.storage.degraded",
     "updowncounter",
@@ -285,7 +268,6 @@ STORAGE_DEGRADED: Final = Metric(
     ("resilience.storage",),
     "1 while shared state cannot be reached and processes fall back to local state, else 0.",
 )
-"""1 while shared state cannot be reached and processes fall back to local state, else 0."""
 STORAGE_DURATION: Final = Metric(
     "resilience.storage.step.duration",
     "histogram",
@@ -294,7 +276,6 @@ STORAGE_DURATION: Final = Metric(
     "Time of one step of shared state, waits for the storage included.",
     (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0),
 )
-"""Time of one step of shared state, waits for the storage included."""
 ALERT_NOTIFICATIONS: Final = Metric(
     "resilience.alert.notifications",
     "counter",
@@ -302,7 +283,6 @@ ALERT_NOTIFICATIONS: Final = Metric(
     ("resilience.channel", "resilience.severity", "resilience.outcome", "error.type"),
     "Notifications that a channel accepted, or that were given up there.",
 )
-"""Notifications that a channel accepted, or that were given up there."""
 ALERT_SUPPRESSED: Final = Metric(
     "resilience.alert.suppressed",
     "counter",
@@ -310,7 +290,6 @@ ALERT_SUPPRESSED: Final = Metric(
     ("resilience.reason",),
     "Alerts that got no notification of their own; they are counted in the notifications of their incident.",
 )
-"""Alerts that got no notification of their own; they are counted in the notifications of their incident."""
 ALERT_DELIVERY_DURATION: Final = Metric(
     "resilience.alert.delivery.duration",
     "histogram",
@@ -319,7 +298,6 @@ ALERT_DELIVERY_DURATION: Final = Metric(
     "Time from the error until the channel accepted the notification, or until it was given up.",
     (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
 )
-"""Time from the error until the channel accepted the notification, or until it was given up."""
 ALERT_QUEUE: Final = Metric(
     "resilience.alert.queue.size",
     "updowncounter",
@@ -327,11 +305,9 @@ ALERT_QUEUE: Final = Metric(
     ("resilience.channel",),
     "Notifications that wait for a channel.",
 )
-"""Notifications that wait for a channel."""
 ALERT_DEAD_LETTERS: Final = Metric(
     "resilience.alert.dead_letter.size", "updowncounter", "{notification}", (), "Notifications that no channel took."
 )
-"""Notifications that no channel took."""
 
 METRICS: Final = (
     OPERATION_DURATION,
