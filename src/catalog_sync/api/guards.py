@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from catalog_sync.api.problems import RETRY_AFTER, ProblemError, too_many
+from catalog_sync.api.problems import ProblemError, overloaded, too_many
 from catalog_sync.settings.values import Secret
 
 MAX_QUERY: Final = 2048
@@ -163,7 +163,7 @@ class Gate:
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.active >= self.max_concurrency:
-            raise ProblemError(503, "overloaded", "Try again in a moment.", headers={"Retry-After": str(RETRY_AFTER)})
+            raise overloaded()
         counted = True
         self.active += 1
 
