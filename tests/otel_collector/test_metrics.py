@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from tools.telemetry import signals
 
 from catalog_sync.observability import contract
 from otel_resilience.telemetry import contract as library_contract
@@ -102,8 +103,8 @@ def test_no_attribute_of_the_contract_is_masked(send: Sender, prometheus: Promet
     names = {
         name
         for item in (
-            *library_contract.METRICS, *library_contract.SPANS, *library_contract.EVENTS,
-            *contract.METRICS, *contract.SPANS, *contract.EVENTS,
+            *library_contract.METRICS, *signals.spans("resilience"), *signals.events("resilience"),
+            *contract.METRICS, *signals.spans("catalog"), *signals.events("catalog"),
         )
         for name in item.attributes
     }  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from otel_resilience.telemetry.contract import CORRELATION_ID as CORRELATION_ID
-from otel_resilience.telemetry.definitions import Event, Metric, Span
+from otel_resilience.telemetry.definitions import Metric
 
 SCOPE: Final = "catalog_sync"
 """Name of the tracer, the meter and the logger."""
@@ -142,53 +142,5 @@ GROUP_SPAN: Final = "catalog.sync.group"
 """The bundles of one group."""
 PUBLISH_SPAN: Final = "catalog.publish"
 """Staging, checks and the swap of the pointer."""
-
-SPANS: Final = (
-    Span(
-        "catalog.sync",
-        "INTERNAL",
-        (
-            "catalog.trigger",
-            "catalog.kind",
-            "catalog.outcome",
-            "catalog.version",
-            "catalog.bundles",
-            "catalog.quarantined",
-            "catalog.groups.ok",
-            "catalog.groups.stale",
-            "catalog.groups.failed",
-            "catalog.sync.attempts",
-            "catalog.sync.retries",
-            "error.type",
-        ),
-        "One sync. ERROR only where it failed.",
-    ),
-    Span("catalog.sync.group", "INTERNAL", ("catalog.group", "error.type"), "The bundles of one group."),
-    Span("catalog.publish", "INTERNAL", ("error.type",), "Staging, checks and the swap of the pointer."),
-)
-
 EVENT_SYNC_FINISHED: Final = "catalog.sync.finished"
 """A sync ended."""
-
-EVENTS: Final = (
-    Event(
-        "catalog.sync.finished",
-        "INFO for COMPLETE and SKIPPED_LOCKED, WARN for PARTIAL and LOCK_UNAVAILABLE, ERROR for FAILED",
-        (
-            "catalog.kind",
-            "catalog.outcome",
-            "catalog.version",
-            "catalog.bundles",
-            "catalog.quarantined",
-            "catalog.groups.ok",
-            "catalog.groups.stale",
-            "catalog.groups.failed",
-            "catalog.sync.attempts",
-            "catalog.sync.retries",
-            "error.type",
-            "catalog.sync.duration",
-            "correlation.id",
-        ),
-        "A sync ended.",
-    ),
-)
