@@ -100,14 +100,10 @@ def test_labels_of_a_metric_of_ours(send: Sender, prometheus: Prometheus) -> Non
 
 
 def test_no_attribute_of_the_contract_is_masked(send: Sender, prometheus: Prometheus) -> None:
-    names = {
-        name
-        for item in (
-            *library_contract.METRICS, *signals.spans("resilience"), *signals.events("resilience"),
-            *contract.METRICS, *signals.spans("catalog"), *signals.events("catalog"),
-        )
-        for name in item.attributes
-    }  # fmt: skip
+    parts = ("resilience", "catalog")
+    signalled = [each.attributes for part in parts for each in (*signals.spans(part), *signals.events(part))]
+    measured = [metric.attributes for metric in (*library_contract.METRICS, *contract.METRICS)]
+    names = {name for attributes in (*signalled, *measured) for name in attributes}
     send.metrics(gauge("contract", 1, attributes=dict.fromkeys(sorted(names), "as it is")))
     prometheus.wait_for("contract", 1)
     (found,) = prometheus.query("contract")
