@@ -6,9 +6,9 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 try:
     import fcntl
@@ -55,15 +55,16 @@ def locked(path: Path, within: float) -> Iterator[None]:
         os.close(descriptor)  # gives the lock back
 
 
-def replace(path: Path, text: str, *, durable: bool) -> None:
-    """Replaces a file at one stroke: whoever reads finds the old one or the new one whole. Raises ``OSError``.
+def replace(path: Path, write: Callable[[TextIO], object], *, durable: bool) -> None:
+    """Replaces a file by what ``write`` writes, at one stroke: whoever reads finds the old one or the new one whole.
+    Raises ``OSError``, and what ``write`` raises.
 
     ``durable``: it is on the disk when this returns, and a power failure does not take it away.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+            write(file)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

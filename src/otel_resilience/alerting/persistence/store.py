@@ -287,4 +287,4 @@ def set_aside(path: Path) -> None:
 def write_synced(folder: Path, name: str, data: object) -> None:
     """Writes a file that is on the disk, whole, when this returns. Raises ``OSError``."""
     make_private(folder)
-    replace(folder / name, json.dumps(data, ensure_ascii=False), durable=True)
+    replace(folder / name, lambda file: json.dump(data, file, ensure_ascii=False), durable=True)

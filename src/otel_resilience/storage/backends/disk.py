@@ -141,7 +141,7 @@ class DiskStorage(DocumentStorage):
             "state": parts,
         }
         # Not durable: what a power failure takes away is a few minutes of caution.
-        replace(path, json.dumps(content, allow_nan=False), durable=False)
+        replace(path, lambda file: json.dump(content, file, allow_nan=False), durable=False)
 
     def _set_aside(self, path: Path, reason: str) -> None:
         path.replace(path.with_suffix(".damaged"))
