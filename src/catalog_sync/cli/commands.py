@@ -7,7 +7,6 @@ arguments do not wait for it.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
@@ -30,22 +29,16 @@ _alerts = typer.Typer(rich_markup_mode=None)
 def _command(
     group: typer.Typer, *shown: str, name: str | None = None
 ) -> Callable[[Callable[..., Action]], Callable[..., Action]]:
-    """Decorates the function of a command, which has its options but ``--json``; it is called outside of Typer, when
-    what it returns is to be done."""
+    """Decorates the function of a command: Typer reads its options, and it is called later, outside of Typer."""
 
     def add(function: Callable[..., Action]) -> Callable[..., Action]:
         @functools.wraps(function)
-        def read(*, as_json: bool = False, **options: Any) -> Action:
+        def read(**options: Any) -> Action:
             return lambda answer, signals: function(**options)(answer, signals)
 
-        parameters = [*inspect.signature(function, eval_str=True).parameters.values(), _AS_JSON]
-        read.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return command(group, *shown, name=name)(read)
 
     return add
-
-
-_AS_JSON = inspect.Parameter("as_json", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False, annotation=AsJson)
 
 
 def _text(metavar: str, description: str) -> Any:
@@ -69,6 +62,7 @@ def catalog_sync(version: Version = False) -> None:
 @_command(app, "catalog-sync demo", "catalog-sync demo --fast --json")
 def demo(
     fast: Annotated[bool, typer.Option("--fast", help="A smaller catalogue and a shorter outage.")] = False,
+    as_json: AsJson = False,
 ) -> Action:
     """Play the whole story on this machine: a sync, faults, an outage and the recovery."""
     from catalog_sync.demo.command import demo
@@ -89,6 +83,7 @@ def run(
             help="Only if the catalogue is older than CATALOG_SYNC_EVERY_S and the supplier has not requested a pause.",
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> Action:
     """Sync the catalogue, or a part of it: at most one of --group, --country and --bundle.
 
@@ -121,6 +116,7 @@ def search(
     text: Annotated[str | None, _text("T", "Part of the name or description.")] = None,
     limit: Annotated[int, _count("At most N bundles; 0: all.")] = 50,
     offset: Annotated[int, _count("Leave out the first N.")] = 0,
+    as_json: AsJson = False,
 ) -> Action:
     """Search the catalogue.
 
@@ -137,7 +133,9 @@ def search(
 
 
 @_command(app, "catalog-sync show esim_100GB_180D_RGBL_V2")
-def show(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the bundle.")]) -> Action:
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the bundle.")], as_json: AsJson = False
+) -> Action:
     """Show one bundle of the catalogue.
 
     Exit codes: 0 found, 1 no such bundle, 6 no catalogue to read.
@@ -148,7 +146,7 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the b
 
 
 @_command(app, "catalog-sync status", "catalog-sync status --json")
-def status() -> Action:
+def status(as_json: AsJson = False) -> Action:
     """Show catalogue, last sync, lock, breakers, budgets and alerts."""
     from catalog_sync.cli.status import status
 
@@ -162,6 +160,7 @@ def syncs(
         Literal["COMPLETE", "PARTIAL", "SKIPPED_LOCKED", "LOCK_UNAVAILABLE", "FAILED"] | None,
         typer.Option(case_sensitive=False, help="Syncs that ended so."),
     ] = None,
+    as_json: AsJson = False,
 ) -> Action:
     """Show the last syncs, newest first, from the command line, scheduler, API and workers."""
     from catalog_sync.cli.history import show_syncs
@@ -175,6 +174,7 @@ def trace(
         str | None,
         typer.Argument(metavar="[CORRELATION_ID]", parser=arguments.text, help="Or its first eight digits, at least."),
     ] = None,
+    as_json: AsJson = False,
 ) -> Action:
     """Show what a failed sync did as a tree, with the attempt that failed. Without an ID: the last failed sync.
 
@@ -193,7 +193,7 @@ app.add_typer(
 
 
 @_command(app, "catalog-sync doctor", "catalog-sync doctor --json")
-def doctor() -> Action:
+def doctor(as_json: AsJson = False) -> Action:
     """Check every connection and say what to do.
 
     Exit codes: 0 no check failed, 1 one failed, 2 a setting cannot be used.
@@ -217,7 +217,7 @@ def alerts(as_json: AsJson = False) -> Action:
 
 
 @_command(_alerts, "catalog-sync alerts list --json", name="list")
-def alerts_list() -> Action:
+def alerts_list(as_json: AsJson = False) -> Action:
     """Show open incidents, the outbox and dead letters."""
     from catalog_sync.cli.alerts import show_alerts
 
@@ -230,6 +230,7 @@ def alerts_test(
         Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"], typer.Option(case_sensitive=False, help="Severity of the test.")
     ] = "HIGH",
     channel: Annotated[list[str] | None, _text("C", "Test this channel only; may be repeated.")] = None,
+    as_json: AsJson = False,
 ) -> Action:
     """Send a test the way a real alert goes, and wait for the confirmations.
 
@@ -248,13 +249,13 @@ Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Wh
 
 
 @_command(_alerts, "catalog-sync alerts ack 3f2a9c", name="ack")
-def alerts_ack(identifier: Incident, reason: Reason = None) -> Action:
+def alerts_ack(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Acknowledge an incident: it is neither escalated nor repeated."""
     return _on_incident("ack", identifier, reason)
 
 
 @_command(_alerts, "catalog-sync alerts close 3f2a9c", name="close")
-def alerts_close(identifier: Incident, reason: Reason = None) -> Action:
+def alerts_close(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Close an incident and notify its channels."""
     return _on_incident("close", identifier, reason)
 
@@ -266,13 +267,14 @@ def alerts_silence(
         float, typer.Option("--for", parser=arguments.duration, metavar="T", help="As in 30m, 4h or 2d.")
     ] = "4h",  # type: ignore[assignment]  # parsed as what a user gives
     reason: Reason = None,
+    as_json: AsJson = False,
 ) -> Action:
     """Send nothing about an incident for a while, except that it is resolved."""
     return _on_incident("silence", identifier, reason, seconds)
 
 
 @_command(_alerts, "catalog-sync alerts resend 3f2a9c", name="resend")
-def alerts_resend(identifier: Incident, reason: Reason = None) -> Action:
+def alerts_resend(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Send the last message of an incident again, or a dead letter, whose ID is taken too."""
     return _on_incident("resend", identifier, reason)
 
