@@ -101,9 +101,10 @@ def test_labels_of_a_metric_of_ours(send: Sender, prometheus: Prometheus) -> Non
 
 def test_no_attribute_of_the_contract_is_masked(send: Sender, prometheus: Prometheus) -> None:
     parts = ("resilience", "catalog")
-    signalled = [each.attributes for part in parts for each in (*signals.spans(part), *signals.events(part))]
-    measured = [metric.attributes for metric in (*library_contract.METRICS, *contract.METRICS)]
-    names = {name for attributes in (*signalled, *measured) for name in attributes}
+    on_spans = [span.attributes for part in parts for span in signals.spans(part)]
+    on_events = [event.attributes for part in parts for event in signals.events(part)]
+    on_metrics = [metric.attributes for metric in (*library_contract.METRICS, *contract.METRICS)]
+    names = {name for attributes in (*on_spans, *on_events, *on_metrics) for name in attributes}
     send.metrics(gauge("contract", 1, attributes=dict.fromkeys(sorted(names), "as it is")))
     prometheus.wait_for("contract", 1)
     (found,) = prometheus.query("contract")
