@@ -88,7 +88,7 @@ docs: $(STAMP) ## Write the generated references anew
 	@$(BIN)/python -m tools.telemetry
 	@$(BIN)/python docs/public_api.py
 	@PYTHONPATH=tests $(BIN)/python -m tools.site.references
-	@$(BIN)/python -m catalog_sync.settings.docs
+	@$(BIN)/python -m tools.settings
 	@PYTHONPATH=tests $(BIN)/python -m support.fault_table
 
 site: $(STAMP) ## Build the site of docs/ into site/, where every warning is an error

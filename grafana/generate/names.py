@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from grafana.generate import foreign
+from tools.telemetry import signals
 
 from catalog_sync.observability import contract as catalog
 from otel_resilience.telemetry import contract as resilience
@@ -67,10 +68,12 @@ def known_series() -> dict[str, frozenset[str]]:
 
 def event_labels(name: str) -> frozenset[str]:
     """What Loki keeps of an event of the contract beside the standard fields. Raises ``KeyError`` for another name."""
-    events = {event.name: event for event in (*resilience.EVENTS, *catalog.EVENTS)}
+    events = {event.name: event for event in (*signals.events("resilience"), *signals.events("catalog"))}
     return frozenset(map(label, events[name].attributes))
 
 
 def span_names() -> Iterable[str]:
     """Names of spans that a query may ask for; those of protected calls hold the dependency and are left out."""
-    return [span.name for span in (*resilience.SPANS, *catalog.SPANS) if not span.name.startswith("{")]
+    return [
+        span.name for span in (*signals.spans("resilience"), *signals.spans("catalog")) if not span.name.startswith("{")
+    ]

@@ -9,9 +9,9 @@ import certifi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tools import settings as config_docs
 
 from catalog_sync.domain.errors import ConfigurationError
-from catalog_sync.settings import docs as config_docs
 from catalog_sync.settings.settings import VARIABLES, Secret, Settings, default_state_dir
 from otel_resilience import Jitter, Policy, Severity
 from otel_resilience.alerting.model.config import EscalationStep, Silence
@@ -373,7 +373,7 @@ def test_state_lives_in_the_users_state_folder(platform: str, environ: dict[str,
 
 
 def test_the_example_file_and_the_page_are_current() -> None:
-    hint = "run `python -m catalog_sync.settings.docs`"
+    hint = "run `make docs`"
     assert (ROOT / ".env.example").read_text("utf-8") == config_docs.render_env_example(), hint
     assert (ROOT / "docs" / "configuration.md").read_text("utf-8") == config_docs.render_markdown(), hint
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 import pytest
+from tools.telemetry import signals
 
 from catalog_sync.domain.errors import ApiTimeoutError
 from catalog_sync.domain.models import ErrorInfo, GroupReport, Outcome, SyncKind, SyncReport
@@ -70,7 +71,7 @@ def test_metrics_are_those_of_the_contract(recorded: RecordedTelemetry) -> None:
 
 def test_spans_are_those_of_the_contract(recorded: RecordedTelemetry) -> None:
     emit_everything()
-    listed = {span.name: span for span in contract.SPANS}
+    listed = {span.name: span for span in signals.spans("catalog")}
     assert {span.name for span in recorded.spans} == set(listed)
     for span in recorded.spans:
         assert set(span.attributes or {}) <= set(listed[span.name].attributes)
@@ -80,7 +81,7 @@ def test_spans_are_those_of_the_contract(recorded: RecordedTelemetry) -> None:
 def test_the_event_of_a_finished_sync_is_that_of_the_contract(recorded: RecordedTelemetry) -> None:
     emit_everything()
     (event,) = recorded.events
-    (listed,) = contract.EVENTS
+    (listed,) = signals.events("catalog")
     record = event.log_record
     assert record.event_name == listed.name
     assert set(record.attributes or {}) == set(listed.attributes)

@@ -13,7 +13,7 @@ from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.store import CatalogStore, Snapshot, open_store
 from catalog_sync.store.reader import CatalogReader, CatalogTooOldError, Query
-from support.published import AS_OF, StoreSettings, make_bundle, make_meta, publish, quick_policy
+from support.published import AS_OF, make_bundle, make_meta, publish, quick_policy, store_settings
 from support.redis_server import RedisServer
 
 FETCHED = dt.datetime.fromisoformat(AS_OF).timestamp()
@@ -39,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def store(server: RedisServer, tmp_path: Path) -> AsyncIterator[CatalogStore]:
-    async with open_store(StoreSettings(tmp_path / "state", server.url), quick_policy()) as opened:
+    async with open_store(store_settings(tmp_path / "state", server.url), quick_policy()) as opened:
         yield opened
 
 

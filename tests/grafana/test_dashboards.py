@@ -18,8 +18,8 @@ import pytest
 import yaml
 from grafana.generate import foreign, names
 from grafana.generate.rules import recording
+from tools.telemetry import signals
 
-from catalog_sync.observability import contract as catalog
 from otel_resilience.telemetry import contract as resilience
 from support.node import errors_in, type_errors
 from support.programs import require_program
@@ -35,7 +35,7 @@ WITHOUT_INSTANCE = re.compile(r"traces_(span_metrics|kept)_.*")
 WITHOUT_UNIT = {"alertlist", "logs", "row"}
 WITHOUT_QUERY = {"alertlist"}
 UNITS = {"short", "none", "s", "percentunit", "bytes", "locale", "bool_yes_no"}
-EVENTS = {event.name for event in (*resilience.EVENTS, *catalog.EVENTS)}
+EVENTS = {event.name for event in (*signals.events("resilience"), *signals.events("catalog"))}
 LOG_FIELDS = {"service_name", "event_name", "scope_name", "severity_text", "trace_id"}
 
 
@@ -246,7 +246,9 @@ def test_the_columns_of_event_tables_exist_in_their_event() -> None:
 def test_a_traceql_query_names_only_spans_and_attributes_that_exist(
     place: str, query: str, target: dict[str, Any]
 ) -> None:
-    known = {attribute for span in (*resilience.SPANS, *catalog.SPANS) for attribute in span.attributes}
+    known = {
+        attribute for span in (*signals.spans("resilience"), *signals.spans("catalog")) for attribute in span.attributes
+    }
     assert set(re.findall(r"span\.([\w.]+)", query)) <= known, place
     for asked in re.findall(r'\bname =~? "([^"]+)"', query):
         assert set(asked.split("|")) <= set(names.span_names()), place
@@ -282,7 +284,7 @@ def test_a_search_from_a_panel_covers_the_range_of_the_dashboard_and_asks_for_wh
     (url,) = [link["url"] for link in panel["fieldConfig"]["overrides"][0]["properties"][0]["value"]]
     query = unquote(url)
     assert '"range":{"from":"${__from}","to":"${__to}"}' in query
-    (attempt,) = [span for span in resilience.SPANS if span.name == resilience.ATTEMPT_SPAN]
+    (attempt,) = [span for span in signals.spans("resilience") if span.name == resilience.ATTEMPT_SPAN]
     assert set(re.findall(r"span\.([\w.]+)", query)) <= set(attempt.attributes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from tools.telemetry import signals
 
 from catalog_sync.observability import contract
 from otel_resilience.telemetry import contract as library_contract
@@ -99,14 +100,11 @@ def test_labels_of_a_metric_of_ours(send: Sender, prometheus: Prometheus) -> Non
 
 
 def test_no_attribute_of_the_contract_is_masked(send: Sender, prometheus: Prometheus) -> None:
-    names = {
-        name
-        for item in (
-            *library_contract.METRICS, *library_contract.SPANS, *library_contract.EVENTS,
-            *contract.METRICS, *contract.SPANS, *contract.EVENTS,
-        )
-        for name in item.attributes
-    }  # fmt: skip
+    parts = ("resilience", "catalog")
+    on_spans = [span.attributes for part in parts for span in signals.spans(part)]
+    on_events = [event.attributes for part in parts for event in signals.events(part)]
+    on_metrics = [metric.attributes for metric in (*library_contract.METRICS, *contract.METRICS)]
+    names = {name for attributes in (*on_spans, *on_events, *on_metrics) for name in attributes}
     send.metrics(gauge("contract", 1, attributes=dict.fromkeys(sorted(names), "as it is")))
     prometheus.wait_for("contract", 1)
     (found,) = prometheus.query("contract")

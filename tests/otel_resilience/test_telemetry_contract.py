@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
+from tools.telemetry import signals
 
 from otel_resilience import (
     AttemptTimeoutError,
@@ -338,9 +339,9 @@ class TestEveryName:
         assert set(contract.RETRY_SOURCES) == CLOSED_SETS["resilience.retry.source"]
         assert set(contract.SUPPRESS_REASONS) == CLOSED_SETS["resilience.retry.suppress_reason"]
         assert {state.value for state in BreakerState} == STATES
-        ours = {event.name for event in contract.EVENTS if not event.name.startswith(ALERT_PREFIX)}
+        ours = {event.name for event in signals.events("resilience") if not event.name.startswith(ALERT_PREFIX)}
         assert ours == DESIGN_EVENTS
-        assert [set(span.attributes) for span in contract.SPANS[:2]] == [OPERATION_SPAN, ATTEMPT_SPAN]
+        assert [set(span.attributes) for span in signals.spans("resilience")[:2]] == [OPERATION_SPAN, ATTEMPT_SPAN]
 
     def test_spans(self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:
         everything(observed, clock)
@@ -359,7 +360,9 @@ class TestEveryName:
     def test_events(self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock) -> None:
         everything(observed, clock)
         assert set(recorded.event_names()) == DESIGN_EVENTS
-        allowed = {event.name: set(event.attributes) for event in contract.EVENTS if event.name in DESIGN_EVENTS}
+        allowed = {
+            event.name: set(event.attributes) for event in signals.events("resilience") if event.name in DESIGN_EVENTS
+        }
         seen: dict[str, set[str]] = {}
         for event in recorded.events:
             record = event.log_record

@@ -22,13 +22,13 @@ from catalog_sync.domain.errors import LockLostError
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import LockHolder
 from catalog_sync.store import CatalogStore, LockLease, StagingIncompleteError, open_store
-from support.published import StoreSettings, make_bundle, make_meta, quick_policy
+from support.published import make_bundle, make_meta, quick_policy, store_settings
 
 LEASE = 0.1
 
 
 async def publish_for_ever(url: str, directory: Path, size: int, sign: Callable[[], object]) -> None:
-    async with open_store(StoreSettings(directory, url), quick_policy(), lock_ttl=LEASE) as store:
+    async with open_store(store_settings(directory, url), quick_policy(), lock_ttl=LEASE) as store:
         for number in itertools.count():
             lease = await store.acquire_lock("c" * 32)
             if isinstance(lease, LockHolder):

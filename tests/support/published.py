@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import Bundle, CatalogueMeta, GroupMeta, SyncKind
+from catalog_sync.settings.settings import Settings
 from catalog_sync.store import CatalogStore, LockLease
-from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig
+from otel_resilience import Policy
 
 AS_OF = "2026-11-24T02:00:00Z"
 
 
-@dataclasses.dataclass(frozen=True)
-class StoreSettings:
-    """The settings that the store reads."""
-
-    state_dir: Path
-    redis_url: str | None = None
-    key_prefix: str = ""
-    attempt_timeout: float = 5.0
-    retry: RetryConfig = dataclasses.field(default_factory=RetryConfig)
-    breaker: CircuitBreakerConfig = dataclasses.field(default_factory=CircuitBreakerConfig)
+def store_settings(state_dir: Path, redis_url: str = "", **changes: Any) -> Settings:
+    """Settings of which the store reads no others."""
+    settings = Settings.from_env({"CATALOG_STATE_DIR": str(state_dir), "REDIS_URL": redis_url})
+    return settings.changed(attempt_timeout=5.0, **changes)
 
 
 def quick_policy(attempt_timeout: float = 2.0) -> Policy:

@@ -12,6 +12,7 @@ from typing import Final
 
 from tools.telemetry import registry
 from tools.telemetry.registry import Entry, Registry, generation
+from tools.telemetry.signals import span_name
 
 SOURCE: Final = registry.ROOT.parent / "src"
 
@@ -34,9 +35,7 @@ MODULES: Final = (
         "resilience",
         "The telemetry that this library emits: every name, unit and attribute.",
         "otel_resilience",
-        "from otel_resilience.telemetry.definitions import Event as Event\n"
-        "from otel_resilience.telemetry.definitions import Metric as Metric\n"
-        "from otel_resilience.telemetry.definitions import Span as Span\n",
+        "from otel_resilience.telemetry.definitions import Metric as Metric\n",
     ),
     Module(
         SOURCE / "catalog_sync" / "observability" / "contract.py",
@@ -44,7 +43,7 @@ MODULES: Final = (
         "The telemetry that the application adds: every name, unit and attribute.",
         "catalog_sync",
         "from otel_resilience.telemetry.contract import CORRELATION_ID as CORRELATION_ID\n"
-        "from otel_resilience.telemetry.definitions import Event, Metric, Span\n",
+        "from otel_resilience.telemetry.definitions import Metric\n",
     ),
 )
 
@@ -67,9 +66,11 @@ def _lines(module: Module) -> Iterator[str]:
         yield 'ERROR_TYPE: Final = "error.type"\n"""Its values stand in ``classification.error_types``."""'
     for key, vocabulary in names.vocabularies():
         yield from _vocabulary(key, vocabulary)
-    yield from _signals("Metric", names.metrics, names)
-    yield from _signals("Span", names.spans, names)
-    yield from _signals("Event", names.events, names)
+    yield from _metrics(names)
+    for span in names.spans:
+        yield from _named(span, span_name(span))
+    for event in names.events:
+        yield from _named(event, event["name"])
 
 
 def _attribute(key: str, attribute: Entry) -> Iterator[str]:
@@ -91,35 +92,30 @@ def _vocabulary(key: str, vocabulary: Entry) -> Iterator[str]:
     yield f"{vocabulary['constant']}: Final = {values!r}\n{_docstring(f'Values of ``{key}``.')}"
 
 
-def _signals(kind: str, signals: list[Entry], names: Registry) -> Iterator[str]:
+def _metrics(names: Registry) -> Iterator[str]:
     """A constant for each, where it has a name of its own, and the tuple of all."""
     expressions = []
-    for signal in signals:
-        constant: str | None = generation(signal).get("constant")
-        expression = _expression(kind, signal, names)
+    for metric in names.metrics:
+        constant: str | None = generation(metric).get("constant")
+        expression = _metric(metric, names)
         if constant is not None:
-            value = expression if kind == "Metric" else repr(_name(kind, signal))
-            yield f"{constant}: Final = {value}\n{_docstring(signal['brief'])}"
-        expressions.append(constant if constant is not None and kind == "Metric" else expression)
-    yield f"\n{kind.upper()}S: Final = ({', '.join(expressions)},)\n"
+            yield f"{constant}: Final = {expression}"
+        expressions.append(constant or expression)
+    yield f"\nMETRICS: Final = ({', '.join(expressions)},)\n"
 
 
-def _expression(kind: str, signal: Entry, names: Registry) -> str:
-    attributes = tuple(ref["ref"] for ref in names.refs(signal))
-    brief = " ".join(signal["brief"].split())
-    wanted = generation(signal)
-    if kind == "Metric":
-        bounds = wanted.get("boundaries")
-        more = f", {tuple(map(float, bounds))!r}" if bounds else ""
-        return (
-            f"Metric({signal['name']!r}, {signal['instrument']!r}, {signal['unit']!r}, {attributes!r}, {brief!r}{more})"
-        )
-    about = signal["kind"].upper() if kind == "Span" else signal["annotations"]["severity"]
-    return f"{kind}({_name(kind, signal)!r}, {about!r}, {attributes!r}, {brief!r})"
+def _metric(metric: Entry, names: Registry) -> str:
+    attributes = tuple(ref["ref"] for ref in names.refs(metric))
+    brief = " ".join(metric["brief"].split())
+    bounds = generation(metric).get("boundaries")
+    more = f", {tuple(map(float, bounds))!r}" if bounds else ""
+    return f"Metric({metric['name']!r}, {metric['instrument']!r}, {metric['unit']!r}, {attributes!r}, {brief!r}{more})"
 
 
-def _name(kind: str, signal: Entry) -> str:
-    return str(generation(signal)["name"] if kind == "Span" else signal["name"])
+def _named(signal: Entry, name: str) -> Iterator[str]:
+    constant: str | None = generation(signal).get("constant")
+    if constant is not None:
+        yield f"{constant}: Final = {name!r}\n{_docstring(signal['brief'])}"
 
 
 def _docstring(brief: str) -> str:

@@ -34,7 +34,6 @@ from otel_resilience.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
     from catalog_sync.domain.models import SyncReport
     from catalog_sync.settings.settings import Settings
@@ -96,14 +95,12 @@ class CatalogAlerts:
         self._source.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         until = time.monotonic() + self.flush_within
         # First, for what comes of it opens or ends an incident.
         if self._heartbeat is not None and not self._heartbeat.close(HEARTBEAT_SHARE * self.flush_within):
             _log.warning("the heartbeat was not confirmed in time")
-        self._source.__exit__(kind, error, traceback)
+        self._source.__exit__(*error)
         self.service.close(max(0.0, until - time.monotonic()))
         self._close_store()
 

@@ -72,12 +72,9 @@ class RequestContext:
         trace_from_any: bool,
         trace_reads: bool,
     ) -> None:
-        self._app = app
-        self._cached = cached
-        self._reads = reads
-        self._trace_reads = trace_reads
-        self._access = access
-        self._trace_from_any = trace_from_any
+        self._app, self._access = app, access
+        self._cached, self._reads = cached, reads
+        self._trace_from_any, self._trace_reads = trace_from_any, trace_reads
         self._logged_at: dict[str, float] = {}
         self._made: dict[tuple[str, str, str | None, int | None], Mapping[str, Any]] = {}
         self._tracer = trace.get_tracer(contract.SCOPE, __version__, schema_url=contract.SCHEMA_URL)

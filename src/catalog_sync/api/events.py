@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from catalog_sync.api.guards import client_of
 from catalog_sync.api.parameters import JobId
-from catalog_sync.api.problems import RETRY_AFTER, ProblemError, too_many
+from catalog_sync.api.problems import RETRY_AFTER, overloaded, too_many
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.jobs import Job, Jobs
 from catalog_sync.jobs.watching import Watcher, Watchers
@@ -83,9 +83,7 @@ class Hub:
         if self._of_client[client] >= self.max_per_client:
             raise too_many(f"{self.max_per_client} streams of this client are open.", wait=5 * RETRY_AFTER)
         if len(self._clients) >= self.max_streams:
-            raise ProblemError(
-                503, "overloaded", "Too many streams are open.", headers={"Retry-After": str(5 * RETRY_AFTER)}
-            )
+            raise overloaded("Too many streams are open.", wait=5 * RETRY_AFTER)
         self._of_client[client] += 1
         return _EventStream(
             self._clients, functools.partial(self._events, job_id), functools.partial(self._ended, client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import hmac
@@ -11,7 +12,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from catalog_sync.api.problems import RETRY_AFTER, ProblemError, too_many
+from catalog_sync.api.problems import ProblemError, overloaded, too_many
 from catalog_sync.settings.values import Secret
 
 MAX_QUERY: Final = 2048
@@ -116,6 +117,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return mapped or parsed
 
 
+@dataclasses.dataclass(eq=False)
 class Gate:
     """Access and limits. ``max_concurrency`` bounds the requests that are being worked on.
 
@@ -124,32 +126,30 @@ class Gate:
     What :data:`HIT` of the scope holds is sent instead of asking ``app``.
     """
 
-    def __init__(
-        self, app: ASGIApp, access: Access, clients: Clients, *, max_concurrency: int, max_per_client: int
-    ) -> None:
-        self._app = app
-        self._access = access
-        self._clients = clients
-        self._max = max_concurrency
-        self._max_per_client = max_per_client
-        self._of_client: dict[str, int] = {}
-        self.active = 0
+    app: ASGIApp
+    access: Access
+    clients: Clients
+    _: dataclasses.KW_ONLY
+    max_concurrency: int
+    max_per_client: int
+    active: int = 0
+    _of_client: dict[str, int] = dataclasses.field(default_factory=dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request pass, or raise the problem."""
         if scope["type"] != "http" or scope["path"].startswith("/health"):
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         if len(scope["query_string"]) > MAX_QUERY:
             raise ProblemError(414, "uri_too_long", f"At most {MAX_QUERY} bytes.")
-        self._access.check(scope)
-        client = scope[_CLIENT] = self._clients.name(scope)
+        self.access.check(scope)
+        client = scope[_CLIENT] = self.clients.name(scope)
         if scope["path"].endswith("/events"):
             await self._counted(scope, receive, send)
             return
         open_now = self._of_client.get(client, 0)
-        if open_now >= self._max_per_client:
-            raise too_many(f"{self._max_per_client} requests of this client are open.")
+        if open_now >= self.max_per_client:
+            raise too_many(f"{self.max_per_client} requests of this client are open.")
         self._of_client[client] = open_now + 1
         try:
             # A response that is there already takes no place: it starts at once.
@@ -162,8 +162,8 @@ class Gate:
                 del self._of_client[client]
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.active >= self._max:
-            raise ProblemError(503, "overloaded", "Try again in a moment.", headers={"Retry-After": str(RETRY_AFTER)})
+        if self.active >= self.max_concurrency:
+            raise overloaded()
         counted = True
         self.active += 1
 
@@ -175,7 +175,7 @@ class Gate:
             await send(message)
 
         try:
-            await self._app(scope, receive, counted_send)
+            await self.app(scope, receive, counted_send)
         finally:
             if counted:
                 self.active -= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from typing import Annotated, Any, Final
 
@@ -11,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.responses import JSONResponse, Response
 
 from catalog_sync.api.parameters import MAX_TEXT, SCOPE
-from catalog_sync.api.ports import Alerts
-from catalog_sync.domain.errors import CacheConnectionError, IncidentNotFoundError
+from catalog_sync.api.ports import Alerts, answering_within
+from catalog_sync.domain.errors import IncidentNotFoundError
 
 TIMEOUT: Final = 5.0
 """Seconds for the records of incidents, which may be in Redis."""
@@ -71,23 +70,13 @@ class Incidents:
         return await self._act("resend", incident_id, body)
 
     async def _act(self, action: str, incident_id: str, decision: Decision, seconds: float = 0.0) -> Response:
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                await self.alerts.act(action, incident_id, seconds=seconds, by=decision.by, reason=decision.reason)
-        except TimeoutError as error:
-            raise _too_slow() from error
+        async with answering_within(TIMEOUT, "the records of incidents"):
+            await self.alerts.act(action, incident_id, seconds=seconds, by=decision.by, reason=decision.reason)
         return _answer({"incident": incident_id, "action": action, "by": decision.by, "reason": decision.reason})
 
     async def _open(self) -> list[dict[str, Any]]:
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                return list((await self.alerts.overview())["incidents"])
-        except TimeoutError as error:
-            raise _too_slow() from error
-
-
-def _too_slow() -> CacheConnectionError:
-    return CacheConnectionError(f"the records of incidents did not answer within {TIMEOUT:g} s")
+        async with answering_within(TIMEOUT, "the records of incidents"):
+            return list((await self.alerts.overview())["incidents"])
 
 
 def _answer(document: dict[str, Any]) -> Response:

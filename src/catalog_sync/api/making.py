@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar, cast
 
-from catalog_sync.api.problems import RETRY_AFTER, ProblemError, too_many
+from catalog_sync.api.problems import overloaded, too_many
 
 T = TypeVar("T")
 
@@ -40,9 +40,7 @@ class Making:
             if self._of_client[client] >= MAX_WAITING_PER_CLIENT:
                 raise too_many(f"{MAX_WAITING_PER_CLIENT} costly requests of this client are waiting.")
             if len(self._under_way) >= MAX_WAITING:
-                raise ProblemError(
-                    503, "overloaded", "Try again in a moment.", headers={"Retry-After": str(RETRY_AFTER)}
-                )
+                raise overloaded()
             context = contextvars.copy_context()
             made = asyncio.get_running_loop().run_in_executor(self._thread, lambda: context.run(make))
             self._under_way[key] = made

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.last_run import breaker_json, budget_json
 
@@ -14,6 +17,19 @@ if TYPE_CHECKING:
     from otel_resilience import Policy
 
 Overview = Mapping[str, Any]
+
+
+@contextlib.asynccontextmanager
+async def answering_within(seconds: float, what: str) -> AsyncIterator[None]:
+    """A time limit for what may be kept in Redis: one that passes counts as a store that does not answer.
+
+    Raises ``CacheConnectionError``.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise CacheConnectionError(f"{what} did not answer within {seconds:g} s") from error
 
 
 class Alerts(Protocol):

@@ -93,6 +93,11 @@ def too_many(detail: str, *, wait: int = RETRY_AFTER) -> ProblemError:
     return ProblemError(429, "too_many_requests", detail, headers={"Retry-After": str(wait)})
 
 
+def overloaded(detail: str = "Try again in a moment.", *, wait: int = RETRY_AFTER) -> ProblemError:
+    """All clients together have too much; ``wait`` in seconds."""
+    return ProblemError(503, "overloaded", detail, headers={"Retry-After": str(wait)})
+
+
 def problem_of(error: BaseException) -> ProblemError:
     """What an exception means to the client; one that is no fault of theirs shows nothing of the inside."""
     if isinstance(error, ProblemError):

@@ -8,7 +8,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from catalog_sync.api.problems import RETRY_AFTER, ProblemError
+from catalog_sync.api.problems import overloaded
 
 PART: Final = 64 * 1024
 """Bytes of a body that are handed to the server at a time; it holds one part for a client that reads slowly."""
@@ -37,12 +37,7 @@ class InFlight:
         readers = self._readers.get(id(body), 0)
         if not readers:
             if self.size + len(body) > self._limit and self._readers:
-                raise ProblemError(
-                    503,
-                    "overloaded",
-                    "Too many long responses are being read slowly.",
-                    headers={"Retry-After": str(RETRY_AFTER)},
-                )
+                raise overloaded("Too many long responses are being read slowly.")
             self.size += len(body)
         self._readers[id(body)] = readers + 1
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import Query, Request
@@ -16,8 +15,8 @@ from catalog_sync.api.guards import client_of
 from catalog_sync.api.health import Health
 from catalog_sync.api.making import Making, encode, encode_with
 from catalog_sync.api.parameters import MAX_PAGE, JobId, PageParameters, PathText, SyncRequest, SyncsParameters
+from catalog_sync.api.ports import answering_within
 from catalog_sync.api.problems import ProblemError
-from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.times import epoch
 from catalog_sync.history import KEPT, History, SyncRecord
 from catalog_sync.jobs import GroupProgress, Job, JobNotFoundError, Jobs, JobStatus
@@ -54,7 +53,7 @@ class Syncs:
         if self.health.draining:
             raise ProblemError(503, "stopping", "Try again in a moment.", headers={"Retry-After": "5"})
         check_scope(body.request(), self.live.known_scopes)
-        async with _within_timeout():
+        async with answering_within(RECORDS_TIMEOUT, "the records"):
             job = await self.jobs.submit(body.request())
         document = self.document(job)
         return JSONResponse(document, 202, headers={**_NO_STORE, "Location": document["links"]["self"]})
@@ -66,7 +65,7 @@ class Syncs:
     async def latest(self, page: SyncsParameters) -> list[Job]:
         """The syncs of :meth:`listing`."""
         wanted = MAX_PAGE if page.filtered else page.offset + page.limit
-        async with _within_timeout():
+        async with answering_within(RECORDS_TIMEOUT, "the records"):
             jobs = list(await self.jobs.latest(limit=wanted))
             found = await asyncio.to_thread(self.history.latest, KEPT if page.filtered else wanted)
         known = {job.correlation_id for job in jobs}
@@ -85,7 +84,7 @@ class Syncs:
 
     async def job(self, job_id: str) -> Job:
         """A job by its ID, or any sync by its correlation ID. Raises ``JobNotFoundError``."""
-        async with _within_timeout():
+        async with answering_within(RECORDS_TIMEOUT, "the records"):
             try:
                 return await self.jobs.get(job_id)
             except JobNotFoundError:
@@ -105,13 +104,13 @@ class Syncs:
 
     async def cancel(self, job_id: JobId) -> Response:
         """Cancel a sync."""
-        async with _within_timeout():
+        async with answering_within(RECORDS_TIMEOUT, "the records"):
             job = await self.jobs.cancel(job_id)
         return JSONResponse(self.document(job), 200 if job.status.ended else 202, headers=_NO_STORE)
 
     async def traces(self, page: Annotated[PageParameters, Query()]) -> Response:
         """Failed traces that are kept, newest first."""
-        async with _within_timeout():
+        async with answering_within(RECORDS_TIMEOUT, "the records"):
             found = await self.kept.failed(limit=page.limit)
         return JSONResponse({"traces": [summary.to_json() for summary in found]}, headers=_NO_STORE)
 
@@ -119,7 +118,7 @@ class Syncs:
         """The spans of a kept trace."""
         spans = []
         if is_correlation_id(trace_id):
-            async with _within_timeout():
+            async with answering_within(RECORDS_TIMEOUT, "the records"):
                 spans = list(await self.kept.get(trace_id))
         if not spans:
             raise ProblemError(404, "trace_not_found", "Only recent syncs and failures are kept.")
@@ -171,13 +170,3 @@ def _ended_job(record: SyncRecord) -> Job:
         report=report,
         trigger=record.trigger,
     )
-
-
-@contextlib.asynccontextmanager
-async def _within_timeout() -> AsyncIterator[None]:
-    """A timeout counts as a store that does not answer."""
-    try:
-        async with asyncio.timeout(RECORDS_TIMEOUT):
-            yield
-    except TimeoutError as error:
-        raise CacheConnectionError(f"the records did not answer within {RECORDS_TIMEOUT:g} s") from error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import email.utils
 import os
 import secrets
 import tempfile
@@ -22,6 +20,7 @@ from catalog_sync.domain.errors import (
     InvalidDataError,
 )
 from catalog_sync.domain.freshness import Freshness
+from catalog_sync.domain.times import http_date
 from catalog_sync.settings.folders import make_private
 from catalog_sync.store.keys import TAG, Key
 from catalog_sync.sync.reporting import error_info
@@ -261,10 +260,9 @@ def _rate_limit(headers: Mapping[str, str]) -> str:
 def clock(date: str | None, store_skew: float | None = None, now: float | None = None) -> Check:
     """Our clock against that of Redis, and against the supplier's ``Date`` header."""
     skews = {} if store_skew is None else {"Redis'": store_skew}
-    if date is not None:
-        with contextlib.suppress(ValueError, TypeError, OverflowError):
-            sent = email.utils.parsedate_to_datetime(date).timestamp()
-            skews["the supplier's"] = (time.time() if now is None else now) - sent
+    sent = http_date(date)
+    if sent is not None:
+        skews["the supplier's"] = (time.time() if now is None else now) - sent
     if not skews:
         return warn("clock", "not compared: neither Redis nor the supplier said its time", "fix their checks first")
     wrong = [

@@ -1,12 +1,14 @@
 """The commands of ``catalog-sync`` and their options, as Typer reads them.
 
-Each function returns what is to be done. The code that does it is imported only then, so that help, completion and the
-errors of arguments do not wait for it.
+The code that does what a command is for is imported by its function, so that help, completion and the errors of
+arguments do not wait for it.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
@@ -22,6 +24,21 @@ Action: TypeAlias = Callable[[Answer, StopSignals], int]
 
 app = typer.Typer(rich_markup_mode=None, context_settings=arguments.SETTINGS)
 _alerts = typer.Typer(rich_markup_mode=None)
+
+
+def _command(
+    group: typer.Typer, *shown: str, name: str | None = None
+) -> Callable[[Callable[..., Action]], Callable[..., Action]]:
+    """Decorates the function of a command: Typer reads its options, and it is called later, outside of Typer."""
+
+    def add(function: Callable[..., Action]) -> Callable[..., Action]:
+        @functools.wraps(function)
+        def read(**options: Any) -> Action:
+            return lambda answer, signals: function(**options)(answer, signals)
+
+        return command(group, *shown, name=name)(read)
+
+    return add
 
 
 def _text(metavar: str, description: str) -> Any:
@@ -42,22 +59,18 @@ def catalog_sync(version: Version = False) -> None:
     """
 
 
-@command(app, "catalog-sync demo", "catalog-sync demo --fast --json")
+@_command(app, "catalog-sync demo", "catalog-sync demo --fast --json")
 def demo(
     fast: Annotated[bool, typer.Option("--fast", help="A smaller catalogue and a shorter outage.")] = False,
     as_json: AsJson = False,
 ) -> Action:
     """Play the whole story on this machine: a sync, faults, an outage and the recovery."""
+    from catalog_sync.demo.command import demo
 
-    def action(answer: Answer, signals: StopSignals) -> int:
-        from catalog_sync.demo.command import demo
-
-        return demo(answer, signals, fast=fast)
-
-    return action
+    return partial(demo, fast=fast)
 
 
-@command(app, "catalog-sync run", "catalog-sync run --country PT", "catalog-sync run --if-due --json")
+@_command(app, "catalog-sync run", "catalog-sync run --country PT", "catalog-sync run --if-due --json")
 def run(
     group: Annotated[str | None, _text("G", "Renew this group only.")] = None,
     country: Annotated[str | None, _text("ISO", "Renew the bundles of this country only.")] = None,
@@ -82,16 +95,13 @@ def run(
     if len(given) > 1:
         raise UsageError("catalog-sync run", f"{' and '.join(given)} cannot be combined")
 
-    def action(answer: Answer, signals: StopSignals) -> int:
-        from catalog_sync.cli.run import run, sync_request
+    from catalog_sync.cli.run import run, sync_request
 
-        request = sync_request(group=group, country=country, bundle=bundle, force=force, if_due=if_due)
-        return run(request, answer, signals, if_due=if_due)
-
-    return action
+    request = sync_request(group=group, country=country, bundle=bundle, force=force, if_due=if_due)
+    return partial(run, request, if_due=if_due)
 
 
-@command(
+@_command(
     app,
     "catalog-sync search --country PT --min-days 7",
     "catalog-sync search --text 10GB --limit 0",
@@ -115,17 +125,14 @@ def search(
     if min_days is not None and max_days is not None and min_days > max_days:
         raise UsageError("catalog-sync search", f"--min-days {min_days} is more than --max-days {max_days}")
 
-    def action(answer: Answer, signals: StopSignals) -> int:
-        from catalog_sync.cli import read
-        from catalog_sync.store.reader import Query
+    from catalog_sync.cli import read
+    from catalog_sync.store.reader import Query
 
-        query = Query(group, country, region, min_days, max_days, text, limit, offset)
-        return read.search(query, answer, signals)
-
-    return action
+    query = Query(group, country, region, min_days, max_days, text, limit, offset)
+    return partial(read.search, query)
 
 
-@command(app, "catalog-sync show esim_100GB_180D_RGBL_V2")
+@_command(app, "catalog-sync show esim_100GB_180D_RGBL_V2")
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the bundle.")], as_json: AsJson = False
 ) -> Action:
@@ -133,28 +140,20 @@ def show(
 
     Exit codes: 0 found, 1 no such bundle, 6 no catalogue to read.
     """
+    from catalog_sync.cli import read
 
-    def action(answer: Answer, signals: StopSignals) -> int:
-        from catalog_sync.cli import read
-
-        return read.show(name, answer, signals)
-
-    return action
+    return partial(read.show, name)
 
 
-@command(app, "catalog-sync status", "catalog-sync status --json")
+@_command(app, "catalog-sync status", "catalog-sync status --json")
 def status(as_json: AsJson = False) -> Action:
     """Show catalogue, last sync, lock, breakers, budgets and alerts."""
+    from catalog_sync.cli.status import status
 
-    def action(answer: Answer, signals: StopSignals) -> int:
-        from catalog_sync.cli.status import status
-
-        return status(answer, signals)
-
-    return action
+    return status
 
 
-@command(app, "catalog-sync syncs", "catalog-sync syncs --outcome FAILED", "catalog-sync syncs --limit 5 --json")
+@_command(app, "catalog-sync syncs", "catalog-sync syncs --outcome FAILED", "catalog-sync syncs --limit 5 --json")
 def syncs(
     limit: Annotated[int, _count("At most N syncs; 0: all that are kept.")] = 20,
     outcome: Annotated[
@@ -164,16 +163,12 @@ def syncs(
     as_json: AsJson = False,
 ) -> Action:
     """Show the last syncs, newest first, from the command line, scheduler, API and workers."""
+    from catalog_sync.cli.history import show_syncs
 
-    def action(answer: Answer, signals: StopSignals) -> int:
-        from catalog_sync.cli.history import show_syncs
-
-        return show_syncs(answer, limit=limit, outcome=outcome)
-
-    return action
+    return lambda answer, _: show_syncs(answer, limit=limit, outcome=outcome)
 
 
-@command(app, "catalog-sync trace", "catalog-sync trace 4bf92f35", "catalog-sync trace 4bf92f35 --json")
+@_command(app, "catalog-sync trace", "catalog-sync trace 4bf92f35", "catalog-sync trace 4bf92f35 --json")
 def trace(
     identifier: Annotated[
         str | None,
@@ -185,13 +180,9 @@ def trace(
 
     Exit codes: 0 shown, 1 nothing is known of it.
     """
+    from catalog_sync.cli.history import show_trace
 
-    def action(answer: Answer, signals: StopSignals) -> int:
-        from catalog_sync.cli.history import show_trace
-
-        return show_trace(identifier, answer, signals)
-
-    return action
+    return partial(show_trace, identifier)
 
 
 command(app, *simulator.EXAMPLES)(simulator.simulate)
@@ -201,19 +192,15 @@ app.add_typer(
 )
 
 
-@command(app, "catalog-sync doctor", "catalog-sync doctor --json")
+@_command(app, "catalog-sync doctor", "catalog-sync doctor --json")
 def doctor(as_json: AsJson = False) -> Action:
     """Check every connection and say what to do.
 
     Exit codes: 0 no check failed, 1 one failed, 2 a setting cannot be used.
     """
+    from catalog_sync.cli.doctor import doctor
 
-    def action(answer: Answer, signals: StopSignals) -> int:
-        from catalog_sync.cli.doctor import doctor
-
-        return doctor(answer, signals)
-
-    return action
+    return doctor
 
 
 @_alerts.callback(
@@ -229,19 +216,15 @@ def alerts(as_json: AsJson = False) -> Action:
     return alerts_list()
 
 
-@command(_alerts, "catalog-sync alerts list --json", name="list")
+@_command(_alerts, "catalog-sync alerts list --json", name="list")
 def alerts_list(as_json: AsJson = False) -> Action:
     """Show open incidents, the outbox and dead letters."""
+    from catalog_sync.cli.alerts import show_alerts
 
-    def action(answer: Answer, signals: StopSignals) -> int:
-        from catalog_sync.cli.alerts import show_alerts
-
-        return show_alerts(answer)
-
-    return action
+    return lambda answer, _: show_alerts(answer)
 
 
-@command(_alerts, "catalog-sync alerts test", "catalog-sync alerts test --channel webhook", name="test")
+@_command(_alerts, "catalog-sync alerts test", "catalog-sync alerts test --channel webhook", name="test")
 def alerts_test(
     severity: Annotated[
         Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"], typer.Option(case_sensitive=False, help="Severity of the test.")
@@ -253,13 +236,9 @@ def alerts_test(
 
     Exit codes: 0 every channel confirmed, 1 one did not.
     """
+    from catalog_sync.cli.alerts import send_test
 
-    def action(answer: Answer, signals: StopSignals) -> int:
-        from catalog_sync.cli.alerts import send_test
-
-        return send_test(severity, channel, answer)
-
-    return action
+    return lambda answer, _: send_test(severity, channel, answer)
 
 
 Incident = Annotated[
@@ -269,19 +248,19 @@ Incident = Annotated[
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the incident.")]
 
 
-@command(_alerts, "catalog-sync alerts ack 3f2a9c", name="ack")
+@_command(_alerts, "catalog-sync alerts ack 3f2a9c", name="ack")
 def alerts_ack(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Acknowledge an incident: it is neither escalated nor repeated."""
     return _on_incident("ack", identifier, reason)
 
 
-@command(_alerts, "catalog-sync alerts close 3f2a9c", name="close")
+@_command(_alerts, "catalog-sync alerts close 3f2a9c", name="close")
 def alerts_close(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Close an incident and notify its channels."""
     return _on_incident("close", identifier, reason)
 
 
-@command(_alerts, "catalog-sync alerts silence 3f2a9c --for 2d", name="silence")
+@_command(_alerts, "catalog-sync alerts silence 3f2a9c --for 2d", name="silence")
 def alerts_silence(
     identifier: Incident,
     seconds: Annotated[
@@ -294,7 +273,7 @@ def alerts_silence(
     return _on_incident("silence", identifier, reason, seconds)
 
 
-@command(_alerts, "catalog-sync alerts resend 3f2a9c", name="resend")
+@_command(_alerts, "catalog-sync alerts resend 3f2a9c", name="resend")
 def alerts_resend(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Send the last message of an incident again, or a dead letter, whose ID is taken too."""
     return _on_incident("resend", identifier, reason)
@@ -303,9 +282,6 @@ def alerts_resend(identifier: Incident, reason: Reason = None, as_json: AsJson =
 def _on_incident(
     decision: Literal["ack", "close", "silence", "resend"], identifier: str, reason: str | None, seconds: float = 0.0
 ) -> Action:
-    def action(answer: Answer, signals: StopSignals) -> int:
-        from catalog_sync.cli.alerts import act_on_incident
+    from catalog_sync.cli.alerts import act_on_incident
 
-        return act_on_incident(decision, identifier, seconds, reason, answer)
-
-    return action
+    return lambda answer, _: act_on_incident(decision, identifier, seconds, reason, answer)

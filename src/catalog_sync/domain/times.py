@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import email.utils
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
@@ -48,3 +49,11 @@ def parse_rfc3339(text: str) -> datetime.datetime:
 def epoch(text: str) -> float:
     """Seconds since the epoch of a moment as RFC 3339. Raises ``ValueError``."""
     return parse_rfc3339(text).timestamp()
+
+
+def http_date(text: str | None) -> float | None:
+    """Seconds since the epoch of a ``Date`` header; ``None`` where it is none."""
+    try:
+        return None if text is None else email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

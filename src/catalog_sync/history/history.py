@@ -17,8 +17,6 @@ from catalog_sync.history.trace_files import TraceFiles
 from catalog_sync.store.keys import TAG, Key
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from catalog_sync.domain.models import SyncReport
     from catalog_sync.observability.traces import SpanRecord
     from catalog_sync.settings.settings import Settings
@@ -84,9 +82,7 @@ class History:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._writer.shutdown()
         if self._redis is not None:
             self._redis.close()

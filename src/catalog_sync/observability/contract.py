@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from otel_resilience.telemetry.contract import CORRELATION_ID as CORRELATION_ID
-from otel_resilience.telemetry.definitions import Event, Metric, Span
+from otel_resilience.telemetry.definitions import Metric
 
 SCOPE: Final = "catalog_sync"
 """Name of the tracer, the meter and the logger."""
@@ -83,21 +83,15 @@ SYNC_DURATION: Final = Metric(
     "Time of a sync, by how it ended.",
     (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0),
 )
-"""Time of a sync, by how it ended."""
 SYNC_BUNDLES: Final = Metric(
     "catalog.sync.bundles", "gauge", "{bundle}", ("catalog.group",), "Bundles of a group in the last sync."
 )
-"""Bundles of a group in the last sync."""
 SYNC_QUARANTINED: Final = Metric(
     "catalog.sync.quarantined", "counter", "{bundle}", ("catalog.group", "catalog.reason"), "Rows that were set aside."
 )
-"""Rows that were set aside."""
 AGE: Final = Metric("catalog.age", "gauge", "s", (), "Age of the published catalogue.")
-"""Age of the published catalogue."""
 READS: Final = Metric("catalog.reads", "counter", "{read}", ("catalog.source",), "Reads by where the answer came from.")
-"""Reads by where the answer came from."""
 QUEUE_SIZE: Final = Metric("catalog.queue.size", "gauge", "{message}", (), "Messages that no worker has taken.")
-"""Messages that no worker has taken."""
 QUEUE_WAIT: Final = Metric(
     "catalog.queue.wait",
     "gauge",
@@ -105,7 +99,6 @@ QUEUE_WAIT: Final = Metric(
     (),
     "How long the sync that was asked for waits for a worker; 0 where none waits.",
 )
-"""How long the sync that was asked for waits for a worker; 0 where none waits."""
 QUEUE_DEAD_LETTERS: Final = Metric(
     "catalog.queue.dead_letters",
     "gauge",
@@ -113,17 +106,13 @@ QUEUE_DEAD_LETTERS: Final = Metric(
     (),
     "Messages that were put aside because no worker can handle them.",
 )
-"""Messages that were put aside because no worker can handle them."""
 WORKER_ALIVE: Final = Metric(
     "catalog.worker.alive", "gauge", "{worker}", (), "Workers that have shown themselves lately."
 )
-"""Workers that have shown themselves lately."""
 WORKER_SLOTS: Final = Metric(
     "catalog.worker.slots", "gauge", "{step}", (), "Steps that all workers together can do at a time."
 )
-"""Steps that all workers together can do at a time."""
 WORKER_BUSY: Final = Metric("catalog.worker.busy", "gauge", "{step}", (), "Steps that workers are doing.")
-"""Steps that workers are doing."""
 CLOCK: Final = Metric(
     "catalog.clock",
     "gauge",
@@ -131,7 +120,6 @@ CLOCK: Final = Metric(
     (),
     "The clock of the process, in seconds since the epoch; beside the time of the sample it shows how far it is off.",
 )
-"""The clock of the process, in seconds since the epoch; beside the time of the sample it shows how far it is off."""
 
 METRICS: Final = (
     SYNC_DURATION,
@@ -154,53 +142,5 @@ GROUP_SPAN: Final = "catalog.sync.group"
 """The bundles of one group."""
 PUBLISH_SPAN: Final = "catalog.publish"
 """Staging, checks and the swap of the pointer."""
-
-SPANS: Final = (
-    Span(
-        "catalog.sync",
-        "INTERNAL",
-        (
-            "catalog.trigger",
-            "catalog.kind",
-            "catalog.outcome",
-            "catalog.version",
-            "catalog.bundles",
-            "catalog.quarantined",
-            "catalog.groups.ok",
-            "catalog.groups.stale",
-            "catalog.groups.failed",
-            "catalog.sync.attempts",
-            "catalog.sync.retries",
-            "error.type",
-        ),
-        "One sync. ERROR only where it failed.",
-    ),
-    Span("catalog.sync.group", "INTERNAL", ("catalog.group", "error.type"), "The bundles of one group."),
-    Span("catalog.publish", "INTERNAL", ("error.type",), "Staging, checks and the swap of the pointer."),
-)
-
 EVENT_SYNC_FINISHED: Final = "catalog.sync.finished"
 """A sync ended."""
-
-EVENTS: Final = (
-    Event(
-        "catalog.sync.finished",
-        "INFO for COMPLETE and SKIPPED_LOCKED, WARN for PARTIAL and LOCK_UNAVAILABLE, ERROR for FAILED",
-        (
-            "catalog.kind",
-            "catalog.outcome",
-            "catalog.version",
-            "catalog.bundles",
-            "catalog.quarantined",
-            "catalog.groups.ok",
-            "catalog.groups.stale",
-            "catalog.groups.failed",
-            "catalog.sync.attempts",
-            "catalog.sync.retries",
-            "error.type",
-            "catalog.sync.duration",
-            "correlation.id",
-        ),
-        "A sync ended.",
-    ),
-)

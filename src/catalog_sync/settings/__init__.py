@@ -1,1 +1,1 @@
-"""Settings from the environment: values, variables, secrets, and the reference that is generated from them."""
+"""Settings from the environment: values, variables and secrets."""

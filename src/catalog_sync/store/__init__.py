@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalog_sync.store.backend import StoreSettings, open_store, redis_policy
+from catalog_sync.store.backend import open_store, redis_policy
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.store.errors import (
     CacheReplyError,
@@ -26,7 +26,6 @@ __all__ = [
     "Staging",
     "StagingIncompleteError",
     "StaleFenceError",
-    "StoreSettings",
     "VersionGoneError",
     "open_store",
     "redis_policy",

@@ -9,19 +9,21 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from catalog_sync.domain.cancellation import finished
 from catalog_sync.domain.errors import STORE
 from catalog_sync.store.catalog_store import Backend, CatalogStore
 from catalog_sync.store.client import SOCKET_TIMEOUT, GuardedRedis, connect_socket, connect_url
 from catalog_sync.store.errors import PrivateRedisError
-from catalog_sync.store.lock import LOCK_TTL
+from catalog_sync.store.lock import LOCK_TTL, SyncLock
 from catalog_sync.store.private import PrivateRedis
-from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig
+from otel_resilience import Policy, RetryConfig
 
 if TYPE_CHECKING:
     import redis.asyncio as redis
+
+    from catalog_sync.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -30,35 +32,7 @@ CLOSE_TIMEOUT = 2.0
 _MAX_ATTEMPTS = 3
 
 
-class StoreSettings(Protocol):
-    """The settings that the store reads."""
-
-    @property
-    def redis_url(self) -> str | None:
-        """Which server to use; ``None``: a private one."""
-
-    @property
-    def key_prefix(self) -> str:
-        """The first part of every key."""
-
-    @property
-    def state_dir(self) -> Path:
-        """Where the private server lives."""
-
-    @property
-    def attempt_timeout(self) -> float:
-        """Seconds that one attempt may take."""
-
-    @property
-    def retry(self) -> RetryConfig:
-        """How calls are repeated."""
-
-    @property
-    def breaker(self) -> CircuitBreakerConfig:
-        """When calls are given up for a while."""
-
-
-def redis_policy(settings: StoreSettings) -> Policy:
+def redis_policy(settings: Settings) -> Policy:
     """The policy for Redis: it is near and answers in milliseconds, so it is asked again sooner than a supplier, and
     readers have a snapshot to fall back to, so it is given up sooner."""
     attempt_timeout = min(settings.attempt_timeout, SOCKET_TIMEOUT, settings.breaker.monitoring_period / 2)
@@ -74,7 +48,7 @@ def redis_policy(settings: StoreSettings) -> Policy:
 
 @contextlib.asynccontextmanager
 async def open_store(
-    settings: StoreSettings,
+    settings: Settings,
     policy: Policy | None = None,
     *,
     instrument: Callable[[redis.Redis], None] | None = None,
@@ -89,7 +63,6 @@ async def open_store(
     the client before its first use. Raises :class:`ConfigurationError` on an unusable ``REDIS_URL``.
     """
     guard = policy or redis_policy(settings)
-    options: dict[str, Any] = {"lock_ttl": lock_ttl, "clock": clock, "wall_clock": wall_clock, "sleep": sleep}
     private = None if settings.redis_url else await _start_private(settings.state_dir, wall_clock)
     backend: Backend
     try:
@@ -104,7 +77,8 @@ async def open_store(
             instrument(client)
         redis = GuardedRedis(client, guard, prefix=settings.key_prefix)
         try:
-            yield CatalogStore(redis, backend=backend, **options)
+            lock = SyncLock(redis, ttl=lock_ttl, clock=clock, wall_clock=wall_clock, sleep=sleep)
+            yield CatalogStore(redis, backend=backend, lock=lock)
         finally:
             await _close(redis)
     finally:

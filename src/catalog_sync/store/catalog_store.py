@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import logging
 import re
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
 from catalog_sync.domain.errors import CatalogSyncError
@@ -42,7 +40,7 @@ from catalog_sync.store.keys import (
     VersionKeys,
     receipt_key,
 )
-from catalog_sync.store.lock import LOCK_TTL, LockLease, SharedOwner, SyncLock, lock_lost
+from catalog_sync.store.lock import LockLease, SharedOwner, SyncLock, lock_lost
 from catalog_sync.store.owner import Owner, read_mark
 from catalog_sync.store.staging import CHUNK, Staging, chunks, decode, scan_hash
 from otel_resilience import Policy
@@ -64,19 +62,10 @@ log = logging.getLogger(__name__)
 class CatalogStore:
     """The catalogue in one Redis. Every method raises the ``Cache…Error`` that says why Redis could not serve it."""
 
-    def __init__(
-        self,
-        redis: GuardedRedis,
-        *,
-        backend: Backend,
-        lock_ttl: float = LOCK_TTL,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
+    def __init__(self, redis: GuardedRedis, *, backend: Backend, lock: SyncLock | None = None) -> None:
         self._redis = redis
         self.backend = backend
-        self._lock = SyncLock(redis, ttl=lock_ttl, clock=clock, wall_clock=wall_clock, sleep=sleep)
+        self._lock = lock or SyncLock(redis)
 
     @property
     def redis(self) -> GuardedRedis:

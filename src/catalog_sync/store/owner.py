@@ -7,7 +7,7 @@ import logging
 import re
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
 from catalog_sync.domain.errors import ConfigurationError
@@ -17,27 +17,13 @@ from catalog_sync.settings.folders import make_private
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from catalog_sync.settings.settings import Settings
+
 FILE_NAME: Final = "installation"
 """In the state folder: the random ID of this installation, so that it is known again where its settings change."""
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _log = logging.getLogger(__name__)
-
-
-class OwnerSettings(Protocol):
-    """The settings that identify an installation."""
-
-    @property
-    def base_url(self) -> str:
-        """Of the supplier."""
-
-    @property
-    def environment(self) -> str | None:
-        """``CATALOG_ENVIRONMENT``."""
-
-    @property
-    def state_dir(self) -> Path:
-        """Where its ID is kept."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,7 +38,7 @@ class Owner(JsonForm):
     """The ID in the state folder; empty where there is none."""
 
     @classmethod
-    def of(cls, settings: OwnerSettings, *, make_id: bool = False) -> Self:
+    def of(cls, settings: Settings, *, make_id: bool = False) -> Self:
         """That of this process. ``make_id``: an ID is written where there is none."""
         return cls(settings.environment, supplier_address(settings.base_url), _id(settings.state_dir, make=make_id))
 

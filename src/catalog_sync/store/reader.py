@@ -93,27 +93,27 @@ class Query(Filter):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer(JsonForm):
-    """What a search found."""
-
+class _Read(JsonForm):
     source: Source
     as_of: str
     """When the oldest of the groups in question was fetched, RFC 3339."""
     stale: bool
     version: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer(_Read):
+    """What a search found."""
+
     total: int
     """How many bundles there are without limit and offset."""
     bundles: tuple[Bundle, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class BundleAnswer(JsonForm):
+class BundleAnswer(_Read):
     """One bundle."""
 
-    source: Source
-    as_of: str
-    stale: bool
-    version: str
     bundle: Bundle
 
 

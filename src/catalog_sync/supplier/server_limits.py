@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import email.utils
 import math
 from typing import TYPE_CHECKING
 
+from catalog_sync.domain.times import http_date
 from otel_resilience.classification.retry_after import parse_retry_after
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def pause(status: int, headers: Mapping[str, str], now: float) -> float:
         hint = parse_retry_after(headers.get("retry-after"), date=headers.get("date"), now=now)
         waits.append(hint or 0.0)
     if status == 429 or headers.get("x-ratelimit-remaining", "").strip() == "0":
-        server_now = _http_date(headers.get("date"))
+        server_now = http_date(headers.get("date"))
         reset = _iso_time(headers.get("x-ratelimit-reset"))
         if reset is not None:
             wait = reset - (now if server_now is None else server_now)
@@ -42,15 +42,6 @@ def cost(headers: Mapping[str, str]) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 6):
         return None
     return int(text) or None
-
-
-def _http_date(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return email.utils.parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _iso_time(text: str | None) -> float | None:

@@ -123,15 +123,13 @@ class Previous:
 
     async def in_group(self, group: str) -> AsyncIterator[Bundle]:
         """Its bundles of ``group``."""
-        if self._store is None:
-            async for bundle in self.bundles():
-                if group in bundle.groups:
-                    yield bundle
-            return
-        try:
-            index = await self.index()
-        except (VersionGoneError, CorruptEntryError) as error:
-            _log.warning("the groups of the bundles are read from the bundles themselves: %s", error)
+        index = None
+        if self._store is not None:
+            try:
+                index = await self.index()
+            except (VersionGoneError, CorruptEntryError) as error:
+                _log.warning("the groups of the bundles are read from the bundles themselves: %s", error)
+        if self._store is None or index is None:
             async for bundle in self.bundles():
                 if group in bundle.groups:
                     yield bundle

@@ -8,19 +8,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of ``package``; ``homes`` has the module below it that defines each name.
+def lazy_names(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of ``package``; ``names`` has what each module below it defines, separated by spaces.
 
-    A name whose home is of the same name is that module itself. To be set where ``TYPE_CHECKING`` does not hold: a
+    Under ``""`` stand modules that are attributes themselves. To be set where ``TYPE_CHECKING`` does not hold: a
     checker of types sees the imports, and reports every other name.
     """
+    homes = {name: module for module, defined in names.items() for name in defined.split()}
 
     def find(name: str) -> Any:
         home = homes.get(name)
         if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        found: Any = importlib.import_module(f"{package}.{home}")
-        if home != name:
+        found: Any = importlib.import_module(f"{package}.{home or name}")
+        if home:
             found = getattr(found, name)
         setattr(sys.modules[package], name, found)  # asked for once
         return found

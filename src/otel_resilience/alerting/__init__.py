@@ -63,35 +63,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Alert": "model.alert",
-    "AlertConfig": "model.config",
-    "AlertService": "service",
-    "Channel": "channels.base",
-    "DeliveryConfig": "delivery.channel_worker",
-    "DiskStore": "persistence.store",
-    "EscalationStep": "model.config",
-    "FallbackStore": "persistence.store",
-    "Heartbeat": "heartbeat",
-    "Incident": "model.incident",
-    "IncidentBook": "model.book",
-    "IncidentStore": "persistence.store",
-    "Inhibition": "model.config",
-    "Links": "model.alert",
-    "MemoryStore": "persistence.store",
-    "Notification": "model.alert",
-    "Outbox": "persistence.outbox",
-    "Phase": "model.incident",
-    "Receipt": "delivery.receipt",
-    "RedisStore": "persistence.redis_store",
-    "ResilienceSource": "sources",
-    "Route": "delivery.ledger",
-    "Silence": "model.config",
-    "SourceConfig": "sources",
-    "Status": "model.alert",
-    "Thresholds": "model.config",
-    "fingerprint": "model.alert",
+    "channels.base": "Channel",
+    "delivery.channel_worker": "DeliveryConfig",
+    "delivery.ledger": "Route",
+    "delivery.receipt": "Receipt",
+    "heartbeat": "Heartbeat",
+    "model.alert": "Alert Links Notification Status fingerprint",
+    "model.book": "IncidentBook",
+    "model.config": "AlertConfig EscalationStep Inhibition Silence Thresholds",
+    "model.incident": "Incident Phase",
+    "persistence.outbox": "Outbox",
+    "persistence.redis_store": "RedisStore",
+    "persistence.store": "DiskStore FallbackStore IncidentStore MemoryStore",
+    "service": "AlertService",
+    "sources": "ResilienceSource SourceConfig",
 }
-"""Where each name is defined."""
+"""Which module defines which names."""
 
 if not TYPE_CHECKING:
     __getattr__ = lazy_names(__name__, _HOMES)

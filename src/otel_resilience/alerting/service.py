@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from types import NoneType, TracebackType
+from types import NoneType
 from typing import Final, Self
 
 from otel_resilience._internal import validation as check
@@ -390,9 +390,7 @@ class AlertService:
         """As :meth:`start`."""
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def on_receipt(self, receipt: Receipt) -> None:

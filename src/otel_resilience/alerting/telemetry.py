@@ -67,7 +67,7 @@ def delivered(channel: str, notification: Notification, seconds: float) -> None:
         contract.EVENT_ALERT_DELIVERED,
         events.INFO,
         f"alert delivered to {channel} after {seconds:.1f} s: {notification.title}",
-        {**_attributes(channel, notification), contract.PREFIX + "alert.delivery.duration": seconds},
+        {**_attributes(channel, notification), contract.ALERT_DELIVERY_SECONDS: seconds},
     )
 
 

@@ -107,9 +107,17 @@ class Protection(Generic[Q]):
         """The policy for a host. Raises ``KeyError`` where there are policies by host, and none for this one."""
         return self._policy if isinstance(self._policy, Policy) else self._policy[(host or "").lower().strip("[]")]
 
-    def name(self, request: Q, default: str) -> str:
-        """The operation's name on telemetry."""
-        return default if self._name is None else self._name(request)
+    def options(
+        self, policy: Policy, request: Q, method: str, headers: Any, *, one_shot: bool, name: str | None = None
+    ) -> dict[str, Any]:
+        """How the call is made: the operation's name on telemetry, and whether it is ``idempotent``: by the body, what
+        the policy declares, or the request itself."""
+        idempotent: bool | None = None
+        if one_shot:
+            idempotent = False
+        elif policy.idempotent is None:
+            idempotent = is_idempotent(method) or has_key(headers)
+        return {"name": name or method if self._name is None else self._name(request), "idempotent": idempotent}
 
     def body(self, response: Any, method: str | None, status: int, headers: Any, *, decoded: bool = False) -> Body:
         """Takes the body of an answer, up to ``max_body_bytes``. Raises ``BodyError`` where that is known not to do.
@@ -137,6 +145,11 @@ class Exchange(Generic[R]):
         self._answers.append(response)
         verdict = None if status < 400 or self._is_challenge(status, headers) else classify_status(status, headers)
         return None if verdict is None else StatusError(response, verdict)
+
+    def worth_reading(self, error: StatusError | None, headers: Any) -> bool:
+        """Whether to read an answer at once: it may be discarded, and it is small."""
+        length = headers.get("Content-Length") if error is not None and error.classification.retryable else None
+        return length is not None and length.isdecimal() and int(length) <= SMALL
 
     def refuse(self, error: StatusError) -> StatusError:
         """The error for the attempt to raise. Its answer is as the caller may get it: what was to be read is read."""
@@ -234,19 +247,6 @@ class AsyncExchange(Exchange[R]):
     async def _close_rest(self, but: R | None = None) -> None:
         for response in self._rest(but):
             await self._close(response)
-
-
-def worth_reading(error: StatusError, headers: Any) -> bool:
-    """Whether to read an answer at once: it may be discarded, and it is small."""
-    length = headers.get("Content-Length")
-    return error.classification.retryable and length is not None and length.isdecimal() and int(length) <= SMALL
-
-
-def declared(policy: Policy, method: str, headers: Any, *, one_shot: bool) -> bool | None:
-    """The ``idempotent`` of a call: by the body, what the policy declares, or the request itself."""
-    if one_shot:
-        return False
-    return None if policy.idempotent is not None else is_idempotent(method) or has_key(headers)
 
 
 def timed_by_client(policy: Policy) -> Policy:

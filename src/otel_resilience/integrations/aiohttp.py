@@ -12,7 +12,7 @@ from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, Clie
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.payload import BytesPayload
 
-from otel_resilience.integrations._http import AsyncExchange, PolicyByHost, Protection, declared, worth_reading
+from otel_resilience.integrations._http import AsyncExchange, PolicyByHost, Protection
 from otel_resilience.policy.policy import Policy
 
 __all__ = ["resilience_middleware"]
@@ -65,19 +65,14 @@ def resilience_middleware(
                 await _read(response, protection)
                 if judge is not None and await exchange.accepts(judge, response):
                     error = None
-            elif error is not None and worth_reading(error, response.headers):
+            elif exchange.worth_reading(error, response.headers):
                 _replace(response, await response.read())
             if error is not None:
                 raise exchange.refuse(error)
             return response
 
-        return await exchange.run(
-            lambda: policy.execute(
-                attempt,
-                name=protection.name(request, request.method),
-                idempotent=declared(policy, request.method, request.headers, one_shot=_read_once(request)),
-            )
-        )
+        options = protection.options(policy, request, request.method, request.headers, one_shot=_read_once(request))
+        return await exchange.run(lambda: policy.execute(attempt, **options))
 
     return resilience
 

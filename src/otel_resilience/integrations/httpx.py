@@ -30,10 +30,8 @@ from otel_resilience.integrations._http import (
     PolicyByHost,
     Protection,
     SyncExchange,
-    declared,
     time_left,
     timed_by_client,
-    worth_reading,
 )
 from otel_resilience.limits.attempt_timeout import TimeLimit, TimeLimitError
 from otel_resilience.policy.policy import Policy
@@ -114,9 +112,9 @@ class _Transport:
         template = request.extensions.get("url_template")
         method = request.method.upper()
         one_shot = not isinstance(request.stream, _library_of(request).ByteStream)
+        name = f"{method} {template}" if template else method
         return {
-            "name": self._protection.name(request, f"{method} {template}" if template else method),
-            "idempotent": declared(policy, method, request.headers, one_shot=one_shot),
+            **self._protection.options(policy, request, method, request.headers, one_shot=one_shot, name=name),
             "deadline": request.extensions.get("deadline"),
             "permits": 1 if self._permits is None else self._permits(request),
         }
@@ -229,7 +227,7 @@ class ResilientTransport(_Transport, _BaseTransport):
                 judge = self._protection.judge
                 if judge is not None and exchange.accepts(judge, _complete(request, response, content)):
                     error = None
-            elif error is not None and worth_reading(error, response.headers):
+            elif exchange.worth_reading(error, response.headers):
                 content, stream = b"".join(response.stream), response.stream
                 stream.close()
                 response.stream = _library_of(request).ByteStream(content)
@@ -311,7 +309,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
             error = exchange.judge(response, response.status_code, response.headers)
             if error is None:
                 return response
-            if worth_reading(error, response.headers):
+            if exchange.worth_reading(error, response.headers):
                 content, stream = b"".join([chunk async for chunk in response.stream]), response.stream
                 await stream.aclose()
                 response.stream = _library_of(request).ByteStream(content)

@@ -22,10 +22,8 @@ from otel_resilience.integrations._http import (
     PolicyByHost,
     Protection,
     SyncExchange,
-    declared,
     time_left,
     timed_by_client,
-    worth_reading,
 )
 from otel_resilience.policy.policy import Policy
 
@@ -169,21 +167,16 @@ def _protected(
             _read(protection, response, method, check_time)
             if protection.judge is not None and exchange.accepts(protection.judge, response):
                 error = None
-        elif not stream or (error is not None and worth_reading(error, response.headers)):
+        elif not stream or exchange.worth_reading(error, response.headers):
             response.content  # noqa: B018  # read, and kept
         if error is not None:
             raise exchange.refuse(error)
         return response
 
     one_shot = not isinstance(request.body, (str, bytes, type(None)))
+    options = protection.options(policy, request, method, request.headers, one_shot=one_shot)
     timed = timed_by_client(policy)
-    return exchange.run(
-        lambda: timed.execute(
-            attempt,
-            name=protection.name(request, method),
-            idempotent=declared(policy, method, request.headers, one_shot=one_shot),
-        )
-    )
+    return exchange.run(lambda: timed.execute(attempt, **options))
 
 
 def _read(protection: Protection[PreparedRequest], response: Response, method: str, check: Callable[[], None]) -> None:

@@ -194,7 +194,7 @@ class CallTelemetry(Enclosing):
             contract.EVENT_ERROR_CLASSIFIED,
             _LEVELS[verdict.severity],
             f"{dependency} {operation}: {verdict.error_type} is {verdict.error_class.value}",
-            {**failure, contract.PREFIX + "error.unclassified": verdict.unclassified},
+            {**failure, contract.ERROR_UNCLASSIFIED: verdict.unclassified},
             span=span,
         )
         telemetry.emit(
@@ -204,7 +204,7 @@ class CallTelemetry(Enclosing):
             {
                 **failure,
                 contract.ATTEMPT_NUMBER: self.number or self.attempts,
-                contract.PREFIX + "attempt.duration": self.policy.clock() - self.started_attempt,
+                contract.ATTEMPT_DURATION: self.policy.clock() - self.started_attempt,
                 "exception.type": name_of(type(error)),
                 "exception.message": message,
             },

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_resilience.telemetry.definitions import Event as Event
 from otel_resilience.telemetry.definitions import Metric as Metric
-from otel_resilience.telemetry.definitions import Span as Span
 
 SCOPE: Final = "otel_resilience"
 """Name of the tracer, the meter and the logger."""
@@ -139,7 +137,6 @@ OPERATION_DURATION: Final = Metric(
     "Time of a protected call, waits included.",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-"""Time of a protected call, waits included."""
 OPERATION_ATTEMPTS: Final = Metric(
     "resilience.operation.attempts",
     "histogram",
@@ -148,7 +145,6 @@ OPERATION_ATTEMPTS: Final = Metric(
     "Attempts that a protected call sent.",
     (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0),
 )
-"""Attempts that a protected call sent."""
 ERRORS: Final = Metric(
     "resilience.errors",
     "counter",
@@ -162,7 +158,6 @@ ERRORS: Final = Metric(
     ),
     "Failed attempts by what they failed with.",
 )
-"""Failed attempts by what they failed with."""
 DELAY: Final = Metric(
     "resilience.retry.delay",
     "histogram",
@@ -171,7 +166,6 @@ DELAY: Final = Metric(
     "Waits before retries.",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-"""Waits before retries."""
 SUPPRESSED: Final = Metric(
     "resilience.retry.suppressed",
     "counter",
@@ -179,7 +173,6 @@ SUPPRESSED: Final = Metric(
     ("resilience.dependency", "resilience.retry.suppress_reason"),
     "Retries that were not made although attempts remained.",
 )
-"""Retries that were not made although attempts remained."""
 BUDGET_UTILIZATION: Final = Metric(
     "resilience.retry.budget.utilization",
     "gauge",
@@ -187,7 +180,6 @@ BUDGET_UTILIZATION: Final = Metric(
     ("resilience.dependency",),
     "Share of the retry budget that is spent; of the emptiest where a dependency has several.",
 )
-"""Share of the retry budget that is spent; of the emptiest where a dependency has several."""
 LIMIT_WAIT: Final = Metric(
     "resilience.limit.wait.duration",
     "histogram",
@@ -196,7 +188,6 @@ LIMIT_WAIT: Final = Metric(
     "Waits for a permit or a slot; what passed at once is not in it.",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
-"""Waits for a permit or a slot; what passed at once is not in it."""
 LIMIT_REJECTIONS: Final = Metric(
     "resilience.limit.rejections",
     "counter",
@@ -204,7 +195,6 @@ LIMIT_REJECTIONS: Final = Metric(
     ("resilience.dependency", "resilience.limit"),
     "Calls that a limit could not let pass in time; nothing was sent.",
 )
-"""Calls that a limit could not let pass in time; nothing was sent."""
 LIMIT_SHADOW_EXCEEDED: Final = Metric(
     "resilience.limit.shadow_exceeded",
     "counter",
@@ -212,7 +202,6 @@ LIMIT_SHADOW_EXCEEDED: Final = Metric(
     ("resilience.dependency", "resilience.limit"),
     "Calls that shadow mode let pass and an enforcing limit would have made wait or rejected.",
 )
-"""Calls that shadow mode let pass and an enforcing limit would have made wait or rejected."""
 CONCURRENCY_IN_FLIGHT: Final = Metric(
     "resilience.concurrency.in_flight",
     "updowncounter",
@@ -220,7 +209,6 @@ CONCURRENCY_IN_FLIGHT: Final = Metric(
     ("resilience.dependency",),
     "Calls under way to a dependency whose calls at a time are limited.",
 )
-"""Calls under way to a dependency whose calls at a time are limited."""
 TIMEOUT_ABANDONED: Final = Metric(
     "resilience.timeout.abandoned",
     "updowncounter",
@@ -228,7 +216,6 @@ TIMEOUT_ABANDONED: Final = Metric(
     ("resilience.dependency",),
     "Threads that still run an attempt which was given up at its time limit.",
 )
-"""Threads that still run an attempt which was given up at its time limit."""
 BREAKER_STATUS: Final = Metric(
     "resilience.circuit_breaker.status",
     "updowncounter",
@@ -236,7 +223,6 @@ BREAKER_STATUS: Final = Metric(
     ("resilience.dependency", "resilience.circuit_breaker.state"),
     "1 for the state of the circuit, 0 for the others; the worst state where a dependency has several breakers.",
 )
-"""1 for the state of the circuit, 0 for the others; the worst state where a dependency has several breakers."""
 BREAKER_TRANSITIONS: Final = Metric(
     "resilience.circuit_breaker.transitions",
     "counter",
@@ -244,7 +230,6 @@ BREAKER_TRANSITIONS: Final = Metric(
     ("resilience.dependency", "resilience.from", "resilience.to", "resilience.reason"),
     "Changes of state.",
 )
-"""Changes of state."""
 BREAKER_REJECTIONS: Final = Metric(
     "resilience.circuit_breaker.rejections",
     "counter",
@@ -252,7 +237,6 @@ BREAKER_REJECTIONS: Final = Metric(
     ("resilience.dependency",),
     "Calls rejected by an open circuit.",
 )
-"""Calls rejected by an open circuit."""
 BREAKER_SHADOW_REJECTIONS: Final = Metric(
     "resilience.circuit_breaker.shadow_rejections",
     "counter",
@@ -260,7 +244,6 @@ BREAKER_SHADOW_REJECTIONS: Final = Metric(
     ("resilience.dependency",),
     "Calls that shadow mode let pass and an enforcing breaker would have rejected.",
 )
-"""Calls that shadow mode let pass and an enforcing breaker would have rejected."""
 BREAKER_RECOVERY: Final = Metric(
     "resilience.circuit_breaker.recovery.duration",
     "histogram",
@@ -269,7 +252,6 @@ BREAKER_RECOVERY: Final = Metric(
     "Time from opening until closed again.",
     (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
 )
-"""Time from opening until closed again."""
 BREAKER_STALE: Final = Metric(
     "resilience.circuit_breaker.stale_results",
     "counter",
@@ -277,7 +259,6 @@ BREAKER_STALE: Final = Metric(
     ("resilience.dependency",),
     "Results that arrived after the state had changed and were dropped.",
 )
-"""Results that arrived after the state had changed and were dropped."""
 STORAGE_DEGRADED: Final = Metric(
     "resilience.storage.degraded",
     "updowncounter",
@@ -285,7 +266,6 @@ STORAGE_DEGRADED: Final = Metric(
     ("resilience.storage",),
     "1 while shared state cannot be reached and processes fall back to local state, else 0.",
 )
-"""1 while shared state cannot be reached and processes fall back to local state, else 0."""
 STORAGE_DURATION: Final = Metric(
     "resilience.storage.step.duration",
     "histogram",
@@ -294,7 +274,6 @@ STORAGE_DURATION: Final = Metric(
     "Time of one step of shared state, waits for the storage included.",
     (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0),
 )
-"""Time of one step of shared state, waits for the storage included."""
 ALERT_NOTIFICATIONS: Final = Metric(
     "resilience.alert.notifications",
     "counter",
@@ -302,7 +281,6 @@ ALERT_NOTIFICATIONS: Final = Metric(
     ("resilience.channel", "resilience.severity", "resilience.outcome", "error.type"),
     "Notifications that a channel accepted, or that were given up there.",
 )
-"""Notifications that a channel accepted, or that were given up there."""
 ALERT_SUPPRESSED: Final = Metric(
     "resilience.alert.suppressed",
     "counter",
@@ -310,7 +288,6 @@ ALERT_SUPPRESSED: Final = Metric(
     ("resilience.reason",),
     "Alerts that got no notification of their own; they are counted in the notifications of their incident.",
 )
-"""Alerts that got no notification of their own; they are counted in the notifications of their incident."""
 ALERT_DELIVERY_DURATION: Final = Metric(
     "resilience.alert.delivery.duration",
     "histogram",
@@ -319,7 +296,6 @@ ALERT_DELIVERY_DURATION: Final = Metric(
     "Time from the error until the channel accepted the notification, or until it was given up.",
     (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
 )
-"""Time from the error until the channel accepted the notification, or until it was given up."""
 ALERT_QUEUE: Final = Metric(
     "resilience.alert.queue.size",
     "updowncounter",
@@ -327,11 +303,9 @@ ALERT_QUEUE: Final = Metric(
     ("resilience.channel",),
     "Notifications that wait for a channel.",
 )
-"""Notifications that wait for a channel."""
 ALERT_DEAD_LETTERS: Final = Metric(
     "resilience.alert.dead_letter.size", "updowncounter", "{notification}", (), "Notifications that no channel took."
 )
-"""Notifications that no channel took."""
 
 METRICS: Final = (
     OPERATION_DURATION,
@@ -364,51 +338,6 @@ ATTEMPT_SPAN: Final = "attempt"
 """One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged."""
 DELIVERY_SPAN: Final = "alert.deliver"
 """One notification on its way to a channel; linked to the trace that caused it."""
-
-SPANS: Final = (
-    Span(
-        "{dependency} {operation}",
-        "INTERNAL",
-        (
-            "resilience.dependency",
-            "resilience.operation",
-            "resilience.attempts",
-            "resilience.outcome",
-            "error.type",
-            "resilience.disabled",
-        ),
-        "One protected call. ERROR only where it finally failed and no fallback took its place.",
-    ),
-    Span(
-        "attempt",
-        "INTERNAL",
-        (
-            "resilience.dependency",
-            "resilience.attempt.number",
-            "resilience.attempt.hedged",
-            "resilience.retry.delay",
-            "error.type",
-            "resilience.error.class",
-            "resilience.error.severity",
-            "resilience.fault.injected",
-        ),
-        "One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged.",
-    ),
-    Span(
-        "alert.deliver",
-        "INTERNAL",
-        (
-            "resilience.channel",
-            "resilience.severity",
-            "resilience.alert.status",
-            "resilience.alert.fingerprint",
-            "resilience.outcome",
-            "error.type",
-        ),
-        "One notification on its way to a channel; linked to the trace that caused it.",
-    ),
-)
-
 EVENT_ATTEMPT_FAILED: Final = "resilience.attempt.failed"
 """An attempt failed."""
 EVENT_RETRY_SCHEDULED: Final = "resilience.retry.scheduled"
@@ -439,155 +368,3 @@ EVENT_ALERT_FAILED: Final = "resilience.alert.delivery_failed"
 """A notification was given up at a channel."""
 EVENT_ALERT_HANDLED: Final = "resilience.alert.handled"
 """A person acknowledged, silenced, closed or resent an incident, from the command line, the page or the API."""
-
-EVENTS: Final = (
-    Event(
-        "resilience.attempt.failed",
-        "INFO",
-        (
-            "resilience.dependency",
-            "resilience.operation",
-            "error.type",
-            "resilience.error.class",
-            "resilience.error.severity",
-            "resilience.attempt.number",
-            "resilience.attempt.duration",
-            "exception.type",
-            "exception.message",
-        ),
-        "An attempt failed.",
-    ),
-    Event(
-        "resilience.retry.scheduled",
-        "INFO",
-        (
-            "resilience.dependency",
-            "resilience.operation",
-            "error.type",
-            "resilience.attempt.number",
-            "resilience.retry.delay",
-            "resilience.retry.source",
-        ),
-        "A retry will follow after a wait.",
-    ),
-    Event(
-        "resilience.retry.shadowed",
-        "INFO",
-        (
-            "resilience.dependency",
-            "resilience.operation",
-            "error.type",
-            "resilience.attempt.number",
-            "resilience.retry.delay",
-            "resilience.retry.source",
-        ),
-        "Shadow mode: a retry would follow after a wait. None is made.",
-    ),
-    Event(
-        "resilience.retry.exhausted",
-        "WARN",
-        ("resilience.dependency", "resilience.operation", "error.type", "resilience.attempts"),
-        "All attempts were used up.",
-    ),
-    Event(
-        "resilience.retry.budget_exhausted",
-        "WARN",
-        ("resilience.dependency",),
-        "The retry budget ran dry; reported once per episode.",
-    ),
-    Event(
-        "resilience.circuit_breaker.state_changed",
-        "WARN on opening, else INFO",
-        (
-            "resilience.dependency",
-            "resilience.from",
-            "resilience.to",
-            "resilience.reason",
-            "error.type",
-            "resilience.circuit_breaker.window.failures",
-            "resilience.circuit_breaker.window.calls",
-            "resilience.circuit_breaker.open_for",
-        ),
-        "A circuit breaker changed its state.",
-    ),
-    Event(
-        "resilience.circuit_breaker.probe_expired",
-        "WARN",
-        ("resilience.dependency", "resilience.circuit_breaker.probes"),
-        "A half-open probe did not answer within its lease; its slot is free again.",
-    ),
-    Event(
-        "resilience.storage.degraded",
-        "WARN",
-        ("resilience.storage", "error.type"),
-        "Shared state cannot be reached, or not in time: processes fall back to local state. Emitted once per outage.",
-    ),
-    Event(
-        "resilience.storage.restored",
-        "INFO",
-        ("resilience.storage", "resilience.outage.duration"),
-        "Shared state answers again, and what was found out meanwhile was merged.",
-    ),
-    Event(
-        "resilience.storage.damaged",
-        "WARN",
-        ("resilience.storage",),
-        "A file of shared state cannot be used. It was set aside, and its state starts empty.",
-    ),
-    Event(
-        "resilience.error.classified",
-        "INFO for LOW and MEDIUM, WARN for HIGH, ERROR for CRITICAL",
-        (
-            "resilience.dependency",
-            "resilience.operation",
-            "error.type",
-            "resilience.error.class",
-            "resilience.error.severity",
-            "resilience.error.unclassified",
-        ),
-        "An error was classified.",
-    ),
-    Event(
-        "resilience.disabled", "WARN", (), "The off switch was used: calls are made once and unprotected from here on."
-    ),
-    Event(
-        "resilience.alert.delivered",
-        "INFO",
-        (
-            "resilience.channel",
-            "resilience.severity",
-            "resilience.alert.status",
-            "resilience.alert.fingerprint",
-            "resilience.dependency",
-            "resilience.alert.delivery.duration",
-        ),
-        "A channel accepted a notification.",
-    ),
-    Event(
-        "resilience.alert.delivery_failed",
-        "ERROR for HIGH and CRITICAL, else WARN",
-        (
-            "resilience.channel",
-            "resilience.severity",
-            "resilience.alert.status",
-            "resilience.alert.fingerprint",
-            "resilience.dependency",
-            "error.type",
-        ),
-        "A notification was given up at a channel.",
-    ),
-    Event(
-        "resilience.alert.handled",
-        "INFO",
-        (
-            "resilience.alert.action.name",
-            "resilience.alert.action.by",
-            "resilience.alert.action.reason",
-            "resilience.alert.incident",
-            "resilience.alert.fingerprint",
-            "resilience.severity",
-            "resilience.dependency",
-        ),
-        "A person acknowledged, silenced, closed or resent an incident, from the command line, the page or the API.",
-    ),
-)

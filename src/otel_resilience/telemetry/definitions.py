@@ -17,21 +17,3 @@ class Metric(NamedTuple):
     attributes: tuple[str, ...]
     description: str
     boundaries: tuple[float, ...] | None = None
-
-
-class Span(NamedTuple):
-    """One span of the contract."""
-
-    name: str
-    kind: str
-    attributes: tuple[str, ...]
-    description: str
-
-
-class Event(NamedTuple):
-    """One event of the contract: a log record with this event name."""
-
-    name: str
-    severity: str
-    attributes: tuple[str, ...]
-    description: str

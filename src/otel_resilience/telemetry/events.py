@@ -34,8 +34,8 @@ def state_changed(dependency: str, transition: Transition) -> None:
         contract.BREAKER_FROM: transition.source.value,
         contract.BREAKER_TO: transition.target.value,
         contract.BREAKER_REASON: transition.reason.value,
-        contract.PREFIX + "circuit_breaker.window.failures": transition.failures,
-        contract.PREFIX + "circuit_breaker.window.calls": transition.calls,
+        contract.BREAKER_WINDOW_FAILURES: transition.failures,
+        contract.BREAKER_WINDOW_CALLS: transition.calls,
     }
     if transition.error_type is not None:
         attributes[contract.ERROR_TYPE] = transition.error_type
@@ -94,7 +94,7 @@ def probe_expired(dependency: str, number: int) -> None:
         contract.EVENT_PROBE_EXPIRED,
         WARN,
         f"circuit breaker {dependency}: {number} probe(s) did not answer within the lease",
-        {contract.DEPENDENCY: dependency, contract.PREFIX + "circuit_breaker.probes": number},
+        {contract.DEPENDENCY: dependency, contract.BREAKER_PROBES: number},
     )
 
 

@@ -18,13 +18,15 @@ V = TypeVar("V")
 W = TypeVar("W")
 
 
-class Breaker(Protocol):
-    """A circuit breaker whose state is shown."""
-
+class _Protecting(Protocol):
     @property
     def dependency(self) -> str:
         """What it protects."""
         ...
+
+
+class Breaker(_Protecting, Protocol):
+    """A circuit breaker whose state is shown."""
 
     @property
     def state(self) -> BreakerState:
@@ -32,13 +34,8 @@ class Breaker(Protocol):
         ...
 
 
-class Concurrency(Protocol):
+class Concurrency(_Protecting, Protocol):
     """A limit on calls at a time."""
-
-    @property
-    def dependency(self) -> str:
-        """What it protects."""
-        ...
 
     @property
     def in_flight(self) -> int:

@@ -17,6 +17,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from tools.telemetry import signals
 
 from catalog_sync.demo import figures
 from catalog_sync.demo.receiver import running_receiver
@@ -135,4 +136,4 @@ def test_growth_of_cumulative_series() -> None:
 
 
 def test_names_of_the_contract_are_those_that_are_read() -> None:
-    assert contract.EVENT_STATE_CHANGED in {event.name for event in contract.EVENTS}
+    assert contract.EVENT_STATE_CHANGED in {event.name for event in signals.events("resilience")}

@@ -23,7 +23,7 @@ class Traced:
     def __init__(self, from_s: float = 0.1) -> None:
         self.exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
-        self.processor = QuickCalls([SimpleSpanProcessor(self.exporter)], "redis", from_s)
+        self.processor = QuickCalls(SimpleSpanProcessor(self.exporter), "redis", from_s)
         provider.add_span_processor(self.processor)
         self.tracer: Tracer = provider.get_tracer("test")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from catalog_sync.store import CatalogStore, open_store
-from support.published import StoreSettings, quick_policy
+from support.published import quick_policy, store_settings
 from support.redis_server import RedisServer
 
 
@@ -20,5 +20,5 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 async def store(server: RedisServer, tmp_path: Path) -> AsyncIterator[CatalogStore]:
-    async with open_store(StoreSettings(tmp_path / "state", server.url), quick_policy()) as opened:
+    async with open_store(store_settings(tmp_path / "state", server.url), quick_policy()) as opened:
         yield opened

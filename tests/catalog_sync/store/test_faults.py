@@ -18,7 +18,7 @@ from catalog_sync.domain.errors import (
 )
 from catalog_sync.store import CatalogStore, CorruptEntryError, open_store
 from otel_resilience import CircuitBreakerConfig, Policy
-from support.published import StoreSettings, make_bundle, publish, quick_policy
+from support.published import make_bundle, publish, quick_policy, store_settings
 from support.redis_server import RedisServer, free_port
 
 PASSWORD = "hunter2-hunter2"
@@ -72,7 +72,7 @@ async def replica(server: RedisServer, tmp_path: Path) -> AsyncIterator[RedisSer
 
 @pytest.mark.fault("F40")
 async def test_f40_a_refused_port_is_a_connection_error(tmp_path: Path) -> None:
-    async with open_store(StoreSettings(tmp_path, f"redis://127.0.0.1:{free_port()}/0"), quick_policy()) as store:
+    async with open_store(store_settings(tmp_path, f"redis://127.0.0.1:{free_port()}/0"), quick_policy()) as store:
         with pytest.raises(CacheConnectionError) as caught:
             await store.current()
         assert caught.value.__cause__ is not None
@@ -90,7 +90,7 @@ async def test_f41_a_redis_that_dies_and_comes_back_is_used_again(store: Catalog
 
 @pytest.mark.fault("F41")
 async def test_f41_the_policy_of_the_store_rides_out_a_restart(server: RedisServer, tmp_path: Path) -> None:
-    settings = StoreSettings(tmp_path, server.url)
+    settings = store_settings(tmp_path, server.url)
     async with open_store(settings) as store:
         await store.ping()
         server.kill()
@@ -102,7 +102,7 @@ async def test_f41_the_policy_of_the_store_rides_out_a_restart(server: RedisServ
 async def test_f44_a_wrong_password_is_sent_at_most_twice_under_the_policy_of_the_store(tmp_path: Path) -> None:
     async with (
         ScriptedRedis(b"-WRONGPASS invalid username-password pair\r\n") as scripted,
-        open_store(StoreSettings(tmp_path, scripted.url)) as store,
+        open_store(store_settings(tmp_path, scripted.url)) as store,
     ):
         with pytest.raises(CacheAuthenticationError):
             await store.current()
@@ -111,7 +111,7 @@ async def test_f44_a_wrong_password_is_sent_at_most_twice_under_the_policy_of_th
 
 @pytest.mark.fault("F42")
 async def test_f42_a_replica_refuses_writes_as_a_passing_fault(replica: RedisServer, tmp_path: Path) -> None:
-    async with open_store(StoreSettings(tmp_path, replica.url), quick_policy()) as store:
+    async with open_store(store_settings(tmp_path, replica.url), quick_policy()) as store:
         with pytest.raises(CacheConnectionError) as caught:
             await publish(store, "v1", [make_bundle("a")])
         assert caught.value.error_type == "redis_readonly"
@@ -139,7 +139,7 @@ async def test_f42_f43_f44_replies_become_typed_errors(
 ) -> None:
     async with (
         ScriptedRedis(reply) as scripted,
-        open_store(StoreSettings(tmp_path, scripted.url), quick_policy()) as store,
+        open_store(store_settings(tmp_path, scripted.url), quick_policy()) as store,
     ):
         with pytest.raises(error) as caught:
             await store.current()
@@ -152,18 +152,18 @@ async def test_f42_f43_f44_replies_become_typed_errors(
 async def test_f44_a_wrong_password_is_no_connection_error_and_stays_secret(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "server", password=PASSWORD) as server:
         for wrong in (None, "wrong-wrong-wrong"):
-            async with open_store(StoreSettings(tmp_path, server.url_with(wrong)), quick_policy()) as store:
+            async with open_store(store_settings(tmp_path, server.url_with(wrong)), quick_policy()) as store:
                 with pytest.raises(CacheAuthenticationError) as caught:
                     await store.current()
             shown = "".join(traceback.format_exception(caught.value))
             assert "wrong-wrong-wrong" not in shown
-        async with open_store(StoreSettings(tmp_path, server.url), quick_policy()) as store:
+        async with open_store(store_settings(tmp_path, server.url), quick_policy()) as store:
             assert await store.current() is None
 
 
 @pytest.mark.fault("F45")
 async def test_f45_a_slow_redis_is_given_up_after_the_attempt_timeout(server: RedisServer, tmp_path: Path) -> None:
-    async with open_store(StoreSettings(tmp_path, server.url), quick_policy(0.1)) as store:
+    async with open_store(store_settings(tmp_path, server.url), quick_policy(0.1)) as store:
         await store.ping()
         server.pause()
         try:
@@ -176,7 +176,7 @@ async def test_f45_a_slow_redis_is_given_up_after_the_attempt_timeout(server: Re
 
 async def test_an_open_circuit_is_told_as_such(tmp_path: Path) -> None:
     policy = Policy("redis", breaker=CircuitBreakerConfig(failure_threshold=1))
-    async with open_store(StoreSettings(tmp_path, f"redis://127.0.0.1:{free_port()}/0"), policy) as store:
+    async with open_store(store_settings(tmp_path, f"redis://127.0.0.1:{free_port()}/0"), policy) as store:
         with pytest.raises(CacheConnectionError):
             await store.ping()
         with pytest.raises(CacheConnectionError) as caught:
@@ -196,7 +196,7 @@ async def test_corrupt_json_is_an_error_and_not_a_missing_bundle(store: CatalogS
 @pytest.mark.parametrize("url", ["http://x", "redis://:pass-word@host:notaport/0", "nonsense"])
 async def test_an_unusable_url_is_a_configuration_error_that_does_not_show_it(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        async with open_store(StoreSettings(tmp_path, url), quick_policy()):
+        async with open_store(store_settings(tmp_path, url), quick_policy()):
             pass
     assert "pass-word" not in "".join(traceback.format_exception(caught.value))
     assert "REDIS_URL" in str(caught.value)

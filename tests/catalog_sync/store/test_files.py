@@ -12,7 +12,7 @@ import pytest
 
 from catalog_sync.settings.folders import make_private
 from catalog_sync.store.files import write_json_atomically
-from otel_resilience._internal.folders import make_private as library_make_private
+from otel_resilience._internal.files import make_private as library_make_private
 
 
 def test_a_file_is_replaced_and_its_folder_made(tmp_path: Path) -> None:

@@ -16,18 +16,18 @@ from catalog_sync.store import CatalogStore, LockLease, SharedOwner, StaleFenceE
 from catalog_sync.store.client import GuardedRedis, connect_url
 from catalog_sync.store.lock import SyncLock
 from otel_resilience import Policy
-from support.published import StoreSettings, lease_of, publish, quick_policy
+from support.published import lease_of, publish, quick_policy, store_settings
 from support.redis_server import RedisServer
 
 
 @asynccontextmanager
 async def short_lock(server: RedisServer, tmp_path: Path, ttl: float) -> AsyncIterator[CatalogStore]:
-    async with open_store(StoreSettings(tmp_path, server.url), quick_policy(0.2), lock_ttl=ttl) as store:
+    async with open_store(store_settings(tmp_path, server.url), quick_policy(0.2), lock_ttl=ttl) as store:
         yield store
 
 
 async def test_a_second_run_is_told_who_holds_the_lock_and_since_when(server: RedisServer, tmp_path: Path) -> None:
-    settings = StoreSettings(tmp_path, server.url)
+    settings = store_settings(tmp_path, server.url)
     async with open_store(settings, quick_policy(), wall_clock=lambda: 1_795_485_600.5) as store:
         lease = await lease_of(store, "a" * 32)
         busy = await store.acquire_lock("b" * 32)
@@ -136,7 +136,7 @@ async def test_an_error_of_the_work_passes_and_frees_the_lock(store: CatalogStor
 
 
 async def test_domain_4_1_a_lock_that_cannot_be_asked_is_an_error_and_not_busy(tmp_path: Path) -> None:
-    async with open_store(StoreSettings(tmp_path, "redis://127.0.0.1:1/0"), quick_policy()) as store:
+    async with open_store(store_settings(tmp_path, "redis://127.0.0.1:1/0"), quick_policy()) as store:
         with pytest.raises(CacheConnectionError):
             await store.acquire_lock("a" * 32)
 

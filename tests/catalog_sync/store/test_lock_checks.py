@@ -11,7 +11,7 @@ from catalog_sync.domain.models import LockHolder
 from catalog_sync.store import CatalogStore, LockLease, SharedOwner, StaleFenceError, open_store
 from catalog_sync.store.errors import SyncEndedError
 from catalog_sync.store.keys import CURRENT, FENCE, FENCE_SEQ, LOCK, Key, VersionKeys, receipt_key
-from support.published import StoreSettings, lease_of, publish, quick_policy
+from support.published import lease_of, publish, quick_policy, store_settings
 from support.redis_server import RedisServer
 
 SINCE = "2026-11-24T02:00:00.000Z"
@@ -23,7 +23,7 @@ AHEAD = 8_000_000_000_000_000
 @pytest.fixture
 async def store(server: RedisServer, tmp_path: Path) -> AsyncIterator[CatalogStore]:
     """Patient: nothing here is about time limits."""
-    async with open_store(StoreSettings(tmp_path / "state", server.url), quick_policy(60)) as opened:
+    async with open_store(store_settings(tmp_path / "state", server.url), quick_policy(60)) as opened:
         yield opened
 
 

@@ -14,18 +14,18 @@ import pytest
 
 from catalog_sync.store import CatalogStore, open_store
 from catalog_sync.store.private import PrivateRedis
-from support.published import StoreSettings, make_bundle, publish, quick_policy
+from support.published import make_bundle, publish, quick_policy, store_settings
 from support.redis_server import require_redis_server
 
 TESTS = Path(__file__).parents[2]
 USER = """
 import asyncio, sys
 from pathlib import Path
-from support.published import StoreSettings, quick_policy
+from support.published import store_settings, quick_policy
 from catalog_sync.store import open_store
 
 async def main():
-    async with open_store(StoreSettings(Path(sys.argv[1])), quick_policy()) as store:
+    async with open_store(store_settings(Path(sys.argv[1])), quick_policy()) as store:
         await store.ping()
         print(store.backend, flush=True)
         await asyncio.to_thread(sys.stdin.readline)
@@ -74,7 +74,7 @@ def listens(path: Path) -> bool:
 
 
 async def test_the_catalogue_outlives_its_server(tmp_path: Path) -> None:
-    settings = StoreSettings(tmp_path)
+    settings = store_settings(tmp_path)
     async with open_store(settings, quick_policy()) as store:
         assert (store.backend, store.degraded) == ("private-redis", False)
         meta = await publish(store, "v1", [make_bundle("a")])
@@ -89,7 +89,7 @@ async def test_the_catalogue_outlives_its_server(tmp_path: Path) -> None:
 async def test_two_processes_share_it_and_the_last_one_shuts_it_down(tmp_path: Path) -> None:
     other = other_process(tmp_path)
     path = tmp_path / "redis" / "redis.sock"
-    async with open_store(StoreSettings(tmp_path), quick_policy()) as store:
+    async with open_store(store_settings(tmp_path), quick_policy()) as store:
         before = await server_pid(store)
         await asyncio.to_thread(finish, other)
         assert await server_pid(store) == before
@@ -97,8 +97,8 @@ async def test_two_processes_share_it_and_the_last_one_shuts_it_down(tmp_path: P
 
 
 async def test_leaving_first_keeps_it_for_the_others(tmp_path: Path) -> None:
-    async with open_store(StoreSettings(tmp_path), quick_policy()) as first:
-        async with open_store(StoreSettings(tmp_path), quick_policy()) as second:
+    async with open_store(store_settings(tmp_path), quick_policy()) as first:
+        async with open_store(store_settings(tmp_path), quick_policy()) as second:
             assert await server_pid(first) == await server_pid(second)
         await first.ping()
     assert not listens(tmp_path / "redis" / "redis.sock")
@@ -109,27 +109,27 @@ async def test_a_server_whose_users_were_killed_is_adopted_and_shut_down(tmp_pat
     finish(other, kill=True)
     path = tmp_path / "redis" / "redis.sock"
     assert listens(path)
-    async with open_store(StoreSettings(tmp_path), quick_policy()) as store:
+    async with open_store(store_settings(tmp_path), quick_policy()) as store:
         await store.ping()
     assert not listens(path)
 
 
 async def test_a_killed_server_is_started_again_by_the_next_user(tmp_path: Path) -> None:
-    async with open_store(StoreSettings(tmp_path), quick_policy()) as store:
+    async with open_store(store_settings(tmp_path), quick_policy()) as store:
         meta = await publish(store, "v1", [make_bundle("a")])
         await asyncio.sleep(1.1)  # the file is synced once a second
         os.kill(await server_pid(store), signal.SIGKILL)
-    async with open_store(StoreSettings(tmp_path), quick_policy()) as store:
+    async with open_store(store_settings(tmp_path), quick_policy()) as store:
         assert await store.current() == meta
 
 
 async def test_a_state_directory_with_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 60) / ("e" * 60)
-    async with open_store(StoreSettings(deep), quick_policy()) as store:
+    async with open_store(store_settings(deep), quick_policy()) as store:
         assert store.backend == "private-redis"
         short = Path((deep / "redis" / "socket-path").read_text().strip())
         assert short.parent.stat().st_mode & 0o077 == 0
-        async with open_store(StoreSettings(deep), quick_policy()) as again:
+        async with open_store(store_settings(deep), quick_policy()) as again:
             assert await server_pid(again) == await server_pid(store)
     assert not short.parent.exists()
 
@@ -141,7 +141,7 @@ async def test_f53_damaged_data_is_set_aside_and_the_start_is_empty(
     data = tmp_path / "redis" / "data" / "appendonlydir"
     data.mkdir(parents=True)
     (data / "appendonly.aof.manifest").write_text("this is no manifest\n")
-    async with open_store(StoreSettings(tmp_path), quick_policy()) as store:
+    async with open_store(store_settings(tmp_path), quick_policy()) as store:
         assert store.backend == "private-redis"
         assert await store.current() is None
     assert len(list((tmp_path / "redis").glob("data.damaged-*"))) == 1
@@ -156,7 +156,7 @@ async def test_a_server_that_cannot_start_leaves_the_store_in_this_process(
     broken.write_text("#!/bin/sh\nexit 3\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{broken.parent}:{os.environ['PATH']}")
-    async with open_store(StoreSettings(tmp_path / "state"), quick_policy(10)) as store:
+    async with open_store(store_settings(tmp_path / "state"), quick_policy(10)) as store:
         assert store.degraded
     assert "could not be started" in caplog.text
 

@@ -30,7 +30,7 @@ from catalog_sync.store.errors import CacheReplyError
 from catalog_sync.store.keys import REPLACED, VERSION_PREFIX, VersionKeys
 from catalog_sync.store.reader import CatalogReader, Query
 from support.cli import wait_until
-from support.published import StoreSettings, lease_of, make_bundle, make_meta, publish, quick_policy
+from support.published import lease_of, make_bundle, make_meta, publish, quick_policy, store_settings
 from support.redis_server import RedisServer
 
 TESTS = Path(__file__).parents[2]
@@ -189,7 +189,7 @@ async def test_half_a_version_is_not_read_as_a_whole_one(store: CatalogStore, se
 
 async def test_the_same_works_inside_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    async with open_store(StoreSettings(tmp_path / "state"), quick_policy(10)) as store:
+    async with open_store(store_settings(tmp_path / "state"), quick_policy(10)) as store:
         assert (store.backend, store.degraded) == ("in-process", True)
         await publish(store, "v1", bundles(300))
         staging = store.begin("v2")

@@ -15,7 +15,7 @@ from catalog_sync.store import CatalogStore, LockLease, StagingIncompleteError, 
 from catalog_sync.store.errors import AlreadyPublishedError
 from catalog_sync.store.keys import CURRENT, FENCE, FENCE_SEQ, HASHES, LOCK, VersionKeys, receipt_key
 from catalog_sync.store.staging import Staging
-from support.published import StoreSettings, lease_of, make_bundle, make_meta, publish, quick_policy
+from support.published import lease_of, make_bundle, make_meta, publish, quick_policy, store_settings
 from support.redis_server import RedisServer
 
 DAY = 86_400
@@ -24,7 +24,7 @@ DAY = 86_400
 @pytest.fixture
 async def store(server: RedisServer, tmp_path: Path) -> AsyncIterator[CatalogStore]:
     """Patient: nothing here is about time limits."""
-    async with open_store(StoreSettings(tmp_path / "state", server.url), quick_policy(60)) as opened:
+    async with open_store(store_settings(tmp_path / "state", server.url), quick_policy(60)) as opened:
         yield opened
 
 
@@ -233,7 +233,7 @@ async def test_an_empty_version_is_copied_as_an_empty_one(store: CatalogStore) -
 
 async def test_a_server_without_copy_is_served_field_by_field(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "server", "--rename-command", "COPY", "") as old:
-        async with open_store(StoreSettings(tmp_path / "state", old.url), quick_policy(60)) as store:
+        async with open_store(store_settings(tmp_path / "state", old.url), quick_policy(60)) as store:
             await publish(store, "v1", [make_bundle(f"esim_{number}") for number in range(3)])
             staging = store.begin("v2")
             assert await staging.copy_all("v1", {}) == 3

@@ -12,6 +12,7 @@ from opentelemetry import trace as trace_api
 from opentelemetry.sdk.metrics.export import Histogram, Sum
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
+from tools.telemetry import signals
 
 from otel_resilience import Severity
 from otel_resilience.alerting import AlertConfig, AlertService, Inhibition, Outbox, Route, Silence
@@ -154,7 +155,9 @@ class TestEveryName:
                 assert record.body
         assert seen == EVENTS
         assert seen == {
-            event.name: set(event.attributes) for event in contract.EVENTS if event.name.startswith("resilience.alert.")
+            event.name: set(event.attributes)
+            for event in signals.events("resilience")
+            if event.name.startswith("resilience.alert.")
         }
 
     def test_all_of_it_is_defined_in_the_registry(self, recorded: RecordedTelemetry, clock: FakeClock) -> None:
@@ -166,7 +169,7 @@ class TestEveryName:
         everything(clock)
         spans = deliveries(recorded)
         assert set().union(*(set(span.attributes or {}) for span in spans)) == SPAN
-        (listed,) = (span for span in contract.SPANS if span.name == "alert.deliver")
+        (listed,) = (span for span in signals.spans("resilience") if span.name == "alert.deliver")
         assert set(listed.attributes) == SPAN
         for span in spans:
             assert span.kind is SpanKind.INTERNAL

@@ -12,14 +12,7 @@ from opentelemetry._logs import LoggerProvider, SeverityNumber
 from catalog_sync.observability.logs import EVENT_NAME, context_ids, extra_attributes, redact_value
 from otel_resilience.telemetry.providers import instrumentation_is_suppressed
 
-SKIPPED: Final = (
-    "opentelemetry",
-    "urllib3",
-    "requests",
-    "httpx",
-    "httpcore",
-    "grpc",
-)
+SKIPPED: Final = ("opentelemetry", "urllib3", "requests", "httpx", "httpcore", "grpc")
 """Loggers that are left out: the exporter would listen to itself."""
 
 _NUMBERS: Final = (

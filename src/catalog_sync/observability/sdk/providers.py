@@ -265,7 +265,7 @@ def _tracers(
         _own.add(provider)
     ends.append(_share(provider, functools.partial(_begin_tracing, provider, resource, target, meters, redis_from)))
     if extra is not None:
-        worth_it = QuickCalls([RedactingSpanProcessor(extra)], STORE, redis_from)
+        worth_it = QuickCalls(RedactingSpanProcessor(extra), STORE, redis_from)
         ends.append(_add_span_processor(provider, worth_it))
     return provider
 
@@ -292,7 +292,7 @@ def _begin_tracing(
         for exporter in exporters(target, "traces", meters):
             redacting = RedactingSpanExporter(exporter, SpanLimits())
             batches = BatchSpanProcessor(redacting, schedule_delay_millis=delay, meter_provider=meters)
-            yield _add_span_processor(provider, QuickCalls([batches], STORE, redis_from))
+            yield _add_span_processor(provider, QuickCalls(batches, STORE, redis_from))
 
 
 def _add_span_processor(provider: TracerProvider, processor: SpanProcessor) -> End:

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import StatusCode
 
 from catalog_sync.observability.sdk.corrections import answered_as_expected
+from catalog_sync.observability.sdk.redacting import HandsOn
 from otel_resilience.telemetry import contract
 
 MAX_OPEN: Final = 10_000
@@ -22,14 +23,14 @@ MAX_OPEN: Final = 10_000
 _NANOS: Final = 1e9
 
 
-class QuickCalls(SpanProcessor):
+class QuickCalls(HandsOn, SpanProcessor):
     """Hands spans on, except those of calls to ``dependency`` that succeeded at once and in less than ``seconds``.
 
     A call that failed, was repeated or was slow is handed on whole, and so is one with an error anywhere below it.
     """
 
-    def __init__(self, targets: Sequence[SpanProcessor], dependency: str, seconds: float) -> None:
-        self._targets = targets
+    def __init__(self, target: SpanProcessor, dependency: str, seconds: float) -> None:
+        super().__init__(target)
         self._dependency = dependency
         self._seconds = seconds
         self._call_of: dict[int, int] = {}
@@ -53,8 +54,7 @@ class QuickCalls(SpanProcessor):
                 oldest = next(iter(self._call_of))
                 del self._call_of[oldest]
                 self._waiting.pop(oldest, None)
-        for target in self._targets:
-            target.on_start(span, parent_context)
+        self._target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hands on what is worth it."""
@@ -69,18 +69,7 @@ class QuickCalls(SpanProcessor):
         if call == own and self._went_well(span, ended):
             return
         for each in ended:
-            for target in self._targets:
-                target.on_end(each)
-
-    def shutdown(self) -> None:
-        """Shuts the targets down."""
-        for target in self._targets:
-            target.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flushes the targets."""
-        flushed = [target.force_flush(timeout_millis) for target in self._targets]
-        return all(flushed)
+            self._target.on_end(each)
 
     def _is_call(self, attributes: Mapping[str, Any] | None) -> bool:
         found = attributes or {}

@@ -28,8 +28,8 @@ _URL_ATTRIBUTES = frozenset({"url.full", "http.url"})
 _Record = TypeVar("_Record", ReadableLogRecord, ReadWriteLogRecord)
 
 
-class _HandsOn:
-    """What is the same for exporters and processors that hand redacted records to another one."""
+class HandsOn:
+    """What is the same for exporters and processors that hand on to another one."""
 
     def __init__(self, target: Any) -> None:
         self._target = target
@@ -44,7 +44,7 @@ class _HandsOn:
         return True if flush is None else bool(flush(timeout_millis))
 
 
-class _RedactingExporter(_HandsOn):
+class _RedactingExporter(HandsOn):
     """Hands a batch to another exporter, redacted."""
 
     def __init__(self, target: Any, redact_one: Callable[[Any], Any]) -> None:
@@ -63,7 +63,7 @@ class RedactingSpanExporter(_RedactingExporter, SpanExporter):
         super().__init__(target, functools.partial(redact_span, limits=limits))
 
 
-class RedactingSpanProcessor(_HandsOn, SpanProcessor):
+class RedactingSpanProcessor(HandsOn, SpanProcessor):
     """Hands redacted spans to another processor."""
 
     def on_start(self, span: Span, parent_context: Any = None) -> None:
@@ -93,7 +93,7 @@ class RedactingLogExporter(_RedactingExporter, LogRecordExporter):
         super().__init__(target, functools.partial(redacted, longest=longest))
 
 
-class RedactingLogProcessor(_HandsOn, LogRecordProcessor):
+class RedactingLogProcessor(HandsOn, LogRecordProcessor):
     """Hands redacted log records to another processor."""
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:

@@ -89,7 +89,6 @@ class EsimGoClient:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._settings = settings
         self._calls = SupplierCalls(
             settings,
             policy,

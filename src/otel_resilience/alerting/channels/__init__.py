@@ -41,17 +41,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ChannelError": "errors",
-    "DiscordChannel": "discord",
-    "EmailChannel": "email",
-    "MattermostChannel": "mattermost",
-    "MessageTemplate": "template",
-    "OpsgenieChannel": "opsgenie",
-    "TeamsChannel": "teams",
-    "LogChannel": "log",
-    "PagerDutyChannel": "pagerduty",
-    "SlackChannel": "slack",
-    "WebhookChannel": "webhook",
+    "discord": "DiscordChannel",
+    "email": "EmailChannel",
+    "errors": "ChannelError",
+    "log": "LogChannel",
+    "mattermost": "MattermostChannel",
+    "opsgenie": "OpsgenieChannel",
+    "pagerduty": "PagerDutyChannel",
+    "slack": "SlackChannel",
+    "teams": "TeamsChannel",
+    "template": "MessageTemplate",
+    "webhook": "WebhookChannel",
 }
 _SLACK_HOSTS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 

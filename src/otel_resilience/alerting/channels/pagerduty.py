@@ -20,11 +20,12 @@ _MAX_FIELD: Final = 255
 _MAX_DETAIL: Final = 1000
 _MAX_DETAILS: Final = 50
 _SEVERITIES: Final = {
-    Severity.CRITICAL: "critical",
-    Severity.HIGH: "error",
-    Severity.MEDIUM: "warning",
-    Severity.LOW: "info",
-}
+    Severity.CRITICAL: "critical", Severity.HIGH: "error", Severity.MEDIUM: "warning", Severity.LOW: "info",
+}  # fmt: skip
+_DETAILS: Final = (
+    "summary", "status", "reason", "count", "total", "first_seen", "last_seen", "duration_s", "escalation",
+    "error_type", "error_class", "correlation_id", "fingerprint", "incident",
+)  # fmt: skip
 
 
 class PagerDutyChannel(IncidentApi):
@@ -117,26 +118,7 @@ def _summary(notification: Notification) -> str:
 
 def _details(notification: Notification) -> dict[str, Any]:
     known = notification.to_json()
-    details: dict[str, Any] = {
-        name: _bounded(known[name])
-        for name in (
-            "summary",
-            "status",
-            "reason",
-            "count",
-            "total",
-            "first_seen",
-            "last_seen",
-            "duration_s",
-            "escalation",
-            "error_type",
-            "error_class",
-            "correlation_id",
-            "fingerprint",
-            "incident",
-        )
-        if known.get(name) not in (None, "")
-    }
+    details: dict[str, Any] = {name: _bounded(known[name]) for name in _DETAILS if known.get(name) not in (None, "")}
     if notification.error_types:
         details["error_types"] = {cut(readable(kind), 100): n for kind, n in notification.error_types.items()}
     if notification.context:

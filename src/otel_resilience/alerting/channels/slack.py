@@ -26,27 +26,11 @@ MAX_HEADER: Final = 150
 MAX_TEXT: Final = 3000
 MAX_FIELD: Final = 2000
 
-REASONS: Final = frozenset(
-    {
-        "invalid_payload",
-        "invalid_blocks",
-        "invalid_token",
-        "no_text",
-        "no_service",
-        "no_service_id",
-        "no_active_hooks",
-        "no_team",
-        "team_disabled",
-        "user_not_found",
-        "channel_not_found",
-        "channel_is_archived",
-        "action_prohibited",
-        "posting_to_general_channel_denied",
-        "too_many_attachments",
-        "rate_limited",
-        "rollup_error",
-    }
-)
+REASONS: Final = frozenset({
+    "invalid_payload", "invalid_blocks", "invalid_token", "no_text", "no_service", "no_service_id", "no_active_hooks",
+    "no_team", "team_disabled", "user_not_found", "channel_not_found", "channel_is_archived", "action_prohibited",
+    "posting_to_general_channel_denied", "too_many_attachments", "rate_limited", "rollup_error",
+})  # fmt: skip
 """What Slack says in plain text when it refuses a message."""
 
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}

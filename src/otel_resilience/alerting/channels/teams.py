@@ -32,11 +32,8 @@ _PER_FACT: Final = 24
 """Of a fact, what is not its text."""
 
 _COLOURS: Final = {
-    Severity.CRITICAL: "attention",
-    Severity.HIGH: "warning",
-    Severity.MEDIUM: "warning",
-    Severity.LOW: "accent",
-}
+    Severity.CRITICAL: "attention", Severity.HIGH: "warning", Severity.MEDIUM: "warning", Severity.LOW: "accent",
+}  # fmt: skip
 _escape: Final = partial(escaped, marks=re.compile(r"([\\*_\[\]()`#~-])"))
 
 

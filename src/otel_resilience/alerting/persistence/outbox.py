@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from otel_resilience._internal.folders import make_private
+from otel_resilience._internal.files import make_private
 from otel_resilience.alerting.model.alert import Notification, rfc3339
 from otel_resilience.alerting.persistence.store import set_aside, write_synced
 from otel_resilience.redaction import redact

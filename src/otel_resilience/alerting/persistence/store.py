@@ -8,19 +8,16 @@ end) is sent by one process, and no process overwrites what another one saw.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import math
-import os
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from otel_resilience._internal.folders import make_private
+from otel_resilience._internal.files import locked, make_private, replace
 
 T = TypeVar("T")
 
@@ -144,7 +141,8 @@ class DiskStore:
     def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
         """Read, compared and replaced under the folder's lock."""
         path = self._folder / f"{fingerprint}.json"
-        with _locked(self._folder):
+        make_private(self._folder)
+        with locked(self._folder / ".lock", LOCK_WITHIN):
             held = _read(path)
             if revision_of(held) != expected:
                 return Swap(False, held)
@@ -265,26 +263,6 @@ def _messages(record: Record) -> float:
     return number if isinstance(number, (int, float)) else -1
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The folder's lock. Raises ``TimeoutError`` where another process holds it for too long."""
-    make_private(folder)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        give_up_at = time.monotonic() + LOCK_WITHIN
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= give_up_at:
-                    raise TimeoutError("another process holds the lock of the incidents") from error
-                time.sleep(0.005)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _read(path: Path) -> Record | None:
     """``None`` where there is none, or one that cannot be read, which is set aside and logged."""
     try:
@@ -309,13 +287,4 @@ def set_aside(path: Path) -> None:
 def write_synced(folder: Path, name: str, data: object) -> None:
     """Writes a file that is on the disk, whole, when this returns. Raises ``OSError``."""
     make_private(folder)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(data, file, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(folder / name)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace(folder / name, lambda file: json.dump(data, file, ensure_ascii=False), durable=True)

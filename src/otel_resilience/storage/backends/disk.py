@@ -6,29 +6,21 @@ by the monotonic clock where the machine has not been restarted since, else by t
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import re
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
-from otel_resilience._internal.folders import make_private
+from otel_resilience._internal.files import locked, make_private, replace
 from otel_resilience.storage.backends import validity
 from otel_resilience.storage.backends.base import DocumentStorage
 from otel_resilience.storage.documents import Document
 from otel_resilience.storage.protocol import StorageError
-
-try:
-    import fcntl
-except ImportError:  # Windows: the last writer wins, and the merge of states stays monotone
-    fcntl = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 
@@ -36,7 +28,6 @@ FORMAT: Final = 1
 LOCK_LIMIT: Final = 0.04
 """Seconds that a step waits for other processes."""
 MAX_BYTES: Final = 1_000_000
-_LOCK_PAUSE: Final = 0.001
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -102,7 +93,7 @@ class DiskStorage(DocumentStorage):
         path = self.path(key)
         try:
             make_private(self._folder)
-            with _locked(path.with_suffix(".lock")):
+            with locked(path.with_suffix(".lock"), LOCK_LIMIT):
                 parts, now = self._read(path)
                 document = parts.setdefault(kind, {})
                 before = json.dumps(document, sort_keys=True)
@@ -112,6 +103,8 @@ class DiskStorage(DocumentStorage):
                     self._write(path, parts, now)
                     self._unwritten = False
                 return answer
+        except TimeoutError as error:
+            raise StorageError(str(error)) from error
         except OSError as error:
             raise StorageError(f"{path.name}: {error.strerror or type(error).__name__}") from error
 
@@ -147,42 +140,12 @@ class DiskStorage(DocumentStorage):
             "at": now,
             "state": parts,
         }
-        # Not flushed to the device: what a power failure takes away is a few minutes of caution.
-        handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=path.stem, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(content, file, allow_nan=False)
-            Path(temporary).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        # Not durable: what a power failure takes away is a few minutes of caution.
+        replace(path, lambda file: json.dump(content, file, allow_nan=False), durable=False)
 
     def _set_aside(self, path: Path, reason: str) -> None:
         path.replace(path.with_suffix(".damaged"))
         telemetry.storage_damaged(self.name, path.name, reason)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds the lock file. Raises :class:`StorageError` where others hold it too long."""
-    with path.open("ab") as file:
-        if fcntl is not None:
-            _acquire(file.fileno(), path.name)
-        yield  # closing the file gives the lock back
-
-
-def _acquire(descriptor: int, name: str) -> None:
-    give_up = time.monotonic() + LOCK_LIMIT
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() >= give_up:
-                raise StorageError(f"{name} is held by another process") from error
-            time.sleep(_LOCK_PAUSE)
-        else:
-            return
 
 
 def _no_constant(name: str) -> float:

@@ -1,6 +1,6 @@
 """Generates ``.env.example`` and ``docs/configuration.md`` from the fields of the settings classes.
 
-``python -m catalog_sync.settings.docs`` writes both below the current folder.
+``python -m tools.settings`` writes both below the current folder.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def render_markdown() -> str:
         "below, the credentials and secret query parameters in any URL, the headers for the collector. A text shorter",
         "than four characters cannot be found in other texts: as a key, token or signing secret it is refused.",
         "",
-        "This page is generated: `python -m catalog_sync.settings.docs`.",
+        "This page is generated: `make docs`.",
         "",
         "| variable | default | unit | meaning |",
         "|---|---|---|---|",

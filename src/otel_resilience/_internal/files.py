@@ -1,0 +1,75 @@
+"""Files and folders for state, which may name systems and people: for this user alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, TextIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: there are no locks, and the last writer wins
+    fcntl = None  # type: ignore[assignment]
+
+_PAUSE: Final = 0.001
+"""Seconds between two tries to get a lock."""
+
+
+def make_private(folder: Path) -> None:
+    """Makes ``folder`` and its missing parents, with mode 0700; what exists stays as it is. Raises ``OSError``.
+
+    ``Path.mkdir`` gives its mode to the last folder alone.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        if folder.parent == folder:
+            raise
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, within: float) -> Iterator[None]:
+    """Holds the lock of the file ``path``, which falls with its process.
+
+    Raises ``TimeoutError`` where another one has it for ``within`` seconds, and ``OSError``.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        give_up_at = time.monotonic() + within
+        while fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= give_up_at:
+                    raise TimeoutError(f"{path.name} is held by another process") from error
+                time.sleep(_PAUSE)
+        yield
+    finally:
+        os.close(descriptor)  # gives the lock back
+
+
+def replace(path: Path, write: Callable[[TextIO], object], *, durable: bool) -> None:
+    """Replaces a file by what ``write`` writes, at one stroke: whoever reads finds the old one or the new one whole.
+    Raises ``OSError``, and what ``write`` raises.
+
+    ``durable``: it is on the disk when this returns, and a power failure does not take it away.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            write(file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
