@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from otel_resilience._internal.predicates import IsRetryable
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from otel_resilience.telemetry.hooks import Observers
 
 
-class CallOptions(NamedTuple):
+@dataclasses.dataclass(slots=True)
+class CallOptions:
     """What is said for one call, or for one function, beyond its policy."""
 
     name: str | None = None

@@ -14,12 +14,15 @@ import time
 import weakref
 from collections.abc import Callable, Hashable
 from types import NoneType
+from typing import Final
 
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_lock_after_fork
 from otel_resilience._internal.process_bound import ProcessBound
+from otel_resilience.classification.model import ErrorClass
 from otel_resilience.retries.bucket import RetryBudgetConfig, TokenBucket
 
+_INFINITY: Final = math.inf
 _log = logging.getLogger("otel_resilience")
 _in_use: weakref.WeakValueDictionary[int, RetryBudget] = weakref.WeakValueDictionary()
 
@@ -66,8 +69,8 @@ class RetryBudget(ProcessBound):
         (True, '20%')
     """
 
-    __slots__ = ("__weakref__", "_bucket", "_clock", "_denied", "_granted", "_lock", "_starved", "config", "dependency",
-                 "full")  # fmt: skip
+    __slots__ = ("__weakref__", "_bucket", "_clock", "_denied", "_granted", "_lock", "_starved", "config", "costs",
+                 "dependency", "full")  # fmt: skip
 
     def __init__(
         self,
@@ -80,6 +83,8 @@ class RetryBudget(ProcessBound):
         check.instance("config", config, RetryBudgetConfig, NoneType)
         check.def_function("clock", clock)
         self.config = config or RetryBudgetConfig()
+        self.costs = {kind: float(self.config.cost(kind)) for kind in ErrorClass}
+        """The price of a retry, by the class of the error."""
         self._clock = clock
         self._bucket = TokenBucket(self.config, clock())
         self._lock = threading.Lock()
@@ -127,18 +132,17 @@ class RetryBudget(ProcessBound):
         """Pays for one retry. ``cost`` is at least 0, else ``ValueError``. ``False`` where the bucket does not hold
         ``cost`` tokens.
         """
-        if type(cost) is not float or not 0.0 <= cost < math.inf:  # what configurations have is floats
+        if type(cost) is not float or not 0.0 <= cost < _INFINITY:  # what configurations have is floats
             check.number("cost", cost, minimum=0)
         clock = self._clock
         now = clock()
         with self._lock:
-            paid = self._bucket.take(cost, now)
-            if paid:
+            if self._bucket.take(cost, now):
                 self._granted += 1
                 self._starved = self.full = False
-            else:
-                self._denied += 1
-        return paid
+                return True
+            self._denied += 1
+        return False
 
     def _count(self, *, granted: bool) -> None:
         if granted:
@@ -149,7 +153,7 @@ class RetryBudget(ProcessBound):
 
     def give(self, tokens: float) -> None:
         """Pays in ``tokens``, at least 0, up to the capacity: a refund, or the credit of a first-try success."""
-        if type(tokens) is not float or not 0.0 <= tokens < math.inf:
+        if type(tokens) is not float or not 0.0 <= tokens < _INFINITY:
             check.number("tokens", tokens, minimum=0)
         with self._lock:
             self.full = self._bucket.give(tokens)

@@ -45,7 +45,7 @@ _HOMES: Final = {
 PACKAGES: Final = frozenset(_HOMES)
 
 
-@decided_by_class(lambda kind: not _has_rules(kind))
+@decided_by_class(lambda kind: not _rules_of(kind), parts=lambda kind: _rules_of(kind))
 def classify_client(exception: BaseException) -> Classification | None:
     """The verdict on an exception of a client library, or of a class derived from one; ``None`` on any other."""
     for rule in _rules_of(type(exception)):  # type: ignore[arg-type]  # mypy does not see that classes are hashable
@@ -56,10 +56,6 @@ def classify_client(exception: BaseException) -> Classification | None:
 
 
 RULES: Final[tuple[Rule, ...]] = (classify_client,)
-
-
-def _has_rules(kind: type[BaseException]) -> bool:
-    return bool(_rules_of(kind))  # type: ignore[arg-type]  # as above
 
 
 @functools.lru_cache(maxsize=512)
