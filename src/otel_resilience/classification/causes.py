@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from otel_resilience._internal.foreign import args_of, bases_of, cause_of, context_of, leaves_of, name_of
 from otel_resilience.classification.control_flow import is_group
@@ -59,8 +59,8 @@ def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classifica
     while True:
         context, cause = context_of(node), cause_of(node)
         if context is not None and context is not cause:
-            package = package or _package_of(type(exception))  # type: ignore[arg-type]  # mypy does not see that classes are hashable
-            if package == "builtins" or _package_of(type(context)) != package:  # type: ignore[arg-type]  # as above
+            package = package or _package_of(type(exception))
+            if package == "builtins" or _package_of(type(context)) != package:
                 pending.append(context)
         if cause is not None:
             pending.append(cause)
@@ -76,9 +76,16 @@ def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classifica
             return verdict
 
 
-@functools.lru_cache(maxsize=512)
+_packages: Final[dict[type[BaseException], str]] = {}
+
+
 def _package_of(kind: type[BaseException]) -> str:
-    return name_of(kind).partition(".")[0]
+    if kind in _packages:
+        return _packages[kind]
+    if len(_packages) >= _MAX_CLASSES:
+        _packages.clear()
+    package = _packages[kind] = name_of(kind).partition(".")[0]
+    return package
 
 
 def _merged_members(group: BaseExceptionGroup[BaseException], judge: Rule, seen: set[int]) -> Classification | None:

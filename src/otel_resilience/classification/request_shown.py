@@ -71,27 +71,26 @@ def has_key(headers: object) -> bool:
 def _is_repeatable(request: object) -> bool | None:
     if request is None:
         return None
-    method = method_of(request)
+    method = attribute(request, "method")
+    if type(method) is not str:
+        method = method_of(request)
     if method in IDEMPOTENT_METHODS:
         return True
     if method == "POST" and name_of(type(request)).startswith("botocore."):
         return None  # most of AWS's protocols send reads by POST as well
-    return None if method is None else is_idempotent(method) or has_key(attribute(request, "headers"))
+    return None if not method else is_idempotent(method) or has_key(attribute(request, "headers"))
 
 
 def _redirected_unsafely(exception: BaseException) -> bool:
     """Whether one of the earlier requests of a chain of redirects, from the responses in ``history``, must not be
     repeated."""
     response = attribute(exception, "response")
-    return _has_unsafe(attribute(response, "history")) or _has_unsafe(attribute(exception, "history"))
-
-
-def _has_unsafe(history: object) -> bool:
-    if history is None or not is_a(history, (list, tuple)):
-        return False
-    for response in history[:_MOST_REDIRECTS]:
-        request = attribute(response, "request")
-        shown = attribute(response, "request_info") if request is None else request
-        if _is_repeatable(shown) is False:
-            return True
+    for history in (attribute(response, "history"), attribute(exception, "history")):
+        if history is None or not is_a(history, (list, tuple)):
+            continue
+        for earlier in history[:_MOST_REDIRECTS]:
+            request = attribute(earlier, "request")
+            shown = attribute(earlier, "request_info") if request is None else request
+            if _is_repeatable(shown) is False:
+                return True
     return False

@@ -68,7 +68,8 @@ class Call(CallTelemetry):
     permit: int
     slots: ConcurrencyLimiter | None = None
     """Of which this call has a slot."""
-    token: Token[Enclosing | None] | None
+    token: Token[Enclosing | None] | None = None
+    """While an attempt runs."""
     budget_cost = 0.0
     error: BaseException | None = None
     verdict: Classification | None = None
@@ -237,7 +238,7 @@ class Call(CallTelemetry):
         budget = policy.budget
         if self.attempts > 1:
             if self.budget_cost and budget is not None:
-                budget.give(self.budget_cost)
+                budget.refund(self.budget_cost)
                 self.budget_cost = 0.0
             self.error = None
         elif budget is not None and not budget.full:
@@ -635,7 +636,7 @@ class Call(CallTelemetry):
 
     def _refund(self) -> None:
         if self.budget_cost and self.policy.budget is not None:
-            self.policy.budget.give(self.budget_cost)
+            self.policy.budget.refund(self.budget_cost)
         self.budget_cost = 0.0
 
     def _suppress(self, reason: str) -> float:
@@ -708,7 +709,7 @@ def begin_call(policy: CallPlan, function: object, options: CallOptions, deadlin
     call.options = options
     call.deadline = deadline
     call.attempts = 0
-    call.token = call.listener = None
+    call.listener = None
     call.outer = outer = _enclosing()
     if outer is not None and outer.over:
         call.outer = outer = not_over(outer)

@@ -16,6 +16,7 @@ import time
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from otel_resilience import telemetry
@@ -87,6 +88,7 @@ P = ParamSpec("P")
 Args = TypeVarTuple("Args")
 
 _ONE_ATTEMPT = RetryConfig(max_attempts=1)
+_SPECIAL_FLAGS: Final = COROUTINE_FLAGS | UNUSUAL_FLAGS
 _log = logging.getLogger("otel_resilience")
 
 
@@ -327,7 +329,7 @@ class Policy(ProcessBound):
             >>> policy.execute(lambda: get("/plans"), name="list plans", deadline=5)
             'GET /plans'
         """
-        flags = operation.__code__.co_flags if type(operation) is types.FunctionType else UNUSUAL_FLAGS
+        flags = operation.__code__.co_flags if type(operation) is FunctionType else UNUSUAL_FLAGS
         if flags & UNUSUAL_FLAGS:
             protectable("operation", operation)
         options = NO_OPTIONS
@@ -335,9 +337,10 @@ class Policy(ProcessBound):
             options = _checked_options(name, idempotent, is_retryable, permits)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
         bound: Callable[..., Any] = functools.partial(operation, *args) if args else operation
-        asynchronous = bool(flags & COROUTINE_FLAGS) or (
-            (flags & UNUSUAL_FLAGS != 0 or running_loop() is not None) and is_async_callable(bound)
-        )
+        if flags & _SPECIAL_FLAGS:
+            asynchronous = flags & COROUTINE_FLAGS != 0 or is_async_callable(bound)
+        else:
+            asynchronous = running_loop() is not None and is_async_callable(bound)
         if retry_result is not None or self.retry_result is not None:
             wanted = retry_result_predicate("retry_result", retry_result)
             bound = self._judged(bound, wanted, name or function_name(bound), asynchronous=asynchronous)

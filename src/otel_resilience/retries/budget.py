@@ -12,6 +12,7 @@ import math
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Hashable
 from types import NoneType
 from typing import Final
@@ -69,8 +70,8 @@ class RetryBudget(ProcessBound):
         (True, '20%')
     """
 
-    __slots__ = ("__weakref__", "_bucket", "_clock", "_denied", "_granted", "_lock", "_starved", "config", "costs",
-                 "dependency", "full")  # fmt: skip
+    __slots__ = ("__weakref__", "_bucket", "_clock", "_denied", "_granted", "_lock", "_refunds", "_starved", "config",
+                 "costs", "dependency", "full")  # fmt: skip
 
     def __init__(
         self,
@@ -88,6 +89,8 @@ class RetryBudget(ProcessBound):
         self._clock = clock
         self._bucket = TokenBucket(self.config, clock())
         self._lock = threading.Lock()
+        self._refunds: deque[float] = deque()
+        """Paid back without the lock, and put into the bucket with the next look at it."""
         self._granted = 0
         self._denied = 0
         self._starved = False
@@ -124,6 +127,7 @@ class RetryBudget(ProcessBound):
         """Raises the capacity to at least ``capacity`` tokens; what is added is full."""
         check.number("capacity", capacity, minimum=0)
         with self._lock:
+            self._settle()
             if capacity > self.config.capacity:
                 self.config = dataclasses.replace(self.config, capacity=capacity)
                 self._bucket.enlarge(capacity)
@@ -137,6 +141,8 @@ class RetryBudget(ProcessBound):
         clock = self._clock
         now = clock()
         with self._lock:
+            if self._refunds:
+                self._settle()
             if self._bucket.take(cost, now):
                 self._granted += 1
                 self._starved = self.full = False
@@ -156,11 +162,21 @@ class RetryBudget(ProcessBound):
         if type(tokens) is not float or not 0.0 <= tokens < _INFINITY:
             check.number("tokens", tokens, minimum=0)
         with self._lock:
+            self._settle()
             self.full = self._bucket.give(tokens)
+
+    def refund(self, tokens: float) -> None:
+        """Pays back what :meth:`take` took for a retry that succeeded."""
+        self._refunds.append(tokens)
+
+    def _settle(self) -> None:
+        while self._refunds:
+            self.full = self._bucket.give(self._refunds.popleft())
 
     def reset(self) -> None:
         """Resets everything: full, counts at zero."""
         with self._lock:
+            self._refunds.clear()
             self._bucket = TokenBucket(self.config, self._clock())
             self._granted = self._denied = 0
             self._starved, self.full = False, True
@@ -168,7 +184,9 @@ class RetryBudget(ProcessBound):
     @property
     def tokens(self) -> float:
         """Tokens at the last look; what has accrued since is not in it."""
-        return self._bucket.tokens
+        with self._lock:
+            self._settle()
+            return self._bucket.tokens
 
     def enter_starvation(self) -> bool:
         """``True`` once per episode of an empty bucket, so that it is reported once."""
@@ -179,6 +197,7 @@ class RetryBudget(ProcessBound):
     def metrics(self) -> RetryBudgetMetrics:
         """The bucket as it is now."""
         with self._lock:
+            self._settle()
             self._bucket.refill(self._clock())
             tokens = self._bucket.tokens
             return RetryBudgetMetrics(
