@@ -77,6 +77,7 @@ from otel_resilience.retries.config import RetryConfig
 from otel_resilience.telemetry import cardinality
 from otel_resilience.telemetry import hooks as observed
 from otel_resilience.telemetry.hooks import Hooks, Observers
+from otel_resilience.telemetry.listener import listening
 from otel_resilience.telemetry.providers import any_set
 
 if TYPE_CHECKING:
@@ -370,7 +371,7 @@ class Policy(ProcessBound):
             breaker.reject()
         call = begin_call(self, operation, options, deadline)
         if any_set():
-            call.observe(telemetry.active())
+            call.observe(listening())
         delay, worker = 0.0, None
         limited = call.is_limited
         if limited and not self.is_limited and call.outer is None:
@@ -497,7 +498,7 @@ class Policy(ProcessBound):
                 breaker.reject()
             call = begin_call(self, operation, options, deadline)
             if any_set():
-                call.observe(telemetry.active())
+                call.observe(listening())
             if self.hedge_delay is not None:
                 from otel_resilience.policy.hedging import run_hedged  # few policies hedge
 

@@ -86,7 +86,12 @@ _global_events = EventLog(contract.SCOPE, __version__, contract.SCHEMA_URL, even
 
 def active() -> Listener | None:
     """The listener, or ``None`` where no SDK is set up. Cheap enough for every call."""
-    return override or _global or global_listener() if providers.any_set() else None
+    return listening() if providers.any_set() else None
+
+
+def listening() -> Listener:
+    """The listener, where :func:`~otel_resilience.telemetry.providers.any_set` says that an SDK is set up."""
+    return override or _global or global_listener()
 
 
 def global_listener() -> Listener:
