@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from otel_resilience._internal.nesting import Enclosing, enclosing, leave
 from otel_resilience.classification.requests_seen import seen_in_task, seen_in_thread
 from otel_resilience.correlation import correlation_id
-from otel_resilience.limits.threads import Worker
+
+if TYPE_CHECKING:
+    from otel_resilience.limits.threads import Worker
 
 T = TypeVar("T")
 

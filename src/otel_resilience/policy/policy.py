@@ -45,14 +45,9 @@ from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import Classification
 from otel_resilience.errors import AttemptThreadsExhaustedError, FailedResultError
+from otel_resilience.limits import DEFAULT_MAX_THREADS
 from otel_resilience.limits.attempt_timeout import TimeLimit, run_limited
-from otel_resilience.limits.concurrency import ConcurrencyLimiter
-from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
-from otel_resilience.limits.rate import RateLimiter
-from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
-from otel_resilience.policy.attempts import Attempts
 from otel_resilience.policy.call import GIVE_UP, Call, begin_call
-from otel_resilience.policy.off_switch import changed_call
 from otel_resilience.policy.parts import (
     SharedParts,
     check_shared,
@@ -62,7 +57,6 @@ from otel_resilience.policy.parts import (
     make_rate_limiter,
 )
 from otel_resilience.policy.plan import NO_OPTIONS, CallOptions
-from otel_resilience.policy.results import RetryResult, judged, retry_result_predicate
 from otel_resilience.policy.waits import (
     can_wait_async,
     check_can_cut,
@@ -81,8 +75,14 @@ from otel_resilience.telemetry.listener import listening
 from otel_resilience.telemetry.providers import any_set
 
 if TYPE_CHECKING:
+    from otel_resilience.limits.concurrency import ConcurrencyLimiter
+    from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
+    from otel_resilience.limits.rate import RateLimiter
+    from otel_resilience.limits.threads import AttemptThreads, Worker
+    from otel_resilience.policy.attempts import Attempts
     from otel_resilience.policy.keywords import ExecuteKeywords
     from otel_resilience.policy.latencies import HedgeDelay
+    from otel_resilience.policy.results import RetryResult
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -205,7 +205,7 @@ class Policy(ProcessBound):
             raise ValueError(f"attempt_timeout ({attempt_timeout!r}) must be at most deadline ({deadline!r})")
         self.max_attempt_threads = check.count("max_attempt_threads", max_attempt_threads)
         self.idempotent = check.optional_flag("idempotent", idempotent)
-        self.retry_result = retry_result_predicate("retry_result", retry_result)
+        self.retry_result = _retry_result("retry_result", retry_result)
         if isinstance(fallback, type):
             raise TypeError(f"fallback must be a value or a function of the error, not the class {fallback.__name__}")
         if callable(fallback):
@@ -343,7 +343,7 @@ class Policy(ProcessBound):
         else:
             asynchronous = running_loop() is not None and is_async_callable(bound)
         if retry_result is not None or self.retry_result is not None:
-            wanted = retry_result_predicate("retry_result", retry_result)
+            wanted = _retry_result("retry_result", retry_result)
             bound = self._judged(bound, wanted, name or function_name(bound), asynchronous=asynchronous)
         if asynchronous:
             return self._execute_async(bound, options, deadline)
@@ -354,13 +354,19 @@ class Policy(ProcessBound):
     ) -> Callable[[], Any]:
         """The operation, judged by ``retry_result`` or the policy's; as it is where there is neither."""
         wanted = retry_result or self.retry_result
-        return operation if wanted is None else judged(operation, wanted, self, name, asynchronous=asynchronous)
+        if wanted is None:
+            return operation
+        from otel_resilience.policy.results import judged  # as above
+
+        return judged(operation, wanted, self, name, asynchronous=asynchronous)
 
     def _execute(  # noqa: C901  # in one function: each further one takes 3 % of a call that succeeds
         self, operation: Callable[[], Any], options: CallOptions, deadline: float | None
     ) -> Any:
         """The one loop for ``def``."""
         if interventions.active:
+            from otel_resilience.policy.off_switch import changed_call  # here and below: hardly ever
+
             self, operation, options, deadline = changed_call(
                 self, self._unprotected, operation, options, deadline, asynchronous=False
             )
@@ -449,6 +455,8 @@ class Policy(ProcessBound):
             return None
         threads = self._threads
         if threads is None:
+            from otel_resilience.limits.threads import AttemptThreads  # few policies cut a def
+
             with _making:
                 threads = self._threads = self._threads or AttemptThreads(self.dependency, self.max_attempt_threads)
         try:
@@ -490,6 +498,8 @@ class Policy(ProcessBound):
         continues ``call``."""
         if call is None:
             if interventions.active:
+                from otel_resilience.policy.off_switch import changed_call
+
                 self, operation, options, deadline = changed_call(
                     self, self._unprotected, operation, options, deadline, asynchronous=True
                 )
@@ -571,12 +581,16 @@ class Policy(ProcessBound):
         in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result``,
         ``fallback`` and ``hedge_after`` do nothing here: raise within the block, and catch around the loop.
         """
+        from otel_resilience.policy.attempts import Attempts  # many use functions alone
+
         options = _checked_options("call" if name is None else name, idempotent, is_retryable, permits)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
 
         def begin() -> Call:
             policy, limit = self, deadline
             if interventions.active:
+                from otel_resilience.policy.off_switch import changed_call
+
                 policy, _, _, limit = changed_call(self, self._unprotected, begin, options, limit, asynchronous=False)
             return begin_call(policy, None, options, limit)
 
@@ -600,7 +614,7 @@ class Policy(ProcessBound):
     ) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """A decorator with options; see :meth:`execute`. Raises ``TypeError`` for what cannot be protected."""
         _checked_options(name, idempotent, is_retryable)
-        wanted = retry_result_predicate("retry_result", retry_result)
+        wanted = _retry_result("retry_result", retry_result)
         is_judged = wanted is not None or self.retry_result is not None
 
         def bound(function: Callable[..., Any], args: Any, kwargs: Any, name: str, *, asynchronous: bool) -> Any:
@@ -666,6 +680,14 @@ class Policy(ProcessBound):
     def operation_name(self, function: object, name: str | None) -> str:
         """The name of an operation on telemetry: the given one, else the function's; from a bounded set."""
         return self._operation_name(name or function_name(function))
+
+
+def _retry_result(name: str, value: RetryResult | None) -> RetryResult | None:
+    if value is None:
+        return None
+    from otel_resilience.policy.results import retry_result_predicate  # few policies judge results
+
+    return retry_result_predicate(name, value)
 
 
 _making = threading.Lock()
