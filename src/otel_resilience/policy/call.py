@@ -460,7 +460,8 @@ class Call(CallTelemetry):
                 self.outer.report(Failure(error, exhausted, idempotent, self.sent))
             elif self.sent:
                 self.outer.note_sent(unsafe=idempotent is False)
-        self.below = ()
+        if self.below:
+            self.below = ()
         outcome = "fallback" if replaced else self._outcome(error)
         policy = self.policy
         if hooks.subscribed or policy.observers is not None:
@@ -684,6 +685,7 @@ _ATTRIBUTES: Final = (
     *("policy", "function", "options", "deadline", "attempts", "token", "listener", "outer", "is_limited", "started"),
     *("permit", "started_attempt", "cuts", "error", "verdict", "unsent", "sent", "delay", "budget_cost", "suppressed"),
     *("_operation", "context", "span", "attempt_span", "attached", "make_current", "bound_by", "slots"),
+    "rejected",
 )
 
 
