@@ -57,7 +57,7 @@ class ClassPlan:
     ) -> None:
         """``given``: the verdict on all of them, before which only the rules ``first`` are asked."""
         self.is_group = issubclass(kind, BaseExceptionGroup)
-        self.is_control_flow = is_control_flow_class(kind)
+        self.is_control_flow = is_control_flow_class(kind)  # type: ignore[arg-type]  # mypy does not see that classes are hashable
         self.is_given = given is not None and not first
         asked = first
         for rule in rules if given is None else (lambda _: given,):

@@ -542,9 +542,11 @@ class Call(CallTelemetry):
         if is_retryable is None or (issubclass(type(error), FailedResultError) and error.pending):  # type: ignore[attr-defined]  # its attribute
             return verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
         try:
-            answer = is_retryable(error)
-            if answer is True or answer is False:
-                return answer
+            answer: object = is_retryable(error)
+            if answer is True:
+                return True
+            if answer is False:
+                return False
             if not is_awaitable(answer):
                 return bool(answer)
             discard(answer)

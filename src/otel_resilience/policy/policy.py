@@ -46,7 +46,7 @@ from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import Classification
 from otel_resilience.errors import AttemptThreadsExhaustedError, FailedResultError
 from otel_resilience.limits import DEFAULT_MAX_THREADS
-from otel_resilience.limits.attempt_timeout import TimeLimit, run_limited
+from otel_resilience.limits.attempt_timeout import SharedTimer, TimeLimit, run_limited
 from otel_resilience.policy.call import GIVE_UP, Call, begin_call
 from otel_resilience.policy.parts import (
     SharedParts,
@@ -233,6 +233,7 @@ class Policy(ProcessBound):
             telemetry.watch_budgets()
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
         self._threads: AttemptThreads | None = None
+        self._timer: SharedTimer | None = None
         self._warned: set[str] = set()
         self._bare: Policy | None = None
         policies_in_use.add(self)
@@ -530,9 +531,8 @@ class Policy(ProcessBound):
                     if loop is None:
                         result = await (operation() if awaitable is None else awaitable)
                     else:
-                        attempt = TimeLimit(
-                            limit, call, call.time_limit_error, loop
-                        )  # its name is looked for in frames
+                        timer = self._shared_timer(loop) if limit == self.attempt_timeout else None
+                        attempt = TimeLimit(limit, call, call.time_limit_error, loop, timer)  # looked for in frames
                         with attempt:
                             result = await (operation() if awaitable is None else awaitable)
                 except BaseException as error:
@@ -550,6 +550,13 @@ class Policy(ProcessBound):
             if failure is None:
                 raise
             return await self._replacement_async(failure, call)  # type: ignore[no-any-return]  # as its author says
+
+    def _shared_timer(self, loop: asyncio.AbstractEventLoop) -> SharedTimer:
+        """That of all attempts in this loop; one is kept, that of the loop which the policy was used in last."""
+        timer = self._timer
+        if timer is None or timer.loop() is not loop:
+            timer = self._timer = SharedTimer(loop, self.attempt_timeout or 0.0)
+        return timer
 
     def warn_once(self, key: str, message: str) -> None:
         """Logs ``message`` as a warning, the first time that it is given with this ``key``."""

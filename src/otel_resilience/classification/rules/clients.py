@@ -45,19 +45,6 @@ _HOMES: Final = {
 PACKAGES: Final = frozenset(_HOMES)
 
 
-@decided_by_class(lambda kind: not _rules_of(kind), parts=lambda kind: _rules_of(kind))
-def classify_client(exception: BaseException) -> Classification | None:
-    """The verdict on an exception of a client library, or of a class derived from one; ``None`` on any other."""
-    for rule in _rules_of(type(exception)):  # type: ignore[arg-type]  # mypy does not see that classes are hashable
-        verdict = rule(exception)
-        if verdict is not None:
-            return verdict
-    return None
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_client,)
-
-
 @functools.lru_cache(maxsize=512)
 def _rules_of(kind: type[BaseException]) -> tuple[Rule, ...]:
     """The rules of the packages of its bases, those of the nearest first."""
@@ -70,3 +57,16 @@ def rules_for(package: str) -> tuple[Rule, ...]:
     home = _HOMES.get(package)
     rules: tuple[Rule, ...] = () if home is None else importlib.import_module(f"{__package__}.{home}").RULES
     return rules
+
+
+@decided_by_class(lambda kind: not _rules_of(kind), parts=lambda kind: _rules_of(kind))
+def classify_client(exception: BaseException) -> Classification | None:
+    """The verdict on an exception of a client library, or of a class derived from one; ``None`` on any other."""
+    for rule in _rules_of(type(exception)):  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+        verdict = rule(exception)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+RULES: Final[tuple[Rule, ...]] = (classify_client,)
