@@ -159,7 +159,8 @@ def test_threads_never_overdraw_it() -> None:
 
 
 def test_what_is_paid_back_counts_at_the_next_look_whatever_that_is() -> None:
-    for look in (lambda budget: budget.tokens, lambda budget: budget.metrics().tokens):
+    looks: list[Callable[[RetryBudget], float]] = [lambda each: each.tokens, lambda each: each.metrics().tokens]
+    for look in looks:
         budget = RetryBudget("supplier", clock=FakeClock())
         assert budget.take(30)
         budget.refund(10.0)
