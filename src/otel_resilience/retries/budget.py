@@ -166,7 +166,10 @@ class RetryBudget(ProcessBound):
             self.full = self._bucket.give(tokens)
 
     def refund(self, tokens: float) -> None:
-        """Pays back what :meth:`take` took for a retry that succeeded."""
+        """Pays back the ``tokens`` that :meth:`take` took, at least 0; a retry that succeeded costs nothing.
+
+        Without the lock: what is paid back is in the bucket from the next look at it, whatever that is.
+        """
         self._refunds.append(tokens)
 
     def _settle(self) -> None:
