@@ -59,10 +59,14 @@ def rules_for(package: str) -> tuple[Rule, ...]:
     return rules
 
 
-@decided_by_class(lambda kind: not _rules_of(kind), parts=lambda kind: _rules_of(kind))
+def _asked(kind: type[BaseException]) -> tuple[Rule, ...]:
+    return _rules_of(kind)  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+
+
+@decided_by_class(lambda kind: not _asked(kind), parts=_asked)
 def classify_client(exception: BaseException) -> Classification | None:
     """The verdict on an exception of a client library, or of a class derived from one; ``None`` on any other."""
-    for rule in _rules_of(type(exception)):  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+    for rule in _asked(type(exception)):
         verdict = rule(exception)
         if verdict is not None:
             return verdict
