@@ -191,7 +191,7 @@ def recorded() -> Iterator[Part]:
         of_operation = {"resilience.dependency": "supplier", "resilience.operation": "succeed"}
         outer = tracer.start_span("supplier succeed", parent, SpanKind.INTERNAL, of_operation)
         inside = trace.set_span_in_context(outer, parent)
-        of_attempt = {"resilience.dependency": "supplier", "resilience.attempt.number": 1}
+        of_attempt: dict[str, str | int] = {"resilience.dependency": "supplier", "resilience.attempt.number": 1}
         attempt = tracer.start_span("attempt", inside, SpanKind.INTERNAL, of_attempt)
         detach(attach(trace.set_span_in_context(attempt, inside)))
         attempt.end()

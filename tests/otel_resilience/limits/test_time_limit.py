@@ -225,7 +225,7 @@ class TestOneTimerForAllAttempts:
         class Counting(asyncio.SelectorEventLoop):
             timers = 0
 
-            def call_at(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+            def call_at(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:  # type: ignore[override]  # as it is called
                 self.timers += 1
                 return super().call_at(*args, **kwargs)
 
