@@ -2,14 +2,17 @@
 
 In group I the real client fails: httpx and redis-py against a closed port, a server that does not answer, one that
 answers 503. In group J the same exceptions are made by hand, which costs next to nothing, so that the rest is the
-library: class, message, request, response and the chain of causes are those of the client, and that is checked.
+library: class, message, request, response and the chain of causes are those of the client, and they are freed as those
+are, without the garbage collector; that is checked.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -123,8 +126,7 @@ class _Clients:
                 except OSError as error:
                     raise core(error) from None  # as its pool raises it again
             except core as error:
-                mapped = kind(str(error))
-                raise mapped from error
+                raise kind(str(error)) from error
         except httpx.RequestError as error:
             error.request = self._request
             raise
@@ -149,6 +151,8 @@ def _errors() -> dict[str, tuple[type[Exception], _Failure, _Failure | None]]:
             made, real = (_shape(_caught(kind, fail)) for fail in (by_hand, by_client))
             if made != real:
                 raise InvalidCaseError(f"{name} made by hand is {made}, of the client {real}")
+            if _outlives(kind, by_hand) != _outlives(kind, by_client):
+                raise InvalidCaseError(f"{name} made by hand and of the client are not freed alike")
     return found
 
 
@@ -162,6 +166,15 @@ def _caught(kind: type[Any], fail: _Failure) -> Any:
         fail()
     except kind as error:
         return error
+
+
+def _outlives(kind: type[Any], fail: _Failure) -> bool:
+    """Whether the error is a part of a cycle, so that only the garbage collector frees it."""
+    gc.disable()
+    try:
+        return weakref.ref(_caught(kind, fail))() is not None
+    finally:
+        gc.enable()
 
 
 def _shape(error: BaseException | None) -> list[tuple[type, str, bool, list[str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -73,8 +74,7 @@ class BudgetModel(RuleBasedStateMachine):
     @precondition(lambda self: self.unsettled)
     @rule()
     def the_retry_succeeds_and_is_refunded(self) -> None:
-        cost = self.unsettled.pop()
-        self._give(cost)
+        self._give(self.unsettled.pop(), self.budget.refund)
 
     @precondition(lambda self: self.unsettled)
     @rule()
@@ -84,16 +84,16 @@ class BudgetModel(RuleBasedStateMachine):
     @rule()
     def a_first_attempt_succeeds(self) -> None:
         if not self.budget.full:  # as the policy does it: a full bucket is left alone
-            self._give(self.config.success_credit)
+            self._give(self.config.success_credit, self.budget.give)
 
     @rule(quarters=st.integers(1, 400))
     def time_passes(self, quarters: int) -> None:
         self.clock.advance(quarters / 4)
 
-    def _give(self, credit: float) -> None:
+    def _give(self, credit: float, give: Callable[[float], None]) -> None:
         self.ledger.balance(self.clock())
         self.budget.metrics()  # accrues what the ledger accrues before the movement
-        self.budget.give(credit)
+        give(credit)
         self.ledger.move(self.clock(), credit)
 
     @invariant()
@@ -156,6 +156,51 @@ def test_threads_never_overdraw_it() -> None:
     assert sum(granted) == 1000
     assert budget.metrics().tokens == 0
     assert budget.metrics().denied == 1000
+
+
+def test_what_is_paid_back_counts_at_the_next_look_whatever_that_is() -> None:
+    looks: list[Callable[[RetryBudget], float]] = [lambda each: each.tokens, lambda each: each.metrics().tokens]
+    for look in looks:
+        budget = RetryBudget("supplier", clock=FakeClock())
+        assert budget.take(30)
+        budget.refund(10.0)
+        budget.refund(10.0)
+        assert look(budget) == 90
+    budget = RetryBudget("supplier", RetryBudgetConfig(capacity=10, transient_cost=10), clock=FakeClock())
+    for _ in range(5):
+        assert budget.take(10)
+        budget.refund(10.0)
+    budget.give(0.0)
+    assert budget.full
+
+
+def test_what_is_paid_back_stays_within_the_capacity_of_that_time() -> None:
+    budget = RetryBudget("supplier", clock=FakeClock())
+    budget.take(10)
+    budget.refund(50.0)
+    budget.enlarge(200)
+    assert budget.tokens == 200
+    budget.take(20)
+    budget.refund(20.0)
+    budget.reset()
+    budget.take(5)
+    assert budget.tokens == 195
+
+
+def test_threads_pay_back_what_they_took() -> None:
+    budget = RetryBudget("supplier", RetryBudgetConfig(capacity=1000, refill_rate=0), clock=FakeClock())
+
+    def work() -> None:
+        for _ in range(500):
+            if budget.take(10.0):
+                budget.refund(10.0)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert budget.tokens == 1000
 
 
 @pytest.mark.parametrize(

@@ -136,9 +136,10 @@ NEVER_AT_FIRST = {
     "base64", "datetime", "decimal", "difflib", "email", "hashlib", "hmac", "html", "http", "importlib.metadata",
     "ipaddress", "json", "secrets", "urllib.parse", "uuid", "opentelemetry.baggage", "otel_resilience.alerting",
     "otel_resilience.demo", "otel_resilience.instrumentation", "otel_resilience.integrations",
-    "otel_resilience.policy.environment",
-    "otel_resilience.policy.hedging", "otel_resilience.policy.registry", "otel_resilience.storage",
-    "otel_resilience.testing",
+    "otel_resilience.limits.concurrency", "otel_resilience.limits.config", "otel_resilience.limits.rate",
+    "otel_resilience.limits.threads", "otel_resilience.policy.attempts", "otel_resilience.policy.environment",
+    "otel_resilience.policy.hedging", "otel_resilience.policy.off_switch", "otel_resilience.policy.registry",
+    "otel_resilience.policy.results", "otel_resilience.storage", "otel_resilience.testing",
 }  # fmt: skip
 """What no program needs that imports the library and makes a call that succeeds."""
 

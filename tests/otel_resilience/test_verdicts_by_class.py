@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import httpx
 import pytest
+import redis
 
 from otel_resilience import Classification, Classifier, Severity, classify, default_classifier
 from otel_resilience._internal.foreign import has_none_of
@@ -31,7 +33,7 @@ def test_what_no_rule_looks_into_is_judged_by_its_class(error: Exception) -> Non
 
     first = classifier.classify(error)
 
-    assert type(error) in classifier._by_class
+    assert classifier._by_class[type(error)].verdict is first
     assert classifier.classify(type(error)("other text")) is first
 
 
@@ -53,6 +55,22 @@ def test_an_attribute_of_one_instance_comes_before_the_verdict_on_its_class(
     assert classify(plain).unclassified
     assert classify(special).error_type == error_type
     assert classify(plain).unclassified
+
+
+@pytest.mark.parametrize(
+    "error",
+    [redis.ConnectionError("reset"), httpx.ReadTimeout("slow"), LookupError(), ConnectionAbortedError("gone")],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_verdict_that_an_error_of_any_library_carries_comes_first(error: Exception) -> None:
+    classifier = Classifier(default_classifier().rules)
+    known = classifier.classify(error)
+    own = Classification(ErrorClass.CONTROL, Severity.LOW, "unavailable")
+    error.classification = own  # type: ignore[attr-defined]
+
+    assert classifier.classify(error) is own
+    del error.classification  # type: ignore[attr-defined]
+    assert classifier.classify(error) == known
 
 
 def test_a_cause_comes_before_the_verdict_on_the_class() -> None:
@@ -145,15 +163,52 @@ class MixedError(Exception, Mixin):
     pass
 
 
+class MixedBeforeError(Mixin, Exception):
+    pass
+
+
+class OwnDictionaryError(Exception):
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {}
+
+
+class HiddenTracebackError(Exception):
+    __traceback__ = None
+
+
+class DynamicMixin:
+    def __getattr__(self, name: str) -> Any:
+        return RequestLike() if name == "request" else None
+
+
+class DynamicAfterError(Exception, DynamicMixin):
+    pass
+
+
 class TestHasNoneOf:
     nothing = staticmethod(has_none_of(("request", "response")))
 
-    @pytest.mark.parametrize("kind", [WarehouseError, MixedError, ConnectionResetError, OSError, UnicodeDecodeError])
+    @pytest.mark.parametrize(
+        "kind", [WarehouseError, MixedError, MixedBeforeError, ConnectionResetError, OSError, UnicodeDecodeError]
+    )
     def test_plain_classes_have_none(self, kind: type[Exception]) -> None:
         error = kind("utf-8", b"", 0, 1, "") if kind is UnicodeDecodeError else kind("x")
         assert self.nothing(error)
 
-    @pytest.mark.parametrize("kind", [PropertyError, DynamicError, EverythingError, SlottedError, OnTheClassError])
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            PropertyError,
+            DynamicError,
+            EverythingError,
+            SlottedError,
+            OnTheClassError,
+            OwnDictionaryError,
+            HiddenTracebackError,
+            DynamicAfterError,
+        ],
+    )
     def test_a_class_that_may_have_one_has(self, kind: type[Exception]) -> None:
         assert not self.nothing(kind())
         assert not self.nothing(type("Derived", (kind,), {})())

@@ -9,9 +9,9 @@ Nothing here raises an ``Exception``.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
-from types import TracebackType
+from types import GetSetDescriptorType, TracebackType
 from typing import Any, Final, TypeGuard, TypeVar
 
 T = TypeVar("T")
@@ -20,14 +20,8 @@ MAX_CHAIN: Final = 100
 """Causes that are looked at; the cause of a cause that far away says nothing about an error."""
 _MAX_PAIRS: Final = 1_000
 
-_instance_dict: Final = BaseException.__dict__["__dict__"].__get__
-_get_args: Final = BaseException.__dict__["args"].__get__
-_get_cause: Final = BaseException.__dict__["__cause__"].__get__
-_get_context: Final = BaseException.__dict__["__context__"].__get__
 _get_suppress_context: Final = BaseException.__dict__["__suppress_context__"].__get__
-_get_traceback: Final = BaseException.__dict__["__traceback__"].__get__
 _get_members: Final = BaseExceptionGroup.__dict__["exceptions"].__get__
-_get_mro: Final = type.__dict__["__mro__"].__get__
 _get_module: Final = type.__dict__["__module__"].__get__
 _get_qualname: Final = type.__dict__["__qualname__"].__get__
 _get_members_of_class: Final = type.__dict__["__dict__"].__get__
@@ -56,15 +50,16 @@ def answer_of(owner: object, name: str, *args: object) -> Any:
 
 def own(exception: BaseException, name: str) -> Any:
     """What :func:`set_own` kept under ``name``, or ``None``."""
-    return _instance_dict(exception).get(name)
+    return dict_of(exception).get(name)
 
 
 def set_own(exception: BaseException, name: str, value: object) -> None:
     """Keeps ``value`` on the exception, also where its class forbids attributes, as a frozen dataclass does."""
-    _instance_dict(exception)[name] = value
+    dict_of(exception)[name] = value
 
 
 _MAX_CLASSES: Final = 1024
+_FIELDS: Final = frozenset({"__cause__", "__context__", "__dict__", "__suppress_context__", "__traceback__"})
 
 
 def has_none_of(names: Collection[str]) -> Callable[[BaseException], bool]:
@@ -74,57 +69,68 @@ def has_none_of(names: Collection[str]) -> Callable[[BaseException], bool]:
     known: dict[type, bool] = {}
 
     def lacks_all(exception: BaseException) -> bool:
-        kept = _instance_dict(exception)
-        if kept and not wanted.isdisjoint(kept):
-            return False
         try:
             kind = type(exception)
             lacks = known.get(kind)
             if lacks is None:
                 if len(known) >= _MAX_CLASSES:
                     known.clear()
-                lacks = known[kind] = _class_has_none_of(kind, wanted)
+                lacks = known[kind] = class_has_none_of(kind, wanted)
         except Exception:  # noqa: BLE001  # a metaclass may raise from anything
             return False
-        return lacks
+        if not lacks:
+            return False
+        kept = exception.__dict__  # nothing of the class comes before it
+        return not kept or wanted.isdisjoint(kept)
 
     return lacks_all
 
 
-def _class_has_none_of(kind: type, names: frozenset[str]) -> bool:
-    """Whether instances have these attributes in their dictionaries alone."""
-    bases = bases_of(kind)
-    members = {name for base in bases for name in _get_members_of_class(base)}
-    reads = next(base for base in bases if "__getattribute__" in _get_members_of_class(base))
-    return reads is BaseException and "__getattr__" not in members and names.isdisjoint(members)
+def class_has_none_of(kind: type, names: frozenset[str]) -> bool:
+    """Whether exceptions of exactly this class are read plainly, and have these attributes in their dictionaries
+    alone."""
+    return reads_plainly(kind) and all(names.isdisjoint(_get_members_of_class(base)) for base in bases_of(kind))
 
 
-def args_of(exception: BaseException) -> tuple[Any, ...]:
-    """What the exception was made with."""
-    return _get_args(exception)  # type: ignore[no-any-return]
+def reads_plainly(kind: type) -> bool:
+    """Whether the fields of ``BaseException`` and the dictionary of exceptions of exactly this class can be read by
+    their names: nothing comes before them, and no ``__getattr__`` makes anything up."""
+    plain, found = True, False
+    for base in bases_of(kind):
+        members = _get_members_of_class(base)
+        found = found or base is BaseException
+        if "__getattr__" in members or ("__getattribute__" in members and not found):
+            return False
+        # Every class without slots has a `__dict__`, which is the one of the exception.
+        plain = plain and (found or not any(_comes_before(name, members) for name in _FIELDS & members.keys()))
+    return plain and found
 
 
-def cause_of(exception: BaseException) -> BaseException | None:
-    """The explicit cause (``raise … from cause``)."""
-    return _get_cause(exception)  # type: ignore[no-any-return]
+def _comes_before(name: str, members: Mapping[str, object]) -> bool:
+    return name != "__dict__" or type(members[name]) is not GetSetDescriptorType
 
 
-def context_of(exception: BaseException) -> BaseException | None:
-    """The exception that was being handled when this one was raised."""
-    return _get_context(exception)  # type: ignore[no-any-return]
+# The descriptors themselves: a function around each would double its cost on the way of every failure.
+args_of: Final[Callable[[BaseException], tuple[Any, ...]]] = BaseException.__dict__["args"].__get__
+"""What the exception was made with."""
+cause_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__cause__"].__get__
+"""The explicit cause (``raise … from cause``)."""
+context_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__context__"].__get__
+"""The exception that was being handled when this one was raised."""
+traceback_of: Final[Callable[[BaseException], TracebackType | None]] = BaseException.__dict__["__traceback__"].__get__
+"""The frames that it has passed through."""
+bases_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
+"""The class and its bases, in the order in which attributes are looked up."""
+dict_of: Final[Callable[[BaseException], dict[str, Any]]] = BaseException.__dict__["__dict__"].__get__
+"""The attributes of the exception itself."""
 
 
 def reason_of(exception: BaseException) -> BaseException | None:
     """What a traceback shows above it: the explicit cause, else the context unless ``from None`` hides it."""
-    cause: BaseException | None = _get_cause(exception)
+    cause = cause_of(exception)
     if cause is None and not _get_suppress_context(exception):
         return context_of(exception)
     return cause
-
-
-def traceback_of(exception: BaseException) -> TracebackType | None:
-    """The frames that it has passed through."""
-    return _get_traceback(exception)  # type: ignore[no-any-return]
 
 
 def members_of(group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, ...]:
@@ -159,11 +165,6 @@ def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     return leaves
 
 
-def bases_of(kind: type) -> tuple[type, ...]:
-    """The class and its bases, in the order in which attributes are looked up."""
-    return _get_mro(kind)  # type: ignore[no-any-return]
-
-
 def name_of(kind: type) -> str:
     """Module and qualified name of a class; ``?`` for a part that is no text."""
     parts = (_get_module(kind), _get_qualname(kind))
@@ -194,9 +195,11 @@ def header_of(headers: object, name: str) -> str | None:
     if headers is None:
         return None
     try:
+        if _finds_any_spelling(type(headers)):  # type: ignore[arg-type]  # as for other classes
+            return _as_text(headers.get(name)) if name in headers else None  # type: ignore[attr-defined,operator]  # all have both; a miss of `get` raises and catches
         get = getattr(headers, "get", None)
         value = None if get is None else _as_text(get(name))
-        if value is not None or _finds_any_spelling(type(headers)):  # type: ignore[arg-type]  # as for other classes
+        if value is not None:
             return value
         items = getattr(headers, "items", None)
         pairs: Any = headers if items is None else items()
@@ -228,6 +231,8 @@ def _finds_any_spelling(kind: type) -> bool:
 
 
 def _as_text(value: object) -> str | None:
+    if value is None or type(value) is str:
+        return value
     if is_a(value, bytes):
         return value.decode("latin-1")
     return value if is_a(value, str) else None

@@ -10,7 +10,7 @@ from collections import deque
 from contextvars import ContextVar, Token
 from typing import NamedTuple
 
-from otel_resilience._internal.foreign import is_a, members_of, reason_of
+from otel_resilience._internal.foreign import members_of, reason_of
 
 _LONGEST_CHAIN = 1000
 """Exceptions looked at below one error, and failures of enclosed calls that are kept for that."""
@@ -42,6 +42,8 @@ class Enclosing:
     """The whole time that was given."""
     cuts = False
     """Whether the enclosed code is cancelled when the time is up, so that it need not watch the time itself."""
+    heard = False
+    """An enclosed call has reported something: only then is there anything in the next three."""
     failures: deque[Failure] | None = None
     sent_inside = False
     """Whether an enclosed call may have sent something, however it ended."""
@@ -59,6 +61,7 @@ class Enclosing:
         if self.failures is None:
             self.failures = deque(maxlen=_LONGEST_CHAIN)
         self.failures.append(failure)
+        self.heard = True
         if failure.sent:
             self.note_sent(unsafe=failure.idempotent is False)
 
@@ -67,6 +70,7 @@ class Enclosing:
         self.sent_inside = True
         if unsafe:
             self.unsafe_inside = True
+        self.heard = True
 
 
 enclosing: ContextVar[Enclosing | None] = ContextVar("otel_resilience_enclosing", default=None)
@@ -135,17 +139,19 @@ def current_attempt() -> int:
 
 def chain(error: BaseException) -> tuple[BaseException, ...]:
     """``error``, what it was raised from or while handling, and the members of groups; each once, the nearest first."""
-    if reason_of(error) is None and not issubclass(type(error), BaseExceptionGroup):
+    reason = reason_of(error)
+    if reason is None and not issubclass(type(error), BaseExceptionGroup):
         return (error,)
     found: dict[int, BaseException] = {}
-    pending = deque([error])
-    while pending and len(found) < _LONGEST_CHAIN:
-        each = pending.popleft()
+    pending = [error]
+    for each in pending:  # which grows meanwhile
         if id(each) in found:
             continue
+        if len(found) >= _LONGEST_CHAIN:
+            break
         found[id(each)] = each
-        if is_a(each, BaseExceptionGroup):
-            pending.extend(members_of(each))
+        if issubclass(type(each), BaseExceptionGroup):
+            pending.extend(members_of(each))  # type: ignore[arg-type]  # it is one
         reason = reason_of(each)
         if reason is not None:
             pending.append(reason)

@@ -9,7 +9,6 @@ import typing
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from otel_resilience._internal.foreign import is_a
 from otel_resilience._internal.operations import is_async_callable, passes_on_an_awaitable
 
 IsRetryable = Callable[[BaseException], bool]
@@ -33,7 +32,7 @@ def predicate(name: str, value: Any) -> IsRetryable | None:
         named = tuple(_types(name, value))
         if not named:
             raise ValueError(f"{name} must name at least one exception type; None leaves it to the classifier")
-        return lambda error: is_a(error, named)
+        return lambda error: issubclass(type(error), named)
     if not callable(value):
         raise TypeError(f"{name} must be a predicate or exception types, not {value!r}")
     judges_errors(name, value)

@@ -30,7 +30,7 @@ from otel_resilience._internal.operations import (
 )
 from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
-from otel_resilience.circuitbreaker.machine import BreakerMachine
+from otel_resilience.circuitbreaker.machine import CLOSED, OPEN, BreakerMachine
 from otel_resilience.circuitbreaker.states import BreakerState, Transition
 from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.defaults import default_classifier
@@ -366,7 +366,7 @@ class CircuitBreaker(ProcessBound):
 
     def _current_state(self) -> BreakerState:
         machine = self._machine
-        if machine.state is BreakerState.OPEN:
+        if machine.state is OPEN:
             self._step(BreakerMachine.tick)
         return machine.state
 
@@ -382,9 +382,10 @@ class CircuitBreaker(ProcessBound):
 
     def _refresh_fast_permit(self) -> None:
         machine = self._machine
-        closed = machine.state is BreakerState.CLOSED and self._slow_after is None
+        state = machine.state
+        closed = state is CLOSED and self._slow_after is None
         self.fast_permit = machine.generation if closed else 0
-        rejects = machine.state is BreakerState.OPEN and not self.config.shadow
+        rejects = state is OPEN and not self.config.shadow
         self.rejects_until = machine.open_until if rejects else 0.0
 
     def _report_changes(self, transition: Transition | None, stale: int = 0) -> None:

@@ -1,48 +1,79 @@
-"""Rules whose answer follows from the class of an exception alone, so that it need not be asked for each one."""
+"""What follows from the class of an exception alone, so that it need not be found out for each one: often the verdict,
+and else which rules are to be asked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from otel_resilience._internal.foreign import has_none_of
-from otel_resilience.classification.model import Rule
+from otel_resilience._internal.foreign import class_has_none_of, reads_plainly
+from otel_resilience.classification.control_flow import is_control_flow_class
+from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.request_shown import REQUEST_ATTRIBUTES
 
-shows_nothing: Final = has_none_of(
-    {
-        "classification",
-        "code",
-        "headers",
-        "http_status",
-        "method",
-        "request",
-        "request_info",
-        "response",
-        "status",
-        "status_code",
-    }
-)
-"""Whether an exception has none of the attributes that the rules of this library read from exceptions of any class."""
+STATUS_ATTRIBUTES: Final = frozenset({"code", "headers", "http_status", "response", "status", "status_code"})
+"""Where an exception can carry an HTTP status."""
+CLASSIFICATION: Final = frozenset({"classification"})
+"""Where it can carry its verdict."""
+READ: Final = STATUS_ATTRIBUTES | CLASSIFICATION | REQUEST_ATTRIBUTES
+"""All attributes that the rules of this library read from exceptions of any class."""
 
 Decides = Callable[[type[BaseException]], bool]
+Parts = Callable[[type[BaseException]], tuple[Rule, ...]]
 _decides: Final[dict[Rule, Decides]] = {}
+_reads: Final[dict[Rule, frozenset[str]]] = {}
+_parts: Final[dict[Rule, Parts]] = {}
 
 
-def decided_by_class(decides: Decides) -> Callable[[Rule], Rule]:
+def decided_by_class(
+    decides: Decides, *, reads: frozenset[str] = frozenset(), parts: Parts | None = None
+) -> Callable[[Rule], Rule]:
     """For a rule that answers alike on all exceptions of a class for which ``decides`` holds, where these have no cause
-    and :func:`shows_nothing` holds for them."""
+    and none of the attributes :data:`READ`.
+
+    ``reads``: the rule is silent on an exception without these attributes. ``parts``: the rules that it asks in turn on
+    exceptions of a class.
+    """
 
     def mark(rule: Rule) -> Rule:
         _decides[rule] = decides
+        if reads:
+            _reads[rule] = reads
+        if parts is not None:
+            _parts[rule] = parts
         return rule
 
     return mark
 
 
-def class_decides(rules: tuple[Rule, ...], kind: type[BaseException]) -> bool:
-    """Whether that holds for all ``rules``. A rule that says nothing of the kind looks at each exception."""
-    for rule in rules:
-        decides = _decides.get(rule)
-        if decides is None or not decides(kind):
-            return False
-    return True
+class ClassPlan:
+    """How the rules of one classifier judge the exceptions of exactly one class."""
+
+    __slots__ = ("decides", "is_control_flow", "is_given", "is_group", "reads_plainly", "rules", "shows_no_request",
+                 "verdict")  # fmt: skip
+
+    def __init__(
+        self, kind: type[BaseException], first: tuple[Rule, ...], given: Classification | None, rules: tuple[Rule, ...]
+    ) -> None:
+        """``given``: the verdict on all of them, before which only the rules ``first`` are asked."""
+        self.is_group = issubclass(kind, BaseExceptionGroup)
+        self.is_control_flow = is_control_flow_class(kind)  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+        self.is_given = given is not None and not first
+        asked = first
+        for rule in rules if given is None else (lambda _: given,):
+            parts = _parts.get(rule)
+            asked += (rule,) if parts is None else parts(kind)
+        self.rules = tuple(
+            (rule, _reads[rule] if rule in _reads and class_has_none_of(kind, _reads[rule]) else None) for rule in asked
+        )
+        """Each with the attributes of which the exception itself must have one, else the rule is silent; ``None``: it
+        is asked in any case."""
+        self.reads_plainly = reads_plainly(kind)
+        self.shows_no_request = class_has_none_of(kind, REQUEST_ATTRIBUTES)
+        """Where the exception itself has no such attribute."""
+        self.decides = class_has_none_of(kind, READ) and all(
+            rule in _decides and _decides[rule](kind) for rule in (*first, *rules)
+        )
+        """Whether the verdict follows from the class, where the exception has no cause and nothing of :data:`READ`."""
+        self.verdict = None if first else given
+        """That verdict, once it is known; or the given one where no rule is asked before it."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from otel_resilience._internal.foreign import args_of, bases_of, cause_of, context_of, leaves_of, name_of
 from otel_resilience.classification.control_flow import is_group
 from otel_resilience.classification.model import Classification, Rule, merge_verdicts
 
+_MAX_CLASSES = 512
 _MAX_NODES = 200
 """A longer chain is not searched to its end; this also bounds the recursion into groups."""
 
@@ -27,7 +28,7 @@ def message_of(exception: BaseException) -> str:
     """The text that an exception was made with; empty where that is no text. Never raises."""
     args = args_of(exception)
     first = args[0] if args else ""
-    return first if isinstance(first, str) else ""
+    return first if type(first) is str or isinstance(first, str) else ""
 
 
 def by_class_name(names: Iterable[tuple[str, Classification]]) -> Callable[[BaseException], Classification | None]:
@@ -36,52 +37,55 @@ def by_class_name(names: Iterable[tuple[str, Classification]]) -> Callable[[Base
     An exception whose class was never imported cannot exist, so the rule is silent where its library is not in use.
     """
     table = dict(names)
+    known: dict[type[BaseException], Classification | None] = {}
 
-    @functools.lru_cache(maxsize=512)
-    def of_class(kind: type[BaseException]) -> Classification | None:
-        for base in bases_of(kind):
-            verdict = table.get(name_of(base))
-            if verdict is not None:
-                return verdict
-        return None
+    def of_class(exception: BaseException) -> Classification | None:
+        kind = type(exception)
+        if kind in known:
+            return known[kind]
+        if len(known) >= _MAX_CLASSES:
+            known.clear()
+        found = (table.get(name_of(base)) for base in bases_of(kind))
+        verdict = known[kind] = next((each for each in found if each is not None), None)
+        return verdict
 
-    # mypy does not see that classes are hashable
-    return lambda exception: of_class(type(exception))  # type: ignore[arg-type]
+    return of_class
 
 
 def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classification | None:
-    package = _package(exception)
-    pending = _behind(exception, package)
-    while pending:
-        node = pending.pop()
-        if id(node) in seen or len(seen) >= _MAX_NODES:
-            continue
+    package = ""
+    node = exception
+    pending: list[BaseException] = []  # a stack: the cause comes before the context
+    while True:
+        context, cause = context_of(node), cause_of(node)
+        if context is not None and context is not cause:
+            package = package or _package_of(type(exception))
+            if package == "builtins" or _package_of(type(context)) != package:
+                pending.append(context)
+        if cause is not None:
+            pending.append(cause)
+        while pending:
+            node = pending.pop()
+            if id(node) not in seen and len(seen) < _MAX_NODES:
+                break
+        else:
+            return None
         seen.add(id(node))
         verdict = _merged_members(node, judge, seen) if is_group(node) else judge(node)
         if verdict is not None:
             return verdict
-        pending += _behind(node, package)
-    return None
 
 
-def _behind(exception: BaseException, package: str) -> list[BaseException]:
-    """What stands directly behind an exception, in the order of a stack: the cause last."""
-    context, cause = context_of(exception), cause_of(exception)
-    found = []
-    if context is not None and context is not cause and (package == "builtins" or _package(context) != package):
-        found.append(context)
-    if cause is not None:
-        found.append(cause)
-    return found
+_packages: Final[dict[type[BaseException], str]] = {}
 
 
-def _package(exception: BaseException) -> str:
-    return _package_of(type(exception))  # type: ignore[arg-type]  # mypy does not see that classes are hashable
-
-
-@functools.lru_cache(maxsize=512)
 def _package_of(kind: type[BaseException]) -> str:
-    return name_of(kind).partition(".")[0]
+    if kind in _packages:
+        return _packages[kind]
+    if len(_packages) >= _MAX_CLASSES:
+        _packages.clear()
+    package = _packages[kind] = name_of(kind).partition(".")[0]
+    return package
 
 
 def _merged_members(group: BaseExceptionGroup[BaseException], judge: Rule, seen: set[int]) -> Classification | None:

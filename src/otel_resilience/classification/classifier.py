@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final, TypeVar
 
-from otel_resilience._internal.foreign import attribute, cause_of, causes_of, is_a, leaves_of, name_of
+from otel_resilience._internal.foreign import attribute, cause_of, causes_of, dict_of, is_a, leaves_of, name_of
 from otel_resilience._internal.once import Once
 from otel_resilience._internal.operations import discard
 from otel_resilience._internal.predicates import judges_errors
-from otel_resilience.classification import request_shown
-from otel_resilience.classification.by_class import class_decides, decided_by_class, shows_nothing
-from otel_resilience.classification.control_flow import CANCELLATIONS, is_control_flow, is_group
+from otel_resilience.classification.by_class import CLASSIFICATION, READ, ClassPlan, decided_by_class
+from otel_resilience.classification.control_flow import CANCELLATIONS, is_control_flow
 from otel_resilience.classification.model import (
     CANCELLED,
     PROGRAMMING_ERROR,
@@ -21,8 +20,10 @@ from otel_resilience.classification.model import (
     Classification,
     ErrorClass,
     Rule,
+    flagged,
     merge_verdicts,
 )
+from otel_resilience.classification.request_shown import REQUEST_ATTRIBUTES, shows_idempotent
 
 E = TypeVar("E", bound=Enum)
 
@@ -61,9 +62,11 @@ _broken_rules: Final = Once()
 
 
 _MAX_CLASSES: Final = 512
-"""Classes of exceptions of which a classifier keeps the verdict."""
+"""Classes of exceptions of which a classifier knows how to judge them."""
 
 
+_Groups = dict[int, Classification | None]
+"""The verdicts on groups that were looked at already, by ``id``."""
 _MAX_NESTING: Final = 20
 
 
@@ -100,8 +103,8 @@ class Classifier:
 
     def __init__(self, rules: Iterable[Rule] = (), by_type: Mapping[type[BaseException], Classification] | None = None):
         self._first: tuple[Rule, ...] = ()
-        self._by_class: dict[type[BaseException], Classification] = {}
-        """Verdicts that follow from the class alone, see :mod:`otel_resilience.classification.by_class`."""
+        self._by_class: dict[type[BaseException], ClassPlan] = {}
+        """How the exceptions of a class are judged, see :mod:`otel_resilience.classification.by_class`."""
         self._by_type = {} if by_type is None else _checked_types(by_type)
         self._rules = _checked_rules("rules", rules)
 
@@ -123,30 +126,40 @@ class Classifier:
     def classify(self, exception: BaseException) -> Classification:
         """The verdict on ``exception``. Never raises an ``Exception``, whatever a rule or the exception itself does."""
         try:
-            if not self._first:
-                kind = type(exception)
-                verdict = self._by_type.get(kind)
-                if verdict is not None and cause_of(exception) is None:
+            plan = self._by_class.get(type(exception)) or self._plan_of(type(exception))
+            verdict = plan.verdict
+            if verdict is not None and cause_of(exception) is None:
+                if plan.is_given:
                     return verdict
-                verdict = self._by_class.get(kind)
-                if verdict is not None and cause_of(exception) is None and shows_nothing(exception):
+                kept = exception.__dict__  # of a class that is read plainly
+                if not kept or READ.isdisjoint(kept):
                     return verdict
-            return self._judge(exception, {}, _MAX_NESTING) or UNCLASSIFIED
+            return self._judge(exception, plan, None, _MAX_NESTING) or UNCLASSIFIED
         except Exception as broken:  # noqa: BLE001  # nothing may take the place of the error that is looked at
             name, problem = _name(exception), _name(broken)
             if _broken_rules.first(f"{name} {problem}"):
                 _log.warning("an exception of class %s could not be classified: %s", name, problem)
             return UNCLASSIFIED
 
+    def _plan_of(self, kind: type[BaseException]) -> ClassPlan:
+        plan = self._by_class.get(kind)
+        if plan is None:
+            if len(self._by_class) >= _MAX_CLASSES:
+                self._by_class.clear()
+            described = () if self_described in self._rules else (self_described,)
+            plan = ClassPlan(kind, self._first, self._by_type.get(kind), (*self._rules, *described))
+            self._by_class[kind] = plan
+        return plan
+
     def _judge(
-        self, exception: BaseException, groups: dict[int, Classification | None], nesting: int
+        self, exception: BaseException, plan: ClassPlan, groups: _Groups | None, nesting: int
     ) -> Classification | None:
         """The verdict; ``None`` for a group that is being looked at already, or too deep to be looked at."""
-        if is_group(exception):
-            return self._judge_group(exception, groups, nesting)
-        if is_control_flow(exception):
+        if plan.is_group:
+            return self._judge_group(exception, groups, nesting)  # type: ignore[arg-type]  # it is one
+        if plan.is_control_flow:
             return CANCELLED
-        verdict = self._known(exception)
+        verdict = _first_answer(exception, plan)
         if verdict is not None and verdict.idempotent is not None:
             return verdict
         causes = () if cause_of(exception) is None else tuple(causes_of(exception))
@@ -155,46 +168,39 @@ class Classifier:
         if verdict is None:
             mistake = any(is_a(each, _PROGRAMMING_ERRORS) for each in (exception, *causes))
             verdict = PROGRAMMING_ERROR if mistake else _unclassified(exception)
-        if verdict.idempotent is None:
-            shown = _shown_request((exception, *causes))
+        if causes:
+            shown = _shown_request((exception, *causes)) if verdict.idempotent is None else None
+            return verdict if shown is None else flagged(verdict, "idempotent", shown)
+        if verdict.idempotent is None and not (
+            plan.shows_no_request and REQUEST_ATTRIBUTES.isdisjoint(dict_of(exception))
+        ):
+            shown = shows_idempotent(exception)
             if shown is not None:
-                return verdict.replace(idempotent=shown)
-        if not causes:
-            self._remember(exception, verdict)
+                return flagged(verdict, "idempotent", shown)
+        if plan.decides and READ.isdisjoint(dict_of(exception)):
+            plan.verdict = verdict
         return verdict
 
-    def _remember(self, exception: BaseException, verdict: Classification) -> None:
-        kind = type(exception)
-        if shows_nothing(exception) and class_decides((*self._first, *self._rules), kind):
-            if len(self._by_class) >= _MAX_CLASSES:
-                self._by_class.clear()
-            self._by_class[kind] = verdict
-
-    def _known(self, exception: BaseException) -> Classification | None:
-        return (
-            _first_answer(self._first, exception)
-            or self._by_type.get(type(exception))
-            or _first_answer(self._rules, exception)
-            or self_described(exception)
-        )
-
     def _by_cause(
-        self, causes: tuple[BaseException, ...], groups: dict[int, Classification | None], nesting: int
+        self, causes: tuple[BaseException, ...], groups: _Groups | None, nesting: int
     ) -> Classification | None:
         """The verdict on the nearest cause that is known. Control flow that an exception was made of says nothing."""
         for cause in causes:
-            if is_group(cause):
-                verdict = self._judge_group(cause, groups, nesting)
+            plan = self._plan_of(type(cause))
+            if plan.is_group:
+                verdict = self._judge_group(cause, groups, nesting)  # type: ignore[arg-type]  # as above
             else:
-                verdict = None if is_control_flow(cause) else self._known(cause)
+                verdict = None if plan.is_control_flow else _first_answer(cause, plan)
             if verdict is not None and verdict.error_class is not ErrorClass.CANCELLED:
                 return verdict
         return None
 
     def _judge_group(
-        self, group: BaseExceptionGroup[BaseException], groups: dict[int, Classification | None], nesting: int
+        self, group: BaseExceptionGroup[BaseException], groups: _Groups | None, nesting: int
     ) -> Classification | None:
         key = id(group)
+        if groups is None:
+            groups = {}
         if key in groups or not nesting:
             return groups.get(key)
         groups[key] = None  # so that a member whose cause is this group does not lead back into it
@@ -202,7 +208,7 @@ class Classifier:
         if any(is_control_flow(leaf) and not is_a(leaf, CANCELLATIONS) for leaf in leaves):
             verdict: Classification | None = CANCELLED  # it must reach the code that it is meant for
         else:
-            judged = (self._judge(leaf, groups, nesting - 1) for leaf in leaves)
+            judged = (self._judge(leaf, self._plan_of(type(leaf)), groups, nesting - 1) for leaf in leaves)
             verdict = self_described(group) or merge_verdicts([each for each in judged if each is not None])
         groups[key] = verdict
         return verdict
@@ -266,15 +272,18 @@ def _shown_request(chain: tuple[BaseException, ...]) -> bool | None:
     """Whether the requests that are shown may all be repeated; ``None`` where none is shown."""
     answer: bool | None = None
     for each in chain:
-        shown = request_shown.shows_idempotent(each)
+        shown = shows_idempotent(each)
         if shown is False:
             return False
         answer = answer or shown
     return answer
 
 
-def _first_answer(rules: tuple[Rule, ...], exception: BaseException) -> Classification | None:
-    for rule in rules:
+def _first_answer(exception: BaseException, plan: ClassPlan) -> Classification | None:
+    kept = exception.__dict__ if plan.reads_plainly else None
+    for rule, reads in plan.rules:
+        if reads is not None and (not kept or reads.isdisjoint(kept)):
+            continue
         try:
             verdict = rule(exception)
         except Exception as broken:  # noqa: BLE001  # a broken rule must not take the place of the error it looks at
@@ -282,14 +291,14 @@ def _first_answer(rules: tuple[Rule, ...], exception: BaseException) -> Classifi
             continue
         if verdict is None:
             continue
-        if is_a(verdict, Classification):
+        if issubclass(type(verdict), Classification):
             return verdict
         discard(verdict)
         _report_rule(rule, f"returned {name_of(type(verdict))}, which is neither a Classification nor None")
     return None
 
 
-@decided_by_class(lambda kind: True)
+@decided_by_class(lambda kind: True, reads=CLASSIFICATION)
 def self_described(exception: BaseException) -> Classification | None:
     """Rule for exceptions that carry their own verdict in an attribute ``classification``."""
     described = attribute(exception, "classification")

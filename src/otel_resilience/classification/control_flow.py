@@ -10,7 +10,7 @@ import concurrent.futures
 import functools
 from typing import Final, TypeGuard
 
-from otel_resilience._internal.foreign import bases_of, is_a, name_of
+from otel_resilience._internal.foreign import bases_of, name_of
 
 CANCELLATIONS: Final = (asyncio.CancelledError, concurrent.futures.CancelledError)
 """In a group beside failures these say no more than that the failures ended the other tasks of the group."""
@@ -53,16 +53,17 @@ def is_control_flow(exception: BaseException) -> bool:
 
     A group is not, whatever its members are; see :class:`~otel_resilience.Classifier`.
     """
-    return _is_control_flow(type(exception))  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+    return is_control_flow_class(type(exception))  # type: ignore[arg-type]  # mypy does not see that classes are hashable
 
 
 def is_group(exception: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
     """Whether ``exception`` is a group of others."""
-    return is_a(exception, BaseExceptionGroup)
+    return issubclass(type(exception), BaseExceptionGroup)
 
 
 @functools.lru_cache(maxsize=512)
-def _is_control_flow(kind: type[BaseException]) -> bool:
+def is_control_flow_class(kind: type[BaseException]) -> bool:
+    """As :func:`is_control_flow`, of all exceptions of exactly this class."""
     if issubclass(kind, BaseExceptionGroup):
         return False
     if not issubclass(kind, Exception) or issubclass(kind, CANCELLATIONS):

@@ -209,27 +209,33 @@ class Classification:
 
     def replace(self, **changes: object) -> Classification:
         """A copy with some fields changed."""
-        # Rules change one flag of few verdicts, on each error: what was made before is used again.
-        key: tuple[object, ...] = ()
-        if len(changes) == 1 and self.retry_after is None:
+        if len(changes) == 1:
             ((name, value),) = changes.items()
             if value is True or value is False:
-                key = id(self), name, value
-                known = _changed.get(key)
-                if known is not None:
-                    return known[1]
-        changed = dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot see fields through **
-        if key:
-            if len(_changed) >= _MAX_CHANGED:
-                _changed.clear()
-            _changed[key] = self, changed
-        return changed
+                return flagged(self, name, value)
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]  # mypy cannot see fields through **
 
 
 _MAX_CHANGED: Final = 1024
-_changed: Final[dict[tuple[object, ...], tuple[Classification, Classification]]] = {}
+_changed: Final[dict[tuple[int, str, bool], tuple[Classification, Classification]]] = {}
 """By the ``id`` of a verdict, a flag and its new value: the verdict, which keeps that number taken, and the changed
 one."""
+
+
+def flagged(verdict: Classification, name: str, value: bool) -> Classification:  # internal
+    """``verdict`` with one flag changed. Rules change one flag of few verdicts, on each error: what was made before is
+    used again."""
+    key = id(verdict), name, value
+    known = _changed.get(key)
+    if known is not None:
+        return known[1]
+    changed = dataclasses.replace(verdict, **{name: value})  # type: ignore[arg-type]  # as above
+    if verdict.retry_after is None:  # with one, verdicts are too many
+        if len(_changed) >= _MAX_CHANGED:
+            _changed.clear()
+        _changed[key] = verdict, changed
+    return changed
+
 
 Rule = Callable[[BaseException], Classification | None]
 """A rule looks at an exception and answers, or returns ``None`` to pass it on to the next rule."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from otel_resilience._internal.foreign import attribute, bases_of, has_none_of, header_of, is_a, name_of
@@ -13,7 +12,9 @@ IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT",
 _UNSAFE_METHODS: Final = frozenset({"POST", "PATCH", "CONNECT"})
 _IDEMPOTENCY_KEY: Final = "idempotency-key"
 _MOST_REDIRECTS: Final = 50
-_shows_none: Final = has_none_of(("request", "response", "request_info", "method"))
+REQUEST_ATTRIBUTES: Final = frozenset({"request", "response", "request_info", "method"})
+"""Where an exception can show its request."""
+shows_no_request: Final = has_none_of(REQUEST_ATTRIBUTES)
 _was_not_answered: Final = has_none_of(("response", "history"))
 
 
@@ -28,27 +29,24 @@ def shows_idempotent(exception: BaseException) -> bool | None:
     Looked for where clients keep it: ``request`` (httpx, requests), ``response.request``, ``request_info`` (aiohttp),
     and the exception itself. A request that was redirected counts as well: a POST that was answered with 303 was sent.
     """
-    if _shows_none(exception):
-        return None
-    for request in _requests(exception):
-        shown = None if request is None else _is_repeatable(request)
-        if shown is not None:
-            return shown and (
-                _was_not_answered(exception)
-                or not any(_is_repeatable(each) is False for each in _redirected(exception))
-            )
+    return None if shows_no_request(exception) else shown_idempotent(exception)
+
+
+def shown_idempotent(exception: BaseException) -> bool | None:
+    """As :func:`shows_idempotent`, for an exception that is known to have one of the attributes."""
+    shown = _is_repeatable(attribute(exception, "request"))
+    if shown is None:
+        response = attribute(exception, "response")
+        if response is not None:
+            shown = _is_repeatable(attribute(response, "request"))
+        if shown is None:
+            shown = _is_repeatable(attribute(exception, "request_info"))
+    if shown is not None:
+        return shown and (_was_not_answered(exception) or not _redirected_unsafely(exception))
     method = attribute(exception, "method")
     if is_a(method, str) and method.upper() in IDEMPOTENT_METHODS | _UNSAFE_METHODS:
         return is_idempotent(method)
     return None
-
-
-def _requests(exception: BaseException) -> Iterator[object]:
-    yield attribute(exception, "request")
-    response = attribute(exception, "response")
-    if response is not None:
-        yield attribute(response, "request")
-    yield attribute(exception, "request_info")
 
 
 def method_of(request: object) -> str | None:
@@ -71,19 +69,28 @@ def has_key(headers: object) -> bool:
 
 
 def _is_repeatable(request: object) -> bool | None:
-    method = method_of(request)
+    if request is None:
+        return None
+    method = attribute(request, "method")
+    if type(method) is not str:
+        method = method_of(request)
     if method in IDEMPOTENT_METHODS:
         return True
     if method == "POST" and name_of(type(request)).startswith("botocore."):
         return None  # most of AWS's protocols send reads by POST as well
-    return None if method is None else is_idempotent(method) or has_key(attribute(request, "headers"))
+    return None if not method else is_idempotent(method) or has_key(attribute(request, "headers"))
 
 
-def _redirected(exception: BaseException) -> Iterator[object]:
-    """The earlier requests of a chain of redirects, from the responses in ``history``."""
-    for owner in (attribute(exception, "response"), exception):
-        history = attribute(owner, "history")
-        if is_a(history, (list, tuple)):
-            for response in history[:_MOST_REDIRECTS]:
-                request = attribute(response, "request")
-                yield attribute(response, "request_info") if request is None else request
+def _redirected_unsafely(exception: BaseException) -> bool:
+    """Whether one of the earlier requests of a chain of redirects, from the responses in ``history``, must not be
+    repeated."""
+    response = attribute(exception, "response")
+    for history in (attribute(response, "history"), attribute(exception, "history")):
+        if history is None or not is_a(history, (list, tuple)):
+            continue
+        for earlier in history[:_MOST_REDIRECTS]:
+            request = attribute(earlier, "request")
+            shown = attribute(earlier, "request_info") if request is None else request
+            if _is_repeatable(shown) is False:
+                return True
+    return False

@@ -18,9 +18,16 @@ from collections.abc import Iterable, Iterator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final
 
-from otel_resilience._internal.foreign import attribute, traceback_of
+from otel_resilience._internal.foreign import attribute, class_has_none_of, traceback_of
 from otel_resilience._internal.nesting import Enclosing, enclosing
-from otel_resilience.classification.request_shown import has_key, is_idempotent, method_of, shows_idempotent
+from otel_resilience.classification.request_shown import (
+    REQUEST_ATTRIBUTES,
+    has_key,
+    is_idempotent,
+    method_of,
+    shown_idempotent,
+    shows_no_request,
+)
 
 _CLIENTS: Final = frozenset({"aiohttp", "httpx", "httpx2", "requests", "urllib3"})
 _STDLIB_CLIENTS: Final = frozenset({"http.client", "urllib.request"})
@@ -52,9 +59,38 @@ _HOLDER: Final = "otel_resilience.policy.policy"
 
 def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:
     """Whether a request that must not be repeated stands on one of these, or in the frames that they passed through."""
-    for error in errors:  # noqa: SIM110  # a generator would cost as much as the look
-        if shows_idempotent(error) is False or seen_in_frames(error) is False:
+    for error in errors:
+        if (not shows_no_request(error) and shown_idempotent(error) is False) or seen_in_frames(error) is False:
             return True
+    return False
+
+
+def shows_nothing(error: BaseException) -> bool:
+    """Whether certainly neither ``error``, nor what it was raised from or while handling, nor the frames that they
+    passed through show anything of a request: one quick look, which most failures end with."""
+    left = _MOST_LOOKED_THROUGH
+    try:
+        while left:
+            kind = type(error)
+            if kind not in _showing_nothing and not _class_shows_nothing(kind):
+                return False
+            kept = error.__dict__
+            if kept and not _SHOWN.isdisjoint(kept):
+                return False
+            step = error.__traceback__
+            while step is not None:
+                if step.tb_frame.f_globals["__name__"] not in _no_clients:
+                    return False
+                step = step.tb_next
+            reason = error.__cause__
+            if reason is None:
+                reason = error.__context__
+                if reason is None or error.__suppress_context__:
+                    return True
+            error = reason
+            left -= 1
+    except Exception:  # noqa: BLE001  # metaclasses and foreign frames: what cannot be read may show anything
+        return False
     return False
 
 
@@ -64,13 +100,9 @@ def seen_in_frames(error: BaseException) -> bool | None:
         found: list[FrameType] = []
         step = traceback_of(error)
         left = _MOST_FRAMES
-        known = _modules.get
         while step is not None and left:
-            frame = step.tb_frame
-            module = frame.f_globals.get("__name__")
-            client = known(module) if type(module) is str else False
-            if client or (client is None and _is_client(module)):
-                found.append(frame)
+            if _is_client(step.tb_frame.f_globals.get("__name__")):
+                found.append(step.tb_frame)
             step = step.tb_next
             left -= 1
         return _judge(found) if found else None
@@ -212,20 +244,37 @@ def _is_iterator_of_future(awaited: Any) -> bool:
     return type(awaited).__name__ in ("FutureIter", "NoneType")
 
 
+_MOST_LOOKED_THROUGH: Final = 20
+_SHOWN: Final = REQUEST_ATTRIBUTES | {"classification"}
+"""Where an exception shows its request, or says itself whether that may be repeated."""
+_MAX_CLASSES: Final = 1024
+_showing_nothing: Final[set[type[BaseException]]] = set()
+"""Classes whose exceptions have none of these but in their own dictionaries, and are read plainly."""
+
+
+def _class_shows_nothing(kind: type[BaseException]) -> bool:
+    if issubclass(kind, BaseExceptionGroup) or not class_has_none_of(kind, _SHOWN):
+        return False
+    if len(_showing_nothing) >= _MAX_CLASSES:
+        _showing_nothing.clear()
+    _showing_nothing.add(kind)
+    return True
+
+
 _MAX_MODULES: Final = 4096
-_modules: Final[dict[str, bool]] = {}
-"""Modules that were seen in frames, and whether they are those of clients."""
+_no_clients: Final[set[str]] = set()
+"""Modules that were seen in frames, and are not those of clients."""
 
 
 def _is_client(module: object) -> bool:
-    if not isinstance(module, str):
+    if not isinstance(module, str) or module in _no_clients:
         return False
-    client = _modules.get(module)
-    if client is None:
-        if len(_modules) >= _MAX_MODULES:
-            _modules.clear()
-        client = _modules[module] = module.partition(".")[0] in _CLIENTS or module in _STDLIB_CLIENTS
-    return client
+    if module.partition(".")[0] in _CLIENTS or module in _STDLIB_CLIENTS:
+        return True
+    if len(_no_clients) >= _MAX_MODULES:
+        _no_clients.clear()
+    _no_clients.add(module)
+    return False
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:

@@ -1,1 +1,8 @@
 """Limits on calls: how often, how many at a time, how long an attempt may take."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DEFAULT_MAX_THREADS: Final = 40
+"""Threads of one policy for ``def`` attempts with a time limit, as many as anyio lends to synchronous code."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from otel_resilience._internal.nesting import Enclosing, enclosing, leave
 from otel_resilience.classification.requests_seen import seen_in_task, seen_in_thread
 from otel_resilience.correlation import correlation_id
-from otel_resilience.limits.threads import Worker
+
+if TYPE_CHECKING:
+    from otel_resilience.limits.threads import Worker
 
 T = TypeVar("T")
 
@@ -88,19 +92,71 @@ def run_limited(
         leave(token)
 
 
+class SharedTimer:
+    """One timer of a loop for all time limits of one length, which pass in the order in which they began.
+
+    A timer of its own for each takes asyncio longer than all else that a limit costs, and hardly any ever passes.
+    """
+
+    __slots__ = ("_handle", "_limits", "_seconds", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self.loop = weakref.ref(loop)
+        self._seconds = seconds
+        self._limits: dict[TimeLimit, float] = {}
+        """Those that run, and when they pass on the clock of the loop, the next one first."""
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop, limit: TimeLimit) -> None:
+        """Calls back when the limit passes."""
+        until = self._limits[limit] = loop.time() + self._seconds
+        if self._handle is None:
+            self._set(loop, until)
+
+    def stop(self, limit: TimeLimit) -> None:
+        """Does not call back any more."""
+        self._limits.pop(limit, None)
+
+    def _set(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        # In a context of its own: that of the attempt which happens to be the first would be kept as long.
+        self._handle = loop.call_at(until, self._on_time, loop, context=contextvars.Context())
+
+    def _on_time(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._handle = None
+        now = loop.time()
+        passed = []
+        for limit, until in self._limits.items():
+            if until > now:
+                self._set(loop, until)
+                break
+            passed.append(limit)
+        for limit in passed:
+            del self._limits[limit]
+        for limit in passed:
+            limit.on_time(loop)
+
+
 class TimeLimit(CutAttempt):
     """Cuts the block of the current task after ``limit`` seconds; a context manager, entered once."""
 
     def __init__(
-        self, limit: float, call: Enclosing, error_of: TimeLimitError, loop: asyncio.AbstractEventLoop | None = None
+        self,
+        limit: float,
+        call: Enclosing,
+        error_of: TimeLimitError,
+        loop: asyncio.AbstractEventLoop | None = None,
+        timer: SharedTimer | None = None,
     ) -> None:
-        """``loop``: the running one, where that is known already; to find it out takes a system call."""
+        """``loop``: the running one, where that is known already; to find it out takes a system call. ``timer``: of
+        that loop, for limits of this length."""
         self.outer = self._call = call
         self.attempts = call.attempts
         self.seconds = limit
         self.given_up = False
         self._error_of = error_of
         self._loop = loop
+        self._shared = timer if start_timer is _call_later else None
+        self._timer: Timer | None = None
         self._seen: bool | None = None
 
     def __enter__(self) -> CutAttempt:
@@ -111,10 +167,14 @@ class TimeLimit(CutAttempt):
         self._task = task
         self._cancelling = task.cancelling()
         self._token = enclosing.set(self)
-        self._timer = start_timer(loop, self.seconds, self._on_time)
+        if self._shared is not None:
+            self._shared.start(loop, self)
+        else:
+            self._timer = start_timer(loop, self.seconds, self.on_time)
         return self
 
-    def _on_time(self, _: asyncio.AbstractEventLoop) -> None:
+    def on_time(self, _: asyncio.AbstractEventLoop) -> None:
+        """The time has passed."""
         self.given_up = True
         self._seen = seen_in_task(self._task, self)
         self._task.cancel()
@@ -122,7 +182,10 @@ class TimeLimit(CutAttempt):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._timer.cancel()
+        if self._shared is not None:
+            self._shared.stop(self)
+        elif self._timer is not None:
+            self._timer.cancel()
         leave(self._token)
         if not self.given_up:
             return

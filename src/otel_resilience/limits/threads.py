@@ -15,11 +15,10 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from otel_resilience import telemetry
 from otel_resilience._internal.forks import renew_after_fork
 from otel_resilience.errors import AttemptThreadsExhaustedError
+from otel_resilience.limits import DEFAULT_MAX_THREADS
 from otel_resilience.telemetry import contract
 from otel_resilience.telemetry.gauges import by_dependency
 
-DEFAULT_MAX_THREADS: Final = 40
-"""Threads of one policy, as many as anyio lends to synchronous code."""
 IDLE: Final = 10.0
 """Seconds after which a thread without work ends."""
 

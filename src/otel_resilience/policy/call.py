@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Iterator
 from contextvars import Token
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from otel_resilience import telemetry
 from otel_resilience._internal.foreign import cause_of, is_a
@@ -20,7 +20,7 @@ from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosi
 from otel_resilience._internal.operations import discard, is_awaitable
 from otel_resilience.circuitbreaker.states import BreakerState
 from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
-from otel_resilience.classification.requests_seen import left_running, shows_unsafe_request
+from otel_resilience.classification.requests_seen import left_running, shows_nothing, shows_unsafe_request
 from otel_resilience.correlation import correlation_id
 from otel_resilience.errors import (
     AttemptTimeoutError,
@@ -68,7 +68,8 @@ class Call(CallTelemetry):
     permit: int
     slots: ConcurrencyLimiter | None = None
     """Of which this call has a slot."""
-    token: Token[Enclosing | None] | None
+    token: Token[Enclosing | None] | None = None
+    """While an attempt runs."""
     budget_cost = 0.0
     error: BaseException | None = None
     verdict: Classification | None = None
@@ -236,8 +237,9 @@ class Call(CallTelemetry):
             breaker.record_success(self.permit, self.started_attempt)
         budget = policy.budget
         if self.attempts > 1:
-            if self.budget_cost:
-                self._refund()
+            if self.budget_cost and budget is not None:
+                budget.refund(self.budget_cost)
+                self.budget_cost = 0.0
             self.error = None
         elif budget is not None and not budget.full:
             budget.give(budget.config.success_credit)
@@ -286,14 +288,17 @@ class Call(CallTelemetry):
             self.attached = None  # as above
         self.error = error
         verdict = self.verdict = policy.classify(error)
-        if self.failures is not None or self.below:
-            self._inspect_enclosed_calls(error)
-        if self.cuts and (verdict.unsent or self.attempts < policy.max_attempts):
+        unsent = verdict.unsent
+        if self.cuts and (unsent or self.attempts < policy.max_attempts):
             self._inspect_running_tasks()
-        self.unsent = verdict.unsent and not self.sent_inside
-        if self.sent_inside:
+        heard = self.heard
+        if heard:
+            if self.failures is not None or self.below:
+                self._inspect_enclosed_calls(error)
+            unsent = unsent and not self.sent_inside
             self.sent_inside = False
-        if not self.unsent:
+        self.unsent = unsent
+        if not unsent:
             self.sent = True
         if policy.breaker is not None:
             if verdict.immediate and not self.used_immediate:
@@ -304,7 +309,7 @@ class Call(CallTelemetry):
             self._refund()
             self._close_attempt_span()
             return GIVE_UP
-        if self.budget_cost:
+        if self.attempts > 1 and self.budget_cost:
             self.budget_cost = 0.0
         if hooks.subscribed or policy.observers is not None:
             hooks.notify_error(policy.observers, policy.dependency, self.operation, verdict, error)
@@ -314,7 +319,7 @@ class Call(CallTelemetry):
             self._close_attempt_span()
         if self.attempts >= policy.max_attempts:
             return GIVE_UP
-        delay = self.delay = self._next_delay(error, verdict)
+        delay = self.delay = self._next_delay(error, verdict, heard)
         if delay < 0:
             return delay
         made = not policy.retry.shadow
@@ -455,7 +460,8 @@ class Call(CallTelemetry):
                 self.outer.report(Failure(error, exhausted, idempotent, self.sent))
             elif self.sent:
                 self.outer.note_sent(unsafe=idempotent is False)
-        self.below = ()
+        if self.below:
+            self.below = ()
         outcome = "fallback" if replaced else self._outcome(error)
         policy = self.policy
         if hooks.subscribed or policy.observers is not None:
@@ -495,10 +501,9 @@ class Call(CallTelemetry):
     def _inspect_running_tasks(self) -> None:
         repeatable = left_running(self)
         if repeatable is not None:
-            self.sent_inside = True
-            self.unsafe_inside = self.unsafe_inside or not repeatable
+            Enclosing.note_sent(self, unsafe=not repeatable)
 
-    def _next_delay(self, error: BaseException, verdict: Classification) -> float:
+    def _next_delay(self, error: BaseException, verdict: Classification, heard: bool) -> float:  # internal
         policy = self.policy
         if issubclass(type(error), CircuitOpenError):
             return self._suppress("breaker_open")
@@ -506,10 +511,10 @@ class Call(CallTelemetry):
         if not plain and not self._retry_can_help(error, verdict):
             return self._suppress("not_retryable")
         if not self.unsent:
-            reason = self._unsafe_to_repeat(error, verdict)
+            reason = self._unsafe_to_repeat(error, verdict, heard)
             if reason:
                 return self._suppress(reason)
-        if self.below and any(each.exhausted for each in self.below):
+        if heard and any(each.exhausted for each in self.below):
             return self._suppress("exhausted_below")
         if verdict.immediate and not self.used_immediate:
             self.used_immediate = True
@@ -524,7 +529,7 @@ class Call(CallTelemetry):
         budget = policy.budget
         if budget is None:
             return delay
-        cost = budget.config.cost(verdict.error_class)
+        cost = budget.costs[verdict.error_class]
         if not budget.take(cost):
             self._report_starvation(budget)
             return self._suppress("budget")
@@ -537,7 +542,11 @@ class Call(CallTelemetry):
         if is_retryable is None or (issubclass(type(error), FailedResultError) and error.pending):  # type: ignore[attr-defined]  # its attribute
             return verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
         try:
-            answer = is_retryable(error)
+            answer: object = is_retryable(error)
+            if answer is True:
+                return True
+            if answer is False:
+                return False
             if not is_awaitable(answer):
                 return bool(answer)
             discard(answer)
@@ -549,7 +558,7 @@ class Call(CallTelemetry):
         )
         return False
 
-    def _unsafe_to_repeat(self, error: BaseException, verdict: Classification) -> str:
+    def _unsafe_to_repeat(self, error: BaseException, verdict: Classification, heard: bool) -> str:  # internal
         """Why something that may have been sent is not sent again; empty where it may be."""
         known = self.options.idempotent
         if known is None:
@@ -557,11 +566,14 @@ class Call(CallTelemetry):
         if known is True:
             return ""
         errors: tuple[BaseException, ...] = ()
-        if known is None and verdict.idempotent is not None and not self.below:
-            known = verdict.idempotent and not self.unsafe_inside
-        elif known is None:
-            errors = chain(error)
-            known = self._seen_idempotent(errors, verdict)
+        if known is None:
+            if verdict.idempotent is not None and not (heard and self.below):
+                known = verdict.idempotent and not (heard and self.unsafe_inside)
+            elif not heard and shows_nothing(error):
+                return ""
+            else:
+                errors = chain(error)
+                known = self._seen_idempotent(errors, verdict)
         if known is False:
             return "not_idempotent"
         if known is None and self._was_cut(errors):
@@ -627,7 +639,7 @@ class Call(CallTelemetry):
 
     def _refund(self) -> None:
         if self.budget_cost and self.policy.budget is not None:
-            self.policy.budget.give(self.budget_cost)
+            self.policy.budget.refund(self.budget_cost)
         self.budget_cost = 0.0
 
     def _suppress(self, reason: str) -> float:
@@ -671,6 +683,28 @@ class Call(CallTelemetry):
         )
 
 
+_ATTRIBUTES: Final = (
+    *("policy", "function", "options", "deadline", "attempts", "token", "listener", "outer", "is_limited", "started"),
+    *("permit", "started_attempt", "cuts", "error", "verdict", "unsent", "sent", "delay", "budget_cost", "suppressed"),
+    *("_operation", "context", "span", "attempt_span", "attached", "make_current", "bound_by", "slots"),
+    "rejected",
+)
+
+
+def _share_attribute_names() -> None:
+    """Lets CPython keep these attributes of all calls without a dictionary for each.
+
+    It learns their names from the first few instances of a class, of which none may fail. A call with another one gets
+    a dictionary, with which everything takes longer; there is room for 30.
+    """
+    call = Call()
+    for name in _ATTRIBUTES:
+        setattr(call, name, None)
+
+
+_share_attribute_names()
+
+
 def begin_call(policy: CallPlan, function: object, options: CallOptions, deadline: float | None) -> Call:
     """A call that begins now. A function, since the interpreter takes longer to call an ``__init__``."""
     call = Call()
@@ -679,7 +713,7 @@ def begin_call(policy: CallPlan, function: object, options: CallOptions, deadlin
     call.options = options
     call.deadline = deadline
     call.attempts = 0
-    call.token = call.listener = None
+    call.listener = None
     call.outer = outer = _enclosing()
     if outer is not None and outer.over:
         call.outer = outer = not_over(outer)

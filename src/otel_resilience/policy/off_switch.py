@@ -69,7 +69,7 @@ def changed_call(
 ) -> tuple[P, Callable[[], Any], CallOptions, float | None]:
     """What a call is made of where it is changed from outside: its policy, operation, options and deadline."""
     name = options.name or function_name(operation)
-    options = options._replace(name=name)
+    options = options.named(name)
     for wrap in interventions.wrappers:
         operation = wrap(policy, name, operation, asynchronous)
     if not interventions.off:

@@ -12,13 +12,13 @@ from otel_resilience.circuitbreaker.breaker import CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
 from otel_resilience.circuitbreaker.machine import DEFAULT_PROBE_LEASE
 from otel_resilience.classification.classifier import Classifier
-from otel_resilience.limits.concurrency import ConcurrencyLimiter
-from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
-from otel_resilience.limits.rate import RateLimiter
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 
 if TYPE_CHECKING:
+    from otel_resilience.limits.concurrency import ConcurrencyLimiter
+    from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
+    from otel_resilience.limits.rate import RateLimiter
     from otel_resilience.policy.plan import CallPlan
 
 PROBE_LEASE_MARGIN = 1.0
@@ -95,7 +95,12 @@ def make_concurrency_limiter(
     policy: CallPlan, limit: int | ConcurrencyLimit | ConcurrencyLimiter | None
 ) -> ConcurrencyLimiter | None:
     """The policy's limit on calls at a time. Raises ``TypeError`` or ``ValueError`` naming the parameter."""
-    if limit is None or isinstance(limit, ConcurrencyLimiter):
+    if limit is None:
+        return None
+    from otel_resilience.limits.concurrency import ConcurrencyLimiter  # here and below: few policies have one
+    from otel_resilience.limits.config import ConcurrencyLimit
+
+    if isinstance(limit, ConcurrencyLimiter):
         return limit
     if not isinstance(limit, ConcurrencyLimit):
         limit = ConcurrencyLimit(check.count("max_concurrency", limit))
@@ -106,7 +111,12 @@ def make_rate_limiter(
     policy: CallPlan, limit: RateLimit | RateLimiter | None, shared: SharedParts | None
 ) -> RateLimiter | None:
     """The policy's rate limit."""
-    if limit is None or isinstance(limit, RateLimiter):
+    if limit is None:
+        return None
+    from otel_resilience.limits.config import RateLimit
+    from otel_resilience.limits.rate import RateLimiter
+
+    if isinstance(limit, RateLimiter):
         return limit
     check.instance("rate_limit", limit, RateLimit, RateLimiter, NoneType)
     make: Callable[..., RateLimiter] = RateLimiter if shared is None else shared.rate_limiter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from otel_resilience._internal.predicates import IsRetryable
@@ -18,14 +18,27 @@ if TYPE_CHECKING:
     from otel_resilience.telemetry.hooks import Observers
 
 
-class CallOptions(NamedTuple):
-    """What is said for one call, or for one function, beyond its policy."""
+class CallOptions:
+    """What is said for one call, or for one function, beyond its policy. Not changed once it is made."""
 
-    name: str | None = None
-    idempotent: bool | None = None
-    is_retryable: IsRetryable | None = None
-    permits: int = 1
-    """Of the rate limit, that each attempt takes."""
+    __slots__ = ("idempotent", "is_retryable", "name", "permits")
+
+    def __init__(
+        self,
+        name: str | None = None,
+        idempotent: bool | None = None,  # internal, three-valued
+        is_retryable: IsRetryable | None = None,
+        permits: int = 1,
+    ) -> None:
+        """``permits``: of the rate limit, that each attempt takes."""
+        self.name = name
+        self.idempotent = idempotent
+        self.is_retryable = is_retryable
+        self.permits = permits
+
+    def named(self, name: str) -> CallOptions:
+        """The same with this name."""
+        return CallOptions(name, self.idempotent, self.is_retryable, self.permits)
 
 
 NO_OPTIONS: Final = CallOptions()

@@ -16,6 +16,7 @@ import time
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from otel_resilience import telemetry
@@ -44,14 +45,9 @@ from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.defaults import default_classifier
 from otel_resilience.classification.model import Classification
 from otel_resilience.errors import AttemptThreadsExhaustedError, FailedResultError
-from otel_resilience.limits.attempt_timeout import TimeLimit, run_limited
-from otel_resilience.limits.concurrency import ConcurrencyLimiter
-from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
-from otel_resilience.limits.rate import RateLimiter
-from otel_resilience.limits.threads import DEFAULT_MAX_THREADS, AttemptThreads, Worker
-from otel_resilience.policy.attempts import Attempts
+from otel_resilience.limits import DEFAULT_MAX_THREADS
+from otel_resilience.limits.attempt_timeout import SharedTimer, TimeLimit, run_limited
 from otel_resilience.policy.call import GIVE_UP, Call, begin_call
-from otel_resilience.policy.off_switch import changed_call
 from otel_resilience.policy.parts import (
     SharedParts,
     check_shared,
@@ -61,7 +57,6 @@ from otel_resilience.policy.parts import (
     make_rate_limiter,
 )
 from otel_resilience.policy.plan import NO_OPTIONS, CallOptions
-from otel_resilience.policy.results import RetryResult, judged, retry_result_predicate
 from otel_resilience.policy.waits import (
     can_wait_async,
     check_can_cut,
@@ -76,17 +71,25 @@ from otel_resilience.retries.config import RetryConfig
 from otel_resilience.telemetry import cardinality
 from otel_resilience.telemetry import hooks as observed
 from otel_resilience.telemetry.hooks import Hooks, Observers
+from otel_resilience.telemetry.listener import listening
 from otel_resilience.telemetry.providers import any_set
 
 if TYPE_CHECKING:
+    from otel_resilience.limits.concurrency import ConcurrencyLimiter
+    from otel_resilience.limits.config import ConcurrencyLimit, RateLimit
+    from otel_resilience.limits.rate import RateLimiter
+    from otel_resilience.limits.threads import AttemptThreads, Worker
+    from otel_resilience.policy.attempts import Attempts
     from otel_resilience.policy.keywords import ExecuteKeywords
     from otel_resilience.policy.latencies import HedgeDelay
+    from otel_resilience.policy.results import RetryResult
 
 T = TypeVar("T")
 P = ParamSpec("P")
 Args = TypeVarTuple("Args")
 
 _ONE_ATTEMPT = RetryConfig(max_attempts=1)
+_SPECIAL_FLAGS: Final = COROUTINE_FLAGS | UNUSUAL_FLAGS
 _log = logging.getLogger("otel_resilience")
 
 
@@ -202,7 +205,7 @@ class Policy(ProcessBound):
             raise ValueError(f"attempt_timeout ({attempt_timeout!r}) must be at most deadline ({deadline!r})")
         self.max_attempt_threads = check.count("max_attempt_threads", max_attempt_threads)
         self.idempotent = check.optional_flag("idempotent", idempotent)
-        self.retry_result = retry_result_predicate("retry_result", retry_result)
+        self.retry_result = _retry_result("retry_result", retry_result)
         if isinstance(fallback, type):
             raise TypeError(f"fallback must be a value or a function of the error, not the class {fallback.__name__}")
         if callable(fallback):
@@ -230,6 +233,7 @@ class Policy(ProcessBound):
             telemetry.watch_budgets()
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
         self._threads: AttemptThreads | None = None
+        self._timer: SharedTimer | None = None
         self._warned: set[str] = set()
         self._bare: Policy | None = None
         policies_in_use.add(self)
@@ -327,7 +331,7 @@ class Policy(ProcessBound):
             >>> policy.execute(lambda: get("/plans"), name="list plans", deadline=5)
             'GET /plans'
         """
-        flags = operation.__code__.co_flags if type(operation) is types.FunctionType else UNUSUAL_FLAGS
+        flags = operation.__code__.co_flags if type(operation) is FunctionType else UNUSUAL_FLAGS
         if flags & UNUSUAL_FLAGS:
             protectable("operation", operation)
         options = NO_OPTIONS
@@ -335,11 +339,12 @@ class Policy(ProcessBound):
             options = _checked_options(name, idempotent, is_retryable, permits)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
         bound: Callable[..., Any] = functools.partial(operation, *args) if args else operation
-        asynchronous = bool(flags & COROUTINE_FLAGS) or (
-            (flags & UNUSUAL_FLAGS != 0 or running_loop() is not None) and is_async_callable(bound)
-        )
+        if flags & _SPECIAL_FLAGS:
+            asynchronous = flags & COROUTINE_FLAGS != 0 or is_async_callable(bound)
+        else:
+            asynchronous = running_loop() is not None and is_async_callable(bound)
         if retry_result is not None or self.retry_result is not None:
-            wanted = retry_result_predicate("retry_result", retry_result)
+            wanted = _retry_result("retry_result", retry_result)
             bound = self._judged(bound, wanted, name or function_name(bound), asynchronous=asynchronous)
         if asynchronous:
             return self._execute_async(bound, options, deadline)
@@ -350,13 +355,19 @@ class Policy(ProcessBound):
     ) -> Callable[[], Any]:
         """The operation, judged by ``retry_result`` or the policy's; as it is where there is neither."""
         wanted = retry_result or self.retry_result
-        return operation if wanted is None else judged(operation, wanted, self, name, asynchronous=asynchronous)
+        if wanted is None:
+            return operation
+        from otel_resilience.policy.results import judged  # as above
+
+        return judged(operation, wanted, self, name, asynchronous=asynchronous)
 
     def _execute(  # noqa: C901  # in one function: each further one takes 3 % of a call that succeeds
         self, operation: Callable[[], Any], options: CallOptions, deadline: float | None
     ) -> Any:
         """The one loop for ``def``."""
         if interventions.active:
+            from otel_resilience.policy.off_switch import changed_call  # here and below: hardly ever
+
             self, operation, options, deadline = changed_call(
                 self, self._unprotected, operation, options, deadline, asynchronous=False
             )
@@ -367,7 +378,7 @@ class Policy(ProcessBound):
             breaker.reject()
         call = begin_call(self, operation, options, deadline)
         if any_set():
-            call.observe(telemetry.active())
+            call.observe(listening())
         delay, worker = 0.0, None
         limited = call.is_limited
         if limited and not self.is_limited and call.outer is None:
@@ -445,6 +456,8 @@ class Policy(ProcessBound):
             return None
         threads = self._threads
         if threads is None:
+            from otel_resilience.limits.threads import AttemptThreads  # few policies cut a def
+
             with _making:
                 threads = self._threads = self._threads or AttemptThreads(self.dependency, self.max_attempt_threads)
         try:
@@ -486,6 +499,8 @@ class Policy(ProcessBound):
         continues ``call``."""
         if call is None:
             if interventions.active:
+                from otel_resilience.policy.off_switch import changed_call
+
                 self, operation, options, deadline = changed_call(
                     self, self._unprotected, operation, options, deadline, asynchronous=True
                 )
@@ -494,7 +509,7 @@ class Policy(ProcessBound):
                 breaker.reject()
             call = begin_call(self, operation, options, deadline)
             if any_set():
-                call.observe(telemetry.active())
+                call.observe(listening())
             if self.hedge_delay is not None:
                 from otel_resilience.policy.hedging import run_hedged  # few policies hedge
 
@@ -516,9 +531,8 @@ class Policy(ProcessBound):
                     if loop is None:
                         result = await (operation() if awaitable is None else awaitable)
                     else:
-                        attempt = TimeLimit(
-                            limit, call, call.time_limit_error, loop
-                        )  # its name is looked for in frames
+                        timer = self._shared_timer(loop) if limit == self.attempt_timeout else None
+                        attempt = TimeLimit(limit, call, call.time_limit_error, loop, timer)  # looked for in frames
                         with attempt:
                             result = await (operation() if awaitable is None else awaitable)
                 except BaseException as error:
@@ -536,6 +550,13 @@ class Policy(ProcessBound):
             if failure is None:
                 raise
             return await self._replacement_async(failure, call)  # type: ignore[no-any-return]  # as its author says
+
+    def _shared_timer(self, loop: asyncio.AbstractEventLoop) -> SharedTimer:
+        """That of all attempts in this loop; one is kept, that of the loop which the policy was used in last."""
+        timer = self._timer
+        if timer is None or timer.loop() is not loop:
+            timer = self._timer = SharedTimer(loop, self.attempt_timeout or 0.0)
+        return timer
 
     def warn_once(self, key: str, message: str) -> None:
         """Logs ``message`` as a warning, the first time that it is given with this ``key``."""
@@ -567,12 +588,16 @@ class Policy(ProcessBound):
         in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result``,
         ``fallback`` and ``hedge_after`` do nothing here: raise within the block, and catch around the loop.
         """
+        from otel_resilience.policy.attempts import Attempts  # many use functions alone
+
         options = _checked_options("call" if name is None else name, idempotent, is_retryable, permits)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
 
         def begin() -> Call:
             policy, limit = self, deadline
             if interventions.active:
+                from otel_resilience.policy.off_switch import changed_call
+
                 policy, _, _, limit = changed_call(self, self._unprotected, begin, options, limit, asynchronous=False)
             return begin_call(policy, None, options, limit)
 
@@ -596,7 +621,7 @@ class Policy(ProcessBound):
     ) -> Callable[[Callable[P, T]], Callable[P, T]]:
         """A decorator with options; see :meth:`execute`. Raises ``TypeError`` for what cannot be protected."""
         _checked_options(name, idempotent, is_retryable)
-        wanted = retry_result_predicate("retry_result", retry_result)
+        wanted = _retry_result("retry_result", retry_result)
         is_judged = wanted is not None or self.retry_result is not None
 
         def bound(function: Callable[..., Any], args: Any, kwargs: Any, name: str, *, asynchronous: bool) -> Any:
@@ -662,6 +687,14 @@ class Policy(ProcessBound):
     def operation_name(self, function: object, name: str | None) -> str:
         """The name of an operation on telemetry: the given one, else the function's; from a bounded set."""
         return self._operation_name(name or function_name(function))
+
+
+def _retry_result(name: str, value: RetryResult | None) -> RetryResult | None:
+    if value is None:
+        return None
+    from otel_resilience.policy.results import retry_result_predicate  # few policies judge results
+
+    return retry_result_predicate(name, value)
 
 
 _making = threading.Lock()

@@ -12,14 +12,18 @@ import math
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Hashable
 from types import NoneType
+from typing import Final
 
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_lock_after_fork
 from otel_resilience._internal.process_bound import ProcessBound
+from otel_resilience.classification.model import ErrorClass
 from otel_resilience.retries.bucket import RetryBudgetConfig, TokenBucket
 
+_INFINITY: Final = math.inf
 _log = logging.getLogger("otel_resilience")
 _in_use: weakref.WeakValueDictionary[int, RetryBudget] = weakref.WeakValueDictionary()
 
@@ -66,8 +70,8 @@ class RetryBudget(ProcessBound):
         (True, '20%')
     """
 
-    __slots__ = ("__weakref__", "_bucket", "_clock", "_denied", "_granted", "_lock", "_starved", "config", "dependency",
-                 "full")  # fmt: skip
+    __slots__ = ("__weakref__", "_bucket", "_clock", "_denied", "_granted", "_lock", "_refunds", "_starved", "config",
+                 "costs", "dependency", "full")  # fmt: skip
 
     def __init__(
         self,
@@ -80,9 +84,13 @@ class RetryBudget(ProcessBound):
         check.instance("config", config, RetryBudgetConfig, NoneType)
         check.def_function("clock", clock)
         self.config = config or RetryBudgetConfig()
+        self.costs = {kind: float(self.config.cost(kind)) for kind in ErrorClass}
+        """The price of a retry, by the class of the error."""
         self._clock = clock
         self._bucket = TokenBucket(self.config, clock())
         self._lock = threading.Lock()
+        self._refunds: deque[float] = deque()
+        """Paid back without the lock, and put into the bucket with the next look at it."""
         self._granted = 0
         self._denied = 0
         self._starved = False
@@ -119,6 +127,7 @@ class RetryBudget(ProcessBound):
         """Raises the capacity to at least ``capacity`` tokens; what is added is full."""
         check.number("capacity", capacity, minimum=0)
         with self._lock:
+            self._settle()
             if capacity > self.config.capacity:
                 self.config = dataclasses.replace(self.config, capacity=capacity)
                 self._bucket.enlarge(capacity)
@@ -127,18 +136,19 @@ class RetryBudget(ProcessBound):
         """Pays for one retry. ``cost`` is at least 0, else ``ValueError``. ``False`` where the bucket does not hold
         ``cost`` tokens.
         """
-        if type(cost) is not float or not 0.0 <= cost < math.inf:  # what configurations have is floats
+        if type(cost) is not float or not 0.0 <= cost < _INFINITY:  # what configurations have is floats
             check.number("cost", cost, minimum=0)
         clock = self._clock
         now = clock()
         with self._lock:
-            paid = self._bucket.take(cost, now)
-            if paid:
+            if self._refunds:
+                self._settle()
+            if self._bucket.take(cost, now):
                 self._granted += 1
                 self._starved = self.full = False
-            else:
-                self._denied += 1
-        return paid
+                return True
+            self._denied += 1
+        return False
 
     def _count(self, *, granted: bool) -> None:
         if granted:
@@ -149,14 +159,27 @@ class RetryBudget(ProcessBound):
 
     def give(self, tokens: float) -> None:
         """Pays in ``tokens``, at least 0, up to the capacity: a refund, or the credit of a first-try success."""
-        if type(tokens) is not float or not 0.0 <= tokens < math.inf:
+        if type(tokens) is not float or not 0.0 <= tokens < _INFINITY:
             check.number("tokens", tokens, minimum=0)
         with self._lock:
+            self._settle()
             self.full = self._bucket.give(tokens)
+
+    def refund(self, tokens: float) -> None:
+        """Pays back the ``tokens`` that :meth:`take` took, at least 0; a retry that succeeded costs nothing.
+
+        Without the lock: what is paid back is in the bucket from the next look at it, whatever that is.
+        """
+        self._refunds.append(tokens)
+
+    def _settle(self) -> None:
+        while self._refunds:
+            self.full = self._bucket.give(self._refunds.popleft())
 
     def reset(self) -> None:
         """Resets everything: full, counts at zero."""
         with self._lock:
+            self._refunds.clear()
             self._bucket = TokenBucket(self.config, self._clock())
             self._granted = self._denied = 0
             self._starved, self.full = False, True
@@ -164,7 +187,9 @@ class RetryBudget(ProcessBound):
     @property
     def tokens(self) -> float:
         """Tokens at the last look; what has accrued since is not in it."""
-        return self._bucket.tokens
+        with self._lock:
+            self._settle()
+            return self._bucket.tokens
 
     def enter_starvation(self) -> bool:
         """``True`` once per episode of an empty bucket, so that it is reported once."""
@@ -175,6 +200,7 @@ class RetryBudget(ProcessBound):
     def metrics(self) -> RetryBudgetMetrics:
         """The bucket as it is now."""
         with self._lock:
+            self._settle()
             self._bucket.refill(self._clock())
             tokens = self._bucket.tokens
             return RetryBudgetMetrics(

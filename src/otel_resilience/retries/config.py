@@ -10,6 +10,9 @@ from otel_resilience._internal import validation as check
 from otel_resilience.classification.model import Classification, ErrorClass
 from otel_resilience.retries.backoff import Jitter, ceiling, spread
 
+_TRANSIENT: Final = ErrorClass.TRANSIENT  # to read a member from its enumeration takes ten times as long
+_THROTTLED: Final = ErrorClass.THROTTLED
+_SLOW: Final = ErrorClass.TRANSIENT_SLOW
 LONGEST_DELAY: Final = float(2**31)
 """Seconds. Longer waits are cut to this; ``time.sleep`` refuses what is longer than some 292 years."""
 
@@ -72,16 +75,16 @@ class RetryConfig:
         kind = verdict.error_class
         hint = verdict.retry_after
         base = self.base_delay
-        if kind is not ErrorClass.TRANSIENT:
-            if kind is ErrorClass.THROTTLED:
+        if kind is not _TRANSIENT:
+            if kind is _THROTTLED:
                 base = self.throttle_base_delay
-            elif kind is ErrorClass.TRANSIENT_SLOW:
+            elif kind is _SLOW:
                 base = self.slow_base_delay
         if not base:
             return 0.0 if hint is None else min(hint, LONGEST_DELAY)
         longest = ceiling(base, self.exponential_base, retry, self.max_delay)
         jitter: Jitter = self.jitter  # type: ignore[assignment]  # __post_init__ made it a Jitter
         chosen = spread(jitter, longest, base, previous, self.max_delay, rng())
-        if kind is ErrorClass.TRANSIENT_SLOW:
+        if kind is _SLOW:
             chosen = max(chosen, min(self.slow_base_delay, self.max_delay))
         return min(chosen if hint is None else max(chosen, hint), LONGEST_DELAY)

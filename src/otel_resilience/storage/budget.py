@@ -90,6 +90,10 @@ class SharedRetryBudget(RetryBudget):
             self.full = self._bucket.give(tokens)
             self._given = min(self._given + tokens, self.config.capacity)
 
+    def refund(self, tokens: float) -> None:
+        """As of :class:`~otel_resilience.RetryBudget`."""
+        self.give(tokens)
+
     def refresh(self, link: Link) -> None:
         """Looks at the shared bucket. Raises :class:`~otel_resilience.storage.StorageError`."""
         self._adopt(link, link.run(lambda: self._send(link, 0.0)))

@@ -20,7 +20,7 @@ from otel_resilience.errors import ResilienceError
 from otel_resilience.redaction import redact
 from otel_resilience.telemetry import contract
 from otel_resilience.telemetry import event_log as events
-from otel_resilience.telemetry.listener import Listener, never_raise
+from otel_resilience.telemetry.listener import Listener, never_raise, report_broken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,46 +87,54 @@ class CallTelemetry(Enclosing):
         if listener is None:
             return
         self.listener = listener
+        self.span = self.attempt_span = self.attached = None
         self.make_current = False
         self._open_span(listener)
 
-    @never_raise
     def _open_span(self, listener: Listener) -> None:
-        parent = get_current()
-        self.context = parent
-        span_context = trace_api.get_current_span(parent).get_span_context()
-        if span_context.is_valid and not span_context.trace_flags.sampled:
-            return
-        dependency = self.policy.dependency
-        attributes: dict[str, str | bool] = {contract.DEPENDENCY: dependency, contract.OPERATION: self.operation}
-        if interventions.off:
-            attributes[contract.DISABLED] = True
-        span = listener.tracer.start_span(f"{dependency} {self.operation}", parent, SpanKind.INTERNAL, attributes)
-        if span.get_span_context().is_valid:
-            self.make_current = True
-            self.context = trace_api.set_span_in_context(span, parent)
-            if span.is_recording():
-                self.span = span
+        try:
+            parent = self.context = get_current()
+            around = trace_api.get_current_span(parent)
+            if around is not trace_api.INVALID_SPAN:
+                span_context = around.get_span_context()
+                if span_context.is_valid and not span_context.trace_flags.sampled:
+                    return
+            dependency, operation = self.policy.dependency, self.operation
+            attributes: dict[str, str | bool] = {contract.DEPENDENCY: dependency, contract.OPERATION: operation}
+            if interventions.off:
+                attributes[contract.DISABLED] = True
+            span = listener.tracer.start_span(f"{dependency} {operation}", parent, SpanKind.INTERNAL, attributes)
+            recording = span.is_recording()
+            if recording or span.get_span_context().is_valid:
+                self.make_current = True
+                self.context = trace_api.set_span_in_context(span, parent)
+                if recording:
+                    self.span = span
+        except Exception as exc:  # noqa: BLE001  # as in `never_raise`
+            report_broken("_open_span", exc)
 
-    @never_raise
     def _open_attempt_span(self, listener: Listener) -> None:
-        if self.span is not None:
-            span = self._start_attempt_span(
-                listener, {contract.RETRY_DELAY: float(self.delay)} if self.attempts > 1 else {}
-            )
-            self.attached = attach(trace_api.set_span_in_context(span, self.context))
-        elif self.make_current and self.context is not None:
-            self.attached = attach(self.context)
+        try:
+            if self.span is not None:
+                attributes = {contract.RETRY_DELAY: float(self.delay)} if self.attempts > 1 else None
+                span = self._start_attempt_span(listener, attributes)
+                self.attached = attach(trace_api.set_span_in_context(span, self.context))
+            elif self.make_current and self.context is not None:
+                self.attached = attach(self.context)
+        except Exception as exc:  # noqa: BLE001  # as in `never_raise`
+            report_broken("_open_attempt_span", exc)
 
-    def _start_attempt_span(self, listener: Listener, attributes: dict[str, bool | float]) -> Span:
+    def _start_attempt_span(self, listener: Listener, more: dict[str, bool] | dict[str, float] | None) -> Span:
         # Dependency of itself and not by its parent: a search for failed attempts need not put spans together again.
-        self.attempt_span = listener.tracer.start_span(
-            contract.ATTEMPT_SPAN,
-            self.context,
-            SpanKind.INTERNAL,
-            {contract.DEPENDENCY: self.policy.dependency, contract.ATTEMPT_NUMBER: self.attempts, **attributes},
-        )
-        return self.attempt_span
+        attributes: dict[str, str | bool | float] = {
+            contract.DEPENDENCY: self.policy.dependency,
+            contract.ATTEMPT_NUMBER: self.attempts,
+        }
+        if more is not None:
+            attributes.update(more)
+        span = listener.tracer.start_span(contract.ATTEMPT_SPAN, self.context, SpanKind.INTERNAL, attributes)
+        self.attempt_span = span
+        return span
 
     def _open_hedge_span(self) -> Context:
         """A span for a second attempt at once, and the context in which it is current."""
@@ -163,14 +171,19 @@ class CallTelemetry(Enclosing):
             self.span = None
 
     def _close_attempt_span(self) -> None:
-        self._detach()
-        if self.attempt_span is not None:
-            self._end_attempt_span(self.attempt_span)
+        if self.attached is not None:
+            detach(self.attached)
+            self.attached = None
+        span = self.attempt_span
+        if span is not None:
             self.attempt_span = None
+            self._end_attempt_span(span)
 
-    @never_raise
     def _end_attempt_span(self, span: Span) -> None:
-        span.end()
+        try:
+            span.end()
+        except Exception as exc:  # noqa: BLE001  # as in `never_raise`
+            report_broken("_end_attempt_span", exc)
 
     @never_raise
     def _report_failure(self, error: BaseException, verdict: Classification) -> None:
@@ -274,22 +287,28 @@ class CallTelemetry(Enclosing):
         if self.span is not None:
             self._end_span(self.span, outcome, error_type, error)
 
-    @never_raise
     def _record(self, listener: Listener, outcome: str, error_type: str, context: Context) -> None:
-        seconds = self.policy.clock() - self.started
-        listener.metrics.operation(
-            self.policy.dependency, self.operation, outcome, error_type, seconds, self.attempts, context
-        )
+        try:
+            policy = self.policy
+            seconds = policy.clock() - self.started
+            listener.metrics.operation(
+                policy.dependency, self.operation, outcome, error_type, seconds, self.attempts, context
+            )
+        except Exception as exc:  # noqa: BLE001  # as in `never_raise`
+            report_broken("_record", exc)
 
-    @never_raise
     def _end_span(self, span: Span, outcome: str, error_type: str, error: BaseException | None) -> None:
-        attributes: dict[str, str | int] = {contract.ATTEMPTS: self.attempts, contract.OUTCOME: outcome}
-        if error_type:
-            attributes[contract.ERROR_TYPE] = error_type
-        span.set_attributes(attributes)
-        if error_type and outcome != "fallback":
-            span.set_status(Status(StatusCode.ERROR, None if error is None else _text(error)))
-        span.end()
+        try:
+            set_attribute = span.set_attribute  # one by one: the SDK takes longer for a dictionary of two or three
+            set_attribute(contract.ATTEMPTS, self.attempts)
+            set_attribute(contract.OUTCOME, outcome)
+            if error_type:
+                set_attribute(contract.ERROR_TYPE, error_type)
+            if error_type and outcome != "fallback":
+                span.set_status(Status(StatusCode.ERROR, None if error is None else _text(error)))
+            span.end()
+        except Exception as exc:  # noqa: BLE001  # as in `never_raise`
+            report_broken("_end_span", exc)
 
 
 def _text(error: BaseException) -> str:

@@ -49,10 +49,15 @@ def never_raise(function: Callable[P, T]) -> Callable[P, T | None]:
         try:
             return function(*args, **kwargs)
         except Exception as exc:  # noqa: BLE001  # a broken exporter or processor must not break the application
-            _log.warning("telemetry failed in %s: %s", function.__name__, redact(repr_of(exc)))
+            report_broken(function.__name__, exc)
             return None
 
     return guarded
+
+
+def report_broken(what: str, exc: Exception) -> None:
+    """Logs a failure of telemetry; for those functions that :func:`never_raise` would make slower than need be."""
+    _log.warning("telemetry failed in %s: %s", what, redact(repr_of(exc)))
 
 
 class Listener:
@@ -81,7 +86,12 @@ _global_events = EventLog(contract.SCOPE, __version__, contract.SCHEMA_URL, even
 
 def active() -> Listener | None:
     """The listener, or ``None`` where no SDK is set up. Cheap enough for every call."""
-    return override or _global or global_listener() if providers.any_set() else None
+    return listening() if providers.any_set() else None
+
+
+def listening() -> Listener:
+    """The listener, where :func:`~otel_resilience.telemetry.providers.any_set` says that an SDK is set up."""
+    return override or _global or global_listener()
 
 
 def global_listener() -> Listener:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import gc
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
 
+from otel_resilience import Policy
 from otel_resilience._internal.nesting import Enclosing, enclosing
-from otel_resilience.errors import AttemptTimeoutError
+from otel_resilience.errors import AttemptTimeoutError, DeadlineExceededError
 from otel_resilience.limits import attempt_timeout
 from otel_resilience.limits.attempt_timeout import TimeLimit
+from otel_resilience.testing import FakeClock, FakeTimeLoop
 
 T = TypeVar("T")
 Callback = Callable[[asyncio.AbstractEventLoop], object]
@@ -171,3 +176,103 @@ async def test_outside_a_task_it_refuses(timer: Timer) -> None:
 
     assert "task" in str(await seen)
     assert not timer.callbacks
+
+
+class TestOneTimerForAllAttempts:
+    """Attempts of one policy in one loop share a timer, and each is cut at its own time."""
+
+    def test_each_is_cut_at_its_own_time_whoever_ends_before(self) -> None:
+        policy = Policy("supplier", attempt_timeout=10)
+        ends: dict[str, float] = {}
+
+        async def work(name: str, begins: float, takes: float) -> None:
+            loop = asyncio.get_running_loop()
+            await asyncio.sleep(begins)
+            began = loop.time()
+            with contextlib.suppress(AttemptTimeoutError):
+                await policy.execute(asyncio.sleep, takes)
+            ends[name] = loop.time() - began
+
+        async def all_of_them() -> None:
+            await asyncio.gather(
+                work("first", 0, 4),
+                work("cut", 1, 60),
+                work("just in time", 2, 9.5),
+                work("cut together", 3, 60),
+                work("with it", 3, 60),
+                work("much later", 500, 60),
+            )
+
+        with asyncio.Runner(loop_factory=FakeTimeLoop) as runner:
+            runner.run(all_of_them())
+
+        assert ends == pytest.approx(
+            {"first": 4, "cut": 10, "just in time": 9.5, "cut together": 10, "with it": 10, "much later": 10}
+        )
+
+    def test_a_shorter_deadline_cuts_by_itself(self) -> None:
+        policy = Policy("supplier", attempt_timeout=10, deadline=30)
+
+        async def work() -> float:
+            with pytest.raises(DeadlineExceededError):
+                await policy.execute(asyncio.sleep, 60, deadline=3)
+            return asyncio.get_running_loop().time()
+
+        with asyncio.Runner(loop_factory=lambda: FakeTimeLoop(FakeClock(0.0))) as runner:
+            assert runner.run(work()) == pytest.approx(3, abs=1)  # the deadline is on the real clock
+
+    def test_a_hundred_attempts_set_one_timer(self) -> None:
+        class Counting(asyncio.SelectorEventLoop):
+            timers = 0
+
+            def call_at(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:  # type: ignore[override]  # as it is called
+                self.timers += 1
+                return super().call_at(*args, **kwargs)
+
+        policy = Policy("supplier", attempt_timeout=10)
+
+        async def work() -> None:
+            for _ in range(100):
+                await policy.execute(asyncio.sleep, 0)
+
+        with asyncio.Runner(loop_factory=Counting) as runner:
+            runner.run(work())
+            loop = runner.get_loop()
+        assert isinstance(loop, Counting)
+        assert loop.timers == 1
+
+    def test_in_each_loop_and_no_loop_is_kept(self) -> None:
+        policy = Policy("supplier", attempt_timeout=10)
+        loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+        async def work() -> None:
+            loops.append(weakref.ref(asyncio.get_running_loop()))
+            with pytest.raises(AttemptTimeoutError):
+                await policy.execute(asyncio.sleep, 60)
+
+        for _ in range(2):
+            with asyncio.Runner(loop_factory=FakeTimeLoop) as runner:
+                runner.run(work())
+        del runner
+        gc.collect()
+        assert [loop() for loop in loops] == [None, None]
+
+    def test_in_two_loops_at_once(self) -> None:
+        policy = Policy("supplier", attempt_timeout=10)
+
+        async def work() -> int:
+            cut = 0
+            for _ in range(20):
+                try:
+                    await policy.execute(asyncio.sleep, 60)
+                except AttemptTimeoutError:
+                    cut += 1
+            return cut
+
+        def in_a_loop() -> int:
+            with asyncio.Runner(loop_factory=FakeTimeLoop) as runner:
+                return runner.run(work())
+
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            results = [threads.submit(in_a_loop) for _ in range(2)]
+            assert [each.result(60) for each in results] == [20, 20]

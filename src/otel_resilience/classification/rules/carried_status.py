@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from otel_resilience._internal.foreign import attribute, bases_of, header_of, is_a, name_of
-from otel_resilience.classification.by_class import decided_by_class
+from otel_resilience.classification.by_class import STATUS_ATTRIBUTES, decided_by_class
 from otel_resilience.classification.model import Classification, Rule
 from otel_resilience.classification.rules.http_status import CONTROL_NOT_MODIFIED, judge_response
 
 
-@decided_by_class(lambda kind: True)
+@decided_by_class(lambda kind: True, reads=STATUS_ATTRIBUTES)
 def classify_carried_status(exception: BaseException) -> Classification | None:
     """The verdict by the status that ``exception`` carries; ``None`` where it carries none, or one of success.
 
@@ -21,8 +21,12 @@ def classify_carried_status(exception: BaseException) -> Classification | None:
     shows that this is HTTP (many databases number their errors in the same range). ``Retry-After`` is read from the
     headers of the response or of the exception.
     """
-    response = attribute(exception, "response")
-    status = http_status(attribute(response, "status_code"))
+    return status_of(exception, attribute(exception, "response"))
+
+
+def status_of(exception: BaseException, response: object) -> Classification | None:
+    """As :func:`classify_carried_status`; ``response`` is that attribute of ``exception``."""
+    status = None if response is None else http_status(attribute(response, "status_code"))
     if status is None:
         status = next((status for status in map(http_status, _candidates(exception, response)) if status), None)
     if status is None:
@@ -38,10 +42,11 @@ RULES: Final[tuple[Rule, ...]] = (classify_carried_status,)
 
 def http_status(value: object) -> int | None:
     """``value`` where it is an HTTP status: an ``int`` (``bool`` is none) from 100 to 599."""
-    if not is_a(value, int) or is_a(value, bool):
-        return None
-    status = int.__index__(value)
-    return status if 100 <= status <= 599 else None
+    if type(value) is not int:
+        if not is_a(value, int) or is_a(value, bool):
+            return None
+        value = int.__index__(value)
+    return value if 100 <= value <= 599 else None
 
 
 def _candidates(exception: BaseException, response: object) -> Iterator[object]:

@@ -45,23 +45,6 @@ _HOMES: Final = {
 PACKAGES: Final = frozenset(_HOMES)
 
 
-@decided_by_class(lambda kind: not _has_rules(kind))
-def classify_client(exception: BaseException) -> Classification | None:
-    """The verdict on an exception of a client library, or of a class derived from one; ``None`` on any other."""
-    for rule in _rules_of(type(exception)):  # type: ignore[arg-type]  # mypy does not see that classes are hashable
-        verdict = rule(exception)
-        if verdict is not None:
-            return verdict
-    return None
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_client,)
-
-
-def _has_rules(kind: type[BaseException]) -> bool:
-    return bool(_rules_of(kind))  # type: ignore[arg-type]  # as above
-
-
 @functools.lru_cache(maxsize=512)
 def _rules_of(kind: type[BaseException]) -> tuple[Rule, ...]:
     """The rules of the packages of its bases, those of the nearest first."""
@@ -74,3 +57,20 @@ def rules_for(package: str) -> tuple[Rule, ...]:
     home = _HOMES.get(package)
     rules: tuple[Rule, ...] = () if home is None else importlib.import_module(f"{__package__}.{home}").RULES
     return rules
+
+
+def _asked(kind: type[BaseException]) -> tuple[Rule, ...]:
+    return _rules_of(kind)  # type: ignore[arg-type]  # mypy does not see that classes are hashable
+
+
+@decided_by_class(lambda kind: not _asked(kind), parts=_asked)
+def classify_client(exception: BaseException) -> Classification | None:
+    """The verdict on an exception of a client library, or of a class derived from one; ``None`` on any other."""
+    for rule in _asked(type(exception)):
+        verdict = rule(exception)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+RULES: Final[tuple[Rule, ...]] = (classify_client,)

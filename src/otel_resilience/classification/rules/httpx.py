@@ -10,10 +10,10 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute
 from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
-from otel_resilience.classification.model import Classification, ErrorClass, Rule
-from otel_resilience.classification.request_shown import shows_idempotent
+from otel_resilience.classification.model import Classification, ErrorClass, Rule, flagged
+from otel_resilience.classification.request_shown import shown_idempotent
 from otel_resilience.classification.rules import os_errors, verdicts
-from otel_resilience.classification.rules.carried_status import classify_carried_status
+from otel_resilience.classification.rules.carried_status import status_of
 
 _CONNECT: Final = os_errors.REFUSED
 
@@ -52,11 +52,12 @@ def classify_httpx(exception: BaseException) -> Classification | None:
     verdict = _by_name(exception)
     if verdict is None:
         return None
-    if attribute(exception, "response") is not None:
-        verdict = classify_carried_status(exception) or verdict
+    response = attribute(exception, "response")
+    if response is not None:
+        verdict = status_of(exception, response) or verdict
     elif verdict is _CONNECT:
         behind = nearest_verdict(exception, os_errors.judge)
-        verdict = _CONNECT if behind is None else behind.replace(unsent=True)
+        verdict = _CONNECT if behind is None else behind if behind.unsent else flagged(behind, "unsent", True)
     elif verdict is verdicts.GARBAGE:
         verdict = _protocol(message_of(exception))
     elif verdict is verdicts.PROXY:
@@ -65,8 +66,8 @@ def classify_httpx(exception: BaseException) -> Classification | None:
         behind = nearest_verdict(exception, os_errors.judge)
         if behind is not None and behind.error_class is not ErrorClass.TRANSIENT:
             verdict = behind.replace(unsent=False)
-    idempotent = shows_idempotent(exception)
-    return verdict if idempotent is None else verdict.replace(idempotent=idempotent)
+    idempotent = shown_idempotent(exception)
+    return verdict if idempotent is None else flagged(verdict, "idempotent", idempotent)
 
 
 RULES: Final[tuple[Rule, ...]] = (classify_httpx,)

@@ -63,7 +63,7 @@ _BY_EAI: Final = _eai(
     EAI_SYSTEM=RESOLVER_EXHAUSTED,
 )
 
-_BY_ERRNO: Final = {
+_BY_ERRNO: Final[dict[int | None, Classification]] = {
     errno.ECONNREFUSED: REFUSED,
     **dict.fromkeys(
         (
@@ -105,11 +105,14 @@ _ERRNO_IN_TEXT: Final = re.compile(r"\[Errno (\d{1,4})\]")
 
 def judge(exception: BaseException) -> Classification | None:
     """The verdict on a socket, TLS or file error; ``None`` where the exception alone says too little."""
-    if not is_a(exception, OSError):
+    kind = type(exception)
+    if not issubclass(kind, OSError):
         return None
-    if type(exception) in _PLAIN:
-        number = errno_of(exception)
-        return (None if number is None else _BY_ERRNO.get(number)) or _by_type(exception)
+    if kind in _PLAIN:
+        number = exception.errno  # type: ignore[attr-defined]  # an OSError
+        if type(number) is not int:
+            number = errno_of(exception)
+        return _BY_ERRNO.get(number) or _by_type(exception)  # type: ignore[arg-type]  # as above
     if is_a(exception, socket.gaierror):
         return _BY_EAI.get(errno_of(exception) or 0, RESOLVER_FAILED)
     if is_a(exception, socket.herror):  # its errno is that of the resolver alone
@@ -118,7 +121,7 @@ def judge(exception: BaseException) -> Classification | None:
         return _tls(exception)
     number = errno_of(exception)
     verdict = None if number is None else _BY_ERRNO.get(number)
-    return verdict or _by_type(exception)
+    return verdict or _by_type(exception)  # type: ignore[arg-type]  # as above
 
 
 def errno_of(exception: BaseException) -> int | None:

@@ -15,7 +15,7 @@ from typing import Final
 from otel_resilience._internal.foreign import cause_of, context_of
 from otel_resilience.classification import error_types
 from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
-from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Rule, Severity
+from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Rule, Severity, flagged
 from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.verdicts import permanent, slow, transient
 
@@ -187,7 +187,7 @@ def _connection(exception: BaseException) -> Classification:
         return verdicts.MISUSE
     behind = nearest_verdict(exception, os_errors.judge) or _CONNECTION
     unsent = behind.unsent or _CONNECTING.match(text) is not None
-    return behind if unsent == behind.unsent else behind.replace(unsent=unsent)
+    return behind if unsent == behind.unsent else flagged(behind, "unsent", unsent)
 
 
 def _timeout(text: str) -> Classification:
