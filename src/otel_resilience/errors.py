@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from otel_resilience._internal.foreign import attribute, is_a, own, set_own
+from otel_resilience._internal.pickled import reduced
 from otel_resilience.classification import error_types
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity
 
@@ -280,6 +281,9 @@ class FailedResultError(ResilienceError):
         """By the HTTP status and the ``Retry-After`` of the result, where it has them."""
         self.pending = True
         """The call that judged the result has not ended yet."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self)
 
     def __str__(self) -> str:
         return f"the result was judged a failure: {self.classification.error_type}"

@@ -8,21 +8,32 @@ import pickle
 import pytest
 
 from otel_resilience import (
+    AttemptThreadsExhaustedError,
     AttemptTimeoutError,
     CircuitOpenError,
+    ConcurrencyLimitError,
     DeadlineExceededError,
     ErrorClass,
     ErrorContext,
+    FailedResultError,
     Policy,
+    RateLimitedError,
     ResilienceError,
     classify,
     correlation_scope,
     enrich,
     error_context,
 )
-from support.resilience import PermanentFault, Script
+from otel_resilience.integrations import BodyEncodingError, BodyTooLargeError, StatusError
+from support.resilience import PermanentFault, Script, TransientFault
 
 ID = "0123456789abcdef" * 2
+
+
+class MenuTooLargeError(BodyTooLargeError):
+    def __init__(self, menu: str) -> None:
+        super().__init__(None, limit=7)
+        self.menu = menu
 
 
 class TestOwnErrors:
@@ -59,13 +70,32 @@ class TestOwnErrors:
         assert classify(CircuitOpenError("supplier", None)).retry_after is None
 
     @pytest.mark.parametrize(
-        "error", [CircuitOpenError("supplier", 3.0), AttemptTimeoutError(2.0), DeadlineExceededError(2.0)]
+        "error",
+        [
+            CircuitOpenError("supplier", 3.0),
+            AttemptTimeoutError(2.0),
+            DeadlineExceededError(2.0),
+            RateLimitedError("supplier", 3.0),
+            ConcurrencyLimitError("supplier", 3.0),
+            AttemptThreadsExhaustedError("supplier", 40),
+            FailedResultError({"status": "pending"}, TransientFault.verdict),
+            BodyTooLargeError("the answer", limit=5),
+            BodyEncodingError("not gzip", "the answer"),
+            StatusError("the answer", TransientFault.verdict),
+        ],
+        ids=lambda error: type(error).__name__,
     )
     def test_they_survive_pickling_and_copying(self, error: Exception) -> None:
+        """One that cannot be read again breaks the pool of processes that waits for it."""
+        enrich(error, page=3)
         for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
             assert type(twin) is type(error)
-            assert str(twin) == str(error)
+            assert (str(twin), twin.args, classify(twin)) == (str(error), error.args, classify(error))
             assert vars(twin) == vars(error)
+
+    def test_so_do_those_that_are_derived_from_them(self) -> None:
+        twin = pickle.loads(pickle.dumps(MenuTooLargeError("lunch")))
+        assert (twin.menu, twin.limit, str(twin)) == ("lunch", 7, "the answer is larger than 7 bytes")
 
 
 class TestEnrich:

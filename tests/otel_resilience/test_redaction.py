@@ -133,6 +133,25 @@ SHAPES = [
         "Command # 2 (HSET ***) of pipeline caused error: OOM",
     ),
     ("password='hidden words'", "password=***"),
+    ('password="hid\\"den" for me', "password=*** for me"),
+    ("refused, password: hidden", "refused, password: ***"),
+    ("invalid token: hidden", "invalid token: ***"),
+    ("X-Auth-Key: hidden", "X-Auth-Key: ***"),
+    ("ocp-apim-subscription-key: hidden", "ocp-apim-subscription-key: ***"),
+    ("AccountName=shop;AccountKey=hidden==", "AccountName=shop;AccountKey=***"),
+    ('{"password": "hid\\"den", "page": 2}', '{"password": "***", "page": 2}'),
+    ("{'password': \"hid'den\", 'page': 2}", "{'password': \"***\", 'page': 2}"),
+    ('{"token": 12345678, "page": 2}', '{"token": ***, "page": 2}'),
+    ("[('token', 'hidden'), ('page', '2')]", "[('token', '***'), ('page', '2')]"),
+    ("Authorization: GenieKey hidden", "Authorization: ***"),
+    ("{'authorization': 'Negotiate hidden=='}", "{'authorization': '***'}"),
+    ('Authorization: Digest username="me", response="hidden"', 'Authorization: ***"'),
+    ("Cookie: theme=dark; sessionid=hidden", "Cookie: ***"),
+    ("[(b'cookie', b'theme=dark; sessionid=hidden')]", "[(b'cookie', b'***')]"),
+    ("refused eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVP.", "refused ***."),
+    ("key ghp_hiddenhiddenhidden1 or sk_live_hidden1234", "key *** or ***"),
+    ('{"private_key": "-----BEGIN PRIVATE KEY-----\\nhidden\\n", "page": 2}', '{"private_key": "***", "page": 2}'),
+    ("-----BEGIN RSA PRIVATE KEY-----\nhidden\n-----END RSA PRIVATE KEY-----\nafter", "***\nafter"),
 ]
 
 
@@ -149,6 +168,11 @@ def test_secrets_are_known_by_their_shape(text: str, expected: str) -> None:
         "monkey=banana, key word, tokens are fine; the author said so",
         "mail a@b.example about http://h/path?next=a@b",
         "esim_1GB_7D_FR_V2 costs 6.90",
+        "auth: refused, and 42 of 100 tokens: the budget is not used up",
+        "needed are ['password', 'email']",
+        "secret is a word: this is none",
+        "risk-of-a-name-that-is-long-and-begins-with-sk",
+        "-----BEGIN PUBLIC KEY-----",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -174,7 +198,29 @@ def test_a_secret_that_the_cut_divides_does_not_survive() -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["a", "://", "token", "a_", " ", '"', "key=", "Command # 1 (a", "cookie", "\\", "token\\'", "89", "token='"],
+    [
+        "a",
+        "://",
+        "token",
+        "a_",
+        " ",
+        '"',
+        "key=",
+        "Command # 1 (a",
+        "cookie",
+        "\\",
+        "token\\'",
+        "89",
+        "token='",
+        "eyJ-",
+        "eyJaaaaaaaa.",
+        "token: ",
+        "('token', '",
+        "-----BEGIN PRIVATE KEY-----",
+        "Authorization: a ",
+        "cookie: a=b; ",
+        '"token": "\\\\',
+    ],
 )
 def test_the_cost_of_long_text_is_bounded(unit: str) -> None:
     text = unit * (2_000_000 // len(unit))

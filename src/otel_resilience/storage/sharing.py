@@ -32,7 +32,7 @@ class Sharing:
             raise ValueError("SharedState needs at least one storage")
         for storage in storages:
             if isinstance(storage, type) or not callable(getattr(storage, "breaker", None)):
-                raise TypeError(f"SharedState needs storages such as DiskStorage(folder), not {storage!r}")
+                raise TypeError(f"SharedState needs storages such as DiskStorage(folder), not {check.shown(storage)}")
         check.instance("scope", scope, str)
         wait = check.seconds("wait", wait)
         self.staleness = check.seconds("staleness", staleness)
