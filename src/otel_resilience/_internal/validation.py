@@ -99,6 +99,13 @@ def text(name: str, value: object) -> str:
     return value
 
 
+def secret_text(name: str, value: object) -> str:
+    """As :func:`text`, for what is shown in no message."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {_article(type(value).__name__)} {type(value).__name__}")
+    return value
+
+
 def optional_text(name: str, value: object) -> str | None:
     """As :func:`text`, or ``None``."""
     return None if value is None else text(name, value)

@@ -89,6 +89,8 @@ class _Transport:
         if permits is not None:
             check.def_function("permits", permits)
             takes_one("permits", permits, "request")
+        if isinstance(transport, type):
+            raise TypeError(f"transport must be an object, not the class {transport.__name__}")
         if transport is not None and not callable(getattr(transport, self._entry, None)):
             raise TypeError(f"transport must have the method {self._entry}, which {transport!r} has not")
         self._permits = permits
