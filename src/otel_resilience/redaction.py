@@ -73,10 +73,13 @@ _SHAPES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
     ),
     (("bearer",), r"(?i)\b(bearer\s{1,8})[a-z0-9._~+/=-]{8,}", rf"\1{REDACTED}"),
     (_NAMES, rf"(?i)({_SENSITIVE}[a-z0-9]{{0,8}}\s{{0,4}}=\s{{0,4}}){_VALUE}", rf"\1{REDACTED}"),
-    # Without quotes only under names of values: "auth: refused" says what happened.
+    # Without quotes only under names of values, and nothing that is a word: "API_TOKEN: refused" says what happened.
     (
         _NAMES,
-        rf"(?i)((?:{_KEY}|token|secret|passwo?r?d|passphrase|(?<![a-z0-9])pwd)(?![a-z0-9])\s{{0,4}}:\s{{0,4}}){_VALUE}",
+        (
+            rf"(?i)((?:{_KEY}|token|secret|passwo?r?d|passphrase|(?<![a-z0-9])pwd)(?![a-z0-9])\s{{0,4}}:\s{{0,4}})"
+            rf"(?![a-z]*[,.;:!?)\]}}]*(?:\s|\Z)){_VALUE}"
+        ),
         rf"\1{REDACTED}",
     ),
     (("key=",), r"(?i)((?<=[?&;])key=)[^&\s\"'<>#]+", rf"\1{REDACTED}"),
