@@ -37,10 +37,12 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}  
 _MIN_BASE64 = 8
 _CUT_MARK = "… [cut]"
 
-_KEY = r"(?:access|account|api|auth|encryption|license|private|routing|secret|signing|subscription)[_-]?key(?:[_-]?id)?"
+_KEY = (
+    r"(?:access|account|api|auth|encryption|license|private|routing|secret|signing|subscription)[_ -]?key(?:[_-]?id)?"
+)
 _SENSITIVE = (  # a pattern of names
-    rf"(?:{_KEY}|token|secret|passwo?r?d|passphrase"
-    r"|signature|credentials?|(?<![a-z0-9])(?:sig|pwd|auth|jwt)(?![a-z0-9]))"
+    rf"(?:{_KEY}|token|secret|passwo?r?d|passphrase|signature|credentials?"
+    r"|(?<![a-z0-9])(?:auth|jwt|otp|pass|pin|pwd?|sig|[cx]srf|(?:j|php)?sess(?:ion)?id)(?![a-z0-9]))"
 )
 _HEADER_NAME = r"(?:x-api-key|api-key|x-auth-token|(?P<credentials>(?:proxy-)?authorization)|(?:set-)?cookie)"
 _SENSITIVE_KEY = rf"(?i){_SENSITIVE}|{_HEADER_NAME}|^key$"
@@ -49,15 +51,20 @@ _VALUE = (
     r"""|\\{1,3}"[^"\n]{0,4096}"?|\\{1,3}'[^'\n]{0,4096}'?|[^&\s"'<>#]+)"""
 )
 
-_NAMES: Final = ("key", "token", "secret", "pass", "sig", "credential", "pwd", "auth", "jwt")
+_NAMES: Final = (
+    "key", "token", "secret", "pass", "sig", "credential", "pw", "auth", "jwt", "otp", "pin", "srf", "sess",
+)  # fmt: skip
 """One of them is in every name of :data:`_SENSITIVE`."""
 
 _SHAPES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
     # Everything before the last @ of a URL's authority, the user name too: some services take the key as user name.
     (("://",), r"(?<=://)[^/\s?#]*@", f"{REDACTED}@"),
     (
-        ("hooks.slack",),
-        r"(?i)(hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers))/[^\s\"'<>]+",
+        ("hooks.slack", "discord", "pagerduty", "webhook"),
+        (
+            r"(?i)(hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)|events\.pagerduty\.com/integration"
+            r"|discord(?:app)?\.com/api/(?:v\d\d?/)?webhooks/\d{1,24}|office\.com/webhook(?:b2)?)/[^\s\"'<>]+"
+        ),
         rf"\1/{REDACTED}",
     ),
     # Credentials are a scheme and what follows it, perhaps several parts; cookies are a series.
@@ -72,7 +79,15 @@ _SHAPES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
         rf"\1\g<scheme>{REDACTED}",
     ),
     (("bearer",), r"(?i)\b(bearer\s{1,8})[a-z0-9._~+/=-]{8,}", rf"\1{REDACTED}"),
-    (_NAMES, rf"(?i)({_SENSITIVE}[a-z0-9]{{0,8}}\s{{0,4}}=\s{{0,4}}){_VALUE}", rf"\1{REDACTED}"),
+    # Also as the options of a command, and as elements.
+    (
+        _NAMES,
+        (
+            rf"(?i)((?<![\w-])--[a-z0-9-]{{0,32}}?{_SENSITIVE}\s{{1,4}}(?![-\s])|<(?:[^<>\s]{{0,32}}?){_SENSITIVE}>"
+            rf"|{_SENSITIVE}[a-z0-9]{{0,8}}\s{{0,4}}(?:=|%3d)\s{{0,4}}){_VALUE}"
+        ),
+        rf"\1{REDACTED}",
+    ),
     # Without quotes only under names of values, and nothing that is a word: "API_TOKEN: refused" says what happened.
     (
         _NAMES,
