@@ -92,7 +92,8 @@ class CircuitBreaker(ProcessBound):
     as success; throttling, our own limits and cancellation count as nothing.
 
     As a block (``with``, ``async with``), which may be nested and used by several threads and tasks at once, it raises
-    :class:`~otel_resilience.CircuitOpenError` on entry, and what is raised inside counts as from :meth:`execute`.
+    :class:`~otel_resilience.CircuitOpenError` on entry, and what is raised inside counts as from :meth:`execute`, also
+    where it is left in another thread or context than it was entered in.
 
     ``clock`` gives monotonic seconds, ``rng`` random numbers in ``[0, 1)``. Raises ``TypeError`` or ``ValueError``
     naming the parameter.
@@ -283,14 +284,16 @@ class CircuitBreaker(ProcessBound):
         whose steps run in several threads; then any that is open, since those of one state have the same permit: the
         one with the lowest, so that no call from before the last change of state is taken for a probe."""
         blocks = _blocks.get()
+        for at in reversed(range(len(blocks))):
+            try:
+                self._open_blocks.remove(blocks[at])
+            except KeyError:  # of another breaker, or left elsewhere
+                continue
+            _blocks.set(blocks[:at] + blocks[at + 1 :])
+            return blocks[at]
         with self._lock:
-            block = next((each for each in reversed(blocks) if each in self._open_blocks), None)
-            if block is None:
-                block = min(self._open_blocks, key=lambda each: each.permit, default=None)
-            if block is not None:
-                self._open_blocks.remove(block)
-        if block in blocks:
-            _blocks.set(tuple(each for each in blocks if each is not block))
+            block = min(tuple(self._open_blocks), key=lambda each: each.permit, default=None)
+            self._open_blocks.discard(block)  # type: ignore[arg-type]  # None is not in it
         return block
 
     async def __aenter__(self) -> Self:
