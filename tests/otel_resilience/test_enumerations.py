@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from otel_resilience import CircuitBreaker, CircuitOpenError, Policy, PolicyRegistry, RetryBudget, RetryService
+from otel_resilience import (
+    CircuitBreaker,
+    CircuitOpenError,
+    Classification,
+    ErrorClass,
+    Policy,
+    PolicyRegistry,
+    RetryBudget,
+    RetryService,
+    Severity,
+)
+from otel_resilience.alerting import Alert, AlertConfig, Silence
 from otel_resilience.storage import MemoryStorage, SharedState
 from otel_resilience.testing import RecordedTelemetry
 
@@ -38,6 +49,20 @@ def test_telemetry_has_the_value(dependency: Any) -> None:
     assert all(type(value) is not Operation for span in calls for value in (span.attributes or {}).values())
 
 
+class Trouble(str, enum.Enum):  # noqa: UP042  # as above
+    STOCK = "out_of_stock"
+
+
+def test_verdicts_and_alerts_have_the_value() -> None:
+    verdict = Classification(ErrorClass.TRANSIENT, Severity.LOW, Trouble.STOCK)
+    assert type(verdict.error_type) is type(verdict.replace(error_type=Trouble.STOCK).error_type) is str
+    alert = Alert(kind=Trouble.STOCK, title="No stock", severity=Severity.HIGH, error_type=Trouble.STOCK)
+    assert (f"{alert.kind}", f"{alert.error_type}") == ("out_of_stock", "out_of_stock")
+    assert Silence(kind=Trouble.STOCK).matches(alert)
+    config = AlertConfig(service=Supplier.ESIM, environment=Supplier.ESIM)
+    assert [f"{name}" for name in config.owner] == ["esim go", "esim go"]
+
+
 def test_errors_say_the_value() -> None:
     breaker = CircuitBreaker(Supplier.ESIM)
     breaker.force_open()
@@ -52,5 +77,6 @@ def test_state_is_shared_with_those_that_write_the_value() -> None:
     assert shared.key(one.dependency) == shared.key(other.dependency)
     assert RetryBudget.for_dependency(Supplier.ESIM) is RetryBudget.for_dependency("esim go")
     assert RetryService(Supplier.ESIM).dependency == "esim go"
+    assert SharedState(MemoryStorage(), scope=Supplier.ESIM).key("plans") == "plans@esim go"
     policies = PolicyRegistry(Policy)
     assert policies[Supplier.ESIM] is policies["esim go"]

@@ -293,7 +293,7 @@ class CircuitBreaker(ProcessBound):
             return blocks[at]
         with self._lock:
             block = min(tuple(self._open_blocks), key=lambda each: each.permit, default=None)
-            self._open_blocks.discard(block)  # type: ignore[arg-type]  # None is not in it
+            self._open_blocks.discard(block)
         return block
 
     async def __aenter__(self) -> Self:
