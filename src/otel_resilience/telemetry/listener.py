@@ -21,7 +21,7 @@ from otel_resilience._internal.foreign import repr_of
 from otel_resilience._internal.version import __version__
 from otel_resilience.redaction import redact
 from otel_resilience.telemetry import contract, providers
-from otel_resilience.telemetry.event_log import Attributes, EventLog
+from otel_resilience.telemetry.event_log import Attributes, EventLog, hand_over
 from otel_resilience.telemetry.instruments import Instruments, Observe
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def never_raise(function: Callable[P, T]) -> Callable[P, T | None]:
         try:
             return function(*args, **kwargs)
         except Exception as exc:  # noqa: BLE001  # a broken exporter or processor must not break the application
-            _log.warning("telemetry failed in %s: %s", function.__name__, redact(repr_of(exc)))
+            hand_over(_log.warning, "telemetry failed in %s: %s", function.__name__, redact(repr_of(exc)))
             return None
 
     return guarded
