@@ -433,6 +433,21 @@ class TestProxiesOfRemoteObjects:
         ]
 
 
+@pytest.mark.parametrize("name", ["", " ", 5, None])
+def test_a_name_that_says_nothing_is_that_of_the_class(name: object) -> None:
+    class Fetch:
+        def __init__(self) -> None:
+            self.__name__ = name
+
+        def __call__(self) -> str:
+            return "value"
+
+    with RecordedTelemetry().recording() as recorded:
+        for protected in (lambda: Policy("supplier").execute(Fetch()), Policy("supplier")(Fetch())):
+            assert protected() == "value"
+    assert [span.name for span in recorded.spans if span.name != "attempt"] == ["supplier Fetch"] * 2
+
+
 class Lazy:
     """As Django's ``SimpleLazyObject``: what it stands for is fetched by the first look at it, even at its class."""
 

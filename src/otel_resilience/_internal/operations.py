@@ -79,7 +79,7 @@ def function_name(operation: Any) -> str:
     """The name of the function; ``call`` for a lambda, the type's name for a callable object."""
     target = operation.func if isinstance(operation, functools.partial) else operation
     name = attribute(target, "__name__")
-    if not is_a(name, str):
+    if not is_a(name, str) or not name.strip():
         name = type(target).__name__
     return "call" if name == "<lambda>" else name
 
