@@ -443,8 +443,8 @@ def test_a_name_that_says_nothing_is_that_of_the_class(name: object) -> None:
             return "value"
 
     with RecordedTelemetry().recording() as recorded:
-        for protected in (lambda: Policy("supplier").execute(Fetch()), Policy("supplier")(Fetch())):
-            assert protected() == "value"
+        calls: list[Callable[[], Any]] = [lambda: Policy("supplier").execute(Fetch()), Policy("supplier")(Fetch())]
+        assert [call() for call in calls] == ["value"] * 2
     assert [span.name for span in recorded.spans if span.name != "attempt"] == ["supplier Fetch"] * 2
 
 
