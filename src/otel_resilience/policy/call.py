@@ -31,7 +31,7 @@ from otel_resilience.errors import (
     LimitError,
     ResilienceError,
     attach_context,
-    error_context,
+    attached_context,
 )
 from otel_resilience.telemetry import hooks
 from otel_resilience.telemetry.call_telemetry import CallTelemetry
@@ -637,7 +637,7 @@ class Call(CallTelemetry):
         return GIVE_UP
 
     def _attach_context(self, error: BaseException, verdict: Classification, *, exhausted: bool) -> None:
-        existing = error_context(error)
+        existing = attached_context(error)
         nested = any(each.error is error for each in self.below)
         if existing is not None and nested and self.attempts <= 1:
             existing.exhausted = exhausted  # the enclosed call knows the rest best
