@@ -27,7 +27,7 @@ from otel_resilience import (
 )
 from otel_resilience.alerting import AlertConfig, AlertService, Route
 from otel_resilience.storage import DiskStorage, MemoryStorage, RedisStorage, SharedState
-from otel_resilience.testing import FakeClock
+from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import Driver, PermanentFault, Script, TransientFault, make_policy, tokens
 
 AT_ONCE = RetryConfig(base_delay=0)
@@ -388,3 +388,19 @@ def test_a_permanent_error_on_the_last_attempt_is_still_the_last(driver: Driver,
     context = error_context(fault)
     assert context is not None
     assert (context.attempts, context.exhausted) == (3, True)
+
+
+def test_a_url_that_serves_as_a_name_is_one_without_its_password() -> None:
+    url = "redis://shop:hunter2@cache.example:6379/0"
+    with RecordedTelemetry().recording() as recorded:
+        policy = Policy(url, breaker=CircuitBreakerConfig(), retry=AT_ONCE)
+        policy.execute(Script(TransientFault(), "value").play, name=f"GET {url}")
+        assert policy.breaker is not None
+        policy.breaker.force_open()
+        points = [str(point) for point in recorded.points()]
+    assert policy.dependency == policy.breaker.dependency == "redis://***@cache.example:6379/0"
+    spans = [span.to_json() for span in recorded.spans]
+    assert {span.name for span in recorded.spans} == {"attempt", f"{policy.dependency} GET {policy.dependency}"}
+    written = [*spans, *points, *(event.to_json() for event in recorded.events), repr(policy)]
+    assert not any("hunter2" in each for each in written)
+    assert Policy("https://api.example/v2?to=a@b.example").dependency == "https://api.example/v2?to=a@b.example"

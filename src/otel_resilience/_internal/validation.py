@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from types import NoneType
+from typing import Final
 
 from otel_resilience._internal.operations import is_coroutine_function
+
+_USER_INFORMATION: Final = re.compile(r"(?<=://)[^/\s?#]*@")
 
 
 def shown(value: object) -> str:
@@ -54,9 +58,12 @@ def count(name: str, value: object, *, minimum: int = 1) -> int:
 
 
 def label(name: str, value: object) -> str:
-    """A non-empty string for a span or a metric attribute; a member of an enumeration as its value."""
+    """A non-empty string for a span or a metric attribute; a member of an enumeration as its value, a URL without its
+    user and password."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a non-empty string, not {shown(value)}")
+    if "://" in value:
+        value = _USER_INFORMATION.sub("***@", value)
     return value if type(value) is str else str.__str__(value)  # formatted, a member would be its class and its name
 
 
