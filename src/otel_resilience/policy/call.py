@@ -397,7 +397,7 @@ class Call(CallTelemetry):
         """
         last = self.error
         judged: FailedResultError | None = None
-        if is_a(last, FailedResultError) and last.pending and last in (error, cause_of(error)):
+        if is_a(last, FailedResultError) and last.pending and (last is error or last is cause_of(error)):
             judged = last
             judged.pending = False
         failure = judged or error
