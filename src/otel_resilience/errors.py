@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from otel_resilience._internal.foreign import attribute, is_a, own, set_own
+from otel_resilience._internal.pickled import reduced
 from otel_resilience.classification import error_types
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity
 
@@ -281,6 +282,9 @@ class FailedResultError(ResilienceError):
         self.pending = True
         """The call that judged the result has not ended yet."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self)
+
     def __str__(self) -> str:
         return f"the result was judged a failure: {self.classification.error_type}"
 
@@ -341,6 +345,29 @@ def error_context(exception: BaseException) -> ErrorContext | None:
     """
     if not is_a(exception, BaseException):
         raise TypeError(f"exception must be an exception, not {exception!r}")
+    found = attached_context(exception)
+    if found is None and is_a(exception, CircuitOpenError) and len(exception.args) == 2:
+        found = _context_of_rejection(exception)
+    return found
+
+
+def _context_of_rejection(rejection: CircuitOpenError) -> ErrorContext:
+    """What is known of a rejection by an open circuit, to which nothing was attached because that must be fast."""
+    from otel_resilience.correlation import correlation_id  # as below
+
+    context = ErrorContext(
+        correlation_id=correlation_id(),
+        dependency=rejection.dependency,
+        attempts=rejection.attempts,
+        retry_after=rejection.retry_after,
+        unsent=not rejection.attempts,
+    )
+    set_own(rejection, CONTEXT_ATTRIBUTE, context)
+    return context
+
+
+def attached_context(exception: BaseException) -> ErrorContext | None:
+    """What :func:`attach_context` attached."""
     found = own(exception, CONTEXT_ATTRIBUTE)
     return found if is_a(found, ErrorContext) else None
 
@@ -350,7 +377,7 @@ def attach_context(exception: BaseException, context: ErrorContext) -> None:
 
     Notes of a kind that Python would not show (no list) are the user's own affair and stay as they are.
     """
-    previous = error_context(exception)
+    previous = attached_context(exception)
     set_own(exception, CONTEXT_ATTRIBUTE, context)
     notes = _notes_of(exception)
     if notes is None:

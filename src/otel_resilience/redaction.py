@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import functools
 import re
-import threading
 from typing import Final
+
+from otel_resilience._internal.forks import ProcessLock
 
 __all__ = [
     "MAX_SECRET",
@@ -36,51 +37,127 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}  
 _MIN_BASE64 = 8
 _CUT_MARK = "… [cut]"
 
-_SENSITIVE = (  # a pattern of names
-    r"(?:api[_-]?key|access[_-]?key(?:[_-]?id)?|secret[_-]?key|routing[_-]?key|token|secret|passwo?r?d|passphrase"
-    r"|signature|credentials?|(?<![a-z0-9])(?:sig|pwd|auth|jwt)(?![a-z0-9]))"
+_KEY = (
+    r"(?:access|account|api|auth|encryption|license|private|routing|secret|signing|subscription)[_ -]?key(?:[_-]?id)?"
 )
-_HEADER_NAME = r"(?:x-api-key|api-key|x-auth-token|proxy-authorization|authorization|set-cookie|cookie)"
+_SENSITIVE = (  # a pattern of names
+    rf"(?:{_KEY}|token|secret|passwo?r?d|passphrase|signature|credentials?"
+    r"|(?<![a-z0-9])(?:auth|jwt|otp|pass|pin|pwd?|sig|[cx]srf|(?:j|php)?sess(?:ion)?id)(?![a-z0-9]))"
+)
+_HEADER_NAME = r"(?:x-api-key|api-key|x-auth-token|(?P<credentials>(?:proxy-)?authorization)|(?:set-)?cookie)"
 _SENSITIVE_KEY = rf"(?i){_SENSITIVE}|{_HEADER_NAME}|^key$"
-_VALUE = r"""(?:\\{0,3}"[^"\n]{0,4096}"?|\\{0,3}'[^'\n]{0,4096}'?|[^&\s"'<>#]+)"""
+_VALUE = (
+    r"""(?:"(?:\\.|[^"\\\n]){0,4096}"?|'(?:\\.|[^'\\\n]){0,4096}'?"""
+    r"""|\\{1,3}"[^"\n]{0,4096}"?|\\{1,3}'[^'\n]{0,4096}'?|[^&\s"'<>#]+)"""
+)
 
-_SHAPES: Final = (
+_NAMES: Final = (
+    "key", "token", "secret", "pass", "sig", "credential", "pw", "auth", "jwt", "otp", "pin", "srf", "sess",
+)  # fmt: skip
+"""One of them is in every name of :data:`_SENSITIVE`."""
+
+_SHAPES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
     # Everything before the last @ of a URL's authority, the user name too: some services take the key as user name.
-    (r"(?<=://)[^/\s?#]*@", f"{REDACTED}@"),
-    (r"(?i)(hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers))/[^\s\"'<>]+", rf"\1/{REDACTED}"),
+    (("://",), r"(?<=://)[^/\s?#]*@", f"{REDACTED}@"),
     (
+        ("hooks.slack", "discord", "pagerduty", "webhook"),
         (
-            rf"(?i)({_HEADER_NAME}[\"']?\s{{0,8}}[:=,]\s{{0,8}}(?:b(?=[\"']))?[\"']?)((?:bearer|basic|token|apikey|digest)\s{{1,8}})?"
-            r"[^\s\"',]+"
+            r"(?i)(hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)|events\.pagerduty\.com/integration"
+            r"|discord(?:app)?\.com/api/(?:v\d\d?/)?webhooks/\d{1,24}|office\.com/webhook(?:b2)?)/[^\s\"'<>]+"
         ),
-        rf"\1\2{REDACTED}",
+        rf"\1/{REDACTED}",
     ),
-    (r"(?i)\b(bearer\s{1,8})[a-z0-9._~+/=-]{8,}", rf"\1{REDACTED}"),
-    (rf"(?i)({_SENSITIVE}[a-z0-9]{{0,8}}\s{{0,4}}=\s{{0,4}}){_VALUE}", rf"\1{REDACTED}"),
-    (r"(?i)((?<=[?&;])key=)[^&\s\"'<>#]+", rf"\1{REDACTED}"),
-    # JSON and reprs of mappings, also when quoted once more.
+    # Credentials are a scheme and what follows it, perhaps several parts; cookies are a series.
     (
-        rf"(?i)({_SENSITIVE}\\{{0,3}}[\"']\s{{0,8}}:\s{{0,8}}b?\\{{0,3}}[\"'])[^\"'\\\n]+",
+        ("api-key", "x-auth-token", "authorization", "cookie"),
+        (
+            rf"(?i)({_HEADER_NAME}[\"']?\s{{0,8}}[:=,]\s{{0,8}}(?:b(?=[\"']))?[\"']?)"
+            r"(?P<scheme>(?:bearer|basic|token|apikey)\s{1,8})?"
+            r"(?(credentials)(?(scheme)|(?:digest\s[^\n]{0,2048}|[a-z][a-z0-9-]{1,31}\s{1,8}(?=[^\s\"',;]))?))"
+            r"[^\s\"',;]+(?:;\s{0,4}[^\s\"',;]+)*"
+        ),
+        rf"\1\g<scheme>{REDACTED}",
+    ),
+    (("bearer",), r"(?i)\b(bearer\s{1,8})[a-z0-9._~+/=-]{8,}", rf"\1{REDACTED}"),
+    # Also as the options of a command, and as elements.
+    (
+        _NAMES,
+        (
+            rf"(?i)((?<![\w-])--[a-z0-9-]{{0,32}}?{_SENSITIVE}\s{{1,4}}(?![-\s])|<(?:[^<>\s]{{0,32}}?){_SENSITIVE}>"
+            rf"|{_SENSITIVE}[a-z0-9]{{0,8}}\s{{0,4}}(?:=|%3d)\s{{0,4}}){_VALUE}"
+        ),
         rf"\1{REDACTED}",
     ),
-    (r"\bxox[abeoprs]-[A-Za-z0-9-]{8,}", REDACTED),
+    # Without quotes only under names of values: "auth: refused" says what happened.
+    (
+        _NAMES,
+        rf"(?i)((?:{_KEY}|token|secret|passwo?r?d|passphrase|(?<![a-z0-9])pwd)(?![a-z0-9])\s{{0,4}}:\s{{0,4}}){_VALUE}",
+        rf"\1{REDACTED}",
+    ),
+    (("key=",), r"(?i)((?<=[?&;])key=)[^&\s\"'<>#]+", rf"\1{REDACTED}"),
+    # JSON and reprs of mappings, also when quoted once more; the value ends with the quotes that it begins with.
+    (
+        _NAMES,
+        (
+            rf"(?i)({_SENSITIVE}\\{{0,3}}[\"']\s{{0,8}}:\s{{0,8}}(?:b?(\\{{0,3}})([\"']))?)"
+            r"(?(3)(?:(?!\2\3)(?:\\.|[^\n]))+|\d[^\s,}\])]*)"
+        ),
+        rf"\1{REDACTED}",
+    ),
+    # Pairs, as headers and parameters are shown.
+    (
+        _NAMES,
+        rf"(?i)(\(b?[\"'][^\"'\n]{{0,64}}?{_SENSITIVE}[\"'],\s{{0,8}}b?([\"']))(?:\\.|(?!\2)[^\\\n])+(?=\2\))",
+        rf"\1{REDACTED}",
+    ),
+    # Tokens of Slack, GitHub, GitLab, Stripe and the makers of language models; JWTs; private keys.
+    (
+        ("xox", "gh", "glpat-", "_live_", "_test_", "sk-", "eyj"),
+        (
+            r"\b(?:xox[abeoprs]-[A-Za-z0-9-]{8,}|gh[opsru]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
+            r"|[prs]k_(?:live|test)_\w{8,}|sk-[\w-]{20,}|eyJ[\w-]{8,512}\.[\w-]{8,8192}\.[\w-]{0,1024})"
+        ),
+        REDACTED,
+    ),
+    (
+        ("private key-----",),
+        r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,32}PRIVATE KEY-----|\Z)",
+        REDACTED,
+    ),
     # ICCID, the number of a SIM card: 89 and 17 or 18 digits.
-    (r"(?<!\d)89\d{17,18}(?!\d)", REDACTED),
+    (("89",), r"(?<!\d)89\d{17,18}(?!\d)", REDACTED),
     # redis-py repeats a part of the failed command, values included.
-    (r"(Command # \d{1,9} \(\S{1,64})[^\n]{0,256}?(?=\) of pipeline caused error)", rf"\1 {REDACTED}"),
+    (
+        ("command # ",),
+        r"(Command # \d{1,9} \(\S{1,64})[^\n]{0,256}?(?=\) of pipeline caused error)",
+        rf"\1 {REDACTED}",
+    ),
 )
+"""For each shape what a text must hold one of, in lower case, before the pattern is tried; the pattern; and what takes
+its place."""
 
 _URL_SHAPES: Final = 2
 """How many of them, from the first, are about a part of a URL."""
 
 
 @functools.cache
-def _shapes() -> tuple[tuple[re.Pattern[str], str], ...]:
+def _shapes() -> tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]:
     """Compiled when a text is first looked at: that takes as long as a third of all imports."""
-    return tuple((re.compile(pattern), replacement) for pattern, replacement in _SHAPES)
+    return tuple((marks, re.compile(pattern), replacement) for marks, pattern, replacement in _SHAPES)
 
 
-_lock = threading.Lock()
+def _without_shapes(text: str, number: int | None = None) -> str:
+    """``text`` without the first ``number`` of them, all by default."""
+    folded = text.casefold()
+    for marks, pattern, replacement in _shapes()[:number]:
+        for mark in marks:
+            if mark in folded:
+                text = pattern.sub(replacement, text)
+                break
+    return text
+
+
+_lock = ProcessLock()
 _known: dict[str, tuple[str, ...]] = {}
 _exact: re.Pattern[str] | None = None
 
@@ -120,11 +197,8 @@ def redact(text: str) -> str:
         text = text[:MAX_TEXT]
     if exact is not None:
         # First what only its surroundings give away: a short registered secret may be a part of them.
-        for pattern, replacement in _shapes()[:_URL_SHAPES]:
-            text = pattern.sub(replacement, text)
-        text = exact.sub(REDACTED, text)
-    for pattern, replacement in _shapes():
-        text = pattern.sub(replacement, text)
+        text = exact.sub(REDACTED, _without_shapes(text, _URL_SHAPES))
+    text = _without_shapes(text)
     if not cut:
         return text
     # A secret that the cut divides is no longer recognised: what may be its start goes too.

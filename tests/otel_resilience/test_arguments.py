@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 import typing
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from otel_resilience import (
     CircuitBreakerConfig,
     Policy,
+    RateLimit,
     RetryBudget,
     RetryBudgetConfig,
     RetryConfig,
@@ -23,8 +25,9 @@ from otel_resilience import (
     parse_retry_after,
     retry,
 )
-from otel_resilience.storage import DiskStorage, MemoryStorage, RedisStorage
-from otel_resilience.testing import FakeClock
+from otel_resilience.alerting import AlertConfig, AlertService, Route
+from otel_resilience.storage import DiskStorage, MemoryStorage, RedisStorage, SharedState
+from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import Driver, PermanentFault, Script, TransientFault, make_policy, tokens
 
 AT_ONCE = RetryConfig(base_delay=0)
@@ -72,6 +75,8 @@ class TestPolicyParameters:
             ({"attempt_timeout": float("inf")}, ValueError, "attempt_timeout must be finite"),
             ({"max_attempt_threads": 0}, ValueError, "max_attempt_threads must be at least 1, not 0"),
             ({"max_attempt_threads": 2.0}, TypeError, "max_attempt_threads must be a whole number"),
+            ({"max_attempt_threads": 10**30}, ValueError, "max_attempt_threads must be at most 92"),
+            ({"max_concurrency": 10**5000}, ValueError, "max_concurrency must be at most 92"),
         ],
     )
     def test_a_wrong_one_is_refused_by_name(self, options: Any, error: type[Exception], message: str) -> None:
@@ -338,6 +343,44 @@ class TestPartsThatContradictEachOther:
         Policy("supplier", budget=RetryBudgetConfig(capacity=10), breaker=CircuitBreakerConfig())
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda url: Policy("supplier", shared=url),
+        lambda url: Policy("supplier", budget=url),
+        lambda url: Policy("supplier", rate_limit=url),
+        lambda url: Policy("supplier", deadline=url),
+        lambda url: SharedState(url),
+        lambda url: AlertService(AlertConfig(service="shop"), [url]),
+        lambda url: Route(url),
+    ],
+)
+def test_the_password_of_a_url_in_the_wrong_place_is_not_shown(make: Callable[[Any], object]) -> None:
+    with pytest.raises(TypeError, match=r"not.* \[?'redis://\*\*\*$") as refusal:
+        make("redis://shop:hunter2@cache.example:6379/0")
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda number: RetryConfig(max_attempts=number), "max_attempts"),
+        (lambda number: CircuitBreakerConfig(failure_threshold=number), "failure_threshold"),
+        (lambda number: CircuitBreakerConfig(consecutive_failures=number), "consecutive_failures"),
+        (lambda number: RateLimit(number), "limit"),
+    ],
+)
+def test_a_number_stands_for_any_up_to_the_largest_index(make: Callable[[int], Any], name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at most {sys.maxsize}"):
+        make(10**400)
+    config = make(sys.maxsize)
+    parts = {RetryConfig: "retry", CircuitBreakerConfig: "breaker", RateLimit: "rate_limit"}
+    policy = Policy("of any number", **{parts[type(config)]: config})
+    assert policy.execute(lambda: "value") == "value"
+    with pytest.raises(PermanentFault):
+        policy.execute(Script(PermanentFault()).play)
+
+
 def test_a_permanent_error_on_the_last_attempt_is_still_the_last(driver: Driver, clock: FakeClock) -> None:
     fault = PermanentFault()
     with pytest.raises(PermanentFault):
@@ -345,3 +388,19 @@ def test_a_permanent_error_on_the_last_attempt_is_still_the_last(driver: Driver,
     context = error_context(fault)
     assert context is not None
     assert (context.attempts, context.exhausted) == (3, True)
+
+
+def test_a_url_that_serves_as_a_name_is_one_without_its_password() -> None:
+    url = "redis://shop:hunter2@cache.example:6379/0"
+    with RecordedTelemetry().recording() as recorded:
+        policy = Policy(url, breaker=CircuitBreakerConfig(), retry=AT_ONCE)
+        policy.execute(Script(TransientFault(), "value").play, name=f"GET {url}")
+        assert policy.breaker is not None
+        policy.breaker.force_open()
+        points = [str(point) for point in recorded.points()]
+    assert policy.dependency == policy.breaker.dependency == "redis://***@cache.example:6379/0"
+    spans = [span.to_json() for span in recorded.spans]
+    assert {span.name for span in recorded.spans} == {"attempt", f"{policy.dependency} GET {policy.dependency}"}
+    written = [*spans, *points, *(event.to_json() for event in recorded.events), repr(policy)]
+    assert not any("hunter2" in each for each in written)
+    assert Policy("https://api.example/v2?to=a@b.example").dependency == "https://api.example/v2?to=a@b.example"

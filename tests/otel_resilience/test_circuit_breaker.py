@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from otel_resilience import (
     TransitionReason,
     classify,
 )
+from otel_resilience.storage import MemoryStorage, SharedState
 from otel_resilience.testing import FakeClock
 from support.resilience import (
     Driver,
@@ -700,3 +702,56 @@ async def test_a_coroutine_that_is_rejected_before_it_is_awaited_is_closed() -> 
     breaker.force_open()
     with pytest.raises(CircuitOpenError):
         await pending
+
+
+class TestClocksThatBeginBelowZero:
+    """Only differences of readings mean anything."""
+
+    @pytest.fixture
+    def clock(self) -> FakeClock:
+        return FakeClock(start=-1000.0)
+
+    @pytest.mark.parametrize("slow_call_duration", [None, 5.0])
+    def test_calls_are_counted(self, clock: FakeClock, slow_call_duration: float | None) -> None:
+        breaker = CircuitBreaker("supplier", CircuitBreakerConfig(slow_call_duration=slow_call_duration), clock=clock)
+        assert breaker.execute(lambda: "value") == "value"
+        with breaker:
+            pass
+        assert breaker.metrics().calls == 2
+
+    def test_probes_pass(self, clock: FakeClock) -> None:
+        breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=1), clock=clock)
+
+        async def value() -> str:
+            return "value"
+
+        probes: list[Callable[[], str]] = [
+            lambda: breaker.execute(lambda: "value"),
+            lambda: run_fake(clock, breaker.execute(value)),
+        ]
+        for probe in probes:
+            with pytest.raises(TransientFault):
+                breaker.execute(Script(TransientFault()).play)
+            with pytest.raises(CircuitOpenError):
+                run_fake(clock, breaker.execute(value))
+            clock.advance(10)
+            assert probe() == "value"
+            assert breaker.state is BreakerState.CLOSED
+
+    def test_probes_of_a_shared_one_pass(self, clock: FakeClock) -> None:
+        shared = SharedState(MemoryStorage(clock=clock))
+        policy = Policy("supplier", breaker=CircuitBreakerConfig(failure_threshold=1), shared=shared, clock=clock)
+        with pytest.raises(TransientFault):
+            policy.execute(Script(TransientFault()).play)
+        clock.advance(10)
+        assert policy.execute(lambda: "value") == "value"
+
+
+@pytest.mark.parametrize("period", [5e-324, 1e-300, 1e-9, 1e300])
+def test_a_period_of_any_length_covers_calls(period: float) -> None:
+    breaker = CircuitBreaker("supplier", CircuitBreakerConfig(monitoring_period=period, consecutive_failures=2))
+    assert breaker.execute(lambda: "value") == "value"
+    for _ in range(2):
+        with pytest.raises(TransientFault):
+            breaker.execute(Script(TransientFault()).play)
+    assert breaker.state is BreakerState.OPEN

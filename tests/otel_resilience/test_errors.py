@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 
 import pytest
 
 from otel_resilience import (
+    AttemptThreadsExhaustedError,
     AttemptTimeoutError,
+    CircuitBreaker,
+    CircuitBreakerConfig,
     CircuitOpenError,
+    ConcurrencyLimitError,
     DeadlineExceededError,
     ErrorClass,
     ErrorContext,
+    FailedResultError,
     Policy,
+    RateLimitedError,
     ResilienceError,
     classify,
     correlation_scope,
     enrich,
     error_context,
 )
-from support.resilience import PermanentFault, Script
+from otel_resilience.integrations import BodyEncodingError, BodyTooLargeError, StatusError
+from otel_resilience.testing import FakeClock, RecordedTelemetry
+from support.resilience import PermanentFault, Script, TransientFault
 
 ID = "0123456789abcdef" * 2
+
+
+class MenuTooLargeError(BodyTooLargeError):
+    def __init__(self, menu: str) -> None:
+        super().__init__(None, limit=7)
+        self.menu = menu
 
 
 class TestOwnErrors:
@@ -59,13 +74,58 @@ class TestOwnErrors:
         assert classify(CircuitOpenError("supplier", None)).retry_after is None
 
     @pytest.mark.parametrize(
-        "error", [CircuitOpenError("supplier", 3.0), AttemptTimeoutError(2.0), DeadlineExceededError(2.0)]
+        "error",
+        [
+            CircuitOpenError("supplier", 3.0),
+            AttemptTimeoutError(2.0),
+            DeadlineExceededError(2.0),
+            RateLimitedError("supplier", 3.0),
+            ConcurrencyLimitError("supplier", 3.0),
+            AttemptThreadsExhaustedError("supplier", 40),
+            FailedResultError({"status": "pending"}, TransientFault.verdict),
+            BodyTooLargeError("the answer", limit=5),
+            BodyEncodingError("not gzip", "the answer"),
+            StatusError("the answer", TransientFault.verdict),
+        ],
+        ids=lambda error: type(error).__name__,
     )
     def test_they_survive_pickling_and_copying(self, error: Exception) -> None:
+        """One that cannot be read again breaks the pool of processes that waits for it."""
+        enrich(error, page=3)
         for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
             assert type(twin) is type(error)
-            assert str(twin) == str(error)
+            assert (str(twin), twin.args, classify(twin)) == (str(error), error.args, classify(error))
             assert vars(twin) == vars(error)
+
+    def test_so_do_those_that_are_derived_from_them(self) -> None:
+        twin = pickle.loads(pickle.dumps(MenuTooLargeError("lunch")))
+        assert (twin.menu, twin.limit, str(twin)) == ("lunch", 7, "the answer is larger than 7 bytes")
+
+
+class TestTheContextOfARejection:
+    """It is at hand whichever way the rejection took: the fastest one attaches nothing."""
+
+    @pytest.mark.parametrize("observed", [False, True])
+    @pytest.mark.parametrize("alone", [False, True], ids=["policy", "breaker"])
+    def test_of_an_open_circuit(self, observed: bool, alone: bool) -> None:
+        breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=1), clock=FakeClock())
+        policy = Policy("supplier", breaker=breaker)
+        with RecordedTelemetry().recording() if observed else contextlib.nullcontext(), correlation_scope(ID):
+            with pytest.raises(TransientFault):
+                policy.execute(Script(TransientFault()).play)
+            with pytest.raises(CircuitOpenError) as rejection:
+                breaker.execute(lambda: "x") if alone else policy.execute(str.lower, "x")
+            context = error_context(rejection.value)
+        assert context is not None
+        assert error_context(rejection.value) is context
+        assert (context.dependency, context.attempts, context.unsent) == ("supplier", 0, True)
+        assert context.retry_after == rejection.value.retry_after
+        assert context.correlation_id == ID or observed
+        enrich(rejection.value, page=3)
+        assert context.details == {"page": 3}
+
+    def test_of_one_that_was_made_wrongly_there_is_none(self) -> None:
+        assert error_context(CircuitOpenError()) is None
 
 
 class TestEnrich:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -145,3 +146,56 @@ def test_metrics_without_a_logger_provider_leave_the_events_to_the_standard_logg
         fail_for_good(clock)
     assert [getattr(record, "otel.event.name", None) for record in caplog.records] == EXPECTED
     assert len(recorded.spans) == 3
+
+
+class Sender(logging.Handler):
+    """Sends each record to a server that is down, by a protected call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.policy = Policy("log server", retry=RetryConfig(max_attempts=2, base_delay=0), attempt_timeout=60)
+        self.sent: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+
+        def send() -> None:
+            self.sent.append(text)
+            raise ConnectionRefusedError
+
+        with contextlib.suppress(ConnectionRefusedError):
+            self.policy.execute(send, name="send")
+
+
+@pytest.fixture
+def sender() -> Iterator[Sender]:
+    sender = Sender()
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(sender)
+    root.setLevel(logging.INFO)
+    yield sender
+    root.removeHandler(sender)
+    root.setLevel(level)
+
+
+class TestAHandlerOfLogsThatSendsThemByAProtectedCall:
+    """Its failures are events, which it would send as well, and so on without end."""
+
+    def test_the_events_of_its_calls_are_sent_and_cause_none(self, sender: Sender) -> None:
+        logging.getLogger("shop").warning("the record")
+        events = [text for text in sender.sent if text.startswith("log server send: ")]
+        assert sender.sent.count("the record") == 2
+        assert len(events) == 2 * 6  # of the call that sends the record, each tried twice
+
+    def test_telemetry_that_fails_is_said_once_for_each(self, sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("broken telemetry")
+
+        with RecordedTelemetry().recording():
+            monkeypatch.setattr("opentelemetry.sdk.trace.Tracer.start_span", broken)
+            Policy("supplier").execute(lambda: "value", name="list")
+        assert {text for text in sender.sent if "broken" in text} == {
+            "telemetry failed in _open_span: RuntimeError('broken telemetry')"
+        }
+        assert len(sender.sent) == 2

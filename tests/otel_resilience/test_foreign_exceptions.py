@@ -18,6 +18,7 @@ from otel_resilience import (
     Classifier,
     ErrorClass,
     Policy,
+    ResilienceError,
     RetryConfig,
     Severity,
     classify,
@@ -381,3 +382,25 @@ class TestNotes:
         assert context is not None
         assert context.attempts == 2
         assert error.__notes__ == ["2 attempts"]
+
+
+class OutageError(ResilienceError):
+    """Of a service, whose errors derive from the base of those of this library."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+    def __str__(self) -> str:
+        return f"no answer of {self.url}"
+
+
+def test_the_text_of_an_error_derived_from_ours_is_redacted(caplog: pytest.LogCaptureFixture) -> None:
+    def fetch() -> None:
+        raise OutageError("https://shop:hunter2@supplier.example/?token=abcdef")
+
+    with RecordedTelemetry().recording() as recorded, pytest.raises(OutageError):
+        Policy("supplier").execute(fetch)
+    written = [str(span.to_json()) for span in recorded.spans] + [str(event.to_json()) for event in recorded.events]
+    assert any("supplier.example" in each for each in written)
+    assert not any("hunter2" in each or "abcdef" in each for each in [*written, caplog.text])

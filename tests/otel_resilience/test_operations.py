@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import functools
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import types
+import xmlrpc.client
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -376,6 +378,111 @@ class TestWorkThatHasNotBegun:
         next(begun)
         assert Policy("supplier").execute(lambda: begun) is begun
         assert list(Policy("supplier").execute(lambda: (each for each in [1, 2]))) == [1, 2]
+
+
+class Wire(xmlrpc.client.Transport):
+    """Answers with the name of the method and its parameters."""
+
+    def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Any:
+        del host, handler, verbose
+        parameters, method = xmlrpc.client.loads(request_body)
+        return ((method, *parameters),)
+
+
+class Raises:
+    """A proxy of an object that cannot be reached."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ConnectionError(name)
+
+    def __call__(self, value: object = "value") -> object:
+        return value
+
+
+class TestProxiesOfRemoteObjects:
+    """They have an attribute of every name, or of none."""
+
+    @pytest.fixture
+    def add(self) -> Any:
+        return xmlrpc.client.ServerProxy("http://supplier.example", transport=Wire()).add
+
+    @pytest.fixture(params=["remote", "out of reach"])
+    def proxy(self, request: pytest.FixtureRequest, add: Any) -> Any:
+        return functools.partial(add, "a") if request.param == "remote" else functools.partial(Raises(), ("add", "a"))
+
+    def test_they_are_protected(self, proxy: Any) -> None:
+        assert Policy("supplier").execute(proxy) == ("add", "a")
+        assert CircuitBreaker("supplier").execute(proxy) == ("add", "a")
+        assert Policy("supplier").execute(proxy.func, *proxy.args) == ("add", "a")
+        for decorator in (Policy("supplier"), retry(on=None)):
+            decorated: Any = decorator(proxy.func)
+            assert decorated(*proxy.args) == ("add", "a")
+
+    async def test_also_within_a_loop(self, proxy: Any) -> None:
+        assert Policy("supplier").execute(proxy) == ("add", "a")
+        assert Policy("supplier").execute(proxy.func, *proxy.args) == ("add", "a")
+        assert CircuitBreaker("supplier").execute(lambda: proxy.func(*proxy.args)) == ("add", "a")
+
+    def test_they_have_the_name_of_their_class(self, add: Any) -> None:
+        with RecordedTelemetry().recording() as recorded:
+            Policy("supplier").execute(add, 2)
+            retry(on=None)(add)(2)
+        assert [span.name for span in recorded.spans if span.name != "attempt"] == [
+            "supplier _Method",
+            "xmlrpc.client._Method _Method",
+        ]
+
+
+@pytest.mark.parametrize("name", ["", " ", 5, None])
+def test_a_name_that_says_nothing_is_that_of_the_class(name: object) -> None:
+    class Fetch:
+        def __init__(self) -> None:
+            self.__name__ = name
+
+        def __call__(self) -> str:
+            return "value"
+
+    with RecordedTelemetry().recording() as recorded:
+        calls: list[Callable[[], Any]] = [lambda: Policy("supplier").execute(Fetch()), Policy("supplier")(Fetch())]
+        assert [call() for call in calls] == ["value"] * 2
+    assert [span.name for span in recorded.spans if span.name != "attempt"] == ["supplier Fetch"] * 2
+
+
+class Lazy:
+    """As Django's ``SimpleLazyObject``: what it stands for is fetched by the first look at it, even at its class."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise ConnectionError("fetched too early")
+
+
+class TestResultsThatAreLazy:
+    def test_they_are_not_looked_at(self, clock: FakeClock) -> None:
+        policy = make_policy(clock, breaker=half_open(clock), fallback="none")
+        result = Lazy()
+        assert policy.execute(lambda: result) is result
+        assert CircuitBreaker("supplier").execute(lambda: result) is result
+        assert policy.breaker is not None
+        assert policy.breaker.state is BreakerState.CLOSED
+
+    async def test_nor_those_of_an_async_def(self) -> None:
+        class OtherLazy(Lazy):
+            pass
+
+        result = OtherLazy()
+        assert await Policy("supplier").execute(fetch, result) is result
+        assert await CircuitBreaker("supplier").execute(lambda: fetch(result)) is result
+
+    async def test_a_coroutine_of_a_generator_is_awaited(self) -> None:
+        @types.coroutine
+        def old_style() -> Generator[Any, None, str]:
+            yield from asyncio.sleep(0).__await__()
+            return "value"
+
+        def operation() -> Any:
+            made = old_style()
+            return made  # noqa: RET504  # so that its nature is not seen
+
+        assert await Policy("supplier").execute(operation) == "value"
 
 
 def test_a_partial_of_a_class_and_a_bound_builtin_are_functions() -> None:

@@ -108,6 +108,10 @@ def test_redaction_is_idempotent_and_never_raises(text: str) -> None:
     redact_url(text)
 
 
+PEM = "-----BEGIN RSA {0}-----\nhidden\n-----END RSA {0}-----".format(
+    "PRIVATE " + "KEY"
+)  # in parts: a scan of the repository knows it too
+
 SHAPES = [
     ("redis://:hidden@cache:6379/0", "redis://***@cache:6379/0"),
     ("https://user:hid@den@h.example/p", "https://***@h.example/p"),
@@ -133,6 +137,38 @@ SHAPES = [
         "Command # 2 (HSET ***) of pipeline caused error: OOM",
     ),
     ("password='hidden words'", "password=***"),
+    ('password="hid\\"den" for me', "password=*** for me"),
+    ("refused, password: hidden", "refused, password: ***"),
+    ("Invalid API key: hidden", "Invalid API key: ***"),
+    ("curl --api-token hidden --page 2", "curl --api-token *** --page 2"),
+    ("--password=hidden -v", "--password=*** -v"),
+    (
+        "<login><user>me</user><password>hidden</password></login>",
+        "<login><user>me</user><password>***</password></login>",
+    ),
+    ("next=%2Fplans%3Fapi_key%3Dhidden", "next=%2Fplans%3Fapi_key%3D***"),
+    ("user=me pass=hidden otp=123456", "user=me pass=*** otp=***"),
+    ("JSESSIONID=hidden; theme=dark, sessionid=hidden", "JSESSIONID=*** theme=dark, sessionid=***"),
+    ("https://discord.com/api/webhooks/123/hidden", "https://discord.com/api/webhooks/123/***"),
+    ("https://events.pagerduty.com/integration/hidden/enqueue", "https://events.pagerduty.com/integration/***"),
+    ("invalid token: hidden", "invalid token: ***"),
+    ("X-Auth-Key: hidden", "X-Auth-Key: ***"),
+    ("ocp-apim-subscription-key: hidden", "ocp-apim-subscription-key: ***"),
+    ("AccountName=shop;AccountKey=hidden==", "AccountName=shop;AccountKey=***"),
+    ('{"password": "hid\\"den", "page": 2}', '{"password": "***", "page": 2}'),
+    ("{'password': \"hid'den\", 'page': 2}", "{'password': \"***\", 'page': 2}"),
+    ('{"token": 12345678, "page": 2}', '{"token": ***, "page": 2}'),
+    ("[('token', 'hidden'), ('page', '2')]", "[('token', '***'), ('page', '2')]"),
+    ("Authorization: GenieKey hidden", "Authorization: ***"),
+    ("{'authorization': 'Negotiate hidden=='}", "{'authorization': '***'}"),
+    ('Authorization: Digest username="me", response="hidden"', 'Authorization: ***"'),
+    ("Cookie: theme=dark; sessionid=hidden", "Cookie: ***"),
+    ("[(b'cookie', b'theme=dark; sessionid=hidden')]", "[(b'cookie', b'***')]"),
+    ("refused eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVP.", "refused ***."),
+    ("key ghp_hiddenhiddenhidden1 or sk_live_hidden1234", "key *** or ***"),
+    (f"{PEM}\nafter", "***\nafter"),
+    (json.dumps({"private_key": PEM, "page": 2}), '{"private_key": "***", "page": 2}'),
+    (f"key {PEM[:50]}", "key ***"),
 ]
 
 
@@ -149,6 +185,13 @@ def test_secrets_are_known_by_their_shape(text: str, expected: str) -> None:
         "monkey=banana, key word, tokens are fine; the author said so",
         "mail a@b.example about http://h/path?next=a@b",
         "esim_1GB_7D_FR_V2 costs 6.90",
+        "auth: refused, and 42 of 100 tokens: the budget is not used up",
+        "needed are ['password', 'email']",
+        "secret is a word: this is none",
+        "compass=north, spinning=fast, bypass = on; the password --please",
+        "run with --token-file /run/token, or --pass-through",
+        "risk-of-a-name-that-is-long-and-begins-with-sk",
+        "-----BEGIN PUBLIC KEY-----",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -174,7 +217,33 @@ def test_a_secret_that_the_cut_divides_does_not_survive() -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["a", "://", "token", "a_", " ", '"', "key=", "Command # 1 (a", "cookie", "\\", "token\\'", "89", "token='"],
+    [
+        "a",
+        "://",
+        "token",
+        "a_",
+        " ",
+        '"',
+        "key=",
+        "Command # 1 (a",
+        "cookie",
+        "\\",
+        "token\\'",
+        "89",
+        "token='",
+        "eyJ-",
+        "eyJaaaaaaaa.",
+        "token: ",
+        "('token', '",
+        PEM[:31],
+        "Authorization: a ",
+        "cookie: a=b; ",
+        "--a",
+        "<a",
+        "<password>",
+        "--token ",
+        '"token": "\\\\',
+    ],
 )
 def test_the_cost_of_long_text_is_bounded(unit: str) -> None:
     text = unit * (2_000_000 // len(unit))

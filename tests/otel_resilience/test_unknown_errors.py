@@ -113,6 +113,8 @@ class TestCarriedStatus:
             {"Retry-After": "7"},
             {b"retry-after": b"7"},
             [("RETRY-AFTER", "7")],
+            {"Retry-After": 7},
+            {"retry-after": 7.0},
             httpx.Headers({"retry-after": "7"}),
         ],
         ids=lambda headers: type(headers).__name__,

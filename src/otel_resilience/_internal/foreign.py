@@ -235,4 +235,6 @@ def _as_text(value: object) -> str | None:
         return value
     if is_a(value, bytes):
         return value.decode("latin-1")
+    if is_a(value, (int, float)):
+        return str(value)  # of headers that were read from JSON
     return value if is_a(value, str) else None

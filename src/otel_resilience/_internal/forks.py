@@ -20,6 +20,20 @@ def renew_lock_after_fork(owner: _Locked) -> None:
     _owners.add(owner)
 
 
+class ProcessLock:
+    """A lock for a whole module: ``with lock: ...``, free in a child process whoever holds it in the parent."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        renew_lock_after_fork(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class _Renewable(Protocol):
     def renew_after_fork(self) -> None: ...
 

@@ -6,16 +6,17 @@ Calls look at :data:`active` alone; what it means is found out only where it is 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from typing import Any, Final
+
+from otel_resilience._internal.forks import ProcessLock
 
 VARIABLE: Final = "OTEL_RESILIENCE_DISABLED"
 
 Wrap = Callable[[Any, str, Callable[[], Any], bool], Callable[[], Any]]
 """From a policy, the operation's name, the operation and whether it is async to the operation that is run."""
 
-_lock = threading.Lock()
+_lock = ProcessLock()
 _depth = int(os.environ.get(VARIABLE, "").strip().lower() == "true")
 """How many blocks, and the variable, have switched the protection off."""
 

@@ -8,9 +8,11 @@ import dis
 import functools
 import inspect
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final, NamedTuple
+
+from otel_resilience._internal.foreign import attribute, is_a
 
 COROUTINE_FLAGS: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 _running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
@@ -22,16 +24,20 @@ plain_types: set[type] = set()
 
 def is_coroutine_function(operation: Any) -> bool:
     """Whether ``operation`` itself is an ``async def``: a function, method, partial or callable object."""
-    try:
+    if type(operation) is FunctionType:  # most are
         return bool(operation.__code__.co_flags & COROUTINE_FLAGS)
-    except AttributeError:
-        if isinstance(operation, functools.partial):
-            return is_coroutine_function(operation.func)
-        if isinstance(operation, type):
-            return False
-        return inspect.iscoroutinefunction(operation) or inspect.iscoroutinefunction(
-            getattr(operation, "__call__", None)  # noqa: B004  # the method itself is wanted, not whether there is one
-        )
+    code = attribute(operation, "__code__")
+    if isinstance(code, CodeType):  # the proxy of a remote object has attributes of any name
+        return bool(code.co_flags & COROUTINE_FLAGS)
+    if isinstance(operation, functools.partial):
+        return is_coroutine_function(operation.func)
+    if isinstance(operation, type):
+        return False
+    method = attribute(operation, "__call__")
+    try:
+        return inspect.iscoroutinefunction(operation) or inspect.iscoroutinefunction(method)
+    except Exception:  # noqa: BLE001  # a proxy of what cannot be reached raises from any look at it
+        return inspect.iscoroutinefunction(method)
 
 
 def is_async_callable(operation: Any) -> bool:
@@ -40,12 +46,11 @@ def is_async_callable(operation: Any) -> bool:
     Within a running event loop also a lambda or function, as a ``functools.partial`` too, that does nothing but call
     one or a function of asyncio that returns a future, such as ``lambda: fetch(1)``.
     """
-    try:
+    if type(operation) is FunctionType:
         if operation.__code__.co_flags & COROUTINE_FLAGS:
             return True
-    except AttributeError:
-        if is_coroutine_function(operation) or not isinstance(operation, functools.partial):
-            return is_coroutine_function(operation)
+    elif is_coroutine_function(operation) or not isinstance(operation, (functools.partial, MethodType)):
+        return is_coroutine_function(operation)
     return _running_loop() is not None and passes_on_an_awaitable(operation)
 
 
@@ -56,11 +61,14 @@ def discard(awaitable: object) -> None:
 
 
 def is_awaitable(value: object) -> bool:
-    """Whether ``value`` must be awaited. Remembers the types that need not be."""
+    """Whether ``value`` must be awaited, by its type: a lazy object does its work when it is asked for its
+    ``__class__``. Remembers the types that need not be."""
     kind = type(value)
     if kind in plain_types:
         return False
-    if kind is CoroutineType or hasattr(kind, "__await__") or inspect.isawaitable(value):
+    if kind is CoroutineType or hasattr(kind, "__await__"):
+        return True
+    if is_a(value, GeneratorType) and value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
         return True
     if len(plain_types) < _MAX_KNOWN_TYPES and kind not in _LAZY_TYPES:
         plain_types.add(kind)
@@ -70,8 +78,17 @@ def is_awaitable(value: object) -> bool:
 def function_name(operation: Any) -> str:
     """The name of the function; ``call`` for a lambda, the type's name for a callable object."""
     target = operation.func if isinstance(operation, functools.partial) else operation
-    name = getattr(target, "__name__", type(target).__name__)
-    return "call" if name == "<lambda>" else str(name)
+    name = attribute(target, "__name__")
+    if not is_a(name, str) or not name.strip():
+        name = type(target).__name__
+    return "call" if name == "<lambda>" else name
+
+
+def takes_place_of(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As ``functools.wraps``, also where ``function`` is no function: a proxy has attributes of any name, and a name
+    must be a text."""
+    named = is_a(attribute(function, "__name__"), str)
+    return functools.wraps(function, functools.WRAPPER_ASSIGNMENTS if named else ("__module__", "__doc__"))
 
 
 # What cannot be protected: its call does none of the work.
@@ -132,13 +149,13 @@ def check_result(result: object) -> None:
 
     A generator expression passes, since its first iterable was evaluated within the operation.
     """
-    if not isinstance(result, _LAZY_TYPES):
+    if not is_a(result, _LAZY_TYPES):
         return
-    if isinstance(result, GeneratorType):
+    if is_a(result, GeneratorType):
         begun = inspect.getgeneratorstate(result) != inspect.GEN_CREATED
         if begun or result.gi_code.co_name == "<genexpr>":
             return
-    elif isinstance(result, AsyncGeneratorType) and (result.ag_running or result.ag_code.co_name == "<genexpr>"):
+    elif is_a(result, AsyncGeneratorType) and (result.ag_running or result.ag_code.co_name == "<genexpr>"):
         return
     kind = type(result).__name__.strip("_")
     raise TypeError(
@@ -203,7 +220,8 @@ def may_pass_on_an_awaitable(operation: Any) -> bool:
 
 def _callee_of(operation: Any) -> _Callee | None:
     """What ``operation`` calls, where that is all it does."""
-    code = getattr(_function_of(operation), "__code__", None)
+    function = _function_of(operation)
+    code = function.__code__ if type(function) is FunctionType else attribute(function, "__code__")
     if not isinstance(code, CodeType):
         return None
     known = _callees.get(id(code))
@@ -264,9 +282,9 @@ def _resolve(operation: Any, callee: _Callee) -> Any:
             found = cell.cell_contents
     elif callee.load == "argument":
         found = _argument(operation, function, callee.name)
-    for attribute in callee.attributes:
+    for name in callee.attributes:
         try:
-            found = inspect.getattr_static(found, attribute)
+            found = inspect.getattr_static(found, name)
         except AttributeError:
             return None
         if isinstance(found, (staticmethod, classmethod)):

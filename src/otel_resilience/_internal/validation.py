@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
+import sys
 from types import NoneType
+from typing import Final
 
 from otel_resilience._internal.operations import is_coroutine_function
+
+_USER_INFORMATION: Final = re.compile(r"(?<=://)[^/\s?#]*@")
+
+
+def shown(value: object) -> str:
+    """The value as messages show it. Of a URL in the wrong place the scheme alone: it may hold a password."""
+    text = repr(value)
+    scheme, mark, _ = text.partition("://")
+    return f"{scheme}{mark}***" if mark else text
 
 
 def number(name: str, value: object, *, minimum: float, exclusive: bool = False, maximum: float = math.inf) -> float:
@@ -14,7 +26,7 @@ def number(name: str, value: object, *, minimum: float, exclusive: bool = False,
     if type(value) is float and minimum < value < maximum:  # by far the most frequent
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, not {value!r}")
+        raise TypeError(f"{name} must be a number, not {shown(value)}")
     try:
         amount = float(value)
     except OverflowError as error:
@@ -23,9 +35,9 @@ def number(name: str, value: object, *, minimum: float, exclusive: bool = False,
         least = "a number" if math.isinf(minimum) else f"at least {minimum:g}"
         above = f"greater than {minimum:g}" if exclusive else least
         bound = "" if math.isinf(maximum) else f" and at most {maximum:g}"
-        raise ValueError(f"{name} must be {above}{bound}, not {value!r}")
+        raise ValueError(f"{name} must be {above}{bound}, not {shown(value)}")
     if math.isinf(amount):
-        raise ValueError(f"{name} must be finite, not {value!r}")
+        raise ValueError(f"{name} must be finite, not {shown(value)}")
     return amount
 
 
@@ -35,25 +47,30 @@ def seconds(name: str, value: object, *, zero: bool = False) -> float:
 
 
 def count(name: str, value: object, *, minimum: int = 1) -> int:
-    """A whole number of at least ``minimum``."""
+    """A whole number of at least ``minimum``, and no more than ``sys.maxsize``, which stands for any number."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
+        raise TypeError(f"{name} must be a whole number, not {shown(value)}")
+    if value > sys.maxsize:
+        raise ValueError(f"{name} must be at most {sys.maxsize}")
     if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, not {value!r}")
+        raise ValueError(f"{name} must be at least {minimum}, not {shown(value)}")
     return value
 
 
 def label(name: str, value: object) -> str:
-    """A non-empty string for a span or a metric attribute."""
+    """A non-empty string for a span or a metric attribute; a member of an enumeration as its value, a URL without its
+    user and password."""
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{name} must be a non-empty string, not {value!r}")
-    return value
+        raise ValueError(f"{name} must be a non-empty string, not {shown(value)}")
+    if "://" in value:
+        value = _USER_INFORMATION.sub("***@", value)
+    return value if type(value) is str else str.__str__(value)  # formatted, a member would be its class and its name
 
 
 def optional_flag(name: str, value: object) -> bool | None:
     """``True``, ``False``, or ``None`` for what was left open; nothing that only counts as one of them."""
     if value is not None and not isinstance(value, bool):
-        raise TypeError(f"{name} must be True, False or None, not {value!r}")
+        raise TypeError(f"{name} must be True, False or None, not {shown(value)}")
     return value
 
 
@@ -66,26 +83,33 @@ def instance(name: str, value: object, *kinds: type) -> None:
     """Raises ``TypeError`` where ``value`` is of none of these types."""
     if not isinstance(value, kinds):
         expected = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
-        raise TypeError(f"{name} must be {_article(expected)} {expected}, not {value!r}")
+        raise TypeError(f"{name} must be {_article(expected)} {expected}, not {shown(value)}")
 
 
 def function(name: str, value: object) -> None:
     """Raises ``TypeError`` where ``value`` cannot be called, or is a class."""
     if not callable(value) or isinstance(value, type):
-        raise TypeError(f"{name} must be a function, not {value!r}")
+        raise TypeError(f"{name} must be a function, not {shown(value)}")
 
 
 def def_function(name: str, value: object) -> None:
     """As :func:`function`, and refuses what answers with a coroutine."""
     function(name, value)
     if is_coroutine_function(value):
-        raise TypeError(f"{name} must be a def function, not {value!r}")
+        raise TypeError(f"{name} must be a def function, not {shown(value)}")
 
 
 def text(name: str, value: object) -> str:
     """A string, also an empty one. Raises ``TypeError``."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, not {value!r}")
+        raise TypeError(f"{name} must be a string, not {shown(value)}")
+    return value
+
+
+def secret_text(name: str, value: object) -> str:
+    """As :func:`text`, for what is shown in no message."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {_article(type(value).__name__)} {type(value).__name__}")
     return value
 
 
@@ -97,7 +121,7 @@ def optional_text(name: str, value: object) -> str | None:
 def series(name: str, value: object, kind: type) -> None:
     """Raises ``TypeError`` unless ``value`` is a tuple, list or set of that type."""
     if not isinstance(value, (tuple, list, set, frozenset)) or not all(isinstance(each, kind) for each in value):
-        raise TypeError(f"{name} must hold {kind.__name__} alone, not be {value!r}")
+        raise TypeError(f"{name} must hold {kind.__name__} alone, not be {shown(value)}")
 
 
 def _article(noun: str) -> str:

@@ -133,6 +133,8 @@ class AlertService:
         check.series("routes", routes, Route)
         check.instance("delivery", delivery, DeliveryConfig, NoneType)
         check.instance("outbox", outbox, Outbox, NoneType)
+        if store is not None and (isinstance(store, type) or not (hasattr(store, "load") and hasattr(store, "swap"))):
+            raise TypeError(f"store must be an IncidentStore such as DiskStore(folder), not {check.shown(store)}")
         for name, function in (("clock", clock), ("wall_clock", wall_clock), ("rng", rng)):
             check.def_function(name, function)
         for name, optional in (("sleep", sleep), ("on_receipt", on_receipt)):

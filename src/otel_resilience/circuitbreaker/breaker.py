@@ -69,8 +69,19 @@ class _Begun(Generic[T]):
         discard(self._awaitable)
 
 
-_blocks: Final[ContextVar[tuple[tuple[CircuitBreaker, int, float], ...]]] = ContextVar("breaker_blocks", default=())
-"""The blocks that the running code is in, the innermost last: breaker, permit, time of the begin."""
+class _Block:
+    """One ``with breaker:`` that was entered."""
+
+    __slots__ = ("breaker", "permit", "started")
+
+    def __init__(self, breaker: CircuitBreaker, permit: int, started: float) -> None:
+        self.breaker = breaker
+        self.permit = permit
+        self.started = started
+
+
+_blocks: Final[ContextVar[tuple[_Block, ...]]] = ContextVar("breaker_blocks", default=())
+"""The blocks that the running code is in, the innermost last."""
 
 
 class CircuitBreaker(ProcessBound):
@@ -81,7 +92,8 @@ class CircuitBreaker(ProcessBound):
     as success; throttling, our own limits and cancellation count as nothing.
 
     As a block (``with``, ``async with``), which may be nested and used by several threads and tasks at once, it raises
-    :class:`~otel_resilience.CircuitOpenError` on entry, and what is raised inside counts as from :meth:`execute`.
+    :class:`~otel_resilience.CircuitOpenError` on entry, and what is raised inside counts as from :meth:`execute`, also
+    where it is left in another thread or context than it was entered in.
 
     ``clock`` gives monotonic seconds, ``rng`` random numbers in ``[0, 1)``. Raises ``TypeError`` or ``ValueError``
     naming the parameter.
@@ -120,12 +132,14 @@ class CircuitBreaker(ProcessBound):
         self._machine = BreakerMachine(self.config, clock(), rng)
         self._rejections = AtomicCounter()
         self.count_rejection = self._rejections.add
+        self._open_blocks: set[_Block] = set()
+        """Entered and not left yet, in any thread and task."""
         self._slow_after = self.config.slow_call_duration
         self.window = self._machine.window
         self.fast_permit = 0
         """The permit of the closed state where a success needs nothing but counting, else 0."""
         self.rejects_until = 0.0
-        """Until then, on the clock, every call is rejected."""
+        """Until then, on the clock, every call is rejected; 0, whatever the clock, where nothing is known to be."""
         self._refresh_fast_permit()
         renew_after_fork(self)
         telemetry.watch_breaker(self)
@@ -135,6 +149,7 @@ class CircuitBreaker(ProcessBound):
     def renew_after_fork(self) -> None:
         """The threads that may hold the lock, or make a probe, are not in the child."""
         self._lock = threading.Lock()
+        self._open_blocks.clear()
         self._machine.forget_probes()
 
     def __repr__(self) -> str:
@@ -205,10 +220,10 @@ class CircuitBreaker(ProcessBound):
         permit = self.fast_permit
         started = self.clock()
         if not permit:
-            left = self.rejects_until - started
-            if left > 0 and not metrics_set() and not interventions.off:
+            until = self.rejects_until
+            if until and until > started and not metrics_set() and not interventions.off:
                 self.count_rejection()
-                raise CircuitOpenError(self.dependency, left)
+                raise CircuitOpenError(self.dependency, until - started)
             permit = self.admit()
         try:
             result = operation()
@@ -227,10 +242,10 @@ class CircuitBreaker(ProcessBound):
         permit = self.fast_permit
         started = self.clock()
         if not permit:
-            left = self.rejects_until - started
-            if left > 0 and not metrics_set() and not interventions.off:
+            until = self.rejects_until
+            if until and until > started and not metrics_set() and not interventions.off:
                 self.count_rejection()
-                raise CircuitOpenError(self.dependency, left)
+                raise CircuitOpenError(self.dependency, until - started)
             permit = self.admit()
         try:
             result = await (operation() if begun is None else begun.take())
@@ -245,22 +260,41 @@ class CircuitBreaker(ProcessBound):
     def __enter__(self) -> Self:
         """Raises :class:`~otel_resilience.CircuitOpenError` where the circuit lets no call pass."""
         started = self.clock()
-        _blocks.set((*_blocks.get(), (self, self.fast_permit or self.admit(), started)))
+        block = _Block(self, self.fast_permit or self.admit(), started)
+        self._open_blocks.add(block)
+        around = _blocks.get()
+        if around:  # those that were left in another context are still here
+            around = tuple(each for each in around if each in each.breaker._open_blocks)  # noqa: SLF001  # of this class
+        _blocks.set((*around, block))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        blocks = _blocks.get()
-        at = next((at for at in reversed(range(len(blocks))) if blocks[at][0] is self), None)
-        if at is None:
-            return  # left in another context, as a generator that is closed elsewhere: the lease of a probe will pass
-        _, permit, started = blocks[at]
-        _blocks.set(blocks[:at] + blocks[at + 1 :])
+        block = self._leave_block()
+        if block is None:
+            return
         if error is None:
-            self.record_success(permit, started)
+            self.record_success(block.permit, block.started)
         else:
-            self.record_error(permit, self._classifier.classify(error), started, error)
+            self.record_error(block.permit, self._classifier.classify(error), block.started, error)
+
+    def _leave_block(self) -> _Block | None:
+        """The innermost block of this context. Where there is none it was entered in another one, as by a generator
+        whose steps run in several threads; then any that is open, since those of one state have the same permit: the
+        one with the lowest, so that no call from before the last change of state is taken for a probe."""
+        blocks = _blocks.get()
+        for at in reversed(range(len(blocks))):
+            try:
+                self._open_blocks.remove(blocks[at])
+            except KeyError:  # of another breaker, or left elsewhere
+                continue
+            _blocks.set(blocks[:at] + blocks[at + 1 :])
+            return blocks[at]
+        with self._lock:
+            block = min(tuple(self._open_blocks), key=lambda each: each.permit, default=None)
+            self._open_blocks.discard(block)
+        return block
 
     async def __aenter__(self) -> Self:
         """As ``with``, for an ``async def``."""
@@ -280,7 +314,7 @@ class CircuitBreaker(ProcessBound):
 
     def reject(self) -> None:
         """Raises :class:`CircuitOpenError` where the open time lasts and no telemetry is set up; else :meth:`admit`
-        decides."""
+        decides. Asked only where :attr:`rejects_until` is not 0."""
         left = self.rejects_until - self.clock()
         if left > 0 and not metrics_set() and not interventions.off:
             self.count_rejection()

@@ -6,9 +6,14 @@ under the lock of the breaker.
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 from otel_resilience._internal.counting import AtomicCounter
 
 BUCKETS = 10
+_SHORTEST: Final = 1e-9
+"""Seconds that a bucket covers at least: no clock tells shorter times apart."""
 
 
 class SlidingWindow:
@@ -22,7 +27,7 @@ class SlidingWindow:
 
     def __init__(self, period: float) -> None:
         self.period = period
-        self.width = period / BUCKETS
+        self.width = max(period / BUCKETS, _SHORTEST)
         """Seconds that a bucket covers."""
         self.reset()
 
@@ -33,7 +38,7 @@ class SlidingWindow:
         self._slow = [0] * BUCKETS
         self.successes = self.failures = self.slow = 0
         self._index: int | None = None
-        self.bucket_end = -1.0
+        self.bucket_end = -math.inf
         """Until this moment successes may be counted by ``succeed`` alone; afterwards :meth:`roll` comes first."""
         self.seen = 0
         """Successes since the last reset that :meth:`roll` has counted."""

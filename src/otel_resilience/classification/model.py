@@ -185,7 +185,7 @@ class Classification:
             object.__setattr__(self, "error_class", _member("error_class", self.error_class, ErrorClass))
             object.__setattr__(self, "severity", _member("severity", self.severity, Severity))
             object.__setattr__(self, "breaker", _member("breaker", self.breaker, BreakerEffect))
-        check.label("error_type", self.error_type)
+        object.__setattr__(self, "error_type", check.label("error_type", self.error_type))
         if self.retry_after is not None:
             _wait("retry_after", self.retry_after)
         if self.max_retries is not None:

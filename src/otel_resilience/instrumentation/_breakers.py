@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from otel_resilience import telemetry
+from otel_resilience._internal.forks import renew_lock_after_fork
 from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
 from otel_resilience.instrumentation._base import LibraryInstrumentor, Patches, Plan, Settings
 from otel_resilience.telemetry import never_raise
@@ -30,6 +31,7 @@ class WatchedBreaker:
         self.last = read(breaker)
         """The state that was reported last."""
         self._opened_at: float | None = None
+        renew_lock_after_fork(self)
 
     @property
     def plan(self) -> Plan:

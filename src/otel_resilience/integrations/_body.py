@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from otel_resilience._internal.foreign import header_of
 from otel_resilience._internal.nesting import enclosing, nearest_deadline
+from otel_resilience._internal.pickled import reduced
 from otel_resilience.classification import error_types
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity
 from otel_resilience.errors import AttemptTimeoutError, DeadlineExceededError
@@ -35,6 +36,9 @@ class BodyError(Exception):
         super().__init__(message)
         self.response = response
         """The client's own, without its body."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self)
 
 
 class BodyTooLargeError(BodyError):

@@ -9,6 +9,7 @@ from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import header_of
 from otel_resilience._internal.nesting import remaining
 from otel_resilience._internal.operations import discard, is_awaitable
+from otel_resilience._internal.pickled import reduced
 from otel_resilience._internal.predicates import takes_one
 from otel_resilience.classification.model import Classification
 from otel_resilience.classification.request_shown import has_key, is_idempotent
@@ -72,6 +73,9 @@ class StatusError(Exception):
         """The client's own."""
         self.classification = classification
         """The verdict by status and headers, unless a rule of the policy's classifier has another."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduced(self)
 
 
 class Protection(Generic[Q]):

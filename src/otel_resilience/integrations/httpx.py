@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import MethodType, ModuleType
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from opentelemetry.trace import get_current_span
 
 from otel_resilience._internal import validation as check
+from otel_resilience._internal.forks import ProcessLock
 from otel_resilience._internal.nesting import enclosing
 from otel_resilience._internal.predicates import takes_one
 from otel_resilience.errors import AttemptTimeoutError
@@ -62,7 +62,7 @@ _STEPS: Final = ("connect", "read", "write", "pool")
 _NONE: Final[Mapping[str, float | None]] = {}
 _libraries: Final[dict[type, ModuleType]] = {}
 """By the class of a request."""
-_making: Final = threading.Lock()
+_making: Final = ProcessLock()
 
 
 class _Transport:
@@ -87,6 +87,8 @@ class _Transport:
         if permits is not None:
             check.def_function("permits", permits)
             takes_one("permits", permits, "request")
+        if isinstance(transport, type):
+            raise TypeError(f"transport must be an object, not the class {transport.__name__}")
         if transport is not None and not callable(getattr(transport, self._entry, None)):
             raise TypeError(f"transport must have the method {self._entry}, which {transport!r} has not")
         self._permits = permits

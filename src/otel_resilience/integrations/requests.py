@@ -56,6 +56,8 @@ class ResilientAdapter(HTTPAdapter):
         ...     session.mount("https://", ResilientAdapter(policies, pool_maxsize=50))
     """
 
+    __attrs__ = [*HTTPAdapter.__attrs__, "_protection"]  # noqa: RUF012  # as in the base class: what copies have
+
     def __init__(
         self,
         policy: Policy | PolicyByHost,
@@ -99,6 +101,8 @@ class ResilientSession(Session):
         >>> session = ResilientSession(Policy("supplier", retry=RetryConfig(), deadline=30))
         >>> session.close()
     """
+
+    __attrs__ = [*Session.__attrs__, "_protection"]  # noqa: RUF012  # as above
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ from otel_resilience.errors import (
     LimitError,
     ResilienceError,
     attach_context,
-    error_context,
+    attached_context,
 )
 from otel_resilience.telemetry import hooks
 from otel_resilience.telemetry.call_telemetry import CallTelemetry
@@ -402,7 +402,7 @@ class Call(CallTelemetry):
         """
         last = self.error
         judged: FailedResultError | None = None
-        if is_a(last, FailedResultError) and last.pending and last in (error, cause_of(error)):
+        if is_a(last, FailedResultError) and last.pending and (last is error or last is cause_of(error)):
             judged = last
             judged.pending = False
         failure = judged or error
@@ -649,7 +649,7 @@ class Call(CallTelemetry):
         return GIVE_UP
 
     def _attach_context(self, error: BaseException, verdict: Classification, *, exhausted: bool) -> None:
-        existing = error_context(error)
+        existing = attached_context(error)
         nested = any(each.error is error for each in self.below)
         if existing is not None and nested and self.attempts <= 1:
             existing.exhausted = exhausted  # the enclosed call knows the rest best

@@ -48,8 +48,8 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
             if not runners[0].task.done():
                 runners.extend(_hedge(operation, call))
         result = await _first_success(runners, call)
-    except BaseException:
-        await _stop(runners, call)
+    except BaseException as error:
+        await _stop(runners, call, wait=not isinstance(error, GeneratorExit))
         raise
     delay.add(call.policy.clock() - call.started_attempt)
     return result
@@ -121,9 +121,10 @@ def _forget(task: asyncio.Task[Any]) -> None:
         task.exception()  # seen; another attempt decided the call
 
 
-async def _stop(runners: list[_Runner], call: Call) -> None:
-    """The call ends by an error or by cancellation: what still runs is cancelled, and has ended then. The call holds
-    what belongs to the first attempt; a hedge beside it decides nothing."""
+async def _stop(runners: list[_Runner], call: Call, *, wait: bool) -> None:
+    """The call ends by an error or by cancellation: what still runs is cancelled, and has ended then, unless the
+    coroutine is closed and cannot ``wait``. The call holds what belongs to the first attempt; a hedge beside it decides
+    nothing."""
     for runner in runners:
         _cancel(runner)
     for hedge in runners[1:]:
@@ -131,5 +132,5 @@ async def _stop(runners: list[_Runner], call: Call) -> None:
         call.lost(None)
         call.hold(runners[0].held)
     running = [runner.task for runner in runners if not runner.task.done()]
-    if running:
+    if running and wait:
         await asyncio.wait(running)

@@ -61,7 +61,7 @@ class SharedParts(Protocol):
 def check_shared(shared: object) -> None:
     """Raises ``TypeError`` unless it is ``None`` or makes shared parts."""
     if shared is not None and (isinstance(shared, type) or not isinstance(shared, SharedParts)):
-        raise TypeError(f"shared must be a SharedState or None, not {shared!r}")
+        raise TypeError(f"shared must be a SharedState or None, not {check.shown(shared)}")
 
 
 def make_breaker(

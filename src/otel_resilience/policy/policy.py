@@ -11,7 +11,6 @@ import functools
 import logging
 import math
 import random
-import threading
 import time
 import types
 import weakref
@@ -23,6 +22,7 @@ from otel_resilience import telemetry
 from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import is_a
+from otel_resilience._internal.forks import ProcessLock
 from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.operations import (
     COROUTINE_FLAGS,
@@ -36,6 +36,7 @@ from otel_resilience._internal.operations import (
     may_pass_on_an_awaitable,
     plain_types,
     protectable,
+    takes_place_of,
 )
 from otel_resilience._internal.predicates import Retryable, predicate, takes_one
 from otel_resilience._internal.process_bound import ProcessBound
@@ -634,18 +635,18 @@ class Policy(ProcessBound):
             options = _checked_options(shown, idempotent, is_retryable)
             if is_coroutine_function(function):
 
-                @functools.wraps(function)
+                @takes_place_of(function)
                 async def protected_async(*args: P.args, **kwargs: P.kwargs) -> Any:
                     operation: Any = function
                     if args or kwargs or is_judged:
                         operation = bound(function, args, kwargs, shown, asynchronous=True)
                     return await self._execute_async(operation, options, self.deadline)
 
-                return protected_async  # type: ignore[return-value]  # the same signature as the async function
+                return protected_async
 
             passes_on = may_pass_on_an_awaitable(function)
 
-            @functools.wraps(function)
+            @takes_place_of(function)
             def protected(*args: P.args, **kwargs: P.kwargs) -> T:
                 asynchronous = passes_on and running_loop() is not None and is_async_callable(function)
                 operation: Any = function
@@ -697,7 +698,7 @@ def _retry_result(name: str, value: RetryResult | None) -> RetryResult | None:
     return retry_result_predicate(name, value)
 
 
-_making = threading.Lock()
+_making = ProcessLock()
 policies_in_use: Final[InUse[Policy]] = InUse()
 
 

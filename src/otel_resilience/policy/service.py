@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from otel_resilience._internal import validation as check
+from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience._internal.operations import protectable
 from otel_resilience._internal.predicates import Retryable, predicate
 from otel_resilience.classification.classifier import Classifier
@@ -197,6 +198,6 @@ def retry(
 def _qualified_name(function: Any) -> str:
     """Module and qualified name; those of the type for a callable object."""
     target = function.func if isinstance(function, functools.partial) else function
-    if not hasattr(target, "__qualname__"):
+    if not is_a(attribute(target, "__qualname__"), str):
         target = type(target)
     return f"{target.__module__}.{target.__qualname__}"

@@ -20,6 +20,7 @@ from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
 from otel_resilience.circuitbreaker.breaker import UNRECORDED, CircuitBreaker
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
+from otel_resilience.circuitbreaker.machine import NEVER
 from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
 from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass
@@ -64,9 +65,9 @@ class SharedCircuitBreaker(CircuitBreaker):
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        self._probe_from = 0.0
+        self._probe_from = NEVER
         """Until then, on the clock, there is no point in requesting a probe."""
-        self._busy_until = 0.0
+        self._busy_until = NEVER
         """When the probe of another process ends at the latest."""
         self._generation = 0
         """Of the shared state; never goes back."""

@@ -32,8 +32,9 @@ class Sharing:
             raise ValueError("SharedState needs at least one storage")
         for storage in storages:
             if isinstance(storage, type) or not callable(getattr(storage, "breaker", None)):
-                raise TypeError(f"SharedState needs storages such as DiskStorage(folder), not {storage!r}")
+                raise TypeError(f"SharedState needs storages such as DiskStorage(folder), not {check.shown(storage)}")
         check.instance("scope", scope, str)
+        scope = str.__str__(scope)  # of a member of an enumeration its value
         wait = check.seconds("wait", wait)
         self.staleness = check.seconds("staleness", staleness)
         self.links: tuple[Link, ...] = tuple(

@@ -313,6 +313,6 @@ class CallTelemetry(Enclosing):
 
 def _text(error: BaseException) -> str:
     """The message of an error without secrets; the name of its type where it has none to give."""
-    if is_a(error, ResilienceError):
+    if is_a(error, ResilienceError) and type(error).__module__ == ResilienceError.__module__:
         return str(error)  # ours: a dependency's name and numbers
     return redact(text_of(error))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import _logs as logs_api
 
@@ -22,6 +23,22 @@ _SEVERITY_NUMBERS = {
     WARN: logs_api.SeverityNumber.WARN,
     ERROR: logs_api.SeverityNumber.ERROR,
 }
+
+
+_emitting: Final[ContextVar[bool]] = ContextVar("otel_resilience_emitting", default=False)
+"""Whether this code takes an event: it may be a handler of logs that sends them by a protected call, whose failure is
+an event as well."""
+
+
+def hand_over(take: Callable[..., object], *details: object) -> None:
+    """Calls ``take``, which hands something to those who take events and logs; not where that is what is running."""
+    if _emitting.get():
+        return
+    token = _emitting.set(True)
+    try:
+        take(*details)
+    finally:
+        _emitting.reset(token)
 
 
 class EventLog:
@@ -47,7 +64,11 @@ class EventLog:
         self._known: tuple[logs_api.LoggerProvider, logs_api.Logger | None] | None = None
 
     def emit(self, name: str, level: int, body: str, attributes: Attributes, context: Context | None = None) -> None:
-        """Emits one event; ``level`` is one of :data:`INFO`, :data:`WARN`, :data:`ERROR`."""
+        """Emits one event; ``level`` is one of :data:`INFO`, :data:`WARN`, :data:`ERROR`. An event of what takes one is
+        dropped."""
+        hand_over(self._emit, name, level, body, attributes, context)
+
+    def _emit(self, name: str, level: int, body: str, attributes: Attributes, context: Context | None) -> None:
         logger = self._logger()
         if logger is not None:
             logger.emit(

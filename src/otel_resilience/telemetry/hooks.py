@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from otel_resilience._internal.foreign import repr_of
+from otel_resilience._internal.forks import ProcessLock
 from otel_resilience._internal.nesting import enclosing
 from otel_resilience._internal.once import Once
 from otel_resilience._internal.operations import discard, is_awaitable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from otel_resilience.classification.model import Classification
 
 _log = logging.getLogger("otel_resilience")
-_lock = threading.Lock()
+_lock = ProcessLock()
 
 Answer = Awaitable[None] | None
 """What a hook returns: nothing, or as an ``async def`` what is to be awaited."""
@@ -94,7 +94,7 @@ _Function = Callable[..., Answer]
 
 
 class Observers(NamedTuple):
-    """The functions that are called, by what happened: only those that somebody has overridden."""
+    """The functions that are called, by what happened: only those that a class or an object has overridden."""
 
     errors: tuple[_Function, ...] = ()
     retries: tuple[_Function, ...] = ()
@@ -108,8 +108,9 @@ class Observers(NamedTuple):
         functions: list[tuple[_Function, ...]] = []
         for name in ("on_error", "on_retry", "on_success", "on_failure", "on_transition"):
             able = [each for each in observers if isinstance(each, Hooks) or name in ("on_error", "on_transition")]
+            asked = (getattr(each, name) for each in able)
             functions.append(
-                tuple(getattr(each, name) for each in able if getattr(type(each), name) is not getattr(Hooks, name))
+                tuple(each for each in asked if getattr(each, "__func__", each) is not getattr(Hooks, name))
             )
         return cls(*functions)
 

@@ -21,7 +21,7 @@ from otel_resilience._internal.foreign import repr_of
 from otel_resilience._internal.version import __version__
 from otel_resilience.redaction import redact
 from otel_resilience.telemetry import contract, providers
-from otel_resilience.telemetry.event_log import Attributes, EventLog
+from otel_resilience.telemetry.event_log import Attributes, EventLog, hand_over
 from otel_resilience.telemetry.instruments import Instruments, Observe
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def never_raise(function: Callable[P, T]) -> Callable[P, T | None]:
 
 def report_broken(what: str, exc: Exception) -> None:
     """Logs a failure of telemetry; for those functions that :func:`never_raise` would make slower than need be."""
-    _log.warning("telemetry failed in %s: %s", what, redact(repr_of(exc)))
+    hand_over(_log.warning, "telemetry failed in %s: %s", what, redact(repr_of(exc)))
 
 
 class Listener:

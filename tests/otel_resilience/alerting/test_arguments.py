@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,12 +16,21 @@ from otel_resilience.alerting import (
     DeliveryConfig,
     EscalationStep,
     Inhibition,
+    MemoryStore,
     Route,
     Silence,
     SourceConfig,
     Thresholds,
 )
-from otel_resilience.alerting.channels import LogChannel
+from otel_resilience.alerting.channels import (
+    EmailChannel,
+    LogChannel,
+    OpsgenieChannel,
+    PagerDutyChannel,
+    SlackChannel,
+    WebhookChannel,
+    from_url,
+)
 
 ALERT = Alert(kind="trouble", title="Trouble", severity=Severity.HIGH)
 GOOD: list[Any] = [
@@ -82,6 +92,8 @@ def test_a_copy_with_changes_has_what_is_written(config: Any, changes: dict[str,
         ({"routes": [LogChannel()]}, "routes"),
         ({"delivery": 5}, "delivery"),
         ({"outbox": "folder"}, "outbox"),
+        ({"store": "redis://"}, "store"),
+        ({"store": MemoryStore}, "store"),
         ({"clock": 5}, "clock"),
         ({"on_receipt": 5}, "on_receipt"),
     ],
@@ -89,3 +101,29 @@ def test_a_copy_with_changes_has_what_is_written(config: Any, changes: dict[str,
 def test_a_wrong_part_of_the_service_is_refused_by_name(options: dict[str, Any], name: str) -> None:
     with pytest.raises(TypeError, match=f"^{name} must "):
         AlertService(**{"config": AlertConfig(), "routes": [], **options})
+
+
+@pytest.mark.fault("L17")
+@pytest.mark.parametrize("value", [None, b"https://hooks.example/hunter2", ["hunter2"], 5])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (SlackChannel, "url"),
+        (WebhookChannel, "url"),
+        (from_url, "url"),
+        (EmailChannel, "url"),
+        (lambda value: OpsgenieChannel("key", url=value), "url"),
+        (PagerDutyChannel, "a PagerDuty routing key"),
+        (OpsgenieChannel, "an Opsgenie API key"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_name_and_not_shown(make: Callable[[Any], object], name: str, value: Any) -> None:
+    """As where an environment variable is not set."""
+    with pytest.raises(TypeError, match=f"^{name} must be a string, not an? {type(value).__name__}$"):
+        make(value)
+
+
+@pytest.mark.fault("L17")
+def test_a_secret_that_is_no_text_is_refused_and_not_shown() -> None:
+    with pytest.raises(TypeError, match=r"^secret must be a string, not a bytes$"):
+        WebhookChannel("https://hooks.example/", secret=b"hunter2")  # type: ignore[arg-type]  # on purpose

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from otel_resilience import BreakerState, CircuitBreaker, CircuitBreakerConfig, CircuitOpenError
+from otel_resilience.circuitbreaker.breaker import _blocks
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import NotFoundFault, TransientFault
 
@@ -102,7 +104,65 @@ def test_threads_at_once(breaker: CircuitBreaker) -> None:
     assert breaker.metrics().calls == 2
 
 
-def test_a_block_that_is_left_in_another_context_counts_nothing(breaker: CircuitBreaker) -> None:
-    contextvars.copy_context().run(breaker.__enter__)
-    breaker.__exit__(None, None, None)
-    assert breaker.metrics().calls == 0
+class Dependency:
+    """A generator with a block, each of whose steps runs in another context: a ``def`` dependency of FastAPI."""
+
+    def __init__(self, breaker: CircuitBreaker) -> None:
+        self._steps = self._block(breaker)
+        contextvars.copy_context().run(next, self._steps)
+
+    @staticmethod
+    def _block(breaker: CircuitBreaker) -> Iterator[None]:
+        with breaker:
+            yield
+
+    def succeed(self) -> None:
+        contextvars.copy_context().run(next, self._steps, None)
+
+    def fail(self) -> None:
+        with pytest.raises(TransientFault):
+            contextvars.copy_context().run(self._steps.throw, TransientFault())  # type: ignore[attr-defined]  # a generator
+
+
+class TestABlockThatIsLeftInAnotherContext:
+    def test_it_counts(self, breaker: CircuitBreaker) -> None:
+        Dependency(breaker).succeed()
+        for dependency in [Dependency(breaker) for _ in range(2)]:
+            dependency.fail()
+        assert breaker.state is BreakerState.OPEN
+        with pytest.raises(CircuitOpenError):
+            Dependency(breaker)
+
+    def test_it_is_a_probe(self, breaker: CircuitBreaker, clock: FakeClock) -> None:
+        fail(breaker)
+        fail(breaker)
+        clock.advance(60)
+        probe = Dependency(breaker)
+        with pytest.raises(CircuitOpenError):
+            Dependency(breaker)
+        probe.succeed()
+        assert breaker.state is BreakerState.CLOSED
+
+    def test_one_from_before_the_last_change_of_state_decides_nothing(
+        self, breaker: CircuitBreaker, clock: FakeClock
+    ) -> None:
+        late = Dependency(breaker)
+        fail(breaker)
+        fail(breaker)
+        clock.advance(60)
+        probe = Dependency(breaker)
+        late.succeed()
+        assert (breaker.state.name, breaker.metrics().stale_results) == ("HALF_OPEN", 1)
+        probe.fail()
+        assert (breaker.state.name, breaker.metrics().stale_results) == ("OPEN", 1)
+
+    def test_nothing_of_it_is_kept_where_it_was_entered(self, breaker: CircuitBreaker) -> None:
+        for _ in range(3):
+            breaker.__enter__()
+            contextvars.Context().run(breaker.__exit__, None, None, None)
+        with breaker:
+            pass
+        assert breaker.metrics().calls == 4
+        assert len(_blocks.get()) <= 1
+        breaker.__exit__(None, None, None)  # that was never entered
+        assert breaker.metrics().calls == 4

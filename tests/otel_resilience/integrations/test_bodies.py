@@ -375,6 +375,8 @@ def test_a_transport_of_the_other_kind_is_refused(
 ) -> None:
     with pytest.raises(TypeError, match="transport must have the method handle_"):
         integration(Policy("api"), other())
+    with pytest.raises(TypeError, match=r"transport must be an object, not the class (Async)?HTTPTransport"):
+        integration(Policy("api"), other)
 
 
 class Slow(httpx.SyncByteStream):

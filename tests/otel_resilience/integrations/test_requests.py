@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -10,8 +13,8 @@ from opentelemetry.instrumentation.requests import RequestsInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
-from otel_resilience import Policy, RetryConfig
-from otel_resilience.integrations.requests import ResilientSession
+from otel_resilience import CircuitBreakerConfig, CircuitOpenError, Policy, RetryConfig
+from otel_resilience.integrations.requests import ResilientAdapter, ResilientSession
 from otel_resilience.testing import RecordedTelemetry
 from support.answering_server import AnsweringServer, Reply
 
@@ -107,3 +110,20 @@ def test_a_request_that_was_prepared(session: ResilientSession, server: Answerin
     server.replies += [Reply(503)]
     prepared = session.prepare_request(requests.Request("GET", server.url))
     assert session.send(prepared, timeout=30).text == "ok"
+
+
+@pytest.mark.parametrize("make", [ResilientSession, ResilientAdapter])
+def test_a_copy_sends_under_the_same_policy_and_none_is_pickled(make: Callable[[Policy], Any]) -> None:
+    """Sessions and adapters name the attributes that their copies have."""
+    policy = Policy("supplier", retry=RetryConfig(base_delay=0), breaker=CircuitBreakerConfig())
+    assert policy.breaker is not None
+    policy.breaker.force_open()
+    made = make(policy)
+    for twin in (copy.copy(made), copy.deepcopy(made)):
+        session = requests.Session() if make is ResilientAdapter else twin
+        if make is ResilientAdapter:
+            session.mount("http://", twin)
+        with pytest.raises(CircuitOpenError):
+            session.get("http://127.0.0.1:9/")
+    with pytest.raises(TypeError, match="a Policy holds the state of this process and cannot be pickled"):
+        pickle.dumps(made)

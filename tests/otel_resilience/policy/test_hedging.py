@@ -343,3 +343,23 @@ class TestPercentiles:
         clock.now = 1000.0
         assert run_fake(clock, policy.execute(attempts)) == "value"
         assert attempts.began == [0, pytest.approx(2)]
+
+
+def test_a_coroutine_that_is_closed_in_the_middle_leaves_nothing_taken(clock: FakeClock) -> None:
+    """As where a loop is closed with what still runs in it: nothing can be waited for then."""
+    policy = hedging(clock, max_concurrency=1)
+
+    async def main() -> None:
+        attempts = Attempts(clock, (60.0, "value"))
+        protected = policy.execute(attempts)
+        waits_for = protected.send(None)
+        await asyncio.sleep(0)
+        protected.close()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert waits_for is not None
+        assert attempts.cancelled == [0]
+
+    run_fake(clock, main())
+    assert policy.concurrency_limiter is not None
+    assert policy.concurrency_limiter.in_flight == 0

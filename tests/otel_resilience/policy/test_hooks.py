@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -224,3 +225,26 @@ def test_what_is_none_is_refused(clock: FakeClock, wrong: Any) -> None:
         make_policy(clock, hooks=wrong)
     with pytest.raises(TypeError, match="hooks must be an instance of a class derived from Hooks, not"):
         add_hooks(wrong)
+
+
+@pytest.mark.parametrize("make", [lambda: mock.Mock(spec=Hooks), lambda: mock.create_autospec(Hooks, instance=True)])
+def test_a_mock_of_hooks_is_notified(make: Callable[[], Any], clock: FakeClock) -> None:
+    hooks = make()
+    policy = make_policy(clock, hooks=hooks)
+    assert policy.execute(Script(TransientFault(), "value").play, name="list") == "value"
+    hooks.on_retry.assert_called_once_with("supplier", "list", 2, 0.05)
+    hooks.on_success.assert_called_once_with("supplier", "list")
+    hooks.on_failure.assert_not_called()
+
+
+def test_a_method_that_was_put_on_the_object_is_called(clock: FakeClock) -> None:
+    seen: list[str] = []
+    hooks = Hooks()
+    hooks.on_success = lambda dependency, operation: seen.append(operation)  # type: ignore[method-assign]  # as in a test
+    make_policy(clock, hooks=hooks).execute(lambda: "value", name="list")
+    add_hooks(hooks)
+    try:
+        make_policy(clock).execute(lambda: "value", name="show")
+    finally:
+        remove_hooks(hooks)
+    assert seen == ["list", "show"]

@@ -282,3 +282,22 @@ def test_a_failed_result_of_an_inner_policy_is_not_the_outer_ones(clock: FakeClo
     context = error_context(caught.value)
     assert context is not None
     assert context.exhausted
+
+
+class UncomparableError(Exception):
+    __hash__ = None  # type: ignore[assignment]  # on purpose
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("compared")
+
+
+def test_an_error_of_the_wait_after_a_failed_result_is_not_compared(clock: FakeClock) -> None:
+    error = UncomparableError()
+
+    def sleep(_: float) -> None:
+        raise error
+
+    policy = make_policy(clock, retry_result=lambda result: result == "pending", sleep=sleep)
+    with pytest.raises(UncomparableError) as caught:
+        policy.execute(lambda: "pending")
+    assert caught.value is error

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from otel_resilience._internal import validation as check
 from otel_resilience.alerting.channels._bounded import BoundedThread
 from otel_resilience.alerting.channels._proxy import proxy_for
 from otel_resilience.alerting.channels._text import encode
@@ -184,7 +185,8 @@ class IncidentApi(Posting):
 
     def __init__(self, key: tuple[str, str], url: str, name: str, min_interval: float) -> None:
         """``key``: what it is called, and itself. Raises ``ValueError`` where it is empty, or the URL is not usable."""
-        called, self._key = key[0], key[1].strip()
+        called, given = key
+        self._key = check.secret_text(called, given).strip()
         if not self._key:
             raise ValueError(f"{called} is needed")
         register_secret(self._key)
@@ -311,8 +313,9 @@ def _tls() -> ssl.SSLContext:
 
 
 def checked_url(url: str) -> str:
-    """``url`` without blanks around it. Raises ``ValueError``, without the URL, where nothing can be posted there."""
-    url = url.strip()
+    """``url`` without blanks around it. Raises ``TypeError`` or ``ValueError``, without the URL, where nothing can be
+    posted there."""
+    url = check.secret_text("url", url).strip()
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -12,6 +12,7 @@ import ssl
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from otel_resilience._internal import validation as check
 from otel_resilience.alerting.channels._bounded import BoundedThread
 from otel_resilience.alerting.channels._text import cut, facts, headline, links, readable
 from otel_resilience.alerting.channels.errors import ChannelError
@@ -54,7 +55,7 @@ def read_url(url: str) -> MailServer:
     Raises ``ValueError``, without the URL, where it is not of that form.
     """
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(check.secret_text("url", url).strip())
         query = parse_qs(parts.query, strict_parsing=True)
         port = parts.port or _PORTS[parts.scheme]
     except (ValueError, KeyError):

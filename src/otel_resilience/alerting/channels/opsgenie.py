@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import quote
 
-from otel_resilience.alerting.channels._http import Endpoint, IncidentApi
+from otel_resilience.alerting.channels._http import Endpoint, IncidentApi, checked_url
 from otel_resilience.alerting.channels._text import cut, encode, facts, headline, links, readable
 from otel_resilience.alerting.channels.pagerduty import dedup_key
 from otel_resilience.alerting.model.alert import Notification, Status
@@ -50,7 +50,7 @@ class OpsgenieChannel(IncidentApi):
         min_interval: float = MIN_INTERVAL,
     ) -> None:
         """``api_key``: of an API integration. Raises ``ValueError`` where it is empty, or the URL is not usable."""
-        self._url = url.strip().rstrip("/")
+        self._url = checked_url(url).rstrip("/")
         super().__init__(("an Opsgenie API key", api_key), self._url, name, min_interval)
         self._headers = {"Authorization": f"GenieKey {self._key}"}
 

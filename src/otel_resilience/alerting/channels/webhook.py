@@ -7,6 +7,7 @@ import hmac
 import time
 from collections.abc import Callable
 
+from otel_resilience._internal import validation as check
 from otel_resilience.alerting.channels._http import Endpoint, Posting
 from otel_resilience.alerting.channels._text import encode
 from otel_resilience.alerting.channels.template import MessageTemplate
@@ -51,7 +52,7 @@ class WebhookChannel(Posting):
         self.min_interval = min_interval
         self.coalesce_from = coalesce_from
         self._endpoint = Endpoint(name, url)
-        self._secret = (secret or "").encode()
+        self._secret = b"" if secret is None else check.secret_text("secret", secret).encode()
         self._now, self._template = now, template
         if secret:
             register_secret(secret)

@@ -35,7 +35,7 @@ class Route:
 
     def __post_init__(self) -> None:
         if isinstance(self.channel, type) or not callable(getattr(self.channel, "deliver", None)):
-            raise TypeError(f"channel must be a channel such as WebhookChannel(url), not {self.channel!r}")
+            raise TypeError(f"channel must be a channel such as WebhookChannel(url), not {check.shown(self.channel)}")
         check.instance("lowest", self.lowest, Severity)
         if self.only is not None:
             check.series("only", self.only, Severity)

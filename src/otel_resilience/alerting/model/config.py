@@ -192,9 +192,8 @@ class AlertConfig:
     """A template with ``{id}``, the incident's own ID: the page where people see and handle it."""
 
     def __post_init__(self) -> None:
-        check.label("service", self.service)
-        if self.environment is not None:
-            check.label("environment", self.environment)
+        object.__setattr__(self, "service", check.label("service", self.service))
+        object.__setattr__(self, "environment", check.optional_label("environment", self.environment))
         for name in ("group_wait", "rate_limit", "keep_firing"):
             check.seconds(name, getattr(self, name), zero=True)
         for name in ("repeat_interval", "remember", "expire_after"):
