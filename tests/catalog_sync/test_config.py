@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import NoReturn
 
 import certifi
 import pytest
@@ -370,6 +371,20 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
 )
 def test_state_lives_in_the_users_state_folder(platform: str, environ: dict[str, str], expected: str) -> None:
     assert default_state_dir(environ, platform) == Path(expected)
+
+
+@pytest.mark.parametrize("environ", [{}, {"HOME": ""}, {"XDG_STATE_HOME": "state"}])
+def test_a_user_without_a_home_folder_is_asked_for_one(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(user: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(ConfigurationError, match=r"^CATALOG_STATE_DIR is not set, and neither is HOME"):
+        Settings.from_env(environ)
+    assert Settings.from_env({**environ, "CATALOG_STATE_DIR": "/s"}).state_dir == Path("/s")
+    assert Settings.from_env({**environ, "XDG_STATE_HOME": "/s"}).state_dir == Path("/s/catalog-sync")
 
 
 def test_the_example_file_and_the_page_are_current() -> None:
