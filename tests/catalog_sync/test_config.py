@@ -135,12 +135,15 @@ GOOD = [
 NO_NUMBER = ("abc", "nan", "inf", "-inf", "-1", "1,5", "1_000", "0x10", "1e400", "٣", "")
 BAD = {
     "ESIM_GO_API_KEY": ("two words", "line\nbreak", "ключ"),
-    "ESIM_GO_BASE_URL": ("api.esim-go.com", "ftp://x/y", "http://", "http://h:99999/", "http://h/?key=1", "http://[::1/"),
+    "ESIM_GO_BASE_URL": (
+        *("api.esim-go.com", "ftp://x/y", "http://", "http://h:99999/", "http://h/?key=1", "http://[::1/"),
+        "http://h:0/",
+    ),
     "ESIM_GO_CA_FILE": ("/nowhere/ca.pem", __file__, "/"),
     "ESIM_GO_PROXY": ("proxy:3128", "socks5://proxy:1080", "http://proxy:3128/path", "http://"),
     "CATALOG_KEY_PREFIX": ("{cat}", "two words", "x" * 65, "shop*"),
     "REDIS_URL": (
-        *("cache:6379", "http://cache", "redis://", "redis://cache/zero", "unix://", "redis://h:port"),
+        *("cache:6379", "http://cache", "redis://", "redis://cache/zero", "unix://", "redis://h:port", "redis://h:0/7"),
         *("redis://h?decode_responses=true", "redis://h?socket_timeout=soon", "redis://h?max_connections=1"),
         *("redis://h?ssl_cert_reqs=none", "rediss://h?ssl_cert_reqs=perhaps", "rediss://h?ssl_ca_certs=/nowhere"),
         *("unix:///run/r.sock?db=one", "redis://user:12#34@h", "redis://user:12?34@h"),
