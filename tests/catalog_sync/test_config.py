@@ -183,7 +183,10 @@ BAD = {
     "ERROR_ALERT_HIGH_THRESHOLD": ("-1", "1.5"),
     "ERROR_ALERT_MEDIUM_THRESHOLD": ("-1", "1.5"),
     "ERROR_ALERT_PARTIAL_THRESHOLD": ("0", "x"),
-    "ERROR_ALERT_ESCALATION": ("3600", "after=soon", "after=1 returns=2", "after=60 severity=LOUD", "severity=HIGH"),
+    "ERROR_ALERT_ESCALATION": (
+        *("3600", "after=soon", "after=1 returns=2", "after=60 severity=LOUD", "severity=HIGH"),
+        *("after=60 channels=pager-duty", "after=60 channels=Slack+e-mail"),
+    ),
     "ERROR_ALERT_SILENCES": ("until=2026-01-01T00:00:00Z", "host=x", "kind=a until=tomorrow", "until=2026-01-01"),
     "ERROR_ALERT_HEARTBEAT_URL": ("hc.example",),
     "ERROR_ALERT_TRACE_URL": ("http://g/t", "http://g/{other}", "http://g/{trace_id", "g/{trace_id}", "http://g/{trace_id!r}"),
