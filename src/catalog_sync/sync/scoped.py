@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from catalog_sync.domain.countries import country_code
 from catalog_sync.domain.errors import CatalogueDamagedError, NotFoundError, UnknownScopeError, UnusableGroupsError
-from catalog_sync.domain.groups import GroupNames
+from catalog_sync.domain.groups import GroupNames, same_spelling
 from catalog_sync.domain.models import Bundle, GroupMeta, GroupReport, Outcome
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.supplier.port import Scope
@@ -112,7 +112,8 @@ def _check_filtered(run: Run, group: str, before: int, after: int) -> None:
     known = None if run.previous is None else run.previous.meta
     if run.request.force or known is None or group not in run.builder.unconfirmed:
         return
-    others = any(meta.bundles for name, meta in known.groups.items() if name != group)
+    own = same_spelling(group)
+    others = any(meta.bundles for name, meta in known.groups.items() if same_spelling(name) != own)
     if others and before < known.bundles and after == len(run.builder.index):
         guards.check_filtered([group], after)
 
