@@ -188,7 +188,7 @@ class Simulator:
             response = delivery.message(404)
         elif request.method != "GET":
             response = delivery.message(405, headers={"Allow": "GET"})
-        elif not hmac.compare_digest(request.headers.get("X-API-Key", "").encode(), self.config.api_key.encode()):
+        elif not hmac.compare_digest(_bytes(request.headers.get("X-API-Key", "")), _bytes(self.config.api_key)):
             response = delivery.message(403)
         else:
             target = f"{seen.path}?{seen.query}"
@@ -309,6 +309,11 @@ def _match(path: str) -> tuple[Endpoint | None, str | None, str]:
     if rest.startswith(_BUNDLE) and len(rest) > len(_BUNDLE) and "/" not in rest[len(_BUNDLE) :]:
         return "bundle", "/catalogue/bundle/{name}", unquote(rest[len(_BUNDLE) :])
     return None, None, ""
+
+
+def _bytes(text: str) -> bytes:
+    """As it was sent: bytes of a header, or of an argument, that are not UTF-8 are halves of surrogate pairs here."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _page(request: web.BaseRequest) -> int | None:

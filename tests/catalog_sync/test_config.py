@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import NoReturn
 
 import certifi
 import pytest
@@ -134,12 +135,15 @@ GOOD = [
 NO_NUMBER = ("abc", "nan", "inf", "-inf", "-1", "1,5", "1_000", "0x10", "1e400", "٣", "")
 BAD = {
     "ESIM_GO_API_KEY": ("two words", "line\nbreak", "ключ"),
-    "ESIM_GO_BASE_URL": ("api.esim-go.com", "ftp://x/y", "http://", "http://h:99999/", "http://h/?key=1", "http://[::1/"),
+    "ESIM_GO_BASE_URL": (
+        *("api.esim-go.com", "ftp://x/y", "http://", "http://h:99999/", "http://h/?key=1", "http://[::1/"),
+        "http://h:0/",
+    ),
     "ESIM_GO_CA_FILE": ("/nowhere/ca.pem", __file__, "/"),
     "ESIM_GO_PROXY": ("proxy:3128", "socks5://proxy:1080", "http://proxy:3128/path", "http://"),
     "CATALOG_KEY_PREFIX": ("{cat}", "two words", "x" * 65, "shop*"),
     "REDIS_URL": (
-        *("cache:6379", "http://cache", "redis://", "redis://cache/zero", "unix://", "redis://h:port"),
+        *("cache:6379", "http://cache", "redis://", "redis://cache/zero", "unix://", "redis://h:port", "redis://h:0/7"),
         *("redis://h?decode_responses=true", "redis://h?socket_timeout=soon", "redis://h?max_connections=1"),
         *("redis://h?ssl_cert_reqs=none", "rediss://h?ssl_cert_reqs=perhaps", "rediss://h?ssl_ca_certs=/nowhere"),
         *("unix:///run/r.sock?db=one", "redis://user:12#34@h", "redis://user:12?34@h"),
@@ -179,7 +183,10 @@ BAD = {
     "ERROR_ALERT_HIGH_THRESHOLD": ("-1", "1.5"),
     "ERROR_ALERT_MEDIUM_THRESHOLD": ("-1", "1.5"),
     "ERROR_ALERT_PARTIAL_THRESHOLD": ("0", "x"),
-    "ERROR_ALERT_ESCALATION": ("3600", "after=soon", "after=1 returns=2", "after=60 severity=LOUD", "severity=HIGH"),
+    "ERROR_ALERT_ESCALATION": (
+        *("3600", "after=soon", "after=1 returns=2", "after=60 severity=LOUD", "severity=HIGH"),
+        *("after=60 channels=pager-duty", "after=60 channels=Slack+e-mail"),
+    ),
     "ERROR_ALERT_SILENCES": ("until=2026-01-01T00:00:00Z", "host=x", "kind=a until=tomorrow", "until=2026-01-01"),
     "ERROR_ALERT_HEARTBEAT_URL": ("hc.example",),
     "ERROR_ALERT_TRACE_URL": ("http://g/t", "http://g/{other}", "http://g/{trace_id", "g/{trace_id}", "http://g/{trace_id!r}"),
@@ -370,6 +377,20 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
 )
 def test_state_lives_in_the_users_state_folder(platform: str, environ: dict[str, str], expected: str) -> None:
     assert default_state_dir(environ, platform) == Path(expected)
+
+
+@pytest.mark.parametrize("environ", [{}, {"HOME": ""}, {"XDG_STATE_HOME": "state"}])
+def test_a_user_without_a_home_folder_is_asked_for_one(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(user: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(ConfigurationError, match=r"^CATALOG_STATE_DIR is not set, and neither is HOME"):
+        Settings.from_env(environ)
+    assert Settings.from_env({**environ, "CATALOG_STATE_DIR": "/s"}).state_dir == Path("/s")
+    assert Settings.from_env({**environ, "XDG_STATE_HOME": "/s"}).state_dir == Path("/s/catalog-sync")
 
 
 def test_the_example_file_and_the_page_are_current() -> None:

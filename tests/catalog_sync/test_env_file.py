@@ -123,9 +123,18 @@ def test_a_broken_line_is_named_and_not_quoted(text: str, number: int, tmp_path:
     assert environ == {"CATALOG_ENV_FILE": str(path)}  # none of it or all
 
 
-def test_a_file_that_is_no_text_is_not_quoted(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"ESIM_GO_API_KEY={SECRET}\xff".encode("latin-1"),
+        f"ESIM_GO_API_KEY={SECRET}\0{SECRET}".encode(),
+        f"CATALOG_PAGE_SIZE=5\r\nESIM_GO_API_KEY={SECRET}".encode("utf-16-le"),
+    ],
+    ids=("latin-1", "NUL", "UTF-16"),
+)
+def test_a_file_that_is_no_text_is_not_quoted(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "some.env"
-    path.write_bytes(f"ESIM_GO_API_KEY={SECRET}\xff".encode("latin-1"))
+    path.write_bytes(content)
     with pytest.raises(ConfigurationError, match="no UTF-8 text") as refused:
         load_env_file({"CATALOG_ENV_FILE": str(path)})
     assert refused.value.__cause__ is None
@@ -180,11 +189,26 @@ def test_an_unknown_variable_is_named_with_the_nearest_one() -> None:
         "CATALOG_API_PORT_8080_TCP_ADDR": "10.0.0.1",
         "OTEL_NO_SUCH": "1",
         "REDIS_URI": "redis://h",
+        "catalog_page_size": "7",
+        "Esim_Go_Api_Key": SECRET,
+        "error_log": "x",
+        "redis_url": "redis://h",
     }
     assert list(unknown_variables(environ)) == [
         "CATALOG_PAGESIZE is not a known variable; the nearest is CATALOG_PAGE_SIZE",
         "ERROR_!?\\x0a is not a known variable; docs/configuration.md lists all",
         "ESIM_GO_KEY is not a known variable; the nearest is ESIM_GO_API_KEY",
+        "Esim_Go_Api_Key is not a known variable; the nearest is ESIM_GO_API_KEY",
+        "catalog_page_size is not a known variable; the nearest is CATALOG_PAGE_SIZE",
+    ]
+
+
+def test_a_name_in_lower_case_in_the_file_is_named_too(tmp_path: Path) -> None:
+    environ = loaded("catalog_workers=3\nCATALOG_PAGE_SIZE=5\npath=/evil\n", tmp_path)
+    assert environ["CATALOG_PAGE_SIZE"] == "5"
+    assert "path" not in environ
+    assert list(unknown_variables(environ)) == [
+        "catalog_workers is not a known variable; the nearest is CATALOG_WORKERS"
     ]
 
 

@@ -96,7 +96,7 @@ async def test_the_small_endpoints_answer(sim: RunningSimulator, client: httpx.A
 
 
 async def test_a_wrong_key_and_a_wrong_method_are_refused(client: httpx.AsyncClient) -> None:
-    for key in (b"", b"wrong", "wrong-ü".encode()):
+    for key in (b"", b"wrong", "wrong-ü".encode(), "wrong-ü".encode("latin-1"), b"\xff\xfe"):
         denied = await client.get("/organisation", headers={b"X-API-Key": key})
         assert (denied.status_code, denied.json()) == (403, {"message": "access denied"})
     assert (await client.post("/catalogue")).status_code == 405

@@ -135,6 +135,11 @@ def alerts(settings: Settings) -> Check:
     lost = len(seen["dead_letters"])
     if lost:
         return warn("alerts", f"{lost} dead letters: no channel delivered them", "see catalog-sync alerts")
+    wanted = dict.fromkeys(name for step in settings.alerts.escalation for name in step.channels)
+    missing = [name for name in wanted if name not in seen["channels"]]
+    if missing:
+        message = f"ERROR_ALERT_ESCALATION goes to {', '.join(missing)}, which is not set up"
+        return warn("alerts", message, f"set up these channels, or use one of {', '.join(seen['channels'])}")
     if seen["channels"] == ["log"]:
         return ok("alerts", "alerts go to the log only; set ERROR_ALERT_WEBHOOK_URL to notify a person")
     return ok("alerts", f"channels: {', '.join(seen['channels'])}; catalog-sync alerts test sends a test")

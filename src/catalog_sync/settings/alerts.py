@@ -13,9 +13,14 @@ from otel_resilience import Severity
 from otel_resilience.alerting.channels.template import MessageTemplate
 from otel_resilience.alerting.model.config import EscalationStep, Silence
 
+CHANNELS: Final = (
+    "pagerduty", "opsgenie", "discord", "teams", "mattermost", "email", "slack", "webhook", "fallback",
+    "webhook-low", "webhook-medium", "webhook-high", "webhook-critical",
+)  # fmt: skip
+"""The names of all channels that the settings can set up."""
 _STEPS: Final = (
     "steps separated by semicolons, each with after= (seconds) or returns= (a number), and if wished severity= and"
-    " channels= joined by +; or none"
+    f" channels= joined by +, out of {', '.join(CHANNELS)}; or none"
 )
 _SILENCES: Final = (
     "silences separated by semicolons, each with any of kind=, dependency=, error_type=, severity=, and until= a time"
@@ -39,12 +44,15 @@ def silences(text: str) -> tuple[Silence, ...]:
 
 
 def _step(entry: dict[str, str]) -> EscalationStep:
+    channels = tuple(name for name in entry.get("channels", "").lower().split("+") if name)
+    if not set(channels).issubset(CHANNELS):
+        raise ValueError(_STEPS)
     try:
         return EscalationStep(
             after=float(entry["after"]) if "after" in entry else None,
             returns=int(entry["returns"]) if "returns" in entry else None,
             severity=Severity(entry["severity"].upper()) if "severity" in entry else None,
-            channels=tuple(name for name in entry.get("channels", "").split("+") if name),
+            channels=channels,
         )
     except ValueError:
         raise ValueError(_STEPS) from None

@@ -45,12 +45,15 @@ def _text(named: str) -> str | None:
     if not named and (not path.exists() or path.is_dir()):
         return None
     try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} cannot be read: it is no UTF-8 text") from None  # the cause quotes the file
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError:  # it would quote the file
+        text = "\0"
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
         raise ConfigurationError(f"{f'{NAME}={named}' if named else path} cannot be read: {reason}") from error
+    if "\0" in text:  # as in UTF-16 without its mark; no variable can hold it
+        raise ConfigurationError(f"{path} cannot be read: it is no UTF-8 text")
+    return text
 
 
 def _variables(text: str, file: str) -> Iterator[tuple[str, str]]:
@@ -59,7 +62,7 @@ def _variables(text: str, file: str) -> Iterator[tuple[str, str]]:
             raise ConfigurationError(
                 f"{file}, line {_number(line)} cannot be read: it must be NAME=value or # a comment"
             )
-        if line.key is None or not (line.key in _NAMES or line.key.startswith(_OURS)):
+        if line.key is None or not (line.key in _NAMES or line.key.upper().startswith(_OURS)):
             continue
         if line.value is None:
             raise ConfigurationError(f"{file}, line {_number(line)}: {line.key} is without =")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import pwd
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -239,12 +241,24 @@ class Settings(VariableGroup):
 
 
 def default_state_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
-    """The user's folder for state that outlives a process."""
-    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    """The user's folder for state that outlives a process.
+
+    Raises ``ConfigurationError`` where the user has none, as an ID without an account in a container.
+    """
     if platform == "darwin":
-        return home / "Library" / "Application Support" / "catalog-sync"
+        return _home(environ) / "Library" / "Application Support" / "catalog-sync"
     state = Path(environ.get("XDG_STATE_HOME", ""))
-    return (state if state.is_absolute() else home / ".local" / "state") / "catalog-sync"
+    return (state if state.is_absolute() else _home(environ) / ".local" / "state") / "catalog-sync"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    given = environ.get("HOME")
+    try:
+        return Path(given or pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError as error:
+        raise ConfigurationError(
+            "CATALOG_STATE_DIR is not set, and neither is HOME, nor has this user a home folder: set one of them"
+        ) from error
 
 
 def _deployment_environment(environ: Mapping[str, str]) -> str | None:

@@ -23,7 +23,11 @@ _LONGEST: Final = 100
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each, with the nearest name that is known."""
     for name in sorted(environ):
-        if name.startswith(PREFIXES) and name not in _NAMES and not _SERVICE_LINK.fullmatch(name):
+        if not name.startswith(PREFIXES):
+            known = name.upper()
+            if known in _NAMES and known.startswith(PREFIXES):  # names of variables have a case
+                yield f"{name} is not a known variable; the nearest is {known}"
+        elif name not in _NAMES and not _SERVICE_LINK.fullmatch(name):
             near = difflib.get_close_matches(name[:_LONGEST], _NAMES, n=1)
             hint = f"the nearest is {near[0]}" if near else "docs/configuration.md lists all"
             yield f"{printable(name, limit=_LONGEST)} is not a known variable; {hint}"

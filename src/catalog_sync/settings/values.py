@@ -372,9 +372,11 @@ def _split(text: str, allowed: str) -> SplitResult:
         raise ValueError(allowed + ", percent-encoded, without spaces")
     try:
         parts = urlsplit(text)
-        _ = parts.port
+        port = parts.port
     except ValueError:
-        raise ValueError(allowed + ", with a valid host and port") from None
+        port = 0
+    if port == 0:  # clients take it for their usual one
+        raise ValueError(allowed + ", with a valid host and port")
     return parts
 
 

@@ -72,7 +72,7 @@ async def open_store(
             client, backend = connect_socket(private.socket_path), "private-redis"
         else:
             client, backend = _in_process(settings.state_dir), "in-process"
-            log.warning("no redis-server on this machine: the catalogue is kept in this process and in its snapshot")
+            log.warning("no Redis: the catalogue is kept in this process and in its snapshot")
         if instrument is not None:
             instrument(client)
         redis = GuardedRedis(client, guard, prefix=settings.key_prefix)

@@ -98,7 +98,11 @@ class CatalogStore:
         """
         if self.backend != "redis":
             return
-        found = read_mark(await self._redis.command("read owner", "GET", OWNER))
+        try:
+            found = read_mark(await self._redis.command("read owner", "GET", OWNER))
+        except CorruptEntryError as damage:  # as one that cannot be read: replaced
+            log.warning("whose this Redis is cannot be read: %s", damage)
+            found = None
         if not force:
             owner.check(found, publishes=True)
         if found is not None and owner.environment is None:

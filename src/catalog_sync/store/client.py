@@ -252,6 +252,8 @@ def _forget_command(error: redis_errors.RedisError) -> None:
 
 def translated(name: str, error: BaseException) -> CatalogSyncError:
     """What an exception of a redis call means here. Its message names the operation and shows no value."""
+    if type(error) is redis_errors.ConnectionError and isinstance(error.__cause__, redis_errors.RedisError):
+        error = error.__cause__  # what the server replied to the greeting on a unix socket
     verdict = classify(error)
     prefix = _reply_prefix(error)
     kind: type[CatalogSyncError]

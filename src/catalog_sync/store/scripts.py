@@ -66,7 +66,7 @@ local receipt = KEYS[12] and redis.call('GET', KEYS[12])
 if receipt and receipt ~= version then return {'published', receipt} end
 local highest = token_in('GET', KEYS[2])
 if tonumber(token) < highest then return {'stale', string.format('%.0f', highest)} end
-if redis.call('GET', KEYS[4]) ~= claim .. token .. '}' then return {'lock lost'} end
+if text('GET', KEYS[4]) ~= claim .. token .. '}' then return {'lock lost'} end
 for i = 5, 9 do
   local actual = redis.call('HLEN', KEYS[i])
   if actual ~= tonumber(ARGV[i]) then return {'incomplete', KEYS[i], tostring(actual), ARGV[i]} end
@@ -131,7 +131,7 @@ if KEYS[5] then
   local status = redis.call('HGET', KEYS[5], 'status') or 'gone'
   if status ~= 'queued' and status ~= 'running' then return {'ended', status} end
 end
-local held = redis.call('GET', KEYS[1])
+local held = text('GET', KEYS[1])
 if own(held, claim) then
   redis.call('PEXPIRE', KEYS[1], ttl)
   return {'ok', string.sub(held, #claim + 1, -2)}
@@ -168,7 +168,7 @@ if KEYS[2] then
   local status = redis.call('HGET', KEYS[2], 'status')
   if status ~= 'queued' and status ~= 'running' then return 'ended' end
 end
-local held = redis.call('GET', KEYS[1])
+local held = text('GET', KEYS[1])
 if not held then return 'free' end
 if not own(held, ARGV[1]) then return 'lost' end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -181,7 +181,7 @@ return 'ok'
 LOCK_RELEASE = (
     _READING
     + """
-if own(redis.call('GET', KEYS[1]), ARGV[1]) then return redis.call('DEL', KEYS[1]) end
+if own(text('GET', KEYS[1]), ARGV[1]) then return redis.call('DEL', KEYS[1]) end
 return 0
 """
 )

@@ -25,13 +25,15 @@ _UNUSABLE: Final = {
     "sentinel": "a Sentinel, which is not supported: name the server that it watches",
 }
 """By ``redis_mode``."""
+_REFUSALS: Final = ("db index is out of range", "invalid db index", "select is not allowed")
+"""Replies to a database that is not there, in lower case."""
 
 _log = logging.getLogger(__name__)
 
 
 def check_server(settings: Settings, *, publishes: bool = False) -> None:
-    """Raises ``ConfigurationError``, in one line, where the server is a node of a cluster or a Sentinel, or where it
-    belongs to another installation: for one that ``publishes`` as for one that reads.
+    """Raises ``ConfigurationError``, in one line, where the server is a node of a cluster or a Sentinel, has no such
+    database, or belongs to another installation: for one that ``publishes`` as for one that reads.
 
     A server that does not answer, or not that, is no error here: what uses it says so.
     """
@@ -45,6 +47,8 @@ def check_server(settings: Settings, *, publishes: bool = False) -> None:
             if mode not in _UNUSABLE:
                 mark = client.get(OWNER.under(settings.key_prefix))
     except (redis.RedisError, OSError) as error:
+        if any(reason in str(error).lower() for reason in _REFUSALS):
+            raise ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: {redact(str(error))}") from error
         _log.debug("what Redis is cannot be seen: %s", redact(str(error)))
         return
     except (ValueError, TypeError, LookupError) as error:

@@ -6,6 +6,7 @@ import datetime
 import math
 from typing import TYPE_CHECKING
 
+from catalog_sync.domain.schedule import LONGEST_PAUSE
 from catalog_sync.domain.times import http_date
 from otel_resilience.classification.retry_after import parse_retry_after
 
@@ -18,6 +19,9 @@ DATE_RESOLUTION = 1.0
 
 def pause(status: int, headers: Mapping[str, str], now: float) -> float:
     """Seconds for which nothing should be sent, 0 where the response does not request it. ``now`` is the wall clock.
+
+    At most :data:`~catalog_sync.domain.schedule.LONGEST_PAUSE`, for all processes keep it and nothing else ends it; a
+    reset time beyond that is that of no rate limit, and not believed.
 
     ``Retry-After`` counts with 429 and 503, ``X-Ratelimit-Reset`` where nothing remains. A reset time is compared with
     the supplier's own ``Date``, so that a wrong clock here does no harm. After a success the pause is rounded down: our
@@ -32,8 +36,8 @@ def pause(status: int, headers: Mapping[str, str], now: float) -> float:
         reset = _iso_time(headers.get("x-ratelimit-reset"))
         if reset is not None:
             wait = reset - (now if server_now is None else server_now)
-            waits.append(wait if status == 429 else wait - DATE_RESOLUTION)
-    return max(wait for wait in waits if math.isfinite(wait))
+            waits.append((wait if status == 429 else wait - DATE_RESOLUTION) if wait <= LONGEST_PAUSE else 0.0)
+    return min(max(wait for wait in waits if math.isfinite(wait)), LONGEST_PAUSE)
 
 
 def cost(headers: Mapping[str, str]) -> int | None:

@@ -39,6 +39,8 @@ class CatalogueBuilder:
     names: GroupNames
     membership: Membership = dataclasses.field(default_factory=Membership)
     clock: Callable[[], float] = time.monotonic
+    unconfirmed: set[str] = dataclasses.field(default_factory=set)
+    """Groups under which a bundle was fetched that does not name them itself."""
     _withdrawn: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     _pending: dict[str, Bundle] = dataclasses.field(default_factory=dict)
     """Bundles by name that are not in the store yet, fewer than :data:`CHUNK`: a page is much less than one write
@@ -49,6 +51,8 @@ class CatalogueBuilder:
 
     async def put(self, group: str, bundles: Sequence[Bundle]) -> int:
         """Stage ``bundles`` as fetched under ``group``. Returns how many of them the group did not have yet."""
+        if group not in self.unconfirmed and not all(self._names(bundle, group) for bundle in bundles):
+            self.unconfirmed.add(group)
         async with self._writing:
             news = sum(self.membership.join(group, bundle.name) for bundle in bundles)
             await self._stage([self._with_groups(bundle) for bundle in bundles])
@@ -156,6 +160,9 @@ class CatalogueBuilder:
         if fetched == bundle.groups:
             return bundle
         return self._regrouped(bundle, tuple(dict.fromkeys((*fetched, *map(self.names.spelled, bundle.groups)))))
+
+    def _names(self, bundle: Bundle, group: str) -> bool:
+        return group in bundle.groups or group in map(self.names.spelled, bundle.groups)
 
     @staticmethod
     def _regrouped(bundle: Bundle, groups: tuple[str, ...]) -> Bundle:

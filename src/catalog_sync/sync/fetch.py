@@ -42,14 +42,18 @@ async def fetch_scope(run: Fetch, scope: Scope, put: Put, start_again: Callable[
 async def _one_pass(run: Fetch, scope: Scope, put: Put) -> Tally:
     tally = run.tallies[str(scope)] = Tally()
     set_aside: set[str] = set()
-    usable = 0
+    usable = listed_again = 0
     claimed: int | None = None
     async with contextlib.aclosing(run.supplier.iter_pages(scope, deadline=run.deadline)) as pages:
         async for page in pages:
             claimed = page.rows
             usable += len(page.bundles)
             tally.rows += len(page.bundles) + len(page.rejected)
-            tally.unique += await put(page.bundles)
+            fresh = await put(page.bundles)
+            tally.unique += fresh
+            if fresh < len(page.bundles):
+                # The very same row twice on one page: no page moved meanwhile, and nothing is missing in its place.
+                listed_again += len(page.bundles) - len(set(page.bundles))
             for row in page.rejected:
                 tally.rejected.append(row)
                 if row.name is None or row.name not in set_aside:
@@ -57,7 +61,7 @@ async def _one_pass(run: Fetch, scope: Scope, put: Put) -> Tally:
                 if row.name is not None:
                     set_aside.add(row.name)
             run.progress.page(str(scope), page.number, page.page_count, usable)
-    if claimed is not None and tally.unique != claimed:
+    if claimed is not None and tally.unique + listed_again != claimed:
         raise CatalogueChangedError(
             f"{tally.unique} different bundles came, the supplier claims {claimed}",
             context={"unique": tally.unique, "claimed": claimed},

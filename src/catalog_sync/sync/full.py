@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from catalog_sync.domain.errors import CatalogSyncError, SupplierUnavailableError, UnusableGroupsError
-from catalog_sync.domain.groups import GroupNames
+from catalog_sync.domain.groups import GroupNames, same_spelling
 from catalog_sync.domain.models import GroupMeta, GroupReport, Outcome
 from catalog_sync.observability import instruments
 from catalog_sync.supplier.port import Scope
@@ -116,6 +116,7 @@ def _check(run: Run, metas: dict[str, GroupMeta], *, discovered: bool) -> None:
     guards.check_bad_rows(
         sum(tally.rows for tally in used), sum(len(tally.rejected) for tally in used), limits.max_bad_row_ratio
     )
+    _check_filtered(run)
     if run.previous is not None:
         before = {name: group.bundles for name, group in run.previous.meta.groups.items()}
         if discovered:
@@ -125,3 +126,22 @@ def _check(run: Run, metas: dict[str, GroupMeta], *, discovered: bool) -> None:
         guards.check_all_fetched(run.damage, [name for name, report in run.groups.items() if report.status != "ok"])
         _log.warning("nothing to compare the new catalogue with: %s", run.damage)
     guards.check_not_empty(total)
+
+
+def _check_filtered(run: Run) -> None:
+    """A supplier that ignores which group is asked for would put every bundle into every group."""
+    fetched = [name for name, group in run.groups.items() if group.status == "ok"]
+    builder = run.builder
+    if len(set(map(same_spelling, fetched))) < 2 or builder.unconfirmed.isdisjoint(fetched):
+        return
+    if not builder.membership.same_in(fetched):
+        return
+    known = None if run.previous is None else run.previous.meta
+    if (
+        known is not None
+        and len(known.groups) > 1
+        and {each.bundles for each in known.groups.values()} == {known.bundles}
+    ):
+        _log.warning("every group has the same bundles, as before")
+        return
+    guards.check_filtered(fetched, sum(1 for _ in builder.membership.names(fetched[0])))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain.errors import PublishRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+MAY_COINCIDE: Final = 10
+"""Fewer bundles than these may well be the same in two groups."""
 
 
 def check_bad_rows(rows: int, quarantined: int, max_ratio: float) -> None:
@@ -40,6 +43,17 @@ def check_groups(before: Mapping[str, int], after: Mapping[str, int]) -> None:
         raise PublishRefusedError(
             f"no bundles any more in {_listed(gone)}; --force publishes it",
             context={"guard": "vanished_group", "groups": ", ".join(gone[:10]), "count": len(gone)},
+        )
+
+
+def check_filtered(asked: Sequence[str], bundles: int) -> None:
+    """Refuse where each of the groups that were asked for got all ``bundles``, though the rows do not say so."""
+    if bundles >= MAY_COINCIDE:
+        what = "each group" if len(asked) > 1 else _listed(asked)
+        raise PublishRefusedError(
+            f"the supplier sends the same {bundles} bundles whichever group is asked for, so {what} would have them "
+            "all; --force publishes it",
+            context={"guard": "group_ignored", "groups": ", ".join(asked[:10]), "bundles": bundles},
         )
 
 

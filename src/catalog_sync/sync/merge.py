@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class Membership:
@@ -49,6 +49,13 @@ class Membership:
         if groups is None:
             groups = self._groups[bits] = tuple(group for group, bit in self._bits.items() if bits & bit)
         return groups
+
+    def same_in(self, groups: Iterable[str]) -> bool:
+        """Whether all these groups have the very same bundles, and any at all."""
+        every = 0
+        for group in groups:
+            every |= self._bit(group)
+        return {bits & every for bits in self._seen.values()} - {0} == {every}
 
     def _bit(self, group: str) -> int:
         bit = self._bits.get(group)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from catalog_sync.domain.countries import country_code
 from catalog_sync.domain.errors import CatalogueDamagedError, NotFoundError, UnknownScopeError, UnusableGroupsError
-from catalog_sync.domain.groups import GroupNames
+from catalog_sync.domain.groups import GroupNames, same_spelling
 from catalog_sync.domain.models import Bundle, GroupMeta, GroupReport, Outcome
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.supplier.port import Scope
@@ -40,6 +40,7 @@ async def build_group(run: Run, asked: str) -> Candidate:
     after = builder.index.group_counts().get(group, 0)
     run.groups[group] = GroupReport(group, "ok", after)
     _check(run, before, after)
+    _check_filtered(run, group, before, after)
     return _candidate(run, group)
 
 
@@ -104,6 +105,17 @@ def _check(run: Run, before: int, after: int) -> None:
         return
     guards.check_bad_rows(run.rows, run.quarantined, run.settings.max_bad_row_ratio)
     guards.check_drop(before, after + run.unusable, run.settings.max_drop_ratio)
+
+
+def _check_filtered(run: Run, group: str, before: int, after: int) -> None:
+    """A supplier that ignores which group is asked for would put every bundle into this one."""
+    known = None if run.previous is None else run.previous.meta
+    if run.request.force or known is None or group not in run.builder.unconfirmed:
+        return
+    own = same_spelling(group)
+    others = any(meta.bundles for name, meta in known.groups.items() if same_spelling(name) != own)
+    if others and before < known.bundles and after == len(run.builder.index):
+        guards.check_filtered([group], after)
 
 
 def _candidate(run: Run, renewed: str | None = None) -> Candidate:

@@ -171,7 +171,7 @@ def pasteable(command: str) -> str:
     beside = Path(sys.executable).with_name(name)  # not resolved: a virtual environment's interpreter is a link
     if shutil.which(name) is not None or not beside.is_file():
         return command
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OSError):  # it lies elsewhere, or the working folder was deleted
         beside = beside.relative_to(Path.cwd())
     return f"{shlex.quote(str(beside))} {rest}"
 

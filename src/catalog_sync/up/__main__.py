@@ -53,10 +53,11 @@ def _run() -> int:
         settings = read_settings()
         warn_of_unknown_variables()
         settings.require_state_dir()
-        if os.environ.get("ESIM_GO_BASE_URL"):
+        given = {name: text for name, text in os.environ.items() if text.strip()}  # nothing counts as not set
+        if "ESIM_GO_BASE_URL" in given:
             settings.require_api_key()
         with _redis(settings) as redis_url:
-            return asyncio.run(_up(settings, {**os.environ, "REDIS_URL": redis_url}))
+            return asyncio.run(_up(settings, {**given, "REDIS_URL": redis_url}))
     except ConfigurationError:
         raise
     except (NotReadyError, CatalogSyncError, OSError) as error:
@@ -121,7 +122,7 @@ async def _start(up: Supervisor, settings: Settings, env: dict[str, str]) -> Non
     await up.start(Program("beat", ("catalog_sync.worker.beat",), env))
     ready = await up.start(Program("api", ("catalog_sync.api.command", "--json"), env, reports_ready=True))
     _print(f"page and API: {ready['base_url']}")
-    if not os.environ.get("CATALOG_API_TOKEN"):
+    if settings.api.token is None:
         _print(f"token for requests of a sync: {token}")
     _print("the catalogue follows in seconds; Ctrl-C stops everything")
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 WITHIN: Final = 2.0
 """Seconds that the server gets to answer."""
-_REFUSALS: Final = ("db index is out of range", "invalid db index", "select is not allowed")
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +37,6 @@ def check_broker(settings: Settings) -> None:
     except (AuthenticationError, AuthorizationError) as error:
         raise _refused(url, error) from error
     except redis.ResponseError as error:
-        if any(reason in str(error).lower() for reason in _REFUSALS):
-            raise _refused(url, error) from error
         _log.warning("Redis does not take commands yet: %s", redact(str(error)))
     except (redis.RedisError, OSError) as error:
         _log.warning("Redis does not answer yet: %s", redact(str(error)))

@@ -56,6 +56,9 @@ class Link(abc.ABC):
         self._clock = clock
         self._lock = threading.Lock()
         self._down_since: float | None = None
+        self._cut_off = False
+        """The storage was closed while a step was running, whose failure says nothing about it: redis-py raises what it
+        meets on a connection that is closed under it, as ``ValueError('I/O operation on closed file.')``."""
         renew_lock_after_fork(self)
         telemetry.watch_storage(self)
 
@@ -101,8 +104,11 @@ class Link(abc.ABC):
         started = self._clock()
         try:
             answer = step()
-        except Exception as error:
+        except Exception as failure:
+            error = StorageError("closed before it answered") if self._cut_off else failure
             telemetry.storage_step(self.name, self._clock() - started, _error_type(error))
+            if error is not failure:
+                raise error from None
             if isinstance(error, StorageError):
                 raise
             raise StorageError(redact(repr_of(error))) from error
@@ -225,7 +231,7 @@ class BackgroundLink(Link):
         self._jobs: deque[_Job] = deque()
         self._thread: threading.Thread | None = None
         self._connected = False
-        self._closed = False
+        self._closed = self._cut_off = False
         self._due = 0.0
         self._down_since = None
         self._fresh = False
@@ -307,7 +313,13 @@ class BackgroundLink(Link):
             thread = self._thread
         if thread is not None:
             thread.join(2 * self._limit)
+            self._cut_off = thread.is_alive()
         super().close()
+
+    def failed(self, error: StorageError) -> None:
+        """As of :class:`Link`; not what becomes of a step that was cut off."""
+        if not self._cut_off:
+            super().failed(error)
 
     def _usable(self) -> bool:
         if not self._connected:
@@ -335,7 +347,7 @@ class BackgroundLink(Link):
             with self._wake:
                 while not (self._closed or self._jobs or self._clock() >= self._due or not self._fresh):
                     self._wake.wait(max(0.0, self._due - self._clock()))
-                if self._closed and not self._jobs:
+                if self._closed and (self._cut_off or not self._jobs):
                     return
                 job = self._jobs.popleft() if self._jobs else None
             if job is not None:

@@ -207,3 +207,16 @@ def test_a_misspelt_name_is_to_be_corrected_and_a_wrong_value_replaced(cli: Cli)
     ):
         result = cli("doctor", "--json", **changes)
         assert (result.code, [check["advice"] for check in result.json["checks"]]) == (2, [advice])
+
+
+@pytest.mark.fault("U9")
+def test_an_escalation_to_a_channel_that_is_not_set_up_is_a_warning(cli: Cli) -> None:
+    with served(FakeWebhook()) as receiver:
+        changes = {
+            "ERROR_ALERT_WEBHOOK_URL": f"{receiver.url}/hook",
+            "ERROR_ALERT_ESCALATION": "after=60 channels=webhook+PagerDuty; returns=2 channels=email",
+        }
+        result = cli("doctor", "--json", **changes)
+    [found] = [check for check in result.json["checks"] if check["name"] == "alerts"]
+    assert (result.code, found["status"]) == (0, "warn")
+    assert found["message"] == "ERROR_ALERT_ESCALATION goes to pagerduty, email, which is not set up"

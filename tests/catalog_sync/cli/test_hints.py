@@ -36,6 +36,16 @@ def test_another_is_named_by_its_path(environment: Path, monkeypatch: pytest.Mon
     assert pasteable("catalog-sync status") == ".venv/bin/catalog-sync status"
 
 
+def test_in_a_folder_that_was_deleted_it_is_named_by_its_whole_path(
+    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert pasteable("catalog-sync status") == f"'{environment}/catalog-sync' status"
+
+
 def test_what_is_no_program_of_ours_stays(environment: Path) -> None:
     assert shutil.which("export") is None
     assert pasteable("export REDIS_URL=redis://127.0.0.1") == "export REDIS_URL=redis://127.0.0.1"

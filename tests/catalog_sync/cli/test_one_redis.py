@@ -84,6 +84,17 @@ def test_what_no_client_takes_is_refused_by_every_program_in_one_line(
 
 
 @pytest.mark.fault("S8")
+@pytest.mark.parametrize("program", [PROGRAMS[0], PROGRAMS[2], PROGRAMS[8], *PROGRAMS[9:12]], ids=" ".join)
+def test_a_database_that_is_not_there_is_refused_by_every_program_in_one_line(
+    supplier: Supplier, redis_server: RedisServer, tmp_path: Path, program: tuple[str, ...]
+) -> None:
+    code, err = ends_with(Cli(tmp_path / "state", supplier, redis_server.url.replace("/0", "/16")), program)
+    assert code == 2
+    [line] = [line for line in err.splitlines() if "DB index is out of range" in line]
+    assert f"REDIS_URL='redis://127.0.0.1:{redis_server.port}/16' is not usable" in line
+
+
+@pytest.mark.fault("S8")
 def test_a_sentinel_is_recognised_by_its_answer(supplier: Supplier, redis_server: RedisServer, tmp_path: Path) -> None:
     config = tmp_path / "sentinel.conf"
     config.write_text(f"sentinel monitor mymaster 127.0.0.1 {redis_server.port} 1\n")

@@ -109,6 +109,17 @@ async def test_f44_a_wrong_password_is_sent_at_most_twice_under_the_policy_of_th
         assert scripted.commands <= 2
 
 
+@pytest.mark.fault("F44")
+@pytest.mark.parametrize("credentials", ["", ":wrong@", "nobody:wrong@"])
+async def test_f44_on_a_unix_socket_credentials_are_as_wrong(tmp_path: Path, credentials: str) -> None:
+    path = tmp_path / "s"
+    with RedisServer(tmp_path / "secret", "--unixsocket", str(path), password=PASSWORD):
+        async with open_store(StoreSettings(tmp_path, f"unix://{credentials}{path}")) as store:
+            with pytest.raises(CacheAuthenticationError) as caught:
+                await store.current()
+    assert caught.value.error_type == "redis_auth"
+
+
 @pytest.mark.fault("F42")
 async def test_f42_a_replica_refuses_writes_as_a_passing_fault(replica: RedisServer, tmp_path: Path) -> None:
     async with open_store(store_settings(tmp_path, replica.url), quick_policy()) as store:

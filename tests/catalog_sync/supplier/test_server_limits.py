@@ -25,6 +25,11 @@ DATE = "Mon, 24 Nov 2025 02:00:00 GMT"
         (429, {"retry-after": "soon", "x-ratelimit-reset": "soon"}, 0.0),
         (429, {"retry-after": "-5"}, 0.0),
         (429, {"x-ratelimit-reset": "2020-01-01T00:00:00Z"}, 0.0),
+        (200, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "2099-01-01T00:00:00Z"}, 0.0),
+        (429, {"retry-after": "2", "x-ratelimit-reset": "9999-12-31T23:59:59Z"}, 2.0),
+        (429, {"retry-after": "9999999999"}, 86_400.0),
+        (503, {"retry-after": "Wed, 24 Nov 2027 02:00:00 GMT"}, 86_400.0),
+        (200, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "2025-11-25T01:00:00Z", "date": DATE}, 82_799.0),
     ],
 )
 def test_the_pause_that_an_answer_asks_for(status: int, headers: dict[str, str], seconds: float) -> None:

@@ -85,6 +85,21 @@ async def test_one_bad_row_of_few_does_not_refuse_the_others(tmp_path: Path, row
     assert (report.outcome, report.bundles, report.quarantined) == (Outcome.COMPLETE, rows - 1, 1)
 
 
+async def test_a_row_that_is_listed_twice_costs_nothing(tmp_path: Path) -> None:
+    report = await sync(Listing(A=[*map(row, range(20)), row(3)]), tmp_path)
+    assert (report.outcome, report.bundles, report.quarantined) == (Outcome.COMPLETE, 20, 0)
+    assert [group.bundles for group in report.groups] == [20]
+
+
+async def test_two_rows_of_one_name_that_differ_are_not_chosen_from(tmp_path: Path) -> None:
+    report = await sync(Listing(A=[*map(row, range(20)), row(3, price=7.9)], B=[row(30)]), tmp_path)
+    assert report.outcome is Outcome.PARTIAL
+    assert [(group.name, group.status) for group in report.groups] == [("A", "failed"), ("B", "ok")]
+    error = report.groups[0].error
+    assert error is not None
+    assert "20 different bundles came, the supplier claims 21" in error.message
+
+
 async def test_one_bad_row_of_a_small_group_does_not_refuse_its_own_sync(tmp_path: Path) -> None:
     await sync(Listing(A=[*map(row, range(20))], B=[row(30), row(31)]), tmp_path)
 

@@ -256,3 +256,21 @@ async def test_a_damaged_snapshot_that_was_the_only_copy_makes_a_scoped_sync_a_f
     assert (report.outcome, report.kind, report.bundles) == (Outcome.COMPLETE, SyncKind.FULL, BUNDLES)
     again = await sync(SyncKind.COUNTRY, "PT")
     assert (again.outcome, again.kind, again.bundles) == (Outcome.COMPLETE, SyncKind.COUNTRY, BUNDLES)
+
+
+@pytest.mark.fault("S11")
+@pytest.mark.parametrize(
+    "key", ["{cat}:lock", "{cat}:owner", "{cat}:fence", "{cat}:fence:seq", "{cat}:current", "{cat}:replaced"]
+)
+async def test_a_key_of_another_type_is_replaced_by_the_next_sync(
+    world: World, redis_server: RedisServer, key: str
+) -> None:
+    await world.sync()
+    redis_server.command("DEL", key)
+    redis_server.command("LPUSH", key, "x")
+
+    report = await world.sync()
+
+    assert (report.outcome, report.bundles) == (Outcome.COMPLETE, BUNDLES)
+    assert (await world.meta()).version == report.version
+    assert await world.store.lock_holder() is None

@@ -90,6 +90,17 @@ class TestWhatARefusalSays:
         )
         assert facts == {"guard": "damaged_catalogue", "groups": "b, a", "count": 2}
 
+    def test_of_a_supplier_that_ignores_which_group_is_asked_for(self) -> None:
+        guards.check_filtered(["a", "b"], 9)
+        text, facts = self.said(lambda: guards.check_filtered(["a", "b"], 10))
+        assert text == (
+            "the supplier sends the same 10 bundles whichever group is asked for, so each group would have them all; "
+            "--force publishes it"
+        )
+        assert facts == {"guard": "group_ignored", "groups": "a, b", "bundles": 10}
+        text, _ = self.said(lambda: guards.check_filtered(["a"], 12))
+        assert "so group 'a' would have them all" in text
+
     def test_of_an_empty_catalogue(self) -> None:
         assert self.said(lambda: guards.check_not_empty(0)) == (
             "the supplier has no bundles at all; --force publishes the empty catalogue",

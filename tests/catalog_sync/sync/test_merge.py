@@ -28,6 +28,8 @@ def test_membership_agrees_with_plain_sets(steps: list[tuple[bool, str, str]]) -
             assert (each in membership) == any(each in names for names in model.values())
         for key in "abc":
             assert set(membership.names(key)) == model[key]
+        for keys in ("a", "ab", "abc"):
+            assert membership.same_in(keys) == (bool(model["a"]) and all(model[key] == model["a"] for key in keys))
 
 
 @pytest.mark.parametrize("spelling", ["Standard - Fixed", "Standard Fixed", "standard-fixed", "STANDARD_FIXED "])

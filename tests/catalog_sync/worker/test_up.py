@@ -163,6 +163,18 @@ def test_it_says_what_is_wrong_and_starts_nothing(tmp_path: Path) -> None:
     assert up.descendants() == {}
 
 
+def test_what_is_set_to_nothing_is_not_set(tmp_path: Path) -> None:
+    require_redis_server()
+    up = Up(tmp_path, ESIM_GO_BASE_URL=" ", CATALOG_API_TOKEN="\t", REDIS_URL=" ", CATALOG_WORKERS="1")
+    try:
+        wait_until(lambda: any(line.startswith("up: token for requests") for line in up.said()), up)
+    finally:
+        up.stop(signal.SIGTERM)
+    assert up.said()[0].startswith("up: no ESIM_GO_BASE_URL: a simulator of the supplier at http://127.0.0.1:")
+    [token] = [line.rpartition(" ")[2] for line in up.said() if line.startswith("up: token for requests")]
+    assert len(token) >= 12
+
+
 def test_a_port_that_is_taken_ends_it_with_everything_it_started(tmp_path: Path) -> None:
     require_redis_server()
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -177,12 +189,13 @@ def test_a_port_that_is_taken_ends_it_with_everything_it_started(tmp_path: Path)
 
 @pytest.mark.fault("W1")
 def test_a_part_that_cannot_use_a_setting_ends_everything_with_2(tmp_path: Path) -> None:
-    """Nothing is started again that would end so again: only Redis itself knows that it has no such database."""
-    with RedisServer(tmp_path / "redis") as server:
-        up = Up(tmp_path, REDIS_URL=f"redis://127.0.0.1:{server.port}/77")
+    """Nothing is started again that would end so again: only a worker finds that the password is wrong."""
+    with RedisServer(tmp_path / "redis", password="right-0815") as server:
+        up = Up(tmp_path, REDIS_URL=server.url_with("wrong-0815"))
         assert up.process.wait(GIVEN_UP_AFTER) == 2
     log = up.log.read_text()
-    assert "REDIS_URL='redis://127.0.0.1" in log
+    assert "REDIS_URL=*** is not usable" in log
+    assert "wrong-0815" not in log
     assert "started again" not in log
     assert "Traceback" not in log
     assert up.said()[-1] in {

@@ -478,6 +478,24 @@ class TestSilences:
         assert life.until(499) == [(5, "new")]
         assert life.until(500)[1:] == [(500, "raised")]
 
+    @pytest.mark.parametrize("calm", [False, True])
+    def test_a_rise_under_one_is_sent_when_it_ends_if_it_goes_on(self, calm: bool) -> None:
+        life = Life()
+        life.opened()
+        life.book.config = changed(silences=(Silence(kind="trouble", until=T + 500),))
+        assert life.report(6, severity=CRITICAL) == "silenced"
+        if calm:
+            life.resolve(450)
+        assert life.until(499) == [(5, "new")]
+        assert life.until(700)[1:] == ([] if calm else [(500, "raised")])
+
+    def test_a_lesser_rise_waits_for_the_rate_limit_too(self) -> None:
+        life = Life()
+        life.opened(severity=MEDIUM)
+        life.book.config = changed(silences=(Silence(dependency="supplier", until=T + 20),))
+        assert life.report(10, severity=HIGH) == "silenced"
+        assert life.until(999) == [(5, "new"), (65, "raised")]
+
     def test_hold_back_what_a_process_left_out_when_it_ends(self) -> None:
         life = Life()
         life.opened().silence(T + 500)

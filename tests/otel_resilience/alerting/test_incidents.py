@@ -537,6 +537,21 @@ class TestSilences:
         assert book.due(EPOCH + 7199) == []
         assert [message.reason for _, message in book.due(EPOCH + 7200)] == ["escalated"]
 
+    def test_after_it_people_learn_that_the_open_incident_became_worse(self, tmp_path: Path) -> None:
+        clock = FakeClock(EPOCH)
+        for silences in ((), (Silence(dependency="supplier", until=EPOCH + 1800),)):
+            store = DiskStore(tmp_path, wall_clock=clock)
+            world = World(config=AlertConfig(silences=silences), clock=clock, store=store)
+            world.report()
+            world.run(60)
+        world.report(severity=Severity.CRITICAL)
+        for _ in range(27):  # it goes on, silently
+            world.run(60)
+            world.report(severity=Severity.CRITICAL)
+        assert world.messages() == []
+        world.run(120)
+        assert [(m.reason, m.severity) for m in world.messages()] == [("raised", Severity.CRITICAL)]
+
     def test_one_needs_a_field(self) -> None:
         with pytest.raises(ValueError, match="at least one"):
             Silence()

@@ -396,6 +396,60 @@ def test_a_process_at_rest_hardly_looks_and_wakes_at_once(server: RedisServer, s
     soon(lambda: storage.looks > seen + 3)  # and goes on as often as before
 
 
+class TestClosedUnderAStep:
+    """At the end of a process a slow Redis has not answered yet: its connection is closed under the step."""
+
+    def test_is_said_once_as_what_it_is(self, server: RedisServer, share: Any) -> None:
+        with RecordedTelemetry().recording() as recorded:
+            shared = ready(share(RedisStorage(server.url), wait=0.05, staleness=0.02))
+            one = breaker(shared)
+            ready(shared)
+            thread = shared.links[0]._thread  # type: ignore[attr-defined]
+            server.pause()
+            try:
+                shared.close()
+                thread.join(60)
+            finally:
+                server.resume()
+            assert not thread.is_alive()
+            assert one.state.name == "CLOSED"
+            events = [event.log_record for event in recorded.events]
+            assert [event.event_name for event in events] == ["resilience.storage.degraded"]
+            assert dict(events[0].attributes or {})["error.type"] == "attempt_timeout"
+            assert "no answer within 0.05 s" in str(events[0].body)
+            points = recorded.points("resilience.storage.step.duration")
+            assert {(point.attributes or {}).get("error.type") for point in points} == {None, "attempt_timeout"}
+            assert not shared.degraded
+
+    def test_whatever_the_client_says_of_its_closed_connection(
+        self, share: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        asked, closed = threading.Event(), threading.Event()
+
+        class Slow(RedisStorage):
+            def breaker(self, key: str, step: Any) -> Any:
+                asked.set()
+                closed.wait(60)
+                raise AttributeError("'NoneType' object has no attribute 'readline'")
+
+            def ping(self) -> None:
+                pass
+
+            def close(self) -> None:
+                closed.set()
+
+        shared = share(Slow("redis://127.0.0.1:9"), wait=0.05, staleness=0.02)
+        one = breaker(shared)
+        thread = shared.links[0]._thread
+        assert asked.wait(60)
+        shared.close()
+        thread.join(60)
+        assert not thread.is_alive()
+        assert one.state.name == "CLOSED"
+        [said] = caplog.messages
+        assert "no answer within 0.05 s" in said
+
+
 def test_a_rest_has_a_length(share: Any, tmp_path: Path) -> None:
     shared = share(DiskStorage(tmp_path))
     with pytest.raises(ValueError, match="every"):

@@ -140,7 +140,8 @@ class IncidentBook:
         if any(silence.covers(alert, now) for silence in self.config.silences):
             known = self._incidents.get(self.config.identify(alert.fingerprint))
             if known is not None and known.phase is Phase.OPEN:
-                known.see(alert, now)  # silent, but not over
+                known.see(alert, now)  # silent, but not over; a rise is sent when the silence ends
+                self._seen(known, alert, now)
             return Outcome(None, "silenced")
         incident, seen = self._find(alert, now)
         incident.see(seen, now)

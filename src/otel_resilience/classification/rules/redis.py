@@ -185,9 +185,22 @@ def _connection(exception: BaseException) -> Classification:
         return _MAX_CLIENTS
     if text.startswith(_SETTING_TEXTS):
         return verdicts.MISUSE
+    replied = _replied_while_connecting(exception)
+    if replied is not None:
+        return replied
     behind = nearest_verdict(exception, os_errors.judge) or _CONNECTION
     unsent = behind.unsent or _CONNECTING.match(text) is not None
     return behind if unsent == behind.unsent else flagged(behind, "unsent", unsent)
+
+
+def _replied_while_connecting(exception: BaseException) -> Classification | None:
+    """What the server said to the greeting, where that is the cause: redis-py's asyncio client wraps it so on a unix
+    socket."""
+    inner = cause_of(exception)
+    verdict = None if inner is None else _by_name(inner)
+    if inner is None or verdict in (None, _CONNECTION, _EXEC_ABORT, verdicts.READ_TIMEOUT):
+        return None
+    return _response(inner) if verdict is _ERR else verdict
 
 
 def _timeout(text: str) -> Classification:
