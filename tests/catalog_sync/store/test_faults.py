@@ -114,7 +114,7 @@ async def test_f44_a_wrong_password_is_sent_at_most_twice_under_the_policy_of_th
 async def test_f44_on_a_unix_socket_credentials_are_as_wrong(tmp_path: Path, credentials: str) -> None:
     path = tmp_path / "s"
     with RedisServer(tmp_path / "secret", "--unixsocket", str(path), password=PASSWORD):
-        async with open_store(StoreSettings(tmp_path, f"unix://{credentials}{path}")) as store:
+        async with open_store(store_settings(tmp_path, f"unix://{credentials}{path}")) as store:
             with pytest.raises(CacheAuthenticationError) as caught:
                 await store.current()
     assert caught.value.error_type == "redis_auth"
