@@ -42,6 +42,8 @@ DRAIN: Final = 5
 """Seconds for which responses in progress may go on at the end."""
 BACKLOG: Final = 2048
 """Connections that may wait to be accepted."""
+ACCEPTED_AT_ONCE: Final = 64
+"""Connections that are accepted in one round of the event loop; what is too many is ended in the next."""
 OTHER_FILES: Final = 256
 """Open files beside the connections of clients: those to Redis and the supplier, logs, the state folder."""
 SHOWN_EVERY: Final = 2.0
@@ -50,7 +52,7 @@ KEEP_ALIVE: Final = 30
 """Seconds for which an idle connection is kept."""
 
 _UVICORN: Final[dict[str, Any]] = {
-    "timeout_keep_alive": KEEP_ALIVE, "timeout_graceful_shutdown": DRAIN, "backlog": BACKLOG, "ws": "none",
+    "timeout_keep_alive": KEEP_ALIVE, "timeout_graceful_shutdown": DRAIN, "backlog": ACCEPTED_AT_ONCE, "ws": "none",
     "lifespan": "off", "log_config": None, "access_log": False, "server_header": False, "proxy_headers": False,
 }  # fmt: skip
 
@@ -266,6 +268,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Calls ``ready`` once it listens."""
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # asyncio has set that to what it accepts at once
         self._ready()
 
     @contextlib.contextmanager

@@ -51,6 +51,8 @@ _READING = frozenset(
 
 _REPLY_PREFIX = re.compile(r"-?\b([A-Z][A-Z0-9]{2,})\b")
 _COMMAND = re.compile(r"'([a-z|]{2,40})' command")
+_IN_SCRIPT = re.compile(r"ACL failure in script|user executing the script can't")
+"""How servers before 7.2 say NOPERM of a command within a script."""
 _WRITES_PAUSED = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 _CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 _UNREACHABLE = (
@@ -299,7 +301,7 @@ def _reply_prefix(error: BaseException) -> str | None:
     if not isinstance(error, redis_errors.ResponseError):
         return None
     text = str(error)
-    if "ACL failure in script" in text:
+    if _IN_SCRIPT.search(text):
         return "NOPERM"
     if text.startswith("Error running script") or "ERR Error running script" in text:
         inner = re.search(r"-?\b(OOM|READONLY|MISCONF|BUSY|NOREPLICAS|WRONGTYPE|NOPERM)\b", text)
@@ -314,7 +316,8 @@ def _forbidden(text: str) -> str:
     command = _COMMAND.search(text)
     if command:
         return f", the ACL of this user forbids {command[1].upper().replace('|', ' ')}"
-    return ", the ACL of this user forbids one of the keys" if re.search(r"\bkeys?\b", text) else ""
+    what = "one of the keys" if re.search(r"\bkeys?\b", text) else "a command, which ACL LOG names"
+    return f", the ACL of this user forbids {what}"
 
 
 def _detail(error: BaseException) -> str:
