@@ -241,6 +241,16 @@ def test_certificates_that_the_first_export_would_fail_with_are_refused(
     assert len(str(refused.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("header", ["a-bin=x", "x-tenant=7,a!b=x", "grpc-timeout=5", "A-Bin=x", "a%21b=x", "a~=b"])
+def test_headers_that_grpc_cannot_send_are_refused_for_it_alone(header: str) -> None:
+    over_http = {f"{PART}LOGS_HEADERS": header}
+    check_otel(over_http)
+    with pytest.raises(ConfigurationError, match=rf"^{PART}LOGS_HEADERS=\*\*\* ") as refused:
+        check_otel({**over_http, f"{PART}LOGS_PROTOCOL": "grpc"})
+    assert len(str(refused.value).splitlines()) == 1
+    check_otel({f"{PART}HEADERS": "X-Tenant_1.a=7, authorization=Bearer%20x", f"{PART}PROTOCOL": "grpc"})
+
+
 def test_a_client_certificate_without_a_file_for_its_key_is_refused_for_grpc(pem: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match=f"^{PART}CLIENT_CERTIFICATE="):
         check_otel({f"{PART}CLIENT_CERTIFICATE": pem["both"], f"{PART}PROTOCOL": "grpc"})

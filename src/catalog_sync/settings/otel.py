@@ -41,6 +41,7 @@ _SCHEMES: Final = {"http/protobuf": ("http", "https"), "grpc": ("http", "https",
 # What the SDK takes without a warning; see opentelemetry.util.re.
 _HEADER_NAME: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+")
 _HEADER_VALUE: Final = re.compile(r"[ !#-+\--:<-\[\]-~]*")
+_GRPC_NAME: Final = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
 _SENDABLE: Final = re.compile(r"[ -~]*")
 
 
@@ -62,6 +63,7 @@ def check_otel(environ: Mapping[str, str]) -> None:
         exporter_names(environ, signal)
         otlp_endpoint(environ, signal)
         _check_client_certificate(environ, signal)
+        _check_grpc_headers(environ, signal)
     for name in ("OTEL_BSP_", "OTEL_BLRP_"):
         _check_batch(environ, name)
 
@@ -163,6 +165,18 @@ def _check_client_certificate(environ: Mapping[str, str], signal: str) -> None:
     if not usable:
         allowed = f"a certificate in PEM format, with its key without passphrase in {OTLP}CLIENT_KEY"
         raise ConfigurationError(f"{name}={values.shortened(path)} is not allowed: it must be {allowed}")
+
+
+def _check_grpc_headers(environ: Mapping[str, str], signal: str) -> None:
+    """HTTP has more names of headers than gRPC can send."""
+    given = _first(environ, signal, "HEADERS")
+    if given is None or otlp_protocol(environ, signal) != "grpc":
+        return
+    name, text = given
+    names = [unquote(pair.partition("=")[0].strip()).lower() for pair in text.split(",") if pair.strip()]
+    if not all(_GRPC_NAME.fullmatch(each) for each in names):
+        allowed = "names of letters, digits, '-', '_' and '.', none that begins with grpc- or ends with -bin"
+        raise ConfigurationError(f"{name}=*** is not allowed: with gRPC it must have {allowed}")
 
 
 def _first(environ: Mapping[str, str], signal: str, what: str) -> tuple[str, str] | None:
