@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import resource
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import uvicorn
 
 from catalog_sync.api import protocol
 from catalog_sync.api.protocol import BoundedProtocol, Turns
+from catalog_sync.api.server import room_for_connections
 
 
 class Endless:
@@ -387,3 +389,25 @@ async def test_where_every_connection_works_a_new_one_is_refused(monkeypatch: py
         done.set()
         for reader, _ in both:
             assert await status(reader) == b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised_to", "most"),
+    [
+        (1024, 1024, None, 768),
+        (1024, 2048, 2048, 1792),
+        (1024, 1_048_576, 4352, 4096),
+        (1024, resource.RLIM_INFINITY, 4352, 4096),
+        (65_536, 65_536, None, 4096),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None, 4096),
+        (256, 256, None, 128),
+    ],
+)
+def test_connections_leave_open_files_for_the_rest(
+    soft: int, hard: int, raised_to: int | None, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: changed.append(limits))
+    assert room_for_connections() == most
+    assert changed == ([] if raised_to in (None, soft) else [(raised_to, hard)])
