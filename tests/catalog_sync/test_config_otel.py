@@ -18,6 +18,7 @@ from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.observability.sdk import setup_telemetry
 from catalog_sync.settings.otel import check_otel, tidy_otel
 from catalog_sync.settings.settings import Settings
+from support.certificates import loopback_certificate
 from support.otel_globals import fresh_otel_globals
 
 BASE = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
@@ -180,10 +181,79 @@ def test_with_the_sdk_disabled_only_what_is_read_all_the_same_is_checked() -> No
         check_otel({"OTEL_SDK_DISABLED": "true", "OTEL_PROPAGATORS": "b3"})
 
 
-def test_a_certificate_that_can_be_read_is_accepted(tmp_path: Path) -> None:
-    certificate = tmp_path / "ca.pem"
-    certificate.write_text("-----BEGIN CERTIFICATE-----")
-    check_otel({"OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificate)})
+PART = "OTEL_EXPORTER_OTLP_"
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Files by name: a certificate and its key, both in one, another key, and what is neither."""
+    folder = tmp_path_factory.mktemp("pem")
+    certificate, key = loopback_certificate(folder)
+    (folder / "other").mkdir()
+    _, other = loopback_certificate(folder / "other")
+    contents = {
+        "both": certificate.read_text() + key.read_text(),
+        "cut": "-----BEGIN CERTIFICATE-----",
+        "empty": "",
+        "junk": "no certificate",
+    }
+    for name, text in contents.items():
+        (folder / f"{name}.pem").write_text(text)
+    made = {name: str(folder / f"{name}.pem") for name in contents}
+    return {"certificate": str(certificate), "key": str(key), "other": str(other), **made}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"CERTIFICATE": "certificate"},
+        {"CLIENT_CERTIFICATE": "certificate", "CLIENT_KEY": "key"},
+        {"LOGS_CLIENT_CERTIFICATE": "certificate", "CLIENT_CERTIFICATE": "certificate", "CLIENT_KEY": "key"},
+        {"CLIENT_CERTIFICATE": "both"},
+    ],
+)
+def test_certificates_that_can_be_used_are_accepted(given: dict[str, str], pem: dict[str, str]) -> None:
+    check_otel({f"{PART}{name}": pem[file] for name, file in given.items()})
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"CERTIFICATE": "cut"}, "CERTIFICATE"),
+        ({"CERTIFICATE": "empty"}, "CERTIFICATE"),
+        ({"TRACES_CERTIFICATE": "junk"}, "TRACES_CERTIFICATE"),
+        ({"CERTIFICATE": "key"}, "CERTIFICATE"),
+        ({"CLIENT_KEY": "key"}, "CLIENT_KEY"),
+        ({"METRICS_CLIENT_KEY": "key"}, "METRICS_CLIENT_KEY"),
+        ({"CLIENT_CERTIFICATE": "certificate"}, "CLIENT_CERTIFICATE"),
+        ({"CLIENT_CERTIFICATE": "certificate", "CLIENT_KEY": "other"}, "CLIENT_CERTIFICATE"),
+        ({"CLIENT_CERTIFICATE": "junk", "CLIENT_KEY": "key"}, "CLIENT_CERTIFICATE"),
+        ({"LOGS_CLIENT_CERTIFICATE": "certificate", "LOGS_CLIENT_KEY": "junk"}, "LOGS_CLIENT_CERTIFICATE"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_certificates_that_the_first_export_would_fail_with_are_refused(
+    given: dict[str, str], named: str, protocol: str, pem: dict[str, str]
+) -> None:
+    environ = {f"{PART}{name}": pem[file] for name, file in given.items()}
+    with pytest.raises(ConfigurationError, match=f"^{PART}{named}[= ]") as refused:
+        check_otel({**environ, f"{PART}PROTOCOL": protocol})
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("header", ["a-bin=x", "x-tenant=7,a!b=x", "grpc-timeout=5", "A-Bin=x", "a%21b=x", "a~=b"])
+def test_headers_that_grpc_cannot_send_are_refused_for_it_alone(header: str) -> None:
+    over_http = {f"{PART}LOGS_HEADERS": header}
+    check_otel(over_http)
+    with pytest.raises(ConfigurationError, match=rf"^{PART}LOGS_HEADERS=\*\*\* ") as refused:
+        check_otel({**over_http, f"{PART}LOGS_PROTOCOL": "grpc"})
+    assert len(str(refused.value).splitlines()) == 1
+    check_otel({f"{PART}HEADERS": "X-Tenant_1.a=7, authorization=Bearer%20x", f"{PART}PROTOCOL": "grpc"})
+
+
+def test_a_client_certificate_without_a_file_for_its_key_is_refused_for_grpc(pem: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{PART}CLIENT_CERTIFICATE="):
+        check_otel({f"{PART}CLIENT_CERTIFICATE": pem["both"], f"{PART}PROTOCOL": "grpc"})
 
 
 HEADER_TEXT = st.text(st.sampled_from(string.ascii_letters + string.digits + " =:,;%\"'{}[]\\\t-_.é\n"), max_size=40)

@@ -167,6 +167,8 @@ class FakeMailServer:
         self.recipients: list[list[str]] = []
         self.replies: dict[str, str] = {}
         """Replies by command, in place of the usual ones."""
+        self.refusals: dict[str, str] = {}
+        """Replies by recipient, where it is not taken."""
         self.in_the_open: list[str] = []
         """Commands that came without TLS."""
         self.silent = threading.Event()
@@ -238,8 +240,10 @@ class FakeMailServer:
                 user, password = base64.b64decode(line.split()[2]).decode().split("\0")[1:]
                 say("235 welcome" if (user, password) == self._login else "535 5.7.8 refused")
             elif command == "RCPT":
-                recipients.append(line.partition("<")[2].partition(">")[0])
-                say("250 ok")
+                recipient = line.partition("<")[2].partition(">")[0]
+                if recipient not in self.refusals:
+                    recipients.append(recipient)
+                say(self.refusals.get(recipient, "250 ok"))
             elif command == "DATA":
                 say("354 go on")
                 raw = b""

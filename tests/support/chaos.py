@@ -3,8 +3,8 @@
 Every accepted sync must end, none may be published twice, no reader may see half of one version, a mix of two, or
 another bundle than the supplier has, and a second installation on the same Redis stays as it is; in the end a killed
 worker's step is begun again within its lease and five seconds. How slow the machine is, is measured first: events and
-limits go by it. What Redis has lost itself (everything deleted, an older replica promoted) may be forgotten, and the
-next sync makes it good.
+limits go by it. What Redis loses itself (everything deleted, an older replica promoted) is looked at right before; the
+sync that was under way then may be forgotten, and the next one makes it good.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ VERY_SLOW = {"name": "slow", "rules": [{"fault": "latency", "delay_s": 1.5, "whe
 KILLS = {"worker": 6, "api": 2, "redis": 2}
 """Processes that are killed, by how often."""
 EVENTS = {**KILLS, "clock": 2, "disk": 2, "proxy": 2, "flushall": 1, "failover": 1}
-"""Everything that can happen."""
+"""Everything that can happen, by how often."""
 JUMPS = (-86_400, -3_600, -60, 0, 60, 3_600, 86_400)
 """Seconds by which the clock of workers and API is wrong."""
 
@@ -79,7 +79,7 @@ class Findings:
     outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
     lost: list[str] = dataclasses.field(default_factory=list)
     forgotten: int = 0
-    """Jobs that Redis lost when everything was deleted or an older replica was promoted."""
+    """Jobs that were not seen to end before Redis lost them: everything was deleted, or an older replica promoted."""
     published_twice: list[str] = dataclasses.field(default_factory=list)
     unpublished: list[str] = dataclasses.field(default_factory=list)
     neighbour: list[str] = dataclasses.field(default_factory=list)
@@ -107,20 +107,20 @@ class Findings:
 
 
 class Chaos:
-    """One run over a world. ``seed`` decides what happens and when; ``events`` what can."""
+    """One run over a world. ``seed`` decides what happens and when; ``events`` what can, by how often."""
 
     def __init__(
         self,
         world: WorkerWorld,
         seed: int,
         *,
-        events: Collection[str] = tuple(KILLS),
+        events: Mapping[str, float] = KILLS,
         clock: Clock | None = None,
         proxy: LoopbackProxy | None = None,
         neighbour: Neighbour | None = None,
     ) -> None:
         self._world = world
-        self._events = [name for name in EVENTS if name in events]
+        self._events = dict(events)
         self._clock = clock
         self._proxy = proxy
         self._neighbour = neighbour
@@ -131,6 +131,8 @@ class Chaos:
         self._truth: dict[bytes, bytes] = {}
         self._digests: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
+        self._judged: set[str] = set()
+        """Jobs that were seen to end."""
         self._forgot = 0.0
         """When Redis lost something, last."""
         self._forgetting = False
@@ -174,7 +176,7 @@ class Chaos:
 
     async def _let_something_happen(self) -> None:
         self._replace_ended_workers()
-        what = self._random.choices(self._events, [EVENTS[name] for name in self._events])[0]
+        what = self._random.choices([*self._events], [*self._events.values()])[0]
         self.found.events[what] += 1
         await {
             "worker": self._kill_worker,
@@ -226,6 +228,7 @@ class Chaos:
 
     async def _delete_everything(self) -> None:
         self._look_at_neighbour()
+        await self._judge_ended()
         with self._redis_forgets():
             await asyncio.to_thread(self._world.redis.command, "FLUSHALL")
             if self._neighbour is not None:
@@ -233,6 +236,7 @@ class Chaos:
 
     async def _fail_over(self) -> None:
         directory = self._world.directory / f"replica-{self.found.events['failover']}"
+        await self._judge_ended()
         with self._redis_forgets():
             lag = self._random.uniform(0, 2)
             await asyncio.to_thread(fail_over, self._world.redis, directory, lag=lag)
@@ -354,37 +358,52 @@ class Chaos:
         """The job once it has ended, or as it is when time is up; ``None`` where there is none."""
         while True:
             with contextlib.suppress(CacheConnectionError):
-                try:
-                    job = await self._world.jobs.get(job_id)
-                except JobNotFoundError:
-                    return None
-                if job.status.ended or time.monotonic() > give_up:
+                job = await self._known(job_id)
+                if job is None or job.status.ended or time.monotonic() > give_up:
                     return job
             await asyncio.sleep(0.1)
 
     async def _look(self) -> None:
         give_up = time.monotonic() + SETTLE * self.found.slowness
-        jobs = {job_id: await self._ended(job_id, give_up) for job_id in self.found.accepted}
-        versions = self._published()
+        jobs = {job_id: await self._ended(job_id, give_up) for job_id in self._left()}
+        published = self._published()
         for job_id, job in jobs.items():
             if job is None and self.found.accepted[job_id] <= self._forgot:
                 self.found.forgotten += 1
-                continue
-            if job is None or not job.status.ended:
+            elif job is None or not job.status.ended:
                 self.found.lost.append(job_id)
-                continue
-            published = versions[job_id[:8]]
-            self.found.outcomes[str(job.outcome)] += 1
-            if len(published) > 1:
-                self.found.published_twice.append(job_id)
-            if not published and job.outcome in {"COMPLETE", "PARTIAL"}:
-                self.found.unpublished.append(job_id)
-            for version in published if job.outcome == "COMPLETE" else ():
-                if self._sizes.get(version, len(self._truth)) != len(self._truth):
-                    self.found.wrong.append(f"{version}: complete with {self._sizes[version]} bundles")
-            steps = await self._world.ledger.steps(job_id)
-            self.found.repeated_steps += sum(max(0, state.starts - 1) for state in steps.values())
+            else:
+                await self._judge(job, published[job_id[:8]])
         self.found.dead_letters, _ = await self._world.ledger.dead_letters()
+
+    async def _judge_ended(self) -> None:
+        """Redis is about to lose what it knows of jobs: those that have ended are judged before."""
+        with contextlib.suppress(CacheConnectionError):
+            jobs = [await self._known(job_id) for job_id in self._left()]
+            published = self._published()
+            for job in jobs:
+                if job is not None and job.status.ended:
+                    await self._judge(job, published[job.id[:8]])
+
+    def _left(self) -> list[str]:
+        return [job_id for job_id in self.found.accepted if job_id not in self._judged]
+
+    async def _known(self, job_id: str) -> Job | None:
+        try:
+            return await self._world.jobs.get(job_id)
+        except JobNotFoundError:
+            return None
+
+    async def _judge(self, job: Job, published: set[str]) -> None:
+        steps = await self._world.ledger.steps(job.id)
+        self._judged.add(job.id)
+        self.found.outcomes[str(job.outcome)] += 1
+        if not published and job.outcome in {"COMPLETE", "PARTIAL"}:
+            self.found.unpublished.append(job.id)
+        for version in published if job.outcome == "COMPLETE" else ():
+            if self._sizes.get(version, len(self._truth)) != len(self._truth):
+                self.found.wrong.append(f"{version}: complete with {self._sizes[version]} bundles")
+        self.found.repeated_steps += sum(max(0, state.starts - 1) for state in steps.values())
 
     def _published(self) -> dict[str, set[str]]:
         """By the beginning of a job's ID the versions that it published: by the receipts, and those still there."""
@@ -396,6 +415,8 @@ class Chaos:
                     found[version.rsplit("-", 1)[1].partition(".")[0]].add(version)
             for key in client.scan_iter("{cat}:receipt:*"):
                 found[key.decode().rsplit(":", 1)[1][:8]].add(client.get(key).decode())
+        twice = {job_id for job_id in self.found.accepted if len(found[job_id[:8]]) > 1}
+        self.found.published_twice = sorted(twice.union(self.found.published_twice))
         return found
 
 
@@ -411,13 +432,26 @@ async def rampage(world: WorkerWorld, number: int, seed: int, *, within: float =
         return await Chaos(world, seed, **options).run(number, within)
 
 
+def _weight(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    if name not in EVENTS or not 0 <= float(number) < 1e6:
+        raise ValueError
+    return name, float(number)
+
+
 def main() -> int:
     """A run of its own; the findings as JSON. 1 where something happened that must not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", "--events", type=int, default=30, help="how many events")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--within", type=float, default=900.0, help="seconds after which no further event begins")
-    parser.add_argument("--without", nargs="*", choices=[*EVENTS, "neighbour"], default=[], help="leave out")
+    parser.add_argument(
+        "--without", nargs="+", action="extend", choices=[*EVENTS, "neighbour"], default=[], help="leave out"
+    )
+    parser.add_argument(
+        "--weight", nargs="+", action="extend", type=_weight, default=[], metavar="EVENT=N",
+        help=f"how often, beside the others: {' '.join(f'{name}={often}' for name, often in EVENTS.items())}",
+    )  # fmt: skip
     parser.add_argument("--faketime", type=Path, default=next(iter(FAKETIME), None), help="libfaketimeMT.so.1")
     args = parser.parse_args()
     without = set(args.without)
@@ -433,7 +467,8 @@ def main() -> int:
         neighbour = None if "neighbour" in without else Neighbour(directory / "neighbour", redis, supplier)
         env = {**(clock.env if clock else {}), **({"ESIM_GO_PROXY": f"http://{proxy.address}"} if proxy else {})}
         world = held.enter_context(worker_world(directory, redis, supplier, **env))
-        events = set(EVENTS) - without
+        weights = {**EVENTS, **dict(args.weight)}
+        events = {name: often for name, often in weights.items() if often and name not in without}
         options: dict[str, Any] = {"events": events, "clock": clock, "proxy": proxy, "neighbour": neighbour}
         found = asyncio.run(rampage(world, args.kills, args.seed, within=args.within, **options))
         if found.faults:

@@ -45,6 +45,10 @@ LEAST_PROGRESS: Final = 32 * 1024
 """Bytes."""
 LONG_WRITE: Final = 48 * 1024
 """Bytes from which a write waits for its turn."""
+MAX_CONNECTIONS: Final = 4096
+"""Connections that are open at once, where the limit of open files allows that."""
+SHED: Final = 16
+"""One in so many of them is ended when there is one too many: those that have been idle for longest."""
 MAX_LINES: Final = 1024
 """Header lines that are kept encoded."""
 
@@ -165,9 +169,12 @@ def _line(header: tuple[bytes, bytes]) -> bytes:
 class BoundedProtocol(HttpToolsProtocol):
     """Drops connections whose request does not arrive in time, or whose response is not read.
 
-    Malformed HTTP is answered with a problem document.
+    Malformed HTTP is answered with a problem document. Where there are too many connections, those that have been idle
+    for longest give way to new ones.
     """
 
+    most = MAX_CONNECTIONS
+    """Connections that may be open at once."""
     _in_head = True
     """Whether the next bytes belong to a request line or its headers."""
     _begun = False
@@ -187,12 +194,32 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._cycles: list[RequestResponseCycle] = []
+        self._opened = self.loop.time()
         self._turns = turns_of(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        if len(self.connections) > self.most:
+            self._make_room()
         self._start_timer()
+
+    def _make_room(self) -> None:
+        others: list[Any] = [each for each in self.connections if each is not self]
+        idle = sorted((each for each in others if each.is_idle), key=lambda each: each.idle_since)
+        for each in idle[: 1 + self.most // SHED] or [self]:
+            self.connections.discard(each)
+            each.transport.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is there or under way; the head of one may have begun to arrive."""
+        return self._in_head and not self._open_cycles()
+
+    @property
+    def idle_since(self) -> float:
+        """Since when, on the clock of the event loop."""
+        return self._opened if self._idle_since is None else self._idle_since
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone."""

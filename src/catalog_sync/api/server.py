@@ -16,7 +16,7 @@ from catalog_sync import composition
 from catalog_sync.api.app import Api, Parts
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.ports import Alerts, LocalProtection
-from catalog_sync.api.protocol import BoundedProtocol
+from catalog_sync.api.protocol import MAX_CONNECTIONS, BoundedProtocol
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.domain.models import FAILED_OUTCOMES, CatalogueMeta
 from catalog_sync.jobs import Jobs
@@ -42,13 +42,17 @@ DRAIN: Final = 5
 """Seconds for which responses in progress may go on at the end."""
 BACKLOG: Final = 2048
 """Connections that may wait to be accepted."""
+ACCEPTED_AT_ONCE: Final = 64
+"""Connections that are accepted in one round of the event loop; what is too many is ended in the next."""
+OTHER_FILES: Final = 256
+"""Open files beside the connections of clients: those to Redis and the supplier, logs, the state folder."""
 SHOWN_EVERY: Final = 2.0
 """Seconds between two looks at the breaker and the budget that workers share: here they are only shown."""
 KEEP_ALIVE: Final = 30
 """Seconds for which an idle connection is kept."""
 
 _UVICORN: Final[dict[str, Any]] = {
-    "timeout_keep_alive": KEEP_ALIVE, "timeout_graceful_shutdown": DRAIN, "backlog": BACKLOG, "ws": "none",
+    "timeout_keep_alive": KEEP_ALIVE, "timeout_graceful_shutdown": DRAIN, "backlog": ACCEPTED_AT_ONCE, "ws": "none",
     "lifespan": "off", "log_config": None, "access_log": False, "server_header": False, "proxy_headers": False,
 }  # fmt: skip
 
@@ -197,12 +201,34 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
         yield listener, f"http://{name}:{listener.getsockname()[1]}"
 
 
+def room_for_connections() -> int:
+    """How many connections may be open at once. The soft limit of open files is raised as far as that needs and the
+    hard one allows: with none left, no connection would be accepted, that of a health check neither."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return MAX_CONNECTIONS
+    wanted = MAX_CONNECTIONS + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < wanted:
+        before, soft = soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if soft > before:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(soft - OTHER_FILES, soft // 2))
+
+
 async def serve(api: Api, parts: Parts, listener: socket.socket, *, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; a second one drops responses in progress. Calls ``ready`` once it listens.
 
     At the end: not ready, streams closed, no new connections, and :data:`DRAIN` seconds for requests in progress.
     """
-    server = _Server(uvicorn.Config(api, http=BoundedProtocol, **_UVICORN), ready)
+
+    class Protocol(BoundedProtocol):
+        most = room_for_connections()
+
+    server = _Server(uvicorn.Config(api, http=Protocol, **_UVICORN), ready)
 
     def stop(number: signal.Signals) -> None:
         if server.should_exit:
@@ -243,6 +269,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Calls ``ready`` once it listens."""
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # asyncio has set that to what it accepts at once
         self._ready()
 
     @contextlib.contextmanager

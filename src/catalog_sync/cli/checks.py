@@ -61,6 +61,16 @@ _ROOM: Final = {
 """What to do where Redis takes no writes, by the ``error.type``."""
 
 
+NEEDED: Final = (
+    "HSET KEY a b", "EXPIRE KEY 60", "PEXPIRE KEY 60000", "PTTL KEY", "HGET KEY a", "HMGET KEY a", "HGETALL KEY",
+    "HEXISTS KEY a", "HKEYS KEY", "HLEN KEY", "HSCAN KEY 0", "PERSIST KEY", "TYPE KEY", "EXISTS KEY", "HDEL KEY a",
+    "GET KEY", "SET KEY x EX 60", "ZADD KEY 1 a", "ZREM KEY a", "ZRANGE KEY 0 1", "ZREVRANGE KEY 0 1", "ZCARD KEY",
+    "ZREMRANGEBYRANK KEY 0 1", "ZREMRANGEBYSCORE KEY 0 1", "LRANGE KEY 0 1", "UNLINK KEY", "DEL KEY",
+    "SCAN 0 MATCH KEY", "TIME", "EVALSHA 0 0", "EVAL nothing 0", "SCRIPT LOAD return", "MULTI", "EXEC",
+)  # fmt: skip
+"""Commands that the programs send themselves or in scripts, as they are tried; those of jobs come on top."""
+
+
 class Check(NamedTuple):
     """One finding."""
 
@@ -172,6 +182,12 @@ async def store(settings: Settings) -> StoreFindings:
             info = await redis.call("info", lambda client: client.info())
             found = _judge_redis(opened.backend, info)
             skew = await _skew(redis)
+            if found.status != "fail" and (forbidden := await _forbidden(redis)):
+                return StoreFindings(
+                    fail(
+                        "store", f"the ACL of this user forbids {', '.join(forbidden)}", "allow all commands in its ACL"
+                    )
+                )
             if found.status != "fail" and not await _writes(redis):
                 found = fail("store", f"{found.message}, does not read back what was written", "check that server")
             whole = await catalogue(opened)
@@ -212,6 +228,31 @@ async def _writes(redis: GuardedRedis) -> bool:
     read = await redis.command("read it back", "GET", key)
     await redis.command("remove it", "DEL", key)
     return bool(read == value.encode())
+
+
+async def _forbidden(redis: GuardedRedis) -> list[str]:
+    """Commands that a program needs and the access list of our user does not allow; tried on a key of our own."""
+    from redis.exceptions import NoPermissionError
+
+    from catalog_sync.store.client import named
+
+    key = Key(f"{TAG}:doctor:{secrets.token_hex(8)}")
+    commands = [tuple(key if part == "KEY" else part for part in line.split()) for line in NEEDED]
+
+    async def send(client: Any) -> list[Any]:
+        async with client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*named(command, redis.prefix))
+            return list(await pipeline.execute(raise_on_error=False))
+
+    answers = await redis.call("try commands", send, writes=True)
+    found = zip(NEEDED, answers, strict=True)
+    return [_name(line) for line, answer in found if isinstance(answer, NoPermissionError)]
+
+
+def _name(line: str) -> str:
+    words = line.split()
+    return " ".join(words[: 2 if words[0] == "SCRIPT" else 1])
 
 
 async def _skew(redis: GuardedRedis) -> float:

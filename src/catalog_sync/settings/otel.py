@@ -8,6 +8,7 @@ SDK: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-vari
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping, MutableMapping
 from importlib.metadata import entry_points
 from typing import Final, Literal
@@ -40,6 +41,7 @@ _SCHEMES: Final = {"http/protobuf": ("http", "https"), "grpc": ("http", "https",
 # What the SDK takes without a warning; see opentelemetry.util.re.
 _HEADER_NAME: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+")
 _HEADER_VALUE: Final = re.compile(r"[ !#-+\--:<-\[\]-~]*")
+_GRPC_NAME: Final = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
 _SENDABLE: Final = re.compile(r"[ -~]*")
 
 
@@ -60,6 +62,8 @@ def check_otel(environ: Mapping[str, str]) -> None:
     for signal in SIGNALS:
         exporter_names(environ, signal)
         otlp_endpoint(environ, signal)
+        _check_client_certificate(environ, signal)
+        _check_grpc_headers(environ, signal)
     for name in ("OTEL_BSP_", "OTEL_BLRP_"):
         _check_batch(environ, name)
 
@@ -142,6 +146,43 @@ def _check_endpoint(name: str, text: str, protocol: Protocol) -> None:
     if not usable or not values.VISIBLE.fullmatch(text):
         allowed = "http:// or https:// URL" if protocol == "http/protobuf" else "URL or host:port of a gRPC endpoint"
         raise ConfigurationError(f"{name}={values.shown_address(text)} is not allowed: it must be an {allowed}")
+
+
+def _check_client_certificate(environ: Mapping[str, str], signal: str) -> None:
+    """What the SDK would meet with the first export, in a thread of its own."""
+    key, certificate = (_first(environ, signal, what) for what in ("CLIENT_KEY", "CLIENT_CERTIFICATE"))
+    if key is not None and certificate is None:
+        raise ConfigurationError(f"{key[0]} is not allowed without {OTLP}CLIENT_CERTIFICATE")
+    if certificate is None:
+        return
+    name, path = certificate
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_cert_chain(path, None if key is None else key[1], password=lambda: "")
+        usable = key is not None or otlp_protocol(environ, signal) != "grpc"
+    except (OSError, ValueError):
+        usable = False
+    if not usable:
+        allowed = f"a certificate in PEM format, with its key without passphrase in {OTLP}CLIENT_KEY"
+        raise ConfigurationError(f"{name}={values.shortened(path)} is not allowed: it must be {allowed}")
+
+
+def _check_grpc_headers(environ: Mapping[str, str], signal: str) -> None:
+    """HTTP has more names of headers than gRPC can send."""
+    given = _first(environ, signal, "HEADERS")
+    if given is None or otlp_protocol(environ, signal) != "grpc":
+        return
+    name, text = given
+    names = [unquote(pair.partition("=")[0].strip()).lower() for pair in text.split(",") if pair.strip()]
+    if not all(_GRPC_NAME.fullmatch(each) for each in names):
+        allowed = "names of letters, digits, '-', '_' and '.', none that begins with grpc- or ends with -bin"
+        raise ConfigurationError(f"{name}=*** is not allowed: with gRPC it must have {allowed}")
+
+
+def _first(environ: Mapping[str, str], signal: str, what: str) -> tuple[str, str] | None:
+    """Name and value of the variable of a signal, else of that for all signals."""
+    names = (f"{OTLP}{signal}_{what}", f"{OTLP}{what}")
+    return next(((name, text) for name in names if (text := environ.get(name, "").strip())), None)
 
 
 def _check_batch(environ: Mapping[str, str], prefix: str) -> None:
@@ -229,7 +270,7 @@ _of_otlp: Final[dict[str, values.Reader]] = {
     "TIMEOUT": _seconds,
     "COMPRESSION": values.one_of("gzip", "deflate", "none"),
     "INSECURE": _flag,
-    "CERTIFICATE": values.readable_file,
+    "CERTIFICATE": values.ca_file,
     "CLIENT_KEY": values.readable_file,
     "CLIENT_CERTIFICATE": values.readable_file,
 }

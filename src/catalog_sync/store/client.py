@@ -50,6 +50,9 @@ _READING = frozenset(
 )  # fmt: skip
 
 _REPLY_PREFIX = re.compile(r"-?\b([A-Z][A-Z0-9]{2,})\b")
+_COMMAND = re.compile(r"'([a-z|]{2,40})' command")
+_IN_SCRIPT = re.compile(r"ACL failure in script|user executing the script can't")
+"""How servers before 7.2 say NOPERM of a command within a script."""
 _WRITES_PAUSED = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 _CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 _UNREACHABLE = (
@@ -274,6 +277,8 @@ def translated(name: str, error: BaseException) -> CatalogSyncError:
     else:
         chosen = verdict
     detail = prefix or _detail(error)
+    if prefix == "NOPERM":
+        detail += _forbidden(str(error))
     retry_after = getattr(error, "retry_after", None)
     return kind(
         f"{what} ({name}: {detail})",
@@ -298,12 +303,23 @@ def _reply_prefix(error: BaseException) -> str | None:
     if not isinstance(error, redis_errors.ResponseError):
         return None
     text = str(error)
+    if _IN_SCRIPT.search(text):
+        return "NOPERM"
     if text.startswith("Error running script") or "ERR Error running script" in text:
         inner = re.search(r"-?\b(OOM|READONLY|MISCONF|BUSY|NOREPLICAS|WRONGTYPE|NOPERM)\b", text)
         if inner:
             return inner[1]
     found = _REPLY_PREFIX.match(text)
     return found[1] if found else "ERR"
+
+
+def _forbidden(text: str) -> str:
+    """What the access list of our user lacks, as far as Redis says."""
+    command = _COMMAND.search(text)
+    if command:
+        return f", the ACL of this user forbids {command[1].upper().replace('|', ' ')}"
+    what = "one of the keys" if re.search(r"\bkeys?\b", text) else "a command, which ACL LOG names"
+    return f", the ACL of this user forbids {what}"
 
 
 def _detail(error: BaseException) -> str:

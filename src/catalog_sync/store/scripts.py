@@ -136,7 +136,10 @@ if own(held, claim) then
   redis.call('PEXPIRE', KEYS[1], ttl)
   return {'ok', string.sub(held, #claim + 1, -2)}
 end
-if held then return {'busy', held, redis.call('PTTL', KEYS[1])} end
+if held then
+  if redis.call('PTTL', KEYS[1]) == -1 then redis.call('PEXPIRE', KEYS[1], ttl) end
+  return {'busy', held, redis.call('PTTL', KEYS[1])}
+end
 local published = token_in('GET', KEYS[3])
 local current = text('GET', KEYS[4])
 if current then published = math.max(published, token_in('HGET', ARGV[4] .. current .. ':meta', 'fence')) end
@@ -158,8 +161,8 @@ nothing.
 
 The token is the server's clock in microseconds, raised above every token that the server knows: it does not repeat
 after FLUSHALL or a failover to a replica that lags, where a counter would start again. Doubles hold it exactly until
-the year 2255. A job gets the lock only while it is queued or running, and gets a lost one back only where no one else
-has published meanwhile."""
+the year 2255. A lock without an end is of no run of ours: it gets one. A job gets the lock only while it is queued or
+running, and gets a lost one back only where no one else has published meanwhile."""
 
 LOCK_RENEW = (
     _READING

@@ -19,7 +19,7 @@ import redis
 from celery import signals
 
 from catalog_sync.jobs.keys import ACTIVE, SWEPT, SWEPT_IDLE, WORKER_PREFIX
-from catalog_sync.store.client import connect_blocking
+from catalog_sync.store.client import connect_blocking, translated
 from catalog_sync.store.keys import Key
 from catalog_sync.worker.celery_settings import SWEEP_TASK
 from catalog_sync.worker.process import probe
@@ -88,8 +88,10 @@ class Presence:
             else:
                 recent, pause_ms = self._swept_idle, max(self._sweep_every_ms, int(IDLE_SWEEP * 1000))
             due = self._redis.set(recent, self._name, nx=True, px=pause_ms)
+            if not due and self._redis.pttl(recent) == -1:  # changed by hand: there would never be a sweep again
+                self._redis.pexpire(recent, pause_ms)
         except _errors as error:
-            _log.warning("the worker cannot be registered: %s", type(error).__name__)
+            _log.warning("the worker cannot be registered: %s", translated("register worker", error))
             return
         if due:
             self._ask_for_sweep()

@@ -72,6 +72,9 @@ MAX_SIGNS: Final = 1000
 MAX_REASON: Final = 500
 """Characters of what a person gives as name or reason."""
 
+LONGEST_SILENCE: Final = 3653 * 86_400.0
+"""Seconds for which an incident can be silenced: ten years."""
+
 GAP: Final = 120.0
 """Seconds beyond what was planned after which a look counts as the first one after a gap: the process stood still, as
 on a machine that was suspended."""
@@ -283,7 +286,9 @@ class AlertService:
     def silence(
         self, identifier: str, seconds: float, *, by: str | None = None, reason: str | None = None
     ) -> Incident | None:
-        """For so long, only the end of an incident is sent."""
+        """For so many ``seconds``, greater than 0 and at most :data:`LONGEST_SILENCE`, only the end of an incident is
+        sent. Raises ``TypeError`` or ``ValueError`` for others."""
+        check.number("seconds", seconds, minimum=0, exclusive=True, maximum=LONGEST_SILENCE)
         return self._on_request(
             "silence", identifier, by, reason, lambda incident: incident.silence(self.now() + seconds)
         )

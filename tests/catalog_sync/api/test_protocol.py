@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import resource
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import uvicorn
 
 from catalog_sync.api import protocol
 from catalog_sync.api.protocol import BoundedProtocol, Turns
+from catalog_sync.api.server import room_for_connections
 
 
 class Endless:
@@ -339,3 +341,73 @@ async def test_long_writes_of_many_leave_one_in_a_round_of_the_loop() -> None:
     assert 190 <= len(written) < 200, "who has left holds nobody up"
     assert max(collections.Counter(written).values()) <= 2
     await asyncio.wait_for(write(1), 60)
+
+
+async def test_a_new_connection_takes_the_place_of_what_has_been_idle_for_longest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(BoundedProtocol, "most", 4)
+    done = asyncio.Event()
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/wait":
+            await done.wait()
+        await answer(scope, receive, send)
+
+    async with serving(waits) as port, contextlib.AsyncExitStack() as stack:
+        working, idle, half, used = [await stack.enter_async_context(connected(port)) for _ in range(4)]
+        working[1].write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        half[1].write(b"GET / HTTP/1.1\r\nHost:")
+        used[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await status(used[0]) == b"HTTP/1.1 200 OK\r\n"
+        for victim in (idle, half):
+            fresh = await stack.enter_async_context(connected(port))
+            fresh[1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await status(fresh[0]) == b"HTTP/1.1 200 OK\r\n"
+            with contextlib.suppress(ConnectionResetError):
+                assert await status(victim[0]) == b""
+        done.set()
+        assert await status(working[0]) == b"HTTP/1.1 200 OK\r\n"
+
+
+async def test_where_every_connection_works_a_new_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "most", 2)
+    done = asyncio.Event()
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        await done.wait()
+        await answer(scope, receive, send)
+
+    async with serving(waits) as port, contextlib.AsyncExitStack() as stack:
+        both = [await stack.enter_async_context(connected(port)) for _ in range(2)]
+        for _, writer in both:
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.05)
+        more = await stack.enter_async_context(connected(port))
+        with contextlib.suppress(ConnectionResetError):
+            assert await status(more[0]) == b""
+        done.set()
+        for reader, _ in both:
+            assert await status(reader) == b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised_to", "most"),
+    [
+        (1024, 1024, None, 768),
+        (1024, 2048, 2048, 1792),
+        (1024, 1_048_576, 4352, 4096),
+        (1024, resource.RLIM_INFINITY, 4352, 4096),
+        (65_536, 65_536, None, 4096),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None, 4096),
+        (256, 256, None, 128),
+    ],
+)
+def test_connections_leave_open_files_for_the_rest(
+    soft: int, hard: int, raised_to: int | None, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: changed.append(limits))
+    assert room_for_connections() == most
+    assert changed == ([] if raised_to in (None, soft) else [(raised_to, hard)])

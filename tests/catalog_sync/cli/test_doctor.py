@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -220,3 +221,41 @@ def test_an_escalation_to_a_channel_that_is_not_set_up_is_a_warning(cli: Cli) ->
     [found] = [check for check in result.json["checks"] if check["name"] == "alerts"]
     assert (result.code, found["status"]) == (0, "warn")
     assert found["message"] == "ERROR_ALERT_ESCALATION goes to pagerduty, email, which is not set up"
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path, supplier: Supplier) -> Iterator[tuple[RedisServer, Cli]]:
+    """A server whose rights a test may change."""
+    with RedisServer(tmp_path / "redis") as server:
+        yield server, Cli(tmp_path / "state", supplier, server.url)
+
+
+def test_all_that_the_acl_of_redis_forbids_is_named_in_one_line(own_redis: tuple[RedisServer, Cli]) -> None:
+    server, cli = own_redis
+    server.command("ACL", "SETUSER", "default", "-hget", "-expire", "-script|load", "-set")
+    [found] = [each for each in cli("doctor", "--json").json["checks"] if each["name"] == "store"]
+    assert found["status"] == "fail"
+    assert found["message"] == "the ACL of this user forbids EXPIRE, HGET, SET, SCRIPT LOAD"
+
+
+def test_every_command_that_programs_send_is_tried(own_redis: tuple[RedisServer, Cli]) -> None:
+    server, cli = own_redis
+    server.command("CONFIG", "RESETSTAT")
+    for command in ("run", "status", "search", "alerts", "syncs"):
+        assert cli(command).code == 0
+    with server.client() as client:
+        sent = {name.removeprefix("cmdstat_").replace("|", " ").upper() for name in client.info("commandstats")}
+    assert {"EVALSHA", "HSET", "EXPIRE"} <= sent
+    not_apart = {"HELLO", "PING", "INFO", "CONFIG RESETSTAT", "CLIENT SETINFO", "WATCH"}
+    assert sent - {checks._name(line) for line in checks.NEEDED} <= not_apart
+    assert server.command("KEYS", "*doctor*") == []
+
+
+def test_a_command_that_is_forbidden_within_a_script_is_said_to_be(own_redis: tuple[RedisServer, Cli]) -> None:
+    server, cli = own_redis
+    server.command("ACL", "SETUSER", "default", "-expire")
+    error = cli("run", "--json").json["error"]
+    assert error["message"].endswith("NOPERM, the ACL of this user forbids a command, which ACL LOG names)") or (
+        "forbids EXPIRE" in error["message"]  # newer servers name it
+    )
+    assert error["type"] == "redis_noperm"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from catalog_sync.domain.errors import CacheConnectionError, LockLostError
 from catalog_sync.domain.models import LockHolder
 from catalog_sync.store import CatalogStore, LockLease, SharedOwner, StaleFenceError, open_store
 from catalog_sync.store.client import GuardedRedis, connect_url
+from catalog_sync.store.errors import CorruptEntryError
+from catalog_sync.store.keys import LOCK
 from catalog_sync.store.lock import SyncLock
 from otel_resilience import Policy
 from support.published import lease_of, publish, quick_policy, store_settings
@@ -37,6 +40,21 @@ async def test_a_second_run_is_told_who_holds_the_lock_and_since_when(server: Re
         seen = await store.lock_holder()
         assert seen is not None
         assert seen.owner == lease.owner
+
+
+@pytest.mark.parametrize("held", ['{"owner": "me", "since": "2026-11-24T02:00:00Z", "correlation_id": "x"}', "garbage"])
+async def test_a_lock_that_would_never_expire_does_so_after_a_lease(
+    server: RedisServer, tmp_path: Path, held: str
+) -> None:
+    async with short_lock(server, tmp_path, 0.3) as store:
+        server.command("SET", LOCK, held)
+        with contextlib.suppress(CorruptEntryError):
+            assert isinstance(await store.acquire_lock("b" * 32), LockHolder)
+        assert 0 < server.command("PTTL", LOCK) <= 300
+        async with asyncio.timeout(60):
+            while server.command("EXISTS", LOCK):
+                await asyncio.sleep(0.02)
+        assert isinstance(await store.acquire_lock("b" * 32), LockLease)
 
 
 async def test_holding_renews_and_the_end_frees(server: RedisServer, tmp_path: Path) -> None:

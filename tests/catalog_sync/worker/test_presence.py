@@ -9,6 +9,7 @@ from typing import Any
 import fakeredis
 import pytest
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
+from redis.exceptions import NoPermissionError
 
 from catalog_sync.jobs.keys import ACTIVE, SWEPT, SWEPT_IDLE, WORKER_PREFIX
 from catalog_sync.settings.settings import Settings
@@ -68,6 +69,36 @@ def test_a_job_that_begins_after_an_idle_sweep_is_swept_at_the_next_heartbeat(
     redis.delete(ACTIVE)
     worker.beat()
     assert sweeps == ["sweep", "sweep"]
+
+
+@pytest.mark.parametrize("under_way", [True, False])
+@pytest.mark.parametrize("found", ["text", "list"])
+def test_a_mark_that_would_never_expire_ends_no_sweeps(
+    tmp_path: Path, redis: fakeredis.FakeRedis, sweeps: list[str], *, under_way: bool, found: str
+) -> None:
+    worker = _presence(tmp_path)
+    if under_way:
+        redis.set(ACTIVE, "job")
+    mark = SWEPT if under_way else SWEPT_IDLE
+    redis.set(mark, "w2") if found == "text" else redis.rpush(mark, "x")
+    worker.beat()
+    assert sweeps == []
+    assert 0 < redis.pttl(mark) <= 1000 * IDLE_SWEEP
+    redis.pexpire(mark, 0)
+    worker.beat()
+    assert sweeps == ["sweep"]
+
+
+def test_what_the_acl_forbids_is_named(
+    tmp_path: Path, redis: fakeredis.FakeRedis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NoPermissionError("User w has no permissions to run the 'set' command")
+
+    monkeypatch.setattr(redis, "set", refuse)
+    _presence(tmp_path).beat()
+    [line] = caplog.messages
+    assert "NOPERM, the ACL of this user forbids SET" in line
 
 
 @pytest.mark.parametrize(("lease_ms", "every"), [(15_000, 5.0), (60_000, 5.0), (6_000, 2.0), (500, 1.0)])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 
 from otel_resilience import Severity
@@ -58,6 +61,21 @@ class TestFlapping:
             world.resolve()
             world.run(700)
         assert [message.status.value for message in world.messages()] == ["firing", "resolved"] * 4
+
+    def test_does_not_hold_up_what_becomes_critical_while_it_waits(self) -> None:
+        world = World(config=AlertConfig(escalation=()))
+        for _ in range(2):
+            world.report()
+            world.run(20)
+            world.service.close_incident(TROUBLE)
+            world.run(100)
+        assert len(world.messages()) == 4
+        world.report()
+        world.run(600)
+        assert world.messages() == []
+        world.report(severity=Severity.CRITICAL)
+        world.run(60)
+        assert [message.severity for message in world.messages()] == [Severity.CRITICAL]
 
     def test_a_person_who_closes_it_waits_for_nothing(self) -> None:
         world = World(config=AlertConfig(escalation=()))
@@ -163,8 +181,32 @@ class TestAClockThatWasAhead:
         assert incident is not None
         assert incident.last_notified_at <= clock.now
 
+    @pytest.mark.parametrize("severity", [Severity.HIGH, Severity.CRITICAL])
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_does_not_hold_up_a_first_message_that_waits_for_its_group(self, severity: Severity, shared: bool) -> None:
+        """As where the clock is set at the start of a machine, a moment after something failed."""
+        clock = FakeClock(EPOCH)
+        store = MemoryStore() if shared else None
+        world = World(config=AlertConfig(escalation=(), group_wait=30.0), clock=clock, store=store)
+        world.service._wall_clock = lambda: clock.now + 9 * HOUR
+        world.service._set_clock()
+        world.report(severity=severity)
+        world.service._share(everything=True)
+        world.service._wall_clock = clock
+        world.service._set_clock()
+        world.run(70)
+        assert [message.reason for message in world.messages()] == ["new"]
+
 
 class TestASilence:
+    @pytest.mark.parametrize("seconds", [0, -1, math.inf, math.nan, 1e12, "60", None, True])
+    def test_that_cannot_be_kept_is_refused(self, seconds: Any) -> None:
+        world = World(config=AlertConfig(escalation=()))
+        world.report()
+        world.run(30)
+        with pytest.raises((TypeError, ValueError), match="seconds"):
+            world.service.silence(TROUBLE, seconds)
+
     def test_of_an_open_incident_does_not_end_it(self) -> None:
         world = World(config=AlertConfig(escalation=()))
         world.report(quiet_after=60.0)

@@ -405,24 +405,43 @@ class TestAClockThatWasAhead:
     def test_what_it_wrote_down_happened_now(self) -> None:
         seen = incident(sent_at=(T - 5, T + 5), **dict.fromkeys(self.TIMES, T + 9))
         seen.recent.extend([(T - 1, "503"), (T + 1, None)])
-        seen.not_after(T)
+        seen.not_after(T, CONFIG)
         assert {name: getattr(seen, name) for name in self.TIMES} == dict.fromkeys(self.TIMES, T)
         assert seen.sent_at == (T - 5, T)
         assert list(seen.recent) == [(T - 1, "503"), (T, None)]
 
     def test_what_lies_before_stays(self) -> None:
         seen = incident(**dict.fromkeys(self.TIMES, T - 9))
-        seen.not_after(T)
+        seen.not_after(T, CONFIG)
         assert {name: getattr(seen, name) for name in self.TIMES} == dict.fromkeys(self.TIMES, T - 9)
 
     def test_what_did_not_happen_still_did_not(self) -> None:
         seen = incident()
-        seen.not_after(T)
+        seen.not_after(T, CONFIG)
         assert (seen.calm_since, seen.over_at, seen.acknowledged_at) == (None, None, None)
+
+    def test_what_it_planned_is_planned_from_now_on(self) -> None:
+        seen = incident(due=T + 9 * HOUR, not_before=T + 9 * HOUR, sent_at=(T + 8 * HOUR,))
+        seen.not_after(T, CONFIG)
+        assert (seen.not_before, seen.due) == (T + 60, T + 60)
+        seen = incident(due=T + 9 * HOUR)
+        seen.not_after(T, CONFIG)
+        assert seen.due == T + 60
+        flapping = incident(due=T + HOUR, not_before=T + HOUR, sent_at=(T, T, T, T))
+        flapping.not_after(T, CONFIG)
+        assert (flapping.not_before, flapping.due) == (T + HOUR, T + HOUR), "the bound of an hour stays"
+
+    def test_what_is_planned_for_soon_stays(self) -> None:
+        seen = incident(due=T + 5)
+        seen.not_after(T, CONFIG)
+        assert (seen.due, seen.not_before) == (T + 5, NEVER)
+        seen = incident()
+        seen.not_after(T, CONFIG)
+        assert seen.due == math.inf
 
     def test_a_threshold_is_counted_on(self) -> None:
         seen = incident(alert={"threshold": 2, "window": 60.0})
-        seen.not_after(T)
+        seen.not_after(T, CONFIG)
         for number in range(1, 4):
             seen.see(seen.alert, T + number)
         assert [at for at, _ in seen.recent] == [T + 2, T + 3]
@@ -673,7 +692,7 @@ class TestItsRecord:
         "name", ["first_seen", "last_seen", "last_notified_at", "unreported_since", "total", "unreported_count"]
     )
     def test_a_time_or_count_that_is_no_number_is_refused_by_name(self, name: str) -> None:
-        with pytest.raises(TypeError, match=f"^{name} is not a number$"):
+        with pytest.raises(TypeError, match=f"^{name} is not of its type$"):
             Incident.load({**incident().dump(), name: "7"})
 
     @pytest.mark.parametrize(

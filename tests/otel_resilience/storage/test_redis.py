@@ -30,7 +30,7 @@ from otel_resilience.storage import (
     StorageError,
 )
 from otel_resilience.storage.backends import redis as redis_backend
-from otel_resilience.storage.protocol import Merge
+from otel_resilience.storage.protocol import Merge, RateStep
 from otel_resilience.testing import RecordedTelemetry
 from support.redis_server import RedisServer
 from support.resilience import Script, TransientFault
@@ -335,6 +335,26 @@ def test_an_unused_key_expires_and_what_cannot_be_read_counts_as_empty(server: R
     look(storage)
     assert 99_000 < int(server.command("PTTL", key)) <= 100_000, "a look alone keeps it too"
     storage.close()
+
+
+@pytest.mark.parametrize("field", ["paused_until", "next_turn"])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e300", "99999999999", "soon", "", "-1"])
+def test_a_turn_that_someone_else_wrote_stops_no_process(server: RedisServer, field: str, value: str) -> None:
+    server.command("FLUSHALL")
+    storage = RedisStorage(server.url)
+    step = RateStep(limit=10, window=1.0, cost=1, pause=0.0, sender="a")
+    server.command("HSET", storage.key("rate", "supplier"), field, value)
+    assert storage.rate("supplier", step).wait <= 1.0
+    assert 0 < server.command("PTTL", storage.key("rate", "supplier")) < 60_000
+
+
+@pytest.mark.parametrize("kind", ["rate", "senders"])
+def test_turns_of_another_type_are_begun_anew(server: RedisServer, kind: str) -> None:
+    server.command("FLUSHALL")
+    storage = RedisStorage(server.url)
+    server.command("RPUSH", storage.key(kind, "supplier"), "x")
+    view = storage.rate("supplier", RateStep(limit=10, window=1.0, cost=1, pause=0.0, sender="a"))
+    assert (view.granted, view.senders) == (True, 1)
 
 
 def test_a_key_of_another_type_is_an_error_of_the_storage(server: RedisServer) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import json
 import logging
 import re
 import socket
@@ -21,6 +22,7 @@ from otel_resilience.alerting.channels._bounded import BoundedThread
 from otel_resilience.alerting.channels._proxy import proxy_for
 from otel_resilience.alerting.channels._text import encode
 from otel_resilience.alerting.channels.errors import REVOKED_STATUSES, ChannelError
+from otel_resilience.classification import error_types
 from otel_resilience.classification.defaults import classify
 from otel_resilience.classification.model import Classification, ErrorClass, Severity
 from otel_resilience.classification.rules.http_status import classify_status
@@ -37,9 +39,15 @@ if TYPE_CHECKING:
 USER_AGENT: Final = "otel-resilience-alerts"
 MAX_ANSWER: Final = 4096
 """Bytes of an answer that are read at most."""
+CONTRADICTED_WITHIN: Final = 1.0
+"""Seconds that the beginning of a body has to say that a success is none."""
 
 _NOT_MODIFIED: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, "304")
 """No answer to a POST, and so no confirmation."""
+_CONTRADICTION: Final = Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.INVALID_RESPONSE)
+"""A status of success whose body reports a failure, or comes from something before the receiver."""
+_FAILED_BEHIND: Final = b"webhook message delivery failed"
+"""How connectors of Teams begin when what is behind them refuses."""
 _URL_PROBLEM: Final = "the URL of an alert channel must be http:// or https:// with a host, and hold no blanks"
 _NO_URL = re.compile(r"[\s\\\x00-\x1f\x7f\ud800-\udfff]")
 _TOKEN_LIKE = re.compile(r"(?=.*\d)[A-Za-z0-9._~+=-]{16,}")
@@ -54,14 +62,17 @@ def _not_ours(record: logging.LogRecord) -> bool:
 class Endpoint:
     """Where a channel posts to."""
 
-    def __init__(self, channel: str, url: str, *, reasons: frozenset[str] = frozenset()) -> None:
-        """``reasons`` are the bodies of refusals that may be repeated in errors. Raises ``ValueError`` for the URL, and
-        for the proxy that the environment names for it."""
+    def __init__(
+        self, channel: str, url: str, *, reasons: frozenset[str] = frozenset(), any_body: bool = False
+    ) -> None:
+        """``reasons`` are the bodies of refusals that may be repeated in errors. ``any_body``: a success is one,
+        whatever its body says. Raises ``ValueError`` for the URL, and for the proxy that the environment names."""
         import httpx  # early, so that a missing one shows at construction
 
         self.channel = channel
         self._url = checked_url(url)
         self._reasons = reasons
+        self._any_body = any_body
         try:
             httpx.URL(self._url)
         except (httpx.InvalidURL, ValueError):
@@ -92,6 +103,8 @@ class Endpoint:
 
     def _judge(self, status: int, headers: Mapping[str, str], answer: bytes) -> None:
         if 200 <= status < 300:
+            if not self._any_body and says_no(answer):
+                raise self._error(_CONTRADICTION, status=status)
             return
         verdict = classify_status(status, headers) or _NOT_MODIFIED
         if status in REVOKED_STATUSES:
@@ -213,6 +226,8 @@ class _Attempt(BoundedThread):
             "Connection": "close",
             **headers,
         }
+        self._timeouts: dict[str, float] = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout)
+        """By what httpx waits for."""
         self._socket: socket.socket | None = None
         self._given_up = self._proxy_refused = False
 
@@ -239,11 +254,14 @@ class _Attempt(BoundedThread):
                 self._url,
                 content=self._body,
                 headers=self._request_headers,
-                extensions={"trace": self._trace},
+                extensions={"trace": self._trace, "timeout": self._timeouts},
             ) as response,
         ):
             self.headers, self.status = dict(response.headers), response.status_code
-            if not response.is_success:  # a success is confirmed by now, whatever becomes of its body
+            if response.is_success:  # confirmed by now, unless the body says otherwise at once
+                self._timeouts["read"] = min(CONTRADICTED_WITHIN, self._timeout)
+                self.answer = next(response.iter_raw(), b"")[:MAX_ANSWER]
+            else:
                 self.answer = _beginning(response, ends)
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
@@ -295,6 +313,18 @@ def _beginning(response: httpx.Response, ends: float) -> bytes:
         if len(read) >= MAX_ANSWER or time.monotonic() >= ends:
             break
     return read[:MAX_ANSWER]
+
+
+def says_no(answer: bytes) -> bool:
+    """Whether the body of a success is a page, as of a login or a proxy, or reports a failure."""
+    text = answer.strip()
+    if text.startswith(b"<") or text.lower().startswith(_FAILED_BEHIND):
+        return True
+    try:
+        said = json.loads(text) if text.startswith(b"{") else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and (said.get("ok") is False or said.get("success") is False)
 
 
 def direct_client(proxy: str | None, *, timeout: float) -> httpx.Client:

@@ -6,9 +6,11 @@ import base64
 import dataclasses
 import email.message
 import functools
+import logging
 import smtplib
 import socket
 import ssl
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -26,11 +28,16 @@ MIN_INTERVAL: Final = 1.0
 MAX_SUBJECT: Final = 200
 MAX_VALUE: Final = 1000
 MAX_FACTS: Final = 20_000
+MAX_LEFT: Final = 100
+"""Messages of which is remembered whom they have not reached."""
+
+_log = logging.getLogger("otel_resilience.alerting")
 
 _FORM: Final = (
-    "smtp:// (with STARTTLS) or smtps://, user:password@ where the server asks for it, a host, and"
+    "smtp:// (with STARTTLS) or smtps://, user:password@ in ASCII where the server asks for it, a host, and"
     " /?from=ADDRESS&to=ADDRESS,ADDRESS; to= may stand more than once, tls=none sends without TLS and password"
 )
+_LATER: Final = Classification(ErrorClass.TRANSIENT, Severity.HIGH, "503")
 _NO_ADDRESS: Final = frozenset(' \t\r\n<>,;:"\\')
 _PORTS: Final = {"smtp": 587, "smtps": 465}
 
@@ -74,6 +81,7 @@ def read_url(url: str) -> MailServer:
         and bool(recipients)
         and all("@" in address.strip("@") and _NO_ADDRESS.isdisjoint(address) for address in addresses)
         and (user is None) == (password is None)
+        and f"{user}{password}".isascii()  # SMTP's way to sign in takes no other
         and not (plain and (parts.scheme == "smtps" or password))
     )
     if not usable:
@@ -115,21 +123,47 @@ class EmailChannel:
         self.coalesce_from = coalesce_from
         self._server = read_url(url)
         self._tls = tls_context
+        self._left: dict[str, tuple[str, ...]] = {}
+        """By the ID of a message the recipients that it has not reached, where it has reached others."""
         if self._server.password:
             register_secret(self._server.password)
             login = f"\0{self._server.user}\0{self._server.password}"
             register_secret(base64.b64encode(login.encode()).decode())  # as it is sent
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
-        """Hands the mail over, within ``timeout`` seconds. Raises :class:`ChannelError`."""
-        self._run(_Transfer(self._server, build_mail(notification, self._server), self._tls or _default_tls(), timeout))
+        """Hands the mail over, within ``timeout`` seconds. Raises :class:`ChannelError`, also where the server puts off
+        some recipients: it is tried again for those alone. One that it refuses for good beside others is logged."""
+        server = self._server
+        recipients = self._left.get(notification.id, server.recipients)
+        transfer = _Transfer(
+            server, build_mail(notification, server), self._tls or _default_tls(), timeout, recipients=recipients
+        )
+        self._run(transfer)
+        self._left.pop(notification.id, None)
+        self._judge(notification, transfer.refused)
+
+    def _judge(self, notification: Notification, refused: Mapping[str, int]) -> None:
+        for_good = [code for code in refused.values() if code >= 500]
+        if for_good:
+            _log.warning(
+                "the mail server refuses %d of the %d recipients of alerts: %s",
+                len(for_good),
+                len(self._server.recipients),
+                ", ".join(map(str, sorted(set(for_good)))),
+            )
+        put_off = tuple(recipient for recipient, code in refused.items() if code < 500)
+        if put_off:
+            if len(self._left) >= MAX_LEFT:
+                del self._left[next(iter(self._left))]
+            self._left[notification.id] = put_off
+            raise self._error(_LATER, refused[put_off[0]], smtplib.SMTPRecipientsRefused.__name__)
 
     def reach(self, *, timeout: float) -> None:
         """A delivery in dry form: connects, with TLS, and signs in, within ``timeout`` seconds; hands no mail over.
 
         Raises :class:`ChannelError`.
         """
-        self._run(_Transfer(self._server, None, self._tls or _default_tls(), timeout))
+        self._run(_Transfer(self._server, None, self._tls or _default_tls(), timeout, recipients=()))
 
     def _run(self, transfer: _Transfer) -> None:
         if not transfer.bounded():
@@ -166,9 +200,18 @@ class _Transfer(BoundedThread):
     """One mail, or none."""
 
     def __init__(
-        self, server: MailServer, mail: email.message.EmailMessage | None, tls: ssl.SSLContext, timeout: float
+        self,
+        server: MailServer,
+        mail: email.message.EmailMessage | None,
+        tls: ssl.SSLContext,
+        timeout: float,
+        *,
+        recipients: tuple[str, ...],
     ) -> None:
         super().__init__("alert mail", timeout)
+        self.refused: dict[str, int] = {}
+        """Recipients that the server did not take while it took others, with its replies."""
+        self._recipients = recipients
         self.failure: tuple[Classification, int | None, str] | None = None
         self._server, self._mail, self._tls = server, mail, tls
         self._client: smtplib.SMTP | None = None
@@ -194,7 +237,8 @@ class _Transfer(BoundedThread):
             if server.user is not None:
                 client.login(server.user, server.password or "")
             if self._mail is not None:
-                client.send_message(self._mail, server.sender, list(server.recipients))
+                refused = client.send_message(self._mail, server.sender, list(self._recipients))
+                self.refused = {recipient: code for recipient, (code, _) in refused.items()}
             else:
                 client.quit()
         finally:
@@ -210,10 +254,7 @@ def _verdict(error: Exception) -> Classification:
     else:
         codes = [error.smtp_code] if isinstance(error, smtplib.SMTPResponseException) else []
     if codes:
-        later = min(codes) < 500
-        return Classification(
-            ErrorClass.TRANSIENT if later else ErrorClass.PERMANENT, Severity.HIGH, "503" if later else "400"
-        )
+        return _LATER if min(codes) < 500 else Classification(ErrorClass.PERMANENT, Severity.HIGH, "400")
     if isinstance(error, smtplib.SMTPServerDisconnected):
         return classify(ConnectionResetError())
     if isinstance(error, smtplib.SMTPNotSupportedError):

@@ -51,7 +51,7 @@ class WebhookChannel(Posting):
         self.name = name
         self.min_interval = min_interval
         self.coalesce_from = coalesce_from
-        self._endpoint = Endpoint(name, url)
+        self._endpoint = Endpoint(name, url, any_body=True)
         self._secret = b"" if secret is None else check.secret_text("secret", secret).encode()
         self._now, self._template = now, template
         if secret:

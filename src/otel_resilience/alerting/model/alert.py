@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
+from otel_resilience._internal import stored
 from otel_resilience._internal import validation as check
 from otel_resilience.classification.model import Severity
 from otel_resilience.redaction import REDACTED, is_secret_name, redact, redact_url
@@ -287,10 +288,15 @@ class Notification:
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Notification:
         """The inverse of :meth:`dump`. Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
-        fields = dict(data)
+        fields = stored.known_fields(cls, data)
+        links = stored.known_fields(Links, fields.pop("links"))
+        stored.check_fields(cls, fields)
+        stored.check_fields(Links, links)
+        times = ("first_seen", "last_seen", "caused_at", "ended_at", "quiet_after")
+        stored.check_times(fields.get(name) for name in times)
+        fields["links"] = Links(**links)
         fields["status"] = Status(fields["status"])
         fields["severity"] = Severity(fields["severity"])
-        fields["links"] = Links(**fields["links"])
         channels = fields.get("channels")
         fields["channels"] = None if channels is None else tuple(channels)
         fields["further_channels"] = tuple(fields["further_channels"])

@@ -152,6 +152,8 @@ class IncidentBook:
         if incident.phase in {Phase.WATCHING, Phase.INHIBITED}:
             return self._begin(incident, now, urgent=alert.at_once)
         if incident.phase is Phase.PENDING:
+            if incident.severity is Severity.CRITICAL:  # which the bound of an hour does not hold up
+                incident.not_before = min(incident.not_before, incident.earliest(self.config))
             if incident.severity is Severity.CRITICAL or alert.at_once:
                 incident.due = min(incident.due, max(now, incident.not_before))
             return "cooldown" if incident.not_before > now else "grouped"
@@ -253,7 +255,7 @@ class IncidentBook:
 
     def merge(self, stored: Incident, now: float) -> None:
         """Take in how the store knows an incident; what this process observed meanwhile is added to it."""
-        stored.not_after(now)
+        stored.not_after(now, self.config)
         own = self._incidents.get(stored.fingerprint)
         if own is None:
             forgotten = stored.phase is Phase.OVER and now >= stored.last_seen + self.config.remember
@@ -300,7 +302,7 @@ class IncidentBook:
     def clock_was_set(self, now: float) -> None:
         """The clock was put right, and may have been ahead."""
         for incident in self:
-            incident.not_after(now)
+            incident.not_after(now, self.config)
 
     def settle(self, now: float) -> None:
         """After a merge: consequences whose cause ended in another process are over."""

@@ -8,6 +8,7 @@ not, it takes the newer record and adds what it observed (:meth:`Incident.absorb
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 import secrets
 from collections import deque
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
+from otel_resilience._internal import stored
 from otel_resilience.alerting.model.alert import Alert, Notification, Scalar, Status, rfc3339
 from otel_resilience.alerting.model.config import AlertConfig, EscalationStep
 from otel_resilience.alerting.model.observed import Observed, append_recent, count_type
@@ -33,6 +35,18 @@ SETTLE: Final = 900.0
 repeats it before it has observed the incident itself."""
 
 _SEVERITIES: Final = tuple(Severity)
+_TIMES: Final = (
+    "first_seen", "last_seen", "unreported_since", "last_notified_at", "due", "not_before", "calm_since", "over_at",
+    "acknowledged_at", "silenced_until",
+)  # fmt: skip
+_UNLIMITED: Final = {"due": math.inf, "not_before": -math.inf, "silenced_until": -math.inf}
+"""Times that need not be one, which JSON holds as ``null``."""
+_ENTRIES: Final[dict[str, dict[str, Any]]] = {
+    "deliveries": {"channel": str, "message": int, "seconds": float},
+    "escalations": {"severity": Severity, "channels": list[str]},
+    "actions": {"action": str, "by": str | None, "reason": str | None},
+}
+"""What the entries of these lists hold besides the time."""
 _LOCAL: Final = frozenset({"watched_since", "started_here", "observed_here", "resend", "fresh", "unsaved"})
 """Fields that concern one process."""
 _FORMER_NAMES: Final = {
@@ -263,8 +277,14 @@ class Incident:
             return -math.inf
         return self.sent_at[-place] + HOUR
 
-    def not_after(self, now: float) -> None:
-        """What a clock that was ahead wrote down happened now, at the latest."""
+    def earliest(self, config: AlertConfig) -> float:
+        """From when on its first message may follow those about earlier incidents."""
+        if not self.sent_at:
+            return -math.inf
+        return max(self.sent_at[-1] + config.rate_limit, self.room_for(1))
+
+    def not_after(self, now: float, config: AlertConfig) -> None:
+        """What a clock that was ahead wrote down happened now, at the latest; what it planned is planned anew."""
         for name in ("first_seen", "last_seen", "last_notified_at", "unreported_since", "watched_since"):
             setattr(self, name, min(getattr(self, name), now))
         for name in ("calm_since", "over_at", "acknowledged_at"):
@@ -272,6 +292,9 @@ class Incident:
             setattr(self, name, None if at is None else min(at, now))
         self.sent_at = tuple(min(at, now) for at in self.sent_at)
         self.recent = deque((min(at, now), kind) for at, kind in self.recent)
+        self.not_before = min(self.not_before, max(now + config.rate_limit, self.earliest(config)))
+        if self.due != math.inf:
+            self.due = min(self.due, max(now + max(config.group_wait, config.rate_limit), self.not_before))
 
     def absorb(self, observed: Observed) -> None:
         """Add what this process observed to what the store holds. An occurrence or a sign of recovery: the later one
@@ -501,10 +524,13 @@ class Incident:
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Incident:
         """The inverse of :meth:`dump`. Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
-        known = {field.name for field in dataclasses.fields(cls)} - _LOCAL
-        renamed = {_FORMER_NAMES.get(name, name): value for name, value in data.items()}
-        fields = {name: value for name, value in renamed.items() if name in known}
-        alert = dict(fields["alert"])
+        renamed = {_FORMER_NAMES.get(name, name): value for name, value in data.items() if name not in _LOCAL}
+        fields = stored.known_fields(cls, renamed)
+        alert = stored.known_fields(Alert, fields.pop("alert"))
+        unlimited = {name: fields.pop(name) for name in _UNLIMITED if fields[name] is None}
+        stored.check_fields(cls, fields)
+        stored.check_fields(Alert, alert)
+        _check(fields)
         alert["severity"] = Severity(alert["severity"])
         alert["fingerprint_by"] = tuple(alert["fingerprint_by"])
         fields.update(
@@ -523,14 +549,23 @@ class Incident:
             escalations=list(fields.get("escalations", ())),
             error_types=dict(fields["error_types"]),
             watched_since=fields["last_seen"],
-            due=math.inf if fields["due"] is None else fields["due"],
-            not_before=-math.inf if fields["not_before"] is None else fields["not_before"],
-            silenced_until=-math.inf if fields["silenced_until"] is None else fields["silenced_until"],
+            **{name: _UNLIMITED[name] for name in unlimited},
         )
-        for name in ("first_seen", "last_seen", "last_notified_at", "unreported_since", "total", "unreported_count"):
-            if not isinstance(fields[name], (int, float)):
-                raise TypeError(f"{name} is not a number")
         return cls(**fields)
+
+
+def _check(fields: Mapping[str, Any]) -> None:
+    """Raises ``KeyError``, ``TypeError`` or ``ValueError`` where what was stored of an incident cannot be."""
+    stored.check_times(fields.get(name) for name in _TIMES)
+    stored.check_times(fields.get("sent_at", ()))
+    stored.check_times(at for at, _ in fields["recent"])
+    if min(fields[name] for name in ("total", "unreported_count", "messages", "returns")) < 0:
+        raise ValueError("less than none")
+    for name, kinds in _ENTRIES.items():
+        for entry in fields.get(name, ()):
+            datetime.datetime.fromisoformat(entry["at"])
+            if not all(stored.fits(entry[key], kind) for key, kind in kinds.items()):
+                raise TypeError(f"an entry of {name} is none")
 
 
 def message_number(notification: Notification) -> int:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from otel_resilience._internal.files import make_private
 from otel_resilience.alerting.model.alert import Notification, rfc3339
-from otel_resilience.alerting.persistence.store import set_aside, write_synced
+from otel_resilience.alerting.persistence.store import LeftAlone, set_aside, write_synced
 from otel_resilience.redaction import redact
 
 MAX_AGE: Final = 86_400.0
@@ -30,6 +30,7 @@ NEVER_TRIED: Final = 7 * 86_400.0
 MAX_DEAD_LETTERS: Final = 200
 
 _LOCK: Final = ".lock"
+_DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 _log = logging.getLogger("otel_resilience.alerting")
 
@@ -58,6 +59,7 @@ class Outbox:
         self._now = wall_clock
         self._own: Path | None = None
         self._lock: int | None = None
+        self._left_alone = LeftAlone()
 
     def put(self, notification: Notification) -> None:
         """Keep it until :meth:`remove`; the same ID replaces what was kept. Raises ``OSError``."""
@@ -85,10 +87,15 @@ class Outbox:
         taken = []
         for folder in self._left_behind():
             for path in sorted(folder.glob("*.json")):
-                notification = _read(path)
+                notification = self._read(path)
                 if notification is None or not is_ours(notification):
                     continue
-                path.rename(self._mine() / path.name)
+                mine = self._mine()
+                try:
+                    path.rename(mine / path.name)
+                except OSError as error:
+                    self._left_alone.log(path, error)
+                    continue
                 if self._now() - notification.caused_at > NEVER_TRIED:
                     self.move_to_dead_letters(notification, "no channel took it within a week")
                 else:
@@ -97,7 +104,7 @@ class Outbox:
 
     def waiting(self) -> list[Notification]:
         """Everything that lies here, whichever process handles it, oldest first."""
-        found = [_read(path) for path in self._waiting.glob("*/*.json")]
+        found = [self._read(path) for path in self._waiting.glob("*/*.json")]
         return sorted((each for each in found if each is not None), key=lambda each: (each.caused_at, each.id))
 
     def dead_letters(self) -> list[dict[str, Any]]:
@@ -111,10 +118,11 @@ class Outbox:
         for path in sorted(self._dead.glob("*.json")):
             try:
                 letter = json.loads(path.read_text("utf-8"))
-                yield path, {"at": letter["at"], "reason": letter["reason"]}, Notification.load(letter["notification"])
+                notification = Notification.load(letter["notification"])
+                yield path, {"at": str(letter["at"]), "reason": str(letter["reason"])}, notification
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except (OSError, *_DAMAGE) as error:
                 _log.warning("the dead letter %s cannot be read: %s", path.name, type(error).__name__)
 
     def revive(self, identifier: str) -> Notification | None:
@@ -145,12 +153,32 @@ class Outbox:
             self._own = fresh.rename(self._waiting / name)
         return self._own
 
+    def _read(self, path: Path) -> Notification | None:
+        """``None`` where there is none, one that cannot be read now, or a damaged one, which is set aside."""
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:  # says nothing about what is in it
+            self._left_alone.log(path, error)
+            return None
+        try:
+            return Notification.load(json.loads(text.decode()))
+        except _DAMAGE as error:
+            _log.warning("the notification in %s is damaged and set aside: %s", path.name, type(error).__name__)
+            set_aside(path)
+            return None
+
     def _left_behind(self) -> Iterator[Path]:
         """The folders of processes that ended, each locked while it is looked at and removed when it is empty."""
         for folder in sorted(self._waiting.glob("[!.]*/")):
             if folder == self._own:
                 continue
-            lock = _locked(folder)
+            try:
+                lock = _locked(folder)
+            except OSError as error:
+                self._left_alone.log(folder, error)
+                continue
             if lock is None:
                 continue
             try:
@@ -190,14 +218,3 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _name(notification: Notification) -> str:
     return "".join(char if char.isalnum() or char == "-" else "_" for char in notification.id) + ".json"
-
-
-def _read(path: Path) -> Notification | None:
-    try:
-        return Notification.load(json.loads(path.read_text("utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        _log.warning("the notification in %s cannot be read and is set aside: %s", path.name, type(error).__name__)
-        set_aside(path)
-        return None

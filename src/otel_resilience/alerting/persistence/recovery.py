@@ -16,6 +16,7 @@ from otel_resilience.alerting.persistence.outbox import MAX_AGE, MAX_DEAD_LETTER
 from otel_resilience.alerting.persistence.store import IncidentStore, Record, revision_of
 from otel_resilience.alerting.persistence.writer import DiskWriter
 from otel_resilience.classification.model import Severity
+from otel_resilience.redaction import redact
 
 DURABLE: Final = Severity.HIGH
 """From this severity on, notifications survive the process in the outbox."""
@@ -238,7 +239,7 @@ def _readable(record: Record) -> Incident | None:
     try:
         return Incident.load(record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        _log.warning("a stored incident cannot be read: %s", type(error).__name__)
+        _log.warning("a stored incident is damaged and left out: %s", redact(f"{type(error).__name__}: {error}"))
         return None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_resilience.alerting.persistence.store import MAX_AGE, MAX_RECORDS, Record, Swap
+from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -93,13 +94,21 @@ class RedisStore:
         try:
             return question()
         except (RedisError, ValueError) as error:
-            raise ConnectionError(f"the store of incidents did not answer: {type(error).__name__}") from error
+            raise ConnectionError(f"the store of incidents did not answer: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """What went wrong: the answer of Redis names the command or the key, that it forbids for example."""
+    from redis.exceptions import ResponseError
+
+    name = type(error).__name__
+    return f"{name}: {redact(str(error))[:200]}" if isinstance(error, ResponseError) else name
 
 
 def _object(value: Any) -> Record | None:
     """The record; ``None`` where it is damaged."""
     try:
         record = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

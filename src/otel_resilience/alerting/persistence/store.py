@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from otel_resilience._internal.files import locked, make_private, replace
+from otel_resilience.redaction import redact
 
 T = TypeVar("T")
 
@@ -122,9 +123,11 @@ class DiskStore:
     def __init__(self, folder: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self._now = wall_clock
+        self._left_alone = LeftAlone()
 
     def load(self) -> Iterable[Record]:
-        """Every record that can be read; one that cannot is set aside and logged."""
+        """Every record that can be read. One that is damaged is set aside; one that is left alone, as that of another
+        user, is logged once."""
         if not self._folder.is_dir():
             return
         for path in sorted(self._folder.glob("*.json"))[:MAX_RECORDS]:
@@ -132,9 +135,12 @@ class DiskStore:
                 if self._now() - path.stat().st_mtime > MAX_AGE:
                     path.unlink()
                     continue
+                record = _read(path)
             except FileNotFoundError:
                 continue  # another process was faster
-            record = _read(path)
+            except OSError as error:
+                self._left_alone.log(path, error)
+                continue
             if record is not None:
                 yield record
 
@@ -182,6 +188,7 @@ class FallbackStore:
         self._pause = pause
         self._clock = clock
         self._away_until = -math.inf
+        self._local_fails = False
         self.degraded = False
 
     def load(self) -> Iterable[Record]:
@@ -199,8 +206,19 @@ class FallbackStore:
         if answer is None:
             return self._local.swap(fingerprint, record, expected)
         if answer.done:
-            _force(self._local, fingerprint, record)
+            self._keep(fingerprint, record)
         return answer
+
+    def _keep(self, fingerprint: str, record: Record) -> None:
+        """The local store is to hold what the shared one holds; a full disk takes nothing away from that."""
+        try:
+            _force(self._local, fingerprint, record)
+        except OSError as error:
+            if not self._local_fails:
+                _log.warning("incidents are in the shared store alone: %s", type(error).__name__)
+            self._local_fails = True
+        else:
+            self._local_fails = False
 
     def _reconciled(self, shared: Record, local: Record | None) -> Record:
         """The shared record, unless the local one was updated while the shared store was unreachable; then both stores
@@ -209,7 +227,7 @@ class FallbackStore:
             return shared
         if _is_ahead(local, shared):
             return self._copied_to_shared(local, revision_of(shared))
-        _force(self._local, str(shared.get("fingerprint")), shared)
+        self._keep(str(shared.get("fingerprint")), shared)
         return shared
 
     def _copied_to_shared(self, local: Record, expected: str | None) -> Record:
@@ -226,7 +244,7 @@ class FallbackStore:
             if not self.degraded:
                 _log.warning(
                     "the shared store of incidents is unreachable (%s): processes on other machines are not seen",
-                    type(error).__name__,
+                    redact(str(error)) or type(error).__name__,
                 )
             self.degraded = True
             self._away_until = self._clock() + self._pause
@@ -264,18 +282,34 @@ def _messages(record: Record) -> float:
 
 
 def _read(path: Path) -> Record | None:
-    """``None`` where there is none, or one that cannot be read, which is set aside and logged."""
+    """``None`` where there is none, or a damaged one, which is set aside and logged. Raises ``OSError`` where it cannot
+    be read now: that says nothing about what is in it."""
     try:
-        record = json.loads(path.read_text("utf-8"))
-        if not isinstance(record, dict):
-            raise ValueError("no object")  # noqa: TRY004  # handled with what json raises
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        _log.warning("the incident in %s cannot be read and is set aside: %s", path.name, type(error).__name__)
+    try:
+        record = json.loads(text.decode())
+        if not isinstance(record, dict):
+            raise ValueError("no object")  # noqa: TRY004  # handled with what json raises
+    except (ValueError, RecursionError) as error:
+        _log.warning("the incident in %s is damaged and set aside: %s", path.name, type(error).__name__)
         set_aside(path)
         return None
     return record
+
+
+class LeftAlone:
+    """Files and folders that cannot be used now, such as those of another user: each is logged once."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def log(self, path: Path, error: OSError) -> None:
+        """``path`` is left as it is."""
+        if path.name not in self._known and len(self._known) < MAX_RECORDS:
+            self._known.add(path.name)
+            _log.warning("%s cannot be used and is left alone: %s", path, type(error).__name__)
 
 
 def set_aside(path: Path) -> None:

@@ -118,6 +118,8 @@ _by_name: Final = by_class_name((f"redis.exceptions.{name}", verdict) for name, 
 _IN_PIPELINE: Final = " of pipeline caused error: "
 _PREFIX: Final = re.compile(r"-?([A-Z][A-Z0-9_]*)(?=[ :]|$)")
 _IN_OLD_SCRIPT: Final = re.compile(r"-?\b(OOM|READONLY|MISCONF|BUSY|NOREPLICAS|WRONGTYPE|NOPERM)\b")
+_ACL_IN_SCRIPT: Final = ("ACL failure in script", "user executing the script can't")
+"""How servers before 7.2 say NOPERM within a script."""
 _POOL_TEXTS: Final = ("No connection available", "Too many connections")
 _SETTING_TEXTS: Final = ("Invalid RESP version", "Invalid Database", "protocol must be ")
 _CONNECTING: Final = re.compile(r"Error\b.* connecting to ", re.DOTALL)
@@ -150,6 +152,8 @@ def _response(exception: BaseException) -> Classification:
     text = _reply_text(exception)
     if "max number of clients" in text:
         return _MAX_CLIENTS
+    if any(words in text for words in _ACL_IN_SCRIPT):
+        return _BY_PREFIX["NOPERM"]
     if "Script killed" in text:
         return transient(_reply("err"), _NEUTRAL)
     if "Error running script" in text:

@@ -50,6 +50,8 @@ it only reads. Answers nothing where it wrote, else the document found and the s
 
 LONGEST_TURN: Final = 0.5
 """Seconds for which a turn is kept for a process; where it would have to wait longer it asks again."""
+LONGEST_PAUSE: Final = 7 * 86_400.0
+"""Seconds ahead; a pause that lasts longer was written by someone else, and would stop every process for good."""
 ALONE_AFTER: Final = 2.0
 """Seconds after which a process that requested nothing counts as gone."""
 
@@ -58,14 +60,23 @@ local seconds = redis.call('TIME')
 local now = tonumber(seconds[1]) + tonumber(seconds[2]) / 1000000
 local gap, window, cost, pause = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local id, longest, alone_after = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - alone_after)
+local function read(key, ...)
+  local found = redis.pcall(...)
+  if type(found) ~= 'table' or not found.err then return found end
+  if not string.find(found.err, 'WRONGTYPE', 1, true) then error(found) end
+  redis.call('DEL', key)
+  return {}
+end
+read(KEYS[2], 'ZREMRANGEBYSCORE', KEYS[2], '-inf', now - alone_after)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], now, '+inf')
 redis.call('ZADD', KEYS[2], now, id)
 local processes = redis.call('ZCARD', KEYS[2])
 local alone = processes == 1
-local next_turn = tonumber(redis.call('HGET', KEYS[1], 'next_turn') or '0')
+local held = read(KEYS[1], 'HMGET', KEYS[1], 'next_turn', 'paused_until')
+local next_turn, paused = tonumber(held[1] or '0') or 0, tonumber(held[2] or '0') or 0
+if not (paused <= now + tonumber(ARGV[8])) then paused = 0 end
 next_turn = math.max(now, math.min(next_turn, now + window + longest))
-local paused = math.max(tonumber(redis.call('HGET', KEYS[1], 'paused_until') or '0'), now + pause)
+paused = math.max(paused, now + pause)
 local turn = math.max(now, paused)
 if not alone then turn = math.max(turn, next_turn) end
 local granted = cost > 0 and turn - now <= longest
@@ -82,7 +93,8 @@ redis.call('PEXPIRE', KEYS[2], keep)
 return {string.format('%.6f', turn - now), granted and 1 or 0, processes}
 """
 """KEYS: hash of the turns, sorted set of the processes. ARGV: seconds from turn to turn, window in s, cost, pause in s,
-the process, the longest time that a turn is kept, the time after which a process counts as gone. Answers how long to
+the process, the longest time that a turn is kept, the time after which a process counts as gone, the longest pause.
+What is no number, no time that a pause can last until, or of another type counts as nothing. Answers how long to
 wait, whether the turn then is kept for this process, and how many processes take turns.
 
 A process alone may send in bursts, as far as its own log lets it. Several take turns at even distances: a burst of one
@@ -150,7 +162,7 @@ class RedisStorage(DocumentStorage):
         """A turn, on the server's clock."""
         names = [self.key("rate", key), self.key("senders", key)]
         gap = step.window / step.limit
-        arguments = [gap, step.window, step.cost, step.pause, step.sender, LONGEST_TURN, ALONE_AFTER]
+        arguments = [gap, step.window, step.cost, step.pause, step.sender, LONGEST_TURN, ALONE_AFTER, LONGEST_PAUSE]
 
         def send(client: redis.Redis) -> Any:
             if self._turns is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from otel_resilience import ErrorClass
-from otel_resilience.alerting.channels import ChannelError, EmailChannel
+from otel_resilience.alerting.channels import ChannelError, EmailChannel, email
 from otel_resilience.alerting.channels.email import read_url
 from otel_resilience.redaction import redact
 from support.alert_chats import FakeMailServer
@@ -74,6 +74,46 @@ class TestDelivery:
         (mail,) = server.mails
         assert mail["Bcc"] is None
         assert server.recipients == [["oncall@shop.example", "second@shop.example"]]
+
+
+class TestSomeRecipients:
+    """Greylisting and full mailboxes concern one recipient, not the mail."""
+
+    FIRST, SECOND = "oncall@shop.example", "second@shop.example"
+
+    def test_that_are_put_off_get_it_later_and_the_others_once(
+        self, server: FakeMailServer, trusted: ssl.SSLContext
+    ) -> None:
+        channel = EmailChannel(url(server), tls_context=trusted)
+        server.refusals = {self.SECOND: "450 4.2.0 greylisted, try again in 300 s"}
+        for _ in range(2):
+            with pytest.raises(ChannelError) as caught:
+                channel.deliver(SAMPLES["firing"], timeout=60)
+            assert caught.value.classification.error_class is ErrorClass.TRANSIENT
+        server.refusals = {}
+        channel.deliver(SAMPLES["firing"], timeout=60)
+        assert server.recipients == [[self.FIRST], [self.SECOND]]
+        channel.deliver(dataclasses.replace(SAMPLES["firing"], id="another-1"), timeout=60)
+        assert server.recipients[2:] == [[self.FIRST, self.SECOND]]
+
+    def test_that_are_refused_for_good_are_logged_without_their_address(
+        self, server: FakeMailServer, trusted: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        server.refusals = {self.SECOND: "550 5.1.1 no such user"}
+        EmailChannel(url(server), tls_context=trusted).deliver(SAMPLES["firing"], timeout=60)
+        assert server.recipients == [[self.FIRST]]
+        assert caplog.messages == ["the mail server refuses 1 of the 2 recipients of alerts: 550"]
+
+    def test_what_is_remembered_of_them_is_bounded(
+        self, server: FakeMailServer, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(email, "MAX_LEFT", 2)
+        channel = EmailChannel(url(server), tls_context=trusted)
+        server.refusals = {self.SECOND: "452 4.2.2 mailbox full"}
+        for number in range(4):
+            with pytest.raises(ChannelError):
+                channel.deliver(dataclasses.replace(SAMPLES["firing"], id=f"{number}-1"), timeout=60)
+        assert [*channel._left] == ["2-1", "3-1"]
 
 
 class TestFailure:
@@ -151,6 +191,7 @@ class TestTheUrl:
             f"smtp://mail.example/?{QUERY}&cc=a@b.example",
             f"smtp://user@mail.example/?{QUERY}",
             f"smtp://user:s3cret-password@mail.example/?{QUERY}&tls=none",
+            f"smtp://user:pass%C3%A9word@mail.example/?{QUERY}",
         ],
     )
     def test_is_refused_without_being_shown(self, wrong: str) -> None:
