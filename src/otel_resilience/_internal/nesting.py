@@ -68,6 +68,9 @@ class Enclosing:
         if unsafe:
             self.unsafe_inside = True
 
+    def note_on_wire(self) -> None:
+        """The request of the attempt that runs has just gone out."""
+
 
 enclosing: ContextVar[Enclosing | None] = ContextVar("otel_resilience_enclosing", default=None)
 _reset = enclosing.reset
