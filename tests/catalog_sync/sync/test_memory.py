@@ -11,10 +11,12 @@ import pytest
 
 from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.index import CatalogueIndex
+from catalog_sync.domain.models import Bundle, Outcome
 from catalog_sync.store.staging import Staging
 from catalog_sync.sync.builder import CatalogueBuilder
 from support.instant_redis import InstantRedis
 from support.published import make_bundle, make_meta
+from support.sync_world import World
 
 BUNDLES = 20_000
 
@@ -53,3 +55,18 @@ async def test_a_bundle_takes_little_room_until_the_version_is_sealed_and_none_a
     meta = make_meta("v1", builder.index)
     await builder.seal(meta)
     assert memory() - before < 30
+
+
+async def test_of_a_sync_that_has_ended_no_bundle_waits_for_the_collector_of_garbage(world: World) -> None:
+    def left() -> int:
+        return sum(isinstance(each, Bundle) for each in gc.get_objects())
+
+    assert (await world.sync()).outcome == Outcome.COMPLETE  # what is made once
+    gc.collect()
+    before = left()
+    gc.disable()
+    try:
+        assert (await world.sync()).outcome == Outcome.COMPLETE
+        assert left() == before
+    finally:
+        gc.enable()
