@@ -51,7 +51,7 @@ def _at_work() -> None:
     15 ms, so that requests whose permit has come go out late. One at the older objects is rare, and all are freed with
     the process."""
     gc.freeze()
-    gc.set_threshold(2_000, 5, 1_000)
+    gc.set_threshold(1_000, 5, 2_000)
 
 
 def _answer(arguments: Sequence[str], *, own_process: bool) -> int:
