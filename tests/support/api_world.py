@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from catalog_sync.jobs.local import LocalJobs
 from catalog_sync.observability.contract import SERVICE_API
 from catalog_sync.observability.traces import TraceRing
 from catalog_sync.settings.settings import Settings
+from catalog_sync.store.checksums import checksum
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.store.staging import encode
@@ -77,10 +78,11 @@ class MemoryStore:
             raise VersionGoneError("gone")
         return self.versions[version][0]
 
-    async def iter_raw(self, version: str) -> AsyncIterator[Mapping[bytes, bytes]]:
+    async def iter_stored(self, version: str) -> AsyncIterator[Sequence[tuple[bytes, bytes, bytes]]]:
         for bundle in self.versions[version][1]:
             await self._answer()
-            yield {bundle.name.encode(): encode(bundle).encode()}
+            name, text = bundle.name.encode(), encode(bundle)
+            yield [(name, text, checksum("bundles", name, text))]
 
     async def _answer(self) -> None:
         if self.hanging:

@@ -315,8 +315,8 @@ class Chaos:
 
     async def _rows(self, version: str) -> dict[bytes, bytes]:
         rows: dict[bytes, bytes] = {}
-        async for page in self._world.store.iter_raw(version):
-            rows.update(page)
+        async for piece in self._world.store.iter_stored(version):
+            rows.update((stored.name, stored.text) for stored in piece)
         return rows
 
     async def _complete_sync(self) -> dict[bytes, bytes]:

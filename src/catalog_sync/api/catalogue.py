@@ -7,11 +7,12 @@ fast while a sync publishes, while Redis hangs, and while it is down.
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import logging
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from catalog_sync.api.making import encode
@@ -19,11 +20,12 @@ from catalog_sync.domain.errors import BundleNotFoundError, CatalogUnavailableEr
 from catalog_sync.domain.groups import same_spelling
 from catalog_sync.domain.index import DIMENSIONS, Dimension, Filter, profile_of
 from catalog_sync.domain.models import Bundle, CatalogueMeta, ErrorInfo, GroupMeta, Source
+from catalog_sync.domain.pieces import in_pieces
 from catalog_sync.observability.sdk import trace_of
 from catalog_sync.store.client import text_of
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.store.reader import Query, SnapshotReads, mentions
-from catalog_sync.store.snapshot import RawVersions, SnapshotCorruptError
+from catalog_sync.store.snapshot import SnapshotCorruptError, StoredVersions
 from catalog_sync.store.staging import decode
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import KnownScopes
@@ -55,12 +57,10 @@ ROW: Final = 256
 QUICK: Final = 10_000
 """Bundles up to which a selection or listing is made at once, not beside the event loop."""
 
-_SLICE = 50
-"""Bundles decoded without a break; other requests run in between."""
 _log = logging.getLogger(__name__)
 
 
-class Store(RawVersions, Protocol):
+class Store(StoredVersions, Protocol):
     """The part of the store that is copied."""
 
     async def current_version(self) -> str | None:
@@ -76,11 +76,21 @@ class InMemoryCatalogue:
     For each value of each indexed property the places of its bundles are kept as a set, so that a search costs the
     entries that it touches, however many countries a bundle has. What was selected lately is kept, so that the next
     page costs what it shows.
+
+    ``checksums`` are those of the bundles as they are stored, by name; without them the next version takes none over.
+    ``before`` is an earlier version, of which this one may have bundles: what it has encoded of them is taken over.
     """
 
-    def __init__(self, meta: CatalogueMeta, bundles: Iterable[Bundle]) -> None:
-        self.meta = meta
+    def __init__(
+        self,
+        meta: CatalogueMeta,
+        bundles: Iterable[Bundle],
+        *,
+        checksums: Mapping[str, bytes] | None = None,
+        before: InMemoryCatalogue | None = None,
+    ) -> None:
         self._bundles = sorted(bundles, key=_by_name)
+        self._checksums = [checksums[bundle.name] for bundle in self._bundles] if checksums else []
         self._place_of = {bundle.name: place for place, bundle in enumerate(self._bundles)}
         self._all = frozenset(range(len(self._bundles)))
         self.stale = frozenset(place for place, bundle in enumerate(self._bundles) if bundle.stale)
@@ -92,13 +102,43 @@ class InMemoryCatalogue:
                 for value in profile.values(dimension):
                     places.setdefault(value, set()).add(place)
         self._places = found
-        self._encoded: dict[int, bytes] = {}
+        self._encoded: dict[int, bytes] = {} if before is None else before.encoded_of(self._bundles)
+        self.describe(meta)
+
+    def __len__(self) -> int:
+        return len(self._bundles)
+
+    def published_again(self, meta: CatalogueMeta) -> InMemoryCatalogue:
+        """A version with the very same bundles: all that is known of them is shared, nothing is made anew."""
+        again = copy.copy(self)
+        again.describe(meta)
+        return again
+
+    def describe(self, meta: CatalogueMeta) -> None:
+        """Take over what ``meta`` says, and forget the lists that were made with what another one said."""
+        self.meta = meta
         self._kept: dict[tuple[str, Filter], Sequence[Any]] = {}
         self._kept_size = 0
         self._spellings = {name: same_spelling(name) for name in meta.groups}
 
-    def __len__(self) -> int:
-        return len(self._bundles)
+    def stored_as(self, name: str, checksum: bytes) -> Bundle | None:
+        """The bundle of this name, where it is stored with this checksum."""
+        place = self._place_of.get(name) if self._checksums else None
+        return None if place is None or self._checksums[place] != checksum else self._bundles[place]
+
+    def bundles(self) -> list[Bundle]:
+        """All bundles, in a list of the caller's own."""
+        return list(self._bundles)
+
+    def encoded_of(self, bundles: Iterable[Bundle]) -> dict[int, bytes]:
+        """What is encoded of these bundles, by their places among them."""
+        encoded = dict(self._encoded)  # others add to it
+        found: dict[int, bytes] = {}
+        for place, bundle in enumerate(bundles):
+            earlier = self._place_of.get(bundle.name)
+            if earlier is not None and self._bundles[earlier] is bundle and earlier in encoded:
+                found[place] = encoded[earlier]
+        return found
 
     @property
     def known_scopes(self) -> KnownScopes:
@@ -123,7 +163,7 @@ class InMemoryCatalogue:
             yield kept.get(place) or self._encode(place)
 
     def _encode(self, place: int) -> bytes:
-        body = encode(self._bundles[place].to_json())
+        body = self._bundles[place].to_json_text()
         if len(self._encoded) < MAX_ENCODED:
             self._encoded[place] = body
         return body
@@ -380,13 +420,16 @@ class LiveCatalogue:
                 if self._copy is not None and not self._from_snapshot and self._copy.meta == meta:
                     self._live = True
                     return
-                self._copy = await self._load(self.store, meta)
+                before, self._copy = self._copy, await self._load(self.store, meta)
             except VersionGoneError:
                 # Replaced while it was read: the pointer is read once more.
                 if last:
                     raise
             else:
                 self._from_snapshot, self._live = False, True
+                spare = [] if before is None else before.bundles()
+                before = None
+                await _let_go_of(spare)
                 return
 
     async def _load(self, store: Store, meta: CatalogueMeta) -> InMemoryCatalogue:
@@ -397,18 +440,32 @@ class LiveCatalogue:
             self._loading = False
 
     async def _read_version(self, store: Store, meta: CatalogueMeta) -> InMemoryCatalogue:
-        version = meta.version
-        bundles: dict[str, Bundle] = {}
-        async for page in store.iter_raw(version):
-            for place, (name, text) in enumerate(page.items()):
-                if place % _SLICE == 0:
-                    await asyncio.sleep(0)
+        """A bundle that is stored as before stays the object that it is."""
+        version, before = meta.version, self._copy
+        bundles: list[Bundle] = []
+        checksums: dict[str, bytes] = {}
+        changed = False
+        async for piece in store.iter_stored(version):
+            for name, text, checksum in piece:
                 key = text_of(name, "the name of a stored bundle")
-                bundles[key] = decode(key, text)
+                bundle = None if before is None else before.stored_as(key, checksum)
+                if bundle is None:
+                    changed = True
+                    bundle = decode(key, text)
+                bundles.append(bundle)
+                checksums[key] = checksum
         if len(bundles) != meta.bundles:
             raise VersionGoneError(f"version {version} is incomplete", context={"version": version})
+        if before is not None and not changed and len(bundles) == len(before):
+            return before.published_again(meta)
+        earlier = [before]
+
+        def make() -> InMemoryCatalogue:
+            # The thread may keep what it was given for a while: not the earlier version, which is freed in pieces.
+            return InMemoryCatalogue(meta, bundles, checksums=checksums, before=earlier.pop())
+
         # Sorting and indexing does not yield: a thread lets requests run meanwhile.
-        return await asyncio.to_thread(InMemoryCatalogue, meta, bundles.values())
+        return await asyncio.to_thread(make)
 
     async def _read_snapshot(self) -> None:
         """Serve the snapshot where nothing else is available, or only an older snapshot."""
@@ -429,6 +486,12 @@ class LiveCatalogue:
         if not self._failing:
             _log.warning("the store cannot be read, the last good copy is served: %s", self._error.message)
         self._failing = True
+
+
+async def _let_go_of(bundles: list[Bundle]) -> None:
+    """Frees bundles in pieces: those of a large catalogue, all at once, would hold the event loop up."""
+    async for piece in in_pieces(range(len(bundles)), 1000):
+        del bundles[-len(piece) :]
 
 
 def _by_name(bundle: Bundle) -> str:

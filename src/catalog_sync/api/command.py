@@ -30,6 +30,11 @@ TELEMETRY_END: Final = 2.0
 SWITCH_EVERY: Final = 0.0005
 """Seconds after which a thread that makes an answer lets the event loop run; by default 0.005."""
 
+LOOKS_FOR_GARBAGE: Final = (700, 10, 100)
+"""A tenth as many looks at all objects as by default: each holds the event loop up for tens of milliseconds, with the
+catalogue among them, and finds next to nothing, since neither a request nor a sync leaves objects that refer to each
+other in a circle."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -125,6 +130,7 @@ async def _serve(
             # These objects stay: a full collection over all of them would delay requests by tens of ms.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(*LOOKS_FOR_GARBAGE)
             _log.info("listening on %s", url, extra={"url.full": url})
             if settings.api.token is None:
                 _log.warning("CATALOG_API_TOKEN is not set: syncs cannot be requested")

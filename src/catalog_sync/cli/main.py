@@ -40,10 +40,18 @@ def _own_process(arguments: Sequence[str]) -> int:
         gc.freeze()
 
 
-def _at_work() -> None:
-    """What was loaded stays out of sight; of what a sync makes no more garbage is left lying than costs little."""
+def _loading() -> None:
+    """What was loaded so far stays out of sight."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def _at_work() -> None:
+    """Of what a sync makes little garbage is looked for at a time: a look at 50,000 objects holds the event loop up for
+    15 ms, so that requests whose permit has come go out late. One at the older objects is rare, and all are freed with
+    the process."""
+    gc.freeze()
+    gc.set_threshold(1_000, 5, 2_000)
 
 
 def _answer(arguments: Sequence[str], *, own_process: bool) -> int:
@@ -83,7 +91,7 @@ def _run(arguments: Sequence[str], answer: output.Answer, *, own_process: bool) 
     signals = StopSignals()
     signals.on_forced_exit = lambda: answer.stopped(signals.received or 2)
     if own_process:
-        signals.on_run = _at_work
+        signals.on_run, signals.on_work = _loading, _at_work
     signals.install()
     from catalog_sync.programs import know_secrets, log_uncaught
 

@@ -133,6 +133,8 @@ class _OneRun:
                 self.in_process = sync.store.degraded
                 if self._request.scope is not None:
                     check_scope(self._request, await known_scopes(sync.store, sync.snapshot))
+                if self._signals.on_work is not None:
+                    self._signals.on_work()
                 try:
                     report = await sync.run(self._request)
                 except asyncio.CancelledError:

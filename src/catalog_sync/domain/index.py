@@ -1,8 +1,8 @@
 """Which bundles belong to which group, country, region and duration, over all groups of a version.
 
 The index is built from the merged catalogue, never from one group at a time, so that no group's entries overwrite
-another's. It holds 500,000 bundles: a bundle costs its name, one dictionary entry and four bytes, because bundles that
-agree in all indexed properties share one profile.
+another's. It holds 500,000 bundles: a bundle costs its name and one dictionary entry, because bundles that agree in all
+indexed properties share one profile.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from catalog_sync.domain.countries import country_code
@@ -52,7 +54,8 @@ class Profile(NamedTuple):
 
 
 _NOTHING = Profile(frozenset(), frozenset(), None, None)
-_GONE = -1
+_HASHED = 1000
+"""Names that are hashed at a time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,25 +115,24 @@ def profile_of(bundle: Bundle) -> Profile:
 class CatalogueIndex:
     """Names by group, country, region and duration. Not safe for threads."""
 
-    __slots__ = ("_ids", "_names", "_profile_ids", "_profile_of_id", "_profiles", "_shapes")
+    __slots__ = ("_profile_ids", "_profile_of", "_profiles", "_shapes")
 
     def __init__(self) -> None:
-        self._ids: dict[str, int] = {}
-        self._names: list[str | None] = []
-        self._profile_of_id = array("i")
+        self._profile_of: dict[str, int] = {}
+        """By name, in the order in which they came; what few profiles there are share their numbers."""
         self._profiles: list[Profile] = []
         self._profile_ids: dict[Profile, int] = {}
         self._shapes: dict[tuple[object, ...], int] = {}
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._profile_of)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._ids
+        return name in self._profile_of
 
     def __iter__(self) -> Iterator[str]:
         """The names in the order in which they came."""
-        return iter(self._ids)
+        return iter(self._profile_of)
 
     def add(self, bundle: Bundle) -> Bundle:
         """Takes ``bundle`` in and returns it as it must be stored.
@@ -141,53 +143,42 @@ class CatalogueIndex:
         profile_id = self._shapes.get(shape)
         if profile_id is None:
             profile_id = self._shapes[shape] = self._profile_id(profile_of(bundle))
-        known = self._ids.get(bundle.name)
-        if known is None:
-            self._append(bundle.name, profile_id)
-            return bundle
-        before = self._profiles[self._profile_of_id[known]].groups
-        missing = before.difference(bundle.groups)
-        if missing:
-            bundle = dataclasses.replace(bundle, groups=(*bundle.groups, *sorted(missing)))
-            profile_id = self._profile_id(profile_of(bundle))
-        self._profile_of_id[known] = profile_id
+        known = self._profile_of.get(bundle.name)
+        if known is not None:
+            missing = self._profiles[known].groups.difference(bundle.groups)
+            if missing:
+                bundle = dataclasses.replace(bundle, groups=(*bundle.groups, *sorted(missing)))
+                profile_id = self._profile_id(profile_of(bundle))
+        self._profile_of[bundle.name] = profile_id
         return bundle
 
     def tag(self, dimension: Dimension, value: str, names: Iterable[str]) -> None:
         """Adds one value of one dimension to ``names``, new or known: the way back from an index hash."""
-        steps: dict[int, int] = {}
+        steps: dict[int | None, int] = {}
         for name in names:
-            known = self._ids.get(name)
-            before = _GONE if known is None else self._profile_of_id[known]
+            before = self._profile_of.get(name)
             after = steps.get(before)
             if after is None:
-                profile = _NOTHING if before == _GONE else self._profiles[before]
+                profile = _NOTHING if before is None else self._profiles[before]
                 after = steps[before] = self._profile_id(profile.tagged(dimension, value))
-            self._put(name, after)
+            self._profile_of[name] = after
 
     def discard(self, name: str) -> None:
         """Forgets ``name``; nothing happens where it is unknown."""
-        known = self._ids.pop(name, None)
-        if known is not None:
-            self._names[known] = None
-            self._profile_of_id[known] = _GONE
+        self._profile_of.pop(name, None)
 
     def profile(self, name: str) -> Profile:
         """What is known about ``name``. Raises ``KeyError``."""
-        return self._profiles[self._profile_of_id[self._ids[name]]]
+        return self._profiles[self._profile_of[name]]
 
     def names(self) -> list[str]:
         """All names, sorted."""
-        return sorted(self._ids)
+        return sorted(self._profile_of)
 
     def match(self, wanted: Filter) -> list[str]:
         """The names of the bundles that ``wanted`` describes, sorted."""
         accepted = {profile_id for profile_id, profile in enumerate(self._profiles) if wanted.matches(profile)}
-        return sorted(
-            name
-            for name, profile_id in zip(self._names, self._profile_of_id, strict=True)
-            if name is not None and profile_id in accepted
-        )
+        return sorted(name for name, profile_id in self._profile_of.items() if profile_id in accepted)
 
     def group(self, name: str) -> list[str]:
         """The bundles of a group, sorted; spelling as in :class:`Filter`."""
@@ -207,42 +198,33 @@ class CatalogueIndex:
 
     def group_counts(self) -> Mapping[str, int]:
         """How many bundles each group has."""
-        return {value: len(ids) for value, ids in self._postings("groups").items()}
+        counts: dict[str, int] = {}
+        for profile_id, count in Counter(self._profile_of.values()).items():
+            for group in self._profiles[profile_id].groups:
+                counts[group] = counts.get(group, 0) + count
+        return counts
 
     def entries(self, dimension: Dimension) -> Iterator[tuple[str, list[str]]]:
         """The fields of the index hash of ``dimension``: each value with its names, in the order in which they came."""
-        for value, ids in sorted(self._postings(dimension).items()):
-            yield value, [name for name in map(self._names.__getitem__, ids) if name is not None]
+        names = list(self._profile_of)
+        for value, places in sorted(self._postings(dimension).items()):
+            yield value, [names[place] for place in places]
 
     def names_sha256(self) -> str:
         """SHA-256 over the sorted names, each followed by a newline, in hexadecimal."""
         return names_sha256(self.names())
 
     def _postings(self, dimension: Dimension) -> dict[str, array[int]]:
+        """For each value the places of its names: four bytes each."""
         postings: dict[str, array[int]] = {}
-        lists_of_profile: dict[int, list[array[int]]] = {}
-        for bundle_id, profile_id in enumerate(self._profile_of_id):
-            if profile_id == _GONE:
-                continue
-            lists = lists_of_profile.get(profile_id)
-            if lists is None:
-                values = self._profiles[profile_id].values(dimension)
-                lists = lists_of_profile[profile_id] = [postings.setdefault(value, array("I")) for value in values]
-            for ids in lists:
-                ids.append(bundle_id)
+        values_of = [profile.values(dimension) for profile in self._profiles]
+        for place, profile_id in enumerate(self._profile_of.values()):
+            for value in values_of[profile_id]:
+                places = postings.get(value)
+                if places is None:
+                    places = postings[value] = array("I")
+                places.append(place)
         return postings
-
-    def _put(self, name: str, profile_id: int) -> None:
-        known = self._ids.get(name)
-        if known is None:
-            self._append(name, profile_id)
-        else:
-            self._profile_of_id[known] = profile_id
-
-    def _append(self, name: str, profile_id: int) -> None:
-        self._ids[name] = len(self._names)
-        self._names.append(name)
-        self._profile_of_id.append(profile_id)
 
     def _profile_id(self, profile: Profile) -> int:
         known = self._profile_ids.get(profile)
@@ -254,8 +236,7 @@ class CatalogueIndex:
 
 def names_sha256(names: Iterable[str]) -> str:
     """SHA-256 over ``names`` in the given order (sort them first), each followed by a newline, in hexadecimal."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode())
-        digest.update(b"\n")
+    digest, iterator = hashlib.sha256(), iter(names)
+    while some := list(islice(iterator, _HASHED)):
+        digest.update("\n".join((*some, "")).encode())
     return digest.hexdigest()

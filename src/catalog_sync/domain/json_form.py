@@ -20,6 +20,10 @@ class JsonForm:
         form: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json", by_alias=True)
         return form
 
+    def to_json_text(self) -> bytes:
+        """The text of the object, in UTF-8 and without spaces."""
+        return _adapter(type(self)).dump_json(self, by_alias=True)
+
     @classmethod
     def from_json(cls, data: object) -> Self:
         """The inverse of :meth:`to_json`. Raises ``ValueError`` on anything else, without showing it."""

@@ -7,11 +7,12 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
 from catalog_sync.domain.models import Bundle, CatalogueMeta, LockHolder
+from catalog_sync.domain.pieces import in_pieces
 from catalog_sync.domain.text import is_encodable
 from catalog_sync.store import checksums, scripts
 from catalog_sync.store.client import GuardedRedis, text_of
@@ -57,6 +58,15 @@ KEPT_BYTES = 64 * 1024 * 1024
 _DAYS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 log = logging.getLogger(__name__)
+
+
+class Stored(NamedTuple):
+    """A bundle as it is stored."""
+
+    name: bytes
+    text: bytes
+    checksum: bytes
+    """Of both."""
 
 
 class CatalogStore:
@@ -277,72 +287,80 @@ class CatalogStore:
         keys = VersionKeys(version)
         for chunk in chunks(names, 4 * CHUNK):
             texts = await self._values(keys, "bundles", [name.encode() for name in chunk])
-            bundles += (None if text is None else decode(name, text) for name, text in zip(chunk, texts, strict=True))
+            async for piece in in_pieces(zip(chunk, texts, strict=True)):
+                bundles += (None if text is None else decode(name, text) for name, text in piece)
         return bundles
 
-    async def iter_raw(self, version: str) -> AsyncIterator[dict[bytes, bytes]]:
-        """All bundles as stored, page by page, name to JSON; one may come twice while Redis rearranges the hash."""
-        keys = VersionKeys(version)
-        known = await self._checksums(keys)
-        async for page in scan_hash(self._redis, keys.bundles, count=4 * CHUNK):
-            if known is not None:
-                for name, text in page.items():
-                    known.check("bundles", name, text)
-            yield page
+    async def iter_stored(self, version: str) -> AsyncIterator[list[Stored]]:
+        """All bundles of a version as stored, each once, in pieces between which others run.
 
-    async def iter_lines(self, version: str) -> AsyncIterator[tuple[int, bytes]]:
-        """All bundles of a version as stored, each once and on a line of its own: blocks of lines and their number.
-
-        Raises :class:`CorruptEntryError` where one is more than a line.
+        Raises :class:`CorruptEntryError` where one is not as it was published, or is more than a line.
         """
-        keys, seen, cursor = VersionKeys(version), set[bytes](), b"0"
-        known = await self._checksums(keys)
+        async for piece in self._stored(version, await self._checksums(VersionKeys(version))):
+            yield piece
+
+    async def _stored(self, version: str, known: checksums.Checksums | None) -> AsyncIterator[list[Stored]]:
+        key, cursor, seen = VersionKeys(version).bundles, b"0", set[bytes]()
         while True:
             cursor, count, names, texts = await self._redis.script(
-                "read lines", scripts.SCAN_LINES, keys=[keys.bundles], args=[cursor, 4 * CHUNK], writes=False
+                "read lines", scripts.SCAN_LINES, keys=[key], args=[cursor, 4 * CHUNK], writes=False
             )
             found, lines = (names.split(b"\n"), texts.split(b"\n")) if count else ([], [])
             if not len(found) == len(lines) == count:
                 raise CorruptEntryError("a stored bundle is more than one line", context={"version": version})
-            fresh = {name: line for name, line in zip(found, lines, strict=True) if name not in seen}
-            if known is not None:
-                for name, line in fresh.items():
-                    known.check("bundles", name, line)
-            seen.update(fresh)
-            if fresh:  # else nothing new: a field may come twice while Redis rearranges the hash
-                yield len(fresh), b"\n".join((*fresh.values(), b""))
+            async for piece in in_pieces(zip(found, lines, strict=True)):
+                stored = list[Stored]()
+                for name, text in piece:  # a field may come twice while Redis rearranges the hash
+                    if known is not None:
+                        checksum = known.take("bundles", name, text)
+                    else:
+                        checksum = None if name in seen else checksums.checksum("bundles", name, text)
+                        seen.add(name)
+                    if checksum is not None:
+                        stored.append(Stored(name, text, checksum))
+                if stored:
+                    yield stored
             if int(cursor) == 0:
                 return
 
+    async def iter_lines(self, version: str) -> AsyncIterator[tuple[int, bytes]]:
+        """All bundles of a version as :meth:`iter_stored` reads them, each on a line of its own: blocks of lines and
+        their number."""
+        lines: list[bytes] = []
+        async for piece in self.iter_stored(version):
+            lines += (stored.text for stored in piece)
+            if len(lines) >= 4 * CHUNK:
+                yield len(lines), b"\n".join((*lines, b""))
+                lines = []
+        if lines:
+            yield len(lines), b"\n".join((*lines, b""))
+
     async def iter_bundles(self, version: str, total: checksums.Total | None = None) -> AsyncIterator[Bundle]:
         """All bundles of a version, each once; ``total`` counts what was read."""
-        seen: set[bytes] = set()
-        async for page in self.iter_raw(version):
-            for name, text in page.items():
-                if name not in seen:
-                    seen.add(name)
-                    if total is not None:
-                        total.add(name, text)
-                    yield decode(text_of(name, "the name of a stored bundle"), text)
+        async for piece in self.iter_stored(version):
+            for name, text, checksum in piece:
+                if total is not None:
+                    total.add(checksum)
+                yield decode(text_of(name, "the name of a stored bundle"), text)
 
-    async def verify(self, meta: CatalogueMeta) -> dict[str, bytes]:
-        """The checksums of all bundles of a version, by name, once each of them was read.
+    async def verify(self, meta: CatalogueMeta, *, keep: bool = True) -> dict[str, bytes]:
+        """The checksums of all bundles of a version, by name, once each of them was read; none unless ``keep``.
 
         Raises :class:`VersionGoneError` or :class:`CorruptEntryError` where one is missing or not as it was published,
         and of a version without checksums where one cannot be read.
         """
-        keys = VersionKeys(meta.version)
-        known = await self._checksums(keys)
+        known = await self._checksums(VersionKeys(meta.version))
         found: dict[str, bytes] = {}
-        async for page in scan_hash(self._redis, keys.bundles, count=4 * CHUNK):
-            for name, text in page.items():
+        count = 0
+        async for piece in self._stored(meta.version, known):
+            count += len(piece)
+            for name, text, checksum in piece:
                 key = text_of(name, "the name of a stored bundle")
                 if known is None:
                     decode(key, text)
-                    found[key] = checksums.checksum("bundles", name, text)
-                else:
-                    found[key] = known.check("bundles", name, text)
-        if len(found) != meta.bundles:
+                if keep:
+                    found[key] = checksum
+        if count != meta.bundles:
             damaged = VersionGoneError(f"version {meta.version} lacks bundles", context={"version": meta.version})
             damaged.meta = meta
             raise damaged

@@ -15,18 +15,25 @@ from typing import Any
 
 from catalog_sync.domain.index import names_sha256
 from catalog_sync.store.errors import CorruptEntryError
-from catalog_sync.store.keys import HASHES, META_CHECKSUMS_PREFIX, META_MANIFEST, VersionKeys
+from catalog_sync.store.keys import META_CHECKSUMS_PREFIX, META_MANIFEST, VersionKeys
 
 BUCKETS = 64
 SIZE = 8
 """Bytes of one checksum: against accidents, not against people who can write to Redis."""
+_LARGE = 65_536
+"""Bytes from which a value is not copied to be hashed."""
 _ENTRY = "checksums"
 """Of the manifest: how many buckets there are, and what the fields of each hash are."""
 
 
 def checksum(where: str, field: bytes, value: bytes) -> bytes:
     """Of one field of the data hash ``where``. A value is JSON and has no NUL, so that nothing else reads the same."""
-    return hashlib.blake2b(b"\0".join((field, value)), digest_size=SIZE, person=where.encode()).digest()
+    if len(value) < _LARGE:
+        return hashlib.blake2b(b"\0".join((field, value)), digest_size=SIZE, person=where.encode()).digest()
+    digest = hashlib.blake2b(field, digest_size=SIZE, person=where.encode())
+    digest.update(b"\0")
+    digest.update(value)
+    return digest.digest()
 
 
 def meta_digest(*parts: bytes) -> str:
@@ -44,11 +51,11 @@ class Total:
     def __init__(self, checksums: Iterable[bytes] = ()) -> None:
         self._sum = 0
         for each in checksums:
-            self._sum ^= int.from_bytes(each)
+            self.add(each)
 
-    def add(self, name: bytes, text: bytes) -> None:
-        """One more bundle as stored."""
-        self._sum ^= int.from_bytes(checksum(HASHES[0], name, text))
+    def add(self, checksum: bytes) -> None:
+        """That of one more bundle."""
+        self._sum ^= int.from_bytes(checksum)
 
     def __str__(self) -> str:
         return f"{self._sum:0{2 * SIZE}x}"
@@ -59,13 +66,21 @@ def manifest_entry(names: Mapping[str, str]) -> dict[str, Any]:
     return {_ENTRY: {"buckets": BUCKETS, "names": dict(names)}}
 
 
-def packed(checksums: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """The fields of the meta hash that hold these checksums, each given with the name of its field."""
-    buckets: list[list[bytes]] = [[] for _ in range(BUCKETS)]
-    for field, each in checksums:
-        buckets[_bucket(field)].append(each)
-    for number, bucket in enumerate(buckets):
-        yield f"{META_CHECKSUMS_PREFIX}{number}", b"".join(bucket)
+class Packed:
+    """The checksums of a version as its meta hash holds them."""
+
+    def __init__(self) -> None:
+        self._buckets = [bytearray() for _ in range(BUCKETS)]
+
+    def add(self, checksums: Iterable[tuple[bytes, bytes]]) -> None:
+        """More of them, each given with the name of its field."""
+        for field, each in checksums:
+            self._buckets[_bucket(field)] += each
+
+    def fields(self) -> Iterator[tuple[str, bytes]]:
+        """The fields of the meta hash."""
+        for number, bucket in enumerate(self._buckets):
+            yield f"{META_CHECKSUMS_PREFIX}{number}", bytes(bucket)
 
 
 class Checksums:
@@ -73,20 +88,33 @@ class Checksums:
 
     def __init__(self, version: str, buckets: Mapping[int, bytes], names: Mapping[str, str]) -> None:
         self._version = version
-        self._known = frozenset(
-            bucket[place : place + SIZE] for bucket in buckets.values() for place in range(0, len(bucket), SIZE)
-        )
+        self._buckets = buckets
+        self._known = {each for bucket in buckets.values() for each in _split(bucket)}
+        """Without those that were taken."""
         self._names = names
 
     def check(self, where: str, field: bytes, value: bytes) -> bytes:
         """The checksum of a field. Raises :class:`CorruptEntryError` where it is none of the version."""
         found = checksum(where, field, value)
         if found not in self._known:
+            self._refuse_unknown(where, field, found)
+        return found
+
+    def take(self, where: str, field: bytes, value: bytes) -> bytes | None:
+        """As :meth:`check`, where each field is read once: ``None`` for one that comes again."""
+        found = checksum(where, field, value)
+        if found in self._known:
+            self._known.remove(found)  # nothing else has to remember which ones came
+            return found
+        self._refuse_unknown(where, field, found)
+        return None
+
+    def _refuse_unknown(self, where: str, field: bytes, found: bytes) -> None:
+        if found not in _split(self._buckets.get(_bucket(field), b"")):
             raise CorruptEntryError(
                 f"an entry of version {self._version} in {where} is not as it was published",
                 context={"version": self._version, "hash": where},
             )
-        return found
 
     def check_names(self, where: str, names: Iterable[str]) -> None:
         """Raises :class:`CorruptEntryError` where these are not all fields of a data hash."""
@@ -132,6 +160,10 @@ def entry_of(version: str, manifest: bytes | None) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptEntryError(f"the meta of version {version} cannot be read") from error
     return None if entry is None else dict(entry)
+
+
+def _split(bucket: bytes) -> Iterator[bytes]:
+    return (bucket[place : place + SIZE] for place in range(0, len(bucket), SIZE))
 
 
 def _numbers(fields: Iterable[bytes] | None) -> Sequence[int]:

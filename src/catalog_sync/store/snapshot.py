@@ -14,7 +14,7 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -38,11 +38,11 @@ class SnapshotCorruptError(ValueError):
     """The file is damaged, cut short, or no snapshot of ours."""
 
 
-class RawVersions(Protocol):
+class StoredVersions(Protocol):
     """The part of a store that whole versions are read from."""
 
-    def iter_raw(self, version: str) -> AsyncIterator[Mapping[bytes, bytes]]:
-        """All bundles of a version as stored."""
+    def iter_stored(self, version: str) -> AsyncIterator[Sequence[tuple[bytes, bytes, bytes]]]:
+        """All bundles of a version as stored, each once, in pieces: name, text and the checksum of both."""
 
 
 class LinesOfVersions(Protocol):
@@ -219,7 +219,7 @@ async def _encoded(bundles: AsyncIterable[Bundle] | Iterable[Bundle]) -> AsyncIt
 
 
 def _block(bundles: list[Bundle]) -> tuple[int, bytes]:
-    return len(bundles), "".join(f"{encode(bundle)}\n" for bundle in bundles).encode()
+    return len(bundles), b"".join(encode(bundle) + b"\n" for bundle in bundles)
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -9,9 +9,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, TypeVar
 
+from pydantic_core import to_json
+
 from catalog_sync.domain.errors import CacheWritesPausedError, CatalogSyncError
 from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, names_sha256
 from catalog_sync.domain.models import Bundle, CatalogueMeta
+from catalog_sync.domain.pieces import PIECE, in_pieces, let_others_run
 from catalog_sync.store import checksums, scripts
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.errors import CorruptEntryError, StagingIncompleteError, VersionGoneError
@@ -37,6 +40,8 @@ CHUNK = 250
 """Fields per command: large enough to make round trips cheap, small enough not to block other clients."""
 _INDEX_BYTES = 1_000_000
 """An index entry can list every name of the catalogue, so entries are batched by size, not by number."""
+_ENTRY_PIECE = 2000
+"""Names in index entries that are encoded without a break."""
 
 _log = logging.getLogger(__name__)
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -49,9 +54,9 @@ def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
         yield chunk
 
 
-def encode(bundle: Bundle) -> str:
+def encode(bundle: Bundle) -> bytes:
     """A bundle as it is stored."""
-    return _encoder.encode(bundle.to_json())
+    return bundle.to_json_text()
 
 
 def decode(name: str, text: bytes) -> Bundle:
@@ -86,10 +91,11 @@ class Staging:
         """Adds or replaces bundles."""
         for chunk in chunks(bundles):
             fields: list[str | bytes] = []
-            for bundle in chunk:
-                text = encode(bundle).encode()
-                fields += (bundle.name, text)
-                self._checksums[bundle.name] = checksums.checksum("bundles", bundle.name.encode(), text)
+            async for piece in in_pieces(chunk):
+                for bundle in piece:
+                    text = encode(bundle)
+                    fields += (bundle.name, text)
+                    self._checksums[bundle.name] = checksums.checksum("bundles", bundle.name.encode(), text)
             await self._stage("stage bundles", self.keys.bundles, fields)
 
     async def copy_all(self, version: str, known: Mapping[str, bytes]) -> int:
@@ -150,8 +156,11 @@ class Staging:
         )
         fields: list[str | bytes] = [META_JSON, document, META_MANIFEST, counts, META_FENCE, fence]
         fields += (META_DIGEST, checksums.meta_digest(document, counts, fence))
+        packed = checksums.Packed()
         of_bundles = ((name.encode(), each) for name, each in self._checksums.items())
-        for field, bucket in checksums.packed(chain(of_bundles, sums)):
+        async for piece in in_pieces(chain(of_bundles, sums), 10 * PIECE):
+            packed.add(piece)
+        for field, bucket in packed.fields():
             fields += (field, bucket)
         await self._stage("stage meta", self.keys.meta, fields)
         self.manifest = manifest
@@ -169,7 +178,7 @@ class Staging:
         staged = int(await self._redis.command("count", "HLEN", self.keys.bundles))
         present = 0
         if staged == len(index):
-            for chunk in chunks(index, 1000):
+            for chunk in chunks(index, 4 * CHUNK):
                 present += int(
                     await self._redis.script("verify names", scripts.COUNT_FIELDS, keys=[self.keys.bundles], args=chunk)
                 )
@@ -186,9 +195,13 @@ class Staging:
         key = self.keys.hash(dimension)
         fields: list[str | bytes] = []
         values: list[str] = []
-        size = 0
+        size, encoded = 0, _ENTRY_PIECE  # what the first entry takes is done for all of them
         for value, names in entries:
-            text = _encoder.encode(names).encode()
+            encoded += len(names)
+            if encoded >= _ENTRY_PIECE:
+                await let_others_run()
+                encoded = len(names)
+            text = to_json(names)
             field = value.encode()
             fields += (field, text)
             sums.append((field, checksums.checksum(dimension, field, text)))

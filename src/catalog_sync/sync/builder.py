@@ -8,14 +8,14 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from catalog_sync.domain.groups import GroupNames
+from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.store.staging import CHUNK, chunks
 from catalog_sync.sync.merge import Membership
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-    from catalog_sync.domain.index import CatalogueIndex
-    from catalog_sync.domain.models import Bundle
+    from catalog_sync.domain.models import Bundle, CatalogueMeta
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.staging import Staging
 
@@ -117,9 +117,23 @@ class CatalogueBuilder:
         return count
 
     async def flush(self) -> None:
-        """Write what is pending. To be called before the version is sealed."""
+        """Write what is pending."""
         pending, self._pending = self._pending, {}
         await self.staging.put(pending.values())
+
+    async def finish(self) -> None:
+        """Write what is pending, and forget who was seen where: to seal the version takes its room."""
+        await self.flush()
+        self.membership = Membership()
+        self._withdrawn = {}
+
+    async def seal(self, meta: CatalogueMeta) -> None:
+        """Seal the finished version. It is known to the store alone afterwards: the snapshot needs the room.
+
+        Raises as :meth:`Staging.seal`.
+        """
+        await self.staging.seal(self.index, meta)
+        self.index = CatalogueIndex()
 
     async def remove(self, names: Sequence[str]) -> None:
         """Take bundles out of the version."""

@@ -54,7 +54,8 @@ class Published:
             pointer = await store.current_version()
             damaged = None if pointer is None else await store.meta(pointer)
             if damaged is not None:
-                previous = Previous(damaged, store, None, await store.verify(damaged))
+                # A full sync takes nothing over by copying.
+                previous = Previous(damaged, store, None, await store.verify(damaged, keep=index))
                 if index:
                     await previous.index()
                 return cls(previous)
@@ -87,7 +88,7 @@ class Previous:
         checksums: Mapping[str, bytes] | None = None,
     ) -> None:
         self.checksums = checksums or {}
-        """Of its bundles in the store, by name."""
+        """Of its bundles in the store, by name, where it was loaded with its index."""
         self.meta = meta
         """What it says of itself; of a damaged version also where its bundles are lost."""
         self.in_store = store is not None

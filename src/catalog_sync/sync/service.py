@@ -201,7 +201,7 @@ class SyncService:
             meta = self._meta(run, staging, candidate, lease.token)
             with instruments.publish_span():
                 await lease.confirm()
-                await staging.seal(run.builder.index, meta)
+                await run.builder.seal(meta)
                 committing = True
                 try:
                     await self._commit(staging, meta, lease, candidate, result)
@@ -220,7 +220,7 @@ class SyncService:
         try:
             async with timeout:
                 candidate = await _build(run)
-                await run.builder.flush()
+                await run.builder.finish()
                 return candidate
         except TimeoutError as error:
             if not timeout.expired():

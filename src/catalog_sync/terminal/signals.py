@@ -45,6 +45,8 @@ class StopSignals:
         :data:`LAST_WORDS`."""
         self.on_run: Callable[[], object] | None = None
         """Called before the command's task begins: what it needs is loaded then."""
+        self.on_work: Callable[[], object] | None = None
+        """Called by a command that takes long, once what it needs is loaded."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 

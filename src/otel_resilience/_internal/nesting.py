@@ -72,6 +72,9 @@ class Enclosing:
             self.unsafe_inside = True
         self.heard = True
 
+    def note_on_wire(self) -> None:
+        """The request of the attempt that runs has just gone out."""
+
 
 enclosing: ContextVar[Enclosing | None] = ContextVar("otel_resilience_enclosing", default=None)
 _reset = enclosing.reset

@@ -137,7 +137,7 @@ class _Transport:
             for step, given in request.extensions.get("timeout", _NONE).items():
                 if given is not None and given < limit:
                     timeout[step] = given
-        if number > 1:
+        if number > 1 or policy.rate_limiter is not None:
             sent.extensions["trace"] = self._traced(request.extensions.get("trace"), number - 1)
         return sent
 
@@ -154,11 +154,13 @@ class _Transport:
     def _traced(self, given: Any, resent: int) -> Any:
         """A trace function for httpcore, which calls it within the span of the client, if there is one. Only until the
         request is sent: the body of the answer is read outside the attempt."""
-        attempt = get_current_span()
+        attempt, call = get_current_span(), enclosing.get()
 
         def note(event: str) -> None:
-            if event.endswith(".send_request_headers.started") and get_current_span() is not attempt:
+            if event.endswith(".send_request_headers.started") and resent and get_current_span() is not attempt:
                 get_current_span().set_attribute(RESEND_COUNT, resent)
+            elif event.endswith(".send_request_headers.complete") and call is not None:
+                call.note_on_wire()
 
         return self._noting(note, given)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import weakref
 from collections.abc import Callable
+from contextvars import Context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -31,7 +32,9 @@ Callback = Callable[[asyncio.AbstractEventLoop], object]
 
 
 def _call_later(loop: asyncio.AbstractEventLoop, seconds: float, callback: Callback) -> Timer:
-    return loop.call_at(loop.time() + seconds, callback, loop)
+    # In a context of its own: a loop keeps cancelled timers for a while, and with them all that the caller's refers to,
+    # such as the time limit itself, which refers to its timer.
+    return loop.call_at(loop.time() + seconds, callback, loop, context=Context())
 
 
 start_timer: Callable[[asyncio.AbstractEventLoop, float, Callback], Timer] = _call_later
@@ -68,6 +71,11 @@ class CutAttempt(Enclosing):
         """As :meth:`report`."""
         if not self.given_up:
             self._call.note_sent(unsafe=unsafe)
+
+    def note_on_wire(self) -> None:
+        """As :meth:`report`."""
+        if not self.given_up:
+            self._call.note_on_wire()
 
 
 def run_limited(

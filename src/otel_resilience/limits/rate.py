@@ -100,6 +100,19 @@ class RateLimiter(ProcessBound):
         with self._lock:
             self._log.give_back(now, now - age + _ROUNDING, cost)
 
+    def used(self, cost: int = 1, *, age: float = 0.0) -> None:
+        """Permits that were taken ``age`` seconds ago are used only now: they count from now.
+
+        For what takes its time between its permit and the wire, such as a connection that is opened first: a request
+        that goes out late, and the next ones in time, would meet in one window of the server. The transports of
+        :mod:`otel_resilience.integrations.httpx` say so of each request.
+        """
+        if self.config.shadow:
+            return
+        now = self._clock()
+        with self._lock:
+            self._log.use(now, now - age + _ROUNDING, cost)
+
     def pause(self, seconds: float) -> None:
         """Gives no permit for ``seconds``: the server asked one of the callers to wait. A longer pause stays."""
         check.seconds("seconds", seconds, zero=True)

@@ -64,7 +64,11 @@ class SlidingLog:
 
     def take(self, now: float, cost: int = 1) -> None:
         """Records permits. Ask :meth:`ready_at` first."""
-        self._given.extend([now] * min(cost, self._limit))
+        given = self._given
+        overtaken = bool(given) and given[-1] > now
+        given.extend([now] * min(cost, self._limit))
+        if overtaken:  # another one was used while this one was on its way
+            self._given = deque(sorted(given))
 
     def give_back(self, now: float, taken: float, cost: int = 1) -> None:
         """The last permits that were given until ``taken`` were not used. Those that have expired stay as they are."""
@@ -72,3 +76,8 @@ class SlidingLog:
         for index in range(end - 1, max(-1, end - 1 - min(cost, self._limit)), -1):
             if self._given[index] + self._window > now:
                 del self._given[index]
+
+    def use(self, now: float, taken: float, cost: int = 1) -> None:
+        """The last permits that were given until ``taken`` are used ``now``, and count from now."""
+        self.give_back(now, taken, cost)
+        self.take(now, cost)

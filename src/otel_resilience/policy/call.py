@@ -121,6 +121,14 @@ class Call(CallTelemetry):
         if self.token is not None:
             super().note_sent(unsafe=unsafe)
 
+    def note_on_wire(self) -> None:
+        """The permits of the attempt count from now, for the server counts from when it gets the request."""
+        rate = self.policy.rate_limiter
+        if rate is not None and self.paid_for == self.attempts:
+            now = self.policy.clock()
+            rate.used(self.options.permits, age=now - self.paid_at)
+            self.paid_at = now
+
     def time_left(self) -> float:
         """Seconds until the nearest deadline, infinity where there is none. Raises :class:`DeadlineExceededError`."""
         self.time_limit()

@@ -47,6 +47,16 @@ def test_reading_loads_no_client_of_the_supplier_no_tracing_and_no_tables(cli: C
     assert seen["frozen"] > 10_000, "the interpreter looks for garbage among all modules as it ends"
 
 
+def test_a_sync_looks_for_little_garbage_at_a_time(cli: Cli) -> None:
+    env = {**os.environ, **cli.env, "CATALOG_ENV_FILE": "none"}
+    code = CODE.format(arguments=["run", "--json"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, timeout=60)
+    seen = json.loads(done.stdout)
+    assert seen["code"] == 0
+    assert seen["threshold"] <= 5_000, "a look holds the event loop up, and with it requests whose permit has come"
+    assert seen["frozen"] > 50_000, "what was loaded for the sync is looked at again and again"
+
+
 def test_called_from_a_program_it_leaves_the_collector_alone(capsys: pytest.CaptureFixture[str]) -> None:
     code = (
         "import gc, os; before = gc.get_threshold(), dict(os.environ); from catalog_sync.cli.main import main;"

@@ -72,7 +72,7 @@ async def test_a_bundle_that_comes_twice_is_one_line() -> None:
     found = await lines_of(
         [b"7", 2, b"a\nb", b"1\n2"], [b"9", 2, b"b\nc", b"2\n3"], [b"5", 1, b"a", b"1"], [b"0", 0, b"", b""]
     )
-    assert found == [(2, b"1\n2\n"), (1, b"3\n")]
+    assert found == [(3, b"1\n2\n3\n")]
 
 
 @pytest.mark.parametrize("page", [[b"0", 1, b"a", b"1\n"], [b"0", 2, b"a\nb\nc", b"1\n2"], [b"0", 1, b"a\nb", b"1"]])

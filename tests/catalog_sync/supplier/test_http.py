@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import zlib
@@ -18,10 +19,11 @@ from catalog_sync.domain.errors import (
     RedirectRefusedError,
     SupplierError,
 )
+from catalog_sync.domain.models import Bundle
 from catalog_sync.supplier.esim_go.client import open_supplier
 from catalog_sync.supplier.esim_go.envelope import parse_page
 from catalog_sync.supplier.esim_go.responses import parse_json, raise_for_status, redirect_target
-from catalog_sync.supplier.port import Deadline
+from catalog_sync.supplier.port import Deadline, Scope
 from otel_resilience import classify
 from otel_resilience.redaction import register_secret
 from support.scripted_http import answer, scripted_server
@@ -242,3 +244,22 @@ def test_a_sample_of_a_body_is_safe_for_terminals_and_logs() -> None:
         raise_for_status(received(b"\x1b]0;owned\x07 \xff \x00", 500), "list bundles")
     assert "\\x1b]0;owned" in str(caught.value)
     assert not any(character in str(caught.value) for character in "\x1b\x07\x00")
+
+
+async def test_of_a_page_nothing_is_left_for_the_collector_of_garbage(tmp_path: Path) -> None:
+    rows = [{"name": f"esim_{number}", "duration": 7, "price": 1.5} for number in range(50)]
+    reply = answer(json.dumps({"bundles": rows, "pageCount": 1, "rows": 50}).encode())
+
+    def left() -> int:
+        return sum(isinstance(each, Bundle) for each in gc.get_objects())
+
+    async with scripted_server(reply) as server, open_supplier(make_settings(server.url, tmp_path)) as client:
+        gc.collect()
+        before = left()
+        gc.disable()
+        try:
+            came = [len(page.bundles) async for page in client.iter_pages(Scope(group="A"), deadline=Deadline(60))]
+            assert came == [50]
+            assert left() == before
+        finally:
+            gc.enable()

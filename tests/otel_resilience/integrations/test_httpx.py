@@ -20,9 +20,9 @@ from opentelemetry.propagate import get_global_textmap, set_global_textmap
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from otel_resilience import Policy, RetryConfig
+from otel_resilience import Policy, RateLimit, RetryConfig
 from otel_resilience.integrations.httpx import AsyncResilientTransport, ResilientTransport
-from otel_resilience.testing import RecordedTelemetry
+from otel_resilience.testing import FakeClock, FakeTimeLoop, RecordedTelemetry
 from support.answering_server import AnsweringServer, Reply
 
 NO_WAIT = RetryConfig(max_attempts=3, base_delay=0, jitter=False)
@@ -252,3 +252,69 @@ def test_one_can_be_replaced_by_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(transport, "handle_request", lambda request: httpx.Response(204, request=request))
         assert client.get("http://api.test/").status_code == 204
     assert transport.handle_request.__func__ is ResilientTransport.handle_request  # type: ignore[attr-defined]
+
+
+def test_requests_that_go_out_late_never_meet_later_ones_at_the_server() -> None:
+    clock, arrived = FakeClock(), list[float]()
+    late = iter([0.3, 0.2, 0.0, 0.25, 0.1, 0.0, 0.05, 0.0, 0.0])
+
+    class Connecting(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await asyncio.sleep(next(late))
+            arrived.append(clock.now)
+            await request.extensions["trace"]("http11.send_request_headers.complete", {})
+            return httpx.Response(200)
+
+    async def main() -> None:
+        policy = Policy("supplier", rate_limit=RateLimit(3, per=1, margin=0), clock=clock)
+        async with httpx.AsyncClient(transport=AsyncResilientTransport(policy, Connecting())) as client:
+            await asyncio.gather(*(client.get("http://supplier.example/plans") for _ in range(9)))
+
+    with asyncio.Runner(loop_factory=lambda: FakeTimeLoop(clock)) as runner:
+        runner.run(main())
+    arrived.sort()
+    assert min(after - before for before, after in zip(arrived, arrived[3:], strict=False)) >= 1 - 1e-6
+    assert arrived[-1] - arrived[0] < 2.7, "no more is waited for than what was late"
+
+
+@pytest.mark.parametrize("options", [{}, {"max_body_bytes": 1000}], ids=["headers", "body"])
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["def", "async def"])
+def test_the_permit_counts_from_when_the_client_has_sent_the_request(
+    library: tuple[Any, Any], asynchronous: bool, options: Any, server: AnsweringServer, clock: FakeClock
+) -> None:
+    client_library = library[0]
+    policy = Policy("supplier", rate_limit=RateLimit(1, per=60, margin=0), clock=clock, attempt_timeout=30)
+    limited = policy.rate_limiter
+    assert limited is not None
+
+    class Slow(client_library.HTTPTransport):  # type: ignore[misc, name-defined]  # httpx or httpx2
+        def handle_request(self, request: Any) -> Any:
+            clock.advance(5)
+            return super().handle_request(request)
+
+    class AsyncSlow(client_library.AsyncHTTPTransport):  # type: ignore[misc, name-defined]  # httpx or httpx2
+        async def handle_async_request(self, request: Any) -> Any:
+            clock.advance(5)
+            return await super().handle_async_request(request)
+
+    events: list[str] = []
+
+    async def noted(event: str, _: Any) -> None:
+        events.append(event)
+
+    async def main() -> None:
+        async with client_library.AsyncClient(
+            transport=AsyncResilientTransport(policy, AsyncSlow(), **options)
+        ) as client:
+            await client.get(server.url, extensions={"trace": noted})
+
+    if asynchronous:
+        asyncio.run(main())
+    else:
+        with client_library.Client(transport=ResilientTransport(policy, Slow(), **options)) as client:
+            client.get(server.url, extensions={"trace": lambda event, _: events.append(event)})
+    clock.advance(59)
+    assert not limited.take()
+    clock.advance(1)
+    assert limited.take()
+    assert any(event.endswith("send_request_headers.complete") for event in events), "of the caller's own trace too"

@@ -250,6 +250,24 @@ class TestRate:
         arrivals = [arrived for _, arrived in grants]
         assert arrivals == sorted(arrivals)
 
+    def test_what_is_used_late_counts_from_then(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(2, per=1, margin=0))
+        limited.acquire()
+        limited.acquire()
+        clock.advance(0.4)
+        limited.used(age=0.4)
+        clock.advance(0.6)
+
+        assert [limited.take(), limited.take()] == [True, False]
+        clock.advance(0.4)
+        assert limited.take()
+
+    def test_in_shadow_mode_nothing_is_moved(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(1, shadow=True))
+        limited.used(age=1)
+
+        assert limited._log.dump() == {"given": []}
+
     def test_threads_stay_within_the_limit(self) -> None:
         limited = RateLimiter("supplier", RateLimit(5, per=0.1))
         grants: list[float] = []

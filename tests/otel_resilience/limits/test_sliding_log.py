@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import math
 
@@ -119,6 +120,65 @@ def test_a_permit_that_has_expired_is_not_given_back() -> None:
     log.give_back(5.1, 0.0)
 
     assert log.ready_at(5.2) == 6.0
+
+
+@given(
+    st.integers(1, 10),
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 0.99), st.integers(1, 3)), min_size=1, max_size=50),
+)
+def test_permits_that_are_used_late_never_meet_later_ones(limit: int, calls: list[tuple[float, float, int]]) -> None:
+    log = SlidingLog(limit, 1.0)
+    now = 0.0
+    pending: list[tuple[float, float, int]] = []
+    uses: list[tuple[float, int]] = []
+
+    def use(until: float) -> None:
+        while pending and pending[0][0] <= until:
+            at, taken, cost = heapq.heappop(pending)
+            log.use(at, taken, cost)
+            uses.append((at, min(cost, limit)))
+
+    for think, late, cost in calls:
+        now += think
+        use(now)
+        while (ready := log.ready_at(now, cost)) > now:
+            now = ready
+            use(now)
+        log.take(now, cost)
+        heapq.heappush(pending, (now + late, now, cost))
+    use(math.inf)
+
+    assert most_within(0.999_999, uses) <= limit
+
+
+def test_a_permit_counts_once_from_when_it_is_used() -> None:
+    log = SlidingLog(2, 1.0)
+    log.take(0.0)
+    log.take(0.1)
+    log.use(0.4, 0.1)
+
+    assert log.ready_at(0.5) == 1.0
+    assert log.ready_at(0.5, 2) == 1.4
+
+
+def test_a_permit_that_expired_before_it_was_used_counts_all_the_same() -> None:
+    log = SlidingLog(1, 1.0)
+    log.take(0.0)
+    assert log.ready_at(2.0) == 2.0
+    log.use(3.0, 0.0)
+
+    assert log.ready_at(3.1) == 4.0
+
+
+def test_a_permit_that_is_recorded_after_the_use_of_another_keeps_its_time() -> None:
+    log = SlidingLog(2, 1.0)
+    log.take(0.0)
+    log.use(0.2, 0.0)
+    log.take(0.1)
+
+    assert log.dump() == {"given": [0.1, 0.2]}
+    log.give_back(0.3, 0.1)
+    assert log.dump() == {"given": [0.2]}
 
 
 def test_a_longer_pause_stays() -> None:

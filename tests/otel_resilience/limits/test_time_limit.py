@@ -163,6 +163,20 @@ async def test_the_block_is_left_in_any_case(timer: Timer) -> None:
     assert timer.cancelled == 1
 
 
+async def test_nothing_of_it_is_left_in_the_loop_or_in_a_circle() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        made = limit()
+        with made:
+            await asyncio.sleep(0)
+        gone = weakref.ref(made)
+        del made
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 async def test_outside_a_task_it_refuses(timer: Timer) -> None:
     seen: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import httpx
 
 from catalog_sync.domain.errors import SupplierUnavailableError
+from catalog_sync.domain.pieces import let_others_run
 from catalog_sync.supplier import server_limits
 from catalog_sync.supplier.esim_go.responses import (
     MAX_REDIRECTS,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 USER_AGENT: Final = "catalog-sync"
+_READ: Final = httpx.ByteStream(b"")
 _CALL: Final = "catalog_sync.call"
 """The extension of a request that holds its :class:`_Call`."""
 
@@ -114,7 +116,9 @@ class SupplierCalls:
         extensions = {"url_template": template or path, "expected_statuses": frozenset(answers), _CALL: call}
         try:
             while call.url is not None:
-                await self._http.get(call.url, extensions={**extensions, "deadline": deadline.remaining()})
+                response = await self._http.get(call.url, extensions={**extensions, "deadline": deadline.remaining()})
+                # Its stream refers back to it: the page would stay until garbage is looked for among old objects.
+                response.stream = _READ
         except Exception as error:
             translated = translate(error, operation, self._policy.classifier)
             if isinstance(translated, SupplierUnavailableError):
@@ -122,7 +126,8 @@ class SupplierCalls:
             if translated is error:
                 raise
             raise translated from error
-        return call.result  # type: ignore[no-any-return]  # what ``parse`` returned
+        result, call.result = call.result, None
+        return result  # type: ignore[no-any-return]  # what ``parse`` returned
 
     def _add_what_opened(self, error: SupplierUnavailableError) -> None:
         breaker = self._policy.breaker
@@ -131,7 +136,7 @@ class SupplierCalls:
             error.args = (f"{error}; it opened after {opened.error_type}",)
             error.context["opened_by"] = opened.error_type
 
-    def _judge(self, response: httpx.Response) -> bool:
+    async def _judge(self, response: httpx.Response) -> bool:
         """Takes the result, or the address of a redirect within the host, from a complete answer; else raises."""
         call: _Call = response.request.extensions[_CALL]
         self._heed(response, call.operation)
@@ -139,7 +144,9 @@ class SupplierCalls:
             call.result, call.url = call.answers[response.status_code], None
         elif not is_redirect(response):
             raise_for_status(response, call.operation)
-            call.result, call.url = call.parse(parse_json(response)), None
+            parsed = parse_json(response)
+            await let_others_run()
+            call.result, call.url = call.parse(parsed), None
         elif call.redirects == MAX_REDIRECTS:
             raise too_many_redirects(MAX_REDIRECTS)
         else:
