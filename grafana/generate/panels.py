@@ -385,8 +385,8 @@ def logs(title: str, description: str, query: str, **extra: Any) -> Panel:
     return _panel("logs", title, description, [loki(query)], unit="short", options=options, **size)
 
 
-def alert_list(title: str, description: str, **extra: Any) -> Panel:
-    """Rules that fire or wait, of Grafana's own alerting."""
+def alert_list(title: str, description: str, *, instances: str = "", **extra: Any) -> Panel:
+    """Rules that fire or wait, of Grafana's own alerting. ``instances``: those whose labels match, as ``{a!="b"}``."""
     options = {
         "viewMode": "list",
         "groupMode": "default",
@@ -395,7 +395,7 @@ def alert_list(title: str, description: str, **extra: Any) -> Panel:
         "sortOrder": 1,
         "dashboardAlerts": False,
         "alertName": "",
-        "alertInstanceLabelFilter": "",
+        "alertInstanceLabelFilter": instances,
         "stateFilter": dict.fromkeys(("firing", "pending", "recovering", "noData", "error"), True) | {"normal": False},
     }  # fmt: skip
     size = {"width": 12, "height": 8} | extra

@@ -17,7 +17,9 @@ from urllib.parse import unquote
 import pytest
 import yaml
 from grafana.generate import foreign, names
-from grafana.generate.rules import recording
+from grafana.generate.rules import all_rules, recording
+from grafana.generate.settings import Settings
+from grafana.preview.stored import matches
 
 from catalog_sync.observability import contract as catalog
 from otel_resilience.telemetry import contract as resilience
@@ -105,6 +107,16 @@ def test_its_variables_are_those_that_the_linter_asks_for(board: dict[str, Any])
             2,
         )
     assert {"job", "instance"} <= variables.keys()
+
+
+def test_the_first_page_lists_every_rule_that_notifies_somebody_and_no_other() -> None:
+    """Watchdog always fires; beside "Is anything wrong?" it would say yes for ever."""
+    (board,) = [panel for panel in panels(DASHBOARDS["catalog-overview"]) if panel["type"] == "alertlist"]
+    selector = board["options"]["alertInstanceLabelFilter"]
+    for rule in all_rules(Settings()):
+        assert matches({"severity": rule.severity}, selector) is (rule.severity != "none"), rule.name
+    (every,) = [panel for panel in panels(DASHBOARDS["catalog-alerting"]) if panel["type"] == "alertlist"]
+    assert every["options"]["alertInstanceLabelFilter"] == ""
 
 
 def variable_selectors() -> list[tuple[str, str]]:

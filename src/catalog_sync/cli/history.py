@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.cli.tables import Column, folded, print_sections, print_table
+from catalog_sync.domain.identifiers import is_beginning, pasted
 from catalog_sync.domain.models import ErrorInfo
 from catalog_sync.domain.text import printable
 from catalog_sync.history.records import ASKED_BY
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from catalog_sync.terminal.output import Answer
     from catalog_sync.terminal.signals import StopSignals
     from otel_resilience.alerting.model.alert import Links
-
-LEAST_DIGITS: Final = 8
-"""Digits of a correlation ID that are taken for the whole."""
 
 RUNBOOK: Final = "docs/runbook.md"
 
@@ -57,12 +55,12 @@ def show_trace(identifier: str | None, answer: Answer, signals: StopSignals) -> 
     from catalog_sync.history import History
 
     settings = app.read_settings()
-    wanted = None if identifier is None else identifier.strip().lower()
+    wanted = None if identifier is None else pasted(identifier)
     with app.observed(quiet=True), History(settings, SERVICE_SYNC) as history:
         found = history.latest()
         record = _chosen(found.syncs, wanted)
-        trace_id = record.correlation_id if record is not None else wanted
-        spans = [] if trace_id is None else signals.run(lambda: _spans(settings, history.traces, trace_id))
+        known = record.correlation_id if record is not None else wanted
+        spans = [] if known is None else signals.run(lambda: _spans(settings, history.traces, known))
     if record is None and not spans:
         return _unknown(wanted, found, answer)
     _show(settings, record, spans, answer)
@@ -72,14 +70,17 @@ def show_trace(identifier: str | None, answer: Answer, signals: StopSignals) -> 
 def _chosen(syncs: Sequence[SyncRecord], wanted: str | None) -> SyncRecord | None:
     if wanted is None:
         return next((record for record in syncs if record.failed), None)
-    if len(wanted) < LEAST_DIGITS:
-        return None
+    if not is_beginning(wanted):
+        return next((record for record in syncs if record.correlation_id == wanted), None)
     return next((record for record in syncs if record.correlation_id.startswith(wanted)), None)
 
 
-async def _spans(settings: Settings, files: Any, trace_id: str) -> list[SpanRecord]:
+async def _spans(settings: Settings, files: Any, wanted: str) -> list[SpanRecord]:
+    """Those of a correlation ID, or of the newest failed trace whose ID begins so."""
     async with app.open_kept_traces(settings, files) as traces:
-        return list(await traces.get(trace_id))
+        if is_beginning(wanted):
+            wanted = next((each.trace_id for each in await traces.failed() if each.trace_id.startswith(wanted)), wanted)
+        return list(await traces.get(wanted))
 
 
 def _unknown(wanted: str | None, found: Found, answer: Answer) -> int:

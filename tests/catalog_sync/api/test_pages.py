@@ -144,12 +144,29 @@ async def test_a_trace_names_the_attempt_that_failed(world: ApiWorld) -> None:
         f" {TRACE_ID} ",
         f"00-{TRACE_ID}-{'cd' * 8}-01",
         "abababab-abab-abab-abab-" + "ab" * 6,
+        TRACE_ID[:8],
+        f"“{TRACE_ID[:12].upper()}…”",
+        f'correlation_id="{TRACE_ID}"',
+        f"https://catalog.example/traces/{TRACE_ID}",
+        f"http://localhost:8080/syncs/{TRACE_ID[:9]}?x=1",
     ],
 )
 async def test_the_box_finds_any_correlation_id(world: ApiWorld, given: str) -> None:
     add_trace(world)
     answer = await world.http.get("/find", params={"id": given})
     assert (answer.status_code, answer.headers["location"]) == (303, f"/traces/{TRACE_ID}")
+
+
+@pytest.mark.fault("U5")
+async def test_first_digits_lead_to_the_newest_sync_that_fits(world: ApiWorld) -> None:
+    """Of two syncs that begin alike the newer one is meant, and seven digits are too few."""
+    older = await keep(world, 0xABCDEF0123 << 88, Outcome.COMPLETE, started_at="2026-11-28T10:00:00Z")
+    newest = await keep(world, 0xABCDEF0124 << 88, Outcome.COMPLETE, started_at="2026-11-28T11:00:00Z")
+    assert older[:8] == newest[:8] == "abcdef01"
+    answer = await world.http.get("/find", params={"id": newest[:8]})
+    assert answer.headers["location"] == f"/traces/{newest}"
+    assert "first 8 will do" in await page(world, f"/find?id={newest[:7]}", 404)
+    assert "begins with 12345678." in await page(world, "/find?id=12345678", 404)
 
 
 async def test_what_is_not_kept_says_for_how_long_it_would_be(world: ApiWorld) -> None:
@@ -305,7 +322,8 @@ async def test_an_incident_has_its_course_and_its_links(alerted: ApiWorld) -> No
     who = {"by": "ann", "reason": "it is known"}
     assert (await alerted.http.post(f"{path}/ack", json=who, headers=AUTHORIZED)).status_code == 200
     await said(alerted, path, "acknowledged by ann: it is known")
-    assert (await alerted.http.get(f"/find?id={path[11:]}")).headers["location"] == path
+    for given in (path[11:], path[11:20], f"{alerted.http.base_url}{path}"):
+        assert (await alerted.http.get("/find", params={"id": given})).headers["location"] == path
     assert (await alerted.http.post(f"{path}/close", json=who, headers=AUTHORIZED)).status_code == 200
     text = await said(alerted, path, " resolved</li>")
     assert "data-path" not in text

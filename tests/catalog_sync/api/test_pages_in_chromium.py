@@ -148,6 +148,26 @@ def test_an_incident_is_acknowledged_and_the_focus_comes_back_after_the_token(ch
     assert TOKEN not in chromium.text()
 
 
+@pytest.mark.fault("U8")
+def test_a_refused_decision_says_why(chromium: Browser, site: Site) -> None:
+    """A wrong token is not a missing one, and without an answer nobody knows whether it was done."""
+    opened(chromium, site, "incident")
+    chromium.ask("sessionStorage.setItem('token', 'of yesterday')")
+    opened(chromium, site, "incident")
+    chromium.ask("document.querySelector('[value=resend]').click()")
+    assert "token is not accepted" in chromium.wait("document.querySelector('#said').innerText")
+    assert chromium.ask("document.activeElement.id") == "token-value"
+    chromium.press("Escape", 27)
+    chromium.offline(on=True)
+    try:
+        chromium.ask("document.querySelector('#said').innerText = ''")
+        chromium.ask("document.querySelector('[value=resend]').click()")
+        assert "whether it was done is not known" in chromium.wait("document.querySelector('#said').innerText")
+    finally:
+        chromium.offline(on=False)
+        chromium.ask("sessionStorage.removeItem('token')")
+
+
 def test_a_failed_sync_is_run_again_from_its_page(chromium: Browser, site: Site) -> None:
     opened(chromium, site, "sync")
     chromium.ask(f"sessionStorage.setItem('token', '{TOKEN}')")
@@ -202,3 +222,15 @@ def test_nothing_is_green_while_the_api_does_not_answer(chromium: Browser, site:
 def test_calls_that_all_fail_are_not_healthy(site: Site) -> None:
     report = site.api.http.get("/health", headers=AUTHORIZED).json()
     assert report["checks"]["supplier"]["status"] == "degraded"
+
+
+@pytest.mark.fault("U8")
+def test_the_focus_stays_on_the_page_when_an_incident_is_closed(chromium: Browser, site: Site) -> None:
+    opened(chromium, site, "incident")
+    chromium.ask(f"sessionStorage.setItem('token', '{TOKEN}')")
+    opened(chromium, site, "incident")
+    chromium.ask("document.querySelector('[value=close]').focus()")
+    chromium.press("Enter", 13, "\r")
+    chromium.wait("document.querySelector('#state .pill + .pill').innerText === 'resolved'")
+    chromium.wait("document.querySelector('#decide') === null")
+    assert chromium.ask("document.activeElement.id") == "main"

@@ -41,6 +41,8 @@ def test_a_failed_sync_is_found_after_its_process_has_gone(cli: Cli, supplier: S
     assert "docs/runbook.md, at 500" in shown.out
     by_prefix = cli("trace", found[1][:8].upper(), "--json", **env).json
     assert by_prefix["correlation_id"] == found[1]
+    pasted = cli("trace", f"https://catalog.example/syncs/{found[1]}", "--json", **env).json
+    assert pasted["failed_attempt"] == by_prefix["failed_attempt"]
     spans = {span["span_id"]: span for span in by_prefix["spans"]}
     attempt = spans[by_prefix["failed_attempt"]]["attributes"]
     assert (attempt["resilience.attempt.number"], attempt["error.type"]) == (3, "500")
