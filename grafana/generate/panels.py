@@ -26,6 +26,13 @@ _MOST_FILTERED: Final = 8
 """Columns of a table of full width whose headings have room for the sign of a filter."""
 
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "text"
+UNKNOWN: Final = "#5a606a"
+"""Behind a number that is not there: neither good nor bad."""
+_LEAST_AXIS: Final = 5
+"""What an axis of counts reaches at least: while all are zero Grafana would draw one up to 100."""
+_NUMBERS: Final = "Bundles|Set aside|Groups (stale|failed)|Attempts|Retries|Failures|Calls|Probes|Value"
+"""Headings of columns that hold counts. Everything else is text: of ``short`` numbers 5,200 would be 5.20 K, and of
+fingerprints one that happens to read as a number would be one."""
 
 
 def prom(expr: str, legend: str = "", *, instant: bool = False, table: bool = False) -> Target:
@@ -165,6 +172,8 @@ def timeseries(
         custom["thresholdsStyle"] = {"mode": "dashed"}
         if maximum is None:  # else a line above all values is out of sight
             custom["axisSoftMax"] = limits["steps"][-1]["value"]
+    elif unit == "locale" and not bars and maximum is None:
+        custom["axisSoftMax"] = _LEAST_AXIS
     defaults: dict[str, Any] = {"custom": custom, "color": {"mode": "palette-classic"}}
     defaults |= {"min": lowest} if lowest is not None else {}
     defaults |= {"max": maximum} if maximum is not None else {}
@@ -206,10 +215,15 @@ def stat(
     named: bool = False,
     **extra: Any,
 ) -> Panel:
-    """One number, coloured; ``none`` is shown where the query gives nothing. Several have names; one if ``named``."""
+    """One number, coloured; ``none`` is shown where the query gives nothing. Several have names; one if ``named``.
+
+    Without a value there is no colour, unless nothing at all means zero: of the thresholds it would be the lowest one's.
+    """
+    absent = {"match": "null+nan", "result": {"text": none, "color": UNKNOWN, "index": len(mappings or [])}}
+    unknown = [] if none == "0" else [{"type": "special", "options": absent}]
     defaults: dict[str, Any] = {
         "thresholds": limits or thresholds((None, BLUE)),
-        "mappings": mappings or [],
+        "mappings": [*(mappings or []), *unknown],
         "noValue": none,
         "color": {"mode": "thresholds"},
     }
@@ -267,6 +281,7 @@ def state_timeline(
     )
 
 
+_COUNT: Final = {"id": "unit", "value": "locale"}
 _OPEN: Final = {"type": "regex", "options": {"pattern": "^[0-9a-f]{32}$", "result": {"text": "open", "index": 0}}}
 
 
@@ -313,6 +328,7 @@ def event_table(
             "matcher": {"id": "byRegexp", "options": "^(Duration|Delay|Delivery)$"},
             "properties": [{"id": "unit", "value": "s"}],
         },
+        {"matcher": {"id": "byRegexp", "options": f"^({_NUMBERS})$"}, "properties": [_COUNT]},
     ]
     filters = len(columns) <= _MOST_FILTERED
     return _table(title, description, [loki(query, limit=limit)], overrides, transformations, filters=filters, **extra)
@@ -331,7 +347,9 @@ def metric_table(
         },
         {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "Value", "desc": True}]}},
     ]
-    overrides = [{"matcher": {"id": "byName", "options": "Value"}, "properties": [{"id": "links", "value": [link]}]}]
+    overrides = [
+        {"matcher": {"id": "byName", "options": "Value"}, "properties": [{"id": "links", "value": [link]}, _COUNT]}
+    ]
     return _table(title, description, [prom(query, instant=True, table=True)], overrides, transformations, **extra)
 
 
@@ -364,7 +382,7 @@ def _table(
     }
     defaults = {"custom": custom}
     return _panel(
-        "table", title, description, targets, unit="short", options=options, defaults=defaults,
+        "table", title, description, targets, unit="string", options=options, defaults=defaults,
         overrides=overrides, transformations=transformations, **size,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ LEAST_DIGITS: Final = 8
 
 _CORRELATION_ID: Final = re.compile(r"(?<![0-9a-z])[0-9a-f]{32}(?![0-9a-z])")
 _BEGINNING: Final = re.compile(rf"[0-9a-f]{{{LEAST_DIGITS},31}}")
-_AROUND: Final = " \t\r\n\"'`()[]<>{}.,;:…/"
+_AROUND: Final = " \t\r\n\"'`“”‘’«»()[]<>{}.,;:…/"
 
 
 def pasted(text: str) -> str:
