@@ -217,7 +217,7 @@ def stat(
 ) -> Panel:
     """One number, coloured; ``none`` is shown where the query gives nothing. Several have names; one if ``named``.
 
-    Without a value there is no colour, unless nothing at all means zero: of the thresholds it would be the lowest one's.
+    Without a value there is no colour, unless nothing at all means zero: it would be that of the lowest threshold.
     """
     absent = {"match": "null+nan", "result": {"text": none, "color": UNKNOWN, "index": len(mappings or [])}}
     unknown = [] if none == "0" else [{"type": "special", "options": absent}]

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 RUNBOOK: Final = "docs/runbook.md"
 
+_CIRCUIT_OPEN: Final = "circuit_open"
+
 _INCOMPLETE: Final = "Not everything could be read: there may be more syncs than these."
 
 
@@ -63,7 +65,7 @@ def show_trace(identifier: str | None, answer: Answer, signals: StopSignals) -> 
         spans = [] if known is None else signals.run(lambda: _spans(settings, history.traces, known))
     if record is None and not spans:
         return _unknown(wanted, found, answer)
-    _show(settings, record, spans, answer)
+    _show(settings, record, spans, _opener(found.syncs, record), answer)
     return exit_codes.OK
 
 
@@ -73,6 +75,14 @@ def _chosen(syncs: Sequence[SyncRecord], wanted: str | None) -> SyncRecord | Non
     if not is_beginning(wanted):
         return next((record for record in syncs if record.correlation_id == wanted), None)
     return next((record for record in syncs if record.correlation_id.startswith(wanted)), None)
+
+
+def _opener(syncs: Sequence[SyncRecord], record: SyncRecord | None) -> SyncRecord | None:
+    """Of a sync that sent nothing because a circuit was open, the one before it that failed at the supplier."""
+    if record is None or record.report.get("attempts") or _error_type(record) != _CIRCUIT_OPEN:
+        return None
+    older = syncs[syncs.index(record) + 1 :]
+    return next((each for each in older if each.failed and each.report.get("attempts")), None)
 
 
 async def _spans(settings: Settings, files: Any, wanted: str) -> list[SpanRecord]:
@@ -100,7 +110,13 @@ def _unknown(wanted: str | None, found: Found, answer: Answer) -> int:
     return exit_codes.FAILED
 
 
-def _show(settings: Settings, record: SyncRecord | None, spans: Sequence[SpanRecord], answer: Answer) -> None:
+def _show(
+    settings: Settings,
+    record: SyncRecord | None,
+    spans: Sequence[SpanRecord],
+    opener: SyncRecord | None,
+    answer: Answer,
+) -> None:
     from catalog_sync.alerts.links import links_of
 
     error = None if record is None else record.report.get("error")
@@ -128,6 +144,9 @@ def _show(settings: Settings, record: SyncRecord | None, spans: Sequence[SpanRec
                 folded("No spans are kept: nothing failed, tracing is off or was not sampled, or they were too old.")
             )
         print_sections({"what to do": _advice(failed, error, links)})
+        if opener is not None:  # in a line of its own, for a wrapped command cannot be pasted
+            answer.text("Nothing was sent: the circuit was open. What failed before:")
+            answer.text(f"  {pasteable(f'catalog-sync trace {opener.correlation_id}')}")
 
     answer.result(data, show)
 

@@ -110,6 +110,19 @@ async def test_a_sync_has_an_address_and_can_be_run_again(world: ApiWorld) -> No
     assert "Run it again" not in await page(world, f"/syncs/{await keep(world, 2, Outcome.COMPLETE)}")
 
 
+@pytest.mark.parametrize("status", ["pending", "running"])
+async def test_a_group_that_an_ended_sync_did_not_reach_does_not_wait(world: ApiWorld, status: str) -> None:
+    failed = await keep(world, 1, error=error_info(SupplierUnavailableError("down")))
+    (record,) = (await asyncio.to_thread(world.history.latest)).syncs
+    groups = [{"name": "Standard - Fixed", "status": status, "bundles": 0, "error": None}]
+    changed = dataclasses.replace(record, report={**record.report, "groups": groups})
+    await asyncio.to_thread(world.history._files.write, 1.0, failed, changed.to_json())
+    text = await page(world, f"/syncs/{failed}")
+    shown = text[text.index('id="groups"') :]
+    assert "not fetched" in shown
+    assert status not in shown
+
+
 async def test_a_report_with_holes_is_shown_without_them(world: ApiWorld) -> None:
     holes: dict[str, Any] = {"attempts": "x", "bundles": None, "holder": 3, "retries": [], "quarantined": {}}
     plain = report_of(SyncRequest(), Outcome.FAILED, correlation_id=TRACE_ID)
@@ -248,7 +261,7 @@ async def test_what_redis_alone_may_know_is_not_said_to_be_gone(tmp_path: Path) 
 
 async def test_circuits_are_held_against_their_threshold(world: ApiWorld) -> None:
     text = await page(world, "/system")
-    assert "1 failures of the 10 that open it, 25% of 4 calls in 60 s" in text
+    assert "1 failure of the 10 that open it, 25% of 4 calls in 60 s" in text
     assert "<meter" in text
     assert "10 requests/s" in text
 
@@ -363,9 +376,12 @@ async def test_the_course_names_each_escalation_with_its_time(tmp_path: Path) ->
 async def test_earlier_syncs_that_failed_alike_are_shown(alerted: ApiWorld) -> None:
     alike = dataclasses.replace(error_info(SupplierUnavailableError("down")), type="503")
     same = await keep(alerted, 1, error=alike)
+    own = await keep(alerted, int(TRACE_ID, 16), error=alike)  # it ended a moment before its incident was seen
     other = await keep(alerted, 2, error=dataclasses.replace(alike, type="timeout"))
     text = await page(alerted, f"/incidents/{await open_incident(alerted)}")
-    assert f'href="/syncs/{same}"' in text
+    earlier = text[text.index('id="alike"') :]
+    assert f'href="/syncs/{same}"' in earlier
+    assert own not in earlier
     assert other not in text
 
 

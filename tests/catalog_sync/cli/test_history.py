@@ -76,6 +76,20 @@ def test_a_sync_without_redis_is_kept_beside_it(cli: Cli, redis_server: RedisSer
     assert shown["sync"]["error"]["type"] == report["error"]["type"]
 
 
+@pytest.mark.fault("U5")
+def test_a_sync_that_an_open_circuit_refused_leads_to_the_one_that_opened_it(cli: Cli, supplier: Supplier) -> None:
+    """A trace of refused calls says that something is wrong, and not what."""
+    supplier.play("outage")
+    opener = cli("run", "--json").json
+    while (refused := cli("run", "--json").json)["attempts"]:
+        opener = refused
+    shown = cli("trace", refused["correlation_id"]).out
+    assert "Nothing was sent" in shown
+    [command] = [line.strip() for line in shown.splitlines() if "catalog-sync trace" in line]
+    assert command.endswith(f" trace {opener['correlation_id']}")
+    assert "Nothing was sent" not in cli("trace", opener["correlation_id"]).out
+
+
 def test_links_of_the_settings_are_shown(cli: Cli, supplier: Supplier) -> None:
     supplier.play("outage")
     failed = cli("run", "--json").json["correlation_id"]
