@@ -28,8 +28,6 @@ _MOST_FILTERED: Final = 8
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "text"
 UNKNOWN: Final = "#5a606a"
 """Behind a number that is not there: neither good nor bad."""
-_LEAST_AXIS: Final = 5
-"""What an axis of counts reaches at least: while all are zero Grafana would draw one up to 100."""
 _NUMBERS: Final = "Bundles|Set aside|Groups (stale|failed)|Attempts|Retries|Failures|Calls|Probes|Value"
 """Headings of columns that hold counts. Everything else is text: of ``short`` numbers 5,200 would be 5.20 K, and of
 fingerprints one that happens to read as a number would be one."""
@@ -172,8 +170,6 @@ def timeseries(
         custom["thresholdsStyle"] = {"mode": "dashed"}
         if maximum is None:  # else a line above all values is out of sight
             custom["axisSoftMax"] = limits["steps"][-1]["value"]
-    elif unit == "locale" and not bars and maximum is None:
-        custom["axisSoftMax"] = _LEAST_AXIS
     defaults: dict[str, Any] = {"custom": custom, "color": {"mode": "palette-classic"}}
     defaults |= {"min": lowest} if lowest is not None else {}
     defaults |= {"max": maximum} if maximum is not None else {}

@@ -202,7 +202,7 @@ _FAILED: Final = Row(
             " CATALOG_MAX_DROP_RATIO is not published.",
             [prom(BUNDLES, "{{catalog_group}}")],
             unit="locale",
-            height=10,  # names of groups are long: of lower bars they are cut, and of the legend beside
+            height=11,  # names of groups are long: of lower bars they are cut, and of the legend beside
         ),
         timeseries(
             "Last change of bundles by group",

@@ -118,7 +118,7 @@ function showProtection(breakers, budgets) {
       const bar = h("i", { class: left < 0.1 ? "bad" : left < 0.4 ? "warn" : "" });
       bar.style.width = `${left * 100}%`;
       box.append(h("span", { class: "meter", role: "img", "aria-label": `${Math.round(left * 100)} % of the retry budget left` }, bar),
-        h("small", {}, `${Math.round(budget.tokens)} of ${budget.capacity} retry tokens left${budget.denied ? `, ${budget.denied} retries denied` : ""}`));
+        h("small", {}, `${Math.round(budget.tokens)} of ${budget.capacity} retry tokens left${budget.denied ? `, ${budget.denied} ${budget.denied === 1 ? "retry" : "retries"} denied` : ""}`));
     }
     return box;
   }));
