@@ -257,6 +257,17 @@ async def test_what_redis_alone_may_know_is_not_said_to_be_gone(tmp_path: Path) 
         assert (await kept.overview())["complete"] is False
         with pytest.raises(CacheConnectionError):
             await kept.incident("0123456789abcdef")
+        with pytest.raises(CacheConnectionError):
+            await kept.act("ack", "0123456789abcdef", seconds=0.0, by=None, reason=None)
+
+
+async def test_a_decision_about_what_is_over_says_since_when(alerted: ApiWorld) -> None:
+    path = f"/incidents/{await open_incident(alerted)}"
+    assert (await alerted.http.post(f"{path}/close", json={}, headers=AUTHORIZED)).status_code == 200
+    await said(alerted, path, " resolved</li>")
+    again = await alerted.http.post(f"{path}/ack", json={}, headers=AUTHORIZED)
+    assert again.status_code == 404
+    assert "is over since 20" in again.json()["detail"]
 
 
 async def test_circuits_are_held_against_their_threshold(world: ApiWorld) -> None:
