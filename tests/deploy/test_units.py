@@ -107,7 +107,7 @@ def test_a_command_of_a_person_runs_as_the_unit_does(tmp_path: Path) -> None:
     recorder = tmp_path / "systemd-run"
     recorder.write_text('#!/bin/sh\nfor each in "$@"; do echo "$each"; done\n', encoding="utf-8")
     recorder.chmod(0o755)
-    command = [FOLDER / "catalog", "alerts", "ack", "an ID", "--reason", "it's known"]
+    command = [str(FOLDER / "catalog"), "alerts", "ack", "an ID", "--reason", "it's known"]
     environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
     program = answer.index(f"{PREFIX}catalog-sync")
