@@ -1,1 +1,1 @@
-"""The incident drill: real programs, fourteen incidents, a calm stretch, a table of who was notified when."""
+"""The incident drill: real programs, eighteen incidents, a calm stretch, a table of who was notified when."""

@@ -26,6 +26,11 @@ _MOST_FILTERED: Final = 8
 """Columns of a table of full width whose headings have room for the sign of a filter."""
 
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "text"
+UNKNOWN: Final = "#5a606a"
+"""Behind a number that is not there: neither good nor bad."""
+_NUMBERS: Final = "Bundles|Set aside|Groups (stale|failed)|Attempts|Retries|Failures|Calls|Probes|Value"
+"""Headings of columns that hold counts. Everything else is text: of ``short`` numbers 5,200 would be 5.20 K, and of
+fingerprints one that happens to read as a number would be one."""
 
 
 def prom(expr: str, legend: str = "", *, instant: bool = False, table: bool = False) -> Target:
@@ -206,10 +211,15 @@ def stat(
     named: bool = False,
     **extra: Any,
 ) -> Panel:
-    """One number, coloured; ``none`` is shown where the query gives nothing. Several have names; one if ``named``."""
+    """One number, coloured; ``none`` is shown where the query gives nothing. Several have names; one if ``named``.
+
+    Without a value there is no colour, unless nothing at all means zero: it would be that of the lowest threshold.
+    """
+    absent = {"match": "null+nan", "result": {"text": none, "color": UNKNOWN, "index": len(mappings or [])}}
+    unknown = [] if none == "0" else [{"type": "special", "options": absent}]
     defaults: dict[str, Any] = {
         "thresholds": limits or thresholds((None, BLUE)),
-        "mappings": mappings or [],
+        "mappings": [*(mappings or []), *unknown],
         "noValue": none,
         "color": {"mode": "thresholds"},
     }
@@ -267,6 +277,7 @@ def state_timeline(
     )
 
 
+_COUNT: Final = {"id": "unit", "value": "locale"}
 _OPEN: Final = {"type": "regex", "options": {"pattern": "^[0-9a-f]{32}$", "result": {"text": "open", "index": 0}}}
 
 
@@ -313,6 +324,7 @@ def event_table(
             "matcher": {"id": "byRegexp", "options": "^(Duration|Delay|Delivery)$"},
             "properties": [{"id": "unit", "value": "s"}],
         },
+        {"matcher": {"id": "byRegexp", "options": f"^({_NUMBERS})$"}, "properties": [_COUNT]},
     ]
     filters = len(columns) <= _MOST_FILTERED
     return _table(title, description, [loki(query, limit=limit)], overrides, transformations, filters=filters, **extra)
@@ -331,7 +343,9 @@ def metric_table(
         },
         {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": "Value", "desc": True}]}},
     ]
-    overrides = [{"matcher": {"id": "byName", "options": "Value"}, "properties": [{"id": "links", "value": [link]}]}]
+    overrides = [
+        {"matcher": {"id": "byName", "options": "Value"}, "properties": [{"id": "links", "value": [link]}, _COUNT]}
+    ]
     return _table(title, description, [prom(query, instant=True, table=True)], overrides, transformations, **extra)
 
 
@@ -364,7 +378,7 @@ def _table(
     }
     defaults = {"custom": custom}
     return _panel(
-        "table", title, description, targets, unit="short", options=options, defaults=defaults,
+        "table", title, description, targets, unit="string", options=options, defaults=defaults,
         overrides=overrides, transformations=transformations, **size,
     )  # fmt: skip
 
@@ -385,8 +399,8 @@ def logs(title: str, description: str, query: str, **extra: Any) -> Panel:
     return _panel("logs", title, description, [loki(query)], unit="short", options=options, **size)
 
 
-def alert_list(title: str, description: str, **extra: Any) -> Panel:
-    """Rules that fire or wait, of Grafana's own alerting."""
+def alert_list(title: str, description: str, *, instances: str = "", **extra: Any) -> Panel:
+    """Rules that fire or wait, of Grafana's own alerting. ``instances``: those whose labels match, as ``{a!="b"}``."""
     options = {
         "viewMode": "list",
         "groupMode": "default",
@@ -395,7 +409,7 @@ def alert_list(title: str, description: str, **extra: Any) -> Panel:
         "sortOrder": 1,
         "dashboardAlerts": False,
         "alertName": "",
-        "alertInstanceLabelFilter": "",
+        "alertInstanceLabelFilter": instances,
         "stateFilter": dict.fromkeys(("firing", "pending", "recovering", "noData", "error"), True) | {"normal": False},
     }  # fmt: skip
     size = {"width": 12, "height": 8} | extra

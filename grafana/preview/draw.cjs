@@ -29,6 +29,14 @@ async function small(png) {
   }
 }
 
+// Tables that have rows of which none would be on the picture.
+function blank() {
+  const seen = (cell) => cell.checkVisibility({ contentVisibilityAuto: true });
+  return [...document.querySelectorAll('.preview [role="grid"]')]
+    .filter((grid) => !Array.from(grid.querySelectorAll('[role="gridcell"]')).some(seen))
+    .map((grid) => `a table is blank: ${grid.closest('section')?.innerText.split('\n')[0] ?? grid.innerText}`);
+}
+
 async function draw(browser, uid) {
   const page = await browser.newPage();
   const missed = [];
@@ -39,7 +47,7 @@ async function draw(browser, uid) {
   });
   await page.goto(`${url}/?uid=${uid}`, { timeout: WITHIN_MS });
   await page.waitForFunction('window.problems !== undefined', { timeout: WITHIN_MS });
-  const problems = [...(await page.evaluate('window.problems')), ...missed];
+  const problems = [...(await page.evaluate('window.problems')), ...(await page.evaluate(blank)), ...missed];
   const picture = await (await page.$('.preview'))?.screenshot();
   const bytes = picture ? await small(picture) : Buffer.alloc(0);
   if (picture) {

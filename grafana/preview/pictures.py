@@ -68,7 +68,7 @@ def picture(dashboard: Mapping[str, Any], prometheus: Source, kept: Kept, time_r
         "variables": [asked.variable(each) for each in dashboard["templating"]["list"] if each["type"] == "query"],
         "answers": answers,
         "marks": asked.marks(dashboard["annotations"]["list"]),
-        "alerts": asked.alerts(),
+        "alerts": {panel["id"]: asked.alerts(panel) for panel in dashboard["panels"] if panel["type"] == "alertlist"},
         "caption": CAPTION,
     }
     return Picture(content, [titles[number] for number, answer in answers.items() if _is_empty(answer)])
@@ -143,11 +143,12 @@ class _Asked:
             for record in stored.logs(self.kept.logs or [], each["expr"], self.time_range, each["maxLines"])
         ]
 
-    def alerts(self) -> list[dict[str, str]]:
+    def alerts(self, panel: Mapping[str, Any]) -> list[dict[str, str]]:
         """Alerts that fire or wait at the end, if this Prometheus evaluates the rules."""
-        found = self.prometheus.instant("ALERTS", self.time_range.end)
-        labels = [series["metric"] for series in found]
+        selector = panel["options"]["alertInstanceLabelFilter"]
+        found = [series["metric"] for series in self.prometheus.instant("ALERTS", self.time_range.end)]
         return [
             {"name": each["alertname"], "severity": each.get("severity", ""), "state": each["alertstate"]}
-            for each in labels
+            for each in found
+            if stored.matches(each, selector)
         ]

@@ -76,6 +76,17 @@ def traces(spans: Iterable[Record], query: str, time_range: TimeRange, limit: in
     return sorted(within, key=lambda trace: -trace["start"])[:limit]
 
 
+def matches(labels: Mapping[str, str], selector: str) -> bool:
+    """Whether labels fit a selector, as ``{severity!="none"}``; every one fits an empty text.
+
+    Raises ``ValueError`` for a selector that cannot be read.
+    """
+    parts = _STREAM.match(selector or "{}")
+    if parts is None or parts["rest"].strip():
+        raise ValueError(f"not a selector: {selector!r}")
+    return _fits(labels, [_condition(text) for text in parts["matchers"].split(",") if text.strip()])
+
+
 def _condition(text: str) -> Condition:
     parts = _CONDITION.match(text)
     if parts is None:

@@ -29,6 +29,7 @@ CASES: dict[str, tuple[str, ...]] = {
             "--set",
             "state.storageClass=shared,redis.storageClass=fast,priorityClassName=high,imagePullSecrets[0].name=pull",
         ),
+        *("--set", "api.publicUrl=https://catalog.example"),
         *("--set", "env.CATALOG_SYNC_EVERY_S=600,env.OTEL_RESOURCE_ATTRIBUTES=team=catalogue"),
         *("--set", "nodeSelector.disk=ssd,podAnnotations.team=catalogue,serviceAccount.annotations.team=catalogue"),
         *("--set-json", 'tolerations=[{"key":"spot","operator":"Exists"}]'),
@@ -181,6 +182,12 @@ def test_the_image_and_its_user_are_those_that_are_built() -> None:
         assert container["image"] == compose["services"]["api"]["image"]
 
 
+def test_messages_of_every_pod_link_to_the_address_that_people_reach() -> None:
+    data = one("everything", "ConfigMap", "catalog-sync")["data"]
+    assert Settings.from_env(data).api.public_url == "https://catalog.example"
+    assert "CATALOG_API_PUBLIC_URL" not in one("workers", "ConfigMap", "catalog-sync")["data"]
+
+
 def test_a_claim_for_one_node_is_used_by_one_pod() -> None:
     volumes = {component: pod["volumes"][1] for component, pod, _ in ours("cron with its own redis")}
     assert volumes["sync"] == {"name": "state", "persistentVolumeClaim": {"claimName": "catalog-sync"}}
@@ -209,6 +216,7 @@ def test_a_sync_may_take_as_long_as_its_deadline() -> None:
         ("env.ERROR_ALERT_WEBHOOK_URL=https://example.com", "ERROR_ALERT_WEBHOOK_URL"),
         ("env.PATH=/tmp", "PATH"),
         ("api.port=80", "port"),
+        ("api.publicUrl=catalog.example", "publicUrl"),
         ("existingSecret=", "existingSecret"),
         ("state.create=true", "ReadWriteMany"),
         ("worker.keda.enabled=true,worker.autoscaling.enabled=true", "exclude each other"),

@@ -100,3 +100,22 @@ def test_systemd_takes_them(tmp_path: Path) -> None:
     assert len(files) == len(SERVICES) + 1
     answer = subprocess.run([analyze, "verify", "--man=no", *files], capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_a_command_of_a_person_runs_as_the_unit_does(tmp_path: Path) -> None:
+    """Another user, folder or file of settings would show an installation in which nothing ever happened."""
+    recorder = tmp_path / "systemd-run"
+    recorder.write_text('#!/bin/sh\nfor each in "$@"; do echo "$each"; done\n', encoding="utf-8")
+    recorder.chmod(0o755)
+    command = [str(FOLDER / "catalog"), "alerts", "ack", "an ID", "--reason", "it's known"]
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    program = answer.index(f"{PREFIX}catalog-sync")
+    assert answer[program + 1 :] == ["alerts", "ack", "an ID", "--reason", "it's known"]
+    options, service = set(answer[:program]), unit("catalog-sync.service")["Service"]
+    state = service["WorkingDirectory"].replace("%S", "/var/lib")
+    wanted = {f"--uid={service['User']}", f"--gid={service['Group']}", f"--working-directory={state}", "--pipe"}
+    wanted |= {f"--property={name}={service[name]}" for name in ("EnvironmentFile", "UMask")}
+    wanted |= {f"--setenv={each.replace('%S', '/var/lib')}" for each in service["Environment"].split()}
+    assert wanted <= options
+    assert {"--wait", "--collect"} <= options  # it ends with the command's exit code and leaves no failed unit behind

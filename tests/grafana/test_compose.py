@@ -42,6 +42,19 @@ def test_a_profile_starts_what_it_waits_for(name: str) -> None:
         assert profiles <= set(SERVICES[other]["profiles"])
 
 
+def test_what_only_the_whole_picture_has_can_be_switched_off() -> None:
+    """With the profile ``app`` an empty variable says that there is no Collector and no Grafana."""
+    absent = {name for name, service in SERVICES.items() if "app" not in service["profiles"]}
+    ports = {str(port).split(":")[-2] for name in absent for port in SERVICES[name].get("ports", [])}
+    of_it = [
+        value
+        for value in COMPOSE["x-environment"].values()
+        if any(f"//{name}:" in value for name in absent) or any(f"localhost:{port}" in value for port in ports)
+    ]
+    assert len(of_it) == 2
+    assert all(re.fullmatch(r"\$\{[A-Z_]+-http://.*\}", value) for value in of_it), of_it
+
+
 @EACH
 def test_nothing_takes_the_memory_of_the_rest(name: str) -> None:
     assert {"mem_limit", "cpus"} <= SERVICES[name].keys()

@@ -17,7 +17,9 @@ from urllib.parse import unquote
 import pytest
 import yaml
 from grafana.generate import foreign, names
-from grafana.generate.rules import recording
+from grafana.generate.rules import all_rules, recording
+from grafana.generate.settings import Settings
+from grafana.preview.stored import matches
 from tools.telemetry import signals
 
 from otel_resilience.telemetry import contract as resilience
@@ -34,7 +36,7 @@ ON_EVERY_SERIES = {"job", "instance", "service_name"}
 WITHOUT_INSTANCE = re.compile(r"traces_(span_metrics|kept)_.*")
 WITHOUT_UNIT = {"alertlist", "logs", "row"}
 WITHOUT_QUERY = {"alertlist"}
-UNITS = {"short", "none", "s", "percentunit", "bytes", "locale", "bool_yes_no"}
+UNITS = {"short", "string", "none", "s", "percentunit", "bytes", "locale", "bool_yes_no"}
 EVENTS = {event.name for event in (*signals.events("resilience"), *signals.events("catalog"))}
 LOG_FIELDS = {"service_name", "event_name", "scope_name", "severity_text", "trace_id"}
 
@@ -105,6 +107,66 @@ def test_its_variables_are_those_that_the_linter_asks_for(board: dict[str, Any])
             2,
         )
     assert {"job", "instance"} <= variables.keys()
+
+
+def _counts() -> set[str]:
+    """Attributes that are whole numbers, by the registry."""
+    found = set()
+    for path in (FOLDER.parents[1] / "telemetry").rglob("*.yaml"):
+        for each in yaml.safe_load(path.read_text(encoding="utf-8")).get("attributes", []):
+            if each.get("type") == "int":
+                found.add(names.label(each["key"]))
+    return found
+
+
+def test_counts_in_tables_are_whole_and_text_stays_text() -> None:
+    """5,200 bundles are not 5.20 K, and a fingerprint such as 12345678e1234567 is no number."""
+    seen = set()
+    for place, panel in everywhere():
+        organized = [each["options"] for each in panel.get("transformations", []) if each["id"] == "organize"]
+        if panel["type"] != "table" or not organized:
+            continue
+        assert panel["fieldConfig"]["defaults"]["unit"] == "string", place
+        units = {
+            override["matcher"]["options"]: prop["value"]
+            for override in panel["fieldConfig"]["overrides"]
+            for prop in override["properties"]
+            if prop["id"] == "unit"
+        }
+        for name, heading in organized[0]["renameByName"].items():
+            found = [unit for pattern, unit in units.items() if re.fullmatch(pattern, heading)]
+            if name in _counts():
+                assert found == ["locale"], f"{place}: {heading}"
+                seen.add(heading)
+            elif heading in {"Fingerprint", "Error", "Trace", "Dependency"}:
+                assert not found, f"{place}: {heading}"
+    assert "Bundles" in seen
+
+
+def test_a_number_that_is_not_there_has_no_colour() -> None:
+    """Grafana gives it the lowest threshold's: "never" was green, and "no failures" red."""
+    for place, panel in everywhere():
+        if panel["type"] == "stat":
+            defaults = panel["fieldConfig"]["defaults"]
+            special = [each["options"] for each in defaults["mappings"] if each["type"] == "special"]
+            if defaults["noValue"] == "0":
+                assert not special, place
+            else:
+                (absent,) = special
+                assert absent["match"] == "null+nan"
+                assert absent["result"]["text"] == defaults["noValue"], place
+                colors = {step["color"] for step in defaults["thresholds"]["steps"]}
+                assert absent["result"]["color"] not in colors, place
+
+
+def test_the_first_page_lists_every_rule_that_notifies_somebody_and_no_other() -> None:
+    """Watchdog always fires; beside "Is anything wrong?" it would say yes for ever."""
+    (board,) = [panel for panel in panels(DASHBOARDS["catalog-overview"]) if panel["type"] == "alertlist"]
+    selector = board["options"]["alertInstanceLabelFilter"]
+    for rule in all_rules(Settings()):
+        assert matches({"severity": rule.severity}, selector) is (rule.severity != "none"), rule.name
+    (every,) = [panel for panel in panels(DASHBOARDS["catalog-alerting"]) if panel["type"] == "alertlist"]
+    assert every["options"]["alertInstanceLabelFilter"] == ""
 
 
 def variable_selectors() -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ class Recorded:
     def __init__(self, result: list[dict[str, Any]]) -> None:
         self.result = result
         self.asked: list[Any] = []
+        self.alerts: list[dict[str, Any]] = []
 
     def range(self, query: str, time_range: TimeRange, step: float) -> list[dict[str, Any]]:
         self.asked.append((query, time_range, step))
@@ -31,7 +32,7 @@ class Recorded:
 
     def instant(self, query: str, at: float) -> list[dict[str, Any]]:
         self.asked.append((query, at))
-        return [] if query == "ALERTS" else self.result
+        return self.alerts if query == "ALERTS" else self.result
 
     def exemplars(self, query: str, time_range: TimeRange) -> list[dict[str, Any]]:
         return [{"labels": {"trace_id": "a"}, "value": "0.5", "timestamp": 700.0}]
@@ -93,6 +94,21 @@ def test_what_only_a_running_grafana_reports_is_said_in_the_panel() -> None:
     prometheus = Recorded([{"metric": {}, "values": []}])
     found = picture(dashboard(target), prometheus, Kept(), RANGE)
     assert "Grafana" in found.content["answers"][2]["missing"]
+
+
+def test_a_list_of_alerts_has_those_that_its_panel_asks_for() -> None:
+    prometheus = Recorded([{"metric": {}, "values": []}])
+    prometheus.alerts = [
+        {"metric": {"alertname": name, "severity": severity, "alertstate": "firing"}}
+        for name, severity in (("Watchdog", "none"), ("StoreDown", "warning"))
+    ]
+    shown = dashboard()
+    for number, selector in ((7, '{severity!="none"}'), (8, "")):
+        panel = {"id": number, "type": "alertlist", "title": f"Alerts {number}", "gridPos": {}, "targets": []}
+        shown["panels"].append(panel | {"options": {"alertInstanceLabelFilter": selector}})
+    found = picture(shown, prometheus, Kept(), RANGE).content["alerts"]
+    assert [each["name"] for each in found[7]] == ["StoreDown"]
+    assert [each["name"] for each in found[8]] == ["Watchdog", "StoreDown"]
 
 
 def test_of_the_exemplars_of_a_step_only_those_far_apart_are_shown() -> None:

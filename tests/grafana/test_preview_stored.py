@@ -90,6 +90,16 @@ def test_another_form_of_logql_is_an_error(query: str) -> None:
         stored.logs([log(1)], query, RANGE, 10)
 
 
+def test_a_list_of_alerts_shows_those_that_fit_its_selector() -> None:
+    watchdog = {"alertname": "Watchdog", "severity": "none"}
+    assert stored.matches(watchdog, "")
+    assert not stored.matches(watchdog, '{severity!="none"}')
+    assert stored.matches(watchdog, '{severity=~"none|warning", alertname="Watchdog"}')
+    assert not stored.matches({}, '{severity="none"}')
+    with pytest.raises(ValueError, match="not a selector"):
+        stored.matches(watchdog, '{severity="none"} | x="y"')
+
+
 def test_another_form_of_traceql_is_an_error() -> None:
     with pytest.raises(ValueError, match="not a condition"):
         stored.traces([span("a", "a")], "{ duration > 1s }", RANGE, 10)

@@ -150,6 +150,7 @@ def _attempt_latency(name: str, status: str) -> Panel:
         ],
         unit="s",
         width=12,
+        height=11,  # three lines for each of five dependencies: the legend of lower panels is cut
     )  # fmt: skip
 
 

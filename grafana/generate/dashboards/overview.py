@@ -22,7 +22,12 @@ _NOW: Final = Row(
         LAST_GOOD,
         OPEN_CIRCUITS | {"gridPos": {"w": 4, "h": 4, "x": 0, "y": 0}},
         budget_left(),
-        alert_list("Firing alerts", "Rules of Grafana that fire, wait, or cannot be evaluated.", width=16),
+        alert_list(
+            "Firing alerts",
+            "Rules of Grafana that fire, wait, or cannot be evaluated. Watchdog, which always fires, is on Alerting.",
+            instances='{severity!="none"}',
+            width=16,
+        ),
     ),
 )
 

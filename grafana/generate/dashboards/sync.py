@@ -198,10 +198,11 @@ _FAILED: Final = Row(
         ),
         bargauge(
             "Bundles by group",
-            "Bundles of each group as the last good sync left it, and before they last changed. A catalogue that"
-            " shrinks by more than CATALOG_MAX_DROP_RATIO is not published.",
-            [prom(BUNDLES, "{{catalog_group}}"), prom(BUNDLES_BEFORE, "{{catalog_group}}, before")],
+            "Bundles of each group as the last good sync left it. A catalogue that shrinks by more than"
+            " CATALOG_MAX_DROP_RATIO is not published.",
+            [prom(BUNDLES, "{{catalog_group}}")],
             unit="locale",
+            height=11,  # names of groups are long: of lower bars they are cut, and of the legend beside
         ),
         timeseries(
             "Last change of bundles by group",

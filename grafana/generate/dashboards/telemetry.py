@@ -250,6 +250,7 @@ _STORES: Final = Row(
                 prom(f"min by (job) ({_ahead(ON_DASHBOARD)}) < 0", "{{job}} behind"),
             ],
             unit="s",
+            lowest=None,
             width=24,
         ),
         logs(

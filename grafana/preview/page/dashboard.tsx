@@ -89,7 +89,7 @@ function Body({ picture, data, range, tell }: {
         const answer = picture.answers[panel.id];
         const inside = (innerWidth: number, innerHeight: number) => {
           if (panel.type === 'alertlist') {
-            return <AlertList alerts={picture.alerts} />;
+            return <AlertList alerts={picture.alerts[panel.id]} />;
           }
           if (answer.missing) {
             return <Missing reason={answer.missing} />;

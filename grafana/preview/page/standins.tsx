@@ -124,7 +124,7 @@ export function Logs({ data, theme, height }: Given) {
   );
 }
 
-export function AlertList({ alerts }: { alerts: Picture['alerts'] }) {
+export function AlertList({ alerts }: { alerts: Picture['alerts'][string] }) {
   const theme = useTheme2();
   if (!alerts.length) {
     return <div style={{ color: theme.colors.text.secondary }}>No alerts match these filters</div>;

@@ -35,6 +35,7 @@ export interface Picture {
   variables: Array<{ label: string; value: string }>;
   answers: Record<string, Answer>;
   marks: Mark[];
-  alerts: Array<{ name: string; severity: string; state: string }>;
+  /** By the panel that lists them. */
+  alerts: Record<string, Array<{ name: string; severity: string; state: string }>>;
   caption: string;
 }

@@ -66,6 +66,17 @@ def incident(settings: Settings, identifier: str) -> dict[str, Any] | None:
     return None
 
 
+def not_open(settings: Settings, identifier: str) -> IncidentNotFoundError:
+    """Why there is nothing to be done about an incident: it is over, or there is none.
+
+    Raises ``CacheConnectionError`` where it may be known to Redis alone, which does not answer.
+    """
+    found = incident(settings, identifier)
+    if found is not None and found["resolved_at"] is not None:
+        return IncidentNotFoundError(f"incident {identifier!r} is over since {found['resolved_at']}")
+    return IncidentNotFoundError(f"there is no open incident {identifier!r}")
+
+
 def _known(settings: Settings) -> tuple[list[Incident], bool]:
     """The incidents, and whether these are all: where Redis does not answer, only those of this machine are known."""
     store, close = open_store(settings)
@@ -100,10 +111,10 @@ class KeptAlerts:
         return await asyncio.to_thread(incident, self._settings, identifier)
 
     async def act(self, action: str, identifier: str, *, seconds: float, by: str | None, reason: str | None) -> None:
-        """See :meth:`CatalogAlerts.act`. Raises ``IncidentNotFoundError``."""
+        """See :meth:`CatalogAlerts.act`. Raises what :func:`not_open` returns or raises."""
         found = await asyncio.to_thread(self._alerts.act, action, identifier, seconds=seconds, by=by, reason=reason)
         if found is None:
-            raise IncidentNotFoundError(f"there is no open incident {identifier!r}")
+            raise await asyncio.to_thread(not_open, self._settings, identifier)
 
 
 def _incident(found: Incident) -> dict[str, Any]:

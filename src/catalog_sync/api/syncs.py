@@ -88,17 +88,27 @@ class Syncs:
             try:
                 return await self.jobs.get(job_id)
             except JobNotFoundError:
-                found = await self._by_correlation_id(job_id) if is_correlation_id(job_id) else None
+                found = await self._newest(job_id) if is_correlation_id(job_id) else None
                 if found is None:
                     raise
                 return found
 
-    async def _by_correlation_id(self, wanted: str) -> Job | None:
+    async def beginning_with(self, digits: str) -> str | None:
+        """The correlation ID that begins so: of the newest sync, else of the newest failed trace."""
+        async with _within_timeout():
+            found = await self._newest(digits)
+            if found is not None:
+                return found.correlation_id
+            kept = await self.kept.failed(limit=MAX_PAGE)
+        return next((each.trace_id for each in kept if each.trace_id.startswith(digits)), None)
+
+    async def _newest(self, beginning: str) -> Job | None:
+        """The newest sync whose correlation ID begins so."""
         for job in await self.jobs.latest(limit=MAX_PAGE):
-            if job.correlation_id == wanted:
+            if job.correlation_id.startswith(beginning):
                 return job
         for record in (await asyncio.to_thread(self.history.latest)).syncs:
-            if record.correlation_id == wanted:
+            if record.correlation_id.startswith(beginning):
                 return _ended_job(record)
         return None
 

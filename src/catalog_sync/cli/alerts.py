@@ -75,21 +75,23 @@ def send_test(severity: str, channels: Sequence[str] | None, answer: Answer) -> 
 def act_on_incident(decision: str, identifier: str, seconds: float, reason: str | None, answer: Answer) -> int:
     """Carry out what a person decided about one incident, and wait for the messages that it sends.
 
-    Returns 0; 1 where no channel confirmed a message. Raises ``IncidentNotFoundError``.
+    Returns 0; 1 where no channel confirmed a message. Raises ``IncidentNotFoundError``, or ``CacheConnectionError``
+    where it may be known to Redis alone, which does not answer.
     """
     from catalog_sync.alerts import CatalogAlerts
-    from catalog_sync.domain.errors import IncidentNotFoundError
+    from catalog_sync.alerts.overview import not_open
     from catalog_sync.observability.contract import SERVICE_SYNC
     from otel_resilience.alerting import Notification
 
+    settings = app.read_settings()
     confirmations = _Confirmations()
     with (
         app.observed(quiet=True),
-        CatalogAlerts(app.read_settings(), service_name=SERVICE_SYNC, on_receipt=confirmations.note) as alerts,
+        CatalogAlerts(settings, service_name=SERVICE_SYNC, on_receipt=confirmations.note) as alerts,
     ):
         found = alerts.act(decision, identifier, seconds=seconds, by=_user(), reason=reason)
         if found is None:
-            raise IncidentNotFoundError(f"there is no open incident {identifier!r}; catalog-sync alerts shows them")
+            raise not_open(settings, identifier)
         incident = found.incident if isinstance(found, Notification) else found.id
         names = [route.name for route in alerts.routes if not route.fallback]
         receipts = confirmations.of_incident(incident, names, TEST_WITHIN) if decision in _SENDS else {}

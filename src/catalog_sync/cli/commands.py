@@ -248,19 +248,19 @@ Incident = Annotated[
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the incident.")]
 
 
-@_command(_alerts, "catalog-sync alerts ack 3f2a9c", name="ack")
+@_command(_alerts, "catalog-sync alerts ack 3f2a9c51d08e7b64", name="ack")
 def alerts_ack(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Acknowledge an incident: it is neither escalated nor repeated."""
     return _on_incident("ack", identifier, reason)
 
 
-@_command(_alerts, "catalog-sync alerts close 3f2a9c", name="close")
+@_command(_alerts, "catalog-sync alerts close 3f2a9c51d08e7b64", name="close")
 def alerts_close(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Close an incident and notify its channels."""
     return _on_incident("close", identifier, reason)
 
 
-@_command(_alerts, "catalog-sync alerts silence 3f2a9c --for 2d", name="silence")
+@_command(_alerts, "catalog-sync alerts silence 3f2a9c51d08e7b64 --for 2d", name="silence")
 def alerts_silence(
     identifier: Incident,
     seconds: Annotated[
@@ -273,7 +273,7 @@ def alerts_silence(
     return _on_incident("silence", identifier, reason, seconds)
 
 
-@_command(_alerts, "catalog-sync alerts resend 3f2a9c", name="resend")
+@_command(_alerts, "catalog-sync alerts resend 3f2a9c51d08e7b64", name="resend")
 def alerts_resend(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
     """Send the last message of an incident again, or a dead letter, whose ID is taken too."""
     return _on_incident("resend", identifier, reason)

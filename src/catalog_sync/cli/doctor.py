@@ -79,4 +79,5 @@ def _print(found: list[Check]) -> None:
 
 def _verdict(found: list[Check]) -> str:
     counts: dict[str, Any] = {status: sum(check.status == status for check in found) for status in _STYLES}
-    return f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failed"
+    warnings = f"{counts['warn']} warning{'' if counts['warn'] == 1 else 's'}"
+    return f"{counts['ok']} ok, {warnings}, {counts['fail']} failed"

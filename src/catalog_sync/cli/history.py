@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.cli.tables import Column, folded, print_sections, print_table
+from catalog_sync.domain.identifiers import is_beginning, pasted
 from catalog_sync.domain.models import ErrorInfo
 from catalog_sync.domain.text import printable
 from catalog_sync.history.records import ASKED_BY
@@ -29,10 +30,9 @@ if TYPE_CHECKING:
     from catalog_sync.terminal.signals import StopSignals
     from otel_resilience.alerting.model.alert import Links
 
-LEAST_DIGITS: Final = 8
-"""Digits of a correlation ID that are taken for the whole."""
-
 RUNBOOK: Final = "docs/runbook.md"
+
+_CIRCUIT_OPEN: Final = "circuit_open"
 
 _INCOMPLETE: Final = "Not everything could be read: there may be more syncs than these."
 
@@ -57,29 +57,40 @@ def show_trace(identifier: str | None, answer: Answer, signals: StopSignals) -> 
     from catalog_sync.history import History
 
     settings = app.read_settings()
-    wanted = None if identifier is None else identifier.strip().lower()
+    wanted = None if identifier is None else pasted(identifier)
     with app.observed(quiet=True), History(settings, SERVICE_SYNC) as history:
         found = history.latest()
         record = _chosen(found.syncs, wanted)
-        trace_id = record.correlation_id if record is not None else wanted
-        spans = [] if trace_id is None else signals.run(lambda: _spans(settings, history.traces, trace_id))
+        known = record.correlation_id if record is not None else wanted
+        spans = [] if known is None else signals.run(lambda: _spans(settings, history.traces, known))
     if record is None and not spans:
         return _unknown(wanted, found, answer)
-    _show(settings, record, spans, answer)
+    _show(settings, record, spans, _opener(found.syncs, record), answer)
     return exit_codes.OK
 
 
 def _chosen(syncs: Sequence[SyncRecord], wanted: str | None) -> SyncRecord | None:
     if wanted is None:
         return next((record for record in syncs if record.failed), None)
-    if len(wanted) < LEAST_DIGITS:
-        return None
+    if not is_beginning(wanted):
+        return next((record for record in syncs if record.correlation_id == wanted), None)
     return next((record for record in syncs if record.correlation_id.startswith(wanted)), None)
 
 
-async def _spans(settings: Settings, files: Any, trace_id: str) -> list[SpanRecord]:
+def _opener(syncs: Sequence[SyncRecord], record: SyncRecord | None) -> SyncRecord | None:
+    """Of a sync that sent nothing because a circuit was open, the one before it that failed at the supplier."""
+    if record is None or record.report.get("attempts") or _error_type(record) != _CIRCUIT_OPEN:
+        return None
+    older = syncs[syncs.index(record) + 1 :]
+    return next((each for each in older if each.failed and each.report.get("attempts")), None)
+
+
+async def _spans(settings: Settings, files: Any, wanted: str) -> list[SpanRecord]:
+    """Those of a correlation ID, or of the newest failed trace whose ID begins so."""
     async with app.open_kept_traces(settings, files) as traces:
-        return list(await traces.get(trace_id))
+        if is_beginning(wanted):
+            wanted = next((each.trace_id for each in await traces.failed() if each.trace_id.startswith(wanted)), wanted)
+        return list(await traces.get(wanted))
 
 
 def _unknown(wanted: str | None, found: Found, answer: Answer) -> int:
@@ -99,7 +110,13 @@ def _unknown(wanted: str | None, found: Found, answer: Answer) -> int:
     return exit_codes.FAILED
 
 
-def _show(settings: Settings, record: SyncRecord | None, spans: Sequence[SpanRecord], answer: Answer) -> None:
+def _show(
+    settings: Settings,
+    record: SyncRecord | None,
+    spans: Sequence[SpanRecord],
+    opener: SyncRecord | None,
+    answer: Answer,
+) -> None:
     from catalog_sync.alerts.links import links_of
 
     error = None if record is None else record.report.get("error")
@@ -127,6 +144,9 @@ def _show(settings: Settings, record: SyncRecord | None, spans: Sequence[SpanRec
                 folded("No spans are kept: nothing failed, tracing is off or was not sampled, or they were too old.")
             )
         print_sections({"what to do": _advice(failed, error, links)})
+        if opener is not None:  # in a line of its own, for a wrapped command cannot be pasted
+            answer.text("Nothing was sent: the circuit was open. What failed before:")
+            answer.text(f"  {pasteable(f'catalog-sync trace {opener.correlation_id}')}")
 
     answer.result(data, show)
 

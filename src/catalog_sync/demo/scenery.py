@@ -134,7 +134,8 @@ def closing(out: Console, acts: list[Act], seconds: float) -> None:
     out.print()
     out.rule(Text("What to try next", style="bold"), align="left", style="dim")
     for why, command in TRY_NEXT:
-        out.print(Text.assemble((f"  {why}\n", "dim"), (f"    {pasteable(command)}", "cyan")))
+        out.print(Text(f"  {why}", style="dim"))
+        out.print(Text(f"    {pasteable(command)}", style="cyan"), soft_wrap=True)  # a wrapped one cannot be pasted
     good = sum(act.expected for act in acts)
     out.print()
     out.print(

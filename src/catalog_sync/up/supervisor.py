@@ -45,6 +45,8 @@ class Program:
     env: Mapping[str, str]
     reports_ready: bool = False
     """Whether its first line on stdout is JSON with what others need to know."""
+    ends_last: bool = False
+    """Whether the others ask it until their end: a worker that finishes a sync needs the supplier."""
 
 
 class Supervisor:
@@ -55,6 +57,7 @@ class Supervisor:
         self._private_redis = private_redis
         self._guardian: subprocess.Popen[str] | None = None
         self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._last: set[str] = set()
         self._keepers: list[asyncio.Task[None]] = []
         self._unusable: asyncio.Future[Program] = asyncio.get_running_loop().create_future()
         self._ending = False
@@ -78,6 +81,8 @@ class Supervisor:
             start_new_session=True,
         )
         self._running[program.name] = process
+        if program.ends_last:
+            self._last.add(program.name)
         self._note(f"+{process.pid}")
         if not program.reports_ready or process.stdout is None:
             return process, {}
@@ -147,14 +152,18 @@ class Supervisor:
     async def __aexit__(self, *_: object) -> None:
         """Let all processes end; those that do not in time are killed with everything they started."""
         self._ending = True
-        for process in self._running.values():
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.terminate()
-        waiting = [asyncio.create_task(process.wait()) for process in self._running.values()]
+        waiting: list[asyncio.Task[int]] = []
         try:
-            if waiting:
-                await asyncio.wait(waiting, timeout=STOP_WITHIN)
+            for last in (False, True):
+                ending = [process for name, process in self._running.items() if (name in self._last) is last]
+                for process in ending:
+                    if process.returncode is None:
+                        with contextlib.suppress(ProcessLookupError):
+                            process.terminate()
+                tasks = [asyncio.create_task(process.wait()) for process in ending]
+                waiting += tasks
+                if tasks:
+                    await asyncio.wait(tasks, timeout=STOP_WITHIN)
         finally:
             for process in self._running.values():
                 _end_group(process, signal.SIGKILL)

@@ -12,7 +12,7 @@ from catalog_sync.api.command import _with_address
 from catalog_sync.domain.errors import InvalidDataError
 from catalog_sync.domain.models import Outcome
 from catalog_sync.settings.settings import Settings
-from catalog_sync.up.__main__ import _address
+from catalog_sync.up.command import _address
 from support.alert_receivers import FakeWebhook, served
 from support.sync_reports import report
 

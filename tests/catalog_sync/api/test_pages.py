@@ -110,6 +110,19 @@ async def test_a_sync_has_an_address_and_can_be_run_again(world: ApiWorld) -> No
     assert "Run it again" not in await page(world, f"/syncs/{await keep(world, 2, Outcome.COMPLETE)}")
 
 
+@pytest.mark.parametrize("status", ["pending", "running"])
+async def test_a_group_that_an_ended_sync_did_not_reach_does_not_wait(world: ApiWorld, status: str) -> None:
+    failed = await keep(world, 1, error=error_info(SupplierUnavailableError("down")))
+    (record,) = (await asyncio.to_thread(world.history.latest)).syncs
+    groups = [{"name": "Standard - Fixed", "status": status, "bundles": 0, "error": None}]
+    changed = dataclasses.replace(record, report={**record.report, "groups": groups})
+    await asyncio.to_thread(world.history._files.write, 1.0, failed, changed.to_json())
+    text = await page(world, f"/syncs/{failed}")
+    shown = text[text.index('id="groups"') :]
+    assert "not fetched" in shown
+    assert status not in shown
+
+
 async def test_a_report_with_holes_is_shown_without_them(world: ApiWorld) -> None:
     holes: dict[str, Any] = {"attempts": "x", "bundles": None, "holder": 3, "retries": [], "quarantined": {}}
     plain = report_of(SyncRequest(), Outcome.FAILED, correlation_id=TRACE_ID)
@@ -144,12 +157,29 @@ async def test_a_trace_names_the_attempt_that_failed(world: ApiWorld) -> None:
         f" {TRACE_ID} ",
         f"00-{TRACE_ID}-{'cd' * 8}-01",
         "abababab-abab-abab-abab-" + "ab" * 6,
+        TRACE_ID[:8],
+        f"“{TRACE_ID[:12].upper()}…”",
+        f'correlation_id="{TRACE_ID}"',
+        f"https://catalog.example/traces/{TRACE_ID}",
+        f"http://localhost:8080/syncs/{TRACE_ID[:9]}?x=1",
     ],
 )
 async def test_the_box_finds_any_correlation_id(world: ApiWorld, given: str) -> None:
     add_trace(world)
     answer = await world.http.get("/find", params={"id": given})
     assert (answer.status_code, answer.headers["location"]) == (303, f"/traces/{TRACE_ID}")
+
+
+@pytest.mark.fault("U5")
+async def test_first_digits_lead_to_the_newest_sync_that_fits(world: ApiWorld) -> None:
+    """Of two syncs that begin alike the newer one is meant, and seven digits are too few."""
+    older = await keep(world, 0xABCDEF0123 << 88, Outcome.COMPLETE, started_at="2026-11-28T10:00:00Z")
+    newest = await keep(world, 0xABCDEF0124 << 88, Outcome.COMPLETE, started_at="2026-11-28T11:00:00Z")
+    assert older[:8] == newest[:8] == "abcdef01"
+    answer = await world.http.get("/find", params={"id": newest[:8]})
+    assert answer.headers["location"] == f"/traces/{newest}"
+    assert "first 8 will do" in await page(world, f"/find?id={newest[:7]}", 404)
+    assert "begins with 12345678." in await page(world, "/find?id=12345678", 404)
 
 
 async def test_what_is_not_kept_says_for_how_long_it_would_be(world: ApiWorld) -> None:
@@ -227,11 +257,22 @@ async def test_what_redis_alone_may_know_is_not_said_to_be_gone(tmp_path: Path) 
         assert (await kept.overview())["complete"] is False
         with pytest.raises(CacheConnectionError):
             await kept.incident("0123456789abcdef")
+        with pytest.raises(CacheConnectionError):
+            await kept.act("ack", "0123456789abcdef", seconds=0.0, by=None, reason=None)
+
+
+async def test_a_decision_about_what_is_over_says_since_when(alerted: ApiWorld) -> None:
+    path = f"/incidents/{await open_incident(alerted)}"
+    assert (await alerted.http.post(f"{path}/close", json={}, headers=AUTHORIZED)).status_code == 200
+    await said(alerted, path, " resolved</li>")
+    again = await alerted.http.post(f"{path}/ack", json={}, headers=AUTHORIZED)
+    assert again.status_code == 404
+    assert "is over since 20" in again.json()["detail"]
 
 
 async def test_circuits_are_held_against_their_threshold(world: ApiWorld) -> None:
     text = await page(world, "/system")
-    assert "1 failures of the 10 that open it, 25% of 4 calls in 60 s" in text
+    assert "1 failure of the 10 that open it, 25% of 4 calls in 60 s" in text
     assert "<meter" in text
     assert "10 requests/s" in text
 
@@ -305,7 +346,8 @@ async def test_an_incident_has_its_course_and_its_links(alerted: ApiWorld) -> No
     who = {"by": "ann", "reason": "it is known"}
     assert (await alerted.http.post(f"{path}/ack", json=who, headers=AUTHORIZED)).status_code == 200
     await said(alerted, path, "acknowledged by ann: it is known")
-    assert (await alerted.http.get(f"/find?id={path[11:]}")).headers["location"] == path
+    for given in (path[11:], path[11:20], f"{alerted.http.base_url}{path}"):
+        assert (await alerted.http.get("/find", params={"id": given})).headers["location"] == path
     assert (await alerted.http.post(f"{path}/close", json=who, headers=AUTHORIZED)).status_code == 200
     text = await said(alerted, path, " resolved</li>")
     assert "data-path" not in text
@@ -345,9 +387,12 @@ async def test_the_course_names_each_escalation_with_its_time(tmp_path: Path) ->
 async def test_earlier_syncs_that_failed_alike_are_shown(alerted: ApiWorld) -> None:
     alike = dataclasses.replace(error_info(SupplierUnavailableError("down")), type="503")
     same = await keep(alerted, 1, error=alike)
+    own = await keep(alerted, int(TRACE_ID, 16), error=alike)  # it ended a moment before its incident was seen
     other = await keep(alerted, 2, error=dataclasses.replace(alike, type="timeout"))
     text = await page(alerted, f"/incidents/{await open_incident(alerted)}")
-    assert f'href="/syncs/{same}"' in text
+    earlier = text[text.index('id="alike"') :]
+    assert f'href="/syncs/{same}"' in earlier
+    assert own not in earlier
     assert other not in text
 
 

@@ -15,6 +15,11 @@ from support.cli import Supplier, running_supplier
 
 DOWN = {"name": "down", "rules": [{"fault": "status", "status": 503, "retry_after": "none"}]}
 READY = "document.readyState === 'complete' && document.querySelector('#line')?.textContent === 'live'"
+RED = (
+    "[...document.querySelectorAll('main *')].filter((each) => each.checkVisibility() && each.innerText"
+    " && [getComputedStyle(each).color, getComputedStyle(each).backgroundColor, getComputedStyle(each).borderLeftColor]"
+    ".some((one) => reds.includes(one)))"
+)
 GREEN = "[...document.querySelectorAll('.pill')].filter((pill) => getComputedStyle(pill).color === good)"
 
 
@@ -108,6 +113,17 @@ def test_the_way_from_the_list_to_the_failed_attempt_is_two_links(chromium: Brow
     chromium.wait(f"location.pathname === '/traces/{site.failed}' && {READY}")
 
 
+@pytest.mark.fault("U5")
+def test_the_page_can_be_visited_again_and_again(chromium: Browser, site: Site) -> None:
+    """A browser has six connections for a server; a visit whose stream stays open while one goes back takes one."""
+    for _ in range(8):
+        opened(chromium, site, "now")
+        chromium.ask(f"document.querySelector('#find').value = '{site.failed}'")
+        chromium.ask("document.querySelector('.find button').click()")
+        chromium.wait(f"location.pathname === '/traces/{site.failed}' && {READY}")
+        chromium.wait("document.querySelector('.trace') !== null")
+
+
 @pytest.mark.fault("U8")
 def test_without_javascript_everything_can_be_read(chromium: Browser, site: Site) -> None:
     chromium.scripts(on=False)
@@ -148,6 +164,26 @@ def test_an_incident_is_acknowledged_and_the_focus_comes_back_after_the_token(ch
     assert TOKEN not in chromium.text()
 
 
+@pytest.mark.fault("U8")
+def test_a_refused_decision_says_why(chromium: Browser, site: Site) -> None:
+    """A wrong token is not a missing one, and without an answer nobody knows whether it was done."""
+    opened(chromium, site, "incident")
+    chromium.ask("sessionStorage.setItem('token', 'of yesterday')")
+    opened(chromium, site, "incident")
+    chromium.ask("document.querySelector('[value=resend]').click()")
+    assert "token is not accepted" in chromium.wait("document.querySelector('#said').innerText")
+    assert chromium.ask("document.activeElement.id") == "token-value"
+    chromium.press("Escape", 27)
+    chromium.offline(on=True)
+    try:
+        chromium.ask("document.querySelector('#said').innerText = ''")
+        chromium.ask("document.querySelector('[value=resend]').click()")
+        assert "whether it was done is not known" in chromium.wait("document.querySelector('#said').innerText")
+    finally:
+        chromium.offline(on=False)
+        chromium.ask("sessionStorage.removeItem('token')")
+
+
 def test_a_failed_sync_is_run_again_from_its_page(chromium: Browser, site: Site) -> None:
     opened(chromium, site, "sync")
     chromium.ask(f"sessionStorage.setItem('token', '{TOKEN}')")
@@ -183,12 +219,17 @@ def test_what_is_selected_stays_selected_and_groups_are_chosen(chromium: Browser
 def test_nothing_is_green_while_the_api_does_not_answer(chromium: Browser, site: Site, name: str) -> None:
     opened(chromium, site, name)
     good = "const p = document.body.appendChild(Object.assign(document.createElement('p'), {className: 'good'}));"
-    chromium.ask(f"{good} window.good = getComputedStyle(p).color; p.remove(); 0")
+    chromium.ask(
+        f"{good} window.good = getComputedStyle(p).color; p.className = 'bad';"
+        " window.reds = [getComputedStyle(p).color, getComputedStyle(p).backgroundColor]; p.remove(); 0"
+    )
+    assert chromium.ask(f"{RED}.length") > 0
     assert chromium.ask(f"{GREEN}.length") > 0
     chromium.offline(on=True)
     try:
         chromium.wait("document.body.classList.contains('lost')", 60)
         assert chromium.ask(f"{GREEN}.length") == 0
+        assert chromium.ask(f"{RED}.map((each) => each.className)") == []
         said = str(chromium.ask("document.querySelector('#seen').innerText"))
         assert re.search(r"No answer since .*\d.*what was seen last.*\D\d+ s ago", said), said
         assert violations(chromium) == []
@@ -202,3 +243,15 @@ def test_nothing_is_green_while_the_api_does_not_answer(chromium: Browser, site:
 def test_calls_that_all_fail_are_not_healthy(site: Site) -> None:
     report = site.api.http.get("/health", headers=AUTHORIZED).json()
     assert report["checks"]["supplier"]["status"] == "degraded"
+
+
+@pytest.mark.fault("U8")
+def test_the_focus_stays_on_the_page_when_an_incident_is_closed(chromium: Browser, site: Site) -> None:
+    opened(chromium, site, "incident")
+    chromium.ask(f"sessionStorage.setItem('token', '{TOKEN}')")
+    opened(chromium, site, "incident")
+    chromium.ask("document.querySelector('[value=close]').focus()")
+    chromium.press("Enter", 13, "\r")
+    chromium.wait("document.querySelector('#state .pill + .pill').innerText === 'resolved'")
+    chromium.wait("document.querySelector('#decide') === null")
+    assert chromium.ask("document.activeElement.id") == "main"

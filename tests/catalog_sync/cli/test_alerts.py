@@ -225,3 +225,13 @@ class TestWhatAPersonDecides:
     @pytest.mark.parametrize("duration", ["4", "4 h", "h", "0h", "-1h", "1w"])
     def test_a_duration_has_a_unit(self, told: Cli, duration: str) -> None:
         assert told("alerts", "silence", "0123456789abcdef", f"--for={duration}").code == 2
+
+
+@pytest.mark.fault("U6")
+def test_an_incident_that_redis_alone_may_know_is_not_said_to_be_none(cli: Cli) -> None:
+    away = {"REDIS_URL": "redis://127.0.0.1:9/0"}
+    result = cli("alerts", "ack", "0123456789abcdef", "--json", **away)
+    assert result.code == 1
+    assert "cannot be read" in result.json["error"]["message"]
+    nothing = cli("alerts", "ack", "0123456789abcdef", "--json")
+    assert nothing.json["error"]["type"] == "incident_not_found"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from catalog_sync.demo.acts import Act
+from catalog_sync.demo.scenery import TRY_NEXT, closing
 from catalog_sync.terminal.output import pasteable
 
 
@@ -49,6 +52,17 @@ def test_in_a_folder_that_was_deleted_it_is_named_by_its_whole_path(
 def test_what_is_no_program_of_ours_stays(environment: Path) -> None:
     assert shutil.which("export") is None
     assert pasteable("export REDIS_URL=redis://127.0.0.1") == "export REDIS_URL=redis://127.0.0.1"
+
+
+@pytest.mark.fault("U10")
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_what_to_try_after_the_demo_is_pasted_as_it_is_shown(environment: Path, width: int) -> None:
+    """A command that is wrapped is two commands when it is pasted."""
+    out = Console(file=io.StringIO(), width=width)
+    closing(out, [], 1.0)
+    assert isinstance(out.file, io.StringIO)
+    shown = {line.strip() for line in out.file.getvalue().splitlines()}
+    assert {pasteable(command) for _, command in TRY_NEXT} <= shown
 
 
 @pytest.mark.fault("U3")

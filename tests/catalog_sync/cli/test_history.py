@@ -41,6 +41,8 @@ def test_a_failed_sync_is_found_after_its_process_has_gone(cli: Cli, supplier: S
     assert "docs/runbook.md, at 500" in shown.out
     by_prefix = cli("trace", found[1][:8].upper(), "--json", **env).json
     assert by_prefix["correlation_id"] == found[1]
+    pasted = cli("trace", f"https://catalog.example/syncs/{found[1]}", "--json", **env).json
+    assert pasted["failed_attempt"] == by_prefix["failed_attempt"]
     spans = {span["span_id"]: span for span in by_prefix["spans"]}
     attempt = spans[by_prefix["failed_attempt"]]["attributes"]
     assert (attempt["resilience.attempt.number"], attempt["error.type"]) == (3, "500")
@@ -72,6 +74,20 @@ def test_a_sync_without_redis_is_kept_beside_it(cli: Cli, redis_server: RedisSer
     assert not listed.json["complete"]
     shown = cli("trace", "--json").json
     assert shown["sync"]["error"]["type"] == report["error"]["type"]
+
+
+@pytest.mark.fault("U5")
+def test_a_sync_that_an_open_circuit_refused_leads_to_the_one_that_opened_it(cli: Cli, supplier: Supplier) -> None:
+    """A trace of refused calls says that something is wrong, and not what."""
+    supplier.play("outage")
+    opener = cli("run", "--json").json
+    while (refused := cli("run", "--json").json)["attempts"]:
+        opener = refused
+    shown = cli("trace", refused["correlation_id"]).out
+    assert "Nothing was sent" in shown
+    [command] = [line.strip() for line in shown.splitlines() if "catalog-sync trace" in line]
+    assert command.endswith(f" trace {opener['correlation_id']}")
+    assert "Nothing was sent" not in cli("trace", opener["correlation_id"]).out
 
 
 def test_links_of_the_settings_are_shown(cli: Cli, supplier: Supplier) -> None:

@@ -143,6 +143,31 @@ def test_nothing_is_left_when_it_is_killed(up: Up) -> None:
     wait_until(lambda: not up.descendants() and not up.redis_servers(), up)
 
 
+@pytest.mark.fault("U10")
+@pytest.mark.parametrize("seconds", [0.2, 1.0, 3.0])
+def test_it_ends_without_a_word_of_error_whenever_it_is_stopped(tmp_path: Path, seconds: float) -> None:
+    """While modules are loaded, while Redis and the simulator start, and later."""
+    require_redis_server()
+    up = Up(tmp_path)
+    time.sleep(seconds)  # there is nothing to wait for: any moment will do
+    assert up.stop(signal.SIGINT) == 0, up.log.read_text()
+    assert "Traceback" not in up.log.read_text()
+    assert up.descendants() == {}
+    assert up.redis_servers() == []
+
+
+@pytest.mark.fault("U10")
+def test_a_worker_that_finishes_its_work_has_the_supplier_until_then(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of a sync: what is finished is not failed by the end of the simulator."""
+    require_redis_server()
+    up = Up(tmp_path)
+    wait_until(lambda: "scopes are fetched" in up.log.read_text(), up)
+    assert up.stop(signal.SIGINT) == 0
+    log = up.log.read_text()
+    assert "connection_error" not in log, log[-3000:]
+    assert up.descendants() == {}
+
+
 def test_the_help_starts_nothing(tmp_path: Path) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "catalog_sync.up", "--help"],

@@ -154,6 +154,7 @@ def alike(each: Incident, records: Sequence[SyncRecord]) -> Html:
         record
         for record in records
         if record.failed
+        and record.correlation_id != each["correlation_id"]
         and epoch(record.ended_at) < epoch(each["first_seen"])
         and each["error_type"] in _error_types(record)
     ][:_MOST_ALIKE]

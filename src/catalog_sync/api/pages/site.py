@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import re
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from catalog_sync.api.pages.parts import Known, known, path, section, title_of
 from catalog_sync.api.parameters import JobId, PathText, SyncsParameters, Text
 from catalog_sync.api.problems import ProblemError
 from catalog_sync.domain.errors import CacheConnectionError, IncidentNotFoundError
+from catalog_sync.domain.identifiers import LEAST_DIGITS, is_beginning, pasted
 from catalog_sync.domain.models import Outcome, SyncKind
 from catalog_sync.history.days import DAYS
 from catalog_sync.history.history import KEPT, MAX_AGE, Found, FoundDays
@@ -38,8 +40,11 @@ if TYPE_CHECKING:
     from catalog_sync.api.syncs import Syncs
     from catalog_sync.settings.settings import Settings
 
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _INCIDENT: Final = re.compile(r"[0-9a-f]{16}")
+_NO_ID: Final = (
+    "That is no ID of a sync, trace or incident. A correlation ID has 32 hexadecimal digits, of which the first"
+    f" {LEAST_DIGITS} will do; logs and messages show it."
+)
 _KEPT: Final = (
     f"Traces of failed syncs are kept for {KEPT_FAILED // 86_400} days (the last {MAX_FAILED}), others for"
     f" {KEPT_OTHER // 60} minutes; reports of syncs for {MAX_AGE / 86_400:.0f} days (the last {KEPT})."
@@ -127,9 +132,7 @@ class Site:
     async def trace(self, trace_id: PathText) -> Response:
         """Whatever is known under a correlation ID."""
         if not is_correlation_id(trace_id):
-            raise ProblemError(
-                404, "trace_not_found", "A correlation ID has 32 hexadecimal digits; logs and messages show it."
-            )
+            raise ProblemError(404, "trace_not_found", _NO_ID)
         job, spans = await asyncio.gather(self._job(trace_id), known(self.all.kept.get(trace_id)))
         if job is None and spans.value is not None and not spans.value:
             raise ProblemError(404, "trace_not_found", f"Nothing is kept under {trace_id}. {_KEPT}")
@@ -148,19 +151,25 @@ class Site:
             return None
 
     async def find(self, wanted: Annotated[Text, Query(alias="id")]) -> Response:
-        """Lead to what an ID stands for: a correlation ID, a ``traceparent``, or the ID of a sync or incident."""
-        text = wanted.strip().lower()
-        whole = _TRACEPARENT.fullmatch(text)
-        text = whole[1] if whole else text.replace("-", "")
+        """Lead to what an ID stands for: a correlation ID or its first digits, or the ID of a sync or incident."""
+        text = pasted(wanted)
         if is_correlation_id(text):
             return RedirectResponse(path("traces", text), 303)
         if _INCIDENT.fullmatch(text) and (await known(self.alerts.incident(text))).value is not None:
             return RedirectResponse(path("incidents", text), 303)
-        try:
-            return RedirectResponse(path("syncs", (await self.all.job(wanted.strip())).id), 303)
-        except JobNotFoundError:
-            detail = "That is no correlation ID: it has 32 hexadecimal digits; logs and messages show it."
-            return problem_page(ProblemError(404, "trace_not_found", detail))
+        with contextlib.suppress(JobNotFoundError):
+            return RedirectResponse(path("syncs", (await self.all.job(text)).id), 303)
+        if not is_beginning(text):
+            return problem_page(ProblemError(404, "trace_not_found", _NO_ID))
+        if (found := await self.all.beginning_with(text)) is not None:
+            return RedirectResponse(path("traces", found), 303)
+        if (incident := await self._incident_beginning_with(text)) is not None:
+            return RedirectResponse(path("incidents", incident), 303)
+        return problem_page(ProblemError(404, "trace_not_found", f"Nothing that is kept begins with {text}. {_KEPT}"))
+
+    async def _incident_beginning_with(self, digits: str) -> str | None:
+        seen = (await known(self.alerts.overview())).value or {"incidents": ()}
+        return next((str(each["id"]) for each in seen["incidents"] if each["id"].startswith(digits)), None)
 
     async def incidents(self) -> Response:
         """Open incidents."""

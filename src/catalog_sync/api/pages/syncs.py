@@ -25,6 +25,9 @@ from catalog_sync.history.records import ASKED_BY
 from catalog_sync.jobs import Job
 from otel_resilience.alerting.model.alert import Links
 
+_UNFETCHED = "not fetched"
+"""What was waiting or under way when its sync ended."""
+
 
 def filters(chosen: Mapping[str, str | None]) -> Html:
     """The form that narrows the list; it works without a script."""
@@ -152,7 +155,7 @@ def groups(job: Job) -> Html:
     """How far each group is, or how it ended."""
     items: list[Child] = [
         (
-            pill(each.status),
+            pill(_UNFETCHED if job.status.ended and each.status in ("pending", "running") else each.status),
             h("span", each.name, class_="what"),
             h("small", many(each.bundles, "bundle")),
             h("small", error_text(each.error), class_="why") if each.error else None,

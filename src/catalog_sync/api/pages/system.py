@@ -75,7 +75,7 @@ def _circuit(each: Entry, threshold: int, period: float) -> Child:
     rate = f"{failures / calls:.0%} of {many(calls, 'call')}" if calls else "no calls"
     word = each["state"]
     tone = "warn" if failures and word in {"CLOSED", "SHADOW"} else "" if not calls and word == "CLOSED" else None
-    said = f"{failures:,} failures of the {threshold:,} that open it"
+    said = f"{many(failures, 'failure')} of the {threshold:,} that open it"
     wait = each.get("retry_after_s")
     return (
         pill(word, tone),

@@ -118,7 +118,7 @@ function showProtection(breakers, budgets) {
       const bar = h("i", { class: left < 0.1 ? "bad" : left < 0.4 ? "warn" : "" });
       bar.style.width = `${left * 100}%`;
       box.append(h("span", { class: "meter", role: "img", "aria-label": `${Math.round(left * 100)} % of the retry budget left` }, bar),
-        h("small", {}, `${Math.round(budget.tokens)} of ${budget.capacity} retry tokens left${budget.denied ? `, ${budget.denied} retries denied` : ""}`));
+        h("small", {}, `${Math.round(budget.tokens)} of ${budget.capacity} retry tokens left${budget.denied ? `, ${budget.denied} ${budget.denied === 1 ? "retry" : "retries"} denied` : ""}`));
     }
     return box;
   }));
@@ -148,7 +148,10 @@ function showIncidents(alerts) {
     h("p", { class: "hint" }, `${alerts.outbox} waiting to be delivered, ${many(alerts.dead_letters, "dead letter")}`));
 }
 
+let tracesSeen = null;
+
 function showTraces(found) {
+  tracesSeen = found;
   const ofSyncs = new Set([...syncs.values()].map((job) => job.correlation_id));
   const others = found.filter((each) => !ofSyncs.has(each.trace_id));
   const box = $("traces");
@@ -198,11 +201,15 @@ function draw(job) {
   if (box.open) evidence(job);
 }
 
+// What a sync had not fetched when it ended is neither waiting nor under way any more.
+const groupsOf = (job) => job.progress.groups.map((each) =>
+  ended(job) && (each.status === "pending" || each.status === "running") ? { ...each, status: "not fetched" } : each);
+
 function head(job) {
   const word = job.outcome ?? job.status;
   const state = pill(word);
   if (!ended(job)) state.classList.add("busy");
-  const groups = job.progress.groups;
+  const groups = groupsOf(job);
   const told = ended(job) || groups.length === 0 ? "" : `, ${job.progress.groups_done} of ${job.progress.groups_total} groups`;
   const bars = h("span", { class: "segments", role: "img", "aria-label": groups.map((each) => `${each.name}: ${each.status}`).join(", ") || "groups are not known" },
     ...groups.map((each) => h("i", { class: each.status, title: `${each.name}: ${each.status}` })));
@@ -223,7 +230,7 @@ function facts(job) {
   if (report?.error) rows.push(["error", `${report.error.type} (${report.error.class}, ${report.error.severity}): ${report.error.message}`]);
   const found = [h("dl", { class: "facts" }, ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))))];
   if (job.progress.groups.length) {
-    found.push(h("ul", { class: "grouplist" }, ...job.progress.groups.map((each) => h("li", {},
+    found.push(h("ul", { class: "grouplist" }, ...groupsOf(job).map((each) => h("li", {},
       pill(each.status), h("span", {}, each.name), h("span", { class: "quiet" }, each.bundles.toLocaleString()),
       each.error ? h("span", { class: "why" }, `${each.error.type} (${each.error.class}, ${each.error.severity}): ${each.error.message}`) : null))));
   }
@@ -314,6 +321,7 @@ async function read(reader) {
 async function load() {
   for (const job of (await ask(`/syncs?limit=${SHOWN}`)).syncs.reverse()) take(job);
   order();
+  if (tracesSeen) showTraces(tracesSeen); // those of syncs that were not known a moment ago
   if (!opened) {
     opened = true;
     const newest = [...syncs.values()].sort((a, b) => b.created_at.localeCompare(a.created_at)).find(troubled);
@@ -380,5 +388,8 @@ onToken(() => {
 setInterval(() => { if (!document.hidden) look(); }, POLL_MS);
 setInterval(() => tick((time) => `${since(time.dateTime)} ago`), 1000);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+// A page that is left keeps no connection: of those that a browser has for a server, each visit would take one.
+addEventListener("pagehide", () => stream?.abort());
+addEventListener("pageshow", (event) => { if (event.persisted) { look(); listen(); } });
 look();
 listen();

@@ -18,7 +18,10 @@ async function renew() {
     if (answer.redirected) history.replaceState(null, "", answer.url);
     main.querySelectorAll("section[data-unknown]").forEach(keepLastKnown);
     document.title = next.title;
+    const focused = document.activeElement;
     for (const part of ["main", "#seen time"]) morph(document.querySelector(part), document.importNode(next.querySelector(part), true));
+    // What had the focus may be over, as the form of an incident that was closed: go on reading from the top.
+    if (!focused.isConnected) document.querySelector("main").focus();
     seen();
     upgrade();
     times();

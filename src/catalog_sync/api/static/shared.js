@@ -35,11 +35,12 @@ export const send = (path, method, body) => ask(path, { method,
   ...(body ? { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : {}) });
 
 export function refusal(error, from = document.activeElement) {
+  if (error.status === undefined) return "No answer: whether it was done is not known.";
   if (error.status === 401) {
     asking = from;
     $("token").open = true;
     $("token-value").focus();
-    return "Enter the token first.";
+    return token ? "This token is not accepted. Enter the right one." : "Enter the token first.";
   }
   return error.status === 409 ? `Another sync is under way: ${error.document.conflict}.` : error.message;
 }
