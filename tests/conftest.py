@@ -25,6 +25,9 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
 
 os.environ["CATALOG_ENV_FILE"] = "none"  # no test reads the .env of who runs it
 
+# What collecting makes lives to the end: whoever looks for garbage meanwhile finds none.
+gc.disable()
+
 PROCESSES_PER_CORE = 2
 """Most tests wait most of the time."""
 LONGEST = ("tests/drill/test_short_drill.py", "tests/catalog_sync/cli/", "tests/catalog_sync/worker/")
@@ -68,6 +71,7 @@ def pytest_collection_finish() -> None:
     """What collecting has made, most of a million objects, lives to the end: no garbage collection walks it again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _turn(name: str) -> int:

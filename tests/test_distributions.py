@@ -29,7 +29,13 @@ def run(*command: str | Path, folder: Path, code: int = 0) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "PIP_DISABLE_PIP_VERSION_CHECK": "1"} | pip_variables(),
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(folder),
+            "PIP_CACHE_DIR": str(folder.parent / "pip"),  # what one test has fetched serves the next
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            **pip_variables(),
+        },
         capture_output=True,
         text=True,
         timeout=240,
@@ -72,9 +78,10 @@ def empty_environment(
     constraints: Path = ROOT / "constraints.txt",
     interpreter: str | Path = sys.executable,
 ) -> Path:
-    run(interpreter, "-m", "venv", folder / "env", folder=folder)
+    run(interpreter, "-m", "venv", "--without-pip", folder / "env", folder=folder)
     python = folder / "env" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, *packages, folder=folder)
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    run(*pip, "install", "--quiet", "--constraint", constraints, *packages, folder=folder)
     return python
 
 
