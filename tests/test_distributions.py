@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -80,9 +81,18 @@ def empty_environment(
 ) -> Path:
     run(interpreter, "-m", "venv", "--without-pip", folder / "env", folder=folder)
     python = folder / "env" / "bin" / "python"
-    pip = (sys.executable, "-m", "pip", "--python", python)
-    run(*pip, "install", "--quiet", "--constraint", constraints, *packages, folder=folder)
+    pip = _environment_with_pip(folder.parent, interpreter)
+    run(pip, "-m", "pip", "--python", python, "install", "--quiet", "--constraint", constraints, *packages,
+        folder=folder)  # fmt: skip
     return python
+
+
+@functools.cache
+def _environment_with_pip(folder: Path, interpreter: str | Path) -> Path:
+    """It installs into the others: setting pip up takes longer than what most of them are used for."""
+    home = folder / "installers" / str(interpreter).strip("/")
+    run(interpreter, "-m", "venv", home, folder=folder)
+    return home / "bin" / "python"
 
 
 @pytest.mark.parametrize("name", NAMES)
