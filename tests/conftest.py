@@ -94,7 +94,8 @@ def _file(item: pytest.Item) -> str:
 
 
 def _in_turns(files: Iterable[str], slow: Mapping[str, int]) -> Iterator[str]:
-    waiting, computing = [], []
+    waiting: list[str] = []
+    computing: list[str] = []
     for file in files:
         (waiting if file.startswith(WAITING) else computing).append(file)
     waiting.sort(key=lambda file: _turn(file, WAITING))
