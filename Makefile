@@ -17,7 +17,7 @@ SHOW_PROGRESS := /^Collecting/ && ++n % 20 == 0 { print "        " n " packages 
 # Tests start hundreds of Python processes: what one has compiled serves the next.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo up test oldest pythons faults mutants lint format docs site bench collector dashboards drill preview deploy deploy-tools image-info clean
+.PHONY: help install demo up test oldest pythons faults mutants lint lint-types lint-rest format docs site bench collector dashboards drill preview deploy deploy-tools image-info clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -74,7 +74,12 @@ mutants: $(STAMP) ## Change the core in small ways and print how many changes th
 	@nice -n 15 $(BIN)/python -m tools.mutants $(MUTANTS_OPTIONS)
 
 lint: $(STAMP) ## Check types, style and that generated files are current
+	@$(MAKE) --no-print-directory --jobs 2 lint-types lint-rest
+
+lint-types: $(STAMP)
 	@$(BIN)/python -m mypy
+
+lint-rest: $(STAMP)
 	@$(BIN)/basedpyright --pythonpath $(BIN)/python --level error
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -29,7 +30,13 @@ def run(*command: str | Path, folder: Path, code: int = 0) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "PIP_DISABLE_PIP_VERSION_CHECK": "1"} | pip_variables(),
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(folder),
+            "PIP_CACHE_DIR": str(folder.parent / "pip"),  # what one test has fetched serves the next
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            **pip_variables(),
+        },
         capture_output=True,
         text=True,
         timeout=240,
@@ -72,10 +79,20 @@ def empty_environment(
     constraints: Path = ROOT / "constraints.txt",
     interpreter: str | Path = sys.executable,
 ) -> Path:
-    run(interpreter, "-m", "venv", folder / "env", folder=folder)
+    run(interpreter, "-m", "venv", "--without-pip", folder / "env", folder=folder)
     python = folder / "env" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, *packages, folder=folder)
+    pip = _environment_with_pip(folder.parent, interpreter)
+    run(pip, "-m", "pip", "--python", python, "install", "--quiet", "--constraint", constraints, *packages,
+        folder=folder)  # fmt: skip
     return python
+
+
+@functools.cache
+def _environment_with_pip(folder: Path, interpreter: str | Path) -> Path:
+    """It installs into the others: setting pip up takes longer than what most of them are used for."""
+    home = folder / "installers" / str(interpreter).strip("/")
+    run(interpreter, "-m", "venv", home, folder=folder)
+    return home / "bin" / "python"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -33,6 +33,8 @@ from support.resilience import Driver, Script, TransientFault, make_policy, run_
 LIMITS = (0.3, 1.0, 3.0, 9.0)
 """Seconds after which attempts are cut: on a busy machine a short limit may cut one that has not sent anything yet."""
 AT_ONCE = RetryConfig(base_delay=0)
+HERE: dict[str, Any] = {"timeout": 60, "trust_env": False, "verify": False}
+"""For a server of this machine: to read the certificates of all others takes longer than a request."""
 
 
 class Server:
@@ -111,7 +113,7 @@ def cutting(limit: float) -> Policy:
 
 
 def send_httpx(method: str, url: str, **headers: str) -> None:
-    httpx.request(method, url, headers=headers, timeout=60, trust_env=False)
+    httpx.request(method, url, headers=headers, **HERE)
 
 
 def send_requests(method: str, url: str, **headers: str) -> None:
@@ -160,7 +162,7 @@ class TestOurOwnTimeLimit:
         self, method: str, headers: dict[str, str], times: int
     ) -> None:
         for server, limit in cut_once_sent([method] * times):
-            async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+            async with httpx.AsyncClient(**HERE) as client:
                 call = functools.partial(client.request, method, server.url, headers=headers)
                 with pytest.raises(AttemptTimeoutError):
                     await cutting(limit).execute(call)
@@ -168,7 +170,7 @@ class TestOurOwnTimeLimit:
     @pytest.mark.parametrize("method", ["GET", "POST"])
     def test_a_body_that_stalls_is_judged_by_its_request(self, method: str) -> None:
         def read(url: str) -> None:
-            with httpx.Client(timeout=60, trust_env=False) as client, client.stream(method, url) as response:
+            with httpx.Client(**HERE) as client, client.stream(method, url) as response:
                 response.read()
 
         for server, limit in cut_once_sent([method] * (3 if method == "GET" else 1), stalls=True):
@@ -180,12 +182,12 @@ class TestOurOwnTimeLimit:
     @pytest.mark.parametrize("stalls", [False, True], ids=["slow_server", "stalling_server"])
     async def test_so_is_one_of_an_async_client_in_any_way_of_use(self, stalls: bool, how: str, method: str) -> None:
         async def with_httpx(url: str) -> None:
-            async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+            async with httpx.AsyncClient(**HERE) as client:
                 await client.request(method, url)
 
         async def with_httpx_stream(url: str) -> None:
             async with (
-                httpx.AsyncClient(timeout=60, trust_env=False) as client,
+                httpx.AsyncClient(**HERE) as client,
                 client.stream(method, url) as response,
             ):
                 await response.aread()
@@ -229,7 +231,7 @@ class TestOurOwnTimeLimit:
 
         operation = {"gathered": gathered, "task group": task_group, "task beside a get": task_beside_a_get}[how]
         for server, limit in cut_once_sent(["POST"]):
-            async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+            async with httpx.AsyncClient(**HERE) as client:
                 with pytest.raises(AttemptTimeoutError):
                     await cutting(limit).execute(functools.partial(operation, client, server.url))
 
@@ -343,7 +345,7 @@ class TestSeenRequests:
                 await client.post(url)
 
         for server, limit in cut_once_sent(["POST"]):
-            async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+            async with httpx.AsyncClient(**HERE) as client:
                 with pytest.raises(TimeoutError):
                     await Policy("supplier", retry=AT_ONCE).execute(functools.partial(post, client, server.url, limit))
 
@@ -402,7 +404,7 @@ class TestRequestsLeftRunning:
     """``asyncio.gather`` raises the first error while the other requests of the attempt go on."""
 
     async def send(self, server: Server, method: str, error: Exception, **options: Any) -> list[str]:
-        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        async with httpx.AsyncClient(**HERE) as client:
             posted: list[asyncio.Task[httpx.Response]] = []
 
             async def failing() -> None:
@@ -506,7 +508,7 @@ class TestEnclosedCalls:
     ) -> None:
         inner = Policy("supplier", retry=AT_ONCE)
         for server, limit in cut_once_sent([method] * times):
-            async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+            async with httpx.AsyncClient(**HERE) as client:
                 request = functools.partial(client.request, method, server.url)
                 call = functools.partial(inner.execute, request, idempotent=declared)
                 with pytest.raises(AttemptTimeoutError):
@@ -574,7 +576,7 @@ class TestEnclosedCalls:
 
     async def test_one_that_a_task_group_cancels_counts_too(self, slow_server: Server) -> None:
         policy = Policy("supplier", retry=RetryConfig(max_attempts=1))
-        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        async with httpx.AsyncClient(**HERE) as client:
 
             async def failing() -> None:
                 while not slow_server.received:

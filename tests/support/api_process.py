@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
+
+from support.api_server import Process, started
 
 TOKEN = "token-of-the-tests"
 
@@ -15,23 +15,20 @@ TOKEN = "token-of-the-tests"
 class ApiProcess:
     """``with ApiProcess(directory, env) as api: api.base_url``."""
 
-    def __init__(self, directory: Path, env: dict[str, str], *, port: int = 0) -> None:
+    def __init__(self, directory: Path, env: dict[str, str], *, port: int = 0, preloaded: bool = False) -> None:
+        """``preloaded`` it need not import what it needs, which is for where nobody measures it."""
         self._directory = directory
+        self._preloaded = preloaded
         settings = {"CATALOG_API_PORT": str(port), "CATALOG_API_TOKEN": TOKEN, "CATALOG_JOBS": "workers"}
         self._env = {**env, **settings}
-        self.process: subprocess.Popen[bytes]
+        self.process: Process
+        self._out: TextIO
         self.base_url = ""
 
     def __enter__(self) -> Self:
         with (self._directory / "api.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "catalog_sync.api.command", "--json"],
-                env=self._env,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+            self.process, self._out = started(self._env, log.fileno(), preloaded=self._preloaded)
+        line = self._out.readline()
         assert line, (self._directory / "api.log").read_text()[-2000:]
         self.base_url = json.loads(line)["base_url"]
         return self
@@ -49,5 +46,4 @@ class ApiProcess:
 
     def _gone(self) -> None:
         self.process.wait(60)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        self._out.close()

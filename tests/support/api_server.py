@@ -8,22 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import httpx
 
+from support import prefork
 from support.cli import API_KEY, Supplier
 
+Process = subprocess.Popen[bytes] | prefork.Started
 TOKEN = "api-test-token-0815"
 
 
 class ApiProcess:
     """A running ``catalog-api``."""
 
-    def __init__(self, process: subprocess.Popen[str], base_url: str, errors: Path) -> None:
+    def __init__(self, process: Process, base_url: str, errors: Path) -> None:
         self.process = process
         self.base_url = base_url
         self._errors = errors
@@ -95,17 +97,11 @@ def running_api(directory: Path, supplier: Supplier | None, **environment: str) 
     own = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     errors = directory / "stderr"
+    env = {**kept, **{name: value for name, value in settings.items() if value}}
     with errors.open("w") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "catalog_sync.api.command", "--json"],
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env={**kept, **{name: value for name, value in settings.items() if value}},
-            text=True,
-        )
+        process, out = started(env, stderr.fileno(), preloaded=prefork.may_run(environment))
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
+        line = out.readline()
         assert line, errors.read_text()
         with ApiProcess(process, json.loads(line)["base_url"], errors) as api:
             yield api
@@ -117,5 +113,15 @@ def running_api(directory: Path, supplier: Supplier | None, **environment: str) 
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(60)
-        if process.stdout is not None:
-            process.stdout.close()
+        out.close()
+
+
+def started(env: Mapping[str, str], stderr: int, *, preloaded: bool) -> tuple[Process, TextIO]:
+    """The process, and its output; ``preloaded`` it need not import what it needs."""
+    reading, writing = os.pipe()
+    out = os.fdopen(reading, encoding="utf-8")
+    with os.fdopen(writing, "wb") as stdout:
+        if preloaded:
+            return prefork.Started(prefork.API, ["--json"], env, stdout.fileno(), stderr), out
+        command = [sys.executable, "-m", prefork.API, "--json"]
+        return subprocess.Popen(command, stdout=stdout, stderr=stderr, env=env), out

@@ -27,6 +27,7 @@ from catalog_sync.worker.celery_app import app, configure
 from catalog_sync.worker.celery_settings import QUEUE_KEY
 from catalog_sync.worker.sender import CelerySender
 from catalog_sync.worker.step_heartbeat import LONGEST_PAUSE
+from support import prefork
 from support.cli import API_KEY, Supplier, running_supplier
 from support.redis_server import RedisServer
 
@@ -50,21 +51,22 @@ class WorkerProcess:
         log: Path,
         concurrency: int,
         health_file: Path | None = None,
-        program: Sequence[str] = PROGRAM,
+        program: Sequence[str] | None = None,
     ) -> None:
+        """Without ``program`` it is forked from a process that has the imports."""
         self.name = name
         self.log = log
+        self.process: subprocess.Popen[bytes] | prefork.Started
+        options = ["--name", name, "--concurrency", str(concurrency)]
+        options += [] if health_file is None else ["--health-file", str(health_file)]
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, *program, "--name", name, "--concurrency", str(concurrency)),
-                    *(() if health_file is None else ("--health-file", str(health_file))),
-                ],
-                env=env,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            if program is None:
+                file = output.fileno()
+                self.process = prefork.Started(prefork.WORKER, options, env, file, file, start_new_session=True)
+            else:
+                self.process = subprocess.Popen(
+                    [sys.executable, *program, *options], env=env, stdout=output, stderr=output, start_new_session=True
+                )
 
     @property
     def children(self) -> list[int]:
@@ -90,6 +92,9 @@ class WorkerProcess:
 class WorkerWorld:
     """What a test of workers needs, and short words for what it does with it."""
 
+    preloaded = False
+    """Whether workers need not import what they need, which is for where nobody measures them."""
+
     def __init__(self, directory: Path, env: dict[str, str], redis: RedisServer, supplier: Supplier) -> None:
         self.directory = directory
         self.env = env
@@ -106,10 +111,12 @@ class WorkerWorld:
         *,
         concurrency: int = 1,
         health_file: Path | None = None,
-        program: Sequence[str] = PROGRAM,
+        program: Sequence[str] | None = None,
         **changes: str,
     ) -> WorkerProcess:
         name = f"w{len(self.workers)}"
+        if program is None and not (self.preloaded and prefork.may_run({**self.env, **changes})):
+            program = PROGRAM
         environment = {**process_environment(), **self.env, **changes}
         worker = WorkerProcess(name, environment, self.directory / f"{name}.log", concurrency, health_file, program)
         self.workers.append(worker)

@@ -232,6 +232,7 @@ def job_done_by_a_worker(
     """The report of a full sync that a worker did for the API's side of the queue."""
     directory.mkdir(exist_ok=True)
     with worker_world(directory, redis, supplier, **changes) as world:
+        world.preloaded = True
         world.start_worker()
 
         async def submit() -> dict[str, Any]:

@@ -35,6 +35,8 @@ def make_world(redis_server: RedisServer, supplier: Supplier, tmp_path: Path) ->
     with ExitStack() as stack:
 
         def make(**changes: str) -> WorkerWorld:
-            return stack.enter_context(worker_world(tmp_path, redis_server, supplier, **changes))
+            world = stack.enter_context(worker_world(tmp_path, redis_server, supplier, **changes))
+            world.preloaded = True
+            return world
 
         yield make

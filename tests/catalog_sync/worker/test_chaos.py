@@ -20,6 +20,7 @@ async def test_nothing_is_torn_lost_or_published_twice_while_processes_are_kille
         running_supplier(300) as supplier,
         worker_world(tmp_path, redis, supplier) as world,
     ):
+        world.preloaded = True
         found = await rampage(world, KILLS, seed=7)
         assert found.faults == {}, world.logs()
     assert sum(found.events.values()) == KILLS

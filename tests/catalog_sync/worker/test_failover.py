@@ -185,7 +185,7 @@ async def test_the_api_lives_through(trouble: Trouble, make_world: MakeWorld, tm
     world = make_world()
     async with world.opened():
         world.start_worker()
-        with ApiProcess(tmp_path, {**process_environment(), **world.env}) as api:
+        with ApiProcess(tmp_path, {**process_environment(), **world.env}, preloaded=True) as api:
             async with httpx.AsyncClient(base_url=api.base_url, trust_env=False, timeout=10) as client:
                 with trouble(world.redis):
                     await asyncio.sleep(LASTS)

@@ -34,6 +34,7 @@ KEY_REFUSED = {"name": "key refused", "rules": [{"fault": "status", "status": 40
 @pytest.fixture(scope="module")
 def two_workers(redis_server: RedisServer, supplier: Supplier, tmp_path_factory: Any) -> Iterator[WorkerWorld]:
     with worker_world(tmp_path_factory.mktemp("world"), redis_server, supplier) as made:
+        made.preloaded = True
         made.start_worker()
         made.start_worker()
         yield made
