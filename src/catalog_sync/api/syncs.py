@@ -95,7 +95,7 @@ class Syncs:
 
     async def beginning_with(self, digits: str) -> str | None:
         """The correlation ID that begins so: of the newest sync, else of the newest failed trace."""
-        async with _within_timeout():
+        async with answering_within(RECORDS_TIMEOUT, "the records"):
             found = await self._newest(digits)
             if found is not None:
                 return found.correlation_id
