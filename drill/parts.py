@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+import redis
 import yaml
 
 from drill import pace as paces
@@ -359,8 +361,10 @@ class World:
         for half a minute: neither time can be compressed.
         """
         self.job.pause()
-        for record in self._records():
-            record.unlink()
+        for file in self._files():
+            file.unlink()
+        for key in self._keys():
+            self.redis.command("DEL", key)
         self.alertmanager.forget()
         self.forgot_at = time.time()
         self.job.go()
@@ -370,15 +374,29 @@ class World:
 
         One that comes and goes is told as over when the hour's bound of messages leaves room.
         """
-        found = set()
-        for file in self._records():
-            with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
-                record = json.loads(file.read_text(encoding="utf-8"))
-                found |= {record["fingerprint"]} if record["over_at"] is not None else set()
-        return found
+        calm_for = float(paces.application(self.pace)["ERROR_ALERT_KEEP_FIRING_S"])
+        calm = {
+            record["fingerprint"]: min(record["over_at"] or math.inf, (record["calm_since"] or math.inf) + calm_for)
+            for record in self._records()
+        }
+        return {fingerprint for fingerprint, at in calm.items() if at <= time.time()}
 
-    def _records(self) -> list[Path]:
+    def _records(self) -> Iterator[dict[str, Any]]:
+        """Of the disk, and then of the store that counts where it is there."""
+        for file in self._files():
+            with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
+                yield json.loads(file.read_text(encoding="utf-8"))
+        for key in self._keys():
+            yield from map(json.loads, self.redis.command("HVALS", key))
+
+    def _files(self) -> list[Path]:
         return list((self.folder / STATE / "alerts" / "incidents").glob("*.json"))
+
+    def _keys(self) -> list[Any]:
+        try:
+            return list(self.redis.command("KEYS", "*:incidents"))
+        except redis.ConnectionError:  # an incident took it away
+            return []
 
     def firing(self) -> set[str]:
         """Names of the alerts that fire now, the sign of life left out."""

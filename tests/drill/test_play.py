@@ -70,7 +70,7 @@ def test_a_world_that_does_not_settle_is_no_drill(monkeypatch: pytest.MonkeyPatc
 def a_world(folder: Path, **parts: Any) -> World:
     needed = {field.name: None for field in dataclasses.fields(World) if field.default is dataclasses.MISSING}
     del needed["notes"]
-    return World(**{**needed, "folder": folder, **parts})
+    return World(**{**needed, "pace": Pace(), "folder": folder, **parts})
 
 
 def test_an_incident_does_not_inherit_the_messages_of_the_one_before(tmp_path: Path) -> None:
@@ -82,20 +82,25 @@ def test_an_incident_does_not_inherit_the_messages_of_the_one_before(tmp_path: P
         pause=lambda: done.append("pause"), go=lambda: done.append(f"go, {len(list(records.iterdir()))}")
     )
     world = a_world(tmp_path, job=job, alertmanager=SimpleNamespace(forget=lambda: done.append("anew")))
+    answers = {("KEYS", "*:incidents"): [b"k"]}
+    world.redis = SimpleNamespace(command=lambda *parts: answers.get(parts) or done.append(parts[0]))  # type: ignore[assignment]
     world.forget()
-    assert done == ["pause", "anew", "go, 0"]
+    assert done == ["pause", "DEL", "anew", "go, 0"]
     assert world.forgot_at > 0
 
 
 def test_an_incident_is_over_when_its_record_says_so_though_its_last_message_waits(tmp_path: Path) -> None:
     records = tmp_path / STATE / "alerts" / "incidents"
     records.mkdir(parents=True)
-    for fingerprint, over_at in (("flapped", 1.0), ("goes-on", None)):
-        record = {"fingerprint": fingerprint, "over_at": over_at}
+    for fingerprint, over_at in (("flapped", 1.0), ("goes-on", None), ("in-redis", None)):
+        record = {"fingerprint": fingerprint, "over_at": over_at, "calm_since": None}
         (records / f"{fingerprint}.json").write_text(json.dumps(record))
-    begun = [Reported("circuit_breaker", firing=True, key=key) for key in ("flapped", "goes-on")]
+    stored = [{"fingerprint": "in-redis", "over_at": None, "calm_since": 1.0}]
+    answers = {("KEYS", "*:incidents"): [b"k"], ("HVALS", b"k"): [json.dumps(record) for record in stored]}
+    begun = [Reported("circuit_breaker", firing=True, key=key) for key in ("flapped", "goes-on", "in-redis")]
     messages = [Message(at=2.0, way="webhook", group="", alerts=tuple(begun))]
     world = a_world(tmp_path, receiver=SimpleNamespace(messages=lambda: messages))
+    world.redis = SimpleNamespace(command=lambda *parts: answers[parts])  # type: ignore[assignment]
     assert plays._open(world) == {("application", "circuit_breaker", "goes-on")}
     world.forgot_at = 3.0
     assert plays._open(world) == set()

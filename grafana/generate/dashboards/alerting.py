@@ -120,7 +120,7 @@ _FAST: Final = Row(
                 dots(match("span.name", contract.DELIVERY_SPAN)),
             ],
             unit="s",
-            width=12,
+            width=24,
         ),
         trace_table(
             "Traces of failed deliveries",
@@ -129,7 +129,6 @@ _FAST: Final = Row(
                 f'name = "{contract.DELIVERY_SPAN}"',
                 FAILED,
             ),
-            width=12,
         ),
     ),
 )

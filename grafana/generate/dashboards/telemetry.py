@@ -101,7 +101,7 @@ _PROCESSES: Final = Row(
             limits=_LOSSES,
             none="0",
             width=4,
-            height=8,
+            height=10,
         ),
         timeseries(
             "Queues of the SDK",
@@ -111,6 +111,7 @@ _PROCESSES: Final = Row(
             maximum=1,
             limits=_QUEUE_LIMITS,
             width=10,
+            height=10,
         ),
         timeseries(
             "Drops and failed exports",
@@ -127,6 +128,7 @@ _PROCESSES: Final = Row(
             ],
             bars=True,
             width=10,
+            height=10,
         ),
         timeseries(
             "Duration of exports",
