@@ -65,8 +65,11 @@ def test_the_stores_and_what_shows_them_are_there() -> None:
 
 
 @EACH
-def test_an_image_is_pinned_to_a_release(name: str) -> None:
-    assert PINNED.fullmatch(SERVICES[name]["image"])
+def test_an_image_is_pinned_to_a_release_and_to_its_digest_unless_it_is_built_here(name: str) -> None:
+    release, mark, digest = SERVICES[name]["image"].partition("@sha256:")
+    assert PINNED.fullmatch(release)
+    assert bool(mark) == (name not in OURS)
+    assert re.fullmatch(r"[0-9a-f]{64}" if mark else "", digest)
 
 
 @EACH
