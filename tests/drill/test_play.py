@@ -82,8 +82,14 @@ def test_an_incident_does_not_inherit_the_messages_of_the_one_before(tmp_path: P
         pause=lambda: done.append("pause"), go=lambda: done.append(f"go, {len(list(records.iterdir()))}")
     )
     world = a_world(tmp_path, job=job, alertmanager=SimpleNamespace(forget=lambda: done.append("anew")))
-    answers = {("KEYS", "*:incidents"): [b"k"]}
-    world.redis = SimpleNamespace(command=lambda *parts: answers.get(parts) or done.append(parts[0]))  # type: ignore[assignment]
+
+    def command(*parts: Any) -> Any:
+        if parts == ("KEYS", "*:incidents"):
+            return [b"k"]
+        done.append(parts[0])
+        return 1
+
+    world.redis = SimpleNamespace(command=command)  # type: ignore[assignment]
     world.forget()
     assert done == ["pause", "DEL", "anew", "go, 0"]
     assert world.forgot_at > 0
