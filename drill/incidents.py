@@ -168,10 +168,10 @@ def _tempo_down(world: World) -> None:
 
 
 def _mistake(world: World) -> None:
-    """Somebody orders a group that there is not, while the job goes on."""
+    """Somebody orders a group that does not exist, while the job goes on."""
     code, _ = world.job.command("run", "--json", "--group", "Atlantis")
     if code != REFUSED:
-        raise RuntimeError(f"a group that there is not was not refused: exit code {code}")
+        raise RuntimeError(f"a group that does not exist was not refused: exit code {code}")
 
 
 def _clock_ahead(world: World) -> None:
@@ -410,7 +410,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "operators-mistake",
-            "somebody orders a group that there is not; it is refused, and no one else is notified",
+            "somebody orders a group that does not exist; it is refused, and no one else is notified",
             silent=True,
         ),
         _mistake,

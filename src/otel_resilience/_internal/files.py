@@ -56,7 +56,7 @@ def locked(path: Path, within: float) -> Iterator[None]:
 
 
 def replace(path: Path, write: Callable[[TextIO], object], *, durable: bool) -> None:
-    """Replaces a file by what ``write`` writes, at one stroke: whoever reads finds the old one or the new one whole.
+    """Replaces a file atomically by what ``write`` writes: a reader finds the old file or the new one, whole.
     Raises ``OSError``, and what ``write`` raises.
 
     ``durable``: it is on the disk when this returns, and a power failure does not take it away.

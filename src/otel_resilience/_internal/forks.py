@@ -21,7 +21,7 @@ def renew_lock_after_fork(owner: _Locked) -> None:
 
 
 class ProcessLock:
-    """A lock for a whole module: ``with lock: ...``, free in a child process whoever holds it in the parent."""
+    """A lock for a whole module: ``with lock: ...``, free in a forked child even if a thread of the parent holds it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

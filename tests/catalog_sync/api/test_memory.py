@@ -6,7 +6,6 @@ import asyncio
 import gc
 import secrets
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,6 @@ QUERIES = 320
 """Their answers take 120 KiB at least where nothing bounds them."""
 UNMEASURED = 25 * 1024
 """Bytes: the table itself, and what the interpreter keeps for later."""
-
-
-@pytest.fixture
-def traced() -> Iterator[None]:
-    gc.collect()
-    tracemalloc.start()
-    yield
-    tracemalloc.stop()
 
 
 def memory() -> int:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.index import CatalogueIndex
@@ -19,14 +16,6 @@ from support.published import make_bundle, make_meta
 from support.sync_world import World
 
 BUNDLES = 20_000
-
-
-@pytest.fixture
-def traced() -> Iterator[None]:
-    gc.collect()
-    tracemalloc.start()
-    yield
-    tracemalloc.stop()
 
 
 def memory() -> float:
