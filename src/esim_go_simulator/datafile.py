@@ -61,7 +61,7 @@ def read_catalogue(path: Path) -> RowCatalogue:
         return RowCatalogue([row.encode() for row in array_items(text, "bundles")])
     except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"{path} is no catalogue, a JSON array or an object with 'bundles': {error}"
+            f"{path} is not a catalogue: it needs a JSON array or an object with 'bundles': {error}"
         ) from error
 
 

@@ -171,5 +171,5 @@ def load_scenario(source: str) -> Scenario:
     try:
         data = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path} is no scenario: {error}") from error
+        raise ConfigurationError(f"{path} is not a scenario: {error}") from error
     return parse_scenario({"name": path.stem[:64] or "file", **data} if isinstance(data, dict) else data)

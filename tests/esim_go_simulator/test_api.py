@@ -196,7 +196,7 @@ async def test_a_data_file_is_served_byte_by_byte(tmp_path: Path, client: httpx.
 def test_a_file_that_is_no_catalogue_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bad.json"
     file.write_text(text)
-    with pytest.raises(ConfigurationError, match=r"bad\.json is no catalogue"):
+    with pytest.raises(ConfigurationError, match=r"bad\.json is not a catalogue"):
         read_catalogue(file)
     assert list(array_items("[ ]", "bundles")) == []
 

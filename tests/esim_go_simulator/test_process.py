@@ -84,7 +84,7 @@ async def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         for arguments, told in (
             (("--scenario", "nothing"), "no scenario 'nothing'"),
-            (("--data", str(bad)), "bad.json is no catalogue"),
+            (("--data", str(bad)), "bad.json is not a catalogue"),
             (("--port", port), "cannot listen on 127.0.0.1:"),
         ):
             process = await spawn(*arguments, "--json")

@@ -128,7 +128,7 @@ def test_a_scenario_comes_by_name_or_from_a_file(tmp_path: Path) -> None:
     file.write_text(json.dumps({"rules": [{"fault": "hang"}]}))
     assert load_scenario(str(file)).name == "mine"
     file.write_text("{")
-    with pytest.raises(ConfigurationError, match=r"mine\.json is no scenario"):
+    with pytest.raises(ConfigurationError, match=r"mine\.json is not a scenario"):
         load_scenario(str(file))
     with pytest.raises(ConfigurationError, match="no scenario 'nothing'; there are: calm"):
         load_scenario("nothing")

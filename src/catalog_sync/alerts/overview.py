@@ -73,7 +73,7 @@ def not_open(settings: Settings, identifier: str) -> IncidentNotFoundError:
     """
     found = incident(settings, identifier)
     if found is not None and found["resolved_at"] is not None:
-        return IncidentNotFoundError(f"incident {identifier!r} is over since {found['resolved_at']}")
+        return IncidentNotFoundError(f"incident {identifier!r} ended at {found['resolved_at']}")
     return IncidentNotFoundError(f"there is no open incident {identifier!r}")
 
 

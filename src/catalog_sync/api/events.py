@@ -60,7 +60,7 @@ class Hub:
                     for listener in self._on_change:
                         listener(job)
             except CatalogSyncError as error:
-                _log.warning("the jobs cannot be listened to: %s", error_info(error).message)
+                _log.warning("cannot subscribe to job changes: %s", error_info(error).message)
             else:
                 return
             await asyncio.sleep(LISTEN_AGAIN)

@@ -14,7 +14,7 @@ def is_moment(text: str) -> str:
     try:
         epoch(text)
     except OverflowError as error:  # a moment at the very end of the calendar, in another time zone
-        raise ValueError("no moment that can be reckoned with") from error
+        raise ValueError("not a time that can be calculated with") from error
     return text
 
 

@@ -82,7 +82,7 @@ class JobLedger:
         """One record. Raises :class:`JobNotFoundError`."""
         raw = await self.redis.command("read job", "HGETALL", JobKeys(job_id).record) if is_job_id(job_id) else None
         if not raw:
-            raise JobNotFoundError(f"there is no job {job_id!r}, or not any more")
+            raise JobNotFoundError(f"job {job_id!r} does not exist or is no longer kept")
         return read_record(job_id, cast("Mapping[bytes, bytes]", raw))
 
     async def active(self) -> Record | None:
@@ -130,7 +130,7 @@ class JobLedger:
         """One job, for people: also one whose record cannot be read. Raises :class:`JobNotFoundError`."""
         [raw] = await self._raw([job_id]) if is_job_id(job_id) else [{}]
         if raw == {}:
-            raise JobNotFoundError(f"there is no job {job_id!r}, or not any more")
+            raise JobNotFoundError(f"job {job_id!r} does not exist or is no longer kept")
         return shown_job(job_id, raw or {})
 
     async def latest(self, limit: int, offset: int) -> list[Job]:

@@ -86,7 +86,7 @@ class LocalJobs:
         """One job. Raises :class:`JobNotFoundError`."""
         job = self._jobs.get(job_id)
         if job is None:
-            raise JobNotFoundError(f"no sync {job_id!r} is known, or not any more")
+            raise JobNotFoundError(f"sync {job_id!r} does not exist or is no longer kept")
         return job
 
     async def latest(self, *, limit: int = 50, offset: int = 0) -> Sequence[Job]:
@@ -151,7 +151,7 @@ class LocalJobs:
             async with asyncio.timeout(LOOK_AROUND):
                 return await self.current()
         except (CatalogSyncError, TimeoutError) as error:
-            _log.warning("the live version could not be looked at: %s", error_info(error).message)
+            _log.warning("the live version could not be read: %s", error_info(error).message)
             return None
 
     async def _stopped(self, job_id: str, before: CatalogueMeta | None) -> None:

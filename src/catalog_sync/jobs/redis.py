@@ -97,7 +97,7 @@ class RedisJobs:
                 try:
                     record = await self.ledger.read(job_id)
                 except (JobNotFoundError, CorruptEntryError) as error:
-                    _log.debug("a job that changed is not shown: %s", error)
+                    _log.debug("a changed job is left out: %s", error)
                     continue
                 yield record.job
 

@@ -52,7 +52,7 @@ def _text(named: str) -> str | None:
         reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
         raise ConfigurationError(f"{f'{NAME}={named}' if named else path} cannot be read: {reason}") from error
     if "\0" in text:  # as in UTF-16 without its mark; no variable can hold it
-        raise ConfigurationError(f"{path} cannot be read: it is no UTF-8 text")
+        raise ConfigurationError(f"{path} cannot be read: it is not UTF-8 text")
     return text
 
 

@@ -97,7 +97,7 @@ class CatalogStore:
         try:
             info = await self._redis.call("info", lambda client: client.info("persistence"))
         except CatalogSyncError as error:
-            log.warning("whether the private redis-server keeps the catalogue cannot be seen: %s", error)
+            log.warning("cannot tell whether the private redis-server persists the catalogue: %s", error)
             return False
         return bool(info.get("aof_last_write_status") == "ok")
 
@@ -111,7 +111,7 @@ class CatalogStore:
         try:
             found = read_mark(await self._redis.command("read owner", "GET", OWNER))
         except CorruptEntryError as damage:  # as one that cannot be read: replaced
-            log.warning("whose this Redis is cannot be read: %s", damage)
+            log.warning("the owner of this Redis cannot be read: %s", damage)
             found = None
         if not force:
             owner.check(found, publishes=True)
@@ -419,7 +419,7 @@ def _value(raw: bytes, dimension: Dimension) -> str:
     """A field of an index."""
     value = text_of(raw, f"a value in the index of {dimension}")
     if dimension == "durations" and not _DAYS.fullmatch(value):
-        raise CorruptEntryError("a value in the index of durations is no number of days")
+        raise CorruptEntryError("a value in the index of durations is not a number of days")
     return value
 
 
@@ -429,5 +429,5 @@ def _names(text: bytes, dimension: str) -> list[str]:
     except (ValueError, RecursionError) as error:
         raise CorruptEntryError(f"an entry of the index of {dimension} cannot be read") from error
     if not isinstance(names, list) or not all(isinstance(name, str) and is_encodable(name) for name in names):
-        raise CorruptEntryError(f"an entry of the index of {dimension} is no list of names")
+        raise CorruptEntryError(f"an entry of the index of {dimension} is not a list of names")
     return names

@@ -120,7 +120,7 @@ class SyncLock:
             return _holder(details[0], int(details[1]))
         reason = bytes(details[0]).decode()
         if word == b"ended":
-            raise SyncEndedError(f"the sync is {reason}: its steps get no lock any more", context={"status": reason})
+            raise SyncEndedError(f"the sync is {reason}: its steps no longer get the lock", context={"status": reason})
         raise StaleFenceError(
             f"the lease ran out between two steps of the sync, and another run has published (token {reason})",
             context={"highest": int(reason)},
@@ -164,7 +164,7 @@ class SyncLock:
 def lock_lost(token: int) -> LockLostError:
     """The error of a run whose lease is gone."""
     return LockLostError(
-        "the lease of the sync lock was lost; another run may own the catalogue now", context={"token": token}
+        "the lease of the sync lock was lost; another run may hold the lock now", context={"token": token}
     )
 
 
@@ -261,10 +261,10 @@ class LockLease:
                 released = await self.release(deadline=RELEASE_TIMEOUT)
         except (CatalogSyncError, TimeoutError) as error:
             log.warning(
-                "the sync lock could not be given back (%s); it is free again in at most %.0f s",
+                "the sync lock could not be released (%s); it expires in at most %.0f s",
                 type(error).__name__,
                 self.remaining(),
             )
         else:
             if not released and not self.lost:
-                log.warning("the sync lock was held by another run when it was given back")
+                log.warning("the sync lock was held by another run when it was to be released")

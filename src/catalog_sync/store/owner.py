@@ -73,7 +73,7 @@ def read_mark(text: bytes | None) -> Owner | None:
     try:
         return None if text is None else Owner.from_json_text(text)
     except ValueError as error:
-        _log.warning("whose this Redis is cannot be read: %s", error)
+        _log.warning("the owner of this Redis cannot be read: %s", error)
         return None
 
 

@@ -77,7 +77,7 @@ class PrivateRedis:
             try:
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                log.debug("the private redis-server has other users")
+                log.debug("the private redis-server is still used by other processes")
                 return
             if not _shut_down(self.socket_path):
                 log.warning("the private redis-server did not end within %.0f s", STOP_TIMEOUT)

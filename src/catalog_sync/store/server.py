@@ -49,7 +49,7 @@ def check_server(settings: Settings, *, publishes: bool = False) -> None:
     except (redis.RedisError, OSError) as error:
         if any(reason in str(error).lower() for reason in _REFUSALS):
             raise ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: {redact(str(error))}") from error
-        _log.debug("what Redis is cannot be seen: %s", redact(str(error)))
+        _log.debug("the mode of the Redis server cannot be read: %s", redact(str(error)))
         return
     except (ValueError, TypeError, LookupError) as error:
         raise ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: {redact(str(error))}") from error

@@ -134,7 +134,7 @@ def _unknown_country(scope: str) -> UnknownScopeError:
     near += [code for code in nearest(country_code(scope), COUNTRIES) if code not in near]
     hint = ", ".join(f"{code} ({COUNTRIES[code]})" for code in near[:SUGGESTIONS])
     return UnknownScopeError(
-        f"{scope!r} is no country code; " + (f"nearest: {hint}" if hint else "ISO 3166-1 alpha-2 is expected, as PT")
+        f"{scope!r} is not a country code; " + (f"nearest: {hint}" if hint else "ISO 3166-1 alpha-2 is expected, as PT")
     )
 
 

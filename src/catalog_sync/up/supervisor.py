@@ -111,7 +111,7 @@ class Supervisor:
                 return
             if time.monotonic() - began > STEADY_AFTER:
                 pause = FIRST_PAUSE
-            _log.warning("%s ended with %s; it is started again in %.0f s", program.name, code, pause)
+            _log.warning("%s ended with %s; restarting it in %.0f s", program.name, code, pause)
             _end_group(process, signal.SIGKILL)  # what is left of it
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

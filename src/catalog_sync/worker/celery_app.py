@@ -60,7 +60,7 @@ def run_steps_with(run_step: RunStep) -> None:
 
 def _run(step: Callable[[Worker], Awaitable[None]]) -> None:
     if _run_step is None:
-        raise RuntimeError("this is no process of a worker's pool")
+        raise RuntimeError("this is not a process of a worker pool")
     _run_step(step)
 
 

@@ -127,7 +127,7 @@ class Presence:
             self._redis.delete(self._entry)
             self._redis.close()
         except _errors as error:
-            _log.debug("the worker cannot be taken off the list: %s", type(error).__name__)
+            _log.debug("the worker cannot be unregistered: %s", type(error).__name__)
 
     def _ask_for_sweep(self) -> None:
         from catalog_sync.worker.celery_app import UNSAMPLED, app

@@ -140,7 +140,7 @@ class WorkerProcess:
         try:
             self._loop.run_until_complete(ask())
         except (CatalogSyncError, TimeoutError) as error:
-            _log.warning("this process shows no health, Redis does not answer it: %s", error_info(error).message)
+            _log.warning("the health file is not updated, Redis does not answer: %s", error_info(error).message)
         else:
             self.show_health()
 
@@ -156,7 +156,7 @@ class WorkerProcess:
                 async with asyncio.timeout(PUSH_LIMIT):
                     await self._traces.push(spans)
         except (CatalogSyncError, TimeoutError) as error:
-            _log.warning("%d spans are not shown by the API: %s", len(spans), error_info(error).message)
+            _log.warning("%d spans were not stored for the API: %s", len(spans), error_info(error).message)
 
     def close(self) -> None:
         """Close connections, send the alerts that are due and the telemetry that is left."""
@@ -225,7 +225,7 @@ _health_file: Path | None = None
 def current() -> WorkerProcess:
     """The worker process that this is. Raises ``RuntimeError`` elsewhere."""
     if _current is None:
-        raise RuntimeError("this is no process of a worker's pool")
+        raise RuntimeError("this is not a process of a worker pool")
     return _current
 
 

@@ -61,7 +61,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]  # Celery has no types
             type(self).ping()
             self.health_file.touch()
         except (redis.RedisError, OSError) as error:
-            _log.warning("the scheduler shows no health: %s", redact(str(error)))
+            _log.warning("the health file is not updated: %s", redact(str(error)))
 
 
 def serve(shown_in: Path | None) -> int:

@@ -145,7 +145,7 @@ class Worker:
                 _log.warning("the published catalogue is damaged: %s", damage)
                 meta, damaged = None, True
         except CatalogSyncError as error:
-            _log.warning("whether a sync is due cannot be seen: %s", error)
+            _log.warning("cannot tell whether a sync is due: %s", error)
             return
         pause = await asyncio.to_thread(self.shared.pause, DEPENDENCY)
         now = self.now()
@@ -155,7 +155,7 @@ class Worker:
         try:
             job = await self._jobs.submit(SyncRequest(trigger="schedule"))
         except JobConflictError as conflict:
-            _log.info("a sync is due, and one is under way: %s", conflict)
+            _log.info("a sync is due, but one is already running: %s", conflict)
         else:
             _log.info("a sync is due: job %s", job.id)
 
@@ -222,7 +222,7 @@ class Worker:
         try:
             return (await self.ledger.shown(job_id)).status.ended
         except CatalogSyncError as error:
-            _log.debug("whether job %s has ended cannot be seen: %s", job_id, error)
+            _log.debug("cannot tell whether job %s has ended: %s", job_id, error)
             return False
 
     async def _is_lost(self, record: Record) -> bool:
@@ -232,7 +232,7 @@ class Worker:
         try:
             return await end_lost(self.ledger, record, self.now(), self.on_report)
         except CatalogSyncError as error:
-            _log.warning("whether job %s is still there cannot be seen: %s", record.job.id, error)
+            _log.warning("cannot tell whether job %s still exists: %s", record.job.id, error)
             return False
 
     async def _give_back(self, job_id: str, step: str, claim: str) -> None:
@@ -457,7 +457,7 @@ class Worker:
         """A supplier that asked to wait longer than this sync may last is left alone until then."""
         wait = part.error.retry_after if part.error is not None else None
         if wait is not None and wait > started.left:
-            _log.warning("no scheduled sync begins for %.0f s: the supplier asked to wait so long", wait)
+            _log.warning("no scheduled sync for %.0f s: the supplier requested a pause", wait)
             await asyncio.to_thread(self.shared.pause, DEPENDENCY, wait)
 
     def _counted(self, part: Part, before: RequestCounts) -> Part:

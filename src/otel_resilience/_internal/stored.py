@@ -31,7 +31,7 @@ def known_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of ``values`` that ``kind`` has: another version may have stored more. Raises ``TypeError`` where it is no
     mapping."""
     if not isinstance(values, Mapping):
-        raise TypeError(f"{type(values).__name__} is no mapping")
+        raise TypeError(f"{type(values).__name__} is not a mapping")
     hints = _hints(kind)
     return {name: value for name, value in values.items() if name in hints}
 
@@ -40,7 +40,7 @@ def check_times(times: Iterable[float | None]) -> None:
     """Raises ``ValueError`` for a number that is no moment since the epoch; ``None`` is left alone."""
     for at in times:
         if at is not None and not 0 <= at <= LAST_TIME:
-            raise ValueError(f"{at!r} is no time")
+            raise ValueError(f"{at!r} is not a time")
 
 
 def fits(value: object, kind: Any) -> bool:

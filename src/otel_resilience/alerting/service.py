@@ -420,7 +420,7 @@ class AlertService:
             try:
                 self._on_receipt(receipt)
             except Exception as error:  # noqa: BLE001  # a caller's own code must not stop deliveries
-                _log.warning("a receiver of receipts failed: %s", redact(repr_of(error)))
+                _log.warning("the callback on_receipt failed: %s", redact(repr_of(error)))
 
     def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool:
         """The dispatcher asks: a message must not follow the end that another process sent, nor must an end that is
@@ -449,14 +449,14 @@ class AlertService:
         here = os.getpid() == self._process
         if not here and not self._forked:
             self._forked = True
-            _log.error("alerts are lost: their service was made before this process was forked")
+            _log.error("alerts are lost: their service was created before this process was forked")
         return here
 
     def _report(self, alert: Alert, lowest: Severity | None) -> bool:
         """Whether a message was kept for it, in case that this process ends."""
         with self._changed:
             if self._ended:
-                _log.error("the alert %r came after the end of its service and is lost", alert.title)
+                _log.error("the alert %r was reported after its service was closed and is lost", alert.title)
                 return False
             outcome = self.book.report(alert, self.now(), lowest=lowest)
             if outcome.suppressed is not None:

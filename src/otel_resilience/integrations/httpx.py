@@ -90,7 +90,7 @@ class _Transport:
         if isinstance(transport, type):
             raise TypeError(f"transport must be an object, not the class {transport.__name__}")
         if transport is not None and not callable(getattr(transport, self._entry, None)):
-            raise TypeError(f"transport must have the method {self._entry}, which {transport!r} has not")
+            raise TypeError(f"transport must have the method {self._entry}, which {transport!r} lacks")
         self._permits = permits
         self._protection = Protection(policy, name, max_body_bytes, judge, asynchronous=self._asynchronous)
         self._transport = transport

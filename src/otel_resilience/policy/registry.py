@@ -117,7 +117,7 @@ class PolicyRegistry(ProcessBound):
         while maker is not None and maker != me:
             maker = self._makers.get(self._waiting.get(maker, ""))
         if maker == me:
-            raise RuntimeError(f"the policy of {key!r} cannot be made: making it asks for a policy that waits for it")
+            raise RuntimeError(f"the policy of {key!r} cannot be made: making it waits for a policy that waits for it")
 
     def _make_here(self, key: str) -> Policy:
         gone: list[Policy] = []

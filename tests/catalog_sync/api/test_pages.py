@@ -267,7 +267,7 @@ async def test_a_decision_about_what_is_over_says_since_when(alerted: ApiWorld) 
     await said(alerted, path, " resolved</li>")
     again = await alerted.http.post(f"{path}/ack", json={}, headers=AUTHORIZED)
     assert again.status_code == 404
-    assert "is over since 20" in again.json()["detail"]
+    assert "ended at 20" in again.json()["detail"]
 
 
 async def test_circuits_are_held_against_their_threshold(world: ApiWorld) -> None:

@@ -64,7 +64,7 @@ def test_nothing_found_is_an_answer(synced: Cli) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "nearest"),
     [
-        ("--country", "Portugal", "'Portugal' is no country code; nearest: PT (Portugal)"),
+        ("--country", "Portugal", "'Portugal' is not a country code; nearest: PT (Portugal)"),
         ("--country", "Portgual", "nearest: PT (Portugal)"),
         ("--group", "Standard Fixd", "there is no group 'Standard Fixd'; nearest: 'Standard - Fixed'"),
     ],

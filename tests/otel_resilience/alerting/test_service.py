@@ -236,7 +236,7 @@ class TestClosing:
         world.resolve()
         world.run(100)
         assert world.messages() == []
-        assert "came after the end of its service" in caplog.text
+        assert "was reported after its service was closed" in caplog.text
 
     def test_twice_is_once(self) -> None:
         world = World()

@@ -133,8 +133,8 @@ def test_a_disk_that_never_answers_holds_nothing_back_and_what_is_lost_is_counte
         wait_until(lambda: len(inbox.messages) == 3)
         service.close(2.0)
     assert not disk.mended.is_set()
-    assert "is sent before it is safe there" in caplog.text
-    assert "writes of alerts were not done" in caplog.text
+    assert "is sent before it is stored" in caplog.text
+    assert "alert writes were dropped" in caplog.text
 
 
 class TestTheWriter:

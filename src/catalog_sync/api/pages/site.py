@@ -185,7 +185,7 @@ class Site:
         if found.problem is not None:
             raise CacheConnectionError(f"the records of incidents cannot be read: {found.problem}")
         if found.value is None:
-            raise IncidentNotFoundError(f"nothing is known of incident {incident_id!r}: it is over and forgotten")
+            raise IncidentNotFoundError(f"incident {incident_id!r} does not exist or is no longer kept")
         alike = (
             section("alike", "Earlier syncs that failed alike", unknown=kept.problem)
             if kept.value is None

@@ -180,7 +180,7 @@ class EsimGoClient:
                 # Remembered once it worked: what a denied group answers says nothing about the others.
                 self._page_size = min(self._page_size, size)
                 return first, size
-            _log.info("%s: pages of %d bundles are asked for: of %d only %d came", scope, cut, size, cut)
+            _log.info("%s: requesting pages of %d bundles from now on: of %d only %d came", scope, cut, size, cut)
             size = cut
 
     async def _list(self, scope: Scope, number: int, size: int, deadline: Deadline) -> Page:

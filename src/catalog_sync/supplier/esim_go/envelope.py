@@ -78,7 +78,7 @@ def parse_groups(data: Any) -> list[str]:
 def parse_bundle(data: Any, name: str) -> Bundle:
     """The bundle ``name`` from its own endpoint. Raises ``InvalidDataError``."""
     if not isinstance(data, dict):
-        raise InvalidDataError("the answer is no bundle", classification=CONFIRM_ONCE)
+        raise InvalidDataError("the answer is not a bundle", classification=CONFIRM_ONCE)
     if isinstance(data.get("groups"), list):
         groups = [group.get("name") if isinstance(group, dict) else group for group in data["groups"]]
         data = {**data, "groups": groups}

@@ -36,7 +36,7 @@ class PageSequence:
         """Raises ``CatalogueChangedError`` where the totals moved or a page repeats an earlier one."""
         if (page.page_count, page.rows) != (self._first.page_count, self._first.rows):
             raise CatalogueChangedError(
-                f"the catalogue changed while it was paged: page {page.number} speaks of {page.rows} rows on "
+                f"the catalogue changed while it was paged: page {page.number} reports {page.rows} rows on "
                 f"{page.page_count} pages, the first one of {self._first.rows} on {self._first.page_count}",
                 context={"page": page.number, "rows": page.rows, "page_count": page.page_count},
             )
@@ -62,7 +62,7 @@ class PageSequence:
 
     def _too_long(self, pages: int) -> InvalidDataError:
         return InvalidDataError(
-            f"{pages} pages are more than the limit of {self._max_pages}; nothing is cut off silently",
+            f"{pages} pages are more than the limit of {self._max_pages}; nothing is cut off",
             context={"pages": pages, "max_pages": self._max_pages},
         )
 

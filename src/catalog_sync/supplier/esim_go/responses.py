@@ -49,7 +49,7 @@ def redirect_target(response: httpx.Response) -> httpx.URL:
     try:
         target = origin.join(response.headers.get("location", ""))
     except (httpx.InvalidURL, ValueError) as error:
-        raise RedirectRefusedError("the supplier redirects to something that is no URL") from error
+        raise RedirectRefusedError("the supplier redirects to something that is not a URL") from error
     same_port = (target.port, target.scheme) == (origin.port, origin.scheme)
     upgraded = origin.scheme == "http" and target.scheme == "https" and origin.port is None and target.port is None
     if target.host != origin.host or not (same_port or upgraded):

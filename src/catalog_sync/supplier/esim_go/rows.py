@@ -52,7 +52,7 @@ def _encodable(text: str) -> str:
 def _plain_number(value: object) -> object:
     """Refuses what only Python takes for a number: ``true``, ``"1_000"``, digits of other scripts."""
     if isinstance(value, bool) or (isinstance(value, str) and not _PLAIN.fullmatch(value)):
-        raise ValueError("is no number")
+        raise ValueError("is not a number")
     return value
 
 

@@ -38,7 +38,7 @@ def _checked(name: str, proxy: str) -> str:
         parts = urlsplit(proxy)
         usable = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0 and parts.path in ("", "/")
     except ValueError:
-        raise ValueError(f"{name} cannot be used: it is no URL") from None  # the cause quotes it
+        raise ValueError(f"{name} cannot be used: it is not a URL") from None  # the cause quotes it
     if parts.password:
         register_secret(unquote(parts.password))
         what = f"{name}={redact_url(proxy)!r} cannot be used"

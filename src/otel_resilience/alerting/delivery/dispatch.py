@@ -177,7 +177,7 @@ class Dispatcher:
     def secure(self, notification: Notification, timeout: float) -> None:
         """Callback before sending: what must not be lost is on the disk, unless that is too slow."""
         if is_durable(notification) and not self._archive.secured(timeout):
-            _log.warning("the disk is slow: %r is sent before it is safe there", notification.title)
+            _log.warning("the disk is slow: %r is sent before it is stored", notification.title)
 
     def is_outdated(self, channel: str, notification: Notification) -> bool:
         """Callback before sending: another process may have sent something first."""

@@ -94,7 +94,7 @@ class RedisStore:
         try:
             return question()
         except (RedisError, ValueError) as error:
-            raise ConnectionError(f"the store of incidents did not answer: {_said(error)}") from error
+            raise ConnectionError(f"the incident store did not answer: {_said(error)}") from error
 
 
 def _said(error: Exception) -> str:

@@ -159,7 +159,7 @@ class DiskStore:
 class FallbackStore:
     """A shared store, and a local one that takes over while the shared one cannot be reached.
 
-    Both are written; the shared one decides. That processes on other machines are not seen is logged once per outage;
+    Both are written; the shared one decides. That incidents of other machines are not seen is logged once per outage;
     what was written meanwhile is brought to the shared store when it is back.
 
     Examples:
@@ -215,7 +215,7 @@ class FallbackStore:
             _force(self._local, fingerprint, record)
         except OSError as error:
             if not self._local_fails:
-                _log.warning("incidents are in the shared store alone: %s", type(error).__name__)
+                _log.warning("incidents are kept in the shared store only: %s", type(error).__name__)
             self._local_fails = True
         else:
             self._local_fails = False
@@ -243,7 +243,7 @@ class FallbackStore:
         except (OSError, ConnectionError) as error:
             if not self.degraded:
                 _log.warning(
-                    "the shared store of incidents is unreachable (%s): processes on other machines are not seen",
+                    "the shared store of incidents is unreachable (%s): incidents of other machines are not seen",
                     redact(str(error)) or type(error).__name__,
                 )
             self.degraded = True
@@ -309,7 +309,7 @@ class LeftAlone:
         """``path`` is left as it is."""
         if path.name not in self._known and len(self._known) < MAX_RECORDS:
             self._known.add(path.name)
-            _log.warning("%s cannot be used and is left alone: %s", path, type(error).__name__)
+            _log.warning("%s cannot be used and is ignored: %s", path, type(error).__name__)
 
 
 def set_aside(path: Path) -> None:

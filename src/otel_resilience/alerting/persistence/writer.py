@@ -104,7 +104,7 @@ class DiskWriter:
 
     def _lose(self, number: int) -> None:
         self.lost += number
-        _log.error("the disk is too slow: %d writes of alerts were not done, %d in all", number, self.lost)
+        _log.error("the disk is too slow: %d alert writes were dropped, %d in total", number, self.lost)
 
     def _run(self) -> None:
         while True:
@@ -116,7 +116,7 @@ class DiskWriter:
             try:
                 write()
             except Exception as error:  # noqa: BLE001  # the thread continues
-                _log.error("unexpected error while alerts were written: %s", type(error).__name__)
+                _log.error("unexpected error while writing alerts: %s", type(error).__name__)
             with self._changed:
                 self._done += 1
                 self._late = False

@@ -149,4 +149,4 @@ class DiskStorage(DocumentStorage):
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")

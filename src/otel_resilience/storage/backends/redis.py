@@ -193,7 +193,7 @@ class RedisStorage(DocumentStorage):
             if attempt % 2:
                 time.sleep(random.random() * PAUSE)  # noqa: S311  # spreads the processes, no secret
                 found = self._call(name)
-        raise StorageError(f"other processes changed the {kind} {ROUNDS} times meanwhile")
+        raise StorageError(f"lost {ROUNDS} rounds to other processes that changed the {kind}")
 
     def _call(self, name: str, *texts: bytes) -> Any:
         def send(client: redis.Redis) -> Any:
